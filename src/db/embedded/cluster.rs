@@ -1,0 +1,90 @@
+//! Making a cluster, and recognising one.
+//!
+//! Refuses to make one over anything that is already there. Invariant: `data` is absent or a
+//! whole cluster on disk, whenever the power goes; what is half made is called `data.new`.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::Output;
+use std::time::Instant;
+
+use rustix::process::Signal;
+use tracing::info;
+
+use super::binaries::Binaries;
+use super::error::{self, EmbeddedError};
+use super::place::Place;
+use super::{files, orphans, spawn};
+
+/// The role initdb makes, and everybody is, who may open the socket.
+pub(super) const SUPERUSER: &str = "postgres";
+
+/// With the first, `lower('Ż')` works and text still sorts by code point; the second, which
+/// knows only ASCII, is for systems that have no other.
+const LOCALES: [&str; 2] = ["C.UTF-8", "C"];
+
+/// The major version of the cluster in `data`; none if there is no such directory.
+pub(super) fn version(data: &Path) -> Result<Option<u32>, EmbeddedError> {
+    let file = data.join("PG_VERSION");
+    match fs::read_to_string(&file) {
+        Ok(text) => match text.trim().parse() {
+            Ok(major) => Ok(Some(major)),
+            Err(_) => Err(EmbeddedError::NotACluster { data: data.to_path_buf() }),
+        },
+        Err(failure) if failure.kind() != ErrorKind::NotFound => Err(error::file("read", &file)(failure)),
+        Err(_) if data.symlink_metadata().is_ok() => Err(EmbeddedError::NotACluster { data: data.to_path_buf() }),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Makes the cluster aside and puts it in its place when it is whole.
+pub(super) fn create(place: &Place, binaries: &Binaries) -> Result<(), EmbeddedError> {
+    let begun = Instant::now();
+    let unfinished = place.home.join("data.new");
+    let mut made = initdb(place, binaries, &unfinished, LOCALES[0])?;
+    if !made.status.success() {
+        made = initdb(place, binaries, &unfinished, LOCALES[1])?;
+    }
+    if !made.status.success() {
+        return Err(EmbeddedError::Initdb { path: unfinished, status: made.status, output: said(&made) });
+    }
+    // initdb has synced what is inside; the rename needs it of the directory around.
+    let data = place.data();
+    fs::rename(&unfinished, &data).map_err(error::file("rename", &unfinished))?;
+    files::sync_dir(&place.home)?;
+    info!(
+        postgres.data = %data.display(),
+        postgres.version = %binaries.version,
+        duration_ms = begun.elapsed().as_millis(),
+        "made a new embedded postgresql cluster"
+    );
+    Ok(())
+}
+
+fn initdb(place: &Place, binaries: &Binaries, unfinished: &Path, locale: &str) -> Result<Output, EmbeddedError> {
+    clear(place, unfinished)?;
+    files::private_dir(unfinished, place.account)?;
+    let program = binaries.dir.join("initdb");
+    spawn::command(&program, unfinished, place.account, Signal::KILL)
+        .arg("--pgdata")
+        .arg(unfinished)
+        .arg(format!("--locale={locale}"))
+        .args(["--encoding=UTF8", "--auth=trust", "--username", SUPERUSER])
+        .output()
+        .map_err(|source| EmbeddedError::Spawn { program, uid: place.uid(), source })
+}
+
+/// Removes what an interrupted start left, after the programs that may still be writing it.
+fn clear(place: &Place, unfinished: &Path) -> Result<(), EmbeddedError> {
+    if unfinished.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    orphans::end(unfinished, place.account)?;
+    fs::remove_dir_all(unfinished).map_err(error::file("remove", unfinished))
+}
+
+fn said(output: &Output) -> String {
+    let both = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8_lossy(&both).trim().to_owned()
+}

@@ -1,0 +1,61 @@
+//! One server per cluster.
+//!
+//! A lock of the kernel (`flock`) on a file that is never removed: it goes with its holder,
+//! however that dies, so a stale lock does not exist. Refuses to wait. Invariant: whoever holds
+//! it may end any other process of the cluster.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{Seek, Write};
+use std::path::PathBuf;
+
+use super::error::{self, EmbeddedError};
+use super::files;
+use super::place::Place;
+
+/// The held lock.
+#[derive(Debug)]
+pub(super) struct Lock {
+    file: File,
+}
+
+impl Lock {
+    /// Takes the lock and leaves our pid in the file for the error text of the next.
+    pub fn take(place: &Place) -> Result<Self, EmbeddedError> {
+        let path = place.home.join("lock");
+        let file = files::open_to_write(&path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(in_use(place, &path)),
+            Err(TryLockError::Error(source)) => return Err(error::file("lock", &path)(source)),
+        }
+        let lock = Self { file };
+        lock.name_holder().map_err(error::file("write", &path))?;
+        Ok(lock)
+    }
+
+    fn name_holder(&self) -> std::io::Result<()> {
+        let mut file = &self.file;
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    }
+
+    /// Gives the lock up. Closing the file would not do: a process being forked by another
+    /// thread at this moment keeps a copy of it, and with it the lock, until its exec.
+    pub fn release(&self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "cannot unlock the embedded postgresql's directory");
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+fn in_use(place: &Place, path: &PathBuf) -> EmbeddedError {
+    let holder = fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
+    EmbeddedError::InUse { home: place.home.clone(), holder }
+}

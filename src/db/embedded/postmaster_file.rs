@@ -1,0 +1,102 @@
+//! `postmaster.pid`, PostgreSQL's own account of who serves a cluster.
+//!
+//! Refuses to delete it: with it goes the key of the shared memory by which PostgreSQL sees that
+//! processes of a killed server still write to the files. Invariant: all of it but the first
+//! line stays as PostgreSQL wrote it.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
+use std::path::{Path, PathBuf};
+
+use super::error::{self, EmbeddedError};
+use super::files;
+
+/// The line PostgreSQL keeps its state on, counted from 0.
+const STATUS_LINE: usize = 7;
+
+/// What the file says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Claim {
+    pub pid: i32,
+    /// Connections are accepted; false while it starts, recovers or stops.
+    pub ready: bool,
+}
+
+/// Reads the claim on the cluster in `data`; none if there is no file, or half of one.
+pub(super) fn read(data: &Path) -> Option<Claim> {
+    parse(&fs::read_to_string(path(data)).ok()?)
+}
+
+fn path(data: &Path) -> PathBuf {
+    data.join("postmaster.pid")
+}
+
+fn parse(text: &str) -> Option<Claim> {
+    let pid = text.lines().next()?.trim().parse().ok()?;
+    let ready = text.lines().nth(STATUS_LINE).is_some_and(|line| line.trim() == "ready");
+    Some(Claim { pid, ready })
+}
+
+/// Makes a left-over claim harmless, once no process of the cluster lives: by now its pid may
+/// belong to somebody else, a zombie even, and PostgreSQL would take that for a live postmaster.
+/// With our pid in its place it sees its own parent, knows the claim for stale, and still checks
+/// the shared memory.
+pub(super) fn disown(data: &Path) -> Result<(), EmbeddedError> {
+    let file = path(data);
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(failure) if failure.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(failure) => return Err(error::file("read", &file)(failure)),
+    };
+    let Some(disowned) = with_pid(&text, std::process::id()) else {
+        return Ok(());
+    };
+    // Made aside, then moved, so that the file is never half written.
+    let aside = file.with_extension("pid.new");
+    let replace = || {
+        let owner = fs::metadata(&file)?;
+        // New, or not at all: the directory is the account's, who might have put a link there.
+        let _ = fs::remove_file(&aside);
+        let mut new = fs::File::create_new(&aside)?;
+        new.write_all(disowned.as_bytes())?;
+        fchown(&new, Some(owner.uid()), Some(owner.gid()))?;
+        new.set_permissions(owner.permissions())?;
+        fs::rename(&aside, &file)
+    };
+    replace().map_err(error::file("rewrite", &file))?;
+    files::sync_dir(data)
+}
+
+/// The text with another pid. An empty file is from a postmaster killed before it wrote, hence
+/// before it had memory to share; anything else without a pid is for PostgreSQL to judge.
+fn with_pid(text: &str, pid: u32) -> Option<String> {
+    if text.is_empty() {
+        return Some(format!("{pid}\n"));
+    }
+    parse(text)?;
+    let (_, rest) = text.split_once('\n').unwrap_or((text, ""));
+    Some(format!("{pid}\n{rest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUNNING: &str = "71\n/d\n1700000000\n5432\n/d/run\n\n  5267 3\nready   \n";
+
+    #[test]
+    fn ready_is_the_word_on_its_line() {
+        assert_eq!(parse(RUNNING), Some(Claim { pid: 71, ready: true }));
+        assert_eq!(parse(&RUNNING.replace("ready   ", "starting")), Some(Claim { pid: 71, ready: false }));
+        assert_eq!(parse("71\n/ready"), Some(Claim { pid: 71, ready: false }), "half written");
+        assert_eq!(parse(""), None);
+    }
+
+    #[test]
+    fn only_the_pid_changes_hands() {
+        assert_eq!(with_pid(RUNNING, 4).as_deref(), Some(&*RUNNING.replacen("71", "4", 1)));
+        assert_eq!(with_pid("", 4).as_deref(), Some("4\n"));
+        assert_eq!(with_pid("nonsense", 4), None);
+    }
+}

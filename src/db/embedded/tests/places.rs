@@ -1,0 +1,96 @@
+//! Directories that are long, odd, closed, linked, or somebody else's.
+//!
+//! Refuses to touch the real fall-back below /var. Invariant: what was there is there afterwards.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use super::harness::{Dir, KEPT, MAKE, ask, options};
+use crate::db::embedded::{Embedded, EmbeddedError, data_dir_of};
+
+#[test]
+fn a_directory_that_is_no_cluster_is_left_alone() {
+    let dir = Dir::new();
+    let precious = dir.path().join("embedded/data/precious");
+    fs::create_dir_all(&precious).expect("mkdir");
+    let error = Embedded::start(&options(dir.path())).expect_err("a refusal");
+    assert!(matches!(error, EmbeddedError::NotACluster { .. }), "{error}");
+    assert!(precious.exists());
+}
+
+#[test]
+fn a_long_or_odd_path_serves_too() {
+    let dir = Dir::with_cluster();
+    let deep = dir.path().join("so, \"odd\" a name").join("d".repeat(120));
+    fs::create_dir_all(&deep).expect("mkdir");
+    fs::rename(dir.path().join("embedded"), deep.join("embedded")).expect("rename");
+    let server = Embedded::start(&options(&deep)).expect("a start");
+    let socket_dir = server.socket_dir.clone();
+    assert!(socket_dir.starts_with("/tmp") && socket_dir.exists(), "{}", socket_dir.display());
+    assert_eq!(ask(&server, "select 1").expect("an answer"), "1");
+    drop(server);
+    assert!(!socket_dir.exists(), "{} is left behind", socket_dir.display());
+}
+
+#[test]
+fn an_odd_path_of_bearable_length_holds_its_socket() {
+    let dir = Dir::with_cluster();
+    let odd = dir.path().join("a, \"b\"");
+    fs::create_dir(&odd).expect("mkdir");
+    fs::rename(dir.path().join("embedded"), odd.join("embedded")).expect("rename");
+    let server = Embedded::start(&options(&odd)).expect("a start");
+    assert!(server.socket_dir.starts_with(server.data_dir()));
+    assert_eq!(ask(&server, "select 1").expect("an answer"), "1");
+}
+
+#[test]
+fn a_link_in_the_place_of_the_socket_directory_is_refused() {
+    let dir = Dir::with_cluster();
+    let elsewhere = Dir::new();
+    symlink(elsewhere.path(), dir.path().join("embedded/run")).expect("symlink");
+    let error = Embedded::start(&options(dir.path())).expect_err("a refusal");
+    assert!(matches!(error, EmbeddedError::NotOurs { .. }), "{error}");
+}
+
+#[test]
+fn two_directories_closed_to_the_account_fall_back_to_two_others() {
+    if !rustix::process::geteuid().is_root() {
+        return; // PostgreSQL then runs as ourselves, to whom our directories are open.
+    }
+    let (closed, fallback) = (Dir::new(), Dir::new());
+    fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o700)).expect("chmod");
+    let start = |name: &str| {
+        Embedded::start_or_fall_back(&options(&closed.path().join(name)), fallback.path()).expect("a start")
+    };
+    let (first, second) = (start("a"), start("b"));
+    ask(&first, MAKE).expect("a table");
+    assert!(first.data_dir().starts_with(fallback.path()), "{}", first.data_dir().display());
+    assert_ne!(first.data_dir(), second.data_dir());
+    assert!(!closed.path().join("a").exists(), "made something it does not use");
+    drop(first);
+
+    fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+    let again = start("a");
+    assert_eq!(ask(&again, KEPT).expect("an answer"), "42", "the data stays where it is");
+}
+
+#[test]
+fn a_cluster_that_was_closed_since_is_an_error_and_not_an_empty_one() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (dir, fallback) = (Dir::with_cluster(), Dir::new());
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).expect("chmod");
+    let error = Embedded::start_or_fall_back(&options(dir.path()), fallback.path()).expect_err("a refusal");
+    assert!(error.to_string().contains("chmod o+x"), "{error}");
+}
+
+#[test]
+fn the_default_directory_follows_the_standard() {
+    let dir = |xdg: Option<&str>, home: Option<&str>| data_dir_of(false, xdg.map(str::as_ref), home.map(str::as_ref));
+    assert_eq!(dir(Some("/x"), Some("/h")), Some(PathBuf::from("/x/pycrudapi")));
+    assert_eq!(dir(Some("relative"), Some("/h")), Some(PathBuf::from("/h/.local/share/pycrudapi")));
+    assert_eq!(dir(None, None), None);
+    assert_eq!(data_dir_of(true, None, Some("/root".as_ref())).as_deref(), Some(Path::new("/var/lib/pycrudapi")));
+}
