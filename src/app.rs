@@ -1,0 +1,204 @@
+//! Builds the service out of its settings and starts it.
+//!
+//! The database need not be there yet: the service listens soon after its start, says so on `/readyz`, and prepares the
+//! database (migrations, seed) as soon as it can be reached.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use thiserror::Error;
+use tokio::task::JoinHandle;
+use tokio_postgres::error::SqlState;
+
+use crate::config::{DatabaseConfig, ServerConfig};
+use crate::db::conninfo::ConnInfo;
+use crate::db::error::is_transient;
+use crate::db::migrate::{self, MigrateError};
+use crate::db::pool::Pool;
+use crate::http::body::BodyLimits;
+use crate::ops::health::Health;
+use crate::passengers::transfer::{self, TransferError};
+use crate::server::listener::Listener;
+use crate::server::{self, Drained, ServerLimits};
+use crate::shutdown::Shutdown;
+use crate::{ops, passengers};
+
+/// How long the start waits for the database before it listens anyway. A server that is restarted in front of a healthy
+/// database thereby answers nothing with 503.
+const START_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The wait between two attempts to prepare the database grows from the first of these to the second.
+const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// What every handler may use.
+pub struct State {
+    /// Connections to PostgreSQL.
+    pub pool: Pool,
+    /// What probes are told.
+    pub health: Health,
+    /// Bounds of request bodies.
+    pub body_limits: BodyLimits,
+}
+
+/// Why the service cannot go on.
+#[derive(Debug, Error)]
+pub enum AppError {
+    /// PostgreSQL answers, and says that it never will let us in.
+    #[error("postgres refuses this user, password or database name; check DATABASE_URL or the POSTGRES_ settings")]
+    Refused(#[source] tokio_postgres::Error),
+    /// The schema cannot be brought up to date.
+    #[error("cannot migrate the database")]
+    Migrate(#[source] MigrateError),
+    /// The seed cannot be loaded.
+    #[error("cannot seed the database")]
+    Seed(#[source] TransferError),
+}
+
+/// A service that has been started.
+pub struct App {
+    state: Arc<State>,
+    servers: Vec<JoinHandle<Drained>>,
+    preparation: JoinHandle<Result<(), AppError>>,
+}
+
+impl App {
+    /// Starts to serve on the listeners until the shutdown is requested.
+    ///
+    /// # Errors
+    /// When the database was reached and cannot be used. A database that cannot be reached yet is no error.
+    pub async fn start(
+        config: (&DatabaseConfig, &ServerConfig),
+        conninfo: &ConnInfo,
+        listeners: Listeners,
+        shutdown: &Shutdown,
+    ) -> Result<Self, AppError> {
+        let (database, server) = config;
+        let state = Arc::new(State {
+            pool: Pool::new(conninfo, &database.pool_options()),
+            health: Health::new(shutdown.clone()),
+            body_limits: BodyLimits { bytes: server.max_body_bytes as usize, timeout: server.body_timeout_ms },
+        });
+        let mut preparation = tokio::spawn(prepare(
+            state.clone(),
+            conninfo.clone(),
+            Preparation { migrate: server.migrate, seed: server.seed },
+        ));
+        let early = tokio::time::timeout(START_PATIENCE, &mut preparation).await;
+        let preparation = match early {
+            Ok(finished) => {
+                finished.expect("preparation does not panic")?;
+                tokio::spawn(async { Ok(()) })
+            }
+            Err(_) => preparation,
+        };
+        let limits = ServerLimits { header_timeout: server.header_timeout_ms, drain_timeout: server.drain_timeout_ms };
+        let routes = server::routes(vec![passengers::routes::routes(&state), ops::health::routes(&state)]);
+        let mut servers: Vec<_> = listeners
+            .public
+            .into_iter()
+            .map(|listener| tokio::spawn(server::serve(listener, routes.clone(), limits, shutdown.clone())))
+            .collect();
+        if let Some((listener, handle)) = listeners.metrics {
+            let routes = server::routes(vec![ops::metrics::routes(&state, handle)]);
+            servers.push(tokio::spawn(server::serve(listener, routes, limits, shutdown.clone())));
+        }
+        Ok(Self { state, servers, preparation })
+    }
+
+    /// What the handlers use; for tests that look behind the API.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Returns when every listener has drained, or when the database turns out to be unusable.
+    ///
+    /// # Errors
+    /// As [`App::start`].
+    pub async fn finished(self) -> Result<Drained, AppError> {
+        let preparation = self.preparation;
+        let servers = async {
+            let mut outcome = Drained::Whole;
+            for server in self.servers {
+                if server.await.expect("a server does not panic") == Drained::Partly {
+                    outcome = Drained::Partly;
+                }
+            }
+            outcome
+        };
+        let failed = async {
+            match preparation.await.expect("preparation does not panic") {
+                Ok(()) => std::future::pending().await,
+                Err(error) => error,
+            }
+        };
+        tokio::select! {
+            outcome = servers => Ok(outcome),
+            error = failed => Err(error),
+        }
+    }
+}
+
+/// Where the service listens.
+pub struct Listeners {
+    /// The API.
+    pub public: Vec<Listener>,
+    /// The metrics, and what renders them.
+    pub metrics: Option<(Listener, PrometheusHandle)>,
+}
+
+/// What the start may do to the database.
+#[derive(Debug, Clone, Copy)]
+struct Preparation {
+    migrate: bool,
+    seed: bool,
+}
+
+/// Tries until the database is reached, migrated and seeded.
+async fn prepare(state: Arc<State>, conninfo: ConnInfo, steps: Preparation) -> Result<(), AppError> {
+    let mut delay = RETRY_DELAYS.0;
+    loop {
+        match prepare_once(&state, &conninfo, steps).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {
+                tracing::info!("waiting for the migrations, which MIGRATE=false leaves to `pycrudapi migrate`");
+            }
+            Err(error) if is_final(&error) => return Err(error),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the database is not ready, trying again");
+            }
+        }
+        tokio::time::sleep(delay).await;
+        delay = (delay * 2).min(RETRY_DELAYS.1);
+    }
+}
+
+async fn prepare_once(state: &State, conninfo: &ConnInfo, steps: Preparation) -> Result<bool, AppError> {
+    let mut client = migrate::connect(conninfo).await.map_err(|error| match error.code() {
+        Some(
+            &SqlState::INVALID_PASSWORD
+            | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION
+            | &SqlState::INVALID_CATALOG_NAME,
+        ) => AppError::Refused(error),
+        _ => AppError::Migrate(MigrateError::Connect(error)),
+    })?;
+    if steps.migrate {
+        let applied = migrate::run(&mut client).await.map_err(AppError::Migrate)?;
+        if applied > 0 {
+            tracing::info!(applied, "migrated the database");
+        }
+    } else if !migrate::is_current(&state.pool).await.unwrap_or(false) {
+        return Ok(false);
+    }
+    if steps.seed
+        && let Some(rows) = transfer::seed(&mut client).await.map_err(AppError::Seed)?
+    {
+        tracing::info!(rows, "seeded the database with passengers");
+    }
+    Ok(true)
+}
+
+/// Whether trying again cannot help: the server answered, and the answer will stay the same.
+fn is_final(error: &AppError) -> bool {
+    matches!(error, AppError::Refused(_)) || !is_transient(error)
+}

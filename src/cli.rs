@@ -1,0 +1,208 @@
+//! The subcommands: `serve`, `migrate`, `import`, `export`, `healthcheck`.
+
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio_postgres::Client;
+
+use crate::app::{App, Listeners};
+use crate::config::{DatabaseChoice, DatabaseConfig, LogConfig, MetricsListen, ServerConfig};
+use crate::db::conninfo::ConnInfo;
+use crate::db::migrate;
+use crate::ops::probe::{self, ProbeTarget};
+use crate::passengers::transfer;
+use crate::server::Drained;
+use crate::server::listener::{ListenAddr, Listener};
+use crate::{shutdown, telemetry};
+
+/// A passenger CRUD API on PostgreSQL.
+///
+/// Every setting is a flag and an environment variable; the flag wins.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Settings of the log.
+    #[command(flatten)]
+    pub log: LogConfig,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API until SIGTERM or SIGINT.
+    Serve {
+        #[command(flatten)]
+        database: DatabaseConfig,
+        #[command(flatten)]
+        server: ServerConfig,
+    },
+    /// Bring the database's schema up to date and end.
+    Migrate {
+        #[command(flatten)]
+        database: DatabaseConfig,
+    },
+    /// Load passengers from CSV: all of them, or none and the line at fault.
+    Import {
+        /// The file, or - for standard input.
+        file: PathBuf,
+        #[command(flatten)]
+        database: DatabaseConfig,
+    },
+    /// Write all passengers as CSV to standard output, in the form that import reads.
+    Export {
+        #[command(flatten)]
+        database: DatabaseConfig,
+    },
+    /// Ask a running server whether it is ready; the exit status is the answer.
+    Healthcheck(HealthcheckArgs),
+}
+
+#[derive(Debug, Args)]
+struct HealthcheckArgs {
+    /// What to ask: `http://host:port/path`, or `unix:/path` for /readyz on a socket.
+    ///
+    /// [default: http://127.0.0.1:$HTTP_PORT/readyz]
+    #[arg(long, env, hide_env_values = true)]
+    healthcheck_url: Option<ProbeTarget>,
+
+    /// The port asked on this machine when HEALTHCHECK_URL is not set.
+    #[arg(long, env, default_value_t = 8080, hide_env_values = true)]
+    http_port: u16,
+}
+
+/// Runs the chosen subcommand to its end.
+///
+/// # Errors
+/// A chain of causes that ends in what to do.
+pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    match &cli.command {
+        Command::Serve { database, server } => with_database(database, |conninfo| serve(database, server, conninfo)),
+        Command::Migrate { database } => with_database(database, |conninfo| async move {
+            let applied = migrate::run(&mut connect(&conninfo).await?).await?;
+            println!("{applied} migrations applied; the schema is at version {}", migrate::latest_version());
+            Ok(())
+        }),
+        Command::Import { file, database } => with_database(database, |conninfo| import(file, conninfo)),
+        Command::Export { database } => with_database(database, |conninfo| async move {
+            let client = connect(&conninfo).await?;
+            Ok(transfer::export(&client, tokio::io::stdout()).await?)
+        }),
+        Command::Healthcheck(args) => healthcheck(args),
+    }
+}
+
+/// Runs a subcommand on the configured database, or on the embedded one, which lives as long as the subcommand.
+fn with_database<F>(database: &DatabaseConfig, work: impl FnOnce(ConnInfo) -> F) -> anyhow::Result<ExitCode>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads");
+    match database.choice()? {
+        DatabaseChoice::Given(conninfo) => runtime()?.block_on(work(*conninfo))?,
+        #[cfg(feature = "embedded")]
+        DatabaseChoice::Embedded => {
+            use crate::db::embedded::Embedded;
+            let embedded = Embedded::start(&database.embedded_options())?;
+            let conninfo = ConnInfo::from_config(embedded.config())?;
+            runtime()?.block_on(work(conninfo))?;
+        }
+        #[cfg(not(feature = "embedded"))]
+        DatabaseChoice::Embedded => {
+            bail!("no database is configured; set DATABASE_URL, for example postgres://user:password@host:5432/name")
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn connect(conninfo: &ConnInfo) -> anyhow::Result<Client> {
+    migrate::connect(conninfo).await.context("cannot connect to the database; check DATABASE_URL")
+}
+
+async fn serve(database: &DatabaseConfig, server: &ServerConfig, conninfo: ConnInfo) -> anyhow::Result<()> {
+    let (trigger, shutdown) = shutdown::channel();
+    let mut public = Vec::new();
+    for address in &server.listen {
+        public.push(Listener::bind(address).await?);
+    }
+    let metrics = match &server.metrics_listen {
+        MetricsListen::Off => None,
+        MetricsListen::At(address) => {
+            let listener = Listener::bind(&ListenAddr::Tcp(address.clone())).await?;
+            Some((listener, telemetry::init_metrics()?))
+        }
+    };
+    let signalled = shutdown::signalled();
+    let serving = async {
+        let app = App::start((database, server), &conninfo, Listeners { public, metrics }, &shutdown).await?;
+        tracing::info!(listen = ?server.listen, metrics = ?server.metrics_listen, "listening");
+        app.finished().await
+    };
+    tokio::pin!(serving);
+    let outcome = tokio::select! {
+        outcome = &mut serving => outcome,
+        signal = signalled => {
+            tracing::info!(signal = signal.context("cannot handle signals")?, "stopping");
+            trigger.stop();
+            serving.await
+        }
+    };
+    if outcome? == Drained::Whole {
+        tracing::info!("stopped");
+    }
+    Ok(())
+}
+
+async fn import(file: &PathBuf, conninfo: ConnInfo) -> anyhow::Result<()> {
+    let (input, length): (Box<dyn Read + Send>, Option<u64>) = if file.as_os_str() == "-" {
+        (Box::new(std::io::stdin()), None)
+    } else {
+        let file_handle = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+        let length = file_handle.metadata().ok().map(|metadata| metadata.len());
+        (Box::new(file_handle), length)
+    };
+    let mut client = connect(&conninfo).await?;
+    migrate::run(&mut client).await?;
+    let bar = progress_bar(length);
+    let rows = {
+        let bar = bar.clone();
+        transfer::import(&mut client, input, move |bytes| bar.set_position(bytes)).await
+    };
+    bar.finish_and_clear();
+    let rows = rows.with_context(|| format!("nothing was imported from {}", file.display()))?;
+    println!("{rows} passengers imported");
+    Ok(())
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress_bar(length: Option<u64>) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    match length {
+        Some(length) => ProgressBar::new(length).with_style(
+            ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} left")
+                .expect("the template is a constant"),
+        ),
+        None => ProgressBar::new_spinner().with_style(
+            ProgressStyle::with_template("{spinner} {bytes} {bytes_per_sec}").expect("the template is a constant"),
+        ),
+    }
+}
+
+fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
+    let target = args.healthcheck_url.clone().unwrap_or_else(|| ProbeTarget::local(args.http_port));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match runtime.block_on(probe::ask(&target)) {
+        Ok(body) => {
+            println!("{body}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => bail!("{target} is not ready: {error}"),
+    }
+}

@@ -1,0 +1,282 @@
+//! Every setting, as a flag and an environment variable from one definition.
+//!
+//! Read once at the start; nothing else reads the environment. A fault names the setting, the reason and an example.
+//! Secrets have a type whose `Debug` prints nothing.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, ValueEnum, value_parser};
+use thiserror::Error;
+
+use crate::db::conninfo::{ConnInfo, ConnInfoError};
+#[cfg(feature = "embedded")]
+use crate::db::embedded;
+use crate::db::pool::PoolOptions;
+use crate::server::listener::ListenAddr;
+
+/// A text that must not reach logs or errors.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself, for whoever needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("***")
+    }
+}
+
+/// Settings of the log, common to all subcommands.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Log")]
+pub struct LogConfig {
+    /// What is logged: off, error, warn, info, debug, trace, or per module as in `info,pycrudapi::db=debug`.
+    ///
+    /// The access log has the target `access`: `info,access=off` silences it.
+    #[arg(long, env, default_value = "info", global = true, hide_env_values = true)]
+    pub log: String,
+
+    /// How a log line looks.
+    #[arg(long, env, value_enum, default_value_t = LogFormat::Text, global = true, hide_env_values = true)]
+    pub log_format: LogFormat,
+}
+
+/// Shapes of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+/// Where the database is and how it is used.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Database")]
+pub struct DatabaseConfig {
+    /// PostgreSQL, as a libpq URL or key/value string; several hosts, target_session_attrs, sslmode and sslrootcert included.
+    ///
+    /// Example: postgres://app:secret@db.example:5432/app?sslmode=verify-full. Without it and without POSTGRES_HOST
+    /// the server starts a PostgreSQL of its own in DATA_DIR.
+    #[arg(long, env, hide_env_values = true, value_parser = secret)]
+    pub database_url: Option<Secret>,
+
+    /// Host name or socket directory of PostgreSQL, instead of DATABASE_URL.
+    #[arg(long, env, hide_env_values = true)]
+    pub postgres_host: Option<String>,
+
+    /// Port of PostgreSQL (1 to 65535), with POSTGRES_HOST.
+    #[arg(long, env, default_value_t = 5432, value_parser = value_parser!(u16).range(1..), hide_env_values = true)]
+    pub postgres_port: u16,
+
+    /// User, with POSTGRES_HOST.
+    #[arg(long, env, default_value = "postgres", hide_env_values = true)]
+    pub postgres_user: String,
+
+    /// Password, with POSTGRES_HOST.
+    #[arg(long, env, hide_env_values = true, value_parser = secret)]
+    pub postgres_password: Option<Secret>,
+
+    /// File that holds the password, such as a mounted secret, instead of POSTGRES_PASSWORD.
+    #[arg(long, env, hide_env_values = true)]
+    pub postgres_password_file: Option<PathBuf>,
+
+    /// Database name, with POSTGRES_HOST.
+    #[arg(long, env, default_value = "postgres", hide_env_values = true)]
+    pub postgres_db: String,
+
+    /// Directory of the server's own PostgreSQL, used when no database is configured.
+    ///
+    /// [default: the user's data directory, /var/lib/pycrudapi for root]
+    #[arg(long, env, hide_env_values = true)]
+    pub data_dir: Option<PathBuf>,
+
+    /// Directory of the PostgreSQL programs (postgres, initdb) for the server's own PostgreSQL.
+    ///
+    /// [default: the newest found on the machine]
+    #[arg(long, env, hide_env_values = true)]
+    pub pg_bin: Option<PathBuf>,
+
+    /// Most connections to PostgreSQL (1 to 1000).
+    ///
+    /// Fewer make requests wait; more only help when PostgreSQL has cores to spare, and count against its
+    /// max_connections.
+    #[arg(long, env, default_value_t = 10, value_parser = value_parser!(u32).range(1..=1000), hide_env_values = true)]
+    pub pool_size: u32,
+
+    /// Longest wait for a connection, in milliseconds (10 to 60000); then the answer is 503.
+    ///
+    /// Shorter refuses requests in a burst; longer lets them pile up while PostgreSQL is away.
+    #[arg(long, env, default_value = "1000", value_parser = millis::<10, 60_000>, hide_env_values = true)]
+    pub checkout_timeout_ms: Duration,
+
+    /// Longest a statement may run, in milliseconds (10 to 600000); then the answer is 503.
+    ///
+    /// Shorter breaks slow but honest queries; longer lets one hold its connection.
+    #[arg(long, env, default_value = "5000", value_parser = millis::<10, 600_000>, hide_env_values = true)]
+    pub statement_timeout_ms: Duration,
+}
+
+/// Settings of `serve`.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Server")]
+pub struct ServerConfig {
+    /// Where to listen: `host:port`, `unix:/path` or `fd:N` (a socket handed over by a supervisor), separated by commas.
+    #[arg(long, env, default_value = "127.0.0.1:8000", value_delimiter = ',', hide_env_values = true)]
+    pub listen: Vec<ListenAddr>,
+
+    /// Where /metrics is served, on its own so that it cannot become public by accident: `host:port`, or `off`.
+    #[arg(long, env, default_value = "127.0.0.1:9464", hide_env_values = true)]
+    pub metrics_listen: MetricsListen,
+
+    /// Run missing migrations at the start; false leaves them to `pycrudapi migrate`.
+    #[arg(long, env, default_value_t = true, action = ArgAction::Set, hide_env_values = true)]
+    pub migrate: bool,
+
+    /// Load the bundled passengers into a database that never had them.
+    #[arg(long, env, default_value_t = true, action = ArgAction::Set, hide_env_values = true)]
+    pub seed: bool,
+
+    /// Most bytes of a request body (1024 to 104857600); a larger one is 413. nginx uses the same number.
+    #[arg(long, env, default_value_t = 1_048_576, value_parser = value_parser!(u32).range(1024..=104_857_600), hide_env_values = true)]
+    pub max_body_bytes: u32,
+
+    /// Longest a request body may take to arrive, in milliseconds (100 to 600000); then the answer is 408.
+    #[arg(long, env, default_value = "30000", value_parser = millis::<100, 600_000>, hide_env_values = true)]
+    pub body_timeout_ms: Duration,
+
+    /// Longest wait for a request's headers on a TCP connection, idle time included, in milliseconds (100 to 600000).
+    ///
+    /// Then the connection is closed. Unix sockets have no such limit: nginx keeps them open and guards them.
+    #[arg(long, env, default_value = "60000", value_parser = millis::<100, 600_000>, hide_env_values = true)]
+    pub header_timeout_ms: Duration,
+
+    /// Longest that requests in flight may take after a stop was asked for, in milliseconds (0 to 30000).
+    ///
+    /// Keep it below the grace period of whoever stops the server, or it is killed in the middle.
+    #[arg(long, env, default_value = "10000", value_parser = millis::<0, 30_000>, hide_env_values = true)]
+    pub drain_timeout_ms: Duration,
+}
+
+/// Address of the metrics listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetricsListen {
+    /// No metrics are served.
+    Off,
+    /// `host:port`.
+    At(String),
+}
+
+impl FromStr for MetricsListen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<ListenAddr>() {
+            _ if text == "off" => Ok(Self::Off),
+            Ok(ListenAddr::Tcp(address)) => Ok(Self::At(address)),
+            _ => Err("expected host:port or off, for example 127.0.0.1:9464".to_owned()),
+        }
+    }
+}
+
+/// Which database the settings name.
+#[derive(Clone)]
+pub enum DatabaseChoice {
+    /// The one at this address.
+    Given(Box<ConnInfo>),
+    /// None is named: the server's own.
+    Embedded,
+}
+
+/// Why the database settings were refused.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The URL is at fault.
+    #[error("DATABASE_URL {0}")]
+    Url(#[source] ConnInfoError),
+    /// The parts are at fault.
+    #[error("POSTGRES_HOST and its companions: {0}")]
+    Parts(#[source] ConnInfoError),
+    /// The password file is at fault.
+    #[error("POSTGRES_PASSWORD_FILE {} cannot be read: {reason}; mount the secret there or set POSTGRES_PASSWORD", path.display())]
+    PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
+}
+
+impl DatabaseConfig {
+    /// Which database is meant. An empty variable counts as absent, as in compose files.
+    ///
+    /// # Errors
+    /// When the URL or a part cannot be understood, or the password file cannot be read.
+    pub fn choice(&self) -> Result<DatabaseChoice, ConfigError> {
+        if let Some(url) = self.database_url.as_ref().map(Secret::reveal).filter(|url| !url.is_empty()) {
+            let conninfo = ConnInfo::parse(url).map_err(ConfigError::Url)?;
+            return Ok(DatabaseChoice::Given(Box::new(conninfo)));
+        }
+        let Some(host) = self.postgres_host.as_deref().filter(|host| !host.is_empty()) else {
+            return Ok(DatabaseChoice::Embedded);
+        };
+        let mut config = tokio_postgres::Config::new();
+        config.host(host).port(self.postgres_port).user(&self.postgres_user).dbname(&self.postgres_db);
+        if let Some(path) = &self.postgres_password_file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|reason| ConfigError::PasswordFile { path: path.clone(), reason })?;
+            config.password(text.trim_end_matches(['\r', '\n']));
+        } else if let Some(password) = &self.postgres_password {
+            config.password(password.reveal());
+        }
+        let conninfo = ConnInfo::from_config(config).map_err(ConfigError::Parts)?;
+        Ok(DatabaseChoice::Given(Box::new(conninfo)))
+    }
+
+    /// How the server's own PostgreSQL is started.
+    #[cfg(feature = "embedded")]
+    pub fn embedded_options(&self) -> embedded::Options {
+        let variable = |name| std::env::var_os(name);
+        let data_dir = self
+            .data_dir
+            .clone()
+            .or_else(|| embedded::default_data_dir(variable("XDG_DATA_HOME").as_deref(), variable("HOME").as_deref()));
+        embedded::Options {
+            // Without a home the current directory is as good as any.
+            data_dir: data_dir.unwrap_or_else(|| PathBuf::from("var")),
+            pg_bin: self.pg_bin.clone(),
+            search_path: variable("PATH"),
+            extra_settings: Vec::new(),
+        }
+    }
+
+    /// Sizes and deadlines of the pool.
+    pub fn pool_options(&self) -> PoolOptions {
+        PoolOptions {
+            size: self.pool_size,
+            checkout_timeout: self.checkout_timeout_ms,
+            statement_timeout: self.statement_timeout_ms,
+        }
+    }
+}
+
+fn secret(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret(text.to_owned()))
+}
+
+/// Reads whole milliseconds within bounds.
+fn millis<const MIN: u64, const MAX: u64>(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(ms) if (MIN..=MAX).contains(&ms) => Ok(Duration::from_millis(ms)),
+        _ => Err(format!("expected whole milliseconds between {MIN} and {MAX}")),
+    }
+}

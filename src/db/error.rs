@@ -1,0 +1,101 @@
+//! What can go wrong with stored data, in terms of data: missing, conflicting, unavailable, broken.
+//!
+//! It refuses to speak HTTP (`http::problem` translates) and never matches on the text of a driver's message,
+//! only on SQLSTATE codes and constraint names.
+
+use std::error::Error as StdError;
+
+use thiserror::Error;
+use tokio_postgres::error::SqlState;
+
+/// The reason a store operation did not succeed.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// No row has the key.
+    #[error("no such row")]
+    Missing,
+    /// A constraint of the database refused the row; the name tells which.
+    #[error("refused by constraint {constraint}")]
+    Conflict {
+        /// The constraint's name, as the migrations declare it.
+        constraint: String,
+    },
+    /// The database cannot answer now; the same request may succeed later.
+    #[error("database unavailable: {reason}")]
+    Unavailable {
+        /// What was being waited for.
+        reason: &'static str,
+        /// The driver's error, for the log only.
+        #[source]
+        source: Option<Box<dyn StdError + Send + Sync>>,
+    },
+    /// A defect on our side or in the schema.
+    #[error("unexpected database error")]
+    Internal(#[source] tokio_postgres::Error),
+}
+
+impl StoreError {
+    /// An unavailability without a driver error behind it, such as a deadline.
+    pub fn unavailable(reason: &'static str) -> Self {
+        Self::Unavailable { reason, source: None }
+    }
+
+    /// Whether a table is missing: the database answers, and its migrations have not run.
+    pub fn is_missing_table(&self) -> bool {
+        let Self::Unavailable { source: Some(source), .. } = self else { return false };
+        let error = source.downcast_ref::<tokio_postgres::Error>();
+        error.and_then(tokio_postgres::Error::code) == Some(&SqlState::UNDEFINED_TABLE)
+    }
+}
+
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        if let Some(reason) = unavailability(&error) {
+            return Self::Unavailable { reason, source: Some(Box::new(error)) };
+        }
+        match error.as_db_error().and_then(|db| db.constraint()) {
+            Some(constraint) => Self::Conflict { constraint: constraint.to_owned() },
+            None => Self::Internal(error),
+        }
+    }
+}
+
+/// Whether the same attempt may succeed later, judged by the driver's error in the chain of causes.
+pub fn is_transient(error: &(dyn StdError + 'static)) -> bool {
+    match causes(error).find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>()) {
+        Some(error) => unavailability(error).is_some(),
+        None => false,
+    }
+}
+
+/// Why a driver's error means "not now" rather than "never"; `None` when it does not.
+fn unavailability(error: &tokio_postgres::Error) -> Option<&'static str> {
+    let Some(state) = error.code() else {
+        // Without an SQLSTATE the server did not speak: the connection failed, or a value did not convert.
+        let lost = error.is_closed() || causes(error).any(<dyn StdError>::is::<std::io::Error>);
+        return lost.then_some("connection lost");
+    };
+    match *state {
+        SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => return Some("concurrent change"),
+        // Before the first migration has run there is no table: not a bug, only too early.
+        SqlState::UNDEFINED_TABLE => return Some("migrations have not run"),
+        SqlState::READ_ONLY_SQL_TRANSACTION => return Some("server is read-only"),
+        _ => {}
+    }
+    // Classes: PostgreSQL documentation, appendix "PostgreSQL Error Codes".
+    match state.code().get(..2) {
+        Some("08") => Some("connection lost"),
+        Some("53") => Some("server out of resources"),
+        Some("57") => Some("query cancelled or server stopping"),
+        _ => None,
+    }
+}
+
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let cause = next?;
+        next = cause.source();
+        Some(cause)
+    })
+}

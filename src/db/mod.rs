@@ -1,0 +1,14 @@
+//! PostgreSQL, without HTTP: connection settings, pool, sessions, migrations, seed and errors.
+//!
+//! Nothing here knows a resource or a status code. Every query has a deadline, every checkout has one too,
+//! and a lost connection is replaced without a restart.
+
+pub mod conninfo;
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod error;
+pub mod migrate;
+pub mod pool;
+pub mod seed;
+pub mod session;
+pub mod tls;

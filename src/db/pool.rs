@@ -1,0 +1,170 @@
+//! The connection pool: bb8 without a ping per checkout, with deadlines, and quick to notice a lost server.
+//!
+//! bb8 hands out an idle connection without looking at it (`test_on_check_out` costs a round trip, so it is off);
+//! this module looks at the driver's own closed flag instead, which costs nothing and is set as soon as the socket
+//! reports the loss. A read whose connection dies under it is tried once more; a write never is, because it may have
+//! been committed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bb8::{ErrorSink, ManageConnection, PooledConnection, RunError};
+use bb8_postgres::PostgresConnectionManager;
+use tokio_postgres::Row;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::conninfo::ConnInfo;
+use super::error::StoreError;
+use super::session::{Params, Session};
+
+/// While the server is known to be away a request waits this long for one connection attempt, not the whole checkout
+/// deadline: answers stay well within a second and do not pile up.
+const CHECKOUT_WHILE_DOWN: Duration = Duration::from_millis(250);
+
+/// Sizes and deadlines of a pool.
+#[derive(Debug, Clone)]
+pub struct PoolOptions {
+    /// Most connections open at once.
+    pub size: u32,
+    /// Longest wait for a connection.
+    pub checkout_timeout: Duration,
+    /// Longest a statement may run, set on the server's session.
+    pub statement_timeout: Duration,
+}
+
+/// A bounded set of sessions to one database.
+#[derive(Clone)]
+pub struct Pool {
+    inner: bb8::Pool<Manager>,
+    down: Arc<AtomicBool>,
+    size: u32,
+}
+
+/// How many connections a pool holds, for its gauges.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolUsage {
+    /// Connections in use by a request.
+    pub used: u32,
+    /// Connections open and waiting.
+    pub idle: u32,
+    /// Most connections allowed.
+    pub max: u32,
+}
+
+impl Pool {
+    /// Makes a pool; connections are opened on demand, so a server that is away does not fail the start.
+    pub fn new(conninfo: &ConnInfo, options: &PoolOptions) -> Self {
+        let down = Arc::new(AtomicBool::new(false));
+        let manager = Manager {
+            inner: PostgresConnectionManager::new(conninfo.config.clone(), conninfo.tls.clone()),
+            statement_timeout: options.statement_timeout,
+            down: down.clone(),
+        };
+        let inner = bb8::Pool::builder()
+            .max_size(options.size)
+            .min_idle(1)
+            .test_on_check_out(false)
+            .connection_timeout(options.checkout_timeout)
+            .error_sink(Box::new(LogSink))
+            .build_unchecked(manager);
+        Self { inner, down, size: options.size }
+    }
+
+    /// Takes a live session out of the pool.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when none can be had before the checkout deadline.
+    pub async fn session(&self) -> Result<PooledConnection<'_, Manager>, StoreError> {
+        // After a server restart every idle connection may be dead: each is dropped in turn, so the bound is the size.
+        for _ in 0..=self.size {
+            let session = self.checkout().await?;
+            if !session.is_broken() {
+                return Ok(session);
+            }
+        }
+        Err(StoreError::unavailable("every pooled connection was lost"))
+    }
+
+    async fn checkout(&self) -> Result<PooledConnection<'_, Manager>, StoreError> {
+        let taken = if self.down.load(Ordering::Relaxed) {
+            tokio::time::timeout(CHECKOUT_WHILE_DOWN, self.inner.get()).await.unwrap_or(Err(RunError::TimedOut))
+        } else {
+            self.inner.get().await
+        };
+        taken.map_err(|error| match error {
+            RunError::User(error) => StoreError::from(error),
+            RunError::TimedOut => StoreError::unavailable("no free connection before the checkout deadline"),
+        })
+    }
+
+    /// Runs a statement that changes nothing; tries once more when the connection is lost under it.
+    ///
+    /// # Errors
+    /// As [`Session::query`] and [`Pool::session`].
+    pub async fn read(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
+        {
+            let session = self.session().await?;
+            match session.query(sql, params).await {
+                Err(StoreError::Unavailable { .. }) if session.is_closed() => {}
+                result => return result,
+            }
+        }
+        self.session().await?.query(sql, params).await
+    }
+
+    /// Runs a statement that changes data, once.
+    ///
+    /// # Errors
+    /// As [`Session::query`] and [`Pool::session`].
+    pub async fn write(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
+        self.session().await?.query(sql, params).await
+    }
+
+    /// What the pool holds now.
+    pub fn usage(&self) -> PoolUsage {
+        let state = self.inner.state();
+        PoolUsage { used: state.connections - state.idle_connections, idle: state.idle_connections, max: self.size }
+    }
+}
+
+/// Opens sessions for bb8.
+pub struct Manager {
+    inner: PostgresConnectionManager<MakeRustlsConnect>,
+    statement_timeout: Duration,
+    down: Arc<AtomicBool>,
+}
+
+impl ManageConnection for Manager {
+    type Connection = Session;
+    type Error = tokio_postgres::Error;
+
+    async fn connect(&self) -> Result<Session, Self::Error> {
+        let opened = async { Session::new(self.inner.connect().await?, self.statement_timeout).await }.await;
+        self.down.store(opened.is_err(), Ordering::Relaxed);
+        opened
+    }
+
+    async fn is_valid(&self, _session: &mut Session) -> Result<(), Self::Error> {
+        Ok(()) // never called: `test_on_check_out` is off
+    }
+
+    fn has_broken(&self, session: &mut Session) -> bool {
+        session.is_broken()
+    }
+}
+
+/// Puts failed connection attempts into the log; the requests that waited report only that none was free.
+#[derive(Debug, Clone, Copy)]
+struct LogSink;
+
+impl ErrorSink<tokio_postgres::Error> for LogSink {
+    fn sink(&self, error: tokio_postgres::Error) {
+        metrics::counter!("db_client_connection_errors_total").increment(1);
+        tracing::warn!(error = &error as &dyn std::error::Error, "cannot connect to postgres");
+    }
+
+    fn boxed_clone(&self) -> Box<dyn ErrorSink<tokio_postgres::Error>> {
+        Box::new(*self)
+    }
+}

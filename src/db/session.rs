@@ -1,0 +1,94 @@
+//! One PostgreSQL connection together with the statements prepared on it.
+//!
+//! A statement is prepared the first time a connection runs it and kept until the connection closes, so a
+//! request costs one round trip. Every query has a deadline on this side besides the server's own
+//! `statement_timeout`: a server that stopped answering cannot hold a request.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, Statement};
+
+use super::error::StoreError;
+
+/// Values for a statement's parameters, in order.
+pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// How much longer than the server's `statement_timeout` this side waits, so that the server's own, more precise
+/// answer normally arrives first.
+const DEADLINE_GRACE: Duration = Duration::from_millis(500);
+
+/// A connection and its prepared statements.
+pub struct Session {
+    client: Client,
+    statements: Mutex<HashMap<&'static str, Statement>>,
+    deadline: Duration,
+    abandoned: AtomicBool,
+}
+
+impl Session {
+    /// Sets up a fresh connection: deadlines on the server's side, UTC, and readable intervals.
+    ///
+    /// # Errors
+    /// When the connection is lost or the server refuses a setting.
+    pub async fn new(client: Client, statement_timeout: Duration) -> Result<Self, tokio_postgres::Error> {
+        let ms = statement_timeout.as_millis();
+        client
+            .batch_execute(&format!(
+                "set statement_timeout = {ms}; set idle_in_transaction_session_timeout = {ms}; set timezone = 'UTC'"
+            ))
+            .await?;
+        Ok(Self {
+            client,
+            statements: Mutex::new(HashMap::new()),
+            deadline: statement_timeout + DEADLINE_GRACE,
+            abandoned: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether the connection is gone.
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Whether the connection is gone, or must not be used again because a query on it was given up.
+    pub fn is_broken(&self) -> bool {
+        self.is_closed() || self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// The driver's client, for what has no prepared form: transactions and `COPY`.
+    pub fn client_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
+    /// Runs a statement and collects its rows.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the connection is lost or the deadline passes, otherwise what the server says.
+    pub async fn query(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
+        let work = async {
+            let statement = self.statement(sql).await?;
+            self.client.query(&statement, params).await
+        };
+        match tokio::time::timeout(self.deadline, work).await {
+            Ok(result) => Ok(result?),
+            Err(_) => {
+                self.abandoned.store(true, Ordering::Relaxed);
+                Err(StoreError::unavailable("query deadline passed"))
+            }
+        }
+    }
+
+    async fn statement(&self, sql: &'static str) -> Result<Statement, tokio_postgres::Error> {
+        let mut statements = self.statements.lock().await;
+        if let Some(statement) = statements.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(sql).await?;
+        statements.insert(sql, statement.clone());
+        Ok(statement)
+    }
+}

@@ -1,0 +1,146 @@
+//! TLS towards PostgreSQL with rustls, with libpq's three degrees of verification.
+//!
+//! It decides only how a server's certificate is judged; whether TLS is used at all is `sslmode`'s business in
+//! `conninfo`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use thiserror::Error;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// What is checked of the server's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verify {
+    /// Encryption only (`prefer`, `require`).
+    Nothing,
+    /// Signed by a trusted authority (`verify-ca`).
+    Chain,
+    /// Signed by a trusted authority for the host's name (`verify-full`).
+    ChainAndName,
+}
+
+/// Why trusted certificates could not be loaded.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// `sslrootcert` names a file without usable certificates.
+    #[error("names sslrootcert {}, which holds no usable PEM certificate: {reason}", path.display())]
+    RootFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The system has no trusted certificates.
+    #[error("asks for a verified certificate, and this machine trusts no authority; set sslrootcert=/path/to/ca.pem")]
+    NoRoots,
+    /// rustls refused the combination.
+    #[error("cannot set up TLS: {0}")]
+    Setup(String),
+}
+
+/// Builds the connector that tokio-postgres opens TLS sessions with.
+///
+/// # Errors
+/// When certificates are asked for and cannot be loaded.
+pub fn connector(verify: Verify, root: Option<&Path>) -> Result<MakeRustlsConnect, TlsError> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = Verifier { verify, chain: chain(verify, root, &provider)?, provider: provider.clone() };
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::Setup(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+/// The ordinary verifier over the given or the system's authorities; `None` where nothing is verified.
+fn chain(
+    verify: Verify,
+    root: Option<&Path>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Option<Arc<WebPkiServerVerifier>>, TlsError> {
+    if verify == Verify::Nothing {
+        return Ok(None);
+    }
+    let mut roots = RootCertStore::empty();
+    if let Some(path) = root {
+        let fault = |reason: String| TlsError::RootFile { path: path.to_owned(), reason };
+        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))?;
+        for certificate in certificates {
+            let certificate = certificate.map_err(|error| fault(error.to_string()))?;
+            roots.add(certificate).map_err(|error| fault(error.to_string()))?;
+        }
+        if roots.is_empty() {
+            return Err(fault("the file is empty".to_owned()));
+        }
+    } else {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            return Err(TlsError::NoRoots);
+        }
+    }
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .map(Some)
+        .map_err(|error| TlsError::Setup(error.to_string()))
+}
+
+/// Judges a certificate as far as `sslmode` asks, and always checks that the server holds its key.
+#[derive(Debug)]
+struct Verifier {
+    verify: Verify,
+    chain: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let Some(chain) = &self.chain else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            // The name is judged after the chain, so a wrong name alone means the chain was good.
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) if self.verify == Verify::Chain => Ok(ServerCertVerified::assertion()),
+            result => result,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

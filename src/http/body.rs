@@ -1,0 +1,76 @@
+//! Reading a request's body: its media type, its size and the time it takes are all bounded.
+
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::{Stream, StreamExt};
+use warp::http::HeaderMap;
+use warp::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+
+use super::problem::{Code, Problem};
+
+/// The bounds of a body.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimits {
+    /// Most bytes taken.
+    pub bytes: usize,
+    /// Longest time from the first wait to the last byte.
+    pub timeout: Duration,
+}
+
+/// Reads a JSON body whole.
+///
+/// # Errors
+/// 415 for another media type, 413 over the limit, 408 when it takes too long, 400 when the client breaks off.
+pub async fn read_json<B: Buf>(
+    headers: &HeaderMap,
+    body: impl Stream<Item = Result<B, warp::Error>>,
+    limits: BodyLimits,
+) -> Result<Bytes, Problem> {
+    expect_media_type(headers, &["application/json"])?;
+    let too_large = || {
+        Problem::new(
+            Code::BodyTooLarge,
+            format!("the body may hold at most {} bytes; send a smaller one", limits.bytes),
+        )
+    };
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok()).unwrap_or(0);
+    if announced > limits.bytes as u64 {
+        return Err(too_large());
+    }
+    let read = async {
+        let mut body = std::pin::pin!(body);
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(|_| {
+                Problem::new(Code::InvalidJson, "the body broke off before its end; send the request again")
+            })?;
+            if bytes.len() + chunk.remaining() > limits.bytes {
+                return Err(too_large());
+            }
+            bytes.put(chunk);
+        }
+        Ok(bytes.freeze())
+    };
+    tokio::time::timeout(limits.timeout, read).await.unwrap_or_else(|_| {
+        Err(Problem::new(
+            Code::RequestTimeout,
+            format!("the body must arrive within {} ms; send the request again", limits.timeout.as_millis()),
+        ))
+    })
+}
+
+/// Refuses a body whose media type is not one of those listed; a missing type is taken as the first of them.
+fn expect_media_type(headers: &HeaderMap, offered: &[&str]) -> Result<(), Problem> {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if offered.iter().any(|media_type| essence.eq_ignore_ascii_case(media_type)) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Code::UnsupportedMediaType,
+        format!("send the body with the header Content-Type: {}", offered.join(" or ")),
+    ))
+}

@@ -1,0 +1,190 @@
+//! Errors as the client reads them: `application/problem+json` of RFC 9457.
+//!
+//! The one place that turns a [`StoreError`] into an HTTP answer. A problem's text says what to do; it never carries a
+//! driver's message, SQL or an address. What the log reads is another text, written here when the problem is made.
+
+use std::borrow::Cow;
+use std::error::Error;
+
+use serde::Serialize;
+use warp::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use warp::http::{HeaderName, StatusCode};
+use warp::reply::Response;
+
+use crate::db::error::StoreError;
+
+/// What a client is told to wait, in seconds, before it tries again.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// The kinds of problem: each has a stable code, which is also the last part of its `type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// The path's last part is no uuid.
+    InvalidUuid,
+    /// The query string is at fault.
+    InvalidQuery,
+    /// The body is no JSON.
+    InvalidJson,
+    /// Fields of the body are at fault.
+    InvalidFields,
+    /// Nothing is there.
+    NotFound,
+    /// The method does not apply to the path.
+    MethodNotAllowed,
+    /// The body took too long to arrive.
+    RequestTimeout,
+    /// The body is over the limit.
+    BodyTooLarge,
+    /// The body's media type is not one of those taken.
+    UnsupportedMediaType,
+    /// A defect of the server.
+    Internal,
+    /// The database does not answer now.
+    Unavailable,
+}
+
+impl Code {
+    /// The status, the code in the document, and its title.
+    fn parts(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::InvalidUuid => (StatusCode::BAD_REQUEST, "invalid-uuid", "The path names no uuid"),
+            Self::InvalidQuery => (StatusCode::BAD_REQUEST, "invalid-query", "The query string is at fault"),
+            Self::InvalidJson => (StatusCode::BAD_REQUEST, "invalid-json", "The body is not JSON"),
+            Self::InvalidFields => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-fields", "Fields are at fault"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "Not found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
+            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request-timeout", "The body took too long"),
+            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large"),
+            Self::UnsupportedMediaType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Unsupported media type")
+            }
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable"),
+        }
+    }
+}
+
+/// One field at fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// Where the fault is: a JSON pointer (RFC 6901) into the body; empty for the body as a whole.
+    pub pointer: String,
+    /// What the field must be.
+    pub detail: Cow<'static, str>,
+}
+
+impl FieldError {
+    /// A fault of one field of the top-level object.
+    pub fn new(field: &str, detail: impl Into<Cow<'static, str>>) -> Self {
+        // RFC 6901, section 3: `~` and `/` are escaped in a reference token.
+        let token = field.replace('~', "~0").replace('/', "~1");
+        Self { pointer: format!("/{token}"), detail: detail.into() }
+    }
+}
+
+/// A problem on its way to the client.
+#[derive(Debug)]
+pub struct Problem {
+    code: Code,
+    detail: Cow<'static, str>,
+    errors: Vec<FieldError>,
+    header: Option<(HeaderName, &'static str)>,
+    checks: Option<Box<serde_json::Value>>,
+}
+
+/// The document's members, in the order RFC 9457 lists them.
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    code: &'a str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks: &'a Option<Box<serde_json::Value>>,
+}
+
+impl Problem {
+    /// A problem whose `detail` tells the client what to do.
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, detail: detail.into(), errors: Vec::new(), header: None, checks: None }
+    }
+
+    /// Fields are at fault: all of them, not the first.
+    pub fn fields(errors: Vec<FieldError>) -> Self {
+        let detail = match errors.len() {
+            1 => "1 field is at fault; correct it and send the request again".to_owned(),
+            n => format!("{n} fields are at fault; correct them and send the request again"),
+        };
+        Self { errors, ..Self::new(Code::InvalidFields, detail) }
+    }
+
+    /// The method does not apply; `allow` lists those that do.
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        Self { header: Some((ALLOW, allow)), ..Self::new(Code::MethodNotAllowed, format!("use one of: {allow}")) }
+    }
+
+    /// The service cannot answer now and asks the client to come back.
+    pub fn unavailable(detail: &'static str) -> Self {
+        Self { header: Some((RETRY_AFTER, RETRY_AFTER_SECONDS)), ..Self::new(Code::Unavailable, detail) }
+    }
+
+    /// Adds the outcome of each readiness check, an extension member (RFC 9457, section 3.2).
+    pub fn with_checks(self, checks: &impl Serialize) -> Self {
+        Self { checks: serde_json::to_value(checks).ok().map(Box::new), ..self }
+    }
+
+    /// The answer.
+    pub fn into_response(self) -> Response {
+        let (status, code, title) = self.code.parts();
+        let document = Document {
+            r#type: format!("/docs/problems/{code}"),
+            title,
+            status: status.as_u16(),
+            code,
+            detail: &self.detail,
+            errors: &self.errors,
+            checks: &self.checks,
+        };
+        let body = serde_json::to_vec(&document).expect("strings and numbers always serialise");
+        let mut response = Response::new(body.into());
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some((name, value)) = self.header {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+/// Says what a constraint's violation means for the client; resources know their own constraints.
+pub type ConstraintField = fn(&str) -> Option<FieldError>;
+
+impl Problem {
+    /// Translates a failed store operation; `missing` is what a 404 says, `constraint` finds the field of a violation.
+    pub fn from_store(error: &StoreError, missing: &'static str, constraint: ConstraintField) -> Self {
+        match error {
+            StoreError::Missing => return Self::new(Code::NotFound, missing),
+            StoreError::Unavailable { .. } => {
+                tracing::warn!(error = error as &dyn Error, "store unavailable");
+                return Self::unavailable("the database does not answer at the moment; send the request again");
+            }
+            StoreError::Conflict { constraint: name } => {
+                if let Some(field) = constraint(name) {
+                    return Self::fields(vec![field]);
+                }
+            }
+            StoreError::Internal(_) => {}
+        }
+        tracing::error!(error = error as &dyn Error, "unexpected store error");
+        Self::internal()
+    }
+
+    /// A defect of the server; whoever makes it has logged the cause.
+    pub fn internal() -> Self {
+        Self::new(Code::Internal, "the server failed to handle this request; report it with its X-Request-Id")
+    }
+}

@@ -1,0 +1,98 @@
+//! URL templates such as `/v1/passengers/{uuid}`: matching them, and labelling answers with them.
+//!
+//! The short and the canonical URL of an operation are two templates of one handler. The template travels with the
+//! response, so logs and metrics are labelled by it and never by a raw path.
+
+use std::future::{Future, ready};
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use warp::filters::path::FullPath;
+use warp::http::Method;
+use warp::reply::Response;
+use warp::{Filter, Rejection};
+
+use super::problem::Problem;
+
+/// The template an answer belongs to, kept in the response's extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route(pub &'static str);
+
+/// A request whose path fits a template.
+#[derive(Debug)]
+pub struct Matched {
+    /// The template, for labels.
+    pub route: Route,
+    /// The path segment at the placeholder; empty when the template has none.
+    pub segment: String,
+}
+
+/// Lets requests through whose path fits one of the templates; a template may end in one `{placeholder}`.
+pub fn at(
+    templates: &'static [&'static str],
+) -> impl Filter<Extract = (Matched,), Error = Rejection> + Clone + Send + Sync + 'static {
+    warp::path::full().and_then(move |path: FullPath| {
+        let matched = templates.iter().find_map(|template| {
+            let segment = segment_at(template, path.as_str())?.to_owned();
+            Some(Matched { route: Route(template), segment })
+        });
+        ready(matched.ok_or_else(warp::reject::not_found))
+    })
+}
+
+/// The path's part at the template's placeholder, if the path fits; empty when there is no placeholder.
+fn segment_at<'a>(template: &str, path: &'a str) -> Option<&'a str> {
+    match template.split_once('{') {
+        None => (path == template).then_some(""),
+        Some((prefix, _)) => path.strip_prefix(prefix).filter(|rest| !rest.is_empty() && !rest.contains('/')),
+    }
+}
+
+/// Lets GET through, and HEAD, which is answered like GET; hyper leaves the body out.
+pub fn get_or_head() -> impl Filter<Extract = (), Error = Rejection> + Copy + Send + Sync + 'static {
+    warp::method()
+        .and_then(|method: Method| {
+            let fits = method == Method::GET || method == Method::HEAD;
+            ready(if fits { Ok(()) } else { Err(warp::reject::not_found()) })
+        })
+        .untuple_one()
+}
+
+/// Runs a handler and labels its answer, be it the result or the problem.
+///
+/// A handler that panics is answered with a 500 and takes nobody else down; the panic hook has logged it by then.
+pub async fn answer(route: Route, work: impl Future<Output = Result<Response, Problem>>) -> Response {
+    let outcome = AssertUnwindSafe(work).catch_unwind().await;
+    let mut response = outcome.unwrap_or_else(|_| Err(Problem::internal())).unwrap_or_else(Problem::into_response);
+    response.extensions_mut().insert(route);
+    response
+}
+
+/// The last alternative of a resource: its paths exist, and no method before this one fitted.
+pub fn method_not_allowed(
+    allowed: &'static [(&'static [&'static str], &'static str)],
+) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static {
+    warp::path::full().and_then(move |path: FullPath| {
+        let refused = allowed.iter().find_map(|(templates, allow)| {
+            let template = templates.iter().find(|template| segment_at(template, path.as_str()).is_some())?;
+            let mut response = Problem::method_not_allowed(allow).into_response();
+            response.extensions_mut().insert(Route(template));
+            Some(response)
+        });
+        ready(refused.ok_or_else(warp::reject::not_found))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::segment_at;
+
+    #[test]
+    fn a_placeholder_takes_exactly_one_segment() {
+        assert_eq!(segment_at("/v1/p/{uuid}", "/v1/p/abc"), Some("abc"));
+        assert_eq!(segment_at("/v1/p/{uuid}", "/v1/p/"), None);
+        assert_eq!(segment_at("/v1/p/{uuid}", "/v1/p/a/b"), None);
+        assert_eq!(segment_at("/v1/p", "/v1/p"), Some(""));
+        assert_eq!(segment_at("/v1/p", "/v1/p/"), None);
+    }
+}

@@ -1,0 +1,23 @@
+//! pycrudapi: passengers over HTTP, on PostgreSQL.
+//!
+//! Dependencies point one way:
+//!
+//! ```text
+//! main -> cli -> config -> app -> server -> <resource>/routes -> <resource>/store -> db
+//! ```
+//!
+//! - [`cli`] what each subcommand does, [`config`] every setting, [`app`] builds the service and starts it;
+//! - [`server`] joins the resources, listens, logs and drains; [`http`] is what routes share;
+//! - [`ops`] is health and metrics; [`passengers`] is a resource: `mod`, `routes`, `model`, `store`;
+//! - [`db`] is PostgreSQL without HTTP; [`telemetry`] and [`shutdown`] are process-wide.
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod db;
+pub mod http;
+pub mod ops;
+pub mod passengers;
+pub mod server;
+pub mod shutdown;
+pub mod telemetry;

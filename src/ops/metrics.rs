@@ -1,0 +1,44 @@
+//! `GET /metrics` in Prometheus' text format, on a listener of its own.
+
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::http::header::{CONTENT_TYPE, HeaderValue};
+use warp::reply::Response;
+
+use crate::app::State;
+use crate::http::route::{Matched, answer, at, get_or_head, method_not_allowed};
+
+const METRICS: &[&str] = &["/metrics"];
+const ALLOWED: &[(&[&str], &str)] = &[(METRICS, "GET, HEAD")];
+
+/// Prometheus documentation, "Exposition formats", text format.
+const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// The routes of the metrics listener.
+pub fn routes(state: &Arc<State>, handle: PrometheusHandle) -> BoxedFilter<(Response,)> {
+    let state = state.clone();
+    at(METRICS)
+        .and(get_or_head())
+        .then(move |matched: Matched| {
+            let (state, handle) = (state.clone(), handle.clone());
+            answer(matched.route, async move { Ok(render(&state, &handle)) })
+        })
+        .or(method_not_allowed(ALLOWED))
+        .unify()
+        .boxed()
+}
+
+/// Gauges of the pool are read when asked for; histograms are drained first, so their memory stays bounded.
+fn render(state: &State, handle: &PrometheusHandle) -> Response {
+    let usage = state.pool.usage();
+    metrics::gauge!("db_client_connection_count", "state" => "used").set(f64::from(usage.used));
+    metrics::gauge!("db_client_connection_count", "state" => "idle").set(f64::from(usage.idle));
+    metrics::gauge!("db_client_connection_max").set(f64::from(usage.max));
+    handle.run_upkeep();
+    let mut response = Response::new(handle.render().into());
+    response.headers_mut().insert(CONTENT_TYPE, TEXT_FORMAT);
+    response
+}

@@ -1,0 +1,14 @@
+//! Passengers: the service's main resource.
+//!
+//! URLs: `/v1/passengers`, `/v1/passengers/{uuid}`, and the short URLs of the Flask service it replaces
+//! (`/passengerlist`, `/getpassenger/{uuid}`, `/postpassenger`, `/putpassenger/{uuid}`, `/deletepassenger/{uuid}`).
+//!
+//! Invariants: a stored passenger satisfies every rule of `model`, which the table's constraints repeat; its uuid is a
+//! version 7 made here, so key order is creation order.
+
+pub mod json;
+pub mod model;
+pub mod routes;
+pub mod store;
+pub mod table;
+pub mod transfer;

@@ -1,0 +1,193 @@
+//! A passenger and the rules each of its fields must satisfy. No I/O happens here.
+//!
+//! JSON bodies and CSV rows are judged by the same functions, so no way in is laxer than another, and the table's
+//! constraints repeat them as a last line of defence.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::http::problem::FieldError;
+
+/// Longest name, in characters.
+pub const NAME_MAX_CHARS: usize = 150;
+/// Greatest age, in years.
+pub const AGE_MAX: f64 = 130.0;
+
+/// A passenger as it is stored and shown; the order of the fields is the order of the JSON keys.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Passenger<'a> {
+    /// The key, version 7.
+    pub uuid: Uuid,
+    /// What anybody may set.
+    #[serde(flatten)]
+    pub details: Details<'a>,
+}
+
+/// Everything of a passenger but its key: what a client sends.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Details<'a> {
+    /// Whether the passenger survived.
+    pub survived: bool,
+    /// 1, 2 or 3.
+    pub passenger_class: i16,
+    /// 1 to [`NAME_MAX_CHARS`] characters.
+    pub name: Cow<'a, str>,
+    /// `male` or `female`.
+    pub sex: Sex,
+    /// Years, 0 to [`AGE_MAX`]; unknown for some.
+    pub age: Option<f64>,
+    /// Not negative.
+    pub siblings_or_spouses_aboard: i32,
+    /// Not negative.
+    pub parents_or_children_aboard: i32,
+    /// Pounds, not negative.
+    pub fare: f64,
+}
+
+/// The sexes the passenger list knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sex {
+    /// Male.
+    Male,
+    /// Female.
+    Female,
+}
+
+impl Sex {
+    /// As it is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Male => "male",
+            Self::Female => "female",
+        }
+    }
+}
+
+/// The fields a client sets, in key order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// `survived`
+    Survived,
+    /// `passengerClass`
+    PassengerClass,
+    /// `name`
+    Name,
+    /// `sex`
+    Sex,
+    /// `age`
+    Age,
+    /// `siblingsOrSpousesAboard`
+    SiblingsOrSpousesAboard,
+    /// `parentsOrChildrenAboard`
+    ParentsOrChildrenAboard,
+    /// `fare`
+    Fare,
+}
+
+impl Field {
+    /// Every field, in key order.
+    pub const ALL: [Self; 8] = [
+        Self::Survived,
+        Self::PassengerClass,
+        Self::Name,
+        Self::Sex,
+        Self::Age,
+        Self::SiblingsOrSpousesAboard,
+        Self::ParentsOrChildrenAboard,
+        Self::Fare,
+    ];
+
+    /// The JSON key and CSV column.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Survived => "survived",
+            Self::PassengerClass => "passengerClass",
+            Self::Name => "name",
+            Self::Sex => "sex",
+            Self::Age => "age",
+            Self::SiblingsOrSpousesAboard => "siblingsOrSpousesAboard",
+            Self::ParentsOrChildrenAboard => "parentsOrChildrenAboard",
+            Self::Fare => "fare",
+        }
+    }
+
+    /// The field a JSON key or CSV column names.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|field| field.name() == name)
+    }
+
+    /// What a value must be; the text of every complaint about the field.
+    pub fn rule(self) -> &'static str {
+        match self {
+            Self::Survived => "must be true or false",
+            Self::PassengerClass => "must be 1, 2 or 3",
+            Self::Name => "must be a text of 1 to 150 characters without U+0000",
+            Self::Sex => "must be \"male\" or \"female\"",
+            Self::Age => "must be between 0 and 130, or null",
+            Self::SiblingsOrSpousesAboard | Self::ParentsOrChildrenAboard => {
+                "must be a whole number between 0 and 2147483647"
+            }
+            Self::Fare => "must be a number not below 0",
+        }
+    }
+
+    /// The complaint about this field.
+    pub fn error(self) -> FieldError {
+        FieldError::new(self.name(), self.rule())
+    }
+}
+
+/// A class, if it is one.
+pub fn check_class(value: f64) -> Option<i16> {
+    [1_i16, 2, 3].into_iter().find(|class| f64::from(*class) == value)
+}
+
+/// A name, if it can be stored: PostgreSQL's text cannot hold U+0000.
+pub fn check_name(value: &str) -> Option<&str> {
+    // Bytes first: no text of at most that many bytes has too many characters, so most names are not counted.
+    let short = value.len() <= NAME_MAX_CHARS || value.chars().count() <= NAME_MAX_CHARS;
+    (short && !value.is_empty() && !value.contains('\0')).then_some(value)
+}
+
+/// A sex, if the text names one.
+pub fn check_sex(value: &str) -> Option<Sex> {
+    [Sex::Male, Sex::Female].into_iter().find(|sex| sex.as_str() == value)
+}
+
+/// An age in years, if it is possible.
+pub fn check_age(value: f64) -> Option<f64> {
+    (0.0..=AGE_MAX).contains(&value).then_some(value + 0.0) // adding zero makes -0 plain 0
+}
+
+/// A count of relatives, if it is one.
+pub fn check_count(value: f64) -> Option<i32> {
+    let whole = value.trunc() == value && (0.0..=f64::from(i32::MAX)).contains(&value);
+    #[expect(clippy::cast_possible_truncation, reason = "the line above made sure that it fits")]
+    whole.then_some(value as i32)
+}
+
+/// A fare, if it is one; NaN and infinity are none.
+pub fn check_fare(value: f64) -> Option<f64> {
+    (value >= 0.0 && value.is_finite()).then_some(value + 0.0)
+}
+
+/// The field that a constraint of the table guards; constraints are named `passengers_<column>`.
+pub fn constraint_field(constraint: &str) -> Option<FieldError> {
+    let column = constraint.strip_prefix("passengers_")?;
+    let field = match column {
+        "passenger_class" => Field::PassengerClass,
+        "name" => Field::Name,
+        "sex" => Field::Sex,
+        "age" => Field::Age,
+        "siblings_or_spouses_aboard" => Field::SiblingsOrSpousesAboard,
+        "parents_or_children_aboard" => Field::ParentsOrChildrenAboard,
+        "fare" => Field::Fare,
+        _ => return None,
+    };
+    Some(field.error())
+}

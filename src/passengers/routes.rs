@@ -1,0 +1,209 @@
+//! The URLs of passengers: filters and handlers.
+//!
+//! The short and the canonical URL of an operation share one handler. No body is read before path and method fit.
+
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use futures_util::Stream;
+use tokio::sync::mpsc::Sender;
+use tokio_postgres::Row;
+use uuid::Uuid;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::http::header::{HeaderValue, LOCATION};
+use warp::http::{HeaderMap, StatusCode};
+use warp::reply::Response;
+
+use super::json::{self, UuidRule};
+use super::{model, store};
+use crate::app::State;
+use crate::db::error::StoreError;
+use crate::http::body::read_json;
+use crate::http::problem::{Code, Problem};
+use crate::http::reply::{self, Truncated};
+use crate::http::route::{Matched, answer, at, get_or_head, method_not_allowed};
+
+const LIST: &[&str] = &["/v1/passengers", "/passengerlist"];
+const CREATE: &[&str] = &["/v1/passengers", "/postpassenger"];
+const GET: &[&str] = &["/v1/passengers/{uuid}", "/getpassenger/{uuid}"];
+const REPLACE: &[&str] = &["/v1/passengers/{uuid}", "/putpassenger/{uuid}"];
+const DELETE: &[&str] = &["/v1/passengers/{uuid}", "/deletepassenger/{uuid}"];
+
+const ALLOWED: &[(&[&str], &str)] = &[
+    (&["/v1/passengers"], "GET, HEAD, POST"),
+    (&["/v1/passengers/{uuid}"], "GET, HEAD, PUT, DELETE"),
+    (&["/passengerlist", "/getpassenger/{uuid}"], "GET, HEAD"),
+    (&["/postpassenger"], "POST"),
+    (&["/putpassenger/{uuid}"], "PUT"),
+    (&["/deletepassenger/{uuid}"], "DELETE"),
+];
+
+/// Rows read at a time for a list: about 200 KiB of JSON, and few enough that a slow reader costs little memory.
+const LIST_BATCH: i64 = 1000;
+
+/// All routes of passengers; the hottest stand first, because alternatives are tried in order.
+pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
+    let state = {
+        let state = state.clone();
+        warp::any().map(move || state.clone())
+    };
+    let get = at(GET)
+        .and(get_or_head())
+        .and(state.clone())
+        .then(|matched: Matched, state| async move { answer(matched.route, get(&matched.segment, state)).await });
+    let list = at(LIST)
+        .and(get_or_head())
+        .and(state.clone())
+        .then(|matched: Matched, state| answer(matched.route, list(state)));
+    let create = at(CREATE)
+        .and(warp::post())
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .and(state.clone())
+        .then(|matched: Matched, headers, body, state| answer(matched.route, create(headers, body, state)));
+    let replace = at(REPLACE)
+        .and(warp::put())
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .and(state.clone())
+        .then(|matched: Matched, headers, body, state| async move {
+            answer(matched.route, replace(&matched.segment, headers, body, state)).await
+        });
+    let delete = at(DELETE)
+        .and(warp::delete())
+        .and(state)
+        .then(|matched: Matched, state| async move { answer(matched.route, delete(&matched.segment, state)).await });
+    get.or(list)
+        .unify()
+        .or(create)
+        .unify()
+        .or(replace)
+        .unify()
+        .or(delete)
+        .unify()
+        .or(method_not_allowed(ALLOWED))
+        .unify()
+        .boxed()
+}
+
+async fn get(segment: &str, state: Arc<State>) -> Result<Response, Problem> {
+    let uuid = parse_uuid(segment)?;
+    let row = store::get(&state.pool, uuid).await.map_err(problem)?;
+    as_stored(StatusCode::OK, &row)
+}
+
+async fn create(
+    headers: HeaderMap,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    state: Arc<State>,
+) -> Result<Response, Problem> {
+    let body = read_json(&headers, body, state.body_limits).await?;
+    let details = json::read(&body, UuidRule::Refused)?;
+    let row = store::create(&state.pool, &details).await.map_err(problem)?;
+    let mut response = as_stored(StatusCode::CREATED, &row)?;
+    let uuid = store::passenger(&row).map_err(problem)?.uuid;
+    let location = HeaderValue::from_str(&format!("/v1/passengers/{uuid}")).expect("a uuid is printable ASCII");
+    response.headers_mut().insert(LOCATION, location);
+    Ok(response)
+}
+
+async fn replace(
+    segment: &str,
+    headers: HeaderMap,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    state: Arc<State>,
+) -> Result<Response, Problem> {
+    let uuid = parse_uuid(segment)?;
+    let body = read_json(&headers, body, state.body_limits).await?;
+    let details = json::read(&body, UuidRule::Equals(uuid))?;
+    let row = store::replace(&state.pool, uuid, &details).await.map_err(problem)?;
+    as_stored(StatusCode::OK, &row)
+}
+
+async fn delete(segment: &str, state: Arc<State>) -> Result<Response, Problem> {
+    let uuid = parse_uuid(segment)?;
+    store::delete(&state.pool, uuid).await.map_err(problem)?;
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+/// The whole table as one JSON array. A table of one batch is answered whole, with its length; a larger one is streamed
+/// batch by batch, and no connection is held while the client reads.
+async fn list(state: Arc<State>) -> Result<Response, Problem> {
+    let mut body = Vec::new();
+    let next = list_batch(&state, Uuid::nil(), &mut body).await.map_err(problem)?;
+    let Some(after) = next else {
+        body.push(b']');
+        return Ok(reply::json_bytes(StatusCode::OK, body));
+    };
+    let (sender, response) = reply::streamed("application/json");
+    tokio::spawn(send_list(state, body, after, sender));
+    Ok(response)
+}
+
+async fn send_list(state: Arc<State>, first: Vec<u8>, mut after: Uuid, sender: Sender<Result<Bytes, Truncated>>) {
+    let mut piece = first;
+    loop {
+        // The send fails when the client has gone; nobody is left to read the rest.
+        if sender.send(Ok(std::mem::take(&mut piece).into())).await.is_err() {
+            return;
+        }
+        match list_batch(&state, after, &mut piece).await {
+            Ok(Some(last)) => after = last,
+            Ok(None) => break,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a list was cut short");
+                let _ = sender.send(Err(Truncated)).await; // fails only if the client has gone
+                return;
+            }
+        }
+    }
+    piece.push(b']');
+    let _ = sender.send(Ok(piece.into())).await; // fails only if the client has gone
+}
+
+/// Appends the batch after a key to an array under way; the last key when there may be more.
+async fn list_batch(state: &State, after: Uuid, out: &mut Vec<u8>) -> Result<Option<Uuid>, StoreError> {
+    let rows = store::page(&state.pool, after, LIST_BATCH).await?;
+    let mut last = None;
+    if after.is_nil() {
+        out.push(b'[');
+    }
+    for (index, row) in rows.iter().enumerate() {
+        if index > 0 || !after.is_nil() {
+            out.push(b',');
+        }
+        let passenger = store::passenger(row)?;
+        serde_json::to_writer(&mut *out, &passenger).expect("our types have string keys only");
+        last = Some(passenger.uuid);
+    }
+    let full = i64::try_from(rows.len()).is_ok_and(|count| count == LIST_BATCH);
+    Ok(last.filter(|_| full))
+}
+
+fn as_stored(status: StatusCode, row: &Row) -> Result<Response, Problem> {
+    let passenger = store::passenger(row).map_err(problem)?;
+    let body = serde_json::to_vec(&passenger).expect("our types have string keys only");
+    Ok(reply::json_bytes(status, body))
+}
+
+fn parse_uuid(segment: &str) -> Result<Uuid, Problem> {
+    Uuid::try_parse(segment).map_err(|_| {
+        Problem::new(
+            Code::InvalidUuid,
+            "the last part of the path must be a uuid such as 0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10; \
+             GET /v1/passengers lists those that exist",
+        )
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "an adapter for map_err")]
+fn problem(error: StoreError) -> Problem {
+    Problem::from_store(
+        &error,
+        "no passenger has this uuid; GET /v1/passengers lists those that exist",
+        model::constraint_field,
+    )
+}

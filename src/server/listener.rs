@@ -1,0 +1,242 @@
+//! Listening: TCP, a Unix socket, or a socket handed over by a supervisor.
+//!
+//! The sockets are bound here, so a busy address is an error with a remedy instead of a panic. A Unix socket's file is
+//! ours: a stale one is replaced, a live one refused, and at the end only our own is removed.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+/// Owner and group may connect: nginx runs as the same user, or shares its group.
+const SOCKET_MODE: u32 = 0o660;
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddr {
+    /// `host:port`.
+    Tcp(String),
+    /// `unix:/path`.
+    Unix(PathBuf),
+    /// `fd:N`: an inherited, listening Unix socket.
+    Inherited(RawFd),
+}
+
+impl FromStr for ListenAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fault = || "expected host:port, unix:/path or fd:N, for example 127.0.0.1:8000".to_owned();
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.starts_with('/') { Ok(Self::Unix(path.into())) } else { Err(fault()) };
+        }
+        if let Some(number) = text.strip_prefix("fd:") {
+            return number.parse().map(Self::Inherited).map_err(|_| fault());
+        }
+        match text.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(Self::Tcp(text.to_owned())),
+            _ => Err(fault()),
+        }
+    }
+}
+
+/// Why a socket cannot be listened on.
+#[derive(Debug, Error)]
+pub enum ListenError {
+    /// The address is taken, not ours, or malformed.
+    #[error("cannot listen on {address}: {reason}; free it or choose another with LISTEN or METRICS_LISTEN")]
+    Tcp {
+        /// The address.
+        address: String,
+        /// What the system says.
+        reason: io::Error,
+    },
+    /// Another server answers on the socket.
+    #[error("cannot listen on {}: another server answers there; stop it or choose another path with LISTEN", .0.display())]
+    Live(PathBuf),
+    /// Something that is no socket stands in the way.
+    #[error("cannot listen on {}: the path exists and is no socket; remove it or choose another with LISTEN", .0.display())]
+    NoSocket(PathBuf),
+    /// The file system refuses.
+    #[error("cannot listen on {}: {reason}; make its directory writable or choose another path with LISTEN", path.display())]
+    Unix {
+        /// The path.
+        path: PathBuf,
+        /// What the system says.
+        reason: io::Error,
+    },
+    /// The descriptor is no listening Unix socket.
+    #[error("cannot listen on fd:{fd}: {reason}; LISTEN=fd:N takes a listening unix socket from a supervisor")]
+    Inherited {
+        /// The descriptor.
+        fd: RawFd,
+        /// What is wrong with it.
+        reason: io::Error,
+    },
+}
+
+/// A socket that is being listened on.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket, and the file to remove at the end if it is ours.
+    Unix(UnixListener, Option<SocketFile>),
+}
+
+/// An accepted connection.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
+impl Listener {
+    /// Binds an address. Must be called inside the runtime.
+    ///
+    /// # Errors
+    /// When the address is busy, malformed, or not permitted.
+    pub async fn bind(address: &ListenAddr) -> Result<Self, ListenError> {
+        match address {
+            ListenAddr::Tcp(address) => TcpListener::bind(address.as_str())
+                .await
+                .map(Self::Tcp)
+                .map_err(|reason| ListenError::Tcp { address: address.clone(), reason }),
+            ListenAddr::Unix(path) => bind_unix(path),
+            ListenAddr::Inherited(fd) => inherit(*fd).map_err(|reason| ListenError::Inherited { fd: *fd, reason }),
+        }
+    }
+
+    /// The TCP address, for tests that bind port 0.
+    pub fn tcp_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(..) => None,
+        }
+    }
+
+    /// Waits for a connection; one that was reset before it was taken is skipped.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors or memory.
+    pub async fn accept(&self) -> io::Result<Stream> {
+        loop {
+            let accepted = match self {
+                Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
+                Self::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+            };
+            match accepted {
+                Ok(Stream::Tcp(stream)) => {
+                    // Without it Nagle's algorithm holds back the second write of an answer (RFC 896); failing to set
+                    // it only costs time.
+                    let _ = stream.set_nodelay(true);
+                    return Ok(Stream::Tcp(stream));
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+/// The file of a Unix socket that this process made; removed when dropped, unless somebody replaced it.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+            let _ = fs::remove_file(&self.path); // already gone is as good
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+fn bind_unix(path: &Path) -> Result<Listener, ListenError> {
+    let fault = |reason| ListenError::Unix { path: path.to_owned(), reason };
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => return Err(ListenError::NoSocket(path.to_owned())),
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            return Err(ListenError::Live(path.to_owned()));
+        }
+        // Nobody answers: a killed server left it.
+        Ok(_) => fs::remove_file(path).map_err(fault)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(fault(error)),
+    }
+    let listener = UnixListener::bind(path).map_err(fault)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE)).map_err(fault)?;
+    let file = SocketFile { path: path.to_owned(), identity: identity(path).map_err(fault)? };
+    Ok(Listener::Unix(listener, Some(file)))
+}
+
+/// Takes over a socket that a supervisor keeps open across restarts, so that connections wait in its queue meanwhile.
+/// It is neither unlinked nor shut down: the supervisor owns it.
+fn inherit(fd: RawFd) -> io::Result<Listener> {
+    // Duplicating by path checks that the descriptor is open, and leaves the original to the supervisor's child.
+    let socket = socket2::Socket::from(duplicate(fd)?);
+    if !socket.is_listener()? || socket.domain()? != socket2::Domain::UNIX {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is not a listening unix socket"));
+    }
+    socket.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(socket)))?;
+    Ok(Listener::Unix(listener, None))
+}
+
+fn duplicate(fd: RawFd) -> io::Result<std::os::fd::OwnedFd> {
+    if fd < 0 {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    #[expect(
+        unsafe_code,
+        reason = "the standard library borrows a raw descriptor only this way; it is only duplicated"
+    )]
+    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    borrowed.try_clone_to_owned() // fails on a closed descriptor; the copy is closed on exec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_in_all_three_forms() {
+        assert_eq!("127.0.0.1:80".parse(), Ok(ListenAddr::Tcp("127.0.0.1:80".to_owned())));
+        assert_eq!("[::]:80".parse(), Ok(ListenAddr::Tcp("[::]:80".to_owned())));
+        assert_eq!("unix:/run/a.sock".parse(), Ok(ListenAddr::Unix("/run/a.sock".into())));
+        assert_eq!("fd:0".parse(), Ok(ListenAddr::Inherited(0)));
+        for wrong in ["", "80", "host:", "host:99999", "unix:relative", "fd:x", ":80"] {
+            assert!(wrong.parse::<ListenAddr>().is_err(), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stale_socket_is_replaced_a_live_one_refused_and_ours_removed() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("s");
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("bound")); // the file stays: stale
+        let address = ListenAddr::Unix(path.clone());
+        let first = Listener::bind(&address).await.expect("a stale socket is replaced");
+        let mode = fs::metadata(&path).expect("it exists").permissions().mode() & 0o777;
+        assert_eq!(mode, SOCKET_MODE);
+        assert!(matches!(Listener::bind(&address).await, Err(ListenError::Live(_))));
+        drop(first);
+        assert!(!path.exists());
+        fs::write(&path, "a file").expect("written");
+        assert!(matches!(Listener::bind(&address).await, Err(ListenError::NoSocket(_))));
+    }
+}

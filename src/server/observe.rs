@@ -1,0 +1,244 @@
+//! The record of a request: one log line and one measurement, made when its last byte has been handed over.
+//!
+//! The record travels with the request's future and then with the response's body. Whenever it is dropped (answered,
+//! aborted, client gone) it is written, so no request is missed and none is counted twice.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use uuid::Uuid;
+use warp::http::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use warp::http::{HeaderMap, Method, Request, Response};
+
+use crate::http::route::Route;
+use crate::telemetry::REQUEST_DURATION;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Longest request id that is taken over from a client.
+const REQUEST_ID_MAX_BYTES: usize = 128;
+
+/// What is recorded when the client went away before there was an answer (nginx's convention).
+const CLIENT_CLOSED: u16 = 499;
+
+/// The label of requests that no route took.
+const UNMATCHED: Route = Route("unmatched");
+
+/// A service whose requests are recorded.
+#[derive(Debug, Clone)]
+pub struct Observed<S>(pub S);
+
+impl<S, B> Service<Request<Incoming>> for Observed<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<ObservedBody<B>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let mut record = Record::begin(&request);
+        let answering = self.0.call(request);
+        Box::pin(async move {
+            let mut response = answering.await?;
+            record.status = response.status().as_u16();
+            record.route = response.extensions().get().copied().unwrap_or(UNMATCHED);
+            let headers = response.headers_mut();
+            headers.insert(REQUEST_ID, record.request_id.clone());
+            headers.insert(TRACEPARENT, record.traceparent.clone());
+            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            Ok(response.map(|inner| ObservedBody { inner, record }))
+        })
+    }
+}
+
+/// A body that carries its request's record until it has been sent.
+#[derive(Debug)]
+pub struct ObservedBody<B> {
+    inner: B,
+    record: Record,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for ObservedBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => self.record.bytes += frame.data_ref().map_or(0, Bytes::len),
+            Poll::Ready(Some(Err(_))) => self.record.truncated = true,
+            _ => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// What is known of a request; written when dropped.
+#[derive(Debug)]
+struct Record {
+    started: Instant,
+    method: Method,
+    route: Route,
+    status: u16,
+    bytes: usize,
+    truncated: bool,
+    request_id: HeaderValue,
+    traceparent: HeaderValue,
+}
+
+impl Record {
+    fn begin(request: &Request<Incoming>) -> Self {
+        let traceparent = traceparent(request.headers());
+        Self {
+            started: Instant::now(),
+            method: request.method().clone(),
+            route: UNMATCHED,
+            status: CLIENT_CLOSED,
+            bytes: 0,
+            truncated: false,
+            request_id: request_id(request.headers(), &traceparent),
+            traceparent,
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let duration = self.started.elapsed();
+        let method = method_label(&self.method);
+        metrics::histogram!(
+            REQUEST_DURATION,
+            "http_request_method" => method,
+            "http_route" => self.route.0,
+            "http_response_status_code" => status_label(self.status),
+            "url_scheme" => "http",
+        )
+        .record(duration.as_secs_f64());
+        tracing::info!(
+            target: "access",
+            { http.method = method,
+            http.route = self.route.0,
+            http.status = self.status,
+            http.response.bytes = self.bytes,
+            http.truncated = self.truncated,
+            duration_ms = (duration.as_secs_f64() * 1e6).round() / 1e3,
+            request_id = ascii(&self.request_id),
+            trace_id = trace_id(ascii(&self.traceparent)) },
+            "request"
+        );
+    }
+}
+
+/// A client's own request id if it is short and printable, otherwise the trace id.
+fn request_id(headers: &HeaderMap, traceparent: &HeaderValue) -> HeaderValue {
+    let printable = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        (1..=REQUEST_ID_MAX_BYTES).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
+    };
+    match headers.get(REQUEST_ID).filter(printable) {
+        Some(given) => given.clone(),
+        None => HeaderValue::from_str(trace_id(ascii(traceparent))).expect("hexadecimal digits are printable"),
+    }
+}
+
+/// The client's trace context if it is well formed (W3C Trace Context, section 3.2), otherwise a new one.
+fn traceparent(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(TRACEPARENT).filter(|value| is_traceparent(ascii(value)));
+    given.cloned().unwrap_or_else(|| {
+        let (trace, span) = (Uuid::new_v4().simple().to_string(), Uuid::new_v4().simple().to_string());
+        HeaderValue::from_str(&format!("00-{trace}-{}-00", &span[..16])).expect("hexadecimal digits are printable")
+    })
+}
+
+fn is_traceparent(text: &str) -> bool {
+    let mut parts = text.split('-');
+    let mut hex = |length: usize| {
+        parts.next().filter(|part| {
+            part.len() == length && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        })
+    };
+    let nonzero = |part: &&str| part.bytes().any(|b| b != b'0');
+    let (version, trace, span, flags) = (hex(2), hex(32).filter(nonzero), hex(16).filter(nonzero), hex(2));
+    version.is_some_and(|version| version != "ff" && (version != "00" || text.len() == 55))
+        && trace.is_some()
+        && span.is_some()
+        && flags.is_some()
+}
+
+/// The trace id inside of a well-formed traceparent.
+fn trace_id(traceparent: &str) -> &str {
+    traceparent.get(3..35).unwrap_or_default()
+}
+
+fn ascii(value: &HeaderValue) -> &str {
+    value.to_str().unwrap_or_default()
+}
+
+/// The method if it is a known one, `_OTHER` otherwise, so that clients cannot grow the number of series.
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        "CONNECT" => "CONNECT",
+        "TRACE" => "TRACE",
+        _ => "_OTHER",
+    }
+}
+
+/// The status as text, without an allocation for those that are common.
+fn status_label(status: u16) -> std::borrow::Cow<'static, str> {
+    match status {
+        200 => "200".into(),
+        201 => "201".into(),
+        204 => "204".into(),
+        404 => "404".into(),
+        other => other.to_string().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_traceparent, trace_id};
+
+    #[test]
+    fn only_well_formed_trace_contexts_are_taken_over() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert!(is_traceparent(good));
+        assert_eq!(trace_id(good), "4bf92f3577b34da6a3ce929d0e0e4736");
+        for wrong in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-extra",
+        ] {
+            assert!(!is_traceparent(wrong), "{wrong}");
+        }
+        assert!(is_traceparent("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-later"));
+    }
+}

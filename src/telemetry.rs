@@ -1,0 +1,65 @@
+//! Logs to standard error and metrics for Prometheus: set up once per process.
+
+use std::io::IsTerminal;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use thiserror::Error;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Name of the request duration histogram (OpenTelemetry semantic conventions, `http.server.request.duration`).
+pub const REQUEST_DURATION: &str = "http_server_request_duration_seconds";
+
+/// Bucket bounds in seconds, as the semantic conventions advise.
+const DURATION_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// Why logs or metrics could not be set up.
+#[derive(Debug, Error)]
+pub enum TelemetryError {
+    /// The filter is malformed.
+    #[error("LOG is malformed: {0}; example: LOG=info,pycrudapi::db=debug")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// It was done before in this process.
+    #[error("telemetry is already set up in this process")]
+    Twice,
+}
+
+/// Sends log lines to standard error from now on.
+///
+/// # Errors
+/// When the filter is malformed or a log is set up already.
+pub fn init_logs(config: &LogConfig) -> Result<(), TelemetryError> {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::builder().parse(&config.log)?)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    let done = match config.log_format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+    };
+    done.map_err(|_| TelemetryError::Twice)
+}
+
+/// Collects metrics from now on; the handle renders them.
+///
+/// # Errors
+/// When metrics are collected already.
+pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full(REQUEST_DURATION.to_owned()), DURATION_BUCKETS)
+        .expect("the list of buckets is not empty")
+        .install_recorder()
+        .map_err(|_| TelemetryError::Twice)?;
+    metrics::describe_histogram!(
+        REQUEST_DURATION,
+        metrics::Unit::Seconds,
+        "Duration of HTTP requests, from the first header to the last byte of the answer."
+    );
+    metrics::describe_gauge!("db_client_connection_count", "Connections of the pool, by state.");
+    metrics::describe_gauge!("db_client_connection_max", "Most connections the pool may open.");
+    metrics::describe_counter!("db_client_connection_errors_total", "Connection attempts to PostgreSQL that failed.");
+    metrics::describe_gauge!("pycrudapi_build_info", "Always 1; the labels say what is running.");
+    metrics::gauge!("pycrudapi_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    Ok(handle)
+}
