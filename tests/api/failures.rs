@@ -1,0 +1,215 @@
+//! What clients see while the database is away, busy, or killed under load.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use pycrudapi::db::conninfo::ConnInfo;
+use pycrudapi::db::embedded::{Embedded, Options};
+use reqwest::{Method, StatusCode};
+
+use crate::harness::{TestApp, eventually, passenger, send};
+
+/// A PostgreSQL of the test's own, to be killed.
+fn own_postgres() -> (Embedded, tempfile::TempDir) {
+    let folder = tempfile::tempdir_in("/tmp").expect("a temporary directory");
+    let options =
+        Options { data_dir: PathBuf::from(folder.path()), search_path: std::env::var_os("PATH"), ..Options::default() };
+    // The account that PostgreSQL runs under must be able to enter it.
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("permitted");
+    (Embedded::start(&options).expect("postgresql is installed"), folder)
+}
+
+fn conninfo(postgres: &Embedded) -> ConnInfo {
+    ConnInfo::from_config(postgres.config()).expect("no TLS is asked for")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_postgres_is_away_requests_get_503_within_a_second_and_service_resumes_by_itself() {
+    let (postgres, folder) = own_postgres();
+    let app = TestApp::start_on(&conninfo(&postgres), &[]).await;
+    let uuid = app.create(&passenger()).await;
+    postgres.stop();
+    let waits = futures_util::future::join_all((0..50).map(|_| async {
+        let started = Instant::now();
+        let answer = app.get(&format!("/v1/passengers/{uuid}")).await;
+        answer.expect_problem(503, "unavailable");
+        assert_eq!(answer.header("retry-after"), "1");
+        started.elapsed()
+    }))
+    .await;
+    let longest = waits.into_iter().max().expect("there were requests");
+    // The checkout deadline is a promise of the design, not a measurement of this machine: 1 s, and half again for noise.
+    assert!(longest < Duration::from_millis(1500), "{longest:?}");
+    app.post("/v1/passengers", &passenger()).await.expect_problem(503, "unavailable");
+    app.get("/livez").await.expect(StatusCode::OK);
+    assert_eq!(app.get("/readyz").await.expect_problem(503, "unavailable")["checks"]["postgres"], "unavailable");
+
+    let options =
+        Options { data_dir: folder.path().to_owned(), search_path: std::env::var_os("PATH"), ..Options::default() };
+    drop(postgres);
+    let _postgres = Embedded::start(&options).expect("it starts again");
+    let back = Instant::now();
+    eventually(|| async {
+        let answer = app.get(&format!("/v1/passengers/{uuid}")).await;
+        if answer.status == StatusCode::OK { Ok(()) } else { Err(answer.body) }
+    })
+    .await;
+    assert!(back.elapsed() < Duration::from_secs(2), "resumed after {:?}", back.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_postgres_is_killed_under_load_every_acknowledged_write_is_there() {
+    let (postgres, _folder) = own_postgres();
+    let app = Arc::new(TestApp::start_on(&conninfo(&postgres), &["--pool-size=4"]).await);
+    let stop = Arc::new(AtomicBool::new(false));
+    let created = Arc::new(AtomicU32::new(0));
+    let writers: Vec<_> = (0..4)
+        .map(|_| {
+            let (app, stop, created) = (app.clone(), stop.clone(), created.clone());
+            tokio::spawn(async move {
+                let mut acknowledged = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = app.post("/v1/passengers", &passenger()).await;
+                    match answer.status {
+                        StatusCode::CREATED => {
+                            acknowledged.push(answer.header("location").to_owned());
+                            created.fetch_add(1, Ordering::Relaxed);
+                        }
+                        StatusCode::SERVICE_UNAVAILABLE => {}
+                        other => panic!("{other}: {}", answer.body),
+                    }
+                }
+                acknowledged
+            })
+        })
+        .collect();
+    let more_than = |count: u32| {
+        let created = created.clone();
+        move || {
+            let now = created.load(Ordering::Relaxed);
+            async move { if now > count { Ok(()) } else { Err(format!("{now} created")) } }
+        }
+    };
+    eventually(more_than(50)).await;
+    let pid = postgres.pid().expect("it runs").to_string();
+    assert!(std::process::Command::new("kill").args(["-9", &pid]).status().expect("kill runs").success());
+    let before = created.load(Ordering::Relaxed);
+    eventually(more_than(before + 50)).await;
+    stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        for location in writer.await.expect("no panic") {
+            app.get(&location).await.expect(StatusCode::OK);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_exhausted_pool_answers_503_at_the_checkout_deadline() {
+    let app =
+        TestApp::start_with(&["--pool-size=1", "--checkout-timeout-ms=100", "--statement-timeout-ms=60000"]).await;
+    let uuid = app.create(&passenger()).await;
+    let client = app.database.as_ref().expect("own database").client().await;
+    client.batch_execute("begin; lock table passengers in access exclusive mode").await.expect("locked");
+    let url = format!("/v1/passengers/{uuid}");
+    let stuck = app.get(&url); // takes the only connection and waits for the lock
+    tokio::pin!(stuck);
+    let refused = async {
+        eventually(|| async {
+            let answer = app.get(&url).await;
+            if answer.status == StatusCode::SERVICE_UNAVAILABLE { Ok(()) } else { Err(answer.body) }
+        })
+        .await;
+        client.batch_execute("rollback").await.expect("unlocked");
+    };
+    let (answer, ()) = tokio::join!(stuck, refused);
+    answer.expect(StatusCode::OK);
+    app.get(&url).await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_statement_over_its_deadline_answers_503_and_frees_its_connection() {
+    let app = TestApp::start_with(&["--pool-size=1", "--statement-timeout-ms=100"]).await;
+    let uuid = app.create(&passenger()).await;
+    let client = app.database.as_ref().expect("own database").client().await;
+    client.batch_execute("begin; lock table passengers in access exclusive mode").await.expect("locked");
+    app.get(&format!("/v1/passengers/{uuid}")).await.expect_problem(503, "unavailable");
+    client.batch_execute("rollback").await.expect("unlocked");
+    app.get(&format!("/v1/passengers/{uuid}")).await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_list_that_fails_midway_is_visibly_cut_short() {
+    let app = TestApp::start_with(&["--statement-timeout-ms=200"]).await;
+    let client = app.database.as_ref().expect("own database").client().await;
+    client
+        .batch_execute(
+            "insert into passengers select gen_random_uuid(), true, 1, repeat('n', 150), 'male', null, 0, 0, 1 \
+             from generate_series(1, 20000)",
+        )
+        .await
+        .expect("inserted");
+    let mut response = app.request(Method::GET, "/passengerlist").send().await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::OK);
+    response.chunk().await.expect("a first piece");
+    client.batch_execute("begin; lock table passengers in access exclusive mode").await.expect("locked");
+    let outcome = loop {
+        match response.chunk().await {
+            Ok(Some(_)) => {}
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    assert!(outcome.is_err(), "the body ended as if it were whole");
+    client.batch_execute("rollback").await.expect("unlocked");
+}
+
+#[tokio::test]
+async fn a_slow_reader_holds_no_connection() {
+    let app = TestApp::start_with(&["--pool-size=1", "--checkout-timeout-ms=200"]).await;
+    let client = app.database.as_ref().expect("own database").client().await;
+    client
+        .batch_execute(
+            "insert into passengers select gen_random_uuid(), true, 1, repeat('n', 150), 'male', null, 0, 0, 1 \
+             from generate_series(1, 50000)",
+        )
+        .await
+        .expect("inserted");
+    let mut slow = app.request(Method::GET, "/passengerlist").send().await.expect("an answer");
+    slow.chunk().await.expect("a first piece");
+    // Once the buffers between the two are full the list waits for its reader, and the only connection is free.
+    eventually(|| async {
+        let answer = app.post("/v1/passengers", &passenger()).await;
+        if answer.status == StatusCode::CREATED { Ok(()) } else { Err(answer.body) }
+    })
+    .await;
+    let mut bytes = 0;
+    while let Some(piece) = slow.chunk().await.expect("the rest") {
+        bytes += piece.len();
+    }
+    assert!(bytes > 10_000_000, "{bytes}");
+}
+
+#[tokio::test]
+async fn a_refused_password_ends_the_start_with_a_sentence() {
+    let database = crate::harness::Database::empty().await;
+    let mut config = database.config.clone();
+    config.dbname("no_such_database");
+    let conninfo = ConnInfo::from_config(config).expect("no TLS is asked for");
+    let error = TestApp::try_start_on(&conninfo, &[]).await.err().expect("refused").to_string();
+    assert!(error.contains("DATABASE_URL"), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_yet_is_waited_for() {
+    let nowhere = tempfile::tempdir().expect("a temporary directory");
+    let mut config = tokio_postgres::Config::new();
+    config.host_path(nowhere.path()).user("postgres");
+    let conninfo = ConnInfo::from_config(config).expect("no TLS is asked for");
+    let app = TestApp::start_on(&conninfo, &[]).await;
+    app.get("/livez").await.expect(StatusCode::OK);
+    app.get("/readyz").await.expect_problem(503, "unavailable");
+    send(app.request(Method::GET, "/passengerlist")).await.expect_problem(503, "unavailable");
+}

@@ -1,0 +1,111 @@
+//! Settings: one list for flags, environment, `--help` and the README, and faults that name the setting.
+
+use std::collections::BTreeSet;
+use std::process::{Command, Output};
+
+use clap::CommandFactory;
+use pycrudapi::cli::Cli;
+
+fn program(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pycrudapi"))
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .expect("the program runs")
+}
+
+fn standard_error(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Every environment variable of every subcommand.
+fn variables() -> BTreeSet<String> {
+    let command = Cli::command();
+    command
+        .get_subcommands()
+        .chain([&command])
+        .flat_map(clap::Command::get_arguments)
+        .filter_map(|argument| argument.get_env().map(|name| name.to_string_lossy().into_owned()))
+        .collect()
+}
+
+#[test]
+fn the_readme_lists_every_setting_with_its_default() {
+    let readme = include_str!("../../README.md");
+    let command = Cli::command();
+    for argument in command.get_subcommands().chain([&command]).flat_map(clap::Command::get_arguments) {
+        let Some(name) = argument.get_env().map(|name| name.to_string_lossy().into_owned()) else { continue };
+        let row = readme
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{name}` |")))
+            .unwrap_or_else(|| panic!("the README's table has no row for {name}"));
+        for default in argument.get_default_values() {
+            let default = default.to_string_lossy();
+            assert!(row.contains(&format!("`{default}`")), "the default {default} is not in: {row}");
+        }
+    }
+}
+
+#[test]
+fn every_setting_is_explained_in_the_help() {
+    let help = String::from_utf8(program(&["serve", "--help"], &[]).stdout).expect("UTF-8");
+    for name in variables() {
+        if !name.starts_with("HEALTHCHECK") && name != "HTTP_PORT" {
+            assert!(help.contains(&format!("[env: {name}]")), "{name} is not in the help");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
+    for (name, value) in [
+        ("POOL_SIZE", "0"),
+        ("POOL_SIZE", "many"),
+        ("LISTEN", "nowhere"),
+        ("METRICS_LISTEN", "nowhere"),
+        ("CHECKOUT_TIMEOUT_MS", "1"),
+        ("SEED", "perhaps"),
+        ("LOG", "info=="),
+        ("LOG_FORMAT", "xml"),
+        ("MAX_BODY_BYTES", "12"),
+        ("DATABASE_URL", "nonsense"),
+        ("DATABASE_URL", "postgres://h/db?sslmode=perhaps"),
+    ] {
+        let output = program(&["serve"], &[(name, value)]);
+        let flag = format!("--{}", name.to_lowercase().replace('_', "-"));
+        let message = standard_error(&output);
+        assert!(!output.status.success(), "{name}={value} was accepted");
+        assert!(message.contains(name) || message.contains(&flag), "{name}={value}: {message}");
+    }
+}
+
+#[test]
+fn a_secret_never_reaches_an_error_or_the_log() {
+    for (name, value) in [
+        ("DATABASE_URL", "postgres://u:hunter2@127.0.0.1:1/db?sslmode=perhaps"),
+        ("DATABASE_URL", "host=127.0.0.1 password=hunter2 nonsense"),
+        ("DATABASE_URL", "postgres://u:hunter2@127.0.0.1:port/db"),
+        ("DATABASE_URL", "postgres://u:hunter2@127.0.0.1:1/db?connect_timeout=1"),
+    ] {
+        let output = program(&["migrate"], &[(name, value), ("LOG", "trace")]);
+        assert!(!output.status.success());
+        let message = standard_error(&output);
+        assert!(!message.contains("hunter2"), "{message}");
+        assert!(message.contains("DATABASE_URL"), "{message}");
+    }
+    let settings = crate::harness::Settings::parse(&["--database-url=hunter2", "--postgres-password=hunter2"]);
+    assert!(!format!("{settings:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_busy_port_is_an_error_that_names_it_and_the_setting() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let output = program(
+        &["serve"],
+        &[("LISTEN", &address), ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none"), ("METRICS_LISTEN", "off")],
+    );
+    let message = standard_error(&output);
+    assert!(message.contains(&address) && message.contains("LISTEN"), "{message}");
+}
