@@ -240,3 +240,22 @@ fn members(body: &[u8]) -> Result<Members<'_>, Problem> {
         )),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::model::arbitrary;
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_as_json_is_read_back_the_same(passenger in arbitrary::passenger()) {
+            let body = serde_json::to_vec(&passenger).expect("serialised");
+            let read = read(&body, UuidRule::Equals(passenger.uuid)).map_err(|problem| {
+                TestCaseError::fail(format!("{problem:?}"))
+            })?;
+            prop_assert_eq!(read, passenger.details);
+        }
+    }
+}

@@ -191,3 +191,36 @@ pub fn constraint_field(constraint: &str) -> Option<FieldError> {
     };
     Some(field.error())
 }
+
+/// Any passenger that breaks no rule, for property tests.
+#[cfg(test)]
+pub mod arbitrary {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::{AGE_MAX, Details, Passenger, Sex};
+
+    /// A passenger with a random key, and texts that need quoting and escaping.
+    pub fn passenger() -> impl Strategy<Value = Passenger<'static>> {
+        let name = "[^\u{0}]{1,150}";
+        let sex = prop_oneof![Just(Sex::Male), Just(Sex::Female)];
+        let age = prop::option::of(0.0..=AGE_MAX);
+        let fare = prop_oneof![0.0..1000.0, any::<f64>().prop_map(f64::abs).prop_filter("finite", |f| f.is_finite())];
+        let key = any::<u128>().prop_map(Uuid::from_u128);
+        (key, any::<bool>(), 1..=3_i16, name, sex, age, 0..=i32::MAX, 0..=i32::MAX, fare).prop_map(
+            |(uuid, survived, passenger_class, name, sex, age, siblings, parents, fare)| Passenger {
+                uuid,
+                details: Details {
+                    survived,
+                    passenger_class,
+                    name: name.into(),
+                    sex,
+                    age,
+                    siblings_or_spouses_aboard: siblings,
+                    parents_or_children_aboard: parents,
+                    fare,
+                },
+            },
+        )
+    }
+}

@@ -145,3 +145,38 @@ fn column(name: &str) -> Option<Column> {
         _ => return None,
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::model::arbitrary;
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_as_csv_is_read_back_the_same(passenger in arbitrary::passenger()) {
+            let details = &passenger.details;
+            let mut writer = csv::Writer::from_writer(Vec::new());
+            let header = ["uuid"].into_iter().chain(Field::ALL.map(Field::name));
+            writer.write_record(header).expect("written");
+            let row = [
+                passenger.uuid.to_string(),
+                details.survived.to_string(),
+                details.passenger_class.to_string(),
+                details.name.to_string(),
+                details.sex.as_str().to_owned(),
+                details.age.map(|age| age.to_string()).unwrap_or_default(),
+                details.siblings_or_spouses_aboard.to_string(),
+                details.parents_or_children_aboard.to_string(),
+                details.fare.to_string(),
+            ];
+            writer.write_record(row).expect("written");
+            let bytes = writer.into_inner().expect("flushed");
+            let mut reader = csv::Reader::from_reader(bytes.as_slice());
+            let header = Header::read(reader.headers().expect("a header")).expect("our own header");
+            let record = reader.records().next().expect("a row").expect("valid CSV");
+            prop_assert_eq!(header.passenger(&record).expect("it breaks no rule"), passenger);
+        }
+    }
+}
