@@ -18,6 +18,7 @@ use crate::db::migrate::{self, MigrateError};
 use crate::db::pool::Pool;
 use crate::http::body::BodyLimits;
 use crate::ops::health::Health;
+use crate::passengers::store::Store;
 use crate::passengers::transfer::{self, TransferError};
 use crate::server::listener::Listener;
 use crate::server::{self, Drained, ServerLimits};
@@ -35,6 +36,8 @@ const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration
 pub struct State {
     /// Connections to PostgreSQL.
     pub pool: Pool,
+    /// The passengers in that database.
+    pub passengers: Store,
     /// What probes are told.
     pub health: Health,
     /// Bounds of request bodies.
@@ -74,8 +77,10 @@ impl App {
         shutdown: &Shutdown,
     ) -> Result<Self, AppError> {
         let (database, server) = config;
+        let pool = Pool::new(conninfo, &database.pool_options());
         let state = Arc::new(State {
-            pool: Pool::new(conninfo, &database.pool_options()),
+            passengers: Store::new(&pool, database.checkout_timeout_ms),
+            pool,
             health: Health::new(shutdown.clone()),
             body_limits: BodyLimits { bytes: server.max_body_bytes as usize, timeout: server.body_timeout_ms },
         });

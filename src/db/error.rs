@@ -4,12 +4,13 @@
 //! only on SQLSTATE codes and constraint names.
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 
 use thiserror::Error;
 use tokio_postgres::error::SqlState;
 
 /// The reason a store operation did not succeed.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Error)]
 pub enum StoreError {
     /// No row has the key.
     #[error("no such row")]
@@ -27,11 +28,11 @@ pub enum StoreError {
         reason: &'static str,
         /// The driver's error, for the log only.
         #[source]
-        source: Option<Box<dyn StdError + Send + Sync>>,
+        source: Option<Arc<tokio_postgres::Error>>,
     },
     /// A defect on our side or in the schema.
     #[error("unexpected database error")]
-    Internal(#[source] tokio_postgres::Error),
+    Internal(#[source] Arc<tokio_postgres::Error>),
 }
 
 impl StoreError {
@@ -42,20 +43,37 @@ impl StoreError {
 
     /// Whether a table is missing: the database answers, and its migrations have not run.
     pub fn is_missing_table(&self) -> bool {
-        let Self::Unavailable { source: Some(source), .. } = self else { return false };
-        let error = source.downcast_ref::<tokio_postgres::Error>();
-        error.and_then(tokio_postgres::Error::code) == Some(&SqlState::UNDEFINED_TABLE)
+        self.unavailable_state() == Some(&SqlState::UNDEFINED_TABLE)
+    }
+
+    /// Whether the server answered that it undid the whole statement, so that its rows may be tried one by one.
+    pub fn is_rolled_back(&self) -> bool {
+        match self {
+            Self::Conflict { .. } | Self::Internal(_) => true,
+            Self::Missing => false,
+            Self::Unavailable { .. } => matches!(
+                self.unavailable_state(),
+                Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED)
+            ),
+        }
+    }
+
+    fn unavailable_state(&self) -> Option<&SqlState> {
+        match self {
+            Self::Unavailable { source: Some(source), .. } => source.code(),
+            _ => None,
+        }
     }
 }
 
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         if let Some(reason) = unavailability(&error) {
-            return Self::Unavailable { reason, source: Some(Box::new(error)) };
+            return Self::Unavailable { reason, source: Some(Arc::new(error)) };
         }
         match error.as_db_error().and_then(|db| db.constraint()) {
             Some(constraint) => Self::Conflict { constraint: constraint.to_owned() },
-            None => Self::Internal(error),
+            None => Self::Internal(Arc::new(error)),
         }
     }
 }

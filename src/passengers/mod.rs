@@ -6,6 +6,7 @@
 //! Invariants: a stored passenger satisfies every rule of `model`, which the table's constraints repeat; its uuid is a
 //! version 7 made here, so key order is creation order.
 
+mod columns;
 pub mod json;
 pub mod model;
 pub mod routes;

@@ -48,6 +48,23 @@ pub struct Details<'a> {
     pub fare: f64,
 }
 
+impl Passenger<'_> {
+    /// About as many bytes as a passenger takes as JSON: room for a name longer than most.
+    pub const JSON_BYTES: usize = 256;
+
+    /// Appends the passenger as JSON.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        serde_json::to_writer(out, self).expect("a vector takes everything, and the keys are strings");
+    }
+}
+
+impl Details<'_> {
+    /// The same without borrowing, to outlive the request's body.
+    pub fn into_owned(self) -> Details<'static> {
+        Details { name: Cow::Owned(self.name.into_owned()), ..self }
+    }
+}
+
 /// The sexes the passenger list knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use futures_util::Stream;
 use tokio::sync::mpsc::Sender;
-use tokio_postgres::Row;
 use uuid::Uuid;
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -89,8 +88,8 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
 
 async fn get(segment: &str, state: Arc<State>) -> Result<Response, Problem> {
     let uuid = parse_uuid(segment)?;
-    let row = store::get(&state.pool, uuid).await.map_err(problem)?;
-    as_stored(StatusCode::OK, &row)
+    let passenger = state.passengers.get(uuid).await.map_err(problem)?;
+    Ok(reply::json_bytes(StatusCode::OK, passenger))
 }
 
 async fn create(
@@ -100,9 +99,8 @@ async fn create(
 ) -> Result<Response, Problem> {
     let body = read_json(&headers, body, state.body_limits).await?;
     let details = json::read(&body, UuidRule::Refused)?;
-    let row = store::create(&state.pool, &details).await.map_err(problem)?;
-    let mut response = as_stored(StatusCode::CREATED, &row)?;
-    let uuid = store::passenger(&row).map_err(problem)?.uuid;
+    let (uuid, passenger) = state.passengers.create(details).await.map_err(problem)?;
+    let mut response = reply::json_bytes(StatusCode::CREATED, passenger);
     let location = HeaderValue::from_str(&format!("/v1/passengers/{uuid}")).expect("a uuid is printable ASCII");
     response.headers_mut().insert(LOCATION, location);
     Ok(response)
@@ -117,13 +115,13 @@ async fn replace(
     let uuid = parse_uuid(segment)?;
     let body = read_json(&headers, body, state.body_limits).await?;
     let details = json::read(&body, UuidRule::Equals(uuid))?;
-    let row = store::replace(&state.pool, uuid, &details).await.map_err(problem)?;
-    as_stored(StatusCode::OK, &row)
+    let passenger = state.passengers.replace(uuid, details).await.map_err(problem)?;
+    Ok(reply::json_bytes(StatusCode::OK, passenger))
 }
 
 async fn delete(segment: &str, state: Arc<State>) -> Result<Response, Problem> {
     let uuid = parse_uuid(segment)?;
-    store::delete(&state.pool, uuid).await.map_err(problem)?;
+    state.passengers.delete(uuid).await.map_err(problem)?;
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
@@ -166,7 +164,7 @@ async fn send_list(state: Arc<State>, first: Vec<u8>, mut after: Uuid, sender: S
 
 /// Appends the batch after a key to an array under way; the last key when there may be more.
 async fn list_batch(state: &State, after: Uuid, out: &mut Vec<u8>) -> Result<Option<Uuid>, StoreError> {
-    let rows = store::page(&state.pool, after, LIST_BATCH).await?;
+    let rows = state.passengers.page(after, LIST_BATCH).await?;
     let mut last = None;
     if after.is_nil() {
         out.push(b'[');
@@ -176,17 +174,11 @@ async fn list_batch(state: &State, after: Uuid, out: &mut Vec<u8>) -> Result<Opt
             out.push(b',');
         }
         let passenger = store::passenger(row)?;
-        serde_json::to_writer(&mut *out, &passenger).expect("our types have string keys only");
+        passenger.write_json(out);
         last = Some(passenger.uuid);
     }
     let full = i64::try_from(rows.len()).is_ok_and(|count| count == LIST_BATCH);
     Ok(last.filter(|_| full))
-}
-
-fn as_stored(status: StatusCode, row: &Row) -> Result<Response, Problem> {
-    let passenger = store::passenger(row).map_err(problem)?;
-    let body = serde_json::to_vec(&passenger).expect("our types have string keys only");
-    Ok(reply::json_bytes(status, body))
 }
 
 fn parse_uuid(segment: &str) -> Result<Uuid, Problem> {

@@ -317,7 +317,6 @@ pub fn passenger_with(field: &str, value: impl Into<Value>) -> Value {
 }
 
 /// Polls until the check says yes; panics with the last answer when it never does.
-#[track_caller]
 pub async fn eventually<F: Future<Output = Result<(), String>>>(mut check: impl FnMut() -> F) {
     let started = Instant::now();
     loop {

@@ -1,0 +1,334 @@
+//! Answers what arrives together with one piece of work: the group commit of requests.
+//!
+//! While a batch is at work, arriving items queue; the next batch takes them all. There is no timer, so a lone item
+//! starts at once and waits for nobody. There is no cache either: an item is only ever answered by work that began after
+//! it arrived. This module knows nothing of SQL, HTTP or passengers.
+//!
+//! Batches in flight adapt to the load: one while it keeps up, because fewer batches are larger ones and larger ones are
+//! cheaper per item; a further one, up to a bound, when a full batch is waiting or the one at work has stalled. Nobody
+//! waits in the queue beyond its deadline.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use metrics::{Counter, Histogram};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::error::StoreError;
+
+/// Bounds of a batcher.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    /// Most items of one batch.
+    pub size: usize,
+    /// Most batches at work at once; each uses a connection.
+    pub in_flight: usize,
+    /// Most items waiting; one more is refused.
+    pub queue: usize,
+    /// Longest wait in the queue; then the item is refused.
+    pub wait: Duration,
+}
+
+/// A batch that takes this long waits for something, such as a lock, and must not hold up the rest: a healthy one takes
+/// about a millisecond.
+const STALLED: Duration = Duration::from_millis(20);
+
+/// What a batch does: one outcome per item, in the order of the items.
+pub type Work<I, O> = dyn Fn(Vec<I>) -> BoxFuture<'static, Vec<Result<O, StoreError>>> + Send + Sync;
+
+/// Groups items that arrive together. Cheap to clone; clones share one queue.
+pub struct Batcher<I, O> {
+    shared: Arc<Shared<I, O>>,
+}
+
+impl<I, O> Clone for Batcher<I, O> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+struct Shared<I, O> {
+    limits: BatchLimits,
+    work: Box<Work<I, O>>,
+    state: Mutex<State<I, O>>,
+    metrics: Metrics,
+}
+
+struct State<I, O> {
+    waiting: Vec<Waiter<I, O>>,
+    in_flight: usize,
+    /// When the newest batch began.
+    last_begin: Instant,
+}
+
+struct Waiter<I, O> {
+    item: I,
+    since: Instant,
+    answer: oneshot::Sender<Result<O, StoreError>>,
+}
+
+struct Metrics {
+    size: Histogram,
+    wait: Histogram,
+    refused: Counter,
+}
+
+impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
+    /// A batcher whose metrics carry `name`.
+    pub fn new(name: &'static str, limits: BatchLimits, work: Box<Work<I, O>>) -> Self {
+        let metrics = Metrics {
+            size: metrics::histogram!("db_batch_size", "batch" => name),
+            wait: metrics::histogram!("db_batch_wait_seconds", "batch" => name),
+            refused: metrics::counter!("db_batch_refused_total", "batch" => name),
+        };
+        let state = Mutex::new(State { waiting: Vec::new(), in_flight: 0, last_begin: Instant::now() });
+        Self { shared: Arc::new(Shared { limits, work, state, metrics }) }
+    }
+
+    /// Hands in an item and waits for its outcome. Dropping the future takes the item out of the queue.
+    ///
+    /// # Errors
+    /// The work's, or [`StoreError::Unavailable`] when the queue is full or the work panicked.
+    pub async fn submit(&self, item: I) -> Result<O, StoreError> {
+        let (answer, outcome) = oneshot::channel();
+        {
+            let mut state = self.shared.lock();
+            if state.waiting.len() >= self.shared.limits.queue {
+                self.shared.metrics.refused.increment(1);
+                return Err(StoreError::unavailable("too many requests are waiting"));
+            }
+            let since = Instant::now();
+            state.waiting.push(Waiter { item, since, answer });
+            let behind = state.waiting.len() >= self.shared.limits.size || since - state.last_begin > STALLED;
+            if state.in_flight == 0 || (behind && state.in_flight < self.shared.limits.in_flight) {
+                state.in_flight += 1;
+                // A task of its own: a client that goes away must not take the batch of others with it.
+                tokio::spawn(drain(self.shared.clone()));
+            }
+        }
+        outcome.await.unwrap_or_else(|_| Err(StoreError::unavailable("the batch was given up")))
+    }
+}
+
+impl<I, O> Shared<I, O> {
+    fn lock(&self) -> MutexGuard<'_, State<I, O>> {
+        // No code that can panic runs under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next batch; `None` ends the drain that asks.
+    fn take(&self) -> Option<Vec<Waiter<I, O>>> {
+        let mut state = self.lock();
+        // A client that has gone needs no answer.
+        state.waiting.retain(|waiter| !waiter.answer.is_closed());
+        if state.waiting.is_empty() {
+            state.in_flight -= 1;
+            return None;
+        }
+        state.last_begin = Instant::now();
+        if state.waiting.len() <= self.limits.size {
+            let next = Vec::with_capacity(state.waiting.len());
+            return Some(std::mem::replace(&mut state.waiting, next));
+        }
+        let rest = state.waiting.split_off(self.limits.size);
+        Some(std::mem::replace(&mut state.waiting, rest))
+    }
+
+    /// Refuses the items that have waited too long, counting the time until the next look.
+    fn expire(&self) {
+        let mut state = self.lock();
+        let patience = self.limits.wait.saturating_sub(self.limits.look());
+        let fresh = state.waiting.iter().position(|waiter| waiter.since.elapsed() < patience);
+        let expired = fresh.unwrap_or(state.waiting.len());
+        for waiter in state.waiting.drain(..expired) {
+            self.metrics.refused.increment(1);
+            let late = StoreError::unavailable("waited too long for the requests before it");
+            let _ = waiter.answer.send(Err(late)); // the client may have gone
+        }
+    }
+}
+
+impl BatchLimits {
+    /// How often a batch at work looks for items that have waited too long.
+    fn look(&self) -> Duration {
+        self.wait / 4
+    }
+}
+
+/// Works until nothing is waiting.
+async fn drain<I: Send + 'static, O: Send + 'static>(shared: Arc<Shared<I, O>>) {
+    while let Some(batch) = shared.take() {
+        let mut items = Vec::with_capacity(batch.len());
+        let mut answers = Vec::with_capacity(batch.len());
+        for Waiter { item, since, answer } in batch {
+            shared.metrics.wait.record(since.elapsed().as_secs_f64());
+            items.push(item);
+            answers.push(answer);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
+        shared.metrics.size.record(items.len() as f64);
+        let expected = items.len();
+        // A panic in the work must not leave the queue without anybody to drain it.
+        let mut work = std::pin::pin!(AssertUnwindSafe(async { (shared.work)(items).await }).catch_unwind());
+        let finished = loop {
+            match tokio::time::timeout(shared.limits.look(), &mut work).await {
+                Ok(finished) => break finished,
+                Err(_) => shared.expire(),
+            }
+        };
+        match finished {
+            Ok(outcomes) => {
+                debug_assert_eq!(outcomes.len(), expected, "one outcome per item");
+                for (answer, outcome) in answers.into_iter().zip(outcomes) {
+                    let _ = answer.send(outcome); // the client may have gone meanwhile
+                }
+            }
+            Err(_) => drop(answers), // each waiter is told that its batch was given up
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::{Semaphore, mpsc};
+
+    use super::*;
+
+    const LIMITS: BatchLimits = BatchLimits { size: 4, in_flight: 2, queue: 8, wait: Duration::from_secs(60) };
+
+    /// Doubles numbers; each batch reports itself and then waits for a permit.
+    fn gated() -> (Batcher<u32, u32>, mpsc::UnboundedReceiver<Vec<u32>>, Arc<Semaphore>) {
+        let (started, batches) = mpsc::unbounded_channel();
+        let gate = Arc::new(Semaphore::new(0));
+        let permits = gate.clone();
+        let work = move |items: Vec<u32>| {
+            let (started, gate) = (started.clone(), gate.clone());
+            async move {
+                started.send(items.clone()).expect("the test listens");
+                gate.acquire().await.expect("open").forget();
+                items.into_iter().map(|item| Ok(item * 2)).collect()
+            }
+            .boxed()
+        };
+        (Batcher::new("test", LIMITS, Box::new(work)), batches, permits)
+    }
+
+    fn submit(batcher: &Batcher<u32, u32>, item: u32) -> tokio::task::JoinHandle<Result<u32, StoreError>> {
+        let batcher = batcher.clone();
+        tokio::spawn(async move { batcher.submit(item).await })
+    }
+
+    #[tokio::test]
+    async fn what_arrives_during_a_batch_is_answered_by_the_next_one() {
+        let (batcher, mut batches, permits) = gated();
+        let first = submit(&batcher, 1);
+        assert_eq!(batches.recv().await, Some(vec![1]), "a lone item waits for nobody");
+        let second = submit(&batcher, 2);
+        let third = submit(&batcher, 2);
+        while batcher.shared.lock().waiting.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        permits.add_permits(2);
+        assert_eq!(batches.recv().await, Some(vec![2, 2]), "equal items are both answered");
+        for (task, expected) in [(first, 2), (second, 4), (third, 4)] {
+            assert_eq!(task.await.expect("no panic").expect("an answer"), expected);
+        }
+        assert_eq!(batcher.shared.lock().in_flight, 0);
+    }
+
+    #[tokio::test]
+    async fn a_full_batch_waiting_starts_a_further_one_up_to_the_bound_and_a_full_queue_refuses() {
+        let (batcher, mut batches, permits) = gated();
+        let mut tasks = vec![submit(&batcher, 0)];
+        assert_eq!(batches.recv().await, Some(vec![0]));
+        tasks.extend((1..=4).map(|item| submit(&batcher, item)));
+        assert_eq!(batches.recv().await, Some(vec![1, 2, 3, 4]), "a second batch is in flight");
+        tasks.extend((5..=12).map(|item| submit(&batcher, item)));
+        while batcher.shared.lock().waiting.len() < LIMITS.queue {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(batcher.shared.lock().in_flight, LIMITS.in_flight);
+        let refused = batcher.submit(13).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+        permits.add_permits(100);
+        for (item, task) in (0_u32..).zip(tasks) {
+            assert_eq!(task.await.expect("no panic").expect("an answer"), item * 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_away_is_dropped_from_its_batch() {
+        let (batcher, mut batches, permits) = gated();
+        let first = submit(&batcher, 1);
+        batches.recv().await;
+        let gone = submit(&batcher, 2);
+        let stays = submit(&batcher, 3);
+        while batcher.shared.lock().waiting.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        gone.abort();
+        assert!(gone.await.expect_err("aborted").is_cancelled());
+        permits.add_permits(2);
+        assert_eq!(batches.recv().await, Some(vec![3]));
+        assert_eq!(first.await.expect("no panic").expect("an answer"), 2);
+        assert_eq!(stays.await.expect("no panic").expect("an answer"), 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_in_the_queue_beyond_the_deadline() {
+        let (batcher, mut batches, permits) = gated();
+        let stuck = submit(&batcher, 1);
+        batches.recv().await;
+        let begun = Instant::now();
+        let late = batcher.submit(2).await;
+        assert!(matches!(late, Err(StoreError::Unavailable { .. })), "{late:?}");
+        assert!(begun.elapsed() <= LIMITS.wait, "{:?}", begun.elapsed());
+        permits.add_permits(1);
+        assert_eq!(stuck.await.expect("no panic").expect("an answer"), 2);
+    }
+
+    #[tokio::test]
+    async fn the_client_that_started_a_batch_may_go_away_without_harm_to_the_others() {
+        let (batcher, mut batches, permits) = gated();
+        let first = submit(&batcher, 1);
+        batches.recv().await;
+        first.abort();
+        let second = submit(&batcher, 2);
+        permits.add_permits(2);
+        assert_eq!(second.await.expect("no panic").expect("an answer"), 4);
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_one_batch_is_an_error_for_its_items_and_none_for_the_next() {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counted = runs.clone();
+        let work = move |items: Vec<u32>| {
+            let counted = counted.clone();
+            async move {
+                assert!(counted.fetch_add(1, Ordering::Relaxed) > 0, "the first batch panics");
+                items.into_iter().map(Ok).collect()
+            }
+            .boxed()
+        };
+        let batcher = Batcher::new("test", LIMITS, Box::new(work));
+        assert!(batcher.submit(1).await.is_err());
+        assert_eq!(batcher.submit(2).await.expect("an answer"), 2);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn under_load_nobody_gets_anothers_answer() {
+        let work = |items: Vec<u32>| async move { items.into_iter().map(|item| Ok(item * 2)).collect() }.boxed();
+        let limits = BatchLimits { size: 16, in_flight: 4, queue: 100_000, wait: Duration::from_secs(60) };
+        let batcher = Batcher::new("test", limits, Box::new(work));
+        let tasks: Vec<_> = (0..20_000).map(|item| (item, submit(&batcher, item))).collect();
+        for (item, task) in tasks {
+            assert_eq!(task.await.expect("no panic").expect("an answer"), item * 2);
+        }
+    }
+}
