@@ -6,11 +6,11 @@
 //! been committed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bb8::{ErrorSink, ManageConnection, PooledConnection, RunError};
 use bb8_postgres::PostgresConnectionManager;
+use tokio::sync::watch;
 use tokio_postgres::Row;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -37,7 +37,7 @@ pub struct PoolOptions {
 #[derive(Clone)]
 pub struct Pool {
     inner: bb8::Pool<Manager>,
-    down: Arc<AtomicBool>,
+    down: Arc<watch::Sender<bool>>,
     size: u32,
 }
 
@@ -55,7 +55,7 @@ pub struct PoolUsage {
 impl Pool {
     /// Makes a pool; connections are opened on demand, so a server that is away does not fail the start.
     pub fn new(conninfo: &ConnInfo, options: &PoolOptions) -> Self {
-        let down = Arc::new(AtomicBool::new(false));
+        let down = Arc::new(watch::Sender::new(false));
         let manager = Manager {
             inner: PostgresConnectionManager::new(conninfo.config.clone(), conninfo.tls.clone()),
             statement_timeout: options.statement_timeout,
@@ -87,10 +87,16 @@ impl Pool {
     }
 
     async fn checkout(&self) -> Result<PooledConnection<'_, Manager>, StoreError> {
-        let taken = if self.down.load(Ordering::Relaxed) {
-            tokio::time::timeout(CHECKOUT_WHILE_DOWN, self.inner.get()).await.unwrap_or(Err(RunError::TimedOut))
-        } else {
-            self.inner.get().await
+        let mut down = self.down.subscribe();
+        let patience_while_down = async {
+            // The sender lives as long as the pool, so there is no error.
+            let _ = down.wait_for(|down| *down).await;
+            tokio::time::sleep(CHECKOUT_WHILE_DOWN).await;
+        };
+        let taken = tokio::select! {
+            biased; // a free connection is taken without a look at the rest
+            taken = self.inner.get() => taken,
+            () = patience_while_down => Err(RunError::TimedOut),
         };
         taken.map_err(|error| match error {
             RunError::User(error) => StoreError::from(error),
@@ -132,7 +138,7 @@ impl Pool {
 pub struct Manager {
     inner: PostgresConnectionManager<MakeRustlsConnect>,
     statement_timeout: Duration,
-    down: Arc<AtomicBool>,
+    down: Arc<watch::Sender<bool>>,
 }
 
 impl ManageConnection for Manager {
@@ -141,7 +147,7 @@ impl ManageConnection for Manager {
 
     async fn connect(&self) -> Result<Session, Self::Error> {
         let opened = async { Session::new(self.inner.connect().await?, self.statement_timeout).await }.await;
-        self.down.store(opened.is_err(), Ordering::Relaxed);
+        self.down.send_replace(opened.is_err());
         opened
     }
 

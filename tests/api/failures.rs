@@ -27,9 +27,11 @@ fn conninfo(postgres: &Embedded) -> ConnInfo {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_postgres_is_away_requests_get_503_within_a_second_and_service_resumes_by_itself() {
+async fn while_postgres_is_away_requests_get_503_without_waiting_and_service_resumes_by_itself() {
     let (postgres, folder) = own_postgres();
-    let app = TestApp::start_on(&conninfo(&postgres), &[]).await;
+    // Far beyond anything else here: an answer that waited for this deadline would be seen on any machine.
+    const CHECKOUT: Duration = Duration::from_secs(60);
+    let app = TestApp::start_on(&conninfo(&postgres), &["--checkout-timeout-ms=60000"]).await;
     let uuid = app.create(&passenger()).await;
     postgres.stop();
     let waits = futures_util::future::join_all((0..50).map(|_| async {
@@ -41,8 +43,7 @@ async fn while_postgres_is_away_requests_get_503_within_a_second_and_service_res
     }))
     .await;
     let longest = waits.into_iter().max().expect("there were requests");
-    // The checkout deadline is a promise of the design, not a measurement of this machine: 1 s, and half again for noise.
-    assert!(longest < Duration::from_millis(1500), "{longest:?}");
+    assert!(longest < CHECKOUT / 4, "waited for the checkout deadline: {longest:?}");
     app.post("/v1/passengers", &passenger()).await.expect_problem(503, "unavailable");
     app.get("/livez").await.expect(StatusCode::OK);
     assert_eq!(app.get("/readyz").await.expect_problem(503, "unavailable")["checks"]["postgres"], "unavailable");
@@ -51,13 +52,11 @@ async fn while_postgres_is_away_requests_get_503_within_a_second_and_service_res
         Options { data_dir: folder.path().to_owned(), search_path: std::env::var_os("PATH"), ..Options::default() };
     drop(postgres);
     let _postgres = Embedded::start(&options).expect("it starts again");
-    let back = Instant::now();
     eventually(|| async {
         let answer = app.get(&format!("/v1/passengers/{uuid}")).await;
         if answer.status == StatusCode::OK { Ok(()) } else { Err(answer.body) }
     })
     .await;
-    assert!(back.elapsed() < Duration::from_secs(2), "resumed after {:?}", back.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
