@@ -1,0 +1,482 @@
+#!/usr/bin/env python3
+"""Renders nginx's configuration from the environment and becomes nginx.
+
+nginx cannot read its environment, so this does: each setting is checked, and a wrong one stops the start with a
+sentence that names it. Everything is written below RUN_DIR. Python is here because supervisor is; only its standard
+library is used, and no shell.
+
+    start.py          render, then become nginx in the foreground
+    start.py check    render and let nginx test the result
+    start.py reload   renew the certificate when it is due; reload a running nginx when its certificate changed
+
+Exit status: 2 for a wrong setting, otherwise nginx's own.
+"""
+
+import ctypes
+import glob
+import grp
+import hashlib
+import ipaddress
+import math
+import os
+import pwd
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+# Where an orchestrator mounts a TLS secret when TLS_CERT and TLS_KEY say nothing else.
+MOUNTED_CERTIFICATE = "/etc/pycrudapi/tls/tls.crt"
+MOUNTED_KEY = "/etc/pycrudapi/tls/tls.key"
+
+# A self-signed certificate lives three months and is replaced a month before its end.
+SELF_SIGNED_DAYS = 90
+SELF_SIGNED_RENEW_SECONDS = 30 * 24 * 3600
+
+# sun_path of a Unix socket address holds 108 bytes, the last of which is zero.
+SOCKET_PATH_MAX_BYTES = 107
+
+# supervisord.conf waits 40 s (stopwaitsecs) before it kills; a drain must be over by then.
+DRAIN_TIMEOUT_MAX_MS = 30_000
+
+# Two descriptors a request (client and server), and some for logs, listeners and the connections kept alive.
+WORKER_CONNECTIONS_MAX = 8192
+DESCRIPTORS_RESERVED = 128
+
+PR_SET_PDEATHSIG = 1
+
+
+class WrongSetting(Exception):
+    """A setting that cannot be used: names the variable, the reason and an example."""
+
+    def __init__(self, name, value, reason, example):
+        shown = f"{name}={value}" if value else name
+        super().__init__(f"{shown}: {reason}; example: {name}={example}")
+
+
+# --- settings -------------------------------------------------------------------------------------------------
+
+
+def whole_number(env, name, default, low, high, unit, off=False):
+    """A setting that is a whole number from low to high; with `off`, the word off gives None."""
+    value = env.get(name) or str(default)
+    if off and value == "off":
+        return None
+    # isascii: int() would take digits of any script, and isdigit() even superscripts.
+    if not (value.isascii() and value.isdigit() and len(value) <= 12 and low <= int(value) <= high):
+        word = ", or off" if off else ""
+        raise WrongSetting(name, value, f"must be a whole number of {unit} from {low} to {high}{word}", default)
+    return int(value)
+
+
+def choice(env, name, default, words):
+    value = env.get(name) or default
+    if value not in words:
+        raise WrongSetting(name, value, "must be " + " or ".join(words), default)
+    return value
+
+
+def path(env, name, default):
+    """An absolute path that needs no quoting in nginx's configuration."""
+    value = env.get(name) or default
+    if not re.fullmatch(r"/[A-Za-z0-9_./@+=:,~-]*", value):
+        raise WrongSetting(
+            name, value, "must be an absolute path of letters, digits and _ . / @ + = : , ~ -", default
+        )
+    return value.rstrip("/") or "/"
+
+
+def comma_list(env, name):
+    return [part.strip() for part in env.get(name, "").split(",") if part.strip()]
+
+
+def upstream_servers(env, run_dir):
+    """The `server` lines of the upstream block.
+
+    nginx tries each entry once per request, and with a single entry there is no second try; so a single server is
+    listed again, as backup, for the request whose connection broke under it. A Unix socket is spelled differently
+    each time: kept connections are found by spelling, and the ones to the server that has just died must not be
+    handed to the second try. `max_fails=0`, because the only server there is must not be put aside.
+    """
+    servers = comma_list(env, "UPSTREAM") or [f"unix:{run_dir}/pycrudapi.sock"]
+    for server in servers:
+        if server.startswith("unix:"):
+            socket_path = path({"UPSTREAM": server[len("unix:"):]}, "UPSTREAM", "unix:/run/pycrudapi/pycrudapi.sock")
+            # Room for the two longer spellings below.
+            if len(os.fsencode(socket_path)) + len("././") > SOCKET_PATH_MAX_BYTES:
+                name = "UPSTREAM" if env.get("UPSTREAM") else "RUN_DIR"
+                raise WrongSetting(
+                    name, env.get(name), "makes the path of the server's socket too long", "/run/pycrudapi"
+                )
+        elif not (
+            (match := re.fullmatch(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})", server))
+            and 1 <= int(match[1]) <= 65535
+        ):
+            raise WrongSetting(
+                "UPSTREAM", server, "must be host:port or unix:/path, several with commas", "api1:8080,api2:8080"
+            )
+    if len(servers) > 1:
+        # One that fails twice is left alone for two seconds; the others answer meanwhile.
+        return [f"server {server} max_fails=2 fail_timeout=2s;" for server in servers]
+    server = servers[0]
+    if not server.startswith("unix:"):
+        return [f"server {server} max_fails=0;"] + 2 * [f"server {server} max_fails=0 backup;"]
+    folder, name = os.path.split(server)
+    return [
+        f"server {folder}/{name} max_fails=0;",
+        f"server {folder}/./{name} max_fails=0 backup;",
+        f"server {folder}/././{name} max_fails=0 backup;",
+    ]
+
+
+def trusted_proxies(env):
+    proxies = comma_list(env, "TRUSTED_PROXIES")
+    for proxy in proxies:
+        try:
+            ipaddress.ip_network(proxy, strict=False)
+        except ValueError:
+            raise WrongSetting(
+                "TRUSTED_PROXIES", proxy, "must be addresses or networks with commas", "10.0.0.0/8,fd00::/8"
+            ) from None
+    return proxies
+
+
+def certificate_files(env, run_dir):
+    """(certificate, key, is self-signed), or None when nginx is to speak plain HTTP only."""
+    given = {name: env.get(name) for name in ("TLS_CERT", "TLS_KEY")}
+    if any(given.values()):
+        for name, mounted in (("TLS_CERT", MOUNTED_CERTIFICATE), ("TLS_KEY", MOUNTED_KEY)):
+            if not given[name]:
+                raise WrongSetting(name, "", "is needed when the other half of the certificate is set", mounted)
+            file = path(env, name, mounted)
+            if not os.access(file, os.R_OK):
+                reason = "cannot be read by this user" if os.path.exists(file) else "there is no such file"
+                raise WrongSetting(name, file, reason, mounted)
+        return path(env, "TLS_CERT", ""), path(env, "TLS_KEY", ""), False
+    if os.access(MOUNTED_CERTIFICATE, os.R_OK) and os.access(MOUNTED_KEY, os.R_OK):
+        return MOUNTED_CERTIFICATE, MOUNTED_KEY, False
+    if choice(env, "TLS_SELF_SIGNED", "false", ("true", "false")) == "true":
+        both = path(env, "TLS_DIR", f"{run_dir}/tls") + "/self-signed.pem"
+        return both, both, True
+    return None
+
+
+def worker_count(env):
+    """One worker per processor this process may use: a container's share, not the machine's count."""
+    value = env.get("NGINX_WORKERS") or "auto"
+    if value != "auto":
+        return whole_number(env, "NGINX_WORKERS", 2, 1, 512, "processes")
+    processors = len(os.sched_getaffinity(0))
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+        processors = min(processors, max(1, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass  # no limit ("max"), or no cgroup v2
+    return processors
+
+
+def worker_connections():
+    """As many connections as the descriptors allow, after the soft limit was raised to the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+        except (OSError, ValueError):
+            pass
+    if soft == resource.RLIM_INFINITY:
+        return WORKER_CONNECTIONS_MAX
+    return max(128, min(WORKER_CONNECTIONS_MAX, soft - DESCRIPTORS_RESERVED))
+
+
+def ipv6_is_there():
+    """Whether an IPv6 socket can be bound; containers often have none, and nginx would refuse to start."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::", 0))
+        return True
+    except OSError:
+        return False
+
+
+def settings(env, nginx):
+    """Every value the templates name, from the environment."""
+    run_dir = path(env, "RUN_DIR", "/tmp/pycrudapi")
+    upstream = upstream_servers(env, run_dir)
+    max_body = whole_number(env, "MAX_BODY_BYTES", 1_048_576, 1, 1 << 30, "bytes")
+    rate = whole_number(env, "RATE_LIMIT", 1000, 1, 1_000_000, "requests per second", off=True)
+    connections = whole_number(env, "CONN_LIMIT", 512, 1, 65_535, "connections", off=True)
+    proxies = trusted_proxies(env)
+    tls = certificate_files(env, run_dir)
+    http_port = whole_number(env, "HTTP_PORT", 8080, 1, 65_535, "a TCP port")
+    https_port = whole_number(env, "HTTPS_PORT", 8443, 1, 65_535, "a TCP port")
+    if tls and http_port == https_port:
+        raise WrongSetting("HTTPS_PORT", https_port, "must differ from HTTP_PORT", 8443)
+    upstream_timeout_ms = whole_number(env, "UPSTREAM_TIMEOUT_MS", 30_000, 1, 3_600_000, "milliseconds")
+    # Since 1.25.1 http/2 is a directive of its own, and the old parameter of `listen` draws a warning.
+    http2_directive = nginx_version(nginx) >= (1, 25, 1)
+    ipv6 = ipv6_is_there()
+    # A file that sets TLS up is included only when there is a certificate, and so with the limits.
+    return {
+        "work_dir": f"{run_dir}/nginx",
+        "user": worker_user(),
+        "workers": worker_count(env),
+        "worker_connections": worker_connections(),
+        "drain_timeout_ms": whole_number(
+            env, "DRAIN_TIMEOUT_MS", 10_000, 1, DRAIN_TIMEOUT_MAX_MS, "milliseconds"
+        ),
+        "access_log": {
+            # Whole lines leave in one write of at most 4 KiB, which a pipe never mixes with another worker's.
+            "on": "access_log /dev/stdout access buffer=4k flush=100ms;",
+            "off": "access_log off;",
+        }[choice(env, "ACCESS_LOG", "on", ("on", "off"))],
+        "client_timeout_ms": whole_number(env, "CLIENT_TIMEOUT_MS", 10_000, 1, 3_600_000, "milliseconds"),
+        "upstream_timeout_ms": upstream_timeout_ms,
+        "max_body_bytes": max_body,
+        "body_buffer_bytes": min(max_body, 1_048_576),
+        "upstream_servers": "\n        ".join(upstream),
+        "http_port": http_port,
+        "http_port_v6": f"listen [::]:{http_port} default_server backlog=4096;" if ipv6 else "",
+        "limits": "include limits.conf;" if rate or connections else "",
+        "limits_apply": "\n        ".join(
+            [f"limit_req zone=requests burst={rate} nodelay;"] * bool(rate)
+            + [f"limit_conn connections {connections};"] * bool(connections)
+        ),
+        "rate_zone": f"limit_req_zone $limited_client zone=requests:10m rate={rate}r/s;" if rate else "",
+        "connection_zone": "limit_conn_zone $limited_client zone=connections:10m;" if connections else "",
+        "set_real_ip_from": "\n".join(f"set_real_ip_from {proxy};" for proxy in proxies),
+        "trusted": "\n    ".join(f"{proxy} 1;" for proxy in proxies),
+        "tls": "include tls.conf;" if tls else "",
+        "https_port": https_port,
+        "listen_http2": "" if http2_directive else " http2",
+        "http2": "http2 on;" if http2_directive else "",
+        "https_port_v6": (
+            f"listen [::]:{https_port} ssl{'' if http2_directive else ' http2'} default_server backlog=4096;"
+            if ipv6
+            else ""
+        ),
+        "certificate": tls[0] if tls else "",
+        "certificate_key": tls[1] if tls else "",
+        "self_signed": bool(tls and tls[2]),
+        # Two years, as browsers ask; see forwarded.conf for the self-signed case.
+        "hsts": "max-age=63072000" if tls and not tls[2] else "",
+    }
+
+
+def worker_user():
+    """As root the workers give root up; an ordinary user has nothing to give up, and nginx warns if asked to."""
+    if os.geteuid() != 0:
+        return ""
+    for name in ("www-data", "nginx", "nobody"):
+        try:
+            group = pwd.getpwnam(name).pw_gid
+        except KeyError:
+            continue
+        return f"user {name} {grp.getgrgid(group).gr_name};"
+    return ""
+
+
+# --- nginx ----------------------------------------------------------------------------------------------------
+
+
+def nginx_binary():
+    # Debian keeps it in /usr/sbin, which is not on an ordinary user's PATH.
+    found = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin")
+    if not found:
+        sys.exit("nginx is not installed; on Debian: apt-get install nginx")
+    return found
+
+
+def nginx_version(nginx):
+    said = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=True).stderr
+    return tuple(int(part) for part in re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", said).groups())
+
+
+def render(values):
+    """Writes every file of this folder to RUN_DIR/nginx and returns the path of nginx.conf."""
+    work_dir = values["work_dir"]
+    # Root's workers are another user and must reach the socket and the temporary files, but list nothing.
+    mode = 0o711 if os.geteuid() == 0 else 0o700
+    for folder in (os.path.dirname(work_dir), work_dir):
+        os.makedirs(folder, mode=mode, exist_ok=True)
+    for source in glob.glob(f"{HERE}/*.conf") + glob.glob(f"{HERE}/*.conf.template"):
+        with open(source, encoding="utf-8") as file:
+            text = file.read()
+        target = os.path.basename(source)
+        if target.endswith(".template"):
+            target = target[: -len(".template")]
+            # Comments may say [[name]]; only directives are filled in. An unknown name is a KeyError: a bug here.
+            text = re.sub(r"(?m)^(?!\s*#).*$", lambda line: fill(line[0], values), text)
+        with open(f"{work_dir}/{target}", "w", encoding="utf-8") as file:
+            file.write(text)
+    return f"{work_dir}/nginx.conf"
+
+
+def fill(line, values):
+    return re.sub(r"\[\[(\w+)\]\]", lambda name: str(values[name[1]]), line)
+
+
+def command(nginx, configuration, *more):
+    # -e: before it has read its configuration nginx would open the log of the distribution.
+    return [nginx, "-e", "stderr", "-p", os.path.dirname(configuration), "-c", configuration, *more]
+
+
+def running_pid(work_dir):
+    """The pid of a running nginx, or None."""
+    try:
+        with open(f"{work_dir}/nginx.pid", encoding="ascii") as file:
+            pid = int(file.read())
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return pid if file.read().startswith(b"nginx: master") else None
+    except (OSError, ValueError):
+        return None
+
+
+def end_orphans(work_dir):
+    """Ends the workers of a master that was killed: they would keep the ports and answer with old settings.
+
+    They are found by the group of the dead master, and must be nginx workers of this user: a number may be in use
+    again.
+    """
+    try:
+        with open(f"{work_dir}/nginx.pid", encoding="ascii") as file:
+            master = int(file.read())
+    except (OSError, ValueError):
+        return
+    if running_pid(work_dir):
+        return
+    for entry in glob.glob("/proc/[0-9]*"):
+        pid = int(os.path.basename(entry))
+        try:
+            with open(f"{entry}/cmdline", "rb") as file:
+                if file.read().startswith(b"nginx: worker") and os.getpgid(pid) == master:
+                    os.kill(pid, signal.SIGKILL)
+        except OSError:
+            pass  # it went by itself
+
+
+def die_with_parent():
+    """nginx drains and goes when supervisord is killed, instead of holding the ports for nobody."""
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit("the parent process has gone")
+
+
+# --- the certificate ------------------------------------------------------------------------------------------
+
+
+def renew_self_signed(file):
+    """Makes the self-signed certificate when there is none or its end is near. Key and certificate are one file, so
+    that one rename replaces both."""
+    if os.path.exists(file):
+        check = ["openssl", "x509", "-noout", "-checkend", str(SELF_SIGNED_RENEW_SECONDS), "-in", file]
+        if subprocess.run(check, capture_output=True, check=False).returncode == 0:
+            return
+    os.makedirs(os.path.dirname(file), mode=0o700, exist_ok=True)
+    host = socket.gethostname()
+    names = "DNS:localhost,IP:127.0.0.1,IP:::1"
+    if re.fullmatch(r"[A-Za-z0-9.-]+", host) and host != "localhost":
+        names += f",DNS:{host}"
+    key, certificate = f"{file}.{os.getpid()}.key", f"{file}.{os.getpid()}.crt"
+    os.umask(0o077)
+    try:
+        made = subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+             "-sha256", "-days", str(SELF_SIGNED_DAYS), "-subj", "/CN=localhost", "-addext", f"subjectAltName={names}",
+             "-addext", "extendedKeyUsage=serverAuth", "-keyout", key, "-out", certificate],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if made.returncode != 0:
+            sys.exit(f"TLS_SELF_SIGNED=true: openssl made no certificate: {made.stderr.strip()}")
+        with open(key, "ab") as both, open(certificate, "rb") as more:
+            both.write(more.read())
+        os.replace(key, file)
+    except FileNotFoundError:
+        sys.exit("TLS_SELF_SIGNED=true needs the openssl command; on Debian: apt-get install openssl")
+    finally:
+        for left in (key, certificate):
+            if os.path.exists(left):
+                os.remove(left)
+
+
+def prepare_certificate(values):
+    """Renews what is due and returns a fingerprint of the files nginx is to use."""
+    if values["self_signed"]:
+        renew_self_signed(values["certificate"])
+    digest = hashlib.sha256()
+    for file in (values["certificate"], values["certificate_key"]):
+        if file:
+            with open(file, "rb") as content:
+                digest.update(content.read())
+    return digest.hexdigest()
+
+
+def remembered(work_dir, fingerprint=None):
+    """The fingerprint nginx was last started or reloaded with; stores a new one when given."""
+    file = f"{work_dir}/certificate.sha256"
+    if fingerprint is not None:
+        with open(file, "w", encoding="ascii") as out:
+            out.write(fingerprint)
+        return fingerprint
+    try:
+        with open(file, encoding="ascii") as found:
+            return found.read()
+    except OSError:
+        return None
+
+
+# --- the three commands ---------------------------------------------------------------------------------------
+
+
+def start(nginx, values):
+    end_orphans(values["work_dir"])
+    fingerprint = prepare_certificate(values)
+    configuration = render(values)
+    remembered(values["work_dir"], fingerprint)
+    die_with_parent()
+    os.execv(nginx, command(nginx, configuration))
+
+
+def check(nginx, values):
+    prepare_certificate(values)
+    configuration = render(values)
+    sys.exit(subprocess.run(command(nginx, configuration, "-t", "-q"), check=False).returncode)
+
+
+def reload(nginx, values):
+    fingerprint = prepare_certificate(values)
+    pid = running_pid(values["work_dir"])
+    if pid is None or fingerprint == remembered(values["work_dir"]):
+        return
+    configuration = render(values)
+    # nginx keeps its old configuration when the new one is at fault, but says so only in its log.
+    if subprocess.run(command(nginx, configuration, "-t", "-q"), check=False).returncode != 0:
+        sys.exit("the new certificate cannot be used; nginx goes on with the one it has")
+    remembered(values["work_dir"], fingerprint)
+    os.kill(pid, signal.SIGHUP)
+    print("nginx was reloaded: its certificate has changed", flush=True)
+
+
+def main(arguments):
+    commands = {(): start, ("check",): check, ("reload",): reload}
+    action = commands.get(tuple(arguments))
+    if action is None:
+        sys.exit(__doc__)
+    nginx = nginx_binary()
+    try:
+        values = settings(os.environ, nginx)
+    except WrongSetting as wrong:
+        print(wrong, file=sys.stderr, flush=True)
+        sys.exit(2)
+    action(nginx, values)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

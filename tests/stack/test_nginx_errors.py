@@ -1,0 +1,223 @@
+"""Every error nginx makes by itself is problem+json: same shape and codes as the server's."""
+
+import socket
+import threading
+
+import pytest
+
+from support import assert_problem, free_port, reply, request, until
+
+
+def ok(connection, _head):
+    reply(connection)
+
+
+MALFORMED = {
+    "a request line that is none": b"NONSENSE\r\n\r\n",
+    "bad percent encoding": b"GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a null byte in the path": b"GET /%00 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    "a length and chunks": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "a chunk that is none": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "a path above the root": b"GET /../x HTTP/1.1\r\nHost: x\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_request_answers_400(nginx, name):
+    server = nginx(ok)
+    assert_problem(server.raw(MALFORMED[name]), 400, "bad-request")
+    assert server.stand_in.requests == []
+
+
+def test_the_internal_error_pages_cannot_be_asked_for(nginx):
+    assert_problem(nginx(ok).request("GET", "/_problem/502"), 404, "not-found")
+
+
+def test_trace_answers_405_with_allow(nginx):
+    answer = nginx(ok).request("TRACE", "/hello")
+    assert_problem(answer, 405, "method-not-allowed")
+    assert "GET" in answer.headers["allow"]
+
+
+def test_a_body_over_the_limit_answers_413_however_it_is_sent(nginx):
+    server = nginx(ok, MAX_BODY_BYTES=1000)
+    assert server.request("POST", "/x", body=b"a" * 1000).status == 200
+    assert_problem(server.request("POST", "/x", body=b"a" * 1001), 413, "body-too-large")
+    chunks = b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"3e8\r\n" + b"a" * 1000 + b"\r\n"
+    assert server.raw(chunks + b"0\r\n\r\n").status == 200
+    assert_problem(server.raw(chunks + b"1\r\na\r\n0\r\n\r\n"), 413, "body-too-large")
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_sent(nginx):
+    server = nginx(ok, MAX_BODY_BYTES=1000)
+    head = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n"
+    assert_problem(server.raw(head), 413, "body-too-large")
+
+
+def test_a_body_within_the_limit_is_invited_when_the_client_asks_first(nginx):
+    server = nginx(ok)
+    with socket.create_connection(("127.0.0.1", server.port), 10) as connection:
+        connection.sendall(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(b"{}")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_long_request_line_answers_414(nginx):
+    server = nginx(ok)
+    assert server.request("GET", "/x?" + "q" * 8000).status == 200
+    assert_problem(server.request("GET", "/x?" + "q" * 9000), 414, "uri-too-long")
+
+
+def test_a_long_header_answers_431(nginx):
+    server = nginx(ok)
+    assert_problem(server.request("GET", "/x", headers={"x-long": "h" * 9000}), 431, "headers-too-large")
+
+
+def test_many_headers_answer_431(nginx):
+    headers = {f"x-header-{number}": "h" * 4000 for number in range(10)}
+    assert_problem(nginx(ok).request("GET", "/x", headers=headers), 431, "headers-too-large")
+
+
+def test_an_unknown_transfer_coding_answers_501(nginx):
+    head = b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: brotli\r\n\r\n"
+    assert_problem(nginx(ok).raw(head), 501, "not-implemented")
+
+
+def test_an_unknown_http_version_answers_505(nginx):
+    assert_problem(nginx(ok).raw(b"GET / HTTP/3.0\r\nHost: x\r\n\r\n"), 505, "version-not-supported")
+
+
+def test_plain_http_on_the_tls_port_answers_400(nginx):
+    server = nginx(ok, TLS_SELF_SIGNED="true")
+    problem = assert_problem(request(server.https_port, "GET", "/"), 400, "bad-request")
+    assert "https://" in problem["detail"]
+
+
+def test_requests_over_the_rate_answer_429_and_probes_are_not_counted(nginx):
+    server = nginx(ok, RATE_LIMIT=5)
+    answers = [server.request("GET", "/x") for _ in range(20)]
+    assert answers[0].status == 200
+    refused = [answer for answer in answers if answer.status != 200]
+    assert refused, "20 requests at once passed a limit of 5 a second"
+    for answer in refused:
+        assert_problem(answer, 429, "too-many-requests")
+    for probe in ("/livez", "/readyz"):
+        assert [server.request("GET", probe).status for _ in range(20)] == 20 * [200]
+
+
+def test_the_rate_is_restored_after_retry_after(nginx):
+    server = nginx(ok, RATE_LIMIT=5)
+    until(lambda: server.request("GET", "/x").status == 429, "the limit is reached")
+    until(lambda: server.request("GET", "/x").status == 200, "requests are answered again", 3)
+
+
+def test_connections_over_the_limit_answer_429(nginx):
+    release = threading.Event()
+
+    def hold(connection, _head):
+        release.wait(30)
+        reply(connection)
+
+    server = nginx(hold, CONN_LIMIT=2)
+    held = []
+    try:
+        for _ in range(2):
+            held.append(socket.create_connection(("127.0.0.1", server.port), 30))
+            held[-1].sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+        until(lambda: len(server.stand_in.requests) == 2, "two requests are held")
+        assert_problem(server.request("GET", "/x"), 429, "too-many-requests")
+        release.set()
+        for connection in held:
+            assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        until(lambda: server.request("GET", "/x").status == 200, "a connection is free again")
+    finally:
+        release.set()
+        for connection in held:
+            connection.close()
+
+
+def test_limits_that_are_off_refuse_nothing(nginx):
+    server = nginx(ok, RATE_LIMIT="off", CONN_LIMIT="off")
+    assert {server.request("GET", "/x").status for _ in range(300)} == {200}
+
+
+def test_limits_count_the_forwarded_address_behind_a_trusted_proxy_only(nginx):
+    for trusted, expected in (("127.0.0.0/8", {200}), ("10.0.0.0/8", {200, 429})):
+        server = nginx(ok, RATE_LIMIT=5, TRUSTED_PROXIES=trusted)
+        seen = {
+            server.request("GET", "/x", headers={"x-forwarded-for": f"192.0.2.{number}"}).status
+            for number in range(30)
+        }
+        assert seen == expected
+
+
+def test_a_server_that_is_not_there_answers_502(nginx):
+    server = nginx()
+    assert_problem(server.request("GET", "/x"), 502, "bad-gateway")
+    assert_problem(server.request("POST", "/x", body=b"{}"), 502, "bad-gateway")
+
+
+def test_a_server_that_breaks_off_answers_502(nginx):
+    server = nginx(lambda _connection, _head: "close")
+    assert_problem(server.request("GET", "/x"), 502, "bad-gateway")
+
+
+def test_a_server_that_takes_too_long_answers_504_and_is_not_asked_twice(nginx):
+    release = threading.Event()
+    server = nginx(lambda _connection, _head: release.wait(30), UPSTREAM_TIMEOUT_MS=300)
+    assert_problem(server.request("POST", "/x", body=b"{}"), 504, "gateway-timeout")
+    assert len(server.stand_in.requests) == 1
+    release.set()
+
+
+def test_a_host_that_is_not_there_answers_502_for_tcp_too(nginx):
+    server = nginx(UPSTREAM=f"127.0.0.1:{free_port()}")
+    assert_problem(server.request("GET", "/x"), 502, "bad-gateway")
+
+
+def test_an_error_answer_to_head_has_no_body(nginx):
+    answer = nginx().request("HEAD", "/x")
+    assert answer.status == 502
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.body == b""
+
+
+def test_the_servers_own_errors_pass_through(nginx):
+    def not_found(connection, _head):
+        reply(connection, b'{"mine":true}', "404 Not Found", ["Content-Type: application/problem+json"])
+
+    answer = nginx(not_found).request("GET", "/x")
+    assert (answer.status, answer.body) == (404, b'{"mine":true}')
+
+
+def test_a_client_that_sends_its_header_too_slowly_is_cut_off(nginx):
+    server = nginx(ok, CLIENT_TIMEOUT_MS=300)
+    assert server.raw(b"GET /x HTTP/1.1\r\nHost:") is None
+    assert server.stand_in.requests == []
+
+
+def test_a_client_that_sends_its_body_too_slowly_is_cut_off_and_logged_as_408(nginx):
+    server = nginx(ok, CLIENT_TIMEOUT_MS=300)
+    # nginx has a 408 but never sends it: it resets the connection. The server never hears of the request.
+    assert server.raw(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc") is None
+    assert server.access_log("/slow")[0]["status"] == 408
+    assert server.stand_in.requests == []
+
+
+def test_a_client_that_reads_too_slowly_is_cut_off(nginx):
+    def endless(connection, _head):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        while True:
+            connection.sendall(b"x" * 65536)
+
+    server = nginx(endless, CLIENT_TIMEOUT_MS=300)
+    with socket.create_connection(("127.0.0.1", server.port), 30) as connection:
+        connection.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(10) == b"HTTP/1.1 2"
+        # Not read any further: only nginx's deadline ends this.
+        assert server.access_log("/endless")[0]["status"] == 200
+    assert "temporary file" not in server.process.output
