@@ -12,7 +12,6 @@ Each of these uses supervisor's events and public attributes only; nothing is pa
 
 import atexit
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -28,6 +27,12 @@ from supervisor.states import SupervisorStates
 EXITS_TOO_MANY = 5
 EXITS_WITHIN_SECONDS = 60.0
 
+# The folders lie side by side; supervisor expands no %(here)s for an RPC interface, so it cannot be told.
+CERTIFICATE_COMMAND = (
+    "python3",
+    os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "nginx", "start.py"),
+    "reload",
+)
 CERTIFICATE_DEADLINE_SECONDS = 60
 
 
@@ -37,7 +42,7 @@ class StackKeeper:
     def __init__(self, supervisord, certificate_command):
         self._supervisord = supervisord
         self._options = supervisord.options
-        self._certificate_command = shlex.split(certificate_command)
+        self._certificate_command = certificate_command
         self._exits = defaultdict(deque)
         self._failed = False
         self._sockets = {}
@@ -49,6 +54,8 @@ class StackKeeper:
         events.subscribe(events.ProcessStateEvent, self._on_state)
         events.subscribe(events.Tick3600Event, self._on_hour)
         atexit.register(self._at_exit)
+        # The programs are started on the loop's first turn, which otherwise waits a second for something to read.
+        self._wakeup.wake()
 
     def _on_state(self, event):
         # The loop acts on a new state (restarts, stops the next program) on its next turn: make that now.
@@ -135,6 +142,6 @@ class Wakeup:
         raise
 
 
-def make_stack_keeper(supervisord, certificate_command):
+def make_stack_keeper(supervisord, certificate_command=CERTIFICATE_COMMAND):
     """The factory named in supervisord.conf."""
     return StackKeeper(supervisord, certificate_command)

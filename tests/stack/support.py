@@ -131,24 +131,31 @@ def assert_problem(answer, status, code):
 class Process:
     """A child in a session of its own, with its output collected by a thread."""
 
-    def __init__(self, command, environment, **options):
+    def __init__(self, command, environment, user=None):
+        self._output, output = os.pipe()
+        options = {}
+        if user is not None:
+            # A container engine gives the output to the container's user too; nginx opens it by its name.
+            os.fchown(output, user.pw_uid, user.pw_gid)
+            options = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         self.process = subprocess.Popen(
             command,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
             cwd=REPOSITORY,
             **options,
         )
+        os.close(output)
         self.pid = self.process.pid
         self._lines = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self):
-        with self.process.stdout as output:
+        with open(self._output, "rb") as output:
             for line in output:
                 self._lines.append(line.decode(errors="replace").rstrip("\n"))
 
@@ -296,8 +303,9 @@ class StandIn:
                 while len(rest) < length:
                     rest += connection.recv(65536)
                 rest = rest[length:]
-                self.requests.append(head.decode())
-                if self.handler(connection, head.decode()) == "close":
+                head = head.decode("latin-1")
+                self.requests.append(head)
+                if self.handler(connection, head) == "close":
                     return
 
     def close(self):

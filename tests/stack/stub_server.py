@@ -1,0 +1,30 @@
+#!/usr/bin/env python3
+"""Stands in for `pycrudapi serve` where only supervision is tested: answers its pid on the socket it is given as
+descriptor 0, and misbehaves when STUB says so."""
+
+import os
+import signal
+import socket
+import sys
+import time
+
+behaviour = os.environ.get("STUB", "")
+if behaviour == "exits-at-once":
+    sys.exit("STUB=exits-at-once: this is why it did not start")
+
+listener = socket.socket(fileno=os.dup(0))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+print(f"stub {os.getpid()} serves {os.environ['LISTEN']}", flush=True)
+born = time.monotonic()
+while True:
+    if behaviour == "exits-often":
+        listener.settimeout(max(0.01, 1.2 - (time.monotonic() - born)))
+    try:
+        connection, _ = listener.accept()
+    except TimeoutError:
+        sys.exit(3)
+    with connection:
+        # One request a connection: what waits in the backlog then waits for the next process.
+        connection.recv(65536)
+        body = str(os.getpid())
+        connection.sendall(f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
