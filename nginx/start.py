@@ -209,7 +209,7 @@ def settings(env, nginx):
     """Every value the templates name, from the environment."""
     run_dir = path(env, "RUN_DIR", "/tmp/pycrudapi")
     upstream = upstream_servers(env, run_dir)
-    max_body = whole_number(env, "MAX_BODY_BYTES", 1_048_576, 1, 1 << 30, "bytes")
+    max_body = whole_number(env, "MAX_BODY_BYTES", 1_048_576, 1024, 104_857_600, "bytes")
     rate = whole_number(env, "RATE_LIMIT", 1000, 1, 1_000_000, "requests per second", off=True)
     connections = whole_number(env, "CONN_LIMIT", 512, 1, 65_535, "connections", off=True)
     proxies = trusted_proxies(env)

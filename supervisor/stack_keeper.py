@@ -5,6 +5,7 @@
 - supervisord closes a program's listening socket when its last process dies. Here it stays open, so connections that
   arrive during a restart wait in its backlog instead of being refused.
 - supervisord notices signals and exits up to a second late. Here they wake its loop.
+- supervisord asks a program to stop once. nginx forgets a QUIT that arrives while it starts, so here it is asked again.
 - Once an hour it runs the command that renews nginx's certificate.
 
 Each of these uses supervisor's events and public attributes only; nothing is patched.
@@ -20,7 +21,7 @@ from collections import defaultdict, deque
 
 from supervisor import events
 from supervisor.medusa import asyncore_25 as asyncore
-from supervisor.states import SupervisorStates
+from supervisor.states import ProcessStates, SupervisorStates
 
 # A program that exits this often within this time is not worth another restart. One that dies within its first
 # second (startsecs) is judged by supervisor itself, which gives up after startretries.
@@ -29,7 +30,7 @@ EXITS_WITHIN_SECONDS = 60.0
 
 # The folders lie side by side; supervisor expands no %(here)s for an RPC interface, so it cannot be told.
 CERTIFICATE_COMMAND = (
-    "python3",
+    sys.executable,
     os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "nginx", "start.py"),
     "reload",
 )
@@ -52,6 +53,7 @@ class StackKeeper:
                 self._sockets[manager.config().addr()] = manager.get_socket()
         self._wakeup = Wakeup()
         events.subscribe(events.ProcessStateEvent, self._on_state)
+        events.subscribe(events.Tick5Event, self._on_five_seconds)
         events.subscribe(events.Tick3600Event, self._on_hour)
         atexit.register(self._at_exit)
         # The programs are started on the loop's first turn, which otherwise waits a second for something to read.
@@ -78,6 +80,16 @@ class StackKeeper:
         self._options.logger.critical(f"{reason}; stopping everything with exit status 1")
         self._failed = True
         self._options.mood = SupervisorStates.SHUTDOWN
+
+    def _on_five_seconds(self, _event):
+        for group in self._supervisord.process_groups.values():
+            for process in group.processes.values():
+                if process.state == ProcessStates.STOPPING and process.pid:
+                    # Asking twice changes nothing for a program that has heard the first time.
+                    try:
+                        os.kill(process.pid, process.config.stopsignal)
+                    except ProcessLookupError:
+                        pass  # it went meanwhile, and is reaped on this turn
 
     def _on_hour(self, _event):
         try:

@@ -229,7 +229,7 @@ class Nginx:
         self.environment = clean_environment(
             **{"RUN_DIR": self.run_dir, "HTTP_PORT": self.port, "HTTPS_PORT": self.https_port, **settings}
         )
-        self.process = Process(["python3", REPOSITORY / "nginx" / "start.py"], self.environment)
+        self.process = Process(["/usr/bin/python3", REPOSITORY / "nginx" / "start.py"], self.environment)
         try:
             until(lambda: not self.process.running or self._listening(), "nginx listens")
             assert self.process.running, self.process.output

@@ -43,17 +43,17 @@ def test_trace_answers_405_with_allow(nginx):
 
 
 def test_a_body_over_the_limit_answers_413_however_it_is_sent(nginx):
-    server = nginx(ok, MAX_BODY_BYTES=1000)
-    assert server.request("POST", "/x", body=b"a" * 1000).status == 200
-    assert_problem(server.request("POST", "/x", body=b"a" * 1001), 413, "body-too-large")
-    chunks = b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"3e8\r\n" + b"a" * 1000 + b"\r\n"
+    server = nginx(ok, MAX_BODY_BYTES=1024)
+    assert server.request("POST", "/x", body=b"a" * 1024).status == 200
+    assert_problem(server.request("POST", "/x", body=b"a" * 1025), 413, "body-too-large")
+    chunks = b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"400\r\n" + b"a" * 1024 + b"\r\n"
     assert server.raw(chunks + b"0\r\n\r\n").status == 200
     assert_problem(server.raw(chunks + b"1\r\na\r\n0\r\n\r\n"), 413, "body-too-large")
 
 
 def test_a_body_over_the_limit_is_refused_before_it_is_sent(nginx):
-    server = nginx(ok, MAX_BODY_BYTES=1000)
-    head = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n"
+    server = nginx(ok, MAX_BODY_BYTES=1024)
+    head = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1025\r\nExpect: 100-continue\r\n\r\n"
     assert_problem(server.raw(head), 413, "body-too-large")
 
 

@@ -372,7 +372,7 @@ WRONG = [
     ("HTTP_PORT", "65536"),
     ("HTTP_PORT", "8080; return 200"),
     ("MAX_BODY_BYTES", "1m"),
-    ("MAX_BODY_BYTES", "0"),
+    ("MAX_BODY_BYTES", "1023"),
     ("CLIENT_TIMEOUT_MS", "10s"),
     ("UPSTREAM_TIMEOUT_MS", "never"),
     ("DRAIN_TIMEOUT_MS", "30001"),

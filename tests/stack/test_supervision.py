@@ -231,10 +231,30 @@ def test_the_control_socket_is_closed_to_others(stub):
 
 def test_a_reload_of_supervisord_keeps_its_promises(stub):
     one = stub()
-    first = pid_by_http(one)
+    first = _server(one)
     one.process.signal(signal.SIGHUP)
-    until(lambda: one.is_ready() and pid_by_http(one) != first, "a new server answers")
+    until(lambda: first not in one.processes(), "the old server is gone")
+    until(lambda: one.is_ready(), "a new one answers")
+    second = pid_by_http(one)
+    _up_for_a_second(second)
+    os.kill(second, signal.SIGKILL)
+    assert pid_by_http(one) != second
     assert one.stop() == 0
+
+
+def test_a_stop_right_after_the_start_is_not_forgotten(stub):
+    """nginx loses a signal that arrives while it starts; supervisord would wait for its deadline and kill it."""
+    for moment in range(10):
+        one = stub(ready=False)
+        until(lambda one=one: any("nginx" in line for line in one.processes().values()), "nginx starts")
+        rendered = one.run_dir / "nginx" / "nginx.conf"
+        until(lambda rendered=rendered: rendered.exists(), "nginx is about to start")
+        # Each round a little later than the one before, through the whole of nginx's start.
+        for _ in range(moment):
+            one.processes()
+        one.process.signal(signal.SIGTERM)
+        assert one.process.wait(15) == 0
+        one.assert_nothing_runs()
 
 
 def test_once_an_hour_the_certificate_is_looked_after(directory):

@@ -78,10 +78,10 @@ def test_http2_and_http1_over_a_self_signed_certificate(nginx):
 
 
 def test_errors_over_http2_are_problems_too(nginx):
-    server = nginx(ok, TLS_SELF_SIGNED="true", MAX_BODY_BYTES=1000)
+    server = nginx(ok, TLS_SELF_SIGNED="true", MAX_BODY_BYTES=1024)
     with httpx.Client(http2=True, verify=False, base_url=f"https://localhost:{server.https_port}") as client:
         for answer, status, code in (
-            (client.post("/x", content=b"a" * 1001), 413, "body-too-large"),
+            (client.post("/x", content=b"a" * 1025), 413, "body-too-large"),
             (client.request("TRACE", "/x"), 405, "method-not-allowed"),
         ):
             assert answer.http_version == "HTTP/2"
