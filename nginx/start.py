@@ -233,7 +233,7 @@ def settings(env, nginx):
         ),
         "access_log": {
             # Whole lines leave in one write of at most 4 KiB, which a pipe never mixes with another worker's.
-            "on": "access_log /dev/stdout access buffer=4k flush=100ms;",
+            "on": "access_log /dev/stdout access buffer=4k flush=100ms if=$worth_logging;",
             "off": "access_log off;",
         }[choice(env, "ACCESS_LOG", "on", ("on", "off"))],
         "client_timeout_ms": whole_number(env, "CLIENT_TIMEOUT_MS", 10_000, 1, 3_600_000, "milliseconds"),

@@ -286,6 +286,20 @@ def test_the_log_names_the_method_of_a_request_that_failed_too(nginx):
     assert server.access_log("/failed")[0]["method"] == "POST"
 
 
+def test_probes_are_logged_only_when_they_fail(nginx):
+    healthy = [True]
+
+    def probe(connection, _head):
+        reply(connection, status="200 OK" if healthy[0] else "503 Service Unavailable")
+
+    server = nginx(probe)
+    server.request("GET", "/readyz", headers={"user-agent": "calm"})
+    healthy[0] = False
+    server.request("GET", "/readyz")
+    assert [line["status"] for line in server.access_log("/readyz")] == [503]
+    assert server.access_log("/readyz")[0]["user_agent"] == ""
+
+
 def test_the_access_log_can_be_switched_off(nginx):
     server = nginx(ok, ACCESS_LOG="off")
     server.request("GET", "/quiet")

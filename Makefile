@@ -1,0 +1,46 @@
+# `make up` runs the service, `make test` proves it, `make help` lists the rest.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+# rustup's place, for a shell that was opened before Rust was installed.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# Where `make up` listens and keeps its data; `make up HTTP_PORT=8081` reaches the programs through the environment.
+export HTTP_PORT HTTPS_PORT METRICS_PORT DATA_DIR
+
+# A database of one's own needs no PostgreSQL here.
+POSTGRESQL := $(if $(DATABASE_URL)$(POSTGRES_HOST),,postgresql)
+# What a Rust build needs besides Rust: a linker, and a C compiler for the TLS and allocator libraries.
+BUILD_PACKAGES := gcc libc6-dev
+UP_PACKAGES := nginx supervisor openssl $(POSTGRESQL) $(BUILD_PACKAGES)
+TEST_PACKAGES := nginx supervisor openssl postgresql python3-venv $(BUILD_PACKAGES)
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-18s %s\n", $$1, $$2 }'
+
+.PHONY: up
+up: cargo ## build and run everything on http://localhost:8080 until Ctrl-C (HTTP_PORT, HTTPS_PORT, METRICS_PORT, DATA_DIR)
+	@scripts/install-packages $(UP_PACKAGES)
+	@scripts/up check
+	@cargo build --release
+	@scripts/up
+
+.PHONY: test
+test: cargo ## run every check and test
+	@scripts/install-packages $(TEST_PACKAGES)
+	@$(MAKE) --no-print-directory .venv/installed
+	@scripts/test $(TEST_TARGETS)
+
+# The tests' Python packages, installed again only when the pins have changed.
+.venv/installed: tests/requirements.txt
+	@/usr/bin/python3 -m venv --clear .venv
+	@.venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+.PHONY: cargo
+cargo:
+	@command -v cargo >/dev/null || { echo "Rust is missing: install it as https://rustup.rs says, then try again" >&2; exit 1; }
+
+# Bench, image and manifests bring their own targets, and add to TEST_TARGETS what `make test` is to run.
+-include make/*.mk

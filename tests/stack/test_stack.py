@@ -1,0 +1,386 @@
+"""The whole stack, through nginx: nginx, supervisord, the server and its PostgreSQL, and what happens when one dies."""
+
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import uuid
+
+import httpx
+import pytest
+
+import support
+from support import BINARY_DIR, PASSENGER, assert_problem, until
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """One stack for the tests that break nothing."""
+    place = pathlib.Path(tempfile.mkdtemp(prefix="pcs-", dir=os.environ.get("TMPDIR", "/tmp")))
+    place.chmod(0o755)
+    one = support.Stack(place, TLS_SELF_SIGNED="true")
+    try:
+        yield one.start()
+    finally:
+        one.destroy()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+# --- the API through nginx ----------------------------------------------------------------------------------------
+
+URLS = {
+    "short": ("/postpassenger", "/getpassenger/", "/putpassenger/", "/deletepassenger/"),
+    "canonical": ("/v1/passengers", "/v1/passengers/", "/v1/passengers/", "/v1/passengers/"),
+}
+
+
+@pytest.mark.parametrize("form", URLS)
+def test_a_passenger_is_created_read_replaced_and_deleted(shared, form):
+    create, read, replace, delete = URLS[form]
+    created = shared.request("POST", create, body=PASSENGER)
+    assert created.status == 201, created
+    identifier = created.json()["uuid"]
+    assert created.headers["location"].endswith(identifier)
+    assert created.json() == {"uuid": identifier, **PASSENGER}
+    assert shared.request("GET", read + identifier).json() == created.json()
+    changed = {**PASSENGER, "name": "Changed", "age": None}
+    assert shared.request("PUT", replace + identifier, body=changed).json() == {"uuid": identifier, **changed}
+    assert shared.request("DELETE", delete + identifier).status == 204
+    assert_problem(shared.request("GET", read + identifier), 404, "not-found")
+
+
+def test_a_fresh_stack_holds_the_891_passengers(stack):
+    assert len(stack().request("GET", "/passengerlist").json()) == 891
+
+
+def test_health_and_errors_come_through(shared):
+    assert shared.request("GET", "/hello").json() == {"message": "ok"}
+    assert shared.request("GET", "/livez").status == 200
+    assert shared.request("GET", "/readyz").status == 200
+    assert_problem(shared.request("GET", "/nowhere"), 404, "not-found")
+    assert_problem(shared.request("GET", "/getpassenger/not-a-uuid"), 400, "invalid-uuid")
+    assert_problem(shared.request("POST", "/postpassenger", body=b"{", headers={"content-type": "application/json"}), 400, "invalid-json")
+    problem = assert_problem(shared.request("POST", "/postpassenger", body={**PASSENGER, "age": -1}), 422, "invalid-fields")
+    assert [error["pointer"] for error in problem["errors"]] == ["/age"]
+
+
+def test_a_head_request_has_the_headers_and_no_body(shared):
+    answer = shared.request("HEAD", "/hello")
+    assert (answer.status, answer.body) == (200, b"")
+
+
+def test_the_body_limit_of_nginx_and_of_the_server_is_the_same(shared):
+    at_limit = b'"' + b"a" * (1_048_576 - 2) + b'"'
+    kind = {"content-type": "application/json"}
+    # The server has read and judged this one; nginx refuses one byte more.
+    assert shared.request("POST", "/postpassenger", body=at_limit, headers=kind).status in (400, 422)
+    assert_problem(shared.request("POST", "/postpassenger", body=at_limit + b" ", headers=kind), 413, "body-too-large")
+
+
+def test_https_and_http2_reach_the_server(shared):
+    with httpx.Client(http2=True, verify=False) as client:
+        answer = client.get(f"https://localhost:{shared.https_port}/hello")
+    assert (answer.http_version, answer.json()) == ("HTTP/2", {"message": "ok"})
+
+
+def test_one_request_id_and_trace_join_the_answer_nginx_and_the_server(shared):
+    identifier = uuid.uuid4().hex
+    trace = uuid.uuid4().hex
+    headers = {"x-request-id": identifier, "traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    answer = shared.request("GET", "/hello", headers=headers)
+    assert answer.headers["x-request-id"] == identifier
+
+    def logged():
+        lines = [line for line in shared.process.lines if identifier in line]
+        return lines if len(lines) == 2 else None
+
+    lines = until(logged, "both log lines of the request")
+    assert all(trace in line for line in lines), lines
+    assert sum(line.startswith('{"time"') for line in lines) == 1
+
+
+def test_the_list_is_compressed_and_one_passenger_is_not(shared):
+    wanted = {"accept-encoding": "gzip"}
+    assert shared.request("GET", "/passengerlist", headers=wanted).headers["content-encoding"] == "gzip"
+    one = shared.request("GET", "/passengerlist").json()[0]["uuid"]
+    assert "content-encoding" not in shared.request("GET", f"/getpassenger/{one}", headers=wanted).headers
+
+
+def test_metrics_are_not_served_to_the_public(shared):
+    assert_problem(shared.request("GET", "/metrics"), 404, "not-found")
+    connection = http.client.HTTPConnection("127.0.0.1", shared.metrics_port, timeout=10)
+    connection.request("GET", "/metrics")
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def test_healthcheck_asks_through_nginx(shared):
+    done = subprocess.run(
+        [BINARY_DIR / "pycrudapi", "healthcheck"], env=shared.environment, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0, done
+
+
+# --- under load ---------------------------------------------------------------------------------------------------
+
+
+class Load:
+    """Light load: some readers and writers, each with one request at a time; every answer is remembered."""
+
+    READERS, WRITERS = 4, 2
+
+    def __init__(self, one):
+        self.stack = one
+        self.reads, self.writes, self.acknowledged, self.unanswered = [], [], [], []
+        self._over = threading.Event()
+        # Read passengers that exist: reading is then always a 200, or a failure that a client saw.
+        self._known = [row["uuid"] for row in one.request("GET", "/passengerlist").json()[:50]]
+        self._threads = [threading.Thread(target=self._read, args=(number,)) for number in range(self.READERS)]
+        self._threads += [threading.Thread(target=self._write) for _ in range(self.WRITERS)]
+        for thread in self._threads:
+            thread.start()
+
+    def _one(self, kept, method, path, body=None):
+        started = time.monotonic()
+        identifier = uuid.uuid4().hex
+        try:
+            answer = self.stack.request(method, path, body=body, headers={"x-request-id": identifier})
+            kept.append((started, time.monotonic() - started, answer.status, answer))
+        except (OSError, http.client.HTTPException) as error:
+            self.unanswered.append((identifier, error))
+            kept.append((started, time.monotonic() - started, 0, error))
+            return None
+        return answer
+
+    def _read(self, number):
+        turn = number
+        while not self._over.is_set():
+            self._one(self.reads, "GET", f"/getpassenger/{self._known[turn % len(self._known)]}")
+            turn += 1
+
+    def _write(self):
+        while not self._over.is_set():
+            answer = self._one(self.writes, "POST", "/postpassenger", {**PASSENGER, "name": f"Load {uuid.uuid4()}"})
+            if answer is not None and answer.status == 201:
+                self.acknowledged.append(answer.json())
+
+    def wait_for(self, more=50):
+        """Until both readers and writers have succeeded again some more."""
+        reads, writes = self._succeeded()
+
+        def enough():
+            now = self._succeeded()
+            return now[0] >= reads + more and now[1] >= writes + more
+
+        until(enough, f"{more} more reads and writes; last: {self.reads[-3:]} {self.writes[-3:]}")
+
+    def _succeeded(self):
+        return sum(status == 200 for _, _, status, _ in self.reads), len(self.acknowledged)
+
+    def stop(self):
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def failed_reads(self):
+        return [read for read in self.reads if read[2] != 200]
+
+    def failed_writes(self):
+        return [write for write in self.writes if write[2] != 201]
+
+    def assert_acknowledged_writes_are_there(self):
+        stored = {row["uuid"]: row for row in self.stack.request("GET", "/passengerlist").json()}
+        lost = [row for row in self.acknowledged if stored.get(row["uuid"]) != row]
+        assert not lost, f"{len(lost)} of {len(self.acknowledged)} acknowledged writes are lost"
+        names = [row["name"] for row in stored.values() if row["name"].startswith("Load ")]
+        assert len(names) == len(set(names)), "a write was carried out twice"
+        # What was stored without an acknowledgement can only be a write that failed for its client.
+        assert len(names) <= len(self.acknowledged) + len(self.failed_writes())
+
+
+@pytest.fixture
+def load():
+    loads = []
+
+    def start(one):
+        loads.append(Load(one))
+        return loads[-1]
+
+    yield start
+    for one in loads:
+        one.stop()
+
+
+def test_no_read_fails_and_no_acknowledged_write_is_lost_when_the_server_is_killed(stack, load):
+    one = stack()
+    busy = load(one)
+    busy.wait_for()
+    for _ in range(2):
+        victim = one.server_pid()
+        os.kill(victim, signal.SIGKILL)
+        until(lambda victim=victim: victim not in one.processes(), "the server is gone")
+        busy.wait_for()
+    busy.stop()
+    assert busy.failed_reads() == []
+    # A POST that was on its way when the server died must not be sent again; nothing else may fail.
+    assert len(busy.failed_writes()) <= 2 * Load.WRITERS, busy.failed_writes()
+    for _, _, status, answer in busy.failed_writes():
+        assert_problem(answer, status, "bad-gateway")
+    busy.assert_acknowledged_writes_are_there()
+    assert one.stop() == 0
+
+
+def test_the_service_is_back_within_two_seconds_of_postgres(stack, load):
+    one = stack()
+    busy = load(one)
+    busy.wait_for()
+    victim, server = one.postmaster_pid(), one.server_pid()
+    os.kill(victim, signal.SIGKILL)
+    killed = time.monotonic()
+    until(lambda: _postgres_answers(one, other_than=victim), "postgres is back")
+    back = time.monotonic()
+    busy.wait_for()
+    busy.stop()
+    assert one.server_pid() == server, "the server was restarted too"
+    failed = busy.failed_reads() + busy.failed_writes()
+    # Only between its death and two seconds after its return, each one quickly and with a remedy.
+    for started, took, status, answer in failed:
+        assert status == 503, answer
+        assert_problem(answer, 503, "unavailable")
+        assert killed - 2 < started < back + 2, f"{started - back:.1f} s after the return: {answer}"
+        assert took < 2, f"{took:.1f} s: {answer}"
+    busy.assert_acknowledged_writes_are_there()
+    assert one.stop() == 0
+
+
+def _postgres_answers(one, other_than):
+    """PostgreSQL itself writes into this file when it is ready."""
+    with contextlib.suppress(OSError):
+        lines = (one.data_dir / "embedded" / "data" / "postmaster.pid").read_text().splitlines()
+        return len(lines) >= 8 and lines[7].strip() == "ready" and int(lines[0]) != other_than
+
+
+def test_data_is_kept_when_everything_is_killed_at_once(stack):
+    one = stack()
+    created = one.request("POST", "/postpassenger", body=PASSENGER).json()
+    for pid in one.processes():
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    one.process.wait()
+    until(lambda: not one.processes(), "everything is gone")
+    one.start()
+    assert one.request("GET", f"/getpassenger/{created['uuid']}").json() == created
+    assert one.stop() == 0
+
+
+# --- graceful stop ------------------------------------------------------------------------------------------------
+
+
+def test_requests_in_flight_are_answered_while_the_stack_stops(stack):
+    one = stack()
+    body = json.dumps(PASSENGER).encode()
+    head = (
+        b"POST /postpassenger HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    )
+    with (
+        socket.create_connection(("127.0.0.1", one.port), 30) as upload,
+        socket.create_connection(("127.0.0.1", one.port), 30) as download,
+    ):
+        upload.sendall(head + body[:20])
+        # A small window: most of the list is still with nginx and the server when the stop begins.
+        download.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        download.sendall(b"GET /passengerlist HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        listed = http.client.HTTPResponse(download)
+        listed.begin()
+        one.request("GET", "/hello")  # by its answer nginx has read the upload's head, too
+        one.process.signal(signal.SIGTERM)
+        until(lambda: _refused(one.port), "nothing new is accepted")
+        upload.sendall(body[20:])
+        answer = http.client.HTTPResponse(upload)
+        answer.begin()
+        assert answer.status == 201
+        created = json.loads(answer.read())["uuid"]
+        assert listed.status == 200
+        # An answer that was cut off is an error of read() or no JSON.
+        assert len(json.loads(listed.read())) == 891
+    assert one.process.wait() == 0
+    one.assert_nothing_runs()
+    one.start()
+    assert one.request("GET", f"/getpassenger/{created}").status == 200
+    assert one.stop() == 0
+
+
+def _refused(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except OSError:
+        return True
+
+
+def test_a_stop_under_load_fails_no_request_that_was_accepted(stack, load):
+    one = stack()
+    busy = load(one)
+    busy.wait_for()
+    one.process.signal(signal.SIGTERM)
+    assert one.process.wait() == 0
+    busy.stop()
+    # Connections are refused at the end, and the kernel resets those that nginx had not accepted yet. What nginx has
+    # accepted is in its log, and must have been answered, and well.
+    assert [answer for _, _, status, answer in busy.failed_reads() + busy.failed_writes() if status] == []
+    log = one.process.output
+    assert [error for identifier, error in busy.unanswered if identifier in log] == []
+    one.assert_nothing_runs()
+    one.start()
+    busy.assert_acknowledged_writes_are_there()
+    assert one.stop() == 0
+
+
+# --- several ------------------------------------------------------------------------------------------------------
+
+
+def test_two_stacks_run_side_by_side_and_know_nothing_of_each_other(stack):
+    first, second = stack(), stack()
+    created = first.request("POST", "/postpassenger", body=PASSENGER).json()
+    assert_problem(second.request("GET", f"/getpassenger/{created['uuid']}"), 404, "not-found")
+    assert first.stop() == 0
+    assert second.request("GET", "/readyz").status == 200
+    assert second.stop() == 0
+
+
+def test_a_second_stack_on_the_same_data_is_refused(stack):
+    first = stack()
+    second = stack(ready=False, DATA_DIR=first.data_dir)
+    assert second.process.wait() == 1
+    assert "server did not start" in second.process.output
+    assert first.request("GET", "/readyz").status == 200
+    assert first.stop() == 0
+
+
+def test_a_wrong_setting_of_the_server_ends_the_stack_and_is_named(stack):
+    one = stack(ready=False, POOL_SIZE="many")
+    assert one.process.wait() == 1
+    assert "pool-size" in one.process.output.lower() or "POOL_SIZE" in one.process.output
+    one.assert_nothing_runs()
+
+
+def test_probes_and_work_go_on_while_a_client_uploads_very_slowly(stack):
+    one = stack(CLIENT_TIMEOUT_MS=60_000)
+    slow = [socket.create_connection(("127.0.0.1", one.port), 30) for _ in range(50)]
+    try:
+        for connection in slow:
+            connection.sendall(b"POST /postpassenger HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert one.request("GET", "/readyz").status == 200
+        assert one.request("POST", "/postpassenger", body=PASSENGER).status == 201
+    finally:
+        for connection in slow:
+            connection.close()
+    assert one.stop() == 0
