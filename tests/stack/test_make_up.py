@@ -1,5 +1,6 @@
 """`make up` as a newcomer types it, and what it says when a port is taken."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -44,7 +45,8 @@ class Up:
             self.process.signal(signal.SIGINT, group=True)
             self.process.wait()
         for pid in support.processes_of(self.process.pid, self.directory):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def up(directory):
         return made[-1]
 
     yield start
-    for one in made:
+    for one in reversed(made):
         one.destroy()
 
 
