@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -54,14 +55,23 @@ _ports_given = set()
 
 
 def free_port():
-    """A port nobody listens on, and which no other call has returned."""
+    """A port nobody listens on, and which no other call has returned.
+
+    Below the range from which the system takes ports for outgoing connections, one of which could otherwise take it
+    between this check and its use.
+    """
     while True:
+        port = random.randrange(10_000, 32_000)
+        if port in _ports_given:
+            continue
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if port not in _ports_given:
-            _ports_given.add(port)
-            return port
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("0.0.0.0", port))
+            except OSError:
+                continue
+        _ports_given.add(port)
+        return port
 
 
 # --- HTTP on the wire ---------------------------------------------------------------------------------------------
