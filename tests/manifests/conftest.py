@@ -1,0 +1,65 @@
+"""Renders every overlay once, with the kustomize or kubectl that is there.
+
+The checkout is copied first, because staging and production want a `secret.env` that is never committed:
+the copy gets the example's.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OVERLAYS = sorted(path.name for path in (ROOT / "kustomize" / "overlays").iterdir())
+
+
+def renderer():
+    """The command that renders a kustomization, or None."""
+    if shutil.which("kustomize"):
+        return ["kustomize", "build"]
+    if shutil.which("kubectl"):
+        return ["kubectl", "kustomize"]
+    return None
+
+
+@pytest.fixture(scope="session")
+def kustomize(tmp_path_factory):
+    """A copy of kustomize/ in which every overlay has its secrets; answers the path."""
+    if renderer() is None:
+        reason = "neither kustomize nor kubectl is installed: the overlays cannot be rendered"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    copy = tmp_path_factory.mktemp("repository") / "kustomize"
+    shutil.copytree(ROOT / "kustomize", copy, ignore=shutil.ignore_patterns("secret.env"))
+    for example in copy.glob("overlays/*/secret.env.example"):
+        shutil.copy(example, example.with_suffix(""))
+    return copy
+
+
+@pytest.fixture(scope="session")
+def rendered(kustomize):
+    """Each overlay's objects, by the overlay's name."""
+    return {name: render(kustomize / "overlays" / name) for name in OVERLAYS}
+
+
+def render(folder):
+    """The objects of one kustomization."""
+    done = subprocess.run([*renderer(), str(folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+@pytest.fixture(params=OVERLAYS)
+def overlay(request, rendered):
+    """One overlay after the other: its objects."""
+    return rendered[request.param]
+
+
+@pytest.fixture(scope="session")
+def manifest():
+    """The objects of the committed install manifest."""
+    return list(yaml.safe_load_all((ROOT / "install" / "pycrudapi.yaml").read_text()))
