@@ -1,0 +1,80 @@
+# One image for Compose and the cluster: nginx in front of the server, supervisord holding both.
+#
+# It needs no root, no capability and no writable file system but /tmp and /run/pycrudapi, and serves http on
+# 8080, https on 8443 when a certificate is at /etc/pycrudapi/tls (or TLS_SELF_SIGNED=true), and metrics on 9464.
+# Plain instructions only: the classic builder makes it as well as BuildKit does.
+
+FROM rust:1.95-slim-trixie AS build
+WORKDIR /src
+
+# The dependencies are a layer of their own, built around an empty crate: a change below src/ compiles the
+# crate alone.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir src \
+    && echo 'fn main() {}' >src/main.rs \
+    && touch src/lib.rs \
+    && cargo build --release --locked --no-default-features \
+    && rm -r src
+
+COPY migrations migrations
+COPY data data
+COPY src src
+# Copied files keep their dates, which are older than the empty crate's: cargo would think it is done.
+RUN touch src/main.rs src/lib.rs && cargo build --release --locked --no-default-features
+
+
+FROM debian:trixie-slim
+
+# Costs 30 MB: nginx 2, its libraries 2, Python 20, supervisor 3, the list of packages 3. Taken out again is what they
+# pull in and nothing here runs: iproute2 (for a script of nginx's service) with its libraries, Python's tests, manual,
+# terminal and database modules. Packages go by dpkg, so that the list an SBOM is made from stays true. Compiled Python
+# stays: a read-only file system could not keep it.
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+        ca-certificates nginx openssl supervisor \
+    && dpkg --purge --force-depends \
+        iproute2 libbpf1 libcap2-bin libcom-err2 libelf1t64 libgssapi-krb5-2 libk5crypto3 libkeyutils1 libkrb5-3 \
+        libkrb5support0 libmnl0 libtirpc-common libtirpc3t64 libxtables12 \
+        libncursesw6 libreadline8t64 libsqlite3-0 readline-common \
+        python3-autocommand python3-inflect python3-typeguard python3-typing-extensions \
+    && cd /usr/lib/python3.13 \
+    && rm -r _pyrepl asyncio concurrent curses dbm multiprocessing pydoc_data sqlite3 test unittest venv wsgiref \
+        lib-dynload/_codecs_* lib-dynload/_curses* lib-dynload/_sqlite3* lib-dynload/_test* lib-dynload/readline* \
+        ../python3/dist-packages/supervisor/tests \
+    && apt-get clean \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/cache/debconf /var/log/* /usr/share/doc /usr/share/man
+
+# The one user, and the one directory besides /tmp that it writes to. Open like /tmp, because a tmpfs that is mounted
+# there belongs to root and takes its mode from here.
+RUN groupadd --gid 10001 pycrudapi \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin pycrudapi \
+    && install --directory --mode=1777 /run/pycrudapi
+
+# The same files that a laptop runs.
+COPY supervisord.conf /etc/pycrudapi/
+COPY supervisor /etc/pycrudapi/supervisor
+COPY nginx /etc/pycrudapi/nginx
+COPY --from=build /src/target/release/pycrudapi /usr/local/bin/
+
+# Metrics have a listener of their own; here it is for other containers, and nothing publishes it.
+ENV RUN_DIR=/run/pycrudapi \
+    PYTHONPATH=/etc/pycrudapi/supervisor \
+    PYTHONDONTWRITEBYTECODE=1 \
+    METRICS_LISTEN=0.0.0.0:9464
+
+USER 10001:10001
+EXPOSE 8080 8443 9464
+# nginx drains first, then the server: give it longer than DRAIN_TIMEOUT_MS twice (`docker stop --time 30`).
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["pycrudapi", "healthcheck"]
+CMD ["supervisord", "-c", "/etc/pycrudapi/supervisord.conf"]
+
+# Last, because they change with every build.
+ARG VERSION=0.0.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="pycrudapi" \
+      org.opencontainers.image.description="A passenger CRUD API on PostgreSQL: nginx, the server and supervisord" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.base.name="docker.io/library/debian:trixie-slim" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
