@@ -1,0 +1,42 @@
+# Image, Compose and manifests.
+
+IMAGE ?= pycrudapi
+VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+REVISION ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+DIGEST ?=
+
+TEST_TARGETS += test-manifests
+
+.PHONY: image
+image: ## build the container image (IMAGE, VERSION)
+	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --tag $(IMAGE):$(VERSION) .
+
+.PHONY: publish
+publish: ## build the image and push it to the registry its name begins with (IMAGE, VERSION)
+	@case '$(IMAGE)' in */*) ;; *) echo 'IMAGE=$(IMAGE) names no registry; example: make publish IMAGE=registry.example.com/team/pycrudapi' >&2; exit 2;; esac
+	@$(MAKE) --no-print-directory image
+	docker push $(IMAGE):$(VERSION)
+
+.PHONY: manifest
+manifest: ## set the image of every overlay (IMAGE, VERSION, DIGEST) and render install/pycrudapi.yaml
+	@kustomize/manifest '$(IMAGE)' '$(VERSION)' '$(DIGEST)'
+
+.PHONY: engine
+engine: ## start a Docker engine when none answers, installing Debian's if need be
+	@tests/containers/engine
+
+.PHONY: test-manifests
+test-manifests: .venv/manifests/installed ## validate every overlay, the install manifest and the workflows
+	@.venv/manifests/bin/python -m pytest tests/manifests
+
+.PHONY: test-containers
+test-containers: .venv/manifests/installed ## run image, Compose and pods on a real Docker engine, and try to break them
+	@if tests/containers/engine; then .venv/manifests/bin/python -m pytest tests/containers; \
+	elif [ "$$CI" = true ]; then exit 1; else echo 'test-containers: nothing was tested'; fi
+
+# Apart from .venv, because checkov pins versions that the other tests need newer.
+.venv/manifests/installed: tests/manifests/requirements.txt
+	@scripts/install-packages python3-venv
+	@/usr/bin/python3 -m venv --clear $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@

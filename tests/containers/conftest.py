@@ -1,0 +1,51 @@
+"""The image, built once, and compose projects that are taken down whatever happens."""
+
+import subprocess
+
+import pytest
+
+from containers import IMAGE, VERSION, Project, docker
+from support import REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def image():
+    """The image of this checkout, made by `make image`; answers its name."""
+    command = ["make", "--silent", "image", f"IMAGE={IMAGE}", f"VERSION={VERSION}"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    return f"{IMAGE}:{VERSION}"
+
+
+@pytest.fixture(scope="module")
+def project(request, image, tmp_path_factory):
+    """project(name, *files): a compose project that starts from nothing, and of which nothing stays."""
+    made = []
+
+    def make(name, *files):
+        one = Project(name, tmp_path_factory.mktemp(name), *files)
+        made.append(one)
+        one("down", "--volumes", "--remove-orphans")
+        return one
+
+    yield make
+    for one in made:
+        if request.session.testsfailed:
+            print(one("logs", "--no-color", "--tail=50"))
+        one("down", "--volumes", "--remove-orphans")
+
+
+@pytest.fixture
+def network():
+    """A network of the engine, for containers that are not compose's; they go with it."""
+    name = "pycrudapi-test-pods"
+    forget(name)
+    docker("network", "create", name)
+    yield name
+    forget(name)
+
+
+def forget(network):
+    for container in docker("ps", "--all", "--quiet", "--filter", f"network={network}").split():
+        docker("rm", "--force", "--volumes", container)
+    docker("network", "rm", network, check=False)

@@ -1,0 +1,222 @@
+"""The pods of install/pycrudapi.yaml, run by the engine as a cluster would run them: the same image references,
+arguments, users, limits, volumes and probes, with the file systems as a kubelet prepares them.
+
+No cluster can be had everywhere a test runs; a pod that cannot start, write or answer its probes is found here.
+"""
+
+import base64
+import http.client
+import json
+import re
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+
+import pytest
+import yaml
+
+from containers import IMAGE, PASSENGER, VERSION, address, docker, inspect, logs
+from support import REPOSITORY, Answer, until
+
+MANIFEST = list(yaml.safe_load_all((REPOSITORY / "install" / "pycrudapi.yaml").read_text()))
+
+
+def workload(name):
+    (found,) = [each for each in MANIFEST if each["kind"] in ("Deployment", "StatefulSet") and each["metadata"]["name"] == name]
+    return found
+
+
+def secrets():
+    (found,) = [each for each in MANIFEST if each["kind"] == "Secret"]
+    return {key: base64.b64decode(value).decode() for key, value in found["data"].items()}
+
+
+def expand(text, environment):
+    """$(NAME), as the kubelet replaces it in arguments and later variables."""
+    return re.sub(r"\$\((\w+)\)", lambda name: environment.get(name[1], name[0]), text)
+
+
+def volume_of(path, options):
+    """A file system in memory, mounted with these options and nothing else: --tmpfs would take the mode of the image's
+    own directory."""
+    return (
+        f"--mount=type=volume,dst={path},volume-nocopy,volume-opt=type=tmpfs,volume-opt=device=tmpfs,"
+        f'"volume-opt=o={options}"'
+    )
+
+
+class Pod:
+    """One container that runs what a workload's pod says."""
+
+    def __init__(self, name, network, directory):
+        self.directory = directory
+        self.spec = workload(name)["spec"]["template"]["spec"]
+        (self.container,) = self.spec["containers"]
+        environment = {}
+        for variable in self.container["env"]:
+            reference = variable.get("valueFrom", {}).get("secretKeyRef")
+            value = secrets()[reference["key"]] if reference else expand(variable["value"], environment)
+            environment[variable["name"]] = value
+
+        context = self.container["securityContext"]
+        assert context["readOnlyRootFilesystem"] and context["capabilities"] == {"drop": ["ALL"]}
+        user, group = self.spec["securityContext"]["runAsUser"], self.spec["securityContext"]["fsGroup"]
+        limits = self.container["resources"]["limits"]
+        options = [
+            "--detach", f"--network={network}", f"--network-alias={name}", "--read-only", "--cap-drop=ALL",
+            "--security-opt=no-new-privileges", f"--user={user}:{self.spec['securityContext']['runAsGroup']}",
+            f"--group-add={group}", f"--memory={limits['memory'].removesuffix('i')}", f"--cpus={limits['cpu'].replace('500m', '0.5')}",
+            "--no-healthcheck",
+        ]  # fmt: skip
+        options += [f"--env={each}={value}" for each, value in environment.items()]
+        volumes = {volume["name"]: volume for volume in self.spec["volumes"]}
+        for mount in self.container["volumeMounts"]:
+            options.append(self.mount(mount, volumes.get(mount["name"], {}), group))
+        image = {"pycrudapi": f"{IMAGE}:{VERSION}"}.get(name, self.container["image"])
+        arguments = [expand(each, environment) for each in self.container.get("args", [])]
+        self.id = docker("run", *options, image, *arguments)
+
+    def mount(self, mount, volume, group):
+        path = mount["mountPath"]
+        if "emptyDir" in volume:
+            # A kubelet's: root's, of the group, for everybody.
+            size = volume["emptyDir"]["sizeLimit"].removesuffix("i").lower()
+            if path == "/dev/shm":
+                return f"--shm-size={size}"
+            return volume_of(path, f"uid=0,gid={group},mode=2777,size={size}")
+        if "secret" in volume:
+            folder = self.directory / volume["name"]
+            folder.mkdir()
+            for item in volume["secret"]["items"]:
+                (folder / item["path"]).write_text(secrets()[item["key"]])
+            return f"--volume={folder}:{path}:ro"
+        # A claim: an empty file system, root's until fsGroup gives it to the group.
+        return volume_of(path, f"uid=0,gid={group},mode=2770,size=512m")
+
+    def passes(self, probe):
+        """Whether the container passes this probe now."""
+        probe = self.container[f"{probe}Probe"]
+        ports = {port["name"]: port["containerPort"] for port in self.container["ports"]}
+        timeout = probe["timeoutSeconds"]
+        if "exec" in probe:
+            return subprocess.run(["docker", "exec", self.id, *probe["exec"]["command"]], capture_output=True).returncode == 0
+        kind = probe.get("httpGet") or probe["tcpSocket"]
+        try:
+            if "httpGet" in probe:
+                url = f"http://{address(self.id)}:{ports[kind['port']]}{kind['path']}"
+                return urllib.request.urlopen(url, timeout=timeout).status == 200
+            socket.create_connection((address(self.id), ports[kind["port"]]), timeout=timeout).close()
+            return True
+        except (OSError, urllib.error.HTTPError):
+            return False
+
+    def started(self):
+        probe = self.container["startupProbe"]
+        until(lambda: self.passes("startup"), f"started: {logs(self.id)[-2000:]}", probe["periodSeconds"] * probe["failureThreshold"])
+
+    def ready(self):
+        until(lambda: self.passes("readiness") and self.passes("liveness"), f"ready: {logs(self.id)[-2000:]}")
+
+    def request(self, method, path, body=None):
+        connection = http.client.HTTPConnection(address(self.id), 8080, timeout=30)
+        connection.request(method, path, body=json.dumps(body) if body else None,
+                           headers={"content-type": "application/json"} if body else {})  # fmt: skip
+        return Answer(connection.getresponse())
+
+    def stop(self):
+        """TERM or the image's own signal, and the grace the pod has; answers the exit status."""
+        docker("stop", "--time", self.spec["terminationGracePeriodSeconds"], self.id)
+        return inspect(self.id)["State"]["ExitCode"]
+
+
+@pytest.fixture
+def pod(image, network, tmp_path):
+    tmp_path.chmod(0o755)
+
+    def run(name):
+        folder = tmp_path / name
+        folder.mkdir()
+        return Pod(name, network, folder)
+
+    return run
+
+
+def test_the_pods_become_ready_in_any_order_and_serve(pod):
+    # The API first: nothing it needs is there, and not even its name resolves.
+    api = pod("pycrudapi")
+    api.started()
+    assert api.passes("liveness")
+    assert not api.passes("readiness")
+
+    redis, postgres = pod("redis"), pod("postgres0")
+    for each in [redis, postgres]:
+        each.started()
+        each.ready()
+    api.ready()
+    assert inspect(api.id)["RestartCount"] == 0
+
+    created = api.request("POST", "/v1/passengers", PASSENGER)
+    assert created.status == 201
+    assert api.request("GET", f"/v1/passengers/{created.json()['uuid']}").status == 200
+    assert len(api.request("GET", "/passengerlist").json()) == 892
+    # The password of the Secret is Redis's, and it is needed.
+    assert docker("exec", redis.id, "redis-cli", "ping") == "PONG"
+    assert "NOAUTH" in docker("exec", "--env=REDISCLI_AUTH=", redis.id, "redis-cli", "ping", check=False)
+
+    assert [each.stop() for each in [api, redis, postgres]] == [0, 0, 0]
+
+
+def test_liveness_notices_a_dead_nginx_and_a_dead_server(pod):
+    api = pod("pycrudapi")
+    api.started()
+    for program in ["nginx", "server"]:
+        control = ["exec", api.id, "supervisorctl", "-c", "/etc/pycrudapi/supervisord.conf"]
+        docker(*control, "stop", program)
+        assert not api.passes("liveness"), program
+        docker(*control, "start", program)
+        until(lambda: api.passes("liveness"), "alive again")
+
+
+def test_five_pods_at_once_migrate_and_seed_once(pod, network, tmp_path):
+    postgres = pod("postgres0")
+    apis = []
+    for number in range(5):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        apis.append(Pod("pycrudapi", network, folder))
+    for each in [postgres, *apis]:
+        each.started()
+        each.ready()
+    assert {len(each.request("GET", "/passengerlist").json()) for each in apis} == {891}
+    assert sum(logs(each.id).count("seeded the database") for each in apis) == 1
+
+
+def test_the_titanic_table_of_python_crud_api_is_carried_over_with_its_keys(pod):
+    """The upgrade of the README: out of the old table as CSV, through `pycrudapi import`, in place of the bundled rows."""
+    api, postgres = pod("pycrudapi"), pod("postgres0")
+    for each in [postgres, api]:
+        each.started()
+        each.ready()
+    psql = ["exec", postgres.id, "psql", "--quiet", "--username=postgres"]
+    # The table as that project's initdb.sql makes it.
+    docker(*psql, "--command", "create database titanicdb")
+    docker(*psql, "--dbname=titanicdb", "--command", """
+        create table titanic (uuid uuid default gen_random_uuid() primary key, survived bool, "passengerClass" int,
+            name varchar(150), sex varchar(6), age float, "siblingsOrSpousesAboard" int, "parentsOrChildrenAboard" int,
+            fare float);
+        insert into titanic (survived, "passengerClass", name, sex, age, "siblingsOrSpousesAboard",
+            "parentsOrChildrenAboard", fare)
+        values (true, 1, 'Astor, Mrs. John Jacob', 'female', 18, 1, 0, 227.525), (false, 3, 'O''Dwyer, Miss. "Nellie"', 'female', null, 0, 0, 7.8792)
+    """)  # fmt: skip
+    columns = (
+        'uuid, survived, "passengerClass", name, sex, age, "siblingsOrSpousesAboard", "parentsOrChildrenAboard", fare'
+    )
+    rows = docker(*psql, "--dbname=titanicdb", "--command", f"\\copy (select {columns} from titanic) to stdout csv header")
+
+    docker(*psql, "--command", "truncate passengers")
+    docker("exec", "--interactive", api.id, "pycrudapi", "import", "-", input=rows + "\n")
+    listed = {each["uuid"]: each["name"] for each in api.request("GET", "/passengerlist").json()}
+    kept = docker(*psql, "--dbname=titanicdb", "--tuples-only", "--no-align", "--command", "select uuid from titanic")
+    assert listed.keys() == set(kept.split())
+    assert sorted(listed.values()) == ["Astor, Mrs. John Jacob", 'O\'Dwyer, Miss. "Nellie"']
