@@ -1,0 +1,79 @@
+"""The workflows and compose files, as far as they can be read without running them."""
+
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from conftest import ROOT
+
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+COMPOSE = sorted(ROOT.glob("docker-compose*.yml"))
+
+
+def check_schema(name, files):
+    check = shutil.which("check-jsonschema", path=pathlib.Path(sys.executable).parent)
+    done = subprocess.run([check, "--builtin-schema", name, *files], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def steps():
+    for file in WORKFLOWS:
+        for name, job in yaml.safe_load(file.read_text())["jobs"].items():
+            for step in job["steps"]:
+                yield f"{file.name} {name}", step
+
+
+def test_workflows_fit_their_schema_and_every_job_has_a_deadline():
+    check_schema("vendor.github-workflows", WORKFLOWS)
+    check_schema("custom.github-workflows-require-timeout", WORKFLOWS)
+
+
+def test_compose_files_fit_the_compose_specification():
+    check_schema("vendor.compose-spec", COMPOSE)
+
+
+def test_every_action_is_pinned_to_a_commit_whose_version_stands_beside_it():
+    used = [line for file in WORKFLOWS for line in file.read_text().splitlines() if "uses:" in line]
+    assert used
+    for line in used:
+        assert re.search(r"uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
+
+
+def test_no_script_of_a_workflow_has_text_put_into_it():
+    # An expression is replaced before the shell reads the script: a branch name could become a command.
+    for where, step in steps():
+        assert "${{" not in step.get("run", ""), where
+
+
+def test_every_make_target_a_workflow_calls_exists():
+    described = "\n".join(file.read_text() for file in [ROOT / "Makefile", *ROOT.glob("make/*.mk")])
+    called = {target for _, step in steps() for target in re.findall(r"(?m)^make ([\w-]+)", step.get("run", ""))}
+    assert "manifest" in called
+    for target in called:
+        assert re.search(rf"(?m)^{target}:", described), target
+
+
+@pytest.mark.parametrize("name", ["dev", "staging", "production"])
+def test_a_branch_leads_to_each_overlay(name):
+    branches = yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text())[True]["workflow_run"]["branches"]
+    assert {"dev": "dev", "staging": "staging", "production": "main"}[name] in branches
+    assert (ROOT / "kustomize/overlays" / name / "kustomization.yaml").exists()
+
+
+def test_the_example_of_the_settings_names_every_variable_of_the_compose_files():
+    used = {name for file in COMPOSE for name in re.findall(r"\$\{(\w+)", file.read_text())}
+    named = set(re.findall(r"(?m)^(?:# )?([A-Z_]+)=", (ROOT / ".env.example").read_text()))
+    assert used == named
+
+
+def test_the_dockerfile_names_public_images_by_version_and_ends_unprivileged():
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("FROM ")] == ["rust:1.95-slim-trixie", "debian:trixie-slim"]
+    channel = re.search(r'channel = "(\d+\.\d+)', (ROOT / "rust-toolchain.toml").read_text())[1]
+    assert f"FROM rust:{channel}-slim-trixie AS build" in lines
+    assert [line for line in lines if line.startswith("USER ")] == ["USER 10001:10001"]
