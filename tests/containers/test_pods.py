@@ -210,7 +210,8 @@ def test_the_titanic_table_of_python_crud_api_is_carried_over_with_its_keys(pod)
         values (true, 1, 'Astor, Mrs. John Jacob', 'female', 18, 1, 0, 227.525), (false, 3, 'O''Dwyer, Miss. "Nellie"', 'female', null, 0, 0, 7.8792)
     """)  # fmt: skip
     columns = (
-        'uuid, survived, "passengerClass", name, sex, age, "siblingsOrSpousesAboard", "parentsOrChildrenAboard", fare'
+        # As text a boolean is true or false; as CSV it would be t or f.
+        'uuid, survived::text, "passengerClass", name, sex, age, "siblingsOrSpousesAboard", "parentsOrChildrenAboard", fare'
     )
     rows = docker(*psql, "--dbname=titanicdb", "--command", f"\\copy (select {columns} from titanic) to stdout csv header")
 
