@@ -20,6 +20,7 @@ use crate::http::body::BodyLimits;
 use crate::ops::health::Health;
 use crate::passengers::store::Store;
 use crate::passengers::transfer::{self, TransferError};
+use crate::server::access_log::AccessLog;
 use crate::server::listener::Listener;
 use crate::server::{self, Drained, ServerLimits};
 use crate::shutdown::Shutdown;
@@ -102,11 +103,13 @@ impl App {
         let mut servers: Vec<_> = listeners
             .public
             .into_iter()
-            .map(|listener| tokio::spawn(server::serve(listener, routes.clone(), limits, shutdown.clone())))
+            .map(|listener| {
+                tokio::spawn(server::serve(listener, routes.clone(), limits, listeners.log.clone(), shutdown.clone()))
+            })
             .collect();
         if let Some((listener, handle)) = listeners.metrics {
             let routes = server::routes(vec![ops::metrics::routes(&state, handle)]);
-            servers.push(tokio::spawn(server::serve(listener, routes, limits, shutdown.clone())));
+            servers.push(tokio::spawn(server::serve(listener, routes, limits, listeners.log, shutdown.clone())));
         }
         Ok(Self { state, servers, preparation })
     }
@@ -150,6 +153,8 @@ pub struct Listeners {
     pub public: Vec<Listener>,
     /// The metrics, and what renders them.
     pub metrics: Option<(Listener, PrometheusHandle)>,
+    /// Where requests are logged.
+    pub log: AccessLog,
 }
 
 /// What the start may do to the database.

@@ -17,6 +17,7 @@ use crate::db::migrate;
 use crate::ops::probe::{self, ProbeTarget};
 use crate::passengers::transfer;
 use crate::server::Drained;
+use crate::server::access_log::AccessLog;
 use crate::server::listener::{ListenAddr, Listener};
 use crate::{shutdown, telemetry};
 
@@ -82,7 +83,11 @@ struct HealthcheckArgs {
 /// A chain of causes that ends in what to do.
 pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
-        Command::Serve { database, server } => with_database(database, |conninfo| serve(database, server, conninfo)),
+        Command::Serve { database, server } => {
+            // The writer is dropped last, so that the lines of the last requests are written.
+            let (log, _writer) = telemetry::access_log(&cli.log);
+            with_database(database, |conninfo| serve(database, server, log, conninfo))
+        }
         Command::Migrate { database } => with_database(database, |conninfo| async move {
             let applied = migrate::run(&mut connect(&conninfo).await?).await?;
             println!("{applied} migrations applied; the schema is at version {}", migrate::latest_version());
@@ -124,7 +129,12 @@ async fn connect(conninfo: &ConnInfo) -> anyhow::Result<Client> {
     migrate::connect(conninfo).await.context("cannot connect to the database; check DATABASE_URL")
 }
 
-async fn serve(database: &DatabaseConfig, server: &ServerConfig, conninfo: ConnInfo) -> anyhow::Result<()> {
+async fn serve(
+    database: &DatabaseConfig,
+    server: &ServerConfig,
+    log: AccessLog,
+    conninfo: ConnInfo,
+) -> anyhow::Result<()> {
     let (trigger, shutdown) = shutdown::channel();
     let mut public = Vec::new();
     for address in &server.listen {
@@ -139,7 +149,7 @@ async fn serve(database: &DatabaseConfig, server: &ServerConfig, conninfo: ConnI
     };
     let signalled = shutdown::signalled();
     let serving = async {
-        let app = App::start((database, server), &conninfo, Listeners { public, metrics }, &shutdown).await?;
+        let app = App::start((database, server), &conninfo, Listeners { public, metrics, log }, &shutdown).await?;
         tracing::info!(listen = ?server.listen, metrics = ?server.metrics_listen, "listening");
         app.finished().await
     };

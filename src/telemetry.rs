@@ -7,6 +7,7 @@ use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
+use crate::server::access_log::{self, AccessLog};
 
 /// Name of the request duration histogram (OpenTelemetry semantic conventions, `http.server.request.duration`).
 pub const REQUEST_DURATION: &str = "http_server_request_duration_seconds";
@@ -39,6 +40,15 @@ pub fn init_logs(config: &LogConfig) -> Result<(), TelemetryError> {
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
     };
     done.map_err(|_| TelemetryError::Twice)
+}
+
+/// The access log, which the filter may silence with `access=off`, and what writes it.
+pub fn access_log(config: &LogConfig) -> (AccessLog, Option<access_log::Writer>) {
+    if !tracing::enabled!(target: "access", tracing::Level::INFO) {
+        return (AccessLog::off(), None);
+    }
+    let (log, writer) = AccessLog::to_stderr(config.log_format);
+    (log, Some(writer))
 }
 
 /// Collects metrics from now on; the handle renders them.

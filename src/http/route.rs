@@ -15,7 +15,7 @@ use warp::{Filter, Rejection};
 use super::problem::Problem;
 
 /// The template an answer belongs to, kept in the response's extensions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Route(pub &'static str);
 
 /// A request whose path fits a template.

@@ -52,10 +52,30 @@ impl Passenger<'_> {
     /// About as many bytes as a passenger takes as JSON: room for a name longer than most.
     pub const JSON_BYTES: usize = 256;
 
-    /// Appends the passenger as JSON.
+    /// Appends the passenger as JSON, the same as its `Serialize`: written out, because it is half the cost of a list.
     pub fn write_json(&self, out: &mut Vec<u8>) {
-        serde_json::to_writer(out, self).expect("a vector takes everything, and the keys are strings");
+        let Self { uuid, details } = self;
+        out.extend_from_slice(b"{\"uuid\":\"");
+        out.extend_from_slice(uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+        out.extend_from_slice(if details.survived { &b"\",\"survived\":true"[..] } else { b"\",\"survived\":false" });
+        write_value(out, b",\"passengerClass\":", &details.passenger_class);
+        write_value(out, b",\"name\":", &details.name);
+        out.extend_from_slice(match details.sex {
+            Sex::Male => &b",\"sex\":\"male\""[..],
+            Sex::Female => b",\"sex\":\"female\"",
+        });
+        write_value(out, b",\"age\":", &details.age);
+        write_value(out, b",\"siblingsOrSpousesAboard\":", &details.siblings_or_spouses_aboard);
+        write_value(out, b",\"parentsOrChildrenAboard\":", &details.parents_or_children_aboard);
+        write_value(out, b",\"fare\":", &details.fare);
+        out.push(b'}');
     }
+}
+
+/// Appends a key with its punctuation, and a value.
+fn write_value(out: &mut Vec<u8>, key: &[u8], value: &impl Serialize) {
+    out.extend_from_slice(key);
+    serde_json::to_writer(out, value).expect("a vector takes everything");
 }
 
 impl Details<'_> {
@@ -207,6 +227,22 @@ pub fn constraint_field(constraint: &str) -> Option<FieldError> {
         _ => return None,
     };
     Some(field.error())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::arbitrary;
+
+    proptest! {
+        #[test]
+        fn the_hand_written_json_is_the_derived_one(passenger in arbitrary::passenger()) {
+            let mut written = Vec::new();
+            passenger.write_json(&mut written);
+            prop_assert_eq!(written, serde_json::to_vec(&passenger).expect("serialised"));
+        }
+    }
 }
 
 /// Any passenger that breaks no rule, for property tests.

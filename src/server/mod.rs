@@ -4,6 +4,7 @@
 //! request is recorded once, with the status the client saw. A stop drains: no new connections, requests in flight
 //! finish, and a deadline bounds it all.
 
+pub mod access_log;
 pub mod listener;
 mod observe;
 
@@ -24,8 +25,9 @@ use warp::{Filter, Rejection};
 
 use crate::http::problem::{Code, Problem};
 use crate::shutdown::Shutdown;
+use access_log::AccessLog;
 use listener::Listener;
-use observe::Observed;
+use observe::{Observed, Recorder};
 
 /// Most bytes of a request line and its headers.
 const HEADERS_MAX_BYTES: usize = 64 * 1024;
@@ -74,9 +76,10 @@ pub async fn serve(
     listener: Listener,
     routes: BoxedFilter<(Response,)>,
     limits: ServerLimits,
+    log: AccessLog,
     shutdown: Shutdown,
 ) -> Drained {
-    let service = Observed(TowerToHyperService::new(warp::service(routes)));
+    let service = Observed { service: TowerToHyperService::new(warp::service(routes)), recorder: Recorder::new(log) };
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {

@@ -3,20 +3,24 @@
 //! The record travels with the request's future and then with the response's body. Whenever it is dropped (answered,
 //! aborted, client gone) it is written, so no request is missed and none is counted twice.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::Service;
+use metrics::Histogram;
 use uuid::Uuid;
 use warp::http::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{HeaderMap, Method, Request, Response};
 
+use super::access_log::{AccessLog, Entry};
 use crate::http::route::Route;
 use crate::telemetry::REQUEST_DURATION;
 
@@ -32,9 +36,50 @@ const CLIENT_CLOSED: u16 = 499;
 /// The label of requests that no route took.
 const UNMATCHED: Route = Route("unmatched");
 
+/// Where records go. Clones share it.
+#[derive(Clone)]
+pub struct Recorder {
+    log: AccessLog,
+    /// Histograms by their labels: finding one here costs a tenth of registering it anew for each request.
+    durations: Arc<RwLock<HashMap<Labels, Histogram>>>,
+}
+
+/// What tells the series of a request: its template, method and status.
+type Labels = (Route, &'static str, u16);
+
+impl Recorder {
+    /// Records into this log and the process's metrics.
+    pub fn new(log: AccessLog) -> Self {
+        Self { log, durations: Arc::default() }
+    }
+
+    fn measure(&self, route: Route, method: &'static str, status: u16, duration: Duration) {
+        let labels = (route, method, status);
+        let known = self.durations.read().unwrap_or_else(PoisonError::into_inner).get(&labels).cloned();
+        let histogram = known.unwrap_or_else(|| {
+            let histogram = metrics::histogram!(
+                REQUEST_DURATION,
+                "http_request_method" => method,
+                "http_route" => route.0,
+                "http_response_status_code" => status.to_string(),
+                "url_scheme" => "http",
+            );
+            // Routes, methods and statuses are few, and none is chosen by a client.
+            self.durations.write().unwrap_or_else(PoisonError::into_inner).insert(labels, histogram.clone());
+            histogram
+        });
+        histogram.record(duration.as_secs_f64());
+    }
+}
+
 /// A service whose requests are recorded.
-#[derive(Debug, Clone)]
-pub struct Observed<S>(pub S);
+#[derive(Clone)]
+pub struct Observed<S> {
+    /// What answers.
+    pub service: S,
+    /// Where the records go.
+    pub recorder: Recorder,
+}
 
 impl<S, B> Service<Request<Incoming>> for Observed<S>
 where
@@ -46,8 +91,8 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let mut record = Record::begin(&request);
-        let answering = self.0.call(request);
+        let mut record = Record::begin(&request, self.recorder.clone());
+        let answering = self.service.call(request);
         Box::pin(async move {
             let mut response = answering.await?;
             record.status = response.status().as_u16();
@@ -62,7 +107,6 @@ where
 }
 
 /// A body that carries its request's record until it has been sent.
-#[derive(Debug)]
 pub struct ObservedBody<B> {
     inner: B,
     record: Record,
@@ -92,8 +136,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ObservedBody<B> {
 }
 
 /// What is known of a request; written when dropped.
-#[derive(Debug)]
 struct Record {
+    recorder: Recorder,
     started: Instant,
     method: Method,
     route: Route,
@@ -105,9 +149,10 @@ struct Record {
 }
 
 impl Record {
-    fn begin(request: &Request<Incoming>) -> Self {
+    fn begin(request: &Request<Incoming>, recorder: Recorder) -> Self {
         let traceparent = traceparent(request.headers());
         Self {
+            recorder,
             started: Instant::now(),
             method: request.method().clone(),
             route: UNMATCHED,
@@ -124,26 +169,17 @@ impl Drop for Record {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
         let method = method_label(&self.method);
-        metrics::histogram!(
-            REQUEST_DURATION,
-            "http_request_method" => method,
-            "http_route" => self.route.0,
-            "http_response_status_code" => status_label(self.status),
-            "url_scheme" => "http",
-        )
-        .record(duration.as_secs_f64());
-        tracing::info!(
-            target: "access",
-            { http.method = method,
-            http.route = self.route.0,
-            http.status = self.status,
-            http.response.bytes = self.bytes,
-            http.truncated = self.truncated,
-            duration_ms = (duration.as_secs_f64() * 1e6).round() / 1e3,
-            request_id = ascii(&self.request_id),
-            trace_id = trace_id(ascii(&self.traceparent)) },
-            "request"
-        );
+        self.recorder.measure(self.route, method, self.status, duration);
+        self.recorder.log.log(&Entry {
+            method,
+            route: self.route.0,
+            status: self.status,
+            bytes: self.bytes,
+            truncated: self.truncated,
+            duration,
+            request_id: ascii(&self.request_id),
+            trace_id: trace_id(ascii(&self.traceparent)),
+        });
     }
 }
 
@@ -163,8 +199,11 @@ fn request_id(headers: &HeaderMap, traceparent: &HeaderValue) -> HeaderValue {
 fn traceparent(headers: &HeaderMap) -> HeaderValue {
     let given = headers.get(TRACEPARENT).filter(|value| is_traceparent(ascii(value)));
     given.cloned().unwrap_or_else(|| {
-        let (trace, span) = (Uuid::new_v4().simple().to_string(), Uuid::new_v4().simple().to_string());
-        HeaderValue::from_str(&format!("00-{trace}-{}-00", &span[..16])).expect("hexadecimal digits are printable")
+        let mut text = *b"00-________________________________-________________-00";
+        Uuid::new_v4().simple().encode_lower(&mut text[3..35]);
+        let mut span = [0; 32];
+        text[36..52].copy_from_slice(&Uuid::new_v4().simple().encode_lower(&mut span).as_bytes()[16..]);
+        HeaderValue::from_bytes(&text).expect("hexadecimal digits are printable")
     })
 }
 
@@ -205,17 +244,6 @@ fn method_label(method: &Method) -> &'static str {
         "CONNECT" => "CONNECT",
         "TRACE" => "TRACE",
         _ => "_OTHER",
-    }
-}
-
-/// The status as text, without an allocation for those that are common.
-fn status_label(status: u16) -> std::borrow::Cow<'static, str> {
-    match status {
-        200 => "200".into(),
-        201 => "201".into(),
-        204 => "204".into(),
-        404 => "404".into(),
-        other => other.to_string().into(),
     }
 }
 

@@ -17,6 +17,7 @@ use pycrudapi::db::conninfo::ConnInfo;
 use pycrudapi::db::embedded::{Embedded, Options};
 use pycrudapi::db::migrate;
 use pycrudapi::server::Drained;
+use pycrudapi::server::access_log::AccessLog;
 use pycrudapi::server::listener::{ListenAddr, Listener};
 use pycrudapi::shutdown::{self, Trigger};
 use pycrudapi::telemetry;
@@ -183,7 +184,7 @@ impl TestApp {
         let metrics = Listener::bind(&local).await.expect("port 0 is free");
         let (addr, metrics_addr) = (public.tcp_addr().expect("TCP"), metrics.tcp_addr().expect("TCP"));
         let (trigger, shutdown) = shutdown::channel();
-        let listeners = Listeners { public: vec![public], metrics: Some((metrics, handle)) };
+        let listeners = Listeners { public: vec![public], metrics: Some((metrics, handle)), log: AccessLog::off() };
         let app = App::start((&settings.database, &settings.server), conninfo, listeners, &shutdown).await?;
         Ok(Self {
             addr,
