@@ -1,8 +1,11 @@
-//! What routes share: matching a URL template, reading a body, answering, and describing a problem.
+//! What routes share: matching a URL template, reading a query or a body, answering in the type asked for, and
+//! describing a problem.
 //!
 //! No resource and no SQL is known here.
 
+pub mod accept;
 pub mod body;
 pub mod problem;
+pub mod query;
 pub mod reply;
 pub mod route;

@@ -31,6 +31,8 @@ pub enum Code {
     NotFound,
     /// The method does not apply to the path.
     MethodNotAllowed,
+    /// No media type on offer is one the client takes.
+    NotAcceptable,
     /// The body took too long to arrive.
     RequestTimeout,
     /// The body is over the limit.
@@ -53,6 +55,7 @@ impl Code {
             Self::InvalidFields => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-fields", "Fields are at fault"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "Not found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
+            Self::NotAcceptable => (StatusCode::NOT_ACCEPTABLE, "not-acceptable", "Not acceptable"),
             Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request-timeout", "The body took too long"),
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large"),
             Self::UnsupportedMediaType => {
@@ -82,12 +85,36 @@ impl FieldError {
     }
 }
 
+/// One parameter of the query string or of a form at fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ParameterError {
+    /// The parameter's name.
+    pub parameter: String,
+    /// What the parameter must be.
+    pub detail: Cow<'static, str>,
+}
+
+impl ParameterError {
+    /// A fault of one parameter.
+    pub fn new(parameter: String, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { parameter, detail: detail.into() }
+    }
+}
+
+/// Everything at fault, in the order it was found.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Faults {
+    Fields(Vec<FieldError>),
+    Parameters(Vec<ParameterError>),
+}
+
 /// A problem on its way to the client.
 #[derive(Debug)]
 pub struct Problem {
     code: Code,
     detail: Cow<'static, str>,
-    errors: Vec<FieldError>,
+    errors: Option<Faults>,
     header: Option<(HeaderName, &'static str)>,
     checks: Option<Box<serde_json::Value>>,
 }
@@ -100,8 +127,8 @@ struct Document<'a> {
     status: u16,
     code: &'a str,
     detail: &'a str,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [FieldError],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: &'a Option<Faults>,
     #[serde(skip_serializing_if = "Option::is_none")]
     checks: &'a Option<Box<serde_json::Value>>,
 }
@@ -109,7 +136,7 @@ struct Document<'a> {
 impl Problem {
     /// A problem whose `detail` tells the client what to do.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), header: None, checks: None }
+        Self { code, detail: detail.into(), errors: None, header: None, checks: None }
     }
 
     /// Fields are at fault: all of them, not the first.
@@ -118,7 +145,13 @@ impl Problem {
             1 => "1 field is at fault; correct it and send the request again".to_owned(),
             n => format!("{n} fields are at fault; correct them and send the request again"),
         };
-        Self { errors, ..Self::new(Code::InvalidFields, detail) }
+        Self { errors: Some(Faults::Fields(errors)), ..Self::new(Code::InvalidFields, detail) }
+    }
+
+    /// Parameters are at fault: all of them, each named in the detail too, for people who read no further.
+    pub fn parameters(errors: Vec<ParameterError>) -> Self {
+        let named: Vec<String> = errors.iter().map(|error| format!("{} {}", error.parameter, error.detail)).collect();
+        Self { errors: Some(Faults::Parameters(errors)), ..Self::new(Code::InvalidQuery, named.join("; ")) }
     }
 
     /// The method does not apply; `allow` lists those that do.

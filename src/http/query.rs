@@ -1,0 +1,232 @@
+//! Query strings and form bodies: raw text into parameters, with every fault named.
+//!
+//! Names are known beforehand and come at most once; `+` is a blank and `%XX` a byte of UTF-8 (WHATWG URL standard,
+//! section 5.1). Faults are collected, so that the answer names all of them and not the first.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+
+use warp::Filter;
+
+use super::problem::{ParameterError, Problem};
+
+/// The longest name and value that a complaint repeats; the rest of it helps nobody.
+const SHOWN_MAX_CHARS: usize = 50;
+
+/// More faults than this are not listed: a body of 1 MiB could hold half a million unknown names.
+const FAULTS_MAX: usize = 20;
+
+/// The raw query string, empty when there is none; never rejects.
+pub fn raw() -> impl Filter<Extract = (String,), Error = Infallible> + Clone + Send + Sync + 'static {
+    warp::query::raw().or_else(|_| std::future::ready(Ok::<_, Infallible>((String::new(),))))
+}
+
+/// The parameters of one request, and what is wrong with them.
+#[derive(Debug)]
+pub struct Query<'a> {
+    known: &'static [&'static str],
+    values: Vec<(&'static str, Cow<'a, str>)>,
+    faults: Vec<ParameterError>,
+}
+
+impl<'a> Query<'a> {
+    /// Splits and decodes a query string; faults wait for [`Query::finish`].
+    pub fn parse(text: &'a str, known: &'static [&'static str]) -> Self {
+        let mut query = Self { known, values: Vec::new(), faults: Vec::new() };
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            if query.faults.len() == FAULTS_MAX {
+                break;
+            }
+            query.take(pair);
+        }
+        query
+    }
+
+    fn take(&mut self, pair: &'a str) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decoded = decode(name).unwrap_or(Cow::Borrowed(name));
+        let Some(name) = self.known.iter().copied().find(|known| *known == decoded) else {
+            let shown: String = decoded.chars().take(SHOWN_MAX_CHARS).collect();
+            if !self.has_fault(&shown) {
+                let detail = format!("is unknown; the parameters are {}", self.known.join(", "));
+                self.faults.push(ParameterError::new(shown, detail));
+            }
+            return;
+        };
+        if self.get(name).is_some() || self.has_fault(name) {
+            if !self.has_fault(name) {
+                self.fault(name, "is given more than once; keep one");
+            }
+            return;
+        }
+        match decode(value) {
+            Some(value) => self.values.push((name, value)),
+            None => self.fault(name, "is not percent-encoded UTF-8"),
+        }
+    }
+
+    fn has_fault(&self, name: &str) -> bool {
+        self.faults.iter().any(|fault| fault.parameter == name)
+    }
+
+    /// The decoded text of a parameter, if it was given.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_ref())
+    }
+
+    /// Reads an optional parameter; a value that `read` refuses is a fault whose detail is `rule`.
+    pub fn optional<T>(
+        &mut self,
+        name: &'static str,
+        rule: &'static str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let value = read(self.get(name)?);
+        if value.is_none() {
+            self.fault(name, rule);
+        }
+        value
+    }
+
+    /// The same for a parameter that must be given.
+    pub fn required<T>(
+        &mut self,
+        name: &'static str,
+        rule: &'static str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        if self.get(name).is_none() && !self.has_fault(name) {
+            self.fault(name, format!("is missing; it {rule}"));
+        }
+        self.optional(name, rule, read)
+    }
+
+    /// Adds a fault, such as one that lies between two parameters.
+    pub fn fault(&mut self, name: &'static str, detail: impl Into<Cow<'static, str>>) {
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(ParameterError::new(name.to_owned(), detail));
+        }
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// 400 that names every parameter at fault.
+    pub fn finish(self) -> Result<(), Problem> {
+        if self.faults.is_empty() { Ok(()) } else { Err(Problem::parameters(self.faults)) }
+    }
+
+    /// The same query as text again, with one parameter set to another value: the next page's.
+    pub fn with(&self, name: &str, value: &str) -> String {
+        let kept = self.values.iter().filter(|(known, _)| *known != name);
+        let mut text = String::new();
+        for (name, value) in kept.map(|(name, value)| (*name, value.as_ref())).chain([(name, value)]) {
+            if !text.is_empty() {
+                text.push('&');
+            }
+            encode(name, &mut text);
+            text.push('=');
+            encode(value, &mut text);
+        }
+        text
+    }
+}
+
+/// `None` when the bytes behind the percent signs are no UTF-8 or no hexadecimal digits follow.
+fn decode(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains(['%', '+']) {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => hex_digit(rest.next()?)? << 4 | hex_digit(rest.next()?)?,
+            b'+' => b' ',
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok().map(Cow::Owned)
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+/// Everything but RFC 3986's unreserved characters is escaped, so the text fits into a URL and into a header.
+fn encode(text: &str, out: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            for digit in [byte >> 4, byte & 15] {
+                out.push(char::from(b"0123456789ABCDEF"[usize::from(digit)]));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KNOWN: &[&str] = &["component", "limit"];
+
+    fn complaint(text: &str) -> String {
+        let mut query = Query::parse(text, KNOWN);
+        query.required("component", "must be short", |text| (text.len() < 5).then_some(()));
+        query.optional("limit", "must be a number", |text| text.parse::<u32>().ok());
+        query.finish().map_err(|problem| format!("{problem:?}")).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn every_fault_is_named_once() {
+        assert_eq!(complaint("component=a%20+b&limit=7"), "");
+        assert_eq!(complaint("&&component=a&"), "");
+        for (text, names) in [
+            ("", vec!["component is missing"]),
+            ("limit=x", vec!["component is missing", "limit must be a number"]),
+            ("component=a&component=b&component=c", vec!["component is given more than once"]),
+            ("component=%ff&limit=%4", vec!["component is not percent", "limit is not percent"]),
+            ("component=%+1&limit=1", vec!["component is not percent"]),
+            ("component=abcdefg&limt=1&limt=2", vec!["component must be short", "limt is unknown"]),
+        ] {
+            let complaint = complaint(text);
+            for name in &names {
+                assert_eq!(complaint.matches(name).count(), 1, "{text}: {complaint}");
+            }
+            assert_eq!(complaint.matches("ParameterError").count(), names.len(), "{text}: {complaint}");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_unknown_names_gets_a_bounded_answer() {
+        let text: String = (0..50_000).map(|number| format!("x{number}&")).collect();
+        assert_eq!(complaint(&text).matches("ParameterError").count(), FAULTS_MAX);
+    }
+
+    #[test]
+    fn the_next_page_keeps_the_other_parameters() {
+        let query = Query::parse("limit=2&component=a+%26%3E%C5%BC", KNOWN);
+        assert_eq!(query.with("limit", "3"), "component=a%20%26%3E%C5%BC&limit=3");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded_the_same(text in ".*") {
+            let mut encoded = String::new();
+            encode(&text, &mut encoded);
+            prop_assert!(encoded.is_ascii());
+            let decoded = decode(&encoded);
+            prop_assert_eq!(decoded.as_deref(), Some(text.as_str()));
+        }
+
+        #[test]
+        fn no_text_is_too_odd_to_be_split(text in ".*") {
+            let _ = Query::parse(&text, KNOWN).finish();
+        }
+    }
+}
