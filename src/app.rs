@@ -13,13 +13,13 @@ use tokio_postgres::error::SqlState;
 
 use crate::config::{DatabaseConfig, ServerConfig};
 use crate::db::conninfo::ConnInfo;
+use crate::db::copy::{self, CopyError};
 use crate::db::error::is_transient;
 use crate::db::migrate::{self, MigrateError};
 use crate::db::pool::Pool;
 use crate::http::body::BodyLimits;
 use crate::ops::health::Health;
 use crate::passengers::store::Store;
-use crate::passengers::transfer::{self, TransferError};
 use crate::server::access_log::AccessLog;
 use crate::server::listener::Listener;
 use crate::server::{self, Drained, ServerLimits};
@@ -56,7 +56,7 @@ pub enum AppError {
     Migrate(#[source] MigrateError),
     /// The seed cannot be loaded.
     #[error("cannot seed the database")]
-    Seed(#[source] TransferError),
+    Seed(#[source] CopyError),
 }
 
 /// A service that has been started.
@@ -201,7 +201,7 @@ async fn prepare_once(state: &State, conninfo: &ConnInfo, steps: Preparation) ->
         return Ok(false);
     }
     if steps.seed
-        && let Some(rows) = transfer::seed(&mut client).await.map_err(AppError::Seed)?
+        && let Some(rows) = copy::seed::<passengers::table::Header>(&mut client).await.map_err(AppError::Seed)?
     {
         tracing::info!(rows, "seeded the database with passengers");
     }

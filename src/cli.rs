@@ -13,12 +13,13 @@ use tokio_postgres::Client;
 use crate::app::{App, Listeners};
 use crate::config::{DatabaseChoice, DatabaseConfig, LogConfig, MetricsListen, ServerConfig};
 use crate::db::conninfo::ConnInfo;
+use crate::db::copy;
 use crate::db::migrate;
 use crate::ops::probe::{self, ProbeTarget};
-use crate::passengers::transfer;
 use crate::server::Drained;
 use crate::server::access_log::AccessLog;
 use crate::server::listener::{ListenAddr, Listener};
+use crate::passengers::table::Header;
 use crate::{shutdown, telemetry};
 
 /// A passenger CRUD API on PostgreSQL.
@@ -96,7 +97,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Import { file, database } => with_database(database, |conninfo| import(file, conninfo)),
         Command::Export { database } => with_database(database, |conninfo| async move {
             let client = connect(&conninfo).await?;
-            Ok(transfer::export(&client, tokio::io::stdout()).await?)
+            Ok(copy::export::<Header>(&client, tokio::io::stdout()).await?)
         }),
         Command::Healthcheck(args) => healthcheck(args),
     }
@@ -181,7 +182,7 @@ async fn import(file: &PathBuf, conninfo: ConnInfo) -> anyhow::Result<()> {
     let bar = progress_bar(length);
     let rows = {
         let bar = bar.clone();
-        transfer::import(&mut client, input, move |bytes| bar.set_position(bytes)).await
+        copy::import::<Header>(&mut client, input, move |bytes| bar.set_position(bytes)).await
     };
     bar.finish_and_clear();
     let rows = rows.with_context(|| format!("nothing was imported from {}", file.display()))?;

@@ -1,10 +1,11 @@
-//! PostgreSQL, without HTTP: connection settings, pool, sessions, migrations, seed and errors.
+//! PostgreSQL, without HTTP: connection settings, pool, sessions, migrations, seed, bulk copies and errors.
 //!
 //! Nothing here knows a resource or a status code. Every query has a deadline, every checkout has one too,
 //! and a lost connection is replaced without a restart.
 
 pub mod batch;
 pub mod conninfo;
+pub mod copy;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod error;

@@ -7,33 +7,14 @@
 use std::borrow::Cow;
 
 use csv::StringRecord;
-use thiserror::Error;
 use uuid::Uuid;
 
 use super::model::{Details, Field, Passenger, check_age, check_class, check_count, check_fare, check_name, check_sex};
+use crate::db::copy::TableError;
 
-/// Why a CSV file was refused.
-#[derive(Debug, Error)]
-pub enum TableError {
-    /// The header does not name the columns of a passenger.
-    #[error(
-        "line 1: {0}; the header must be survived,passengerClass,name,sex,age,siblingsOrSpousesAboard,parentsOrChildrenAboard,fare, optionally with uuid"
-    )]
-    Header(String),
-    /// A value breaks its column's rule.
-    #[error("line {line}, column {column}: {rule}")]
-    Value {
-        /// Where the row begins, counted from 1.
-        line: u64,
-        /// The column's name in the file's header.
-        column: String,
-        /// What the value must be.
-        rule: &'static str,
-    },
-    /// The text is no CSV.
-    #[error("{0}")]
-    Syntax(#[from] csv::Error),
-}
+/// The header as a person would write it.
+const EXPECTED: &str = "survived,passengerClass,name,sex,age,siblingsOrSpousesAboard,parentsOrChildrenAboard,fare, \
+     optionally with uuid";
 
 /// Where each field stands in the file's rows.
 #[derive(Debug)]
@@ -49,22 +30,23 @@ impl Header {
     /// # Errors
     /// When a column is unknown, doubled or missing.
     pub fn read(record: &StringRecord) -> Result<Self, TableError> {
+        let fault = |fault: String| TableError::Header { fault, expected: EXPECTED };
         let mut uuid = None;
         let mut fields = [None; Field::ALL.len()];
         for (index, name) in record.iter().enumerate() {
             let slot = match column(name) {
                 Some(Column::Uuid) => &mut uuid,
                 Some(Column::Field(field)) => &mut fields[field as usize],
-                None => return Err(TableError::Header(format!("column {name:?} is unknown"))),
+                None => return Err(fault(format!("column {name:?} is unknown"))),
             };
             if slot.replace(index).is_some() {
-                return Err(TableError::Header(format!("column {name:?} stands there twice")));
+                return Err(fault(format!("column {name:?} stands there twice")));
             }
         }
         let mut places = [0; Field::ALL.len()];
         for field in Field::ALL {
-            places[field as usize] = fields[field as usize]
-                .ok_or_else(|| TableError::Header(format!("column {:?} is missing", field.name())))?;
+            places[field as usize] =
+                fields[field as usize].ok_or_else(|| fault(format!("column {:?} is missing", field.name())))?;
         }
         Ok(Self { names: record.iter().map(str::to_owned).collect(), uuid, fields: places })
     }

@@ -1,0 +1,219 @@
+//! CSV into a table and out of it, through `COPY`: streaming, all or nothing, for every resource alike.
+//!
+//! A resource says what its columns are and how a row becomes binary values ([`Table`]); reading, streaming, progress and
+//! the transaction are here. Memory is bounded whatever the file's size, and a bad row ends the import before anything
+//! is kept.
+
+use std::io::Read;
+use std::pin::pin;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use csv::{ReaderBuilder, StringRecord};
+use futures_util::{SinkExt, TryStreamExt};
+use thiserror::Error;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio_postgres::{Client, Transaction};
+
+use super::seed;
+
+/// Encoded rows are handed over in pieces of about this size.
+const PIECE_BYTES: usize = 128 * 1024;
+/// Pieces that may wait while PostgreSQL takes the one before.
+const PIECES_AHEAD: usize = 2;
+
+/// Signature, flags and extension length that open a binary `COPY` (PostgreSQL documentation, "COPY", "Binary Format").
+const BINARY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+const BINARY_TRAILER: i16 = -1;
+
+/// A resource's table as CSV: what `import`, `export` and the seed need to know about it.
+///
+/// The value itself is a header row that has been understood: where each column stands in the file.
+pub trait Table: Sized {
+    /// The name under which the seed is remembered.
+    const NAME: &'static str;
+    /// `copy … from stdin (format binary)`, with the columns that [`Table::put`] writes.
+    const COPY_IN: &'static str;
+    /// `copy (select …) to stdout (format csv, header true)`, in the form that import reads.
+    const COPY_OUT: &'static str;
+    /// What a fresh database is seeded with.
+    const SEED: &'static [u8];
+
+    /// Understands a header row.
+    ///
+    /// # Errors
+    /// When a column is unknown, doubled or missing.
+    fn read_header(record: &StringRecord) -> Result<Self, TableError>;
+
+    /// Judges a row and writes its values in the order of the copy's columns.
+    ///
+    /// # Errors
+    /// The first value that breaks its column's rule.
+    fn put(&self, record: &StringRecord, row: &mut BinaryRow<'_>) -> Result<(), TableError>;
+}
+
+/// Why a CSV file was refused.
+#[derive(Debug, Error)]
+pub enum TableError {
+    /// The header does not name the table's columns.
+    #[error("line 1: {fault}; the header must be {expected}")]
+    Header {
+        /// What is wrong with it.
+        fault: String,
+        /// The columns, as a person would write them.
+        expected: &'static str,
+    },
+    /// A value breaks its column's rule.
+    #[error("line {line}, column {column}: {rule}")]
+    Value {
+        /// Where the row begins, counted from 1.
+        line: u64,
+        /// The column's name in the file's header.
+        column: String,
+        /// What the value must be.
+        rule: &'static str,
+    },
+    /// The text is no CSV.
+    #[error("{0}")]
+    Syntax(#[from] csv::Error),
+}
+
+/// Why rows could not be moved.
+#[derive(Debug, Error)]
+pub enum CopyError {
+    /// The file is at fault.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The database is at fault, or refused the rows.
+    #[error("{}", describe(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    /// The output cannot be written.
+    #[error("cannot write the output")]
+    Output(#[source] std::io::Error),
+}
+
+/// A violation of the key is the one refusal that rows which passed the rules can meet.
+fn describe(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => format!(
+            "postgres refused the rows: {}{}",
+            db.message(),
+            db.detail().map(|d| format!(" ({d})")).unwrap_or_default()
+        ),
+        None => "the connection to postgres was lost".to_owned(),
+    }
+}
+
+/// Loads CSV into the table and returns the number of rows; `progress` is told the bytes read so far.
+///
+/// # Errors
+/// The first bad row, or what PostgreSQL refuses; nothing is kept then.
+pub async fn import<T: Table>(
+    client: &mut Client,
+    input: impl Read + Send + 'static,
+    progress: impl Fn(u64) + Send + 'static,
+) -> Result<u64, CopyError> {
+    let transaction = client.transaction().await?;
+    let rows = copy_in::<T>(&transaction, input, progress).await?;
+    transaction.commit().await?;
+    Ok(rows)
+}
+
+/// Loads the table's own data into a database that never had it; how many rows, or `None` when it had.
+///
+/// # Errors
+/// As [`import`].
+pub async fn seed<T: Table>(client: &mut Client) -> Result<Option<u64>, CopyError> {
+    let Some(transaction) = seed::claim(client, T::NAME).await? else {
+        return Ok(None);
+    };
+    let rows = copy_in::<T>(&transaction, T::SEED, |_| ()).await?;
+    transaction.commit().await?;
+    Ok(Some(rows))
+}
+
+/// Writes the table as CSV, in key order.
+///
+/// # Errors
+/// When PostgreSQL or the output fails midway.
+pub async fn export<T: Table>(client: &Client, mut output: impl AsyncWrite + Unpin) -> Result<(), CopyError> {
+    let mut pieces = pin!(client.copy_out(T::COPY_OUT).await?);
+    while let Some(piece) = pieces.try_next().await? {
+        output.write_all(&piece).await.map_err(CopyError::Output)?;
+    }
+    output.flush().await.map_err(CopyError::Output)
+}
+
+async fn copy_in<T: Table>(
+    transaction: &Transaction<'_>,
+    input: impl Read + Send + 'static,
+    progress: impl Fn(u64) + Send + 'static,
+) -> Result<u64, CopyError> {
+    let mut sink = pin!(transaction.copy_in::<_, Bytes>(T::COPY_IN).await?);
+    let (sender, mut receiver) = mpsc::channel(PIECES_AHEAD);
+    // Reading and parsing block, so they have a thread of their own; the channel keeps it from running ahead.
+    let reader = tokio::task::spawn_blocking(move || encode::<T>(input, &sender, progress));
+    while let Some(piece) = receiver.recv().await {
+        sink.send(piece).await?;
+    }
+    // Without `finish` the copy is cancelled when the sink is dropped, so a bad row leaves nothing.
+    reader.await.expect("parsing does not panic")?;
+    Ok(sink.finish().await?)
+}
+
+/// Parses CSV and sends it on as binary rows.
+fn encode<T: Table>(input: impl Read, sender: &mpsc::Sender<Bytes>, progress: impl Fn(u64)) -> Result<(), TableError> {
+    let mut reader = ReaderBuilder::new().from_reader(input);
+    let table = T::read_header(reader.headers()?)?;
+    let mut record = StringRecord::new();
+    let mut piece = BytesMut::with_capacity(PIECE_BYTES * 2);
+    piece.put_slice(BINARY_HEADER);
+    while reader.read_record(&mut record)? {
+        let mut row = BinaryRow::begin(&mut piece);
+        table.put(&record, &mut row)?;
+        row.end();
+        if piece.len() >= PIECE_BYTES {
+            progress(reader.position().byte());
+            if sender.blocking_send(piece.split().freeze()).is_err() {
+                return Ok(()); // the database failed, which the other side reports
+            }
+            piece.reserve(PIECE_BYTES * 2);
+        }
+    }
+    piece.put_i16(BINARY_TRAILER);
+    progress(reader.position().byte());
+    let _ = sender.blocking_send(piece.freeze()); // fails only when the other side reports its own error
+    Ok(())
+}
+
+/// One row in the making: the number of columns, then each value with its length in front.
+#[derive(Debug)]
+pub struct BinaryRow<'a> {
+    out: &'a mut BytesMut,
+    start: usize,
+    columns: i16,
+}
+
+impl<'a> BinaryRow<'a> {
+    fn begin(out: &'a mut BytesMut) -> Self {
+        let start = out.len();
+        out.put_i16(0); // `end` puts the number of columns here
+        Self { out, start, columns: 0 }
+    }
+
+    /// Appends a value in PostgreSQL's binary form, or null.
+    pub fn put(&mut self, value: Option<&[u8]>) {
+        self.columns += 1;
+        match value {
+            Some(value) => {
+                self.out.put_i32(i32::try_from(value.len()).expect("the rules bound every text"));
+                self.out.put_slice(value);
+            }
+            None => self.out.put_i32(-1), // null has a length of -1 and no bytes
+        }
+    }
+
+    fn end(self) {
+        self.out[self.start..self.start + 2].copy_from_slice(&self.columns.to_be_bytes());
+    }
+}
