@@ -11,7 +11,8 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
 
-use crate::config::{DatabaseConfig, ServerConfig};
+use crate::air_quality::cache::Cache;
+use crate::config::{ConfigError, DatabaseConfig, ServerConfig};
 use crate::db::conninfo::ConnInfo;
 use crate::db::copy::{self, CopyError};
 use crate::db::error::is_transient;
@@ -24,7 +25,7 @@ use crate::server::access_log::AccessLog;
 use crate::server::listener::Listener;
 use crate::server::{self, Drained, ServerLimits};
 use crate::shutdown::Shutdown;
-use crate::{ops, passengers};
+use crate::{air_quality, ops, passengers};
 
 /// How long the start waits for the database before it listens anyway. A server that is restarted in front of a healthy
 /// database thereby answers nothing with 503.
@@ -43,11 +44,16 @@ pub struct State {
     pub health: Health,
     /// Bounds of request bodies.
     pub body_limits: BodyLimits,
+    /// Answers about air quality.
+    pub air_quality: Arc<Cache>,
 }
 
 /// Why the service cannot go on.
 #[derive(Debug, Error)]
 pub enum AppError {
+    /// A setting is at fault.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// PostgreSQL answers, and says that it never will let us in.
     #[error("postgres refuses this user, password or database name; check DATABASE_URL or the POSTGRES_ settings")]
     Refused(#[source] tokio_postgres::Error),
@@ -81,6 +87,7 @@ impl App {
         let pool = Pool::new(conninfo, &database.pool_options());
         let state = Arc::new(State {
             passengers: Store::new(&pool, database.checkout_timeout_ms),
+            air_quality: Cache::start(pool.clone(), conninfo.clone(), server.air_quality.options()?),
             pool,
             health: Health::new(shutdown.clone()),
             body_limits: BodyLimits { bytes: server.max_body_bytes as usize, timeout: server.body_timeout_ms },
@@ -99,7 +106,11 @@ impl App {
             Err(_) => preparation,
         };
         let limits = ServerLimits { header_timeout: server.header_timeout_ms, drain_timeout: server.drain_timeout_ms };
-        let routes = server::routes(vec![passengers::routes::routes(&state), ops::health::routes(&state)]);
+        let routes = server::routes(vec![
+            passengers::routes::routes(&state),
+            air_quality::routes::routes(&state),
+            ops::health::routes(&state),
+        ]);
         let mut servers: Vec<_> = listeners
             .public
             .into_iter()
@@ -204,6 +215,11 @@ async fn prepare_once(state: &State, conninfo: &ConnInfo, steps: Preparation) ->
         && let Some(rows) = copy::seed::<passengers::table::Header>(&mut client).await.map_err(AppError::Seed)?
     {
         tracing::info!(rows, "seeded the database with passengers");
+    }
+    if steps.seed
+        && let Some(rows) = copy::seed::<air_quality::table::Header>(&mut client).await.map_err(AppError::Seed)?
+    {
+        tracing::info!(rows, "seeded the database with synthetic air quality");
     }
     Ok(true)
 }

@@ -6,21 +6,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_postgres::Client;
 
 use crate::app::{App, Listeners};
 use crate::config::{DatabaseChoice, DatabaseConfig, LogConfig, MetricsListen, ServerConfig};
 use crate::db::conninfo::ConnInfo;
-use crate::db::copy;
+use crate::db::copy::{self, Table};
 use crate::db::migrate;
 use crate::ops::probe::{self, ProbeTarget};
 use crate::server::Drained;
 use crate::server::access_log::AccessLog;
 use crate::server::listener::{ListenAddr, Listener};
-use crate::passengers::table::Header;
-use crate::{shutdown, telemetry};
+use crate::{air_quality, passengers, shutdown, telemetry};
 
 /// A passenger CRUD API on PostgreSQL.
 ///
@@ -49,20 +48,35 @@ enum Command {
         #[command(flatten)]
         database: DatabaseConfig,
     },
-    /// Load passengers from CSV: all of them, or none and the line at fault.
+    /// Load rows from CSV: all of them, or none and the line at fault.
     Import {
+        /// What the rows are.
+        #[arg(long, value_enum, default_value_t = Resource::Passengers)]
+        resource: Resource,
         /// The file, or - for standard input.
         file: PathBuf,
         #[command(flatten)]
         database: DatabaseConfig,
     },
-    /// Write all passengers as CSV to standard output, in the form that import reads.
+    /// Write all rows as CSV to standard output, in the form that import reads.
     Export {
+        /// What the rows are.
+        #[arg(long, value_enum, default_value_t = Resource::Passengers)]
+        resource: Resource,
         #[command(flatten)]
         database: DatabaseConfig,
     },
     /// Ask a running server whether it is ready; the exit status is the answer.
     Healthcheck(HealthcheckArgs),
+}
+
+/// What can be moved in bulk.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Resource {
+    /// The passengers.
+    Passengers,
+    /// Air-quality readings.
+    AirQuality,
 }
 
 #[derive(Debug, Args)]
@@ -94,10 +108,20 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             println!("{applied} migrations applied; the schema is at version {}", migrate::latest_version());
             Ok(())
         }),
-        Command::Import { file, database } => with_database(database, |conninfo| import(file, conninfo)),
-        Command::Export { database } => with_database(database, |conninfo| async move {
+        Command::Import { resource, file, database } => with_database(database, |conninfo| async move {
+            match resource {
+                Resource::Passengers => import::<passengers::table::Header>(file, conninfo, "passengers").await,
+                Resource::AirQuality => import::<air_quality::table::Header>(file, conninfo, "readings").await,
+            }
+        }),
+        Command::Export { resource, database } => with_database(database, |conninfo| async move {
             let client = connect(&conninfo).await?;
-            Ok(copy::export::<Header>(&client, tokio::io::stdout()).await?)
+            let output = tokio::io::stdout();
+            match resource {
+                Resource::Passengers => copy::export::<passengers::table::Header>(&client, output).await?,
+                Resource::AirQuality => copy::export::<air_quality::table::Header>(&client, output).await?,
+            }
+            Ok(())
         }),
         Command::Healthcheck(args) => healthcheck(args),
     }
@@ -169,7 +193,7 @@ async fn serve(
     Ok(())
 }
 
-async fn import(file: &PathBuf, conninfo: ConnInfo) -> anyhow::Result<()> {
+async fn import<T: Table>(file: &PathBuf, conninfo: ConnInfo, rows_are: &str) -> anyhow::Result<()> {
     let (input, length): (Box<dyn Read + Send>, Option<u64>) = if file.as_os_str() == "-" {
         (Box::new(std::io::stdin()), None)
     } else {
@@ -182,11 +206,11 @@ async fn import(file: &PathBuf, conninfo: ConnInfo) -> anyhow::Result<()> {
     let bar = progress_bar(length);
     let rows = {
         let bar = bar.clone();
-        copy::import::<Header>(&mut client, input, move |bytes| bar.set_position(bytes)).await
+        copy::import::<T>(&mut client, input, move |bytes| bar.set_position(bytes)).await
     };
     bar.finish_and_clear();
     let rows = rows.with_context(|| format!("nothing was imported from {}", file.display()))?;
-    println!("{rows} passengers imported");
+    println!("{rows} {rows_are} imported");
     Ok(())
 }
 

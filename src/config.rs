@@ -5,13 +5,16 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum, value_parser};
+use redis::IntoConnectionInfo;
 use thiserror::Error;
 
+use crate::air_quality::cache::CacheOptions;
 use crate::db::conninfo::{ConnInfo, ConnInfoError};
 #[cfg(feature = "embedded")]
 use crate::db::embedded;
@@ -165,6 +168,38 @@ pub struct ServerConfig {
     /// Keep it below the grace period of whoever stops the server, or it is killed in the middle.
     #[arg(long, env, default_value = "10000", value_parser = millis::<0, 30_000>, hide_env_values = true)]
     pub drain_timeout_ms: Duration,
+
+    /// Settings of the air-quality cache.
+    #[command(flatten)]
+    pub air_quality: CacheConfig,
+}
+
+/// Settings of the air-quality cache.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Air-quality cache")]
+pub struct CacheConfig {
+    /// How long an answer is kept (1s to 24h): whole seconds, or a number with s, m or h.
+    ///
+    /// An import ends it at once, so longer costs memory only; shorter asks PostgreSQL more often.
+    #[arg(long, env, default_value = "1h", value_parser = ttl, hide_env_values = true)]
+    pub air_quality_cache_ttl: Duration,
+
+    /// Redis that keeps the answers for all replicas: `redis://[user]:password@host:port/db`, `rediss://` for TLS, or
+    /// `unix:///path?db=0&pass=password`.
+    ///
+    /// Without it each process keeps its own. Redis may be away at the start and at any time.
+    #[arg(long, env, hide_env_values = true, value_parser = secret)]
+    pub redis_url: Option<Secret>,
+
+    /// File that holds the password of Redis, such as a mounted secret, instead of the password in REDIS_URL.
+    #[arg(long, env, hide_env_values = true)]
+    pub redis_password_file: Option<PathBuf>,
+
+    /// Longest that a request may wait for Redis in all, in milliseconds (5 to 10000); then PostgreSQL answers.
+    ///
+    /// Shorter passes a healthy but busy Redis by; longer is how late the first answers are when Redis hangs.
+    #[arg(long, env, default_value = "250", value_parser = millis::<5, 10_000>, hide_env_values = true)]
+    pub redis_timeout_ms: Duration,
 }
 
 /// Address of the metrics listener.
@@ -209,6 +244,17 @@ pub enum ConfigError {
     /// The password file is at fault.
     #[error("POSTGRES_PASSWORD_FILE {} cannot be read: {reason}; mount the secret there or set POSTGRES_PASSWORD", path.display())]
     PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
+    /// The address of Redis is at fault.
+    #[error("REDIS_URL is not the address of a Redis: {0}; example: redis://:password@redis.example:6379/0")]
+    Redis(String),
+    /// The password file of Redis is at fault.
+    #[error("REDIS_PASSWORD_FILE {} cannot be read: {reason}; mount the secret there or put the password into REDIS_URL", path.display())]
+    RedisPasswordFile {
         /// The file.
         path: PathBuf,
         /// Why.
@@ -269,6 +315,32 @@ impl DatabaseConfig {
     }
 }
 
+impl CacheConfig {
+    /// Where answers are kept. An empty variable counts as absent, as in compose files.
+    ///
+    /// # Errors
+    /// When the address cannot be understood, or the password file cannot be read.
+    pub fn options(&self) -> Result<CacheOptions, ConfigError> {
+        let url = self.redis_url.as_ref().map(Secret::reveal).filter(|url| !url.is_empty());
+        let redis = url.map(|url| self.redis(url)).transpose()?;
+        Ok(CacheOptions { ttl: self.air_quality_cache_ttl, redis, redis_timeout: self.redis_timeout_ms })
+    }
+
+    /// A client; it does not connect yet.
+    fn redis(&self, url: &str) -> Result<redis::Client, ConfigError> {
+        // The category says what is wrong and never repeats the value.
+        let fault = |error: redis::RedisError| ConfigError::Redis(error.category().to_owned());
+        let mut info = url.into_connection_info().map_err(fault)?;
+        if let Some(path) = self.redis_password_file.as_ref().filter(|path| !path.as_os_str().is_empty()) {
+            let text = std::fs::read_to_string(path)
+                .map_err(|reason| ConfigError::RedisPasswordFile { path: path.clone(), reason })?;
+            let settings = info.redis_settings().clone().set_password(text.trim_end_matches(['\r', '\n']));
+            info = info.set_redis_settings(settings);
+        }
+        redis::Client::open(info).map_err(fault)
+    }
+}
+
 fn secret(text: &str) -> Result<Secret, Infallible> {
     Ok(Secret(text.to_owned()))
 }
@@ -278,5 +350,24 @@ fn millis<const MIN: u64, const MAX: u64>(text: &str) -> Result<Duration, String
     match text.parse::<u64>() {
         Ok(ms) if (MIN..=MAX).contains(&ms) => Ok(Duration::from_millis(ms)),
         _ => Err(format!("expected whole milliseconds between {MIN} and {MAX}")),
+    }
+}
+
+/// Reads the life of an answer: a number of seconds, or with a unit.
+fn ttl(text: &str) -> Result<Duration, String> {
+    const RANGE: RangeInclusive<u64> = 1..=24 * 60 * 60;
+    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
+        Some(number) => (number, &text[number.len()..]),
+        None => (text, "s"),
+    };
+    let seconds = match unit {
+        "h" => 60 * 60,
+        "m" => 60,
+        _ => 1,
+    };
+    let total = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds));
+    match total.filter(|total| RANGE.contains(total)) {
+        Some(total) => Ok(Duration::from_secs(total)),
+        None => Err("expected a time between 1s and 24h, for example 3600, 90s, 15m or 1h".to_owned()),
     }
 }

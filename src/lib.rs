@@ -8,9 +8,11 @@
 //!
 //! - [`cli`] what each subcommand does, [`config`] every setting, [`app`] builds the service and starts it;
 //! - [`server`] joins the resources, listens, logs and drains; [`http`] is what routes share;
-//! - [`ops`] is health and metrics; [`passengers`] is a resource: `mod`, `routes`, `model`, `store`;
+//! - [`ops`] is health and metrics; [`passengers`] is a resource: `mod`, `routes`, `model`, `store`, and so is
+//!   [`air_quality`];
 //! - [`db`] is PostgreSQL without HTTP; [`telemetry`] and [`shutdown`] are process-wide.
 
+pub mod air_quality;
 pub mod app;
 pub mod cli;
 pub mod config;

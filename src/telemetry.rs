@@ -69,6 +69,10 @@ pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
     metrics::describe_gauge!("db_client_connection_count", "Connections of the pool, by state.");
     metrics::describe_gauge!("db_client_connection_max", "Most connections the pool may open.");
     metrics::describe_counter!("db_client_connection_errors_total", "Connection attempts to PostgreSQL that failed.");
+    metrics::describe_counter!("cache_requests_total", "Requests to the air-quality cache: hit, shared, miss.");
+    metrics::describe_counter!("cache_errors_total", "What Redis failed to do for the cache, by reason.");
+    metrics::describe_gauge!("cache_redis_up", "1 while the cache is connected to Redis.");
+    metrics::describe_counter!("air_quality_refreshes_total", "Answers about air quality read from PostgreSQL.");
     metrics::describe_gauge!("pycrudapi_build_info", "Always 1; the labels say what is running.");
     metrics::gauge!("pycrudapi_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(handle)

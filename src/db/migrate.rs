@@ -13,7 +13,10 @@ use super::conninfo::ConnInfo;
 use super::pool::Pool;
 
 /// Names and texts, in the order they are applied; the number is the version.
-const MIGRATIONS: &[(&str, &str)] = &[("V1__passengers", include_str!("../../migrations/0001_passengers.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("V1__passengers", include_str!("../../migrations/0001_passengers.sql")),
+    ("V2__air_quality", include_str!("../../migrations/0002_air_quality.sql")),
+];
 
 /// The key of the advisory lock; any constant does as long as it never changes ("pycr" in ASCII).
 const LOCK_KEY: i64 = 0x7079_6372;

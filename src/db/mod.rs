@@ -9,6 +9,7 @@ pub mod copy;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod error;
+pub mod follow;
 pub mod migrate;
 pub mod pool;
 pub mod seed;

@@ -11,11 +11,15 @@ use reqwest::{Method, StatusCode};
 
 use crate::harness::{TestApp, eventually, passenger, send};
 
-/// A PostgreSQL of the test's own, to be killed.
-fn own_postgres() -> (Embedded, tempfile::TempDir) {
+/// A PostgreSQL of the test's own, to be killed or set up differently.
+pub fn own_postgres(extra_settings: Vec<(String, String)>) -> (Embedded, tempfile::TempDir) {
     let folder = tempfile::tempdir_in("/tmp").expect("a temporary directory");
-    let options =
-        Options { data_dir: PathBuf::from(folder.path()), search_path: std::env::var_os("PATH"), ..Options::default() };
+    let options = Options {
+        data_dir: PathBuf::from(folder.path()),
+        search_path: std::env::var_os("PATH"),
+        extra_settings,
+        ..Options::default()
+    };
     // The account that PostgreSQL runs under must be able to enter it.
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("permitted");
@@ -28,7 +32,7 @@ fn conninfo(postgres: &Embedded) -> ConnInfo {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_postgres_is_away_requests_get_503_without_waiting_and_service_resumes_by_itself() {
-    let (postgres, folder) = own_postgres();
+    let (postgres, folder) = own_postgres(Vec::new());
     // Far beyond anything else here: an answer that waited for this deadline would be seen on any machine.
     const CHECKOUT: Duration = Duration::from_secs(60);
     let app = TestApp::start_on(&conninfo(&postgres), &["--checkout-timeout-ms=60000"]).await;
@@ -61,7 +65,7 @@ async fn while_postgres_is_away_requests_get_503_without_waiting_and_service_res
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_postgres_is_killed_under_load_every_acknowledged_write_is_there() {
-    let (postgres, _folder) = own_postgres();
+    let (postgres, _folder) = own_postgres(Vec::new());
     let app = Arc::new(TestApp::start_on(&conninfo(&postgres), &["--pool-size=4"]).await);
     let stop = Arc::new(AtomicBool::new(false));
     let created = Arc::new(AtomicU32::new(0));

@@ -1,10 +1,13 @@
 //! The API on the wire: the real server on a real PostgreSQL, one database per test.
 
+mod air_quality;
+mod air_quality_cache;
 mod batching;
 mod bodies;
 mod failures;
 mod harness;
 mod operations;
 mod passengers;
+mod redis_server;
 mod settings;
 mod transfer;

@@ -69,6 +69,11 @@ fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
         ("LOG", "info=="),
         ("LOG_FORMAT", "xml"),
         ("MAX_BODY_BYTES", "12"),
+        ("AIR_QUALITY_CACHE_TTL", "0"),
+        ("AIR_QUALITY_CACHE_TTL", "25h"),
+        ("AIR_QUALITY_CACHE_TTL", "1d"),
+        ("AIR_QUALITY_CACHE_TTL", "-1s"),
+        ("REDIS_TIMEOUT_MS", "0"),
         ("DATABASE_URL", "nonsense"),
         ("DATABASE_URL", "postgres://h/db?sslmode=perhaps"),
     ] {
@@ -94,7 +99,16 @@ fn a_secret_never_reaches_an_error_or_the_log() {
         assert!(!message.contains("hunter2"), "{message}");
         assert!(message.contains("DATABASE_URL"), "{message}");
     }
-    let settings = crate::harness::Settings::parse(&["--database-url=hunter2", "--postgres-password=hunter2"]);
+    for url in ["hunter2", "redis://:hunter2@127.0.0.1:port/0", "http://:hunter2@127.0.0.1", "redis://:hunter2@h/db"] {
+        let environment = [("REDIS_URL", url), ("LOG", "trace"), ("METRICS_LISTEN", "off"), ("LISTEN", "127.0.0.1:0")];
+        let nowhere = ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none");
+        let output = program(&["serve"], &[&environment[..], &[nowhere]].concat());
+        let message = standard_error(&output);
+        assert!(!output.status.success() && message.contains("REDIS_URL"), "{message}");
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+    let secrets = ["--database-url=hunter2", "--postgres-password=hunter2", "--redis-url=hunter2"];
+    let settings = crate::harness::Settings::parse(&secrets);
     assert!(!format!("{settings:?}").contains("hunter2"));
 }
 

@@ -9,11 +9,17 @@ use crate::harness::{Database, TestApp};
 
 const REAL: &str = include_str!("../../data/passengers.csv");
 
-fn program(arguments: &[&str], database: &Database, input: &str) -> Output {
+/// Runs the program on a database.
+pub fn program(arguments: &[&str], database: &Database, input: &str) -> Output {
+    program_at(arguments, &database.url(), input)
+}
+
+/// The same with the database's address.
+pub fn program_at(arguments: &[&str], database_url: &str, input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_pycrudapi"))
         .args(arguments)
         .env_clear()
-        .env("DATABASE_URL", database.url())
+        .env("DATABASE_URL", database_url)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -30,13 +36,13 @@ fn program(arguments: &[&str], database: &Database, input: &str) -> Output {
 }
 
 #[track_caller]
-fn succeeded(output: Output) -> String {
+pub fn succeeded(output: Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
 #[track_caller]
-fn refused(output: &Output) -> String {
+pub fn refused(output: &Output) -> String {
     assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -1,0 +1,258 @@
+//! Answers that are kept: from the request for a selection to its body, by way of the cache or of PostgreSQL.
+//!
+//! Invariants. An answer is delivered from the cache only if it was made of the current generation of the readings, and
+//! it is labelled with the generation that was read in the same statement: neither an import nor a slow refresh can
+//! leave an old answer behind. In this process one refresh per answer runs at a time, and whoever asks meanwhile shares
+//! its outcome; over all replicas a lock in Redis does the same. Without Redis, answers come from PostgreSQL.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use moka::sync::Cache as Moka;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::entry::Entry;
+use super::model::{Format, Selection};
+use super::shared::{Lock, Shared, Turn};
+use super::{render, store};
+use crate::db::conninfo::ConnInfo;
+use crate::db::error::StoreError;
+use crate::db::follow::follow;
+use crate::db::pool::Pool;
+
+/// Most bytes that answers in the process may take together; the least used ones make room.
+const PROCESS_MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Where answers are kept, and for how long.
+#[derive(Debug, Clone)]
+pub struct CacheOptions {
+    /// How long an answer may be delivered after it was made.
+    pub ttl: Duration,
+    /// Redis; in the process when there is none.
+    pub redis: Option<redis::Client>,
+    /// Longest that a request may wait for Redis, all its commands together.
+    pub redis_timeout: Duration,
+}
+
+/// Why a selection has no answer.
+#[derive(Debug, Clone, Error)]
+pub enum AnswerError {
+    /// The database's reason.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// More than [`store::READINGS_MAX`] readings fit.
+    #[error("too many readings")]
+    TooMany,
+    /// The refresh panicked; the hook has logged it.
+    #[error("the refresh ended early")]
+    Defect,
+}
+
+/// An answer on its way to a client.
+#[derive(Debug)]
+pub struct Served {
+    /// The answer.
+    pub entry: Entry,
+    /// Whether somebody else's question made it.
+    pub cached: bool,
+}
+
+/// The cache of one server.
+pub struct Cache {
+    pool: Pool,
+    generation: Arc<watch::Sender<Option<Uuid>>>,
+    keep: Keep,
+    flights: Mutex<HashMap<Question, watch::Receiver<Option<Outcome>>>>,
+    _following: JoinSet<()>, // ends with us
+}
+
+enum Keep {
+    Process(Moka<String, Entry>),
+    Shared(Shared),
+}
+
+/// What is asked of which state of the readings. Who asks after an import does not share the refresh of who asked before.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Question {
+    key: String,
+    generation: Uuid,
+}
+
+/// What a refresh came to: the answer, and whether this server read it from the database.
+type Outcome = Result<(Entry, bool), AnswerError>;
+
+impl Cache {
+    /// Begins to follow changes and to connect to Redis; neither is waited for.
+    pub fn start(pool: Pool, conninfo: ConnInfo, options: CacheOptions) -> Arc<Self> {
+        let generation = Arc::new(watch::Sender::new(None));
+        let mut following = JoinSet::new();
+        following.spawn(follow(conninfo, store::CHANGES, generation.clone()));
+        let keep = match options.redis {
+            Some(client) => Keep::Shared(Shared::start(client, options.redis_timeout, options.ttl)),
+            None => Keep::Process(
+                Moka::builder()
+                    .max_capacity(PROCESS_MAX_BYTES)
+                    .weigher(|key: &String, entry: &Entry| {
+                        u32::try_from(key.len() + entry.body.len()).unwrap_or(u32::MAX)
+                    })
+                    .time_to_live(options.ttl)
+                    .build(),
+            ),
+        };
+        Arc::new(Self { pool, generation, keep, flights: Mutex::default(), _following: following })
+    }
+
+    /// The answer to a selection, as of a moment after the question.
+    ///
+    /// # Errors
+    /// When it is not in the cache and cannot be read from the database either.
+    pub async fn answer(self: &Arc<Self>, selection: Selection) -> Result<Served, AnswerError> {
+        let generation = self.generation().await?;
+        let question = Question { key: selection.key(), generation };
+        let deadline = self.keep.deadline();
+        if let Some(entry) = self.keep.get(&question, deadline).await {
+            count("hit");
+            return Ok(Served { entry, cached: true });
+        }
+        let (mut flight, first) = self.join(selection, question, deadline);
+        let outcome = match flight.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone(),
+            Err(_) => None, // the refresh is gone without a word
+        };
+        let (entry, read) = outcome.unwrap_or_else(|| Err(AnswerError::Defect))?;
+        let cached = !(first && read);
+        count(if cached { "shared" } else { "miss" });
+        Ok(Served { entry, cached })
+    }
+
+    /// The current generation: as followed, or asked for while the connection that follows is lost.
+    async fn generation(&self) -> Result<Uuid, StoreError> {
+        let followed = *self.generation.borrow();
+        match followed {
+            Some(generation) => Ok(generation),
+            None => store::generation(&self.pool).await,
+        }
+    }
+
+    /// What a refresh has seen may be ahead of the announcement: the next question need not read it again.
+    fn learn(&self, asked: Uuid, seen: Uuid) {
+        self.generation.send_if_modified(|known| {
+            let behind = *known == Some(asked) && seen != asked;
+            if behind {
+                *known = Some(seen);
+            }
+            behind
+        });
+    }
+
+    /// The refresh of this answer that is under way, or a new one, which is true then. It runs on its own: a client
+    /// that leaves does not take it away from the others.
+    fn join(
+        self: &Arc<Self>,
+        selection: Selection,
+        question: Question,
+        deadline: Instant,
+    ) -> (watch::Receiver<Option<Outcome>>, bool) {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = flights.get(&question) {
+            return (flight.clone(), false);
+        }
+        let (sender, receiver) = watch::channel(None);
+        flights.insert(question.clone(), receiver.clone());
+        drop(flights);
+        let flight = Flight { cache: self.clone(), question };
+        tokio::spawn(async move {
+            match flight.cache.keep.take_turn(&flight.question, deadline).await {
+                Turn::Done(entry) => {
+                    sender.send_replace(Some(Ok((entry, false))));
+                }
+                Turn::Ours(lock) => {
+                    let read = flight.cache.read(&selection).await;
+                    if let Ok(entry) = &read {
+                        flight.cache.learn(flight.question.generation, entry.generation);
+                    }
+                    sender.send_replace(Some(read.clone().map(|entry| (entry, true))));
+                    // Nobody waits for this, and until it is done everybody who asks shares this flight.
+                    flight.cache.keep.finish(&flight.question, read.ok(), lock).await;
+                }
+            }
+        });
+        (receiver, true)
+    }
+
+    async fn read(&self, selection: &Selection) -> Result<Entry, AnswerError> {
+        metrics::counter!("air_quality_refreshes_total").increment(1);
+        let readings = store::readings(&self.pool, selection).await?;
+        if readings.rows.len() > store::READINGS_MAX {
+            return Err(AnswerError::TooMany);
+        }
+        let (generation, format) = (readings.generation, selection.format);
+        // A hundred thousand readings take tens of milliseconds, for which other requests should not wait.
+        let body = tokio::task::spawn_blocking(move || render::body(&readings.rows, format));
+        Ok(Entry::new(generation, body.await.map_err(|_| AnswerError::Defect)??))
+    }
+}
+
+/// The body for whoever is served: what is kept, or what the first asker gets.
+pub fn body(served: &Served, format: Format) -> bytes::Bytes {
+    if served.cached { served.entry.body.clone() } else { render::fresh(&served.entry.body, format) }
+}
+
+/// A refresh under way; it leaves the list of refreshes however it ends.
+struct Flight {
+    cache: Arc<Cache>,
+    question: Question,
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.cache.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.question);
+    }
+}
+
+impl Keep {
+    fn deadline(&self) -> Instant {
+        match self {
+            Self::Process(_) => Instant::now(),
+            Self::Shared(shared) => shared.deadline(),
+        }
+    }
+
+    async fn get(&self, question: &Question, deadline: Instant) -> Option<Entry> {
+        match self {
+            Self::Process(moka) => moka.get(&question.key).filter(|entry| entry.generation == question.generation),
+            Self::Shared(shared) => shared.get(&question.key, question.generation, deadline).await,
+        }
+    }
+
+    /// Looks again before a refresh: the one before may have ended since the first look.
+    async fn take_turn(&self, question: &Question, deadline: Instant) -> Turn {
+        match self {
+            Self::Process(_) => self.get(question, deadline).await.map_or(Turn::Ours(None), Turn::Done),
+            Self::Shared(shared) => shared.take_turn(&question.key, question.generation, deadline).await,
+        }
+    }
+
+    /// Stores what a refresh came to, if it came to anything.
+    async fn finish(&self, question: &Question, read: Option<Entry>, lock: Option<Lock>) {
+        match (self, read) {
+            (Self::Process(moka), Some(entry)) => moka.insert(question.key.clone(), entry),
+            (Self::Shared(shared), Some(entry)) => shared.put(&question.key, &entry, lock).await,
+            (Self::Process(_), None) => {}
+            (Self::Shared(shared), None) => {
+                if let Some(lock) = lock {
+                    shared.release(&lock, shared.deadline()).await;
+                }
+            }
+        }
+    }
+}
+
+fn count(result: &'static str) {
+    metrics::counter!("cache_requests_total", "result" => result).increment(1);
+}

@@ -1,0 +1,218 @@
+//! A reading, the rules of its fields, and which readings a request asks for. No I/O happens here.
+//!
+//! Times are UTC with at most microseconds, as PostgreSQL keeps them. Concentrations are µg/m³, but mg/m³ for CO; any
+//! finite number is one, because instruments drift below zero.
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::fmt::temporal::DateTimePrinter;
+use jiff::tz::TimeZone;
+
+/// What is measured, in the order of the CSV columns and JSON keys.
+pub const MEASURES: [&str; 6] = ["so2", "no2", "co", "o3", "pm10", "pm2_5"];
+
+/// Longest name of a station, in bytes.
+pub const ENTITY_MAX_BYTES: usize = 100;
+
+/// Most stations a request may name: enough for a city, and few enough for one line of a log.
+pub const ENTITIES_MAX: usize = 50;
+
+/// What the name of a station must be. Its characters need no quoting in CSV, mean nothing to a spreadsheet, and keep
+/// the comma free to separate names.
+pub const ENTITY_RULE: &str = "must be 1 to 100 letters, digits and _ . : - beginning with a letter or digit";
+
+/// What a time must be.
+pub const TIME_RULE: &str = "must be a time in UTC such as 2016-10-01 00:15:00.004, 2016-10-01T00:15:00Z or 2016-10-01";
+
+/// What a concentration must be.
+pub const VALUE_RULE: &str = "must be a number, or empty";
+
+/// One station's values at one time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading<'a> {
+    /// The station.
+    pub entity: &'a str,
+    /// When it was measured.
+    pub at: Timestamp,
+    /// In the order of [`MEASURES`]; unknown for some.
+    pub values: [Option<f64>; MEASURES.len()],
+}
+
+/// The form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Grouped by station.
+    Json,
+    /// One line per reading.
+    Csv,
+}
+
+impl Format {
+    /// Its media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Csv => "text/csv",
+        }
+    }
+}
+
+/// Which readings are asked for, and in which form. Two requests that mean the same have equal selections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// The form of the answer.
+    pub format: Format,
+    /// Stations, sorted and each once; empty for all.
+    pub entities: Vec<String>,
+    /// Not before this.
+    pub from: Option<Timestamp>,
+    /// Before this.
+    pub to: Option<Timestamp>,
+}
+
+impl Selection {
+    /// A text that differs for selections that differ.
+    pub fn key(&self) -> String {
+        let mut key = match self.format {
+            Format::Json => "json".to_owned(),
+            Format::Csv => "csv".to_owned(),
+        };
+        for bound in [self.from, self.to] {
+            key.push('|');
+            if let Some(at) = bound {
+                write_time(&mut key, at);
+            }
+        }
+        key.push('|');
+        key.push_str(&self.entities.join(","));
+        key
+    }
+}
+
+/// The name of a station, if it is one.
+pub fn check_entity(text: &str) -> Option<&str> {
+    let first = text.bytes().next()?;
+    let rest = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte));
+    (text.len() <= ENTITY_MAX_BYTES && first.is_ascii_alphanumeric() && rest).then_some(text)
+}
+
+/// A list of stations separated by commas, sorted and each once.
+pub fn check_entities(text: &str) -> Option<Vec<String>> {
+    let mut entities = Vec::new();
+    for name in text.split(',') {
+        entities.push(check_entity(name)?.to_owned());
+    }
+    entities.sort_unstable();
+    entities.dedup();
+    (entities.len() <= ENTITIES_MAX).then_some(entities)
+}
+
+/// A concentration, if it is one.
+pub fn check_value(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value + 0.0) // adding zero makes -0 plain 0
+}
+
+/// A time in ISO 8601: a date, or date and clock, with at most six decimals of a second; UTC when it names no offset.
+pub fn check_time(text: &str) -> Option<Timestamp> {
+    let at = match text.parse::<Timestamp>() {
+        Ok(at) => at,
+        Err(_) => text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp(),
+    };
+    let whole = at.subsec_nanosecond() % 1000 == 0;
+    (whole && (EARLIEST_SECOND..LATEST_SECOND).contains(&at.as_second())).then_some(at)
+}
+
+/// The years 1 to 9999, as the table's constraint has them: PostgreSQL and jiff both go on before, and differ after.
+const EARLIEST_SECOND: i64 = -62_135_596_800;
+const LATEST_SECOND: i64 = 253_402_128_000; // 9999-12-30: jiff keeps room for every offset
+
+/// Times have milliseconds, and microseconds only where there are any.
+const MILLIS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+const MICROS: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
+
+/// Appends a time as RFC 3339 in UTC.
+pub fn write_time(out: &mut String, at: Timestamp) {
+    let printer = if at.subsec_microsecond() % 1000 == 0 { &MILLIS } else { &MICROS };
+    printer.print_timestamp(&at, out).expect("a String takes every text");
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shown(text: &str) -> Option<String> {
+        let mut out = String::new();
+        write_time(&mut out, check_time(text)?);
+        Some(out)
+    }
+
+    #[test]
+    fn every_accepted_form_of_a_time_means_what_it_says() {
+        for (text, expected) in [
+            ("2016-10-01", "2016-10-01T00:00:00.000Z"),
+            ("2016-10-01 00:15:00.004", "2016-10-01T00:15:00.004Z"),
+            ("2016-10-01T00:15:00Z", "2016-10-01T00:15:00.000Z"),
+            ("2016-10-01T00:15", "2016-10-01T00:15:00.000Z"),
+            ("2016-10-01T00:15:00.1Z", "2016-10-01T00:15:00.100Z"),
+            ("2016-10-01T00:15:00.123456", "2016-10-01T00:15:00.123456Z"),
+            ("2016-10-01T00:15:00+02:00", "2016-09-30T22:15:00.000Z"),
+            ("2024-02-29 23:59:59.999-05:30", "2024-03-01T05:29:59.999Z"),
+            ("0001-01-01", "0001-01-01T00:00:00.000Z"),
+            ("9999-12-29 23:59:59.999999", "9999-12-29T23:59:59.999999Z"),
+        ] {
+            assert_eq!(shown(text).as_deref(), Some(expected), "{text}");
+        }
+        for wrong in [
+            "",
+            "yesterday",
+            "2016-10-1",
+            "2016-13-01",
+            "2023-02-29",
+            "0000-01-01",
+            "-000001-01-01",
+            "0001-01-01 00:00:00+01:00",
+            "9999-12-30",
+            "99999-01-01",
+            "2016-10-01 24:00:00",
+            "2016-10-01 00:15:00.",
+            "2016-10-01 00:15:00.1234567",
+            "2016-10-01 00:15:00 02:00",
+            "2016-10-01 00:15:00 Z",
+            "2016-10-01Z",
+            "2016-10-01x00:15:00",
+            "２０１６-10-01",
+        ] {
+            assert_eq!(shown(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn stations_are_judged_sorted_and_taken_once() {
+        assert_eq!(check_entities("b,a,b"), Some(vec!["a".to_owned(), "b".to_owned()]));
+        for wrong in ["", ",", "a,", "a,,b", "_a", "=1+1", "a b", "é", &"a".repeat(101)] {
+            assert_eq!(check_entities(wrong), None, "{wrong}");
+        }
+        let many: Vec<String> = (0..=ENTITIES_MAX).map(|number| format!("s{number}")).collect();
+        assert_eq!(check_entities(&many.join(",")), None);
+        assert!(check_entities(&many[1..].join(",")).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn a_time_that_was_written_is_read_back_the_same(
+            micros in EARLIEST_SECOND * 1_000_000..LATEST_SECOND * 1_000_000,
+        ) {
+            let at = Timestamp::from_microsecond(micros).expect("in range");
+            let mut text = String::new();
+            write_time(&mut text, at);
+            prop_assert_eq!(check_time(&text), Some(at));
+        }
+
+        #[test]
+        fn no_text_is_too_odd_to_be_judged(text in ".*") {
+            let _ = (check_time(&text), check_entities(&text));
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Readings as the body of an answer: JSON grouped by station, or CSV.
+//!
+//! The body is written once, in the form in which the cache delivers it; [`fresh`] makes of it what the first asker
+//! gets. So nothing is parsed or written anew for a cached answer.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use tokio_postgres::Row;
+
+use super::model::{Format, MEASURES, write_time};
+use super::store;
+use crate::db::error::StoreError;
+
+/// How a body from the cache begins in JSON, and how a fresh one does. CSV has no such member.
+const CACHED: &[u8] = b"{\"cache\":true";
+const FRESH: &[u8] = b"{\"cache\":false";
+
+/// A reading takes about this many bytes of JSON.
+const READING_BYTES: usize = 160;
+
+/// The body for the rows of [`store::readings`], as the cache delivers it.
+///
+/// # Errors
+/// [`StoreError::Internal`] when the rows are not those of the store.
+pub fn body(rows: &[Row], format: Format) -> Result<Bytes, StoreError> {
+    match format {
+        Format::Json => json(rows),
+        Format::Csv => csv(rows),
+    }
+    .map(|body| body.into_bytes().into())
+}
+
+/// The same body for whoever caused it to be read from the database.
+pub fn fresh(body: &Bytes, format: Format) -> Bytes {
+    match format {
+        Format::Json => [FRESH, body.get(CACHED.len()..).unwrap_or_default()].concat().into(),
+        Format::Csv => body.clone(),
+    }
+}
+
+fn json(rows: &[Row]) -> Result<String, StoreError> {
+    let mut out = String::with_capacity(CACHED.len() + 64 + rows.len() * READING_BYTES);
+    out.push_str(str::from_utf8(CACHED).expect("ASCII"));
+    out.push_str(",\"entities\":[");
+    let mut current = None;
+    for row in rows {
+        let reading = store::reading(row)?;
+        if current == Some(reading.entity) {
+            out.push(',');
+        } else {
+            if current.is_some() {
+                out.push_str("]},");
+            }
+            // The rules of a station's name leave nothing to escape.
+            out.push_str("{\"id\":\"");
+            out.push_str(reading.entity);
+            out.push_str("\",\"values\":[");
+            current = Some(reading.entity);
+        }
+        out.push_str("{\"timestamp\":\"");
+        write_time(&mut out, reading.at);
+        out.push('"');
+        for (measure, value) in MEASURES.iter().zip(reading.values) {
+            out.push_str(",\"");
+            out.push_str(measure);
+            out.push_str("\":");
+            match value {
+                Some(value) => write_number(&mut out, value),
+                None => out.push_str("null"),
+            }
+        }
+        out.push('}');
+    }
+    out.push_str(if current.is_some() { "]}]}" } else { "]}" });
+    Ok(out)
+}
+
+fn csv(rows: &[Row]) -> Result<String, StoreError> {
+    let mut out = String::with_capacity(64 + rows.len() * READING_BYTES);
+    out.push_str("timestamp,id_entity,");
+    out.push_str(&MEASURES.join(","));
+    out.push('\n');
+    for row in rows {
+        let reading = store::reading(row)?;
+        write_time(&mut out, reading.at);
+        out.push(',');
+        out.push_str(reading.entity);
+        for value in reading.values {
+            out.push(',');
+            if let Some(value) = value {
+                write_number(&mut out, value);
+            }
+        }
+        out.push('\n');
+    }
+    Ok(out)
+}
+
+/// The shortest text that reads back as the same number, `27.0` and `1e-7` included; JSON and CSV alike.
+fn write_number(out: &mut String, value: f64) {
+    write!(out, "{value:?}").expect("a String takes every text");
+}

@@ -1,0 +1,100 @@
+//! The URLs of air quality: one filter, one handler.
+
+use std::sync::Arc;
+
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::http::HeaderMap;
+use warp::http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, VARY};
+use warp::reply::Response;
+
+use super::cache::{self, AnswerError};
+use super::model::{Format, Selection, TIME_RULE, check_entities, check_time};
+use super::store::READINGS_MAX;
+use crate::app::State;
+use crate::http::accept::negotiate;
+use crate::http::problem::{Code, Problem};
+use crate::http::query::{self, Query};
+use crate::http::route::{Matched, answer, at, get_or_head, method_not_allowed};
+
+const LIST: &[&str] = &["/v1/air-quality", "/air_quality", "/api/v1/measures/air"];
+const ALLOWED: &[(&[&str], &str)] = &[(LIST, "GET, HEAD")];
+
+const PARAMETERS: &[&str] = &["entity", "from", "to", "format"];
+const ENTITIES_RULE: &str = "must be the names of 1 to 50 stations, separated by commas, such as aq_jaen,aq_uam; \
+     a name is 1 to 100 letters, digits and _ . : -";
+const FORMAT_RULE: &str = "must be json or csv";
+
+/// The first is what a client gets that does not say.
+const OFFERED: &[&str] = &["application/json", "text/csv"];
+
+/// Says whether the answer came from the cache: `HIT` or `MISS`.
+const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+
+/// Others may keep the answer, and must ask each time before they use it: an import is to be seen at once, and no cache
+/// but ours can be told of it.
+const ASK_EACH_TIME: HeaderValue = HeaderValue::from_static("public, no-cache");
+
+/// All routes of air quality.
+pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
+    let state = state.clone();
+    at(LIST)
+        .and(get_or_head())
+        .and(query::raw())
+        .and(warp::header::headers_cloned())
+        .then(move |matched: Matched, query: String, headers| {
+            let state = state.clone();
+            answer(matched.route, async move { list(&query, headers, &state).await })
+        })
+        .or(method_not_allowed(ALLOWED))
+        .unify()
+        .boxed()
+}
+
+async fn list(query: &str, headers: HeaderMap, state: &State) -> Result<Response, Problem> {
+    let selection = selection(query, &headers)?;
+    let format = selection.format;
+    let served = state.air_quality.answer(selection).await.map_err(|error| problem(&error))?;
+    let mut response = Response::new(cache::body(&served, format).into());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
+    headers.insert(CACHE_CONTROL, ASK_EACH_TIME);
+    headers.insert(AGE, HeaderValue::from(served.entry.age().as_secs()));
+    headers.insert(VARY, HeaderValue::from_static("accept"));
+    headers.insert(X_CACHE, HeaderValue::from_static(if served.cached { "HIT" } else { "MISS" }));
+    Ok(response)
+}
+
+/// Reads the query; `format` is stronger than the header `Accept`, because a browser cannot set that.
+fn selection(text: &str, headers: &HeaderMap) -> Result<Selection, Problem> {
+    let mut query = Query::parse(text, PARAMETERS);
+    let entities = query.optional("entity", ENTITIES_RULE, check_entities).unwrap_or_default();
+    let from = query.optional("from", TIME_RULE, check_time);
+    let to = query.optional("to", TIME_RULE, check_time);
+    let format = query.optional("format", FORMAT_RULE, |text| match text {
+        "json" => Some(Format::Json),
+        "csv" => Some(Format::Csv),
+        _ => None,
+    });
+    if from.zip(to).is_some_and(|(from, to)| from >= to) {
+        query.fault("to", "must be later than from; readings at from are included, those at to are not");
+    }
+    query.finish()?;
+    let format = match format {
+        Some(format) => format,
+        None if negotiate(headers, OFFERED)? == Format::Csv.media_type() => Format::Csv,
+        None => Format::Json,
+    };
+    Ok(Selection { format, entities, from, to })
+}
+
+fn problem(error: &AnswerError) -> Problem {
+    match error {
+        AnswerError::Store(error) => Problem::from_store(error, "there are no readings", |_| None),
+        AnswerError::TooMany => Problem::new(
+            Code::InvalidQuery,
+            format!("more than {READINGS_MAX} readings fit; ask for fewer with entity, from and to"),
+        ),
+        AnswerError::Defect => Problem::internal(),
+    }
+}

@@ -1,0 +1,83 @@
+//! Every SQL statement that requests run on air quality.
+//!
+//! Readings and the generation they belong to are read in one statement, so one snapshot holds both: an answer can never
+//! be labelled with a generation whose readings it does not hold.
+
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::model::{MEASURES, Reading, Selection};
+use crate::db::error::StoreError;
+use crate::db::follow::Topic;
+use crate::db::pool::Pool;
+
+/// Most readings of one answer: about 14 MB of JSON, a quarter of an hour of ten stations for a hundred days.
+pub const READINGS_MAX: usize = 100_000;
+
+// The generation comes with each row, and with a row of nulls when no reading fits. Bounds that were not given are
+// infinite, which keeps one plan per statement that can use the index.
+const ALL: &str = "select g.generation, a.id_entity, a.measured_at, a.so2, a.no2, a.co, a.o3, a.pm10, a.pm2_5 \
+     from air_quality_generation g left join air_quality a \
+     on a.measured_at >= coalesce($1, '-infinity'::timestamptz) and a.measured_at < coalesce($2, 'infinity'::timestamptz) \
+     order by a.id_entity, a.measured_at limit $3";
+
+const OF_ENTITIES: &str = "select g.generation, a.id_entity, a.measured_at, a.so2, a.no2, a.co, a.o3, a.pm10, a.pm2_5 \
+     from air_quality_generation g left join air_quality a \
+     on a.measured_at >= coalesce($1, '-infinity'::timestamptz) and a.measured_at < coalesce($2, 'infinity'::timestamptz) \
+     and a.id_entity = any($4) \
+     order by a.id_entity, a.measured_at limit $3";
+
+const GENERATION: &str = "select generation from air_quality_generation";
+
+/// How a server learns at once that the readings have changed.
+pub const CHANGES: Topic = Topic { listen: "listen air_quality_changed", current: GENERATION };
+
+/// Readings, and the generation of the table they were read from.
+#[derive(Debug)]
+pub struct Readings {
+    /// Which state of the table this is.
+    pub generation: Uuid,
+    /// The readings, by station and time; [`reading`] understands them.
+    pub rows: Vec<Row>,
+}
+
+/// The readings that a selection asks for; one more than [`READINGS_MAX`] when there are more.
+///
+/// # Errors
+/// The pool's.
+pub async fn readings(pool: &Pool, selection: &Selection) -> Result<Readings, StoreError> {
+    let limit = i64::try_from(READINGS_MAX + 1).expect("a small number");
+    let (from, to) = (&selection.from, &selection.to);
+    let mut rows = if selection.entities.is_empty() {
+        pool.read(ALL, &[from, to, &limit]).await?
+    } else {
+        pool.read(OF_ENTITIES, &[from, to, &limit, &selection.entities]).await?
+    };
+    let first = rows.first().ok_or(StoreError::Missing)?;
+    let generation = first.try_get(0)?;
+    if first.try_get::<_, Option<&str>>(1)?.is_none() {
+        rows.clear();
+    }
+    Ok(Readings { generation, rows })
+}
+
+/// The generation of the readings as they are now.
+///
+/// # Errors
+/// The pool's.
+pub async fn generation(pool: &Pool) -> Result<Uuid, StoreError> {
+    let rows = pool.read(GENERATION, &[]).await?;
+    Ok(rows.first().ok_or(StoreError::Missing)?.try_get(0)?)
+}
+
+/// A row of [`readings`].
+///
+/// # Errors
+/// [`StoreError::Internal`] when the columns are not those of the table.
+pub fn reading(row: &Row) -> Result<Reading<'_>, StoreError> {
+    let mut values = [None; MEASURES.len()];
+    for (index, value) in values.iter_mut().enumerate() {
+        *value = row.try_get(3 + index)?;
+    }
+    Ok(Reading { entity: row.try_get(1)?, at: row.try_get(2)?, values })
+}

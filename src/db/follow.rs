@@ -1,0 +1,101 @@
+//! Follows one value of the database on a connection of its own: read anew whenever a channel announces a change, and
+//! at a heartbeat besides.
+//!
+//! While the connection is lost, or silent for longer than its heartbeat, the value is unknown rather than old. That
+//! bounds how long a server that was cut off from PostgreSQL may believe in the past.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio_postgres::AsyncMessage;
+use uuid::Uuid;
+
+use super::conninfo::ConnInfo;
+use super::error::StoreError;
+
+/// The value is read at least this often: a loss of which the network does not tell is noticed within this and
+/// [`DEADLINE`].
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Longest wait for the answer to one statement.
+const DEADLINE: Duration = Duration::from_secs(1);
+/// Longest that opening the connection may take; several hosts are tried in turn.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// Pause before the next attempt to connect.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// What is followed, and how changes are announced.
+#[derive(Debug, Clone, Copy)]
+pub struct Topic {
+    /// `listen <channel>`.
+    pub listen: &'static str,
+    /// A statement that answers the value, in one row.
+    pub current: &'static str,
+}
+
+/// Keeps the sender at the value for as long as it is polled; `None` while it is unknown.
+pub async fn follow(conninfo: ConnInfo, topic: Topic, sender: Arc<watch::Sender<Option<Uuid>>>) {
+    let mut lost = false;
+    loop {
+        let Err(error) = follow_once(&conninfo, topic, &sender, &mut lost).await;
+        sender.send_replace(None);
+        // Once per loss: whoever needs the value meanwhile asks the database, and reports what that says. A database
+        // that is about to be migrated is no loss.
+        if !lost && !error.is_missing_table() {
+            tracing::warn!(error = &error as &dyn std::error::Error, listen = topic.listen, "cannot follow changes");
+            lost = true;
+        }
+        tokio::time::sleep(RETRY_DELAY).await;
+    }
+}
+
+async fn follow_once(
+    conninfo: &ConnInfo,
+    topic: Topic,
+    sender: &watch::Sender<Option<Uuid>>,
+    lost: &mut bool,
+) -> Result<Infallible, StoreError> {
+    let connecting = conninfo.config.connect(conninfo.tls.clone());
+    let (client, mut connection) = within(CONNECT_DEADLINE, connecting).await?;
+    let changed = Notify::new();
+    let listening = async {
+        loop {
+            match poll_fn(|context| connection.poll_message(context)).await {
+                Some(Ok(AsyncMessage::Notification(_))) => changed.notify_one(),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return StoreError::from(error),
+                None => return StoreError::unavailable("the connection was closed"),
+            }
+        }
+    };
+    let reading = async {
+        within(DEADLINE, client.batch_execute(topic.listen)).await?;
+        let current = within(DEADLINE, client.prepare(topic.current)).await?;
+        loop {
+            let row = within(DEADLINE, client.query_one(&current, &[])).await?;
+            let value = row.try_get(0)?;
+            sender.send_replace(Some(value));
+            if std::mem::take(lost) {
+                tracing::info!(listen = topic.listen, "following changes again");
+            }
+            // A change announced during the read has left its permit, so this returns at once. Time passing is fine.
+            let _ = tokio::time::timeout(HEARTBEAT, changed.notified()).await;
+        }
+    };
+    tokio::select! {
+        error = listening => Err(error),
+        ended = reading => ended,
+    }
+}
+
+async fn within<T>(
+    deadline: Duration,
+    work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(deadline, work).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(StoreError::unavailable("no answer on the connection that follows changes")),
+    }
+}

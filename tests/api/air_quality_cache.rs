@@ -1,0 +1,617 @@
+//! The air-quality cache: what is kept and for how long, what an import does to it, and what a Redis that misbehaves
+//! does not do to answers.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use pycrudapi::db::embedded::Embedded;
+use pycrudapi::db::migrate;
+use reqwest::{Method, StatusCode};
+use tokio::io::AsyncWriteExt;
+
+use crate::air_quality::{HEADER, import};
+use crate::failures::own_postgres;
+use crate::harness::{Answer, Database, TestApp, eventually, send};
+use crate::redis_server::{PASSWORD, RedisServer, free_port};
+use crate::transfer::{program_at, refused, succeeded};
+
+const ROW: &str = "2016-10-01T00:00:00.004Z,aq_jaen,1,2,3,4,5,6\n";
+
+/// Rows that tell by their number which import brought them.
+fn rows(import: u32) -> String {
+    let lines = (0..10).map(|station| format!("2016-10-01T00:00:00Z,import_{import:04}_{station},1,2,3,4,5,6\n"));
+    lines.collect()
+}
+
+/// A server in a process of its own.
+struct Replica {
+    child: Child,
+    url: String,
+    client: reqwest::Client,
+    log: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Replica {
+    async fn start(database_url: &str, environment: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let log = folder.path().join("log");
+        let port = free_port();
+        let child = Command::new(env!("CARGO_BIN_EXE_pycrudapi"))
+            .arg("serve")
+            .env_clear()
+            .envs([("DATABASE_URL", database_url), ("SEED", "false"), ("METRICS_LISTEN", "off")])
+            .envs([("LISTEN", format!("127.0.0.1:{port}").as_str()), ("LOG", "info,access=off")])
+            .envs(environment.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).expect("created"))
+            .spawn()
+            .expect("the program runs");
+        let client = reqwest::Client::new();
+        let replica = Self { child, url: format!("http://127.0.0.1:{port}"), client, log, _folder: folder };
+        eventually(|| async {
+            let answer = replica.client.get(format!("{}/readyz", replica.url)).send().await;
+            let answer = answer.map_err(|error| error.to_string())?;
+            if answer.status() == StatusCode::OK { Ok(()) } else { Err(answer.status().to_string()) }
+        })
+        .await;
+        replica
+    }
+
+    async fn get(&self) -> Answer {
+        send(self.client.get(format!("{}/air_quality", self.url))).await
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("it is there")
+    }
+
+    /// Returns once answers come from the cache.
+    async fn cached(&self) {
+        eventually(|| async { hit(&self.get().await) }).await;
+    }
+}
+
+async fn start_two(database_url: &str, environment: &[(&str, &str)]) -> Vec<Replica> {
+    join_all((0..2).map(|_| Replica::start(database_url, environment))).await
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn hit(answer: &Answer) -> Result<(), String> {
+    if answer.header("x-cache") == "HIT" { Ok(()) } else { Err(format!("{:?}", answer.headers)) }
+}
+
+/// Asserts where an answer came from, in body and header alike.
+#[track_caller]
+fn from_cache(answer: &Answer, cached: bool) {
+    answer.expect(StatusCode::OK);
+    assert_eq!(answer.header("x-cache"), if cached { "HIT" } else { "MISS" }, "{}", answer.body);
+    assert_eq!(answer.header("cache-control"), "public, no-cache");
+    let age: u64 = answer.header("age").parse().expect("whole seconds");
+    assert!(age < 60, "{age}");
+    if answer.header("content-type") == "application/json" {
+        assert!(answer.body.starts_with(&format!(r#"{{"cache":{cached},"entities":["#)), "{}", answer.body);
+    }
+}
+
+/// What the process says it has counted.
+async fn counter(app: &TestApp, series: &str) -> u64 {
+    let scraped = send(app.client.get(format!("http://{}/metrics", app.metrics_addr))).await;
+    let line = scraped.body.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+    line.and_then(|line| line.rsplit(' ').next()).map_or(0, |number| number.parse().expect("a number"))
+}
+
+/// Waits until the server is connected to Redis, so that what follows is about what Redis does then.
+async fn connected(app: &TestApp) {
+    eventually(|| async { hit(&app.get("/air_quality?entity=connected").await) }).await;
+}
+
+#[tokio::test]
+async fn the_first_answer_is_fresh_and_the_next_ones_come_from_the_cache_for_each_distinct_query() {
+    let redis = RedisServer::start().await;
+    for flags in [vec![], vec![redis.flag()]] {
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let app = TestApp::start_with(&flags).await;
+        import(app.database.as_ref().expect("own database"), &format!("{HEADER}{ROW}"));
+        connected(&app).await;
+        // The second of each pair means the same as the first, under another URL or spelling.
+        for (first, same) in [
+            ("/air_quality", "/api/v1/measures/air?format=json"),
+            ("/air_quality?entity=a,aq_jaen", "/v1/air-quality?entity=aq_jaen%2Ca,a"),
+            ("/air_quality?from=2016-10-01", "/air_quality?from=2016-10-01T02:00:00%2B02:00"),
+            ("/air_quality?to=2016-10-02", "/air_quality?&to=2016-10-02T00:00:00.000Z"),
+            ("/air_quality?format=csv", "/v1/air-quality?format=csv"),
+        ] {
+            let fresh = app.get(first).await;
+            from_cache(&fresh, false);
+            assert_eq!(fresh.header("age"), "0");
+            for path in [first, same] {
+                let cached = app.get(path).await;
+                from_cache(&cached, true);
+                assert_eq!(cached.body.replace("true", "false"), fresh.body, "{path}");
+                assert_eq!(cached.header("content-length"), cached.body.len().to_string());
+            }
+        }
+    }
+    assert_eq!(redis.answers().await.len(), 6);
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_no_longer_than_it_may_be() {
+    let redis = RedisServer::start().await;
+    for flags in [vec![], vec![redis.flag()]] {
+        let flags: Vec<&str> = flags.iter().map(String::as_str).chain(["--air-quality-cache-ttl=2s"]).collect();
+        let app = TestApp::start_with(&flags).await;
+        connected(&app).await;
+        let before = Instant::now();
+        from_cache(&app.get("/air_quality").await, false);
+        let made = Instant::now();
+        let mut oldest = 0;
+        let gone = loop {
+            let asked = before.elapsed();
+            let answer = app.get("/air_quality").await;
+            match hit(&answer) {
+                Ok(()) => {
+                    let age: u64 = answer.header("age").parse().expect("whole seconds");
+                    assert!(age >= oldest && age <= 2, "{age} after {oldest}");
+                    assert!(asked < Duration::from_secs(4), "still there after {asked:?}");
+                    oldest = age;
+                }
+                Err(_) => break made.elapsed(),
+            }
+        };
+        assert!(gone > Duration::from_millis(1900), "{gone:?}");
+        assert!(oldest >= 1, "{oldest}");
+    }
+}
+
+/// A PostgreSQL that counts statements.
+fn counting_postgres() -> (Embedded, tempfile::TempDir) {
+    own_postgres(vec![("shared_preload_libraries".to_owned(), "pg_stat_statements".to_owned())])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_first_requests_to_two_processes_cause_one_database_query() {
+    let (postgres, _folder) = counting_postgres();
+    let config = postgres.config();
+    let conninfo = pycrudapi::db::conninfo::ConnInfo::from_config(config.clone()).expect("no TLS is asked for");
+    let mut client = migrate::connect(&conninfo).await.expect("connected");
+    migrate::run(&mut client).await.expect("migrated");
+    client.batch_execute("create extension pg_stat_statements").await.expect("created");
+    let insert = "insert into air_quality (id_entity, measured_at, so2) \
+                  select 'many', timestamptz '2020-01-01' + n * interval '1 minute', n from generate_series(1, 1000) n";
+    client.batch_execute(insert).await.expect("inserted");
+    let [tokio_postgres::config::Host::Unix(directory)] = config.get_hosts() else { panic!("one socket") };
+    let url = format!("host={} user=postgres dbname=postgres", directory.display());
+    let redis = RedisServer::start().await;
+    // This is about who asks PostgreSQL, not about the deadline, which 200 requests on a busy machine could pass.
+    let shared = [("REDIS_URL", redis.url()), ("REDIS_TIMEOUT_MS", "10000".to_owned())];
+    let shared: Vec<_> = shared.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    for (environment, replicas) in [(shared.as_slice(), 2), (&[], 1)] {
+        let replicas = join_all((0..replicas).map(|_| Replica::start(&url, environment))).await;
+        // Connected to Redis and following changes, as after the first seconds of a life.
+        for replica in &replicas {
+            eventually(|| async {
+                hit(&send(replica.client.get(format!("{}/air_quality?entity=connected", replica.url))).await)
+            })
+            .await;
+        }
+        client.execute("select pg_stat_statements_reset()", &[]).await.expect("reset");
+        let answers = join_all((0..200).map(|number| replicas[number % replicas.len()].get())).await;
+        let fresh = answers.iter().filter(|answer| answer.body.starts_with(r#"{"cache":false"#)).count();
+        assert_eq!(fresh, 1, "one request is the one that read");
+        for answer in &answers {
+            answer.expect(StatusCode::OK);
+            assert_eq!(answer.body.matches("timestamp").count(), 1000);
+        }
+        let count = "select coalesce(sum(calls), 0)::bigint from pg_stat_statements where query like '%from air_quality%' \
+                     and query like '%measured_at%' and query not like '%pg_stat_statements%'";
+        let calls: i64 = client.query_one(count, &[]).await.expect("counted").get(0);
+        assert_eq!(calls, 1);
+        let all = "select query, calls from pg_stat_statements where query ilike '%air_quality%'";
+        for row in client.query(all, &[]).await.expect("listed") {
+            println!("{} x {}", row.get::<_, i64>(1), row.get::<_, &str>(0));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_shows_at_once_on_every_replica() {
+    let redis = RedisServer::start().await;
+    let url = redis.url();
+    let environments: [&[(&str, &str)]; 2] = [&[], &[("REDIS_URL", &url)]];
+    for environment in environments {
+        let database = Database::migrated().await;
+        let replicas = start_two(&database.url(), environment).await;
+        let stop = Arc::new(AtomicBool::new(false));
+        // Readers on each replica all the while: nobody may see an older import after a newer one came from the cache.
+        let readers: Vec<_> = replicas
+            .iter()
+            .flat_map(|replica| [replica, replica])
+            .map(|replica| {
+                let (request, stop) = (replica.client.get(format!("{}/air_quality", replica.url)), stop.clone());
+                tokio::spawn(async move {
+                    let (mut newest, mut answers) = (0, 0_u64);
+                    while !stop.load(Ordering::Relaxed) {
+                        let answer = send(request.try_clone().expect("no body")).await;
+                        let seen = imports(&answer);
+                        assert!(seen >= newest, "import {seen} after {newest}");
+                        if answer.header("x-cache") == "HIT" {
+                            newest = seen;
+                        }
+                        answers += 1;
+                    }
+                    answers
+                })
+            })
+            .collect();
+        let mut slowest = Duration::ZERO;
+        for number in 1..=15 {
+            import_blocking(&database, rows(number)).await;
+            let committed = Instant::now();
+            for replica in &replicas {
+                eventually(|| async {
+                    let seen = imports(&replica.get().await);
+                    if seen >= number { Ok(()) } else { Err(format!("import {seen}, not {number}")) }
+                })
+                .await;
+            }
+            slowest = slowest.max(committed.elapsed());
+            // A refused import changes nothing.
+            let csv = format!("{HEADER}{}", rows(number));
+            let database = database.url();
+            tokio::task::spawn_blocking(move || {
+                refused(&program_at(&["import", "--resource", "air-quality", "-"], &database, &csv))
+            })
+            .await
+            .expect("no panic");
+        }
+        stop.store(true, Ordering::Relaxed);
+        for reader in readers {
+            assert!(reader.await.expect("no reader saw the past") > 0);
+        }
+        println!("an import was visible on both replicas within {slowest:?}");
+        // The announcement takes milliseconds; the heartbeat that stands in for a lost one takes a second.
+        assert!(slowest < Duration::from_millis(900), "{slowest:?}");
+    }
+}
+
+/// Imports while the runtime goes on with readers.
+async fn import_blocking(database: &Database, rows: String) {
+    let url = database.url();
+    let loading = tokio::task::spawn_blocking(move || {
+        program_at(&["import", "--resource", "air-quality", "-"], &url, &format!("{HEADER}{rows}"))
+    });
+    succeeded(loading.await.expect("no panic"));
+}
+
+/// The newest import an answer shows; 0 when it shows none.
+#[track_caller]
+fn imports(answer: &Answer) -> u32 {
+    let entities = answer.expect(StatusCode::OK).json()["entities"].as_array().cloned().unwrap_or_default();
+    let numbers = entities.iter().filter_map(|entity| entity["id"].as_str()?.get(7..11)?.parse().ok());
+    numbers.max().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn an_import_shows_although_the_connection_that_follows_changes_was_lost() {
+    let database = Database::migrated().await;
+    let app = TestApp::start_on(&database.conninfo(), &[]).await;
+    connected(&app).await;
+    let client = database.client().await;
+    for number in 1..=3 {
+        let follower = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() \
+                        and query like '%from air_quality_generation' and query not like '%pg_stat%' and pid in \
+                        (select pid from pg_stat_activity where state = 'idle')";
+        client.execute(follower, &[]).await.expect("terminated");
+        import(&database, &format!("{HEADER}{}", rows(number)));
+        eventually(|| async {
+            let seen = imports(&app.get("/air_quality").await);
+            if seen == number { Ok(()) } else { Err(format!("import {seen}, not {number}")) }
+        })
+        .await;
+        eventually(|| async { hit(&app.get("/air_quality").await) }).await;
+        assert_eq!(imports(&app.get("/air_quality").await), number);
+    }
+}
+
+/// How long a request may wait for Redis in the tests below, and how much longer its answer may take in all.
+const DEADLINE_MS: u64 = 250;
+const GRACE: Duration = Duration::from_millis(50);
+
+/// Clients that ask two replicas without pause and keep the longest time an answer took.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answers: Arc<AtomicU64>,
+    clients: Vec<tokio::task::JoinHandle<Duration>>,
+}
+
+impl Load {
+    fn start(replicas: &[Replica]) -> Self {
+        let (stop, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let clients = replicas.iter().flat_map(|replica| [replica, replica]).map(|replica| {
+            let request = replica.client.get(format!("{}/air_quality", replica.url));
+            let (stop, answers) = (stop.clone(), answers.clone());
+            tokio::spawn(async move {
+                let mut longest = Duration::ZERO;
+                while !stop.load(Ordering::Relaxed) {
+                    let started = Instant::now();
+                    let answer = send(request.try_clone().expect("no body")).await;
+                    longest = longest.max(started.elapsed());
+                    assert_eq!(imports(&answer), 1);
+                    answers.fetch_add(1, Ordering::Relaxed);
+                }
+                longest
+            })
+        });
+        let clients = clients.collect();
+        Self { stop, answers, clients }
+    }
+
+    /// Returns after so many more answers.
+    async fn more(&self, count: u64) {
+        let goal = self.answers.load(Ordering::Relaxed) + count;
+        eventually(|| async {
+            let now = self.answers.load(Ordering::Relaxed);
+            if now >= goal { Ok(()) } else { Err(format!("{now} of {goal} answers")) }
+        })
+        .await;
+    }
+
+    /// The number of answers and the longest time one took; panics if one was wrong.
+    async fn end(self) -> (u64, Duration) {
+        self.stop.store(true, Ordering::Relaxed);
+        let longest = join_all(self.clients).await.into_iter().map(|client| client.expect("every answer was right"));
+        (self.answers.load(Ordering::Relaxed), longest.max().expect("there are clients"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_killed_paused_and_restarted_under_load_costs_no_answer_and_none_is_late() {
+    let mut redis = RedisServer::start().await;
+    let database = Database::migrated().await;
+    import(&database, &format!("{HEADER}{}", rows(1)));
+    let (url, deadline) = (redis.url(), DEADLINE_MS.to_string());
+    let environment = [("REDIS_URL", url.as_str()), ("REDIS_TIMEOUT_MS", &deadline)];
+    let replicas = start_two(&database.url(), &environment).await;
+    let cached = || join_all(replicas.iter().map(Replica::cached));
+    cached().await;
+    let load = Load::start(&replicas);
+    load.more(100).await;
+    for _ in 0..2 {
+        redis.kill();
+        load.more(100).await;
+        redis.restart().await;
+        cached().await;
+        redis.pause();
+        load.more(100).await;
+        redis.resume();
+        cached().await;
+        // Slow rather than silent: it answers, but later than anybody waits.
+        redis.run::<()>(redis::cmd("CLIENT").arg("PAUSE").arg(2 * DEADLINE_MS).arg("ALL")).await;
+        load.more(100).await;
+        cached().await;
+        redis.run::<()>(&redis::cmd("FLUSHALL")).await;
+        load.more(100).await;
+        for key in redis.answers().await {
+            redis.run::<()>(redis::cmd("SET").arg(key).arg("garbage")).await;
+        }
+        load.more(100).await;
+        cached().await;
+    }
+    let (answers, longest) = load.end().await;
+    println!("{answers} answers, the longest took {longest:?}");
+    assert!(longest <= Duration::from_millis(DEADLINE_MS) + GRACE, "{longest:?}");
+    for replica in &replicas {
+        let log = replica.log();
+        let warnings = log.lines().filter(|line| line.contains("redis fails the cache")).count();
+        assert_eq!(warnings, 1, "within a minute:\n{log}");
+        assert!(!log.contains(PASSWORD), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_is_garbage_is_counted_and_replaced() {
+    let redis = RedisServer::start().await;
+    let app = TestApp::start_with(&[&redis.flag()]).await;
+    connected(&app).await;
+    from_cache(&app.get("/air_quality").await, false);
+    let key = redis.answers().await.into_iter().find(|key| !key.contains("connected")).expect("one answer");
+    let good: Vec<u8> = redis.run(redis::cmd("GET").arg(&key)).await;
+    let mut flipped = good.clone();
+    *flipped.last_mut().expect("not empty") ^= 1;
+    let series = r#"cache_errors_total{reason="corrupt"}"#;
+    for garbage in [Vec::new(), b"garbage".to_vec(), good[..good.len() - 1].to_vec(), flipped] {
+        let before = counter(&app, series).await;
+        redis.run::<()>(redis::cmd("SET").arg(&key).arg(garbage)).await;
+        let answer = app.get("/air_quality").await;
+        from_cache(&answer, false);
+        assert_eq!(answer.body, r#"{"cache":false,"entities":[]}"#);
+        from_cache(&app.get("/air_quality").await, true);
+        assert!(counter(&app, series).await > before);
+    }
+    // Not even a string.
+    redis.run::<()>(redis::cmd("DEL").arg(&key)).await;
+    redis.run::<()>(redis::cmd("RPUSH").arg(&key).arg("garbage")).await;
+    from_cache(&app.get("/air_quality").await, false);
+    from_cache(&app.get("/air_quality").await, true);
+}
+
+#[tokio::test]
+async fn answers_from_another_database_in_the_same_redis_are_not_taken() {
+    let redis = RedisServer::start().await;
+    let apps = [TestApp::start_with(&[&redis.flag()]).await, TestApp::start_with(&[&redis.flag()]).await];
+    import(apps[0].database.as_ref().expect("own database"), &format!("{HEADER}{}", rows(1)));
+    for (app, import) in [(&apps[0], 1), (&apps[1], 0), (&apps[0], 1), (&apps[1], 0)] {
+        eventually(|| async {
+            let answer = app.get("/air_quality").await;
+            if imports(&answer) == import { Ok(()) } else { Err(answer.body) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_redis_keeps_nothing_and_fails_nothing() {
+    let redis = RedisServer::start().await;
+    let app = TestApp::start_with(&[&redis.flag()]).await;
+    connected(&app).await;
+    let series = r#"cache_errors_total{reason="full"}"#;
+    let before = counter(&app, series).await;
+    redis.run::<()>(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1")).await;
+    for _ in 0..5 {
+        from_cache(&app.get("/air_quality").await, false);
+    }
+    assert!(counter(&app, series).await >= before + 5);
+    redis.run::<()>(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("0")).await;
+    from_cache(&app.get("/air_quality").await, false);
+    from_cache(&app.get("/air_quality").await, true);
+}
+
+#[tokio::test]
+async fn a_flushed_redis_is_filled_again() {
+    let redis = RedisServer::start().await;
+    let app = TestApp::start_with(&[&redis.flag()]).await;
+    connected(&app).await;
+    for _ in 0..3 {
+        from_cache(&app.get("/air_quality").await, false);
+        from_cache(&app.get("/air_quality").await, true);
+        redis.run::<()>(&redis::cmd("FLUSHALL")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_refused_password_delays_and_fails_nothing_and_is_tried_again() {
+    let redis = RedisServer::start().await;
+    let started = Instant::now();
+    let app = TestApp::start_with(&[&redis.flag().replace(PASSWORD, "wrong")]).await;
+    assert!(started.elapsed() < Duration::from_secs(2), "the start waited {:?}", started.elapsed());
+    let series = r#"cache_errors_total{reason="password"}"#;
+    eventually(|| async {
+        from_cache(&app.get("/air_quality").await, false);
+        let count = counter(&app, series).await;
+        if count >= 2 { Ok(()) } else { Err(format!("{count} refusals")) }
+    })
+    .await;
+    redis.run::<()>(redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("wrong")).await;
+    eventually(|| async { hit(&app.get("/air_quality").await) }).await;
+}
+
+#[tokio::test]
+async fn the_password_may_come_from_a_file() {
+    let redis = RedisServer::start().await;
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let file = folder.path().join("password");
+    std::fs::write(&file, format!("{PASSWORD}\n")).expect("written");
+    let flag = redis.flag().replace(&format!(":{PASSWORD}@"), "");
+    let app = TestApp::start_with(&[&flag, &format!("--redis-password-file={}", file.display())]).await;
+    connected(&app).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_not_there_delays_neither_start_nor_answers_and_is_found_when_it_comes() {
+    let mut redis = RedisServer::start().await;
+    redis.kill();
+    // A deadline that no answer could hide behind.
+    let app = TestApp::start_with(&[&redis.flag(), "--redis-timeout-ms=10000"]).await;
+    let started = Instant::now();
+    for _ in 0..20 {
+        from_cache(&app.get("/air_quality").await, false);
+    }
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    redis.restart().await;
+    eventually(|| async { hit(&app.get("/air_quality").await) }).await;
+}
+
+#[tokio::test]
+async fn something_else_at_the_address_of_redis_harms_no_answer() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let flag = format!("--redis-url=redis://:{PASSWORD}@{}", listener.local_addr().expect("an address"));
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = asked.clone();
+    let nonsense = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("accepted");
+            count.fetch_add(1, Ordering::Relaxed);
+            // Whether the other side reads it is its own affair.
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    let app = TestApp::start_with(&[&flag]).await;
+    eventually(|| async {
+        from_cache(&app.get("/air_quality").await, false);
+        let asked = asked.load(Ordering::Relaxed);
+        if asked >= 2 { Ok(()) } else { Err(format!("asked {asked} times")) }
+    })
+    .await;
+    nonsense.abort();
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_does_not_take_the_refresh_with_it() {
+    let app = TestApp::start().await;
+    connected(&app).await;
+    let client = app.database.as_ref().expect("own database").client().await;
+    client.batch_execute("begin; lock table air_quality in access exclusive mode").await.expect("locked");
+    // The refresh has begun once it waits for the lock; the request is dropped then.
+    tokio::select! {
+        answer = app.request(Method::GET, "/air_quality").send() => panic!("not before the lock is gone: {answer:?}"),
+        () = eventually(|| waiting(&client)) => {}
+    }
+    let staying = app.get("/air_quality");
+    tokio::pin!(staying);
+    assert!(futures_util::poll!(&mut staying).is_pending());
+    client.batch_execute("rollback").await.expect("unlocked");
+    staying.await.expect(StatusCode::OK);
+    from_cache(&app.get("/air_quality").await, true);
+}
+
+/// Whether some statement of this database waits for a lock.
+async fn waiting(client: &tokio_postgres::Client) -> Result<(), String> {
+    let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    let count: i64 = client.query_one(sql, &[]).await.expect("counted").get(0);
+    if count > 0 { Ok(()) } else { Err("nobody waits".to_owned()) }
+}
+
+#[tokio::test]
+async fn what_was_read_before_an_import_is_not_kept_after_it() {
+    let redis = RedisServer::start().await;
+    for flags in [vec![], vec![redis.flag()]] {
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let app = TestApp::start_with(&flags).await;
+        let database = app.database.as_ref().expect("own database");
+        connected(&app).await;
+        from_cache(&app.get("/air_quality").await, false);
+        from_cache(&app.get("/air_quality").await, true);
+        let client = database.client().await;
+        // The import has changed everything and has not committed: the old answer is still the right one.
+        client.batch_execute("begin").await.expect("begun");
+        let insert = "insert into air_quality (id_entity, measured_at) values ('import_0001_0', '2016-10-01')";
+        client.batch_execute(insert).await.expect("inserted");
+        from_cache(&app.get("/air_quality").await, true);
+        // A refresh that begins now reads the past; it must be labelled so.
+        let before = app.get("/air_quality?entity=import_0001_0").await;
+        from_cache(&before, false);
+        client.batch_execute("commit").await.expect("committed");
+        for path in ["/air_quality", "/air_quality?entity=import_0001_0"] {
+            eventually(|| async {
+                let seen = imports(&app.get(path).await);
+                if seen == 1 { Ok(()) } else { Err(format!("import {seen}")) }
+            })
+            .await;
+            let after = app.get(path).await;
+            assert_eq!(imports(&after), 1);
+        }
+    }
+}
