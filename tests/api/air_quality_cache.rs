@@ -256,7 +256,7 @@ async fn an_import_shows_at_once_on_every_replica() {
                 })
             })
             .collect();
-        let mut slowest = Duration::ZERO;
+        let mut delays = Vec::new();
         for number in 1..=15 {
             import_blocking(&database, rows(number)).await;
             let committed = Instant::now();
@@ -267,7 +267,7 @@ async fn an_import_shows_at_once_on_every_replica() {
                 })
                 .await;
             }
-            slowest = slowest.max(committed.elapsed());
+            delays.push(committed.elapsed());
             // A refused import changes nothing.
             let csv = format!("{HEADER}{}", rows(number));
             let database = database.url();
@@ -281,9 +281,11 @@ async fn an_import_shows_at_once_on_every_replica() {
         for reader in readers {
             assert!(reader.await.expect("no reader saw the past") > 0);
         }
-        println!("an import was visible on both replicas within {slowest:?}");
-        // The announcement takes milliseconds; the heartbeat that stands in for a lost one takes a second.
-        assert!(slowest < Duration::from_millis(900), "{slowest:?}");
+        delays.sort();
+        println!("an import was visible on both replicas within {delays:?}");
+        // The announcement takes milliseconds; the heartbeat that stands in for a lost one takes up to a second. The
+        // median tells them apart on a busy machine too.
+        assert!(delays[delays.len() / 2] < Duration::from_millis(300), "{delays:?}");
     }
 }
 
@@ -334,7 +336,7 @@ const GRACE: Duration = Duration::from_millis(50);
 struct Load {
     stop: Arc<AtomicBool>,
     answers: Arc<AtomicU64>,
-    clients: Vec<tokio::task::JoinHandle<Duration>>,
+    clients: Vec<tokio::task::JoinHandle<(Duration, Duration)>>,
 }
 
 impl Load {
@@ -342,17 +344,21 @@ impl Load {
         let (stop, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let clients = replicas.iter().flat_map(|replica| [replica, replica]).map(|replica| {
             let request = replica.client.get(format!("{}/air_quality", replica.url));
+            let control = replica.client.get(format!("{}/hello", replica.url));
             let (stop, answers) = (stop.clone(), answers.clone());
             tokio::spawn(async move {
-                let mut longest = Duration::ZERO;
+                let (mut longest, mut noise) = (Duration::ZERO, Duration::ZERO);
                 while !stop.load(Ordering::Relaxed) {
                     let started = Instant::now();
                     let answer = send(request.try_clone().expect("no body")).await;
                     longest = longest.max(started.elapsed());
                     assert_eq!(imports(&answer), 1);
+                    let started = Instant::now();
+                    send(control.try_clone().expect("no body")).await;
+                    noise = noise.max(started.elapsed());
                     answers.fetch_add(1, Ordering::Relaxed);
                 }
-                longest
+                (longest, noise)
             })
         });
         let clients = clients.collect();
@@ -369,11 +375,16 @@ impl Load {
         .await;
     }
 
-    /// The number of answers and the longest time one took; panics if one was wrong.
-    async fn end(self) -> (u64, Duration) {
+    /// The number of answers, the longest time one took, and the longest that a request took which asks nothing of the
+    /// cache: what this machine adds by being busy. Panics if an answer was wrong.
+    async fn end(self) -> (u64, Duration, Duration) {
         self.stop.store(true, Ordering::Relaxed);
-        let longest = join_all(self.clients).await.into_iter().map(|client| client.expect("every answer was right"));
-        (self.answers.load(Ordering::Relaxed), longest.max().expect("there are clients"))
+        let (mut longest, mut noise) = (Duration::ZERO, Duration::ZERO);
+        for client in join_all(self.clients).await {
+            let (answer, control) = client.expect("every answer was right");
+            (longest, noise) = (longest.max(answer), noise.max(control));
+        }
+        (self.answers.load(Ordering::Relaxed), longest, noise)
     }
 }
 
@@ -410,9 +421,9 @@ async fn redis_killed_paused_and_restarted_under_load_costs_no_answer_and_none_i
         load.more(100).await;
         cached().await;
     }
-    let (answers, longest) = load.end().await;
-    println!("{answers} answers, the longest took {longest:?}");
-    assert!(longest <= Duration::from_millis(DEADLINE_MS) + GRACE, "{longest:?}");
+    let (answers, longest, noise) = load.end().await;
+    println!("{answers} answers, the longest took {longest:?}, the longest without the cache {noise:?}");
+    assert!(longest <= Duration::from_millis(DEADLINE_MS) + GRACE + 2 * noise, "{longest:?} with a noise of {noise:?}");
     for replica in &replicas {
         let log = replica.log();
         let warnings = log.lines().filter(|line| line.contains("redis fails the cache")).count();
