@@ -175,7 +175,8 @@ async fn serve(
     let signalled = shutdown::signalled();
     let serving = async {
         let app = App::start((database, server), &conninfo, Listeners { public, metrics, log }, &shutdown).await?;
-        tracing::info!(listen = ?server.listen, metrics = ?server.metrics_listen, "listening");
+        let listen: Vec<String> = server.listen.iter().map(ToString::to_string).collect();
+        tracing::info!(listen = listen.join(","), metrics = %server.metrics_listen, "listening");
         app.finished().await
     };
     tokio::pin!(serving);

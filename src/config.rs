@@ -211,6 +211,15 @@ pub enum MetricsListen {
     At(String),
 }
 
+impl fmt::Display for MetricsListen {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Off => "off",
+            Self::At(address) => address,
+        })
+    }
+}
+
 impl FromStr for MetricsListen {
     type Err = String;
 

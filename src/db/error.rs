@@ -58,6 +58,17 @@ impl StoreError {
         }
     }
 
+    /// Whether the connection is gone, be it that the socket closed or that the server said it is ending.
+    pub fn is_connection_lost(&self) -> bool {
+        match self {
+            Self::Unavailable { source: Some(source), .. } => match source.code() {
+                None => true,
+                Some(state) => state.code().starts_with("08") || state.code().starts_with("57P"),
+            },
+            _ => false,
+        }
+    }
+
     fn unavailable_state(&self) -> Option<&SqlState> {
         match self {
             Self::Unavailable { source: Some(source), .. } => source.code(),

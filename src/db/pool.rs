@@ -112,7 +112,7 @@ impl Pool {
         {
             let session = self.session().await?;
             match session.query(sql, params).await {
-                Err(StoreError::Unavailable { .. }) if session.is_closed() => {}
+                Err(error) if error.is_connection_lost() => {}
                 result => return result,
             }
         }

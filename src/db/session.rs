@@ -49,14 +49,9 @@ impl Session {
         })
     }
 
-    /// Whether the connection is gone.
-    pub fn is_closed(&self) -> bool {
-        self.client.is_closed()
-    }
-
-    /// Whether the connection is gone, or must not be used again because a query on it was given up.
+    /// Whether the connection is gone, or must not be used again because a query on it was given up or told that the server is ending.
     pub fn is_broken(&self) -> bool {
-        self.is_closed() || self.abandoned.load(Ordering::Relaxed)
+        self.client.is_closed() || self.abandoned.load(Ordering::Relaxed)
     }
 
     /// The driver's client, for what has no prepared form: transactions and `COPY`.
@@ -74,7 +69,15 @@ impl Session {
             self.client.query(&statement, params).await
         };
         match tokio::time::timeout(self.deadline, work).await {
-            Ok(result) => Ok(result?),
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(error)) => {
+                let error = StoreError::from(error);
+                // A server that is ending says so before the socket closes; nobody else shall get this connection.
+                if error.is_connection_lost() {
+                    self.abandoned.store(true, Ordering::Relaxed);
+                }
+                Err(error)
+            }
             Err(_) => {
                 self.abandoned.store(true, Ordering::Relaxed);
                 Err(StoreError::unavailable("query deadline passed"))

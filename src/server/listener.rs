@@ -3,6 +3,7 @@
 //! The sockets are bound here, so a busy address is an error with a remedy instead of a panic. A Unix socket's file is
 //! ours: a stale one is replaced, a live one refused, and at the end only our own is removed.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -42,6 +43,16 @@ impl FromStr for ListenAddr {
         match text.rsplit_once(':') {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(Self::Tcp(text.to_owned())),
             _ => Err(fault()),
+        }
+    }
+}
+
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => formatter.write_str(address),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+            Self::Inherited(fd) => write!(formatter, "fd:{fd}"),
         }
     }
 }
