@@ -12,8 +12,9 @@ export HTTP_PORT HTTPS_PORT METRICS_PORT DATA_DIR
 POSTGRESQL := $(if $(DATABASE_URL)$(POSTGRES_HOST),,postgresql)
 # What a Rust build needs besides Rust: a linker, and a C compiler for the TLS and allocator libraries.
 BUILD_PACKAGES := gcc libc6-dev
-UP_PACKAGES := nginx supervisor openssl $(POSTGRESQL) $(BUILD_PACKAGES)
-TEST_PACKAGES := nginx supervisor openssl postgresql redis-server python3-venv $(BUILD_PACKAGES)
+# curl is for the lines that `make up` proposes.
+UP_PACKAGES := nginx supervisor openssl curl $(POSTGRESQL) $(BUILD_PACKAGES)
+TEST_PACKAGES := nginx supervisor openssl curl postgresql redis-server python3-venv $(BUILD_PACKAGES)
 
 .PHONY: help
 help: ## list the targets

@@ -59,3 +59,5 @@ def stack(directory):
     yield start
     for one in made:
         one.destroy()
+        # Shown when the test has failed.
+        print(f"--- what the stack on port {one.port} said\n{one.process.output[-6000:]}")
