@@ -1,7 +1,7 @@
-//! The subcommands: `serve`, `migrate`, `import`, `export`, `healthcheck`.
+//! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `healthcheck`.
 
 use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::{BufWriter, IsTerminal, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,10 +16,14 @@ use crate::db::conninfo::ConnInfo;
 use crate::db::copy::{self, Table};
 use crate::db::migrate;
 use crate::ops::probe::{self, ProbeTarget};
+use crate::passengers::generate::generate;
 use crate::server::Drained;
 use crate::server::access_log::AccessLog;
 use crate::server::listener::{ListenAddr, Listener};
 use crate::{air_quality, passengers, shutdown, telemetry};
+
+/// Large writes keep the reader of a pipe from waking for every few rows.
+const OUTPUT_BUFFER_BYTES: usize = 256 * 1024;
 
 /// A passenger CRUD API on PostgreSQL.
 ///
@@ -65,6 +69,15 @@ enum Command {
         resource: Resource,
         #[command(flatten)]
         database: DatabaseConfig,
+    },
+    /// Write made-up passengers as CSV to standard output, in the form that import reads.
+    Generate {
+        /// How many.
+        #[arg(long)]
+        rows: u64,
+        /// The same seed gives the same passengers, always and everywhere.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
     /// Ask a running server whether it is ready; the exit status is the answer.
     Healthcheck(HealthcheckArgs),
@@ -123,6 +136,11 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             }
             Ok(())
         }),
+        Command::Generate { rows, seed } => {
+            let output = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, std::io::stdout().lock());
+            generate(output, *rows, *seed).context("cannot write the output")?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Healthcheck(args) => healthcheck(args),
     }
 }

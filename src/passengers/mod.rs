@@ -7,6 +7,7 @@
 //! version 7 made here, so key order is creation order.
 
 mod columns;
+pub mod generate;
 pub mod json;
 pub mod model;
 pub mod routes;
