@@ -1,0 +1,107 @@
+"""Who is measured, and how each is started on a database."""
+
+import contextlib
+import os
+import sys
+
+import processes
+from needs import ROOT, VAR
+from postgres import free_port
+
+CORES = len(os.sched_getaffinity(0))
+
+# Nobody writes an access log: Flask under gunicorn, Fastify, axum and actix write none unless asked to, and the cost
+# of ours is measured by itself.
+QUIET = {"LOG": "info,access=off"}
+LOGGING = {"LOG": "info"}
+
+OURS = "pycrudapi"
+NGINX = "pycrudapi behind nginx"
+FLASK = "Flask + psycopg2"
+FASTAPI = "FastAPI + asyncpg"
+FASTIFY = "Fastify + pg"
+AXUM = "axum + deadpool-postgres"
+ACTIX = "actix-web + tokio-postgres"
+PGBENCH = "pgbench"
+PGBENCH_SOCKET = "pgbench over a Unix socket"
+PEERS = (FLASK, FASTAPI, FASTIFY, AXUM, ACTIX)
+# actix-web has one client per thread and checks nothing out.
+CHECKOUT_PEERS = (FLASK, FASTAPI, FASTIFY, AXUM)
+
+LOG_FILE = os.path.join(VAR, "contestants.log")
+
+
+class Running:
+    """A started contestant: its port, and the root of each process tree whose CPU time is its own."""
+
+    def __init__(self, port, roots, start_seconds):
+        self.port = port
+        self.roots = roots
+        self.start_seconds = start_seconds
+
+
+@contextlib.contextmanager
+def ours(binary, database_url, access_log=None):
+    """The server alone, as it is after installation but for the access log, which goes to the named file or nowhere."""
+    port = free_port()
+    settings = {
+        "DATABASE_URL": database_url,
+        "LISTEN": f"127.0.0.1:{port}",
+        "METRICS_LISTEN": f"127.0.0.1:{free_port()}",
+        "SEED": "false",
+    }
+    env = settings | (LOGGING if access_log else QUIET)
+    with processes.Service([binary, "serve"], port, env, path="/readyz", log=access_log or LOG_FILE) as service:
+        yield Running(port, {"server": service.pid}, service.start_seconds)
+
+
+@contextlib.contextmanager
+def behind_nginx(binary, database_url, run_dir, access_log=None):
+    """The server and the project's own nginx in front of its Unix socket, without limits per client."""
+    os.makedirs(run_dir, mode=0o711)  # root's nginx becomes another user and must reach the socket
+    socket_path, inner, port = f"{run_dir}/pycrudapi.sock", free_port(), free_port()
+    settings = {
+        "DATABASE_URL": database_url,
+        "LISTEN": f"127.0.0.1:{inner},unix:{socket_path}",
+        "METRICS_LISTEN": f"127.0.0.1:{free_port()}",
+        "SEED": "false",
+    }
+    front = {
+        "RUN_DIR": run_dir,
+        "HTTP_PORT": str(port),
+        "RATE_LIMIT": "off",
+        "CONN_LIMIT": "off",
+        "ACCESS_LOG": "on" if access_log else "off",
+    }
+    start = [sys.executable, os.path.join(ROOT, "nginx", "start.py")]
+    env = settings | (LOGGING if access_log else QUIET)
+    with processes.Service([binary, "serve"], inner, env, path="/readyz", log=access_log or LOG_FILE) as server:
+        os.chmod(socket_path, 0o666)  # as supervisord.conf has it
+        with processes.Service(start, port, front, path="/readyz", log=access_log or LOG_FILE) as nginx:
+            yield Running(port, {"server": server.pid, "nginx": nginx.pid}, server.start_seconds)
+
+
+@contextlib.contextmanager
+def peer(name, database_url):
+    """A peer as its users would start it in production: a process or a thread per core."""
+    port = free_port()
+    env = {"DATABASE_URL": database_url, "PORT": str(port)}
+    folder = os.path.join(ROOT, "bench", "peers")
+    cwd = None
+    if name == FLASK:
+        # gunicorn's documentation: twice the cores and one; threads, because its plain workers know no keep-alive.
+        env["THREADS"] = "4"
+        cwd = f"{folder}/flask"
+        command = [f"{VAR}/flask/bin/gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", str(2 * CORES + 1),
+                   "--worker-class", "gthread", "--threads", "4", "--keep-alive", "75", "app:app"]  # fmt: skip
+    elif name == FASTAPI:
+        cwd = f"{folder}/fastapi"
+        command = [f"{VAR}/fastapi/bin/uvicorn", "--port", str(port), "--workers", str(CORES), "--loop", "uvloop",
+                   "--http", "httptools", "--no-access-log", "--log-level", "warning", "app:app"]  # fmt: skip
+    elif name == FASTIFY:
+        env["NODE_ENV"] = "production"
+        command = ["node", f"{VAR}/fastify/app.js"]
+    else:
+        command = [f"{VAR}/target/release/peer-{'axum' if name == AXUM else 'actix'}"]
+    with processes.Service(command, port, env, cwd=cwd, log=LOG_FILE) as service:
+        yield Running(port, {"server": service.pid}, service.start_seconds)

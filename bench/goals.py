@@ -1,0 +1,94 @@
+"""The goals, each a ratio within one run, and whether they are met."""
+
+import math
+from statistics import median
+
+from contestants import AXUM, CHECKOUT_PEERS, FLASK, NGINX, OURS, PGBENCH
+
+
+def ratio(numerators, denominators, field="per_second"):
+    """Median, lowest and highest of the rounds' ratios."""
+    each = [a[field] / b[field] for a, b in zip(numerators, denominators) if b[field]] or [math.inf]
+    return median(each), min(each), max(each)
+
+
+def fastest(contestants, names):
+    """The fastest of those that were measured."""
+    measured = [name for name in names if contestants.get(name)]
+    return max(measured, key=lambda name: median(run["per_second"] for run in contestants[name]), default=None)
+
+
+class Judge:
+    def __init__(self, results, notes):
+        self._results = results
+        self._notes = notes
+        self.judged = []
+
+    def _add(self, what, goal, value=None, spread=None, met=None, unit=" ×"):
+        shown = "" if value is None else f"{value:.2f}{unit}" if unit == " ×" else f"{value:.1f}{unit}"
+        between = "" if spread is None else f"{spread[0]:.2f} to {spread[1]:.2f}"
+        self.judged.append({"what": what, "goal": goal, "measured": shown, "range": between, "met": met})
+
+    def ratio(self, what, bound, ours, other, of, field="per_second", at_most=False):
+        """`ours` and `other` are (phase, contestant); `of` names the other in words."""
+        goal = f"{'≤' if at_most else '≥'} {bound} × {of}"
+        mine = self._results.get(ours[0], {}).get(ours[1])
+        theirs = self._results.get(other[0], {}).get(other[1])
+        if not mine or not theirs:
+            return self._add(what, goal)
+        value, low, high = ratio(mine, theirs, field)
+        # Judged as it is shown: a third digit is noise.
+        shown = round(value, 2)
+        return self._add(what, goal, value, (low, high), shown <= bound if at_most else shown >= bound)
+
+    def amount(self, what, bound, unit, value):
+        goal = f"≤ {bound}{unit}"
+        if value is None:
+            return self._add(what, goal)
+        return self._add(what, goal, value, None, value <= bound, unit)
+
+    def list_rows(self, what, bound):
+        """Rows a second of the list, against rows a second that psql copies out."""
+        lists = self._results.get("list", {}).get(OURS)
+        copies = self._results.get("export", {}).get("psql \\copy, CSV")
+        goal = f"≥ {bound} × rows/s of psql \\copy out"
+        if not lists or not copies:
+            return self._add(what, goal)
+        scaled = [{"per_second": 891 * run["per_second"]} for run in lists]
+        value, low, high = ratio(scaled, copies)
+        return self._add(what, goal, value, (low, high), round(value, 2) >= bound)
+
+
+def judge(results, notes):
+    judge = Judge(results, notes)
+    get64, create = results.get("get 64", {}), results.get("create", {})
+    ours64 = ("get 64", OURS)
+    judge.ratio("get, 64 connections", 1.0, ours64, ("get 64", PGBENCH), "pgbench's prepared select")
+    peer = fastest(get64, CHECKOUT_PEERS)
+    judge.ratio("get, 64 connections", 1.5, ours64, ("get 64", peer), peer or "the fastest pooled peer")
+    judge.ratio("get, 64 connections", 25, ours64, ("get 64", FLASK), FLASK)
+    judge.ratio("get, 256 connections", 1.2, ("get 256", OURS), ("get 256", PGBENCH), "pgbench's prepared select")
+    judge.ratio("get, 1 connection: p50", 1.3, ("get 1", OURS), ("get 1", AXUM),
+                f"the plain pooled path ({AXUM})", "p50_us", at_most=True)  # fmt: skip
+    judge.ratio("get through nginx, 64 connections", 0.65, ("get 64", NGINX), ours64, "direct")
+    judge.ratio("create, 64 connections", 2.0, ("create", OURS), ("create", PGBENCH), "pgbench's insert, 64 clients")
+    peer = fastest(create, CHECKOUT_PEERS)
+    judge.ratio("create, 64 connections", 3, ("create", OURS), ("create", peer), peer or "the fastest pooled peer")
+    judge.list_rows("`/passengerlist`, 891 rows", 1.2)
+    judge.ratio("`/passengerlist`, 891 rows", 10, ("list", OURS), ("list", FLASK), FLASK)
+    copy = ("export", "psql \\copy, CSV")
+    judge.ratio("export over HTTP, CSV", 0.9, ("export", "GET /passengerlist, CSV"), copy, "psql \\copy out")
+    judge.ratio("`pycrudapi export`, CSV", 0.9, ("export", "pycrudapi export, CSV"), copy, "psql \\copy out")
+    exports = results.get("export", {})
+    growths = [run["rss_growth_mb"] for runs in exports.values() for run in runs if "rss_growth_mb" in run]
+    judge.amount("export: growth of the server's memory", 16, " MiB", max(growths, default=None))
+    judge.ratio("import, CSV", 0.9, ("import", "pycrudapi import, CSV"), ("import", "psql \\copy, CSV"),
+                "psql \\copy in")  # fmt: skip
+    sizes = list(results.get("growth", {})) or ["many rows", "few rows"]
+    judge.ratio("get in a large table", 0.85, ("growth", sizes[0]), ("growth", sizes[-1]), f"with {sizes[-1]}")
+    judge.ratio("page 10,000 by keyset", 0.95, ("page", "page 10,000"), ("page", "page 1"), "page 1")
+    judge.ratio("get beside an export: p99", 2, ("fairness", "beside exports"), ("fairness", "alone"), "alone",
+                "p99_us", at_most=True)  # fmt: skip
+    judge.amount("memory under 64 connections", 25, " MiB", max(notes.get("peak_rss_mb", {}).values(), default=None))
+    judge.amount("start to ready", 300, " ms", notes.get("ready_ms"))
+    return judge.judged

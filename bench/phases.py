@@ -1,0 +1,241 @@
+"""What is measured, phase by phase."""
+
+import contextlib
+import csv
+import json
+import os
+import subprocess
+import sys
+import uuid
+
+import contestants
+import load
+import needs
+import processes
+from contestants import NGINX, OURS, PEERS, PGBENCH, PGBENCH_SOCKET
+
+from bench import OTHER, PAGE_FAR, PAGE_ROWS, SMALL_ROWS, Bench
+
+LIST_ROWS = 891
+LIST_SECONDS = 2
+CONNECTIONS = (1, 16, 64, 256)
+PGBENCH_CLIENTS = (1, 2, 4, 8, 16, 32, 64)
+PGBENCH_CLIENTS_QUICK = (4, 8, 16)
+STARTS = 5
+
+
+class Phases(Bench):
+    """Each method is a phase."""
+
+    def check_answers(self, running, database):
+        """Everybody gives the same JSON: what is compared must be the same work."""
+        with open(self.csv, encoding="utf-8") as file:
+            expected = next(row for row in csv.DictReader(file) if row["uuid"] == self.some_key)
+        for name, service in running.items():
+            status, _, body = processes.get(service.port, f"/getpassenger/{self.some_key}")
+            got = json.loads(body) if status == 200 else {}
+            wrong = [field for field in expected if as_text(got.get(field)) != as_csv_number(expected[field])]
+            if status != 200 or wrong or list(got) != list(expected):
+                sys.exit(f"{name} answers {status} {body!r} to a get; expected {expected}")
+            body = json.dumps({field: got[field] for field in got if field != "uuid"})
+            headers = {"Content-Type": "application/json"}
+            status, _, made = processes.ask(service.port, "POST", "/postpassenger", body, headers)
+            made = json.loads(made) if status == 201 else {}
+            if status != 201 or {**made, "uuid": got["uuid"]} != got or uuid.UUID(made["uuid"]).version != 7:
+                sys.exit(f"{name} answers {status} {made} to a create of {body}")
+            self.cluster.psql(database, f"delete from passengers where uuid = '{made['uuid']}'")
+
+    def get(self):
+        with self.everybody("million") as running:
+            self.check_answers(running, "million")
+            clients = self.best_pgbench_clients()
+            for connections in CONNECTIONS:
+                measures = {}
+                for name, service in running.items():
+                    # Peers are compared at 64, and where no queue forms.
+                    if name in (OURS, NGINX, OTHER) or connections == 64 or (connections == 1 and name in PEERS):
+                        measures[name] = lambda s=service, c=connections: self.wrk(s, "get", c)
+                if connections >= 64:
+                    measures[PGBENCH] = lambda: self.pgbench("select", clients)
+                if connections == 64:
+                    measures[PGBENCH_SOCKET] = lambda: self.pgbench("select", clients, True)
+                self.rounds(f"get {connections}", measures)
+
+    def best_pgbench_clients(self):
+        candidates = PGBENCH_CLIENTS_QUICK if self.options.quick else PGBENCH_CLIENTS
+        found = {clients: self.pgbench("select", clients)["per_second"] for clients in candidates}
+        self.notes["pgbench select by clients"] = {clients: round(rate) for clients, rate in found.items()}
+        print(f"  pgbench select by clients: {self.notes['pgbench select by clients']}", flush=True)
+        best = max(found, key=found.get)
+        self.notes["pgbench clients"] = best
+        return best
+
+    def memory(self):
+        """Peak memory of a fresh server under 64 connections, from its start on."""
+        with contestants.ours(self.binary, self.cluster.url("million")) as running:
+            peaks = {}
+            for script in ("get", "create"):
+                measured = load.wrk(running, self.cluster.pid, script, 64, self.options.seconds, self.keys)
+                peaks[script] = measured["rss_mb"]["server"]
+            self.notes["peak_rss_mb"] = peaks
+
+    def access_log(self):
+        """What the access log costs, alone and behind nginx: written to a file, or not."""
+        url, log = self.cluster.url("million"), f"{needs.VAR}/access.log"
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(self.folder())
+            enter = stack.enter_context
+            running = {
+                OURS: enter(contestants.ours(self.binary, url)),
+                f"{OURS}, access log written": enter(contestants.ours(self.binary, url, log)),
+                NGINX: enter(contestants.behind_nginx(self.binary, url, f"{folder}/quiet")),
+                f"{NGINX}, both logs written": enter(
+                    contestants.behind_nginx(self.binary, url, f"{folder}/logging", log)
+                ),
+            }
+            self.rounds("access log", {n: lambda s=s: self.wrk(s, "get", 64) for n, s in running.items()})
+        os.unlink(log)
+
+    def growth(self):
+        few = f"{needs.VAR}/few-keys"
+        with open(self.keys, "rb") as file, open(few, "wb") as out:
+            out.writelines(line for _, line in zip(range(SMALL_ROWS), file))
+        with (
+            contestants.ours(self.binary, self.cluster.url("million")) as large,
+            contestants.ours(self.binary, self.cluster.url("thousand")) as small,
+        ):
+            measures = {
+                f"{self.options.rows:,} rows": lambda: self.wrk(large, "get", 64),
+                f"{SMALL_ROWS:,} rows": lambda: self.wrk(small, "get", 64, few),
+            }
+            self.rounds("growth", measures)
+            first = f"/v1/passengers?limit={PAGE_ROWS}"
+            if is_page(large.port, first):
+                pages = {"page 1": first, f"page {PAGE_FAR:,}": f"{first}&after={self.far_key}"}
+                self.rounds("page", {n: lambda p=p: self.wrk(large, "path", 16, p) for n, p in pages.items()})
+
+    def list(self):
+        with self.everybody("list") as running:
+            wanted = processes.get(running[OURS].port, "/passengerlist")[2]
+            for name, service in running.items():
+                body = processes.get(service.port, "/passengerlist")[2]
+                if json.loads(body) != json.loads(wanted) or len(json.loads(body)) != LIST_ROWS:
+                    sys.exit(f"{name} does not give the same {LIST_ROWS} passengers")
+            # The slowest peer gives a few lists a second.
+            self.options.seconds, seconds = max(LIST_SECONDS, self.options.seconds), self.options.seconds
+            measures = {n: lambda s=s: self.wrk(s, "path", 64, "/passengerlist") for n, s in running.items()}
+            self.rounds("list", measures)
+            self.options.seconds = seconds
+
+    def export(self):
+        rows, million = self.options.rows, self.cluster.url("million")
+        env = os.environ | {"DATABASE_URL": million}
+        pg = self.cluster.pid
+        with contestants.ours(self.binary, million) as running:
+            self.rounds("export", {
+                "psql \\copy, CSV": lambda: load.psql(
+                    self.cluster, "million", "\\copy passengers to '/dev/null' csv header", rows),
+                "pycrudapi export, CSV": lambda: load.timed(
+                    [self.binary, "export"], rows, {"postgres": pg}, env=env, stdout=subprocess.DEVNULL),
+                "GET /passengerlist, CSV": lambda: load.download(running, pg, "/passengerlist", rows, "text/csv"),
+                "GET /passengerlist, JSON": lambda: load.download(
+                    running, pg, "/passengerlist", rows, "application/json"),
+            })  # fmt: skip
+
+    def fairness(self):
+        """Gets by key beside exports that never end."""
+        with contestants.ours(self.binary, self.cluster.url("million")) as running:
+
+            def beside_exports():
+                exports = load.Downloads(running.port, "/passengerlist")
+                exports.start()
+                try:
+                    return self.wrk(running, "get", 16)
+                finally:
+                    exports.end()
+
+            self.rounds("fairness", {"alone": lambda: self.wrk(running, "get", 16), "beside exports": beside_exports})
+
+    def importing(self):
+        rows = self.options.rows
+        env = os.environ | {"DATABASE_URL": self.cluster.url("imported")}
+
+        def fresh():
+            self.cluster.drop("imported")
+            self.cluster.create("imported", "empty")
+            self.cluster.psql("postgres", "checkpoint")
+
+        self.rounds("import", {
+            "psql \\copy, CSV": lambda: load.psql(
+                self.cluster, "imported", f"\\copy passengers from '{self.csv}' csv header", rows),
+            "pycrudapi import, CSV": lambda: load.timed(
+                [self.binary, "import", self.csv], rows, {"postgres": self.cluster.pid}, env=env,
+                stdout=subprocess.DEVNULL),
+        }, before=fresh)  # fmt: skip
+        self.cluster.drop("imported")
+
+    def create(self):
+        with self.everybody("million") as running:
+            measures = {n: lambda s=s: self.wrk(s, "create", 64) for n, s in running.items()}
+            measures[PGBENCH] = lambda: self.pgbench("insert", 64)
+            self.rounds("create", measures, before=self.checkpoint)
+
+    def replace(self):
+        with self.everybody("million", peers=False) as running:
+            measures = {n: lambda s=s: self.wrk(s, "replace", 64) for n, s in running.items()}
+            self.rounds("replace", measures, before=self.checkpoint)
+
+    def mix(self):
+        with self.everybody("million", peers=not self.options.quick) as running:
+            measures = {n: lambda s=s: self.wrk(s, "mix", 64) for n, s in running.items()}
+            self.rounds("mix", measures, before=self.checkpoint)
+
+    def air_quality(self):
+        with self.everybody("list", peers=False) as running:
+            if processes.get(running[OURS].port, "/air_quality")[0] != 200:
+                return
+            measures = {n: lambda s=s: self.wrk(s, "path", 64, "/air_quality") for n, s in running.items()}
+            self.rounds("air quality", measures)
+
+    def start(self):
+        times = []
+        for _ in range(STARTS):
+            with contestants.ours(self.binary, self.cluster.url("million")) as running:
+                times.append(running.start_seconds * 1000)
+        self.notes["ready_ms"] = round(sorted(times)[len(times) // 2], 1)
+
+
+# Reads first: afterwards the table has grown.
+PHASES = {
+    "start": Phases.start,
+    "get": Phases.get,
+    "growth": Phases.growth,
+    "list": Phases.list,
+    "export": Phases.export,
+    "fairness": Phases.fairness,
+    "import": Phases.importing,
+    "air-quality": Phases.air_quality,
+    "access-log": Phases.access_log,
+    "memory": Phases.memory,
+    "create": Phases.create,
+    "replace": Phases.replace,
+    "mix": Phases.mix,
+}
+
+
+def as_text(value):
+    """A JSON value as CSV has it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return as_csv_number(str(value))
+
+
+def as_csv_number(text):
+    return text.removesuffix(".0")
+
+
+def is_page(port, path):
+    status, _, body = processes.get(port, path)
+    return status == 200 and len(json.loads(body)) == PAGE_ROWS

@@ -1,0 +1,108 @@
+"""A durable PostgreSQL of the benchmark's own, in a directory that goes with it."""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+from needs import postgres_program, run
+
+# fsync and synchronous_commit are PostgreSQL's defaults and stand here because everything depends on them.
+# No checkpoint and no autovacuum falls into one contestant's time and not into another's: run.py asks for a checkpoint
+# before each measurement of writes.
+SETTINGS = {
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "shared_buffers": "1GB",
+    "max_connections": "200",
+    "max_wal_size": "16GB",
+    "checkpoint_timeout": "1h",
+    "autovacuum": "off",
+    "logging_collector": "off",
+}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Cluster:
+    """`with Cluster() as cluster:`; the user is always postgres, without a password, on this machine only."""
+
+    def __init__(self, settings=None):
+        self._settings = SETTINGS | (settings or {})
+        self.port = free_port()
+        self._process = None
+
+    def __enter__(self):
+        # Not /tmp, which may be kept in memory: there fsync would cost nothing.
+        self.folder = tempfile.mkdtemp(prefix="pycrudapi-bench-", dir="/var/tmp")
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self):
+        self._as_user = {}
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("postgres")  # PostgreSQL refuses to run as root
+            os.chown(self.folder, user.pw_uid, user.pw_gid)
+            self._as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        data = f"{self.folder}/data"
+        # A fixed locale: the sort order of texts must not depend on the machine.
+        run(
+            [postgres_program("initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"],
+            cwd="/",
+            **self._as_user,
+        )
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
+        with open(f"{self.folder}/log", "wb") as log:
+            self._process = subprocess.Popen(
+                [postgres_program("postgres"), "-D", data, "-k", self.folder, "-p", str(self.port),
+                 "--listen_addresses=127.0.0.1", *settings],
+                cwd="/", stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self._as_user,
+            )  # fmt: skip
+        self.pid = self._process.pid
+        deadline = time.monotonic() + 60
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                with open(f"{self.folder}/log", encoding="utf-8") as log:
+                    raise RuntimeError(f"postgres did not start:\n{log.read()[-4000:]}")
+            time.sleep(0.05)
+
+    def _answers(self):
+        command = [postgres_program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(command, check=False).returncode == 0
+
+    def __exit__(self, *_):
+        if self._process:
+            self._process.send_signal(signal.SIGINT)  # "fast": ends sessions, then itself
+            try:
+                self._process.wait(60)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def url(self, database):
+        return f"postgres://postgres@127.0.0.1:{self.port}/{database}"
+
+    def psql(self, database, *commands):
+        """Runs each command in a transaction of its own; the rows as text."""
+        each = [part for command in commands for part in ("-c", command)]
+        return run(["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", self.url(database), *each]).strip()
+
+    def create(self, database, template="template0"):
+        self.psql("postgres", f"create database {database} template {template}")
+
+    def drop(self, database):
+        self.psql("postgres", f"drop database if exists {database} with (force)")
