@@ -98,7 +98,7 @@ def count(binary, cluster, path):
         "SEED": "false",
         # To nowhere, but made: the line of the access log is part of the path.
         "LOG": "info",
-        "TOKIO_WORKER_THREADS": "1",
+        "WORKER_THREADS": "1",
         # Under valgrind everything takes fifty times as long.
         "CHECKOUT_TIMEOUT_MS": "60000",
         "STATEMENT_TIMEOUT_MS": "60000",

@@ -105,6 +105,9 @@ struct HealthcheckArgs {
     http_port: u16,
 }
 
+/// Threads of the subcommands that move rows: one for the connection, one for the rest.
+const TRANSFER_THREADS: usize = 2;
+
 /// Runs the chosen subcommand to its end.
 ///
 /// # Errors
@@ -114,20 +117,22 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Serve { database, server } => {
             // The writer is dropped last, so that the lines of the last requests are written.
             let (log, _writer) = telemetry::access_log(&cli.log);
-            with_database(database, |conninfo| serve(database, server, log, conninfo))
+            with_database(database, server.worker_threads.into(), |conninfo| serve(database, server, log, conninfo))
         }
-        Command::Migrate { database } => with_database(database, |conninfo| async move {
+        Command::Migrate { database } => with_database(database, TRANSFER_THREADS, |conninfo| async move {
             let applied = migrate::run(&mut connect(&conninfo).await?).await?;
             println!("{applied} migrations applied; the schema is at version {}", migrate::latest_version());
             Ok(())
         }),
-        Command::Import { resource, file, database } => with_database(database, |conninfo| async move {
-            match resource {
-                Resource::Passengers => import::<passengers::table::Header>(file, conninfo, "passengers").await,
-                Resource::AirQuality => import::<air_quality::table::Header>(file, conninfo, "readings").await,
-            }
-        }),
-        Command::Export { resource, database } => with_database(database, |conninfo| async move {
+        Command::Import { resource, file, database } => {
+            with_database(database, TRANSFER_THREADS, |conninfo| async move {
+                match resource {
+                    Resource::Passengers => import::<passengers::table::Header>(file, conninfo, "passengers").await,
+                    Resource::AirQuality => import::<air_quality::table::Header>(file, conninfo, "readings").await,
+                }
+            })
+        }
+        Command::Export { resource, database } => with_database(database, TRANSFER_THREADS, |conninfo| async move {
             let client = connect(&conninfo).await?;
             let output = tokio::io::stdout();
             match resource {
@@ -146,11 +151,21 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs a subcommand on the configured database, or on the embedded one, which lives as long as the subcommand.
-fn with_database<F>(database: &DatabaseConfig, work: impl FnOnce(ConnInfo) -> F) -> anyhow::Result<ExitCode>
+fn with_database<F>(
+    database: &DatabaseConfig,
+    threads: usize,
+    work: impl FnOnce(ConnInfo) -> F,
+) -> anyhow::Result<ExitCode>
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads");
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .build()
+            .context("cannot start threads")
+    };
     match database.choice()? {
         DatabaseChoice::Given(conninfo) => runtime()?.block_on(work(*conninfo))?,
         #[cfg(feature = "embedded")]

@@ -141,6 +141,13 @@ pub struct ServerConfig {
     #[arg(long, env, default_value = "127.0.0.1:9464", hide_env_values = true)]
     pub metrics_listen: MetricsListen,
 
+    /// Threads that handle requests (1 to 256).
+    ///
+    /// Half of the processors by default, because nginx and PostgreSQL share them: with two processors and everything on
+    /// them one thread answers a third more lookups than two, which spend their time waking each other.
+    #[arg(long, env, default_value_t = default_worker_threads(), value_parser = value_parser!(u16).range(1..=256), hide_env_values = true)]
+    pub worker_threads: u16,
+
     /// Run missing migrations at the start; false leaves them to `pycrudapi migrate`.
     #[arg(long, env, default_value_t = true, action = ArgAction::Set, hide_env_values = true)]
     pub migrate: bool,
@@ -348,6 +355,12 @@ impl CacheConfig {
         }
         redis::Client::open(info).map_err(fault)
     }
+}
+
+/// Half of the processors that this process may use, and at least one.
+fn default_worker_threads() -> u16 {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    u16::try_from(processors / 2).unwrap_or(256).clamp(1, 256)
 }
 
 fn secret(text: &str) -> Result<Secret, Infallible> {

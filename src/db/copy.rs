@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use csv::{ReaderBuilder, StringRecord};
 use futures_util::{SinkExt, TryStreamExt};
 use thiserror::Error;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::sync::mpsc;
 use tokio_postgres::{Client, Transaction};
 
@@ -136,7 +136,9 @@ pub async fn seed<T: Table>(client: &mut Client) -> Result<Option<u64>, CopyErro
 ///
 /// # Errors
 /// When PostgreSQL or the output fails midway.
-pub async fn export<T: Table>(client: &Client, mut output: impl AsyncWrite + Unpin) -> Result<(), CopyError> {
+pub async fn export<T: Table>(client: &Client, output: impl AsyncWrite + Unpin) -> Result<(), CopyError> {
+    // PostgreSQL sends a message per row; written one by one, each would cost a hop to another thread.
+    let mut output = BufWriter::with_capacity(PIECE_BYTES, output);
     let mut pieces = pin!(client.copy_out(T::COPY_OUT).await?);
     while let Some(piece) = pieces.try_next().await? {
         output.write_all(&piece).await.map_err(CopyError::Output)?;

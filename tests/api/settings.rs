@@ -40,7 +40,9 @@ fn the_readme_lists_every_setting_with_its_default() {
             .lines()
             .find(|line| line.starts_with(&format!("| `{name}` |")))
             .unwrap_or_else(|| panic!("the README's table has no row for {name}"));
-        for default in argument.get_default_values() {
+        // Depends on the machine.
+        let defaults = if name == "WORKER_THREADS" { &[] } else { argument.get_default_values() };
+        for default in defaults {
             let default = default.to_string_lossy();
             assert!(row.contains(&format!("`{default}`")), "the default {default} is not in: {row}");
         }
