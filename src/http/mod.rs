@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod body;
+pub mod json;
 pub mod problem;
 pub mod query;
 pub mod reply;

@@ -1,20 +1,16 @@
 //! Reads a passenger out of a JSON body and finds every fault in it, not only the first.
 //!
-//! The object is split into its members first, each value left as raw text; then every field is judged on its own. So a
-//! number that overflows, a text with half a surrogate pair or a value nested a million deep is a fault of its field
-//! rather than of the document. What the server makes, the uuid, is never taken from here.
+//! `http::json` splits the object into its members; here every field is judged on its own. What the server makes, the
+//! uuid, is never taken from here.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{Error, MapAccess, Visitor};
-use serde_json::error::Category;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::model::{Details, Field, check_age, check_class, check_count, check_fare, check_name, check_sex};
-use crate::http::problem::{Code, FieldError, Problem};
+use crate::http::json::{members, text};
+use crate::http::problem::{FieldError, Problem};
 
 /// What the body may say about the uuid.
 #[derive(Debug, Clone, Copy)]
@@ -30,20 +26,18 @@ pub enum UuidRule {
 /// # Errors
 /// 400 when the body is no JSON, 422 with one entry per field at fault.
 pub fn read(body: &[u8], uuid: UuidRule) -> Result<Details<'_>, Problem> {
-    let members = members(body)?;
+    let members = members(body, known_fields)?;
     let mut errors = Vec::new();
     let mut fields = Fields::default();
-    for (key, value) in &members.0 {
-        match key {
-            Key::Field(field) => fields.put(*field, value, &mut errors),
-            Key::Uuid => check_uuid(value, uuid, &mut errors),
-            Key::Unknown(name) => {
-                errors.push(FieldError::new(name, format!("is unknown; the fields are {}", known_fields())));
-            }
+    for (name, value) in &members.values {
+        match Field::from_name(name) {
+            Some(field) => fields.put(field, value, &mut errors),
+            None if name == "uuid" => check_uuid(value, uuid, &mut errors),
+            None => errors.push(FieldError::new(name, format!("is unknown; the fields are {}", known_fields()))),
         }
     }
-    for key in &members.1 {
-        errors.push(FieldError::new(key.name(), "stands in the body more than once; keep one"));
+    for name in &members.repeated {
+        errors.push(FieldError::new(name, "stands in the body more than once; keep one"));
     }
     fields.finish(errors)
 }
@@ -134,111 +128,6 @@ fn store<T>(slot: &mut Option<T>, value: Option<T>) -> bool {
 fn number(raw: &str) -> Option<f64> {
     // serde_json has checked the syntax, so a value that begins like a number is one; Rust reads all of JSON's.
     raw.starts_with(|c: char| c == '-' || c.is_ascii_digit()).then(|| raw.parse().ok()).flatten()
-}
-
-/// A JSON string's text, borrowed where it has no escapes; `None` for any other type or half a surrogate pair.
-fn text(raw: &str) -> Option<Cow<'_, str>> {
-    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') {
-        return serde_json::from_str(raw).ok().map(Cow::Owned);
-    }
-    Some(Cow::Borrowed(inner))
-}
-
-/// A member's key.
-#[derive(Debug, PartialEq)]
-enum Key {
-    Field(Field),
-    Uuid,
-    Unknown(String),
-}
-
-impl Key {
-    fn name(&self) -> &str {
-        match self {
-            Self::Field(field) => field.name(),
-            Self::Uuid => "uuid",
-            Self::Unknown(name) => name,
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeyVisitor;
-        impl Visitor<'_> for KeyVisitor {
-            type Value = Key;
-            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-                formatter.write_str("a key")
-            }
-            fn visit_str<E: Error>(self, name: &str) -> Result<Key, E> {
-                Ok(match Field::from_name(name) {
-                    Some(field) => Key::Field(field),
-                    None if name == "uuid" => Key::Uuid,
-                    None => Key::Unknown(name.to_owned()),
-                })
-            }
-        }
-        deserializer.deserialize_str(KeyVisitor)
-    }
-}
-
-/// The members of the top-level object, and the keys that came more than once.
-struct Members<'a>(Vec<(Key, &'a RawValue)>, Vec<Key>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MembersVisitor;
-        impl<'de> Visitor<'de> for MembersVisitor {
-            type Value = Members<'de>;
-            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members: Vec<(Key, &RawValue)> = Vec::with_capacity(Field::ALL.len());
-                let mut repeated = Vec::new();
-                while let Some((key, value)) = map.next_entry::<Key, &RawValue>()? {
-                    if members.len() == MEMBERS_MAX {
-                        return Err(A::Error::custom("too many members"));
-                    }
-                    if !members.iter().any(|(known, _)| *known == key) {
-                        members.push((key, value));
-                    } else if !repeated.contains(&key) {
-                        repeated.push(key);
-                    }
-                }
-                Ok(Members(members, repeated))
-            }
-        }
-        deserializer.deserialize_map(MembersVisitor)
-    }
-}
-
-/// Members are compared pairwise, so their number is bounded: a body of 1 MiB could hold 200,000 of them.
-const MEMBERS_MAX: usize = 100;
-
-fn members(body: &[u8]) -> Result<Members<'_>, Problem> {
-    let not_json = |detail: String| Err(Problem::new(Code::InvalidJson, detail));
-    if body.iter().all(u8::is_ascii_whitespace) {
-        return not_json("the body is empty; send a JSON object".to_owned());
-    }
-    let text = match std::str::from_utf8(body) {
-        Ok(text) => text,
-        Err(error) => {
-            return not_json(format!("the body is not UTF-8 at byte {}; encode it as UTF-8", error.valid_up_to()));
-        }
-    };
-    serde_json::from_str(text).or_else(|error| match error.classify() {
-        Category::Data => Err(Problem::fields(vec![FieldError {
-            pointer: String::new(),
-            detail: format!("must be one JSON object with the fields {}", known_fields()).into(),
-        }])),
-        _ => not_json(format!(
-            "the body is not valid JSON at line {} column {}; correct it and send it again",
-            error.line(),
-            error.column()
-        )),
-    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,112 @@
+//! Splits a JSON body into the members of its one object, leaving each value as raw text.
+//!
+//! So every field can be judged on its own, and a number that overflows, a text with half a surrogate pair or a value
+//! nested a million deep is a fault of its field rather than of the document.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+
+use super::problem::{Code, FieldError, Problem};
+
+/// Members are compared pairwise, so their number is bounded: a body of 1 MiB could hold 200,000 of them.
+const MEMBERS_MAX: usize = 100;
+
+/// The members of the top-level object.
+#[derive(Debug)]
+pub struct Members<'a> {
+    /// Each key's first value, in the body's order.
+    pub values: Vec<(Cow<'a, str>, &'a RawValue)>,
+    /// The keys that came more than once.
+    pub repeated: Vec<Cow<'a, str>>,
+}
+
+/// Reads a body that must be one JSON object; `fields` says what it holds, for the complaint when it is something else.
+///
+/// # Errors
+/// 400 when the body is no JSON, 422 when it is JSON and no object.
+pub fn members(body: &[u8], fields: fn() -> String) -> Result<Members<'_>, Problem> {
+    let not_json = |detail: String| Err(Problem::new(Code::InvalidJson, detail));
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return not_json("the body is empty; send a JSON object".to_owned());
+    }
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => text,
+        Err(error) => {
+            return not_json(format!("the body is not UTF-8 at byte {}; encode it as UTF-8", error.valid_up_to()));
+        }
+    };
+    serde_json::from_str(text).or_else(|error| match error.classify() {
+        Category::Data => Err(Problem::fields(vec![FieldError {
+            pointer: String::new(),
+            detail: format!("must be one JSON object with the fields {}", fields()).into(),
+        }])),
+        _ => not_json(format!(
+            "the body is not valid JSON at line {} column {}; correct it and send it again",
+            error.line(),
+            error.column()
+        )),
+    })
+}
+
+/// A JSON string's text, borrowed where it has no escapes; `None` for any other type or half a surrogate pair.
+pub fn text(raw: &str) -> Option<Cow<'_, str>> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') {
+        return serde_json::from_str(raw).ok().map(Cow::Owned);
+    }
+    Some(Cow::Borrowed(inner))
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MembersVisitor;
+        impl<'de> Visitor<'de> for MembersVisitor {
+            type Value = Members<'de>;
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Members { values: Vec::new(), repeated: Vec::new() };
+                while let Some((Key(key), value)) = map.next_entry::<Key<'de>, &RawValue>()? {
+                    if members.values.len() == MEMBERS_MAX {
+                        return Err(A::Error::custom("too many members"));
+                    }
+                    if !members.values.iter().any(|(known, _)| *known == key) {
+                        members.values.push((key, value));
+                    } else if !members.repeated.contains(&key) {
+                        members.repeated.push(key);
+                    }
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+/// A key, borrowed from the body unless it has escapes.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("a key")
+            }
+            fn visit_borrowed_str<E: Error>(self, name: &'de str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Borrowed(name)))
+            }
+            fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Owned(name.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
