@@ -9,6 +9,11 @@ use warp::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
 use super::problem::{Code, Problem};
 
+/// A document.
+pub const JSON: &str = "application/json";
+/// What an HTML form sends, and `curl -d`.
+pub const FORM: &str = "application/x-www-form-urlencoded";
+
 /// The bounds of a body.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimits {
@@ -21,13 +26,26 @@ pub struct BodyLimits {
 /// Reads a JSON body whole.
 ///
 /// # Errors
-/// 415 for another media type, 413 over the limit, 408 when it takes too long, 400 when the client breaks off.
+/// As [`read`].
 pub async fn read_json<B: Buf>(
     headers: &HeaderMap,
     body: impl Stream<Item = Result<B, warp::Error>>,
     limits: BodyLimits,
 ) -> Result<Bytes, Problem> {
-    expect_media_type(headers, &["application/json"])?;
+    read(headers, body, limits, &[JSON]).await.map(|(_, bytes)| bytes)
+}
+
+/// Reads a body whole and says which of the media types taken it is of.
+///
+/// # Errors
+/// 415 for another media type, 413 over the limit, 408 when it takes too long, 400 when the client breaks off.
+pub async fn read<B: Buf>(
+    headers: &HeaderMap,
+    body: impl Stream<Item = Result<B, warp::Error>>,
+    limits: BodyLimits,
+    taken: &'static [&'static str],
+) -> Result<(&'static str, Bytes), Problem> {
+    let media_type = media_type(headers, taken)?;
     let too_large = || {
         Problem::new(
             Code::BodyTooLarge,
@@ -50,7 +68,7 @@ pub async fn read_json<B: Buf>(
             }
             bytes.put(chunk);
         }
-        Ok(bytes.freeze())
+        Ok((media_type, bytes.freeze()))
     };
     tokio::time::timeout(limits.timeout, read).await.unwrap_or_else(|_| {
         Err(Problem::new(
@@ -60,17 +78,15 @@ pub async fn read_json<B: Buf>(
     })
 }
 
-/// Refuses a body whose media type is not one of those listed; a missing type is taken as the first of them.
-fn expect_media_type(headers: &HeaderMap, offered: &[&str]) -> Result<(), Problem> {
-    let Some(value) = headers.get(CONTENT_TYPE) else {
-        return Ok(());
-    };
-    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if offered.iter().any(|media_type| essence.eq_ignore_ascii_case(media_type)) {
-        return Ok(());
-    }
-    Err(Problem::new(
-        Code::UnsupportedMediaType,
-        format!("send the body with the header Content-Type: {}", offered.join(" or ")),
-    ))
+/// Refuses a body whose media type is not one of those taken; a missing type counts as the first of them.
+fn media_type(headers: &HeaderMap, taken: &'static [&'static str]) -> Result<&'static str, Problem> {
+    let given = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+    let essence = given.map(|value| value.split(';').next().unwrap_or_default().trim());
+    let fits = |media_type: &&&str| essence.is_none_or(|essence| essence.eq_ignore_ascii_case(media_type));
+    taken.iter().find(fits).copied().ok_or_else(|| {
+        Problem::new(
+            Code::UnsupportedMediaType,
+            format!("send the body with the header Content-Type: {}", taken.join(" or ")),
+        )
+    })
 }

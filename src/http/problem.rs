@@ -21,7 +21,7 @@ const RETRY_AFTER_SECONDS: &str = "1";
 pub enum Code {
     /// The path's last part is no uuid.
     InvalidUuid,
-    /// The query string is at fault.
+    /// Parameters of the query string or of a form are at fault.
     InvalidQuery,
     /// The body is no JSON.
     InvalidJson,
@@ -50,7 +50,7 @@ impl Code {
     fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::InvalidUuid => (StatusCode::BAD_REQUEST, "invalid-uuid", "The path names no uuid"),
-            Self::InvalidQuery => (StatusCode::BAD_REQUEST, "invalid-query", "The query string is at fault"),
+            Self::InvalidQuery => (StatusCode::BAD_REQUEST, "invalid-query", "Parameters are at fault"),
             Self::InvalidJson => (StatusCode::BAD_REQUEST, "invalid-json", "The body is not JSON"),
             Self::InvalidFields => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-fields", "Fields are at fault"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "Not found"),

@@ -112,8 +112,8 @@ impl<'a> Query<'a> {
     ///
     /// # Errors
     /// 400 that names every parameter at fault.
-    pub fn finish(self) -> Result<(), Problem> {
-        if self.faults.is_empty() { Ok(()) } else { Err(Problem::parameters(self.faults)) }
+    pub fn finish(&mut self) -> Result<(), Problem> {
+        if self.faults.is_empty() { Ok(()) } else { Err(Problem::parameters(std::mem::take(&mut self.faults))) }
     }
 
     /// The same query as text again, with one parameter set to another value: the next page's.

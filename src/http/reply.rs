@@ -1,17 +1,21 @@
-//! Building answers: JSON, whole or streamed.
+//! Building answers: whole, or streamed piece by piece.
+
+use std::panic::AssertUnwindSafe;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{FutureExt, stream};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use warp::http::StatusCode;
 use warp::http::header::{CONTENT_TYPE, HeaderValue};
 use warp::reply::{Reply, Response};
 
-/// Why a streamed answer ends early; the connection is cut, so the client sees that the body is not whole.
+use crate::db::error::StoreError;
+
+/// Why a streamed answer ends early.
 #[derive(Debug, thiserror::Error)]
 #[error("the rest of the body could not be read")]
-pub struct Truncated;
+struct Truncated;
 
 /// Finished pieces that may wait for a slow client, besides the one being made.
 const PIECES_AHEAD: usize = 1;
@@ -23,19 +27,93 @@ pub fn json(value: &impl Serialize) -> Response {
 
 /// Answers with a body that is JSON already.
 pub fn json_bytes(status: StatusCode, body: impl Into<Bytes>) -> Response {
-    let mut response = Response::new(body.into().into());
+    let mut response = ok("application/json", body);
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
-/// A streamed answer and the end into which its pieces are sent.
-///
-/// The sender waits while the client is slow, and fails once the client has gone.
-pub fn streamed(content_type: &'static str) -> (mpsc::Sender<Result<Bytes, Truncated>>, Response) {
-    let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
-    let pieces = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
-    let mut response = warp::reply::stream(pieces).into_response();
+/// Answers 200 with a body of some type.
+pub fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(body.into().into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    (sender, response)
+    response
+}
+
+/// A long answer, made piece by piece.
+pub trait Pieces: Send + 'static {
+    /// Appends the next piece, which may be empty; whether there may be more after it.
+    fn next(&mut self, out: &mut Vec<u8>) -> impl Future<Output = Result<bool, StoreError>> + Send;
+}
+
+/// Answers 200 with all pieces. What fits into one is answered whole, with its length; more is streamed, each piece made
+/// when the client has taken the one before, so nothing but memory for two is held for a client that is slow.
+///
+/// # Errors
+/// What the first piece meets. A later failure aborts the body, so that the client sees that it is not whole.
+pub async fn in_pieces(content_type: &'static str, mut pieces: impl Pieces) -> Result<Response, StoreError> {
+    let mut first = Vec::new();
+    if !pieces.next(&mut first).await? {
+        return Ok(ok(content_type, first));
+    }
+    let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
+    let stream = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
+    let mut response = warp::reply::stream(stream).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    tokio::spawn(async move {
+        let whole = AssertUnwindSafe(send(pieces, first, &sender)).catch_unwind().await.unwrap_or(false);
+        if !whole {
+            let _ = sender.send(Err(Truncated)).await; // fails only if the client has gone
+        }
+    });
+    Ok(response)
+}
+
+/// Whether the body has its end, or nobody is left to read it; a panic has been logged by its hook.
+async fn send(mut pieces: impl Pieces, first: Vec<u8>, sender: &mpsc::Sender<Result<Bytes, Truncated>>) -> bool {
+    let mut piece = first;
+    let mut more = true;
+    while sender.send(Ok(std::mem::take(&mut piece).into())).await.is_ok() && more {
+        match pieces.next(&mut piece).await {
+            Ok(next) => more = next,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "an answer was cut short");
+                return false;
+            }
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    /// Three pieces, unless the second fails.
+    struct Counting {
+        made: usize,
+        second: fn() -> Result<bool, StoreError>,
+    }
+
+    impl Pieces for Counting {
+        async fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, StoreError> {
+            self.made += 1;
+            out.push(b'0' + u8::try_from(self.made).expect("few"));
+            if self.made == 2 { (self.second)() } else { Ok(self.made < 3) }
+        }
+    }
+
+    async fn body(second: fn() -> Result<bool, StoreError>) -> Option<Bytes> {
+        let response = in_pieces("text/plain", Counting { made: 0, second }).await.expect("the first piece is fine");
+        response.into_body().collect().await.ok().map(http_body_util::Collected::to_bytes)
+    }
+
+    #[tokio::test]
+    async fn a_body_that_fails_midway_never_looks_whole() {
+        assert_eq!(body(|| Ok(true)).await.as_deref(), Some(b"123".as_slice()));
+        assert_eq!(body(|| Ok(false)).await.as_deref(), Some(b"12".as_slice()));
+        assert_eq!(body(|| Err(StoreError::Missing)).await, None);
+        assert_eq!(body(|| panic!("on purpose")).await, None);
+    }
 }

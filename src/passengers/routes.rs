@@ -4,9 +4,8 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use futures_util::Stream;
-use tokio::sync::mpsc::Sender;
 use uuid::Uuid;
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -20,7 +19,7 @@ use crate::app::State;
 use crate::db::error::StoreError;
 use crate::http::body::read_json;
 use crate::http::problem::{Code, Problem};
-use crate::http::reply::{self, Truncated};
+use crate::http::reply::{self, Pieces};
 use crate::http::route::{Matched, answer, at, get_or_head, method_not_allowed};
 
 const LIST: &[&str] = &["/v1/passengers", "/passengerlist"];
@@ -127,58 +126,38 @@ async fn delete(segment: &str, state: Arc<State>) -> Result<Response, Problem> {
     Ok(response)
 }
 
-/// The whole table as one JSON array. A table of one batch is answered whole, with its length; a larger one is streamed
-/// batch by batch, and no connection is held while the client reads.
+/// The whole table as one JSON array, read by key.
 async fn list(state: Arc<State>) -> Result<Response, Problem> {
-    let mut body = Vec::new();
-    let next = list_batch(&state, Uuid::nil(), &mut body).await.map_err(problem)?;
-    let Some(after) = next else {
-        body.push(b']');
-        return Ok(reply::json_bytes(StatusCode::OK, body));
-    };
-    let (sender, response) = reply::streamed("application/json");
-    tokio::spawn(send_list(state, body, after, sender));
-    Ok(response)
+    reply::in_pieces("application/json", List { state, after: Uuid::nil() }).await.map_err(problem)
 }
 
-async fn send_list(state: Arc<State>, first: Vec<u8>, mut after: Uuid, sender: Sender<Result<Bytes, Truncated>>) {
-    let mut piece = first;
-    loop {
-        // The send fails when the client has gone; nobody is left to read the rest.
-        if sender.send(Ok(std::mem::take(&mut piece).into())).await.is_err() {
-            return;
+/// The array under way.
+struct List {
+    state: Arc<State>,
+    /// The last key written; nil before the first.
+    after: Uuid,
+}
+
+impl Pieces for List {
+    async fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, StoreError> {
+        let rows = self.state.passengers.page(self.after, LIST_BATCH).await?;
+        if self.after.is_nil() {
+            out.push(b'[');
         }
-        match list_batch(&state, after, &mut piece).await {
-            Ok(Some(last)) => after = last,
-            Ok(None) => break,
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a list was cut short");
-                let _ = sender.send(Err(Truncated)).await; // fails only if the client has gone
-                return;
+        for row in &rows {
+            if !self.after.is_nil() {
+                out.push(b',');
             }
+            let passenger = store::passenger(row)?;
+            passenger.write_json(out);
+            self.after = passenger.uuid;
         }
-    }
-    piece.push(b']');
-    let _ = sender.send(Ok(piece.into())).await; // fails only if the client has gone
-}
-
-/// Appends the batch after a key to an array under way; the last key when there may be more.
-async fn list_batch(state: &State, after: Uuid, out: &mut Vec<u8>) -> Result<Option<Uuid>, StoreError> {
-    let rows = state.passengers.page(after, LIST_BATCH).await?;
-    let mut last = None;
-    if after.is_nil() {
-        out.push(b'[');
-    }
-    for (index, row) in rows.iter().enumerate() {
-        if index > 0 || !after.is_nil() {
-            out.push(b',');
+        let more = i64::try_from(rows.len()).is_ok_and(|count| count == LIST_BATCH);
+        if !more {
+            out.push(b']');
         }
-        let passenger = store::passenger(row)?;
-        passenger.write_json(out);
-        last = Some(passenger.uuid);
+        Ok(more)
     }
-    let full = i64::try_from(rows.len()).is_ok_and(|count| count == LIST_BATCH);
-    Ok(last.filter(|_| full))
 }
 
 fn parse_uuid(segment: &str) -> Result<Uuid, Problem> {
