@@ -72,7 +72,16 @@ pub async fn in_pieces(content_type: &'static str, mut pieces: impl Pieces) -> R
 async fn send(mut pieces: impl Pieces, first: Vec<u8>, sender: &mpsc::Sender<Result<Bytes, Truncated>>) -> bool {
     let mut piece = first;
     let mut more = true;
-    while sender.send(Ok(std::mem::take(&mut piece).into())).await.is_ok() && more {
+    loop {
+        // Pieces are of about the same size; room for one at once spares the allocator every size below.
+        let room = piece.len() + piece.len() / 8;
+        let full = std::mem::replace(&mut piece, Vec::with_capacity(room));
+        if sender.send(Ok(full.into())).await.is_err() || !more {
+            return true;
+        }
+        // The connection of the last piece is free again, and a request that waits for one has been woken; without this
+        // pause we would take it back before that request runs, piece after piece.
+        tokio::task::yield_now().await;
         match pieces.next(&mut piece).await {
             Ok(next) => more = next,
             Err(error) => {
@@ -81,7 +90,6 @@ async fn send(mut pieces: impl Pieces, first: Vec<u8>, sender: &mpsc::Sender<Res
             }
         }
     }
-    true
 }
 
 #[cfg(test)]
