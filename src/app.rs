@@ -25,7 +25,7 @@ use crate::server::access_log::AccessLog;
 use crate::server::listener::Listener;
 use crate::server::{self, Drained, ServerLimits};
 use crate::shutdown::Shutdown;
-use crate::{air_quality, ops, passengers};
+use crate::{air_quality, ops, passengers, steps};
 
 /// How long the start waits for the database before it listens anyway. A server that is restarted in front of a healthy
 /// database thereby answers nothing with 503.
@@ -109,6 +109,7 @@ impl App {
         let routes = server::routes(vec![
             passengers::routes::routes(&state),
             air_quality::routes::routes(&state),
+            steps::routes::routes(&state),
             ops::health::routes(&state),
         ]);
         let mut servers: Vec<_> = listeners

@@ -8,8 +8,8 @@
 //!
 //! - [`cli`] what each subcommand does, [`config`] every setting, [`app`] builds the service and starts it;
 //! - [`server`] joins the resources, listens, logs and drains; [`http`] is what routes share;
-//! - [`ops`] is health and metrics; [`passengers`] is a resource: `mod`, `routes`, `model`, `store`, and so is
-//!   [`air_quality`];
+//! - [`ops`] is health, metrics and the index; [`passengers`], [`air_quality`] and [`steps`] are resources, each with
+//!   `mod`, `routes`, `model` and `store`;
 //! - [`db`] is PostgreSQL without HTTP; [`telemetry`] and [`shutdown`] are process-wide.
 
 pub mod air_quality;
@@ -22,4 +22,5 @@ pub mod ops;
 pub mod passengers;
 pub mod server;
 pub mod shutdown;
+pub mod steps;
 pub mod telemetry;

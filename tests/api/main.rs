@@ -10,4 +10,5 @@ mod operations;
 mod passengers;
 mod redis_server;
 mod settings;
+mod steps;
 mod transfer;

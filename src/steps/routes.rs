@@ -1,0 +1,246 @@
+//! The URLs of steps: filters and handlers.
+//!
+//! A step has no URL of its own and no method changes one: steps are append-only.
+
+use std::sync::Arc;
+
+use bytes::Buf;
+use futures_util::Stream;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio_postgres::Row as DbRow;
+use warp::Filter as _;
+use warp::filters::BoxedFilter;
+use warp::http::header::{CONTENT_DISPOSITION, HeaderValue, LINK, VARY};
+use warp::http::{HeaderMap, StatusCode};
+use warp::reply::Response;
+
+use super::export::{self, Format, Row};
+use super::model::{self, Duration, Filter, Place, Step, Summary};
+use super::request::{self, ListRequest, PAGE_MAX};
+use super::store;
+use crate::app::State;
+use crate::db::error::StoreError;
+use crate::http::body::{self, FORM, JSON};
+use crate::http::problem::Problem;
+use crate::http::query::{self, Query};
+use crate::http::reply::{self, Pieces};
+use crate::http::route::{Matched, answer, at, get_or_head, method_not_allowed};
+
+const STEPS: &[&str] = &["/v1/steps"];
+const DURATIONS: &[&str] = &["/v1/steps/durations"];
+const ALLOWED: &[(&[&str], &str)] = &[(STEPS, "GET, HEAD, POST"), (DURATIONS, "GET, HEAD")];
+
+/// Rows read at a time: about 150 KiB of CSV, and few enough that a slow reader costs little memory.
+const BATCH: i64 = 1000;
+
+/// All routes of steps.
+pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
+    let state = {
+        let state = state.clone();
+        warp::any().map(move || state.clone())
+    };
+    let record = at(STEPS)
+        .and(warp::post())
+        .and(query::raw())
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .and(state.clone())
+        .then(|matched: Matched, raw, headers, body, state| answer(matched.route, record(raw, headers, body, state)));
+    let list = at(STEPS)
+        .and(get_or_head())
+        .and(query::raw())
+        .and(warp::header::headers_cloned())
+        .and(state.clone())
+        .then(|matched: Matched, raw, headers, state| answer(matched.route, list(raw, headers, state)));
+    let durations = at(DURATIONS)
+        .and(get_or_head())
+        .and(query::raw())
+        .and(warp::header::headers_cloned())
+        .and(state)
+        .then(|matched: Matched, raw, headers, state| answer(matched.route, durations(raw, headers, state)));
+    record.or(list).unify().or(durations).unify().or(method_not_allowed(ALLOWED)).unify().boxed()
+}
+
+async fn record(
+    raw: String,
+    headers: HeaderMap,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    state: Arc<State>,
+) -> Result<Response, Problem> {
+    let (media_type, body) = body::read(&headers, body, state.body_limits, &[JSON, FORM]).await?;
+    let new = request::read_step(&raw, media_type, &body)?;
+    let row = store::record(&state.pool, &new).await.map_err(problem)?;
+    let step = store::step(&row).map_err(problem)?;
+    let mut response = reply::json(&step);
+    *response.status_mut() = StatusCode::CREATED;
+    Ok(response)
+}
+
+async fn list(raw: String, headers: HeaderMap, state: Arc<State>) -> Result<Response, Problem> {
+    let (request, query) = request::read_list(&raw, &headers)?;
+    let ListRequest { filter, format, limit, .. } = request;
+    // Ids begin at 1, so this is the place right before the first step of the time asked for.
+    let first = (filter.start, 0);
+    let after = place(&state, request.after).await?.map_or(first, |place| first.max((place.ts, place.id)));
+    let Some(limit) = limit else {
+        let pieces = Steps { state, filter, format, after, first: true };
+        let response = reply::in_pieces(format.content_type(), pieces).await.map_err(problem)?;
+        return Ok(described::<Step<'_>>(response, format));
+    };
+    let mut rows = store::list(&state.pool, &filter, after, limit + 1).await.map_err(problem)?;
+    let more = cut(&mut rows, limit);
+    let steps = read_all(&rows, store::step).map_err(problem)?;
+    let next = steps.last().filter(|_| more).map(|step| step.id);
+    Ok(linked(page(format, &steps), "/v1/steps", &query, next))
+}
+
+async fn durations(raw: String, headers: HeaderMap, state: Arc<State>) -> Result<Response, Problem> {
+    let (request, query) = request::read_durations(&raw, &headers)?;
+    let ListRequest { filter, format, limit, summary, .. } = request;
+    if summary && format == Format::Csv {
+        let rows = store::summary(&state.pool, &filter).await.map_err(problem)?;
+        return Ok(page(format, &read_all(&rows, store::aggregates).map_err(problem)?));
+    }
+    // No text is empty, so this is the place before every step.
+    let first = Place { component: String::new(), version: String::new(), ts: filter.start, id: 0 };
+    let after = place(&state, request.after).await?.unwrap_or(first);
+    // A summary is asked for to be quick, so a page is all that comes with it.
+    let Some(limit) = limit.or(summary.then_some(PAGE_MAX)) else {
+        let pieces = Durations { state, filter, format, after, first: true };
+        let response = reply::in_pieces(format.content_type(), pieces).await.map_err(problem)?;
+        return Ok(described::<Duration<'_>>(response, format));
+    };
+    let mut rows = store::durations(&state.pool, &filter, &after, limit + 1).await.map_err(problem)?;
+    let more = cut(&mut rows, limit);
+    let durations = read_all(&rows, store::duration).map_err(problem)?;
+    let next = durations.last().filter(|_| more).map(|duration| duration.id);
+    let response = if summary {
+        let rows = store::summary(&state.pool, &filter).await.map_err(problem)?;
+        let summary = read_all(&rows, store::aggregates).map_err(problem)?;
+        described::<Duration<'_>>(reply::json(&Summarised { summary, durations }), format)
+    } else {
+        page(format, &durations)
+    };
+    Ok(linked(response, "/v1/steps/durations", &query, next))
+}
+
+/// The durations of a page, after the aggregates of everything that the filters let through.
+#[derive(Serialize)]
+struct Summarised<'a> {
+    summary: Vec<Summary<'a>>,
+    durations: Vec<Duration<'a>>,
+}
+
+/// Where the step stands behind which a list begins.
+async fn place(state: &State, after: Option<i64>) -> Result<Option<Place>, Problem> {
+    let Some(id) = after else { return Ok(None) };
+    let place = store::place(&state.pool, id).await.map_err(problem)?;
+    place.map(Some).ok_or_else(request::unknown_after)
+}
+
+/// Drops the row that was read beyond the limit, if there was one.
+fn cut(rows: &mut Vec<DbRow>, limit: i64) -> bool {
+    let limit = usize::try_from(limit).expect("a limit is between 1 and 1000");
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    more
+}
+
+fn read_all<'a, T>(rows: &'a [DbRow], read: fn(&'a DbRow) -> Result<T, StoreError>) -> Result<Vec<T>, StoreError> {
+    rows.iter().map(read).collect()
+}
+
+fn page<R: Row>(format: Format, rows: &[R]) -> Response {
+    let mut body = Vec::new();
+    export::begin::<R>(format, &mut body);
+    export::rows(format, true, rows, &mut body);
+    export::end(format, &mut body);
+    described::<R>(reply::ok(format.content_type(), body), format)
+}
+
+/// The headers that every list has: caches must tell the formats apart, and browsers keep CSV as a file.
+fn described<R: Row>(mut response: Response, format: Format) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("accept"));
+    if format == Format::Csv {
+        let disposition = HeaderValue::from_str(&format!("attachment; filename=\"{}.csv\"", R::NAME));
+        headers.insert(CONTENT_DISPOSITION, disposition.expect("names of rows are plain words"));
+    }
+    response
+}
+
+/// Tells where the next page is (RFC 8288).
+fn linked(mut response: Response, path: &str, query: &Query<'_>, after: Option<i64>) -> Response {
+    if let Some(after) = after {
+        let link = format!("<{path}?{}>; rel=\"next\"", query.with("after", &after.to_string()));
+        response.headers_mut().insert(LINK, HeaderValue::from_str(&link).expect("a query is percent-encoded"));
+    }
+    response
+}
+
+/// A list of steps under way.
+struct Steps {
+    state: Arc<State>,
+    filter: Filter,
+    format: Format,
+    /// The last step written.
+    after: (Timestamp, i64),
+    first: bool,
+}
+
+impl Pieces for Steps {
+    async fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, StoreError> {
+        let rows = store::list(&self.state.pool, &self.filter, self.after, BATCH).await?;
+        let steps = read_all(&rows, store::step)?;
+        if let Some(last) = steps.last() {
+            self.after = (last.ts, last.id);
+        }
+        Ok(write_batch(self.format, &mut self.first, &steps, out))
+    }
+}
+
+/// A list of durations under way.
+struct Durations {
+    state: Arc<State>,
+    filter: Filter,
+    format: Format,
+    /// The last step written.
+    after: Place,
+    first: bool,
+}
+
+impl Pieces for Durations {
+    async fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, StoreError> {
+        let rows = store::durations(&self.state.pool, &self.filter, &self.after, BATCH).await?;
+        let durations = read_all(&rows, store::duration)?;
+        if let Some(last) = durations.last() {
+            self.after = Place {
+                component: last.component.to_owned(),
+                version: last.version.to_owned(),
+                ts: last.start,
+                id: last.id,
+            };
+        }
+        Ok(write_batch(self.format, &mut self.first, &durations, out))
+    }
+}
+
+/// Writes a batch of a list under way, with the list's beginning or end where it is due; whether there may be more.
+fn write_batch<R: Row>(format: Format, first: &mut bool, batch: &[R], out: &mut Vec<u8>) -> bool {
+    if *first {
+        export::begin::<R>(format, out);
+    }
+    export::rows(format, *first, batch, out);
+    *first = false;
+    let more = i64::try_from(batch.len()).is_ok_and(|count| count == BATCH);
+    if !more {
+        export::end(format, out);
+    }
+    more
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "an adapter for map_err")]
+fn problem(error: StoreError) -> Problem {
+    Problem::from_store(&error, "no such step; GET /v1/steps lists those that exist", model::constraint_field)
+}

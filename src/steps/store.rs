@@ -1,0 +1,179 @@
+//! Every SQL statement that requests run on steps.
+//!
+//! Lists start behind a place in their order and end after a number of rows, each by an index that has the order
+//! already, so that a batch costs the same wherever it begins. For the same reason the earliest time asked for is part of
+//! that place in `LIST`: a second lower bound on the same column would make PostgreSQL start there each time.
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use super::model::{Duration, Filter, NewStep, Place, Step, Summary};
+use crate::db::error::StoreError;
+use crate::db::pool::Pool;
+
+/// The clock is the database's. Should it step back, time stands still for the component and version concerned; otherwise
+/// a step could sort before its predecessor.
+const RECORD: &str = "insert into steps (ts, component, version, owner, status) \
+     select greatest(clock_timestamp(), max(ts)), $1::text, $2::text, $3::text, $4::text \
+     from steps where component = $1 and version = $2 \
+     returning id, ts, component, version, owner, status";
+
+const LIST: &str = "select id, ts, component, version, owner, status from steps \
+     where (ts, id) > ($1, $2) and ts <= $3 order by ts, id limit $4";
+
+const LIST_OF_COMPONENT: &str = "select id, ts, component, version, owner, status from steps \
+     where component = $5 and (ts, id) > ($1, $2) and ts <= $3 and ($6::text is null or owner = $6) \
+     order by ts, id limit $4";
+
+const LIST_OF_OWNER: &str = "select id, ts, component, version, owner, status from steps \
+     where owner = $5 and (ts, id) > ($1, $2) and ts <= $3 order by ts, id limit $4";
+
+const PLACE: &str = "select component, version, ts, id from steps where id = $1";
+
+/// The next step decides how long one lasted, so filters that could hide it are applied outside of the window. Only the
+/// earliest time is not: what follows a step is never before it.
+const DURATIONS: &str = "select id, component, version, status, owner, ts, next, \
+     extract(epoch from next - ts)::float8 from ( \
+         select id, component, version, status, owner, ts, lead(ts) over following as next from steps \
+         where (component, version, ts, id) > ($1, $2, $3, $4) and ts >= $5 \
+         window following as (partition by component, version order by ts, id) \
+     ) as step where ts <= $6 and ($7::text is null or owner = $7) \
+     order by component, version, ts, id limit $8";
+
+/// Without the component in the order, where it is a constant: PostgreSQL would sort otherwise.
+const DURATIONS_OF_COMPONENT: &str = "select id, component, version, status, owner, ts, next, \
+     extract(epoch from next - ts)::float8 from ( \
+         select id, component, version, status, owner, ts, lead(ts) over following as next from steps \
+         where component = $1 and (version, ts, id) > ($2, $3, $4) and ts >= $5 \
+         window following as (partition by version order by ts, id) \
+     ) as step where ts <= $6 and ($7::text is null or owner = $7) \
+     order by version, ts, id limit $8";
+
+const SUMMARY: &str = "select status, count(*), count(seconds), percentile_cont(0.5) within group (order by seconds), \
+     percentile_cont(0.95) within group (order by seconds) from ( \
+         select status, owner, ts, extract(epoch from lead(ts) over following - ts)::float8 as seconds from steps \
+         where ts >= $1 window following as (partition by component, version order by ts, id) \
+     ) as step where ts <= $2 and ($3::text is null or owner = $3) group by status order by status";
+
+const SUMMARY_OF_COMPONENT: &str = "select status, count(*), count(seconds), \
+     percentile_cont(0.5) within group (order by seconds), \
+     percentile_cont(0.95) within group (order by seconds) from ( \
+         select status, owner, ts, extract(epoch from lead(ts) over following - ts)::float8 as seconds from steps \
+         where component = $4 and ts >= $1 window following as (partition by version order by ts, id) \
+     ) as step where ts <= $2 and ($3::text is null or owner = $3) group by status order by status";
+
+/// Records a step that begins now and returns it as recorded.
+///
+/// # Errors
+/// The pool's, or [`StoreError::Conflict`] when a constraint refuses it.
+pub async fn record(pool: &Pool, new: &NewStep<'_>) -> Result<Row, StoreError> {
+    let NewStep { component, version, owner, status } = new;
+    let rows = pool.write(RECORD, &[&component.as_ref(), &version.as_ref(), &owner.as_ref(), &status.as_ref()]).await?;
+    rows.into_iter().next().ok_or(StoreError::Missing)
+}
+
+/// The steps behind a time and id, in that order, at most `limit` of them; the filter's start is the caller's to heed.
+///
+/// # Errors
+/// The pool's.
+pub async fn list(
+    pool: &Pool,
+    filter: &Filter,
+    (ts, id): (Timestamp, i64),
+    limit: i64,
+) -> Result<Vec<Row>, StoreError> {
+    let Filter { end, component, owner, .. } = filter;
+    match (component, owner) {
+        (Some(component), owner) => pool.read(LIST_OF_COMPONENT, &[&ts, &id, end, &limit, component, owner]).await,
+        (None, Some(owner)) => pool.read(LIST_OF_OWNER, &[&ts, &id, end, &limit, owner]).await,
+        (None, None) => pool.read(LIST, &[&ts, &id, end, &limit]).await,
+    }
+}
+
+/// Where the step with this id stands, if there is one.
+///
+/// # Errors
+/// The pool's.
+pub async fn place(pool: &Pool, id: i64) -> Result<Option<Place>, StoreError> {
+    let rows = pool.read(PLACE, &[&id]).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    Ok(Some(Place { component: row.try_get(0)?, version: row.try_get(1)?, ts: row.try_get(2)?, id: row.try_get(3)? }))
+}
+
+/// How long the steps behind a place lasted, in its order, at most `limit` of them.
+///
+/// # Errors
+/// The pool's.
+pub async fn durations(pool: &Pool, filter: &Filter, after: &Place, limit: i64) -> Result<Vec<Row>, StoreError> {
+    let Filter { start, end, component, owner } = filter;
+    let Place { component: after_component, version, ts, id } = after;
+    match component {
+        None => pool.read(DURATIONS, &[after_component, version, ts, id, start, end, owner, &limit]).await,
+        // A place in another component is either before all of this one's steps or behind them.
+        Some(component) if component < after_component => Ok(Vec::new()),
+        Some(component) if component > after_component => {
+            pool.read(DURATIONS_OF_COMPONENT, &[component, &"", ts, id, start, end, owner, &limit]).await
+        }
+        Some(component) => {
+            pool.read(DURATIONS_OF_COMPONENT, &[component, version, ts, id, start, end, owner, &limit]).await
+        }
+    }
+}
+
+/// How long the steps of each status last.
+///
+/// # Errors
+/// The pool's.
+pub async fn summary(pool: &Pool, filter: &Filter) -> Result<Vec<Row>, StoreError> {
+    let Filter { start, end, component, owner } = filter;
+    match component {
+        None => pool.read(SUMMARY, &[start, end, owner]).await,
+        Some(component) => pool.read(SUMMARY_OF_COMPONENT, &[start, end, owner, component]).await,
+    }
+}
+
+/// A row of a list as a step that borrows its texts.
+///
+/// # Errors
+/// [`StoreError::Internal`] when the columns are others.
+pub fn step(row: &Row) -> Result<Step<'_>, StoreError> {
+    Ok(Step {
+        id: row.try_get(0)?,
+        ts: row.try_get(1)?,
+        component: row.try_get(2)?,
+        version: row.try_get(3)?,
+        owner: row.try_get(4)?,
+        status: row.try_get(5)?,
+    })
+}
+
+/// A row of durations.
+///
+/// # Errors
+/// As [`step`].
+pub fn duration(row: &Row) -> Result<Duration<'_>, StoreError> {
+    Ok(Duration {
+        id: row.try_get(0)?,
+        component: row.try_get(1)?,
+        version: row.try_get(2)?,
+        status: row.try_get(3)?,
+        owner: row.try_get(4)?,
+        start: row.try_get(5)?,
+        end: row.try_get(6)?,
+        duration_seconds: row.try_get(7)?,
+    })
+}
+
+/// A row of the summary.
+///
+/// # Errors
+/// As [`step`].
+pub fn aggregates(row: &Row) -> Result<Summary<'_>, StoreError> {
+    Ok(Summary {
+        status: row.try_get(0)?,
+        count: row.try_get(1)?,
+        finished: row.try_get(2)?,
+        median: row.try_get(3)?,
+        p95: row.try_get(4)?,
+    })
+}
