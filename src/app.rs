@@ -111,6 +111,7 @@ impl App {
             air_quality::routes::routes(&state),
             steps::routes::routes(&state),
             ops::health::routes(&state),
+            ops::index::routes(),
         ]);
         let mut servers: Vec<_> = listeners
             .public

@@ -21,10 +21,10 @@ use crate::http::reply;
 use crate::http::route::{Matched, answer, at, get_or_head, method_not_allowed};
 use crate::shutdown::Shutdown;
 
-const GREETINGS: &[&str] = &["/hello", "/zero"];
+const GREETINGS: &[&str] = &["/hello", "/zero", "/helloworld"];
 const LIVE: &[&str] = &["/livez"];
 const READY: &[&str] = &["/readyz"];
-const ALLOWED: &[(&[&str], &str)] = &[(&["/hello", "/zero", "/livez", "/readyz"], "GET, HEAD")];
+const ALLOWED: &[(&[&str], &str)] = &[(GREETINGS, "GET, HEAD"), (LIVE, "GET, HEAD"), (READY, "GET, HEAD")];
 
 /// An answer about the database is good for this long; a cluster's probes come once a second or less often.
 const CHECK_FRESH: Duration = Duration::from_secs(1);
@@ -100,8 +100,12 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         warp::any().map(move || state.clone())
     };
     let greet = at(GREETINGS).and(get_or_head()).then(|matched: Matched| {
-        let body = if matched.route.0 == "/zero" { r#"{"0":""}"# } else { r#"{"message":"ok"}"# };
-        answer(matched.route, async move { Ok(reply::json_bytes(StatusCode::OK, body)) })
+        let response = match matched.route.0 {
+            "/zero" => reply::json_bytes(StatusCode::OK, r#"{"0":""}"#),
+            "/helloworld" => reply::ok("text/plain; charset=utf-8", "Hello World!"),
+            _ => reply::json_bytes(StatusCode::OK, r#"{"message":"ok"}"#),
+        };
+        answer(matched.route, async { Ok(response) })
     });
     let live = at(LIVE).and(get_or_head()).then(|matched: Matched| {
         answer(matched.route, async { Ok(uncached(reply::json_bytes(StatusCode::OK, r#"{"status":"live"}"#))) })

@@ -13,6 +13,46 @@ async fn the_greetings_answer_as_they_always_did() {
     let app = TestApp::start().await;
     assert_eq!(app.get("/hello").await.expect(StatusCode::OK).body, r#"{"message":"ok"}"#);
     assert_eq!(app.get("/zero").await.expect(StatusCode::OK).body, r#"{"0":""}"#);
+    let text = app.get("/helloworld").await;
+    assert_eq!(text.expect(StatusCode::OK).body, "Hello World!");
+    assert_eq!(text.header("content-type"), "text/plain; charset=utf-8");
+}
+
+#[tokio::test]
+async fn the_root_is_a_page_for_browsers_and_plain_text_for_others() {
+    let app = TestApp::start().await;
+    let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    let page = send(app.request(Method::GET, "/").header("accept", browser)).await;
+    page.expect(StatusCode::OK);
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert!(page.header("content-security-policy").starts_with("default-src 'none';"));
+    assert!(page.body.starts_with("<!doctype html>\n<html lang=\"en\">"), "{}", page.body);
+    let text = send(app.request(Method::GET, "/").header("accept", "*/*")).await; // what curl sends
+    assert_eq!(text.expect(StatusCode::OK).header("content-type"), "text/plain; charset=utf-8");
+    assert_eq!((page.header("vary"), text.header("vary")), ("accept", "accept"));
+    assert_eq!(app.get("/").await.body, text.body);
+    let head = send(app.request(Method::HEAD, "/")).await;
+    assert_eq!(head.expect(StatusCode::OK).header("content-length"), text.body.len().to_string());
+    let refused = send(app.request(Method::POST, "/")).await;
+    refused.expect_problem(405, "method-not-allowed");
+    assert_eq!(refused.header("allow"), "GET, HEAD");
+}
+
+#[tokio::test]
+async fn everything_the_root_lists_is_there() {
+    let app = TestApp::start().await;
+    let text = app.get("/").await.body;
+    let mut listed = 0;
+    for line in text.lines().filter(|line| line.starts_with("  ")) {
+        let (method, path) = line.trim().split_once(' ').expect("a method and a path");
+        let path = path.trim().split(' ').next().expect("a path").replace("{uuid}", "0");
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        // An empty or malformed request finds its route, which then says what is wrong with it.
+        let status = send(app.request(method, &path)).await.status;
+        assert!(![StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&status), "{line}: {status}");
+        listed += 1;
+    }
+    assert!(listed > 15, "{text}");
 }
 
 #[tokio::test]
