@@ -128,7 +128,7 @@ async fn a_million_steps_are_exported_in_bounded_memory_and_through_indexes() {
         send(program.get("/v1/steps/durations?summary=true&limit=1")).await.expect(StatusCode::OK).json();
     let counts: i64 = summary["summary"].as_array().expect("rows").iter().filter_map(|row| row["count"].as_i64()).sum();
     assert_eq!(counts, i64::try_from(COUNT).expect("fits"));
-    let growth = program.peak_kib() - before;
+    let growth = program.peak_kib().saturating_sub(before); // the kernel counts in batches per thread
     println!("memory grew by {growth} KiB from {before} KiB");
     assert!(growth < GROWTH_MAX_KIB, "{growth} KiB");
 
