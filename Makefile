@@ -5,9 +5,6 @@ SHELL := /bin/bash
 # rustup's place, for a shell that was opened before Rust was installed.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-# Where `make up` listens and keeps its data; `make up HTTP_PORT=8081` reaches the programs through the environment.
-export HTTP_PORT HTTPS_PORT METRICS_PORT DATA_DIR
-
 # A database of one's own needs no PostgreSQL here.
 POSTGRESQL := $(if $(DATABASE_URL)$(POSTGRES_HOST),,postgresql)
 # What a Rust build needs besides Rust: a linker, and a C compiler for the TLS and allocator libraries.

@@ -90,7 +90,7 @@ pub struct DatabaseConfig {
     pub postgres_password: Option<Secret>,
 
     /// File that holds the password, such as a mounted secret, instead of POSTGRES_PASSWORD.
-    #[arg(long, env, hide_env_values = true)]
+    #[arg(long, env, hide_env_values = true, value_parser = path)]
     pub postgres_password_file: Option<PathBuf>,
 
     /// Database name, with POSTGRES_HOST.
@@ -100,13 +100,13 @@ pub struct DatabaseConfig {
     /// Directory of the server's own PostgreSQL, used when no database is configured.
     ///
     /// [default: the user's data directory, /var/lib/pycrudapi for root]
-    #[arg(long, env, hide_env_values = true)]
+    #[arg(long, env, hide_env_values = true, value_parser = path)]
     pub data_dir: Option<PathBuf>,
 
     /// Directory of the PostgreSQL programs (postgres, initdb) for the server's own PostgreSQL.
     ///
     /// [default: the newest found on the machine]
-    #[arg(long, env, hide_env_values = true)]
+    #[arg(long, env, hide_env_values = true, value_parser = path)]
     pub pg_bin: Option<PathBuf>,
 
     /// Most connections to PostgreSQL (1 to 1000).
@@ -293,7 +293,7 @@ impl DatabaseConfig {
         };
         let mut config = tokio_postgres::Config::new();
         config.host(host).port(self.postgres_port).user(&self.postgres_user).dbname(&self.postgres_db);
-        if let Some(path) = &self.postgres_password_file {
+        if let Some(path) = given(self.postgres_password_file.as_ref()) {
             let text = std::fs::read_to_string(path)
                 .map_err(|reason| ConfigError::PasswordFile { path: path.clone(), reason })?;
             config.password(text.trim_end_matches(['\r', '\n']));
@@ -315,7 +315,7 @@ impl DatabaseConfig {
         embedded::Options {
             // Without a home the current directory is as good as any.
             data_dir: data_dir.unwrap_or_else(|| PathBuf::from("var")),
-            pg_bin: self.pg_bin.clone(),
+            pg_bin: given(self.pg_bin.as_ref()).cloned(),
             search_path: variable("PATH"),
             extra_settings: Vec::new(),
         }
@@ -355,6 +355,16 @@ impl CacheConfig {
         }
         redis::Client::open(info).map_err(fault)
     }
+}
+
+/// Any path, also the empty one: an empty variable counts as absent, as in compose files.
+fn path(text: &str) -> Result<PathBuf, Infallible> {
+    Ok(text.into())
+}
+
+/// The path, unless it is empty.
+fn given(path: Option<&PathBuf>) -> Option<&PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty())
 }
 
 /// Half of the processors that this process may use, and at least one.

@@ -1,7 +1,7 @@
 //! The access log: one line per request, formatted by hand and written by a thread of its own.
 //!
 //! The general logger costs a request a third of its instructions and a system call; this one appends the line to a
-//! buffer. The thread hands whole lines to standard error within [`FLUSH_EVERY`]. The buffer is bounded: while
+//! buffer. The thread hands whole lines to standard error within `FLUSH_EVERY`. The buffer is bounded: while
 //! standard error is stuck, lines beyond it are dropped and their number is logged, because a log must not stop the
 //! service. What is buffered is written when the log is dropped, so an orderly end loses nothing.
 

@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::builder::Resettable;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use metrics_exporter_prometheus::PrometheusHandle;
 use pycrudapi::app::{App, AppError, Listeners};
 use pycrudapi::config::{DatabaseConfig, ServerConfig};
@@ -43,7 +44,9 @@ pub struct Settings {
 impl Settings {
     /// Parses flags such as `--pool-size=2`.
     pub fn parse(flags: &[&str]) -> Self {
-        Self::try_parse_from(std::iter::once("test").chain(flags.iter().copied())).expect("the flags are right")
+        let command = Self::command().mut_args(|argument| argument.env(Resettable::Reset));
+        let matches = command.try_get_matches_from(std::iter::once("test").chain(flags.iter().copied()));
+        Self::from_arg_matches(&matches.expect("the flags are right")).expect("they were parsed")
     }
 }
 

@@ -88,6 +88,17 @@ fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
 }
 
 #[test]
+fn an_empty_variable_counts_as_absent() {
+    let output = program(
+        &["migrate"],
+        &[("DATABASE_URL", ""), ("POSTGRES_HOST", ""), ("DATA_DIR", ""), ("PG_BIN", ""), ("HOME", "/proc/nowhere")],
+    );
+    // It goes on to start its own PostgreSQL, which cannot live there.
+    let message = standard_error(&output);
+    assert!(!output.status.success() && !message.contains("invalid value"), "{message}");
+}
+
+#[test]
 fn a_secret_never_reaches_an_error_or_the_log() {
     for (name, value) in [
         ("DATABASE_URL", "postgres://u:hunter2@127.0.0.1:1/db?sslmode=perhaps"),
