@@ -41,6 +41,10 @@ SELF_SIGNED_RENEW_SECONDS = 30 * 24 * 3600
 # sun_path of a Unix socket address holds 108 bytes, the last of which is zero.
 SOCKET_PATH_MAX_BYTES = 107
 
+# How often a request that may be repeated is tried on a single server (proxy_next_upstream_tries says so too). More than
+# two, because a killed process takes a moment to die: its other threads may accept the next try and break it as well.
+SPELLINGS = 6
+
 # supervisord.conf waits 40 s (stopwaitsecs) before it kills; a drain must be over by then.
 DRAIN_TIMEOUT_MAX_MS = 30_000
 
@@ -107,8 +111,8 @@ def upstream_servers(env, run_dir):
     for server in servers:
         if server.startswith("unix:"):
             socket_path = path({"UPSTREAM": server[len("unix:"):]}, "UPSTREAM", "unix:/run/pycrudapi/pycrudapi.sock")
-            # Room for the two longer spellings below.
-            if len(os.fsencode(socket_path)) + len("././") > SOCKET_PATH_MAX_BYTES:
+            # Room for the longer spellings below.
+            if len(os.fsencode(socket_path)) + len("./") * (SPELLINGS - 1) > SOCKET_PATH_MAX_BYTES:
                 name = "UPSTREAM" if env.get("UPSTREAM") else "RUN_DIR"
                 raise WrongSetting(
                     name, env.get(name), "makes the path of the server's socket too long", "/run/pycrudapi"
@@ -125,13 +129,10 @@ def upstream_servers(env, run_dir):
         return [f"server {server} max_fails=2 fail_timeout=2s;" for server in servers]
     server = servers[0]
     if not server.startswith("unix:"):
-        return [f"server {server} max_fails=0;"] + 2 * [f"server {server} max_fails=0 backup;"]
+        return [f"server {server} max_fails=0;"] + (SPELLINGS - 1) * [f"server {server} max_fails=0 backup;"]
     folder, name = os.path.split(server)
-    return [
-        f"server {folder}/{name} max_fails=0;",
-        f"server {folder}/./{name} max_fails=0 backup;",
-        f"server {folder}/././{name} max_fails=0 backup;",
-    ]
+    spelled = [f"server {folder}/{'./' * detour}{name} max_fails=0" for detour in range(SPELLINGS)]
+    return [f"{spelled[0]};"] + [f"{other} backup;" for other in spelled[1:]]
 
 
 def trusted_proxies(env):

@@ -97,6 +97,8 @@ def test_a_post_that_arrives_while_the_server_restarts_waits_and_is_answered_onc
     one = stub()
     server = pid_by_http(one)
     os.kill(server, signal.SIGSTOP)
+    # The signal is only sent when `kill` returns; until it has arrived the server still accepts.
+    until(lambda: _state(server) == "T", "the server has stopped")
     sent = socket.create_connection(("127.0.0.1", one.port), 30)
     sent.sendall(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
     # It is in the backlog, not accepted: the stopped server cannot have read it.
@@ -106,6 +108,12 @@ def test_a_post_that_arrives_while_the_server_restarts_waits_and_is_answered_onc
     sent.close()
     assert answer.startswith(b"HTTP/1.1 200 "), answer
     assert not answer.endswith(str(server).encode())
+
+
+def _state(pid):
+    """The letter for what a process does; T is stopped (proc_pid_stat(5))."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+        return stat.read().rpartition(")")[2].split()[0]
 
 
 def _backlog(path):
