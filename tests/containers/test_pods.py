@@ -189,7 +189,8 @@ def test_five_pods_at_once_migrate_and_seed_once(pod, network, tmp_path):
         each.started()
         each.ready()
     assert {len(each.request("GET", "/passengerlist").json()) for each in apis} == {891}
-    assert sum(logs(each.id).count("seeded the database") for each in apis) == 1
+    for seed in ("with passengers", "with synthetic air quality"):
+        assert sum(logs(each.id).count(f"seeded the database {seed}") for each in apis) == 1, seed
 
 
 def test_the_titanic_table_of_python_crud_api_is_carried_over_with_its_keys(pod):
