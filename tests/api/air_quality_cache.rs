@@ -32,6 +32,7 @@ fn rows(import: u32) -> String {
 struct Replica {
     child: Child,
     url: String,
+    metrics_url: String,
     client: reqwest::Client,
     log: PathBuf,
     _folder: tempfile::TempDir,
@@ -41,19 +42,19 @@ impl Replica {
     async fn start(database_url: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let log = folder.path().join("log");
-        let port = free_port();
+        let (address, metrics) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
         let child = Command::new(env!("CARGO_BIN_EXE_pycrudapi"))
             .arg("serve")
             .env_clear()
-            .envs([("DATABASE_URL", database_url), ("SEED", "false"), ("METRICS_LISTEN", "off")])
-            .envs([("LISTEN", format!("127.0.0.1:{port}").as_str()), ("LOG", "info,access=off")])
+            .envs([("DATABASE_URL", database_url), ("SEED", "false"), ("LOG", "info,access=off")])
+            .envs([("LISTEN", &address), ("METRICS_LISTEN", &metrics)])
             .envs(environment.iter().copied())
             .stdout(Stdio::null())
             .stderr(File::create(&log).expect("created"))
             .spawn()
             .expect("the program runs");
-        let client = reqwest::Client::new();
-        let replica = Self { child, url: format!("http://127.0.0.1:{port}"), client, log, _folder: folder };
+        let (url, metrics_url) = (format!("http://{address}"), format!("http://{metrics}/metrics"));
+        let replica = Self { child, url, metrics_url, client: reqwest::Client::new(), log, _folder: folder };
         eventually(|| async {
             let answer = replica.client.get(format!("{}/readyz", replica.url)).send().await;
             let answer = answer.map_err(|error| error.to_string())?;
@@ -69,6 +70,18 @@ impl Replica {
 
     fn log(&self) -> String {
         std::fs::read_to_string(&self.log).expect("it is there")
+    }
+
+    /// How often it has connected to Redis.
+    fn connections(&self) -> usize {
+        self.log().matches("the cache is connected to redis").count()
+    }
+
+    /// How many faults of Redis it has met.
+    async fn faults(&self) -> u64 {
+        let metrics = send(self.client.get(&self.metrics_url)).await.body;
+        let counts = metrics.lines().filter(|line| line.starts_with("cache_errors_total{"));
+        counts.map(|line| line.rsplit(' ').next().expect("a value").parse::<u64>().expect("a number")).sum()
     }
 
     /// Returns once answers come from the cache.
@@ -397,22 +410,43 @@ async fn redis_killed_paused_and_restarted_under_load_costs_no_answer_and_none_i
     let environment = [("REDIS_URL", url.as_str()), ("REDIS_TIMEOUT_MS", &deadline)];
     let replicas = start_two(&database.url(), &environment).await;
     let cached = || join_all(replicas.iter().map(Replica::cached));
+    // An answer that others share counts as a hit, so only a new connection tells that a replica met a fault and got over it.
+    let connections = || replicas.iter().map(Replica::connections).collect::<Vec<_>>();
+    let connected_again = async |before: Vec<usize>| {
+        eventually(|| async {
+            let now = connections();
+            let all = now.iter().zip(&before).all(|(now, before)| now > before);
+            if all { Ok(()) } else { Err(format!("{now:?} connections after {before:?}")) }
+        })
+        .await;
+        cached().await;
+    };
     cached().await;
     let load = Load::start(&replicas);
     load.more(100).await;
     for _ in 0..2 {
+        let before = connections();
         redis.kill();
         load.more(100).await;
         redis.restart().await;
-        cached().await;
+        connected_again(before).await;
+        let before = connections();
+        let faults = join_all(replicas.iter().map(Replica::faults)).await;
         redis.pause();
+        eventually(|| async {
+            let now = join_all(replicas.iter().map(Replica::faults)).await;
+            let all = now.iter().zip(&faults).all(|(now, before)| now > before);
+            if all { Ok(()) } else { Err(format!("{now:?} faults after {faults:?}")) }
+        })
+        .await;
         load.more(100).await;
         redis.resume();
-        cached().await;
+        connected_again(before).await;
+        let before = connections();
         // Slow rather than silent: it answers, but later than anybody waits.
         redis.run::<()>(redis::cmd("CLIENT").arg("PAUSE").arg(2 * DEADLINE_MS).arg("ALL")).await;
         load.more(100).await;
-        cached().await;
+        connected_again(before).await;
         redis.run::<()>(&redis::cmd("FLUSHALL")).await;
         load.more(100).await;
         for key in redis.answers().await {
