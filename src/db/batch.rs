@@ -5,8 +5,9 @@
 //! it arrived. This module knows nothing of SQL, HTTP or passengers.
 //!
 //! Batches in flight adapt to the load: one while it keeps up, because fewer batches are larger ones and larger ones are
-//! cheaper per item; a further one, up to a bound, when a full batch is waiting or the one at work has stalled. Nobody
-//! waits in the queue beyond its deadline.
+//! cheaper per item; a second one when enough are waiting to be worth it, so that database and server work at the same
+//! time; further ones, up to a bound, when a full batch is waiting or the one at work has stalled. Nobody waits in the
+//! queue beyond its deadline.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,8 @@ use super::error::StoreError;
 pub struct BatchLimits {
     /// Most items of one batch.
     pub size: usize,
+    /// So many waiting items are worth a second batch beside the first; `size` for no second one before its time.
+    pub second_from: usize,
     /// Most batches at work at once; each uses a connection.
     pub in_flight: usize,
     /// Most items waiting; one more is refused.
@@ -103,8 +106,16 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
             }
             let since = Instant::now();
             state.waiting.push(Waiter { item, since, answer });
-            let behind = state.waiting.len() >= self.shared.limits.size || since - state.last_begin > STALLED;
-            if state.in_flight == 0 || (behind && state.in_flight < self.shared.limits.in_flight) {
+            let limits = &self.shared.limits;
+            let another = match state.in_flight {
+                0 => true,
+                1 if state.waiting.len() >= limits.second_from => limits.in_flight > 1,
+                many if many < limits.in_flight => {
+                    state.waiting.len() >= limits.size || since - state.last_begin > STALLED
+                }
+                _ => false,
+            };
+            if another {
                 state.in_flight += 1;
                 // A task of its own: a client that goes away must not take the batch of others with it.
                 tokio::spawn(drain(self.shared.clone()));
@@ -200,10 +211,17 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: BatchLimits = BatchLimits { size: 4, in_flight: 2, queue: 8, wait: Duration::from_secs(60) };
+    const LIMITS: BatchLimits =
+        BatchLimits { size: 4, second_from: 4, in_flight: 2, queue: 8, wait: Duration::from_secs(60) };
+
+    type Gated = (Batcher<u32, u32>, mpsc::UnboundedReceiver<Vec<u32>>, Arc<Semaphore>);
 
     /// Doubles numbers; each batch reports itself and then waits for a permit.
-    fn gated() -> (Batcher<u32, u32>, mpsc::UnboundedReceiver<Vec<u32>>, Arc<Semaphore>) {
+    fn gated() -> Gated {
+        gated_within(LIMITS)
+    }
+
+    fn gated_within(limits: BatchLimits) -> Gated {
         let (started, batches) = mpsc::unbounded_channel();
         let gate = Arc::new(Semaphore::new(0));
         let permits = gate.clone();
@@ -216,7 +234,7 @@ mod tests {
             }
             .boxed()
         };
-        (Batcher::new("test", LIMITS, Box::new(work)), batches, permits)
+        (Batcher::new("test", limits, Box::new(work)), batches, permits)
     }
 
     fn submit(batcher: &Batcher<u32, u32>, item: u32) -> tokio::task::JoinHandle<Result<u32, StoreError>> {
@@ -256,6 +274,24 @@ mod tests {
         assert_eq!(batcher.shared.lock().in_flight, LIMITS.in_flight);
         let refused = batcher.submit(13).await;
         assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+        permits.add_permits(100);
+        for (item, task) in (0_u32..).zip(tasks) {
+            assert_eq!(task.await.expect("no panic").expect("an answer"), item * 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn enough_waiting_items_start_a_second_batch_and_no_third() {
+        let (batcher, mut batches, permits) = gated_within(BatchLimits { second_from: 2, in_flight: 4, ..LIMITS });
+        let mut tasks = vec![submit(&batcher, 0)];
+        assert_eq!(batches.recv().await, Some(vec![0]));
+        tasks.extend((1..=2).map(|item| submit(&batcher, item)));
+        assert_eq!(batches.recv().await, Some(vec![1, 2]));
+        tasks.extend((3..=5).map(|item| submit(&batcher, item)));
+        while batcher.shared.lock().waiting.len() < 3 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(batcher.shared.lock().in_flight, 2);
         permits.add_permits(100);
         for (item, task) in (0_u32..).zip(tasks) {
             assert_eq!(task.await.expect("no panic").expect("an answer"), item * 2);
@@ -324,7 +360,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn under_load_nobody_gets_anothers_answer() {
         let work = |items: Vec<u32>| async move { items.into_iter().map(|item| Ok(item * 2)).collect() }.boxed();
-        let limits = BatchLimits { size: 16, in_flight: 4, queue: 100_000, wait: Duration::from_secs(60) };
+        let limits =
+            BatchLimits { size: 16, second_from: 8, in_flight: 4, queue: 100_000, wait: Duration::from_secs(60) };
         let batcher = Batcher::new("test", limits, Box::new(work));
         let tasks: Vec<_> = (0..20_000).map(|item| (item, submit(&batcher, item))).collect();
         for (item, task) in tasks {
