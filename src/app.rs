@@ -19,6 +19,7 @@ use crate::db::error::is_transient;
 use crate::db::migrate::{self, MigrateError};
 use crate::db::pool::Pool;
 use crate::http::body::BodyLimits;
+use crate::http::etag::IfMatch;
 use crate::ops::health::Health;
 use crate::passengers::store::Store;
 use crate::server::access_log::AccessLog;
@@ -42,6 +43,8 @@ pub struct State {
     pub passengers: Store,
     /// What probes are told.
     pub health: Health,
+    /// Whether a change must say which version it is for.
+    pub if_match: IfMatch,
     /// Bounds of request bodies.
     pub body_limits: BodyLimits,
     /// Answers about air quality.
@@ -90,6 +93,7 @@ impl App {
             air_quality: Cache::start(pool.clone(), conninfo.clone(), server.air_quality.options()?),
             pool,
             health: Health::new(shutdown.clone()),
+            if_match: if server.require_if_match { IfMatch::Required } else { IfMatch::Optional },
             body_limits: BodyLimits { bytes: server.max_body_bytes as usize, timeout: server.body_timeout_ms },
         });
         let mut preparation = tokio::spawn(prepare(

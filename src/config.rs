@@ -160,6 +160,12 @@ pub struct ServerConfig {
     #[arg(long, env, default_value_t = 1_048_576, value_parser = value_parser!(u32).range(1024..=104_857_600), hide_env_values = true)]
     pub max_body_bytes: u32,
 
+    /// Answer PUT, PATCH and DELETE without If-Match with 428.
+    ///
+    /// Then no client can overwrite a change that it has not seen; clients that know nothing of ETags cannot write at all.
+    #[arg(long, env, default_value_t = false, action = ArgAction::Set, hide_env_values = true)]
+    pub require_if_match: bool,
+
     /// Longest a request body may take to arrive, in milliseconds (100 to 600000); then the answer is 408.
     #[arg(long, env, default_value = "30000", value_parser = millis::<100, 600_000>, hide_env_values = true)]
     pub body_timeout_ms: Duration,

@@ -15,6 +15,9 @@ pub enum StoreError {
     /// No row has the key.
     #[error("no such row")]
     Missing,
+    /// The row has another version than the change was meant for.
+    #[error("the row has another version")]
+    Stale,
     /// A constraint of the database refused the row; the name tells which.
     #[error("refused by constraint {constraint}")]
     Conflict {
@@ -50,7 +53,7 @@ impl StoreError {
     pub fn is_rolled_back(&self) -> bool {
         match self {
             Self::Conflict { .. } | Self::Internal(_) => true,
-            Self::Missing => false,
+            Self::Missing | Self::Stale => false,
             Self::Unavailable { .. } => matches!(
                 self.unavailable_state(),
                 Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED)

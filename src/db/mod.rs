@@ -15,3 +15,4 @@ pub mod pool;
 pub mod seed;
 pub mod session;
 pub mod tls;
+pub mod version;

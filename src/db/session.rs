@@ -14,8 +14,11 @@ use tokio_postgres::{Client, Row, Statement};
 
 use super::error::StoreError;
 
+/// The value of a statement's parameter.
+pub type Param<'a> = &'a (dyn ToSql + Sync);
+
 /// Values for a statement's parameters, in order.
-pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+pub type Params<'a> = &'a [Param<'a>];
 
 /// How much longer than the server's `statement_timeout` this side waits, so that the server's own, more precise
 /// answer normally arrives first.

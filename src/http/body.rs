@@ -11,6 +11,8 @@ use super::problem::{Code, Problem};
 
 /// A document.
 pub const JSON: &str = "application/json";
+/// Some members of a document (RFC 7396).
+pub const MERGE_PATCH: &str = "application/merge-patch+json";
 /// What an HTML form sends, and `curl -d`.
 pub const FORM: &str = "application/x-www-form-urlencoded";
 

@@ -1,10 +1,11 @@
-//! What routes share: matching a URL template, reading a query or a body, answering in the type asked for, and
-//! describing a problem.
+//! What routes share: matching a URL template, reading a query, a body or a condition, answering in the type asked for,
+//! and describing a problem.
 //!
 //! No resource and no SQL is known here.
 
 pub mod accept;
 pub mod body;
+pub mod etag;
 pub mod json;
 pub mod problem;
 pub mod query;

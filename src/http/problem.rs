@@ -33,8 +33,14 @@ pub enum Code {
     MethodNotAllowed,
     /// No media type on offer is one the client takes.
     NotAcceptable,
+    /// A header is malformed.
+    InvalidHeader,
     /// The body took too long to arrive.
     RequestTimeout,
+    /// What is to be changed has another version than the client asked for.
+    PreconditionFailed,
+    /// A change must say which version it is for.
+    PreconditionRequired,
     /// The body is over the limit.
     BodyTooLarge,
     /// The body's media type is not one of those taken.
@@ -56,6 +62,13 @@ impl Code {
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "Not found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
             Self::NotAcceptable => (StatusCode::NOT_ACCEPTABLE, "not-acceptable", "Not acceptable"),
+            Self::InvalidHeader => (StatusCode::BAD_REQUEST, "invalid-header", "A header is malformed"),
+            Self::PreconditionFailed => {
+                (StatusCode::PRECONDITION_FAILED, "precondition-failed", "The resource has another version")
+            }
+            Self::PreconditionRequired => {
+                (StatusCode::PRECONDITION_REQUIRED, "precondition-required", "If-Match is required")
+            }
             Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request-timeout", "The body took too long"),
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large"),
             Self::UnsupportedMediaType => {
@@ -159,6 +172,25 @@ impl Problem {
         Self { header: Some((ALLOW, allow)), ..Self::new(Code::MethodNotAllowed, format!("use one of: {allow}")) }
     }
 
+    /// Somebody else has changed the resource, or the client asked for a state that it is not in.
+    pub fn stale() -> Self {
+        Self::new(
+            Code::PreconditionFailed,
+            "the resource has another version than If-Match and If-None-Match ask for; read it again, and repeat the \
+             change with its new ETag if it still applies",
+        )
+    }
+
+    /// Whether this is a problem of that kind.
+    pub fn is(&self, code: Code) -> bool {
+        self.code == code
+    }
+
+    /// Adds a header to the answer.
+    pub fn with_header(self, name: HeaderName, value: &'static str) -> Self {
+        Self { header: Some((name, value)), ..self }
+    }
+
     /// The service cannot answer now and asks the client to come back.
     pub fn unavailable(detail: &'static str) -> Self {
         Self { header: Some((RETRY_AFTER, RETRY_AFTER_SECONDS)), ..Self::new(Code::Unavailable, detail) }
@@ -201,6 +233,7 @@ impl Problem {
     pub fn from_store(error: &StoreError, missing: &'static str, constraint: ConstraintField) -> Self {
         match error {
             StoreError::Missing => return Self::new(Code::NotFound, missing),
+            StoreError::Stale => return Self::stale(),
             StoreError::Unavailable { .. } => {
                 tracing::warn!(error = error as &dyn Error, "store unavailable");
                 return Self::unavailable("the database does not answer at the moment; send the request again");

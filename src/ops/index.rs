@@ -33,6 +33,7 @@ const ENDPOINTS: &[(&str, &[Endpoint])] = &[
             ("POST", "/v1/passengers", "create one"),
             ("GET", "/v1/passengers/{uuid}", "read one"),
             ("PUT", "/v1/passengers/{uuid}", "replace one"),
+            ("PATCH", "/v1/passengers/{uuid}", "set some fields of one"),
             ("DELETE", "/v1/passengers/{uuid}", "delete one"),
             ("GET", "/passengerlist", "list them (short URL)"),
             ("POST", "/postpassenger", "create one (short URL)"),

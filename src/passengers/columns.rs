@@ -1,9 +1,10 @@
 //! Passengers turned on their side: one array per column, as `unnest` takes them.
 
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::model::Passenger;
+use super::model::{Passenger, Sex};
+use super::patch::Patch;
+use crate::db::session::Param;
 
 /// The columns of some rows, in the order of the table.
 pub struct Columns<'a> {
@@ -20,7 +21,7 @@ pub struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     /// The columns of these rows.
-    pub fn of(rows: &'a [Passenger<'_>]) -> Self {
+    pub fn of(rows: impl ExactSizeIterator<Item = &'a Passenger<'a>>) -> Self {
         let mut columns = Self {
             uuids: Vec::with_capacity(rows.len()),
             survived: Vec::with_capacity(rows.len()),
@@ -47,13 +48,64 @@ impl<'a> Columns<'a> {
     }
 
     /// As a statement's parameters.
-    pub fn params(&self) -> [&(dyn ToSql + Sync); 9] {
+    pub fn params(&self) -> [Param<'_>; 9] {
         [
             &self.uuids,
             &self.survived,
             &self.classes,
             &self.names,
             &self.sexes,
+            &self.ages,
+            &self.siblings,
+            &self.parents,
+            &self.fares,
+        ]
+    }
+}
+
+/// The columns of some patches; a null leaves a value as it is.
+#[derive(Default)]
+pub struct PatchColumns<'a> {
+    uuids: Vec<Uuid>,
+    survived: Vec<Option<bool>>,
+    classes: Vec<Option<i16>>,
+    names: Vec<Option<&'a str>>,
+    sexes: Vec<Option<&'static str>>,
+    sets_age: Vec<bool>,
+    ages: Vec<Option<f64>>,
+    siblings: Vec<Option<i32>>,
+    parents: Vec<Option<i32>>,
+    fares: Vec<Option<f64>>,
+}
+
+impl<'a> PatchColumns<'a> {
+    /// The columns of these patches.
+    pub fn of(patches: impl Iterator<Item = (Uuid, &'a Patch<'a>)>) -> Self {
+        let mut columns = Self::default();
+        for (uuid, patch) in patches {
+            columns.uuids.push(uuid);
+            columns.survived.push(patch.survived);
+            columns.classes.push(patch.passenger_class);
+            columns.names.push(patch.name.as_deref());
+            columns.sexes.push(patch.sex.map(Sex::as_str));
+            columns.sets_age.push(patch.age.is_some());
+            columns.ages.push(patch.age.flatten());
+            columns.siblings.push(patch.siblings_or_spouses_aboard);
+            columns.parents.push(patch.parents_or_children_aboard);
+            columns.fares.push(patch.fare);
+        }
+        columns
+    }
+
+    /// As a statement's parameters.
+    pub fn params(&self) -> [Param<'_>; 10] {
+        [
+            &self.uuids,
+            &self.survived,
+            &self.classes,
+            &self.names,
+            &self.sexes,
+            &self.sets_age,
             &self.ages,
             &self.siblings,
             &self.parents,

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::model::{Details, Field, check_age, check_class, check_count, check_fare, check_name, check_sex};
+use super::patch::Patch;
 use crate::http::json::{members, text};
 use crate::http::problem::{FieldError, Problem};
 
@@ -26,20 +27,22 @@ pub enum UuidRule {
 /// # Errors
 /// 400 when the body is no JSON, 422 with one entry per field at fault.
 pub fn read(body: &[u8], uuid: UuidRule) -> Result<Details<'_>, Problem> {
-    let members = members(body, known_fields)?;
-    let mut errors = Vec::new();
-    let mut fields = Fields::default();
-    for (name, value) in &members.values {
-        match Field::from_name(name) {
-            Some(field) => fields.put(field, value, &mut errors),
-            None if name == "uuid" => check_uuid(value, uuid, &mut errors),
-            None => errors.push(FieldError::new(name, format!("is unknown; the fields are {}", known_fields()))),
+    let mut fields = Fields::read(body, uuid)?;
+    for field in Field::ALL {
+        if !fields.seen[field as usize] {
+            fields.errors.push(FieldError::new(field.name(), format!("is missing; it {}", field.rule())));
         }
     }
-    for name in &members.repeated {
-        errors.push(FieldError::new(name, "stands in the body more than once; keep one"));
-    }
-    fields.finish(errors)
+    // No field is missing and none was wrong, so each has its value.
+    fields.finish().map(|values| values.into_details().expect("every field was seen and none failed"))
+}
+
+/// Reads a merge patch: any of a passenger's fields.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_patch(body: &[u8], uuid: UuidRule) -> Result<Patch<'_>, Problem> {
+    Fields::read(body, uuid)?.finish()
 }
 
 fn known_fields() -> String {
@@ -62,59 +65,55 @@ fn check_uuid(value: &RawValue, rule: UuidRule, errors: &mut Vec<FieldError>) {
 #[derive(Default)]
 struct Fields<'a> {
     seen: [bool; Field::ALL.len()],
-    survived: Option<bool>,
-    class: Option<i16>,
-    name: Option<Cow<'a, str>>,
-    sex: Option<super::model::Sex>,
-    age: Option<Option<f64>>,
-    siblings: Option<i32>,
-    parents: Option<i32>,
-    fare: Option<f64>,
+    values: Patch<'a>,
+    errors: Vec<FieldError>,
 }
 
 impl<'a> Fields<'a> {
-    fn put(&mut self, field: Field, value: &'a RawValue, errors: &mut Vec<FieldError>) {
+    fn read(body: &'a [u8], uuid: UuidRule) -> Result<Self, Problem> {
+        let members = members(body, known_fields)?;
+        let mut fields = Self::default();
+        for (name, value) in &members.values {
+            match Field::from_name(name) {
+                Some(field) => fields.put(field, value),
+                None if name == "uuid" => check_uuid(value, uuid, &mut fields.errors),
+                None => {
+                    fields.errors.push(FieldError::new(name, format!("is unknown; the fields are {}", known_fields())));
+                }
+            }
+        }
+        for name in &members.repeated {
+            fields.errors.push(FieldError::new(name, "stands in the body more than once; keep one"));
+        }
+        Ok(fields)
+    }
+
+    fn put(&mut self, field: Field, value: &'a RawValue) {
         self.seen[field as usize] = true;
         let raw = value.get();
+        let values = &mut self.values;
         let taken = match field {
-            Field::Survived => store(&mut self.survived, raw.parse().ok()),
-            Field::PassengerClass => store(&mut self.class, number(raw).and_then(check_class)),
-            Field::Name => store(&mut self.name, text(raw).filter(|name| check_name(name).is_some())),
-            Field::Sex => store(&mut self.sex, text(raw).and_then(|sex| check_sex(&sex))),
-            Field::Age if raw == "null" => store(&mut self.age, Some(None)),
-            Field::Age => store(&mut self.age, number(raw).and_then(check_age).map(Some)),
-            Field::SiblingsOrSpousesAboard => store(&mut self.siblings, number(raw).and_then(check_count)),
-            Field::ParentsOrChildrenAboard => store(&mut self.parents, number(raw).and_then(check_count)),
-            Field::Fare => store(&mut self.fare, number(raw).and_then(check_fare)),
+            Field::Survived => store(&mut values.survived, raw.parse().ok()),
+            Field::PassengerClass => store(&mut values.passenger_class, number(raw).and_then(check_class)),
+            Field::Name => store(&mut values.name, text(raw).filter(|name| check_name(name).is_some())),
+            Field::Sex => store(&mut values.sex, text(raw).and_then(|sex| check_sex(&sex))),
+            Field::Age if raw == "null" => store(&mut values.age, Some(None)),
+            Field::Age => store(&mut values.age, number(raw).and_then(check_age).map(Some)),
+            Field::SiblingsOrSpousesAboard => {
+                store(&mut values.siblings_or_spouses_aboard, number(raw).and_then(check_count))
+            }
+            Field::ParentsOrChildrenAboard => {
+                store(&mut values.parents_or_children_aboard, number(raw).and_then(check_count))
+            }
+            Field::Fare => store(&mut values.fare, number(raw).and_then(check_fare)),
         };
         if !taken {
-            errors.push(field.error());
+            self.errors.push(field.error());
         }
     }
 
-    fn finish(self, mut errors: Vec<FieldError>) -> Result<Details<'a>, Problem> {
-        for field in Field::ALL {
-            if !self.seen[field as usize] {
-                errors.push(FieldError::new(field.name(), format!("is missing; it {}", field.rule())));
-            }
-        }
-        if !errors.is_empty() {
-            return Err(Problem::fields(errors));
-        }
-        // No field is missing and none was wrong, so each has its value.
-        let details = || {
-            Some(Details {
-                survived: self.survived?,
-                passenger_class: self.class?,
-                name: self.name?,
-                sex: self.sex?,
-                age: self.age?,
-                siblings_or_spouses_aboard: self.siblings?,
-                parents_or_children_aboard: self.parents?,
-                fare: self.fare?,
-            })
-        };
-        Ok(details().expect("every field was seen and none failed"))
+    fn finish(self) -> Result<Patch<'a>, Problem> {
+        if self.errors.is_empty() { Ok(self.values) } else { Err(Problem::fields(self.errors)) }
     }
 }
 

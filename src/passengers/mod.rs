@@ -4,13 +4,15 @@
 //! (`/passengerlist`, `/getpassenger/{uuid}`, `/postpassenger`, `/putpassenger/{uuid}`, `/deletepassenger/{uuid}`).
 //!
 //! Invariants: a stored passenger satisfies every rule of `model`, which the table's constraints repeat; its uuid is a
-//! version 7 made here, so key order is creation order.
+//! version 7 made here, so key order is creation order. Each state has a version that no other state of it ever had.
 
 mod columns;
 pub mod generate;
 pub mod json;
 pub mod model;
+pub mod patch;
 pub mod routes;
 pub mod store;
 pub mod table;
 pub mod transfer;
+mod writes;

@@ -10,14 +10,16 @@ use uuid::Uuid;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::http::header::{HeaderValue, LOCATION};
-use warp::http::{HeaderMap, StatusCode};
+use warp::http::{HeaderMap, HeaderName, StatusCode};
 use warp::reply::Response;
 
 use super::json::{self, UuidRule};
-use super::{model, store};
+use super::model;
+use super::store::{self, Stored};
 use crate::app::State;
 use crate::db::error::StoreError;
-use crate::http::body::read_json;
+use crate::http::body::{self, MERGE_PATCH, read_json};
+use crate::http::etag::{self, ReadCondition};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply::{self, Pieces};
 use crate::http::route::{Matched, answer, at, get_or_head, method_not_allowed};
@@ -26,16 +28,19 @@ const LIST: &[&str] = &["/v1/passengers", "/passengerlist"];
 const CREATE: &[&str] = &["/v1/passengers", "/postpassenger"];
 const GET: &[&str] = &["/v1/passengers/{uuid}", "/getpassenger/{uuid}"];
 const REPLACE: &[&str] = &["/v1/passengers/{uuid}", "/putpassenger/{uuid}"];
+const PATCH: &[&str] = &["/v1/passengers/{uuid}"];
 const DELETE: &[&str] = &["/v1/passengers/{uuid}", "/deletepassenger/{uuid}"];
 
 const ALLOWED: &[(&[&str], &str)] = &[
     (&["/v1/passengers"], "GET, HEAD, POST"),
-    (&["/v1/passengers/{uuid}"], "GET, HEAD, PUT, DELETE"),
+    (&["/v1/passengers/{uuid}"], "GET, HEAD, PUT, PATCH, DELETE"),
     (&["/passengerlist", "/getpassenger/{uuid}"], "GET, HEAD"),
     (&["/postpassenger"], "POST"),
     (&["/putpassenger/{uuid}"], "PUT"),
     (&["/deletepassenger/{uuid}"], "DELETE"),
 ];
+
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 /// Rows read at a time for a list: about 200 KiB of JSON, and few enough that a slow reader costs little memory.
 const LIST_BATCH: i64 = 1000;
@@ -48,8 +53,14 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
     };
     let get = at(GET)
         .and(get_or_head())
+        .and(etag::unconditional())
         .and(state.clone())
         .then(|matched: Matched, state| async move { answer(matched.route, get(&matched.segment, state)).await });
+    let get_if = at(GET).and(get_or_head()).and(warp::header::headers_cloned()).and(state.clone()).then(
+        |matched: Matched, headers: HeaderMap, state| async move {
+            answer(matched.route, get_if(&matched.segment, &headers, state)).await
+        },
+    );
     let list = at(LIST)
         .and(get_or_head())
         .and(state.clone())
@@ -68,17 +79,30 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .then(|matched: Matched, headers, body, state| async move {
             answer(matched.route, replace(&matched.segment, headers, body, state)).await
         });
-    let delete = at(DELETE)
-        .and(warp::delete())
-        .and(state)
-        .then(|matched: Matched, state| async move { answer(matched.route, delete(&matched.segment, state)).await });
+    let patch = at(PATCH)
+        .and(warp::patch())
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .and(state.clone())
+        .then(|matched: Matched, headers, body, state| async move {
+            answer(matched.route, patch(&matched.segment, headers, body, state)).await
+        });
+    let delete = at(DELETE).and(warp::delete()).and(warp::header::headers_cloned()).and(state).then(
+        |matched: Matched, headers: HeaderMap, state| async move {
+            answer(matched.route, delete(&matched.segment, &headers, state)).await
+        },
+    );
     get.or(list)
         .unify()
         .or(create)
         .unify()
         .or(replace)
         .unify()
+        .or(patch)
+        .unify()
         .or(delete)
+        .unify()
+        .or(get_if)
         .unify()
         .or(method_not_allowed(ALLOWED))
         .unify()
@@ -87,8 +111,16 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
 
 async fn get(segment: &str, state: Arc<State>) -> Result<Response, Problem> {
     let uuid = parse_uuid(segment)?;
-    let passenger = state.passengers.get(uuid).await.map_err(problem)?;
-    Ok(reply::json_bytes(StatusCode::OK, passenger))
+    let stored = state.passengers.get(uuid).await.map_err(problem)?;
+    Ok(shown(StatusCode::OK, stored))
+}
+
+/// The same for a client that has an earlier answer or wants a certain version.
+async fn get_if(segment: &str, headers: &HeaderMap, state: Arc<State>) -> Result<Response, Problem> {
+    let uuid = parse_uuid(segment)?;
+    let condition = ReadCondition::read(headers)?;
+    let stored = state.passengers.get(uuid).await.map_err(problem)?;
+    Ok(condition.instead(stored.version)?.unwrap_or_else(|| shown(StatusCode::OK, stored)))
 }
 
 async fn create(
@@ -98,8 +130,8 @@ async fn create(
 ) -> Result<Response, Problem> {
     let body = read_json(&headers, body, state.body_limits).await?;
     let details = json::read(&body, UuidRule::Refused)?;
-    let (uuid, passenger) = state.passengers.create(details).await.map_err(problem)?;
-    let mut response = reply::json_bytes(StatusCode::CREATED, passenger);
+    let (uuid, stored) = state.passengers.create(details).await.map_err(problem)?;
+    let mut response = shown(StatusCode::CREATED, stored);
     let location = HeaderValue::from_str(&format!("/v1/passengers/{uuid}")).expect("a uuid is printable ASCII");
     response.headers_mut().insert(LOCATION, location);
     Ok(response)
@@ -112,18 +144,42 @@ async fn replace(
     state: Arc<State>,
 ) -> Result<Response, Problem> {
     let uuid = parse_uuid(segment)?;
+    let condition = etag::condition(&headers, state.if_match)?;
     let body = read_json(&headers, body, state.body_limits).await?;
     let details = json::read(&body, UuidRule::Equals(uuid))?;
-    let passenger = state.passengers.replace(uuid, details).await.map_err(problem)?;
-    Ok(reply::json_bytes(StatusCode::OK, passenger))
+    let stored = state.passengers.replace(uuid, details, condition).await.map_err(problem)?;
+    Ok(shown(StatusCode::OK, stored))
 }
 
-async fn delete(segment: &str, state: Arc<State>) -> Result<Response, Problem> {
+async fn patch(
+    segment: &str,
+    headers: HeaderMap,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    state: Arc<State>,
+) -> Result<Response, Problem> {
     let uuid = parse_uuid(segment)?;
-    state.passengers.delete(uuid).await.map_err(problem)?;
+    let condition = etag::condition(&headers, state.if_match)?;
+    let (_, body) = body::read(&headers, body, state.body_limits, &[MERGE_PATCH]).await.map_err(|problem| {
+        // RFC 5789, section 2.2: the refusal says what is taken.
+        if problem.is(Code::UnsupportedMediaType) { problem.with_header(ACCEPT_PATCH, MERGE_PATCH) } else { problem }
+    })?;
+    let patch = json::read_patch(&body, UuidRule::Equals(uuid))?;
+    let stored = state.passengers.patch(uuid, patch, condition).await.map_err(problem)?;
+    Ok(shown(StatusCode::OK, stored))
+}
+
+async fn delete(segment: &str, headers: &HeaderMap, state: Arc<State>) -> Result<Response, Problem> {
+    let uuid = parse_uuid(segment)?;
+    let condition = etag::condition(headers, state.if_match)?;
+    state.passengers.delete(uuid, condition).await.map_err(problem)?;
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
+}
+
+/// A passenger with the tag of its state.
+fn shown(status: StatusCode, stored: Stored) -> Response {
+    etag::tagged(reply::json_bytes(status, stored.document), stored.version)
 }
 
 /// The whole table as one JSON array, read by key.

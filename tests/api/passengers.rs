@@ -148,7 +148,7 @@ async fn a_wrong_method_answers_405_with_allow() {
     let uuid = Uuid::now_v7();
     for (method, url, allow) in [
         (Method::PATCH, "/v1/passengers".to_owned(), "GET, HEAD, POST"),
-        (Method::POST, format!("/v1/passengers/{uuid}"), "GET, HEAD, PUT, DELETE"),
+        (Method::POST, format!("/v1/passengers/{uuid}"), "GET, HEAD, PUT, PATCH, DELETE"),
         (Method::POST, "/passengerlist".to_owned(), "GET, HEAD"),
         (Method::DELETE, format!("/getpassenger/{uuid}"), "GET, HEAD"),
         (Method::GET, "/postpassenger".to_owned(), "POST"),

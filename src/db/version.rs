@@ -1,0 +1,82 @@
+//! What a write asks of the version that it is about to change: optimistic locking.
+//!
+//! The condition travels with each item of a batch into one statement, which changes the row only if it holds; between
+//! looking and changing nobody can come in.
+
+use super::session::Param;
+
+/// A condition on a row's version.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// The version must be one of these.
+    pub required: Option<Vec<i64>>,
+    /// The version must be none of these.
+    pub refused: Option<Vec<i64>>,
+}
+
+impl Condition {
+    /// Any version will do.
+    pub const NONE: Self = Self { required: None, refused: None };
+
+    /// Whether any version will do.
+    pub fn is_none(&self) -> bool {
+        self.required.is_none() && self.refused.is_none()
+    }
+}
+
+/// Conditions as two columns for `unnest`: each list is the text of a `bigint[]`, because arrays in arrays must be of
+/// equal length.
+#[derive(Debug, Default)]
+pub struct Conditions {
+    /// What the versions must be.
+    pub required: Vec<Option<String>>,
+    /// What they must not be.
+    pub refused: Vec<Option<String>>,
+}
+
+impl Conditions {
+    /// The columns of these conditions.
+    pub fn of<'a>(conditions: impl Iterator<Item = &'a Condition>) -> Self {
+        let mut columns = Self::default();
+        for Condition { required, refused } in conditions {
+            columns.required.push(required.as_deref().map(array));
+            columns.refused.push(refused.as_deref().map(array));
+        }
+        columns
+    }
+
+    /// As a statement's last parameters.
+    pub fn params(&self) -> [Param<'_>; 2] {
+        [&self.required, &self.refused]
+    }
+}
+
+/// A list as PostgreSQL writes arrays.
+fn array(versions: &[i64]) -> String {
+    let mut text = String::from("{");
+    for (place, version) in versions.iter().enumerate() {
+        if place > 0 {
+            text.push(',');
+        }
+        text.push_str(&version.to_string());
+    }
+    text.push('}');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_become_two_columns_of_arrays() {
+        let conditions = [
+            Condition::default(),
+            Condition { required: Some(vec![1, 23]), refused: Some(vec![]) },
+            Condition { required: None, refused: Some(vec![7]) },
+        ];
+        let columns = Conditions::of(conditions.iter());
+        assert_eq!(columns.required, [None, Some("{1,23}".to_owned()), None]);
+        assert_eq!(columns.refused, [None, Some("{}".to_owned()), Some("{7}".to_owned())]);
+    }
+}
