@@ -26,7 +26,7 @@ use crate::server::access_log::AccessLog;
 use crate::server::listener::Listener;
 use crate::server::{self, Drained, ServerLimits};
 use crate::shutdown::Shutdown;
-use crate::{air_quality, ops, passengers, steps};
+use crate::{air_quality, docs, ops, passengers, steps};
 
 /// How long the start waits for the database before it listens anyway. A server that is restarted in front of a healthy
 /// database thereby answers nothing with 503.
@@ -116,6 +116,7 @@ impl App {
             steps::routes::routes(&state),
             ops::health::routes(&state),
             ops::index::routes(),
+            docs::routes::routes(),
         ]);
         let mut servers: Vec<_> = listeners
             .public

@@ -1,7 +1,7 @@
-//! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `healthcheck`.
+//! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `openapi`, `healthcheck`.
 
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal, Read};
+use std::io::{BufWriter, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ use crate::passengers::generate::generate;
 use crate::server::Drained;
 use crate::server::access_log::AccessLog;
 use crate::server::listener::{ListenAddr, Listener};
-use crate::{air_quality, passengers, shutdown, telemetry};
+use crate::{air_quality, docs, passengers, shutdown, telemetry};
 
 /// Large writes keep the reader of a pipe from waking for every few rows.
 const OUTPUT_BUFFER_BYTES: usize = 256 * 1024;
@@ -79,6 +79,8 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Write the OpenAPI document of this version to standard output.
+    Openapi,
     /// Ask a running server whether it is ready; the exit status is the answer.
     Healthcheck(HealthcheckArgs),
 }
@@ -144,6 +146,10 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Generate { rows, seed } => {
             let output = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, std::io::stdout().lock());
             generate(output, *rows, *seed).context("cannot write the output")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Openapi => {
+            std::io::stdout().write_all(&docs::document::json()).context("cannot write the output")?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Healthcheck(args) => healthcheck(args),

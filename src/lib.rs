@@ -8,7 +8,7 @@
 //!
 //! - [`cli`] what each subcommand does, [`config`] every setting, [`app`] builds the service and starts it;
 //! - [`server`] joins the resources, listens, logs and drains; [`http`] is what routes share;
-//! - [`ops`] is health, metrics and the index; [`passengers`], [`air_quality`] and [`steps`] are resources, each with
+//! - [`ops`] is health, metrics and the index; [`docs`] the OpenAPI document and its pages; [`passengers`], [`air_quality`] and [`steps`] are resources, each with
 //!   `mod`, `routes`, `model` and `store`;
 //! - [`db`] is PostgreSQL without HTTP; [`telemetry`] and [`shutdown`] are process-wide.
 
@@ -17,6 +17,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod db;
+pub mod docs;
 pub mod http;
 pub mod ops;
 pub mod passengers;

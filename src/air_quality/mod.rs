@@ -10,6 +10,7 @@
 pub mod cache;
 pub mod entry;
 pub mod model;
+pub mod openapi;
 pub mod render;
 pub mod routes;
 pub mod shared;

@@ -15,10 +15,11 @@ use crate::app::State;
 use crate::http::accept::negotiate;
 use crate::http::problem::{Code, Problem};
 use crate::http::query::{self, Query};
-use crate::http::route::{Matched, answer, at, get_or_head, method_not_allowed};
+use crate::http::route::{Allowed, Matched, answer, at, get_or_head, method_not_allowed};
 
-const LIST: &[&str] = &["/v1/air-quality", "/air_quality", "/api/v1/measures/air"];
-const ALLOWED: &[(&[&str], &str)] = &[(LIST, "GET, HEAD")];
+pub(super) const LIST: &[&str] = &["/v1/air-quality", "/air_quality", "/api/v1/measures/air"];
+/// Each template with the methods that it takes.
+pub const ALLOWED: Allowed = &[(LIST, "GET, HEAD")];
 
 const PARAMETERS: &[&str] = &["entity", "from", "to", "format"];
 const ENTITIES_RULE: &str = "must be the names of 1 to 50 stations, separated by commas, such as aq_jaen,aq_uam; \

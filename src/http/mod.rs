@@ -4,10 +4,14 @@
 //! No resource and no SQL is known here.
 
 pub mod accept;
+pub mod asset;
 pub mod body;
+pub mod catalogue;
+pub mod describe;
 pub mod etag;
 pub mod json;
 pub mod problem;
 pub mod query;
 pub mod reply;
 pub mod route;
+pub mod schema;

@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use std::error::Error;
 
 use serde::Serialize;
+use strum::EnumIter;
+use utoipa::ToSchema;
 use warp::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use warp::http::{HeaderName, StatusCode};
 use warp::reply::Response;
@@ -17,7 +19,7 @@ use crate::db::error::StoreError;
 const RETRY_AFTER_SECONDS: &str = "1";
 
 /// The kinds of problem: each has a stable code, which is also the last part of its `type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter)]
 pub enum Code {
     /// The path's last part is no uuid.
     InvalidUuid,
@@ -53,7 +55,7 @@ pub enum Code {
 
 impl Code {
     /// The status, the code in the document, and its title.
-    fn parts(self) -> (StatusCode, &'static str, &'static str) {
+    pub fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::InvalidUuid => (StatusCode::BAD_REQUEST, "invalid-uuid", "The path names no uuid"),
             Self::InvalidQuery => (StatusCode::BAD_REQUEST, "invalid-query", "Parameters are at fault"),
@@ -81,7 +83,7 @@ impl Code {
 }
 
 /// One field at fault.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// Where the fault is: a JSON pointer (RFC 6901) into the body; empty for the body as a whole.
     pub pointer: String,
@@ -99,7 +101,7 @@ impl FieldError {
 }
 
 /// One parameter of the query string or of a form at fault.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ParameterError {
     /// The parameter's name.
     pub parameter: String,
@@ -115,10 +117,13 @@ impl ParameterError {
 }
 
 /// Everything at fault, in the order it was found.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = ProblemErrors)]
 enum Faults {
+    /// Fields of the body.
     Fields(Vec<FieldError>),
+    /// Parameters of the query string or of a form.
     Parameters(Vec<ParameterError>),
 }
 
@@ -132,17 +137,28 @@ pub struct Problem {
     checks: Option<Box<serde_json::Value>>,
 }
 
-/// The document's members, in the order RFC 9457 lists them.
-#[derive(Serialize)]
-struct Document<'a> {
+/// An error (RFC 9457); the members are in the order in which it lists them.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct Document<'a> {
+    /// The URL of a page that explains this kind of problem, relative to the host.
+    #[schema(format = "uri-reference")]
     r#type: String,
+    /// What kind of problem it is, in a few words.
     title: &'a str,
+    /// The HTTP status, again.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
+    /// The stable name of this kind of problem, for programs.
     code: &'a str,
+    /// What to do about this one, for people; may change.
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     errors: &'a Option<Faults>,
+    /// The outcome of each readiness check, where readiness was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Object, nullable = false)]
     checks: &'a Option<Box<serde_json::Value>>,
 }
 
@@ -201,8 +217,8 @@ impl Problem {
         Self { checks: serde_json::to_value(checks).ok().map(Box::new), ..self }
     }
 
-    /// The answer.
-    pub fn into_response(self) -> Response {
+    /// The document.
+    pub fn to_json(&self) -> Vec<u8> {
         let (status, code, title) = self.code.parts();
         let document = Document {
             r#type: format!("/docs/problems/{code}"),
@@ -213,9 +229,13 @@ impl Problem {
             errors: &self.errors,
             checks: &self.checks,
         };
-        let body = serde_json::to_vec(&document).expect("strings and numbers always serialise");
-        let mut response = Response::new(body.into());
-        *response.status_mut() = status;
+        serde_json::to_vec(&document).expect("strings and numbers always serialise")
+    }
+
+    /// The answer.
+    pub fn into_response(self) -> Response {
+        let mut response = Response::new(self.to_json().into());
+        *response.status_mut() = self.code.parts().0;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some((name, value)) = self.header {

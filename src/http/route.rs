@@ -18,6 +18,9 @@ use super::problem::Problem;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Route(pub &'static str);
 
+/// The templates of a resource, and for each the methods that `Allow` lists.
+pub type Allowed = &'static [(&'static [&'static str], &'static str)];
+
 /// A request whose path fits a template.
 #[derive(Debug)]
 pub struct Matched {
@@ -70,7 +73,7 @@ pub async fn answer(route: Route, work: impl Future<Output = Result<Response, Pr
 
 /// The last alternative of a resource: its paths exist, and no method before this one fitted.
 pub fn method_not_allowed(
-    allowed: &'static [(&'static [&'static str], &'static str)],
+    allowed: Allowed,
 ) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static {
     warp::path::full().and_then(move |path: FullPath| {
         let refused = allowed.iter().find_map(|(templates, allow)| {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::sync::Mutex;
+use utoipa::ToSchema;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::http::StatusCode;
@@ -18,13 +19,14 @@ use crate::app::State;
 use crate::db::migrate;
 use crate::http::problem::Problem;
 use crate::http::reply;
-use crate::http::route::{Matched, answer, at, get_or_head, method_not_allowed};
+use crate::http::route::{Allowed, Matched, answer, at, get_or_head, method_not_allowed};
 use crate::shutdown::Shutdown;
 
-const GREETINGS: &[&str] = &["/hello", "/zero", "/helloworld"];
-const LIVE: &[&str] = &["/livez"];
-const READY: &[&str] = &["/readyz"];
-const ALLOWED: &[(&[&str], &str)] = &[(GREETINGS, "GET, HEAD"), (LIVE, "GET, HEAD"), (READY, "GET, HEAD")];
+pub(super) const GREETINGS: &[&str] = &["/hello", "/zero", "/helloworld"];
+pub(super) const LIVE: &[&str] = &["/livez"];
+pub(super) const READY: &[&str] = &["/readyz"];
+/// Each template with the methods that it takes.
+pub const ALLOWED: Allowed = &[(GREETINGS, "GET, HEAD"), (LIVE, "GET, HEAD"), (READY, "GET, HEAD")];
 
 /// An answer about the database is good for this long; a cluster's probes come once a second or less often.
 const CHECK_FRESH: Duration = Duration::from_secs(1);
@@ -47,13 +49,14 @@ struct Database {
 const OK: &str = "ok";
 
 /// The body of `/readyz`, check by check.
-#[derive(Serialize)]
-struct Readiness {
+#[derive(Serialize, ToSchema)]
+pub struct Readiness {
     status: &'static str,
     checks: Checks,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReadinessChecks)]
 struct Checks {
     postgres: &'static str,
     migrations: &'static str,

@@ -13,10 +13,11 @@ use warp::reply::Response;
 
 use crate::http::accept;
 use crate::http::reply;
-use crate::http::route::{Matched, answer, at, get_or_head, method_not_allowed};
+use crate::http::route::{Allowed, Matched, answer, at, get_or_head, method_not_allowed};
 
-const INDEX: &[&str] = &["/"];
-const ALLOWED: &[(&[&str], &str)] = &[(INDEX, "GET, HEAD")];
+pub(super) const INDEX: &[&str] = &["/"];
+/// Each template with the methods that it takes.
+pub const ALLOWED: Allowed = &[(INDEX, "GET, HEAD")];
 
 const POLICY: HeaderValue =
     HeaderValue::from_static("default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
@@ -66,6 +67,14 @@ const ENDPOINTS: &[(&str, &[Endpoint])] = &[
             ("GET", "/zero", "a greeting"),
             ("GET", "/livez", "whether the process is alive"),
             ("GET", "/readyz", "whether it can serve, check by check"),
+        ],
+    ),
+    (
+        "Documentation",
+        &[
+            ("GET", "/docs", "the API, to read about and to try out"),
+            ("GET", "/openapi.json", "the same for programs (OpenAPI 3.1)"),
+            ("GET", "/docs/problems", "every kind of problem, with cause and remedy"),
         ],
     ),
 ];

@@ -6,4 +6,5 @@
 pub mod health;
 pub mod index;
 pub mod metrics;
+pub mod openapi;
 pub mod probe;

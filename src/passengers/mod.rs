@@ -10,6 +10,7 @@ mod columns;
 pub mod generate;
 pub mod json;
 pub mod model;
+pub mod openapi;
 pub mod patch;
 pub mod routes;
 pub mod store;

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::http::problem::FieldError;
@@ -27,24 +28,31 @@ pub struct Passenger<'a> {
 }
 
 /// Everything of a passenger but its key: what a client sends.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = PassengerDetails)]
 pub struct Details<'a> {
     /// Whether the passenger survived.
     pub survived: bool,
     /// 1, 2 or 3.
+    #[schema(minimum = 1, maximum = 3)]
     pub passenger_class: i16,
-    /// 1 to [`NAME_MAX_CHARS`] characters.
+    /// 1 to 150 characters, without U+0000.
+    #[schema(min_length = 1, max_length = 150, pattern = r"^[^\x00]+$")]
     pub name: Cow<'a, str>,
     /// `male` or `female`.
     pub sex: Sex,
-    /// Years, 0 to [`AGE_MAX`]; unknown for some.
+    /// Years; null when unknown.
+    #[schema(minimum = 0, maximum = 130, required = true)]
     pub age: Option<f64>,
     /// Not negative.
+    #[schema(minimum = 0, maximum = 2147483647)]
     pub siblings_or_spouses_aboard: i32,
     /// Not negative.
+    #[schema(minimum = 0, maximum = 2147483647)]
     pub parents_or_children_aboard: i32,
     /// Pounds, not negative.
+    #[schema(minimum = 0)]
     pub fare: f64,
 }
 
@@ -86,7 +94,7 @@ impl Details<'_> {
 }
 
 /// The sexes the passenger list knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Sex {
     /// Male.

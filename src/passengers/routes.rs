@@ -22,16 +22,17 @@ use crate::http::body::{self, MERGE_PATCH, read_json};
 use crate::http::etag::{self, ReadCondition};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply::{self, Pieces};
-use crate::http::route::{Matched, answer, at, get_or_head, method_not_allowed};
+use crate::http::route::{Allowed, Matched, answer, at, get_or_head, method_not_allowed};
 
-const LIST: &[&str] = &["/v1/passengers", "/passengerlist"];
-const CREATE: &[&str] = &["/v1/passengers", "/postpassenger"];
-const GET: &[&str] = &["/v1/passengers/{uuid}", "/getpassenger/{uuid}"];
-const REPLACE: &[&str] = &["/v1/passengers/{uuid}", "/putpassenger/{uuid}"];
-const PATCH: &[&str] = &["/v1/passengers/{uuid}"];
-const DELETE: &[&str] = &["/v1/passengers/{uuid}", "/deletepassenger/{uuid}"];
+pub(super) const LIST: &[&str] = &["/v1/passengers", "/passengerlist"];
+pub(super) const CREATE: &[&str] = &["/v1/passengers", "/postpassenger"];
+pub(super) const GET: &[&str] = &["/v1/passengers/{uuid}", "/getpassenger/{uuid}"];
+pub(super) const REPLACE: &[&str] = &["/v1/passengers/{uuid}", "/putpassenger/{uuid}"];
+pub(super) const PATCH: &[&str] = &["/v1/passengers/{uuid}"];
+pub(super) const DELETE: &[&str] = &["/v1/passengers/{uuid}", "/deletepassenger/{uuid}"];
 
-const ALLOWED: &[(&[&str], &str)] = &[
+/// Each template with the methods that it takes.
+pub const ALLOWED: Allowed = &[
     (&["/v1/passengers"], "GET, HEAD, POST"),
     (&["/v1/passengers/{uuid}"], "GET, HEAD, PUT, PATCH, DELETE"),
     (&["/passengerlist", "/getpassenger/{uuid}"], "GET, HEAD"),

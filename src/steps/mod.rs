@@ -8,6 +8,7 @@
 
 pub mod export;
 pub mod model;
+pub mod openapi;
 pub mod request;
 pub mod routes;
 pub mod store;

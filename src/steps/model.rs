@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::http::problem::FieldError;
 
@@ -66,12 +67,13 @@ pub struct NewStep<'a> {
 }
 
 /// A step as recorded; the order of the fields is the order of JSON keys and CSV columns.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Step<'a> {
     /// The key; breaks ties of time.
     pub id: i64,
     /// When it began.
     #[serde(serialize_with = "in_microseconds")]
+    #[schema(value_type = String, format = DateTime)]
     pub ts: Timestamp,
     /// What is deployed.
     pub component: &'a str,
@@ -84,7 +86,8 @@ pub struct Step<'a> {
 }
 
 /// A step and how long it lasted.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = StepDuration)]
 pub struct Duration<'a> {
     /// The step's key.
     pub id: i64,
@@ -98,16 +101,20 @@ pub struct Duration<'a> {
     pub owner: &'a str,
     /// When it began.
     #[serde(serialize_with = "in_microseconds")]
+    #[schema(value_type = String, format = DateTime)]
     pub start: Timestamp,
     /// When the next step of the same component and version began, if there is one.
     #[serde(serialize_with = "maybe_in_microseconds")]
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub end: Option<Timestamp>,
     /// From start to end; never negative.
+    #[schema(minimum = 0, required = true)]
     pub duration_seconds: Option<f64>,
 }
 
 /// How long the steps of one status last.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = StatusSummary)]
 pub struct Summary<'a> {
     /// The status.
     pub status: &'a str,
@@ -116,8 +123,10 @@ pub struct Summary<'a> {
     /// Those of them that another step followed; the numbers below are theirs.
     pub finished: i64,
     /// Median duration in seconds, interpolated.
+    #[schema(required = true)]
     pub median: Option<f64>,
     /// The 95th percentile of the durations in seconds, interpolated.
+    #[schema(required = true)]
     pub p95: Option<f64>,
 }
 

@@ -25,11 +25,12 @@ use crate::http::body::{self, FORM, JSON};
 use crate::http::problem::Problem;
 use crate::http::query::{self, Query};
 use crate::http::reply::{self, Pieces};
-use crate::http::route::{Matched, answer, at, get_or_head, method_not_allowed};
+use crate::http::route::{Allowed, Matched, answer, at, get_or_head, method_not_allowed};
 
-const STEPS: &[&str] = &["/v1/steps"];
-const DURATIONS: &[&str] = &["/v1/steps/durations"];
-const ALLOWED: &[(&[&str], &str)] = &[(STEPS, "GET, HEAD, POST"), (DURATIONS, "GET, HEAD")];
+pub(super) const STEPS: &[&str] = &["/v1/steps"];
+pub(super) const DURATIONS: &[&str] = &["/v1/steps/durations"];
+/// Each template with the methods that it takes.
+pub const ALLOWED: Allowed = &[(STEPS, "GET, HEAD, POST"), (DURATIONS, "GET, HEAD")];
 
 /// Rows read at a time: about 150 KiB of CSV, and few enough that a slow reader costs little memory.
 const BATCH: i64 = 1000;

@@ -5,6 +5,7 @@ mod air_quality_cache;
 mod batching;
 mod bodies;
 mod conditions;
+mod docs;
 mod failures;
 mod harness;
 mod operations;

@@ -1,0 +1,152 @@
+//! The OpenAPI document: what the resources say about themselves, joined.
+
+use bytes::Bytes;
+use std::sync::LazyLock;
+use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApiBuilder, ServerBuilder};
+
+use crate::http::describe::Document;
+use crate::http::problem;
+use crate::{air_quality, docs, ops, passengers, steps};
+
+const DESCRIPTION: &str = "Passengers, air quality and deployment steps over HTTP, on PostgreSQL.\n\n\
+    An operation has one canonical URL and may have short ones, kept from the systems this service replaces; they are \
+    one handler. `HEAD` answers like `GET`, without the body.\n\n\
+    Every error is `application/problem+json` (RFC 9457). Its `code` is stable and its `type` is the URL of a page that \
+    says what to do: see [all problems](/docs/problems). Besides those named at each operation, a request that breaks \
+    HTTP itself may be answered with 403, 405, 421, 501 or 505, in the same form.";
+
+/// The document as JSON. It is written when it is first asked for: most processes never need it.
+pub fn json() -> Bytes {
+    static JSON: LazyLock<Bytes> = LazyLock::new(|| write().into());
+    JSON.clone()
+}
+
+fn write() -> String {
+    let mut document = Document::default();
+    document.schema::<problem::Document<'_>>();
+    passengers::openapi::describe(&mut document);
+    air_quality::openapi::describe(&mut document);
+    steps::openapi::describe(&mut document);
+    ops::openapi::describe(&mut document);
+    docs::routes::describe(&mut document);
+    let (paths, components) = document.finish();
+    let info = InfoBuilder::new()
+        .title("pycrudapi")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(DESCRIPTION))
+        .license(Some(LicenseBuilder::new().name("MIT").identifier(Some("MIT")).build()));
+    let openapi = OpenApiBuilder::new()
+        .info(info)
+        // Relative to where the document is served, so that it is right behind every host name and port.
+        .servers(Some([ServerBuilder::new().url("/").build()]))
+        .paths(paths)
+        .components(Some(components))
+        .build();
+    let mut json = openapi.to_pretty_json().expect("the document has string keys only");
+    json.push('\n');
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::http::route::Allowed;
+
+    const COMMITTED: &str = include_str!("../../docs/openapi.json");
+
+    /// What is routed: every `ALLOWED` of the public listener.
+    const ROUTED: &[Allowed] = &[
+        passengers::routes::ALLOWED,
+        air_quality::routes::ALLOWED,
+        steps::routes::ALLOWED,
+        ops::health::ALLOWED,
+        ops::index::ALLOWED,
+        docs::routes::ALLOWED,
+    ];
+
+    fn document() -> Value {
+        serde_json::from_slice(&json()).expect("JSON")
+    }
+
+    /// `GET /v1/passengers`, and whatever else the document or the routes have.
+    fn routed() -> BTreeSet<String> {
+        let mut routed = BTreeSet::new();
+        for (templates, methods) in ROUTED.iter().copied().flatten() {
+            for method in methods.split(", ").filter(|method| *method != "HEAD") {
+                routed.extend(templates.iter().map(|template| format!("{method} {template}")));
+            }
+        }
+        routed
+    }
+
+    fn operations(document: &Value) -> Vec<(String, &Value)> {
+        let paths = document["paths"].as_object().expect("paths");
+        let operations = paths.iter().flat_map(|(path, item)| {
+            let methods = item.as_object().expect("an item").iter();
+            methods.map(move |(method, operation)| (format!("{} {path}", method.to_uppercase()), operation))
+        });
+        operations.collect()
+    }
+
+    #[test]
+    fn what_is_routed_is_documented_and_nothing_else() {
+        let document = document();
+        let documented: BTreeSet<String> = operations(&document).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(documented, routed());
+    }
+
+    #[test]
+    fn every_operation_has_its_name_an_example_and_its_problems() {
+        let document = document();
+        let mut ids = BTreeSet::new();
+        for (name, operation) in operations(&document) {
+            assert!(ids.insert(operation["operationId"].as_str().expect("an id")), "{name}: the id is taken");
+            assert!(operation["summary"].is_string(), "{name}");
+            let responses = operation["responses"].as_object().expect("responses");
+            for status in ["429", "500", "503"] {
+                assert!(responses.contains_key(status), "{name} does not say {status}");
+            }
+            for (status, response) in responses.iter().filter(|(status, _)| status.starts_with('2')) {
+                let contents = response["content"].as_object();
+                assert!(contents.is_some() || status == "204", "{name}: {status} has no content");
+                for (media_type, content) in contents.into_iter().flatten() {
+                    assert!(!content["example"].is_null(), "{name}: {media_type} has no example");
+                }
+            }
+            for (media_type, content) in operation["requestBody"]["content"].as_object().into_iter().flatten() {
+                assert!(!content["example"].is_null(), "{name}: a body of {media_type} has no example");
+            }
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                assert!(!parameter["example"].is_null(), "{name}: {parameter} has no example");
+            }
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn walk(value: &Value, document: &Value) {
+            if let Some(reference) = value["$ref"].as_str() {
+                assert!(document.pointer(&reference[1..]).is_some(), "{reference}");
+            }
+            let children: Box<dyn Iterator<Item = &Value>> = match value {
+                Value::Array(items) => Box::new(items.iter()),
+                Value::Object(members) => Box::new(members.values()),
+                _ => Box::new(std::iter::empty()),
+            };
+            children.for_each(|child| walk(child, document));
+        }
+        let document = document();
+        assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1.")));
+        walk(&document, &document);
+    }
+
+    #[test]
+    fn the_committed_copy_is_this_document() {
+        let same = COMMITTED.as_bytes() == json();
+        assert!(same, "docs/openapi.json is out of date: cargo run -- openapi > docs/openapi.json");
+    }
+}

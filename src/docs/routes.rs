@@ -1,0 +1,105 @@
+//! The URLs of the documentation, and the files behind them.
+
+use bytes::Bytes;
+use serde_json::json;
+use utoipa::openapi::HttpMethod;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::http::HeaderMap;
+use warp::reply::Response;
+
+use super::{document, problems};
+use crate::http::asset::{self, Asset, CSS, HTML, SCRIPT};
+use crate::http::catalogue;
+use crate::http::describe::{Document, Operation, content, path};
+use crate::http::problem::{Code, Problem};
+use crate::http::route::{Allowed, Matched, answer, at, get_or_head, method_not_allowed};
+use crate::http::schema::{object, one_of, text};
+
+const OPENAPI: &[&str] = &["/openapi.json"];
+const PROBLEMS: &[&str] = &["/docs/problems"];
+const PROBLEM: &[&str] = &["/docs/problems/{code}"];
+const PAGE: &[&str] = &["/docs"];
+const FILES: &[&str] =
+    &["/docs", "/docs/docs.css", "/docs/docs.js", "/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js"];
+
+/// Each template with the methods that it takes.
+pub const ALLOWED: Allowed =
+    &[(OPENAPI, "GET, HEAD"), (PROBLEMS, "GET, HEAD"), (PROBLEM, "GET, HEAD"), (PAGE, "GET, HEAD")];
+const ALLOWED_FILES: Allowed = &[(FILES, "GET, HEAD")];
+
+/// Swagger UI is of the release that `swagger/VERSION` names; scripts/vendor-swagger-ui brings another.
+const ASSETS: [Asset; FILES.len()] = [
+    file(0, HTML, include_bytes!("site/docs.html")),
+    file(1, CSS, include_bytes!("site/docs.css")),
+    file(2, SCRIPT, include_bytes!("site/docs.js")),
+    Asset { gzipped: true, ..file(3, CSS, include_bytes!("swagger/swagger-ui.css.gz")) },
+    Asset { gzipped: true, ..file(4, SCRIPT, include_bytes!("swagger/swagger-ui-bundle.js.gz")) },
+];
+
+const fn file(index: usize, media_type: &'static str, body: &'static [u8]) -> Asset {
+    Asset { path: FILES[index], media_type, body, gzipped: false }
+}
+
+/// All routes of the documentation.
+pub fn routes() -> BoxedFilter<(Response,)> {
+    let headers = warp::header::headers_cloned;
+    let openapi = at(OPENAPI).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| {
+        answer(matched.route, async move { Ok(asset::answer(&headers, "application/json", document::json())) })
+    });
+    let problems = at(PROBLEMS).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| {
+        answer(matched.route, async move { Ok(page(&headers, problems::list())) })
+    });
+    let problem = at(PROBLEM).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| {
+        answer(matched.route, async move {
+            let kind = catalogue::all().find(|kind| kind.code == matched.segment);
+            let kind = kind.ok_or_else(|| {
+                Problem::new(Code::NotFound, "no problem has this code; GET /docs/problems lists all of them")
+            })?;
+            Ok(page(&headers, problems::page(&kind)))
+        })
+    });
+    let files = at(FILES).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| {
+        let asset = ASSETS.iter().find(|asset| asset.path == matched.route.0);
+        answer(matched.route, async move { asset.ok_or_else(Problem::internal)?.answer(&headers) })
+    });
+    openapi
+        .or(files)
+        .unify()
+        .or(problems)
+        .unify()
+        .or(problem)
+        .unify()
+        .or(method_not_allowed(ALLOWED))
+        .unify()
+        .or(method_not_allowed(ALLOWED_FILES))
+        .unify()
+        .boxed()
+}
+
+fn page(headers: &HeaderMap, page: String) -> Response {
+    asset::answer(headers, HTML, Bytes::from(page))
+}
+
+/// Adds the documentation to the document.
+pub fn describe(document: &mut Document) {
+    let get = |id, summary| Operation::new("Documentation", id, summary);
+    let html = || [("text/html", content(text(), "<!doctype html>"))];
+    let fields = object([("openapi", text(), true)]);
+    let openapi = get("getOpenApi", "This document").answers(
+        200,
+        "The document.",
+        [("application/json", content(fields, json!({"openapi": "3.1.0"})))],
+    );
+    document.operation(HttpMethod::Get, OPENAPI, &openapi);
+    let docs = get("getDocs", "Swagger UI, to read about the API and to try it out").answers(200, "The page.", html());
+    document.operation(HttpMethod::Get, PAGE, &docs);
+    let problems = get("listProblems", "All kinds of problem").answers(200, "The page.", html());
+    document.operation(HttpMethod::Get, PROBLEMS, &problems);
+    let codes = one_of(catalogue::all().map(|kind| kind.code));
+    let problem = get("getProblem", "One kind of problem: cause and remedy")
+        .with([path("code", codes, "the problem's code", "not-found")])
+        .answers(200, "The page.", html())
+        .fails([Code::NotFound]);
+    document.operation(HttpMethod::Get, PROBLEM, &problem);
+}

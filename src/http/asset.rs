@@ -1,0 +1,139 @@
+//! Answers with files that are part of the binary: pages, styles, scripts.
+//!
+//! A browser may keep a file, and asks each time whether it is still the one: the `ETag` is a hash of the content, so a
+//! new release is seen at once and an unchanged file costs no bytes. Large files are stored compressed and sent so.
+
+use bytes::Bytes;
+use warp::http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue,
+    IF_NONE_MATCH, REFERRER_POLICY, VARY,
+};
+use warp::http::{HeaderMap, StatusCode};
+use warp::reply::Response;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::problem::{Code, Problem};
+
+/// What every page of ours may do: load our own scripts, styles and images, ask our own API, and nothing else.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+     base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+);
+
+/// A page.
+pub const HTML: &str = "text/html; charset=utf-8";
+/// Its style.
+pub const CSS: &str = "text/css; charset=utf-8";
+/// Its script.
+pub const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// A file.
+#[derive(Debug, Clone, Copy)]
+pub struct Asset {
+    /// Where it is served.
+    pub path: &'static str,
+    /// Its media type.
+    pub media_type: &'static str,
+    /// Its content.
+    pub body: &'static [u8],
+    /// Whether the content is compressed with gzip.
+    pub gzipped: bool,
+}
+
+impl Asset {
+    /// The answer to a request for it.
+    ///
+    /// # Errors
+    /// 406 when it is compressed and the client refuses that.
+    pub fn answer(&self, headers: &HeaderMap) -> Result<Response, Problem> {
+        if self.gzipped && refuses_gzip(headers) {
+            return Err(Problem::new(Code::NotAcceptable, "ask with the header Accept-Encoding: gzip"));
+        }
+        let mut response = answer(headers, self.media_type, Bytes::from_static(self.body));
+        if self.gzipped {
+            response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
+            response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        Ok(response)
+    }
+}
+
+/// Answers with a content that changes with the release only, or says that it is the one the client has.
+pub fn answer(headers: &HeaderMap, media_type: &'static str, body: Bytes) -> Response {
+    let tag = format!("\"{:016x}\"", xxh3_64(&body));
+    let known = has_tag(headers, &tag);
+    let mut response = Response::new(if known { Bytes::new() } else { body }.into());
+    if known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(ETAG, HeaderValue::from_str(&tag).expect("hexadecimal digits in quotes"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    response
+}
+
+/// Whether the client has this content; nginx weakens the tag of what it compresses, and that counts too (RFC 9110,
+/// section 13.1.2).
+fn has_tag(headers: &HeaderMap, tag: &str) -> bool {
+    let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
+    tags.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
+}
+
+/// Without the header every coding is welcome (RFC 9110, section 12.5.3).
+fn refuses_gzip(headers: &HeaderMap) -> bool {
+    let Some(accepted) = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()) else { return false };
+    let takes = |coding: &str| {
+        let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
+        let zero = quality.trim().strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0));
+        !zero && ["gzip", "x-gzip", "*"].contains(&name.trim())
+    };
+    !accepted.split(',').any(takes)
+}
+
+#[cfg(test)]
+mod tests {
+    use warp::http::HeaderName;
+
+    use super::*;
+
+    fn with(name: HeaderName, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn gzip_is_refused_only_by_those_who_say_so() {
+        assert!(!refuses_gzip(&HeaderMap::new()));
+        for (accepted, refused) in [
+            ("gzip", false),
+            ("br, gzip;q=0.5", false),
+            ("*", false),
+            ("gzip, deflate, br, zstd", false),
+            ("br", true),
+            ("identity", true),
+            ("gzip;q=0, br", true),
+            ("", true),
+        ] {
+            assert_eq!(refuses_gzip(&with(ACCEPT_ENCODING, accepted)), refused, "{accepted}");
+        }
+    }
+
+    #[test]
+    fn a_known_content_is_not_sent_again() {
+        let first = answer(&HeaderMap::new(), HTML, Bytes::from_static(b"a page"));
+        let tag = first.headers()[ETAG].to_str().expect("ASCII").to_owned();
+        for (header, known) in [
+            (tag.clone(), true),
+            (format!("\"x\", W/{tag}"), true),
+            ("*".to_owned(), true),
+            ("\"x\"".to_owned(), false),
+        ] {
+            let headers = HeaderMap::from_iter([(IF_NONE_MATCH, HeaderValue::from_str(&header).expect("ASCII"))]);
+            let status = answer(&headers, HTML, Bytes::from_static(b"a page")).status();
+            assert_eq!(status == StatusCode::NOT_MODIFIED, known, "{header}");
+        }
+    }
+}

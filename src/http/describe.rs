@@ -1,0 +1,246 @@
+//! Describes operations for the OpenAPI document: what each resource's `openapi` shares.
+//!
+//! An operation is described once and stands at each of its URL templates, the canonical one first. Problems are named
+//! by their [`Code`]; those that any request may meet, nginx's own included, are added to all of them here.
+
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem, PathsBuilder};
+use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
+use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::{Components, ComponentsBuilder, Content, HttpMethod, Paths, Ref, RefOr, Required, Schema};
+
+use super::catalogue::{self, Kind};
+use super::problem::Code;
+use super::schema::integer;
+
+/// The media type of every error.
+pub const PROBLEM: &str = "application/problem+json";
+
+/// Paths and components under construction.
+#[derive(Default)]
+pub struct Document {
+    paths: PathsBuilder,
+    components: ComponentsBuilder,
+}
+
+impl Document {
+    /// Adds a type that operations refer to by [`reference`].
+    pub fn schema<T: ToSchema>(&mut self) {
+        let mut used = Vec::new();
+        T::schemas(&mut used);
+        for (name, schema) in used {
+            self.named(&name, schema);
+        }
+        self.named(&T::name(), T::schema());
+    }
+
+    /// Adds a schema that no type of ours has as it is.
+    pub fn named(&mut self, name: &str, schema: RefOr<Schema>) {
+        let components = std::mem::take(&mut self.components);
+        self.components = components.schema(name, schema);
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "callers name a method, and have no use for it afterwards")]
+    /// Adds an operation at each of its templates; the first is the canonical one.
+    pub fn operation(&mut self, method: HttpMethod, templates: &[&str], operation: &Operation) {
+        for (index, template) in templates.iter().enumerate() {
+            let mut built = operation.build();
+            if let (Some(canonical), true) = (templates.first(), index > 0) {
+                let id = built.operation_id.unwrap_or_default();
+                built.operation_id = Some(format!("{id}At{}", camel(template)));
+                built.description = Some(format!("The same operation as the one at `{canonical}`."));
+            }
+            let item = PathItem::new(method.clone(), built);
+            let paths = std::mem::take(&mut self.paths);
+            self.paths = paths.path(*template, item);
+        }
+    }
+
+    /// What was added, with one response per kind of problem.
+    pub fn finish(self) -> (Paths, Components) {
+        let mut components = self.components;
+        for kind in catalogue::all() {
+            components = components.response(kind.code, problem_response(&[&kind]));
+        }
+        (self.paths.build(), components.build())
+    }
+}
+
+/// `/v1/passengers/{uuid}` as `V1PassengersUuid`.
+fn camel(template: &str) -> String {
+    let words = template.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(|word| word[..1].to_ascii_uppercase() + &word[1..]).collect()
+}
+
+/// One operation.
+pub struct Operation {
+    tag: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    description: Option<&'static str>,
+    parameters: Vec<Parameter>,
+    body: Option<RequestBody>,
+    answers: Vec<(u16, Response)>,
+    problems: Vec<Code>,
+}
+
+impl Operation {
+    /// An operation with its group, identifier and a line about what it does.
+    pub fn new(tag: &'static str, id: &'static str, summary: &'static str) -> Self {
+        Self {
+            tag,
+            id,
+            summary,
+            description: None,
+            parameters: Vec::new(),
+            body: None,
+            answers: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// More about it, as Markdown.
+    pub fn says(mut self, description: &'static str) -> Self {
+        self.description = Some(description);
+        self
+    }
+
+    /// Takes parameters.
+    pub fn with(mut self, parameters: impl IntoIterator<Item = Parameter>) -> Self {
+        self.parameters.extend(parameters);
+        self
+    }
+
+    /// Takes a body, in one of several media types.
+    pub fn takes(
+        mut self,
+        required: bool,
+        description: &str,
+        contents: impl IntoIterator<Item = (&'static str, Content)>,
+    ) -> Self {
+        let required = if required { Required::True } else { Required::False };
+        let mut body = RequestBodyBuilder::new().description(Some(description)).required(Some(required));
+        for (media_type, content) in contents {
+            body = body.content(media_type, content);
+        }
+        self.body = Some(body.build());
+        self
+    }
+
+    /// Answers with a status, in one of several media types, if there is a body at all.
+    pub fn answers(
+        mut self,
+        status: u16,
+        description: &str,
+        contents: impl IntoIterator<Item = (&'static str, Content)>,
+    ) -> Self {
+        let mut response = ResponseBuilder::new().description(description);
+        for (media_type, content) in contents {
+            response = response.content(media_type, content);
+        }
+        self.answers.push((status, response.build()));
+        self
+    }
+
+    /// The last answer has this header.
+    pub fn header(mut self, name: &'static str, schema: impl Into<RefOr<Schema>>, description: &str) -> Self {
+        let header = HeaderBuilder::new().schema(schema).description(Some(description)).build();
+        let (_, response) = self.answers.last_mut().expect("a header belongs to an answer");
+        response.headers.insert(name.to_owned(), header);
+        self
+    }
+
+    /// May fail in these ways, besides those that any request may.
+    pub fn fails(mut self, problems: impl IntoIterator<Item = Code>) -> Self {
+        self.problems.extend(problems);
+        self
+    }
+
+    fn build(&self) -> utoipa::openapi::path::Operation {
+        let mut operation = OperationBuilder::new()
+            .tag(self.tag)
+            .operation_id(Some(self.id))
+            .summary(Some(self.summary))
+            .description(self.description)
+            .request_body(self.body.clone());
+        for parameter in &self.parameters {
+            operation = operation.parameter(parameter.clone());
+        }
+        for (status, response) in &self.answers {
+            operation = operation.response(status.to_string(), response.clone());
+        }
+        let kinds: Vec<Kind> = catalogue::all()
+            .filter(|kind| kind.anywhere || (kind.with_bodies && self.body.is_some()) || self.fails_with(kind.code))
+            .collect();
+        let mut statuses: Vec<u16> = kinds.iter().map(|kind| kind.status).collect();
+        statuses.sort_unstable();
+        statuses.dedup();
+        for status in statuses {
+            let same: Vec<&Kind> = kinds.iter().filter(|kind| kind.status == status).collect();
+            let response = match same.as_slice() {
+                [kind] => Ref::from_response_name(kind.code).into(),
+                several => RefOr::T(problem_response(several)),
+            };
+            operation = operation.response(status.to_string(), response);
+        }
+        operation.build()
+    }
+
+    fn fails_with(&self, code: &str) -> bool {
+        self.problems.iter().any(|problem| problem.parts().1 == code)
+    }
+}
+
+/// The response of problems that share a status, with an example of each.
+fn problem_response(kinds: &[&Kind]) -> Response {
+    let description: Vec<String> =
+        kinds.iter().map(|kind| format!("[`{}`](/docs/problems/{}): {}", kind.code, kind.code, kind.cause)).collect();
+    let examples = kinds.iter().map(|kind| {
+        let example = utoipa::openapi::example::ExampleBuilder::new().summary(kind.title).value(Some(kind.example()));
+        (kind.code, example.build())
+    });
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).examples_from_iter(examples);
+    let mut response = ResponseBuilder::new().description(description.join("\n\n")).content(PROBLEM, content.build());
+    if kinds.iter().any(|kind| kind.retry_after) {
+        let seconds = HeaderBuilder::new().schema(integer(1, i64::from(i32::MAX)));
+        response =
+            response.header("Retry-After", seconds.description(Some("seconds to wait before the next try")).build());
+    }
+    response.build()
+}
+
+/// A body's content, with an example.
+pub fn content(schema: impl Into<RefOr<Schema>>, example: impl Into<Value>) -> Content {
+    ContentBuilder::new().schema(Some(schema)).example(Some(example.into())).build()
+}
+
+/// An optional parameter of the query string.
+pub fn query(name: &str, schema: RefOr<Schema>, description: &str, example: impl Into<Value>) -> Parameter {
+    parameter(name, ParameterIn::Query, schema, description)
+        .required(Required::False)
+        .example(Some(example.into()))
+        .build()
+}
+
+/// A part of the path.
+pub fn path(name: &str, schema: RefOr<Schema>, description: &str, example: impl Into<Value>) -> Parameter {
+    parameter(name, ParameterIn::Path, schema, description)
+        .required(Required::True)
+        .example(Some(example.into()))
+        .build()
+}
+
+/// An optional header of the request.
+pub fn header(name: &str, schema: RefOr<Schema>, description: &str, example: impl Into<Value>) -> Parameter {
+    parameter(name, ParameterIn::Header, schema, description)
+        .required(Required::False)
+        .example(Some(example.into()))
+        .build()
+}
+
+fn parameter(name: &str, place: ParameterIn, schema: RefOr<Schema>, description: &str) -> ParameterBuilder {
+    ParameterBuilder::new().name(name).parameter_in(place).schema(Some(schema)).description(Some(description))
+}

@@ -1,0 +1,57 @@
+//! Greetings, probes and the index in the OpenAPI document.
+
+use serde_json::{Value, json};
+use utoipa::openapi::{HttpMethod, RefOr, Schema};
+
+use super::health::{GREETINGS, LIVE, READY, Readiness};
+use super::index::INDEX;
+use crate::http::body::JSON;
+use crate::http::describe::{Document, Operation, content};
+use crate::http::schema::{object, reference, text};
+
+const TAG: &str = "Operations";
+const TEXT: &str = "text/plain";
+
+/// Adds the operations that no resource has.
+pub fn describe(document: &mut Document) {
+    document.schema::<Readiness>();
+    let greeting = |path: &str| -> (&'static str, RefOr<Schema>, Value, &'static str) {
+        match path {
+            "/zero" => ("getZero", object([("0", text(), true)]), json!({"0": ""}), JSON),
+            "/helloworld" => ("getHelloWorld", text(), json!("Hello World!"), TEXT),
+            _ => ("getHello", object([("message", text(), true)]), json!({"message": "ok"}), JSON),
+        }
+    };
+    for template in GREETINGS {
+        let (id, schema, example, media_type) = greeting(template);
+        let greet = Operation::new(TAG, id, "A greeting").answers(
+            200,
+            "Always the same.",
+            [(media_type, content(schema, example))],
+        );
+        document.operation(HttpMethod::Get, &[template], &greet);
+    }
+
+    let live = Operation::new(TAG, "getLiveness", "Whether the process is alive")
+        .says("Asks nothing of anything else.")
+        .answers(200, "It is.", [(JSON, content(object([("status", text(), true)]), json!({"status": "live"})))]);
+    document.operation(HttpMethod::Get, LIVE, &live);
+
+    let checks = json!({"status": "ready", "checks": {"postgres": "ok", "migrations": "ok", "shutdown": "ok"}});
+    let ready = Operation::new(TAG, "getReadiness", "Whether it can serve, check by check")
+        .says("Otherwise 503, with the same `checks` in the problem.")
+        .answers(200, "It can.", [(JSON, content(reference::<Readiness>(), checks))]);
+    document.operation(HttpMethod::Get, READY, &ready);
+
+    let index = Operation::new(TAG, "getIndex", "What is served here")
+        .says("A page for browsers, a plain list for everybody else.")
+        .answers(
+            200,
+            "The page or the list.",
+            [
+                (TEXT, content(text(), "pycrudapi\n\nPassengers\n  GET    /v1/passengers\n")),
+                ("text/html", content(text(), "<!doctype html>")),
+            ],
+        );
+    document.operation(HttpMethod::Get, INDEX, &index);
+}

@@ -1,0 +1,135 @@
+//! Passengers in the OpenAPI document.
+
+use serde_json::{Value, json};
+use utoipa::PartialSchema;
+use utoipa::openapi::path::Parameter;
+use utoipa::openapi::schema::AdditionalProperties;
+use utoipa::openapi::{HttpMethod, KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type};
+
+use super::model::{Details, Sex};
+use super::routes::{CREATE, DELETE, GET, LIST, PATCH, REPLACE};
+use crate::http::body::{JSON, MERGE_PATCH};
+use crate::http::describe::{Document, Operation, content, header, path};
+use crate::http::problem::Code;
+use crate::http::schema::{array_of, named, text};
+
+const TAG: &str = "Passengers";
+const STORED: &str = "Passenger";
+const DETAILS: &str = "PassengerDetails";
+const TAG_MEANING: &str = "names this state of the passenger";
+/// What a change may fail with that is made under a condition.
+const CONDITIONS: [Code; 3] = [Code::InvalidHeader, Code::PreconditionFailed, Code::PreconditionRequired];
+const UUID: &str = "0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10";
+
+/// Adds the operations on passengers.
+pub fn describe(document: &mut Document) {
+    document.schema::<Sex>();
+    document.named(STORED, shape(true));
+    document.named(DETAILS, shape(false));
+    let passenger = || [(JSON, content(named(STORED), stored()))];
+    let details = || [(JSON, content(named(DETAILS), details()))];
+
+    let list = Operation::new(TAG, "listPassengers", "List passengers")
+        .says("All of them in order of creation. A long list is streamed; a failure midway cuts the connection.")
+        .answers(200, "The passengers.", [(JSON, content(array_of(named(STORED)), json!([stored()])))]);
+    document.operation(HttpMethod::Get, LIST, &list);
+
+    let create = Operation::new(TAG, "createPassenger", "Create a passenger")
+        .says("The server makes the uuid. All fields are required; only `age` may be null.")
+        .takes(true, "The passenger, without a uuid.", details())
+        .answers(201, "The passenger as stored.", passenger())
+        .header("Location", text(), "the canonical URL of the new passenger")
+        .header("ETag", tags(), TAG_MEANING)
+        .fails([Code::InvalidJson, Code::InvalidFields]);
+    document.operation(HttpMethod::Post, CREATE, &create);
+
+    let get = Operation::new(TAG, "getPassenger", "Read a passenger")
+        .with([key()])
+        .with([header("If-None-Match", tags(), "answer 304 while the passenger is in this state", "\"6\"")])
+        .with([header("If-Match", tags(), "answer 412 unless the passenger is in this state", "*")])
+        .answers(200, "The passenger.", passenger())
+        .header("ETag", tags(), TAG_MEANING)
+        .answers(304, "The client has this state already.", [])
+        .header("ETag", tags(), TAG_MEANING)
+        .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidHeader, Code::PreconditionFailed]);
+    document.operation(HttpMethod::Get, GET, &get);
+
+    let replace = Operation::new(TAG, "replacePassenger", "Replace a passenger")
+        .with([key(), if_match()])
+        .says("The body is the whole passenger. It may repeat the uuid of the path.")
+        .takes(true, "The passenger.", details())
+        .answers(200, "The passenger as stored.", passenger())
+        .header("ETag", tags(), TAG_MEANING)
+        .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields])
+        .fails(CONDITIONS);
+    document.operation(HttpMethod::Put, REPLACE, &replace);
+
+    let patch = Operation::new(TAG, "patchPassenger", "Change some fields of a passenger")
+        .with([key(), if_match()])
+        .says("A merge patch (RFC 7396): fields that are left out stay as they are; `null` makes the age unknown.")
+        .takes(true, "The fields that change.", [(MERGE_PATCH, content(changes(), json!({"age": 28, "fare": 14.5})))])
+        .answers(200, "The passenger as stored.", passenger())
+        .header("ETag", tags(), TAG_MEANING)
+        .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields])
+        .fails(CONDITIONS);
+    document.operation(HttpMethod::Patch, PATCH, &patch);
+
+    let delete = Operation::new(TAG, "deletePassenger", "Delete a passenger")
+        .with([key(), if_match()])
+        .answers(204, "The passenger is deleted.", [])
+        .fails([Code::InvalidUuid, Code::NotFound])
+        .fails(CONDITIONS);
+    document.operation(HttpMethod::Delete, DELETE, &delete);
+}
+
+/// A passenger as it is stored, with its uuid, or as a client sends it: no member but these.
+fn shape(stored: bool) -> RefOr<Schema> {
+    let RefOr::T(Schema::Object(mut object)) = Details::schema() else { unreachable!("a struct is an object") };
+    if stored {
+        object.properties.insert_before(0, "uuid".to_owned(), uuid());
+        object.required.insert(0, "uuid".to_owned());
+    }
+    object.description =
+        Some(if stored { "A passenger as it is stored." } else { "A passenger as a client sends it." }.to_owned());
+    object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+    RefOr::T(Schema::Object(object))
+}
+
+/// Any of a passenger's fields.
+fn changes() -> RefOr<Schema> {
+    let RefOr::T(Schema::Object(mut object)) = shape(false) else { unreachable!("a struct is an object") };
+    object.required.clear();
+    object.description = None;
+    RefOr::T(Schema::Object(object))
+}
+
+fn if_match() -> Parameter {
+    header("If-Match", tags(), "change the passenger only while it is in this state, which its ETag names", "*")
+}
+
+fn tags() -> RefOr<Schema> {
+    let form = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#;
+    RefOr::T(ObjectBuilder::new().schema_type(Type::String).pattern(Some(form)).into())
+}
+
+fn key() -> Parameter {
+    path("uuid", uuid(), "the passenger's key", UUID)
+}
+
+fn uuid() -> RefOr<Schema> {
+    let format = SchemaFormat::KnownFormat(KnownFormat::Uuid);
+    RefOr::T(ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into())
+}
+
+fn details() -> Value {
+    json!({
+        "survived": true, "passengerClass": 2, "name": "Post-Test-Name", "sex": "male", "age": 27.0,
+        "siblingsOrSpousesAboard": 0, "parentsOrChildrenAboard": 0, "fare": 13.0
+    })
+}
+
+fn stored() -> Value {
+    let mut passenger = json!({"uuid": UUID});
+    passenger.as_object_mut().expect("an object").extend(details().as_object().expect("an object").clone());
+    passenger
+}
