@@ -1,0 +1,100 @@
+"""Fixtures: one whole stack, one Chromium, and for each test a page that must not complain.
+
+Whatever a page logs as an error or warning, throws, is refused by its content security policy, or asks of another host
+fails the test that opened it. A failing test leaves a screenshot in var/browser.
+"""
+
+import os
+import pathlib
+import shutil
+import tempfile
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+import support
+
+SCREENSHOTS = support.REPOSITORY / "var" / "browser"
+
+# Root has no sandbox, a container no GPU; the rest keeps Chromium from talking to anybody but the stack.
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --disable-component-update "
+    "--disable-sync --no-first-run"
+).split()
+
+DESKTOP = {"width": 1280, "height": 800}
+PHONE = {"width": 360, "height": 740}
+
+
+@pytest.fixture(scope="session")
+def stack():
+    """nginx, the server and PostgreSQL with the passengers of the seed, shared by all tests."""
+    place = pathlib.Path(tempfile.mkdtemp(prefix="pcb-", dir=os.environ.get("TMPDIR", "/tmp")))
+    place.chmod(0o755)
+    one = support.Stack(place, RATE_LIMIT="off")
+    try:
+        yield one.start()
+    finally:
+        one.destroy()
+        print(f"--- what the stack said\n{one.process.output[-6000:]}")
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    assert program, "chromium is missing: scripts/install-packages chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    item.stash.setdefault(OUTCOMES, {})[report.when] = report
+    return report
+
+
+OUTCOMES = pytest.StashKey()
+
+
+@pytest.fixture
+def open_page(stack, chromium, request):
+    """open_page(path, **options): a page in a context of its own, with the options of Playwright's new_context."""
+    opened = []
+
+    def start(path="/", **options):
+        options = {"viewport": DESKTOP, "reduced_motion": "reduce", **options}
+        context = chromium.new_context(base_url=f"http://localhost:{stack.port}", **options)
+        context.set_default_timeout(support.DEADLINE_SECONDS * 1000)
+        page = context.new_page()
+        complaints = []
+        # Chromium reports each answer of 400 or more as an error, which a test of such an answer means to happen.
+        page.on("console", lambda message: complaints.append(message.text) if is_complaint(message) else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda asked: complaints.append(asked.url) if is_foreign(asked.url, stack.port) else None)
+        opened.append((context, page, complaints))
+        page.goto(path)
+        return page
+
+    yield start
+    call = request.node.stash.get(OUTCOMES, {}).get("call")
+    for number, (context, page, complaints) in enumerate(opened):
+        if call is not None and call.failed:
+            SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=SCREENSHOTS / f"failed-{request.node.name}-{number}.png", full_page=True)
+        context.close()
+        assert complaints == []
+
+
+def is_complaint(message):
+    return message.type in ("error", "warning") and "Failed to load resource: the server responded" not in message.text
+
+
+def is_foreign(url, port):
+    return not url.startswith((f"http://localhost:{port}/", "data:", "blob:"))
+
+
+expect.set_options(timeout=support.DEADLINE_SECONDS * 1000)
