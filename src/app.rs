@@ -26,7 +26,7 @@ use crate::server::access_log::AccessLog;
 use crate::server::listener::Listener;
 use crate::server::{self, Drained, ServerLimits};
 use crate::shutdown::Shutdown;
-use crate::{air_quality, docs, ops, passengers, steps};
+use crate::{air_quality, docs, ops, passengers, steps, telemetry};
 
 /// How long the start waits for the database before it listens anyway. A server that is restarted in front of a healthy
 /// database thereby answers nothing with 503.
@@ -126,6 +126,7 @@ impl App {
             })
             .collect();
         if let Some((listener, handle)) = listeners.metrics {
+            tokio::spawn(telemetry::sort_histograms(handle.clone()));
             let routes = server::routes(vec![ops::metrics::routes(&state, handle)]);
             servers.push(tokio::spawn(server::serve(listener, routes, limits, listeners.log, shutdown.clone())));
         }

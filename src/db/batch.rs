@@ -21,6 +21,11 @@ use tokio::time::Instant;
 
 use super::error::StoreError;
 
+/// Name of the histogram of items per batch.
+pub const BATCH_SIZE: &str = "db_batch_size";
+/// Name of the histogram of the time an item waits for its batch to begin.
+pub const BATCH_WAIT: &str = "db_batch_wait_seconds";
+
 /// Bounds of a batcher.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
@@ -84,8 +89,8 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     /// A batcher whose metrics carry `name`.
     pub fn new(name: &'static str, limits: BatchLimits, work: Box<Work<I, O>>) -> Self {
         let metrics = Metrics {
-            size: metrics::histogram!("db_batch_size", "batch" => name),
-            wait: metrics::histogram!("db_batch_wait_seconds", "batch" => name),
+            size: metrics::histogram!(BATCH_SIZE, "batch" => name),
+            wait: metrics::histogram!(BATCH_WAIT, "batch" => name),
             refused: metrics::counter!("db_batch_refused_total", "batch" => name),
         };
         let state = Mutex::new(State { waiting: Vec::new(), in_flight: 0, last_begin: Instant::now() });

@@ -31,7 +31,7 @@ pub fn routes(state: &Arc<State>, handle: PrometheusHandle) -> BoxedFilter<(Resp
         .boxed()
 }
 
-/// Gauges of the pool are read when asked for; histograms are drained first, so their memory stays bounded.
+/// Gauges of the pool are read when asked for, and histograms brought up to now.
 fn render(state: &State, handle: &PrometheusHandle) -> Response {
     let usage = state.pool.usage();
     metrics::gauge!("db_client_connection_count", "state" => "used").set(f64::from(usage.used));

@@ -102,6 +102,8 @@ async fn metrics_are_labelled_by_template_and_served_on_their_own_listener() {
     for expected in [
         r#"http_server_request_duration_seconds_count{http_request_method="GET",http_route="/v1/passengers/{uuid}",http_response_status_code="200",url_scheme="http"}"#,
         r#"http_request_method="_OTHER",http_route="/hello",http_response_status_code="405""#,
+        r#"db_batch_size_bucket{batch="get",le="1"}"#,
+        r#"db_batch_wait_seconds_count{batch="create"}"#,
         "db_client_connection_max 10",
         r#"db_client_connection_count{state="idle"}"#,
         "pycrudapi_build_info{version=",
