@@ -20,6 +20,8 @@ use crate::db::migrate::{self, MigrateError};
 use crate::db::pool::Pool;
 use crate::http::body::BodyLimits;
 use crate::http::etag::IfMatch;
+use crate::idempotency::expiry;
+use crate::idempotency::once::Once;
 use crate::ops::health::Health;
 use crate::passengers::store::Store;
 use crate::server::access_log::AccessLog;
@@ -41,6 +43,8 @@ pub struct State {
     pub pool: Pool,
     /// The passengers in that database.
     pub passengers: Store,
+    /// Requests that are to be carried out once.
+    pub once: Once,
     /// What probes are told.
     pub health: Health,
     /// Whether a change must say which version it is for.
@@ -91,11 +95,13 @@ impl App {
         let state = Arc::new(State {
             passengers: Store::new(&pool, database.checkout_timeout_ms),
             air_quality: Cache::start(pool.clone(), conninfo.clone(), server.air_quality.options()?),
+            once: Once::new(pool.clone(), server.idempotency_ttl),
             pool,
             health: Health::new(shutdown.clone()),
             if_match: if server.require_if_match { IfMatch::Required } else { IfMatch::Optional },
             body_limits: BodyLimits { bytes: server.max_body_bytes as usize, timeout: server.body_timeout_ms },
         });
+        tokio::spawn(expiry::run(state.pool.clone(), state.once.ttl(), shutdown.clone()));
         let mut preparation = tokio::spawn(prepare(
             state.clone(),
             conninfo.clone(),

@@ -5,7 +5,6 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -166,6 +165,13 @@ pub struct ServerConfig {
     #[arg(long, env, default_value_t = false, action = ArgAction::Set, hide_env_values = true)]
     pub require_if_match: bool,
 
+    /// How long the answer to a request with an Idempotency-Key is kept (1s to 720h): whole seconds, or a number with s,
+    /// m or h.
+    ///
+    /// A retry that comes later is carried out again; longer takes room in the database.
+    #[arg(long, env, default_value = "24h", value_parser = span::<720>, hide_env_values = true)]
+    pub idempotency_ttl: Duration,
+
     /// Longest a request body may take to arrive, in milliseconds (100 to 600000); then the answer is 408.
     #[arg(long, env, default_value = "30000", value_parser = millis::<100, 600_000>, hide_env_values = true)]
     pub body_timeout_ms: Duration,
@@ -194,7 +200,7 @@ pub struct CacheConfig {
     /// How long an answer is kept (1s to 24h): whole seconds, or a number with s, m or h.
     ///
     /// An import ends it at once, so longer costs memory only; shorter asks PostgreSQL more often.
-    #[arg(long, env, default_value = "1h", value_parser = ttl, hide_env_values = true)]
+    #[arg(long, env, default_value = "1h", value_parser = span::<24>, hide_env_values = true)]
     pub air_quality_cache_ttl: Duration,
 
     /// Redis that keeps the answers for all replicas: `redis://[user]:password@host:port/db`, `rediss://` for TLS, or
@@ -391,9 +397,8 @@ fn millis<const MIN: u64, const MAX: u64>(text: &str) -> Result<Duration, String
     }
 }
 
-/// Reads the life of an answer: a number of seconds, or with a unit.
-fn ttl(text: &str) -> Result<Duration, String> {
-    const RANGE: RangeInclusive<u64> = 1..=24 * 60 * 60;
+/// Reads how long something is kept, between a second and some hours: a number of seconds, or with a unit.
+fn span<const HOURS: u64>(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
         Some(number) => (number, &text[number.len()..]),
         None => (text, "s"),
@@ -404,8 +409,8 @@ fn ttl(text: &str) -> Result<Duration, String> {
         _ => 1,
     };
     let total = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds));
-    match total.filter(|total| RANGE.contains(total)) {
+    match total.filter(|total| (1..=HOURS * 60 * 60).contains(total)) {
         Some(total) => Ok(Duration::from_secs(total)),
-        None => Err("expected a time between 1s and 24h, for example 3600, 90s, 15m or 1h".to_owned()),
+        None => Err(format!("expected a time between 1s and {HOURS}h, for example 3600, 90s, 15m or 1h")),
     }
 }

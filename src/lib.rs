@@ -10,6 +10,7 @@
 //! - [`server`] joins the resources, listens, logs and drains; [`http`] is what routes share;
 //! - [`ops`] is health, metrics and the index; [`docs`] the OpenAPI document and its pages; [`passengers`], [`air_quality`] and [`steps`] are resources, each with
 //!   `mod`, `routes`, `model` and `store`;
+//! - [`idempotency`] carries a request out once, however often it is sent;
 //! - [`db`] is PostgreSQL without HTTP; [`telemetry`] and [`shutdown`] are process-wide.
 
 pub mod air_quality;
@@ -19,6 +20,7 @@ pub mod config;
 pub mod db;
 pub mod docs;
 pub mod http;
+pub mod idempotency;
 pub mod ops;
 pub mod passengers;
 pub mod server;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio::time::error::Elapsed;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
@@ -71,21 +72,32 @@ impl Session {
             let statement = self.statement(sql).await?;
             self.client.query(&statement, params).await
         };
-        match tokio::time::timeout(self.deadline, work).await {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(error)) => {
-                let error = StoreError::from(error);
-                // A server that is ending says so before the socket closes; nobody else shall get this connection.
-                if error.is_connection_lost() {
-                    self.abandoned.store(true, Ordering::Relaxed);
-                }
-                Err(error)
-            }
+        self.settle(tokio::time::timeout(self.deadline, work).await)
+    }
+
+    /// Longest that work on this connection may take.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// Judges work that had until the deadline, and with it whether anybody may use this connection again.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the connection is lost or the deadline passed, otherwise the work's.
+    pub fn settle<T, E: Into<StoreError>>(&self, outcome: Result<Result<T, E>, Elapsed>) -> Result<T, StoreError> {
+        let error = match outcome {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => error.into(),
             Err(_) => {
                 self.abandoned.store(true, Ordering::Relaxed);
-                Err(StoreError::unavailable("query deadline passed"))
+                return Err(StoreError::unavailable("query deadline passed"));
             }
+        };
+        // A server that is ending says so before the socket closes; nobody else shall get this connection.
+        if error.is_connection_lost() {
+            self.abandoned.store(true, Ordering::Relaxed);
         }
+        Err(error)
     }
 
     async fn statement(&self, sql: &'static str) -> Result<Statement, tokio_postgres::Error> {

@@ -50,7 +50,7 @@ pub fn of(code: Code) -> Kind {
         remedy,
         anywhere: matches!(code, Code::Internal | Code::Unavailable),
         with_bodies: matches!(code, Code::BodyTooLarge | Code::RequestTimeout | Code::UnsupportedMediaType),
-        retry_after: matches!(code, Code::Unavailable),
+        retry_after: matches!(code, Code::Unavailable | Code::IdempotencyInFlight),
         made_by: Some(code),
     }
 }
@@ -91,6 +91,15 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
         Code::InvalidHeader => (
             "A header of the request is not of the form that its standard gives it.",
             "The detail names the header and its form. An ETag is sent back as it came, with its quotes.",
+        ),
+        Code::IdempotencyInFlight => (
+            "The first request with this Idempotency-Key has not been answered yet.",
+            "Wait as long as Retry-After says and send the same request again: its answer will be the first one's.",
+        ),
+        Code::IdempotencyKeyReused => (
+            "This Idempotency-Key was used for another request: method, path, query, Content-Type and body must be the \
+             same, byte by byte.",
+            "Make a new key, such as a random uuid, for each request that is not a retry.",
         ),
         Code::PreconditionFailed => (
             "If-Match asked for another state of the resource: somebody has changed it since. Nothing was changed.",

@@ -4,7 +4,6 @@
 //! RFC asks, so a tag that some proxy weakened never lets a write through. A header that cannot be read is refused
 //! rather than ignored, because ignoring it would lose the change it was to guard.
 
-use std::io::Write;
 use std::str::FromStr;
 
 use warp::http::header::{ETAG, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
@@ -24,13 +23,18 @@ pub enum IfMatch {
     Required,
 }
 
+/// The tag of a version, as text.
+pub fn text(version: i64) -> String {
+    let mut text = String::with_capacity(22); // two quotes around at most 20 characters
+    text.push('"');
+    text.push_str(itoa::Buffer::new().format(version));
+    text.push('"');
+    text
+}
+
 /// The tag of a version.
 pub fn of(version: i64) -> HeaderValue {
-    let mut text = [0; 22]; // two quotes around at most 20 characters
-    let mut rest = &mut text[..];
-    write!(rest, "\"{version}\"").expect("it fits");
-    let room = rest.len();
-    HeaderValue::from_bytes(&text[..text.len() - room]).expect("digits and quotes are printable")
+    HeaderValue::try_from(text(version)).expect("digits and quotes are printable")
 }
 
 /// The answer with the tag of the version that it shows.

@@ -39,6 +39,10 @@ pub enum Code {
     InvalidHeader,
     /// The body took too long to arrive.
     RequestTimeout,
+    /// A request with the same key is at work.
+    IdempotencyInFlight,
+    /// A key came with another request than the first time.
+    IdempotencyKeyReused,
     /// What is to be changed has another version than the client asked for.
     PreconditionFailed,
     /// A change must say which version it is for.
@@ -65,6 +69,12 @@ impl Code {
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
             Self::NotAcceptable => (StatusCode::NOT_ACCEPTABLE, "not-acceptable", "Not acceptable"),
             Self::InvalidHeader => (StatusCode::BAD_REQUEST, "invalid-header", "A header is malformed"),
+            Self::IdempotencyInFlight => {
+                (StatusCode::CONFLICT, "idempotency-in-flight", "The first attempt is still at work")
+            }
+            Self::IdempotencyKeyReused => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The key stands for another request")
+            }
             Self::PreconditionFailed => {
                 (StatusCode::PRECONDITION_FAILED, "precondition-failed", "The resource has another version")
             }

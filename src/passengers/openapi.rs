@@ -12,6 +12,7 @@ use crate::http::body::{JSON, MERGE_PATCH};
 use crate::http::describe::{Document, Operation, content, header, path};
 use crate::http::problem::Code;
 use crate::http::schema::{array_of, named, text};
+use crate::idempotency::openapi::retried;
 
 const TAG: &str = "Passengers";
 const STORED: &str = "Passenger";
@@ -41,7 +42,7 @@ pub fn describe(document: &mut Document) {
         .header("Location", text(), "the canonical URL of the new passenger")
         .header("ETag", tags(), TAG_MEANING)
         .fails([Code::InvalidJson, Code::InvalidFields]);
-    document.operation(HttpMethod::Post, CREATE, &create);
+    document.operation(HttpMethod::Post, CREATE, &retried(create));
 
     let get = Operation::new(TAG, "getPassenger", "Read a passenger")
         .with([key()])

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use bytes::Buf;
-use futures_util::Stream;
+use futures_util::{FutureExt, Stream};
+use tokio_postgres::Transaction;
 use uuid::Uuid;
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -14,15 +15,17 @@ use warp::http::{HeaderMap, HeaderName, StatusCode};
 use warp::reply::Response;
 
 use super::json::{self, UuidRule};
-use super::model;
+use super::model::{self, Details};
 use super::store::{self, Stored};
 use crate::app::State;
 use crate::db::error::StoreError;
-use crate::http::body::{self, MERGE_PATCH, read_json};
+use crate::http::body::{self, JSON, MERGE_PATCH, read_json};
 use crate::http::etag::{self, ReadCondition};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply::{self, Pieces};
-use crate::http::route::{Allowed, Matched, answer, at, get_or_head, method_not_allowed};
+use crate::http::route::{Allowed, Matched, Route, answer, at, get_or_head, method_not_allowed};
+use crate::idempotency::once::{Answer, Work};
+use crate::idempotency::request::Request;
 
 pub(super) const LIST: &[&str] = &["/v1/passengers", "/passengerlist"];
 pub(super) const CREATE: &[&str] = &["/v1/passengers", "/postpassenger"];
@@ -52,45 +55,47 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         let state = state.clone();
         warp::any().map(move || state.clone())
     };
-    let get = at(GET)
-        .and(get_or_head())
-        .and(etag::unconditional())
-        .and(state.clone())
-        .then(|matched: Matched, state| async move { answer(matched.route, get(&matched.segment, state)).await });
+    // The handlers' futures are boxed: warp moves whatever a route returns through every alternative around it.
+    let get =
+        at(GET).and(get_or_head()).and(etag::unconditional()).and(state.clone()).then(|matched: Matched, state| {
+            async move { answer(matched.route, get(&matched.segment, state)).await }.boxed()
+        });
     let get_if = at(GET).and(get_or_head()).and(warp::header::headers_cloned()).and(state.clone()).then(
-        |matched: Matched, headers: HeaderMap, state| async move {
-            answer(matched.route, get_if(&matched.segment, &headers, state)).await
+        |matched: Matched, headers: HeaderMap, state| {
+            async move { answer(matched.route, get_if(&matched.segment, &headers, state)).await }.boxed()
         },
     );
     let list = at(LIST)
         .and(get_or_head())
         .and(state.clone())
-        .then(|matched: Matched, state| answer(matched.route, list(state)));
+        .then(|matched: Matched, state| answer(matched.route, list(state)).boxed());
     let create = at(CREATE)
         .and(warp::post())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
         .and(state.clone())
-        .then(|matched: Matched, headers, body, state| answer(matched.route, create(headers, body, state)));
+        .then(|matched: Matched, headers, body, state| {
+            answer(matched.route, create(matched.route, headers, body, state)).boxed()
+        });
     let replace = at(REPLACE)
         .and(warp::put())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
         .and(state.clone())
-        .then(|matched: Matched, headers, body, state| async move {
-            answer(matched.route, replace(&matched.segment, headers, body, state)).await
+        .then(|matched: Matched, headers, body, state| {
+            async move { answer(matched.route, replace(&matched.segment, headers, body, state)).await }.boxed()
         });
     let patch = at(PATCH)
         .and(warp::patch())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
         .and(state.clone())
-        .then(|matched: Matched, headers, body, state| async move {
-            answer(matched.route, patch(&matched.segment, headers, body, state)).await
+        .then(|matched: Matched, headers, body, state| {
+            async move { answer(matched.route, patch(&matched.segment, headers, body, state)).await }.boxed()
         });
     let delete = at(DELETE).and(warp::delete()).and(warp::header::headers_cloned()).and(state).then(
-        |matched: Matched, headers: HeaderMap, state| async move {
-            answer(matched.route, delete(&matched.segment, &headers, state)).await
+        |matched: Matched, headers: HeaderMap, state| {
+            async move { answer(matched.route, delete(&matched.segment, &headers, state)).await }.boxed()
         },
     );
     get.or(list)
@@ -125,17 +130,41 @@ async fn get_if(segment: &str, headers: &HeaderMap, state: Arc<State>) -> Result
 }
 
 async fn create(
+    route: Route,
     headers: HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
     state: Arc<State>,
 ) -> Result<Response, Problem> {
     let body = read_json(&headers, body, state.body_limits).await?;
     let details = json::read(&body, UuidRule::Refused)?;
+    if let Some(request) = Request::read(&headers, route.0, "", &body)? {
+        // Boxed, because it is large and rare.
+        return Box::pin(state.once.run(&request, CreateOnce(details))).await;
+    }
     let (uuid, stored) = state.passengers.create(details).await.map_err(problem)?;
     let mut response = shown(StatusCode::CREATED, stored);
-    let location = HeaderValue::from_str(&format!("/v1/passengers/{uuid}")).expect("a uuid is printable ASCII");
+    let location = HeaderValue::from_str(&location(uuid)).expect("a uuid is printable ASCII");
     response.headers_mut().insert(LOCATION, location);
     Ok(response)
+}
+
+/// A creation that may be retried.
+struct CreateOnce<'a>(Details<'a>);
+
+impl Work for CreateOnce<'_> {
+    async fn run(self, transaction: &Transaction<'_>) -> Result<Answer, StoreError> {
+        let (uuid, stored) = store::create_in(transaction, self.0).await?;
+        let answer = Answer::new(StatusCode::CREATED, JSON, stored.document);
+        Ok(Answer { location: Some(location(uuid)), etag: Some(etag::text(stored.version)), ..answer })
+    }
+
+    fn problem(error: StoreError) -> Problem {
+        problem(error)
+    }
+}
+
+fn location(uuid: Uuid) -> String {
+    format!("/v1/passengers/{uuid}")
 }
 
 async fn replace(

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
 use super::model::{Details, Passenger, check_sex};
 use super::patch::Patch;
-use super::writes::{Amendment, Creation, Removal, Replacement, create_many, delete_many, write_many};
+use super::writes::{Amendment, Creation, Removal, Replacement, Write, create_many, delete_many, write_many};
 use crate::db::batch::{BatchLimits, Batcher};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
@@ -135,6 +135,15 @@ impl Store {
     pub async fn delete(&self, uuid: Uuid, condition: Condition) -> Result<(), StoreError> {
         self.deletes.submit(Removal { uuid, condition }).await
     }
+}
+
+/// Stores a new passenger as a part of somebody's transaction.
+///
+/// # Errors
+/// [`StoreError::Conflict`] when a constraint refuses it, or the database's.
+pub async fn create_in(transaction: &Transaction<'_>, details: Details<'_>) -> Result<(Uuid, Stored), StoreError> {
+    let creation = Creation(Passenger { uuid: Uuid::now_v7(), details: details.into_owned() });
+    Ok((creation.uuid(), creation.run_in(transaction).await?))
 }
 
 /// A row of the statements that select every column, as a passenger that borrows the row's text.

@@ -5,7 +5,7 @@
 //! row would race; deletions need not be, for the second finds nothing. Each change draws a new version.
 
 use bytes::Bytes;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
 use super::columns::{Columns, PatchColumns};
@@ -85,6 +85,17 @@ pub trait Write: Sized + Send + Sync + 'static {
 
 /// A passenger to be stored anew.
 pub struct Creation(pub Passenger<'static>);
+
+impl Creation {
+    /// Stores it as a part of somebody's transaction.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn run_in(&self, transaction: &Transaction<'_>) -> Result<Stored, StoreError> {
+        let row = transaction.query_one(CREATE, &params(&self.0, &self.0.details.sex.as_str())).await?;
+        self.stored(&row)
+    }
+}
 
 /// A passenger to be replaced.
 pub struct Replacement {

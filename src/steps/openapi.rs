@@ -11,6 +11,7 @@ use crate::http::body::{FORM, JSON};
 use crate::http::describe::{Document, Operation, content, query};
 use crate::http::problem::Code;
 use crate::http::schema::{array_of, integer, object, one_of, reference, text};
+use crate::idempotency::openapi::retried;
 
 const TAG: &str = "Deployment steps";
 const CSV: &str = "text/csv";
@@ -39,7 +40,7 @@ pub fn describe(document: &mut Document) {
         )
         .answers(201, "The step as recorded.", [(JSON, content(reference::<Step<'_>>(), step()))])
         .fails([Code::InvalidQuery, Code::InvalidJson, Code::InvalidFields]);
-    document.operation(HttpMethod::Post, STEPS, &record);
+    document.operation(HttpMethod::Post, STEPS, &retried(record));
 
     let list = Operation::new(TAG, "listSteps", "List steps")
         .says("In order of time, ties by id. CSV unless JSON is asked for. Without `limit` all of them are streamed.")

@@ -8,7 +8,7 @@ use bytes::Buf;
 use futures_util::Stream;
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio_postgres::Row as DbRow;
+use tokio_postgres::{Row as DbRow, Transaction};
 use warp::Filter as _;
 use warp::filters::BoxedFilter;
 use warp::http::header::{CONTENT_DISPOSITION, HeaderValue, LINK, VARY};
@@ -16,7 +16,7 @@ use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
 use super::export::{self, Format, Row};
-use super::model::{self, Duration, Filter, Place, Step, Summary};
+use super::model::{self, Duration, Filter, NewStep, Place, Step, Summary};
 use super::request::{self, ListRequest, PAGE_MAX};
 use super::store;
 use crate::app::State;
@@ -25,7 +25,9 @@ use crate::http::body::{self, FORM, JSON};
 use crate::http::problem::Problem;
 use crate::http::query::{self, Query};
 use crate::http::reply::{self, Pieces};
-use crate::http::route::{Allowed, Matched, answer, at, get_or_head, method_not_allowed};
+use crate::http::route::{Allowed, Matched, Route, answer, at, get_or_head, method_not_allowed};
+use crate::idempotency::once::{Answer, Work};
+use crate::idempotency::request::Request;
 
 pub(super) const STEPS: &[&str] = &["/v1/steps"];
 pub(super) const DURATIONS: &[&str] = &["/v1/steps/durations"];
@@ -47,7 +49,9 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
         .and(state.clone())
-        .then(|matched: Matched, raw, headers, body, state| answer(matched.route, record(raw, headers, body, state)));
+        .then(|matched: Matched, raw, headers, body, state| {
+            answer(matched.route, record(matched.route, raw, headers, body, state))
+        });
     let list = at(STEPS)
         .and(get_or_head())
         .and(query::raw())
@@ -64,6 +68,7 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
 }
 
 async fn record(
+    route: Route,
     raw: String,
     headers: HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
@@ -71,11 +76,29 @@ async fn record(
 ) -> Result<Response, Problem> {
     let (media_type, body) = body::read(&headers, body, state.body_limits, &[JSON, FORM]).await?;
     let new = request::read_step(&raw, media_type, &body)?;
+    if let Some(request) = Request::read(&headers, route.0, &raw, &body)? {
+        return Box::pin(state.once.run(&request, RecordOnce(new))).await;
+    }
     let row = store::record(&state.pool, &new).await.map_err(problem)?;
     let step = store::step(&row).map_err(problem)?;
     let mut response = reply::json(&step);
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
+}
+
+/// A step whose recording may be retried.
+struct RecordOnce<'a>(NewStep<'a>);
+
+impl Work for RecordOnce<'_> {
+    async fn run(self, transaction: &Transaction<'_>) -> Result<Answer, StoreError> {
+        let row = store::record_in(transaction, &self.0).await?;
+        let document = serde_json::to_vec(&store::step(&row)?).expect("our types have string keys only");
+        Ok(Answer::new(StatusCode::CREATED, JSON, document.into()))
+    }
+
+    fn problem(error: StoreError) -> Problem {
+        problem(error)
+    }
 }
 
 async fn list(raw: String, headers: HeaderMap, state: Arc<State>) -> Result<Response, Problem> {

@@ -5,11 +5,12 @@
 //! that place in `LIST`: a second lower bound on the same column would make PostgreSQL start there each time.
 
 use jiff::Timestamp;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, Transaction};
 
 use super::model::{Duration, Filter, NewStep, Place, Step, Summary};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
+use crate::db::session::Param;
 
 /// The clock is the database's. Should it step back, time stands still for the component and version concerned; otherwise
 /// a step could sort before its predecessor.
@@ -67,9 +68,20 @@ const SUMMARY_OF_COMPONENT: &str = "select status, count(*), count(seconds), \
 /// # Errors
 /// The pool's, or [`StoreError::Conflict`] when a constraint refuses it.
 pub async fn record(pool: &Pool, new: &NewStep<'_>) -> Result<Row, StoreError> {
-    let NewStep { component, version, owner, status } = new;
-    let rows = pool.write(RECORD, &[&component.as_ref(), &version.as_ref(), &owner.as_ref(), &status.as_ref()]).await?;
+    let rows = pool.write(RECORD, &params(new)).await?;
     rows.into_iter().next().ok_or(StoreError::Missing)
+}
+
+/// The same as a part of somebody's transaction.
+///
+/// # Errors
+/// As [`record`].
+pub async fn record_in(transaction: &Transaction<'_>, new: &NewStep<'_>) -> Result<Row, StoreError> {
+    Ok(transaction.query_one(RECORD, &params(new)).await?)
+}
+
+fn params<'a>(new: &'a NewStep<'_>) -> [Param<'a>; 4] {
+    [&new.component, &new.version, &new.owner, &new.status]
 }
 
 /// The steps behind a time and id, in that order, at most `limit` of them; the filter's start is the caller's to heed.

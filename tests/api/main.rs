@@ -8,6 +8,7 @@ mod conditions;
 mod docs;
 mod failures;
 mod harness;
+mod idempotency;
 mod operations;
 mod passengers;
 mod redis_server;

@@ -1,0 +1,187 @@
+//! Carries a request out once, and answers its retries with the first answer.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio_postgres::{Client, Transaction};
+use warp::http::StatusCode;
+use warp::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use warp::reply::Response;
+
+use super::request::Request;
+use super::store::{self, Claim};
+use crate::db::error::StoreError;
+use crate::db::pool::Pool;
+use crate::http::problem::{Code, Problem};
+
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// What a success is answered with, in the form in which it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// 200 to 299.
+    pub status: i16,
+    /// The body's media type.
+    pub content_type: String,
+    /// Where what was made is.
+    pub location: Option<String>,
+    /// The tag of its state.
+    pub etag: Option<String>,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// A body that was stored under this status.
+    pub fn new(status: StatusCode, content_type: &str, body: Bytes) -> Self {
+        let status = i16::try_from(status.as_u16()).expect("a status has three digits");
+        Self { status, content_type: content_type.to_owned(), location: None, etag: None, body }
+    }
+
+    /// The answer as it is sent.
+    ///
+    /// # Errors
+    /// 500 when what was kept is no answer.
+    pub fn into_response(self, replayed: bool) -> Result<Response, Problem> {
+        let broken = || {
+            tracing::error!("a kept answer cannot be sent");
+            Problem::internal()
+        };
+        let status = u16::try_from(self.status).ok().and_then(|status| StatusCode::from_u16(status).ok());
+        let mut response = Response::new(self.body.into());
+        *response.status_mut() = status.ok_or_else(broken)?;
+        let headers = [(CONTENT_TYPE, Some(self.content_type)), (LOCATION, self.location), (ETAG, self.etag)];
+        for (name, text) in headers.into_iter().filter_map(|(name, text)| Some((name, text?))) {
+            response.headers_mut().insert(name, HeaderValue::try_from(text).map_err(|_| broken())?);
+        }
+        if replayed {
+            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        }
+        Ok(response)
+    }
+}
+
+/// What is to be done once.
+pub trait Work: Send {
+    /// Does it, as a part of the transaction.
+    fn run(self, transaction: &Transaction<'_>) -> impl Future<Output = Result<Answer, StoreError>> + Send;
+
+    /// What a failure means for the client.
+    fn problem(error: StoreError) -> Problem;
+}
+
+/// Carries requests out once.
+#[derive(Clone)]
+pub struct Once {
+    pool: Pool,
+    ttl: Duration,
+}
+
+/// What came of a request.
+enum Outcome {
+    First(Answer),
+    Again(Answer),
+    Reused,
+    InFlight,
+}
+
+impl Once {
+    /// Keeps answers for this long.
+    pub fn new(pool: Pool, ttl: Duration) -> Self {
+        Self { pool, ttl }
+    }
+
+    /// How long answers are kept.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// Does the work unless it was done before; then the first answer is given again.
+    ///
+    /// # Errors
+    /// 422 when the key was used for another request, 409 while the first attempt is at work, and the work's own.
+    pub async fn run<W: Work>(&self, request: &Request, work: W) -> Result<Response, Problem> {
+        let outcome = self.attempt(request, work).await.map_err(W::problem)?;
+        metrics::counter!("idempotency_requests_total", "result" => outcome.label()).increment(1);
+        match outcome {
+            Outcome::First(answer) => answer.into_response(false),
+            Outcome::Again(answer) => answer.into_response(true),
+            Outcome::Reused => Err(reused()),
+            Outcome::InFlight => Err(in_flight()),
+        }
+    }
+
+    async fn attempt(&self, request: &Request, work: impl Work) -> Result<Outcome, StoreError> {
+        let mut session = self.pool.session().await?;
+        let deadline = session.deadline();
+        let attempt = attempt(session.client_mut(), request, self.ttl, work);
+        let attempt = tokio::time::timeout(deadline, attempt).await;
+        session.settle(attempt)
+    }
+}
+
+/// A transaction that is dropped in the middle is rolled back too, only later.
+async fn attempt(
+    client: &mut Client,
+    request: &Request,
+    ttl: Duration,
+    work: impl Work,
+) -> Result<Outcome, StoreError> {
+    let transaction = client.transaction().await?;
+    let outcome = claim_and_work(&transaction, request, ttl, work).await;
+    match &outcome {
+        Ok(Outcome::First(_)) => transaction.commit().await?,
+        // Waited for, so that the key is free when the client hears of its mistake.
+        _ => transaction.rollback().await?,
+    }
+    outcome
+}
+
+async fn claim_and_work(
+    transaction: &Transaction<'_>,
+    request: &Request,
+    ttl: Duration,
+    work: impl Work,
+) -> Result<Outcome, StoreError> {
+    match store::claim(transaction, &request.key, ttl).await? {
+        Claim::InFlight => Ok(Outcome::InFlight),
+        Claim::Kept { fingerprint, .. } if fingerprint != request.fingerprint => Ok(Outcome::Reused),
+        Claim::Kept { answer, .. } => Ok(Outcome::Again(answer)),
+        Claim::New => {
+            let answer = work.run(transaction).await?;
+            store::keep(transaction, &request.key, &request.fingerprint, &answer).await?;
+            Ok(Outcome::First(answer))
+        }
+    }
+}
+
+impl Outcome {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::First(_) => "first",
+            Self::Again(_) => "replayed",
+            Self::Reused => "reused",
+            Self::InFlight => "in_flight",
+        }
+    }
+}
+
+/// The key was used for another request.
+pub fn reused() -> Problem {
+    Problem::new(
+        Code::IdempotencyKeyReused,
+        "this Idempotency-Key was used for another request (method, path, media type and body must be the same); \
+         use a new key for a new request",
+    )
+}
+
+/// The first attempt is still at work.
+pub fn in_flight() -> Problem {
+    Problem::new(
+        Code::IdempotencyInFlight,
+        "the first request with this Idempotency-Key is still at work; wait as long as Retry-After says, and send it \
+         again for its answer",
+    )
+    .with_header(RETRY_AFTER, "1")
+}

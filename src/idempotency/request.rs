@@ -1,0 +1,144 @@
+//! Reads the key of a request, and makes the fingerprint that tells one request from another.
+
+use warp::http::header::{CONTENT_TYPE, HeaderName};
+use warp::http::{HeaderMap, Method};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::http::problem::{Code, Problem};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Longest key: room for any uuid, hash or name, and an index takes it.
+pub const KEY_MAX_BYTES: usize = 255;
+
+/// A request that is to be carried out once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The client's name for it.
+    pub key: String,
+    /// What the request was.
+    pub fingerprint: [u8; 16],
+}
+
+/// The key of a request, if it has one: 1 to 255 printable ASCII characters.
+///
+/// # Errors
+/// 400 when it is something else, or given twice.
+pub fn key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = given.next() else { return Ok(None) };
+    let printable = |text: &&str| text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let key = value.to_str().ok().filter(|text| (1..=KEY_MAX_BYTES).contains(&text.len())).filter(printable);
+    match key {
+        Some(key) if given.next().is_none() => Ok(Some(key)),
+        _ => Err(Problem::new(
+            Code::InvalidHeader,
+            "Idempotency-Key must be given once and be 1 to 255 printable ASCII characters, such as a new uuid for \
+             each request that is not a retry",
+        )),
+    }
+}
+
+/// What a request was: method, path, query, media type and body. Bodies that stream are added piece by piece.
+pub struct Fingerprint(Xxh3);
+
+impl Fingerprint {
+    /// Begins with everything but the body.
+    pub fn begin(path: &str, query: &str, headers: &HeaderMap) -> Self {
+        let mut hasher = Xxh3::new();
+        let media_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+        for part in [Method::POST.as_str().as_bytes(), path.as_bytes(), query.as_bytes(), media_type] {
+            // With the lengths in between, no two lists of parts are the same bytes.
+            hasher.update(&part.len().to_be_bytes());
+            hasher.update(part);
+        }
+        Self(hasher)
+    }
+
+    /// Adds a piece of the body.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// The fingerprint.
+    pub fn finish(&self) -> [u8; 16] {
+        self.0.digest128().to_be_bytes()
+    }
+}
+
+impl Request {
+    /// Reads the key, if there is one; the path is the one of the URL that was asked.
+    ///
+    /// # Errors
+    /// As [`key`].
+    pub fn read(headers: &HeaderMap, path: &str, query: &str, body: &[u8]) -> Result<Option<Self>, Problem> {
+        let Some(key) = key(headers)? else { return Ok(None) };
+        let mut fingerprint = Fingerprint::begin(path, query, headers);
+        fingerprint.update(body);
+        Ok(Some(Self { key: key.to_owned(), fingerprint: fingerprint.finish() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use warp::http::HeaderValue;
+
+    use super::*;
+
+    fn headers(lines: &[&[u8]]) -> HeaderMap {
+        let value = |line: &&[u8]| HeaderValue::from_bytes(line).expect("a header");
+        lines.iter().map(|line| (IDEMPOTENCY_KEY, value(line))).collect()
+    }
+
+    #[test]
+    fn a_key_is_one_short_printable_line() {
+        assert!(key(&headers(&[])).is_ok_and(|key| key.is_none()));
+        for good in ["k", "8e03978e-40d5-43dd-bc93-6894a57f9324", "\"quoted, as the draft has it\"", &"x".repeat(255)] {
+            assert_eq!(key(&headers(&[good.as_bytes()])).expect("a key"), Some(good));
+        }
+        for bad in [&[&b""[..]][..], &[&[b'x'; 256][..]], &[b"caf\xc3\xa9"], &[b"tab\tin"], &[b"a", b"a"]] {
+            assert!(key(&headers(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn every_part_of_a_request_counts() {
+        let fingerprint = |path, query, media_type: &'static str, body: &[u8]| {
+            let mut headers = headers(&[b"k"]);
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+            Request::read(&headers, path, query, body).expect("a key").expect("a key").fingerprint
+        };
+        let all = [
+            fingerprint("/a", "", "application/json", b"{}"),
+            fingerprint("/b", "", "application/json", b"{}"),
+            fingerprint("/", "a", "application/json", b"{}"),
+            fingerprint("/a", "", "text/csv", b"{}"),
+            fingerprint("/a", "", "application/json", b"{ }"),
+            fingerprint("/a", "", "application/json{}", b""),
+        ];
+        for (place, one) in all.iter().enumerate() {
+            assert!(!all[..place].contains(one), "{place}");
+        }
+        assert_eq!(all[0], fingerprint("/a", "", "application/json", b"{}"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_is_too_odd_to_be_read(line in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(value) = HeaderValue::from_bytes(&line) {
+                let _ = key(&HeaderMap::from_iter([(IDEMPOTENCY_KEY, value)]));
+            }
+        }
+
+        #[test]
+        fn a_body_in_pieces_has_the_fingerprint_of_the_whole(body in prop::collection::vec(any::<u8>(), 0..600), at in 0..600_usize) {
+            let (mut whole, mut pieces) = (Fingerprint::begin("/", "", &HeaderMap::new()), Fingerprint::begin("/", "", &HeaderMap::new()));
+            let (first, second) = body.split_at(at.min(body.len()));
+            whole.update(&body);
+            pieces.update(first);
+            pieces.update(second);
+            prop_assert_eq!(whole.finish(), pieces.finish());
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Safe retry: a request with an `Idempotency-Key` is carried out once, whatever breaks in between.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::future::join_all;
+use pycrudapi::db::conninfo::ConnInfo;
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
+
+use crate::harness::{Answer, Database, TestApp, eventually, passenger, passenger_with, send};
+
+/// How often an answer is lost.
+const LOSSES: usize = 200;
+
+const STEP: &str = "/v1/steps?component=api&version=1&owner=ann&status=started";
+
+impl TestApp {
+    async fn post_once(&self, path: &str, key: &str, body: String) -> Answer {
+        let request = self.request(Method::POST, path).header("content-type", "application/json");
+        send(request.header("idempotency-key", key).body(body)).await
+    }
+
+    /// The passengers in the table.
+    async fn count(&self) -> usize {
+        self.get("/passengerlist").await.json().as_array().expect("an array").len()
+    }
+}
+
+/// Asserts that the second answer is the first one again.
+#[track_caller]
+fn assert_replayed(first: &Answer, again: &Answer) {
+    assert_eq!((again.status, &again.body), (first.status, &first.body));
+    for name in ["content-type", "location", "etag"] {
+        assert_eq!(again.headers.get(name), first.headers.get(name), "{name}");
+    }
+    assert!(!first.headers.contains_key("idempotency-replayed"), "{first:?}");
+    assert_eq!(again.header("idempotency-replayed"), "true");
+}
+
+#[tokio::test]
+async fn a_retry_gets_the_first_answer_from_every_replica_and_after_a_restart() {
+    let database = Database::migrated().await;
+    let mut first_server = TestApp::start_on(&database.conninfo(), &[]).await;
+    let second_server = TestApp::start_on(&database.conninfo(), &[]).await;
+    for (number, (path, body)) in [
+        ("/v1/passengers", passenger().to_string()),
+        ("/postpassenger", passenger().to_string()),
+        (STEP, String::new()),
+        ("/v1/steps", json!({"component": "api", "version": "1", "owner": "ann", "status": "done"}).to_string()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let key = format!("key {number}");
+        let first = first_server.post_once(path, &key, body.clone()).await;
+        first.expect(StatusCode::CREATED);
+        assert_replayed(&first, &first_server.post_once(path, &key, body.clone()).await);
+        if let Some(location) = first.headers.get("location") {
+            // What was answered first is answered again, whatever has become of the passenger.
+            first_server.delete(location.to_str().expect("ASCII")).await.expect(StatusCode::NO_CONTENT);
+        }
+        assert_replayed(&first, &second_server.post_once(path, &key, body.clone()).await);
+        first_server.stop().await;
+        first_server = TestApp::start_on(&database.conninfo(), &[]).await;
+        assert_replayed(&first, &first_server.post_once(path, &key, body).await);
+    }
+    let steps = second_server.get("/v1/steps?format=json").await.json();
+    assert_eq!(steps["steps"].as_array().map(Vec::len), Some(2));
+    assert_eq!(second_server.count().await, 0);
+}
+
+#[tokio::test]
+async fn another_request_under_the_same_key_answers_422_and_another_key_is_another_request() {
+    let app = TestApp::start().await;
+    let body = passenger().to_string();
+    app.post_once("/v1/passengers", "k", body.clone()).await.expect(StatusCode::CREATED);
+    for (path, other) in [
+        ("/v1/passengers", passenger_with("age", 1).to_string()),
+        ("/v1/passengers", format!("{body} ")),
+        ("/postpassenger", body.clone()),
+        (STEP, String::new()),
+    ] {
+        app.post_once(path, "k", other).await.expect_problem(422, "idempotency-key-reused");
+    }
+    let charset = app.request(Method::POST, "/v1/passengers").header("content-type", "application/json; charset=utf-8");
+    let other_type = send(charset.header("idempotency-key", "k").body(body.clone())).await;
+    other_type.expect_problem(422, "idempotency-key-reused");
+    assert_eq!(app.count().await, 1);
+    app.post_once("/v1/passengers", "K", body).await.expect(StatusCode::CREATED);
+    assert_eq!(app.count().await, 2);
+}
+
+#[tokio::test]
+async fn while_the_first_attempt_is_at_work_a_retry_answers_409() {
+    let app = TestApp::start_with(&["--statement-timeout-ms=60000"]).await;
+    let client = app.database.as_ref().expect("own database").client().await;
+    client.batch_execute("begin; lock table passengers in exclusive mode").await.expect("locked");
+    let body = || passenger().to_string();
+    let first = app.post_once("/v1/passengers", "k", body()); // waits for the table
+    tokio::pin!(first);
+    let refused = async {
+        // Until the first has the key, a retry is the first attempt itself and waits for the table; it is given up then.
+        let holds = "select count(*) from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock' and granted";
+        eventually(|| async {
+            let count: i64 = client.query_one(holds, &[]).await.expect("counted").get(0);
+            if count > 0 { Ok(()) } else { Err("nobody has the key".to_owned()) }
+        })
+        .await;
+        let refused = app.post_once("/v1/passengers", "k", body()).await;
+        refused.expect_problem(409, "idempotency-in-flight");
+        assert_eq!(refused.header("retry-after"), "1");
+        app.post_once("/v1/passengers", "k", passenger_with("age", 1).to_string())
+            .await
+            .expect_problem(409, "idempotency-in-flight");
+        client.batch_execute("rollback").await.expect("unlocked");
+    };
+    let (first, ()) = tokio::join!(first, refused);
+    first.expect(StatusCode::CREATED);
+    assert_replayed(&first, &app.post_once("/v1/passengers", "k", body()).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_attempts_at_once_one_is_carried_out() {
+    let app = TestApp::start().await;
+    for round in 1..=10 {
+        let key = format!("round {round}");
+        let answers = join_all((0..32).map(|_| app.post_once("/v1/passengers", &key, passenger().to_string()))).await;
+        let first: Vec<&Answer> = answers
+            .iter()
+            .filter(|answer| answer.status == 201 && !answer.headers.contains_key("idempotency-replayed"))
+            .collect();
+        assert_eq!(first.len(), 1);
+        for answer in &answers {
+            match answer.status {
+                StatusCode::CREATED => assert_eq!(answer.body, first[0].body, "another's answer"),
+                StatusCode::CONFLICT => {
+                    answer.expect_problem(409, "idempotency-in-flight");
+                }
+                other => panic!("{other}: {}", answer.body),
+            }
+        }
+        assert_eq!(app.count().await, round);
+    }
+}
+
+#[tokio::test]
+async fn what_was_refused_is_not_kept_so_it_may_be_corrected_under_the_same_key() {
+    let app = TestApp::start().await;
+    let client = app.database.as_ref().expect("own database").client().await;
+    // A rule that only this database knows: the table refuses what the server lets through.
+    let rule = "alter table passengers drop constraint passengers_name; \
+                alter table passengers add constraint passengers_name check (name <> 'refused')";
+    client.batch_execute(rule).await.expect("altered");
+    app.post_once("/v1/passengers", "k", "{".to_owned()).await.expect_problem(400, "invalid-json");
+    assert_eq!(app.post_once("/v1/passengers", "k", passenger_with("age", -1).to_string()).await.pointers(), ["/age"]);
+    let refused = passenger_with("name", "refused").to_string();
+    assert_eq!(app.post_once("/v1/passengers", "k", refused).await.pointers(), ["/name"]);
+    assert_eq!(app.count().await, 0);
+    let corrected = app.post_once("/v1/passengers", "k", passenger().to_string()).await;
+    corrected.expect(StatusCode::CREATED);
+    assert_replayed(&corrected, &app.post_once("/v1/passengers", "k", passenger().to_string()).await);
+}
+
+#[tokio::test]
+async fn a_key_that_is_none_answers_400() {
+    let app = TestApp::start().await;
+    for path in ["/v1/passengers", "/postpassenger", STEP] {
+        for key in ["", &"x".repeat(256), "café"] {
+            let body = if path == STEP { String::new() } else { passenger().to_string() };
+            app.post_once(path, key, body).await.expect_problem(400, "invalid-header");
+        }
+    }
+    assert_eq!(app.count().await, 0);
+}
+
+#[tokio::test]
+async fn a_key_is_forgotten_after_its_time() {
+    let app = TestApp::start_with(&["--idempotency-ttl=1s"]).await;
+    let client = app.database.as_ref().expect("own database").client().await;
+    app.post_once("/v1/passengers", "k", passenger().to_string()).await.expect(StatusCode::CREATED);
+    // More than one batch of others, which were forgotten by nobody.
+    let old = "insert into idempotency_keys (key, fingerprint, created_at, status, content_type, body) \
+               select 'old ' || n, decode(repeat('00', 16), 'hex'), now() - interval '1 hour', 201, 'text/plain', '' \
+               from generate_series(1, 2500) n";
+    client.execute(old, &[]).await.expect("inserted");
+    // Not yet removed, and worth nothing any more.
+    app.post_once("/v1/passengers", "old 1", passenger().to_string()).await.expect(StatusCode::CREATED);
+    eventually(|| async {
+        let left: i64 = client.query_one("select count(*) from idempotency_keys", &[]).await.expect("counted").get(0);
+        if left == 0 { Ok(()) } else { Err(format!("{left} keys are left")) }
+    })
+    .await;
+    let again = app.post_once("/v1/passengers", "k", passenger_with("age", 1).to_string()).await;
+    assert!(!again.expect(StatusCode::CREATED).headers.contains_key("idempotency-replayed"));
+    assert_eq!(app.count().await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_lost_on_its_way_to_the_client_makes_a_duplicate() {
+    let database = Database::migrated().await;
+    let conninfo = database.conninfo();
+    let servers = Arc::new([TestApp::start_on(&conninfo, &[]).await, TestApp::start_on(&conninfo, &[]).await]);
+    let clients = (0..4).map(|client| {
+        let servers = servers.clone();
+        tokio::spawn(async move {
+            for attempt in 0..LOSSES / 4 {
+                let key = format!("client {client} request {attempt}");
+                let body = passenger_with("name", key.as_str()).to_string();
+                let mut connection = TcpStream::connect(servers[attempt % 2].addr).await.expect("connected");
+                let head = format!(
+                    "POST /v1/passengers HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+                     content-length: {}\r\nidempotency-key: {key}\r\n\r\n",
+                    body.len()
+                );
+                connection.write_all(format!("{head}{body}").as_bytes()).await.expect("sent");
+                if attempt % 4 != 0 {
+                    // The answer is there, so the passenger is too; nobody will ever read it. Otherwise the connection
+                    // breaks at some point before.
+                    connection.readable().await.expect("answered");
+                }
+                drop(connection);
+                let location = until_answered(&servers[(attempt + 1) % 2], &key, &body).await;
+                servers[0].get(&location).await.expect(StatusCode::OK);
+            }
+        })
+    });
+    for client in join_all(clients).await {
+        client.expect("no panic");
+    }
+    assert_eq!(servers[0].count().await, LOSSES);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_connection_killed_after_the_commit_and_before_its_answer_makes_a_duplicate() {
+    let database = Database::migrated().await;
+    let proxy = Proxy::start(&database.config).await;
+    let app = TestApp::start_on(&proxy.conninfo(&database.config), &["--pool-size=2"]).await;
+    for attempt in 0..LOSSES {
+        let key = format!("request {attempt}");
+        let body = passenger_with("name", key.as_str()).to_string();
+        proxy.cut_after_commit.store(true, Ordering::SeqCst);
+        app.post_once("/v1/passengers", &key, body.clone()).await.expect_problem(503, "unavailable");
+        assert!(!proxy.cut_after_commit.load(Ordering::SeqCst), "there was no commit to cut off");
+        until_answered(&app, &key, &body).await;
+        let again = app.post_once("/v1/passengers", &key, body).await;
+        assert_eq!(again.expect(StatusCode::CREATED).header("idempotency-replayed"), "true");
+    }
+    assert_eq!(app.count().await, LOSSES);
+}
+
+/// Sends a request until it is answered with a success, and returns where the passenger is.
+async fn until_answered(app: &TestApp, key: &str, body: &str) -> String {
+    let location = std::sync::Mutex::new(String::new());
+    eventually(|| async {
+        let answer = app.post_once("/v1/passengers", key, body.to_owned()).await;
+        match answer.status {
+            StatusCode::CREATED => {
+                assert_eq!(answer.json()["name"], key, "another's answer");
+                *location.lock().expect("no panic") = answer.header("location").to_owned();
+                Ok(())
+            }
+            StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE => Err(answer.body),
+            other => panic!("{other}: {}", answer.body),
+        }
+    })
+    .await;
+    location.into_inner().expect("no panic")
+}
+
+/// Stands between the server and PostgreSQL, and can cut a connection off in the worst moment.
+struct Proxy {
+    folder: tempfile::TempDir,
+    /// The next commit reaches PostgreSQL and is carried out; its answer is lost with the connection.
+    cut_after_commit: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    async fn start(to: &tokio_postgres::Config) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let [tokio_postgres::config::Host::Unix(directory)] = to.get_hosts() else { panic!("one socket") };
+        let socket = format!(".s.PGSQL.{}", to.get_ports().first().copied().unwrap_or(5432));
+        let target = directory.join(&socket);
+        let listener = UnixListener::bind(folder.path().join(&socket)).expect("bound");
+        let cut_after_commit = Arc::new(AtomicBool::new(false));
+        let cut = cut_after_commit.clone();
+        tokio::spawn(async move {
+            while let Ok((server, _)) = listener.accept().await {
+                let postgres = UnixStream::connect(&target).await.expect("connected");
+                tokio::spawn(pass_on(server, postgres, cut.clone()));
+            }
+        });
+        Self { folder, cut_after_commit }
+    }
+
+    fn conninfo(&self, to: &tokio_postgres::Config) -> ConnInfo {
+        let mut config = tokio_postgres::Config::new();
+        config.host_path(self.folder.path()).user("postgres").dbname(to.get_dbname().expect("a name"));
+        config.port(to.get_ports().first().copied().unwrap_or(5432));
+        ConnInfo::from_config(config).expect("no TLS is asked for")
+    }
+}
+
+/// Returns, and closes both connections, when one side closes or a commit is to be cut off.
+async fn pass_on(mut server: UnixStream, mut postgres: UnixStream, cut: Arc<AtomicBool>) {
+    let (mut asked, mut answered) = ([0; 16 * 1024], [0; 16 * 1024]);
+    let mut cutting = false;
+    loop {
+        tokio::select! {
+            read = server.read(&mut asked) => {
+                let Ok(1..) = read else { return };
+                let piece = &asked[..read.expect("read")];
+                cutting |= piece.windows(7).any(|bytes| bytes == b"COMMIT\0") && cut.swap(false, Ordering::SeqCst);
+                if postgres.write_all(piece).await.is_err() { return }
+            }
+            read = postgres.read(&mut answered) => {
+                let Ok(1..) = read else { return };
+                if cutting || server.write_all(&answered[..read.expect("read")]).await.is_err() { return }
+            }
+        }
+    }
+}
