@@ -134,7 +134,7 @@ class Phases(Bench):
         with contestants.ours(self.binary, million) as running:
             self.rounds("export", {
                 "psql \\copy, CSV": lambda: load.psql(
-                    self.cluster, "million", "\\copy passengers to '/dev/null' csv header", rows),
+                    self.cluster, "million", f"\\copy passengers ({load.COLUMNS}) to '/dev/null' csv header", rows),
                 "pycrudapi export, CSV": lambda: load.timed(
                     [self.binary, "export"], rows, {"postgres": pg}, env=env, stdout=subprocess.DEVNULL),
                 "GET /passengerlist, CSV": lambda: load.download(running, pg, "/passengerlist", rows, "text/csv"),
@@ -167,7 +167,7 @@ class Phases(Bench):
 
         self.rounds("import", {
             "psql \\copy, CSV": lambda: load.psql(
-                self.cluster, "imported", f"\\copy passengers from '{self.csv}' csv header", rows),
+                self.cluster, "imported", f"\\copy passengers ({load.COLUMNS}) from '{self.csv}' csv header", rows),
             "pycrudapi import, CSV": lambda: load.timed(
                 [self.binary, "import", self.csv], rows, {"postgres": self.cluster.pid}, env=env,
                 stdout=subprocess.DEVNULL),
