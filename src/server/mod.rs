@@ -53,11 +53,11 @@ pub enum Drained {
     Partly,
 }
 
-/// Every route, with whatever none of them takes answered as 404.
+/// Every route, the hottest first, with whatever none of them takes answered as 404.
 pub fn routes(resources: Vec<BoxedFilter<(Response,)>>) -> BoxedFilter<(Response,)> {
-    let mut resources = resources.into_iter();
-    let first = resources.next().expect("a server has routes");
-    resources.fold(first, |joined, next| joined.or(next).unify().boxed()).recover(recover).unify().boxed()
+    // Joined from the end, so that a request for the first resource passes one alternative and not all of them.
+    let joined = resources.into_iter().rev().reduce(|rest, resource| resource.or(rest).unify().boxed());
+    joined.expect("a server has routes").recover(recover).unify().boxed()
 }
 
 async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
