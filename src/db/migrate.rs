@@ -18,6 +18,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V2__air_quality", include_str!("../../migrations/0002_air_quality.sql")),
     ("V3__steps", include_str!("../../migrations/0003_steps.sql")),
     ("V4__versions", include_str!("../../migrations/0004_versions.sql")),
+    ("V5__passenger_lists", include_str!("../../migrations/0005_passenger_lists.sql")),
 ];
 
 /// The key of the advisory lock; any constant does as long as it never changes ("pycr" in ASCII).

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row, Statement};
 
 use super::error::StoreError;
@@ -19,6 +19,9 @@ pub type Param<'a> = &'a (dyn ToSql + Sync);
 
 /// Values for a statement's parameters, in order.
 pub type Params<'a> = &'a [Param<'a>];
+
+/// The same with the type that each parameter has in the statement.
+pub type TypedParams<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
 /// How much longer than the server's `statement_timeout` this side waits, so that the server's own, more precise
 /// answer normally arrives first.
@@ -67,10 +70,26 @@ impl Session {
     /// # Errors
     /// [`StoreError::Unavailable`] when the connection is lost or the deadline passes, otherwise what the server says.
     pub async fn query(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
-        let work = async {
+        self.within_deadline(async {
             let statement = self.statement(sql).await?;
             self.client.query(&statement, params).await
-        };
+        })
+        .await
+    }
+
+    /// Runs a statement that was put together for this one request: one round trip, and nothing is kept of it, because
+    /// there are more of its kind than a connection could hold.
+    ///
+    /// # Errors
+    /// As [`Session::query`].
+    pub async fn query_once(&self, sql: &str, params: TypedParams<'_>) -> Result<Vec<Row>, StoreError> {
+        self.within_deadline(self.client.query_typed(sql, params)).await
+    }
+
+    async fn within_deadline(
+        &self,
+        work: impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>>,
+    ) -> Result<Vec<Row>, StoreError> {
         match tokio::time::timeout(self.deadline, work).await {
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(error)) => {

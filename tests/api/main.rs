@@ -8,6 +8,7 @@ mod conditions;
 mod docs;
 mod failures;
 mod harness;
+mod lists;
 mod operations;
 mod passengers;
 mod redis_server;
