@@ -69,11 +69,9 @@ pub fn access_log(config: &LogConfig) -> (AccessLog, Option<access_log::Writer>)
 /// When metrics are collected already.
 pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
     let mut builder = PrometheusBuilder::new();
-    for (name, buckets) in [
-        (REQUEST_DURATION, DURATION_BUCKETS),
-        (BATCH_SIZE, BATCH_SIZE_BUCKETS),
-        (BATCH_WAIT, BATCH_WAIT_BUCKETS),
-    ] {
+    for (name, buckets) in
+        [(REQUEST_DURATION, DURATION_BUCKETS), (BATCH_SIZE, BATCH_SIZE_BUCKETS), (BATCH_WAIT, BATCH_WAIT_BUCKETS)]
+    {
         let matcher = Matcher::Full(name.to_owned());
         builder = builder.set_buckets_for_metric(matcher, buckets).expect("the list of buckets is not empty");
     }

@@ -7,10 +7,11 @@ use warp::http::HeaderMap;
 use super::super::model::{Field, Passenger};
 use super::column::Column;
 use crate::http::accept::negotiate;
+use crate::http::body::{CSV, JSON, NDJSON};
 use crate::http::problem::Problem;
 
 /// The forms of a list, as the client names them.
-const OFFERED: &[&str] = &["application/json", "text/csv", "application/x-ndjson"];
+const OFFERED: &[&str] = &[JSON, CSV, NDJSON];
 
 /// The form of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +31,8 @@ impl Format {
     /// 406 when it takes none of them.
     pub fn negotiate(headers: &HeaderMap) -> Result<Self, Problem> {
         Ok(match negotiate(headers, OFFERED)? {
-            "text/csv" => Self::Csv,
-            "application/x-ndjson" => Self::Ndjson,
+            CSV => Self::Csv,
+            NDJSON => Self::Ndjson,
             _ => Self::Json,
         })
     }
@@ -39,9 +40,9 @@ impl Format {
     /// The header `Content-Type` (RFC 4180, section 3, for CSV).
     pub fn content_type(self) -> &'static str {
         match self {
-            Self::Json => "application/json",
+            Self::Json => JSON,
             Self::Csv => "text/csv; charset=utf-8; header=present",
-            Self::Ndjson => "application/x-ndjson",
+            Self::Ndjson => NDJSON,
         }
     }
 }

@@ -12,6 +12,7 @@ mod cursor;
 mod filter;
 mod format;
 mod grammar;
+pub(super) mod openapi;
 mod order;
 mod request;
 pub mod routes;

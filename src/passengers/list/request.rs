@@ -40,7 +40,8 @@ const GROUPS: [(&str, bool, Join); 4] =
     [("and", false, Join::And), ("or", false, Join::Or), ("not.and", true, Join::And), ("not.or", true, Join::Or)];
 
 /// Columns that statistics may be grouped by: those whose values are few.
-const GROUPED: &[&str] = &["survived", "passengerClass", "sex", "siblingsOrSpousesAboard", "parentsOrChildrenAboard"];
+pub const GROUPED: &[&str] =
+    &["survived", "passengerClass", "sex", "siblingsOrSpousesAboard", "parentsOrChildrenAboard"];
 
 const CURSOR: &str =
     "is no cursor of this order; take it from the header Link of a page in the same order, or leave it out";

@@ -18,7 +18,7 @@ pub struct Group {
     /// How many they are.
     pub count: i64,
     /// How many of them survived.
-    pub survived: i64,
+    pub survivors: i64,
     /// Survivors among all, 0 to 1; unknown when there is nobody.
     pub survival_rate: Option<f64>,
     /// Over those with a known age.
@@ -46,13 +46,13 @@ pub fn group(row: &Row, by: &[Column]) -> Result<Group, StoreError> {
         common.insert(column.name().to_owned(), value);
     }
     let count = row.try_get(by.len())?;
-    let survived = row.try_get(by.len() + 1)?;
+    let survivors = row.try_get(by.len() + 1)?;
     #[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
-    let survival_rate = (count > 0).then(|| survived as f64 / count as f64);
+    let survival_rate = (count > 0).then(|| survivors as f64 / count as f64);
     Ok(Group {
         common,
         count,
-        survived,
+        survivors,
         survival_rate,
         mean_age: row.try_get(by.len() + 2)?,
         mean_fare: row.try_get(by.len() + 3)?,

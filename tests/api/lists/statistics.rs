@@ -22,7 +22,7 @@ async fn statistics_are_those_of_the_rows_in_each_group() {
         };
         let survivors = members.iter().filter(|row| row["survived"] == true).count();
         assert_eq!(group["count"], members.len());
-        assert_eq!(group["survived"], survivors);
+        assert_eq!(group["survivors"], survivors);
         assert_eq!(group["survivalRate"], survivors as f64 / members.len() as f64);
         for (field, name) in [("age", "meanAge"), ("fare", "meanFare")] {
             assert!((group[name].as_f64().expect("a mean") - mean(field)).abs() < 1e-9, "{group}");
@@ -37,9 +37,11 @@ async fn without_a_column_everybody_is_one_group() {
     let app = crowd(10).await;
     let answer = app.get("/v1/passengers/stats").await.json();
     assert_eq!((answer["groups"][0]["count"].clone(), answer["groups"][1].clone()), (json!(10), Value::Null));
+    let fates = app.get("/v1/passengers/stats?by=survived").await.json();
+    assert_eq!((&fates["groups"][1]["survived"], &fates["groups"][1]["survivors"]), (&json!(true), &json!(5)));
     let nobody = app.get("/v1/passengers/stats?age=gt.100").await.json();
     let expected =
-        json!({"groups": [{"count": 0, "survived": 0, "survivalRate": null, "meanAge": null, "meanFare": null}]});
+        json!({"groups": [{"count": 0, "survivors": 0, "survivalRate": null, "meanAge": null, "meanFare": null}]});
     assert_eq!(nobody, expected);
 }
 
