@@ -16,7 +16,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::conninfo::ConnInfo;
 use super::error::StoreError;
-use super::session::{Params, Session};
+use super::session::{Params, Session, TypedParams};
 
 /// While the server is known to be away a request waits this long for one connection attempt, not the whole checkout
 /// deadline: answers stay well within a second and do not pile up.
@@ -117,6 +117,21 @@ impl Pool {
             }
         }
         self.session().await?.query(sql, params).await
+    }
+
+    /// The same for a statement that was put together for this one request.
+    ///
+    /// # Errors
+    /// As [`Session::query`] and [`Pool::session`].
+    pub async fn read_once(&self, sql: &str, params: TypedParams<'_>) -> Result<Vec<Row>, StoreError> {
+        {
+            let session = self.session().await?;
+            match session.query_once(sql, params).await {
+                Err(error) if error.is_connection_lost() => {}
+                result => return result,
+            }
+        }
+        self.session().await?.query_once(sql, params).await
     }
 
     /// Runs a statement that changes data, once.

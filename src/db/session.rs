@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::error::Elapsed;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row, Statement};
 
 use super::error::StoreError;
@@ -20,6 +20,9 @@ pub type Param<'a> = &'a (dyn ToSql + Sync);
 
 /// Values for a statement's parameters, in order.
 pub type Params<'a> = &'a [Param<'a>];
+
+/// The same with the type that each parameter has in the statement.
+pub type TypedParams<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
 /// How much longer than the server's `statement_timeout` this side waits, so that the server's own, more precise
 /// answer normally arrives first.
@@ -73,6 +76,15 @@ impl Session {
             self.client.query(&statement, params).await
         };
         self.settle(tokio::time::timeout(self.deadline, work).await)
+    }
+
+    /// Runs a statement that was put together for this one request: one round trip, and nothing is kept of it, because
+    /// there are more of its kind than a connection could hold.
+    ///
+    /// # Errors
+    /// As [`Session::query`].
+    pub async fn query_once(&self, sql: &str, params: TypedParams<'_>) -> Result<Vec<Row>, StoreError> {
+        self.settle(tokio::time::timeout(self.deadline, self.client.query_typed(sql, params)).await)
     }
 
     /// Longest that work on this connection may take.

@@ -13,6 +13,10 @@ use super::problem::{Code, Problem};
 pub const JSON: &str = "application/json";
 /// Some members of a document (RFC 7396).
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
+/// A table: a header, and one line per row.
+pub const CSV: &str = "text/csv";
+/// One JSON document per line.
+pub const NDJSON: &str = "application/x-ndjson";
 /// What an HTML form sends, and `curl -d`.
 pub const FORM: &str = "application/x-www-form-urlencoded";
 

@@ -10,6 +10,7 @@ pub mod catalogue;
 pub mod describe;
 pub mod etag;
 pub mod json;
+pub mod prefer;
 pub mod problem;
 pub mod query;
 pub mod reply;

@@ -1,6 +1,6 @@
 //! Query strings and form bodies: raw text into parameters, with every fault named.
 //!
-//! Names are known beforehand and come at most once; `+` is a blank and `%XX` a byte of UTF-8 (WHATWG URL standard,
+//! Names are known beforehand and come at most once, unless they are repeatable; `+` is a blank and `%XX` a byte of UTF-8 (WHATWG URL standard,
 //! section 5.1). Faults are collected, so that the answer names all of them and not the first.
 
 use std::borrow::Cow;
@@ -24,7 +24,8 @@ pub fn raw() -> impl Filter<Extract = (String,), Error = Infallible> + Clone + S
 /// The parameters of one request, and what is wrong with them.
 #[derive(Debug)]
 pub struct Query<'a> {
-    known: &'static [&'static str],
+    repeatable: &'static [&'static str],
+    single: &'static [&'static str],
     values: Vec<(&'static str, Cow<'a, str>)>,
     faults: Vec<ParameterError>,
 }
@@ -32,7 +33,16 @@ pub struct Query<'a> {
 impl<'a> Query<'a> {
     /// Splits and decodes a query string; faults wait for [`Query::finish`].
     pub fn parse(text: &'a str, known: &'static [&'static str]) -> Self {
-        let mut query = Self { known, values: Vec::new(), faults: Vec::new() };
+        Self::parse_repeatable(text, &[], known)
+    }
+
+    /// The same where some parameters may come more than once.
+    pub fn parse_repeatable(
+        text: &'a str,
+        repeatable: &'static [&'static str],
+        single: &'static [&'static str],
+    ) -> Self {
+        let mut query = Self { repeatable, single, values: Vec::new(), faults: Vec::new() };
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             if query.faults.len() == FAULTS_MAX {
                 break;
@@ -45,15 +55,17 @@ impl<'a> Query<'a> {
     fn take(&mut self, pair: &'a str) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let decoded = decode(name).unwrap_or(Cow::Borrowed(name));
-        let Some(name) = self.known.iter().copied().find(|known| *known == decoded) else {
+        let mut known = self.repeatable.iter().chain(self.single).copied();
+        let Some(name) = known.find(|known| *known == decoded) else {
             let shown: String = decoded.chars().take(SHOWN_MAX_CHARS).collect();
             if !self.has_fault(&shown) {
-                let detail = format!("is unknown; the parameters are {}", self.known.join(", "));
-                self.faults.push(ParameterError::new(shown, detail));
+                let known = [self.repeatable, self.single].concat().join(", ");
+                self.faults.push(ParameterError::new(shown, format!("is unknown; the parameters are {known}")));
             }
             return;
         };
-        if self.get(name).is_some() || self.has_fault(name) {
+        let again = !self.repeatable.contains(&name) && self.get(name).is_some();
+        if again || self.has_fault(name) {
             if !self.has_fault(name) {
                 self.fault(name, "is given more than once; keep one");
             }
@@ -72,6 +84,11 @@ impl<'a> Query<'a> {
     /// The decoded text of a parameter, if it was given.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_ref())
+    }
+
+    /// The decoded texts of a parameter that may come more than once.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.values.iter().filter(move |(known, _)| *known == name).map(|(_, value)| value.as_ref())
     }
 
     /// Reads an optional parameter; a value that `read` refuses is a fault whose detail is `rule`.
@@ -118,7 +135,12 @@ impl<'a> Query<'a> {
 
     /// The same query as text again, with one parameter set to another value: the next page's.
     pub fn with(&self, name: &str, value: &str) -> String {
-        let kept = self.values.iter().filter(|(known, _)| *known != name);
+        self.with_instead(&[name], name, value)
+    }
+
+    /// The same query as text again, with one parameter in place of some others.
+    pub fn with_instead(&self, dropped: &[&str], name: &str, value: &str) -> String {
+        let kept = self.values.iter().filter(|(known, _)| !dropped.contains(known));
         let mut text = String::new();
         for (name, value) in kept.map(|(name, value)| (*name, value.as_ref())).chain([(name, value)]) {
             if !text.is_empty() {

@@ -34,10 +34,18 @@ pub struct Matched {
 pub fn at(
     templates: &'static [&'static str],
 ) -> impl Filter<Extract = (Matched,), Error = Rejection> + Clone + Send + Sync + 'static {
+    at_except(templates, &[])
+}
+
+/// The same, but for fixed paths that a placeholder would take and that belong to other routes.
+pub fn at_except(
+    templates: &'static [&'static str],
+    others: &'static [&'static str],
+) -> impl Filter<Extract = (Matched,), Error = Rejection> + Clone + Send + Sync + 'static {
     warp::path::full().and_then(move |path: FullPath| {
         let matched = templates.iter().find_map(|template| {
-            let segment = segment_at(template, path.as_str())?.to_owned();
-            Some(Matched { route: Route(template), segment })
+            let segment = segment_at(template, path.as_str()).filter(|_| !others.contains(&path.as_str()))?;
+            Some(Matched { route: Route(template), segment: segment.to_owned() })
         });
         ready(matched.ok_or_else(warp::reject::not_found))
     })

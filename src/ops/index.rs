@@ -30,13 +30,14 @@ const ENDPOINTS: &[(&str, &[Endpoint])] = &[
     (
         "Passengers",
         &[
-            ("GET", "/v1/passengers", "list them"),
+            ("GET", "/v1/passengers", "a page of them; ?age=gte.30&order=fare.desc&limit=10"),
+            ("GET", "/v1/passengers/stats", "count, survival and means, ?by=passengerClass,sex"),
             ("POST", "/v1/passengers", "create one"),
             ("GET", "/v1/passengers/{uuid}", "read one"),
             ("PUT", "/v1/passengers/{uuid}", "replace one"),
             ("PATCH", "/v1/passengers/{uuid}", "set some fields of one"),
             ("DELETE", "/v1/passengers/{uuid}", "delete one"),
-            ("GET", "/passengerlist", "list them (short URL)"),
+            ("GET", "/passengerlist", "all of them (short URL)"),
             ("POST", "/postpassenger", "create one (short URL)"),
             ("GET", "/getpassenger/{uuid}", "read one (short URL)"),
             ("PUT", "/putpassenger/{uuid}", "replace one (short URL)"),

@@ -9,6 +9,7 @@
 mod columns;
 pub mod generate;
 pub mod json;
+pub mod list;
 pub mod model;
 pub mod openapi;
 pub mod patch;

@@ -6,21 +6,22 @@ use utoipa::openapi::path::Parameter;
 use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::{HttpMethod, KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type};
 
+use super::list;
 use super::model::{Details, Sex};
-use super::routes::{CREATE, DELETE, GET, LIST, PATCH, REPLACE};
+use super::routes::{CREATE, DELETE, GET, PATCH, REPLACE};
 use crate::http::body::{JSON, MERGE_PATCH};
 use crate::http::describe::{Document, Operation, content, header, path};
 use crate::http::problem::Code;
-use crate::http::schema::{array_of, named, text};
+use crate::http::schema::{named, text};
 use crate::idempotency::openapi::retried;
 
-const TAG: &str = "Passengers";
+pub(super) const TAG: &str = "Passengers";
 const STORED: &str = "Passenger";
 const DETAILS: &str = "PassengerDetails";
 const TAG_MEANING: &str = "names this state of the passenger";
 /// What a change may fail with that is made under a condition.
 const CONDITIONS: [Code; 3] = [Code::InvalidHeader, Code::PreconditionFailed, Code::PreconditionRequired];
-const UUID: &str = "0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10";
+pub(super) const UUID: &str = "0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10";
 
 /// Adds the operations on passengers.
 pub fn describe(document: &mut Document) {
@@ -30,10 +31,7 @@ pub fn describe(document: &mut Document) {
     let passenger = || [(JSON, content(named(STORED), stored()))];
     let details = || [(JSON, content(named(DETAILS), details()))];
 
-    let list = Operation::new(TAG, "listPassengers", "List passengers")
-        .says("All of them in order of creation. A long list is streamed; a failure midway cuts the connection.")
-        .answers(200, "The passengers.", [(JSON, content(array_of(named(STORED)), json!([stored()])))]);
-    document.operation(HttpMethod::Get, LIST, &list);
+    list::openapi::describe(document);
 
     let create = Operation::new(TAG, "createPassenger", "Create a passenger")
         .says("The server makes the uuid. All fields are required; only `age` may be null.")
@@ -98,7 +96,17 @@ fn shape(stored: bool) -> RefOr<Schema> {
 
 /// Any of a passenger's fields.
 fn changes() -> RefOr<Schema> {
-    let RefOr::T(Schema::Object(mut object)) = shape(false) else { unreachable!("a struct is an object") };
+    any_of(shape(false))
+}
+
+/// A passenger in a list, which may be asked for some members only.
+pub(super) fn listed() -> RefOr<Schema> {
+    any_of(shape(true))
+}
+
+/// The same with no member that must be there.
+fn any_of(whole: RefOr<Schema>) -> RefOr<Schema> {
+    let RefOr::T(Schema::Object(mut object)) = whole else { unreachable!("a struct is an object") };
     object.required.clear();
     object.description = None;
     RefOr::T(Schema::Object(object))
@@ -129,7 +137,8 @@ fn details() -> Value {
     })
 }
 
-fn stored() -> Value {
+/// The example of a stored one.
+pub(super) fn stored() -> Value {
     let mut passenger = json!({"uuid": UUID});
     passenger.as_object_mut().expect("an object").extend(details().as_object().expect("an object").clone());
     passenger

@@ -15,6 +15,7 @@ use warp::http::{HeaderMap, HeaderName, StatusCode};
 use warp::reply::Response;
 
 use super::json::{self, UuidRule};
+use super::list::routes::{PAGE_DEFAULT, list, statistics};
 use super::model::{self, Details};
 use super::store::{self, Stored};
 use crate::app::State;
@@ -22,12 +23,14 @@ use crate::db::error::StoreError;
 use crate::http::body::{self, JSON, MERGE_PATCH, read_json};
 use crate::http::etag::{self, ReadCondition};
 use crate::http::problem::{Code, Problem};
-use crate::http::reply::{self, Pieces};
-use crate::http::route::{Allowed, Matched, Route, answer, at, get_or_head, method_not_allowed};
+use crate::http::query;
+use crate::http::reply;
+use crate::http::route::{Allowed, Matched, Route, answer, at, at_except, get_or_head, method_not_allowed};
 use crate::idempotency::once::{Answer, Work};
 use crate::idempotency::request::Request;
 
 pub(super) const LIST: &[&str] = &["/v1/passengers", "/passengerlist"];
+pub(super) const STATISTICS: &[&str] = &["/v1/passengers/stats"];
 pub(super) const CREATE: &[&str] = &["/v1/passengers", "/postpassenger"];
 pub(super) const GET: &[&str] = &["/v1/passengers/{uuid}", "/getpassenger/{uuid}"];
 pub(super) const REPLACE: &[&str] = &["/v1/passengers/{uuid}", "/putpassenger/{uuid}"];
@@ -37,6 +40,7 @@ pub(super) const DELETE: &[&str] = &["/v1/passengers/{uuid}", "/deletepassenger/
 /// Each template with the methods that it takes.
 pub const ALLOWED: Allowed = &[
     (&["/v1/passengers"], "GET, HEAD, POST"),
+    (STATISTICS, "GET, HEAD"),
     (&["/v1/passengers/{uuid}"], "GET, HEAD, PUT, PATCH, DELETE"),
     (&["/passengerlist", "/getpassenger/{uuid}"], "GET, HEAD"),
     (&["/postpassenger"], "POST"),
@@ -46,9 +50,6 @@ pub const ALLOWED: Allowed = &[
 
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
-/// Rows read at a time for a list: about 200 KiB of JSON, and few enough that a slow reader costs little memory.
-const LIST_BATCH: i64 = 1000;
-
 /// All routes of passengers; the hottest stand first, because alternatives are tried in order.
 pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
     let state = {
@@ -56,19 +57,29 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         warp::any().map(move || state.clone())
     };
     // The handlers' futures are boxed: warp moves whatever a route returns through every alternative around it.
-    let get =
-        at(GET).and(get_or_head()).and(etag::unconditional()).and(state.clone()).then(|matched: Matched, state| {
-            async move { answer(matched.route, get(&matched.segment, state)).await }.boxed()
-        });
-    let get_if = at(GET).and(get_or_head()).and(warp::header::headers_cloned()).and(state.clone()).then(
-        |matched: Matched, headers: HeaderMap, state| {
-            async move { answer(matched.route, get_if(&matched.segment, &headers, state)).await }.boxed()
-        },
+    let get = at_except(GET, STATISTICS).and(get_or_head()).and(etag::unconditional()).and(state.clone()).then(
+        |matched: Matched, state| async move { answer(matched.route, get(&matched.segment, state)).await }.boxed(),
     );
-    let list = at(LIST)
+    let get_if =
+        at_except(GET, STATISTICS).and(get_or_head()).and(warp::header::headers_cloned()).and(state.clone()).then(
+            |matched: Matched, headers: HeaderMap, state| {
+                async move { answer(matched.route, get_if(&matched.segment, &headers, state)).await }.boxed()
+            },
+        );
+    let list =
+        at(LIST).and(get_or_head()).and(query::raw()).and(warp::header::headers_cloned()).and(state.clone()).then(
+            |matched: Matched, raw, headers, state| {
+                let path = matched.route.0;
+                // The short URL is the whole list, as it always was.
+                let default = (path == LIST[0]).then_some(PAGE_DEFAULT);
+                answer(matched.route, list(path, default, raw, headers, state)).boxed()
+            },
+        );
+    let statistics = at(STATISTICS)
         .and(get_or_head())
+        .and(query::raw())
         .and(state.clone())
-        .then(|matched: Matched, state| answer(matched.route, list(state)).boxed());
+        .then(|matched: Matched, raw, state| answer(matched.route, statistics(raw, state)).boxed());
     let create = at(CREATE)
         .and(warp::post())
         .and(warp::header::headers_cloned())
@@ -77,7 +88,7 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .then(|matched: Matched, headers, body, state| {
             answer(matched.route, create(matched.route, headers, body, state)).boxed()
         });
-    let replace = at(REPLACE)
+    let replace = at_except(REPLACE, STATISTICS)
         .and(warp::put())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
@@ -85,7 +96,7 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .then(|matched: Matched, headers, body, state| {
             async move { answer(matched.route, replace(&matched.segment, headers, body, state)).await }.boxed()
         });
-    let patch = at(PATCH)
+    let patch = at_except(PATCH, STATISTICS)
         .and(warp::patch())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
@@ -93,26 +104,27 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .then(|matched: Matched, headers, body, state| {
             async move { answer(matched.route, patch(&matched.segment, headers, body, state)).await }.boxed()
         });
-    let delete = at(DELETE).and(warp::delete()).and(warp::header::headers_cloned()).and(state).then(
+    let delete = at_except(DELETE, STATISTICS).and(warp::delete()).and(warp::header::headers_cloned()).and(state).then(
         |matched: Matched, headers: HeaderMap, state| {
             async move { answer(matched.route, delete(&matched.segment, &headers, state)).await }.boxed()
         },
     );
-    get.or(list)
-        .unify()
-        .or(create)
-        .unify()
-        .or(replace)
-        .unify()
+    // In boxes, because what is copied for every request is as large as all alternatives that are not in one.
+    let rare = replace
         .or(patch)
         .unify()
         .or(delete)
         .unify()
         .or(get_if)
         .unify()
+        .or(list)
+        .unify()
+        .or(statistics)
+        .unify()
         .or(method_not_allowed(ALLOWED))
         .unify()
-        .boxed()
+        .boxed();
+    get.or(create.or(rare).unify().boxed()).unify().boxed()
 }
 
 async fn get(segment: &str, state: Arc<State>) -> Result<Response, Problem> {
@@ -212,40 +224,6 @@ fn shown(status: StatusCode, stored: Stored) -> Response {
     etag::tagged(reply::json_bytes(status, stored.document), stored.version)
 }
 
-/// The whole table as one JSON array, read by key.
-async fn list(state: Arc<State>) -> Result<Response, Problem> {
-    reply::in_pieces("application/json", List { state, after: Uuid::nil() }).await.map_err(problem)
-}
-
-/// The array under way.
-struct List {
-    state: Arc<State>,
-    /// The last key written; nil before the first.
-    after: Uuid,
-}
-
-impl Pieces for List {
-    async fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, StoreError> {
-        let rows = self.state.passengers.page(self.after, LIST_BATCH).await?;
-        if self.after.is_nil() {
-            out.push(b'[');
-        }
-        for row in &rows {
-            if !self.after.is_nil() {
-                out.push(b',');
-            }
-            let passenger = store::passenger(row)?;
-            passenger.write_json(out);
-            self.after = passenger.uuid;
-        }
-        let more = i64::try_from(rows.len()).is_ok_and(|count| count == LIST_BATCH);
-        if !more {
-            out.push(b']');
-        }
-        Ok(more)
-    }
-}
-
 fn parse_uuid(segment: &str) -> Result<Uuid, Problem> {
     Uuid::try_parse(segment).map_err(|_| {
         Problem::new(
@@ -256,8 +234,9 @@ fn parse_uuid(segment: &str) -> Result<Uuid, Problem> {
     })
 }
 
+/// What a failed operation on passengers tells the client.
 #[expect(clippy::needless_pass_by_value, reason = "an adapter for map_err")]
-fn problem(error: StoreError) -> Problem {
+pub fn problem(error: StoreError) -> Problem {
     Problem::from_store(
         &error,
         "no passenger has this uuid; GET /v1/passengers lists those that exist",

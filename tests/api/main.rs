@@ -9,6 +9,7 @@ mod docs;
 mod failures;
 mod harness;
 mod idempotency;
+mod lists;
 mod operations;
 mod passengers;
 mod redis_server;

@@ -1,0 +1,37 @@
+//! The header `Prefer` (RFC 7240): wishes that a server may leave unmet, so none is ever an error.
+
+use warp::http::{HeaderMap, HeaderName, HeaderValue};
+
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// The value of a preference; of several with one name the first counts (section 2).
+pub fn preference<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let lines = headers.get_all(PREFER).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).find_map(|item| {
+        let preference = item.split(';').next().unwrap_or_default();
+        let (given, value) = preference.split_once('=').unwrap_or((preference, ""));
+        given.trim().eq_ignore_ascii_case(name).then(|| value.trim().trim_matches('"'))
+    })
+}
+
+/// Tells which preference was met, such as `count=exact`.
+pub fn applied(headers: &mut HeaderMap, preference: &'static str) {
+    headers.append(PREFERENCE_APPLIED, HeaderValue::from_static(preference));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_a_name_counts_whatever_its_case_and_quotes() {
+        let mut headers = HeaderMap::new();
+        headers.append(PREFER, HeaderValue::from_static("respond-async, Return=\"minimal\"; x=1"));
+        headers.append(PREFER, HeaderValue::from_static("count = exact,count=estimated"));
+        assert_eq!(preference(&headers, "return"), Some("minimal"));
+        assert_eq!(preference(&headers, "count"), Some("exact"));
+        assert_eq!(preference(&headers, "respond-async"), Some(""));
+        assert_eq!(preference(&headers, "wait"), None);
+    }
+}

@@ -1,0 +1,418 @@
+//! PostgREST's grammar of conditions: `age=gte.30`, `name=not.ilike.*smith*`, `or=(age.lt.18,and(sex.eq.male,fare.gt.50))`.
+//!
+//! Every fault of a text that can be split is found; one that cannot be split ends its parameter. Depth and number of
+//! conditions are bounded. Nothing here panics, whatever the text.
+
+use super::super::model::Field;
+use super::column::{Column, Kind};
+use super::filter::{Comparison, Condition, Join, Node, Test, Truth, operators, truths};
+
+/// Groups in groups; nobody writes more by hand.
+const DEPTH_MAX: usize = 8;
+/// Conditions and values of `in` in one request: each becomes a parameter and planning time.
+const TESTS_MAX: usize = 200;
+/// How much of a client's text a complaint repeats.
+const SHOWN_MAX_CHARS: usize = 50;
+
+/// A part of the client's text, in quotes, for complaints.
+pub fn shown(text: &str) -> String {
+    let part: String = text.chars().take(SHOWN_MAX_CHARS).collect();
+    format!("{part:?}")
+}
+
+/// Reads the conditions of one request.
+#[derive(Debug, Default)]
+pub struct Reader {
+    faults: Vec<String>,
+    tests: usize,
+}
+
+/// Why a text could not be split any further; the fault has been noted.
+struct Stuck;
+
+impl Reader {
+    /// What was wrong since the last call.
+    pub fn take_faults(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.faults)
+    }
+
+    /// Reads the value of a parameter that is a column: `gte.30`, `not.in.(1,2)`.
+    pub fn condition(&mut self, column: Column, text: &str) -> Option<Node> {
+        let (negated, text) = not(text);
+        let (operator, value) = text.split_once('.').unwrap_or((text, ""));
+        let test = if operator == "in" {
+            let mut rest = Rest(value);
+            let test = self.list(column, &mut rest).ok()?;
+            if !rest.0.is_empty() {
+                self.faults.push(format!("is at fault at {}; nothing may follow the parenthesis", shown(rest.0)));
+            }
+            test
+        } else {
+            self.test(column, operator, value)
+        };
+        Some(Node::Test(Condition { column, negated, test: test? }))
+    }
+
+    /// Reads the value of `and` or `or`: conditions in parentheses.
+    pub fn group(&mut self, negated: bool, join: Join, text: &str) -> Option<Node> {
+        let mut rest = Rest(text);
+        let group = self.nodes(negated, join, &mut rest, 1).ok()?;
+        if !rest.0.is_empty() {
+            self.faults.push(format!("is at fault at {}; nothing may follow the parenthesis", shown(rest.0)));
+        }
+        group
+    }
+
+    fn stuck<T>(&mut self, rest: &Rest<'_>, expected: &str) -> Result<T, Stuck> {
+        self.faults.push(format!("is at fault at {}; there must be {expected}", shown(rest.0)));
+        Err(Stuck)
+    }
+
+    fn nodes(&mut self, negated: bool, join: Join, rest: &mut Rest<'_>, depth: usize) -> Result<Option<Node>, Stuck> {
+        if depth > DEPTH_MAX {
+            return self.stuck(rest, &format!("no more than {DEPTH_MAX} groups in each other"));
+        }
+        if !rest.skip("(") {
+            return self.stuck(rest, "conditions in parentheses, such as (age.lt.18,sex.eq.female)");
+        }
+        let mut nodes = Vec::new();
+        let mut whole = true;
+        loop {
+            let node = self.node(rest, depth)?;
+            whole &= node.is_some();
+            nodes.extend(node);
+            if rest.skip(")") {
+                return Ok(whole.then_some(Node::Group { negated, join, nodes }));
+            }
+            if !rest.skip(",") {
+                return self.stuck(rest, "a comma or a closing parenthesis");
+            }
+        }
+    }
+
+    fn node(&mut self, rest: &mut Rest<'_>, depth: usize) -> Result<Option<Node>, Stuck> {
+        for (name, negated, join) in [
+            ("and", false, Join::And),
+            ("or", false, Join::Or),
+            ("not.and", true, Join::And),
+            ("not.or", true, Join::Or),
+        ] {
+            if rest.0.strip_prefix(name).is_some_and(|behind| behind.starts_with('(')) {
+                rest.skip(name);
+                return self.nodes(negated, join, rest, depth + 1);
+            }
+        }
+        let Some(name) = rest.word() else {
+            return self.stuck(rest, "a condition such as age.gte.30, or a group such as or(…)");
+        };
+        let column = Column::from_name(name);
+        if column.is_none() {
+            self.faults.push(format!("names no column with {}; the columns are {}", shown(name), Column::names()));
+        }
+        let (negated, behind) = not(rest.0);
+        rest.0 = behind;
+        let Some(operator) = rest.word() else {
+            return self.stuck(rest, "an operator and a value, such as gte.30");
+        };
+        // An unknown column's condition is read on as one that takes any value, so that what comes behind is judged too.
+        let judged = column.unwrap_or(Column::Field(Field::Name));
+        let test = if operator == "in" {
+            self.list(judged, rest)?
+        } else {
+            let value = self.value(rest)?;
+            column.and_then(|column| self.test(column, operator, &value))
+        };
+        Ok(column.zip(test).map(|(column, test)| Node::Test(Condition { column, negated, test })))
+    }
+
+    /// The values of `in`, in parentheses.
+    fn list(&mut self, column: Column, rest: &mut Rest<'_>) -> Result<Option<Test>, Stuck> {
+        if !rest.skip("(") {
+            return self.stuck(rest, "values in parentheses, such as in.(1,2)");
+        }
+        let mut values = Vec::new();
+        let mut whole = true;
+        loop {
+            let text = self.value(rest)?;
+            self.count(rest)?;
+            let value = self.read(column, &text);
+            whole &= value.is_some();
+            values.extend(value);
+            if rest.skip(")") {
+                return Ok(whole.then_some(Test::In(values)));
+            }
+            if !rest.skip(",") {
+                return self.stuck(rest, "a comma or a closing parenthesis");
+            }
+        }
+    }
+
+    /// A value up to a comma or a parenthesis, or in double quotes, in which a backslash escapes.
+    fn value(&mut self, rest: &mut Rest<'_>) -> Result<String, Stuck> {
+        let Some(quoted) = rest.0.strip_prefix('"') else {
+            let end = rest.0.find([',', '(', ')']).unwrap_or(rest.0.len());
+            let (value, behind) = rest.0.split_at(end);
+            rest.0 = behind;
+            return Ok(value.to_owned());
+        };
+        let mut value = String::new();
+        let mut chars = quoted.char_indices();
+        while let Some((place, next)) = chars.next() {
+            match next {
+                '"' => {
+                    rest.0 = &quoted[place + 1..];
+                    return Ok(value);
+                }
+                '\\' => value.extend(chars.next().map(|(_, escaped)| escaped)),
+                plain => value.push(plain),
+            }
+        }
+        self.stuck(rest, "a closing double quote")
+    }
+
+    fn test(&mut self, column: Column, operator: &str, text: &str) -> Option<Test> {
+        if self.count(&Rest(text)).is_err() {
+            return None;
+        }
+        let kind = column.kind();
+        let comparison =
+            Comparison::ALL.iter().find(|(_, name, _)| *name == operator).map(|(comparison, ..)| *comparison);
+        match (operator, comparison) {
+            ("eq" | "neq", Some(comparison)) => Some(Test::Compare(comparison, self.read(column, text)?)),
+            (_, Some(comparison)) if kind != Kind::Bool => Some(Test::Compare(comparison, self.read(column, text)?)),
+            ("like" | "ilike", _) if kind == Kind::Text => self.pattern(operator == "ilike", text),
+            ("is", _) => {
+                let truth = Truth::ALL.iter().find(|(_, name, _)| *name == text).map(|(truth, ..)| *truth);
+                let truth = truth.filter(|truth| kind == Kind::Bool || matches!(truth, Truth::Null | Truth::NotNull));
+                if truth.is_none() {
+                    self.faults.push(format!("is at fault at {}; is takes {}", shown(text), truths(kind)));
+                }
+                truth.map(Test::Is)
+            }
+            _ => {
+                self.faults.push(format!(
+                    "has no operator {}; {} takes {}, each also behind not",
+                    shown(operator),
+                    column.name(),
+                    operators(kind)
+                ));
+                None
+            }
+        }
+    }
+
+    /// As in PostgREST `*` is another way to write `%`, which would have to be escaped in a URL.
+    fn pattern(&mut self, any_case: bool, text: &str) -> Option<Test> {
+        let pattern = text.replace('*', "%");
+        let escapes = pattern.bytes().rev().take_while(|byte| *byte == b'\\').count();
+        if escapes % 2 == 1 || pattern.contains('\0') {
+            self.faults.push(format!(
+                "is at fault at {}; a pattern is a text without U+0000 whose last backslash escapes something",
+                shown(text)
+            ));
+            return None;
+        }
+        Some(Test::Like { any_case, pattern })
+    }
+
+    fn read(&mut self, column: Column, text: &str) -> Option<super::column::Value> {
+        let value = column.read(text);
+        if value.is_none() {
+            self.faults.push(format!(
+                "is at fault at {}; a value of {} is {}",
+                shown(text),
+                column.name(),
+                column.rule()
+            ));
+        }
+        value
+    }
+
+    fn count(&mut self, rest: &Rest<'_>) -> Result<(), Stuck> {
+        self.tests += 1;
+        if self.tests > TESTS_MAX {
+            self.stuck(rest, &format!("no more than {TESTS_MAX} conditions and values"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Whether a text begins with `not.`, and what follows.
+fn not(text: &str) -> (bool, &str) {
+    text.strip_prefix("not.").map_or((false, text), |rest| (true, rest))
+}
+
+/// What has not been read yet.
+struct Rest<'a>(&'a str);
+
+impl<'a> Rest<'a> {
+    fn skip(&mut self, text: &str) -> bool {
+        let behind = self.0.strip_prefix(text);
+        self.0 = behind.unwrap_or(self.0);
+        behind.is_some()
+    }
+
+    /// A name up to the next dot, both of which are skipped.
+    fn word(&mut self) -> Option<&'a str> {
+        let (word, behind) = self.0.split_once('.')?;
+        if word.contains([',', '(', ')', '"']) {
+            return None;
+        }
+        self.0 = behind;
+        Some(word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::column::Value;
+    use super::*;
+
+    /// Writes conditions as the grammar reads them.
+    fn write(node: &Node) -> String {
+        let not = |negated: bool| if negated { "not." } else { "" };
+        match node {
+            Node::Group { negated, join, nodes } => {
+                let join = if *join == Join::And { "and" } else { "or" };
+                let inner: Vec<String> = nodes.iter().map(write).collect();
+                format!("{}{join}({})", not(*negated), inner.join(","))
+            }
+            Node::Test(Condition { column, negated, test }) => {
+                let test = match test {
+                    Test::Compare(comparison, value) => {
+                        format!("{}.{}", Comparison::ALL[*comparison as usize].1, quoted(&value.to_string()))
+                    }
+                    Test::Like { any_case, pattern } => {
+                        format!("{}.{}", if *any_case { "ilike" } else { "like" }, quoted(pattern))
+                    }
+                    Test::In(values) => {
+                        let values: Vec<String> = values.iter().map(|value| quoted(&value.to_string())).collect();
+                        format!("in.({})", values.join(","))
+                    }
+                    Test::Is(truth) => format!("is.{}", Truth::ALL[*truth as usize].1),
+                };
+                format!("{}.{}{test}", column.name(), not(*negated))
+            }
+        }
+    }
+
+    fn quoted(text: &str) -> String {
+        if text.contains([',', '(', ')', '"', '\\']) {
+            format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+        } else {
+            text.to_owned()
+        }
+    }
+
+    fn value(column: Column) -> BoxedStrategy<Value> {
+        match (column.kind(), column.domain()) {
+            (_, Some(domain)) => prop::sample::select(domain).boxed(),
+            (Kind::Uuid, _) => any::<u128>().prop_map(|bits| Value::Uuid(uuid::Uuid::from_u128(bits))).boxed(),
+            (Kind::Whole, _) => any::<i64>().prop_map(Value::Whole).boxed(),
+            (Kind::Number, _) => any::<f64>().prop_filter("finite", |n| n.is_finite()).prop_map(Value::Number).boxed(),
+            _ => "[^\u{0}]{0,10}".prop_map(Value::Text).boxed(),
+        }
+    }
+
+    fn test(column: Column) -> BoxedStrategy<Test> {
+        let is = if column.kind() == Kind::Bool { Truth::ALL.to_vec() } else { Truth::ALL[..2].to_vec() };
+        let mut tests = vec![
+            prop::sample::select(is).prop_map(|(truth, ..)| Test::Is(truth)).boxed(),
+            prop::collection::vec(value(column), 1..4).prop_map(Test::In).boxed(),
+        ];
+        let comparisons = if column.kind() == Kind::Bool { &Comparison::ALL[..2] } else { &Comparison::ALL[..] };
+        let comparison = prop::sample::select(comparisons.to_vec());
+        tests.push((comparison, value(column)).prop_map(|(name, value)| Test::Compare(name.0, value)).boxed());
+        if column.kind() == Kind::Text {
+            let pattern = "[^\u{0}*\\\\]{0,10}";
+            let like = (any::<bool>(), pattern).prop_map(|(any_case, pattern)| Test::Like { any_case, pattern });
+            tests.push(like.boxed());
+        }
+        proptest::strategy::Union::new(tests).boxed()
+    }
+
+    fn node() -> impl Strategy<Value = Node> {
+        let leaf = prop::sample::select(Column::ALL.to_vec()).prop_flat_map(|column| {
+            (any::<bool>(), test(column))
+                .prop_map(move |(negated, test)| Node::Test(Condition { column, negated, test }))
+        });
+        leaf.prop_recursive(4, 20, 4, |inner| {
+            let join = prop_oneof![Just(Join::And), Just(Join::Or)];
+            (any::<bool>(), join, prop::collection::vec(inner, 1..4)).prop_map(|(negated, join, nodes)| Node::Group {
+                negated,
+                join,
+                nodes,
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn conditions_read_back_as_they_were_written(node in node()) {
+            let mut reader = Reader::default();
+            let read = reader.group(false, Join::And, &format!("({})", write(&node)));
+            prop_assert_eq!(reader.take_faults(), Vec::<String>::new());
+            prop_assert_eq!(read, Some(Node::Group { negated: false, join: Join::And, nodes: vec![node] }));
+        }
+
+        #[test]
+        fn a_text_is_read_whole_or_a_fault_is_named(
+            text in "(age|name|sex|xyz|\\.|eq|gt|in|is|like|not|null|and|or|\\(|\\)|,|\"|\\\\|[0-9]|.){0,20}",
+        ) {
+            for column in Column::ALL {
+                let mut reader = Reader::default();
+                let read = [
+                    reader.condition(column, &text).is_none(), reader.group(false, Join::Or, &text).is_none(),
+                ];
+                prop_assert!(read == [false; 2] || !reader.take_faults().is_empty());
+            }
+        }
+    }
+
+    fn faults(text: &str) -> Vec<String> {
+        let mut reader = Reader::default();
+        let _ = reader.group(false, Join::Or, text);
+        reader.take_faults()
+    }
+
+    #[test]
+    fn each_fault_is_named_with_what_is_possible() {
+        for (text, expected) in [
+            ("(agee.eq.1,sex.eq.other)", vec!["names no column with \"agee\"", "a value of sex is male or female"]),
+            (
+                "(age.contains.1,survived.gt.true)",
+                vec!["has no operator \"contains\"", "survived takes eq, neq, in, is"],
+            ),
+            ("(age.is.true)", vec!["is takes null or not_null"]),
+            (
+                "(age.in.(1,x,2),fare.lt.cheap)",
+                vec!["at \"x\"; a value of age is a number", "a value of fare is a number"],
+            ),
+            ("(name.like.a\\)", vec!["a pattern is a text"]),
+            ("(name.eq.\"a)", vec!["a closing double quote"]),
+            ("(age.eq.1", vec!["a comma or a closing parenthesis"]),
+            ("age.eq.1", vec!["conditions in parentheses"]),
+            ("(age.eq.1)x", vec!["nothing may follow"]),
+            ("()", vec!["a condition such as"]),
+            ("(uuid.eq.1)", vec!["a value of uuid is a uuid"]),
+        ] {
+            let faults = faults(text);
+            assert_eq!(faults.len(), expected.len(), "{text}: {faults:?}");
+            for (fault, part) in faults.iter().zip(expected) {
+                assert!(fault.contains(part), "{text}: {fault}");
+            }
+        }
+    }
+
+    #[test]
+    fn depth_and_number_are_bounded() {
+        assert!(faults(&"(and".repeat(100_000))[0].contains("no more than 8 groups"));
+        let many = vec!["age.eq.1"; 201].join(",");
+        assert!(faults(&format!("({many})")).iter().any(|fault| fault.contains("no more than 200 conditions")));
+        let listed = vec!["1"; 201].join(",");
+        assert!(faults(&format!("(age.in.({listed}))"))[0].contains("no more than 200 conditions"));
+    }
+}

@@ -1,0 +1,22 @@
+//! Lists of passengers: which ones, in what order, from where on, how many, and in which form; and statistics over them.
+//!
+//! The parameters follow PostgREST's grammar on a whitelist of columns (`column`): conditions (`filter`), `order`, and
+//! `select`. A page ends in a `cursor`, which names the place behind its last row by values and not by number, so that
+//! rows that come or go in front of it move nothing. `stretch` turns an order and a place into ranges that an index can
+//! deliver; `sql` puts constant fragments together, in which every value is a parameter.
+//!
+//! Invariant: an order is total, because the key is its last column.
+
+mod column;
+mod cursor;
+mod filter;
+mod format;
+mod grammar;
+pub(super) mod openapi;
+mod order;
+mod request;
+pub mod routes;
+mod sql;
+mod stats;
+mod store;
+mod stretch;

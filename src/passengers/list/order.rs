@@ -1,0 +1,147 @@
+//! The order of a list: columns with their directions, made total by the key.
+
+use std::fmt;
+
+use super::column::Column;
+use super::grammar::shown;
+
+/// One column of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// The column.
+    pub column: Column,
+    /// Greatest first.
+    pub descending: bool,
+    /// Rows without a value first.
+    pub nulls_first: bool,
+}
+
+impl Key {
+    /// A column in a direction, nulls where PostgreSQL puts them: as if they were the greatest.
+    pub fn new(column: Column, descending: bool) -> Self {
+        Self { column, descending, nulls_first: descending }
+    }
+
+    fn reversed(self) -> Self {
+        Self { column: self.column, descending: !self.descending, nulls_first: !self.nulls_first }
+    }
+}
+
+/// A total order: its last column is the key, and no column stands in it twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order(Vec<Key>);
+
+impl Default for Order {
+    fn default() -> Self {
+        Self(vec![Key::new(Column::Uuid, false)])
+    }
+}
+
+impl Order {
+    /// Reads `order=`; what is at fault goes to `faults`.
+    pub fn parse(text: &str, faults: &mut Vec<String>) -> Self {
+        let mut keys: Vec<Key> = Vec::new();
+        for item in text.split(',') {
+            match parse_key(item) {
+                Ok(key) if keys.iter().any(|other| other.column == key.column) => {
+                    faults.push(format!("names {} twice; keep one", key.column.name()));
+                }
+                Ok(key) => keys.push(key),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        Self::total(keys)
+    }
+
+    /// Ends the order with the key, in the direction of the last column, so that one index serves both.
+    fn total(mut keys: Vec<Key>) -> Self {
+        match keys.iter().position(|key| key.column == Column::Uuid) {
+            Some(place) => keys.truncate(place + 1), // nothing is left to order behind the key
+            None => keys.push(Key::new(Column::Uuid, keys.last().is_some_and(|key| key.descending))),
+        }
+        Self(keys)
+    }
+
+    /// The columns, the key last.
+    pub fn keys(&self) -> &[Key] {
+        &self.0
+    }
+
+    /// The same rows from the other end.
+    pub fn reversed(&self) -> Self {
+        Self(self.0.iter().copied().map(Key::reversed).collect())
+    }
+}
+
+fn parse_key(item: &str) -> Result<Key, String> {
+    let mut parts = item.split('.');
+    let name = parts.next().unwrap_or_default();
+    let column = Column::from_name(name)
+        .ok_or_else(|| format!("names no column with {}; the columns are {}", shown(name), Column::names()))?;
+    let (mut descending, mut nulls_first) = (None, None);
+    for part in parts {
+        let fresh = match part {
+            "asc" | "desc" => nulls_first.is_none() && descending.replace(part == "desc").is_none(),
+            "nullsfirst" | "nullslast" => nulls_first.replace(part == "nullsfirst").is_none(),
+            _ => false,
+        };
+        if !fresh {
+            return Err(format!(
+                "is at fault at {}; behind a column stand .asc or .desc, then .nullsfirst or .nullslast",
+                shown(item)
+            ));
+        }
+    }
+    let key = Key::new(column, descending.unwrap_or(false));
+    // Only a column that has nulls can put them anywhere.
+    Ok(Key { nulls_first: nulls_first.filter(|_| column.is_nullable()).unwrap_or(key.nulls_first), ..key })
+}
+
+/// In full, as [`Order::parse`] takes it.
+impl fmt::Display for Order {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, key) in self.0.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            let direction = if key.descending { "desc" } else { "asc" };
+            let nulls = if key.nulls_first { "nullsfirst" } else { "nullslast" };
+            write!(formatter, "{comma}{}.{direction}.{nulls}", key.column.name())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::{Index, subsequence};
+
+    use super::*;
+
+    /// Any order: some columns, shuffled, each in any direction.
+    pub fn any_order() -> impl Strategy<Value = Order> {
+        let columns = subsequence(Column::ALL.to_vec(), 0..=4).prop_shuffle();
+        (columns, any::<[(bool, bool); 4]>(), any::<Index>()).prop_map(|(columns, directions, _)| {
+            let key = |(column, (descending, nulls_first)): (Column, (bool, bool))| Key {
+                nulls_first: if column.is_nullable() { nulls_first } else { descending },
+                ..Key::new(column, descending)
+            };
+            Order::total(columns.into_iter().zip(directions).map(key).collect())
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn an_order_reads_back_as_it_was_written(order in any_order()) {
+            let mut faults = Vec::new();
+            prop_assert_eq!(&Order::parse(&order.to_string(), &mut faults), &order);
+            prop_assert_eq!(faults, Vec::<String>::new());
+            prop_assert_eq!(order.reversed().reversed(), order);
+        }
+
+        #[test]
+        fn no_text_is_too_odd_to_be_judged(text in "(age|fare|,|\\.|asc|desc|nullsfirst|[a-z]|.){0,8}") {
+            let order = Order::parse(&text, &mut Vec::new());
+            prop_assert_eq!(order.keys().last().map(|key| key.column), Some(Column::Uuid));
+        }
+    }
+}

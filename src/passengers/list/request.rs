@@ -1,0 +1,173 @@
+//! Reads what a list is asked for out of the query string and the headers; every fault is found, not only the first.
+
+use warp::http::HeaderMap;
+
+use super::column::Column;
+use super::cursor::{self, Place};
+use super::filter::{Filter, Join};
+use super::format::{Format, Shape};
+use super::grammar::{Reader, shown};
+use super::order::Order;
+use crate::http::problem::Problem;
+use crate::http::query::Query;
+
+/// Rows of a page when the client does not say.
+pub const PAGE_DEFAULT: usize = 100;
+/// Most rows of a page.
+pub const PAGE_MAX: usize = 1000;
+
+/// Parameters that hold conditions and may come more than once; all of them must hold.
+const CONDITIONS: &[&str] = &[
+    "uuid",
+    "survived",
+    "passengerClass",
+    "name",
+    "sex",
+    "age",
+    "siblingsOrSpousesAboard",
+    "parentsOrChildrenAboard",
+    "fare",
+    "and",
+    "or",
+    "not.and",
+    "not.or",
+];
+/// The other parameters of a list, and of statistics.
+const LIST: &[&str] = &["select", "order", "limit", "after", "before"];
+const STATISTICS: &[&str] = &["by"];
+/// Parameters that hold a group of conditions.
+const GROUPS: [(&str, bool, Join); 4] =
+    [("and", false, Join::And), ("or", false, Join::Or), ("not.and", true, Join::And), ("not.or", true, Join::Or)];
+
+/// Columns that statistics may be grouped by: those whose values are few.
+pub const GROUPED: &[&str] =
+    &["survived", "passengerClass", "sex", "siblingsOrSpousesAboard", "parentsOrChildrenAboard"];
+
+const CURSOR: &str =
+    "is no cursor of this order; take it from the header Link of a page in the same order, or leave it out";
+
+/// What a list is asked for.
+#[derive(Debug)]
+pub struct ListRequest {
+    /// Which rows.
+    pub filter: Filter,
+    /// In which order.
+    pub order: Order,
+    /// How many; all when absent.
+    pub limit: Option<usize>,
+    /// From where on.
+    pub start: Start,
+    /// In which form.
+    pub shape: Shape,
+}
+
+/// From where on a list is read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Start {
+    /// From its beginning.
+    First,
+    /// Behind a place.
+    After(Place),
+    /// The page that ends before a place.
+    Before(Place),
+}
+
+/// Reads the parameters of a list; without `limit` it has `default` rows, or all.
+///
+/// # Errors
+/// 400 that names every parameter at fault; 406 when no form on offer is accepted.
+pub fn read_list<'a>(
+    raw: &'a str,
+    headers: &HeaderMap,
+    default: Option<usize>,
+) -> Result<(ListRequest, Query<'a>), Problem> {
+    let mut query = Query::parse_repeatable(raw, CONDITIONS, LIST);
+    let filter = read_filter(&mut query);
+    let mut faults = Vec::new();
+    let order = query.get("order").map(|text| Order::parse(text, &mut faults)).unwrap_or_default();
+    faults_of(&mut query, "order", std::mem::take(&mut faults));
+    let columns = query.get("select").map(|text| read_columns(text, &Column::ALL.map(Column::name), &mut faults));
+    faults_of(&mut query, "select", faults);
+    let limit = query.optional("limit", "must be a whole number between 1 and 1000", |text| {
+        text.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit))
+    });
+    let limit = limit.or(default);
+    let after = query.optional("after", CURSOR, |text| cursor::decode(&order, text));
+    let before = query.optional("before", CURSOR, |text| cursor::decode(&order, text));
+    if after.is_some() && before.is_some() {
+        query.fault("before", "excludes after; keep one");
+    }
+    if before.is_some() && limit.is_none() {
+        query.fault("before", "needs limit, which says where the page begins");
+    }
+    query.finish()?;
+    let start = match (after, before) {
+        (Some(place), _) => Start::After(place),
+        (None, Some(place)) => Start::Before(place),
+        (None, None) => Start::First,
+    };
+    let shape = Shape { format: Format::negotiate(headers)?, columns };
+    Ok((ListRequest { filter, order, limit, start, shape }, query))
+}
+
+/// Reads the parameters of statistics: which rows, and the columns they are grouped by.
+///
+/// # Errors
+/// 400 that names every parameter at fault.
+pub fn read_statistics(raw: &str) -> Result<(Filter, Vec<Column>), Problem> {
+    let mut query = Query::parse_repeatable(raw, CONDITIONS, STATISTICS);
+    let filter = read_filter(&mut query);
+    let mut faults = Vec::new();
+    let by = query.get("by").map(|text| read_columns(text, GROUPED, &mut faults)).unwrap_or_default();
+    faults_of(&mut query, "by", faults);
+    query.finish()?;
+    Ok((filter, by))
+}
+
+fn read_filter(query: &mut Query<'_>) -> Filter {
+    let mut reader = Reader::default();
+    let mut nodes = Vec::new();
+    for name in CONDITIONS.iter().copied() {
+        let texts: Vec<String> = query.all(name).map(str::to_owned).collect();
+        for text in texts {
+            let group = GROUPS.iter().find(|(group, ..)| *group == name);
+            nodes.extend(match (group, Column::from_name(name)) {
+                (Some((_, negated, join)), _) => reader.group(*negated, *join, &text),
+                (None, column) => column.and_then(|column| reader.condition(column, &text)),
+            });
+        }
+        faults_of(query, name, reader.take_faults());
+    }
+    Filter(nodes)
+}
+
+/// Reads a list of columns, each of which is one of `possible` and stands there once.
+fn read_columns(text: &str, possible: &[&'static str], faults: &mut Vec<String>) -> Vec<Column> {
+    let mut columns = Vec::new();
+    for name in text.split(',') {
+        match Column::from_name(name).filter(|column| possible.contains(&column.name())) {
+            Some(column) if columns.contains(&column) => faults.push(format!("names {name} twice; keep one")),
+            Some(column) => columns.push(column),
+            None => faults.push(format!("names no column with {}; possible are {}", shown(name), possible.join(", "))),
+        }
+    }
+    columns
+}
+
+fn faults_of(query: &mut Query<'_>, name: &'static str, faults: Vec<String>) {
+    for fault in faults {
+        query.fault(name, fault);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_column_is_a_parameter() {
+        assert_eq!(CONDITIONS[..Column::ALL.len()], Column::ALL.map(Column::name));
+        assert_eq!(CONDITIONS[Column::ALL.len()..], GROUPS.map(|(name, ..)| name));
+        assert!(GROUPED.iter().all(|name| Column::from_name(name).is_some()));
+    }
+}

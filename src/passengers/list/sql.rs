@@ -1,0 +1,123 @@
+//! Puts statements together out of constant fragments; every value becomes a parameter.
+
+use super::column::Value;
+use super::filter::{Condition, Filter, Join, Node, Test};
+use super::order::Key;
+use super::stretch::{Side, Stretch};
+
+/// A statement in the making.
+#[derive(Debug, Default)]
+pub struct Statement {
+    /// The text so far.
+    pub text: String,
+    /// The values of its parameters, in order.
+    pub values: Vec<Value>,
+}
+
+impl Statement {
+    /// Begins with a constant.
+    pub fn new(text: &'static str) -> Self {
+        Self { text: text.to_owned(), values: Vec::new() }
+    }
+
+    /// Appends a constant.
+    pub fn push(&mut self, text: &'static str) {
+        self.text.push_str(text);
+    }
+
+    fn value(&mut self, value: Value) {
+        self.values.push(value);
+        self.text.push('$');
+        self.text.push_str(&self.values.len().to_string());
+    }
+
+    /// Appends the rows that are let through, as a `where` clause unless that is all of them.
+    pub fn rows(&mut self, filter: &Filter, stretch: Option<&Stretch<'_>>) {
+        let mut keyword = " where ";
+        for node in &filter.0 {
+            self.push(std::mem::replace(&mut keyword, " and "));
+            self.node(node);
+        }
+        for bound in stretch.map(|stretch| stretch.bounds.as_slice()).unwrap_or_default() {
+            self.push(std::mem::replace(&mut keyword, " and "));
+            self.push(bound.column.sql());
+            let (operator, value) = match &bound.side {
+                Side::At(value) => (" = ", Some(value)),
+                Side::Above(value) => (" > ", Some(value)),
+                Side::Below(value) => (" < ", Some(value)),
+                Side::Null => (" is null", None),
+                Side::NotNull => (" is not null", None),
+            };
+            self.push(operator);
+            if let Some(value) = value {
+                self.value(value.clone());
+            }
+        }
+    }
+
+    /// Appends the order of a stretch and how many of its rows are wanted.
+    pub fn order(&mut self, keys: &[&Key], limit: usize) {
+        let mut keyword = " order by ";
+        for key in keys {
+            self.push(std::mem::replace(&mut keyword, ", "));
+            self.push(key.column.sql());
+            self.push(if key.descending { " desc" } else { "" });
+            // PostgreSQL's own place of nulls is left unsaid, so that the order is an index's.
+            if key.nulls_first != key.descending {
+                self.push(if key.nulls_first { " nulls first" } else { " nulls last" });
+            }
+        }
+        self.limit(limit);
+    }
+
+    /// Appends how many rows are wanted.
+    pub fn limit(&mut self, limit: usize) {
+        self.push(" limit ");
+        self.value(Value::Whole(i64::try_from(limit).unwrap_or(i64::MAX)));
+    }
+
+    fn node(&mut self, node: &Node) {
+        match node {
+            Node::Test(condition) => self.condition(condition),
+            Node::Group { negated, join, nodes } => {
+                self.push(if *negated { "not (" } else { "(" });
+                for (index, node) in nodes.iter().enumerate() {
+                    if index > 0 {
+                        self.push(if *join == Join::And { " and " } else { " or " });
+                    }
+                    self.node(node);
+                }
+                self.push(")");
+            }
+        }
+    }
+
+    fn condition(&mut self, Condition { column, negated, test }: &Condition) {
+        self.push(if *negated { "not (" } else { "(" });
+        match test {
+            Test::Compare(comparison, value) => {
+                self.push(column.sql());
+                self.push(comparison.sql());
+                self.value(value.clone());
+            }
+            Test::Like { any_case, pattern } => {
+                self.push(column.plain_sql());
+                self.push(if *any_case { " ilike " } else { " like " });
+                self.value(Value::Text(pattern.clone()));
+            }
+            Test::In(values) => {
+                self.push(column.sql());
+                for (index, value) in values.iter().enumerate() {
+                    self.push(if index == 0 { " in (" } else { ", " });
+                    self.value(value.clone());
+                }
+                self.push(")");
+            }
+            Test::Is(truth) => {
+                self.push(column.plain_sql());
+                self.push(truth.sql());
+            }
+        }
+        self.push(")");
+    }
+}

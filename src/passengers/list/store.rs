@@ -1,0 +1,102 @@
+//! Every SQL statement of lists and statistics.
+//!
+//! The list that everybody asks for, all columns of all rows in key order, is the prepared statement of the resource's
+//! store. All others are texts of their own: they are planned for their values and never kept, so that no client can fill
+//! a connection with prepared statements.
+
+use tokio_postgres::Row;
+
+use super::column::{Column, Value};
+use super::cursor::Place;
+use super::filter::Filter;
+use super::order::Order;
+use super::sql::Statement;
+use super::stretch::stretches;
+use crate::db::error::StoreError;
+use crate::db::pool::Pool;
+
+const LIST: &str = "select uuid, survived, passenger_class, name, sex, age, siblings_or_spouses_aboard, \
+     parents_or_children_aboard, fare from passengers";
+
+const COUNT: &str = "select count(*) from passengers";
+
+/// The planner's estimate is a member of the plan; nothing is run.
+const ESTIMATE: &str = "explain (format json) select from passengers";
+
+/// The rows behind a place, or from the beginning, in order, at most `limit` of them.
+///
+/// # Errors
+/// The pool's.
+pub async fn rows(
+    pool: &Pool,
+    filter: &Filter,
+    order: &Order,
+    from: Option<&Place>,
+    limit: usize,
+) -> Result<Vec<Row>, StoreError> {
+    let mut rows: Vec<Row> = Vec::new();
+    for stretch in stretches(order, from) {
+        let mut statement = Statement::new(LIST);
+        statement.rows(filter, Some(&stretch));
+        statement.order(&stretch.keys, limit - rows.len());
+        rows.extend(run(pool, &statement).await?);
+        if rows.len() == limit {
+            break;
+        }
+    }
+    Ok(rows)
+}
+
+/// How many rows the filter lets through.
+///
+/// # Errors
+/// The pool's.
+pub async fn count(pool: &Pool, filter: &Filter) -> Result<i64, StoreError> {
+    let mut statement = Statement::new(COUNT);
+    statement.rows(filter, None);
+    let rows = run(pool, &statement).await?;
+    Ok(rows.first().ok_or(StoreError::Missing)?.try_get(0)?)
+}
+
+/// About how many rows the filter lets through, from the planner's statistics.
+///
+/// # Errors
+/// The pool's.
+pub async fn estimate(pool: &Pool, filter: &Filter) -> Result<i64, StoreError> {
+    let mut statement = Statement::new(ESTIMATE);
+    statement.rows(filter, None);
+    let rows = run(pool, &statement).await?;
+    let plan: serde_json::Value = rows.first().ok_or(StoreError::Missing)?.try_get(0)?;
+    Ok(plan[0]["Plan"]["Plan Rows"].as_i64().unwrap_or_default())
+}
+
+/// Most groups of statistics; each is one row of the answer.
+pub const GROUPS_MAX: usize = 1000;
+
+/// Count, survivors, mean age and mean fare of each group, behind the group's own columns.
+///
+/// # Errors
+/// The pool's.
+pub async fn statistics(pool: &Pool, filter: &Filter, by: &[Column]) -> Result<Vec<Row>, StoreError> {
+    let mut statement = Statement::new("select ");
+    for column in by {
+        statement.push(column.plain_sql());
+        statement.push(", ");
+    }
+    statement.push("count(*), count(*) filter (where survived), avg(age), avg(fare) from passengers");
+    statement.rows(filter, None);
+    for (keyword, sql) in [(" group by ", Column::plain_sql as fn(Column) -> &'static str), (" order by ", Column::sql)]
+    {
+        for (index, column) in by.iter().enumerate() {
+            statement.push(if index == 0 { keyword } else { ", " });
+            statement.push(sql(*column));
+        }
+    }
+    statement.limit(GROUPS_MAX);
+    run(pool, &statement).await
+}
+
+async fn run(pool: &Pool, statement: &Statement) -> Result<Vec<Row>, StoreError> {
+    let params: Vec<_> = statement.values.iter().map(Value::param).collect();
+    pool.read_once(&statement.text, &params).await
+}

@@ -1,0 +1,224 @@
+//! Cuts what lies behind a place in an order into stretches, each of which one index delivers in order.
+//!
+//! "Behind (a, b)" is "a is the same and b greater, then a greater". As one condition with `or` PostgreSQL would read and
+//! sort everything; as stretches, read one after the other until a page is full, each begins where it is needed. Nulls are
+//! a stretch of their own. A column of few values becomes one stretch per value: a value that is frequent is found in the
+//! order of the next column, which therefore is the one that needs an index.
+
+use super::column::{Column, Value};
+use super::cursor::Place;
+use super::order::{Key, Order};
+
+/// Columns of few values are cut into their values only as long as no more stretches than this come of it: each may cost
+/// a look at the whole table when it is empty.
+const CUTS_MAX: usize = 6;
+
+/// What a column must be in a stretch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bound {
+    /// The column.
+    pub column: Column,
+    /// Where its values lie.
+    pub side: Side,
+}
+
+/// Where the values of a stretch lie.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Side {
+    /// At the value.
+    At(Value),
+    /// Above it.
+    Above(Value),
+    /// Below it.
+    Below(Value),
+    /// Nowhere: null.
+    Null,
+    /// Anywhere but null.
+    NotNull,
+}
+
+/// A part of a list, in the list's order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stretch<'a> {
+    /// What holds for all of its rows.
+    pub bounds: Vec<Bound>,
+    /// What it is ordered by: the columns that are not the same in all of its rows.
+    pub keys: Vec<&'a Key>,
+}
+
+/// The stretches behind a place, or of the whole list, in order; together they hold each row once.
+pub fn stretches<'a>(order: &'a Order, from: Option<&Place>) -> Vec<Stretch<'a>> {
+    let mut cutter = Cutter { keys: order.keys(), bounds: Vec::new(), out: Vec::new() };
+    match from {
+        None => cutter.all(0, CUTS_MAX),
+        Some(place) => cutter.behind(0, place),
+    }
+    cutter.out
+}
+
+struct Cutter<'a> {
+    keys: &'a [Key],
+    /// What holds for the columns before the one under way.
+    bounds: Vec<Bound>,
+    out: Vec<Stretch<'a>>,
+}
+
+impl Cutter<'_> {
+    /// Everything behind the place, the columns before `index` being at it already.
+    fn behind(&mut self, index: usize, place: &Place) {
+        let Some(key) = self.keys.get(index) else { return };
+        let value = place.get(index).cloned().flatten();
+        let at = value.clone().map_or(Side::Null, Side::At);
+        self.with(key.column, at, |cutter| cutter.behind(index + 1, place));
+        let Some(value) = value else {
+            if key.nulls_first {
+                self.with(key.column, Side::NotNull, |cutter| cutter.end(index));
+            }
+            return;
+        };
+        if let Some(domain) = domain(*key) {
+            for next in domain.into_iter().skip_while(|other| *other != value).skip(1) {
+                self.with(key.column, Side::At(next), |cutter| cutter.all(index + 1, 1));
+            }
+            return;
+        }
+        let side = if key.descending { Side::Below(value) } else { Side::Above(value) };
+        self.with(key.column, side, |cutter| cutter.end(index));
+        if key.column.is_nullable() && !key.nulls_first {
+            self.with(key.column, Side::Null, |cutter| cutter.all(index + 1, 1));
+        }
+    }
+
+    /// Everything, the columns before `index` being bound; cut into at most so many stretches.
+    fn all(&mut self, index: usize, cuts: usize) {
+        let Some(key) = self.keys.get(index) else { return self.end(index) };
+        let domain = domain(*key).filter(|domain| domain.len() <= cuts);
+        if let Some(domain) = domain {
+            let cuts = cuts / domain.len();
+            for value in domain {
+                self.with(key.column, Side::At(value), |cutter| cutter.all(index + 1, cuts));
+            }
+        } else if key.column.is_nullable() {
+            let parts = if key.nulls_first { [Side::Null, Side::NotNull] } else { [Side::NotNull, Side::Null] };
+            for side in parts {
+                let next = if side == Side::Null { index + 1 } else { index };
+                self.with(key.column, side, |cutter| cutter.end(next));
+            }
+        } else {
+            self.end(index);
+        }
+    }
+
+    fn with(&mut self, column: Column, side: Side, work: impl FnOnce(&mut Self)) {
+        self.bounds.push(Bound { column, side });
+        work(self);
+        self.bounds.pop();
+    }
+
+    /// A stretch that is ordered by the columns from `index` on.
+    fn end(&mut self, index: usize) {
+        self.out.push(Stretch { bounds: self.bounds.clone(), keys: self.keys[index..].iter().collect() });
+    }
+}
+
+/// A column's few values in the order of the key.
+fn domain(key: Key) -> Option<Vec<Value>> {
+    let mut domain = key.column.domain()?;
+    if key.descending {
+        domain.reverse();
+    }
+    Some(domain)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cmp::Ordering;
+
+    use proptest::prelude::*;
+
+    use super::super::super::model::{Passenger, arbitrary};
+    use super::super::cursor::place;
+    use super::super::order::tests::any_order;
+    use super::*;
+
+    /// How two values stand in the order of a key.
+    fn compare(key: Key, a: Option<&Value>, b: Option<&Value>) -> Ordering {
+        let (a, b) = match (a, b) {
+            (Some(a), Some(b)) => (a, b),
+            (a, b) if a.is_some() == b.is_some() => return Ordering::Equal,
+            (a, _) => return if a.is_none() == key.nulls_first { Ordering::Less } else { Ordering::Greater },
+        };
+        let ordering = match (a, b) {
+            (Value::Uuid(a), Value::Uuid(b)) => a.cmp(b),
+            (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
+            (Value::Whole(a), Value::Whole(b)) => a.cmp(b),
+            (Value::Number(a), Value::Number(b)) => a.total_cmp(b),
+            (Value::Text(a), Value::Text(b)) => a.cmp(b),
+            _ => panic!("a column has one kind of value"),
+        };
+        if key.descending { ordering.reverse() } else { ordering }
+    }
+
+    fn holds(bound: &Bound, passenger: &Passenger<'_>) -> bool {
+        let value = bound.column.of(passenger);
+        let ascending = Key::new(bound.column, false);
+        let compared = |other| value.as_ref().map(|value| compare(ascending, Some(value), Some(other)));
+        match &bound.side {
+            Side::At(other) => compared(other) == Some(Ordering::Equal),
+            Side::Above(other) => compared(other) == Some(Ordering::Greater),
+            Side::Below(other) => compared(other) == Some(Ordering::Less),
+            Side::Null => value.is_none(),
+            Side::NotNull => value.is_some(),
+        }
+    }
+
+    fn in_order(keys: &[&Key], a: &Passenger<'_>, b: &Passenger<'_>) -> Ordering {
+        let each = keys.iter().map(|key| compare(**key, key.column.of(a).as_ref(), key.column.of(b).as_ref()));
+        each.fold(Ordering::Equal, Ordering::then)
+    }
+
+    /// Passengers that agree in many of their values.
+    fn crowd() -> impl Strategy<Value = Vec<Passenger<'static>>> {
+        let few = (arbitrary::passenger(), prop::option::of(0..2_u8), 0..2_u8, 0..2_i32);
+        let person = few.prop_map(|(mut passenger, age, fare, siblings)| {
+            passenger.details.age = age.map(f64::from);
+            passenger.details.fare = f64::from(fare);
+            passenger.details.siblings_or_spouses_aboard = siblings;
+            passenger
+        });
+        prop::collection::vec(person, 1..12)
+    }
+
+    proptest! {
+        #[test]
+        fn stretches_read_in_turn_are_the_rows_behind_the_place_in_order(
+            order in any_order(), crowd in crowd(), start in any::<Option<prop::sample::Index>>(),
+        ) {
+            let from = start.map(|index| index.get(&crowd));
+            let keys: Vec<&Key> = order.keys().iter().collect();
+            let mut expected: Vec<_> = crowd.iter().filter(|row| from.is_none_or(|from| in_order(&keys, from, row).is_lt())).collect();
+            expected.sort_by(|a, b| in_order(&keys, a, b));
+            let place = from.map(|from| place(&order, from));
+            let mut read = Vec::new();
+            for stretch in stretches(&order, place.as_ref()) {
+                let mut rows: Vec<_> =
+                    crowd.iter().filter(|row| stretch.bounds.iter().all(|bound| holds(bound, row))).collect();
+                rows.sort_by(|a, b| in_order(&stretch.keys, a, b));
+                read.extend(rows);
+            }
+            let uuids = |rows: &[&Passenger<'_>]| rows.iter().map(|row| row.uuid).collect::<Vec<_>>();
+            prop_assert_eq!(uuids(&read), uuids(&expected));
+        }
+    }
+
+    #[test]
+    fn a_column_of_few_values_is_cut_and_the_next_one_orders() {
+        let order = Order::parse("sex.desc,fare", &mut Vec::new());
+        let whole = stretches(&order, None);
+        assert_eq!(whole.len(), 2);
+        assert_eq!(whole[0].bounds[0].side, Side::At(Value::Text("male".to_owned())));
+        assert_eq!(whole[0].keys.len(), 2);
+        let many = Order::parse("survived,passengerClass,sex", &mut Vec::new());
+        assert_eq!(stretches(&many, None).len(), 6);
+    }
+}

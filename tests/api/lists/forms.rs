@@ -1,0 +1,83 @@
+//! The forms of a list: JSON, CSV and one object per line, whole or in part.
+
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+use super::{crowd, rows};
+use crate::harness::{Answer, TestApp, send};
+
+async fn accept(app: &TestApp, path: &str, accept: &str) -> Answer {
+    send(app.request(Method::GET, path).header("accept", accept)).await
+}
+
+#[tokio::test]
+async fn every_form_holds_the_same_rows() {
+    let app = crowd(40).await;
+    for path in ["/v1/passengers?limit=25&order=age", "/passengerlist"] {
+        let json = accept(&app, path, "application/json").await;
+        assert_eq!(json.expect(StatusCode::OK).header("vary"), "accept");
+        let lines = accept(&app, path, "application/x-ndjson").await;
+        assert_eq!(lines.expect(StatusCode::OK).header("content-type"), "application/x-ndjson");
+        let each: Vec<Value> = lines.body.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(each, rows(&json));
+        let table = accept(&app, path, "text/csv").await;
+        assert!(table.expect(StatusCode::OK).header("content-type").starts_with("text/csv;"));
+        let mut reader = csv::Reader::from_reader(table.body.as_bytes());
+        let header = reader.headers().expect("a header").clone();
+        for (record, row) in reader.records().map(|record| record.expect("valid CSV")).zip(&each) {
+            for (name, cell) in header.iter().zip(&record) {
+                let value = match &row[name] {
+                    Value::Null => String::new(),
+                    Value::String(text) => text.clone(),
+                    other => other.to_string().trim_end_matches(".0").to_owned(),
+                };
+                assert_eq!(cell, value, "{name}");
+            }
+        }
+        assert_eq!(table.body.lines().count(), each.len() + 1);
+        assert_eq!(lines.headers.get("link").is_some(), path.contains("limit"));
+    }
+}
+
+#[tokio::test]
+async fn csv_has_the_header_and_rows_of_an_export() {
+    let app = crowd(40).await;
+    let table = accept(&app, "/passengerlist", "text/csv").await;
+    let mut output = Vec::new();
+    let client = app.database.as_ref().expect("own database").client().await;
+    pycrudapi::db::copy::export::<pycrudapi::passengers::table::Header>(&client, &mut output).await.expect("exported");
+    assert_eq!(table.body, String::from_utf8(output).expect("UTF-8"));
+}
+
+#[tokio::test]
+async fn only_the_selected_columns_are_told_in_their_order() {
+    let app = crowd(2).await;
+    let path = "/v1/passengers?select=fare,name,age&limit=1";
+    let json = app.get(path).await;
+    let row = &rows(&json)[0];
+    assert_eq!(json.body, format!(r#"[{{"fare":{},"name":{},"age":{}}}]"#, row["fare"], row["name"], row["age"]));
+    let table = accept(&app, path, "text/csv").await;
+    assert_eq!(table.body.lines().next(), Some("fare,name,age"));
+    let lines = accept(&app, path, "application/x-ndjson").await;
+    assert!(lines.body.starts_with("{\"fare\":") && lines.body.ends_with("}\n"));
+}
+
+#[tokio::test]
+async fn a_form_that_is_not_on_offer_answers_406_with_those_that_are() {
+    let app = crowd(1).await;
+    for path in ["/v1/passengers", "/passengerlist"] {
+        let problem = accept(&app, path, "application/xml").await.expect_problem(406, "not-acceptable");
+        let detail = problem["detail"].as_str().expect("a text");
+        for offered in ["application/json", "text/csv", "application/x-ndjson"] {
+            assert!(detail.contains(offered), "{detail}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_empty_list_has_its_form_still() {
+    let app = crowd(0).await;
+    assert_eq!(accept(&app, "/passengerlist", "application/json").await.body, "[]");
+    assert_eq!(accept(&app, "/passengerlist", "application/x-ndjson").await.body, "");
+    assert_eq!(accept(&app, "/v1/passengers?select=name", "text/csv").await.body, "name\n");
+}
