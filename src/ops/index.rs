@@ -30,7 +30,7 @@ const ENDPOINTS: &[(&str, &[Endpoint])] = &[
     (
         "Passengers",
         &[
-            ("GET", "/v1/passengers", "a page of them; ?age=gte.30&order=fare.desc&limit=10"),
+            ("GET", "/v1/passengers", "a page of them, by condition and order: ?age=gte.30"),
             ("GET", "/v1/passengers/stats", "count, survival and means, ?by=passengerClass,sex"),
             ("POST", "/v1/passengers", "create one"),
             ("GET", "/v1/passengers/{uuid}", "read one"),
