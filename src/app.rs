@@ -28,7 +28,7 @@ use crate::server::access_log::AccessLog;
 use crate::server::listener::Listener;
 use crate::server::{self, Drained, ServerLimits};
 use crate::shutdown::Shutdown;
-use crate::{air_quality, docs, ops, passengers, steps, telemetry};
+use crate::{air_quality, docs, ops, pages, passengers, steps, telemetry};
 
 /// How long the start waits for the database before it listens anyway. A server that is restarted in front of a healthy
 /// database thereby answers nothing with 503.
@@ -121,8 +121,8 @@ impl App {
             air_quality::routes::routes(&state),
             steps::routes::routes(&state),
             ops::health::routes(&state),
-            ops::index::routes(),
             docs::routes::routes(),
+            pages::routes::routes(),
         ]);
         let mut servers: Vec<_> = listeners
             .public

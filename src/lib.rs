@@ -8,7 +8,7 @@
 //!
 //! - [`cli`] what each subcommand does, [`config`] every setting, [`app`] builds the service and starts it;
 //! - [`server`] joins the resources, listens, logs and drains; [`http`] is what routes share;
-//! - [`ops`] is health, metrics and the index; [`docs`] the OpenAPI document and its pages; [`passengers`], [`air_quality`] and [`steps`] are resources, each with
+//! - [`ops`] is health, metrics and the index; [`docs`] the OpenAPI document and its pages, [`pages`] the one for people; [`passengers`], [`air_quality`] and [`steps`] are resources, each with
 //!   `mod`, `routes`, `model` and `store`;
 //! - [`idempotency`] carries a request out once, however often it is sent;
 //! - [`db`] is PostgreSQL without HTTP; [`telemetry`] and [`shutdown`] are process-wide.
@@ -22,6 +22,7 @@ pub mod docs;
 pub mod http;
 pub mod idempotency;
 pub mod ops;
+pub mod pages;
 pub mod passengers;
 pub mod server;
 pub mod shutdown;

@@ -27,6 +27,9 @@ pub const CSS: &str = "text/css; charset=utf-8";
 /// Its script.
 pub const SCRIPT: &str = "text/javascript; charset=utf-8";
 
+/// A drawing.
+pub const SVG: &str = "image/svg+xml";
+
 /// A file.
 #[derive(Debug, Clone, Copy)]
 pub struct Asset {

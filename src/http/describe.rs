@@ -3,6 +3,8 @@
 //! An operation is described once and stands at each of its URL templates, the canonical one first. Problems are named
 //! by their [`Code`]; those that any request may meet, nginx's own included, are added to all of them here.
 
+use std::fmt::Display;
+
 use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa::openapi::content::ContentBuilder;
@@ -218,29 +220,33 @@ pub fn content(schema: impl Into<RefOr<Schema>>, example: impl Into<Value>) -> C
 }
 
 /// An optional parameter of the query string.
-pub fn query(name: &str, schema: RefOr<Schema>, description: &str, example: impl Into<Value>) -> Parameter {
-    parameter(name, ParameterIn::Query, schema, description)
-        .required(Required::False)
-        .example(Some(example.into()))
-        .build()
-}
-
-/// A part of the path.
-pub fn path(name: &str, schema: RefOr<Schema>, description: &str, example: impl Into<Value>) -> Parameter {
-    parameter(name, ParameterIn::Path, schema, description)
-        .required(Required::True)
-        .example(Some(example.into()))
-        .build()
+pub fn query(name: &str, schema: RefOr<Schema>, description: &str, example: impl Display) -> Parameter {
+    optional(name, ParameterIn::Query, schema, description, example)
 }
 
 /// An optional header of the request.
-pub fn header(name: &str, schema: RefOr<Schema>, description: &str, example: impl Into<Value>) -> Parameter {
-    parameter(name, ParameterIn::Header, schema, description)
-        .required(Required::False)
-        .example(Some(example.into()))
-        .build()
+pub fn header(name: &str, schema: RefOr<Schema>, description: &str, example: impl Display) -> Parameter {
+    optional(name, ParameterIn::Header, schema, description, example)
 }
 
-fn parameter(name: &str, place: ParameterIn, schema: RefOr<Schema>, description: &str) -> ParameterBuilder {
-    ParameterBuilder::new().name(name).parameter_in(place).schema(Some(schema)).description(Some(description))
+/// A part of the path.
+pub fn path(name: &str, schema: RefOr<Schema>, description: &str, example: impl Display) -> Parameter {
+    let example = Some(Value::from(example.to_string()));
+    parameter(name, ParameterIn::Path, schema).description(Some(description)).example(example).build()
+}
+
+/// The example is part of the text: Swagger UI would send it with every request that is tried out.
+fn optional(
+    name: &str,
+    place: ParameterIn,
+    schema: RefOr<Schema>,
+    description: &str,
+    example: impl Display,
+) -> Parameter {
+    let text = format!("{description}, such as `{example}`");
+    parameter(name, place, schema).required(Required::False).description(Some(text)).build()
+}
+
+fn parameter(name: &str, place: ParameterIn, schema: RefOr<Schema>) -> ParameterBuilder {
+    ParameterBuilder::new().name(name).parameter_in(place).schema(Some(schema)).required(Required::True)
 }

@@ -1,10 +1,9 @@
-//! Greetings, probes and the index in the OpenAPI document.
+//! Greetings and probes in the OpenAPI document.
 
 use serde_json::{Value, json};
 use utoipa::openapi::{HttpMethod, RefOr, Schema};
 
 use super::health::{GREETINGS, LIVE, READY, Readiness};
-use super::index::INDEX;
 use crate::http::body::JSON;
 use crate::http::describe::{Document, Operation, content};
 use crate::http::schema::{object, reference, text};
@@ -42,16 +41,4 @@ pub fn describe(document: &mut Document) {
         .says("Otherwise 503, with the same `checks` in the problem.")
         .answers(200, "It can.", [(JSON, content(reference::<Readiness>(), checks))]);
     document.operation(HttpMethod::Get, READY, &ready);
-
-    let index = Operation::new(TAG, "getIndex", "What is served here")
-        .says("A page for browsers, a plain list for everybody else.")
-        .answers(
-            200,
-            "The page or the list.",
-            [
-                (TEXT, content(text(), "pycrudapi\n\nPassengers\n  GET    /v1/passengers\n")),
-                ("text/html", content(text(), "<!doctype html>")),
-            ],
-        );
-    document.operation(HttpMethod::Get, INDEX, &index);
 }

@@ -45,7 +45,7 @@ pub fn describe(document: &mut Document) {
     let get = Operation::new(TAG, "getPassenger", "Read a passenger")
         .with([key()])
         .with([header("If-None-Match", tags(), "answer 304 while the passenger is in this state", "\"6\"")])
-        .with([header("If-Match", tags(), "answer 412 unless the passenger is in this state", "*")])
+        .with([header("If-Match", tags(), "answer 412 unless the passenger is in this state", "\"6\"")])
         .answers(200, "The passenger.", passenger())
         .header("ETag", tags(), TAG_MEANING)
         .answers(304, "The client has this state already.", [])
@@ -113,11 +113,11 @@ fn any_of(whole: RefOr<Schema>) -> RefOr<Schema> {
 }
 
 fn if_match() -> Parameter {
-    header("If-Match", tags(), "change the passenger only while it is in this state, which its ETag names", "*")
+    header("If-Match", tags(), "change the passenger only while it is in this state, which its ETag names", "\"6\"")
 }
 
 fn tags() -> RefOr<Schema> {
-    let form = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#;
+    let form = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#;
     RefOr::T(ObjectBuilder::new().schema_type(Type::String).pattern(Some(form)).into())
 }
 

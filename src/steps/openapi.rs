@@ -90,8 +90,8 @@ fn filters() -> [Parameter; 7] {
         query("component", field_text(), "steps of exactly this component", "api"),
         query("owner", field_text(), "steps of exactly this owner", "ann"),
         query("format", one_of(["csv", "json"]), "stronger than the header Accept", "json"),
-        query("limit", integer(1, PAGE_MAX), "a page of at most so many; everything when it is left out", 100),
-        query("after", integer(1, i64::MAX), "steps behind the one with this id, which must exist", 1),
+        query("limit", integer(1, PAGE_MAX), "a page of at most so many; everything when it is left out", "100"),
+        query("after", integer(1, i64::MAX), "steps behind the one with this id, which must exist", "17"),
     ]
 }
 

@@ -71,3 +71,27 @@ async fn every_problem_that_is_listed_has_its_page() {
     refused.expect_problem(405, "method-not-allowed");
     assert_eq!(refused.header("allow"), "GET, HEAD");
 }
+
+#[tokio::test]
+async fn the_page_for_people_finds_all_its_files_here() {
+    let app = TestApp::start().await;
+    let page = send(app.request(Method::GET, "/").header("accept", "text/html")).await;
+    let files: Vec<&str> = page.body.split('"').filter(|part| part.starts_with("/assets/")).collect();
+    assert!(files.len() > 8, "{}", page.body);
+    let mut scripts = String::new();
+    for file in &files {
+        let answer = app.get(file).await;
+        answer.expect(StatusCode::OK);
+        assert_eq!(answer.header("cache-control"), "no-cache", "{file}");
+        let again = send(app.request(Method::GET, file).header(IF_NONE_MATCH, answer.header("etag"))).await;
+        again.expect(StatusCode::NOT_MODIFIED);
+        scripts.push_str(&answer.body);
+    }
+    for import in scripts.split("from \"./").skip(1) {
+        let name = import.split('"').next().expect("a file");
+        assert!(files.contains(&format!("/assets/{name}").as_str()), "{name} is not fetched at once with the page");
+    }
+    assert!(!scripts.contains("innerHTML"), "what the API answers must never become markup");
+    let refused = send(app.request(Method::POST, "/assets/app.js")).await;
+    refused.expect_problem(405, "method-not-allowed");
+}

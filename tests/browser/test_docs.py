@@ -32,6 +32,15 @@ def test_a_passenger_can_be_created_from_the_example(open_page, stack):
     expect(block.locator(".live-responses-table")).to_contain_text("Post-Test-Name")
 
 
+def test_a_list_is_asked_for_without_any_filter_unless_one_is_typed(open_page):
+    page = open_page("/docs")
+    for identifier in ("listPassengers", "listSteps", "listAirQuality"):
+        block = operation(page, identifier)
+        block.get_by_role("button", name="Execute").click()
+        expect(status_of(block)).to_contain_text("200")
+        block.locator(".opblock-summary-control").click()
+
+
 def test_every_operation_is_on_the_page(open_page, stack):
     page = open_page("/docs")
     paths = stack.request("GET", "/openapi.json").json()["paths"]

@@ -1,0 +1,58 @@
+// Asks the API. An answer that is no success becomes a Problem, whoever made it.
+
+export class Problem extends Error {
+  constructor({ title, detail, type, code, status, errors }) {
+    super(detail);
+    Object.assign(this, { title, detail, type, code, status, errors: errors ?? [] });
+  }
+
+  /** What is wrong with each field, by its name. */
+  fields() {
+    return new Map(this.errors.filter((error) => error.pointer).map((error) => [fieldOf(error.pointer), error.detail]));
+  }
+}
+
+// A JSON pointer (RFC 6901) with one step.
+const fieldOf = (pointer) => pointer.slice(1).replaceAll("~1", "/").replaceAll("~0", "~");
+
+async function problemOf(response) {
+  const document = await response.json().catch(() => null);
+  if (document?.title && document?.detail) return new Problem(document);
+  return new Problem({
+    title: "The answer cannot be read",
+    detail: `something between here and the server answered with status ${response.status}; try again`,
+    status: response.status,
+  });
+}
+
+/** Sends a request; gives the value of the answer and its headers. */
+export async function ask(path, { method = "GET", body, headers = {}, signal } = {}) {
+  const given = body === undefined ? {} : { "Content-Type": "application/json" };
+  let response;
+  try {
+    response = await fetch(path, {
+      method,
+      signal,
+      headers: { Accept: "application/json", ...given, ...headers },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem({ title: "The server cannot be reached", detail: "check the connection, then try again" });
+  }
+  if (!response.ok) throw await problemOf(response);
+  const value = response.status === 204 ? null : await response.json();
+  return { value, headers: response.headers };
+}
+
+/** The query string of a relation in the header Link (RFC 8288), if it is there. */
+export function linked(headers, relation) {
+  for (const [, target, parameters] of (headers.get("Link") ?? "").matchAll(/<([^>]*)>([^,<]*)/g)) {
+    if (new RegExp(`rel="?${relation}"?`).test(parameters)) return new URL(target, location.href).searchParams;
+  }
+  return null;
+}
+
+/** A key by which the server knows a repeated request again (16 random bytes). */
+export const newKey = () =>
+  [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
