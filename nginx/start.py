@@ -211,6 +211,8 @@ def settings(env, nginx):
     run_dir = path(env, "RUN_DIR", "/tmp/pycrudapi")
     upstream = upstream_servers(env, run_dir)
     max_body = whole_number(env, "MAX_BODY_BYTES", 1_048_576, 1024, 104_857_600, "bytes")
+    bulk_max_body = whole_number(env, "BULK_MAX_BYTES", 67_108_864, 1024, 1_073_741_824, "bytes")
+    bulk_timeout_ms = whole_number(env, "BULK_TIMEOUT_MS", 60_000, 1000, 3_600_000, "milliseconds")
     rate = whole_number(env, "RATE_LIMIT", 1000, 1, 1_000_000, "requests per second", off=True)
     connections = whole_number(env, "CONN_LIMIT", 512, 1, 65_535, "connections", off=True)
     proxies = trusted_proxies(env)
@@ -240,6 +242,10 @@ def settings(env, nginx):
         "client_timeout_ms": whole_number(env, "CLIENT_TIMEOUT_MS", 10_000, 1, 3_600_000, "milliseconds"),
         "upstream_timeout_ms": upstream_timeout_ms,
         "max_body_bytes": max_body,
+        # One passenger may be posted where many are.
+        "bulk_max_bytes": max(max_body, bulk_max_body),
+        # The server answers within its own deadline and a second; this is for one that does not.
+        "bulk_timeout_ms": max(upstream_timeout_ms, bulk_timeout_ms + 5000),
         "body_buffer_bytes": min(max_body, 1_048_576),
         "upstream_servers": "\n        ".join(upstream),
         "http_port": http_port,

@@ -23,6 +23,7 @@ use crate::http::etag::IfMatch;
 use crate::idempotency::expiry;
 use crate::idempotency::once::Once;
 use crate::ops::health::Health;
+use crate::passengers::bulk::routes::Bulk;
 use crate::passengers::store::Store;
 use crate::server::access_log::AccessLog;
 use crate::server::listener::Listener;
@@ -51,6 +52,8 @@ pub struct State {
     pub if_match: IfMatch,
     /// Bounds of request bodies.
     pub body_limits: BodyLimits,
+    /// Bounds of bodies that hold many passengers.
+    pub bulk: Bulk,
     /// Answers about air quality.
     pub air_quality: Arc<Cache>,
 }
@@ -99,6 +102,11 @@ impl App {
             pool,
             health: Health::new(shutdown.clone()),
             if_match: if server.require_if_match { IfMatch::Required } else { IfMatch::Optional },
+            bulk: Bulk::new(
+                BodyLimits { bytes: server.bulk_max_bytes as usize, timeout: server.bulk_timeout_ms },
+                database.pool_size,
+                database.checkout_timeout_ms,
+            ),
             body_limits: BodyLimits { bytes: server.max_body_bytes as usize, timeout: server.body_timeout_ms },
         });
         tokio::spawn(expiry::run(state.pool.clone(), state.once.ttl(), shutdown.clone()));

@@ -188,6 +188,19 @@ pub struct ServerConfig {
     #[arg(long, env, default_value = "10000", value_parser = millis::<0, 30_000>, hide_env_values = true)]
     pub drain_timeout_ms: Duration,
 
+    /// Most bytes of a body that holds many passengers (1024 to 1073741824); a larger one is 413. nginx uses the same number.
+    ///
+    /// Such a body is streamed, so more costs time and room in PostgreSQL, not memory here.
+    #[arg(long, env, default_value_t = 67_108_864, value_parser = value_parser!(u32).range(1024..=1_073_741_824), hide_env_values = true)]
+    pub bulk_max_bytes: u32,
+
+    /// Longest that such a body may take to arrive and to be stored, in milliseconds (1000 to 3600000); then the answer is
+    /// 408, or 503 when it was PostgreSQL that took long.
+    ///
+    /// A slow client may hold one of two connections for as long. nginx waits as long for the answer.
+    #[arg(long, env, default_value = "60000", value_parser = millis::<1000, 3_600_000>, hide_env_values = true)]
+    pub bulk_timeout_ms: Duration,
+
     /// Settings of the air-quality cache.
     #[command(flatten)]
     pub air_quality: CacheConfig,

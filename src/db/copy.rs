@@ -168,24 +168,64 @@ fn encode<T: Table>(input: impl Read, sender: &mpsc::Sender<Bytes>, progress: im
     let mut reader = ReaderBuilder::new().from_reader(input);
     let table = T::read_header(reader.headers()?)?;
     let mut record = StringRecord::new();
-    let mut piece = BytesMut::with_capacity(PIECE_BYTES * 2);
-    piece.put_slice(BINARY_HEADER);
+    let mut rows = BinaryRows::default();
     while reader.read_record(&mut record)? {
-        let mut row = BinaryRow::begin(&mut piece);
-        table.put(&record, &mut row)?;
-        row.end();
-        if piece.len() >= PIECE_BYTES {
+        rows.put(|row| table.put(&record, row))?;
+        if rows.is_full() {
             progress(reader.position().byte());
-            if sender.blocking_send(piece.split().freeze()).is_err() {
+            if sender.blocking_send(rows.take()).is_err() {
                 return Ok(()); // the database failed, which the other side reports
             }
-            piece.reserve(PIECE_BYTES * 2);
         }
     }
-    piece.put_i16(BINARY_TRAILER);
     progress(reader.position().byte());
-    let _ = sender.blocking_send(piece.freeze()); // fails only when the other side reports its own error
+    let _ = sender.blocking_send(rows.finish()); // fails only when the other side reports its own error
     Ok(())
+}
+
+/// Rows in `COPY`'s binary form, handed over in pieces.
+#[derive(Debug)]
+pub struct BinaryRows {
+    piece: BytesMut,
+}
+
+impl Default for BinaryRows {
+    fn default() -> Self {
+        let mut piece = BytesMut::with_capacity(PIECE_BYTES * 2);
+        piece.put_slice(BINARY_HEADER);
+        Self { piece }
+    }
+}
+
+impl BinaryRows {
+    /// Appends a row.
+    ///
+    /// # Errors
+    /// What `put` says; the rows must not be sent then.
+    pub fn put<E>(&mut self, put: impl FnOnce(&mut BinaryRow<'_>) -> Result<(), E>) -> Result<(), E> {
+        let mut row = BinaryRow::begin(&mut self.piece);
+        put(&mut row)?;
+        row.end();
+        Ok(())
+    }
+
+    /// Whether there is a piece to be sent.
+    pub fn is_full(&self) -> bool {
+        self.piece.len() >= PIECE_BYTES
+    }
+
+    /// The rows since the last piece.
+    pub fn take(&mut self) -> Bytes {
+        let piece = self.piece.split().freeze();
+        self.piece.reserve(PIECE_BYTES * 2);
+        piece
+    }
+
+    /// The rows since the last piece, and the end of the copy.
+    pub fn finish(mut self) -> Bytes {
+        self.piece.put_i16(BINARY_TRAILER);
+        self.piece.freeze()
+    }
 }
 
 /// One row in the making: the number of columns, then each value with its length in front.

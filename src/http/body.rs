@@ -52,40 +52,60 @@ pub async fn read<B: Buf>(
     taken: &'static [&'static str],
 ) -> Result<(&'static str, Bytes), Problem> {
     let media_type = media_type(headers, taken)?;
-    let too_large = || {
-        Problem::new(
-            Code::BodyTooLarge,
-            format!("the body may hold at most {} bytes; send a smaller one", limits.bytes),
-        )
-    };
-    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok()).unwrap_or(0);
-    if announced > limits.bytes as u64 {
-        return Err(too_large());
-    }
+    limits.check_length(headers)?;
     let read = async {
         let mut body = std::pin::pin!(body);
         let mut bytes = BytesMut::new();
         while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(|_| {
-                Problem::new(Code::InvalidJson, "the body broke off before its end; send the request again")
-            })?;
+            let chunk = chunk.map_err(|_| broken_off())?;
             if bytes.len() + chunk.remaining() > limits.bytes {
-                return Err(too_large());
+                return Err(limits.too_large());
             }
             bytes.put(chunk);
         }
         Ok((media_type, bytes.freeze()))
     };
-    tokio::time::timeout(limits.timeout, read).await.unwrap_or_else(|_| {
-        Err(Problem::new(
-            Code::RequestTimeout,
-            format!("the body must arrive within {} ms; send the request again", limits.timeout.as_millis()),
-        ))
-    })
+    tokio::time::timeout(limits.timeout, read).await.unwrap_or_else(|_| Err(limits.too_slow()))
 }
 
-/// Refuses a body whose media type is not one of those taken; a missing type counts as the first of them.
-fn media_type(headers: &HeaderMap, taken: &'static [&'static str]) -> Result<&'static str, Problem> {
+impl BodyLimits {
+    /// Refuses a body that announces itself as too large.
+    ///
+    /// # Errors
+    /// 413.
+    pub fn check_length(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        if announced(headers).is_some_and(|length| length > self.bytes as u64) { Err(self.too_large()) } else { Ok(()) }
+    }
+
+    /// There are more bytes than are taken.
+    pub fn too_large(&self) -> Problem {
+        Problem::new(Code::BodyTooLarge, format!("the body may hold at most {} bytes; send a smaller one", self.bytes))
+    }
+
+    /// The time is up.
+    pub fn too_slow(&self) -> Problem {
+        Problem::new(
+            Code::RequestTimeout,
+            format!("the body must arrive within {} ms; send the request again", self.timeout.as_millis()),
+        )
+    }
+}
+
+/// How long the body says that it is.
+pub fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The client has gone, or its connection.
+pub fn broken_off() -> Problem {
+    Problem::new(Code::InvalidJson, "the body broke off before its end; send the request again")
+}
+
+/// The body's media type; a missing one counts as the first of those taken.
+///
+/// # Errors
+/// 415 when it is none of them.
+pub fn media_type(headers: &HeaderMap, taken: &'static [&'static str]) -> Result<&'static str, Problem> {
     let given = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
     let essence = given.map(|value| value.split(';').next().unwrap_or_default().trim());
     let fits = |media_type: &&&str| essence.is_none_or(|essence| essence.eq_ignore_ascii_case(media_type));

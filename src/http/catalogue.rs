@@ -115,7 +115,7 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
         ),
         Code::BodyTooLarge => (
             "The body has more bytes than this service takes.",
-            "Send less at once, or ask the operator to raise MAX_BODY_BYTES.",
+            "Send less at once, or ask the operator to raise MAX_BODY_BYTES or BULK_MAX_BYTES.",
         ),
         Code::UnsupportedMediaType => (
             "The body's media type, given by Content-Type, is not one that is read here.",

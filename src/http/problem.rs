@@ -126,6 +126,22 @@ impl ParameterError {
     }
 }
 
+/// One fault of a row in a body that holds many.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct RowError {
+    /// The line of the body on which the row begins, counted from 1.
+    pub line: u64,
+    /// The field; empty for the row as a whole.
+    pub field: String,
+    /// Where that is in a JSON array: a JSON pointer (RFC 6901) into the body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub pointer: Option<String>,
+    /// What it must be.
+    #[schema(value_type = String)]
+    pub detail: Cow<'static, str>,
+}
+
 /// Everything at fault, in the order it was found.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
@@ -135,6 +151,8 @@ enum Faults {
     Fields(Vec<FieldError>),
     /// Parameters of the query string or of a form.
     Parameters(Vec<ParameterError>),
+    /// Rows of a body that holds many.
+    Rows(Vec<RowError>),
 }
 
 /// A problem on its way to the client.
@@ -185,6 +203,18 @@ impl Problem {
             n => format!("{n} fields are at fault; correct them and send the request again"),
         };
         Self { errors: Some(Faults::Fields(errors)), ..Self::new(Code::InvalidFields, detail) }
+    }
+
+    /// Rows are at fault: the first of the faults, and how many there are in how many rows.
+    pub fn rows(listed: Vec<RowError>, faults: u64, rows: u64) -> Self {
+        let all = if faults > listed.len() as u64 {
+            format!("; the first {} are listed", listed.len())
+        } else {
+            String::new()
+        };
+        let detail =
+            format!("{faults} faults in {rows} rows{all}; nothing was stored, correct them and send all again");
+        Self { errors: Some(Faults::Rows(listed)), ..Self::new(Code::InvalidFields, detail) }
     }
 
     /// Parameters are at fault: all of them, each named in the detail too, for people who read no further.

@@ -12,7 +12,7 @@ const ENDPOINTS: &[(&str, &[Endpoint])] = &[
         &[
             ("GET", "/v1/passengers", "a page of them, by condition and order: ?age=gte.30"),
             ("GET", "/v1/passengers/stats", "count, survival and means, ?by=passengerClass,sex"),
-            ("POST", "/v1/passengers", "create one"),
+            ("POST", "/v1/passengers", "create one, or many: a JSON array, CSV or NDJSON"),
             ("GET", "/v1/passengers/{uuid}", "read one"),
             ("PUT", "/v1/passengers/{uuid}", "replace one"),
             ("PATCH", "/v1/passengers/{uuid}", "set some fields of one"),

@@ -5,12 +5,13 @@
 
 use std::borrow::Cow;
 
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::model::{Details, Field, check_age, check_class, check_count, check_fare, check_name, check_sex};
 use super::patch::Patch;
-use crate::http::json::{members, text};
+use crate::http::json::{Members, members, text};
 use crate::http::problem::{FieldError, Problem};
 
 /// What the body may say about the uuid.
@@ -27,14 +28,21 @@ pub enum UuidRule {
 /// # Errors
 /// 400 when the body is no JSON, 422 with one entry per field at fault.
 pub fn read(body: &[u8], uuid: UuidRule) -> Result<Details<'_>, Problem> {
-    let mut fields = Fields::read(body, uuid)?;
-    for field in Field::ALL {
-        if !fields.seen[field as usize] {
-            fields.errors.push(FieldError::new(field.name(), format!("is missing; it {}", field.rule())));
-        }
-    }
-    // No field is missing and none was wrong, so each has its value.
-    fields.finish().map(|values| values.into_details().expect("every field was seen and none failed"))
+    Fields::read(&members(body, known_fields)?, uuid).whole().map_err(Problem::fields)
+}
+
+/// Reads one passenger of many; whatever is wrong is a fault of this row.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn read_row(row: &[u8]) -> Result<Details<'_>, Vec<FieldError>> {
+    let fault = |detail: String| vec![FieldError { pointer: String::new(), detail: detail.into() }];
+    let text = std::str::from_utf8(row).map_err(|_| fault("must be UTF-8".to_owned()))?;
+    let members: Members<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
+        Category::Data => fault(format!("must be a JSON object with the fields {}", known_fields())),
+        _ => fault("must be valid JSON".to_owned()),
+    })?;
+    Fields::read(&members, UuidRule::Refused).whole()
 }
 
 /// Reads a merge patch: any of a passenger's fields.
@@ -42,7 +50,7 @@ pub fn read(body: &[u8], uuid: UuidRule) -> Result<Details<'_>, Problem> {
 /// # Errors
 /// As [`read`].
 pub fn read_patch(body: &[u8], uuid: UuidRule) -> Result<Patch<'_>, Problem> {
-    Fields::read(body, uuid)?.finish()
+    Fields::read(&members(body, known_fields)?, uuid).finish().map_err(Problem::fields)
 }
 
 fn known_fields() -> String {
@@ -70,8 +78,7 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn read(body: &'a [u8], uuid: UuidRule) -> Result<Self, Problem> {
-        let members = members(body, known_fields)?;
+    fn read(members: &Members<'a>, uuid: UuidRule) -> Self {
         let mut fields = Self::default();
         for (name, value) in &members.values {
             match Field::from_name(name) {
@@ -85,7 +92,7 @@ impl<'a> Fields<'a> {
         for name in &members.repeated {
             fields.errors.push(FieldError::new(name, "stands in the body more than once; keep one"));
         }
-        Ok(fields)
+        fields
     }
 
     fn put(&mut self, field: Field, value: &'a RawValue) {
@@ -112,8 +119,18 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn finish(self) -> Result<Patch<'a>, Problem> {
-        if self.errors.is_empty() { Ok(self.values) } else { Err(Problem::fields(self.errors)) }
+    fn finish(self) -> Result<Patch<'a>, Vec<FieldError>> {
+        if self.errors.is_empty() { Ok(self.values) } else { Err(self.errors) }
+    }
+
+    fn whole(mut self) -> Result<Details<'a>, Vec<FieldError>> {
+        for field in Field::ALL {
+            if !self.seen[field as usize] {
+                self.errors.push(FieldError::new(field.name(), format!("is missing; it {}", field.rule())));
+            }
+        }
+        // No field is missing and none was wrong, so each has its value.
+        self.finish().map(|values| values.into_details().expect("every field was seen and none failed"))
     }
 }
 

@@ -6,6 +6,7 @@
 //! Invariants: a stored passenger satisfies every rule of `model`, which the table's constraints repeat; its uuid is a
 //! version 7 made here, so key order is creation order. Each state has a version that no other state of it ever had.
 
+pub mod bulk;
 mod columns;
 pub mod generate;
 pub mod json;

@@ -6,6 +6,7 @@ use utoipa::openapi::path::Parameter;
 use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::{HttpMethod, KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type};
 
+use super::bulk;
 use super::list;
 use super::model::{Details, Sex};
 use super::routes::{CREATE, DELETE, GET, PATCH, REPLACE};
@@ -29,17 +30,26 @@ pub fn describe(document: &mut Document) {
     document.named(STORED, shape(true));
     document.named(DETAILS, shape(false));
     let passenger = || [(JSON, content(named(STORED), stored()))];
-    let details = || [(JSON, content(named(DETAILS), details()))];
+    let whole = || [(JSON, content(named(DETAILS), details()))];
 
     list::openapi::describe(document);
 
     let create = Operation::new(TAG, "createPassenger", "Create a passenger")
-        .says("The server makes the uuid. All fields are required; only `age` may be null.")
-        .takes(true, "The passenger, without a uuid.", details())
-        .answers(201, "The passenger as stored.", passenger())
-        .header("Location", text(), "the canonical URL of the new passenger")
+        .says(
+            "The server makes the uuid. All fields are required; only `age` may be null. Many are taken as a JSON array, as \
+             CSV with a header, or as one JSON object per line: all are stored or none, and every bad row is named.",
+        )
+        .with([header("Prefer", text(), "of many: `return=minimal` or `return=representation`", "return=minimal")])
+        .takes(true, "The passenger, or many, without uuids.", bulk::openapi::taken(named(DETAILS), details()))
+        .answers(
+            201,
+            "The passenger as stored; of many their count, or all of them with `Prefer: return=representation`.",
+            bulk::openapi::answered(named(STORED), stored()),
+        )
+        .header("Location", text(), "the canonical URL of the new passenger, if it is one")
         .header("ETag", tags(), TAG_MEANING)
-        .fails([Code::InvalidJson, Code::InvalidFields]);
+        .header("Preference-Applied", text(), "`return=minimal` or `return=representation`, if that was preferred")
+        .fails([Code::InvalidJson, Code::InvalidFields, Code::NotAcceptable]);
     document.operation(HttpMethod::Post, CREATE, &retried(create));
 
     let get = Operation::new(TAG, "getPassenger", "Read a passenger")
@@ -56,7 +66,7 @@ pub fn describe(document: &mut Document) {
     let replace = Operation::new(TAG, "replacePassenger", "Replace a passenger")
         .with([key(), if_match()])
         .says("The body is the whole passenger. It may repeat the uuid of the path.")
-        .takes(true, "The passenger.", details())
+        .takes(true, "The passenger.", whole())
         .answers(200, "The passenger as stored.", passenger())
         .header("ETag", tags(), TAG_MEANING)
         .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields])

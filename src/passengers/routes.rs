@@ -14,6 +14,7 @@ use warp::http::header::{HeaderValue, LOCATION};
 use warp::http::{HeaderMap, HeaderName, StatusCode};
 use warp::reply::Response;
 
+use super::bulk::{self, routes::Posted};
 use super::json::{self, UuidRule};
 use super::list::routes::{PAGE_DEFAULT, list, statistics};
 use super::model::{self, Details};
@@ -147,7 +148,10 @@ async fn create(
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
     state: Arc<State>,
 ) -> Result<Response, Problem> {
-    let body = read_json(&headers, body, state.body_limits).await?;
+    let body = match bulk::routes::receive(route, &headers, body, &state).await? {
+        Posted::One(body) => body,
+        Posted::Many(response) => return Ok(response),
+    };
     let details = json::read(&body, UuidRule::Refused)?;
     if let Some(request) = Request::read(&headers, route.0, "", &body)? {
         // Boxed, because it is large and rare.

@@ -51,6 +51,11 @@ impl Header {
         Ok(Self { names: record.iter().map(str::to_owned).collect(), uuid, fields: places })
     }
 
+    /// Whether rows name their keys.
+    pub fn has_uuid(&self) -> bool {
+        self.uuid.is_some()
+    }
+
     /// Reads a row; a row without a uuid of its own gets a new one, so that file order is key order.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use csv::StringRecord;
 
+use super::model::Passenger;
 use super::table::Header;
 use crate::db::copy::{BinaryRow, Table, TableError};
 
@@ -26,17 +27,21 @@ impl Table for Header {
     }
 
     fn put(&self, record: &StringRecord, row: &mut BinaryRow<'_>) -> Result<(), TableError> {
-        let passenger = self.passenger(record)?;
-        let details = &passenger.details;
-        row.put(Some(passenger.uuid.as_bytes()));
-        row.put(Some(&[u8::from(details.survived)]));
-        row.put(Some(&details.passenger_class.to_be_bytes()));
-        row.put(Some(details.name.as_bytes()));
-        row.put(Some(details.sex.as_str().as_bytes()));
-        row.put(details.age.map(f64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
-        row.put(Some(&details.siblings_or_spouses_aboard.to_be_bytes()));
-        row.put(Some(&details.parents_or_children_aboard.to_be_bytes()));
-        row.put(Some(&details.fare.to_be_bytes()));
+        put(&self.passenger(record)?, row);
         Ok(())
     }
+}
+
+/// Writes a passenger in the order of [`Header::COPY_IN`](Table::COPY_IN).
+pub fn put(passenger: &Passenger<'_>, row: &mut BinaryRow<'_>) {
+    let details = &passenger.details;
+    row.put(Some(passenger.uuid.as_bytes()));
+    row.put(Some(&[u8::from(details.survived)]));
+    row.put(Some(&details.passenger_class.to_be_bytes()));
+    row.put(Some(details.name.as_bytes()));
+    row.put(Some(details.sex.as_str().as_bytes()));
+    row.put(details.age.map(f64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
+    row.put(Some(&details.siblings_or_spouses_aboard.to_be_bytes()));
+    row.put(Some(&details.parents_or_children_aboard.to_be_bytes()));
+    row.put(Some(&details.fare.to_be_bytes()));
 }

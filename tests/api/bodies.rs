@@ -36,7 +36,7 @@ async fn a_body_that_is_not_json_answers_400() {
 #[tokio::test]
 async fn a_document_that_is_no_object_answers_422_for_the_whole_document() {
     let app = TestApp::start().await;
-    for body in ["[]", "1", "\"text\"", "null", "true", "[{}]"] {
+    for body in ["1", "\"text\"", "null", "true"] {
         assert_eq!(post_raw(&app, body).await.pointers(), [""], "{body}");
     }
 }

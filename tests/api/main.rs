@@ -4,6 +4,7 @@ mod air_quality;
 mod air_quality_cache;
 mod batching;
 mod bodies;
+mod bulk;
 mod conditions;
 mod docs;
 mod failures;

@@ -10,7 +10,7 @@
 mod column;
 mod cursor;
 mod filter;
-mod format;
+pub mod format;
 mod grammar;
 pub(super) mod openapi;
 mod order;

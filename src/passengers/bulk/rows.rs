@@ -1,0 +1,174 @@
+//! Judges rows by the rules of a single passenger and writes them in `COPY`'s binary form.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use csv::StringRecord;
+use uuid::Uuid;
+
+use super::super::json;
+use super::super::model::Passenger;
+use super::super::table::Header;
+use super::super::transfer::put;
+use super::faults::Faults;
+use super::split::{Array, Lines, Rows, Splitter, Stuck};
+use crate::db::copy::{BinaryRows, TableError};
+use crate::http::body::{CSV, NDJSON};
+use crate::http::problem::FieldError;
+
+/// The rows of one body, as far as it has arrived.
+#[derive(Debug)]
+pub struct Loader {
+    splitter: Splitter,
+    judge: Judge,
+}
+
+impl Loader {
+    /// For a body of this media type; `keys` asks to remember the keys of the rows.
+    pub fn new(media_type: &str, keys: bool) -> Self {
+        let splitter = match media_type {
+            CSV => Splitter::Table(Box::default()),
+            NDJSON => Splitter::Lines(Lines::default()),
+            _ => Splitter::Array(Array::default()),
+        };
+        let judge = Judge {
+            is_array: matches!(splitter, Splitter::Array(_)),
+            header: None,
+            count: 0,
+            keys: keys.then(Vec::new),
+            faults: Faults::default(),
+            is_stuck: false,
+            binary: BinaryRows::default(),
+        };
+        Self { splitter, judge }
+    }
+
+    /// Takes what has arrived.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if !self.judge.is_stuck
+            && let Err(stuck) = self.splitter.push(bytes, &mut self.judge)
+        {
+            self.judge.stuck(&stuck);
+        }
+    }
+
+    /// The body has ended.
+    pub fn end(&mut self) {
+        if self.judge.is_stuck {
+            return;
+        }
+        if let Err(stuck) = self.splitter.finish(&mut self.judge) {
+            self.judge.stuck(&stuck);
+        } else if matches!(self.splitter, Splitter::Table(_)) && self.judge.header.is_none() {
+            self.judge.stuck(&Stuck { line: 1, expected: "a header such as survived,passengerClass,name,…" });
+        }
+    }
+
+    /// Whether there is a piece to be sent.
+    pub fn is_full(&self) -> bool {
+        self.judge.binary.is_full()
+    }
+
+    /// Whether every row so far can be stored.
+    pub fn is_good(&self) -> bool {
+        self.judge.faults.is_empty()
+    }
+
+    /// The rows since the last piece.
+    pub fn take(&mut self) -> Bytes {
+        self.judge.binary.take()
+    }
+
+    /// The rows since the last piece and the end of the copy, how many rows there are, and their keys if they are wanted.
+    pub fn finish(&mut self) -> (Bytes, u64, Vec<Uuid>) {
+        let judge = &mut self.judge;
+        (std::mem::take(&mut judge.binary).finish(), judge.count, judge.keys.take().unwrap_or_default())
+    }
+
+    /// What is wrong with the rows.
+    pub fn into_faults(self) -> Faults {
+        self.judge.faults
+    }
+}
+
+#[derive(Debug)]
+struct Judge {
+    is_array: bool,
+    /// Of CSV, once it was read.
+    header: Option<(Header, usize)>,
+    /// Rows so far, good or bad.
+    count: u64,
+    keys: Option<Vec<Uuid>>,
+    faults: Faults,
+    /// Nothing more can be made of the body.
+    is_stuck: bool,
+    binary: BinaryRows,
+}
+
+impl Judge {
+    fn stuck(&mut self, stuck: &Stuck) {
+        self.faults.stuck(stuck);
+        self.is_stuck = true;
+    }
+
+    fn row(&mut self, line: u64, row: Result<Passenger<'_>, Vec<FieldError>>) {
+        let index = self.count;
+        self.count += 1;
+        match row {
+            // After a fault nothing is stored, so the rest is only judged.
+            Ok(passenger) if self.faults.is_empty() => {
+                let Ok(()) = self.binary.put(|row| {
+                    put(&passenger, row);
+                    Ok::<_, Infallible>(())
+                });
+                self.keys.iter_mut().for_each(|keys| keys.push(passenger.uuid));
+            }
+            Ok(_) => {}
+            Err(errors) => self.faults.row(line, self.is_array.then_some(index), errors),
+        }
+    }
+
+    fn header(&mut self, line: u64, record: &StringRecord) {
+        let whole = |detail: String| vec![FieldError { pointer: String::new(), detail: detail.into() }];
+        match Header::read(record) {
+            Ok(header) if header.has_uuid() => {
+                self.is_stuck = true;
+                self.faults.row(
+                    line,
+                    None,
+                    vec![FieldError::new("uuid", "is made by the server; leave the column out")],
+                );
+            }
+            Ok(header) => self.header = Some((header, record.len())),
+            Err(error) => {
+                self.is_stuck = true;
+                self.faults.row(line, None, whole(error.to_string()));
+            }
+        }
+    }
+}
+
+impl Rows for Judge {
+    fn json(&mut self, line: u64, text: &[u8]) {
+        let row = json::read_row(text);
+        self.row(line, row.map(|details| Passenger { uuid: Uuid::now_v7(), details }));
+    }
+
+    fn record(&mut self, line: u64, record: &StringRecord) {
+        if self.is_stuck {
+            return;
+        }
+        let Some((header, cells)) = self.header.take() else { return self.header(line, record) };
+        let row = if record.len() == cells {
+            header.passenger(record).map_err(|error| match error {
+                TableError::Value { column, rule, .. } => vec![FieldError::new(&column, rule)],
+                other => vec![FieldError { pointer: String::new(), detail: other.to_string().into() }],
+            })
+        } else {
+            let detail = format!("must have {cells} cells as the header has, and not {}", record.len());
+            Err(vec![FieldError { pointer: String::new(), detail: detail.into() }])
+        };
+        self.row(line, row);
+        self.header = Some((header, cells));
+    }
+}
