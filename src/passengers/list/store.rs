@@ -73,6 +73,11 @@ pub async fn estimate(pool: &Pool, filter: &Filter) -> Result<i64, StoreError> {
 /// Most groups of statistics; each is one row of the answer.
 pub const GROUPS_MAX: usize = 1000;
 
+/// Any double is a fare, and PostgreSQL refuses a sum or an average beyond the greatest double. So a fare counts as 1e290
+/// at most, of which a table can hold no number that adds up to too much.
+const AGGREGATES: &str = "count(*), count(*) filter (where survived), avg(age), \
+    sum(least(fare, 1e290)) / nullif(count(*), 0) from passengers";
+
 /// Count, survivors, mean age and mean fare of each group, behind the group's own columns.
 ///
 /// # Errors
@@ -83,7 +88,7 @@ pub async fn statistics(pool: &Pool, filter: &Filter, by: &[Column]) -> Result<V
         statement.push(column.plain_sql());
         statement.push(", ");
     }
-    statement.push("count(*), count(*) filter (where survived), avg(age), avg(fare) from passengers");
+    statement.push(AGGREGATES);
     statement.rows(filter, None);
     for (keyword, sql) in [(" group by ", Column::plain_sql as fn(Column) -> &'static str), (" order by ", Column::sql)]
     {

@@ -4,7 +4,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{crowd, faults, rows};
-use crate::harness::send;
+use crate::harness::{passenger_with, send};
 
 #[tokio::test]
 async fn statistics_are_those_of_the_rows_in_each_group() {
@@ -43,6 +43,17 @@ async fn without_a_column_everybody_is_one_group() {
     let expected =
         json!({"groups": [{"count": 0, "survivors": 0, "survivalRate": null, "meanAge": null, "meanFare": null}]});
     assert_eq!(nobody, expected);
+}
+
+#[tokio::test]
+async fn fares_of_any_size_have_a_mean() {
+    let app = crowd(0).await;
+    for fare in [f64::MAX, f64::MAX, f64::MIN_POSITIVE] {
+        app.create(&passenger_with("fare", fare)).await;
+    }
+    let answer = app.get("/v1/passengers/stats").await;
+    let mean = answer.expect(StatusCode::OK).json()["groups"][0]["meanFare"].as_f64();
+    assert!(mean.is_some_and(|mean| (6e289..7e289).contains(&mean)), "{}", answer.body);
 }
 
 #[tokio::test]
