@@ -147,6 +147,19 @@ def trusted_proxies(env):
     return proxies
 
 
+def cors_origins(env):
+    """Lines of a map from the request's origin to the one that is allowed, by the server's own setting."""
+    value = (env.get("CORS_ALLOW_ORIGINS") or "").strip()
+    if value == "*":
+        return ['"~." "*";']
+    origins = comma_list(env, "CORS_ALLOW_ORIGINS")
+    for origin in origins:
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9._:\[\]-]+", origin):
+            reason = "must be * or origins with commas, each a scheme and a host without a path"
+            raise WrongSetting("CORS_ALLOW_ORIGINS", origin, reason, "https://app.example")
+    return [f'"{origin}" "{origin}";' for origin in origins]
+
+
 def certificate_files(env, run_dir):
     """(certificate, key, is self-signed), or None when nginx is to speak plain HTTP only."""
     given = {name: env.get(name) for name in ("TLS_CERT", "TLS_KEY")}
@@ -259,6 +272,7 @@ def settings(env, nginx):
         "connection_zone": "limit_conn_zone $limited_client zone=connections:10m;" if connections else "",
         "set_real_ip_from": "\n".join(f"set_real_ip_from {proxy};" for proxy in proxies),
         "trusted": "\n    ".join(f"{proxy} 1;" for proxy in proxies),
+        "cors_origins": "\n    ".join(cors_origins(env)),
         "tls": "include tls.conf;" if tls else "",
         "https_port": https_port,
         "listen_http2": "" if http2_directive else " http2",

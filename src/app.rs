@@ -19,6 +19,7 @@ use crate::db::error::is_transient;
 use crate::db::migrate::{self, MigrateError};
 use crate::db::pool::Pool;
 use crate::http::body::BodyLimits;
+use crate::http::cors::{self, Origins};
 use crate::http::etag::IfMatch;
 use crate::idempotency::expiry;
 use crate::idempotency::once::Once;
@@ -132,6 +133,7 @@ impl App {
             docs::routes::routes(),
             pages::routes::routes(),
         ]);
+        let routes = cors::allowing(server.cors_allow_origins.clone().unwrap_or(Origins::Nobody), routes);
         let mut servers: Vec<_> = listeners
             .public
             .into_iter()

@@ -45,7 +45,7 @@ enum Command {
         #[command(flatten)]
         database: DatabaseConfig,
         #[command(flatten)]
-        server: ServerConfig,
+        server: Box<ServerConfig>,
     },
     /// Bring the database's schema up to date and end.
     Migrate {

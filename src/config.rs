@@ -18,6 +18,7 @@ use crate::db::conninfo::{ConnInfo, ConnInfoError};
 #[cfg(feature = "embedded")]
 use crate::db::embedded;
 use crate::db::pool::PoolOptions;
+use crate::http::cors::Origins;
 use crate::server::listener::ListenAddr;
 
 /// A text that must not reach logs or errors.
@@ -171,6 +172,12 @@ pub struct ServerConfig {
     /// A retry that comes later is carried out again; longer takes room in the database.
     #[arg(long, env, default_value = "24h", value_parser = span::<720>, hide_env_values = true)]
     pub idempotency_ttl: Duration,
+
+    /// Origins whose pages may read answers in a browser (CORS), separated by commas: `https://app.example`; or `*` for all.
+    ///
+    /// Nobody by default. The API takes no cookies, so `*` shows no page more than anybody can read anyway.
+    #[arg(long, env, hide_env_values = true)]
+    pub cors_allow_origins: Option<Origins>,
 
     /// Longest a request body may take to arrive, in milliseconds (100 to 600000); then the answer is 408.
     #[arg(long, env, default_value = "30000", value_parser = millis::<100, 600_000>, hide_env_values = true)]

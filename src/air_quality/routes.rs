@@ -15,7 +15,7 @@ use crate::app::State;
 use crate::http::accept::negotiate;
 use crate::http::problem::{Code, Problem};
 use crate::http::query::{self, Query};
-use crate::http::route::{Allowed, Matched, answer, at, get_or_head, method_not_allowed};
+use crate::http::route::{Allowed, Matched, at, get_or_head, method_not_allowed};
 
 pub(super) const LIST: &[&str] = &["/v1/air-quality", "/air_quality", "/api/v1/measures/air"];
 /// Each template with the methods that it takes.
@@ -45,7 +45,7 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .and(warp::header::headers_cloned())
         .then(move |matched: Matched, query: String, headers| {
             let state = state.clone();
-            answer(matched.route, async move { list(&query, headers, &state).await })
+            async move { matched.answer(list(&query, headers, &state)).await }
         })
         .or(method_not_allowed(ALLOWED))
         .unify()

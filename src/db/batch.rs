@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::error::StoreError;
+use super::spent::Waiting;
 
 /// Name of the histogram of items per batch.
 pub const BATCH_SIZE: &str = "db_batch_size";
@@ -102,6 +103,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     /// # Errors
     /// The work's, or [`StoreError::Unavailable`] when the queue is full or the work panicked.
     pub async fn submit(&self, item: I) -> Result<O, StoreError> {
+        let _waiting = Waiting::begin();
         let (answer, outcome) = oneshot::channel();
         {
             let mut state = self.shared.lock();

@@ -14,5 +14,6 @@ pub mod migrate;
 pub mod pool;
 pub mod seed;
 pub mod session;
+pub mod spent;
 pub mod tls;
 pub mod version;

@@ -17,6 +17,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::conninfo::ConnInfo;
 use super::error::StoreError;
 use super::session::{Params, Session, TypedParams};
+use super::spent::Waiting;
 
 /// While the server is known to be away a request waits this long for one connection attempt, not the whole checkout
 /// deadline: answers stay well within a second and do not pile up.
@@ -109,6 +110,7 @@ impl Pool {
     /// # Errors
     /// As [`Session::query`] and [`Pool::session`].
     pub async fn read(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
+        let _waiting = Waiting::begin();
         {
             let session = self.session().await?;
             match session.query(sql, params).await {
@@ -124,6 +126,7 @@ impl Pool {
     /// # Errors
     /// As [`Session::query`] and [`Pool::session`].
     pub async fn read_once(&self, sql: &str, params: TypedParams<'_>) -> Result<Vec<Row>, StoreError> {
+        let _waiting = Waiting::begin();
         {
             let session = self.session().await?;
             match session.query_once(sql, params).await {
@@ -139,6 +142,7 @@ impl Pool {
     /// # Errors
     /// As [`Session::query`] and [`Pool::session`].
     pub async fn write(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
+        let _waiting = Waiting::begin();
         self.session().await?.query(sql, params).await
     }
 
@@ -157,20 +161,22 @@ pub struct Manager {
 }
 
 impl ManageConnection for Manager {
-    type Connection = Session;
+    // A box, because bb8 moves connections about at each checkout, and a session is large.
+    type Connection = Box<Session>;
     type Error = tokio_postgres::Error;
 
-    async fn connect(&self) -> Result<Session, Self::Error> {
-        let opened = async { Session::new(self.inner.connect().await?, self.statement_timeout).await }.await;
+    async fn connect(&self) -> Result<Box<Session>, Self::Error> {
+        let opened =
+            async { Session::new(self.inner.connect().await?, self.statement_timeout).await }.await.map(Box::new);
         self.down.send_replace(opened.is_err());
         opened
     }
 
-    async fn is_valid(&self, _session: &mut Session) -> Result<(), Self::Error> {
+    async fn is_valid(&self, _session: &mut Box<Session>) -> Result<(), Self::Error> {
         Ok(()) // never called: `test_on_check_out` is off
     }
 
-    fn has_broken(&self, session: &mut Session) -> bool {
+    fn has_broken(&self, session: &mut Box<Session>) -> bool {
         session.is_broken()
     }
 }

@@ -267,6 +267,9 @@ mod tests {
         let known: Vec<Kind> = all().collect();
         for body in &bodies {
             assert!(known.iter().any(|kind| body["code"] == kind.code), "{body} has no entry");
+            // One code, one title, whoever makes it.
+            let known = known.iter().find(|kind| body["code"] == kind.code && kind.made_by.is_some());
+            assert!(known.is_none_or(|kind| body["title"] == kind.title), "{body}");
             assert_eq!(body["type"], format!("/docs/problems/{}", body["code"].as_str().expect("a text")));
         }
         for kind in BY_NGINX {

@@ -17,6 +17,9 @@ use crate::db::error::StoreError;
 #[error("the rest of the body could not be read")]
 struct Truncated;
 
+/// Room for the headers that most answers have, so that their map does not grow on the way.
+const HEADERS: usize = 10;
+
 /// Finished pieces that may wait for a slow client, besides the one being made.
 const PIECES_AHEAD: usize = 1;
 
@@ -35,6 +38,7 @@ pub fn json_bytes(status: StatusCode, body: impl Into<Bytes>) -> Response {
 /// Answers 200 with a body of some type.
 pub fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Response {
     let mut response = Response::new(body.into().into());
+    response.headers_mut().reserve(HEADERS);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

@@ -13,6 +13,7 @@ use super::request::Request;
 use super::store::{self, Claim};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
+use crate::db::spent::Waiting;
 use crate::http::problem::{Code, Problem};
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -113,6 +114,7 @@ impl Once {
     }
 
     async fn attempt(&self, request: &Request, work: impl Work) -> Result<Outcome, StoreError> {
+        let _waiting = Waiting::begin();
         let mut session = self.pool.session().await?;
         let deadline = session.deadline();
         let attempt = attempt(session.client_mut(), request, self.ttl, work);

@@ -26,7 +26,7 @@ use crate::http::etag::{self, ReadCondition};
 use crate::http::problem::{Code, Problem};
 use crate::http::query;
 use crate::http::reply;
-use crate::http::route::{Allowed, Matched, Route, answer, at, at_except, get_or_head, method_not_allowed};
+use crate::http::route::{Allowed, Matched, Route, at, at_except, get_or_head, method_not_allowed};
 use crate::idempotency::once::{Answer, Work};
 use crate::idempotency::request::Request;
 
@@ -58,13 +58,15 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         warp::any().map(move || state.clone())
     };
     // The handlers' futures are boxed: warp moves whatever a route returns through every alternative around it.
-    let get = at_except(GET, STATISTICS).and(get_or_head()).and(etag::unconditional()).and(state.clone()).then(
-        |matched: Matched, state| async move { answer(matched.route, get(&matched.segment, state)).await }.boxed(),
-    );
+    let get = at_except(GET, STATISTICS)
+        .and(get_or_head())
+        .and(etag::unconditional())
+        .and(state.clone())
+        .then(|matched: Matched, state| async move { matched.answer(get(&matched.segment, state)).await }.boxed());
     let get_if =
         at_except(GET, STATISTICS).and(get_or_head()).and(warp::header::headers_cloned()).and(state.clone()).then(
             |matched: Matched, headers: HeaderMap, state| {
-                async move { answer(matched.route, get_if(&matched.segment, &headers, state)).await }.boxed()
+                async move { matched.answer(get_if(&matched.segment, &headers, state)).await }.boxed()
             },
         );
     let list =
@@ -73,21 +75,21 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
                 let path = matched.route.0;
                 // The short URL is the whole list, as it always was.
                 let default = (path == LIST[0]).then_some(PAGE_DEFAULT);
-                answer(matched.route, list(path, default, raw, headers, state)).boxed()
+                async move { matched.answer(list(path, default, raw, headers, state)).await }.boxed()
             },
         );
     let statistics = at(STATISTICS)
         .and(get_or_head())
         .and(query::raw())
         .and(state.clone())
-        .then(|matched: Matched, raw, state| answer(matched.route, statistics(raw, state)).boxed());
+        .then(|matched: Matched, raw, state| async move { matched.answer(statistics(raw, state)).await }.boxed());
     let create = at(CREATE)
         .and(warp::post())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
         .and(state.clone())
         .then(|matched: Matched, headers, body, state| {
-            answer(matched.route, create(matched.route, headers, body, state)).boxed()
+            async move { matched.answer(create(matched.route, headers, body, state)).await }.boxed()
         });
     let replace = at_except(REPLACE, STATISTICS)
         .and(warp::put())
@@ -95,7 +97,7 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .and(warp::body::stream())
         .and(state.clone())
         .then(|matched: Matched, headers, body, state| {
-            async move { answer(matched.route, replace(&matched.segment, headers, body, state)).await }.boxed()
+            async move { matched.answer(replace(&matched.segment, headers, body, state)).await }.boxed()
         });
     let patch = at_except(PATCH, STATISTICS)
         .and(warp::patch())
@@ -103,11 +105,11 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .and(warp::body::stream())
         .and(state.clone())
         .then(|matched: Matched, headers, body, state| {
-            async move { answer(matched.route, patch(&matched.segment, headers, body, state)).await }.boxed()
+            async move { matched.answer(patch(&matched.segment, headers, body, state)).await }.boxed()
         });
     let delete = at_except(DELETE, STATISTICS).and(warp::delete()).and(warp::header::headers_cloned()).and(state).then(
         |matched: Matched, headers: HeaderMap, state| {
-            async move { answer(matched.route, delete(&matched.segment, &headers, state)).await }.boxed()
+            async move { matched.answer(delete(&matched.segment, &headers, state)).await }.boxed()
         },
     );
     // In boxes, because what is copied for every request is as large as all alternatives that are not in one.

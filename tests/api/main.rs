@@ -13,6 +13,7 @@ mod idempotency;
 mod lists;
 mod operations;
 mod passengers;
+mod polite;
 mod redis_server;
 mod settings;
 mod steps;

@@ -78,6 +78,8 @@ fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
         ("IDEMPOTENCY_TTL", "0"),
         ("IDEMPOTENCY_TTL", "721h"),
         ("REQUIRE_IF_MATCH", "maybe"),
+        ("CORS_ALLOW_ORIGINS", "https://app.example/"),
+        ("CORS_ALLOW_ORIGINS", "app.example"),
         ("REDIS_TIMEOUT_MS", "0"),
         ("DATABASE_URL", "nonsense"),
         ("DATABASE_URL", "postgres://h/db?sslmode=perhaps"),

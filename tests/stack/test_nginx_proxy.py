@@ -387,6 +387,8 @@ WRONG = [
     ("HTTP_PORT", "8080; return 200"),
     ("MAX_BODY_BYTES", "1m"),
     ("MAX_BODY_BYTES", "1023"),
+    ("CORS_ALLOW_ORIGINS", "https://app.example/"),
+    ("CORS_ALLOW_ORIGINS", 'https://app.example"; return 200'),
     ("CLIENT_TIMEOUT_MS", "10s"),
     ("UPSTREAM_TIMEOUT_MS", "never"),
     ("DRAIN_TIMEOUT_MS", "30001"),

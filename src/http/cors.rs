@@ -1,0 +1,174 @@
+//! Cross-origin requests (CORS, Fetch standard, section 3.2): which pages of others may read our answers.
+//!
+//! Off unless origins are configured, and then nothing of this is in a request's way. Cookies and other credentials are
+//! never asked for: the API knows none.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HeaderName, HeaderValue,
+    ORIGIN, VARY,
+};
+use warp::http::{HeaderMap, Method, StatusCode};
+use warp::reply::Response;
+
+use super::route::Route;
+
+/// What a script may send, besides what any page may.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
+const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
+    "accept, content-type, idempotency-key, if-match, if-none-match, prefer, traceparent, x-request-id",
+);
+
+/// What a script may read, besides what any page may.
+const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
+    "accept-patch, allow, content-range, etag, idempotency-replayed, link, location, preference-applied, retry-after, \
+     server-timing, x-request-id",
+);
+
+/// How long a browser may remember a preflight, in seconds: an origin that is taken off the list is out after this.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+
+const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
+
+/// The label of preflights in logs and metrics: they are answered before any route is looked at.
+const PREFLIGHT: Route = Route("preflight");
+
+/// The origins whose pages may read our answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// None.
+    Nobody,
+    /// All.
+    Anybody,
+    /// These.
+    Listed(Vec<HeaderValue>),
+}
+
+impl FromStr for Origins {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.trim() {
+            "" => Ok(Self::Nobody),
+            "*" => Ok(Self::Anybody),
+            list => list.split(',').map(|origin| read_origin(origin.trim())).collect::<Option<_>>().map(Self::Listed).ok_or(
+                "expected * or origins separated by commas, each a scheme and a host without a path: https://app.example",
+            ),
+        }
+    }
+}
+
+/// An origin as browsers write it, which is compared byte by byte: lower case, no path, no slash at the end.
+fn read_origin(text: &str) -> Option<HeaderValue> {
+    let (scheme, host) = text.split_once("://")?;
+    let known = |allowed: &'static [u8]| {
+        move |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || allowed.contains(&byte)
+    };
+    let fits = scheme.starts_with(|first: char| first.is_ascii_lowercase())
+        && scheme.bytes().all(known(b"+-."))
+        && !host.is_empty()
+        && host.bytes().all(known(b"-._:[]"));
+    fits.then(|| HeaderValue::from_str(text).ok()).flatten()
+}
+
+/// The routes, with answers that pages of these origins may read, and preflights answered.
+pub fn allowing(origins: Origins, routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
+    if origins == Origins::Nobody {
+        return routes;
+    }
+    let origins = Arc::new(origins);
+    let asked = origins.clone();
+    let preflight = warp::method().and(warp::header::headers_cloned()).and_then(move |method, headers| {
+        std::future::ready(preflight(&asked, &method, &headers).ok_or_else(warp::reject::not_found))
+    });
+    let answered = warp::header::headers_cloned().and(routes).map(move |headers: HeaderMap, mut response: Response| {
+        origins.mark(&headers, response.headers_mut());
+        response
+    });
+    preflight.or(answered).unify().boxed()
+}
+
+/// The answer to a preflight from an allowed origin; anything else is a request like any other.
+fn preflight(origins: &Origins, method: &Method, headers: &HeaderMap) -> Option<Response> {
+    if method != Method::OPTIONS || !headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+        return None;
+    }
+    origins.allowed(headers)?;
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.extensions_mut().insert(PREFLIGHT);
+    let answer = response.headers_mut();
+    origins.mark(headers, answer);
+    answer.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);
+    answer.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+    Some(response)
+}
+
+impl Origins {
+    /// What the browser is told of who may read the answer, if the request names an origin that may.
+    fn allowed(&self, request: &HeaderMap) -> Option<HeaderValue> {
+        let origin = request.get(ORIGIN)?;
+        match self {
+            Self::Nobody => None,
+            Self::Anybody => Some(HeaderValue::from_static("*")),
+            Self::Listed(listed) => listed.contains(origin).then(|| origin.clone()),
+        }
+    }
+
+    /// Adds to an answer who may read it.
+    fn mark(&self, request: &HeaderMap, answer: &mut HeaderMap) {
+        if let Self::Listed(_) = self {
+            // Also for those who may not, or a cache would give them what was answered to others, or the reverse.
+            answer.append(VARY, HeaderValue::from_static("origin"));
+        }
+        if let Some(origin) = self.allowed(request) {
+            answer.insert(TIMING_ALLOW_ORIGIN, origin.clone());
+            answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_HEADERS);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn origins_are_read_as_browsers_write_them() {
+        assert_eq!("".parse(), Ok(Origins::Nobody));
+        assert_eq!(" * ".parse(), Ok(Origins::Anybody));
+        let listed = "https://app.example, http://localhost:3000,capacitor://localhost,http://[::1]:8080";
+        assert!(matches!(listed.parse(), Ok(Origins::Listed(origins)) if origins.len() == 4));
+        for wrong in [
+            "app.example",
+            "https://app.example/",
+            "https://app.example/path",
+            "HTTPS://app.example",
+            "https://App.example",
+            "https://",
+            "://app.example",
+            "null",
+            "https://*.example",
+            "https://a.example,",
+            "https://a.example *",
+            "*,https://a.example",
+        ] {
+            assert!(wrong.parse::<Origins>().is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_setting_is_too_odd_to_be_read(text in ".*") {
+            let _ = text.parse::<Origins>();
+        }
+    }
+}
