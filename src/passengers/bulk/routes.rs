@@ -4,7 +4,6 @@
 //! its client with a connection in hand. A large one may; so few connections are given to bulk bodies, and there is a
 //! deadline for all of it.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,27 +75,56 @@ pub async fn receive<B: Buf>(
     body: impl Stream<Item = Result<B, warp::Error>>,
     state: &Arc<State>,
 ) -> Result<Posted, Problem> {
-    let media_type = body::media_type(headers, TAKEN)?;
+    let media_type = body::media_type(headers, TAKEN);
+    let is_short = body::announced(headers).is_some_and(|length| length <= state.body_limits.bytes as u64);
     // Boxes, so that the usual single passenger carries none of this with it.
-    if media_type == JSON && body::announced(headers).is_some_and(|length| length <= state.body_limits.bytes as u64) {
+    if is_short && media_type.as_ref().is_ok_and(|media_type| *media_type == JSON) {
         let bytes = body::read_json(headers, body, state.body_limits).await?;
         if !is_array(&bytes) {
             return Ok(Posted::One(bytes));
         }
-        let whole = stream::once(std::future::ready(Ok(bytes)));
+        let whole = stream::iter([Ok(bytes)]);
         return Box::pin(many(Asked::new(route, headers, JSON)?, whole, state)).await.map(Posted::Many);
     }
-    Box::pin(receive_long(Asked::new(route, headers, media_type)?, body, state)).await
+    let body = body.map(|chunk| chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining())));
+    Box::pin(receive_long(route, headers, body, state, media_type)).await
 }
 
 /// The same for a body that is long, of unknown length, or no JSON.
-async fn receive_long<B: Buf>(
+async fn receive_long(
+    route: Route,
+    headers: &HeaderMap,
+    body: impl Stream<Item = Result<Bytes, warp::Error>>,
+    state: &Arc<State>,
+    media_type: Result<&'static str, Problem>,
+) -> Result<Posted, Problem> {
+    let limits = state.bulk.limits;
+    let deadline = Instant::now() + limits.timeout;
+    let mut body = Box::pin(body);
+    let outcome = async {
+        let media_type = media_type?;
+        limits.check_length(headers)?;
+        one_or_many(Asked::new(route, headers, media_type)?, &mut body, state).await
+    }
+    .await;
+    if outcome.is_err() && limits.check_length(headers).is_ok() {
+        // A connection that is closed with something unread is reset, and nginx, which hands this body on as it comes, would
+        // see that and not the answer.
+        let mut left = limits.bytes;
+        while let Ok(Some(Ok(chunk))) = timeout_at(deadline, body.next()).await
+            && chunk.len() <= left
+        {
+            left -= chunk.len();
+        }
+    }
+    outcome
+}
+
+async fn one_or_many(
     asked: Asked<'_>,
-    body: impl Stream<Item = Result<B, warp::Error>>,
+    mut body: impl Stream<Item = Result<Bytes, warp::Error>> + Unpin,
     state: &Arc<State>,
 ) -> Result<Posted, Problem> {
-    state.bulk.limits.check_length(asked.headers)?;
-    let mut body = Box::pin(body.map(|chunk| chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining()))));
     if asked.media_type != JSON {
         return many(asked, body, state).await.map(Posted::Many);
     }
@@ -142,7 +170,7 @@ impl<'a> Asked<'a> {
 /// Creates what the body holds, all or none.
 async fn many(
     asked: Asked<'_>,
-    body: impl Stream<Item = Result<Bytes, warp::Error>>,
+    body: impl Stream<Item = Result<Bytes, warp::Error>> + Unpin,
     state: &Arc<State>,
 ) -> Result<Response, Problem> {
     let preferred = prefer::preference(asked.headers, "return");
@@ -151,7 +179,7 @@ async fn many(
     let format = Format::negotiate(asked.headers)?;
     let limits = state.bulk.limits;
     let mut incoming = Incoming {
-        body: Box::pin(body),
+        body,
         limits,
         deadline: Instant::now() + limits.timeout,
         received: 0,
@@ -211,7 +239,7 @@ enum Loaded {
 /// Stores the rows as they arrive. `more` says whether the body goes on.
 async fn load<S>(state: &State, incoming: &mut Incoming<'_, S>, mut more: bool) -> Result<Loaded, Problem>
 where
-    S: Stream<Item = Result<Bytes, warp::Error>>,
+    S: Stream<Item = Result<Bytes, warp::Error>> + Unpin,
 {
     let slot = timeout(state.bulk.wait, state.bulk.slots.acquire()).await;
     let Ok(Ok(_slot)) = slot else {
@@ -247,7 +275,7 @@ where
 
 /// A body under way.
 struct Incoming<'a, S> {
-    body: Pin<Box<S>>,
+    body: S,
     limits: BodyLimits,
     deadline: Instant,
     received: usize,
@@ -260,7 +288,7 @@ struct Incoming<'a, S> {
 
 impl<S> Incoming<'_, S>
 where
-    S: Stream<Item = Result<Bytes, warp::Error>>,
+    S: Stream<Item = Result<Bytes, warp::Error>> + Unpin,
 {
     /// Reads until a piece is full, a row is at fault, or the body ends; whether it goes on.
     async fn next_piece(&mut self) -> Result<bool, Problem> {

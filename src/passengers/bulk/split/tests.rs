@@ -1,0 +1,115 @@
+//! Bodies are cut into their rows, in whatever pieces they arrive.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Every row as text, with its line.
+#[derive(Debug, Default, PartialEq)]
+struct Seen(Vec<(u64, Vec<String>)>);
+
+impl Rows for Seen {
+    fn json(&mut self, line: u64, text: &[u8]) {
+        self.0.push((line, vec![String::from_utf8_lossy(text).trim().to_owned()]));
+    }
+    fn record(&mut self, line: u64, record: &StringRecord) {
+        self.0.push((line, record.iter().map(str::to_owned).collect()));
+    }
+}
+
+fn splitters() -> [Splitter; 3] {
+    [Splitter::Array(Array::default()), Splitter::Lines(Lines::default()), Splitter::Table(Box::default())]
+}
+
+/// What a body is cut into that arrives in pieces of this size.
+fn cut(mut splitter: Splitter, body: &[u8], size: usize) -> (Seen, Result<(), Stuck>) {
+    let mut seen = Seen::default();
+    let outcome = body.chunks(size).try_for_each(|piece| splitter.push(piece, &mut seen));
+    let outcome = outcome.and_then(|()| splitter.finish(&mut seen));
+    (seen, outcome)
+}
+
+fn json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(Into::into),
+        any::<i32>().prop_map(Into::into),
+        ".{0,8}".prop_map(Into::into),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+            prop::collection::btree_map(".{0,4}", inner, 0..4)
+                .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn an_array_and_lines_are_cut_into_their_values(
+        values in prop::collection::vec(json(), 0..6), size in 1..40_usize, pretty in any::<bool>(),
+    ) {
+        let body = if pretty { serde_json::to_vec_pretty(&values) } else { serde_json::to_vec(&values) };
+        let [array, lines, _] = splitters();
+        let (seen, outcome) = cut(array, &body.expect("serialised"), size);
+        prop_assert_eq!(outcome, Ok(()));
+        let read = |seen: &Seen| -> Vec<serde_json::Value> {
+            seen.0.iter().map(|(_, row)| serde_json::from_str(&row[0]).expect("JSON")).collect()
+        };
+        prop_assert_eq!(&read(&seen), &values);
+        let body: String = values.iter().map(|value| format!("{value}\n\r\n")).collect();
+        let (seen, outcome) = cut(lines, body.as_bytes(), size);
+        prop_assert_eq!(outcome, Ok(()));
+        prop_assert_eq!(&read(&seen), &values);
+        prop_assert!(seen.0.iter().enumerate().all(|(index, (line, _))| *line == 2 * index as u64 + 1));
+    }
+
+    #[test]
+    fn a_table_is_cut_as_the_csv_library_reads_it(
+        // A byte order mark at the beginning is not part of the first cell.
+        rows in prop::collection::vec(["[^\u{feff}\r\n]{0,6}", "[ab,\"\r\n]{0,6}", "x"], 1..6), size in 1..40_usize,
+    ) {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        for row in &rows {
+            writer.write_record(row).expect("written");
+        }
+        let [.., table] = splitters();
+        let (seen, outcome) = cut(table, &writer.into_inner().expect("flushed"), size);
+        prop_assert_eq!(outcome, Ok(()));
+        let seen: Vec<&[String]> = seen.0.iter().map(|(_, row)| row.as_slice()).collect();
+        prop_assert_eq!(seen, rows.iter().map(<[String; 3]>::as_slice).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn it_does_not_matter_in_what_pieces_a_body_arrives(body in prop::collection::vec(any::<u8>(), 0..80), size in 1..9_usize) {
+        for (small, whole) in splitters().into_iter().zip(splitters()) {
+            prop_assert_eq!(cut(small, &body, size), cut(whole, &body, 1000));
+        }
+    }
+}
+
+#[test]
+fn a_body_that_cannot_be_cut_says_where_and_what_is_expected() {
+    for (which, body, line, expected) in [
+        (0, "", 1, "a JSON array; the body is empty"),
+        (0, "\n{}", 2, "the opening bracket of a JSON array"),
+        (0, "[1,\n,2]", 2, "a JSON object"),
+        (0, "[1\n}", 2, "a comma or the array's closing bracket"),
+        (0, "[1] x", 1, "the end of the body behind the array"),
+        (0, "[1,\"a", 1, "the rest of the array; the body ends too early"),
+        (2, "a\n\u{20}b,c", 0, ""),
+    ] {
+        let [array, lines, table] = splitters();
+        let (_, outcome) = cut([array, lines, table].into_iter().nth(which).expect("one"), body.as_bytes(), 3);
+        match line {
+            0 => assert_eq!(outcome, Ok(()), "{body}"),
+            _ => assert_eq!(outcome, Err(Stuck { line, expected }), "{body}"),
+        }
+    }
+    for splitter in splitters() {
+        let long = format!("[\"{}", "a".repeat(ROW_MAX_BYTES + 1));
+        assert_eq!(cut(splitter, long.as_bytes(), 1000).1, Err(Stuck { line: 1, expected: ROW_TOO_LONG }));
+    }
+    let [.., table] = splitters();
+    assert_eq!(cut(table, b"a\n\xff", 2).1.map_err(|stuck| (stuck.line, stuck.expected)), Err((2, "text in UTF-8")));
+}

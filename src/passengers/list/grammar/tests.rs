@@ -1,0 +1,144 @@
+//! Conditions read back as written, and every fault named.
+
+use proptest::prelude::*;
+
+use super::super::column::Value;
+use super::*;
+
+/// Writes conditions as the grammar reads them.
+fn write(node: &Node) -> String {
+    let not = |negated: bool| if negated { "not." } else { "" };
+    match node {
+        Node::Group { negated, join, nodes } => {
+            let join = if *join == Join::And { "and" } else { "or" };
+            let inner: Vec<String> = nodes.iter().map(write).collect();
+            format!("{}{join}({})", not(*negated), inner.join(","))
+        }
+        Node::Test(Condition { column, negated, test }) => {
+            let test = match test {
+                Test::Compare(comparison, value) => {
+                    format!("{}.{}", Comparison::ALL[*comparison as usize].1, quoted(&value.to_string()))
+                }
+                Test::Like { any_case, pattern } => {
+                    format!("{}.{}", if *any_case { "ilike" } else { "like" }, quoted(pattern))
+                }
+                Test::In(values) => {
+                    let values: Vec<String> = values.iter().map(|value| quoted(&value.to_string())).collect();
+                    format!("in.({})", values.join(","))
+                }
+                Test::Is(truth) => format!("is.{}", Truth::ALL[*truth as usize].1),
+            };
+            format!("{}.{}{test}", column.name(), not(*negated))
+        }
+    }
+}
+
+fn quoted(text: &str) -> String {
+    if text.contains([',', '(', ')', '"', '\\']) {
+        format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    } else {
+        text.to_owned()
+    }
+}
+
+fn value(column: Column) -> BoxedStrategy<Value> {
+    match (column.kind(), column.domain()) {
+        (_, Some(domain)) => prop::sample::select(domain).boxed(),
+        (Kind::Uuid, _) => any::<u128>().prop_map(|bits| Value::Uuid(uuid::Uuid::from_u128(bits))).boxed(),
+        (Kind::Whole, _) => any::<i64>().prop_map(Value::Whole).boxed(),
+        (Kind::Number, _) => any::<f64>().prop_filter("finite", |n| n.is_finite()).prop_map(Value::Number).boxed(),
+        _ => "[^\u{0}]{0,10}".prop_map(Value::Text).boxed(),
+    }
+}
+
+fn test(column: Column) -> BoxedStrategy<Test> {
+    let is = if column.kind() == Kind::Bool { Truth::ALL.to_vec() } else { Truth::ALL[..2].to_vec() };
+    let mut tests = vec![
+        prop::sample::select(is).prop_map(|(truth, ..)| Test::Is(truth)).boxed(),
+        prop::collection::vec(value(column), 1..4).prop_map(Test::In).boxed(),
+    ];
+    let comparisons = if column.kind() == Kind::Bool { &Comparison::ALL[..2] } else { &Comparison::ALL[..] };
+    let comparison = prop::sample::select(comparisons.to_vec());
+    tests.push((comparison, value(column)).prop_map(|(name, value)| Test::Compare(name.0, value)).boxed());
+    if column.kind() == Kind::Text {
+        let pattern = "[^\u{0}*\\\\]{0,10}";
+        let like = (any::<bool>(), pattern).prop_map(|(any_case, pattern)| Test::Like { any_case, pattern });
+        tests.push(like.boxed());
+    }
+    proptest::strategy::Union::new(tests).boxed()
+}
+
+fn node() -> impl Strategy<Value = Node> {
+    let leaf = prop::sample::select(Column::ALL.to_vec()).prop_flat_map(|column| {
+        (any::<bool>(), test(column)).prop_map(move |(negated, test)| Node::Test(Condition { column, negated, test }))
+    });
+    leaf.prop_recursive(4, 20, 4, |inner| {
+        let join = prop_oneof![Just(Join::And), Just(Join::Or)];
+        (any::<bool>(), join, prop::collection::vec(inner, 1..4)).prop_map(|(negated, join, nodes)| Node::Group {
+            negated,
+            join,
+            nodes,
+        })
+    })
+}
+
+proptest! {
+    #[test]
+    fn conditions_read_back_as_they_were_written(node in node()) {
+        let mut reader = Reader::default();
+        let read = reader.group(false, Join::And, &format!("({})", write(&node)));
+        prop_assert_eq!(reader.take_faults(), Vec::<String>::new());
+        prop_assert_eq!(read, Some(Node::Group { negated: false, join: Join::And, nodes: vec![node] }));
+    }
+
+    #[test]
+    fn a_text_is_read_whole_or_a_fault_is_named(
+        text in "(age|name|sex|xyz|\\.|eq|gt|in|is|like|not|null|and|or|\\(|\\)|,|\"|\\\\|[0-9]|.){0,20}",
+    ) {
+        for column in Column::ALL {
+            let mut reader = Reader::default();
+            let read = [
+                reader.condition(column, &text).is_none(), reader.group(false, Join::Or, &text).is_none(),
+            ];
+            prop_assert!(read == [false; 2] || !reader.take_faults().is_empty());
+        }
+    }
+}
+
+fn faults(text: &str) -> Vec<String> {
+    let mut reader = Reader::default();
+    let _ = reader.group(false, Join::Or, text);
+    reader.take_faults()
+}
+
+#[test]
+fn each_fault_is_named_with_what_is_possible() {
+    for (text, expected) in [
+        ("(agee.eq.1,sex.eq.other)", vec!["names no column with \"agee\"", "a value of sex is male or female"]),
+        ("(age.contains.1,survived.gt.true)", vec!["has no operator \"contains\"", "survived takes eq, neq, in, is"]),
+        ("(age.is.true)", vec!["is takes null or not_null"]),
+        ("(age.in.(1,x,2),fare.lt.cheap)", vec!["at \"x\"; a value of age is a number", "a value of fare is a number"]),
+        ("(name.like.a\\)", vec!["a pattern is a text"]),
+        ("(name.eq.\"a)", vec!["a closing double quote"]),
+        ("(age.eq.1", vec!["a comma or a closing parenthesis"]),
+        ("age.eq.1", vec!["conditions in parentheses"]),
+        ("(age.eq.1)x", vec!["nothing may follow"]),
+        ("()", vec!["a condition such as"]),
+        ("(uuid.eq.1)", vec!["a value of uuid is a uuid"]),
+    ] {
+        let faults = faults(text);
+        assert_eq!(faults.len(), expected.len(), "{text}: {faults:?}");
+        for (fault, part) in faults.iter().zip(expected) {
+            assert!(fault.contains(part), "{text}: {fault}");
+        }
+    }
+}
+
+#[test]
+fn depth_and_number_are_bounded() {
+    assert!(faults(&"(and".repeat(100_000))[0].contains("no more than 8 groups"));
+    let many = vec!["age.eq.1"; 201].join(",");
+    assert!(faults(&format!("({many})")).iter().any(|fault| fault.contains("no more than 200 conditions")));
+    let listed = vec!["1"; 201].join(",");
+    assert!(faults(&format!("(age.in.({listed}))"))[0].contains("no more than 200 conditions"));
+}
