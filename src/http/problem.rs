@@ -94,6 +94,7 @@ impl Code {
 
 /// One field at fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)] // in the schema: the kinds of fault are told apart by their members
 pub struct FieldError {
     /// Where the fault is: a JSON pointer (RFC 6901) into the body; empty for the body as a whole.
     pub pointer: String,
@@ -112,6 +113,7 @@ impl FieldError {
 
 /// One parameter of the query string or of a form at fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)] // in the schema: the kinds of fault are told apart by their members
 pub struct ParameterError {
     /// The parameter's name.
     pub parameter: String,
@@ -128,6 +130,7 @@ impl ParameterError {
 
 /// One fault of a row in a body that holds many.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)] // in the schema: the kinds of fault are told apart by their members
 pub struct RowError {
     /// The line of the body on which the row begins, counted from 1.
     pub line: u64,

@@ -7,6 +7,7 @@
 pub mod access_log;
 pub mod listener;
 mod observe;
+mod unread;
 
 use std::convert::Infallible;
 use std::time::Duration;

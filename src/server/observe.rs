@@ -21,6 +21,7 @@ use warp::http::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{HeaderMap, Method, Request, Response};
 
 use super::access_log::{AccessLog, Entry};
+use super::unread::{self, Watched};
 use crate::http::route::Route;
 use crate::telemetry::REQUEST_DURATION;
 
@@ -81,9 +82,9 @@ pub struct Observed<S> {
     pub recorder: Recorder,
 }
 
-impl<S, B> Service<Request<Incoming>> for Observed<S>
+impl<S, B: Send> Service<Request<Incoming>> for Observed<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Service<Request<Watched>, Response = Response<B>, Error = Infallible>,
     S::Future: Send + 'static,
 {
     type Response = Response<ObservedBody<B>>;
@@ -92,9 +93,11 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let mut record = Record::begin(&request, self.recorder.clone());
+        let (request, unread) = unread::watch(request);
         let answering = self.service.call(request);
         Box::pin(async move {
             let mut response = answering.await?;
+            unread.discard().await;
             record.status = response.status().as_u16();
             record.route = response.extensions().get().copied().unwrap_or(UNMATCHED);
             let headers = response.headers_mut();

@@ -187,3 +187,21 @@ async fn a_connection_that_sends_no_headers_is_closed() {
     stream.read_to_end(&mut rest).await.expect("the end");
     assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
 }
+
+#[tokio::test]
+async fn a_refused_body_is_read_so_that_the_connection_can_go_on() {
+    let app = TestApp::start().await;
+    let mut stream = TcpStream::connect(app.addr).await.expect("connected");
+    let body = vec![b'x'; 300_000];
+    let refused = format!("PUT /hello HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    for _ in 0..20 {
+        // In two pieces, as a proxy sends it that does not wait for all of it.
+        stream.write_all(refused.as_bytes()).await.expect("sent");
+        stream.write_all(&body).await.expect("the body is taken");
+    }
+    stream.write_all(b"GET /hello HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("sent");
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.expect("answers to the end");
+    assert_eq!(answers.matches("HTTP/1.1 405 ").count(), 20, "{answers}");
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 1, "{answers}");
+}

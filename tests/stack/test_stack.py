@@ -42,6 +42,17 @@ URLS = {
 }
 
 
+@pytest.mark.parametrize("path, method, status", [
+    ("/v1/passengers", "POST", 415),  # handed on while it arrives
+    ("/v1/passengers", "PUT", 405),
+    ("/postpassenger", "POST", 415),  # read whole first
+])
+def test_a_refusal_reaches_its_client_however_large_the_body_is(shared, path, method, status):
+    for size in [3_000] * 200 + [900_000] * 20:
+        answer = shared.request(method, path, body=b"x" * size, headers={"content-type": "text/xml"})
+        assert answer.status == status, answer
+
+
 @pytest.mark.parametrize("form", URLS)
 def test_a_passenger_is_created_read_replaced_and_deleted(shared, form):
     create, read, replace, delete = URLS[form]

@@ -1,0 +1,95 @@
+//! Bodies that no handler reads: they are read to their end before the refusal is sent.
+//!
+//! A request may be answered without its body, as when its method or media type does not fit. The connection would then
+//! be closed with bytes unread, and on a socket that takes the answer with it: of the requests that nginx hands on while
+//! they arrive, one in thirty was answered 502 instead of 405 or 415. What is read here is thrown away and bounded, so a
+//! client that goes on and on loses its connection after all.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+use warp::http::Request;
+use warp::http::header::EXPECT;
+
+/// Most bytes that are thrown away: as many as a bulk body has by default.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Longest that the answer waits for it.
+const TIME_MAX: Duration = Duration::from_secs(2);
+
+/// A request's body that comes back when its handler drops it before the end.
+pub struct Watched {
+    body: Option<Incoming>,
+    back: Option<oneshot::Sender<Incoming>>,
+}
+
+/// Where such a body comes back to.
+pub struct Unread(Option<oneshot::Receiver<Incoming>>);
+
+/// Watches the body of a request, if it has one.
+pub fn watch(request: Request<Incoming>) -> (Request<Watched>, Unread) {
+    // A client that asks before it sends has not sent anything, and reading would invite it to.
+    if request.body().is_end_stream() || request.headers().contains_key(EXPECT) {
+        return (request.map(|body| Watched { body: Some(body), back: None }), Unread(None));
+    }
+    let (back, unread) = oneshot::channel();
+    (request.map(|body| Watched { body: Some(body), back: Some(back) }), Unread(Some(unread)))
+}
+
+impl Unread {
+    /// Reads what the handler has left.
+    pub async fn discard(self) {
+        // A handler that streams its answer may still be reading: then nothing has come back.
+        let Some(body) = self.0.and_then(|mut unread| unread.try_recv().ok()) else { return };
+        // At the deadline the connection is closed as it would have been before.
+        let _ = tokio::time::timeout(TIME_MAX, discard(body)).await;
+    }
+}
+
+async fn discard(mut body: Incoming) {
+    let mut bytes = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes += frame.data_ref().map_or(0, Bytes::len);
+        if bytes > BYTES_MAX {
+            return;
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let (Some(body), Some(back)) = (self.body.take(), self.back.take())
+            && !body.is_end_stream()
+        {
+            let _ = back.send(body); // nobody waits for it when the client has gone
+        }
+    }
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+    }
+}

@@ -1,0 +1,38 @@
+"""The service answers as its OpenAPI document says, whatever it is asked."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import support
+
+# The same requests each time, unless a number of examples asks for more.
+EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
+
+# Schema-valid requests that are refused are right here: an If-Match that names another version, a filter whose end is
+# before its start, an Idempotency-Key that was used. The document names the status of each.
+UNSUITABLE = "positive_data_acceptance"
+
+
+def test_no_answer_is_a_defect_or_other_than_described():
+    place = pathlib.Path(tempfile.mkdtemp(prefix="pcf-", dir=os.environ.get("TMPDIR", "/tmp")))
+    place.chmod(0o755)
+    stack = support.Stack(place, RATE_LIMIT="off", LOG="error", ACCESS_LOG="off")
+    try:
+        stack.start()
+        command = [
+            *(pathlib.Path(sys.executable).with_name("schemathesis"), "run", "--no-color", "--continue-on-failure"),
+            *("--checks", "all", "--exclude-checks", UNSUITABLE, "--phases", "examples,coverage,fuzzing"),
+            *("--max-examples", EXAMPLES or "25", *([] if EXAMPLES else ["--seed", "1"])),
+            f"http://127.0.0.1:{stack.port}/openapi.json",
+        ]
+        environment = {**os.environ, "SCHEMATHESIS_HOOKS": "serializers", "PYTHONPATH": pathlib.Path(__file__).parent}
+        run = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=3600, check=False)
+        print(run.stdout[-1500:])
+        assert run.returncode == 0, run.stdout + run.stderr
+    finally:
+        stack.destroy()
+        shutil.rmtree(place, ignore_errors=True)
