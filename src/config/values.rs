@@ -1,0 +1,115 @@
+//! What a setting's text may be: types and readers of single values. A refusal says what was expected, with an example.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::server::listener::ListenAddr;
+
+/// A text that must not reach logs or errors.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself, for whoever needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("***")
+    }
+}
+
+/// Address of the metrics listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetricsListen {
+    /// No metrics are served.
+    Off,
+    /// `host:port`.
+    At(String),
+}
+
+impl fmt::Display for MetricsListen {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Off => "off",
+            Self::At(address) => address,
+        })
+    }
+}
+
+impl FromStr for MetricsListen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<ListenAddr>() {
+            _ if text == "off" => Ok(Self::Off),
+            Ok(ListenAddr::Tcp(address)) => Ok(Self::At(address)),
+            _ => Err("expected host:port or off, for example 127.0.0.1:9464".to_owned()),
+        }
+    }
+}
+
+/// Any path, also the empty one: an empty variable counts as absent, as in compose files.
+///
+/// # Errors
+/// Never.
+pub fn path(text: &str) -> Result<PathBuf, Infallible> {
+    Ok(text.into())
+}
+
+/// The path, unless it is empty.
+pub fn given(path: Option<&PathBuf>) -> Option<&PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty())
+}
+
+/// Half of the processors that this process may use, and at least one.
+pub fn default_worker_threads() -> u16 {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    u16::try_from(processors / 2).unwrap_or(256).clamp(1, 256)
+}
+
+/// Any text, to be kept secret.
+///
+/// # Errors
+/// Never.
+pub fn secret(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret(text.to_owned()))
+}
+
+/// Reads whole milliseconds within bounds.
+///
+/// # Errors
+/// A sentence that names the bounds.
+pub fn millis<const MIN: u64, const MAX: u64>(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(ms) if (MIN..=MAX).contains(&ms) => Ok(Duration::from_millis(ms)),
+        _ => Err(format!("expected whole milliseconds between {MIN} and {MAX}")),
+    }
+}
+
+/// Reads how long something is kept, between a second and some hours: a number of seconds, or with a unit.
+///
+/// # Errors
+/// A sentence that names the bounds.
+pub fn span<const HOURS: u64>(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
+        Some(number) => (number, &text[number.len()..]),
+        None => (text, "s"),
+    };
+    let seconds = match unit {
+        "h" => 60 * 60,
+        "m" => 60,
+        _ => 1,
+    };
+    let total = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds));
+    match total.filter(|total| (1..=HOURS * 60 * 60).contains(total)) {
+        Some(total) => Ok(Duration::from_secs(total)),
+        None => Err(format!("expected a time between 1s and {HOURS}h, for example 3600, 90s, 15m or 1h")),
+    }
+}
