@@ -75,10 +75,10 @@ pub async fn receive<B: Buf>(
     body: impl Stream<Item = Result<B, warp::Error>>,
     state: &Arc<State>,
 ) -> Result<Posted, Problem> {
-    let media_type = body::media_type(headers, TAKEN);
+    let media_type = body::media_type(headers, TAKEN)?;
     let is_short = body::announced(headers).is_some_and(|length| length <= state.body_limits.bytes as u64);
     // Boxes, so that the usual single passenger carries none of this with it.
-    if is_short && media_type.as_ref().is_ok_and(|media_type| *media_type == JSON) {
+    if is_short && media_type == JSON {
         let bytes = body::read_json(headers, body, state.body_limits).await?;
         if !is_array(&bytes) {
             return Ok(Posted::One(bytes));
@@ -87,39 +87,11 @@ pub async fn receive<B: Buf>(
         return Box::pin(many(Asked::new(route, headers, JSON)?, whole, state)).await.map(Posted::Many);
     }
     let body = body.map(|chunk| chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining())));
-    Box::pin(receive_long(route, headers, body, state, media_type)).await
+    state.bulk.limits.check_length(headers)?;
+    Box::pin(one_or_many(Asked::new(route, headers, media_type)?, Box::pin(body), state)).await
 }
 
 /// The same for a body that is long, of unknown length, or no JSON.
-async fn receive_long(
-    route: Route,
-    headers: &HeaderMap,
-    body: impl Stream<Item = Result<Bytes, warp::Error>>,
-    state: &Arc<State>,
-    media_type: Result<&'static str, Problem>,
-) -> Result<Posted, Problem> {
-    let limits = state.bulk.limits;
-    let deadline = Instant::now() + limits.timeout;
-    let mut body = Box::pin(body);
-    let outcome = async {
-        let media_type = media_type?;
-        limits.check_length(headers)?;
-        one_or_many(Asked::new(route, headers, media_type)?, &mut body, state).await
-    }
-    .await;
-    if outcome.is_err() && limits.check_length(headers).is_ok() {
-        // A connection that is closed with something unread is reset, and nginx, which hands this body on as it comes, would
-        // see that and not the answer.
-        let mut left = limits.bytes;
-        while let Ok(Some(Ok(chunk))) = timeout_at(deadline, body.next()).await
-            && chunk.len() <= left
-        {
-            left -= chunk.len();
-        }
-    }
-    outcome
-}
-
 async fn one_or_many(
     asked: Asked<'_>,
     mut body: impl Stream<Item = Result<Bytes, warp::Error>> + Unpin,
