@@ -7,9 +7,9 @@ test-fuzz: .venv/fuzz/installed ## send requests made up from the OpenAPI docume
 	@.venv/fuzz/bin/python -m pytest tests/fuzz
 
 .PHONY: fuzz
-fuzz: .venv/fuzz/installed ## the same with other requests each time, and many more (EXAMPLES, 500 an operation and phase)
+fuzz: .venv/fuzz/installed ## the same with other requests each time, and many more (EXAMPLES, 500 an operation and phase; SEED)
 	@cargo build --release
-	@FUZZ_EXAMPLES=$(or $(EXAMPLES),500) .venv/fuzz/bin/python -m pytest tests/fuzz
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),500) FUZZ_SEED=$(SEED) .venv/fuzz/bin/python -m pytest -s tests/fuzz
 
 # Apart from .venv, because schemathesis brings two dozen packages that nothing else needs.
 .venv/fuzz/installed: tests/fuzz/requirements.txt

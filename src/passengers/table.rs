@@ -142,6 +142,15 @@ mod tests {
 
     proptest! {
         #[test]
+        fn no_text_makes_reading_panic(cells in prop::collection::vec("\\PC{0,12}|-?[0-9]{1,30}|nan|1e999", 9), text in "\\PC{0,80}") {
+            let record = StringRecord::from(cells);
+            let _ = Header::read(&StringRecord::from(text.split(',').collect::<Vec<_>>())); // a fault is as good
+            let names: Vec<_> = ["uuid"].into_iter().chain(Field::ALL.map(Field::name)).collect();
+            let header = Header::read(&StringRecord::from(names)).expect("our own header");
+            prop_assert!(header.passenger(&record).is_err(), "no record begins with such a uuid");
+        }
+
+        #[test]
         fn what_is_written_as_csv_is_read_back_the_same(passenger in arbitrary::passenger()) {
             let details = &passenger.details;
             let mut writer = csv::Writer::from_writer(Vec::new());
