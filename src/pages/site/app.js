@@ -23,11 +23,14 @@ let counted = null;
 let shown = 0;
 let asking = new AbortController();
 let typing = 0;
+// What was last done to a passenger; it stands before the numbers until another view is asked for.
+let news = "";
 
 /** Goes to another view, which gets an entry in the history unless it replaces the one before. */
 function go(next, { replace = false, from = 0 } = {}) {
   view = next;
   start = from;
+  news = "";
   history[replace ? "replaceState" : "pushState"]({ start }, "", toAddress(view));
   return refresh();
 }
@@ -99,7 +102,7 @@ function estimate(headers) {
 
 function tell() {
   byId("count").textContent = total === null ? "" : `${total.exact ? "" : "about "}${grouped(total.number)}${filtered(view) ? " fit" : ""}`;
-  table.status(shown, start, total);
+  table.status(shown, start, total, news);
 }
 
 function filter() {
@@ -130,8 +133,8 @@ table.whenOpened(passenger.open);
 byId("create").addEventListener("click", passenger.create);
 passenger.whenChanged(async (message) => {
   counted = null;
+  news = `${message}. `;
   await refresh();
-  byId("status").textContent = `${message}. ${byId("status").textContent}`;
 });
 addEventListener("popstate", () => {
   view = fromAddress();

@@ -38,14 +38,14 @@ export function markOrder(sort) {
   }
 }
 
-/** Says how many are shown; `start` is unknown behind an address that was kept. */
-export function status(count, start, total) {
+/** Says how many are shown, behind what is new; `start` is unknown behind an address that was kept. */
+export function status(count, start, total, news) {
   const of = total === null ? "" : ` of ${total.exact ? "" : "about "}${grouped(total.number)}`;
   let text = `${count} ${count === 1 ? "passenger" : "passengers"}${of}`;
   if (count === 0) text = "No passengers";
   else if (start !== null) text = `${grouped(start + 1)}–${grouped(start + count)}${of}`;
   const place = byId("status");
-  if (place.textContent !== text) place.textContent = text;
+  if (place.textContent !== news + text) place.textContent = news + text;
 }
 
 export function whenSorted(act) {
