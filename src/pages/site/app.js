@@ -139,6 +139,7 @@ passenger.whenChanged(async (message) => {
 addEventListener("popstate", () => {
   view = fromAddress();
   start = view.after || view.before ? history.state?.start ?? null : 0;
+  news = "";
   refresh();
 });
 
