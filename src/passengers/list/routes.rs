@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use tokio::task::JoinHandle;
 use tokio_postgres::Row;
 use uuid::Uuid;
 use warp::http::HeaderMap;
@@ -164,39 +163,22 @@ async fn whole(state: Arc<State>, request: ListRequest) -> Result<Response, Stor
         Start::First | Start::Before(_) => None,
     };
     let content_type = request.shape.format.content_type();
-    let whole = Whole { state, request: Arc::new(request), next: Next::From(place), first: true };
-    reply::in_pieces(content_type, whole).await
+    reply::in_pieces(content_type, Whole { state, request, place, first: true }).await
 }
 
 /// A list without a limit, under way.
 struct Whole {
     state: Arc<State>,
-    request: Arc<ListRequest>,
-    next: Next,
+    request: ListRequest,
+    /// Where the last row written stands.
+    place: Option<Place>,
     first: bool,
-}
-
-/// The batch that comes next: where it begins, or its rows, which are read while those before them are written.
-enum Next {
-    From(Option<Place>),
-    Ahead(JoinHandle<Result<Vec<Row>, StoreError>>),
 }
 
 impl Pieces for Whole {
     async fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, StoreError> {
-        let ListRequest { filter, order, shape, .. } = &*self.request;
-        let rows = match &mut self.next {
-            Next::From(place) => rows(&self.state, filter, order, place.as_ref(), BATCH).await?,
-            Next::Ahead(batch) => batch.await.map_err(|_| StoreError::unavailable("reading ahead was given up"))??,
-        };
-        let more = rows.len() == BATCH;
-        if more && let Some(last) = rows.last() {
-            let place = cursor::place(order, &passenger(last)?);
-            let (state, request) = (self.state.clone(), self.request.clone());
-            self.next = Next::Ahead(tokio::spawn(async move {
-                self::rows(&state, &request.filter, &request.order, Some(&place), BATCH).await
-            }));
-        }
+        let ListRequest { filter, order, shape, .. } = &self.request;
+        let rows = rows(&self.state, filter, order, self.place.as_ref(), BATCH).await?;
         if self.first {
             shape.begin(out);
         }
@@ -204,6 +186,10 @@ impl Pieces for Whole {
             shape.row(self.first, &passenger(row)?, out);
             self.first = false;
         }
+        if let Some(last) = rows.last() {
+            self.place = Some(cursor::place(order, &passenger(last)?));
+        }
+        let more = rows.len() == BATCH;
         if !more {
             shape.end(out);
         }
