@@ -213,6 +213,7 @@ async fn prepare(state: Arc<State>, conninfo: ConnInfo, steps: Preparation) -> R
                 tracing::warn!(error = &error as &dyn std::error::Error, "the database is not ready, trying again");
             }
         }
+        // Nobody announces that a database has come up or was migrated by somebody else: it has to be asked.
         tokio::time::sleep(delay).await;
         delay = (delay * 2).min(RETRY_DELAYS.1);
     }

@@ -23,7 +23,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(1);
 /// Longest that opening the connection may take; several hosts are tried in turn.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// Pause before the next attempt to connect.
+/// Pause before the next attempt to connect: a database that comes back announces it to nobody, and one that struggles
+/// must not be asked without pause.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// What is followed, and how changes are announced.
@@ -47,7 +48,7 @@ pub async fn follow(conninfo: ConnInfo, topic: Topic, sender: Arc<watch::Sender<
             tracing::warn!(error = &error as &dyn std::error::Error, listen = topic.listen, "cannot follow changes");
             lost = true;
         }
-        tokio::time::sleep(RETRY_DELAY).await;
+        tokio::time::sleep(RETRY_DELAY).await; // while the value counts as unknown
     }
 }
 

@@ -92,7 +92,7 @@ impl Pool {
         let patience_while_down = async {
             // The sender lives as long as the pool, so there is no error.
             let _ = down.wait_for(|down| *down).await;
-            tokio::time::sleep(CHECKOUT_WHILE_DOWN).await;
+            tokio::time::sleep(CHECKOUT_WHILE_DOWN).await; // a deadline: the checkout beside it ends it sooner
         };
         let taken = tokio::select! {
             biased; // a free connection is taken without a look at the rest

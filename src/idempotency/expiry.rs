@@ -17,6 +17,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 pub async fn run(pool: Pool, ttl: Duration, shutdown: Shutdown) {
     loop {
         tokio::select! {
+            // What ends here is a time itself, so there is nothing else to wait for.
             () = tokio::time::sleep(ttl.min(PAUSE_MAX)) => {}
             () = shutdown.requested() => return,
         }

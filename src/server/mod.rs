@@ -94,6 +94,7 @@ pub async fn serve(
             Ok(listener::Stream::Unix(stream)) => spawn_connection(stream, service.clone(), None, &graceful),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "cannot accept a connection");
+                // The connection stays in the queue and the listener readable: without a pause this would spin.
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

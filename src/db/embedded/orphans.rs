@@ -23,6 +23,7 @@ const POSTMASTER: [(Duration, Signal); 3] =
 const CHILD: [(Duration, Signal); 2] = [(Duration::ZERO, Signal::QUIT), (Duration::from_secs(1), Signal::KILL)];
 /// Longer than both; what survives SIGKILL hangs in the kernel.
 const GIVE_UP: Duration = Duration::from_secs(16);
+/// They are not our children, so the kernel tells us of no end: we look.
 const POLL: Duration = Duration::from_millis(5);
 
 /// Ends every process of the cluster in `data` and returns when none is left.
@@ -44,7 +45,7 @@ pub(super) fn end(data: &Path, account: Option<Account>) -> Result<(), EmbeddedE
                 let _ = Pid::from_raw(pid).map(|pid| kill_process(pid, signal));
             }
         }
-        thread::sleep(POLL);
+        thread::sleep(POLL); // until the next look, or until GIVE_UP
     }
 }
 

@@ -24,7 +24,7 @@ const STOP_STEPS: [(Signal, Duration); 3] = [
 ];
 /// Recovery after a crash replays at most `max_wal_size`, 1 GiB: a minute on a slow disk.
 const READY_WITHIN: Duration = Duration::from_secs(300);
-/// How often we look whether it is ready; a twentieth of a warm start.
+/// How often we look whether it is ready, which it writes into a file and tells nobody; a twentieth of a warm start.
 const POLL: Duration = Duration::from_millis(5);
 /// The pause before a restart doubles from the one to the other.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -191,7 +191,7 @@ fn attempt(postmaster: &Postmaster, shared: &Shared) -> Result<(), EmbeddedError
                 let (log, tail) = (postmaster.place.log(), postmaster.log_tail(log_start));
                 return Err(EmbeddedError::NotReady { seconds: READY_WITHIN.as_secs(), log, tail });
             }
-            Step::Starting => thread::sleep(POLL),
+            Step::Starting => thread::sleep(POLL), // until the next look, or until READY_WITHIN
         }
     }
 }
