@@ -5,9 +5,7 @@ fails the test that opened it. A failing test leaves a screenshot in var/browser
 """
 
 import os
-import pathlib
 import shutil
-import tempfile
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
@@ -29,15 +27,9 @@ PHONE = {"width": 360, "height": 740}
 @pytest.fixture(scope="session")
 def stack():
     """nginx, the server and PostgreSQL with the passengers of the seed, shared by all tests."""
-    place = pathlib.Path(tempfile.mkdtemp(prefix="pcb-", dir=os.environ.get("TMPDIR", "/tmp")))
-    place.chmod(0o755)
-    one = support.Stack(place, RATE_LIMIT="off")
-    try:
-        yield one.start()
-    finally:
-        one.destroy()
-        print(f"--- what the stack said\n{one.process.output[-6000:]}")
-        shutil.rmtree(place, ignore_errors=True)
+    with support.running_stack(RATE_LIMIT="off") as one:
+        yield one
+    print(f"--- what the stack said\n{one.process.output[-6000:]}")
 
 
 @pytest.fixture(scope="session")

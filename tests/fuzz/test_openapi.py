@@ -3,10 +3,8 @@
 import os
 import pathlib
 import random
-import shutil
 import subprocess
 import sys
-import tempfile
 
 import support
 
@@ -20,11 +18,7 @@ UNSUITABLE = "positive_data_acceptance"
 
 
 def test_no_answer_is_a_defect_or_other_than_described():
-    place = pathlib.Path(tempfile.mkdtemp(prefix="pcf-", dir=os.environ.get("TMPDIR", "/tmp")))
-    place.chmod(0o755)
-    stack = support.Stack(place, RATE_LIMIT="off", CONN_LIMIT="off", LOG="error", ACCESS_LOG="off")
-    try:
-        stack.start()
+    with support.running_stack(RATE_LIMIT="off", CONN_LIMIT="off", LOG="error", ACCESS_LOG="off") as stack:
         command = [
             *(pathlib.Path(sys.executable).with_name("schemathesis"), "run", "--no-color", "--continue-on-failure"),
             *("--checks", "all", "--exclude-checks", UNSUITABLE, "--phases", "examples,coverage,fuzzing"),
@@ -33,9 +27,9 @@ def test_no_answer_is_a_defect_or_other_than_described():
         ]
         print(f"seed {SEED}", flush=True)
         environment = {**os.environ, "SCHEMATHESIS_HOOKS": "serializers", "PYTHONPATH": pathlib.Path(__file__).parent}
-        run = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=3600, check=False)
+        # In the stack's directory, because it leaves notes where it runs.
+        run = subprocess.run(
+            command, cwd=stack.directory, env=environment, capture_output=True, text=True, timeout=3600, check=False
+        )
         print(run.stdout[-1500:])
         assert run.returncode == 0, run.stdout + run.stderr
-    finally:
-        stack.destroy()
-        shutil.rmtree(place, ignore_errors=True)

@@ -1,9 +1,5 @@
 """Fixtures: nginx alone in front of a stand-in, and whole stacks; and the report of what was skipped."""
 
-import os
-import pathlib
-import shutil
-import tempfile
 
 import pytest
 
@@ -12,11 +8,8 @@ import support
 
 @pytest.fixture
 def directory():
-    """A short directory (socket paths are limited to 107 bytes) that every user can enter."""
-    path = pathlib.Path(tempfile.mkdtemp(prefix="pcs-", dir=os.environ.get("TMPDIR", "/tmp")))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+    with support.short_directory() as path:
+        yield path
 
 
 @pytest.fixture

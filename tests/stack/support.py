@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -27,7 +28,7 @@ POLL_SECONDS = 0.02
 OUR_SETTINGS = (
     "DATABASE_URL POSTGRES_ LISTEN METRICS_ LOG POOL_SIZE CHECKOUT_ STATEMENT_ DRAIN_ HEADER_ MAX_BODY_ SEED MIGRATE "
     "DATA_DIR PG_BIN REDIS_ HTTP_PORT HTTPS_PORT RUN_DIR RATE_LIMIT CONN_LIMIT TRUSTED_ TLS_ UPSTREAM CLIENT_ ACCESS_ "
-    "NGINX_ MAKE MFLAGS"
+    "NGINX_ WORKER_ REQUIRE_ IDEMPOTENCY_ CORS_ BULK_ BODY_ AIR_QUALITY_ HEALTHCHECK_ MAKE MFLAGS"
 ).split()
 
 
@@ -339,6 +340,28 @@ def reply(connection, body=b"ok", status="200 OK", headers=(), length=True):
 
 
 # --- the whole stack ----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def short_directory():
+    """A short directory (socket paths are limited to 107 bytes) that every user can enter; it goes in the end."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="pcs-", dir=os.environ.get("TMPDIR", "/tmp")))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running_stack(**settings):
+    """A whole stack that is ready, in a directory of its own; nothing of it stays."""
+    with short_directory() as place:
+        one = Stack(place, **settings)
+        try:
+            yield one.start()
+        finally:
+            one.destroy()
 
 
 class Stack:

@@ -3,10 +3,6 @@
 import csv
 import io
 import json
-import os
-import pathlib
-import shutil
-import tempfile
 
 import pytest
 
@@ -20,14 +16,8 @@ ROWS = 40_000
 @pytest.fixture(scope="module")
 def small():
     """A stack that takes 12 MiB of many passengers, and 1 MiB of everything else."""
-    place = pathlib.Path(tempfile.mkdtemp(prefix="pcb-", dir=os.environ.get("TMPDIR", "/tmp")))
-    place.chmod(0o755)
-    one = support.Stack(place, BULK_MAX_BYTES=12 * MIB, SEED="false")
-    try:
-        yield one.start()
-    finally:
-        one.destroy()
-        shutil.rmtree(place, ignore_errors=True)
+    with support.running_stack(BULK_MAX_BYTES=12 * MIB, SEED="false") as one:
+        yield one
 
 
 def many(rows):

@@ -4,12 +4,9 @@ import contextlib
 import http.client
 import json
 import os
-import pathlib
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 import uuid
@@ -24,14 +21,8 @@ from support import BINARY_DIR, PASSENGER, assert_problem, until
 @pytest.fixture(scope="module")
 def shared():
     """One stack for the tests that break nothing."""
-    place = pathlib.Path(tempfile.mkdtemp(prefix="pcs-", dir=os.environ.get("TMPDIR", "/tmp")))
-    place.chmod(0o755)
-    one = support.Stack(place, TLS_SELF_SIGNED="true")
-    try:
-        yield one.start()
-    finally:
-        one.destroy()
-        shutil.rmtree(place, ignore_errors=True)
+    with support.running_stack(TLS_SELF_SIGNED="true") as one:
+        yield one
 
 
 # --- the API through nginx ----------------------------------------------------------------------------------------
