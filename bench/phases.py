@@ -98,16 +98,13 @@ class Phases(Bench):
         os.unlink(log)
 
     def growth(self):
-        few = f"{needs.VAR}/few-keys"
-        with open(self.keys, "rb") as file, open(few, "wb") as out:
-            out.writelines(line for _, line in zip(range(SMALL_ROWS), file))
         with (
             contestants.ours(self.binary, self.cluster.url("million")) as large,
             contestants.ours(self.binary, self.cluster.url("thousand")) as small,
         ):
             measures = {
                 f"{self.options.rows:,} rows": lambda: self.wrk(large, "get", 64),
-                f"{SMALL_ROWS:,} rows": lambda: self.wrk(small, "get", 64, few),
+                f"{SMALL_ROWS:,} rows": lambda: self.wrk(small, "get", 64, self.few_keys),
             }
             self.rounds("growth", measures)
             first = f"/v1/passengers?limit={PAGE_ROWS}"

@@ -2,6 +2,5 @@
 dofile("result.lua")
 
 function init()
-   local create = with_body("POST", "/postpassenger", BODY)
-   request = function() return create end
+   request = function() return CREATE end
 end

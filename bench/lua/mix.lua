@@ -2,10 +2,9 @@
 dofile("result.lua")
 
 function init(args)
-   local key = read_keys(args[1])
-   local create = with_body("POST", "/postpassenger", BODY)
+   local get = keyed_get(args[1])
    request = function()
-      if math.random(10) == 1 then return create end
-      return "GET /getpassenger/" .. key() .. " HTTP/1.1\r\nHost: localhost\r\n\r\n"
+      if math.random(10) == 1 then return CREATE end
+      return get()
    end
 end

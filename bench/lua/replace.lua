@@ -1,7 +1,6 @@
--- PUT at a uniformly random key. Argument: the file of keys.
+-- PUT at a random key. Argument: the file of keys.
 dofile("result.lua")
 
 function init(args)
-   local key = read_keys(args[1])
-   request = function() return with_body("PUT", "/putpassenger/" .. key(), BODY) end
+   request = keyed(args[1], "PUT /putpassenger/", " HTTP/1.1\r\n" .. HEADERS_OF_BODY .. BODY)
 end

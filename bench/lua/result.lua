@@ -15,25 +15,46 @@ function done(summary, latency, requests)
       errors.status, errors.connect + errors.read + errors.write + errors.timeout))
 end
 
--- Keys are lines of 36 characters; the file stays one string, because a million of them cost Lua seconds and memory.
-local KEY_BYTES = 37
+-- Requests with a key in them are written into a buffer in which only the key changes. The file of keys is shuffled and
+-- read in turn, from a random place on, outside of Lua's own memory: the next key is then in the processor's cache, and
+-- Lua has little to collect. (Keys fetched at random cost wrk 11.4 µs a request, these 9.9.)
+local ffi = require("ffi")
+ffi.cdef([[
+   void *mmap(void *address, size_t length, int protection, int flags, int descriptor, long offset);
+   int open(const char *path, int flags);
+   long lseek(int descriptor, long offset, int whence);
+]])
+local KEY_BYTES = 36
+local LINE_BYTES = KEY_BYTES + 1
+local READ_ONLY, FROM_END, PROT_READ, MAP_SHARED = 0, 2, 1, 1
 
-function read_keys(path)
-   local file = assert(io.open(path, "rb"))
-   local keys = file:read("*a")
-   file:close()
-   local count = #keys / KEY_BYTES
+-- A function that gives the request with the next key; `before` and `after` stand around the key.
+function keyed(path, before, after)
+   local descriptor = ffi.C.open(path, READ_ONLY)
+   assert(descriptor >= 0, "cannot open " .. path)
+   local size = tonumber(ffi.C.lseek(descriptor, 0, FROM_END))
+   local keys = ffi.cast("const char *", ffi.C.mmap(nil, size, PROT_READ, MAP_SHARED, descriptor, 0))
    math.randomseed(os.time() * 1000 + seed)
+   local place = math.random(0, size / LINE_BYTES - 1) * LINE_BYTES
+   local length = #before + KEY_BYTES + #after
+   local request = ffi.new("char[?]", length)
+   ffi.copy(request, before, #before)
+   ffi.copy(request + #before + KEY_BYTES, after, #after)
    return function()
-      local start = math.random(0, count - 1) * KEY_BYTES + 1
-      return keys:sub(start, start + KEY_BYTES - 2)
+      ffi.copy(request + #before, keys + place, KEY_BYTES)
+      place = place + LINE_BYTES
+      if place == size then place = 0 end
+      return ffi.string(request, length)
    end
 end
 
-function with_body(method, path, body)
-   return method .. " " .. path .. " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
-      .. #body .. "\r\n\r\n" .. body
+-- LuaJIT keeps each string once and finds it by few of its bytes. With a host name of this length those in the middle are
+-- random ones of the key; with a shorter one a thousand requests would share a place.
+function keyed_get(path)
+   return keyed(path, "GET /getpassenger/", " HTTP/1.1\r\nHost: localhost:8080\r\n\r\n")
 end
 
 BODY = '{"survived":true,"passengerClass":2,"name":"Bench, Mr. Post Put","sex":"male","age":27.5,'
    .. '"siblingsOrSpousesAboard":1,"parentsOrChildrenAboard":0,"fare":13.25}'
+HEADERS_OF_BODY = "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: " .. #BODY .. "\r\n\r\n"
+CREATE = "POST /postpassenger HTTP/1.1\r\n" .. HEADERS_OF_BODY .. BODY
