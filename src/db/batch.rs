@@ -5,8 +5,8 @@
 //! it arrived. This module knows nothing of SQL, HTTP or passengers.
 //!
 //! Batches in flight adapt to the load: one while it keeps up, because fewer batches are larger ones and larger ones are
-//! cheaper per item; a second one when enough are waiting to be worth it, so that database and server work at the same
-//! time; further ones, up to a bound, when a full batch is waiting or the one at work has stalled. Nobody waits in the
+//! cheaper per item; a few when enough are waiting to be worth it, so that database and server work at the same time;
+//! further ones, up to a bound, when a full batch is waiting or the one at work has stalled. Nobody waits in the
 //! queue beyond its deadline.
 
 use std::panic::AssertUnwindSafe;
@@ -32,8 +32,10 @@ pub const BATCH_WAIT: &str = "db_batch_wait_seconds";
 pub struct BatchLimits {
     /// Most items of one batch.
     pub size: usize,
-    /// So many waiting items are worth a second batch beside the first; `size` for no second one before its time.
-    pub second_from: usize,
+    /// So many batches are begun beside each other while each finds `worth` waiting items; 1 for one after the other.
+    pub eager: usize,
+    /// So many waiting items are worth such a batch.
+    pub worth: usize,
     /// Most batches at work at once; each uses a connection.
     pub in_flight: usize,
     /// Most items waiting; one more is refused.
@@ -116,7 +118,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
             let limits = &self.shared.limits;
             let another = match state.in_flight {
                 0 => true,
-                1 if state.waiting.len() >= limits.second_from => limits.in_flight > 1,
+                many if many < limits.eager && state.waiting.len() >= limits.worth => true,
                 many if many < limits.in_flight => {
                     state.waiting.len() >= limits.size || since - state.last_begin > STALLED
                 }
@@ -219,7 +221,7 @@ mod tests {
     use super::*;
 
     const LIMITS: BatchLimits =
-        BatchLimits { size: 4, second_from: 4, in_flight: 2, queue: 8, wait: Duration::from_secs(60) };
+        BatchLimits { size: 4, eager: 1, worth: 4, in_flight: 2, queue: 8, wait: Duration::from_secs(60) };
 
     type Gated = (Batcher<u32, u32>, mpsc::UnboundedReceiver<Vec<u32>>, Arc<Semaphore>);
 
@@ -289,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn enough_waiting_items_start_a_second_batch_and_no_third() {
-        let (batcher, mut batches, permits) = gated_within(BatchLimits { second_from: 2, in_flight: 4, ..LIMITS });
+        let (batcher, mut batches, permits) = gated_within(BatchLimits { eager: 2, worth: 2, in_flight: 4, ..LIMITS });
         let mut tasks = vec![submit(&batcher, 0)];
         assert_eq!(batches.recv().await, Some(vec![0]));
         tasks.extend((1..=2).map(|item| submit(&batcher, item)));
@@ -368,7 +370,7 @@ mod tests {
     async fn under_load_nobody_gets_anothers_answer() {
         let work = |items: Vec<u32>| async move { items.into_iter().map(|item| Ok(item * 2)).collect() }.boxed();
         let limits =
-            BatchLimits { size: 16, second_from: 8, in_flight: 4, queue: 100_000, wait: Duration::from_secs(60) };
+            BatchLimits { size: 16, eager: 2, worth: 8, in_flight: 4, queue: 100_000, wait: Duration::from_secs(60) };
         let batcher = Batcher::new("test", limits, Box::new(work));
         let tasks: Vec<_> = (0..20_000).map(|item| (item, submit(&batcher, item))).collect();
         for (item, task) in tasks {
