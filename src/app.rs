@@ -25,6 +25,7 @@ use crate::idempotency::expiry;
 use crate::idempotency::once::Once;
 use crate::ops::health::Health;
 use crate::passengers::bulk::routes::Bulk;
+use crate::passengers::list::part::Lists;
 use crate::passengers::store::Store;
 use crate::server::access_log::AccessLog;
 use crate::server::listener::Listener;
@@ -45,6 +46,8 @@ pub struct State {
     pub pool: Pool,
     /// The passengers in that database.
     pub passengers: Store,
+    /// Lists that are being read.
+    pub lists: Lists,
     /// Requests that are to be carried out once.
     pub once: Once,
     /// What probes are told.
@@ -99,6 +102,7 @@ impl App {
         let state = Arc::new(State {
             passengers: Store::new(&pool, database.checkout_timeout_ms),
             air_quality: Cache::start(pool.clone(), conninfo.clone(), server.air_quality.options()?),
+            lists: Lists::new("list"),
             once: Once::new(pool.clone(), server.idempotency_ttl),
             pool,
             health: Health::new(shutdown.clone()),

@@ -9,7 +9,7 @@ use tokio::time::MissedTickBehavior;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
-use crate::db::batch::{BATCH_SIZE, BATCH_WAIT};
+use crate::db::batch::{BATCH_REFUSED, BATCH_SIZE, BATCH_WAIT};
 use crate::server::access_log::{self, AccessLog};
 
 /// Name of the request duration histogram (OpenTelemetry semantic conventions, `http.server.request.duration`).
@@ -83,7 +83,7 @@ pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
     );
     metrics::describe_histogram!(BATCH_SIZE, metrics::Unit::Count, "Requests that shared a statement, by kind.");
     metrics::describe_histogram!(BATCH_WAIT, metrics::Unit::Seconds, "Wait of a request for the batch before its own.");
-    metrics::describe_counter!("db_batch_refused_total", "Requests refused because too many or too old ones waited.");
+    metrics::describe_counter!(BATCH_REFUSED, "Requests refused because too many or too old ones waited.");
     metrics::describe_gauge!("db_client_connection_count", "Connections of the pool, by state.");
     metrics::describe_gauge!("db_client_connection_max", "Most connections the pool may open.");
     metrics::describe_counter!("db_client_connection_errors_total", "Connection attempts to PostgreSQL that failed.");

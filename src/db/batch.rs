@@ -26,6 +26,8 @@ use super::spent::Waiting;
 pub const BATCH_SIZE: &str = "db_batch_size";
 /// Name of the histogram of the time an item waits for its batch to begin.
 pub const BATCH_WAIT: &str = "db_batch_wait_seconds";
+/// Name of the counter of items that were refused.
+pub const BATCH_REFUSED: &str = "db_batch_refused_total";
 
 /// Bounds of a batcher.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +96,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         let metrics = Metrics {
             size: metrics::histogram!(BATCH_SIZE, "batch" => name),
             wait: metrics::histogram!(BATCH_WAIT, "batch" => name),
-            refused: metrics::counter!("db_batch_refused_total", "batch" => name),
+            refused: metrics::counter!(BATCH_REFUSED, "batch" => name),
         };
         let state = Mutex::new(State { waiting: Vec::new(), in_flight: 0, last_begin: Instant::now() });
         Self { shared: Arc::new(Shared { limits, work, state, metrics }) }
@@ -131,6 +133,13 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
             }
         }
         outcome.await.unwrap_or_else(|_| Err(StoreError::unavailable("the batch was given up")))
+    }
+}
+
+impl<I, O> Batcher<I, O> {
+    /// Whether a batch is at work.
+    pub fn is_busy(&self) -> bool {
+        self.shared.lock().in_flight > 0
     }
 }
 

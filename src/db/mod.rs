@@ -14,6 +14,7 @@ pub mod migrate;
 pub mod pool;
 pub mod seed;
 pub mod session;
+pub mod share;
 pub mod spent;
 pub mod tls;
 pub mod version;

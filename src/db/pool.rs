@@ -6,9 +6,10 @@
 //! been committed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bb8::{ErrorSink, ManageConnection, PooledConnection, RunError};
+use bb8::{ErrorSink, ManageConnection, PooledConnection, QueueStrategy, RunError};
 use bb8_postgres::PostgresConnectionManager;
 use tokio::sync::watch;
 use tokio_postgres::Row;
@@ -16,7 +17,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::conninfo::ConnInfo;
 use super::error::StoreError;
-use super::session::{Params, Session, TypedParams};
+use super::session::{Params, Query, Session};
 use super::spent::Waiting;
 
 /// While the server is known to be away a request waits this long for one connection attempt, not the whole checkout
@@ -39,6 +40,7 @@ pub struct PoolOptions {
 pub struct Pool {
     inner: bb8::Pool<Manager>,
     down: Arc<watch::Sender<bool>>,
+    waiting: Arc<AtomicUsize>,
     size: u32,
 }
 
@@ -66,10 +68,12 @@ impl Pool {
             .max_size(options.size)
             .min_idle(1)
             .test_on_check_out(false)
+            // The connection that was used last has its backend's memory in the processor's cache.
+            .queue_strategy(QueueStrategy::Lifo)
             .connection_timeout(options.checkout_timeout)
             .error_sink(Box::new(LogSink))
             .build_unchecked(manager);
-        Self { inner, down, size: options.size }
+        Self { inner, down, waiting: Arc::default(), size: options.size }
     }
 
     /// Takes a live session out of the pool.
@@ -88,6 +92,12 @@ impl Pool {
     }
 
     async fn checkout(&self) -> Result<PooledConnection<'_, Manager>, StoreError> {
+        // Whoever waits is woken when a connection comes back; without this pause, who has just given one back and wants
+        // another would take it before the other runs, again and again.
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            tokio::task::yield_now().await;
+        }
+        let _counted = Counted::begin(&self.waiting);
         let mut down = self.down.subscribe();
         let patience_while_down = async {
             // The sender lives as long as the pool, so there is no error.
@@ -111,30 +121,21 @@ impl Pool {
     /// As [`Session::query`] and [`Pool::session`].
     pub async fn read(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
         let _waiting = Waiting::begin();
-        {
-            let session = self.session().await?;
-            match session.query(sql, params).await {
-                Err(error) if error.is_connection_lost() => {}
-                result => return result,
-            }
-        }
-        self.session().await?.query(sql, params).await
+        retried(|| async { self.session().await?.query(sql, params).await }).await
     }
 
-    /// The same for a statement that was put together for this one request.
+    /// Runs a statement that changes nothing and hands over each row as it arrives. Whoever may forget the rows of an
+    /// attempt that broke off wraps this in [`retried`].
     ///
     /// # Errors
-    /// As [`Session::query`] and [`Pool::session`].
-    pub async fn read_once(&self, sql: &str, params: TypedParams<'_>) -> Result<Vec<Row>, StoreError> {
+    /// As [`Session::for_each`] and [`Pool::session`].
+    pub async fn for_each(
+        &self,
+        query: Query<'_>,
+        each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
+    ) -> Result<(), StoreError> {
         let _waiting = Waiting::begin();
-        {
-            let session = self.session().await?;
-            match session.query_once(sql, params).await {
-                Err(error) if error.is_connection_lost() => {}
-                result => return result,
-            }
-        }
-        self.session().await?.query_once(sql, params).await
+        self.session().await?.for_each(query, each).await
     }
 
     /// Runs a statement that changes data, once.
@@ -150,6 +151,36 @@ impl Pool {
     pub fn usage(&self) -> PoolUsage {
         let state = self.inner.state();
         PoolUsage { used: state.connections - state.idle_connections, idle: state.idle_connections, max: self.size }
+    }
+}
+
+/// Somebody who waits for a connection; no longer when this is dropped.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn begin(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Reads once more when the connection is lost under a reading.
+///
+/// # Errors
+/// The reading's.
+pub async fn retried<T, F>(read: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    match read().await {
+        Err(error) if error.is_connection_lost() => read().await,
+        outcome => outcome,
     }
 }
 

@@ -5,9 +5,11 @@
 //! `statement_timeout`: a server that stopped answering cannot hold a request.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use tokio::sync::Mutex;
 use tokio::time::error::Elapsed;
 use tokio_postgres::types::{ToSql, Type};
@@ -23,6 +25,16 @@ pub type Params<'a> = &'a [Param<'a>];
 
 /// The same with the type that each parameter has in the statement.
 pub type TypedParams<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
+
+/// A statement with the values of its parameters.
+#[derive(Clone, Copy)]
+pub enum Query<'a> {
+    /// Prepared the first time, and kept.
+    Prepared(&'static str, Params<'a>),
+    /// Put together for one request: one round trip, and nothing is kept of it, because there are more of its kind than a
+    /// connection could hold.
+    Once(&'a str, TypedParams<'a>),
+}
 
 /// How much longer than the server's `statement_timeout` this side waits, so that the server's own, more precise
 /// answer normally arrives first.
@@ -78,13 +90,33 @@ impl Session {
         self.settle(tokio::time::timeout(self.deadline, work).await)
     }
 
-    /// Runs a statement that was put together for this one request: one round trip, and nothing is kept of it, because
-    /// there are more of its kind than a connection could hold.
+    /// Runs a statement and hands over each row as it arrives.
     ///
     /// # Errors
-    /// As [`Session::query`].
-    pub async fn query_once(&self, sql: &str, params: TypedParams<'_>) -> Result<Vec<Row>, StoreError> {
-        self.settle(tokio::time::timeout(self.deadline, self.client.query_typed(sql, params)).await)
+    /// As [`Session::query`], or what `each` says.
+    pub async fn for_each(
+        &self,
+        query: Query<'_>,
+        each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
+    ) -> Result<(), StoreError> {
+        let work = async {
+            let rows = match query {
+                Query::Prepared(sql, params) => {
+                    let statement = self.statement(sql).await?;
+                    self.client.query_raw(&statement, params.iter().copied()).await?
+                }
+                Query::Once(sql, params) => {
+                    let params = params.iter().map(|(value, of)| (*value, of.clone()));
+                    self.client.query_typed_raw(sql, params).await?
+                }
+            };
+            let mut rows = pin!(rows);
+            while let Some(row) = rows.try_next().await? {
+                each(row)?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        self.settle(tokio::time::timeout(self.deadline, work).await)
     }
 
     /// Longest that work on this connection may take.

@@ -45,8 +45,8 @@ pub fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Response {
 
 /// A long answer, made piece by piece.
 pub trait Pieces: Send + 'static {
-    /// Appends the next piece, which may be empty; whether there may be more after it.
-    fn next(&mut self, out: &mut Vec<u8>) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// The next piece, which may be empty, and whether there may be more after it; `room` is how long it is likely to be.
+    fn next(&mut self, room: usize) -> impl Future<Output = Result<(Vec<u8>, bool), StoreError>> + Send;
 }
 
 /// Answers 200 with all pieces. What fits into one is answered whole, with its length; more is streamed, each piece made
@@ -55,10 +55,13 @@ pub trait Pieces: Send + 'static {
 /// # Errors
 /// What the first piece meets. A later failure aborts the body, so that the client sees that it is not whole.
 pub async fn in_pieces(content_type: &'static str, mut pieces: impl Pieces) -> Result<Response, StoreError> {
-    let mut first = Vec::new();
-    if !pieces.next(&mut first).await? {
-        return Ok(ok(content_type, first));
-    }
+    let (first, more) = pieces.next(0).await?;
+    Ok(begun(content_type, first.into(), more.then_some(pieces)))
+}
+
+/// The same when the first piece is made already; there may be a rest.
+pub fn begun(content_type: &'static str, first: Bytes, rest: Option<impl Pieces>) -> Response {
+    let Some(pieces) = rest else { return ok(content_type, first) };
     let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
     let stream = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
     let mut response = warp::reply::stream(stream).into_response();
@@ -69,25 +72,20 @@ pub async fn in_pieces(content_type: &'static str, mut pieces: impl Pieces) -> R
             let _ = sender.send(Err(Truncated)).await; // fails only if the client has gone
         }
     });
-    Ok(response)
+    response
 }
 
 /// Whether the body has its end, or nobody is left to read it; a panic has been logged by its hook.
-async fn send(mut pieces: impl Pieces, first: Vec<u8>, sender: &mpsc::Sender<Result<Bytes, Truncated>>) -> bool {
-    let mut piece = first;
+async fn send(mut pieces: impl Pieces, mut piece: Bytes, sender: &mpsc::Sender<Result<Bytes, Truncated>>) -> bool {
     let mut more = true;
     loop {
         // Pieces are of about the same size; room for one at once spares the allocator every size below.
         let room = piece.len() + piece.len() / 8;
-        let full = std::mem::replace(&mut piece, Vec::with_capacity(room));
-        if sender.send(Ok(full.into())).await.is_err() || !more {
+        if sender.send(Ok(piece)).await.is_err() || !more {
             return true;
         }
-        // The connection of the last piece is free again, and a request that waits for one has been woken; without this
-        // pause we would take it back before that request runs, piece after piece.
-        tokio::task::yield_now().await;
-        match pieces.next(&mut piece).await {
-            Ok(next) => more = next,
+        match pieces.next(room).await {
+            Ok((next, and_more)) => (piece, more) = (next.into(), and_more),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "an answer was cut short");
                 return false;
@@ -109,10 +107,10 @@ mod tests {
     }
 
     impl Pieces for Counting {
-        async fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, StoreError> {
+        async fn next(&mut self, _room: usize) -> Result<(Vec<u8>, bool), StoreError> {
             self.made += 1;
-            out.push(b'0' + u8::try_from(self.made).expect("few"));
-            if self.made == 2 { (self.second)() } else { Ok(self.made < 3) }
+            let more = if self.made == 2 { (self.second)()? } else { self.made < 3 };
+            Ok((vec![b'0' + u8::try_from(self.made).expect("few")], more))
         }
     }
 

@@ -19,6 +19,7 @@ use super::writes::{Amendment, Creation, Removal, Replacement, Write, create_man
 use crate::db::batch::{BatchLimits, Batcher};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
+use crate::db::session::Query;
 use crate::db::version::Condition;
 
 const GET: &str = "select uuid, survived, passenger_class, name, sex, age, siblings_or_spouses_aboard, \
@@ -88,6 +89,15 @@ impl Store {
         }
     }
 
+    /// Whether anybody waits for a single passenger.
+    pub fn is_busy(&self) -> bool {
+        self.gets.is_busy()
+            || self.creates.is_busy()
+            || self.replaces.is_busy()
+            || self.patches.is_busy()
+            || self.deletes.is_busy()
+    }
+
     /// One passenger by key.
     ///
     /// # Errors
@@ -96,12 +106,17 @@ impl Store {
         self.gets.submit(uuid).await
     }
 
-    /// The passengers whose keys follow `after`, in key order, at most `limit` of them.
+    /// Hands over the passengers whose keys follow `after`, in key order, at most `limit` of them.
     ///
     /// # Errors
-    /// The pool's.
-    pub async fn page(&self, after: Uuid, limit: i64) -> Result<Vec<Row>, StoreError> {
-        self.pool.read(PAGE, &[&after, &limit]).await
+    /// The pool's, or what `each` says.
+    pub async fn page(
+        &self,
+        after: Uuid,
+        limit: i64,
+        each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
+    ) -> Result<(), StoreError> {
+        self.pool.for_each(Query::Prepared(PAGE, &[&after, &limit]), each).await
     }
 
     /// Stores a new passenger under a new key.

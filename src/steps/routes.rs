@@ -214,13 +214,13 @@ struct Steps {
 }
 
 impl Pieces for Steps {
-    async fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, StoreError> {
+    async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
         let rows = store::list(&self.state.pool, &self.filter, self.after, BATCH).await?;
         let steps = read_all(&rows, store::step)?;
         if let Some(last) = steps.last() {
             self.after = (last.ts, last.id);
         }
-        Ok(write_batch(self.format, &mut self.first, &steps, out))
+        Ok(write_batch(self.format, &mut self.first, &steps, room))
     }
 }
 
@@ -235,7 +235,7 @@ struct Durations {
 }
 
 impl Pieces for Durations {
-    async fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, StoreError> {
+    async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
         let rows = store::durations(&self.state.pool, &self.filter, &self.after, BATCH).await?;
         let durations = read_all(&rows, store::duration)?;
         if let Some(last) = durations.last() {
@@ -246,22 +246,23 @@ impl Pieces for Durations {
                 id: last.id,
             };
         }
-        Ok(write_batch(self.format, &mut self.first, &durations, out))
+        Ok(write_batch(self.format, &mut self.first, &durations, room))
     }
 }
 
-/// Writes a batch of a list under way, with the list's beginning or end where it is due; whether there may be more.
-fn write_batch<R: Row>(format: Format, first: &mut bool, batch: &[R], out: &mut Vec<u8>) -> bool {
+/// A batch of a list under way, with the list's beginning or end where it is due, and whether there may be more.
+fn write_batch<R: Row>(format: Format, first: &mut bool, batch: &[R], room: usize) -> (Vec<u8>, bool) {
+    let mut out = Vec::with_capacity(room);
     if *first {
-        export::begin::<R>(format, out);
+        export::begin::<R>(format, &mut out);
     }
-    export::rows(format, *first, batch, out);
+    export::rows(format, *first, batch, &mut out);
     *first = false;
     let more = i64::try_from(batch.len()).is_ok_and(|count| count == BATCH);
     if !more {
-        export::end(format, out);
+        export::end(format, &mut out);
     }
-    more
+    (out, more)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "an adapter for map_err")]

@@ -29,6 +29,8 @@ async fn a_read_that_starts_after_a_write_was_acknowledged_sees_it_on_either_of_
                 for server in [mine, other] {
                     let seen = server.get(&url).await;
                     assert_eq!(seen.expect(StatusCode::OK).json()["name"], name, "a stale answer");
+                    let list = server.get("/passengerlist").await;
+                    assert!(list.expect(StatusCode::OK).body.contains(&format!("\"{name}\"")), "a stale list");
                 }
             }
             mine.delete(&url).await.expect(StatusCode::NO_CONTENT);

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use pycrudapi::db::conninfo::ConnInfo;
 use pycrudapi::db::embedded::{Embedded, Options};
+use pycrudapi::db::pool::{Pool, PoolOptions};
 use reqwest::{Method, StatusCode};
 
-use crate::harness::{TestApp, eventually, passenger, send};
+use crate::harness::{Database, TestApp, eventually, passenger, send};
 
 /// A PostgreSQL of the test's own, to be killed or set up differently.
 pub fn own_postgres(extra_settings: Vec<(String, String)>) -> (Embedded, tempfile::TempDir) {
@@ -144,6 +145,31 @@ async fn a_statement_over_its_deadline_answers_503_and_frees_its_connection() {
 }
 
 #[tokio::test]
+async fn whoever_waits_for_a_connection_goes_before_one_who_gives_it_back_and_wants_it_again() {
+    const SECONDS: Duration = Duration::from_secs(60);
+    let database = Database::empty().await;
+    let options = PoolOptions { size: 1, checkout_timeout: SECONDS, statement_timeout: SECONDS };
+    let pool = Pool::new(&database.conninfo(), &options);
+    let turns = Arc::new(AtomicU32::new(0));
+    let greedy = {
+        let (pool, turns) = (pool.clone(), turns.clone());
+        tokio::spawn(async move {
+            for _ in 0..100 {
+                pool.read("select 1", &[]).await.expect("a row");
+                turns.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    };
+    while turns.load(Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    pool.read("select 1", &[]).await.expect("a row");
+    let turn = turns.load(Ordering::Relaxed);
+    greedy.await.expect("no panic");
+    assert!(turn <= 3, "waited for {turn} turns");
+}
+
+#[tokio::test]
 async fn a_list_that_fails_midway_is_visibly_cut_short() {
     let app = TestApp::start_with(&["--statement-timeout-ms=200"]).await;
     let client = app.database.as_ref().expect("own database").client().await;
@@ -197,7 +223,7 @@ async fn a_slow_reader_holds_no_connection() {
 
 #[tokio::test]
 async fn a_refused_password_ends_the_start_with_a_sentence() {
-    let database = crate::harness::Database::empty().await;
+    let database = Database::empty().await;
     let mut config = database.config.clone();
     config.dbname("no_such_database");
     let conninfo = ConnInfo::from_config(config).expect("no TLS is asked for");

@@ -295,22 +295,23 @@ struct Stored {
 }
 
 impl Pieces for Stored {
-    async fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, StoreError> {
+    async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
+        let mut out = Vec::with_capacity(room);
         let first = self.told == 0;
         let end = self.keys.len().min(self.told + BATCH);
         // Keys are made in the order of the rows, and ascend.
         let rows = store::stored(&self.state.pool, &self.keys[self.told..end]).await?;
         if first {
-            self.shape.begin(out);
+            self.shape.begin(&mut out);
         }
         for (index, row) in rows.iter().enumerate() {
-            self.shape.row(first && index == 0, &passenger(row)?, out);
+            self.shape.row(first && index == 0, &passenger(row)?, &mut out);
         }
         self.told = end;
         let more = end < self.keys.len();
         if !more {
-            self.shape.end(out);
+            self.shape.end(&mut out);
         }
-        Ok(more)
+        Ok((out, more))
     }
 }

@@ -14,7 +14,7 @@ use crate::http::problem::Problem;
 const OFFERED: &[&str] = &[JSON, CSV, NDJSON];
 
 /// The form of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
     /// One array.
     Json,

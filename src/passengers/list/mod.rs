@@ -3,7 +3,7 @@
 //! The parameters follow PostgREST's grammar on a whitelist of columns (`column`): conditions (`filter`), `order`, and
 //! `select`. A page ends in a `cursor`, which names the place behind its last row by values and not by number, so that
 //! rows that come or go in front of it move nothing. `stretch` turns an order and a place into ranges that an index can
-//! deliver; `sql` puts constant fragments together, in which every value is a parameter.
+//! deliver; `sql` puts constant fragments together, in which every value is a parameter; `part` writes rows as they arrive.
 //!
 //! Invariant: an order is total, because the key is its last column.
 
@@ -14,6 +14,7 @@ pub mod format;
 mod grammar;
 pub(super) mod openapi;
 mod order;
+pub mod part;
 mod request;
 pub mod routes;
 mod sql;

@@ -3,18 +3,15 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use tokio_postgres::Row;
-use uuid::Uuid;
 use warp::http::HeaderMap;
 use warp::http::header::{CONTENT_RANGE, HeaderValue, LINK, VARY};
 use warp::reply::Response;
 
 use super::super::routes::problem;
-use super::super::store::passenger;
-use super::column::Value;
 use super::cursor::{self, Place};
 use super::filter::Filter;
 use super::order::Order;
+use super::part::{self, Asked, Part};
 pub use super::request::PAGE_DEFAULT;
 use super::request::{self, ListRequest, Start};
 use super::{stats, store};
@@ -24,10 +21,6 @@ use crate::http::prefer;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::reply::{self, Pieces};
-
-/// Rows read at a time for a list without a limit: about 200 KiB of JSON, and few enough that a slow reader costs little
-/// memory.
-const BATCH: usize = 1000;
 
 /// Answers with a list; without `limit` it has `default` rows, or all of them, streamed.
 ///
@@ -42,15 +35,18 @@ pub async fn list(
 ) -> Result<Response, Problem> {
     let (request, query) = request::read_list(&raw, &headers, default)?;
     let counted = count(&state, &request.filter, &headers).await.map_err(problem)?;
-    let unbroken = request.start == Start::First;
-    let (mut response, length) = match request.limit {
-        Some(limit) => {
-            let page = Page::read(&state, &request, limit).await.map_err(problem)?;
-            let response = reply::ok(request.shape.format.content_type(), page.body(&request).map_err(problem)?);
-            (page.linked(response, path, &query, &request.order).map_err(problem)?, Some(page.rows.len()))
-        }
-        None => (whole(state, request).await.map_err(problem)?, None),
+    let request = Arc::new(request);
+    let asked = Asked { query: raw.clone(), format: request.shape.format, default };
+    let first = part::first(&state, asked, request.clone()).await.map_err(problem)?;
+    let content_type = request.shape.format.content_type();
+    let (mut response, length) = if request.limit.is_some() {
+        let page = reply::ok(content_type, first.body.clone());
+        (linked(page, &first.part, path, &query, &request.order), Some(first.part.rows))
+    } else {
+        let rest = first.part.after.then(|| Rest { place: place_behind(&first.part), state, request: request.clone() });
+        (reply::begun(content_type, first.body.clone(), rest), None)
     };
+    let unbroken = request.start == Start::First;
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("accept"));
     if let Some((total, preference)) = counted {
@@ -73,128 +69,43 @@ async fn count(state: &State, filter: &Filter, headers: &HeaderMap) -> Result<Op
     })
 }
 
-/// Rows behind a place; the list that everybody asks for is a prepared statement.
-async fn rows(
-    state: &State,
-    filter: &Filter,
-    order: &Order,
-    from: Option<&Place>,
-    limit: usize,
-) -> Result<Vec<Row>, StoreError> {
-    if filter.0.is_empty() && *order == Order::default() {
-        let after = match from.map(Vec::as_slice) {
-            Some([Some(Value::Uuid(uuid))]) => *uuid,
-            _ => Uuid::nil(),
-        };
-        return state.passengers.page(after, i64::try_from(limit).unwrap_or(i64::MAX)).await;
+/// Tells where the pages on either side are (RFC 8288).
+fn linked(mut response: Response, page: &Part, path: &str, query: &Query<'_>, order: &Order) -> Response {
+    let Some((first, last)) = &page.ends else { return response };
+    let sides = [(page.after, last, "after", "next"), (page.before, first, "before", "prev")];
+    let links: Vec<_> = sides
+        .into_iter()
+        .filter(|(is_there, ..)| *is_there)
+        .map(|(_, place, parameter, relation)| {
+            let query = query.with_instead(&["after", "before"], parameter, &cursor::encode(order, place));
+            format!("<{path}?{query}>; rel=\"{relation}\"")
+        })
+        .collect();
+    if !links.is_empty() {
+        let links = HeaderValue::from_str(&links.join(", ")).expect("a query is percent-encoded");
+        response.headers_mut().insert(LINK, links);
     }
-    store::rows(&state.pool, filter, order, from, limit).await
+    response
 }
 
-/// A page, and whether there is something on either side of it.
-struct Page {
-    rows: Vec<Row>,
-    before: bool,
-    after: bool,
-}
-
-impl Page {
-    async fn read(state: &State, request: &ListRequest, limit: usize) -> Result<Self, StoreError> {
-        let ListRequest { filter, order, start, .. } = request;
-        let (from, backwards) = match start {
-            Start::First => (None, false),
-            Start::After(place) => (Some(place), false),
-            Start::Before(place) => (Some(place), true),
-        };
-        // One row more than asked for tells whether there are more.
-        let mut rows = if backwards {
-            rows(state, filter, &order.reversed(), from, limit + 1).await?
-        } else {
-            rows(state, filter, order, from, limit + 1).await?
-        };
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        if backwards {
-            rows.reverse();
-        }
-        let came_from = from.is_some() && !rows.is_empty();
-        let (before, after) = if backwards { (more, came_from) } else { (came_from, more) };
-        Ok(Self { rows, before, after })
-    }
-
-    fn body(&self, request: &ListRequest) -> Result<Vec<u8>, StoreError> {
-        let mut body = Vec::new();
-        request.shape.begin(&mut body);
-        for (index, row) in self.rows.iter().enumerate() {
-            request.shape.row(index == 0, &passenger(row)?, &mut body);
-        }
-        request.shape.end(&mut body);
-        Ok(body)
-    }
-
-    /// Tells where the pages on either side are (RFC 8288).
-    fn linked(
-        &self,
-        mut response: Response,
-        path: &str,
-        query: &Query<'_>,
-        order: &Order,
-    ) -> Result<Response, StoreError> {
-        let sides =
-            [(self.after, self.rows.last(), "after", "next"), (self.before, self.rows.first(), "before", "prev")];
-        let mut links = Vec::new();
-        for (_, row, parameter, relation) in sides.into_iter().filter(|(is_there, ..)| *is_there) {
-            let Some(row) = row else { continue };
-            let cursor = cursor::encode(order, &cursor::place(order, &passenger(row)?));
-            let query = query.with_instead(&["after", "before"], parameter, &cursor);
-            links.push(format!("<{path}?{query}>; rel=\"{relation}\""));
-        }
-        if !links.is_empty() {
-            let links = HeaderValue::from_str(&links.join(", ")).expect("a query is percent-encoded");
-            response.headers_mut().insert(LINK, links);
-        }
-        Ok(response)
-    }
-}
-
-async fn whole(state: Arc<State>, request: ListRequest) -> Result<Response, StoreError> {
-    let place = match &request.start {
-        Start::After(place) => Some(place.clone()),
-        Start::First | Start::Before(_) => None,
-    };
-    let content_type = request.shape.format.content_type();
-    reply::in_pieces(content_type, Whole { state, request, place, first: true }).await
-}
-
-/// A list without a limit, under way.
-struct Whole {
+/// What follows the first piece of a list without a limit.
+struct Rest {
     state: Arc<State>,
-    request: ListRequest,
+    request: Arc<ListRequest>,
     /// Where the last row written stands.
     place: Option<Place>,
-    first: bool,
 }
 
-impl Pieces for Whole {
-    async fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, StoreError> {
-        let ListRequest { filter, order, shape, .. } = &self.request;
-        let rows = rows(&self.state, filter, order, self.place.as_ref(), BATCH).await?;
-        if self.first {
-            shape.begin(out);
-        }
-        for row in &rows {
-            shape.row(self.first, &passenger(row)?, out);
-            self.first = false;
-        }
-        if let Some(last) = rows.last() {
-            self.place = Some(cursor::place(order, &passenger(last)?));
-        }
-        let more = rows.len() == BATCH;
-        if !more {
-            shape.end(out);
-        }
-        Ok(more)
+impl Pieces for Rest {
+    async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
+        let (piece, part) = part::piece(&self.state, &self.request, self.place.as_ref(), room).await?;
+        self.place = place_behind(&part).or(self.place.take());
+        Ok((piece, part.after))
     }
+}
+
+fn place_behind(part: &Part) -> Option<Place> {
+    part.ends.as_ref().map(|(_, last)| last.clone())
 }
 
 /// `GET /v1/passengers/stats`: count, survival and means of each group.

@@ -13,7 +13,8 @@ use super::order::Order;
 use super::sql::Statement;
 use super::stretch::stretches;
 use crate::db::error::StoreError;
-use crate::db::pool::Pool;
+use crate::db::pool::{Pool, retried};
+use crate::db::session::Query;
 
 const LIST: &str = "select uuid, survived, passenger_class, name, sex, age, siblings_or_spouses_aboard, \
      parents_or_children_aboard, fare from passengers";
@@ -23,28 +24,33 @@ const COUNT: &str = "select count(*) from passengers";
 /// The planner's estimate is a member of the plan; nothing is run.
 const ESTIMATE: &str = "explain (format json) select from passengers";
 
-/// The rows behind a place, or from the beginning, in order, at most `limit` of them.
+/// Hands over the rows behind a place, or from the beginning, in order, at most `limit` of them.
 ///
 /// # Errors
-/// The pool's.
+/// The pool's, or what `each` says.
 pub async fn rows(
     pool: &Pool,
     filter: &Filter,
     order: &Order,
     from: Option<&Place>,
     limit: usize,
-) -> Result<Vec<Row>, StoreError> {
-    let mut rows: Vec<Row> = Vec::new();
+    each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
+) -> Result<(), StoreError> {
+    let mut missing = limit;
     for stretch in stretches(order, from) {
         let mut statement = Statement::new(LIST);
         statement.rows(filter, Some(&stretch));
-        statement.order(&stretch.keys, limit - rows.len());
-        rows.extend(run(pool, &statement).await?);
-        if rows.len() == limit {
+        statement.order(&stretch.keys, missing);
+        let each = &mut |row| {
+            missing -= 1;
+            each(row)
+        };
+        for_each(pool, &statement, each).await?;
+        if missing == 0 {
             break;
         }
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// How many rows the filter lets through.
@@ -102,6 +108,23 @@ pub async fn statistics(pool: &Pool, filter: &Filter, by: &[Column]) -> Result<V
 }
 
 async fn run(pool: &Pool, statement: &Statement) -> Result<Vec<Row>, StoreError> {
+    retried(|| async {
+        let mut rows = Vec::new();
+        let keep = &mut |row| {
+            rows.push(row);
+            Ok(())
+        };
+        for_each(pool, statement, keep).await?;
+        Ok(rows)
+    })
+    .await
+}
+
+async fn for_each(
+    pool: &Pool,
+    statement: &Statement,
+    each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
+) -> Result<(), StoreError> {
     let params: Vec<_> = statement.values.iter().map(Value::param).collect();
-    pool.read_once(&statement.text, &params).await
+    pool.for_each(Query::Once(&statement.text, &params), each).await
 }

@@ -1,0 +1,249 @@
+//! Lets requests for the same answer share one reading of it.
+//!
+//! While an answer is being read, others that ask for the same wait; the next reading answers them all. There is no cache:
+//! an answer is only ever given to those who asked before it began to be read. This module knows nothing of SQL, HTTP or
+//! passengers.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::FutureExt;
+use metrics::{Counter, Histogram};
+use tokio::sync::oneshot;
+
+use super::batch::{BATCH_REFUSED, BATCH_SIZE};
+use super::error::StoreError;
+use super::spent::Waiting;
+
+/// Most who wait for the same reading; one more is refused. What a burst on all of nginx's connections can bring.
+const QUEUE: usize = 8192;
+
+/// Readings under way, by what is asked for. Cheap to clone; clones share them.
+pub struct Sharing<K, O> {
+    under_way: Arc<Mutex<UnderWay<K, O>>>,
+    readers: Histogram,
+    refused: Counter,
+}
+
+/// Those who wait for the next reading of something that is being read.
+type UnderWay<K, O> = HashMap<K, Vec<Reader<O>>>;
+
+type Reader<O> = oneshot::Sender<Result<O, StoreError>>;
+
+impl<K, O> Clone for Sharing<K, O> {
+    fn clone(&self) -> Self {
+        let Self { under_way, readers, refused } = self;
+        Self { under_way: under_way.clone(), readers: readers.clone(), refused: refused.clone() }
+    }
+}
+
+impl<K, O> Sharing<K, O>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    O: Clone + Send + 'static,
+{
+    /// Readings whose metrics carry `name`.
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            under_way: Arc::default(),
+            readers: metrics::histogram!(BATCH_SIZE, "batch" => name),
+            refused: metrics::counter!(BATCH_REFUSED, "batch" => name),
+        }
+    }
+
+    /// Waits for an answer whose reading began after this call; `read` reads it, for this caller and for whoever asks
+    /// for the same meanwhile.
+    ///
+    /// # Errors
+    /// The reading's, or [`StoreError::Unavailable`] when too many wait or the reading panicked.
+    pub async fn get<F>(&self, key: K, read: impl Fn() -> F + Send + Sync + 'static) -> Result<O, StoreError>
+    where
+        F: Future<Output = Result<O, StoreError>> + Send + 'static,
+    {
+        let _waiting = Waiting::begin();
+        let (reader, answer) = oneshot::channel();
+        let first = match self.lock().entry(key.clone()) {
+            Entry::Occupied(waiting) if waiting.get().len() >= QUEUE => {
+                self.refused.increment(1);
+                return Err(StoreError::unavailable("too many requests are waiting"));
+            }
+            Entry::Occupied(mut waiting) => {
+                waiting.get_mut().push(reader);
+                None
+            }
+            Entry::Vacant(nobody) => {
+                nobody.insert(Vec::new());
+                Some(reader)
+            }
+        };
+        if let Some(reader) = first {
+            // A task of its own: a client that goes away must not take the answer of others with it.
+            tokio::spawn(self.clone().serve(key, reader, read));
+        }
+        answer.await.unwrap_or_else(|_| Err(StoreError::unavailable("the reading was given up")))
+    }
+
+    /// Whether anything is being read.
+    pub fn is_busy(&self) -> bool {
+        !self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, UnderWay<K, O>> {
+        // No code that can panic runs under the lock.
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads until nobody waits.
+    async fn serve<F>(self, key: K, first: Reader<O>, read: impl Fn() -> F + Send + Sync)
+    where
+        F: Future<Output = Result<O, StoreError>> + Send,
+    {
+        let mut readers = vec![first];
+        loop {
+            #[expect(clippy::cast_precision_loss, reason = "a service has few clients")]
+            self.readers.record(readers.len() as f64);
+            // A panic must not leave those who wait without anybody to read for them.
+            let outcome = AssertUnwindSafe(async { read().await }).catch_unwind().await;
+            let outcome = outcome.unwrap_or_else(|_| Err(StoreError::unavailable("the reading was given up")));
+            for reader in readers {
+                let _ = reader.send(outcome.clone()); // the client may have gone
+            }
+            let mut under_way = self.lock();
+            let Some(waiting) = under_way.get_mut(&key) else { return };
+            // A client that has gone needs no answer.
+            waiting.retain(|reader| !reader.is_closed());
+            if waiting.is_empty() {
+                under_way.remove(&key);
+                return;
+            }
+            readers = std::mem::take(waiting);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future::join_all;
+    use tokio::sync::{Semaphore, mpsc};
+
+    use super::*;
+
+    /// Numbers its readings; each reports itself and then waits for a permit.
+    #[derive(Clone)]
+    struct Gated {
+        sharing: Sharing<&'static str, usize>,
+        readings: Arc<AtomicUsize>,
+        begun: mpsc::UnboundedSender<&'static str>,
+        permits: Arc<Semaphore>,
+    }
+
+    impl Gated {
+        fn new() -> (Self, mpsc::UnboundedReceiver<&'static str>) {
+            let (begun, seen) = mpsc::unbounded_channel();
+            let permits = Arc::new(Semaphore::new(0));
+            (Self { sharing: Sharing::new("test"), readings: Arc::default(), begun, permits }, seen)
+        }
+
+        fn ask(&self, key: &'static str) -> tokio::task::JoinHandle<Result<usize, StoreError>> {
+            let gated = self.clone();
+            tokio::spawn(async move {
+                let inner = gated.clone();
+                let read = move || {
+                    let inner = inner.clone();
+                    async move {
+                        let number = inner.readings.fetch_add(1, Ordering::SeqCst);
+                        inner.begun.send(key).expect("the test listens");
+                        inner.permits.acquire().await.expect("open").forget();
+                        assert!(key != "panic", "on purpose");
+                        Ok(number)
+                    }
+                };
+                gated.sharing.get(key, read).await
+            })
+        }
+
+        async fn until_waiting(&self, key: &'static str, count: usize) {
+            while self.sharing.lock().get(key).map_or(0, Vec::len) < count {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_during_a_reading_shares_the_next_one() {
+        let (gated, mut begun) = Gated::new();
+        let first = gated.ask("a");
+        assert_eq!(begun.recv().await, Some("a"));
+        let others: Vec<_> = (0..3).map(|_| gated.ask("a")).collect();
+        gated.until_waiting("a", 3).await;
+        let different = gated.ask("b");
+        assert_eq!(begun.recv().await, Some("b"), "another answer waits for nobody");
+        gated.permits.add_permits(3);
+        assert_eq!(first.await.expect("no panic").expect("an answer"), 0);
+        assert_eq!(different.await.expect("no panic").expect("an answer"), 1);
+        for answer in join_all(others).await {
+            assert_eq!(answer.expect("no panic").expect("an answer"), 2, "read after it was asked for, and once");
+        }
+        assert_eq!(gated.readings.load(Ordering::SeqCst), 3);
+        while gated.sharing.is_busy() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses() {
+        let (gated, mut begun) = Gated::new();
+        let first = gated.ask("a");
+        begun.recv().await;
+        let others: Vec<_> = (0..QUEUE).map(|_| gated.ask("a")).collect();
+        gated.until_waiting("a", QUEUE).await;
+        let refused = gated.ask("a").await.expect("no panic");
+        assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+        gated.permits.add_permits(2);
+        for answer in join_all(others.into_iter().chain([first])).await {
+            answer.expect("no panic").expect("an answer");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_away_takes_nobodys_answer_along_and_is_not_read_for() {
+        let (gated, mut begun) = Gated::new();
+        let first = gated.ask("a");
+        begun.recv().await;
+        first.abort();
+        let second = gated.ask("a");
+        gated.until_waiting("a", 1).await;
+        gated.permits.add_permits(2);
+        assert_eq!(second.await.expect("no panic").expect("an answer"), 1);
+
+        let third = gated.ask("a");
+        begun.recv().await;
+        let gone = gated.ask("a");
+        gated.until_waiting("a", 1).await;
+        gone.abort();
+        assert!(gone.await.expect_err("aborted").is_cancelled());
+        gated.permits.add_permits(1);
+        third.await.expect("no panic").expect("an answer");
+        while gated.sharing.is_busy() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(gated.readings.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_for_those_it_was_read_for_and_none_for_the_next() {
+        let (gated, _begun) = Gated::new();
+        gated.permits.add_permits(1);
+        assert!(gated.ask("panic").await.expect("caught").is_err());
+        while gated.sharing.is_busy() {
+            tokio::task::yield_now().await;
+        }
+        gated.permits.add_permits(1);
+        assert!(gated.ask("a").await.expect("no panic").is_ok());
+    }
+}

@@ -1,0 +1,226 @@
+//! Reads a part of a list straight into its form: a page, or a piece of a list that is streamed.
+//!
+//! Rows are written as they arrive, so that PostgreSQL finds the next ones meanwhile and none is kept. The first part of
+//! an answer is shared by all who ask for it at the same time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::super::store::passenger;
+use super::column::Value;
+use super::cursor::{self, Place};
+use super::filter::Filter;
+use super::format::Format;
+use super::order::Order;
+use super::request::{ListRequest, Start};
+use super::store;
+use crate::app::State;
+use crate::db::error::StoreError;
+use crate::db::pool::retried;
+use crate::db::share::Sharing;
+
+/// Rows of a piece of a list without a limit: about 400 KiB of JSON. Twice as many are no quicker, and a slow
+/// reader costs the memory of two pieces.
+const PIECE: usize = 2000;
+/// Rows of a piece while others wait for passengers or pages: so few that a processor is soon free for them.
+const PIECE_BESIDE_OTHERS: usize = 200;
+/// How long a list lets others go first before each such piece.
+const BREATHER: Duration = Duration::from_millis(1);
+
+/// What tells two first parts apart: the query string, the form, and the length of a page that has no limit in its query.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Asked {
+    /// The query string.
+    pub query: String,
+    /// The form.
+    pub format: Format,
+    /// Rows of a page when the query does not say.
+    pub default: Option<usize>,
+}
+
+/// First parts that are being read.
+pub type Lists = Sharing<Asked, Arc<First>>;
+
+/// The first part of an answer.
+#[derive(Debug)]
+pub struct First {
+    /// The page, or the piece.
+    pub body: Bytes,
+    /// What is in it.
+    pub part: Part,
+}
+
+/// What is in a part of a list.
+#[derive(Debug)]
+pub struct Part {
+    /// How many rows.
+    pub rows: usize,
+    /// Where its first and its last row stand.
+    pub ends: Option<(Place, Place)>,
+    /// Whether there are rows before it, as far as is known.
+    pub before: bool,
+    /// Whether there are rows behind it.
+    pub after: bool,
+}
+
+/// The first part of the answer to a request, read after this call.
+///
+/// # Errors
+/// The pool's.
+pub async fn first(state: &Arc<State>, asked: Asked, request: Arc<ListRequest>) -> Result<Arc<First>, StoreError> {
+    let shared = state.clone();
+    let read = move || {
+        let (state, request) = (shared.clone(), request.clone());
+        async move {
+            let (body, part) = match request.limit {
+                Some(limit) => page(&state, &request, limit).await?,
+                None => piece(&state, &request, None, 0).await?,
+            };
+            Ok(Arc::new(First { body: body.into(), part }))
+        }
+    };
+    state.lists.get(asked, read).await
+}
+
+async fn page(state: &State, request: &ListRequest, limit: usize) -> Result<(Vec<u8>, Part), StoreError> {
+    let (place, backwards) = match &request.start {
+        Start::First => (None, false),
+        Start::After(place) => (Some(place), false),
+        Start::Before(place) => (Some(place), true),
+    };
+    retried(|| async {
+        let mut writer = Writer::new(request, limit, 0);
+        request.shape.begin(&mut writer.out);
+        let more =
+            if backwards { writer.rows_before(state, place).await? } else { writer.rows_behind(state, place).await? };
+        request.shape.end(&mut writer.out);
+        let came_from = place.is_some() && writer.rows > 0;
+        if backwards { writer.finish(more, came_from) } else { writer.finish(came_from, more) }
+    })
+    .await
+}
+
+/// The piece of a list without a limit that follows a place, or begins it; `room` is how long it may become.
+///
+/// # Errors
+/// The pool's.
+pub async fn piece(
+    state: &State,
+    request: &ListRequest,
+    behind: Option<&Place>,
+    room: usize,
+) -> Result<(Vec<u8>, Part), StoreError> {
+    let start = match &request.start {
+        Start::After(place) => Some(place),
+        Start::First | Start::Before(_) => None,
+    };
+    let beside_others = behind.is_some() && (state.passengers.is_busy() || state.lists.is_busy());
+    if beside_others {
+        tokio::time::sleep(BREATHER).await;
+    }
+    let rows = if beside_others { PIECE_BESIDE_OTHERS } else { PIECE };
+    retried(|| async {
+        let mut writer = Writer::new(request, rows, room);
+        if behind.is_none() {
+            request.shape.begin(&mut writer.out);
+        } else {
+            writer.first = false;
+        }
+        let after = writer.rows_behind(state, behind.or(start)).await?;
+        if !after {
+            request.shape.end(&mut writer.out);
+        }
+        writer.finish(behind.is_some(), after)
+    })
+    .await
+}
+
+/// Writes rows until there are enough of them.
+struct Writer<'a> {
+    request: &'a ListRequest,
+    limit: usize,
+    out: Vec<u8>,
+    /// Whether the next row is the first of the answer.
+    first: bool,
+    rows: usize,
+    begin: Option<Place>,
+    last: Option<Row>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(request: &'a ListRequest, limit: usize, room: usize) -> Self {
+        Self { request, limit, out: Vec::with_capacity(room), first: true, rows: 0, begin: None, last: None }
+    }
+
+    /// Writes the rows behind a place; whether there are more than enough.
+    async fn rows_behind(&mut self, state: &State, place: Option<&Place>) -> Result<bool, StoreError> {
+        let ListRequest { filter, order, .. } = self.request;
+        let limit = self.limit;
+        let mut more = false;
+        // One row more than asked for tells whether there are more.
+        let each = &mut |row| {
+            more = self.rows == limit;
+            if more { Ok(()) } else { self.row(row) }
+        };
+        rows_behind(state, filter, order, place, limit + 1, each).await?;
+        Ok(more)
+    }
+
+    /// Writes the last rows before a place; whether there are more than enough.
+    async fn rows_before(&mut self, state: &State, place: Option<&Place>) -> Result<bool, StoreError> {
+        let mut rows = Vec::new();
+        let keep = &mut |row| {
+            rows.push(row);
+            Ok(())
+        };
+        let order = self.request.order.reversed();
+        rows_behind(state, &self.request.filter, &order, place, self.limit + 1, keep).await?;
+        let more = rows.len() > self.limit;
+        rows.truncate(self.limit);
+        rows.into_iter().rev().try_for_each(|row| self.row(row))?;
+        Ok(more)
+    }
+
+    fn row(&mut self, row: Row) -> Result<(), StoreError> {
+        let passenger = passenger(&row)?;
+        self.request.shape.row(self.first, &passenger, &mut self.out);
+        self.first = false;
+        if self.rows == 0 {
+            self.begin = Some(cursor::place(&self.request.order, &passenger));
+        }
+        self.rows += 1;
+        self.last = Some(row);
+        Ok(())
+    }
+
+    fn finish(self, before: bool, after: bool) -> Result<(Vec<u8>, Part), StoreError> {
+        let ends = match self.begin.zip(self.last) {
+            Some((begin, last)) => Some((begin, cursor::place(&self.request.order, &passenger(&last)?))),
+            None => None,
+        };
+        Ok((self.out, Part { rows: self.rows, ends, before, after }))
+    }
+}
+
+/// Hands over the rows behind a place; the list that everybody asks for is a prepared statement.
+async fn rows_behind(
+    state: &State,
+    filter: &Filter,
+    order: &Order,
+    place: Option<&Place>,
+    limit: usize,
+    each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
+) -> Result<(), StoreError> {
+    if filter.0.is_empty() && *order == Order::default() {
+        let after = match place.map(Vec::as_slice) {
+            Some([Some(Value::Uuid(uuid))]) => *uuid,
+            _ => Uuid::nil(),
+        };
+        return state.passengers.page(after, i64::try_from(limit).unwrap_or(i64::MAX), each).await;
+    }
+    store::rows(&state.pool, filter, order, place, limit, each).await
+}
