@@ -13,7 +13,7 @@ import contestants
 import load
 import needs
 import processes
-from contestants import NGINX, OURS, PEERS, PGBENCH, PGBENCH_SOCKET
+from contestants import NGINX, OURS, PEERS, PGBENCH, PGBENCH_EIGHT, PGBENCH_SOCKET
 
 from bench import OTHER, PAGE_FAR, PAGE_ROWS, SMALL_ROWS, Bench
 
@@ -58,6 +58,8 @@ class Phases(Bench):
                         measures[name] = lambda s=service, c=connections: self.wrk(s, "get", c)
                 if connections >= 64:
                     measures[PGBENCH] = lambda: self.pgbench("select", clients)
+                    if clients != 8:
+                        measures[PGBENCH_EIGHT] = lambda: self.pgbench("select", 8)
                 if connections == 64:
                     measures[PGBENCH_SOCKET] = lambda: self.pgbench("select", clients, True)
                 self.rounds(f"get {connections}", measures)
@@ -122,6 +124,7 @@ class Phases(Bench):
             # The slowest peer gives a few lists a second.
             self.options.seconds, seconds = max(LIST_SECONDS, self.options.seconds), self.options.seconds
             measures = {n: lambda s=s: self.wrk(s, "path", 64, "/passengerlist") for n, s in running.items()}
+            measures[f"{OURS}, 1 connection"] = lambda: self.wrk(running[OURS], "path", 1, "/passengerlist")
             self.rounds("list", measures)
             self.options.seconds = seconds
 

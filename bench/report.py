@@ -5,7 +5,7 @@ from statistics import median
 
 import goals
 import picture
-from contestants import OURS, PGBENCH_SOCKET
+from contestants import OURS, PGBENCH_EIGHT, PGBENCH_SOCKET
 from load import KEYS_PER_PACK
 
 # In this order; what was not measured is left out.
@@ -36,8 +36,10 @@ cores; everybody reaches PostgreSQL over TCP on the loopback. Contestants are me
 rounds of {seconds} s each after a warm-up; figures are medians, ratios are medians of each round's ratio with \
 the lowest and the highest behind. Peers run as their users run them: a process or thread per core, pools of \
 10 connections, statements prepared once where their driver can; actix-web has one pipelined connection per \
-thread. Nobody writes an access log, unless the table says so. pgbench takes {keys} random keys at a time out \
-of a table, and the time that takes is given back to it; its latency is a mean. CPU time is that of the \
+thread. Nobody writes an access log, unless the table says so. Keys are drawn without repetition in a random \
+order made beforehand: `wrk` reads them in turn, and pgbench takes {keys} at a time out of a table, and the time \
+that takes is given back to it; its latency is a mean. All clients ask for the same list and page, which \
+pycrudapi reads once for those who ask at the same time; with 1 connection it shares nothing. CPU time is that of the \
 process and its children, from `/proc/PID/stat`; peak memory is `VmHWM`, summed over processes.
 """
 
@@ -62,9 +64,8 @@ def write(folder, about, results, notes):
     with open(f"{folder}/results.md", "w", encoding="utf-8") as file:
         file.write(page(about, results, notes, judged))
     if "get 64" in results:
-        rates = {
-            name: figures(runs)["per_second"] for name, runs in results["get 64"].items() if name != PGBENCH_SOCKET
-        }
+        beside = (PGBENCH_SOCKET, PGBENCH_EIGHT)
+        rates = {name: figures(runs)["per_second"] for name, runs in results["get 64"].items() if name not in beside}
         with open(f"{folder}/picture.svg", "w", encoding="utf-8") as file:
             file.write(picture.draw(rates, about))
 

@@ -18,8 +18,8 @@ pub const REQUEST_DURATION: &str = "http_server_request_duration_seconds";
 /// Bucket bounds in seconds, as the semantic conventions advise.
 const DURATION_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
-/// Bucket bounds of batch sizes: 1 is a lone request, 128 a full batch.
-const BATCH_SIZE_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+/// Bucket bounds of batch sizes: 1 is a lone request, 128 a full batch; more share the reading of a list.
+const BATCH_SIZE_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 512.0, 2048.0, 8192.0];
 
 /// Bucket bounds in seconds of the wait for the batch before; a healthy one takes about a millisecond.
 const BATCH_WAIT_BUCKETS: &[f64] = &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 1.0];
@@ -81,7 +81,11 @@ pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
         metrics::Unit::Seconds,
         "Duration of HTTP requests, from the first header to the last byte of the answer."
     );
-    metrics::describe_histogram!(BATCH_SIZE, metrics::Unit::Count, "Requests that shared a statement, by kind.");
+    metrics::describe_histogram!(
+        BATCH_SIZE,
+        metrics::Unit::Count,
+        "Requests that shared a statement, or the reading of a list, by kind."
+    );
     metrics::describe_histogram!(BATCH_WAIT, metrics::Unit::Seconds, "Wait of a request for the batch before its own.");
     metrics::describe_counter!(BATCH_REFUSED, "Requests refused because too many or too old ones waited.");
     metrics::describe_gauge!("db_client_connection_count", "Connections of the pool, by state.");

@@ -33,7 +33,9 @@ function keyed(path, before, after)
    local descriptor = ffi.C.open(path, READ_ONLY)
    assert(descriptor >= 0, "cannot open " .. path)
    local size = tonumber(ffi.C.lseek(descriptor, 0, FROM_END))
-   local keys = ffi.cast("const char *", ffi.C.mmap(nil, size, PROT_READ, MAP_SHARED, descriptor, 0))
+   local mapped = ffi.C.mmap(nil, size, PROT_READ, MAP_SHARED, descriptor, 0)
+   assert(mapped ~= ffi.cast("void *", -1), "cannot map " .. path)
+   local keys = ffi.cast("const char *", mapped)
    math.randomseed(os.time() * 1000 + seed)
    local place = math.random(0, size / LINE_BYTES - 1) * LINE_BYTES
    local length = #before + KEY_BYTES + #after

@@ -26,6 +26,8 @@ use super::spent::Waiting;
 pub const BATCH_SIZE: &str = "db_batch_size";
 /// Name of the histogram of the time an item waits for its batch to begin.
 pub const BATCH_WAIT: &str = "db_batch_wait_seconds";
+/// Most that may wait for one kind of work: what a burst on all of nginx's connections can bring.
+pub const QUEUE: usize = 8192;
 /// Name of the counter of items that were refused.
 pub const BATCH_REFUSED: &str = "db_batch_refused_total";
 
@@ -120,7 +122,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
             let limits = &self.shared.limits;
             let another = match state.in_flight {
                 0 => true,
-                many if many < limits.eager && state.waiting.len() >= limits.worth => true,
+                many if many < limits.eager.min(limits.in_flight) && state.waiting.len() >= limits.worth => true,
                 many if many < limits.in_flight => {
                     state.waiting.len() >= limits.size || since - state.last_begin > STALLED
                 }
@@ -193,8 +195,9 @@ async fn drain<I: Send + 'static, O: Send + 'static>(shared: Arc<Shared<I, O>>) 
     while let Some(batch) = shared.take() {
         let mut items = Vec::with_capacity(batch.len());
         let mut answers = Vec::with_capacity(batch.len());
+        let begun = Instant::now();
         for Waiter { item, since, answer } in batch {
-            shared.metrics.wait.record(since.elapsed().as_secs_f64());
+            shared.metrics.wait.record((begun - since).as_secs_f64());
             items.push(item);
             answers.push(answer);
         }
@@ -299,17 +302,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn enough_waiting_items_start_a_second_batch_and_no_third() {
-        let (batcher, mut batches, permits) = gated_within(BatchLimits { eager: 2, worth: 2, in_flight: 4, ..LIMITS });
+    async fn enough_waiting_items_start_a_few_batches_and_no_more() {
+        let (batcher, mut batches, permits) = gated_within(BatchLimits { eager: 3, worth: 2, in_flight: 4, ..LIMITS });
         let mut tasks = vec![submit(&batcher, 0)];
         assert_eq!(batches.recv().await, Some(vec![0]));
         tasks.extend((1..=2).map(|item| submit(&batcher, item)));
         assert_eq!(batches.recv().await, Some(vec![1, 2]));
-        tasks.extend((3..=5).map(|item| submit(&batcher, item)));
+        tasks.extend((3..=4).map(|item| submit(&batcher, item)));
+        assert_eq!(batches.recv().await, Some(vec![3, 4]));
+        tasks.extend((5..=7).map(|item| submit(&batcher, item)));
         while batcher.shared.lock().waiting.len() < 3 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(batcher.shared.lock().in_flight, 2);
+        assert_eq!(batcher.shared.lock().in_flight, 3);
         permits.add_permits(100);
         for (item, task) in (0_u32..).zip(tasks) {
             assert_eq!(task.await.expect("no panic").expect("an answer"), item * 2);

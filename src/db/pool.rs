@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bb8::{ErrorSink, ManageConnection, PooledConnection, QueueStrategy, RunError};
+use bb8::{ErrorSink, ManageConnection, PooledConnection, RunError};
 use bb8_postgres::PostgresConnectionManager;
 use tokio::sync::watch;
 use tokio_postgres::Row;
@@ -68,8 +68,6 @@ impl Pool {
             .max_size(options.size)
             .min_idle(1)
             .test_on_check_out(false)
-            // The connection that was used last has its backend's memory in the processor's cache.
-            .queue_strategy(QueueStrategy::Lifo)
             .connection_timeout(options.checkout_timeout)
             .error_sink(Box::new(LogSink))
             .build_unchecked(manager);

@@ -11,17 +11,15 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
+use futures_util::future::join_all;
 use metrics::{Counter, Histogram};
 use tokio::sync::oneshot;
 
-use super::batch::{BATCH_REFUSED, BATCH_SIZE};
+use super::batch::{BATCH_REFUSED, BATCH_SIZE, QUEUE};
 use super::error::StoreError;
 use super::spent::Waiting;
 
-/// Most who wait for the same reading; one more is refused. What a burst on all of nginx's connections can bring.
-const QUEUE: usize = 8192;
-
-/// Readings under way, by what is asked for. Cheap to clone; clones share them.
+/// Readings under way, by what is asked for; at most [`QUEUE`] wait for the same one. Cheap to clone; clones share them.
 pub struct Sharing<K, O> {
     under_way: Arc<Mutex<UnderWay<K, O>>>,
     readers: Histogram,
@@ -106,13 +104,17 @@ where
             #[expect(clippy::cast_precision_loss, reason = "a service has few clients")]
             self.readers.record(readers.len() as f64);
             // A panic must not leave those who wait without anybody to read for them.
-            let outcome = AssertUnwindSafe(async { read().await }).catch_unwind().await;
-            let outcome = outcome.unwrap_or_else(|_| Err(StoreError::unavailable("the reading was given up")));
+            let reading = AssertUnwindSafe(async { read().await }).catch_unwind();
+            let outcome = tokio::select! {
+                outcome = reading => outcome.unwrap_or_else(|_| Err(StoreError::unavailable("the reading was given up"))),
+                // Nobody is left to read for.
+                _ = join_all(readers.iter_mut().map(oneshot::Sender::closed)) => Err(StoreError::unavailable("left")),
+            };
             for reader in readers {
                 let _ = reader.send(outcome.clone()); // the client may have gone
             }
             let mut under_way = self.lock();
-            let Some(waiting) = under_way.get_mut(&key) else { return };
+            let waiting = under_way.get_mut(&key).expect("only the task that reads for a key takes it out");
             // A client that has gone needs no answer.
             waiting.retain(|reader| !reader.is_closed());
             if waiting.is_empty() {
@@ -128,7 +130,6 @@ where
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use futures_util::future::join_all;
     use tokio::sync::{Semaphore, mpsc};
 
     use super::*;
@@ -159,7 +160,7 @@ mod tests {
                         let number = inner.readings.fetch_add(1, Ordering::SeqCst);
                         inner.begun.send(key).expect("the test listens");
                         inner.permits.acquire().await.expect("open").forget();
-                        assert!(key != "panic", "on purpose");
+                        assert!(key != "panic once" || number > 0, "on purpose");
                         Ok(number)
                     }
                 };
@@ -169,6 +170,12 @@ mod tests {
 
         async fn until_waiting(&self, key: &'static str, count: usize) {
             while self.sharing.lock().get(key).map_or(0, Vec::len) < count {
+                tokio::task::yield_now().await;
+            }
+        }
+
+        async fn until_idle(&self) {
+            while self.sharing.is_busy() {
                 tokio::task::yield_now().await;
             }
         }
@@ -190,9 +197,7 @@ mod tests {
             assert_eq!(answer.expect("no panic").expect("an answer"), 2, "read after it was asked for, and once");
         }
         assert_eq!(gated.readings.load(Ordering::SeqCst), 3);
-        while gated.sharing.is_busy() {
-            tokio::task::yield_now().await;
-        }
+        gated.until_idle().await;
     }
 
     #[tokio::test]
@@ -211,39 +216,42 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_goes_away_takes_nobodys_answer_along_and_is_not_read_for() {
+    async fn a_client_that_goes_away_takes_nobodys_answer_along() {
         let (gated, mut begun) = Gated::new();
         let first = gated.ask("a");
         begun.recv().await;
-        first.abort();
         let second = gated.ask("a");
         gated.until_waiting("a", 1).await;
-        gated.permits.add_permits(2);
+        first.abort();
+        begun.recv().await;
+        gated.permits.add_permits(1);
         assert_eq!(second.await.expect("no panic").expect("an answer"), 1);
+    }
 
-        let third = gated.ask("a");
+    #[tokio::test]
+    async fn nothing_is_read_for_clients_that_have_gone() {
+        let (gated, mut begun) = Gated::new();
+        let first = gated.ask("a");
         begun.recv().await;
         let gone = gated.ask("a");
         gated.until_waiting("a", 1).await;
         gone.abort();
         assert!(gone.await.expect_err("aborted").is_cancelled());
-        gated.permits.add_permits(1);
-        third.await.expect("no panic").expect("an answer");
-        while gated.sharing.is_busy() {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(gated.readings.load(Ordering::SeqCst), 3);
+        first.abort();
+        gated.until_idle().await; // without a permit: the reading was dropped
+        assert_eq!(gated.readings.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]
     async fn a_panic_is_an_error_for_those_it_was_read_for_and_none_for_the_next() {
-        let (gated, _begun) = Gated::new();
-        gated.permits.add_permits(1);
-        assert!(gated.ask("panic").await.expect("caught").is_err());
-        while gated.sharing.is_busy() {
-            tokio::task::yield_now().await;
-        }
-        gated.permits.add_permits(1);
-        assert!(gated.ask("a").await.expect("no panic").is_ok());
+        let (gated, mut begun) = Gated::new();
+        let first = gated.ask("panic once");
+        begun.recv().await;
+        let second = gated.ask("panic once");
+        gated.until_waiting("panic once", 1).await;
+        gated.permits.add_permits(2);
+        assert!(first.await.expect("caught").is_err());
+        assert_eq!(second.await.expect("no panic").expect("an answer"), 1);
+        gated.until_idle().await;
     }
 }

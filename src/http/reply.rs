@@ -79,9 +79,10 @@ pub fn begun(content_type: &'static str, first: Bytes, rest: Option<impl Pieces>
 async fn send(mut pieces: impl Pieces, mut piece: Bytes, sender: &mpsc::Sender<Result<Bytes, Truncated>>) -> bool {
     let mut more = true;
     loop {
-        // Pieces are of about the same size; room for one at once spares the allocator every size below.
+        // Most pieces are of about the size of the one before; room at once spares the allocator every size below.
         let room = piece.len() + piece.len() / 8;
-        if sender.send(Ok(piece)).await.is_err() || !more {
+        // The next piece is made when the client has taken this one, or a slow client would hold three of them.
+        if sender.send(Ok(piece)).await.is_err() || !more || sender.reserve().await.is_err() {
             return true;
         }
         match pieces.next(room).await {

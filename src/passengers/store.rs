@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::model::{Details, Passenger, check_sex};
 use super::patch::Patch;
 use super::writes::{Amendment, Creation, Removal, Replacement, Write, create_many, delete_many, write_many};
-use crate::db::batch::{BatchLimits, Batcher};
+use crate::db::batch::{BatchLimits, Batcher, QUEUE};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
 use crate::db::session::Query;
@@ -45,8 +45,6 @@ const EAGER_LOOKUPS: usize = 3;
 const PLANNED_KEYS: usize = 12;
 /// Most statements of one kind at once; more only make smaller batches on a machine of a few cores.
 const BATCHES_IN_FLIGHT: usize = 4;
-/// Most operations waiting: what a burst on all of nginx's connections can bring.
-const QUEUE: usize = 8192;
 
 /// The passengers of one database.
 pub struct Store {

@@ -1,5 +1,6 @@
 //! Batching changes the cost of an operation, never its meaning.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -136,7 +137,34 @@ async fn connections_lost_in_the_middle_of_batches_leave_nobody_without_an_answe
     let app = Arc::new(TestApp::start().await);
     let uuids = join_all((0..TOGETHER).map(|_| async { app.create(&passenger()).await })).await;
     let client = app.database.as_ref().expect("own database").client().await;
+    // A list that takes a while, so that connections are lost between its rows.
+    client
+        .batch_execute(
+            "insert into passengers select gen_random_uuid(), true, 1, 'Crowd', 'female', null, 0, 0, 0.5 \
+             from generate_series(1, 1900)",
+        )
+        .await
+        .expect("inserted");
     let stop = Arc::new(AtomicBool::new(false));
+    let lists: Vec<_> = (0..4)
+        .map(|_| {
+            let (app, stop) = (app.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut whole = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = app.get("/passengerlist").await;
+                    if answer.status == StatusCode::OK {
+                        let list = answer.json();
+                        let uuids = list.as_array().expect("an array").iter().map(|row| row["uuid"].to_string());
+                        assert_eq!(uuids.collect::<HashSet<_>>().len(), 1900 + TOGETHER);
+                        assert_eq!(list.as_array().map(Vec::len), Some(1900 + TOGETHER), "a row came twice");
+                        whole += 1;
+                    }
+                }
+                whole
+            })
+        })
+        .collect();
     let readers: Vec<_> = uuids
         .into_iter()
         .map(|uuid| {
@@ -160,10 +188,13 @@ async fn connections_lost_in_the_middle_of_batches_leave_nobody_without_an_answe
         let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
                     where datname = current_database() and pid <> pg_backend_pid()";
         client.query_one(kill, &[]).await.expect("terminated");
-        app.get("/hello").await.expect(StatusCode::OK);
+        app.get("/passengerlist").await; // whatever it says, others had time to read a list to its end
     }
     stop.store(true, Ordering::Relaxed);
     for reader in readers {
         assert!(reader.await.expect("every request was answered") > 0);
     }
+    let whole: usize =
+        join_all(lists).await.into_iter().map(|list| list.expect("every list was whole or refused")).sum();
+    assert!(whole > 0);
 }

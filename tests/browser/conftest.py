@@ -29,7 +29,6 @@ def stack():
     """nginx, the server and PostgreSQL with the passengers of the seed, shared by all tests."""
     with support.running_stack(RATE_LIMIT="off") as one:
         yield one
-    print(f"--- what the stack said\n{one.process.output[-6000:]}")
 
 
 @pytest.fixture(scope="session")

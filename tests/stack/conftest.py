@@ -1,6 +1,5 @@
 """Fixtures: nginx alone in front of a stand-in, and whole stacks; and the report of what was skipped."""
 
-
 import pytest
 
 import support

@@ -361,6 +361,8 @@ def running_stack(**settings):
         try:
             yield one.start()
         finally:
+            # pytest shows it beside a test that failed.
+            print(f"--- what the stack said\n{one.process.output[-6000:] if one.process else ''}")
             one.destroy()
 
 

@@ -1,7 +1,7 @@
 //! Reads a part of a list straight into its form: a page, or a piece of a list that is streamed.
 //!
-//! Rows are written as they arrive, so that PostgreSQL finds the next ones meanwhile and none is kept. The first part of
-//! an answer is shared by all who ask for it at the same time.
+//! Rows are written as they arrive, so that PostgreSQL finds the next ones meanwhile and none is kept, but for those of a
+//! page read backwards. The first part of an answer is shared by all who ask for it at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,15 +31,15 @@ const PIECE_BESIDE_OTHERS: usize = 200;
 /// How long a list lets others go first before each such piece.
 const BREATHER: Duration = Duration::from_millis(1);
 
-/// What tells two first parts apart: the query string, the form, and the length of a page that has no limit in its query.
+/// What tells two first parts apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Asked {
     /// The query string.
     pub query: String,
     /// The form.
     pub format: Format,
-    /// Rows of a page when the query does not say.
-    pub default: Option<usize>,
+    /// Rows of a page, which the query need not say.
+    pub limit: Option<usize>,
 }
 
 /// First parts that are being read.
@@ -118,23 +118,23 @@ pub async fn piece(
         Start::After(place) => Some(place),
         Start::First | Start::Before(_) => None,
     };
-    let beside_others = behind.is_some() && (state.passengers.is_busy() || state.lists.is_busy());
+    let first = behind.is_none();
+    let beside_others = !first && (state.passengers.is_busy() || state.lists.is_busy());
     if beside_others {
         tokio::time::sleep(BREATHER).await;
     }
-    let rows = if beside_others { PIECE_BESIDE_OTHERS } else { PIECE };
+    // Other lists may be sorted anew for each piece: many small ones would cost others more than a few large ones.
+    let rows = if beside_others && is_plain(&request.filter, &request.order) { PIECE_BESIDE_OTHERS } else { PIECE };
     retried(|| async {
-        let mut writer = Writer::new(request, rows, room);
-        if behind.is_none() {
+        let mut writer = Writer { first, ..Writer::new(request, rows, room) };
+        if first {
             request.shape.begin(&mut writer.out);
-        } else {
-            writer.first = false;
         }
         let after = writer.rows_behind(state, behind.or(start)).await?;
         if !after {
             request.shape.end(&mut writer.out);
         }
-        writer.finish(behind.is_some(), after)
+        writer.finish(!first, after)
     })
     .await
 }
@@ -206,7 +206,12 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Hands over the rows behind a place; the list that everybody asks for is a prepared statement.
+/// Whether a list is everybody in the order of the key, which the key's index delivers.
+fn is_plain(filter: &Filter, order: &Order) -> bool {
+    filter.0.is_empty() && *order == Order::default()
+}
+
+/// Hands over the rows behind a place; the list that is asked for most is a prepared statement.
 async fn rows_behind(
     state: &State,
     filter: &Filter,
@@ -215,7 +220,7 @@ async fn rows_behind(
     limit: usize,
     each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
 ) -> Result<(), StoreError> {
-    if filter.0.is_empty() && *order == Order::default() {
+    if is_plain(filter, order) {
         let after = match place.map(Vec::as_slice) {
             Some([Some(Value::Uuid(uuid))]) => *uuid,
             _ => Uuid::nil(),

@@ -36,14 +36,14 @@ pub async fn list(
     let (request, query) = request::read_list(&raw, &headers, default)?;
     let counted = count(&state, &request.filter, &headers).await.map_err(problem)?;
     let request = Arc::new(request);
-    let asked = Asked { query: raw.clone(), format: request.shape.format, default };
+    let asked = Asked { query: raw.clone(), format: request.shape.format, limit: request.limit };
     let first = part::first(&state, asked, request.clone()).await.map_err(problem)?;
     let content_type = request.shape.format.content_type();
     let (mut response, length) = if request.limit.is_some() {
         let page = reply::ok(content_type, first.body.clone());
         (linked(page, &first.part, path, &query, &request.order), Some(first.part.rows))
     } else {
-        let rest = first.part.after.then(|| Rest { place: place_behind(&first.part), state, request: request.clone() });
+        let rest = rest_behind(&first.part).map(|place| Rest { place, state, request: request.clone() });
         (reply::begun(content_type, first.body.clone(), rest), None)
     };
     let unbroken = request.start == Start::First;
@@ -93,19 +93,23 @@ struct Rest {
     state: Arc<State>,
     request: Arc<ListRequest>,
     /// Where the last row written stands.
-    place: Option<Place>,
+    place: Place,
 }
 
 impl Pieces for Rest {
     async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
-        let (piece, part) = part::piece(&self.state, &self.request, self.place.as_ref(), room).await?;
-        self.place = place_behind(&part).or(self.place.take());
-        Ok((piece, part.after))
+        let (piece, part) = part::piece(&self.state, &self.request, Some(&self.place), room).await?;
+        let rest = rest_behind(&part);
+        let more = rest.is_some();
+        self.place = rest.unwrap_or_default();
+        Ok((piece, more))
     }
 }
 
-fn place_behind(part: &Part) -> Option<Place> {
-    part.ends.as_ref().map(|(_, last)| last.clone())
+/// The place behind which there are more rows, if there are.
+fn rest_behind(part: &Part) -> Option<Place> {
+    let (_, last) = part.ends.as_ref().filter(|_| part.after)?;
+    Some(last.clone())
 }
 
 /// `GET /v1/passengers/stats`: count, survival and means of each group.

@@ -1,5 +1,6 @@
 //! The forms of a list: JSON, CSV and one object per line, whole or in part.
 
+use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
@@ -87,4 +88,23 @@ async fn an_empty_list_has_its_form_still() {
     assert_eq!(accept(&app, "/passengerlist", "application/json").await.body, "[]");
     assert_eq!(accept(&app, "/passengerlist", "application/x-ndjson").await.body, "");
     assert_eq!(accept(&app, "/v1/passengers?select=name", "text/csv").await.body, "name\n");
+}
+
+#[tokio::test]
+async fn what_is_asked_for_at_the_same_time_in_other_forms_or_lengths_stays_apart() {
+    let app = crowd(150).await;
+    let mut asked = Vec::new();
+    for path in ["/passengerlist", "/v1/passengers", "/v1/passengers?limit=3", "/passengerlist?limit=3"] {
+        for form in ["application/json", "text/csv", "application/x-ndjson"] {
+            asked.push((path, form, accept(&app, path, form).await));
+        }
+    }
+    for _ in 0..5 {
+        let together = join_all((0..4).flat_map(|_| &asked).map(|(path, form, _)| accept(&app, path, form))).await;
+        for (answer, (path, form, alone)) in together.iter().zip(asked.iter().cycle()) {
+            assert_eq!(answer.expect(StatusCode::OK).body, alone.body, "{path} as {form}");
+            assert_eq!(answer.header("content-type"), alone.header("content-type"), "{path} as {form}");
+            assert_eq!(answer.headers.get("link"), alone.headers.get("link"), "{path} as {form}");
+        }
+    }
 }

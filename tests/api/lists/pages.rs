@@ -1,12 +1,14 @@
 //! Pages: in every order, forwards and backwards, while rows come and go; and counts.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 
+use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::{crowd, faults, get, insert, link, rows, uuids};
-use crate::harness::{TestApp, send};
+use crate::harness::{TestApp, passenger, send};
 
 /// Walks from a page on in one direction and collects the pages.
 async fn walk(app: &TestApp, first: &str, relation: &str) -> Vec<Vec<Value>> {
@@ -192,4 +194,26 @@ async fn a_list_of_many_batches_is_streamed_in_its_order() {
         assert_eq!(list.len(), 2161);
         assert_eq!(uuids(&list), uuids(&sorted(list.clone(), order)));
     }
+}
+
+#[tokio::test]
+async fn a_list_that_gives_way_to_others_is_whole_and_in_order() {
+    let app = crowd(4321).await;
+    let others = format!("/v1/passengers/{}", app.create(&passenger()).await);
+    let finished = Cell::new(false);
+    let ask = async {
+        while !finished.get() {
+            for answer in join_all((0..8).map(|_| app.get(&others))).await {
+                answer.expect(StatusCode::OK);
+            }
+        }
+    };
+    let list = async {
+        let list = rows(&app.get("/passengerlist").await);
+        finished.set(true);
+        list
+    };
+    let ((), list) = tokio::join!(ask, list);
+    assert_eq!(list.len(), 4322);
+    assert!(uuids(&list).is_sorted_by(|a, b| a < b));
 }
