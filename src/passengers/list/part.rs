@@ -29,7 +29,7 @@ const PIECE: usize = 2000;
 /// Rows of a piece while others wait for passengers or pages: so few that a processor is soon free for them.
 const PIECE_BESIDE_OTHERS: usize = 200;
 /// How long a list lets others go first before each such piece.
-const BREATHER: Duration = Duration::from_millis(1);
+const BREATHER: Duration = Duration::from_millis(2);
 
 /// What tells two first parts apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
