@@ -77,7 +77,7 @@ struct State<I, O> {
     waiting: Vec<Waiter<I, O>>,
     in_flight: usize,
     /// When the newest batch began.
-    last_begin: Instant,
+    last_begin: Option<Instant>,
 }
 
 struct Waiter<I, O> {
@@ -100,7 +100,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
             wait: metrics::histogram!(BATCH_WAIT, "batch" => name),
             refused: metrics::counter!(BATCH_REFUSED, "batch" => name),
         };
-        let state = Mutex::new(State { waiting: Vec::new(), in_flight: 0, last_begin: Instant::now() });
+        let state = Mutex::new(State { waiting: Vec::new(), in_flight: 0, last_begin: None });
         Self { shared: Arc::new(Shared { limits, work, state, metrics }) }
     }
 
@@ -124,7 +124,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
                 0 => true,
                 many if many < limits.eager.min(limits.in_flight) && state.waiting.len() >= limits.worth => true,
                 many if many < limits.in_flight => {
-                    state.waiting.len() >= limits.size || since - state.last_begin > STALLED
+                    state.waiting.len() >= limits.size || state.last_begin.is_some_and(|begun| since - begun > STALLED)
                 }
                 _ => false,
             };
@@ -139,9 +139,10 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
 }
 
 impl<I, O> Batcher<I, O> {
-    /// Whether a batch is at work.
-    pub fn is_busy(&self) -> bool {
-        self.shared.lock().in_flight > 0
+    /// Whether a batch is at work, or began a moment ago.
+    pub fn is_busy(&self, moment: Duration) -> bool {
+        let state = self.shared.lock();
+        state.in_flight > 0 || state.last_begin.is_some_and(|begun| begun.elapsed() < moment)
     }
 }
 
@@ -160,7 +161,7 @@ impl<I, O> Shared<I, O> {
             state.in_flight -= 1;
             return None;
         }
-        state.last_begin = Instant::now();
+        state.last_begin = Some(Instant::now());
         if state.waiting.len() <= self.limits.size {
             let next = Vec::with_capacity(state.waiting.len());
             return Some(std::mem::replace(&mut state.waiting, next));

@@ -87,13 +87,13 @@ impl Store {
         }
     }
 
-    /// Whether anybody waits for a single passenger.
-    pub fn is_busy(&self) -> bool {
-        self.gets.is_busy()
-            || self.creates.is_busy()
-            || self.replaces.is_busy()
-            || self.patches.is_busy()
-            || self.deletes.is_busy()
+    /// Whether anybody waits for a single passenger, or did a moment ago.
+    pub fn is_busy(&self, moment: Duration) -> bool {
+        self.gets.is_busy(moment)
+            || self.creates.is_busy(moment)
+            || self.replaces.is_busy(moment)
+            || self.patches.is_busy(moment)
+            || self.deletes.is_busy(moment)
     }
 
     /// One passenger by key.

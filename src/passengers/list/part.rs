@@ -28,6 +28,8 @@ use crate::db::share::Sharing;
 const PIECE: usize = 2000;
 /// Rows of a piece while others wait for passengers or pages: so few that a processor is soon free for them.
 const PIECE_BESIDE_OTHERS: usize = 200;
+/// Clients that ask again and again are all answered for an instant, and still there.
+const MOMENT: Duration = Duration::from_millis(50);
 /// How long a list lets others go first before each such piece.
 const BREATHER: Duration = Duration::from_millis(2);
 
@@ -119,7 +121,7 @@ pub async fn piece(
         Start::First | Start::Before(_) => None,
     };
     let first = behind.is_none();
-    let beside_others = !first && (state.passengers.is_busy() || state.lists.is_busy());
+    let beside_others = !first && (state.passengers.is_busy(MOMENT) || state.lists.is_busy(MOMENT));
     if beside_others {
         tokio::time::sleep(BREATHER).await;
     }
