@@ -9,7 +9,6 @@ use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -27,12 +26,8 @@ pub struct Sharing<K, O> {
     refused: Counter,
 }
 
-struct UnderWay<K, O> {
-    /// Those who wait for the next reading of something that is being read.
-    waiting: HashMap<K, Vec<Reader<O>>>,
-    /// When somebody last asked for what nobody read.
-    last_begin: Option<Instant>,
-}
+/// Those who wait for the next reading of something that is being read.
+type UnderWay<K, O> = HashMap<K, Vec<Reader<O>>>;
 
 type Reader<O> = oneshot::Sender<Result<O, StoreError>>;
 
@@ -51,7 +46,7 @@ where
     /// Readings whose metrics carry `name`.
     pub fn new(name: &'static str) -> Self {
         Self {
-            under_way: Arc::new(Mutex::new(UnderWay { waiting: HashMap::new(), last_begin: None })),
+            under_way: Arc::default(),
             readers: metrics::histogram!(BATCH_SIZE, "batch" => name),
             refused: metrics::counter!(BATCH_REFUSED, "batch" => name),
         }
@@ -68,7 +63,7 @@ where
     {
         let _waiting = Waiting::begin();
         let (reader, answer) = oneshot::channel();
-        let first = match self.lock().waiting.entry(key.clone()) {
+        let first = match self.lock().entry(key.clone()) {
             Entry::Occupied(waiting) if waiting.get().len() >= QUEUE => {
                 self.refused.increment(1);
                 return Err(StoreError::unavailable("too many requests are waiting"));
@@ -83,17 +78,15 @@ where
             }
         };
         if let Some(reader) = first {
-            self.lock().last_begin = Some(Instant::now());
             // A task of its own: a client that goes away must not take the answer of others with it.
             tokio::spawn(self.clone().serve(key, reader, read));
         }
         answer.await.unwrap_or_else(|_| Err(StoreError::unavailable("the reading was given up")))
     }
 
-    /// Whether anything is being read, or began to be a moment ago.
-    pub fn is_busy(&self, moment: Duration) -> bool {
-        let under_way = self.lock();
-        !under_way.waiting.is_empty() || under_way.last_begin.is_some_and(|begun| begun.elapsed() < moment)
+    /// Whether anything is being read.
+    pub fn is_busy(&self) -> bool {
+        !self.lock().is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, UnderWay<K, O>> {
@@ -121,11 +114,11 @@ where
                 let _ = reader.send(outcome.clone()); // the client may have gone
             }
             let mut under_way = self.lock();
-            let waiting = under_way.waiting.get_mut(&key).expect("only the task that reads for a key takes it out");
+            let waiting = under_way.get_mut(&key).expect("only the task that reads for a key takes it out");
             // A client that has gone needs no answer.
             waiting.retain(|reader| !reader.is_closed());
             if waiting.is_empty() {
-                under_way.waiting.remove(&key);
+                under_way.remove(&key);
                 return;
             }
             readers = std::mem::take(waiting);
@@ -176,13 +169,13 @@ mod tests {
         }
 
         async fn until_waiting(&self, key: &'static str, count: usize) {
-            while self.sharing.lock().waiting.get(key).map_or(0, Vec::len) < count {
+            while self.sharing.lock().get(key).map_or(0, Vec::len) < count {
                 tokio::task::yield_now().await;
             }
         }
 
         async fn until_idle(&self) {
-            while self.sharing.is_busy(Duration::ZERO) {
+            while self.sharing.is_busy() {
                 tokio::task::yield_now().await;
             }
         }

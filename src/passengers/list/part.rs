@@ -121,7 +121,8 @@ pub async fn piece(
         Start::First | Start::Before(_) => None,
     };
     let first = behind.is_none();
-    let beside_others = !first && (state.passengers.is_busy(MOMENT) || state.lists.is_busy(MOMENT));
+    // Of lists only those under way: this one's own beginning may be less than a moment ago.
+    let beside_others = !first && (state.passengers.is_busy(MOMENT) || state.lists.is_busy());
     if beside_others {
         tokio::time::sleep(BREATHER).await;
     }
