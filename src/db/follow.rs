@@ -48,7 +48,7 @@ pub async fn follow(conninfo: ConnInfo, topic: Topic, sender: Arc<watch::Sender<
             tracing::warn!(error = &error as &dyn std::error::Error, listen = topic.listen, "cannot follow changes");
             lost = true;
         }
-        tokio::time::sleep(RETRY_DELAY).await; // while the value counts as unknown
+        tokio::time::sleep(RETRY_DELAY).await; // nobody announces that a database is back; the value counts as unknown so long
     }
 }
 

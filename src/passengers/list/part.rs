@@ -124,7 +124,7 @@ pub async fn piece(
     // Of lists only those under way: this one's own beginning may be less than a moment ago.
     let beside_others = !first && (state.passengers.is_busy(MOMENT) || state.lists.is_busy());
     if beside_others {
-        tokio::time::sleep(BREATHER).await;
+        tokio::time::sleep(BREATHER).await; // time is what the others need: waiting for them to end could last for ever
     }
     // Other lists may be sorted anew for each piece: many small ones would cost others more than a few large ones.
     let rows = if beside_others && is_plain(&request.filter, &request.order) { PIECE_BESIDE_OTHERS } else { PIECE };

@@ -99,10 +99,10 @@ struct Rest {
 impl Pieces for Rest {
     async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
         let (piece, part) = part::piece(&self.state, &self.request, Some(&self.place), room).await?;
-        let rest = rest_behind(&part);
-        let more = rest.is_some();
-        self.place = rest.unwrap_or_default();
-        Ok((piece, more))
+        if let Some(place) = rest_behind(&part) {
+            self.place = place;
+        }
+        Ok((piece, part.after))
     }
 }
 
