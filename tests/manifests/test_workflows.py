@@ -37,6 +37,23 @@ def test_compose_files_fit_the_compose_specification():
     check_schema("vendor.compose-spec", COMPOSE)
 
 
+def test_every_place_with_pinned_dependencies_is_updated():
+    file = ROOT / ".github/dependabot.yml"
+    check_schema("vendor.dependabot", [file])
+    updated = set()
+    for update in yaml.safe_load(file.read_text())["updates"]:
+        for directory in update.get("directories", [update.get("directory")]):
+            updated.add((update["package-ecosystem"], directory))
+    kinds = {"Cargo.lock": "cargo", "requirements.txt": "pip", "package-lock.json": "npm", "Dockerfile": "docker"}
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    pinned = {
+        (kinds[path.name], "/" + str(path.parent).removeprefix("."))
+        for path in map(pathlib.Path, listed)
+        if path.name in kinds
+    }
+    assert updated == pinned | {("github-actions", "/")}
+
+
 def test_every_action_is_pinned_to_a_commit_whose_version_stands_beside_it():
     used = [line for file in WORKFLOWS for line in file.read_text().splitlines() if "uses:" in line]
     assert used
