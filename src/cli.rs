@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_postgres::Client;
 
 use crate::app::{App, Listeners};
-use crate::config::{DatabaseChoice, DatabaseConfig, LogConfig, MetricsListen, ServerConfig};
+use crate::config::{DatabaseChoice, DatabaseConfig, LogConfig, MetricsListen, ServerConfig, without_empty_variables};
 use crate::db::conninfo::ConnInfo;
 use crate::db::copy::{self, Table};
 use crate::db::migrate;
@@ -105,6 +105,14 @@ struct HealthcheckArgs {
     /// The port asked on this machine when HEALTHCHECK_URL is not set.
     #[arg(long, env, default_value_t = 8080, hide_env_values = true)]
     http_port: u16,
+}
+
+impl Cli {
+    /// Reads the arguments and the environment; a wrong one ends the program with a sentence and status 2.
+    pub fn read() -> Self {
+        let matches = without_empty_variables(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
 }
 
 /// Threads of the subcommands that move rows: one for the connection, one for the rest.

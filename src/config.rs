@@ -19,8 +19,8 @@ use crate::db::embedded;
 use crate::db::pool::PoolOptions;
 use crate::http::cors::Origins;
 use crate::server::listener::ListenAddr;
-pub use values::{MetricsListen, Secret};
-use values::{default_worker_threads, given, millis, path, secret, span};
+pub use values::{MetricsListen, Secret, without_empty_variables};
+use values::{default_worker_threads, millis, secret, span};
 
 /// Settings of the log, common to all subcommands.
 #[derive(Debug, Clone, Args)]
@@ -74,7 +74,7 @@ pub struct DatabaseConfig {
     pub postgres_password: Option<Secret>,
 
     /// File that holds the password, such as a mounted secret, instead of POSTGRES_PASSWORD.
-    #[arg(long, env, hide_env_values = true, value_parser = path)]
+    #[arg(long, env, hide_env_values = true)]
     pub postgres_password_file: Option<PathBuf>,
 
     /// Database name, with POSTGRES_HOST.
@@ -84,13 +84,13 @@ pub struct DatabaseConfig {
     /// Directory of the server's own PostgreSQL, used when no database is configured.
     ///
     /// [default: the user's data directory, /var/lib/pycrudapi for root]
-    #[arg(long, env, hide_env_values = true, value_parser = path)]
+    #[arg(long, env, hide_env_values = true)]
     pub data_dir: Option<PathBuf>,
 
     /// Directory of the PostgreSQL programs (postgres, initdb) for the server's own PostgreSQL.
     ///
     /// [default: the newest found on the machine]
-    #[arg(long, env, hide_env_values = true, value_parser = path)]
+    #[arg(long, env, hide_env_values = true)]
     pub pg_bin: Option<PathBuf>,
 
     /// Most connections to PostgreSQL (1 to 1000).
@@ -265,21 +265,21 @@ pub enum ConfigError {
 }
 
 impl DatabaseConfig {
-    /// Which database is meant. An empty variable counts as absent, as in compose files.
+    /// Which database is meant.
     ///
     /// # Errors
     /// When the URL or a part cannot be understood, or the password file cannot be read.
     pub fn choice(&self) -> Result<DatabaseChoice, ConfigError> {
-        if let Some(url) = self.database_url.as_ref().map(Secret::reveal).filter(|url| !url.is_empty()) {
+        if let Some(url) = self.database_url.as_ref().map(Secret::reveal) {
             let conninfo = ConnInfo::parse(url).map_err(ConfigError::Url)?;
             return Ok(DatabaseChoice::Given(Box::new(conninfo)));
         }
-        let Some(host) = self.postgres_host.as_deref().filter(|host| !host.is_empty()) else {
+        let Some(host) = self.postgres_host.as_deref() else {
             return Ok(DatabaseChoice::Embedded);
         };
         let mut config = tokio_postgres::Config::new();
         config.host(host).port(self.postgres_port).user(&self.postgres_user).dbname(&self.postgres_db);
-        if let Some(path) = given(self.postgres_password_file.as_ref()) {
+        if let Some(path) = &self.postgres_password_file {
             let text = std::fs::read_to_string(path)
                 .map_err(|reason| ConfigError::PasswordFile { path: path.clone(), reason })?;
             config.password(text.trim_end_matches(['\r', '\n']));
@@ -301,7 +301,7 @@ impl DatabaseConfig {
         embedded::Options {
             // Without a home the current directory is as good as any.
             data_dir: data_dir.unwrap_or_else(|| PathBuf::from("var")),
-            pg_bin: given(self.pg_bin.as_ref()).cloned(),
+            pg_bin: self.pg_bin.clone(),
             search_path: variable("PATH"),
             extra_settings: Vec::new(),
         }
@@ -318,13 +318,12 @@ impl DatabaseConfig {
 }
 
 impl CacheConfig {
-    /// Where answers are kept. An empty variable counts as absent, as in compose files.
+    /// Where answers are kept.
     ///
     /// # Errors
     /// When the address cannot be understood, or the password file cannot be read.
     pub fn options(&self) -> Result<CacheOptions, ConfigError> {
-        let url = self.redis_url.as_ref().map(Secret::reveal).filter(|url| !url.is_empty());
-        let redis = url.map(|url| self.redis(url)).transpose()?;
+        let redis = self.redis_url.as_ref().map(|url| self.redis(url.reveal())).transpose()?;
         Ok(CacheOptions { ttl: self.air_quality_cache_ttl, redis, redis_timeout: self.redis_timeout_ms })
     }
 
@@ -333,7 +332,7 @@ impl CacheConfig {
         // The category says what is wrong and never repeats the value.
         let fault = |error: redis::RedisError| ConfigError::Redis(error.category().to_owned());
         let mut info = url.into_connection_info().map_err(fault)?;
-        if let Some(path) = self.redis_password_file.as_ref().filter(|path| !path.as_os_str().is_empty()) {
+        if let Some(path) = &self.redis_password_file {
             let text = std::fs::read_to_string(path)
                 .map_err(|reason| ConfigError::RedisPasswordFile { path: path.clone(), reason })?;
             let settings = info.redis_settings().clone().set_password(text.trim_end_matches(['\r', '\n']));

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use pycrudapi::cli::{self, Cli};
 use pycrudapi::telemetry;
 
@@ -10,7 +9,7 @@ use pycrudapi::telemetry;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse(); // a wrong setting ends here, with status 2
+    let cli = Cli::read(); // a wrong setting ends here, with status 2
     let outcome = telemetry::init_logs(&cli.log).map_err(Into::into).and_then(|()| cli::run(&cli));
     match outcome {
         Ok(code) => code,

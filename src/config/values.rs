@@ -1,10 +1,11 @@
 //! What a setting's text may be: types and readers of single values. A refusal says what was expected, with an example.
 
-use std::convert::Infallible;
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+use clap::builder::Resettable;
+use clap::{Arg, Command};
 
 use crate::server::listener::ListenAddr;
 
@@ -55,17 +56,13 @@ impl FromStr for MetricsListen {
     }
 }
 
-/// Any path, also the empty one: an empty variable counts as absent, as in compose files.
-///
-/// # Errors
-/// Never.
-pub fn path(text: &str) -> Result<PathBuf, Infallible> {
-    Ok(text.into())
-}
-
-/// The path, unless it is empty.
-pub fn given(path: Option<&PathBuf>) -> Option<&PathBuf> {
-    path.filter(|path| !path.as_os_str().is_empty())
+/// The command with every empty variable taken for an unset one: Compose files and manifests set what they pass on to
+/// nothing.
+pub fn without_empty_variables(command: Command) -> Command {
+    let is_empty = |argument: &Arg| argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|argument| if is_empty(&argument) { argument.env(Resettable::Reset) } else { argument })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// Half of the processors that this process may use, and at least one.
@@ -74,12 +71,12 @@ pub fn default_worker_threads() -> u16 {
     u16::try_from(processors / 2).unwrap_or(256).clamp(1, 256)
 }
 
-/// Any text, to be kept secret.
+/// Any text but the empty one, to be kept secret.
 ///
 /// # Errors
-/// Never.
-pub fn secret(text: &str) -> Result<Secret, Infallible> {
-    Ok(Secret(text.to_owned()))
+/// A sentence that says so.
+pub fn secret(text: &str) -> Result<Secret, &'static str> {
+    if text.is_empty() { Err("expected a value") } else { Ok(Secret(text.to_owned())) }
 }
 
 /// Reads whole milliseconds within bounds.

@@ -93,14 +93,22 @@ fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
 }
 
 #[test]
-fn an_empty_variable_counts_as_absent() {
-    let output = program(
-        &["migrate"],
-        &[("DATABASE_URL", ""), ("POSTGRES_HOST", ""), ("DATA_DIR", ""), ("PG_BIN", ""), ("HOME", "/proc/nowhere")],
-    );
-    // It goes on to start its own PostgreSQL, which cannot live there.
-    let message = standard_error(&output);
-    assert!(!output.status.success() && !message.contains("invalid value"), "{message}");
+fn an_empty_variable_is_an_unset_one_for_every_setting() {
+    let variables = variables();
+    let empty = variables.iter().filter(|name| *name != "DATA_DIR").map(|name| (name.as_str(), ""));
+    // Each goes on to its work, which fails because nothing can be stored there, and none complains about a setting.
+    let environment: Vec<_> = empty.chain([("DATA_DIR", "/dev/null/nowhere")]).collect();
+    for arguments in [&["serve"][..], &["migrate"], &["import", "/dev/null"], &["export"]] {
+        let output = program(arguments, &environment);
+        let message = standard_error(&output);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
+        assert!(message.contains("/dev/null/nowhere"), "{arguments:?}: {message}");
+    }
+    let message =
+        standard_error(&program(&["migrate", "--database-url=postgres://h/?sslmode=perhaps"], &[("DATA_DIR", "")]));
+    assert!(message.contains("sslmode"), "{message}");
+    let output = program(&["serve", "--data-dir="], &[]);
+    assert_eq!(output.status.code(), Some(2), "an empty flag is a mistake: {}", standard_error(&output));
 }
 
 #[test]
