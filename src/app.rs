@@ -17,7 +17,7 @@ use crate::db::conninfo::ConnInfo;
 use crate::db::copy::{self, CopyError};
 use crate::db::error::is_transient;
 use crate::db::migrate::{self, MigrateError};
-use crate::db::pool::Pool;
+use crate::db::pool::{Pool, PoolKind};
 use crate::http::body::BodyLimits;
 use crate::http::cors::{self, Origins};
 use crate::http::etag::IfMatch;
@@ -42,8 +42,12 @@ const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration
 
 /// What every handler may use.
 pub struct State {
-    /// Connections to PostgreSQL.
+    /// Connections for rows by key, and for whatever changes something.
     pub pool: Pool,
+    /// Connections for lists and whatever else reads many rows.
+    pub list_pool: Pool,
+    /// The connection on which readiness is asked for.
+    pub probe: Pool,
     /// The passengers in that database.
     pub passengers: Store,
     /// Lists that are being read.
@@ -98,21 +102,24 @@ impl App {
         shutdown: &Shutdown,
     ) -> Result<Self, AppError> {
         let (database, server) = config;
-        let pool = Pool::new(conninfo, &database.pool_options());
+        let pool_of = |kind| Pool::new(conninfo, &database.pool_options(kind));
+        let (pool, list_pool) = (pool_of(PoolKind::Keys), pool_of(PoolKind::Lists));
         let state = Arc::new(State {
             passengers: Store::new(&pool, database.checkout_timeout_ms),
-            air_quality: Cache::start(pool.clone(), conninfo.clone(), server.air_quality.options()?),
+            air_quality: Cache::start(pool.clone(), list_pool.clone(), conninfo.clone(), server.air_quality.options()?),
             lists: Lists::new("list"),
             once: Once::new(pool.clone(), server.idempotency_ttl),
-            pool,
+            probe: pool_of(PoolKind::Probe),
+            list_pool,
             health: Health::new(shutdown.clone()),
             if_match: if server.require_if_match { IfMatch::Required } else { IfMatch::Optional },
             bulk: Bulk::new(
                 BodyLimits { bytes: server.bulk_max_bytes as usize, timeout: server.bulk_timeout_ms },
-                database.pool_size,
+                pool.size(),
                 database.checkout_timeout_ms,
             ),
             body_limits: BodyLimits { bytes: server.max_body_bytes as usize, timeout: server.body_timeout_ms },
+            pool,
         });
         tokio::spawn(expiry::run(state.pool.clone(), state.once.ttl(), shutdown.clone()));
         let mut preparation = tokio::spawn(prepare(
@@ -237,7 +244,7 @@ async fn prepare_once(state: &State, conninfo: &ConnInfo, steps: Preparation) ->
         if applied > 0 {
             tracing::info!(applied, "migrated the database");
         }
-    } else if !migrate::is_current(&state.pool).await.unwrap_or(false) {
+    } else if !migrate::is_current(&state.probe).await.unwrap_or(false) {
         return Ok(false);
     }
     if steps.seed

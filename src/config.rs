@@ -16,7 +16,7 @@ use crate::air_quality::cache::CacheOptions;
 use crate::db::conninfo::{ConnInfo, ConnInfoError};
 #[cfg(feature = "embedded")]
 use crate::db::embedded;
-use crate::db::pool::PoolOptions;
+use crate::db::pool::{PoolKind, PoolOptions};
 use crate::http::cors::Origins;
 use crate::server::listener::ListenAddr;
 pub use values::{MetricsListen, Secret, without_empty_variables};
@@ -93,12 +93,19 @@ pub struct DatabaseConfig {
     #[arg(long, env, hide_env_values = true)]
     pub pg_bin: Option<PathBuf>,
 
-    /// Most connections to PostgreSQL (1 to 1000).
+    /// Most connections to PostgreSQL (1 to 1000), those for lists included.
     ///
     /// Fewer make requests wait; more only help when PostgreSQL has cores to spare, and count against its
-    /// max_connections.
+    /// max_connections. Two more are opened besides: one for the readiness probe, one that follows changes.
     #[arg(long, env, default_value_t = 10, value_parser = value_parser!(u32).range(1..=1000), hide_env_values = true)]
     pub pool_size: u32,
+
+    /// How many of these connections are kept for lists, counts, statistics and exports (1 to 1000).
+    ///
+    /// Each can keep one of PostgreSQL's processors busy. More take processors away from single passengers; fewer make
+    /// lists wait for each other. At least one connection is left for everything else, and one for lists.
+    #[arg(long, env, default_value_t = 2, value_parser = value_parser!(u32).range(1..=1000), hide_env_values = true)]
+    pub list_pool_size: u32,
 
     /// Longest wait for a connection, in milliseconds (10 to 60000); then the answer is 503.
     ///
@@ -307,10 +314,17 @@ impl DatabaseConfig {
         }
     }
 
-    /// Sizes and deadlines of the pool.
-    pub fn pool_options(&self) -> PoolOptions {
+    /// Size and deadlines of the pool for this kind of work.
+    pub fn pool_options(&self, kind: PoolKind) -> PoolOptions {
+        let lists = self.list_pool_size.min(self.pool_size - 1).max(1);
+        let size = match kind {
+            PoolKind::Keys => self.pool_size.saturating_sub(lists).max(1),
+            PoolKind::Lists => lists,
+            PoolKind::Probe => 1,
+        };
         PoolOptions {
-            size: self.pool_size,
+            kind,
+            size,
             checkout_timeout: self.checkout_timeout_ms,
             statement_timeout: self.statement_timeout_ms,
         }

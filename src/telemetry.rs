@@ -88,8 +88,11 @@ pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
     );
     metrics::describe_histogram!(BATCH_WAIT, metrics::Unit::Seconds, "Wait of a request for the batch before its own.");
     metrics::describe_counter!(BATCH_REFUSED, "Requests refused because too many or too old ones waited.");
-    metrics::describe_gauge!("db_client_connection_count", "Connections of the pool, by state.");
-    metrics::describe_gauge!("db_client_connection_max", "Most connections the pool may open.");
+    metrics::describe_gauge!(
+        "db_client_connection_count",
+        "Connections to PostgreSQL, by pool (keys, lists, probe) and state."
+    );
+    metrics::describe_gauge!("db_client_connection_max", "Most connections that a pool may open.");
     metrics::describe_counter!("db_client_connection_errors_total", "Connection attempts to PostgreSQL that failed.");
     metrics::describe_counter!("cache_requests_total", "Requests to the air-quality cache: hit, shared, miss.");
     metrics::describe_counter!("cache_errors_total", "What Redis failed to do for the cache, by reason.");

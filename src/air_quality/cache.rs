@@ -65,6 +65,7 @@ pub struct Served {
 /// The cache of one server.
 pub struct Cache {
     pool: Pool,
+    list_pool: Pool,
     generation: Arc<watch::Sender<Option<Uuid>>>,
     keep: Keep,
     flights: Mutex<HashMap<Question, watch::Receiver<Option<Outcome>>>>,
@@ -88,7 +89,7 @@ type Outcome = Result<(Entry, bool), AnswerError>;
 
 impl Cache {
     /// Begins to follow changes and to connect to Redis; neither is waited for.
-    pub fn start(pool: Pool, conninfo: ConnInfo, options: CacheOptions) -> Arc<Self> {
+    pub fn start(pool: Pool, list_pool: Pool, conninfo: ConnInfo, options: CacheOptions) -> Arc<Self> {
         let generation = Arc::new(watch::Sender::new(None));
         let mut following = JoinSet::new();
         following.spawn(follow(conninfo, store::CHANGES, generation.clone()));
@@ -104,7 +105,7 @@ impl Cache {
                     .build(),
             ),
         };
-        Arc::new(Self { pool, generation, keep, flights: Mutex::default(), _following: following })
+        Arc::new(Self { pool, list_pool, generation, keep, flights: Mutex::default(), _following: following })
     }
 
     /// The answer to a selection, as of a moment after the question.
@@ -187,7 +188,7 @@ impl Cache {
 
     async fn read(&self, selection: &Selection) -> Result<Entry, AnswerError> {
         metrics::counter!("air_quality_refreshes_total").increment(1);
-        let readings = store::readings(&self.pool, selection).await?;
+        let readings = store::readings(&self.list_pool, selection).await?;
         if readings.rows.len() > store::READINGS_MAX {
             return Err(AnswerError::TooMany);
         }

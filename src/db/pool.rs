@@ -24,9 +24,22 @@ use super::spent::Waiting;
 /// deadline: answers stay well within a second and do not pile up.
 const CHECKOUT_WHILE_DOWN: Duration = Duration::from_millis(250);
 
+/// What a pool's sessions are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolKind {
+    /// Rows by key, writes and transactions.
+    Keys,
+    /// Lists, counts, statistics: statements whose cost grows with the table.
+    Lists,
+    /// The readiness probe.
+    Probe,
+}
+
 /// Sizes and deadlines of a pool.
 #[derive(Debug, Clone)]
 pub struct PoolOptions {
+    /// What its sessions are for.
+    pub kind: PoolKind,
     /// Most connections open at once.
     pub size: u32,
     /// Longest wait for a connection.
@@ -61,6 +74,7 @@ impl Pool {
         let down = Arc::new(watch::Sender::new(false));
         let manager = Manager {
             inner: PostgresConnectionManager::new(conninfo.config.clone(), conninfo.tls.clone()),
+            kind: options.kind,
             statement_timeout: options.statement_timeout,
             down: down.clone(),
         };
@@ -145,6 +159,11 @@ impl Pool {
         self.session().await?.query(sql, params).await
     }
 
+    /// Most connections open at once.
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
     /// What the pool holds now.
     pub fn usage(&self) -> PoolUsage {
         let state = self.inner.state();
@@ -185,6 +204,7 @@ where
 /// Opens sessions for bb8.
 pub struct Manager {
     inner: PostgresConnectionManager<MakeRustlsConnect>,
+    kind: PoolKind,
     statement_timeout: Duration,
     down: Arc<watch::Sender<bool>>,
 }
@@ -195,8 +215,9 @@ impl ManageConnection for Manager {
     type Error = tokio_postgres::Error;
 
     async fn connect(&self) -> Result<Box<Session>, Self::Error> {
-        let opened =
-            async { Session::new(self.inner.connect().await?, self.statement_timeout).await }.await.map(Box::new);
+        let opened = async { Session::new(self.inner.connect().await?, self.kind, self.statement_timeout).await }
+            .await
+            .map(Box::new);
         self.down.send_replace(opened.is_err());
         opened
     }

@@ -16,6 +16,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row, Statement};
 
 use super::error::StoreError;
+use super::pool::PoolKind;
 
 /// The value of a statement's parameter.
 pub type Param<'a> = &'a (dyn ToSql + Sync);
@@ -53,11 +54,16 @@ impl Session {
     ///
     /// # Errors
     /// When the connection is lost or the server refuses a setting.
-    pub async fn new(client: Client, statement_timeout: Duration) -> Result<Self, tokio_postgres::Error> {
+    pub async fn new(
+        client: Client,
+        kind: PoolKind,
+        statement_timeout: Duration,
+    ) -> Result<Self, tokio_postgres::Error> {
         let ms = statement_timeout.as_millis();
         client
             .batch_execute(&format!(
-                "set statement_timeout = {ms}; set idle_in_transaction_session_timeout = {ms}; set timezone = 'UTC'"
+                "set statement_timeout = {ms}; set idle_in_transaction_session_timeout = {ms}; set timezone = 'UTC'{}",
+                planner_settings(kind)
             ))
             .await?;
         Ok(Self {
@@ -152,5 +158,14 @@ impl Session {
         let statement = self.client.prepare(sql).await?;
         statements.insert(sql, statement.clone());
         Ok(statement)
+    }
+}
+
+/// What the planner is told on sessions of this kind. A list cannot take several processors to itself: as many sessions
+/// read lists as processors may be busy with them.
+fn planner_settings(kind: PoolKind) -> &'static str {
+    match kind {
+        PoolKind::Lists => "; set max_parallel_workers_per_gather = 0",
+        PoolKind::Keys | PoolKind::Probe => "",
     }
 }

@@ -84,7 +84,7 @@ impl Health {
         {
             return database;
         }
-        let look = tokio::time::timeout(CHECK_TIMEOUT, migrate::is_current(&state.pool)).await;
+        let look = tokio::time::timeout(CHECK_TIMEOUT, migrate::is_current(&state.probe)).await;
         let database = match look {
             Ok(Ok(true)) => Database { postgres: OK, migrations: OK },
             Ok(Ok(false)) => Database { postgres: OK, migrations: "pending" },

@@ -31,12 +31,14 @@ pub fn routes(state: &Arc<State>, handle: PrometheusHandle) -> BoxedFilter<(Resp
         .boxed()
 }
 
-/// Gauges of the pool are read when asked for, and histograms brought up to now.
+/// Gauges of the pools are read when asked for, and histograms brought up to now.
 fn render(state: &State, handle: &PrometheusHandle) -> Response {
-    let usage = state.pool.usage();
-    metrics::gauge!("db_client_connection_count", "state" => "used").set(f64::from(usage.used));
-    metrics::gauge!("db_client_connection_count", "state" => "idle").set(f64::from(usage.idle));
-    metrics::gauge!("db_client_connection_max").set(f64::from(usage.max));
+    for (name, pool) in [("keys", &state.pool), ("lists", &state.list_pool), ("probe", &state.probe)] {
+        let usage = pool.usage();
+        metrics::gauge!("db_client_connection_count", "pool" => name, "state" => "used").set(f64::from(usage.used));
+        metrics::gauge!("db_client_connection_count", "pool" => name, "state" => "idle").set(f64::from(usage.idle));
+        metrics::gauge!("db_client_connection_max", "pool" => name).set(f64::from(usage.max));
+    }
     handle.run_upkeep();
     let mut response = Response::new(handle.render().into());
     response.headers_mut().insert(CONTENT_TYPE, TEXT_FORMAT);

@@ -19,7 +19,6 @@ use super::writes::{Amendment, Creation, Removal, Replacement, Write, create_man
 use crate::db::batch::{BatchLimits, Batcher, QUEUE};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
-use crate::db::session::Query;
 use crate::db::version::Condition;
 
 const GET: &str = "select uuid, survived, passenger_class, name, sex, age, siblings_or_spouses_aboard, \
@@ -27,9 +26,6 @@ const GET: &str = "select uuid, survived, passenger_class, name, sex, age, sibli
 
 const GET_MANY: &str = "select uuid, survived, passenger_class, name, sex, age, siblings_or_spouses_aboard, \
      parents_or_children_aboard, fare, version from passengers where uuid = any($1)";
-
-const PAGE: &str = "select uuid, survived, passenger_class, name, sex, age, siblings_or_spouses_aboard, \
-     parents_or_children_aboard, fare from passengers where uuid > $1 order by uuid limit $2";
 
 /// Most operations in one statement: more than arrive during a round trip at 60,000 requests a second.
 const BATCH_SIZE: usize = 128;
@@ -48,7 +44,6 @@ const BATCHES_IN_FLIGHT: usize = 4;
 
 /// The passengers of one database.
 pub struct Store {
-    pool: Pool,
     gets: Batcher<Uuid, Stored>,
     creates: Batcher<Creation, Stored>,
     replaces: Batcher<Replacement, Stored>,
@@ -74,7 +69,6 @@ impl Store {
         let with_pool = || pool.clone();
         let (get, create, replace, patch, delete) = (with_pool(), with_pool(), with_pool(), with_pool(), with_pool());
         Self {
-            pool: with_pool(),
             gets: Batcher::new("get", lookup_limits, Box::new(move |keys| get_many(get.clone(), keys).boxed())),
             creates: Batcher::new("create", limits, Box::new(move |items| create_many(create.clone(), items).boxed())),
             replaces: Batcher::new(
@@ -102,19 +96,6 @@ impl Store {
     /// [`StoreError::Missing`] when there is none, or the pool's and the batch's errors.
     pub async fn get(&self, uuid: Uuid) -> Result<Stored, StoreError> {
         self.gets.submit(uuid).await
-    }
-
-    /// Hands over the passengers whose keys follow `after`, in key order, at most `limit` of them.
-    ///
-    /// # Errors
-    /// The pool's, or what `each` says.
-    pub async fn page(
-        &self,
-        after: Uuid,
-        limit: i64,
-        each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
-    ) -> Result<(), StoreError> {
-        self.pool.for_each(Query::Prepared(PAGE, &[&after, &limit]), each).await
     }
 
     /// Stores a new passenger under a new key.

@@ -112,7 +112,7 @@ async fn list(raw: String, headers: HeaderMap, state: Arc<State>) -> Result<Resp
         let response = reply::in_pieces(format.content_type(), pieces).await.map_err(problem)?;
         return Ok(described::<Step<'_>>(response, format));
     };
-    let mut rows = store::list(&state.pool, &filter, after, limit + 1).await.map_err(problem)?;
+    let mut rows = store::list(&state.list_pool, &filter, after, limit + 1).await.map_err(problem)?;
     let more = cut(&mut rows, limit);
     let steps = read_all(&rows, store::step).map_err(problem)?;
     let next = steps.last().filter(|_| more).map(|step| step.id);
@@ -123,7 +123,7 @@ async fn durations(raw: String, headers: HeaderMap, state: Arc<State>) -> Result
     let (request, query) = request::read_durations(&raw, &headers)?;
     let ListRequest { filter, format, limit, summary, .. } = request;
     if summary && format == Format::Csv {
-        let rows = store::summary(&state.pool, &filter).await.map_err(problem)?;
+        let rows = store::summary(&state.list_pool, &filter).await.map_err(problem)?;
         return Ok(page(format, &read_all(&rows, store::aggregates).map_err(problem)?));
     }
     // No text is empty, so this is the place before every step.
@@ -135,12 +135,12 @@ async fn durations(raw: String, headers: HeaderMap, state: Arc<State>) -> Result
         let response = reply::in_pieces(format.content_type(), pieces).await.map_err(problem)?;
         return Ok(described::<Duration<'_>>(response, format));
     };
-    let mut rows = store::durations(&state.pool, &filter, &after, limit + 1).await.map_err(problem)?;
+    let mut rows = store::durations(&state.list_pool, &filter, &after, limit + 1).await.map_err(problem)?;
     let more = cut(&mut rows, limit);
     let durations = read_all(&rows, store::duration).map_err(problem)?;
     let next = durations.last().filter(|_| more).map(|duration| duration.id);
     let response = if summary {
-        let rows = store::summary(&state.pool, &filter).await.map_err(problem)?;
+        let rows = store::summary(&state.list_pool, &filter).await.map_err(problem)?;
         let summary = read_all(&rows, store::aggregates).map_err(problem)?;
         described::<Duration<'_>>(reply::json(&Summarised { summary, durations }), format)
     } else {
@@ -215,7 +215,7 @@ struct Steps {
 
 impl Pieces for Steps {
     async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
-        let rows = store::list(&self.state.pool, &self.filter, self.after, BATCH).await?;
+        let rows = store::list(&self.state.list_pool, &self.filter, self.after, BATCH).await?;
         let steps = read_all(&rows, store::step)?;
         if let Some(last) = steps.last() {
             self.after = (last.ts, last.id);
@@ -236,7 +236,7 @@ struct Durations {
 
 impl Pieces for Durations {
     async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
-        let rows = store::durations(&self.state.pool, &self.filter, &self.after, BATCH).await?;
+        let rows = store::durations(&self.state.list_pool, &self.filter, &self.after, BATCH).await?;
         let durations = read_all(&rows, store::duration)?;
         if let Some(last) = durations.last() {
             self.after = Place {

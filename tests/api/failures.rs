@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pycrudapi::db::conninfo::ConnInfo;
 use pycrudapi::db::embedded::{Embedded, Options};
-use pycrudapi::db::pool::{Pool, PoolOptions};
+use pycrudapi::db::pool::{Pool, PoolKind, PoolOptions};
 use reqwest::{Method, StatusCode};
 
 use crate::harness::{Database, TestApp, eventually, passenger, send};
@@ -148,7 +148,7 @@ async fn a_statement_over_its_deadline_answers_503_and_frees_its_connection() {
 async fn whoever_waits_for_a_connection_goes_before_one_who_gives_it_back_and_wants_it_again() {
     const SECONDS: Duration = Duration::from_secs(60);
     let database = Database::empty().await;
-    let options = PoolOptions { size: 1, checkout_timeout: SECONDS, statement_timeout: SECONDS };
+    let options = PoolOptions { kind: PoolKind::Keys, size: 1, checkout_timeout: SECONDS, statement_timeout: SECONDS };
     let pool = Pool::new(&database.conninfo(), &options);
     let turns = Arc::new(AtomicU32::new(0));
     let greedy = {

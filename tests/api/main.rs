@@ -14,6 +14,7 @@ mod lists;
 mod operations;
 mod passengers;
 mod polite;
+mod pools;
 mod redis_server;
 mod settings;
 mod steps;

@@ -104,8 +104,9 @@ async fn metrics_are_labelled_by_template_and_served_on_their_own_listener() {
         r#"http_request_method="_OTHER",http_route="/hello",http_response_status_code="405""#,
         r#"db_batch_size_bucket{batch="get",le="1"}"#,
         r#"db_batch_wait_seconds_count{batch="create"}"#,
-        "db_client_connection_max 10",
-        r#"db_client_connection_count{state="idle"}"#,
+        r#"db_client_connection_max{pool="keys"} 8"#,
+        r#"db_client_connection_max{pool="lists"} 2"#,
+        r#"db_client_connection_count{pool="lists",state="idle"}"#,
         "pycrudapi_build_info{version=",
     ] {
         assert!(scraped.body.contains(expected), "{expected} is not in {}", scraped.body);

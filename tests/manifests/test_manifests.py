@@ -310,8 +310,10 @@ def test_the_database_admits_every_connection_of_a_full_scale_out(rendered):
     scaler = named(rendered["production"], "HorizontalPodAutoscaler", "pycrudapi")
     surge = 1
     pool_size = 10
+    probe_and_follower = 2
     superuser_reserve = 3
-    assert (scaler["spec"]["maxReplicas"] + surge) * pool_size + superuser_reserve <= admitted
+    per_replica = pool_size + probe_and_follower
+    assert (scaler["spec"]["maxReplicas"] + surge) * per_replica + superuser_reserve <= admitted
 
 
 # The overlays' differences.

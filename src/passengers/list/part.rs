@@ -228,7 +228,7 @@ async fn rows_behind(
             Some([Some(Value::Uuid(uuid))]) => *uuid,
             _ => Uuid::nil(),
         };
-        return state.passengers.page(after, i64::try_from(limit).unwrap_or(i64::MAX), each).await;
+        return store::page(&state.list_pool, after, i64::try_from(limit).unwrap_or(i64::MAX), each).await;
     }
-    store::rows(&state.pool, filter, order, place, limit, each).await
+    store::rows(&state.list_pool, filter, order, place, limit, each).await
 }

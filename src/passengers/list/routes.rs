@@ -63,8 +63,8 @@ pub async fn list(
 /// How many rows there are, if the client wants to know, and which of its wishes that meets.
 async fn count(state: &State, filter: &Filter, headers: &HeaderMap) -> Result<Option<(i64, &'static str)>, StoreError> {
     Ok(match prefer::preference(headers, "count") {
-        Some("exact") => Some((store::count(&state.pool, filter).await?, "count=exact")),
-        Some("estimated") => Some((store::estimate(&state.pool, filter).await?, "count=estimated")),
+        Some("exact") => Some((store::count(&state.list_pool, filter).await?, "count=exact")),
+        Some("estimated") => Some((store::estimate(&state.list_pool, filter).await?, "count=estimated")),
         _ => None,
     })
 }
@@ -122,7 +122,7 @@ pub async fn statistics(raw: String, state: Arc<State>) -> Result<Response, Prob
         groups: Vec<stats::Group>,
     }
     let (filter, by) = request::read_statistics(&raw)?;
-    let rows = store::statistics(&state.pool, &filter, &by).await.map_err(problem)?;
+    let rows = store::statistics(&state.list_pool, &filter, &by).await.map_err(problem)?;
     let groups = rows.iter().map(|row| stats::group(row, &by)).collect::<Result<_, _>>().map_err(problem)?;
     Ok(reply::json(&Statistics { groups }))
 }

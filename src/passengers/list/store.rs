@@ -1,10 +1,10 @@
 //! Every SQL statement of lists and statistics.
 //!
-//! The list that everybody asks for, all columns of all rows in key order, is the prepared statement of the resource's
-//! store. All others are texts of their own: they are planned for their values and never kept, so that no client can fill
+//! The list that everybody asks for, all columns of all rows in key order, is a prepared statement. All others are texts of their own: they are planned for their values and never kept, so that no client can fill
 //! a connection with prepared statements.
 
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 use super::column::{Column, Value};
 use super::cursor::Place;
@@ -19,10 +19,26 @@ use crate::db::session::Query;
 const LIST: &str = "select uuid, survived, passenger_class, name, sex, age, siblings_or_spouses_aboard, \
      parents_or_children_aboard, fare from passengers";
 
+const PAGE: &str = "select uuid, survived, passenger_class, name, sex, age, siblings_or_spouses_aboard, \
+     parents_or_children_aboard, fare from passengers where uuid > $1 order by uuid limit $2";
+
 const COUNT: &str = "select count(*) from passengers";
 
 /// The planner's estimate is a member of the plan; nothing is run.
 const ESTIMATE: &str = "explain (format json) select from passengers";
+
+/// Hands over the passengers whose keys follow `after`, in key order, at most `limit` of them.
+///
+/// # Errors
+/// The pool's, or what `each` says.
+pub async fn page(
+    pool: &Pool,
+    after: Uuid,
+    limit: i64,
+    each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
+) -> Result<(), StoreError> {
+    pool.for_each(Query::Prepared(PAGE, &[&after, &limit]), each).await
+}
 
 /// Hands over the rows behind a place, or from the beginning, in order, at most `limit` of them.
 ///
