@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""`make prove`: breaks real stacks for a while and counts what became of the service's promises.
+
+    run.py [--minutes M] [--seed N] [--only NAME,NAME] [--short] [NAME=NUMBER…]
+
+A scenario is a file scenarios/NAME.py; being there is all it takes to be run. Its docstring says what is broken and what
+must hold. It has:
+
+    WEIGHT = 1          (optional) its part of the time, compared with others
+    SHORT = 10          (optional) seconds of load in the short form, which `make test` runs; without it, it has none
+    async def run(context) -> list[Row]
+
+`context` (scenario.py) has `random` (seeded), `seconds` of load, `time_left()`, `short`, `number("WRITES", default)`. A Row
+is one promise: what, goal, counted, held. stack.py starts what is to be broken and ends it again, client.py asks
+and tells "not sent", "answer lost" and answers apart, history.py judges what several clients did to one row. Counts
+decide, times do not: the machine may be busy.
+
+The exit status is 1 when a promise was broken, and the table says which; it is written to var/prove/report.md too.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import importlib
+import pathlib
+import random
+import signal
+import sys
+import time
+import traceback
+
+from scenario import Context, Row, table
+
+HERE = pathlib.Path(__file__).resolve().parent
+REPORT = HERE.parent / "var" / "prove" / "report.md"
+
+# What a scenario may take besides its load: starts, tables to fill, looking at everything in the end. It is cut off then.
+PATIENCE_SECONDS = 600
+
+
+def arguments(words):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=3.0, help="time of all loads together (default 3)")
+    parser.add_argument("--seed", type=int, help="repeats the choices of an earlier run (default: random, printed)")
+    parser.add_argument("--only", help="some scenarios, separated by commas")
+    parser.add_argument("--short", action="store_true", help="the short forms of those that have one")
+    parser.add_argument("numbers", nargs="*", metavar="NAME=NUMBER", help="what scenarios ask for, such as WRITES=1000000")
+    options = parser.parse_args(words)
+    if options.minutes <= 0:
+        parser.error(f"--minutes {options.minutes:g}: must be above 0; example: --minutes 3")
+    given = {}
+    for word in options.numbers:
+        name, _, value = word.partition("=")
+        if not value.isdecimal():
+            parser.error(f"{word}: expected NAME=NUMBER, such as WRITES=1000000")
+        given[name] = int(value)
+    options.numbers = given
+    if options.seed is None:
+        options.seed = random.SystemRandom().randrange(1_000_000)
+    return options
+
+
+def choose(options):
+    """{name: module} of what is to be run."""
+    names = sorted(path.stem for path in (HERE / "scenarios").glob("*.py"))
+    if options.only:
+        chosen = options.only.split(",")
+        if unknown := [name for name in chosen if name not in names]:
+            sys.exit(f"--only {','.join(unknown)}: no such scenario; there are {', '.join(names)}")
+        names = chosen
+    modules = {name: importlib.import_module(f"scenarios.{name}") for name in names}
+    if options.short:
+        modules = {name: module for name, module in modules.items() if getattr(module, "SHORT", None)}
+    return modules
+
+
+def share_of_time(options, modules):
+    """{name: seconds of load}"""
+    if options.short:
+        return {name: float(module.SHORT) for name, module in modules.items()}
+    weights = {name: getattr(module, "WEIGHT", 1) for name, module in modules.items()}
+    return {name: 60 * options.minutes * weight / sum(weights.values()) for name, weight in weights.items()}
+
+
+async def run_one(name, module, seconds, options):
+    """The rows of one scenario, which is bounded whatever it does."""
+    context = Context(name, options.seed, seconds, options.short, options.numbers)
+    try:
+        async with asyncio.timeout(seconds + PATIENCE_SECONDS):
+            return await module.run(context)
+    except TimeoutError:
+        reason = f"not over {PATIENCE_SECONDS} s after its load"
+    except Exception as error:
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {str(error)[:300]}"
+    return [Row("the scenario runs to its end", "it does", {"instead": reason}, False)]
+
+
+async def run_all(options):
+    loop = asyncio.get_running_loop()
+    # A stack is ended in `finally`, so being told to end must arrive as Ctrl-C does.
+    loop.add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+    modules = choose(options)
+    times = share_of_time(options, modules)
+    results = {}
+    for name, module in modules.items():
+        begun = time.monotonic()
+        print(f"{name}: {times[name]:.0f} s of load", flush=True)
+        results[name] = await run_one(name, module, times[name], options)
+        print(table({name: results[name]}), flush=True)
+        print(f"   {time.monotonic() - begun:.0f} s\n", flush=True)
+    return results, times
+
+
+def again(name, seconds, options):
+    """The command that repeats one scenario with the same choices."""
+    numbers = "".join(f" {key}={value}" for key, value in options.numbers.items())
+    how = f"make prove-short ONLY={name}" if options.short else f"make prove ONLY={name} MINUTES={seconds / 60:.3g}"
+    return f"{how} SEED={options.seed}{numbers}"
+
+
+def main(words):
+    options = arguments(words)
+    begun = time.monotonic()
+    print(f"seed {options.seed}", flush=True)
+    try:
+        results, times = asyncio.run(run_all(options))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("interrupted", flush=True)
+        return 130
+    broken = {name: rows for name, rows in results.items() if not all(row.held for row in rows)}
+    repeat = [f"again: {again(name, times[name], options)}" for name in broken]
+    text = "\n".join([f"Seed {options.seed}.", "", table(results), "", *repeat])
+    REPORT.parent.mkdir(parents=True, exist_ok=True)
+    REPORT.write_text(text + "\n", encoding="utf-8")
+    print(text)
+    rows = [row for found in results.values() for row in found]
+    held = sum(row.held for row in rows)
+    # As pytest says it, so that scripts/test counts promises as tests.
+    print(f"{held} passed, {len(rows) - held} failed in {time.monotonic() - begun:.1f}s", flush=True)
+    return 1 if broken or not rows else 0
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        sys.exit(main(sys.argv[1:]))
