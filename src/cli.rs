@@ -1,7 +1,7 @@
 //! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `openapi`, `healthcheck`.
 
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal, Read, Write};
+use std::io::{BufWriter, ErrorKind, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,8 +13,9 @@ use tokio_postgres::Client;
 use crate::app::{App, Listeners};
 use crate::config::{DatabaseChoice, DatabaseConfig, LogConfig, MetricsListen, ServerConfig, without_empty_variables};
 use crate::db::conninfo::ConnInfo;
-use crate::db::copy::{self, Table};
+use crate::db::copy::{self, CopyError, Table};
 use crate::db::migrate;
+use crate::log_output::LogOutput;
 use crate::ops::probe::{self, ProbeTarget};
 use crate::passengers::generate::generate;
 use crate::server::Drained;
@@ -122,16 +123,15 @@ const TRANSFER_THREADS: usize = 2;
 ///
 /// # Errors
 /// A chain of causes that ends in what to do.
-pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::Serve { database, server } => {
-            // The writer is dropped last, so that the lines of the last requests are written.
-            let (log, _writer) = telemetry::access_log(&cli.log);
+            let log = telemetry::access_log(&cli.log, log);
             with_database(database, server.worker_threads.into(), |conninfo| serve(database, server, log, conninfo))
         }
         Command::Migrate { database } => with_database(database, TRANSFER_THREADS, |conninfo| async move {
             let applied = migrate::run(&mut connect(&conninfo).await?).await?;
-            println!("{applied} migrations applied; the schema is at version {}", migrate::latest_version());
+            say(&format!("{applied} migrations applied; the schema is at version {}", migrate::latest_version()));
             Ok(())
         }),
         Command::Import { resource, file, database } => {
@@ -145,23 +145,39 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Export { resource, database } => with_database(database, TRANSFER_THREADS, |conninfo| async move {
             let client = connect(&conninfo).await?;
             let output = tokio::io::stdout();
-            match resource {
-                Resource::Passengers => copy::export::<passengers::table::Header>(&client, output).await?,
-                Resource::AirQuality => copy::export::<air_quality::table::Header>(&client, output).await?,
+            let exported = match resource {
+                Resource::Passengers => copy::export::<passengers::table::Header>(&client, output).await,
+                Resource::AirQuality => copy::export::<air_quality::table::Header>(&client, output).await,
+            };
+            match exported {
+                Err(CopyError::Output(error)) => written(Err(error)),
+                exported => Ok(exported?),
             }
-            Ok(())
         }),
         Command::Generate { rows, seed } => {
             let output = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, std::io::stdout().lock());
-            generate(output, *rows, *seed).context("cannot write the output")?;
+            written(generate(output, *rows, *seed))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Openapi => {
-            std::io::stdout().write_all(&docs::document::json()).context("cannot write the output")?;
+            written(std::io::stdout().write_all(&docs::document::json()))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Healthcheck(args) => healthcheck(args),
     }
+}
+
+/// What became of rows or a document on standard output. A reader that has gone, as `head` does, has seen enough.
+fn written(outcome: std::io::Result<()>) -> anyhow::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome.context("cannot write the output"),
+    }
+}
+
+/// Says on standard output what was done; it is done whether or not anybody reads this.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// Runs a subcommand on the configured database, or on the embedded one, which lives as long as the subcommand.
@@ -258,7 +274,7 @@ async fn import<T: Table>(file: &PathBuf, conninfo: ConnInfo, rows_are: &str) ->
     };
     bar.finish_and_clear();
     let rows = rows.with_context(|| format!("nothing was imported from {}", file.display()))?;
-    println!("{rows} {rows_are} imported");
+    say(&format!("{rows} {rows_are} imported"));
     Ok(())
 }
 
@@ -283,7 +299,7 @@ fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(probe::ask(&target)) {
         Ok(body) => {
-            println!("{body}");
+            say(&body);
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => bail!("{target} is not ready: {error}"),

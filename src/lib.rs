@@ -11,7 +11,7 @@
 //! - [`ops`] is health, metrics and the index; [`docs`] the OpenAPI document and its pages, [`pages`] the one for people; [`passengers`], [`air_quality`] and [`steps`] are resources, each with
 //!   `mod`, `routes`, `model` and `store`;
 //! - [`idempotency`] carries a request out once, however often it is sent;
-//! - [`db`] is PostgreSQL without HTTP; [`telemetry`] and [`shutdown`] are process-wide.
+//! - [`db`] is PostgreSQL without HTTP; [`telemetry`], [`log_output`] and [`shutdown`] are process-wide.
 
 pub mod air_quality;
 pub mod app;
@@ -21,6 +21,7 @@ pub mod db;
 pub mod docs;
 pub mod http;
 pub mod idempotency;
+pub mod log_output;
 pub mod ops;
 pub mod pages;
 pub mod passengers;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use pycrudapi::cli::{self, Cli};
+use pycrudapi::log_output::LogOutput;
 use pycrudapi::telemetry;
 
 #[global_allocator]
@@ -10,11 +11,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::read(); // a wrong setting ends here, with status 2
-    let outcome = telemetry::init_logs(&cli.log).map_err(Into::into).and_then(|()| cli::run(&cli));
+    let output = LogOutput::to_stderr();
+    let _closing = output.closing(); // after the last word, also when it is a panic's
+    let outcome = telemetry::init_logs(&cli.log, &output).map_err(Into::into).and_then(|()| cli::run(&cli, &output));
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("pycrudapi: {error:#}");
+            output.say(&format!("pycrudapi: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,8 @@
 //! Logs to standard error and metrics for Prometheus: set up once per process.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
+use std::panic;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -10,7 +12,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
 use crate::db::batch::{BATCH_REFUSED, BATCH_SIZE, BATCH_WAIT};
-use crate::server::access_log::{self, AccessLog};
+use crate::log_output::{LOG_LINES_DROPPED, LogOutput};
+use crate::server::access_log::AccessLog;
 
 /// Name of the request duration histogram (OpenTelemetry semantic conventions, `http.server.request.duration`).
 pub const REQUEST_DURATION: &str = "http_server_request_duration_seconds";
@@ -38,14 +41,24 @@ pub enum TelemetryError {
     Twice,
 }
 
-/// Sends log lines to standard error from now on.
+/// Sends log lines, and what a panic says, to this output from now on.
 ///
 /// # Errors
 /// When the filter is malformed or a log is set up already.
-pub fn init_logs(config: &LogConfig) -> Result<(), TelemetryError> {
+pub fn init_logs(config: &LogConfig, output: &LogOutput) -> Result<(), TelemetryError> {
+    let in_panic = output.clone();
+    panic::set_hook(Box::new(move |panic| {
+        let name = std::thread::current().name().unwrap_or("unnamed").to_owned();
+        let mut text = format!("thread '{name}' {panic}");
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            text.push_str(&format!("\n{backtrace}"));
+        }
+        in_panic.say_in_panic(&text);
+    }));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::builder().parse(&config.log)?)
-        .with_writer(std::io::stderr)
+        .with_writer(output.clone())
         .with_ansi(std::io::stderr().is_terminal());
     let done = match config.log_format {
         LogFormat::Text => builder.try_init(),
@@ -54,13 +67,13 @@ pub fn init_logs(config: &LogConfig) -> Result<(), TelemetryError> {
     done.map_err(|_| TelemetryError::Twice)
 }
 
-/// The access log, which the filter may silence with `access=off`, and what writes it.
-pub fn access_log(config: &LogConfig) -> (AccessLog, Option<access_log::Writer>) {
-    if !tracing::enabled!(target: "access", tracing::Level::INFO) {
-        return (AccessLog::off(), None);
+/// The access log, which the filter may silence with `access=off`.
+pub fn access_log(config: &LogConfig, output: &LogOutput) -> AccessLog {
+    if tracing::enabled!(target: "access", tracing::Level::INFO) {
+        AccessLog::to(config.log_format, output.clone())
+    } else {
+        AccessLog::off()
     }
-    let (log, writer) = AccessLog::to_stderr(config.log_format);
-    (log, Some(writer))
 }
 
 /// Collects metrics from now on; the handle renders them.
@@ -98,6 +111,8 @@ pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
     metrics::describe_counter!("cache_errors_total", "What Redis failed to do for the cache, by reason.");
     metrics::describe_gauge!("cache_redis_up", "1 while the cache is connected to Redis.");
     metrics::describe_counter!("air_quality_refreshes_total", "Answers about air quality read from PostgreSQL.");
+    metrics::describe_counter!(LOG_LINES_DROPPED, "Log lines that were dropped because nobody read them.");
+    metrics::counter!(LOG_LINES_DROPPED).increment(0);
     metrics::describe_gauge!("pycrudapi_build_info", "Always 1; the labels say what is running.");
     metrics::gauge!("pycrudapi_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(handle)

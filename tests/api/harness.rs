@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 /// Generous: only a condition that never comes true takes this long.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 const TEMPLATE: &str = "test_template";
 

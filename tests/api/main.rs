@@ -15,6 +15,7 @@ mod operations;
 mod passengers;
 mod polite;
 mod pools;
+mod process;
 mod redis_server;
 mod settings;
 mod steps;

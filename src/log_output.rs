@@ -1,0 +1,391 @@
+//! Where log lines go: a bounded buffer, and one thread that writes it to standard error.
+//!
+//! Nobody waits for whoever reads the log. While the output is stuck, closed or full, lines are dropped and counted, and
+//! once it flows again a line says how many. Invariants: only whole lines are appended or dropped, and the end of the
+//! process waits for the thread a bounded time only.
+
+use std::io::{self, ErrorKind, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Name of the counter of lines that were dropped.
+pub const LOG_LINES_DROPPED: &str = "log_lines_dropped_total";
+
+/// A line that nobody waits for is at most this late.
+const FLUSH_EVERY: Duration = Duration::from_millis(50);
+/// From here on the thread does not wait for the time to pass.
+const FLUSH_BYTES: usize = 32 * 1024;
+/// Beyond this lines are dropped: about 5,000 of them.
+const BUFFER_MAX_BYTES: usize = 1024 * 1024;
+/// Longest that the end of the process waits for what is buffered.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Takes lines; clones share one buffer and one thread.
+#[derive(Clone)]
+pub struct LogOutput(Arc<Shared>);
+
+/// Writes what is buffered when dropped, or gives up on it after a second.
+pub struct Closing(LogOutput);
+
+/// When a line has to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// Together with those that follow it.
+    Soon,
+    /// As soon as the output takes it: somebody may be looking for it.
+    Now,
+}
+
+struct Shared {
+    buffer: Mutex<Buffer>,
+    /// There is something to write, or nothing any more.
+    wake: Condvar,
+    /// The thread has ended.
+    closed: Condvar,
+}
+
+#[derive(Default)]
+struct Buffer {
+    lines: Vec<u8>,
+    clock: Clock,
+    urgent: bool,
+    /// Lines that did not fit, and that no line of the log has told of.
+    dropped: u64,
+    closing: bool,
+    closed: bool,
+}
+
+/// Spells the time of a line.
+#[derive(Default)]
+pub struct Clock {
+    /// The second that `stamp` spells.
+    second: u64,
+    /// `2026-01-31T23:59:58`, kept because most lines share it with the one before.
+    stamp: String,
+}
+
+impl LogOutput {
+    /// Writes to standard error.
+    pub fn to_stderr() -> Self {
+        Self::to(io::stderr())
+    }
+
+    /// Writes to an output that may be slow, stuck, or refuse.
+    pub fn to(output: impl Write + Send + 'static) -> Self {
+        let shared = Arc::new(Shared { buffer: Mutex::default(), wake: Condvar::new(), closed: Condvar::new() });
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn({
+                let shared = shared.clone();
+                move || shared.write_until_closed(output)
+            })
+            .expect("a thread can be started");
+        Self(shared)
+    }
+
+    /// Has what is buffered written at the end of a scope.
+    pub fn closing(&self) -> Closing {
+        Closing(self.clone())
+    }
+
+    /// Appends what `write` writes, which must be a whole line.
+    pub fn append(&self, urgency: Urgency, write: impl FnOnce(&mut Vec<u8>, &mut Clock)) {
+        self.0.append(self.0.lock(), urgency, write);
+    }
+
+    /// Appends a line of text.
+    pub fn say(&self, text: &str) {
+        self.append(Urgency::Now, |lines, _| write_text(lines, text));
+    }
+
+    /// As `say`, for a thread that panics, which may have been about to append a line itself.
+    pub fn say_in_panic(&self, text: &str) {
+        let buffer = match self.0.buffer.try_lock() {
+            Ok(buffer) => buffer,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return count_dropped(1),
+        };
+        self.0.append(buffer, Urgency::Now, |lines, _| write_text(lines, text));
+    }
+
+    fn close(&self, within: Duration) {
+        let mut buffer = self.0.lock();
+        buffer.closing = true;
+        self.0.wake.notify_one();
+        let _ = self.0.closed.wait_timeout_while(buffer, within, |buffer| !buffer.closed);
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close(CLOSE_WITHIN);
+    }
+}
+
+impl<'a> MakeWriter<'a> for LogOutput {
+    type Writer = &'a Self;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        self
+    }
+}
+
+/// The general logger writes each line at once.
+impl Write for &LogOutput {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.append(Urgency::Now, |lines, _| lines.extend_from_slice(line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Buffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn append(
+        &self,
+        mut buffer: MutexGuard<'_, Buffer>,
+        urgency: Urgency,
+        write: impl FnOnce(&mut Vec<u8>, &mut Clock),
+    ) {
+        if buffer.lines.len() >= BUFFER_MAX_BYTES {
+            buffer.dropped += 1;
+            drop(buffer);
+            return count_dropped(1);
+        }
+        let Buffer { lines, clock, .. } = &mut *buffer;
+        write(lines, clock);
+        buffer.urgent |= urgency == Urgency::Now;
+        if buffer.urgent || buffer.lines.len() >= FLUSH_BYTES {
+            self.wake.notify_one();
+        }
+    }
+
+    fn write_until_closed(&self, output: impl Write) {
+        let mut output = Lines { output, torn: false };
+        let mut ready = Vec::new();
+        let mut untold = 0;
+        loop {
+            let closing = {
+                let mut buffer = self.lock();
+                if buffer.lines.len() < FLUSH_BYTES && !buffer.urgent && !buffer.closing {
+                    let waited = self.wake.wait_timeout(buffer, FLUSH_EVERY);
+                    buffer = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                std::mem::swap(&mut buffer.lines, &mut ready);
+                buffer.urgent = false;
+                untold += std::mem::take(&mut buffer.dropped);
+                buffer.closing
+            };
+            if !ready.is_empty() {
+                let lost = output.write(&ready);
+                ready.clear();
+                if lost > 0 {
+                    count_dropped(lost);
+                    untold += lost;
+                } else if untold > 0 {
+                    tracing::warn!(dropped = untold, "log lines were dropped because nobody read standard error");
+                    untold = 0;
+                    continue; // a last line is written as well
+                }
+            }
+            if closing {
+                self.lock().closed = true;
+                self.closed.notify_all();
+                return;
+            }
+        }
+    }
+}
+
+/// An output that gets whole lines, as far as it takes them.
+struct Lines<W> {
+    output: W,
+    /// The last line was written in part.
+    torn: bool,
+}
+
+impl<W: Write> Lines<W> {
+    /// Writes lines and returns how many were lost.
+    fn write(&mut self, mut lines: &[u8]) -> u64 {
+        if self.torn && self.write_all(&mut b"\n".as_slice()).is_ok() {
+            self.torn = false;
+        }
+        if !self.torn && self.write_all(&mut lines).is_ok() {
+            return 0;
+        }
+        // What was begun is lost as well.
+        lines.iter().filter(|byte| **byte == b'\n').count() as u64
+    }
+
+    fn write_all(&mut self, rest: &mut &[u8]) -> io::Result<()> {
+        let (whole, mut last) = (rest.len(), b'\n');
+        while !rest.is_empty() {
+            match self.output.write(rest) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    last = rest[written - 1];
+                    *rest = &rest[written..];
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Somebody who shares the output has set it so. Nothing is known of when it takes more: it is asked.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(FLUSH_EVERY),
+                Err(error) => {
+                    self.torn |= rest.len() < whole && last != b'\n';
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_text(lines: &mut Vec<u8>, text: &str) {
+    lines.extend_from_slice(text.as_bytes());
+    lines.push(b'\n');
+}
+
+fn count_dropped(lines: u64) {
+    metrics::counter!(LOG_LINES_DROPPED).increment(lines);
+}
+
+impl Clock {
+    /// The date and time in UTC to the second, and the microseconds.
+    pub fn spell(&mut self, now: SystemTime) -> (&str, u32) {
+        let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        if self.stamp.is_empty() || self.second != since_epoch.as_secs() {
+            self.second = since_epoch.as_secs();
+            self.stamp = utc(since_epoch.as_secs());
+        }
+        (&self.stamp, since_epoch.subsec_micros())
+    }
+}
+
+/// Seconds since 1970 as a date and time in UTC (days to civil date: Howard Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms").
+fn utc(seconds: u64) -> String {
+    let (days, time) = (seconds / 86_400, seconds % 86_400);
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", time / 3600, time / 60 % 60, time % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Only what never happens takes this long.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn seconds_are_spelled_as_dates() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00"),
+            (951_782_399, "2000-02-28T23:59:59"),
+            (951_782_400, "2000-02-29T00:00:00"),
+            (1_709_251_200, "2024-03-01T00:00:00"),
+            (4_102_444_799, "2099-12-31T23:59:59"),
+        ] {
+            assert_eq!(utc(seconds), expected);
+        }
+    }
+
+    /// Writes only when the test takes it.
+    struct Rendezvous(mpsc::SyncSender<Vec<u8>>);
+
+    impl Write for Rendezvous {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // An error means that the test has ended.
+            self.0.send(bytes.to_vec()).map_err(|_| ErrorKind::BrokenPipe)?;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stuck_output_bounds_the_buffer_and_the_end_writes_what_is_left() {
+        let (sender, written) = mpsc::sync_channel(0);
+        let output = LogOutput::to(Rendezvous(sender));
+        let line = "x".repeat(199);
+        for _ in 0..20_000 {
+            output.say(&line);
+        }
+        assert!(output.0.lock().lines.len() <= BUFFER_MAX_BYTES + line.len());
+        let closing = std::thread::spawn(move || output.close(PATIENCE));
+        let mut bytes = 0;
+        while let Ok(piece) = written.recv_timeout(PATIENCE) {
+            assert_eq!(piece.last(), Some(&b'\n'), "a line was torn");
+            bytes += piece.len();
+        }
+        closing.join().expect("no panic");
+        // What the thread held when the output got stuck, and a full buffer.
+        assert!((BUFFER_MAX_BYTES..=2 * (BUFFER_MAX_BYTES + line.len() + 1)).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_a_stuck_output() {
+        let (sender, written) = mpsc::sync_channel(0);
+        let output = LogOutput::to(Rendezvous(sender));
+        output.say("never taken");
+        output.close(Duration::from_millis(1));
+        assert!(!output.0.lock().closed);
+        drop(written);
+    }
+
+    /// Refuses, writes in part, or takes everything, as it is told.
+    struct Moody {
+        moods: Vec<io::Result<usize>>,
+        written: mpsc::Sender<u8>,
+    }
+
+    impl Write for Moody {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mood = if self.moods.is_empty() { Ok(bytes.len()) } else { self.moods.remove(0) };
+            for byte in &bytes[..*mood.as_ref().unwrap_or(&0)] {
+                self.written.send(*byte).expect("the test listens");
+            }
+            mood
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_output_that_refuses_loses_whole_lines_and_they_are_counted() {
+        let full = || Err(ErrorKind::StorageFull.into());
+        let (written, bytes) = mpsc::channel();
+        let moods = vec![Ok(6), full(), full(), Err(ErrorKind::WouldBlock.into()), Err(ErrorKind::Interrupted.into())];
+        let mut lines = Lines { output: Moody { moods, written }, torn: false };
+        assert_eq!(lines.write(b"one\ntwo\nthree\n"), 2, "two was torn");
+        assert_eq!(lines.write(b"four\n"), 1, "not even the torn line could be ended");
+        assert_eq!(lines.write(b"five\nsix\n"), 0);
+        drop(lines);
+        assert_eq!(String::from_utf8(bytes.iter().collect()).expect("ASCII"), "one\ntw\nfive\nsix\n");
+    }
+
+    #[test]
+    fn a_panic_while_a_line_is_appended_waits_for_nobody() {
+        let (sender, _written) = mpsc::sync_channel(0);
+        let output = LogOutput::to(Rendezvous(sender));
+        output.append(Urgency::Now, |_, _| output.say_in_panic("the buffer is in use"));
+        output.say("the buffer can be used");
+    }
+}
