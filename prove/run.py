@@ -107,8 +107,8 @@ async def run_all(options):
         begun = time.monotonic()
         print(f"{name}: {times[name]:.0f} s of load", flush=True)
         results[name] = await run_one(name, module, times[name], options)
-        print(table({name: results[name]}), flush=True)
-        print(f"   {time.monotonic() - begun:.0f} s\n", flush=True)
+        held = sum(row.held for row in results[name])
+        print(f"   {held} of {len(results[name])} held, {time.monotonic() - begun:.0f} s", flush=True)
     return results, times
 
 
