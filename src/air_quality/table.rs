@@ -7,6 +7,7 @@ use csv::StringRecord;
 
 use super::model::{ENTITY_RULE, MEASURES, Reading, TIME_RULE, VALUE_RULE, check_entity, check_time, check_value};
 use crate::db::copy::TableError;
+use crate::db::records::line_of;
 
 /// The header as a person would write it.
 const EXPECTED: &str = "timestamp,id_entity,so2,no2,co,o3,pm10,pm2_5 (or TimeInstant instead of timestamp)";
@@ -26,7 +27,7 @@ impl Header {
     /// # Errors
     /// When a column is unknown, doubled or missing.
     pub fn read(record: &StringRecord) -> Result<Self, TableError> {
-        let fault = |fault: String| TableError::Header { fault, expected: EXPECTED };
+        let fault = |fault: String| TableError::Header { line: line_of(record), fault, expected: EXPECTED };
         let (mut timestamp, mut entity, mut values) = (None, None, [None; MEASURES.len()]);
         for (index, name) in record.iter().enumerate() {
             let key = name.trim_start_matches('\u{feff}').trim().to_ascii_lowercase();
@@ -60,7 +61,7 @@ impl Header {
     /// # Errors
     /// The first value that breaks its column's rule.
     pub fn reading<'a>(&self, record: &'a StringRecord) -> Result<Reading<'a>, TableError> {
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = line_of(record);
         let text = |index: usize| record.get(index).unwrap_or_default().trim();
         let fault = |index: usize, rule| TableError::Value { line, column: self.names[index].clone(), rule };
         let at = check_time(text(self.timestamp)).ok_or_else(|| fault(self.timestamp, TIME_RULE))?;

@@ -4,23 +4,26 @@
 //! the transaction are here. Memory is bounded whatever the file's size, and a bad row ends the import before anything
 //! is kept.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::pin::pin;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use csv::{ReaderBuilder, StringRecord};
+use csv::StringRecord;
 use futures_util::{SinkExt, TryStreamExt};
 use thiserror::Error;
 use tokio::io::{AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::sync::mpsc;
 use tokio_postgres::{Client, Transaction};
 
+use super::records::{Malformed, Records, check_width};
 use super::seed;
 
 /// Encoded rows are handed over in pieces of about this size.
 const PIECE_BYTES: usize = 128 * 1024;
 /// Pieces that may wait while PostgreSQL takes the one before.
 const PIECES_AHEAD: usize = 2;
+/// The text is read in chunks of this size.
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Signature, flags and extension length that open a binary `COPY` (PostgreSQL documentation, "COPY", "Binary Format").
 const BINARY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -56,8 +59,10 @@ pub trait Table: Sized {
 #[derive(Debug, Error)]
 pub enum TableError {
     /// The header does not name the table's columns.
-    #[error("line 1: {fault}; the header must be {expected}")]
+    #[error("line {line}: {fault}; the header must be {expected}")]
     Header {
+        /// Where it is, counted from 1.
+        line: u64,
         /// What is wrong with it.
         fault: String,
         /// The columns, as a person would write them.
@@ -74,8 +79,11 @@ pub enum TableError {
         rule: &'static str,
     },
     /// The text is no CSV.
-    #[error("{0}")]
-    Syntax(#[from] csv::Error),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The file cannot be read.
+    #[error("cannot read the file: {0}")]
+    Read(#[from] std::io::Error),
 }
 
 /// Why rows could not be moved.
@@ -164,23 +172,54 @@ async fn copy_in<T: Table>(
 }
 
 /// Parses CSV and sends it on as binary rows.
-fn encode<T: Table>(input: impl Read, sender: &mpsc::Sender<Bytes>, progress: impl Fn(u64)) -> Result<(), TableError> {
-    let mut reader = ReaderBuilder::new().from_reader(input);
-    let table = T::read_header(reader.headers()?)?;
-    let mut record = StringRecord::new();
-    let mut rows = BinaryRows::default();
-    while reader.read_record(&mut record)? {
-        rows.put(|row| table.put(&record, row))?;
-        if rows.is_full() {
-            progress(reader.position().byte());
-            if sender.blocking_send(rows.take()).is_err() {
-                return Ok(()); // the database failed, which the other side reports
-            }
+fn encode<T: Table>(
+    mut input: impl Read,
+    sender: &mpsc::Sender<Bytes>,
+    progress: impl Fn(u64),
+) -> Result<(), TableError> {
+    let mut records = Records::default();
+    let mut encoder = Encoder::<T> { header: None, rows: BinaryRows::default() };
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut read = 0;
+    loop {
+        let length = match input.read(&mut chunk) {
+            Ok(length) => length,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let mut each = |record: &StringRecord| encoder.record(record);
+        if length == 0 { records.finish(&mut each) } else { records.push(&chunk[..length], &mut each) }?;
+        read += length as u64;
+        progress(read);
+        if length == 0 {
+            break;
+        }
+        if encoder.rows.is_full() && sender.blocking_send(encoder.rows.take()).is_err() {
+            return Ok(()); // the database failed, which the other side reports
         }
     }
-    progress(reader.position().byte());
-    let _ = sender.blocking_send(rows.finish()); // fails only when the other side reports its own error
+    if encoder.header.is_none() {
+        T::read_header(&StringRecord::new())?; // an empty text lacks every column
+    }
+    let _ = sender.blocking_send(encoder.rows.finish()); // fails only when the other side reports its own error
     Ok(())
+}
+
+/// What a text is encoded with: its header and the header's width, once that was read, and the rows behind it.
+struct Encoder<T> {
+    header: Option<(T, usize)>,
+    rows: BinaryRows,
+}
+
+impl<T: Table> Encoder<T> {
+    fn record(&mut self, record: &StringRecord) -> Result<(), TableError> {
+        let Some((table, width)) = &self.header else {
+            self.header = Some((T::read_header(record)?, record.len()));
+            return Ok(());
+        };
+        check_width(record, *width)?;
+        self.rows.put(|row| table.put(record, row))
+    }
 }
 
 /// Rows in `COPY`'s binary form, handed over in pieces.

@@ -12,6 +12,7 @@ pub mod error;
 pub mod follow;
 pub mod migrate;
 pub mod pool;
+pub mod records;
 pub mod seed;
 pub mod session;
 pub mod share;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::model::{Details, Field, Passenger, check_age, check_class, check_count, check_fare, check_name, check_sex};
 use crate::db::copy::TableError;
+use crate::db::records::line_of;
 
 /// The header as a person would write it.
 const EXPECTED: &str = "survived,passengerClass,name,sex,age,siblingsOrSpousesAboard,parentsOrChildrenAboard,fare, \
@@ -30,7 +31,7 @@ impl Header {
     /// # Errors
     /// When a column is unknown, doubled or missing.
     pub fn read(record: &StringRecord) -> Result<Self, TableError> {
-        let fault = |fault: String| TableError::Header { fault, expected: EXPECTED };
+        let fault = |fault: String| TableError::Header { line: line_of(record), fault, expected: EXPECTED };
         let mut uuid = None;
         let mut fields = [None; Field::ALL.len()];
         for (index, name) in record.iter().enumerate() {
@@ -61,7 +62,7 @@ impl Header {
     /// # Errors
     /// The first value that breaks its column's rule.
     pub fn passenger<'a>(&self, record: &'a StringRecord) -> Result<Passenger<'a>, TableError> {
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = line_of(record);
         let fault = |index: usize, rule| TableError::Value { line, column: self.names[index].clone(), rule };
         let text = |field: Field| record.get(self.fields[field as usize]).unwrap_or_default().trim();
         let broken = |field: Field| fault(self.fields[field as usize], csv_rule(field));

@@ -6,6 +6,7 @@ mod batching;
 mod bodies;
 mod bulk;
 mod conditions;
+mod csv_quoting;
 mod docs;
 mod failures;
 mod harness;

@@ -34,8 +34,8 @@ impl Faults {
     }
 
     /// Adds that the rest cannot be cut into rows.
-    pub fn stuck(&mut self, stuck: &Stuck) {
-        let error = FieldError { pointer: String::new(), detail: format!("must be {}", stuck.expected).into() };
+    pub fn stuck(&mut self, stuck: Stuck) {
+        let error = FieldError { pointer: stuck.field, detail: stuck.detail.into() };
         self.row(stuck.line, None, vec![error]);
     }
 

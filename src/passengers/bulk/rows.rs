@@ -13,6 +13,7 @@ use super::super::transfer::put;
 use super::faults::Faults;
 use super::split::{Array, Lines, Rows, Splitter, Stuck};
 use crate::db::copy::{BinaryRows, TableError};
+use crate::db::records::{Malformed, check_width, line_of};
 use crate::http::body::{CSV, NDJSON};
 use crate::http::problem::FieldError;
 
@@ -48,7 +49,7 @@ impl Loader {
         if !self.judge.is_stuck
             && let Err(stuck) = self.splitter.push(bytes, &mut self.judge)
         {
-            self.judge.stuck(&stuck);
+            self.judge.stuck(stuck);
         }
     }
 
@@ -58,9 +59,9 @@ impl Loader {
             return;
         }
         if let Err(stuck) = self.splitter.finish(&mut self.judge) {
-            self.judge.stuck(&stuck);
-        } else if matches!(self.splitter, Splitter::Table(_)) && self.judge.header.is_none() {
-            self.judge.stuck(&Stuck { line: 1, expected: "a header such as survived,passengerClass,name,…" });
+            self.judge.stuck(stuck);
+        } else if matches!(self.splitter, Splitter::Table(_)) && self.judge.header.is_none() && !self.judge.is_stuck {
+            self.judge.stuck(Stuck::new(1, "must be a header such as survived,passengerClass,name,…"));
         }
     }
 
@@ -106,7 +107,7 @@ struct Judge {
 }
 
 impl Judge {
-    fn stuck(&mut self, stuck: &Stuck) {
+    fn stuck(&mut self, stuck: Stuck) {
         self.faults.stuck(stuck);
         self.is_stuck = true;
     }
@@ -128,8 +129,8 @@ impl Judge {
         }
     }
 
-    fn header(&mut self, line: u64, record: &StringRecord) {
-        let whole = |detail: String| vec![FieldError { pointer: String::new(), detail: detail.into() }];
+    fn header(&mut self, record: &StringRecord) {
+        let line = line_of(record);
         match Header::read(record) {
             Ok(header) if header.has_uuid() => {
                 self.is_stuck = true;
@@ -148,27 +149,29 @@ impl Judge {
     }
 }
 
+/// The row as a whole is at fault.
+fn whole(detail: String) -> Vec<FieldError> {
+    vec![FieldError { pointer: String::new(), detail: detail.into() }]
+}
+
 impl Rows for Judge {
     fn json(&mut self, line: u64, text: &[u8]) {
         let row = json::read_row(text);
         self.row(line, row.map(|details| Passenger { uuid: Uuid::now_v7(), details }));
     }
 
-    fn record(&mut self, line: u64, record: &StringRecord) {
+    fn record(&mut self, record: &StringRecord) {
         if self.is_stuck {
             return;
         }
-        let Some((header, cells)) = self.header.take() else { return self.header(line, record) };
-        let row = if record.len() == cells {
-            header.passenger(record).map_err(|error| match error {
-                TableError::Value { column, rule, .. } => vec![FieldError::new(&column, rule)],
-                other => vec![FieldError { pointer: String::new(), detail: other.to_string().into() }],
-            })
-        } else {
-            let detail = format!("must have {cells} cells as the header has, and not {}", record.len());
-            Err(vec![FieldError { pointer: String::new(), detail: detail.into() }])
-        };
-        self.row(line, row);
+        let Some((header, cells)) = self.header.take() else { return self.header(record) };
+        let row = check_width(record, cells).map_err(TableError::from).and_then(|()| header.passenger(record));
+        let row = row.map_err(|error| match error {
+            TableError::Value { column, rule, .. } => vec![FieldError::new(&column, rule)],
+            TableError::Malformed(Malformed { fault, .. }) => whole(fault.to_string()),
+            other => whole(other.to_string()),
+        });
+        self.row(line_of(record), row);
         self.header = Some((header, cells));
     }
 }

@@ -1,32 +1,47 @@
 //! Cuts a body into rows as it arrives, in each of its forms. A row is all that is ever kept of it, and has a limit.
 
-use std::str::from_utf8;
-
 use csv::StringRecord;
-use csv_core::{ReadRecordResult, Reader as CsvReader};
 
-/// Most bytes of one row: names have at most 150 characters, so this is room for blanks, escapes and long numbers.
-pub const ROW_MAX_BYTES: usize = 16 * 1024;
-/// Most cells of one line of CSV; the header has eight.
-const CELLS_MAX: usize = 64;
+use crate::db::records::{Fault, Malformed, Place, RECORD_MAX_BYTES as ROW_MAX_BYTES, Records};
 
-/// Why a body cannot be cut into rows: its line, and what is expected there.
+/// Why a body cannot be cut into rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stuck {
     /// Counted from 1.
     pub line: u64,
-    /// What must be there.
-    pub expected: &'static str,
+    /// The field at fault; empty for the row as a whole.
+    pub field: String,
+    /// What is wrong there, or what must be.
+    pub detail: String,
 }
 
-const ROW_TOO_LONG: &str = "a row of at most 16384 bytes";
+impl Stuck {
+    /// The row or the body as a whole is at fault.
+    pub fn new(line: u64, detail: impl Into<String>) -> Self {
+        Self { line, field: String::new(), detail: detail.into() }
+    }
+
+    fn too_long(line: u64) -> Self {
+        Self::new(line, Fault::TooLong.to_string())
+    }
+}
+
+impl From<Malformed> for Stuck {
+    fn from(Malformed { line, place, fault }: Malformed) -> Self {
+        match place {
+            Place::Record => Self::new(line, fault.to_string()),
+            Place::Named(field) => Self { line, field, detail: fault.to_string() },
+            Place::Numbered(number) => Self::new(line, format!("column {number} {fault}")),
+        }
+    }
+}
 
 /// Takes the rows of a body, each with the line on which it begins, counted from 1.
 pub trait Rows {
     /// One JSON value.
     fn json(&mut self, line: u64, text: &[u8]);
-    /// One line of CSV, the header included.
-    fn record(&mut self, line: u64, record: &StringRecord);
+    /// One record of CSV, the header included.
+    fn record(&mut self, record: &StringRecord);
 }
 
 /// What a body is cut by.
@@ -37,7 +52,7 @@ pub enum Splitter {
     /// `application/x-ndjson`
     Lines(Lines),
     /// `text/csv`
-    Table(Box<Table>),
+    Table(Box<Records>),
 }
 
 impl Splitter {
@@ -49,7 +64,10 @@ impl Splitter {
         match self {
             Self::Array(array) => array.push(bytes, rows),
             Self::Lines(lines) => lines.push(bytes, rows),
-            Self::Table(table) => table.push(bytes, rows),
+            Self::Table(records) => records.push(bytes, &mut |record| {
+                rows.record(record);
+                Ok(())
+            }),
         }
     }
 
@@ -61,7 +79,10 @@ impl Splitter {
         match self {
             Self::Array(array) => array.finish(),
             Self::Lines(lines) => lines.finish(rows),
-            Self::Table(table) => table.finish(rows),
+            Self::Table(records) => records.finish(&mut |record| {
+                rows.record(record);
+                Ok(())
+            }),
         }
     }
 }
@@ -143,7 +164,7 @@ impl Array {
             }
         }
         if self.element.len() == ROW_MAX_BYTES {
-            return self.stuck(ROW_TOO_LONG);
+            return Err(Stuck::too_long(self.line + 1));
         }
         self.element.push(byte);
         Ok(())
@@ -164,7 +185,7 @@ impl Array {
     }
 
     fn stuck(&self, expected: &'static str) -> Result<(), Stuck> {
-        Err(Stuck { line: self.line + 1, expected })
+        Err(Stuck::new(self.line + 1, format!("must be {expected}")))
     }
 }
 
@@ -179,7 +200,7 @@ impl Lines {
     fn push(&mut self, bytes: &[u8], rows: &mut impl Rows) -> Result<(), Stuck> {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             if self.rest.len() + part.len() > ROW_MAX_BYTES {
-                return Err(Stuck { line: self.line + 1, expected: ROW_TOO_LONG });
+                return Err(Stuck::too_long(self.line + 1));
             }
             self.rest.extend_from_slice(part);
             if part.ends_with(b"\n") {
@@ -201,86 +222,6 @@ impl Lines {
     fn finish(&mut self, rows: &mut impl Rows) -> Result<(), Stuck> {
         self.row(rows);
         Ok(())
-    }
-}
-
-/// The records of CSV.
-pub struct Table {
-    reader: CsvReader,
-    cells: Vec<u8>,
-    filled: usize,
-    ends: Vec<usize>,
-    ended: usize,
-    record: StringRecord,
-    begun_on: u64,
-}
-
-impl std::fmt::Debug for Table {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Table").field("line", &self.reader.line()).finish_non_exhaustive()
-    }
-}
-
-impl Default for Table {
-    fn default() -> Self {
-        Self {
-            reader: CsvReader::new(),
-            cells: vec![0; ROW_MAX_BYTES],
-            filled: 0,
-            ends: vec![0; CELLS_MAX],
-            ended: 0,
-            record: StringRecord::new(),
-            begun_on: 1,
-        }
-    }
-}
-
-impl Table {
-    fn push(&mut self, bytes: &[u8], rows: &mut impl Rows) -> Result<(), Stuck> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            rest = &rest[self.read(rest, rows)?..];
-        }
-        Ok(())
-    }
-
-    /// Reads up to the end of a row, or everything, and says how much that was. Nothing at all means that the body has ended.
-    fn read(&mut self, bytes: &[u8], rows: &mut impl Rows) -> Result<usize, Stuck> {
-        let (result, read, written, ended) =
-            self.reader.read_record(bytes, &mut self.cells[self.filled..], &mut self.ends[self.ended..]);
-        self.filled += written;
-        self.ended += ended;
-        match result {
-            ReadRecordResult::Record => self.row(rows)?,
-            ReadRecordResult::InputEmpty | ReadRecordResult::End => {}
-            ReadRecordResult::OutputFull => return self.stuck(ROW_TOO_LONG),
-            ReadRecordResult::OutputEndsFull => return self.stuck("a row of no more cells than the header has"),
-        }
-        Ok(read)
-    }
-
-    fn row(&mut self, rows: &mut impl Rows) -> Result<(), Stuck> {
-        let Ok(text) = from_utf8(&self.cells[..self.filled]) else { return self.stuck("text in UTF-8") };
-        self.record.clear();
-        let mut start = 0;
-        for end in &self.ends[..self.ended] {
-            // A character across two cells is whole only in both together.
-            let Some(cell) = text.get(start..*end) else { return self.stuck("text in UTF-8") };
-            self.record.push_field(cell);
-            start = *end;
-        }
-        rows.record(self.begun_on, &self.record);
-        (self.filled, self.ended) = (0, 0);
-        self.begun_on = self.reader.line();
-        Ok(())
-    }
-
-    fn finish(&mut self, rows: &mut impl Rows) -> Result<(), Stuck> {
-        self.read(&[], rows).map(|_| ()) // a last row without a line's end
-    }
-
-    fn stuck<T>(&self, expected: &'static str) -> Result<T, Stuck> {
-        Err(Stuck { line: self.begun_on, expected })
     }
 }
 
