@@ -28,6 +28,7 @@ use crate::passengers::bulk::routes::Bulk;
 use crate::passengers::list::part::Lists;
 use crate::passengers::store::Store;
 use crate::server::access_log::AccessLog;
+use crate::server::guard::Guard;
 use crate::server::listener::Listener;
 use crate::server::{self, Drained, ServerLimits};
 use crate::shutdown::Shutdown;
@@ -144,18 +145,28 @@ impl App {
             docs::routes::routes(),
             pages::routes::routes(),
         ]);
-        let routes = cors::allowing(server.cors_allow_origins.clone().unwrap_or(Origins::Nobody), routes);
+        let origins = server.cors_allow_origins.clone().unwrap_or(Origins::Nobody);
+        let routes = cors::allowing(origins.clone(), routes);
+        let hosts = server.allowed_hosts.clone().unwrap_or_default().with_own_name();
+        let guard = Arc::new(Guard { hosts, origins });
         let mut servers: Vec<_> = listeners
             .public
             .into_iter()
             .map(|listener| {
-                tokio::spawn(server::serve(listener, routes.clone(), limits, listeners.log.clone(), shutdown.clone()))
+                let guarded = (guard.clone(), routes.clone());
+                tokio::spawn(server::serve(listener, guarded, limits, listeners.log.clone(), shutdown.clone()))
             })
             .collect();
         if let Some((listener, handle)) = listeners.metrics {
             tokio::spawn(telemetry::sort_histograms(handle.clone()));
             let routes = server::routes(vec![ops::metrics::routes(&state, handle)]);
-            servers.push(tokio::spawn(server::serve(listener, routes, limits, listeners.log, shutdown.clone())));
+            servers.push(tokio::spawn(server::serve(
+                listener,
+                (guard, routes),
+                limits,
+                listeners.log,
+                shutdown.clone(),
+            )));
         }
         Ok(Self { state, servers, preparation })
     }

@@ -18,6 +18,7 @@ use crate::db::conninfo::{ConnInfo, ConnInfoError};
 use crate::db::embedded;
 use crate::db::pool::{PoolKind, PoolOptions};
 use crate::http::cors::Origins;
+use crate::http::host::Hosts;
 use crate::server::listener::ListenAddr;
 pub use values::{MetricsListen, Secret, without_empty_variables};
 use values::{default_worker_threads, millis, secret, span};
@@ -164,11 +165,21 @@ pub struct ServerConfig {
     #[arg(long, env, default_value = "24h", value_parser = span::<720>, hide_env_values = true)]
     pub idempotency_ttl: Duration,
 
-    /// Origins whose pages may read answers in a browser (CORS), separated by commas: `https://app.example`; or `*` for all.
+    /// Origins whose pages may read answers and write in a browser (CORS), separated by commas: `https://app.example`; or `*` for
+    /// all.
     ///
     /// Nobody by default. The API takes no cookies, so `*` shows no page more than anybody can read anyway.
     #[arg(long, env, hide_env_values = true)]
     pub cors_allow_origins: Option<Origins>,
+
+    /// Host names under which requests are answered besides the local ones, separated by commas: `api.example.com`,
+    /// `*.example.com`; or `*` for all.
+    ///
+    /// Local ones are IP addresses, this machine's name, names of one label, and whatever ends in localhost, local, internal,
+    /// test, home.arpa, svc or svc.cluster.local. Other names are answered with 421; `*` lets any page read and write through a
+    /// name of its own (DNS rebinding).
+    #[arg(long, env, hide_env_values = true)]
+    pub allowed_hosts: Option<Hosts>,
 
     /// Longest a request body may take to arrive, in milliseconds (100 to 600000); then the answer is 408.
     #[arg(long, env, default_value = "30000", value_parser = millis::<100, 600_000>, hide_env_values = true)]

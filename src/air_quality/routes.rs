@@ -14,8 +14,8 @@ use super::store::READINGS_MAX;
 use crate::app::State;
 use crate::http::accept::negotiate;
 use crate::http::problem::{Code, Problem};
-use crate::http::query::{self, Query};
-use crate::http::route::{Allowed, Matched, at, get_or_head, method_not_allowed};
+use crate::http::query::Query;
+use crate::http::route::{Allowed, Matched, at_with_query, get_or_head, method_not_allowed};
 
 pub(super) const LIST: &[&str] = &["/v1/air-quality", "/air_quality", "/api/v1/measures/air"];
 /// Each template with the methods that it takes.
@@ -39,9 +39,8 @@ const ASK_EACH_TIME: HeaderValue = HeaderValue::from_static("public, no-cache");
 /// All routes of air quality.
 pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
     let state = state.clone();
-    at(LIST)
+    at_with_query(LIST)
         .and(get_or_head())
-        .and(query::raw())
         .and(warp::header::headers_cloned())
         .then(move |matched: Matched, query: String, headers| {
             let state = state.clone();

@@ -13,7 +13,7 @@ use crate::http::asset::{self, Asset, CSS, HTML, SCRIPT};
 use crate::http::catalogue;
 use crate::http::describe::{Document, Operation, content, path};
 use crate::http::problem::{Code, Problem};
-use crate::http::route::{Allowed, Matched, answer, at, get_or_head, method_not_allowed};
+use crate::http::route::{Allowed, Matched, at, at_each, get_or_head, method_not_allowed};
 use crate::http::schema::{object, one_of, text};
 
 const OPENAPI: &[&str] = &["/openapi.json"];
@@ -26,7 +26,8 @@ const FILES: &[&str] =
 /// Each template with the methods that it takes.
 pub const ALLOWED: Allowed =
     &[(OPENAPI, "GET, HEAD"), (PROBLEMS, "GET, HEAD"), (PROBLEM, "GET, HEAD"), (PAGE, "GET, HEAD")];
-const ALLOWED_FILES: Allowed = &[(FILES, "GET, HEAD")];
+/// The same for the page's files, which are no operations.
+pub const ALLOWED_FILES: Allowed = &[(FILES, "GET, HEAD")];
 
 /// Swagger UI is of the release that `swagger/VERSION` names; scripts/vendor-swagger-ui brings another.
 const ASSETS: [Asset; FILES.len()] = [
@@ -44,24 +45,22 @@ const fn file(index: usize, media_type: &'static str, body: &'static [u8]) -> As
 /// All routes of the documentation.
 pub fn routes() -> BoxedFilter<(Response,)> {
     let headers = warp::header::headers_cloned;
-    let openapi = at(OPENAPI).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| {
-        answer(matched.route, async move { Ok(asset::answer(&headers, "application/json", document::json())) })
-    });
-    let problems = at(PROBLEMS).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| {
-        answer(matched.route, async move { Ok(page(&headers, problems::list())) })
-    });
-    let problem = at(PROBLEM).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| {
-        answer(matched.route, async move {
-            let kind = catalogue::all().find(|kind| kind.code == matched.segment);
-            let kind = kind.ok_or_else(|| {
-                Problem::new(Code::NotFound, "no problem has this code; GET /docs/problems lists all of them")
-            })?;
-            Ok(page(&headers, problems::page(&kind)))
-        })
-    });
-    let files = at(FILES).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| {
+    let openapi =
+        at(OPENAPI).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| async move {
+            let document = async { Ok(asset::answer(&headers, "application/json", document::json())) };
+            matched.answer(document).await
+        });
+    let problems =
+        at(PROBLEMS).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| async move {
+            matched.answer(async { Ok(page(&headers, problems::list())) }).await
+        });
+    let problem =
+        at(PROBLEM).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| async move {
+            matched.answer(async { problem(&matched.segment, &headers) }).await
+        });
+    let files = at_each(FILES).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| {
         let asset = ASSETS.iter().find(|asset| asset.path == matched.route.0);
-        answer(matched.route, async move { asset.ok_or_else(Problem::internal)?.answer(&headers) })
+        async move { matched.answer(async { asset.ok_or_else(Problem::internal)?.answer(&headers) }).await }
     });
     openapi
         .or(files)
@@ -75,6 +74,13 @@ pub fn routes() -> BoxedFilter<(Response,)> {
         .or(method_not_allowed(ALLOWED_FILES))
         .unify()
         .boxed()
+}
+
+fn problem(code: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+    let kind = catalogue::all().find(|kind| kind.code == code).ok_or_else(|| {
+        Problem::new(Code::NotFound, "no problem has this code; GET /docs/problems lists all of them")
+    })?;
+    Ok(page(headers, problems::page(&kind)))
 }
 
 fn page(headers: &HeaderMap, page: String) -> Response {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use warp::http::HeaderMap;
-use warp::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use warp::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 
+use super::browser::is_browser;
 use super::problem::{Code, Problem};
 
 /// A document.
@@ -96,17 +97,25 @@ pub fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// Whether the request says that it has no body (RFC 9112, section 6.3).
+fn is_empty(headers: &HeaderMap) -> bool {
+    announced(headers).unwrap_or(0) == 0 && !headers.contains_key(TRANSFER_ENCODING)
+}
+
 /// The client has gone, or its connection.
 pub fn broken_off() -> Problem {
     Problem::new(Code::InvalidJson, "the body broke off before its end; send the request again")
 }
 
-/// The body's media type; a missing one counts as the first of those taken.
+/// The body's media type; a missing one counts as the first of those taken, unless a browser sent the body: its pages may
+/// send any bytes without a type anywhere.
 ///
 /// # Errors
 /// 415 when it is none of them.
 pub fn media_type(headers: &HeaderMap, taken: &'static [&'static str]) -> Result<&'static str, Problem> {
+    let is_untyped = headers.get(CONTENT_TYPE).is_none() && is_browser(headers) && !is_empty(headers);
     let given = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+    let given = if is_untyped { Some("") } else { given };
     let essence = given.map(|value| value.split(';').next().unwrap_or_default().trim());
     let fits = |media_type: &&&str| essence.is_none_or(|essence| essence.eq_ignore_ascii_case(media_type));
     taken.iter().find(fits).copied().ok_or_else(|| {

@@ -23,6 +23,8 @@ pub struct Kind {
     pub remedy: &'static str,
     /// Whether any request may meet it.
     pub anywhere: bool,
+    /// Whether any request that changes something may meet it.
+    pub with_writes: bool,
     /// Whether any request with a body may meet it.
     pub with_bodies: bool,
     /// Whether the answer says when to try again.
@@ -48,7 +50,11 @@ pub fn of(code: Code) -> Kind {
         title,
         cause,
         remedy,
-        anywhere: matches!(code, Code::Internal | Code::Unavailable),
+        anywhere: matches!(
+            code,
+            Code::InvalidQuery | Code::InvalidHeader | Code::MisdirectedRequest | Code::Internal | Code::Unavailable
+        ),
+        with_writes: matches!(code, Code::ForeignOrigin),
         with_bodies: matches!(code, Code::BodyTooLarge | Code::RequestTimeout | Code::UnsupportedMediaType),
         retry_after: matches!(code, Code::Unavailable | Code::IdempotencyInFlight),
         made_by: Some(code),
@@ -120,6 +126,16 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
         Code::UnsupportedMediaType => (
             "The body's media type, given by Content-Type, is not one that is read here.",
             "Send the body as one of the types that the detail lists, and name it in Content-Type.",
+        ),
+        Code::MisdirectedRequest => (
+            "The Host of the request is no name of this service. Any page can give its own name this machine's address (DNS \
+             rebinding), so only local names and listed ones are answered.",
+            "Use the service's own name or its address. The operator lists further names in ALLOWED_HOSTS.",
+        ),
+        Code::ForeignOrigin => (
+            "The browser says that a page of another origin sent this, and that page may not change anything here. Nothing \
+             was changed.",
+            "Send it from a page of this service, or from a program. The operator lists pages that may in CORS_ALLOW_ORIGINS.",
         ),
         Code::Internal => (
             "The server has a defect, and this request met it.",
@@ -219,7 +235,18 @@ const fn by_nginx(
     cause: &'static str,
     remedy: &'static str,
 ) -> Kind {
-    Kind { status, code, title, cause, remedy, anywhere: false, with_bodies: false, retry_after: false, made_by: None }
+    Kind {
+        status,
+        code,
+        title,
+        cause,
+        remedy,
+        anywhere: false,
+        with_writes: false,
+        with_bodies: false,
+        retry_after: false,
+        made_by: None,
+    }
 }
 
 impl Kind {

@@ -117,12 +117,17 @@ impl Origins {
         match self {
             Self::Nobody => None,
             Self::Anybody => Some(HeaderValue::from_static("*")),
-            Self::Listed(listed) => listed.contains(origin).then(|| origin.clone()),
+            Self::Listed(_) => self.list(origin).then(|| origin.clone()),
         }
     }
 
+    /// Whether this origin is one of those listed.
+    pub fn list(&self, origin: &HeaderValue) -> bool {
+        matches!(self, Self::Listed(listed) if listed.contains(origin))
+    }
+
     /// Adds to an answer who may read it.
-    fn mark(&self, request: &HeaderMap, answer: &mut HeaderMap) {
+    pub fn mark(&self, request: &HeaderMap, answer: &mut HeaderMap) {
         if let Self::Listed(_) = self {
             // Also for those who may not, or a cache would give them what was answered to others, or the reverse.
             answer.append(VARY, HeaderValue::from_static("origin"));

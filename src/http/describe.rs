@@ -49,7 +49,7 @@ impl Document {
     /// Adds an operation at each of its templates; the first is the canonical one.
     pub fn operation(&mut self, method: HttpMethod, templates: &[&str], operation: &Operation) {
         for (index, template) in templates.iter().enumerate() {
-            let mut built = operation.build();
+            let mut built = operation.build(method != HttpMethod::Get);
             if let (Some(canonical), true) = (templates.first(), index > 0) {
                 let id = built.operation_id.unwrap_or_default();
                 built.operation_id = Some(format!("{id}At{}", camel(template)));
@@ -161,7 +161,7 @@ impl Operation {
         self
     }
 
-    fn build(&self) -> utoipa::openapi::path::Operation {
+    fn build(&self, writes: bool) -> utoipa::openapi::path::Operation {
         let mut operation = OperationBuilder::new()
             .tag(self.tag)
             .operation_id(Some(self.id))
@@ -175,7 +175,12 @@ impl Operation {
             operation = operation.response(status.to_string(), response.clone());
         }
         let kinds: Vec<Kind> = catalogue::all()
-            .filter(|kind| kind.anywhere || (kind.with_bodies && self.body.is_some()) || self.fails_with(kind.code))
+            .filter(|kind| {
+                kind.anywhere
+                    || (kind.with_writes && writes)
+                    || (kind.with_bodies && self.body.is_some())
+                    || self.fails_with(kind.code)
+            })
             .collect();
         let mut statuses: Vec<u16> = kinds.iter().map(|kind| kind.status).collect();
         statuses.sort_unstable();

@@ -6,10 +6,12 @@
 pub mod accept;
 pub mod asset;
 pub mod body;
+pub mod browser;
 pub mod catalogue;
 pub mod cors;
 pub mod describe;
 pub mod etag;
+pub mod host;
 pub mod json;
 pub mod prefer;
 pub mod problem;

@@ -51,6 +51,10 @@ pub enum Code {
     BodyTooLarge,
     /// The body's media type is not one of those taken.
     UnsupportedMediaType,
+    /// The request asks for another host.
+    MisdirectedRequest,
+    /// A page of another origin may not change anything.
+    ForeignOrigin,
     /// A defect of the server.
     Internal,
     /// The database does not answer now.
@@ -86,6 +90,10 @@ impl Code {
             Self::UnsupportedMediaType => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Unsupported media type")
             }
+            Self::MisdirectedRequest => {
+                (StatusCode::MISDIRECTED_REQUEST, "misdirected-request", "The host name is not this service's")
+            }
+            Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign-origin", "A page of another origin may not write"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable"),
         }

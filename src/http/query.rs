@@ -4,9 +4,6 @@
 //! section 5.1). Faults are collected, so that the answer names all of them and not the first.
 
 use std::borrow::Cow;
-use std::convert::Infallible;
-
-use warp::Filter;
 
 use super::problem::{ParameterError, Problem};
 
@@ -15,11 +12,6 @@ const SHOWN_MAX_CHARS: usize = 50;
 
 /// More faults than this are not listed: a body of 1 MiB could hold half a million unknown names.
 const FAULTS_MAX: usize = 20;
-
-/// The raw query string, empty when there is none; never rejects.
-pub fn raw() -> impl Filter<Extract = (String,), Error = Infallible> + Clone + Send + Sync + 'static {
-    warp::query::raw().or_else(|_| std::future::ready(Ok::<_, Infallible>((String::new(),))))
-}
 
 /// The parameters of one request, and what is wrong with them.
 #[derive(Debug)]
@@ -60,7 +52,12 @@ impl<'a> Query<'a> {
             let shown: String = decoded.chars().take(SHOWN_MAX_CHARS).collect();
             if !self.has_fault(&shown) {
                 let known = [self.repeatable, self.single].concat().join(", ");
-                self.faults.push(ParameterError::new(shown, format!("is unknown; the parameters are {known}")));
+                let known = if known.is_empty() {
+                    "there are none here".to_owned()
+                } else {
+                    format!("the parameters are {known}")
+                };
+                self.faults.push(ParameterError::new(shown, format!("is unknown; {known}")));
             }
             return;
         };

@@ -2,19 +2,25 @@
 //!
 //! The short and the canonical URL of an operation are two templates of one handler. The template travels with the
 //! response, so logs and metrics are labelled by it and never by a raw path.
+//!
+//! Parameters are part of a route: [`at`] refuses whatever the query string holds, [`at_with_query`] hands it to a handler
+//! that reads it by [`super::query::Query`], which refuses what is unknown. So none is ever ignored.
 
 use std::future::{Future, ready};
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use futures_util::FutureExt;
+use futures_util::future::Either;
 use warp::filters::path::FullPath;
-use warp::http::Method;
 use warp::http::header::{HeaderValue, LINK};
+use warp::http::uri::PathAndQuery;
+use warp::http::{Method, Uri};
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use super::problem::Problem;
+use super::query::Query;
 use super::timing::{self, SERVER_TIMING};
 use crate::db::spent;
 
@@ -25,6 +31,23 @@ pub struct Route(pub &'static str);
 /// The templates of a resource, and for each the methods that `Allow` lists.
 pub type Allowed = &'static [(&'static [&'static str], &'static str)];
 
+/// The query string of a request that has one, put into the request's extensions in front of all routes: only
+/// requests with a query pay for looking at it.
+#[derive(Debug, Clone)]
+pub struct RawQuery(PathAndQuery);
+
+impl RawQuery {
+    /// The one of this target, unless it is empty.
+    pub fn of(uri: &Uri) -> Option<Self> {
+        uri.query().filter(|query| !query.is_empty())?;
+        uri.path_and_query().cloned().map(Self)
+    }
+
+    fn as_str(&self) -> &str {
+        self.0.query().unwrap_or_default()
+    }
+}
+
 /// A request whose path fits a template.
 #[derive(Debug)]
 pub struct Matched {
@@ -34,10 +57,12 @@ pub struct Matched {
     canonical: Option<&'static str>,
     /// The path segment at the placeholder; empty when the template has none.
     pub segment: String,
+    /// What nobody has read yet.
+    query: Option<RawQuery>,
 }
 
 /// Lets requests through whose path fits one of the templates; a template may end in one `{placeholder}`. Of the
-/// templates of one operation the canonical one comes first.
+/// templates of one operation the canonical one comes first. The operation has no parameters: any is refused.
 pub fn at(
     templates: &'static [&'static str],
 ) -> impl Filter<Extract = (Matched,), Error = Rejection> + Clone + Send + Sync + 'static {
@@ -49,14 +74,35 @@ pub fn at_except(
     templates: &'static [&'static str],
     others: &'static [&'static str],
 ) -> impl Filter<Extract = (Matched,), Error = Rejection> + Clone + Send + Sync + 'static {
-    warp::path::full().and_then(move |path: FullPath| {
+    let path = warp::path::full().and_then(move |path: FullPath| {
         let matched = templates.iter().find_map(|template| {
             let segment = segment_at(template, path.as_str()).filter(|_| !others.contains(&path.as_str()))?;
             let canonical = templates.first().copied().filter(|canonical| canonical != template);
-            Some(Matched { route: Route(template), canonical, segment: segment.to_owned() })
+            Some(Matched { route: Route(template), canonical, segment: segment.to_owned(), query: None })
         });
         ready(matched.ok_or_else(warp::reject::not_found))
-    })
+    });
+    path.and(warp::ext::optional()).map(|matched, query| Matched { query, ..matched })
+}
+
+/// The same for several operations of one handler, such as files: no template is another's canonical one.
+pub fn at_each(
+    templates: &'static [&'static str],
+) -> impl Filter<Extract = (Matched,), Error = Rejection> + Clone + Send + Sync + 'static {
+    at(templates).map(|matched: Matched| Matched { canonical: None, ..matched })
+}
+
+/// The same for an operation with parameters: it gets the query string, empty when there is none, and reads it by
+/// [`super::query::Query`].
+pub fn at_with_query(
+    templates: &'static [&'static str],
+) -> impl Filter<Extract = (Matched, String), Error = Rejection> + Clone + Send + Sync + 'static {
+    at(templates)
+        .map(|mut matched: Matched| {
+            let raw = matched.query.take().map(|query| query.as_str().to_owned()).unwrap_or_default();
+            (matched, raw)
+        })
+        .untuple_one()
 }
 
 /// The path's part at the template's placeholder, if the path fits; empty when there is no placeholder.
@@ -77,24 +123,24 @@ pub fn get_or_head() -> impl Filter<Extract = (), Error = Rejection> + Copy + Se
         .untuple_one()
 }
 
-/// Runs a handler and labels its answer, be it the result or the problem, with its route and the time that it took.
-///
-/// A handler that panics is answered with a 500 and takes nobody else down; the panic hook has logged it by then.
-/// No `async fn`: each would hold the handler's future twice, once given and once awaited.
-pub fn answer(route: Route, work: impl Future<Output = Result<Response, Problem>>) -> impl Future<Output = Response> {
-    let begun = Instant::now();
-    spent::counted(AssertUnwindSafe(work).catch_unwind()).map(move |(outcome, waited)| {
-        let mut response = outcome.unwrap_or_else(|_| Err(Problem::internal())).unwrap_or_else(Problem::into_response);
-        response.headers_mut().insert(SERVER_TIMING, timing::value(begun.elapsed(), waited));
-        response.extensions_mut().insert(route);
-        response
-    })
-}
-
 impl Matched {
-    /// The same for a template that may be the short one of an operation; its answers link the canonical URL (RFC 6596).
+    /// Runs a handler and labels its answer, be it the result or the problem, with its route and the time that it took. An
+    /// answer of an operation's short URL links the canonical one (RFC 6596). The handler does not run when there are
+    /// parameters that it has not taken.
+    ///
+    /// A handler that panics is answered with a 500 and takes nobody else down; the panic hook has logged it by then.
+    /// No `async fn`: each would hold the handler's future twice, once given and once awaited.
     pub fn answer(&self, work: impl Future<Output = Result<Response, Problem>>) -> impl Future<Output = Response> {
-        answer(self.route, work).map(|mut response| {
+        let begun = Instant::now();
+        let work = match self.unread() {
+            None => Either::Left(AssertUnwindSafe(work).catch_unwind()),
+            Some(problem) => Either::Right(ready(Ok(Err(problem)))),
+        };
+        spent::counted(work).map(move |(outcome, waited)| {
+            let outcome = outcome.unwrap_or_else(|_| Err(Problem::internal()));
+            let mut response = outcome.unwrap_or_else(Problem::into_response);
+            response.headers_mut().insert(SERVER_TIMING, timing::value(begun.elapsed(), waited));
+            response.extensions_mut().insert(self.route);
             if let Some(canonical) = self.canonical {
                 let prefix = canonical.bytes().position(|byte| byte == b'{').map_or(canonical, |end| &canonical[..end]);
                 let link = ["<", prefix, &self.segment, ">; rel=\"canonical\""].concat();
@@ -105,6 +151,11 @@ impl Matched {
             }
             response
         })
+    }
+
+    /// What is wrong with parameters that nobody has taken.
+    fn unread(&self) -> Option<Problem> {
+        Query::parse(self.query.as_ref()?.as_str(), &[]).finish().err()
     }
 }
 

@@ -19,7 +19,7 @@ use crate::app::State;
 use crate::db::migrate;
 use crate::http::problem::Problem;
 use crate::http::reply;
-use crate::http::route::{Allowed, Matched, answer, at, get_or_head, method_not_allowed};
+use crate::http::route::{Allowed, Matched, at, at_each, get_or_head, method_not_allowed};
 use crate::shutdown::Shutdown;
 
 pub(super) const GREETINGS: &[&str] = &["/hello", "/zero", "/helloworld"];
@@ -102,21 +102,20 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         let state = state.clone();
         warp::any().map(move || state.clone())
     };
-    let greet = at(GREETINGS).and(get_or_head()).then(|matched: Matched| {
+    let greet = at_each(GREETINGS).and(get_or_head()).then(|matched: Matched| async move {
         let response = match matched.route.0 {
             "/zero" => reply::json_bytes(StatusCode::OK, r#"{"0":""}"#),
             "/helloworld" => reply::ok("text/plain; charset=utf-8", "Hello World!"),
             _ => reply::json_bytes(StatusCode::OK, r#"{"message":"ok"}"#),
         };
-        answer(matched.route, async { Ok(response) })
+        matched.answer(async { Ok(response) }).await
     });
-    let live = at(LIVE).and(get_or_head()).then(|matched: Matched| {
-        answer(matched.route, async { Ok(uncached(reply::json_bytes(StatusCode::OK, r#"{"status":"live"}"#))) })
+    let live = at(LIVE).and(get_or_head()).then(|matched: Matched| async move {
+        matched.answer(async { Ok(uncached(reply::json_bytes(StatusCode::OK, r#"{"status":"live"}"#))) }).await
     });
-    let ready = at(READY)
-        .and(get_or_head())
-        .and(state)
-        .then(|matched: Matched, state: Arc<State>| answer(matched.route, async move { Ok(ready(&state).await) }));
+    let ready = at(READY).and(get_or_head()).and(state).then(|matched: Matched, state: Arc<State>| async move {
+        matched.answer(async { Ok(ready(&state).await) }).await
+    });
     ready.or(live).unify().or(greet).unify().or(method_not_allowed(ALLOWED)).unify().boxed()
 }
 

@@ -9,10 +9,11 @@ use warp::http::header::{CONTENT_TYPE, HeaderValue};
 use warp::reply::Response;
 
 use crate::app::State;
-use crate::http::route::{Matched, answer, at, get_or_head, method_not_allowed};
+use crate::http::route::{Allowed, Matched, at, get_or_head, method_not_allowed};
 
 const METRICS: &[&str] = &["/metrics"];
-const ALLOWED: &[(&[&str], &str)] = &[(METRICS, "GET, HEAD")];
+/// Each template with the methods that it takes.
+pub const ALLOWED: Allowed = &[(METRICS, "GET, HEAD")];
 
 /// Prometheus documentation, "Exposition formats", text format.
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -24,7 +25,7 @@ pub fn routes(state: &Arc<State>, handle: PrometheusHandle) -> BoxedFilter<(Resp
         .and(get_or_head())
         .then(move |matched: Matched| {
             let (state, handle) = (state.clone(), handle.clone());
-            answer(matched.route, async move { Ok(render(&state, &handle)) })
+            async move { matched.answer(async { Ok(render(&state, &handle)) }).await }
         })
         .or(method_not_allowed(ALLOWED))
         .unify()

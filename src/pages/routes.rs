@@ -9,9 +9,10 @@ use warp::reply::Response;
 
 use crate::http::accept;
 use crate::http::asset::{self, Asset, CSS, HTML, SCRIPT, SVG};
-use crate::http::describe::{Document, Operation, content};
+use crate::http::describe::{Document, Operation, content, query};
 use crate::http::problem::Problem;
-use crate::http::route::{Allowed, Matched, answer, at, get_or_head, method_not_allowed};
+use crate::http::query::Query;
+use crate::http::route::{Allowed, Matched, at_each, at_with_query, get_or_head, method_not_allowed};
 use crate::http::schema::text;
 use crate::ops::index;
 
@@ -32,7 +33,24 @@ const FILES: &[&str] = &[
 
 /// Each template with the methods that it takes.
 pub const ALLOWED: Allowed = &[(ROOT, "GET, HEAD")];
-const ALLOWED_FILES: Allowed = &[(FILES, "GET, HEAD")];
+/// The same for the page's files, which are no operations.
+pub const ALLOWED_FILES: Allowed = &[(FILES, "GET, HEAD")];
+
+/// What the page keeps in its address: site/view.js.
+const VIEW: &[&str] = &["q", "class", "sex", "survived", "min", "max", "sort", "after", "before"];
+
+/// What each of them says, with an example.
+const SHOWN: [(&str, &str); 9] = [
+    ("what the page shows: part of a name", "smith"),
+    ("what the page shows: a class", "1"),
+    ("what the page shows: a sex", "female"),
+    ("what the page shows: survivors or others", "true"),
+    ("what the page shows: the least age", "10"),
+    ("what the page shows: the greatest age", "60"),
+    ("what the page shows: a column and a direction", "fare.desc"),
+    ("what the page shows: the rows after a cursor", "WzFd"),
+    ("what the page shows: the rows before a cursor", "WzFd"),
+];
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -59,19 +77,21 @@ const fn file(index: usize, media_type: &'static str, body: &'static [u8]) -> As
 /// All routes of the page.
 pub fn routes() -> BoxedFilter<(Response,)> {
     let headers = warp::header::headers_cloned;
-    let root = at(ROOT)
-        .and(get_or_head())
-        .and(headers())
-        .then(|matched: Matched, headers: HeaderMap| answer(matched.route, async move { root(&headers) }));
-    let files = at(FILES).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| {
+    let root = at_with_query(ROOT).and(get_or_head()).and(headers()).then(
+        |matched: Matched, raw: String, headers: HeaderMap| async move {
+            matched.answer(async { root(&raw, &headers) }).await
+        },
+    );
+    let files = at_each(FILES).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| {
         let asset = ASSETS.iter().find(|asset| asset.path == matched.route.0);
-        answer(matched.route, async move { asset.ok_or_else(Problem::internal)?.answer(&headers) })
+        async move { matched.answer(async { asset.ok_or_else(Problem::internal)?.answer(&headers) }).await }
     });
     root.or(files).unify().or(method_not_allowed(ALLOWED)).unify().or(method_not_allowed(ALLOWED_FILES)).unify().boxed()
 }
 
-/// A browser names `text/html`; curl and programs do not.
-fn root(headers: &HeaderMap) -> Result<Response, Problem> {
+/// A browser names `text/html`; curl and programs do not. What the page shows is in its address, which its script reads.
+fn root(raw: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+    Query::parse(raw, VIEW).finish()?;
     let mut response = if accept::names(headers, "text/html") {
         PAGE.answer(headers)?
     } else {
@@ -85,6 +105,7 @@ fn root(headers: &HeaderMap) -> Result<Response, Problem> {
 pub fn describe(document: &mut Document) {
     let root = Operation::new("Documentation", "getRoot", "What is served here")
         .says("The page for people where `Accept` names `text/html`, a plain list for everybody else.")
+        .with(VIEW.iter().zip(SHOWN).map(|(name, (what, example))| query(name, text(), what, example)))
         .answers(
             200,
             "The list or the page.",
@@ -94,4 +115,22 @@ pub fn describe(document: &mut Document) {
             ],
         );
     document.operation(HttpMethod::Get, ROOT, &root);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::VIEW;
+
+    #[test]
+    fn the_root_takes_what_the_page_writes_into_its_address() {
+        let script = include_str!("site/view.js");
+        let names = |list: &str| -> Vec<String> {
+            let text = script.split_once(list).expect("a list").1.split_once(']').expect("its end").0;
+            text.split(", ").map(|name| name.trim_matches('"').to_owned()).collect()
+        };
+        let mut written = names("const FILTERS = [");
+        written.push("sort".to_owned());
+        written.extend(names("const PLACES = ["));
+        assert_eq!(written, VIEW);
+    }
 }

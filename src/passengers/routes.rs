@@ -24,9 +24,8 @@ use crate::db::error::StoreError;
 use crate::http::body::{self, JSON, MERGE_PATCH, read_json};
 use crate::http::etag::{self, ReadCondition};
 use crate::http::problem::{Code, Problem};
-use crate::http::query;
 use crate::http::reply;
-use crate::http::route::{Allowed, Matched, Route, at, at_except, get_or_head, method_not_allowed};
+use crate::http::route::{Allowed, Matched, Route, at, at_except, at_with_query, get_or_head, method_not_allowed};
 use crate::idempotency::once::{Answer, Work};
 use crate::idempotency::request::Request;
 
@@ -69,18 +68,16 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
                 async move { matched.answer(get_if(&matched.segment, &headers, state)).await }.boxed()
             },
         );
-    let list =
-        at(LIST).and(get_or_head()).and(query::raw()).and(warp::header::headers_cloned()).and(state.clone()).then(
-            |matched: Matched, raw, headers, state| {
-                let path = matched.route.0;
-                // The short URL is the whole list, as it always was.
-                let default = (path == LIST[0]).then_some(PAGE_DEFAULT);
-                async move { matched.answer(list(path, default, raw, headers, state)).await }.boxed()
-            },
-        );
-    let statistics = at(STATISTICS)
+    let list = at_with_query(LIST).and(get_or_head()).and(warp::header::headers_cloned()).and(state.clone()).then(
+        |matched: Matched, raw, headers, state| {
+            let path = matched.route.0;
+            // The short URL is the whole list, as it always was.
+            let default = (path == LIST[0]).then_some(PAGE_DEFAULT);
+            async move { matched.answer(list(path, default, raw, headers, state)).await }.boxed()
+        },
+    );
+    let statistics = at_with_query(STATISTICS)
         .and(get_or_head())
-        .and(query::raw())
         .and(state.clone())
         .then(|matched: Matched, raw, state| async move { matched.answer(statistics(raw, state)).await }.boxed());
     let create = at(CREATE)

@@ -5,11 +5,13 @@
 //! finish, and a deadline bounds it all.
 
 pub mod access_log;
+pub mod guard;
 pub mod listener;
 mod observe;
 mod unread;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -27,6 +29,7 @@ use warp::{Filter, Rejection};
 use crate::http::problem::{Code, Problem};
 use crate::shutdown::Shutdown;
 use access_log::AccessLog;
+use guard::{Guard, Guarded};
 use listener::Listener;
 use observe::{Observed, Recorder};
 
@@ -75,12 +78,13 @@ async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
 /// Serves until the shutdown is requested, then drains.
 pub async fn serve(
     listener: Listener,
-    routes: BoxedFilter<(Response,)>,
+    (guard, routes): (Arc<Guard>, BoxedFilter<(Response,)>),
     limits: ServerLimits,
     log: AccessLog,
     shutdown: Shutdown,
 ) -> Drained {
-    let service = Observed { service: TowerToHyperService::new(warp::service(routes)), recorder: Recorder::new(log) };
+    let service = Guarded { service: TowerToHyperService::new(warp::service(routes)), guard };
+    let service = Observed { service, recorder: Recorder::new(log) };
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {

@@ -32,6 +32,8 @@ pub fn read_step<'a>(query: &'a str, media_type: &str, body: &'a [u8]) -> Result
         return read_parameters(query);
     }
     if !query.is_empty() {
+        // A misspelt name is told first.
+        Query::parse(query, STEP).finish()?;
         return Err(Problem::new(
             Code::InvalidQuery,
             "send the step in the query string or in the body, not in both; clear one of them",

@@ -23,9 +23,9 @@ use crate::app::State;
 use crate::db::error::StoreError;
 use crate::http::body::{self, FORM, JSON};
 use crate::http::problem::Problem;
-use crate::http::query::{self, Query};
+use crate::http::query::Query;
 use crate::http::reply::{self, Pieces};
-use crate::http::route::{Allowed, Matched, Route, answer, at, get_or_head, method_not_allowed};
+use crate::http::route::{Allowed, Matched, Route, at_with_query, get_or_head, method_not_allowed};
 use crate::idempotency::once::{Answer, Work};
 use crate::idempotency::request::Request;
 
@@ -43,27 +43,21 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         let state = state.clone();
         warp::any().map(move || state.clone())
     };
-    let record = at(STEPS)
+    let record = at_with_query(STEPS)
         .and(warp::post())
-        .and(query::raw())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
         .and(state.clone())
-        .then(|matched: Matched, raw, headers, body, state| {
-            answer(matched.route, record(matched.route, raw, headers, body, state))
+        .then(|matched: Matched, raw, headers, body, state| async move {
+            matched.answer(record(matched.route, raw, headers, body, state)).await
         });
-    let list = at(STEPS)
-        .and(get_or_head())
-        .and(query::raw())
-        .and(warp::header::headers_cloned())
-        .and(state.clone())
-        .then(|matched: Matched, raw, headers, state| answer(matched.route, list(raw, headers, state)));
-    let durations = at(DURATIONS)
-        .and(get_or_head())
-        .and(query::raw())
-        .and(warp::header::headers_cloned())
-        .and(state)
-        .then(|matched: Matched, raw, headers, state| answer(matched.route, durations(raw, headers, state)));
+    let list =
+        at_with_query(STEPS).and(get_or_head()).and(warp::header::headers_cloned()).and(state.clone()).then(
+            |matched: Matched, raw, headers, state| async move { matched.answer(list(raw, headers, state)).await },
+        );
+    let durations = at_with_query(DURATIONS).and(get_or_head()).and(warp::header::headers_cloned()).and(state).then(
+        |matched: Matched, raw, headers, state| async move { matched.answer(durations(raw, headers, state)).await },
+    );
     record.or(list).unify().or(durations).unify().or(method_not_allowed(ALLOWED)).unify().boxed()
 }
 

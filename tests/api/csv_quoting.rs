@@ -10,8 +10,9 @@ const COLUMNS: [&str; 8] =
     ["survived", "passengerClass", "name", "sex", "age", "siblingsOrSpousesAboard", "parentsOrChildrenAboard", "fare"];
 const ROW: [&str; 8] = ["true", "1", "Good", "male", "22", "0", "0", "7.25"];
 const LINE_ENDS: [&str; 3] = ["\n", "\r\n", "\r"];
-/// A value with a wrong quote, what follows two rows later, and what the complaint says.
-const FAULTS: [(fn(&str) -> String, &str, &str); 4] = [
+/// A way to quote a value wrongly, what follows two rows later, and what the complaint says.
+type Wrong = (fn(&str) -> String, &'static str, &'static str);
+const FAULTS: [Wrong; 4] = [
     (|value| format!("\"{value}"), "", "has an opening quote that is never closed"),
     (|value| format!("\"{value}"), "\"", "has text behind its closing quote"),
     (|value| format!("\"{value}\" Jr."), "", "has text behind its closing quote"),
@@ -19,7 +20,7 @@ const FAULTS: [(fn(&str) -> String, &str, &str); 4] = [
 ];
 
 /// A header, a good row, a blank line, a row with a fault in one column, and two good rows behind it.
-fn table(columns: &[&str], row: &[&str], at: usize, fault: &(fn(&str) -> String, &str, &str), end: &str) -> String {
+fn table(columns: &[&str], row: &[&str], at: usize, fault: &Wrong, end: &str) -> String {
     let (break_value, later, _) = fault;
     let mut bad: Vec<String> = row.iter().map(|value| (*value).to_owned()).collect();
     bad[at] = break_value(row[at]);

@@ -13,6 +13,8 @@ mod harness;
 mod idempotency;
 mod lists;
 mod operations;
+mod origins;
+mod parameters;
 mod passengers;
 mod polite;
 mod pools;

@@ -80,6 +80,8 @@ fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
         ("REQUIRE_IF_MATCH", "maybe"),
         ("CORS_ALLOW_ORIGINS", "https://app.example/"),
         ("CORS_ALLOW_ORIGINS", "app.example"),
+        ("ALLOWED_HOSTS", "https://api.example.com"),
+        ("ALLOWED_HOSTS", "api.example.com:8080"),
         ("REDIS_TIMEOUT_MS", "0"),
         ("DATABASE_URL", "nonsense"),
         ("DATABASE_URL", "postgres://h/db?sslmode=perhaps"),

@@ -1,0 +1,159 @@
+//! What browsers say of the page that sends a request, and which pages may write.
+//!
+//! A page of any origin can send a `POST` without asking (a form, or `fetch` with `no-cors`); it just cannot read the answer.
+//! What changes something is therefore refused when the browser says that it comes from a page of another origin which
+//! `CORS_ALLOW_ORIGINS` does not list. Programs that are no browsers send none of these headers and are not concerned.
+
+use warp::http::header::{HOST, HeaderName, HeaderValue, ORIGIN};
+use warp::http::uri::Authority;
+use warp::http::{HeaderMap, Method, Request};
+
+use super::cors::Origins;
+use super::host::split_port;
+use super::problem::{Code, Problem};
+
+/// How the page's origin is related to ours, in the browser's own words (W3C, Fetch Metadata Request Headers).
+const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// What else browsers send and no page can set.
+const FETCH_METADATA: [HeaderName; 4] = [
+    SITE,
+    HeaderName::from_static("sec-fetch-mode"),
+    HeaderName::from_static("sec-fetch-dest"),
+    HeaderName::from_static("sec-fetch-user"),
+];
+/// The scheme that the client used, as nginx saw it.
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Whether a browser sent the request: programs send neither header.
+pub fn is_browser(headers: &HeaderMap) -> bool {
+    headers.contains_key(ORIGIN) || FETCH_METADATA.iter().any(|name| headers.contains_key(name))
+}
+
+/// Refuses a request that changes something and comes from a page of another origin which may not.
+///
+/// # Errors
+/// 403.
+pub fn check_origin<B>(request: &Request<B>, origins: &Origins) -> Result<(), Problem> {
+    // RFC 9110, section 9.2.1: these change nothing.
+    let is_safe = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE].contains(request.method());
+    if is_safe || *origins == Origins::Anybody {
+        return Ok(());
+    }
+    let headers = request.headers();
+    let all_sites = |known: &[&str]| headers.get_all(SITE).iter().all(|site| known.iter().any(|known| site == known));
+    // Behind a proxy that ends TLS unannounced the scheme is unknown here; the browser knows it.
+    let vouched = headers.contains_key(SITE) && all_sites(&["same-origin"]);
+    let mut listed = false;
+    for origin in headers.get_all(ORIGIN) {
+        if origins.list(origin) {
+            listed = true;
+        } else if !is_own(origin, request, vouched) {
+            return Err(foreign());
+        }
+    }
+    if listed || all_sites(&["same-origin", "none"]) { Ok(()) } else { Err(foreign()) }
+}
+
+/// Whether this is the origin of the request's own URL.
+fn is_own<B>(origin: &HeaderValue, request: &Request<B>, any_scheme: bool) -> bool {
+    let headers = request.headers();
+    let text = |value: &HeaderName| headers.get(value).and_then(|value| value.to_str().ok());
+    // A target in absolute form replaces `Host` (RFC 9112, section 3.2.2).
+    let authority = request.uri().authority().map(Authority::as_str).or_else(|| text(&HOST));
+    let Some(((scheme, page), authority)) = origin.to_str().ok().and_then(|text| text.split_once("://")).zip(authority)
+    else {
+        return false; // `null` among others
+    };
+    let port = |port: Option<&str>| {
+        port.map_or(if scheme == "https" { Some(443) } else { Some(80) }, |port| port.parse().ok())
+    };
+    let ((page, page_port), (host, host_port)) = (split_port(page), split_port(authority));
+    (any_scheme || text(&FORWARDED_PROTO).unwrap_or("http") == scheme)
+        && page.eq_ignore_ascii_case(host)
+        && port(page_port).is_some()
+        && port(page_port) == port(host_port)
+}
+
+fn foreign() -> Problem {
+    Problem::new(
+        Code::ForeignOrigin,
+        "a page of another origin may not change anything here; the operator can allow it with CORS_ALLOW_ORIGINS",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTED: &str = "https://app.example";
+
+    fn is_refused(method: &str, headers: &[(&str, &str)], origins: &str) -> bool {
+        let mut request = Request::builder().method(method).uri("/");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).expect("a request");
+        let outcome = check_origin(&request, &origins.parse().expect("origins"));
+        assert!(outcome.as_ref().err().is_none_or(|problem| problem.is(Code::ForeignOrigin)));
+        outcome.is_err()
+    }
+
+    #[test]
+    fn only_pages_of_our_own_and_of_listed_origins_may_write() {
+        let host = ("host", "me.example:8080");
+        for (headers, refused) in [
+            (vec![], false),
+            (vec![("origin", "http://me.example:8080")], false),
+            (vec![("origin", "HTTP://me.example:8080")], true),
+            (vec![("origin", "http://ME.example:8080")], false),
+            (vec![("origin", "http://me.example")], true),
+            (vec![("origin", "http://me.example:8081")], true),
+            (vec![("origin", "https://me.example:8080")], true),
+            (vec![("origin", "https://me.example:8080"), ("x-forwarded-proto", "https")], false),
+            (vec![("origin", "http://me.example:8080"), ("x-forwarded-proto", "https")], true),
+            (vec![("origin", "https://me.example:8080"), ("sec-fetch-site", "same-origin")], false),
+            (vec![("origin", "https://evil.example"), ("sec-fetch-site", "same-origin")], true),
+            (vec![("origin", "null")], true),
+            (vec![("origin", "")], true),
+            (vec![("origin", "null"), ("sec-fetch-site", "same-origin")], true),
+            (vec![("origin", "http://evil.me.example:8080")], true),
+            (vec![("origin", LISTED)], false),
+            (vec![("origin", LISTED), ("sec-fetch-site", "cross-site")], false),
+            (vec![("origin", LISTED), ("origin", "https://evil.example")], true),
+            (vec![("origin", "http://me.example:8080"), ("sec-fetch-site", "cross-site")], true),
+            (vec![("sec-fetch-site", "cross-site")], true),
+            (vec![("sec-fetch-site", "same-site")], true),
+            (vec![("sec-fetch-site", "same-origin")], false),
+            (vec![("sec-fetch-site", "none")], false),
+            (vec![("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")], true),
+            (vec![("sec-fetch-site", "")], true),
+        ] {
+            let headers = [vec![host], headers].concat();
+            for method in ["POST", "PUT", "PATCH", "DELETE", "BREW"] {
+                assert_eq!(is_refused(method, &headers, LISTED), refused, "{method} {headers:?}");
+                assert!(!is_refused(method, &headers, "*"), "{method} {headers:?}");
+            }
+            for method in ["GET", "HEAD", "OPTIONS"] {
+                assert!(!is_refused(method, &headers, ""), "{method} {headers:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn default_ports_and_ipv6_are_compared_as_browsers_write_them() {
+        for (host, origin, proto) in [
+            ("me.example", "https://me.example", "https"),
+            ("me.example:443", "https://me.example", "https"),
+            ("me.example:80", "http://me.example", "http"),
+            ("[::1]:8080", "http://[::1]:8080", "http"),
+            ("[::1]", "http://[::1]", "http"),
+        ] {
+            let headers = [("host", host), ("origin", origin), ("x-forwarded-proto", proto)];
+            assert!(!is_refused("POST", &headers, ""), "{headers:?}");
+        }
+        for (host, origin) in [("me.example:443", "http://me.example"), ("me.example:x", "http://me.example:x")] {
+            assert!(is_refused("POST", &[("host", host), ("origin", origin)], ""), "{host} {origin}");
+        }
+        assert!(is_refused("POST", &[("origin", "http://me.example")], ""), "without Host nothing is our own");
+    }
+}

@@ -1,0 +1,140 @@
+//! Query parameters: on every route and with every method an unknown one is refused, and nothing is done.
+
+use pycrudapi::http::route::Allowed;
+use pycrudapi::{air_quality, docs, ops, pages, passengers, steps};
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde_json::json;
+
+use crate::harness::{Answer, TestApp, passenger, send};
+
+/// Every template of the public listener; tests/api/docs.rs and the OpenAPI document's own tests know the same ones.
+const ROUTED: [Allowed; 8] = [
+    passengers::routes::ALLOWED,
+    air_quality::routes::ALLOWED,
+    steps::routes::ALLOWED,
+    ops::health::ALLOWED,
+    docs::routes::ALLOWED,
+    docs::routes::ALLOWED_FILES,
+    pages::routes::ALLOWED,
+    pages::routes::ALLOWED_FILES,
+];
+
+/// Each method of each template, as a method and a path that is served.
+fn operations(uuid: &str) -> Vec<(Method, String)> {
+    let templates = ROUTED.iter().copied().flatten().flat_map(|(templates, methods)| {
+        templates.iter().flat_map(move |template| methods.split(", ").map(move |method| (method, *template)))
+    });
+    let operation = |(method, template): (&str, &str)| {
+        let path = template.replace("{uuid}", uuid).replace("{code}", "not-found");
+        (method.parse().expect("a method"), path)
+    };
+    templates.map(operation).collect()
+}
+
+/// A request that would succeed.
+fn request(app: &TestApp, method: &Method, path: &str) -> RequestBuilder {
+    let request = app.request(method.clone(), path);
+    match method.as_str() {
+        "POST" if path.starts_with("/v1/steps") => {
+            request.json(&json!({"component": "c", "version": "1", "owner": "o", "status": "s"}))
+        }
+        "POST" | "PUT" => request.json(&passenger()),
+        "PATCH" => request.header("content-type", "application/merge-patch+json").body("{\"age\":1}"),
+        _ => request,
+    }
+}
+
+/// The parameters that a problem names.
+#[track_caller]
+fn named(answer: &Answer) -> Vec<String> {
+    let problem = answer.expect_problem(400, "invalid-query");
+    let errors = problem["errors"].as_array().unwrap_or_else(|| panic!("no errors: {}", answer.body));
+    let unknown =
+        errors.iter().filter(|error| error["detail"].as_str().is_some_and(|text| text.contains("is unknown")));
+    unknown.map(|error| error["parameter"].as_str().expect("a name").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn an_unknown_parameter_is_refused_on_every_route_with_every_method_and_nothing_is_done() {
+    let app = TestApp::start().await;
+    let uuid = app.create(&passenger()).await;
+    let before = app.get(&format!("/v1/passengers/{uuid}")).await;
+    let operations = operations(&uuid);
+    assert!(operations.iter().any(|(method, _)| *method == Method::DELETE) && operations.len() > 50);
+    for (method, path) in operations {
+        let answer = send(request(&app, &method, &format!("{path}?nonsense=eq.99&b%20c&nonsense=1"))).await;
+        if method == Method::HEAD {
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{method} {path}");
+        } else {
+            assert_eq!(named(&answer), ["nonsense", "b c"], "{method} {path}");
+        }
+    }
+    let after = app.get(&format!("/v1/passengers/{uuid}")).await;
+    assert_eq!((&after.body, after.header("etag")), (&before.body, before.header("etag")));
+    let list = app.get("/passengerlist").await.json();
+    assert_eq!(list.as_array().map(Vec::len), Some(1));
+    assert_eq!(app.get("/v1/steps?format=json").await.json()["steps"], json!([]));
+}
+
+#[tokio::test]
+async fn an_empty_query_string_is_none() {
+    let app = TestApp::start().await;
+    let uuid = app.create(&passenger()).await;
+    let (reads, writes): (Vec<_>, Vec<_>) =
+        operations(&uuid).into_iter().partition(|(method, _)| *method == Method::GET || *method == Method::HEAD);
+    for (method, path) in reads.into_iter().chain(writes.into_iter().filter(|(method, _)| *method != Method::DELETE)) {
+        for query in ["?", "?&"] {
+            let answer = send(request(&app, &method, &format!("{path}{query}"))).await;
+            // A step's fields may come in either place, so a query string beside a body is a fault whatever it holds.
+            let both = method == Method::POST && path == "/v1/steps" && query == "?&";
+            assert_eq!(answer.status.is_success(), !both, "{method} {path}{query}: {}", answer.body);
+        }
+    }
+    app.delete(&format!("/v1/passengers/{uuid}?")).await.expect(StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn the_documented_parameters_are_known() {
+    let app = TestApp::start().await;
+    let document = app.get("/openapi.json").await.json();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("an item") {
+            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+            let names: Vec<String> = parameters
+                .iter()
+                .filter(|parameter| parameter["in"] == "query")
+                .map(|parameter| format!("{}=", parameter["name"].as_str().expect("a name")))
+                .collect();
+            if names.is_empty() {
+                continue;
+            }
+            let method: Method = method.to_uppercase().parse().expect("a method");
+            let answer = send(app.request(method.clone(), &format!("{path}?{}", names.join("&")))).await;
+            assert!(!answer.body.contains("is unknown"), "{method} {path}: {}", answer.body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_metrics_listener_refuses_parameters_too() {
+    let app = TestApp::start().await;
+    let url = format!("http://{}/metrics", app.metrics_addr);
+    send(app.client.get(format!("{url}?"))).await.expect(StatusCode::OK);
+    assert_eq!(named(&send(app.client.get(format!("{url}?name[]=x"))).await), ["name[]"]);
+}
+
+#[tokio::test]
+async fn a_path_or_method_that_is_not_served_stays_a_404_or_405() {
+    let app = TestApp::start().await;
+    app.get("/nowhere?a=1").await.expect_problem(404, "not-found");
+    send(app.request(Method::POST, "/hello?a=1")).await.expect_problem(405, "method-not-allowed");
+}
+
+#[tokio::test]
+async fn a_misspelt_parameter_of_a_step_is_named_beside_a_body_too() {
+    let app = TestApp::start().await;
+    let body = json!({"component": "c", "version": "1", "owner": "o", "status": "s"});
+    assert_eq!(named(&app.post("/v1/steps?compnent=c", &body).await), ["compnent"]);
+    let both = app.post("/v1/steps?component=c", &body).await;
+    assert!(both.expect_problem(400, "invalid-query")["detail"].as_str().expect("a text").contains("not in both"));
+}
