@@ -1,6 +1,7 @@
 //! Deployment steps: recording them, listing them, how long they lasted, and a million of them.
 
 mod durations;
+mod formulas;
 mod lists;
 mod recording;
 mod scale;
