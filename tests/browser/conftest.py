@@ -19,6 +19,8 @@ FLAGS = (
     "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --disable-component-update "
     "--disable-sync --no-first-run"
 ).split()
+# A name of somebody else's that leads to this machine.
+FLAGS.append("--host-resolver-rules=MAP rebound.example 127.0.0.1")
 
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}

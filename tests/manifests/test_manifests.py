@@ -340,6 +340,25 @@ def test_an_ingress_with_tls_leads_to_the_service(rendered, name):
     assert named(rendered[name], "Service", "pycrudapi")["spec"]["type"] == "ClusterIP"
 
 
+def environment(objects):
+    """The names and values of the server's environment, in their order."""
+    container = containers(named(objects, "Deployment", "pycrudapi"))[-1]
+    return {variable["name"]: variable.get("value") for variable in container["env"]}
+
+
+@pytest.mark.parametrize("name", ["staging", "production", "production-external-database"])
+def test_the_host_of_the_ingress_is_answered(rendered, name):
+    (rule,) = named(rendered[name], "Ingress", "pycrudapi")["spec"]["rules"]
+    assert rule["host"] in environment(rendered[name])["ALLOWED_HOSTS"].split(",")
+
+
+def test_the_name_of_the_service_with_its_namespace_is_answered(overlay):
+    variables = environment(overlay)
+    assert "pycrudapi.$(POD_NAMESPACE)" in variables["ALLOWED_HOSTS"].split(",")
+    # A reference is resolved only when what it names stands before it.
+    assert list(variables).index("POD_NAMESPACE") < list(variables).index("ALLOWED_HOSTS")
+
+
 @pytest.mark.parametrize("name", ["staging", "production"])
 def test_no_password_of_staging_or_production_is_in_the_repository(name):
     overlay = ROOT / "kustomize" / "overlays" / name
