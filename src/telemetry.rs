@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
 use crate::db::batch::{BATCH_REFUSED, BATCH_SIZE, BATCH_WAIT};
+use crate::db::lease::ABANDONED;
 use crate::log_output::{LOG_LINES_DROPPED, LogOutput};
 use crate::server::access_log::AccessLog;
 
@@ -104,6 +105,10 @@ pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
     metrics::describe_gauge!(
         "db_client_connection_count",
         "Connections to PostgreSQL, by pool (keys, lists, probe) and state."
+    );
+    metrics::describe_counter!(
+        ABANDONED,
+        "Statements cancelled because nobody waited for them any more or their deadline passed."
     );
     metrics::describe_gauge!("db_client_connection_max", "Most connections that a pool may open.");
     metrics::describe_counter!("db_client_connection_errors_total", "Connection attempts to PostgreSQL that failed.");

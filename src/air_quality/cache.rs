@@ -48,6 +48,9 @@ pub enum AnswerError {
     /// More than [`store::READINGS_MAX`] readings fit.
     #[error("too many readings")]
     TooMany,
+    /// Nobody waited for it any more.
+    #[error("everybody who asked has left")]
+    Left,
     /// The refresh panicked; the hook has logged it.
     #[error("the refresh ended early")]
     Defect,
@@ -68,7 +71,7 @@ pub struct Cache {
     list_pool: Pool,
     generation: Arc<watch::Sender<Option<Uuid>>>,
     keep: Keep,
-    flights: Mutex<HashMap<Question, watch::Receiver<Option<Outcome>>>>,
+    flights: Mutex<HashMap<Question, watch::Sender<Option<Outcome>>>>,
     _following: JoinSet<()>, // ends with us
 }
 
@@ -152,7 +155,7 @@ impl Cache {
     }
 
     /// The refresh of this answer that is under way, or a new one, which is true then. It runs on its own: a client
-    /// that leaves does not take it away from the others.
+    /// that leaves does not take it away from the others. When all have left, the reading ends.
     fn join(
         self: &Arc<Self>,
         selection: Selection,
@@ -161,23 +164,26 @@ impl Cache {
     ) -> (watch::Receiver<Option<Outcome>>, bool) {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = flights.get(&question) {
-            return (flight.clone(), false);
+            return (flight.subscribe(), false);
         }
         let (sender, receiver) = watch::channel(None);
-        flights.insert(question.clone(), receiver.clone());
+        flights.insert(question.clone(), sender.clone());
         drop(flights);
-        let flight = Flight { cache: self.clone(), question };
+        let flight = Flight { cache: self.clone(), question, outcome: sender };
         tokio::spawn(async move {
             match flight.cache.keep.take_turn(&flight.question, deadline).await {
                 Turn::Done(entry) => {
-                    sender.send_replace(Some(Ok((entry, false))));
+                    flight.outcome.send_replace(Some(Ok((entry, false))));
                 }
                 Turn::Ours(lock) => {
-                    let read = flight.cache.read(&selection).await;
+                    let read = tokio::select! {
+                        read = flight.cache.read(&selection) => read,
+                        () = flight.left() => Err(AnswerError::Left),
+                    };
                     if let Ok(entry) = &read {
                         flight.cache.learn(flight.question.generation, entry.generation);
                     }
-                    sender.send_replace(Some(read.clone().map(|entry| (entry, true))));
+                    flight.outcome.send_replace(Some(read.clone().map(|entry| (entry, true))));
                     // Nobody waits for this, and until it is done everybody who asks shares this flight.
                     flight.cache.keep.finish(&flight.question, read.ok(), lock).await;
                 }
@@ -208,11 +214,30 @@ pub fn body(served: &Served, format: Format) -> bytes::Bytes {
 struct Flight {
     cache: Arc<Cache>,
     question: Question,
+    outcome: watch::Sender<Option<Outcome>>,
+}
+
+impl Flight {
+    /// Returns when nobody waits for the answer any more; who asks after that begins another refresh.
+    async fn left(&self) {
+        loop {
+            self.outcome.closed().await;
+            let mut flights = self.cache.flights.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.outcome.receiver_count() == 0 {
+                flights.remove(&self.question);
+                return;
+            }
+        }
+    }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.cache.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.question);
+        let mut flights = self.cache.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another one may have taken the place of one that was left.
+        if flights.get(&self.question).is_some_and(|flight| flight.same_channel(&self.outcome)) {
+            flights.remove(&self.question);
+        }
     }
 }
 

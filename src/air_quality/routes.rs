@@ -95,6 +95,7 @@ fn problem(error: &AnswerError) -> Problem {
             Code::InvalidQuery,
             format!("more than {READINGS_MAX} readings fit; ask for fewer with entity, from and to"),
         ),
-        AnswerError::Defect => Problem::internal(),
+        // Nobody is told that everybody has left.
+        AnswerError::Defect | AnswerError::Left => Problem::internal(),
     }
 }

@@ -52,6 +52,9 @@ pub struct BatchLimits {
 /// about a millisecond.
 const STALLED: Duration = Duration::from_millis(20);
 
+/// A batch at work looks around this often at least: soon enough to cancel what nobody waits for any more.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// What a batch does: one outcome per item, in the order of the items.
 pub type Work<I, O> = dyn Fn(Vec<I>) -> BoxFuture<'static, Vec<Result<O, StoreError>>> + Send + Sync;
 
@@ -185,9 +188,9 @@ impl<I, O> Shared<I, O> {
 }
 
 impl BatchLimits {
-    /// How often a batch at work looks for items that have waited too long.
+    /// How often a batch at work looks for items that have waited too long, and for clients that are still there.
     fn look(&self) -> Duration {
-        self.wait / 4
+        LOOK.min(self.wait / 4)
     }
 }
 
@@ -210,12 +213,14 @@ async fn drain<I: Send + 'static, O: Send + 'static>(shared: Arc<Shared<I, O>>) 
         let finished = loop {
             match tokio::time::timeout(shared.limits.look(), &mut work).await {
                 Ok(finished) => break finished,
+                // Nobody is left to work for; dropping the work cancels its statement.
+                Err(_) if answers.iter().all(oneshot::Sender::is_closed) => break Ok(Vec::new()),
                 Err(_) => shared.expire(),
             }
         };
         match finished {
             Ok(outcomes) => {
-                debug_assert_eq!(outcomes.len(), expected, "one outcome per item");
+                debug_assert!(outcomes.is_empty() || outcomes.len() == expected, "one outcome per item");
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
                     let _ = answer.send(outcome); // the client may have gone meanwhile
                 }

@@ -4,12 +4,14 @@
 //! and a lost connection is replaced without a restart.
 
 pub mod batch;
+pub mod connect;
 pub mod conninfo;
 pub mod copy;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod error;
 pub mod follow;
+pub mod lease;
 pub mod migrate;
 pub mod pool;
 pub mod records;

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bb8::{ErrorSink, ManageConnection, PooledConnection, RunError};
-use bb8_postgres::PostgresConnectionManager;
+use bb8::{ErrorSink, ManageConnection, RunError};
 use tokio::sync::watch;
 use tokio_postgres::Row;
-use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::connect::ConnectError;
 use super::conninfo::ConnInfo;
 use super::error::StoreError;
+use super::lease::Lease;
 use super::session::{Params, Query, Session};
 use super::spent::Waiting;
 
@@ -73,7 +73,7 @@ impl Pool {
     pub fn new(conninfo: &ConnInfo, options: &PoolOptions) -> Self {
         let down = Arc::new(watch::Sender::new(false));
         let manager = Manager {
-            inner: PostgresConnectionManager::new(conninfo.config.clone(), conninfo.tls.clone()),
+            conninfo: conninfo.clone(),
             kind: options.kind,
             statement_timeout: options.statement_timeout,
             down: down.clone(),
@@ -92,7 +92,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when none can be had before the checkout deadline.
-    pub async fn session(&self) -> Result<PooledConnection<'_, Manager>, StoreError> {
+    pub async fn session(&self) -> Result<Lease, StoreError> {
         // After a server restart every idle connection may be dead: each is dropped in turn, so the bound is the size.
         for _ in 0..=self.size {
             let session = self.checkout().await?;
@@ -103,7 +103,7 @@ impl Pool {
         Err(StoreError::unavailable("every pooled connection was lost"))
     }
 
-    async fn checkout(&self) -> Result<PooledConnection<'_, Manager>, StoreError> {
+    async fn checkout(&self) -> Result<Lease, StoreError> {
         // Whoever waits is woken when a connection comes back; without this pause, who has just given one back and wants
         // another would take it before the other runs, again and again.
         if self.waiting.load(Ordering::Relaxed) > 0 {
@@ -118,11 +118,11 @@ impl Pool {
         };
         let taken = tokio::select! {
             biased; // a free connection is taken without a look at the rest
-            taken = self.inner.get() => taken,
+            taken = self.inner.get_owned() => taken,
             () = patience_while_down => Err(RunError::TimedOut),
         };
-        taken.map_err(|error| match error {
-            RunError::User(error) => StoreError::from(error),
+        taken.map(Lease::new).map_err(|error| match error {
+            RunError::User(_) => StoreError::unavailable("cannot connect to postgres"), // the sink has logged why
             RunError::TimedOut => StoreError::unavailable("no free connection before the checkout deadline"),
         })
     }
@@ -150,7 +150,8 @@ impl Pool {
         self.session().await?.for_each(query, each).await
     }
 
-    /// Runs a statement that changes data, once.
+    /// Runs a statement that changes data, once. What fails after the statement was sent (a lost connection, a deadline)
+    /// may have been committed all the same; what fails before, because no session was free, was not.
     ///
     /// # Errors
     /// As [`Session::query`] and [`Pool::session`].
@@ -162,6 +163,11 @@ impl Pool {
     /// Most connections open at once.
     pub fn size(&self) -> u32 {
         self.size
+    }
+
+    /// How often a session was taken so far.
+    pub fn checkouts(&self) -> u64 {
+        self.inner.state().statistics.get_started
     }
 
     /// What the pool holds now.
@@ -203,7 +209,7 @@ where
 
 /// Opens sessions for bb8.
 pub struct Manager {
-    inner: PostgresConnectionManager<MakeRustlsConnect>,
+    conninfo: ConnInfo,
     kind: PoolKind,
     statement_timeout: Duration,
     down: Arc<watch::Sender<bool>>,
@@ -212,12 +218,14 @@ pub struct Manager {
 impl ManageConnection for Manager {
     // A box, because bb8 moves connections about at each checkout, and a session is large.
     type Connection = Box<Session>;
-    type Error = tokio_postgres::Error;
+    type Error = ConnectError;
 
     async fn connect(&self) -> Result<Box<Session>, Self::Error> {
-        let opened = async { Session::new(self.inner.connect().await?, self.kind, self.statement_timeout).await }
-            .await
-            .map(Box::new);
+        let opening = async {
+            let session = Session::new(self.conninfo.connect().await?, self.kind, self.statement_timeout).await?;
+            Ok(Box::new(session))
+        };
+        let opened = opening.await;
         self.down.send_replace(opened.is_err());
         opened
     }
@@ -235,13 +243,13 @@ impl ManageConnection for Manager {
 #[derive(Debug, Clone, Copy)]
 struct LogSink;
 
-impl ErrorSink<tokio_postgres::Error> for LogSink {
-    fn sink(&self, error: tokio_postgres::Error) {
+impl ErrorSink<ConnectError> for LogSink {
+    fn sink(&self, error: ConnectError) {
         metrics::counter!("db_client_connection_errors_total").increment(1);
         tracing::warn!(error = &error as &dyn std::error::Error, "cannot connect to postgres");
     }
 
-    fn boxed_clone(&self) -> Box<dyn ErrorSink<tokio_postgres::Error>> {
+    fn boxed_clone(&self) -> Box<dyn ErrorSink<ConnectError>> {
         Box::new(*self)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A statement is prepared the first time a connection runs it and kept until the connection closes, so a
 //! request costs one round trip. Every query has a deadline on this side besides the server's own
-//! `statement_timeout`: a server that stopped answering cannot hold a request.
+//! `statement_timeout`: a server that stopped answering cannot hold a request. A session knows whether the end of what
+//! it began has been seen; if not, it must be cancelled before anybody else may use it (`lease`).
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -11,10 +12,14 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
+use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row, Statement};
 
+use super::connect::{ConnectError, Connection, Server};
 use super::error::StoreError;
 use super::pool::PoolKind;
 
@@ -41,47 +46,111 @@ pub enum Query<'a> {
 /// answer normally arrives first.
 const DEADLINE_GRACE: Duration = Duration::from_millis(500);
 
+/// A cancel request is repeated after this long while the statement goes on: the first may have come before PostgreSQL had
+/// read the statement.
+const CANCEL_AGAIN: Duration = Duration::from_millis(100);
+
 /// A connection and its prepared statements.
 pub struct Session {
     client: Client,
+    server: Server,
+    driver: JoinHandle<()>,
     statements: Mutex<HashMap<&'static str, Statement>>,
     deadline: Duration,
-    abandoned: AtomicBool,
+    /// Whether something was begun whose end has not been seen.
+    busy: AtomicBool,
+    /// Whether nobody may use it any more.
+    given_up: AtomicBool,
 }
 
 impl Session {
-    /// Sets up a fresh connection: deadlines on the server's side, UTC, and readable intervals.
+    /// Sets up a fresh connection: deadlines on the server's side, and UTC.
     ///
     /// # Errors
     /// When the connection is lost or the server refuses a setting.
     pub async fn new(
-        client: Client,
+        connection: Connection,
         kind: PoolKind,
         statement_timeout: Duration,
     ) -> Result<Self, tokio_postgres::Error> {
+        let Connection { client, server, driver } = connection;
         let ms = statement_timeout.as_millis();
         client
             .batch_execute(&format!(
-                "set statement_timeout = {ms}; set idle_in_transaction_session_timeout = {ms}; set timezone = 'UTC'{}",
+                "set statement_timeout = {ms}; set idle_in_transaction_session_timeout = {ms}; set timezone = 'UTC'; \
+                 {NOTICE_LOSS}{}",
                 planner_settings(kind)
             ))
             .await?;
         Ok(Self {
             client,
+            server,
+            driver,
             statements: Mutex::new(HashMap::new()),
             deadline: statement_timeout + DEADLINE_GRACE,
-            abandoned: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
         })
     }
 
-    /// Whether the connection is gone, or must not be used again because a query on it was given up or told that the server is ending.
+    /// Whether the connection is gone, or must not be used again because it was given up or told that the server is ending.
     pub fn is_broken(&self) -> bool {
-        self.client.is_closed() || self.abandoned.load(Ordering::Relaxed)
+        self.client.is_closed() || self.given_up.load(Ordering::Relaxed)
     }
 
-    /// The driver's client, for what has no prepared form: transactions and `COPY`.
+    /// Whether something was begun whose end has not been seen.
+    pub fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Closes the connection as soon as this is dropped, whatever runs on it.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    /// The driver's client, for what has no prepared form: transactions and `COPY`. Until [`Session::settle`] or
+    /// [`Session::settled`] the session is busy.
     pub fn client_mut(&mut self) -> &mut Client {
+        self.busy.store(true, Ordering::Relaxed);
         &mut self.client
+    }
+
+    /// Says that everything begun on this session has ended.
+    pub fn settled(&self) {
+        self.busy.store(false, Ordering::Relaxed);
+    }
+
+    /// Cancels what runs on this session and waits for its end; whether the session may be used again.
+    pub async fn cancel(&self) -> bool {
+        let token = self.client.cancel_token();
+        let ended = async {
+            // Its answer comes behind that of the abandoned statement. A late cancel may hit this one instead.
+            let mut behind = pin!(self.client.batch_execute("select"));
+            loop {
+                self.server.cancel(&token).await?;
+                if timeout(CANCEL_AGAIN, &mut behind).await.is_ok() {
+                    break;
+                }
+            }
+            // Nothing is on its way any more. A transaction whose rollback was hit has failed, and is still open.
+            match self.client.batch_execute("select").await {
+                Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
+                    self.client.batch_execute("rollback").await
+                }
+                outcome => outcome,
+            }
+            .map_err(ConnectError::from)
+        };
+        match ended.await {
+            Ok(()) => {
+                self.settled();
+                true
+            }
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "cannot cancel a statement");
+                false
+            }
+        }
     }
 
     /// Runs a statement and collects its rows.
@@ -89,11 +158,12 @@ impl Session {
     /// # Errors
     /// [`StoreError::Unavailable`] when the connection is lost or the deadline passes, otherwise what the server says.
     pub async fn query(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
+        self.busy.store(true, Ordering::Relaxed);
         let work = async {
             let statement = self.statement(sql).await?;
             self.client.query(&statement, params).await
         };
-        self.settle(tokio::time::timeout(self.deadline, work).await)
+        self.settle(timeout(self.deadline, work).await)
     }
 
     /// Runs a statement and hands over each row as it arrives.
@@ -105,6 +175,8 @@ impl Session {
         query: Query<'_>,
         each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
     ) -> Result<(), StoreError> {
+        self.busy.store(true, Ordering::Relaxed);
+        let mut refused = false;
         let work = async {
             let rows = match query {
                 Query::Prepared(sql, params) => {
@@ -118,11 +190,15 @@ impl Session {
             };
             let mut rows = pin!(rows);
             while let Some(row) = rows.try_next().await? {
-                each(row)?;
+                each(row).inspect_err(|_| refused = true)?;
             }
             Ok::<_, StoreError>(())
         };
-        self.settle(tokio::time::timeout(self.deadline, work).await)
+        let outcome = self.settle(timeout(self.deadline, work).await);
+        if refused {
+            self.busy.store(true, Ordering::Relaxed); // the rest of the rows is on its way
+        }
+        outcome
     }
 
     /// Longest that work on this connection may take.
@@ -130,22 +206,22 @@ impl Session {
         self.deadline
     }
 
-    /// Judges work that had until the deadline, and with it whether anybody may use this connection again.
+    /// Judges work that had until the deadline: whether it has ended, and whether anybody may use this connection again.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the connection is lost or the deadline passed, otherwise the work's.
     pub fn settle<T, E: Into<StoreError>>(&self, outcome: Result<Result<T, E>, Elapsed>) -> Result<T, StoreError> {
-        let error = match outcome {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) => error.into(),
-            Err(_) => {
-                self.abandoned.store(true, Ordering::Relaxed);
-                return Err(StoreError::unavailable("query deadline passed"));
-            }
+        let Ok(ended) = outcome else {
+            return Err(StoreError::unavailable("query deadline passed")); // still busy
+        };
+        self.settled();
+        let error = match ended {
+            Ok(value) => return Ok(value),
+            Err(error) => error.into(),
         };
         // A server that is ending says so before the socket closes; nobody else shall get this connection.
         if error.is_connection_lost() {
-            self.abandoned.store(true, Ordering::Relaxed);
+            self.give_up();
         }
         Err(error)
     }
@@ -160,6 +236,20 @@ impl Session {
         Ok(statement)
     }
 }
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The driver would wait for the end of what runs.
+        if self.is_broken() {
+            self.driver.abort();
+        }
+    }
+}
+
+/// While PostgreSQL works on a statement it looks this often whether anybody is still there, so that a killed server or a
+/// closed connection leaves nothing running. PostgreSQL 13 has no such setting.
+const NOTICE_LOSS: &str = "select set_config(name, '500ms', false) from pg_settings \
+     where name = 'client_connection_check_interval'";
 
 /// What the planner is told on sessions of this kind. A list cannot take several processors to itself: as many sessions
 /// read lists as processors may be busy with them.

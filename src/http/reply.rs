@@ -85,7 +85,11 @@ async fn send(mut pieces: impl Pieces, mut piece: Bytes, sender: &mpsc::Sender<R
         if sender.send(Ok(piece)).await.is_err() || !more || sender.reserve().await.is_err() {
             return true;
         }
-        match pieces.next(room).await {
+        let made = tokio::select! {
+            made = pieces.next(room) => made,
+            () = sender.closed() => return true, // dropping the piece cancels its statement
+        };
+        match made {
             Ok((next, and_more)) => (piece, more) = (next.into(), and_more),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "an answer was cut short");

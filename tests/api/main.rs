@@ -1,5 +1,6 @@
 //! The API on the wire: the real server on a real PostgreSQL, one database per test.
 
+mod abandoned;
 mod air_quality;
 mod air_quality_cache;
 mod batching;

@@ -242,7 +242,11 @@ where
         Ok(Loaded::Stored(answer, keys))
     };
     let late = |_| Err(problem(StoreError::unavailable("a bulk body was not stored in time")));
-    timeout_at(deadline, work).await.unwrap_or_else(late)
+    let loaded = timeout_at(deadline, work).await.unwrap_or_else(late);
+    if matches!(loaded, Ok(Loaded::Stored(..))) {
+        session.settled(); // in every other case a copy or a transaction may still be at work
+    }
+    loaded
 }
 
 /// A body under way.

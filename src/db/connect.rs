@@ -1,0 +1,269 @@
+//! Opens connections to PostgreSQL, one address after the other, and remembers the address, because a cancel request must
+//! reach the server that runs the statement.
+//!
+//! The driver's own `connect` keeps the address to itself, and its cancel request returns before the server has read it:
+//! the signal could then hit the statement of whoever uses the connection next. Here PostgreSQL's closing of a connection
+//! is waited for, which it does last: a cancel request has been obeyed by then, and a session has ended.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::config::{Host, LoadBalanceHosts, TargetSessionAttrs};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{CancelToken, Client, Config, SimpleQueryMessage};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use uuid::Uuid;
+
+use super::conninfo::ConnInfo;
+
+/// PostgreSQL's port when the settings say none.
+const PORT: u16 = 5432;
+/// Longest that a server which has accepted a connection may take to begin a session on it.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The address cannot be resolved or reached.
+    #[error("cannot reach postgres")]
+    Socket(#[from] io::Error),
+    /// The server refuses, or does not speak the protocol.
+    #[error("postgres refuses the connection")]
+    Postgres(#[from] tokio_postgres::Error),
+    /// The server accepted, and then said nothing.
+    #[error("postgres does not answer")]
+    Silent,
+    /// The server is a standby, or none.
+    #[error("the server is not of the kind that target_session_attrs asks for")]
+    OtherKind,
+}
+
+/// An open connection.
+pub struct Connection {
+    /// What speaks on it.
+    pub client: Client,
+    /// Where it leads.
+    pub server: Server,
+    /// Drives it; ends when PostgreSQL has closed it, or closes it at once when aborted.
+    pub driver: JoinHandle<()>,
+}
+
+/// The server at the other end of a connection.
+pub struct Server {
+    address: Address,
+    /// The name in its certificate.
+    host: String,
+    tls: MakeRustlsConnect,
+}
+
+enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl ConnInfo {
+    /// Opens a connection to the first address that takes one.
+    ///
+    /// # Errors
+    /// Why the last address did not.
+    pub async fn connect(&self) -> Result<Connection, ConnectError> {
+        let config = &self.config;
+        let count = config.get_hosts().len().max(config.get_hostaddrs().len());
+        let mut indices: Vec<usize> = (0..count).collect();
+        shuffle_if_asked(config, &mut indices);
+        let mut failure = ConnectError::Socket(io::Error::new(io::ErrorKind::NotFound, "no host has an address"));
+        for index in indices {
+            let addresses = match addresses(config, index).await {
+                Ok(addresses) => addresses,
+                Err(error) => {
+                    failure = error.into();
+                    continue;
+                }
+            };
+            let host = match config.get_hosts().get(index) {
+                Some(Host::Tcp(name)) => name.as_str(),
+                _ => "",
+            };
+            for address in addresses {
+                let server = Server { address, host: host.to_owned(), tls: self.tls.clone() };
+                match server.connect(config).await {
+                    Ok((client, driver)) => return Ok(Connection { client, server, driver }),
+                    Err(error) => failure = error,
+                }
+            }
+        }
+        Err(failure)
+    }
+}
+
+fn shuffle_if_asked<T>(config: &Config, list: &mut [T]) {
+    if config.get_load_balance_hosts() == LoadBalanceHosts::Random {
+        list.sort_by_cached_key(|_| Uuid::new_v4());
+    }
+}
+
+/// The addresses of one of the hosts.
+async fn addresses(config: &Config, index: usize) -> io::Result<Vec<Address>> {
+    let port = config.get_ports().get(index).or(config.get_ports().first()).copied().unwrap_or(PORT);
+    let host = match (config.get_hostaddrs().get(index), config.get_hosts().get(index)) {
+        (Some(address), _) => return Ok(vec![Address::Tcp(SocketAddr::new(*address, port))]),
+        (None, Some(Host::Unix(folder))) => return Ok(vec![Address::Unix(folder.join(format!(".s.PGSQL.{port}")))]),
+        (None, Some(Host::Tcp(host))) => host,
+        (None, None) => {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "hosts and hostaddrs differ in number"));
+        }
+    };
+    let mut addresses: Vec<_> = lookup_host((host.as_str(), port)).await?.map(Address::Tcp).collect();
+    shuffle_if_asked(config, &mut addresses);
+    Ok(addresses)
+}
+
+impl Server {
+    async fn connect(&self, config: &Config) -> Result<(Client, JoinHandle<()>), ConnectError> {
+        let patience = config.get_connect_timeout().copied();
+        match &self.address {
+            Address::Tcp(address) => {
+                let stream = within(patience, TcpStream::connect(address)).await?;
+                set_options(&stream, config)?;
+                self.begin(config, stream).await
+            }
+            Address::Unix(path) => self.begin(config, within(patience, UnixStream::connect(path)).await?).await,
+        }
+    }
+
+    async fn begin<S>(&self, config: &Config, stream: S) -> Result<(Client, JoinHandle<()>), ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let beginning = async {
+            let stream = UntilClosed { stream, shut: false };
+            let (client, connection) = config.connect_raw(stream, self.tls::<UntilClosed<S>>()).await?;
+            let driver = tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "a postgres connection ended");
+                }
+            });
+            let wanted = config.get_target_session_attrs();
+            if wanted != TargetSessionAttrs::Any
+                && is_read_only(&client).await? != (wanted == TargetSessionAttrs::ReadOnly)
+            {
+                return Err(ConnectError::OtherKind);
+            }
+            Ok((client, driver))
+        };
+        timeout(HANDSHAKE, beginning).await.unwrap_or(Err(ConnectError::Silent))
+    }
+
+    /// Asks the server to cancel what runs on a connection to it, and returns when it has passed that on: a statement
+    /// that begins on the connection after this is not hit.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn cancel(&self, token: &CancelToken) -> Result<(), ConnectError> {
+        match &self.address {
+            Address::Tcp(address) => self.send_cancel(token, TcpStream::connect(address).await?).await,
+            Address::Unix(path) => self.send_cancel(token, UnixStream::connect(path).await?).await,
+        }
+    }
+
+    async fn send_cancel<S>(&self, token: &CancelToken, stream: S) -> Result<(), ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stream = UntilClosed { stream, shut: false };
+        Ok(token.cancel_query_raw(stream, self.tls::<UntilClosed<S>>()).await?)
+    }
+
+    fn tls<S>(&self) -> <MakeRustlsConnect as MakeTlsConnect<S>>::TlsConnect
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let made: Result<_, Infallible> = MakeTlsConnect::<S>::make_tls_connect(&mut self.tls.clone(), &self.host);
+        match made {
+            Ok(tls) => tls,
+            Err(never) => match never {},
+        }
+    }
+}
+
+async fn within<T>(patience: Option<Duration>, connecting: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match patience {
+        Some(patience) => timeout(patience, connecting).await.unwrap_or(Err(io::ErrorKind::TimedOut.into())),
+        None => connecting.await,
+    }
+}
+
+fn set_options(stream: &TcpStream, config: &Config) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    #[cfg(target_os = "linux")]
+    if let Some(limit) = config.get_tcp_user_timeout() {
+        socket.set_tcp_user_timeout(Some(*limit))?;
+    }
+    if config.get_keepalives() {
+        let mut keepalive = TcpKeepalive::new().with_time(config.get_keepalives_idle());
+        if let Some(interval) = config.get_keepalives_interval() {
+            keepalive = keepalive.with_interval(interval);
+        }
+        if let Some(retries) = config.get_keepalives_retries() {
+            keepalive = keepalive.with_retries(retries);
+        }
+        socket.set_tcp_keepalive(&keepalive)?;
+    }
+    Ok(())
+}
+
+async fn is_read_only(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let answer = client.simple_query("show transaction_read_only").await?;
+    Ok(answer.iter().any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on"))))
+}
+
+/// A stream whose shutdown is complete only when the other side has closed it too.
+struct UntilClosed<S> {
+    stream: S,
+    /// Whether our side is shut.
+    shut: bool,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for UntilClosed<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for UntilClosed<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.shut {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+            self.shut = true;
+        }
+        loop {
+            let mut unread = [0; 512];
+            let mut unread = ReadBuf::new(&mut unread);
+            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut unread)) {
+                Ok(()) if !unread.filled().is_empty() => {}
+                // A reset is an end too.
+                Ok(()) | Err(_) => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
