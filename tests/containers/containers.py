@@ -139,7 +139,7 @@ class Load:
                 method, path, body, expected = self.work()
                 connection.request(method, path, body=body, headers={"content-type": "application/json"} if body else {})
                 answer = Answer(connection.getresponse())
-                failure = None if answer.status == expected else repr(answer)
+                failure = None if answer.status == expected else f"{method} {answer}"
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
                 failure = repr(error)

@@ -50,8 +50,8 @@ def test_the_balancer_and_the_servers_run_one_program_each(scaled):
 
 
 def test_replacing_the_servers_one_by_one_fails_no_request(scaled):
-    """Whatever may be repeated: nginx gives it to the next server when a kept connection closes under it. A POST that
-    meets that moment is a 502 that says so, since repeating it could store it twice."""
+    """That only reads: nginx gives it to the next server when a kept connection closes under it. A change that meets that
+    moment is a 502 that says so, since repeating it could undo what others have done since."""
     uuid = scaled.request("POST", "/v1/passengers", PASSENGER).json()["uuid"]
     body = json.dumps(PASSENGER)
     turn = itertools.count()
@@ -68,7 +68,8 @@ def test_replacing_the_servers_one_by_one_fails_no_request(scaled):
             scaled("start", api)
             scaled.wait_healthy(api)
             load.more(100)
-    assert not load.failures, f"{len(load.failures)} of {load.answered}: {load.failures[:5]}"
+    failures = [failure for failure in load.failures if not failure.startswith("PUT 502 ")]
+    assert not failures, f"{len(failures)} of {load.answered}: {failures[:5]}"
 
 
 def test_a_killed_server_fails_no_read_and_comes_back(scaled):

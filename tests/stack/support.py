@@ -275,20 +275,23 @@ class Nginx:
 
 
 class StandIn:
-    """A server on a Unix socket that does what a test tells it: `handler(connection, head)` gets each request's head
-    as bytes and answers on the connection, or not."""
+    """A server on a Unix socket or a TCP port that does what a test tells it: `handler(connection, head)` gets each
+    request's head as text and answers on the connection, or not."""
 
-    def __init__(self, socket_path, handler):
-        self.path = str(socket_path)
+    def __init__(self, place, handler):
+        self.path = None if isinstance(place, int) else str(place)
         self.handler = handler
         self.requests = []
         self._connections = set()
-        self._listener = socket.socket(socket.AF_UNIX)
-        pathlib.Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-        open_to_all(pathlib.Path(self.path).parent)
-        self._listener.bind(self.path)
-        os.chmod(self.path, 0o666)
-        self._listener.listen(512)
+        if self.path is None:
+            self._listener = socket.create_server(("127.0.0.1", place), backlog=512)
+        else:
+            self._listener = socket.socket(socket.AF_UNIX)
+            pathlib.Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+            open_to_all(pathlib.Path(self.path).parent)
+            self._listener.bind(self.path)
+            os.chmod(self.path, 0o666)
+            self._listener.listen(512)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
@@ -324,7 +327,8 @@ class StandIn:
         for connection in self._connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        pathlib.Path(self.path).unlink(missing_ok=True)
+        if self.path is not None:
+            pathlib.Path(self.path).unlink(missing_ok=True)
 
 
 def reply(connection, body=b"ok", status="200 OK", headers=(), length=True):
