@@ -9,7 +9,7 @@ CONNECT_SECONDS = 5.0
 # Longer than any deadline of the stack, so that a wait is ended by the stack and not by us.
 ANSWER_SECONDS = 60.0
 
-# docs/api.md: these say when to try again.
+# docs/api.md: these say when to try again, unless the outcome is unknown.
 RETRY_AFTER = (429, 502, 503, 504)
 
 
@@ -161,6 +161,7 @@ def fault_of(answer):
         return f"{answer.status} says status {problem.get('status')}"
     if not problem.get("code") or problem.get("type") != f"/docs/problems/{problem['code']}":
         return f"{answer.status} has code {problem.get('code')} and type {problem.get('type')}"
-    if answer.status in RETRY_AFTER and not answer.headers.get("retry-after", "").isdecimal():
+    unknown = problem["code"] == "outcome-unknown"
+    if answer.status in RETRY_AFTER and not unknown and not answer.headers.get("retry-after", "").isdecimal():
         return f"{answer.status} {problem['code']} without Retry-After"
     return None

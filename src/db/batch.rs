@@ -46,6 +46,8 @@ pub struct BatchLimits {
     pub queue: usize,
     /// Longest wait in the queue; then the item is refused.
     pub wait: Duration,
+    /// Whether the work changes data: nobody knows then what a batch that panicked has done.
+    pub changes: bool,
 }
 
 /// A batch that takes this long waits for something, such as a lock, and must not hold up the rest: a healthy one takes
@@ -110,7 +112,8 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     /// Hands in an item and waits for its outcome. Dropping the future takes the item out of the queue.
     ///
     /// # Errors
-    /// The work's, or [`StoreError::Unavailable`] when the queue is full or the work panicked.
+    /// The work's; [`StoreError::Unavailable`] when the queue is full or nobody came to the item in time; that or
+    /// [`StoreError::OutcomeUnknown`] when the work panicked.
     pub async fn submit(&self, item: I) -> Result<O, StoreError> {
         let _waiting = Waiting::begin();
         let (answer, outcome) = oneshot::channel();
@@ -137,7 +140,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
                 tokio::spawn(drain(self.shared.clone()));
             }
         }
-        outcome.await.unwrap_or_else(|_| Err(StoreError::unavailable("the batch was given up")))
+        outcome.await.unwrap_or_else(|_| Err(self.shared.limits.given_up()))
     }
 }
 
@@ -188,6 +191,12 @@ impl<I, O> Shared<I, O> {
 }
 
 impl BatchLimits {
+    /// What the items of a batch that panicked are told.
+    fn given_up(&self) -> StoreError {
+        let reason = "the batch was given up";
+        if self.changes { StoreError::outcome_unknown(reason) } else { StoreError::unavailable(reason) }
+    }
+
     /// How often a batch at work looks for items that have waited too long, and for clients that are still there.
     fn look(&self) -> Duration {
         LOOK.min(self.wait / 4)
@@ -238,8 +247,15 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: BatchLimits =
-        BatchLimits { size: 4, eager: 1, worth: 4, in_flight: 2, queue: 8, wait: Duration::from_secs(60) };
+    const LIMITS: BatchLimits = BatchLimits {
+        size: 4,
+        eager: 1,
+        worth: 4,
+        in_flight: 2,
+        queue: 8,
+        wait: Duration::from_secs(60),
+        changes: false,
+    };
 
     type Gated = (Batcher<u32, u32>, mpsc::UnboundedReceiver<Vec<u32>>, Arc<Semaphore>);
 
@@ -371,6 +387,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_in_one_batch_is_an_error_for_its_items_and_none_for_the_next() {
+        let unknown = given_up(BatchLimits { changes: true, ..LIMITS }).await;
+        assert!(matches!(unknown, StoreError::OutcomeUnknown { .. }), "{unknown:?}");
+        let undone = given_up(LIMITS).await;
+        assert!(matches!(undone, StoreError::Unavailable { .. }), "{undone:?}");
+    }
+
+    /// What the items of a batch that panics are told.
+    async fn given_up(limits: BatchLimits) -> StoreError {
         let runs = Arc::new(AtomicUsize::new(0));
         let counted = runs.clone();
         let work = move |items: Vec<u32>| {
@@ -381,16 +405,16 @@ mod tests {
             }
             .boxed()
         };
-        let batcher = Batcher::new("test", LIMITS, Box::new(work));
-        assert!(batcher.submit(1).await.is_err());
+        let batcher = Batcher::new("test", limits, Box::new(work));
+        let error = batcher.submit(1).await.expect_err("it panicked");
         assert_eq!(batcher.submit(2).await.expect("an answer"), 2);
+        error
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn under_load_nobody_gets_anothers_answer() {
         let work = |items: Vec<u32>| async move { items.into_iter().map(|item| Ok(item * 2)).collect() }.boxed();
-        let limits =
-            BatchLimits { size: 16, eager: 2, worth: 8, in_flight: 4, queue: 100_000, wait: Duration::from_secs(60) };
+        let limits = BatchLimits { size: 16, eager: 2, worth: 8, in_flight: 4, queue: 100_000, ..LIMITS };
         let batcher = Batcher::new("test", limits, Box::new(work));
         let tasks: Vec<_> = (0..20_000).map(|item| (item, submit(&batcher, item))).collect();
         for (item, task) in tasks {

@@ -25,6 +25,7 @@ use tokio_postgres::{CancelToken, Client, Config, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use uuid::Uuid;
 
+use super::attempt::Unreplicated;
 use super::conninfo::ConnInfo;
 
 /// PostgreSQL's port when the settings say none.
@@ -57,6 +58,8 @@ pub struct Connection {
     pub server: Server,
     /// Drives it; ends when PostgreSQL has closed it, or closes it at once when aborted.
     pub driver: JoinHandle<()>,
+    /// What PostgreSQL has warned of on it.
+    pub unreplicated: Unreplicated,
 }
 
 /// The server at the other end of a connection.
@@ -98,7 +101,9 @@ impl ConnInfo {
             for address in addresses {
                 let server = Server { address, host: host.to_owned(), tls: self.tls.clone() };
                 match server.connect(config).await {
-                    Ok((client, driver)) => return Ok(Connection { client, server, driver }),
+                    Ok((client, driver, unreplicated)) => {
+                        return Ok(Connection { client, server, driver, unreplicated });
+                    }
                     Err(error) => failure = error,
                 }
             }
@@ -130,7 +135,7 @@ async fn addresses(config: &Config, index: usize) -> io::Result<Vec<Address>> {
 }
 
 impl Server {
-    async fn connect(&self, config: &Config) -> Result<(Client, JoinHandle<()>), ConnectError> {
+    async fn connect(&self, config: &Config) -> Result<(Client, JoinHandle<()>, Unreplicated), ConnectError> {
         let patience = config.get_connect_timeout().copied();
         match &self.address {
             Address::Tcp(address) => {
@@ -142,15 +147,17 @@ impl Server {
         }
     }
 
-    async fn begin<S>(&self, config: &Config, stream: S) -> Result<(Client, JoinHandle<()>), ConnectError>
+    async fn begin<S>(&self, config: &Config, stream: S) -> Result<(Client, JoinHandle<()>, Unreplicated), ConnectError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let beginning = async {
             let stream = UntilClosed { stream, shut: false };
             let (client, connection) = config.connect_raw(stream, self.tls::<UntilClosed<S>>()).await?;
+            let unreplicated = Unreplicated::default();
+            let warned = unreplicated.clone();
             let driver = tokio::spawn(async move {
-                if let Err(error) = connection.await {
+                if let Err(error) = warned.drive(connection).await {
                     tracing::debug!(error = &error as &dyn std::error::Error, "a postgres connection ended");
                 }
             });
@@ -160,7 +167,7 @@ impl Server {
             {
                 return Err(ConnectError::OtherKind);
             }
-            Ok((client, driver))
+            Ok((client, driver, unreplicated))
         };
         timeout(HANDSHAKE, beginning).await.unwrap_or(Err(ConnectError::Silent))
     }

@@ -95,6 +95,11 @@ pub enum CopyError {
     /// The database is at fault, or refused the rows.
     #[error("{}", describe(.0))]
     Postgres(#[from] tokio_postgres::Error),
+    /// The commit has no answer.
+    #[error(
+        "the connection to postgres was lost during the commit, so the rows may or may not be stored; look before importing them again"
+    )]
+    OutcomeUnknown(#[source] tokio_postgres::Error),
     /// The output cannot be written.
     #[error("cannot write the output")]
     Output(#[source] std::io::Error),
@@ -123,7 +128,10 @@ pub async fn import<T: Table>(
 ) -> Result<u64, CopyError> {
     let transaction = client.transaction().await?;
     let rows = copy_in::<T>(&transaction, input, progress).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(|error| match error.code() {
+        Some(_) => CopyError::Postgres(error),
+        None => CopyError::OutcomeUnknown(error),
+    })?;
     Ok(rows)
 }
 

@@ -1,4 +1,7 @@
-//! What can go wrong with stored data, in terms of data: missing, conflicting, unavailable, broken.
+//! What can go wrong with stored data, in terms of data: missing, conflicting, unavailable, unknown, broken.
+//!
+//! "Unavailable" is a promise: nothing was changed, and the same attempt may be made again. A change of which nobody can
+//! say that is "outcome unknown" (`db::attempt` tells the two apart).
 //!
 //! It refuses to speak HTTP (`http::problem` translates) and never matches on the text of a driver's message,
 //! only on SQLSTATE codes and constraint names.
@@ -7,7 +10,7 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 
 use thiserror::Error;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 
 /// The reason a store operation did not succeed.
 #[derive(Debug, Clone, Error)]
@@ -24,9 +27,18 @@ pub enum StoreError {
         /// The constraint's name, as the migrations declare it.
         constraint: String,
     },
-    /// The database cannot answer now; the same request may succeed later.
+    /// The database cannot answer now, and nothing was changed; the same request may succeed later.
     #[error("database unavailable: {reason}")]
     Unavailable {
+        /// What was being waited for.
+        reason: &'static str,
+        /// The driver's error, for the log only.
+        #[source]
+        source: Option<Arc<tokio_postgres::Error>>,
+    },
+    /// Whether the change was carried out is not known: it was sent, and no answer or none that decides came back.
+    #[error("outcome unknown: {reason}")]
+    OutcomeUnknown {
         /// What was being waited for.
         reason: &'static str,
         /// The driver's error, for the log only.
@@ -44,6 +56,26 @@ impl StoreError {
         Self::Unavailable { reason, source: None }
     }
 
+    /// An unknown outcome without a driver error behind it, such as a deadline.
+    pub fn outcome_unknown(reason: &'static str) -> Self {
+        Self::OutcomeUnknown { reason, source: None }
+    }
+
+    /// What this failure means for a change that was sent: only an answer of the server about the statement says that it
+    /// was undone. A server that is ending speaks of its connection, not of the statement: one that waits for a standby
+    /// has committed.
+    pub fn after_sending(self) -> Self {
+        match self {
+            Self::Unavailable { reason, source } if !source.as_deref().is_some_and(is_about_statement) => {
+                Self::OutcomeUnknown { reason, source }
+            }
+            Self::Internal(error) if error.code().is_some() && !is_about_statement(&error) => {
+                Self::OutcomeUnknown { reason: "the server broke down", source: Some(error) }
+            }
+            known => known,
+        }
+    }
+
     /// Whether a table is missing: the database answers, and its migrations have not run.
     pub fn is_missing_table(&self) -> bool {
         self.unavailable_state() == Some(&SqlState::UNDEFINED_TABLE)
@@ -52,8 +84,9 @@ impl StoreError {
     /// Whether the server answered that it undid the whole statement, so that its rows may be tried one by one.
     pub fn is_rolled_back(&self) -> bool {
         match self {
-            Self::Conflict { .. } | Self::Internal(_) => true,
-            Self::Missing | Self::Stale => false,
+            Self::Conflict { .. } => true,
+            Self::Internal(error) => is_about_statement(error),
+            Self::Missing | Self::Stale | Self::OutcomeUnknown { .. } => false,
             Self::Unavailable { .. } => matches!(
                 self.unavailable_state(),
                 Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED)
@@ -92,6 +125,15 @@ impl From<tokio_postgres::Error> for StoreError {
     }
 }
 
+/// Whether the server answered that it undid the statement, rather than that the connection or the server ends.
+fn is_about_statement(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|answer| {
+        let ends = matches!(answer.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+        let code = answer.code().code();
+        !ends && !code.starts_with("08") && !code.starts_with("57P")
+    })
+}
+
 /// Whether the same attempt may succeed later, judged by the driver's error in the chain of causes.
 pub fn is_transient(error: &(dyn StdError + 'static)) -> bool {
     match causes(error).find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>()) {
@@ -112,6 +154,7 @@ fn unavailability(error: &tokio_postgres::Error) -> Option<&'static str> {
         // Before the first migration has run there is no table: not a bug, only too early.
         SqlState::UNDEFINED_TABLE => return Some("migrations have not run"),
         SqlState::READ_ONLY_SQL_TRANSACTION => return Some("server is read-only"),
+        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => return Some("transaction ended by the server"),
         _ => {}
     }
     // Classes: PostgreSQL documentation, appendix "PostgreSQL Error Codes".

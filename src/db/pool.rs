@@ -154,10 +154,10 @@ impl Pool {
     /// may have been committed all the same; what fails before, because no session was free, was not.
     ///
     /// # Errors
-    /// As [`Session::query`] and [`Pool::session`].
+    /// As [`Session::write`] and [`Pool::session`].
     pub async fn write(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
         let _waiting = Waiting::begin();
-        self.session().await?.query(sql, params).await
+        self.session().await?.write(sql, params).await
     }
 
     /// Most connections open at once.

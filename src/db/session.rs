@@ -19,6 +19,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row, Statement};
 
+use super::attempt::{Attempt, Unreplicated};
 use super::connect::{ConnectError, Connection, Server};
 use super::error::StoreError;
 use super::pool::PoolKind;
@@ -61,6 +62,7 @@ pub struct Session {
     busy: AtomicBool,
     /// Whether nobody may use it any more.
     given_up: AtomicBool,
+    unreplicated: Unreplicated,
 }
 
 impl Session {
@@ -73,7 +75,7 @@ impl Session {
         kind: PoolKind,
         statement_timeout: Duration,
     ) -> Result<Self, tokio_postgres::Error> {
-        let Connection { client, server, driver } = connection;
+        let Connection { client, server, driver, unreplicated } = connection;
         let ms = statement_timeout.as_millis();
         client
             .batch_execute(&format!(
@@ -90,6 +92,7 @@ impl Session {
             deadline: statement_timeout + DEADLINE_GRACE,
             busy: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
+            unreplicated,
         })
     }
 
@@ -164,6 +167,26 @@ impl Session {
             self.client.query(&statement, params).await
         };
         self.settle(timeout(self.deadline, work).await)
+    }
+
+    /// Runs a statement that changes data and collects its rows.
+    ///
+    /// # Errors
+    /// As [`Session::query`], or [`StoreError::OutcomeUnknown`] when it was sent and its answer is missing.
+    pub async fn write(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
+        self.busy.store(true, Ordering::Relaxed);
+        let attempt = self.attempt();
+        let work = async {
+            let statement = self.statement(sql).await?;
+            attempt.sending();
+            self.client.query(&statement, params).await
+        };
+        attempt.judge(self.settle(timeout(self.deadline, work).await))
+    }
+
+    /// A change that is about to be made on this connection.
+    pub fn attempt(&self) -> Attempt {
+        Attempt::new(&self.unreplicated)
     }
 
     /// Runs a statement and hands over each row as it arrives.

@@ -54,7 +54,7 @@ pub fn of(code: Code) -> Kind {
             code,
             Code::InvalidQuery | Code::InvalidHeader | Code::MisdirectedRequest | Code::Internal | Code::Unavailable
         ),
-        with_writes: matches!(code, Code::ForeignOrigin),
+        with_writes: matches!(code, Code::ForeignOrigin | Code::OutcomeUnknown),
         with_bodies: matches!(code, Code::BodyTooLarge | Code::RequestTimeout | Code::UnsupportedMediaType),
         retry_after: matches!(code, Code::Unavailable | Code::IdempotencyInFlight),
         made_by: Some(code),
@@ -144,8 +144,15 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
         ),
         Code::Unavailable => (
             "The service cannot answer just now: its database does not answer, no connection to it was free in time, or the \
-             service is starting or stopping.",
+             service is starting or stopping. Nothing was changed.",
             "Wait as long as Retry-After says, then send the request again.",
+        ),
+        Code::OutcomeUnknown => (
+            "A change was handed to the database, and the connection broke, a deadline passed, or the wait for a standby was \
+             ended before the database confirmed it. It may or may not have been carried out.",
+            "Look with GET whether it was before you send it again, and send If-Match with the ETag that you see: a change \
+             that was carried out, or one of somebody else, is then not overwritten. A POST with an Idempotency-Key may be sent \
+             again with the same key without looking: it is carried out once.",
         ),
     }
 }
@@ -209,8 +216,8 @@ const BY_NGINX: &[Kind] = &[
         ..by_nginx(
             (502, "bad-gateway", "Bad Gateway"),
             "The server behind nginx cannot be reached, or broke off before it answered.",
-            "Reads can be repeated after Retry-After. A change may or may not have been carried out: look before sending it \
-             again.",
+            "Reads can be repeated after Retry-After. A change may or may not have been carried out: look with GET before you \
+             send it again. A POST with an Idempotency-Key may be sent again with the same key.",
         )
     },
     Kind {
@@ -219,8 +226,8 @@ const BY_NGINX: &[Kind] = &[
         ..by_nginx(
             (504, "gateway-timeout", "Gateway Timeout"),
             "The server behind nginx did not answer in time.",
-            "Reads can be repeated after Retry-After. A change may or may not have been carried out: look before sending it \
-             again.",
+            "Reads can be repeated after Retry-After. A change may or may not have been carried out: look with GET before you \
+             send it again. A POST with an Idempotency-Key may be sent again with the same key.",
         )
     },
     by_nginx(

@@ -57,8 +57,10 @@ pub enum Code {
     ForeignOrigin,
     /// A defect of the server.
     Internal,
-    /// The database does not answer now.
+    /// The database does not answer now, and nothing was changed.
     Unavailable,
+    /// Whether a change was carried out is not known.
+    OutcomeUnknown,
 }
 
 impl Code {
@@ -96,6 +98,7 @@ impl Code {
             Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign-origin", "A page of another origin may not write"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable"),
+            Self::OutcomeUnknown => (StatusCode::SERVICE_UNAVAILABLE, "outcome-unknown", "The outcome is unknown"),
         }
     }
 }
@@ -263,6 +266,24 @@ impl Problem {
         Self { header: Some((RETRY_AFTER, RETRY_AFTER_SECONDS)), ..Self::new(Code::Unavailable, detail) }
     }
 
+    /// Nobody can say whether a change was carried out. Without `Retry-After`, which HTTP clients take for leave to send
+    /// the request again.
+    fn outcome_unknown() -> Self {
+        Self::new(
+            Code::OutcomeUnknown,
+            "the change was handed to the database, which did not say whether it was carried out; look with GET before you              send it again. A POST with an Idempotency-Key may be sent again without looking",
+        )
+    }
+
+    /// The request has an `Idempotency-Key`, so it may be sent again even when its outcome is not known.
+    pub fn with_key(self) -> Self {
+        if !self.is(Code::OutcomeUnknown) {
+            return self;
+        }
+        let detail = "the change was handed to the database, which did not say whether it was carried out; send the request                       again with the same Idempotency-Key, which is safe and tells, or look with GET";
+        Self::new(Code::OutcomeUnknown, detail).with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
+    }
+
     /// Adds the outcome of each readiness check, an extension member (RFC 9457, section 3.2).
     pub fn with_checks(self, checks: &impl Serialize) -> Self {
         Self { checks: serde_json::to_value(checks).ok().map(Box::new), ..self }
@@ -309,7 +330,13 @@ impl Problem {
             StoreError::Stale => return Self::stale(),
             StoreError::Unavailable { .. } => {
                 tracing::warn!(error = error as &dyn Error, "store unavailable");
-                return Self::unavailable("the database does not answer at the moment; send the request again");
+                return Self::unavailable(
+                    "the database does not answer at the moment, and nothing was changed; send the request again",
+                );
+            }
+            StoreError::OutcomeUnknown { .. } => {
+                tracing::warn!(error = error as &dyn Error, "outcome of a change unknown");
+                return Self::outcome_unknown();
             }
             StoreError::Conflict { constraint: name } => {
                 if let Some(field) = constraint(name) {

@@ -11,6 +11,7 @@ use warp::reply::Response;
 
 use super::request::Request;
 use super::store::{self, Claim};
+use crate::db::attempt::Attempt;
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
 use crate::db::spent::Waiting;
@@ -103,7 +104,7 @@ impl Once {
     /// # Errors
     /// 422 when the key was used for another request, 409 while the first attempt is at work, and the work's own.
     pub async fn run<W: Work>(&self, request: &Request, work: W) -> Result<Response, Problem> {
-        let outcome = self.attempt(request, work).await.map_err(W::problem)?;
+        let outcome = self.attempt(request, work).await.map_err(|error| W::problem(error).with_key())?;
         metrics::counter!("idempotency_requests_total", "result" => outcome.label()).increment(1);
         match outcome {
             Outcome::First(answer) => answer.into_response(false),
@@ -116,16 +117,17 @@ impl Once {
     async fn attempt(&self, request: &Request, work: impl Work) -> Result<Outcome, StoreError> {
         let _waiting = Waiting::begin();
         let mut session = self.pool.session().await?;
-        let deadline = session.deadline();
-        let attempt = attempt(session.client_mut(), request, self.ttl, work);
-        let attempt = tokio::time::timeout(deadline, attempt).await;
-        session.settle(attempt)
+        let (deadline, attempt) = (session.deadline(), session.attempt());
+        let work = carry_out(session.client_mut(), &attempt, request, self.ttl, work);
+        let outcome = tokio::time::timeout(deadline, work).await;
+        attempt.judge(session.settle(outcome))
     }
 }
 
 /// A transaction that is dropped in the middle is rolled back too, only later.
-async fn attempt(
+async fn carry_out(
     client: &mut Client,
+    attempt: &Attempt,
     request: &Request,
     ttl: Duration,
     work: impl Work,
@@ -133,7 +135,7 @@ async fn attempt(
     let transaction = client.transaction().await?;
     let outcome = claim_and_work(&transaction, request, ttl, work).await;
     match &outcome {
-        Ok(Outcome::First(_)) => transaction.commit().await?,
+        Ok(Outcome::First(_)) => attempt.commit(transaction).await?,
         // Waited for, so that the key is free when the client hears of its mistake.
         _ => transaction.rollback().await?,
     }

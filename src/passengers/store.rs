@@ -63,9 +63,16 @@ pub struct Stored {
 impl Store {
     /// The passengers behind a pool; an operation waits for others at most as long as for a connection.
     pub fn new(pool: &Pool, wait: Duration) -> Self {
-        let limits =
-            BatchLimits { size: BATCH_SIZE, eager: 1, worth: 0, in_flight: BATCHES_IN_FLIGHT, queue: QUEUE, wait };
-        let lookup_limits = BatchLimits { eager: EAGER_LOOKUPS, worth: LOOKUPS_WORTH, ..limits };
+        let limits = BatchLimits {
+            size: BATCH_SIZE,
+            eager: 1,
+            worth: 0,
+            in_flight: BATCHES_IN_FLIGHT,
+            queue: QUEUE,
+            wait,
+            changes: true,
+        };
+        let lookup_limits = BatchLimits { eager: EAGER_LOOKUPS, worth: LOOKUPS_WORTH, changes: false, ..limits };
         let with_pool = || pool.clone();
         let (get, create, replace, patch, delete) = (with_pool(), with_pool(), with_pool(), with_pool(), with_pool());
         Self {

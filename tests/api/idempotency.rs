@@ -1,16 +1,15 @@
 //! Safe retry: a request with an `Idempotency-Key` is carried out once, whatever breaks in between.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
-use pycrudapi::db::conninfo::ConnInfo;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::harness::{Answer, Database, TestApp, eventually, passenger, passenger_with, send};
+use crate::proxy::{Moment, Proxy};
 
 /// How often an answer is lost.
 const LOSSES: usize = 200;
@@ -241,9 +240,12 @@ async fn no_connection_killed_after_the_commit_and_before_its_answer_makes_a_dup
     for attempt in 0..LOSSES {
         let key = format!("request {attempt}");
         let body = passenger_with("name", key.as_str()).to_string();
-        proxy.cut_after_commit.store(true, Ordering::SeqCst);
-        app.post_once("/v1/passengers", &key, body.clone()).await.expect_problem(503, "unavailable");
-        assert!(!proxy.cut_after_commit.load(Ordering::SeqCst), "there was no commit to cut off");
+        proxy.cut(b"COMMIT\0", Moment::After, 1);
+        let lost = app.post_once("/v1/passengers", &key, body.clone()).await;
+        let detail = lost.expect_problem(503, "outcome-unknown")["detail"].to_string();
+        assert!(detail.contains("again with the same Idempotency-Key, which is safe"), "{detail}");
+        assert_eq!(lost.header("retry-after"), "1");
+        proxy.assert_cut();
         until_answered(&app, &key, &body).await;
         let again = app.post_once("/v1/passengers", &key, body).await;
         assert_eq!(again.expect(StatusCode::CREATED).header("idempotency-replayed"), "true");
@@ -268,57 +270,4 @@ async fn until_answered(app: &TestApp, key: &str, body: &str) -> String {
     })
     .await;
     location.into_inner().expect("no panic")
-}
-
-/// Stands between the server and PostgreSQL, and can cut a connection off in the worst moment.
-struct Proxy {
-    folder: tempfile::TempDir,
-    /// The next commit reaches PostgreSQL and is carried out; its answer is lost with the connection.
-    cut_after_commit: Arc<AtomicBool>,
-}
-
-impl Proxy {
-    async fn start(to: &tokio_postgres::Config) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary directory");
-        let [tokio_postgres::config::Host::Unix(directory)] = to.get_hosts() else { panic!("one socket") };
-        let socket = format!(".s.PGSQL.{}", to.get_ports().first().copied().unwrap_or(5432));
-        let target = directory.join(&socket);
-        let listener = UnixListener::bind(folder.path().join(&socket)).expect("bound");
-        let cut_after_commit = Arc::new(AtomicBool::new(false));
-        let cut = cut_after_commit.clone();
-        tokio::spawn(async move {
-            while let Ok((server, _)) = listener.accept().await {
-                let postgres = UnixStream::connect(&target).await.expect("connected");
-                tokio::spawn(pass_on(server, postgres, cut.clone()));
-            }
-        });
-        Self { folder, cut_after_commit }
-    }
-
-    fn conninfo(&self, to: &tokio_postgres::Config) -> ConnInfo {
-        let mut config = tokio_postgres::Config::new();
-        config.host_path(self.folder.path()).user("postgres").dbname(to.get_dbname().expect("a name"));
-        config.port(to.get_ports().first().copied().unwrap_or(5432));
-        ConnInfo::from_config(config).expect("no TLS is asked for")
-    }
-}
-
-/// Returns, and closes both connections, when one side closes or a commit is to be cut off.
-async fn pass_on(mut server: UnixStream, mut postgres: UnixStream, cut: Arc<AtomicBool>) {
-    let (mut asked, mut answered) = ([0; 16 * 1024], [0; 16 * 1024]);
-    let mut cutting = false;
-    loop {
-        tokio::select! {
-            read = server.read(&mut asked) => {
-                let Ok(1..) = read else { return };
-                let piece = &asked[..read.expect("read")];
-                cutting |= piece.windows(7).any(|bytes| bytes == b"COMMIT\0") && cut.swap(false, Ordering::SeqCst);
-                if postgres.write_all(piece).await.is_err() { return }
-            }
-            read = postgres.read(&mut answered) => {
-                let Ok(1..) = read else { return };
-                if cutting || server.write_all(&answered[..read.expect("read")]).await.is_err() { return }
-            }
-        }
-    }
 }

@@ -163,11 +163,14 @@ async fn many(
     let more = incoming.next_piece().await?;
     let loaded = if incoming.loader.is_good() { load(state, &mut incoming, more).await? } else { Loaded::Faulty };
     let (mut response, applied) = match loaded {
-        Loaded::Stored(_, keys) if representation => {
+        Loaded::Stored(answer, keys) if representation => {
             let shape = Shape { format, columns: None };
             let pieces = Stored { state: state.clone(), shape, keys, told: 0 };
-            let response = reply::in_pieces(format.content_type(), pieces).await.map_err(problem)?;
-            (response, Some("return=representation"))
+            match reply::in_pieces(format.content_type(), pieces).await {
+                Ok(response) => (response, Some("return=representation")),
+                // They are stored, whatever became of reading them again: a preference may go unheeded.
+                Err(_) => (answer.into_response(false)?, None),
+            }
         }
         Loaded::Stored(answer, _) => {
             (answer.into_response(false)?, (preferred == Some("minimal")).then_some("return=minimal"))
@@ -220,6 +223,7 @@ where
     let mut session = state.pool.session().await.map_err(problem)?;
     let deadline = incoming.deadline + GRACE;
     let key = incoming.key.map(|key| (key, state.once.ttl()));
+    let attempt = session.attempt();
     let work = async {
         let begun = Loading::begin(session.client_mut(), incoming.limits.timeout, key).await.map_err(problem)?;
         let mut loading = match begun {
@@ -238,15 +242,18 @@ where
         let answer = Answer::new(StatusCode::CREATED, JSON, format!("{{\"count\":{count}}}").into());
         let fingerprint = incoming.fingerprint.finish();
         let request = key.map(|(key, _)| Request { key: key.to_owned(), fingerprint });
-        loading.commit(request.as_ref().map(|request| (request, &answer))).await.map_err(problem)?;
+        let committed = loading.commit(&attempt, request.as_ref().map(|request| (request, &answer))).await;
+        attempt.judge(committed).map_err(problem)?;
         Ok(Loaded::Stored(answer, keys))
     };
-    let late = |_| Err(problem(StoreError::unavailable("a bulk body was not stored in time")));
-    let loaded = timeout_at(deadline, work).await.unwrap_or_else(late);
+    let loaded = timeout_at(deadline, work).await.unwrap_or_else(|_| {
+        let late = StoreError::unavailable("a bulk body was not stored in time");
+        attempt.judge(Err(late)).map_err(problem)
+    });
     if matches!(loaded, Ok(Loaded::Stored(..))) {
         session.settled(); // in every other case a copy or a transaction may still be at work
     }
-    loaded
+    if key.is_some() { loaded.map_err(Problem::with_key) } else { loaded }
 }
 
 /// A body under way.

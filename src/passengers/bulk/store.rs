@@ -9,6 +9,7 @@ use tokio_postgres::{Client, CopyInSink, Row, Transaction};
 use uuid::Uuid;
 
 use super::super::table::Header;
+use crate::db::attempt::Attempt;
 use crate::db::copy::Table;
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
@@ -60,13 +61,13 @@ impl<'a> Loading<'a> {
     /// Keeps what was sent, and with it the answer to a request with a key.
     ///
     /// # Errors
-    /// The database's; nothing is kept then, unless the connection was lost during the commit.
-    pub async fn commit(mut self, answer: Option<(&Request, &Answer)>) -> Result<(), StoreError> {
+    /// The database's, still to be judged by the attempt.
+    pub async fn commit(mut self, attempt: &Attempt, answer: Option<(&Request, &Answer)>) -> Result<(), StoreError> {
         self.sink.as_mut().finish().await?;
         if let Some((request, answer)) = answer {
             keep(&self.transaction, &request.key, &request.fingerprint, answer).await?;
         }
-        Ok(self.transaction.commit().await?)
+        Ok(attempt.commit(self.transaction).await?)
     }
 }
 
