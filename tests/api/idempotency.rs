@@ -1,14 +1,18 @@
 //! Safe retry: a request with an `Idempotency-Key` is carried out once, whatever breaks in between.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use pycrudapi::db::pool::{Pool, PoolKind};
+use pycrudapi::idempotency::store;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio_postgres::Client;
 
-use crate::harness::{Answer, Database, TestApp, eventually, passenger, passenger_with, send};
+use crate::harness::{Answer, Database, Settings, TestApp, eventually, passenger, passenger_with, send};
 use crate::proxy::{Moment, Proxy};
 
 /// How often an answer is lost.
@@ -195,6 +199,46 @@ async fn a_key_is_forgotten_after_its_time() {
     let again = app.post_once("/v1/passengers", "k", passenger_with("age", 1).to_string()).await;
     assert!(!again.expect(StatusCode::CREATED).headers.contains_key("idempotency-replayed"));
     assert_eq!(app.count().await, 3);
+}
+
+/// Keys of this age, with the answer to a request that nobody will send.
+async fn keep(client: &Client, keys: &[(&str, i32)]) {
+    let kept = "insert into idempotency_keys (key, fingerprint, created_at, status, content_type, body) \
+                values ($1, decode(repeat('00', 16), 'hex'), now() - make_interval(secs => $2::int), 201, 'text/plain', '')";
+    for (key, age) in keys {
+        client.execute(kept, &[key, age]).await.expect("inserted");
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_known_until_its_time_and_no_longer() {
+    let app = TestApp::start_with(&["--idempotency-ttl=1h"]).await;
+    let client = app.database.as_ref().expect("own database").client().await;
+    // A minute on either side of the time, for a machine that is slow.
+    keep(&client, &[("new", 0), ("young", 3540), ("old", 3660)]).await;
+    for key in ["new", "young"] {
+        let answer = app.post_once("/v1/passengers", key, passenger().to_string()).await;
+        answer.expect_problem(422, "idempotency-key-reused");
+    }
+    let first = app.post_once("/v1/passengers", "old", passenger().to_string()).await;
+    first.expect(StatusCode::CREATED);
+    // Its time begins anew with the request that was carried out.
+    assert_replayed(&first, &app.post_once("/v1/passengers", "old", passenger().to_string()).await);
+    assert_eq!(app.count().await, 1);
+}
+
+#[tokio::test]
+async fn only_keys_past_their_time_are_forgotten_the_oldest_first() {
+    let database = Database::migrated().await;
+    let client = database.client().await;
+    let pool = Pool::new(&database.conninfo(), &Settings::parse(&[]).database.pool_options(PoolKind::Keys));
+    keep(&client, &[("new", 0), ("young", 3540), ("old", 3660), ("older", 7200), ("oldest", 86_400)]).await;
+    for (forgotten, left) in [(2, "new old young"), (1, "new young"), (0, "new young")] {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(store::forget(&pool, hour, 2).await.expect("forgotten"), forgotten);
+        let keys = client.query_one("select string_agg(key, ' ' order by key) from idempotency_keys", &[]).await;
+        assert_eq!(keys.expect("a row").get::<_, &str>(0), left);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ mod csv_quoting;
 mod docs;
 mod failures;
 mod fate;
+mod following;
 mod harness;
 mod idempotency;
 mod lists;
