@@ -1,7 +1,5 @@
 # Promises under failure, counted on real stacks that are broken meanwhile.
 
-TEST_TARGETS += prove-short
-
 # What scenarios ask for besides; see prove/run.py.
 PROVE_NUMBERS = $(foreach name,WRITES ROWS,$(if $($(name)),$(name)=$($(name))))
 PROVE = python3 prove/run.py $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(PROVE_NUMBERS)

@@ -271,7 +271,8 @@ impl Problem {
     fn outcome_unknown() -> Self {
         Self::new(
             Code::OutcomeUnknown,
-            "the change was handed to the database, which did not say whether it was carried out; look with GET before you              send it again. A POST with an Idempotency-Key may be sent again without looking",
+            "the change was handed to the database, which did not say whether it was carried out; look with GET before you \
+             send it again. A POST with an Idempotency-Key may be sent again without looking",
         )
     }
 
@@ -280,7 +281,8 @@ impl Problem {
         if !self.is(Code::OutcomeUnknown) {
             return self;
         }
-        let detail = "the change was handed to the database, which did not say whether it was carried out; send the request                       again with the same Idempotency-Key, which is safe and tells, or look with GET";
+        let detail = "the change was handed to the database, which did not say whether it was carried out; send the request \
+                      again with the same Idempotency-Key, which is safe and tells, or look with GET";
         Self::new(Code::OutcomeUnknown, detail).with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
     }
 
