@@ -21,6 +21,7 @@ use crate::db::pool::{Pool, PoolKind};
 use crate::http::body::BodyLimits;
 use crate::http::cors::{self, Origins};
 use crate::http::etag::IfMatch;
+use crate::http::reply::Buffers;
 use crate::idempotency::expiry;
 use crate::idempotency::once::Once;
 use crate::ops::health::Health;
@@ -61,6 +62,8 @@ pub struct State {
     pub if_match: IfMatch,
     /// Bounds of request bodies.
     pub body_limits: BodyLimits,
+    /// Memory in which lists wait for their readers.
+    pub buffers: Buffers,
     /// Bounds of bodies that hold many passengers.
     pub bulk: Bulk,
     /// Answers about air quality.
@@ -105,6 +108,8 @@ impl App {
         let (database, server) = config;
         let pool_of = |kind| Pool::new(conninfo, &database.pool_options(kind));
         let (pool, list_pool) = (pool_of(PoolKind::Keys), pool_of(PoolKind::Lists));
+        let room = &server.room;
+        let bodies = room.bodies();
         let state = Arc::new(State {
             passengers: Store::new(&pool, database.checkout_timeout_ms),
             air_quality: Cache::start(pool.clone(), list_pool.clone(), conninfo.clone(), server.air_quality.options()?),
@@ -115,11 +120,13 @@ impl App {
             health: Health::new(shutdown.clone()),
             if_match: if server.require_if_match { IfMatch::Required } else { IfMatch::Optional },
             bulk: Bulk::new(
-                BodyLimits { bytes: server.bulk_max_bytes as usize, timeout: server.bulk_timeout_ms },
+                room.body_limits(&bodies, server.bulk_max_bytes, server.bulk_timeout_ms),
+                room.disk(),
                 pool.size(),
                 database.checkout_timeout_ms,
             ),
-            body_limits: BodyLimits { bytes: server.max_body_bytes as usize, timeout: server.body_timeout_ms },
+            body_limits: room.body_limits(&bodies, server.max_body_bytes, server.body_timeout_ms),
+            buffers: room.buffers(database.checkout_timeout_ms),
             pool,
         });
         tokio::spawn(expiry::run(state.pool.clone(), state.once.ttl(), shutdown.clone()));
@@ -136,7 +143,11 @@ impl App {
             }
             Err(_) => preparation,
         };
-        let limits = ServerLimits { header_timeout: server.header_timeout_ms, drain_timeout: server.drain_timeout_ms };
+        let limits = ServerLimits {
+            header_timeout: server.header_timeout_ms,
+            send_buffer: room.send_buffer(),
+            drain_timeout: server.drain_timeout_ms,
+        };
         let routes = server::routes(vec![
             passengers::routes::routes(&state),
             air_quality::routes::routes(&state),

@@ -3,6 +3,7 @@
 //! Read once at the start; nothing else reads the environment. A fault names the setting, the reason and an example.
 //! Secrets have a type whose `Debug` prints nothing.
 
+mod room;
 mod values;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::db::pool::{PoolKind, PoolOptions};
 use crate::http::cors::Origins;
 use crate::http::host::Hosts;
 use crate::server::listener::ListenAddr;
+pub use room::RoomConfig;
 pub use values::{MetricsListen, Secret, without_empty_variables};
 use values::{default_worker_threads, millis, secret, span};
 
@@ -209,6 +211,10 @@ pub struct ServerConfig {
     /// A slow client may hold one of two connections for as long. nginx waits as long for the answer.
     #[arg(long, env, default_value = "60000", value_parser = millis::<1000, 3_600_000>, hide_env_values = true)]
     pub bulk_timeout_ms: Duration,
+
+    /// Room for requests.
+    #[command(flatten)]
+    pub room: RoomConfig,
 
     /// Settings of the air-quality cache.
     #[command(flatten)]

@@ -110,3 +110,16 @@ pub fn span<const HOURS: u64>(text: &str) -> Result<Duration, String> {
         None => Err(format!("expected a time between 1s and {HOURS}h, for example 3600, 90s, 15m or 1h")),
     }
 }
+
+/// Reads a number of bytes within bounds, with a binary unit if it has one.
+///
+/// # Errors
+/// A sentence that names the bounds.
+pub fn bytes<const MIN: u64, const MAX: u64>(text: &str) -> Result<u64, String> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("", 0)];
+    let number = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
+    let total = number.and_then(|(number, shift)| number.parse::<u64>().ok()?.checked_mul(1 << shift));
+    total.filter(|total| (MIN..=MAX).contains(total)).ok_or_else(|| {
+        format!("expected between {MIN} and {MAX} bytes, or a number with KiB, MiB or GiB, for example 64MiB")
+    })
+}

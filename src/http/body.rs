@@ -1,13 +1,17 @@
-//! Reading a request's body: its media type, its size and the time it takes are all bounded.
+//! Reading a request's body: its media type, its size, the memory of all bodies together, and the time and rate at which
+//! it arrives are all bounded.
 
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
+use tokio::time::{Instant, timeout_at};
 use warp::http::HeaderMap;
 use warp::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 
 use super::browser::is_browser;
+use super::budget::{Budget, Held, Holder, Refused};
+use super::client::Client;
 use super::problem::{Code, Problem};
 
 /// A document.
@@ -22,13 +26,23 @@ pub const NDJSON: &str = "application/x-ndjson";
 pub const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The bounds of a body.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub struct BodyLimits {
     /// Most bytes taken.
     pub bytes: usize,
     /// Longest time from the first wait to the last byte.
     pub timeout: Duration,
+    /// Fewest bytes a second, over each [`WINDOW`].
+    pub min_rate: usize,
+    /// What all bodies together may hold.
+    pub memory: Budget,
 }
+
+/// Time over which a sender's rate is judged: as long as nginx waits for a silent one by default.
+const WINDOW: Duration = Duration::from_secs(10);
+/// Bytes of a body that are not taken from the budget: any single passenger or step fits, so those are received while
+/// large bodies are refused, and the number of connections bounds their sum.
+pub const SMALL: usize = 16 * 1024;
 
 /// Reads a JSON body whole.
 ///
@@ -37,7 +51,7 @@ pub struct BodyLimits {
 pub async fn read_json<B: Buf>(
     headers: &HeaderMap,
     body: impl Stream<Item = Result<B, warp::Error>>,
-    limits: BodyLimits,
+    limits: &BodyLimits,
 ) -> Result<Bytes, Problem> {
     read(headers, body, limits, &[JSON]).await.map(|(_, bytes)| bytes)
 }
@@ -45,46 +59,180 @@ pub async fn read_json<B: Buf>(
 /// Reads a body whole and says which of the media types taken it is of.
 ///
 /// # Errors
-/// 415 for another media type, 413 over the limit, 408 when it takes too long, 400 when the client breaks off.
+/// 415 for another media type, 413 over the limit, 408 when it takes too long, 400 when the client breaks off, 429 and 503
+/// when there is no memory for it.
 pub async fn read<B: Buf>(
     headers: &HeaderMap,
     body: impl Stream<Item = Result<B, warp::Error>>,
-    limits: BodyLimits,
+    limits: &BodyLimits,
     taken: &'static [&'static str],
 ) -> Result<(&'static str, Bytes), Problem> {
     let media_type = media_type(headers, taken)?;
-    limits.check_length(headers)?;
-    let read = async {
-        let mut body = std::pin::pin!(body);
-        let mut bytes = BytesMut::new();
-        while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(|_| broken_off())?;
-            if bytes.len() + chunk.remaining() > limits.bytes {
-                return Err(limits.too_large());
-            }
-            bytes.put(chunk);
+    let mut whole = Growing::begin(headers, limits, limits.bytes)?;
+    let mut pace = Pace::begin(limits);
+    let mut body = std::pin::pin!(body);
+    while let Some(chunk) = pace.next(&mut body).await? {
+        whole.push(chunk)?;
+    }
+    Ok((media_type, whole.into_bytes()))
+}
+
+/// A body in memory, which is taken from the budget before it is filled.
+pub struct Growing {
+    bytes: Vec<u8>,
+    /// What is not small has its capacity in the budget.
+    held: Option<Held>,
+    client: Client,
+    limits: BodyLimits,
+}
+
+impl Growing {
+    /// An empty one, with room for what is announced, up to `most`.
+    ///
+    /// # Errors
+    /// 413, 429 or 503, before anything is read.
+    pub fn begin(headers: &HeaderMap, limits: &BodyLimits, most: usize) -> Result<Self, Problem> {
+        let announced = announced(headers).unwrap_or(0);
+        if announced > limits.bytes as u64 {
+            return Err(limits.too_large());
         }
-        Ok((media_type, bytes.freeze()))
-    };
-    tokio::time::timeout(limits.timeout, read).await.unwrap_or_else(|_| Err(limits.too_slow()))
+        let mut growing = Self { bytes: Vec::new(), held: None, client: Client::of(headers), limits: limits.clone() };
+        growing.reserve(most.min(usize::try_from(announced).unwrap_or(usize::MAX)))?;
+        Ok(growing)
+    }
+
+    /// Appends what has arrived.
+    ///
+    /// # Errors
+    /// 413, 429 or 503.
+    pub fn push(&mut self, mut chunk: impl Buf) -> Result<(), Problem> {
+        let length = self.bytes.len() + chunk.remaining();
+        if length > self.limits.bytes {
+            return Err(self.limits.too_large());
+        }
+        if length > self.bytes.capacity() {
+            self.reserve(length.max(self.bytes.capacity() * 2).min(self.limits.bytes))?;
+        }
+        while chunk.has_remaining() {
+            let part = chunk.chunk();
+            self.bytes.extend_from_slice(part);
+            let length = part.len();
+            chunk.advance(length);
+        }
+        Ok(())
+    }
+
+    /// Makes room for so many bytes in all.
+    fn reserve(&mut self, capacity: usize) -> Result<(), Problem> {
+        let refused = |refused: Refused| refused.problem("memory for bodies");
+        match &mut self.held {
+            _ if capacity <= SMALL => {}
+            Some(held) => held.grow(capacity - held.bytes()).map_err(refused)?,
+            None => {
+                let holder = Holder::Client(self.client);
+                self.held = Some(self.limits.memory.take(holder, capacity).map_err(refused)?);
+            }
+        }
+        self.bytes.reserve_exact(capacity - self.bytes.len());
+        Ok(())
+    }
+
+    /// What has arrived.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Takes out what has arrived, to be given back emptied by [`Growing::refill`].
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// Goes on in the same memory.
+    pub fn refill(&mut self, emptied: Vec<u8>) {
+        self.bytes = emptied;
+    }
+
+    /// The same as shared bytes, which are held as long as anybody has them.
+    pub fn into_bytes(self) -> Bytes {
+        if self.held.is_some() { Bytes::from_owner(self) } else { self.bytes.into() }
+    }
+}
+
+impl AsRef<[u8]> for Growing {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Waits for the chunks of a body: for all of them no longer than its deadline, and for no sender below the lowest rate.
+pub struct Pace<'a> {
+    limits: &'a BodyLimits,
+    deadline: Instant,
+    /// When the window ends.
+    judged: Instant,
+    /// Bytes within the window.
+    received: usize,
+}
+
+impl<'a> Pace<'a> {
+    /// Begins to count.
+    pub fn begin(limits: &'a BodyLimits) -> Self {
+        let now = Instant::now();
+        Self { limits, deadline: now + limits.timeout, judged: now + WINDOW, received: 0 }
+    }
+
+    /// When all of the body must be there.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// The next chunk, or `None` at the end.
+    ///
+    /// # Errors
+    /// 408 when the time is up or too little has arrived, 400 when the client breaks off.
+    pub async fn next<B: Buf>(
+        &mut self,
+        body: &mut (impl Stream<Item = Result<B, warp::Error>> + Unpin),
+    ) -> Result<Option<B>, Problem> {
+        loop {
+            let until = self.deadline.min(self.judged);
+            match timeout_at(until, body.next()).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(chunk)) => {
+                    let chunk = chunk.map_err(|_| broken_off())?;
+                    self.received += chunk.remaining();
+                    return Ok(Some(chunk));
+                }
+                Err(_) if until == self.deadline => return Err(self.limits.too_slow()),
+                Err(_) if self.received < self.limits.min_rate * WINDOW.as_secs() as usize => {
+                    return Err(self.limits.below_rate());
+                }
+                Err(_) => (self.judged, self.received) = (until + WINDOW, 0),
+            }
+        }
+    }
 }
 
 impl BodyLimits {
-    /// Refuses a body that announces itself as too large.
-    ///
-    /// # Errors
-    /// 413.
-    pub fn check_length(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        if announced(headers).is_some_and(|length| length > self.bytes as u64) { Err(self.too_large()) } else { Ok(()) }
-    }
-
     /// There are more bytes than are taken.
     pub fn too_large(&self) -> Problem {
         Problem::new(Code::BodyTooLarge, format!("the body may hold at most {} bytes; send a smaller one", self.bytes))
     }
 
+    /// Less arrives than the lowest rate.
+    fn below_rate(&self) -> Problem {
+        Problem::new(
+            Code::RequestTimeout,
+            format!(
+                "the body must arrive at {} bytes a second or more, and {} s were below that; send it again without pauses",
+                self.min_rate,
+                WINDOW.as_secs()
+            ),
+        )
+    }
+
     /// The time is up.
-    pub fn too_slow(&self) -> Problem {
+    fn too_slow(&self) -> Problem {
         Problem::new(
             Code::RequestTimeout,
             format!("the body must arrive within {} ms; send the request again", self.timeout.as_millis()),
@@ -124,4 +272,54 @@ pub fn media_type(headers: &HeaderMap, taken: &'static [&'static str]) -> Result
             format!("send the body with the header Content-Type: {}", taken.join(" or ")),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    /// What becomes of a sender of so many bytes a second, a tenth of them at a time.
+    async fn sent_at(rate: usize, timeout: Duration) -> Result<Bytes, Problem> {
+        let memory = Budget::new("test", usize::MAX, usize::MAX);
+        let limits = BodyLimits { bytes: usize::MAX, timeout, min_rate: 1000, memory };
+        let chunks = stream::unfold(0, |sent| async move {
+            tokio::time::sleep(Duration::from_millis(100)).await; // on a paused clock
+            (sent < 300).then(|| (Ok(Bytes::from(vec![b' '; rate / 10])), sent + 1))
+        });
+        read(&HeaderMap::new(), chunks, &limits, &[JSON]).await.map(|(_, body)| body)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sender_is_given_up_below_the_lowest_rate_and_at_the_deadline_however_small_its_chunks() {
+        let minute = Duration::from_secs(60);
+        let begun = Instant::now();
+        assert_eq!(sent_at(1100, minute).await.expect("quick enough").len(), 33_000);
+        assert!(begun.elapsed() > 3 * WINDOW, "it was judged more than once");
+        let begun = Instant::now();
+        assert!(sent_at(900, minute).await.expect_err("too slow").is(Code::RequestTimeout));
+        assert!(begun.elapsed() < 2 * WINDOW);
+        let begun = Instant::now();
+        assert!(sent_at(10_000, Duration::from_secs(5)).await.expect_err("late").is(Code::RequestTimeout));
+        assert_eq!(begun.elapsed().as_secs(), 5);
+    }
+
+    #[test]
+    fn a_body_holds_its_capacity_until_it_is_dropped() {
+        let memory = Budget::new("test", 100_000, 60_000);
+        let limits = BodyLimits { bytes: 80_000, timeout: WINDOW, min_rate: 0, memory: memory.clone() };
+        let holder = Holder::Client(Client::of(&HeaderMap::new()));
+        let mut body = Growing::begin(&HeaderMap::new(), &limits, limits.bytes).expect("nothing is announced");
+        body.push(&[0; SMALL][..]).expect("small");
+        memory.take(holder, 60_000).expect("a small body holds nothing");
+        body.push(&[0; 20_000][..]).expect("there is room");
+        assert!(memory.take(holder, 30_000).is_err());
+        let bytes = body.into_bytes();
+        let copy = bytes.clone();
+        drop(bytes);
+        assert!(memory.take(holder, 30_000).is_err(), "a copy of it is left");
+        drop(copy);
+        memory.take(holder, 60_000).expect("it has gone");
+    }
 }

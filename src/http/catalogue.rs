@@ -52,11 +52,16 @@ pub fn of(code: Code) -> Kind {
         remedy,
         anywhere: matches!(
             code,
-            Code::InvalidQuery | Code::InvalidHeader | Code::MisdirectedRequest | Code::Internal | Code::Unavailable
+            Code::InvalidQuery
+                | Code::InvalidHeader
+                | Code::MisdirectedRequest
+                | Code::TooManyRequests
+                | Code::Internal
+                | Code::Unavailable
         ),
         with_writes: matches!(code, Code::ForeignOrigin | Code::OutcomeUnknown),
         with_bodies: matches!(code, Code::BodyTooLarge | Code::RequestTimeout | Code::UnsupportedMediaType),
-        retry_after: matches!(code, Code::Unavailable | Code::IdempotencyInFlight),
+        retry_after: matches!(code, Code::TooManyRequests | Code::Unavailable | Code::IdempotencyInFlight),
         made_by: Some(code),
     }
 }
@@ -137,6 +142,12 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
              was changed.",
             "Send it from a page of this service, or from a program. The operator lists pages that may in CORS_ALLOW_ORIGINS.",
         ),
+        Code::TooManyRequests => (
+            "More requests or connections come from this client's address than are allowed, or those under way hold its share \
+             of the service's memory.",
+            "Wait as long as Retry-After says, and send fewer at once; the operator sets RATE_LIMIT, CONN_LIMIT and \
+             MEMORY_BUDGET.",
+        ),
         Code::Internal => (
             "The server has a defect, and this request met it.",
             "Report it with the X-Request-Id of the answer, by which the operator finds the log line. Whether a change was \
@@ -186,15 +197,6 @@ const BY_NGINX: &[Kind] = &[
             (414, "uri-too-long", "URI Too Long"),
             "The request line is over 8 KiB.",
             "Shorten the query string.",
-        )
-    },
-    Kind {
-        anywhere: true,
-        retry_after: true,
-        ..by_nginx(
-            (429, "too-many-requests", "Too Many Requests"),
-            "More requests or connections come from this client's address than are allowed.",
-            "Wait as long as Retry-After says, and send fewer at once; the operator sets RATE_LIMIT and CONN_LIMIT.",
         )
     },
     Kind {

@@ -55,6 +55,8 @@ pub enum Code {
     MisdirectedRequest,
     /// A page of another origin may not change anything.
     ForeignOrigin,
+    /// The client holds or asks for more than its share.
+    TooManyRequests,
     /// A defect of the server.
     Internal,
     /// The database does not answer now, and nothing was changed.
@@ -96,6 +98,7 @@ impl Code {
                 (StatusCode::MISDIRECTED_REQUEST, "misdirected-request", "The host name is not this service's")
             }
             Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign-origin", "A page of another origin may not write"),
+            Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too Many Requests"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable"),
             Self::OutcomeUnknown => (StatusCode::SERVICE_UNAVAILABLE, "outcome-unknown", "The outcome is unknown"),
@@ -262,7 +265,7 @@ impl Problem {
     }
 
     /// The service cannot answer now and asks the client to come back.
-    pub fn unavailable(detail: &'static str) -> Self {
+    pub fn unavailable(detail: impl Into<Cow<'static, str>>) -> Self {
         Self { header: Some((RETRY_AFTER, RETRY_AFTER_SECONDS)), ..Self::new(Code::Unavailable, detail) }
     }
 
@@ -284,6 +287,11 @@ impl Problem {
         let detail = "the change was handed to the database, which did not say whether it was carried out; send the request \
                       again with the same Idempotency-Key, which is safe and tells, or look with GET";
         Self::new(Code::OutcomeUnknown, detail).with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
+    }
+
+    /// The client is to come back with less at once.
+    pub fn too_many(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { header: Some((RETRY_AFTER, RETRY_AFTER_SECONDS)), ..Self::new(Code::TooManyRequests, detail) }
     }
 
     /// Adds the outcome of each readiness check, an extension member (RFC 9457, section 3.2).

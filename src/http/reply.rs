@@ -1,15 +1,20 @@
 //! Building answers: whole, or streamed piece by piece.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, stream};
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use warp::http::StatusCode;
 use warp::http::header::{CONTENT_TYPE, HeaderValue};
 use warp::reply::{Reply, Response};
 
+use super::budget::{Budget, Held, Holder, Refused};
+use super::client::Client;
+use super::problem::Problem;
 use crate::db::error::StoreError;
 
 /// Why a streamed answer ends early.
@@ -19,6 +24,9 @@ struct Truncated;
 
 /// Room for the headers that most answers have, so that their map does not grow on the way.
 const HEADERS: usize = 10;
+
+/// How long a first piece may become: it is taken from the budget before it is made.
+pub const PIECE_BYTES: usize = 256 * 1024;
 
 /// Finished pieces that may wait for a slow client, besides the one being made.
 const PIECES_AHEAD: usize = 1;
@@ -49,25 +57,104 @@ pub trait Pieces: Send + 'static {
     fn next(&mut self, room: usize) -> impl Future<Output = Result<(Vec<u8>, bool), StoreError>> + Send;
 }
 
+/// The memory in which lists wait for their readers.
+#[derive(Clone)]
+pub struct Buffers {
+    budget: Budget,
+    wait: Duration,
+}
+
+/// A piece, held until the last byte of it is with the kernel.
+struct Buffer {
+    bytes: Vec<u8>,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Buffers {
+    /// Buffers within a budget, for which a request waits so long.
+    pub fn new(budget: Budget, wait: Duration) -> Self {
+        Self { budget, wait }
+    }
+
+    /// Waits for memory, before anything is read for it.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub async fn reserve(&self, holder: Holder, bytes: usize) -> Result<Held, Refused> {
+        self.budget.wait(holder, bytes, Some(Instant::now() + self.wait)).await
+    }
+
+    /// Whether pieces should be small, so that there is one for everybody.
+    pub fn are_scarce(&self) -> bool {
+        self.budget.is_tight()
+    }
+}
+
+/// Bytes that hold their memory as long as anybody has them.
+pub fn buffer(bytes: Vec<u8>, mut held: Held) -> Bytes {
+    held.settle(bytes.capacity());
+    Bytes::from_owner(Buffer { bytes, _held: held })
+}
+
+/// One client's part in bytes that several have.
+pub fn part(bytes: Bytes, mut held: Held) -> Bytes {
+    /// The bytes and the part.
+    struct Part(Bytes, #[expect(dead_code, reason = "it is held")] Held);
+    impl AsRef<[u8]> for Part {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    held.settle(bytes.len());
+    Bytes::from_owner(Part(bytes, held))
+}
+
+/// The answer to a list for which there is no memory.
+pub fn no_buffer(refused: Refused) -> Problem {
+    refused.problem("memory for lists")
+}
+
 /// Answers 200 with all pieces. What fits into one is answered whole, with its length; more is streamed, each piece made
 /// when the client has taken the one before, so nothing but memory for two is held for a client that is slow.
 ///
 /// # Errors
-/// What the first piece meets. A later failure aborts the body, so that the client sees that it is not whole.
-pub async fn in_pieces(content_type: &'static str, mut pieces: impl Pieces) -> Result<Response, StoreError> {
-    let (first, more) = pieces.next(0).await?;
-    Ok(begun(content_type, first.into(), more.then_some(pieces)))
+/// 429 or 503 when there is no memory for the first piece, and what it meets. A later failure aborts the body, so that the
+/// client sees that it is not whole.
+pub async fn in_pieces(
+    buffers: &Buffers,
+    client: Client,
+    content_type: &'static str,
+    mut pieces: impl Pieces,
+    problem: fn(StoreError) -> Problem,
+) -> Result<Response, Problem> {
+    let held = buffers.reserve(Holder::Client(client), PIECE_BYTES).await.map_err(no_buffer)?;
+    let (first, more) = pieces.next(0).await.map_err(problem)?;
+    Ok(begun(buffers, client, content_type, buffer(first, held), more.then_some(pieces)))
 }
 
 /// The same when the first piece is made already; there may be a rest.
-pub fn begun(content_type: &'static str, first: Bytes, rest: Option<impl Pieces>) -> Response {
+pub fn begun(
+    buffers: &Buffers,
+    client: Client,
+    content_type: &'static str,
+    first: Bytes,
+    rest: Option<impl Pieces>,
+) -> Response {
     let Some(pieces) = rest else { return ok(content_type, first) };
     let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
     let stream = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
     let mut response = warp::reply::stream(stream).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let budget = buffers.budget.clone();
     tokio::spawn(async move {
-        let whole = AssertUnwindSafe(send(pieces, first, &sender)).catch_unwind().await.unwrap_or(false);
+        let sending = send(pieces, first, (&budget, Holder::Client(client)), &sender);
+        let whole = AssertUnwindSafe(sending).catch_unwind().await.unwrap_or(false);
         if !whole {
             let _ = sender.send(Err(Truncated)).await; // fails only if the client has gone
         }
@@ -76,7 +163,12 @@ pub fn begun(content_type: &'static str, first: Bytes, rest: Option<impl Pieces>
 }
 
 /// Whether the body has its end, or nobody is left to read it; a panic has been logged by its hook.
-async fn send(mut pieces: impl Pieces, mut piece: Bytes, sender: &mpsc::Sender<Result<Bytes, Truncated>>) -> bool {
+async fn send(
+    mut pieces: impl Pieces,
+    mut piece: Bytes,
+    (budget, holder): (&Budget, Holder),
+    sender: &mpsc::Sender<Result<Bytes, Truncated>>,
+) -> bool {
     let mut more = true;
     loop {
         // Most pieces are of about the size of the one before; room at once spares the allocator every size below.
@@ -85,13 +177,19 @@ async fn send(mut pieces: impl Pieces, mut piece: Bytes, sender: &mpsc::Sender<R
         if sender.send(Ok(piece)).await.is_err() || !more || sender.reserve().await.is_err() {
             return true;
         }
+        // Its turn comes when others have been read; nginx gives up a list that stands still for too long.
+        let made = async {
+            let held = budget.wait(holder, room, None).await.ok()?;
+            Some(pieces.next(room).await.map(|(next, more)| (buffer(next, held), more)))
+        };
         let made = tokio::select! {
-            made = pieces.next(room) => made,
+            made = made => made,
             () = sender.closed() => return true, // dropping the piece cancels its statement
         };
         match made {
-            Ok((next, and_more)) => (piece, more) = (next.into(), and_more),
-            Err(error) => {
+            None => return false,
+            Some(Ok((next, and_more))) => (piece, more) = (next, and_more),
+            Some(Err(error)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "an answer was cut short");
                 return false;
             }
@@ -102,6 +200,7 @@ async fn send(mut pieces: impl Pieces, mut piece: Bytes, sender: &mpsc::Sender<R
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt;
+    use warp::http::HeaderMap;
 
     use super::*;
 
@@ -120,7 +219,10 @@ mod tests {
     }
 
     async fn body(second: fn() -> Result<bool, StoreError>) -> Option<Bytes> {
-        let response = in_pieces("text/plain", Counting { made: 0, second }).await.expect("the first piece is fine");
+        let buffers = Buffers::new(Budget::new("test", PIECE_BYTES, PIECE_BYTES), Duration::ZERO);
+        let pieces = Counting { made: 0, second };
+        let answer = in_pieces(&buffers, Client::of(&HeaderMap::new()), "text/plain", pieces, |_| Problem::internal());
+        let response = answer.await.expect("the first piece is fine");
         response.into_body().collect().await.ok().map(http_body_util::Collected::to_bytes)
     }
 

@@ -190,7 +190,7 @@ async fn replace(
 ) -> Result<Response, Problem> {
     let uuid = parse_uuid(segment)?;
     let condition = etag::condition(&headers, state.if_match)?;
-    let body = read_json(&headers, body, state.body_limits).await?;
+    let body = read_json(&headers, body, &state.body_limits).await?;
     let details = json::read(&body, UuidRule::Equals(uuid))?;
     let stored = state.passengers.replace(uuid, details, condition).await.map_err(problem)?;
     Ok(shown(StatusCode::OK, stored))
@@ -204,7 +204,7 @@ async fn patch(
 ) -> Result<Response, Problem> {
     let uuid = parse_uuid(segment)?;
     let condition = etag::condition(&headers, state.if_match)?;
-    let (_, body) = body::read(&headers, body, state.body_limits, &[MERGE_PATCH]).await.map_err(|problem| {
+    let (_, body) = body::read(&headers, body, &state.body_limits, &[MERGE_PATCH]).await.map_err(|problem| {
         // RFC 5789, section 2.2: the refusal says what is taken.
         if problem.is(Code::UnsupportedMediaType) { problem.with_header(ACCEPT_PATCH, MERGE_PATCH) } else { problem }
     })?;

@@ -44,6 +44,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct ServerLimits {
     /// Longest wait for the headers of a request on TCP.
     pub header_timeout: Duration,
+    /// Most bytes that the kernel keeps of an answer on a Unix socket, where the system's own number is too many.
+    pub send_buffer: Option<usize>,
     /// Longest wait for requests in flight after a stop was asked for.
     pub drain_timeout: Duration,
 }
@@ -95,7 +97,13 @@ pub async fn serve(
             Ok(listener::Stream::Tcp(stream)) => {
                 spawn_connection(stream, service.clone(), Some(limits.header_timeout), &graceful);
             }
-            Ok(listener::Stream::Unix(stream)) => spawn_connection(stream, service.clone(), None, &graceful),
+            Ok(listener::Stream::Unix(stream)) => {
+                if let Some(bytes) = limits.send_buffer {
+                    // Failing to set it only costs memory.
+                    let _ = socket2::SockRef::from(&stream).set_send_buffer_size(bytes);
+                }
+                spawn_connection(stream, service.clone(), None, &graceful);
+            }
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "cannot accept a connection");
                 // The connection stays in the queue and the listener readable: without a pause this would spin.

@@ -22,6 +22,7 @@ use super::store;
 use crate::app::State;
 use crate::db::error::StoreError;
 use crate::http::body::{self, FORM, JSON};
+use crate::http::client::Client;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::reply::{self, Pieces};
@@ -68,7 +69,7 @@ async fn record(
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
     state: Arc<State>,
 ) -> Result<Response, Problem> {
-    let (media_type, body) = body::read(&headers, body, state.body_limits, &[JSON, FORM]).await?;
+    let (media_type, body) = body::read(&headers, body, &state.body_limits, &[JSON, FORM]).await?;
     let new = request::read_step(&raw, media_type, &body)?;
     if let Some(request) = Request::read(&headers, route.0, &raw, &body)? {
         return Box::pin(state.once.run(&request, RecordOnce(new))).await;
@@ -102,8 +103,9 @@ async fn list(raw: String, headers: HeaderMap, state: Arc<State>) -> Result<Resp
     let first = (filter.start, 0);
     let after = place(&state, request.after).await?.map_or(first, |place| first.max((place.ts, place.id)));
     let Some(limit) = limit else {
+        let (buffers, client) = (state.buffers.clone(), Client::of(&headers));
         let pieces = Steps { state, filter, format, after, first: true };
-        let response = reply::in_pieces(format.content_type(), pieces).await.map_err(problem)?;
+        let response = reply::in_pieces(&buffers, client, format.content_type(), pieces, problem).await?;
         return Ok(described::<Step<'_>>(response, format));
     };
     let mut rows = store::list(&state.list_pool, &filter, after, limit + 1).await.map_err(problem)?;
@@ -125,8 +127,9 @@ async fn durations(raw: String, headers: HeaderMap, state: Arc<State>) -> Result
     let after = place(&state, request.after).await?.unwrap_or(first);
     // A summary is asked for to be quick, so a page is all that comes with it.
     let Some(limit) = limit.or(summary.then_some(PAGE_MAX)) else {
+        let (buffers, client) = (state.buffers.clone(), Client::of(&headers));
         let pieces = Durations { state, filter, format, after, first: true };
-        let response = reply::in_pieces(format.content_type(), pieces).await.map_err(problem)?;
+        let response = reply::in_pieces(&buffers, client, format.content_type(), pieces, problem).await?;
         return Ok(described::<Duration<'_>>(response, format));
     };
     let mut rows = store::durations(&state.list_pool, &filter, &after, limit + 1).await.map_err(problem)?;

@@ -24,6 +24,7 @@ mod pools;
 mod process;
 mod proxy;
 mod redis_server;
+mod room;
 mod settings;
 mod steps;
 mod transfer;

@@ -86,6 +86,11 @@ impl Loader {
         (std::mem::take(&mut judge.binary).finish(), judge.count, judge.keys.take().unwrap_or_default())
     }
 
+    /// How many keys are remembered.
+    pub fn keys(&self) -> usize {
+        self.judge.keys.as_ref().map_or(0, Vec::len)
+    }
+
     /// What is wrong with the rows.
     pub fn into_faults(self) -> Faults {
         self.judge.faults

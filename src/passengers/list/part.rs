@@ -22,12 +22,18 @@ use crate::app::State;
 use crate::db::error::StoreError;
 use crate::db::pool::retried;
 use crate::db::share::Sharing;
+use crate::http::budget::{Holder, Refused};
+use crate::http::reply;
 
 /// Rows of a piece of a list without a limit: about 400 KiB of JSON. Twice as many are no quicker, and a slow
 /// reader costs the memory of two pieces.
 const PIECE: usize = 2000;
+/// About how many bytes a row has.
+const ROW_BYTES: usize = 200;
 /// Rows of a piece while others wait for passengers or pages: so few that a processor is soon free for them.
 const PIECE_BESIDE_OTHERS: usize = 200;
+/// Rows of a piece while memory for lists is scarce: a thousand slow readers hold two of them each.
+const PIECE_WHEN_SCARCE: usize = 100;
 /// Clients that ask again and again are all answered for an instant, and still there.
 const MOMENT: Duration = Duration::from_millis(50);
 /// How long a list lets others go first before each such piece.
@@ -45,7 +51,7 @@ pub struct Asked {
 }
 
 /// First parts that are being read.
-pub type Lists = Sharing<Asked, Arc<First>>;
+pub type Lists = Sharing<Asked, Result<Arc<First>, Refused>>;
 
 /// The first part of an answer.
 #[derive(Debug)]
@@ -72,20 +78,33 @@ pub struct Part {
 /// The first part of the answer to a request, read after this call.
 ///
 /// # Errors
-/// The pool's.
-pub async fn first(state: &Arc<State>, asked: Asked, request: Arc<ListRequest>) -> Result<Arc<First>, StoreError> {
+/// The pool's, or that there is no memory for it.
+pub async fn first(
+    state: &Arc<State>,
+    asked: Asked,
+    request: Arc<ListRequest>,
+) -> Result<Result<Arc<First>, Refused>, StoreError> {
     let shared = state.clone();
     let read = move || {
         let (state, request) = (shared.clone(), request.clone());
         async move {
+            let held = match state.buffers.reserve(Holder::Several, estimate(request.limit)).await {
+                Ok(held) => held,
+                Err(refused) => return Ok(Err(refused)),
+            };
             let (body, part) = match request.limit {
                 Some(limit) => page(&state, &request, limit).await?,
                 None => piece(&state, &request, None, 0).await?,
             };
-            Ok(Arc::new(First { body: body.into(), part }))
+            Ok(Ok(Arc::new(First { body: reply::buffer(body, held), part })))
         }
     };
     state.lists.get(asked, read).await
+}
+
+/// About how many bytes a first part will have.
+pub fn estimate(limit: Option<usize>) -> usize {
+    limit.map_or(reply::PIECE_BYTES, |rows| rows * ROW_BYTES)
 }
 
 async fn page(state: &State, request: &ListRequest, limit: usize) -> Result<(Vec<u8>, Part), StoreError> {
@@ -127,7 +146,11 @@ pub async fn piece(
         tokio::time::sleep(BREATHER).await; // time is what the others need: waiting for them to end could last for ever
     }
     // Other lists may be sorted anew for each piece: many small ones would cost others more than a few large ones.
-    let rows = if beside_others && is_plain(&request.filter, &request.order) { PIECE_BESIDE_OTHERS } else { PIECE };
+    let rows = match is_plain(&request.filter, &request.order) {
+        true if state.buffers.are_scarce() => PIECE_WHEN_SCARCE,
+        true if beside_others => PIECE_BESIDE_OTHERS,
+        _ => PIECE,
+    };
     retried(|| async {
         let mut writer = Writer { first, ..Writer::new(request, rows, room) };
         if first {

@@ -17,6 +17,8 @@ use super::request::{self, ListRequest, Start};
 use super::{stats, store};
 use crate::app::State;
 use crate::db::error::StoreError;
+use crate::http::budget::Holder;
+use crate::http::client::Client;
 use crate::http::prefer;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
@@ -36,15 +38,21 @@ pub async fn list(
     let (request, query) = request::read_list(&raw, &headers, default)?;
     let counted = count(&state, &request.filter, &headers).await.map_err(problem)?;
     let request = Arc::new(request);
+    let client = Client::of(&headers);
+    // What one client has of lists counts whether others have the same or not; what is in memory counts once, where it is read.
+    let held =
+        state.buffers.reserve(Holder::Part(client), part::estimate(request.limit)).await.map_err(reply::no_buffer)?;
     let asked = Asked { query: raw.clone(), format: request.shape.format, limit: request.limit };
-    let first = part::first(&state, asked, request.clone()).await.map_err(problem)?;
+    let first = part::first(&state, asked, request.clone()).await.map_err(problem)?.map_err(reply::no_buffer)?;
+    let body = reply::part(first.body.clone(), held);
     let content_type = request.shape.format.content_type();
     let (mut response, length) = if request.limit.is_some() {
-        let page = reply::ok(content_type, first.body.clone());
+        let page = reply::ok(content_type, body);
         (linked(page, &first.part, path, &query, &request.order), Some(first.part.rows))
     } else {
+        let buffers = state.buffers.clone();
         let rest = rest_behind(&first.part).map(|place| Rest { place, state, request: request.clone() });
-        (reply::begun(content_type, first.body.clone(), rest), None)
+        (reply::begun(&buffers, client, content_type, body, rest), None)
     };
     let unbroken = request.start == Start::First;
     let headers = response.headers_mut();

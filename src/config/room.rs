@@ -1,0 +1,148 @@
+//! What requests may hold of the machine: memory, disk, and the time of a slow sender.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, value_parser};
+
+use super::values::bytes;
+use crate::http::body::BodyLimits;
+use crate::http::budget::Budget;
+use crate::http::reply::Buffers;
+use crate::http::spool::Disk;
+
+/// Of a container's limit a quarter is for requests; nginx, the kernel's buffers, supervisord and the program itself have
+/// the rest.
+const OF_LIMIT: u64 = 4;
+/// Where there is no limit: lists of a thousand slow readers at once.
+const WITHOUT_LIMIT: u64 = 512 << 20;
+/// Bounds of the setting.
+const BUDGET_MIN: u64 = 8 << 20;
+const BUDGET_MAX: u64 = 1 << 40;
+/// Half of the budget once more is what so many slow readers may leave in the kernel.
+const READERS: u64 = 2048;
+/// Linux's `net.core.wmem_default`.
+const SOCKET_DEFAULT: usize = 212_992;
+/// One client's share of each budget is a part of this many.
+const SHARES: usize = 4;
+
+/// Room for requests.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Room")]
+pub struct RoomConfig {
+    /// Most memory of all request bodies and lists under way together, in bytes or with KiB, MiB or GiB (8MiB to 1TiB).
+    ///
+    /// Half is for bodies, half for lists that wait for their readers; beyond it requests are answered 503, and 429 when
+    /// one address holds a quarter of a half. Less refuses large bodies and lists sooner; more than a container's limit can
+    /// bear ends in its being killed.
+    ///
+    /// [default: a quarter of the container's memory limit, 512MiB without one]
+    #[arg(long, env, default_value_t = default_memory_budget(), value_parser = bytes::<BUDGET_MIN, BUDGET_MAX>, hide_default_value = true, hide_env_values = true)]
+    pub memory_budget: u64,
+
+    /// Directory for bodies that are too long to be kept in memory until they are whole.
+    ///
+    /// On a disk: in a tmpfs they would be in memory after all. The files have no names and go with the process.
+    #[arg(long, env, default_value = "/var/tmp", hide_env_values = true)]
+    pub spool_dir: PathBuf,
+
+    /// Most bytes of all such bodies together, in bytes or with KiB, MiB or GiB (1MiB to 1TiB); beyond it 503.
+    ///
+    /// One address has half of it, and a single body as much as BULK_MAX_BYTES.
+    #[arg(long, env, default_value = "1GiB", value_parser = bytes::<{ 1 << 20 }, { 1 << 40 }>, hide_env_values = true)]
+    pub spool_bytes: u64,
+
+    /// Fewest bytes a second of a body, over ten seconds, before its sender is given up with 408 (0 to 1048576).
+    ///
+    /// 0 leaves slow senders to BODY_TIMEOUT_MS and BULK_TIMEOUT_MS; more than a poor line carries refuses honest clients.
+    #[arg(long, env, default_value_t = 512, value_parser = value_parser!(u32).range(..=1_048_576), hide_env_values = true)]
+    pub body_min_rate: u32,
+}
+
+impl RoomConfig {
+    /// The bounds of a body of at most so many bytes that may take so long.
+    pub fn body_limits(&self, bodies: &Budget, bytes: u32, timeout: Duration) -> BodyLimits {
+        BodyLimits { bytes: bytes as usize, timeout, min_rate: self.body_min_rate as usize, memory: bodies.clone() }
+    }
+
+    /// Memory for bodies.
+    pub fn bodies(&self) -> Budget {
+        Budget::new("bodies", self.half(), self.half() / SHARES)
+    }
+
+    /// Memory for lists; a request waits so long for some.
+    pub fn buffers(&self, wait: Duration) -> Buffers {
+        Buffers::new(Budget::new("lists", self.half(), self.half() / SHARES), wait)
+    }
+
+    /// Disk for bodies.
+    pub fn disk(&self) -> Disk {
+        let total = usize::try_from(self.spool_bytes).unwrap_or(usize::MAX);
+        Disk::new(self.spool_dir.clone(), Budget::new("disk", total, total / 2))
+    }
+
+    /// Most bytes that the kernel keeps for a reader behind nginx, where its own number is too much for a thousand of them.
+    pub fn send_buffer(&self) -> Option<usize> {
+        let bytes = usize::try_from(self.memory_budget / READERS).unwrap_or(usize::MAX);
+        // The kernel doubles it, for its own structures.
+        (bytes * 2 < SOCKET_DEFAULT).then_some(bytes)
+    }
+
+    fn half(&self) -> usize {
+        usize::try_from(self.memory_budget / 2).unwrap_or(usize::MAX)
+    }
+}
+
+fn default_memory_budget() -> u64 {
+    memory_limit(Path::new("/sys/fs/cgroup"), &fs::read_to_string("/proc/self/cgroup").unwrap_or_default())
+        .map_or(WITHOUT_LIMIT, |limit| (limit / OF_LIMIT).clamp(BUDGET_MIN, WITHOUT_LIMIT))
+}
+
+/// The least memory limit of the control groups this process is in, by `/proc/self/cgroup`; both versions of them.
+fn memory_limit(mounted: &Path, groups: &str) -> Option<u64> {
+    let mut least = None;
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (parts.next(), parts.next()) else { continue };
+        let (root, file) = match controllers {
+            "" => (mounted.to_owned(), "memory.max"),
+            _ if controllers.split(',').any(|one| one == "memory") => (mounted.join("memory"), "memory.limit_in_bytes"),
+            _ => continue,
+        };
+        // A parent's limit counts as well. In a container the group's own path may not be there: its root is the group.
+        let parents = Path::new(group.trim_start_matches('/')).ancestors();
+        for limit in parents.filter_map(|group| fs::read_to_string(root.join(group).join(file)).ok()) {
+            // Without a limit version 2 says "max", and version 1 a number beyond all memory.
+            let limit = limit.trim().parse::<u64>().ok().filter(|limit| *limit < 1 << 60);
+            least = least.into_iter().chain(limit).min();
+        }
+    }
+    least
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_limit_of_a_process_and_its_parents_counts_in_both_versions() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let write = |file: &str, text: &str| {
+            let file = folder.path().join(file);
+            fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+            fs::write(file, text).expect("written");
+        };
+        assert_eq!(memory_limit(folder.path(), "0::/pod/app\n"), None);
+        write("memory.max", "max\n");
+        write("pod/memory.max", "268435456\n");
+        write("pod/app/memory.max", "536870912\n");
+        assert_eq!(memory_limit(folder.path(), "0::/pod/app\n"), Some(256 << 20));
+        assert_eq!(memory_limit(folder.path(), "0::/\n"), None);
+        assert_eq!(memory_limit(folder.path(), "0::/../elsewhere\n"), None);
+        write("memory/memory.limit_in_bytes", "9223372036854771712\n");
+        assert_eq!(memory_limit(folder.path(), "4:cpu:/\n3:memory:/docker/abc\n"), None);
+        write("memory/memory.limit_in_bytes", "134217728\n"); // a container that sees its own group as the root
+        assert_eq!(memory_limit(folder.path(), "3:memory:/docker/abc\n"), Some(128 << 20));
+    }
+}

@@ -1,0 +1,285 @@
+//! Many slow clients at once: what they hold together is bounded, and others are answered meanwhile.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::stream;
+use reqwest::{Body, Method, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::harness::{Answer, TestApp, eventually, passenger, send};
+
+const HEADER: &str = "survived,passengerClass,name,sex,age,siblingsOrSpousesAboard,parentsOrChildrenAboard,fare\n";
+const ROW: &str = "true,1,A name of usual length,male,,0,0,7.25\n";
+const MIB: usize = 1024 * 1024;
+
+/// The smallest budget: 4 MiB for bodies, 4 MiB for lists, and a quarter of each for one address.
+const SMALLEST: &str = "--memory-budget=8MiB";
+
+/// An address of a client, as nginx tells it.
+fn address(number: usize) -> String {
+    format!("192.0.2.{number}")
+}
+
+/// A request that has been begun, on a connection of its own that nobody reads.
+async fn begin(app: &TestApp, head: &str, address: String, body: &[u8]) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("set");
+    let mut stream = socket.connect(app.addr).await.expect("connected");
+    let head = format!("{head}Host: localhost\r\nX-Forwarded-For: {address}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    stream.write_all(body).await.expect("sent");
+    stream
+}
+
+/// A body of a megabyte of which the beginning has arrived.
+async fn unfinished(app: &TestApp, address: String) -> TcpStream {
+    let head = "POST /v1/passengers HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n";
+    begin(app, head, address, &[b' '; 1000]).await
+}
+
+/// A list of which nothing is read.
+async fn unread(app: &TestApp, address: String, query: &str) -> TcpStream {
+    begin(app, &format!("GET /passengerlist{query} HTTP/1.1\r\n"), address, b"").await
+}
+
+async fn post(app: &TestApp, address: String, media_type: &str, body: impl Into<Body>) -> Answer {
+    let request = app.request(Method::POST, "/v1/passengers").header("x-forwarded-for", address);
+    send(request.header("content-type", media_type).header("expect", "100-continue").body(body)).await
+}
+
+async fn post_one(app: &TestApp, address: String, blanks: usize) -> Answer {
+    post(app, address, "application/json", passenger().to_string() + &" ".repeat(blanks)).await
+}
+
+async fn get(app: &TestApp, address: String, path: &str) -> Answer {
+    send(app.request(Method::GET, path).header("x-forwarded-for", address)).await
+}
+
+fn is(answer: &Answer, status: u16, code: &str) -> Result<(), String> {
+    if answer.status.as_u16() != status {
+        return Err(format!("{} {}", answer.status, answer.body));
+    }
+    answer.expect_problem(status, code);
+    assert_eq!(answer.header("retry-after"), "1");
+    Ok(())
+}
+
+async fn fill(app: &TestApp, rows: usize) {
+    let client = app.database.as_ref().expect("own database").client().await;
+    let insert = format!(
+        "insert into passengers (uuid, survived, passenger_class, name, sex, siblings_or_spouses_aboard, \
+         parents_or_children_aboard, fare) select gen_random_uuid(), true, 1, 'A name of usual length ' || n, 'male', \
+         0, 0, 7.25 from generate_series(1, {rows}) n"
+    );
+    client.batch_execute(&insert).await.expect("inserted");
+    client.batch_execute("analyze passengers").await.expect("analysed");
+}
+
+#[tokio::test]
+async fn unfinished_bodies_are_refused_beyond_a_share_and_a_budget_and_small_ones_pass() {
+    let app = TestApp::start_with(&[SMALLEST, "--body-min-rate=0"]).await;
+    let mut held = vec![unfinished(&app, address(1)).await];
+    eventually(|| async { is(&post_one(&app, address(1), 900_000).await, 429, "too-many-requests") }).await;
+    post_one(&app, address(1), 0).await.expect(StatusCode::CREATED);
+    post_one(&app, address(2), 900_000).await.expect(StatusCode::CREATED);
+    for number in 2..=4 {
+        held.push(unfinished(&app, address(number)).await);
+    }
+    eventually(|| async { is(&post_one(&app, address(9), 900_000).await, 503, "unavailable") }).await;
+    // Of unknown length, and found to be too much on its way.
+    let pieces = stream::iter((0..900).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1000])));
+    is(&post(&app, address(9), "application/json", Body::wrap_stream(pieces)).await, 503, "unavailable")
+        .expect("refused");
+    post_one(&app, address(9), 0).await.expect(StatusCode::CREATED);
+    drop(held);
+    eventually(|| async {
+        let answer = post_one(&app, address(1), 900_000).await;
+        if answer.status == StatusCode::CREATED { Ok(()) } else { Err(answer.body) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_nobody_reads_leave_memory_for_those_of_others() {
+    let app = TestApp::start_with(&[SMALLEST, "--checkout-timeout-ms=5000"]).await;
+    fill(&app, 50_000).await;
+    // Each its own: the first parts of the same list would be shared.
+    let attack = (1..=200).map(|number| {
+        let query = format!("?name=neq.{number}");
+        let app = &app;
+        async move { unread(app, address(1), &query).await }
+    });
+    let held = join_all(attack).await;
+    eventually(|| async { is(&get(&app, address(1), "/passengerlist").await, 429, "too-many-requests") }).await;
+    let whole = get(&app, address(2), "/passengerlist?select=fare").await;
+    assert_eq!(whole.expect(StatusCode::OK).json().as_array().map(Vec::len), Some(50_000));
+    drop(held);
+    eventually(|| async {
+        let answer = get(&app, address(1), "/passengerlist?select=fare").await;
+        if answer.status == StatusCode::OK { Ok(()) } else { Err(answer.body) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unread_lists_of_many_addresses_are_bounded_together_and_pages_pass() {
+    let app = TestApp::start_with(&[SMALLEST, "--checkout-timeout-ms=5000"]).await;
+    fill(&app, 50_000).await;
+    let attack = (0..200).map(|number| {
+        let query = format!("?order=fare&name=neq.{number}");
+        let app = &app;
+        async move { unread(app, address(number % 50 + 1), &query).await }
+    });
+    let held = join_all(attack).await;
+    eventually(|| async { is(&get(&app, address(99), "/passengerlist?order=name").await, 503, "unavailable") }).await;
+    let page = get(&app, address(99), "/v1/passengers").await;
+    assert_eq!(page.expect(StatusCode::OK).json().as_array().map(Vec::len), Some(100));
+    let metrics = app.client.get(format!("http://{}/metrics", app.metrics_addr)).send().await.expect("an answer");
+    assert!(metrics.text().await.expect("a text").contains("budget_refused_total{budget=\"lists\"}"));
+    drop(held);
+}
+
+/// The beginning of a CSV of passengers, longer than what is kept in memory, whose end never comes.
+async fn slow_upload(app: &TestApp, address: String) -> TcpStream {
+    let head = format!("POST /v1/passengers HTTP/1.1\r\nContent-Type: text/csv\r\nContent-Length: {}\r\n", 4 * MIB);
+    let begun = HEADER.to_owned() + &ROW.repeat(2 * MIB / ROW.len());
+    begin(app, &head, address, begun.as_bytes()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_slow_uploads_leave_bulk_to_everybody_else() {
+    let app = TestApp::start_with(&["--pool-size=4", "--list-pool-size=1"]).await;
+    let slow = join_all((0..20).map(|number| {
+        let app = &app;
+        async move { slow_upload(app, address(number % 4 + 1)).await }
+    }))
+    .await;
+    let client = app.database.as_ref().expect("own database").client().await;
+    for rows in [10, 3 * MIB / ROW.len()] {
+        let body = HEADER.to_owned() + &ROW.repeat(rows);
+        // One of them may have its half second just now.
+        eventually(|| async {
+            let answer = post(&app, address(9), "text/csv", body.clone()).await;
+            if answer.status == StatusCode::CREATED { Ok(()) } else { Err(answer.body) }
+        })
+        .await;
+    }
+    let waiting = "select count(*) from pg_stat_activity where datname = current_database() and query like 'copy%' \
+                   and state <> 'idle'";
+    eventually(|| async {
+        let row = client.query_one(waiting, &[]).await.expect("asked");
+        if row.get::<_, i64>(0) == 0 { Ok(()) } else { Err("a COPY waits for its sender".to_owned()) }
+    })
+    .await;
+    drop(slow);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_falls_behind_is_stored_when_all_is_there() {
+    let app = TestApp::start_with(&["--pool-size=4"]).await;
+    let rows = 3 * MIB / ROW.len();
+    let all = HEADER.to_owned() + &ROW.repeat(rows);
+    let (begun, rest) = all.split_at(2 * MIB);
+    let head = format!(
+        "POST /v1/passengers HTTP/1.1\r\nContent-Type: text/csv\r\nConnection: close\r\nContent-Length: {}\r\n",
+        all.len()
+    );
+    let mut upload = begin(&app, &head, address(1), begun.as_bytes()).await;
+    tokio::time::sleep(Duration::from_secs(1)).await; // a sender that pauses is what this is about
+    upload.write_all(rest.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    upload.read_to_string(&mut answer).await.expect("answered");
+    assert!(answer.contains("201 Created") && answer.ends_with(&format!("{{\"count\":{rows}}}")), "{answer}");
+    let client = app.database.as_ref().expect("own database").client().await;
+    let stored = client.query_one("select count(*) from passengers", &[]).await.expect("counted");
+    assert_eq!(usize::try_from(stored.get::<_, i64>(0)).ok(), Some(rows), "stored once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_postgres_holds_up_leave_connections_to_others() {
+    let app = TestApp::start_with(&["--pool-size=5", "--list-pool-size=1", "--checkout-timeout-ms=200"]).await;
+    let uuid = app.create(&passenger()).await;
+    let client = app.database.as_ref().expect("own database").client().await;
+    client.batch_execute("begin; lock table passengers in share mode").await.expect("locked");
+    let body = HEADER.to_owned() + ROW;
+    let mut uploads: Vec<_> =
+        (1..=8).map(|number| Box::pin(post(&app, address(number), "text/csv", body.clone()))).collect();
+    // All but two are refused while those two wait.
+    for _ in 0..6 {
+        let (refused, _, rest) = futures_util::future::select_all(uploads).await;
+        is(&refused, 503, "unavailable").expect("refused");
+        uploads = rest;
+    }
+    get(&app, address(9), &format!("/v1/passengers/{uuid}")).await.expect(StatusCode::OK);
+    client.batch_execute("commit").await.expect("unlocked");
+    for stored in join_all(uploads).await {
+        stored.expect(StatusCode::CREATED);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_has_one_upload_stored_at_a_time() {
+    let app = TestApp::start_with(&["--pool-size=5", "--list-pool-size=1", "--checkout-timeout-ms=200"]).await;
+    let client = app.database.as_ref().expect("own database").client().await;
+    client.batch_execute("begin; lock table passengers in share mode").await.expect("locked");
+    let body = HEADER.to_owned() + ROW;
+    let uploads = [1, 1].map(|number| Box::pin(post(&app, address(number), "text/csv", body.clone())));
+    let (refused, _, first) = futures_util::future::select_all(uploads).await;
+    is(&refused, 429, "too-many-requests").expect("refused");
+    let other = Box::pin(post(&app, address(2), "text/csv", body.clone()));
+    client.batch_execute("commit").await.expect("unlocked");
+    other.await.expect(StatusCode::CREATED);
+    for stored in join_all(first).await {
+        stored.expect(StatusCode::CREATED);
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_keep_bodies_refuses_long_ones_and_takes_short_ones() {
+    let app = TestApp::start_with(&["--spool-dir=/nonexistent"]).await;
+    let long = HEADER.to_owned() + &ROW.repeat(2 * MIB / ROW.len());
+    is(&post(&app, address(1), "text/csv", long).await, 503, "unavailable").expect("refused");
+    post(&app, address(1), "text/csv", HEADER.to_owned() + ROW).await.expect(StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn long_bodies_have_a_budget_on_disk() {
+    let app = TestApp::start_with(&["--spool-bytes=8MiB"]).await;
+    let head = |length: usize| {
+        format!("POST /v1/passengers HTTP/1.1\r\nContent-Type: text/csv\r\nContent-Length: {length}\r\n")
+    };
+    let mut held = vec![begin(&app, &head(3 * MIB), address(1), HEADER.as_bytes()).await];
+    let long = HEADER.to_owned() + &ROW.repeat(2 * MIB / ROW.len());
+    eventually(|| async { is(&post(&app, address(1), "text/csv", long.clone()).await, 429, "too-many-requests") })
+        .await;
+    post(&app, address(2), "text/csv", long.clone()).await.expect(StatusCode::CREATED);
+    held.push(begin(&app, &head(4 * MIB), address(2), HEADER.as_bytes()).await);
+    eventually(|| async { is(&post(&app, address(3), "text/csv", long.clone()).await, 503, "unavailable") }).await;
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_limit_counts_all_pieces_together() {
+    let app = TestApp::start_with(&["--max-body-bytes=2048", "--body-timeout-ms=1500"]).await;
+    let small = || stream::iter((0..100).map(|_| Ok::<_, std::io::Error>(vec![b' '; 100])));
+    let trickle = || {
+        stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(100)).await; // a sender that dawdles is what this is about
+            Some((Ok::<_, std::io::Error>(vec![b' ']), ()))
+        })
+    };
+    let uuid = app.create(&passenger()).await;
+    for (method, path, media_type) in [
+        (Method::POST, "/v1/passengers".to_owned(), "application/json"),
+        (Method::POST, "/postpassenger".to_owned(), "application/json"),
+        (Method::PUT, format!("/v1/passengers/{uuid}"), "application/json"),
+        (Method::PATCH, format!("/v1/passengers/{uuid}"), "application/merge-patch+json"),
+        (Method::POST, "/v1/steps".to_owned(), "application/json"),
+    ] {
+        let request = |body| app.request(method.clone(), &path).header("content-type", media_type).body(body);
+        send(request(Body::wrap_stream(small()))).await.expect_problem(413, "body-too-large");
+        send(request(Body::wrap_stream(trickle()))).await.expect_problem(408, "request-timeout");
+    }
+}
