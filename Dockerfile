@@ -1,6 +1,6 @@
 # One image for Compose and the cluster: nginx in front of the server, supervisord holding both.
 #
-# It needs no root, no capability and no writable file system but /tmp and /run/pycrudapi, and serves http on
+# It needs no root, no capability and no writable file system but /tmp, /run/pycrudapi and a volume, and serves http on
 # 8080, https on 8443 when a certificate is at /etc/pycrudapi/tls (or TLS_SELF_SIGNED=true), and metrics on 9464.
 # Plain instructions only: the classic builder makes it as well as BuildKit does.
 
@@ -48,7 +48,7 @@ RUN apt-get update \
 # there belongs to root and takes its mode from here.
 RUN groupadd --gid 10001 pycrudapi \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin pycrudapi \
-    && install --directory --mode=1777 /run/pycrudapi
+    && install --directory --mode=1777 /run/pycrudapi /var/spool/pycrudapi
 
 # The same files that a laptop runs.
 COPY supervisord.conf /etc/pycrudapi/
@@ -58,9 +58,13 @@ COPY --from=build /src/target/release/pycrudapi /usr/local/bin/
 
 # Metrics have a listener of their own; here it is for other containers, and nothing publishes it.
 ENV RUN_DIR=/run/pycrudapi \
+    SPOOL_DIR=/var/spool/pycrudapi \
     PYTHONPATH=/etc/pycrudapi/supervisor \
     PYTHONDONTWRITEBYTECODE=1 \
     METRICS_LISTEN=0.0.0.0:9464
+
+# Long bodies while they arrive. On a disk: in a tmpfs they would count as memory.
+VOLUME /var/spool/pycrudapi
 
 USER 10001:10001
 EXPOSE 8080 8443 9464
