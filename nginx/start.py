@@ -13,6 +13,7 @@ Exit status: 2 for a wrong setting, otherwise nginx's own.
 """
 
 import ctypes
+import errno
 import glob
 import grp
 import hashlib
@@ -21,12 +22,18 @@ import math
 import os
 import pwd
 import re
-import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
+
+# Nothing is written beside the program.
+sys.dont_write_bytecode = True
+
+import door
+import room
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -47,10 +54,6 @@ SPELLINGS = 6
 
 # supervisord.conf waits 40 s (stopwaitsecs) before it kills; a drain must be over by then.
 DRAIN_TIMEOUT_MAX_MS = 30_000
-
-# Two descriptors a request (client and server), and some for logs, listeners and the connections kept alive.
-WORKER_CONNECTIONS_MAX = 8192
-DESCRIPTORS_RESERVED = 128
 
 PR_SET_PDEATHSIG = 1
 
@@ -180,7 +183,7 @@ def certificate_files(env, run_dir):
     return None
 
 
-def worker_count(env):
+def worker_count(env, memory_limit):
     """One worker per processor this process may use: a container's share, not the machine's count."""
     value = env.get("NGINX_WORKERS") or "auto"
     if value != "auto":
@@ -192,21 +195,7 @@ def worker_count(env):
         processors = min(processors, max(1, math.ceil(int(quota) / int(period))))
     except (OSError, ValueError):
         pass  # no limit ("max"), or no cgroup v2
-    return processors
-
-
-def worker_connections():
-    """As many connections as the descriptors allow, after the soft limit was raised to the hard one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            soft = hard
-        except (OSError, ValueError):
-            pass
-    if soft == resource.RLIM_INFINITY:
-        return WORKER_CONNECTIONS_MAX
-    return max(128, min(WORKER_CONNECTIONS_MAX, soft - DESCRIPTORS_RESERVED))
+    return room.workers(processors, memory_limit)
 
 
 def ipv6_is_there():
@@ -238,12 +227,15 @@ def settings(env, nginx):
     # Since 1.25.1 http/2 is a directive of its own, and the old parameter of `listen` draws a warning.
     http2_directive = nginx_version(nginx) >= (1, 25, 1)
     ipv6 = ipv6_is_there()
+    memory_limit = room.memory_limit()
+    send_buffer = room.send_buffer(memory_limit)
     # A file that sets TLS up is included only when there is a certificate, and so with the limits.
     return {
         "work_dir": f"{run_dir}/nginx",
         "user": worker_user(),
-        "workers": worker_count(env),
-        "worker_connections": worker_connections(),
+        "workers": worker_count(env, memory_limit),
+        "worker_connections": room.connections(memory_limit),
+        "send_buffer": send_buffer,
         "drain_timeout_ms": whole_number(
             env, "DRAIN_TIMEOUT_MS", 10_000, 1, DRAIN_TIMEOUT_MAX_MS, "milliseconds"
         ),
@@ -259,10 +251,9 @@ def settings(env, nginx):
         "bulk_max_bytes": max(max_body, bulk_max_body),
         # The server answers within its own deadline and a second; this is for one that does not.
         "bulk_timeout_ms": max(upstream_timeout_ms, bulk_timeout_ms + 5000),
-        "body_buffer_bytes": min(max_body, 1_048_576),
         "upstream_servers": "\n        ".join(upstream),
         "http_port": http_port,
-        "http_port_v6": f"listen [::]:{http_port} default_server backlog=4096;" if ipv6 else "",
+        "http_port_v6": f"listen [::]:{http_port} default_server backlog=4096{send_buffer};" if ipv6 else "",
         "limits": "include limits.conf;" if rate or connections else "",
         "limits_apply": "\n        ".join(
             [f"limit_req zone=requests burst={rate} nodelay;"] * bool(rate)
@@ -270,6 +261,9 @@ def settings(env, nginx):
         ),
         "rate_zone": f"limit_req_zone $limited_client zone=requests:10m rate={rate}r/s;" if rate else "",
         "connection_zone": "limit_conn_zone $limited_client zone=connections:10m;" if connections else "",
+        "ports": [http_port] + ([https_port] if tls else []),
+        "ipv6": ipv6,
+        "proxies": [ipaddress.ip_network(proxy, strict=False) for proxy in proxies],
         "set_real_ip_from": "\n".join(f"set_real_ip_from {proxy};" for proxy in proxies),
         "trusted": "\n    ".join(f"{proxy} 1;" for proxy in proxies),
         "cors_origins": "\n    ".join(cors_origins(env)),
@@ -278,7 +272,7 @@ def settings(env, nginx):
         "listen_http2": "" if http2_directive else " http2",
         "http2": "http2 on;" if http2_directive else "",
         "https_port_v6": (
-            f"listen [::]:{https_port} ssl{'' if http2_directive else ' http2'} default_server backlog=4096;"
+            f"listen [::]:{https_port} ssl{'' if http2_directive else ' http2'} default_server backlog=4096{send_buffer};"
             if ipv6
             else ""
         ),
@@ -462,7 +456,23 @@ def start(nginx, values):
     configuration = render(values)
     remembered(values["work_dir"], fingerprint)
     die_with_parent()
+    open_door(values)
     os.execv(nginx, command(nginx, configuration))
+
+
+def open_door(values):
+    """Listens for nginx, which takes the sockets over by their numbers, and begins to watch who holds connections."""
+    for last in [False] * 5 + [True]:
+        try:
+            sockets = door.listen(values["ports"], values["ipv6"])
+            break
+        except OSError as error:
+            if last or error.errno != errno.EADDRINUSE:
+                sys.exit(f"cannot listen on {values['ports']}: {error.strerror}; free the port or set HTTP_PORT or HTTPS_PORT")
+            time.sleep(0.5)  # an nginx that drains may just be leaving it
+    door.keep(sockets, values["worker_connections"], values["proxies"])
+    # Detached, or they would be closed with the objects before nginx takes them over.
+    os.environ["NGINX"] = "".join(f"{one.detach()};" for one in sockets)
 
 
 def check(nginx, values):

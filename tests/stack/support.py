@@ -28,7 +28,7 @@ POLL_SECONDS = 0.02
 OUR_SETTINGS = (
     "DATABASE_URL POSTGRES_ LISTEN METRICS_ LOG POOL_SIZE CHECKOUT_ STATEMENT_ DRAIN_ HEADER_ MAX_BODY_ SEED MIGRATE "
     "DATA_DIR PG_BIN REDIS_ HTTP_PORT HTTPS_PORT RUN_DIR RATE_LIMIT CONN_LIMIT TRUSTED_ TLS_ UPSTREAM CLIENT_ ACCESS_ "
-    "NGINX_ WORKER_ ALLOWED_ REQUIRE_ IDEMPOTENCY_ CORS_ BULK_ BODY_ AIR_QUALITY_ HEALTHCHECK_ MAKE MFLAGS"
+    "NGINX_ MEMORY_ SPOOL_ WORKER_ ALLOWED_ REQUIRE_ IDEMPOTENCY_ CORS_ BULK_ BODY_ AIR_QUALITY_ HEALTHCHECK_ MAKE MFLAGS"
 ).split()
 
 
@@ -232,7 +232,7 @@ def open_to_all(directory):
 class Nginx:
     """nginx as start.py runs it, without supervisord and server."""
 
-    def __init__(self, directory, **settings):
+    def __init__(self, directory, prefix=(), **settings):
         self.directory = directory
         self.run_dir = directory / "run"
         self.port, self.https_port = free_port(), free_port()
@@ -240,7 +240,7 @@ class Nginx:
         self.environment = clean_environment(
             **{"RUN_DIR": self.run_dir, "HTTP_PORT": self.port, "HTTPS_PORT": self.https_port, **settings}
         )
-        self.process = Process(["/usr/bin/python3", REPOSITORY / "nginx" / "start.py"], self.environment)
+        self.process = Process([*prefix, "/usr/bin/python3", REPOSITORY / "nginx" / "start.py"], self.environment)
         try:
             until(lambda: not self.process.running or self._listening(), "nginx listens")
             assert self.process.running, self.process.output
@@ -358,10 +358,10 @@ def short_directory():
 
 
 @contextlib.contextmanager
-def running_stack(**settings):
+def running_stack(prefix=(), **settings):
     """A whole stack that is ready, in a directory of its own; nothing of it stays."""
     with short_directory() as place:
-        one = Stack(place, **settings)
+        one = Stack(place, prefix, **settings)
         try:
             yield one.start()
         finally:
@@ -373,9 +373,9 @@ def running_stack(**settings):
 class Stack:
     """supervisord with nginx, the server and its embedded PostgreSQL, on ports and in a directory of their own."""
 
-    def __init__(self, directory, **settings):
+    def __init__(self, directory, prefix=(), **settings):
         self.directory = directory
-        self.settings = settings
+        self.prefix, self.settings = prefix, settings
         self.run_dir, self.data_dir = directory / "run", directory / "data"
         self.port, self.https_port, self.metrics_port = free_port(), free_port(), free_port()
         self.process = None
@@ -397,7 +397,7 @@ class Stack:
             }
         )
         self.environment = environment
-        command = ["supervisord", "-c", REPOSITORY / "supervisord.conf"]
+        command = [*self.prefix, "supervisord", "-c", REPOSITORY / "supervisord.conf"]
         if os.geteuid() == 0:
             command += ["-u", "root"]
         self.process = Process(command, environment)
