@@ -1,0 +1,98 @@
+"""Hundreds of slow readers and unfinished bodies at once, and the memory that a container has."""
+
+import contextlib
+import os
+import pathlib
+import socket
+
+import support
+from support import until
+
+MIB = 1024 * 1024
+LIMIT = 256 * MIB
+READERS, SENDERS = 510, 500
+
+HEADER = "survived,passengerClass,name,sex,age,siblingsOrSpousesAboard,parentsOrChildrenAboard,fare\n"
+
+
+@contextlib.contextmanager
+def stack_in_a_container(kind=support.Stack, rows=100_000, **settings):
+    """A stack within such memory, as `group` says, on the database of one that is not; it has a long list.
+
+    OSError when no control group can be made.
+    """
+    with _memory_group() as (group, prefix), _running(kind, SEED="false") as outside:
+        many = HEADER + "".join(f"true,1,A name of usual length {number},male,30,0,0,7.25\n" for number in range(rows))
+        filled = outside.request("POST", "/v1/passengers", many.encode(), {"content-type": "text/csv"})
+        assert filled.status == 201, filled
+        database = f"host={outside.data_dir}/embedded/run user=postgres dbname=postgres"
+        with _running(kind, prefix, DATABASE_URL=database, SEED="false", RATE_LIMIT="off", **settings) as inside:
+            inside.group = group
+            yield inside
+
+
+@contextlib.contextmanager
+def _running(kind, prefix=(), **settings):
+    with support.short_directory() as place:
+        one = kind(place, prefix, **settings)
+        try:
+            yield one.start()
+        finally:
+            one.destroy()
+
+
+@contextlib.contextmanager
+def _memory_group():
+    """A control group of either version, and the command that puts a program into it."""
+    root = pathlib.Path("/sys/fs/cgroup")
+    second = (root / "cgroup.controllers").exists()
+    parent = root if second else root / "memory"
+    group = parent / f"pycrudapi-test-{os.getpid()}"
+    if second:
+        (parent / "cgroup.subtree_control").write_text("+memory")
+    group.mkdir()
+    try:
+        (group / ("memory.max" if second else "memory.limit_in_bytes")).write_text(str(LIMIT))
+        yield group, ["sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh"]
+    finally:
+        until(lambda: not (group / "cgroup.procs").read_text(), "nothing runs in the group")
+        group.rmdir()
+
+
+def killed(group):
+    """How many processes the kernel has killed for want of memory."""
+    file = group / "memory.events"
+    lines = (file if file.exists() else group / "memory.oom_control").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("oom_kill ")))
+
+
+def most_used(group):
+    """The most memory that was ever in use, in MiB."""
+    files = [group / name for name in ("memory.peak", "memory.max_usage_in_bytes")]
+    return max((int(file.read_text()) for file in files if file.exists()), default=0) // MIB
+
+
+@contextlib.contextmanager
+def attack(port, addresses):
+    """Lists that nobody reads and bodies that do not end, from some addresses of this machine."""
+    opened = []
+    try:
+        for number in range(READERS + SENDERS):
+            one = socket.socket()
+            opened.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            one.bind((f"127.0.0.{2 + number % addresses}", 0))
+            one.connect(("127.0.0.1", port))
+            one.setblocking(False)
+            if number % 2 and number < 2 * SENDERS:
+                head = "POST /postpassenger HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n"
+                body = b" " * 999_000
+            else:
+                # Each its own: the same list would be read once for all of them.
+                head, body = f"GET /passengerlist?name=neq.{number} HTTP/1.1\r\nAccept-Encoding: gzip\r\n", b""
+            with contextlib.suppress(OSError):  # a full buffer, or a refusal
+                one.send(head.encode() + b"Host: localhost\r\n\r\n" + body)
+        yield opened
+    finally:
+        for one in opened:
+            one.close()
