@@ -236,6 +236,7 @@ def settings(env, nginx):
         "workers": worker_count(env, memory_limit),
         "worker_connections": room.connections(memory_limit),
         "send_buffer": send_buffer,
+        "gzip_memory": room.gzip_memory(memory_limit),
         "drain_timeout_ms": whole_number(
             env, "DRAIN_TIMEOUT_MS", 10_000, 1, DRAIN_TIMEOUT_MAX_MS, "milliseconds"
         ),
