@@ -152,8 +152,9 @@ def _request(method, target, body, headers):
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + payload
 
 
-def fault_of(answer):
-    """What is wrong with an error's form; None when it is as every error of the service must be."""
+def fault_of(answer, repeatable=False):
+    """What is wrong with an error's form; None when it is as every error of the service must be. A `repeatable`
+    request may be sent again whatever became of it."""
     if answer.headers.get("content-type") != "application/problem+json":
         return f"{answer.status} is no problem document"
     problem = answer.json()
@@ -161,7 +162,8 @@ def fault_of(answer):
         return f"{answer.status} says status {problem.get('status')}"
     if not problem.get("code") or problem.get("type") != f"/docs/problems/{problem['code']}":
         return f"{answer.status} has code {problem.get('code')} and type {problem.get('type')}"
-    unknown = problem["code"] == "outcome-unknown"
-    if answer.status in RETRY_AFTER and not unknown and not answer.headers.get("retry-after", "").isdecimal():
-        return f"{answer.status} {problem['code']} without Retry-After"
+    # HTTP clients take Retry-After for leave to send the request again.
+    may_repeat = repeatable or problem["code"] != "outcome-unknown"
+    if answer.status in RETRY_AFTER and may_repeat != answer.headers.get("retry-after", "").isdecimal():
+        return f"{answer.status} {problem['code']} has Retry-After {answer.headers.get('retry-after')}"
     return None

@@ -177,10 +177,10 @@ class _Clients:
                 else:
                     await self._act(client, action, self._dice.choice(self._rows))
 
-    async def _ask(self, client, *request):
+    async def _ask(self, client, method, target, body=None, headers=None):
         """(outcome, answer); every error is looked at."""
         try:
-            answer = await client.ask(*request)
+            answer = await client.ask(method, target, body, headers)
         except NotSent:
             await asyncio.sleep(0.1)
             return UNDONE, None
@@ -194,7 +194,9 @@ class _Clients:
         self._codes[f"{answer.status} {code}"] += 1
         if answer.status == 409 and code == "idempotency-in-flight":
             return UNDONE, answer
-        fault = fault_of(answer) or (None if code in FATES else f"{answer.status} {code} is not to be expected")
+        # What is only read may be asked for again whatever became of it.
+        repeatable = method == "GET" or "Idempotency-Key" in (headers or {})
+        fault = fault_of(answer, repeatable) or (None if code in FATES else f"{answer.status} {code} is not to be expected")
         if fault:
             self._malformed.append(fault)
         return FATES.get(code, UNKNOWN), answer
