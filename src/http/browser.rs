@@ -6,7 +6,7 @@
 
 use warp::http::header::{HOST, HeaderName, HeaderValue, ORIGIN};
 use warp::http::uri::Authority;
-use warp::http::{HeaderMap, Method, Request};
+use warp::http::{HeaderMap, Request};
 
 use super::cors::Origins;
 use super::host::split_port;
@@ -35,8 +35,7 @@ pub fn is_browser(headers: &HeaderMap) -> bool {
 /// 403.
 pub fn check_origin<B>(request: &Request<B>, origins: &Origins) -> Result<(), Problem> {
     // RFC 9110, section 9.2.1: these change nothing.
-    let is_safe = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE].contains(request.method());
-    if is_safe || *origins == Origins::Anybody {
+    if request.method().is_safe() || *origins == Origins::Anybody {
         return Ok(());
     }
     let headers = request.headers();

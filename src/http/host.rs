@@ -77,9 +77,11 @@ impl Hosts {
 
 /// A host without its port, and the port.
 pub fn split_port(authority: &str) -> (&str, Option<&str>) {
-    match authority.rsplit_once(':') {
+    match authority.bytes().rposition(|byte| byte == b':' || byte == b']') {
         // The colons inside brackets are an IPv6 address's.
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port).filter(|port| !port.is_empty())),
+        Some(colon) if authority.as_bytes()[colon] == b':' => {
+            (&authority[..colon], Some(&authority[colon + 1..]).filter(|port| !port.is_empty()))
+        }
         _ => (authority, None),
     }
 }
@@ -89,21 +91,31 @@ fn is_local(host: &str) -> bool {
     if let Some(address) = host.strip_prefix('[') {
         return address.strip_suffix(']').is_some_and(|address| !address.is_empty());
     }
-    let domain = host.rsplit('.').next().unwrap_or_default();
-    is_name(host)
-        && (domain.len() == host.len()
-            // No top-level domain is a number (RFC 3696, section 2): the host is an IPv4 address.
-            || domain.bytes().all(|byte| byte.is_ascii_digit())
-            || LOCAL_DOMAINS.iter().any(|local| local.eq_ignore_ascii_case(domain))
-            || LOCAL_SUFFIXES.iter().any(|suffix| ends_with(host, suffix)))
+    let Some(domain) = last_label(host) else { return false };
+    domain.len() == host.len()
+        // No top-level domain is a number (RFC 3696, section 2): the host is an IPv4 address.
+        || domain.bytes().all(|byte| byte.is_ascii_digit())
+        || LOCAL_DOMAINS.iter().any(|local| local.eq_ignore_ascii_case(domain))
+        || LOCAL_SUFFIXES.iter().any(|suffix| ends_with(host, suffix))
 }
 
-/// Labels of letters, digits, `-` and `_`, none of them empty.
+/// Whether this is labels of letters, digits, `-` and `_`, none of them empty.
 fn is_name(text: &str) -> bool {
-    let is_label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-    };
-    text.split('.').all(is_label)
+    last_label(text).is_some()
+}
+
+/// The last label of a name. One pass over its bytes, because every request pays for it.
+fn last_label(name: &str) -> Option<&str> {
+    let mut begin = 0;
+    for (index, byte) in name.bytes().enumerate() {
+        match byte {
+            b'.' if index > begin => begin = index + 1,
+            b'-' | b'_' => {}
+            byte if byte.is_ascii_alphanumeric() => {}
+            _ => return None,
+        }
+    }
+    Some(&name[begin..]).filter(|label| !label.is_empty())
 }
 
 /// Whether something stands in front of this suffix.

@@ -49,8 +49,11 @@ impl Guard {
         if given.next().is_some() {
             return Err(Problem::new(Code::InvalidHeader, "Host must be given once"));
         }
-        let host = String::from_utf8_lossy(host.as_bytes());
-        if host.is_empty() || self.hosts.allow(&host) { Ok(()) } else { Err(misdirected(&host)) }
+        let name = std::str::from_utf8(host.as_bytes());
+        if name.is_ok_and(|name| name.is_empty() || self.hosts.allow(name)) {
+            return Ok(());
+        }
+        Err(misdirected(&String::from_utf8_lossy(host.as_bytes())))
     }
 }
 
