@@ -15,6 +15,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::sync::mpsc;
 use tokio_postgres::{Client, Transaction};
 
+use super::error::is_about_statement;
 use super::records::{Malformed, Records, check_width};
 use super::seed;
 
@@ -95,9 +96,9 @@ pub enum CopyError {
     /// The database is at fault, or refused the rows.
     #[error("{}", describe(.0))]
     Postgres(#[from] tokio_postgres::Error),
-    /// The commit has no answer.
+    /// The commit has no answer that decides.
     #[error(
-        "the connection to postgres was lost during the commit, so the rows may or may not be stored; look before importing them again"
+        "postgres did not answer the commit, so the rows may or may not be stored; look before importing them again"
     )]
     OutcomeUnknown(#[source] tokio_postgres::Error),
     /// The output cannot be written.
@@ -128,11 +129,11 @@ pub async fn import<T: Table>(
 ) -> Result<u64, CopyError> {
     let transaction = client.transaction().await?;
     let rows = copy_in::<T>(&transaction, input, progress).await?;
-    transaction.commit().await.map_err(|error| match error.code() {
-        Some(_) => CopyError::Postgres(error),
-        None => CopyError::OutcomeUnknown(error),
-    })?;
-    Ok(rows)
+    match transaction.commit().await {
+        Ok(()) => Ok(rows),
+        Err(error) if is_about_statement(&error) => Err(error.into()),
+        Err(error) => Err(CopyError::OutcomeUnknown(error)),
+    }
 }
 
 /// Loads the table's own data into a database that never had it; how many rows, or `None` when it had.

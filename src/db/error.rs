@@ -126,7 +126,7 @@ impl From<tokio_postgres::Error> for StoreError {
 }
 
 /// Whether the server answered that it undid the statement, rather than that the connection or the server ends.
-fn is_about_statement(error: &tokio_postgres::Error) -> bool {
+pub(super) fn is_about_statement(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(|answer| {
         let ends = matches!(answer.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
         let code = answer.code().code();

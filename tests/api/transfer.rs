@@ -3,9 +3,12 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
+use pycrudapi::db::{copy, migrate};
+use pycrudapi::passengers::table::Header;
 use reqwest::StatusCode;
 
 use crate::harness::{Database, TestApp};
+use crate::proxy::{Moment, Proxy};
 
 const REAL: &str = include_str!("../../data/passengers.csv");
 
@@ -169,4 +172,19 @@ async fn the_seed_holds_the_real_passengers_as_they_are_known() {
     let row = client.query_one(sql, &[]).await.expect("counted");
     let counts: [i64; 4] = std::array::from_fn(|column| row.get(column));
     assert_eq!(counts, [891, 342, 314, 177]);
+}
+
+#[tokio::test]
+async fn an_import_whose_commit_is_not_answered_says_that_its_outcome_is_unknown() {
+    let database = Database::migrated().await;
+    let proxy = Proxy::start(&database.config).await;
+    for (moment, rows) in [(Moment::Before, 0), (Moment::After, 891)] {
+        let mut client = migrate::connect(&proxy.conninfo(&database.config)).await.expect("connected");
+        proxy.cut(b"COMMIT\0", moment, 1);
+        let lost = copy::import::<Header>(&mut client, REAL.as_bytes(), |_| ()).await;
+        proxy.assert_cut();
+        let sentence = lost.expect_err("the answer was lost").to_string();
+        assert!(sentence.contains("may or may not be stored"), "{sentence}");
+        assert_eq!(count(&database).await, rows);
+    }
 }
