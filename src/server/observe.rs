@@ -82,7 +82,7 @@ pub struct Observed<S> {
     pub recorder: Recorder,
 }
 
-impl<S, B: Send> Service<Request<Incoming>> for Observed<S>
+impl<S, B: Body + Send> Service<Request<Incoming>> for Observed<S>
 where
     S: Service<Request<Watched>, Response = Response<B>, Error = Infallible>,
     S::Future: Send + 'static,
@@ -100,6 +100,8 @@ where
             unread.discard().await;
             record.status = response.status().as_u16();
             record.route = response.extensions().get().copied().unwrap_or(UNMATCHED);
+            // Until its end is seen: a client that leaves has the body dropped without a word.
+            record.truncated = record.method != Method::HEAD && !response.body().is_end_stream();
             let headers = response.headers_mut();
             headers.insert(REQUEST_ID, record.request_id.clone());
             headers.insert(TRACEPARENT, record.traceparent.clone());
@@ -122,8 +124,11 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ObservedBody<B> {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(context);
         match &polled {
-            Poll::Ready(Some(Ok(frame))) => self.record.bytes += frame.data_ref().map_or(0, Bytes::len),
-            Poll::Ready(Some(Err(_))) => self.record.truncated = true,
+            Poll::Ready(Some(Ok(frame))) => {
+                self.record.bytes += frame.data_ref().map_or(0, Bytes::len);
+                self.record.truncated = !self.inner.is_end_stream();
+            }
+            Poll::Ready(None) => self.record.truncated = false,
             _ => {}
         }
         polled

@@ -1,7 +1,7 @@
 //! The program as a process: whoever reads its output, how many descriptors it has, what its log says.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
@@ -175,6 +175,56 @@ async fn a_log_whose_reader_has_gone_fails_no_request_and_ends_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_on_a_full_disk_fails_no_request_and_ends_nothing() {
     serves_without_a_log(&mut Program::start(full()).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_before_the_answer_is_logged_as_499() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let program = Program::start(writer).await;
+    let mut client = program.database.client().await;
+    let locked = client.transaction().await.expect("begun");
+    locked.batch_execute("lock table passengers").await.expect("locked");
+    let mut leaving = std::os::unix::net::UnixStream::connect(&program.socket).expect("connected");
+    let request = "GET /v1/passengers/01a21548-94e2-70a6-8022-431c67a12832 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    leaving.write_all(request.as_bytes()).expect("written");
+    drop(leaving);
+    let reading = tokio::task::spawn_blocking(|| {
+        Log(BufReader::new(reader)).await_line(&["access: request", "http.method=\"GET\"", "http.status=499"])
+    });
+    reading.await.expect("no panic");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_within_the_answer_has_it_marked_as_truncated() {
+    const LIST: &str = "http.route=\"/passengerlist\"";
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let program = Program::start(writer).await;
+    let fill = Command::new("/bin/sh")
+        .args(["-c", r#""$0" generate --rows=50000 | "$0" import - >/dev/null"#, env!("CARGO_BIN_EXE_pycrudapi")])
+        .env("DATABASE_URL", program.database.url())
+        .status();
+    assert!(fill.expect("it runs").success());
+    let mut leaving = std::os::unix::net::UnixStream::connect(&program.socket).expect("connected");
+    leaving.write_all(b"GET /passengerlist HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("written");
+    leaving.read_exact(&mut [0; 1000]).expect("the answer begins");
+    drop(leaving);
+    let (log, line) = next(Log(BufReader::new(reader)), LIST).await;
+    assert!(line.contains("http.status=200") && line.contains("http.truncated=true"), "{line}");
+    send(program.get("/passengerlist")).await.expect(StatusCode::OK);
+    let (log, line) = next(log, LIST).await;
+    assert!(line.contains("http.truncated=false"), "{line}");
+    send(program.client.head("http://localhost/passengerlist")).await.expect(StatusCode::OK);
+    let (_log, line) = next(log, LIST).await;
+    assert!(line.contains("http.truncated=false"), "{line}");
+}
+
+/// The next line of the log that has a word, without holding up the other tasks.
+async fn next(mut log: Log, word: &'static str) -> (Log, String) {
+    let reading = tokio::task::spawn_blocking(move || {
+        let line = log.await_line(&[word]);
+        (log, line)
+    });
+    reading.await.expect("no panic")
 }
 
 #[tokio::test(flavor = "multi_thread")]
