@@ -250,4 +250,16 @@ mod tests {
         fs::write(&path, "a file").expect("written");
         assert!(matches!(Listener::bind(&address).await, Err(ListenError::NoSocket(_))));
     }
+
+    #[tokio::test]
+    async fn a_server_that_ends_leaves_the_socket_of_its_successor() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("s");
+        let address = ListenAddr::Unix(path.clone());
+        let old = Listener::bind(&address).await.expect("bound");
+        fs::remove_file(&path).expect("removed");
+        let _successor = Listener::bind(&address).await.expect("bound anew");
+        drop(old);
+        std::os::unix::net::UnixStream::connect(&path).expect("the successor is reached");
+    }
 }
