@@ -30,6 +30,10 @@ test: cargo ## run every check and test
 	@$(MAKE) --no-print-directory .venv/installed
 	@scripts/test $(TEST_TARGETS)
 
+.PHONY: test-repeat
+test-repeat: cargo ## run the Rust tests N times beside a loaded machine (N, 50 unless set)
+	@scripts/test-repeat $(or $(N),50)
+
 # The tests' Python packages, installed again only when the pins have changed.
 .venv/installed: tests/requirements.txt
 	@/usr/bin/python3 -m venv --clear .venv
