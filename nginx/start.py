@@ -12,7 +12,6 @@ library is used, and no shell.
 Exit status: 2 for a wrong setting, otherwise nginx's own.
 """
 
-import ctypes
 import errno
 import glob
 import grp
@@ -20,7 +19,6 @@ import hashlib
 import ipaddress
 import math
 import os
-import pwd
 import re
 import shutil
 import signal
@@ -36,6 +34,10 @@ import door
 import room
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "supervisor"))
+import leftovers  # noqa: E402
+import parent  # noqa: E402
+import private  # noqa: E402
 
 # Where an orchestrator mounts a TLS secret when TLS_CERT and TLS_KEY say nothing else.
 MOUNTED_CERTIFICATE = "/etc/pycrudapi/tls/tls.crt"
@@ -55,7 +57,6 @@ SPELLINGS = 6
 # supervisord.conf waits 40 s (stopwaitsecs) before it kills; a drain must be over by then.
 DRAIN_TIMEOUT_MAX_MS = 30_000
 
-PR_SET_PDEATHSIG = 1
 
 
 class WrongSetting(Exception):
@@ -287,15 +288,8 @@ def settings(env, nginx):
 
 def worker_user():
     """As root the workers give root up; an ordinary user has nothing to give up, and nginx warns if asked to."""
-    if os.geteuid() != 0:
-        return ""
-    for name in ("www-data", "nginx", "nobody"):
-        try:
-            group = pwd.getpwnam(name).pw_gid
-        except KeyError:
-            continue
-        return f"user {name} {grp.getgrgid(group).gr_name};"
-    return ""
+    account = private.worker()
+    return f"user {account.pw_name} {grp.getgrgid(account.pw_gid).gr_name};" if account else ""
 
 
 # --- nginx ----------------------------------------------------------------------------------------------------
@@ -317,10 +311,8 @@ def nginx_version(nginx):
 def render(values):
     """Writes every file of this folder to RUN_DIR/nginx and returns the path of nginx.conf."""
     work_dir = values["work_dir"]
-    # Root's workers are another user and must reach the socket and the temporary files, but list nothing.
-    mode = 0o711 if os.geteuid() == 0 else 0o700
-    for folder in (os.path.dirname(work_dir), work_dir):
-        os.makedirs(folder, mode=mode, exist_ok=True)
+    private.directory(os.path.dirname(work_dir), "RUN_DIR", shared=True)
+    private.directory(work_dir, "RUN_DIR", shared=True)
     for source in glob.glob(f"{HERE}/*.conf") + glob.glob(f"{HERE}/*.conf.template"):
         with open(source, encoding="utf-8") as file:
             text = file.read()
@@ -343,46 +335,10 @@ def command(nginx, configuration, *more):
     return [nginx, "-e", "stderr", "-p", os.path.dirname(configuration), "-c", configuration, *more]
 
 
-def running_pid(work_dir):
-    """The pid of a running nginx, or None."""
-    try:
-        with open(f"{work_dir}/nginx.pid", encoding="ascii") as file:
-            pid = int(file.read())
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return pid if file.read().startswith(b"nginx: master") else None
-    except (OSError, ValueError):
-        return None
-
-
-def end_orphans(work_dir):
-    """Ends the workers of a master that was killed: they would keep the ports and answer with old settings.
-
-    They are found by the group of the dead master, and must be nginx workers of this user: a number may be in use
-    again.
-    """
-    try:
-        with open(f"{work_dir}/nginx.pid", encoding="ascii") as file:
-            master = int(file.read())
-    except (OSError, ValueError):
-        return
-    if running_pid(work_dir):
-        return
-    for entry in glob.glob("/proc/[0-9]*"):
-        pid = int(os.path.basename(entry))
-        try:
-            with open(f"{entry}/cmdline", "rb") as file:
-                if file.read().startswith(b"nginx: worker") and os.getpgid(pid) == master:
-                    os.kill(pid, signal.SIGKILL)
-        except OSError:
-            pass  # it went by itself
-
-
-def die_with_parent():
-    """nginx drains and goes when supervisord is killed, instead of holding the ports for nobody."""
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT, 0, 0, 0)
-    if os.getppid() != parent:
-        sys.exit("the parent process has gone")
+def running_pid(values):
+    """The master of a running nginx, or None."""
+    pid = leftovers.nginx_pid(os.path.dirname(values["work_dir"]))
+    return pid if pid and leftovers.is_nginx_master(pid) else None
 
 
 # --- the certificate ------------------------------------------------------------------------------------------
@@ -395,7 +351,6 @@ def renew_self_signed(file):
         check = ["openssl", "x509", "-noout", "-checkend", str(SELF_SIGNED_RENEW_SECONDS), "-in", file]
         if subprocess.run(check, capture_output=True, check=False).returncode == 0:
             return
-    os.makedirs(os.path.dirname(file), mode=0o700, exist_ok=True)
     host = socket.gethostname()
     names = "DNS:localhost,IP:127.0.0.1,IP:::1"
     if re.fullmatch(r"[A-Za-z0-9.-]+", host) and host != "localhost":
@@ -425,6 +380,7 @@ def renew_self_signed(file):
 def prepare_certificate(values):
     """Renews what is due and returns a fingerprint of the files nginx is to use."""
     if values["self_signed"]:
+        private.directory(os.path.dirname(values["certificate"]), "TLS_DIR")
         renew_self_signed(values["certificate"])
     digest = hashlib.sha256()
     for file in (values["certificate"], values["certificate_key"]):
@@ -452,11 +408,12 @@ def remembered(work_dir, fingerprint=None):
 
 
 def start(nginx, values):
-    end_orphans(values["work_dir"])
+    # nginx drains and goes when supervisord is killed, instead of holding the ports for nobody.
+    parent.end_with(int(os.environ.get("PARENT_PID") or os.getppid()), signal.SIGQUIT)
+    leftovers.end(os.path.dirname(values["work_dir"]))
     fingerprint = prepare_certificate(values)
     configuration = render(values)
     remembered(values["work_dir"], fingerprint)
-    die_with_parent()
     open_door(values)
     os.execv(nginx, command(nginx, configuration))
 
@@ -484,7 +441,7 @@ def check(nginx, values):
 
 def reload(nginx, values):
     fingerprint = prepare_certificate(values)
-    pid = running_pid(values["work_dir"])
+    pid = running_pid(values)
     if pid is None or fingerprint == remembered(values["work_dir"]):
         return
     configuration = render(values)
@@ -507,7 +464,11 @@ def main(arguments):
     except WrongSetting as wrong:
         print(wrong, file=sys.stderr, flush=True)
         sys.exit(2)
-    action(nginx, values)
+    try:
+        action(nginx, values)
+    except private.Refused as refused:
+        print(refused, file=sys.stderr, flush=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

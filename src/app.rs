@@ -170,7 +170,7 @@ impl App {
             .collect();
         if let Some((listener, handle)) = listeners.metrics {
             tokio::spawn(telemetry::sort_histograms(handle.clone()));
-            let routes = server::routes(vec![ops::metrics::routes(&state, handle)]);
+            let routes = server::routes(vec![ops::metrics::routes(&state, handle, server.log_dropped_file.clone())]);
             servers.push(tokio::spawn(server::serve(
                 listener,
                 (guard, routes),

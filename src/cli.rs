@@ -6,12 +6,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_postgres::Client;
 
 use crate::app::{App, Listeners};
-use crate::config::{DatabaseChoice, DatabaseConfig, LogConfig, MetricsListen, ServerConfig, without_empty_variables};
+use crate::config::{
+    DatabaseChoice, DatabaseConfig, LogConfig, MetricsListen, Secret, ServerConfig, without_empty_variables,
+};
 use crate::db::conninfo::ConnInfo;
 use crate::db::copy::{self, CopyError, Table};
 use crate::db::migrate;
@@ -37,6 +40,9 @@ pub struct Cli {
     /// Settings of the log.
     #[command(flatten)]
     pub log: LogConfig,
+    /// Settings that were given on the command line with a password in them.
+    #[arg(skip)]
+    shown: Vec<&'static str>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -112,8 +118,22 @@ impl Cli {
     /// Reads the arguments and the environment; a wrong one ends the program with a sentence and status 2.
     pub fn read() -> Self {
         let matches = without_empty_variables(Self::command()).get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        cli.shown = matches.subcommand().map(|(_, matches)| shown_passwords(matches)).unwrap_or_default();
+        cli
     }
+}
+
+/// The settings on the command line that hold a password: anybody on the machine can read them in /proc.
+fn shown_passwords(matches: &ArgMatches) -> Vec<&'static str> {
+    const SETTINGS: [(&str, &str); 3] =
+        [("database_url", "DATABASE_URL"), ("postgres_password", "POSTGRES_PASSWORD"), ("redis_url", "REDIS_URL")];
+    let shown = |id: &str| {
+        let given = matches.try_get_one::<Secret>(id).ok().flatten();
+        given.is_some_and(|secret| id == "postgres_password" || secret.holds_password())
+            && matches.value_source(id) == Some(ValueSource::CommandLine)
+    };
+    SETTINGS.iter().filter(|(id, _)| shown(id)).map(|(_, name)| *name).collect()
 }
 
 /// Threads of the subcommands that move rows: one for the connection, one for the rest.
@@ -124,8 +144,18 @@ const TRANSFER_THREADS: usize = 2;
 /// # Errors
 /// A chain of causes that ends in what to do.
 pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
+    for setting in &cli.shown {
+        tracing::warn!(
+            setting,
+            "a password on the command line is shown to every user of this machine by /proc; \
+             set the variable of this name, or DATABASE_URL_FILE, POSTGRES_PASSWORD_FILE or REDIS_PASSWORD_FILE"
+        );
+    }
     match &cli.command {
         Command::Serve { database, server } => {
+            if let Some(parent) = server.parent_pid {
+                shutdown::stop_with_parent(parent).context("the process PARENT_PID has ended")?;
+            }
             let log = telemetry::access_log(&cli.log, log);
             with_database(database, server.worker_threads.into(), |conninfo| serve(database, server, log, conninfo))
         }

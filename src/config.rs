@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum, value_parser};
 use redis::IntoConnectionInfo;
+use rustix::process::Pid;
 use thiserror::Error;
 
 use crate::air_quality::cache::CacheOptions;
@@ -23,7 +24,7 @@ use crate::http::host::Hosts;
 use crate::server::listener::ListenAddr;
 pub use room::RoomConfig;
 pub use values::{MetricsListen, Secret, without_empty_variables};
-use values::{default_worker_threads, millis, secret, span};
+use values::{default_worker_threads, millis, process_id, secret, span};
 
 /// Settings of the log, common to all subcommands.
 #[derive(Debug, Clone, Args)]
@@ -56,9 +57,14 @@ pub struct DatabaseConfig {
     /// PostgreSQL, as a libpq URL or key/value string; several hosts, target_session_attrs, sslmode and sslrootcert included.
     ///
     /// Example: postgres://app:secret@db.example:5432/app?sslmode=verify-full. Without it and without POSTGRES_HOST
-    /// the server starts a PostgreSQL of its own in DATA_DIR.
+    /// the server starts a PostgreSQL of its own in DATA_DIR. A password on the command line is shown to every user of the
+    /// machine by /proc: prefer the variable, DATABASE_URL_FILE or POSTGRES_PASSWORD_FILE.
     #[arg(long, env, hide_env_values = true, value_parser = secret)]
     pub database_url: Option<Secret>,
+
+    /// File that holds DATABASE_URL, such as a mounted secret, instead of DATABASE_URL.
+    #[arg(long, env, hide_env_values = true)]
+    pub database_url_file: Option<PathBuf>,
 
     /// Host name or socket directory of PostgreSQL, instead of DATABASE_URL.
     #[arg(long, env, hide_env_values = true)]
@@ -199,6 +205,15 @@ pub struct ServerConfig {
     #[arg(long, env, default_value = "10000", value_parser = millis::<0, 30_000>, hide_env_values = true)]
     pub drain_timeout_ms: Duration,
 
+    /// Process that starts the server and without which it stops, as on SIGTERM; supervisord sets its own.
+    #[arg(long, env, hide_env_values = true, value_parser = process_id)]
+    pub parent_pid: Option<Pid>,
+
+    /// File with the number of log lines that whoever relays the log has dropped, added to `log_lines_dropped_total`;
+    /// supervisord sets its own.
+    #[arg(long, env, hide_env_values = true)]
+    pub log_dropped_file: Option<PathBuf>,
+
     /// Most bytes of a body that holds many passengers (1024 to 1073741824); a larger one is 413. nginx uses the same number.
     ///
     /// Such a body is streamed, so more costs time and room in PostgreSQL, not memory here.
@@ -264,6 +279,14 @@ pub enum ConfigError {
     /// The URL is at fault.
     #[error("DATABASE_URL {0}")]
     Url(#[source] ConnInfoError),
+    /// The file with the URL is at fault.
+    #[error("DATABASE_URL_FILE {} cannot be read: {reason}; mount the secret there or set DATABASE_URL", path.display())]
+    UrlFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
     /// The parts are at fault.
     #[error("POSTGRES_HOST and its companions: {0}")]
     Parts(#[source] ConnInfoError),
@@ -294,9 +317,13 @@ impl DatabaseConfig {
     /// # Errors
     /// When the URL or a part cannot be understood, or the password file cannot be read.
     pub fn choice(&self) -> Result<DatabaseChoice, ConfigError> {
-        if let Some(url) = self.database_url.as_ref().map(Secret::reveal) {
-            let conninfo = ConnInfo::parse(url).map_err(ConfigError::Url)?;
-            return Ok(DatabaseChoice::Given(Box::new(conninfo)));
+        if let Some(url) = &self.database_url {
+            return Self::given(url.reveal());
+        }
+        if let Some(path) = &self.database_url_file {
+            let text =
+                std::fs::read_to_string(path).map_err(|reason| ConfigError::UrlFile { path: path.clone(), reason })?;
+            return Self::given(text.trim_end_matches(['\r', '\n']));
         }
         let Some(host) = self.postgres_host.as_deref() else {
             return Ok(DatabaseChoice::Embedded);
@@ -311,6 +338,11 @@ impl DatabaseConfig {
             config.password(password.reveal());
         }
         let conninfo = ConnInfo::from_config(config).map_err(ConfigError::Parts)?;
+        Ok(DatabaseChoice::Given(Box::new(conninfo)))
+    }
+
+    fn given(url: &str) -> Result<DatabaseChoice, ConfigError> {
+        let conninfo = ConnInfo::parse(url).map_err(ConfigError::Url)?;
         Ok(DatabaseChoice::Given(Box::new(conninfo)))
     }
 

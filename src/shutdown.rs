@@ -1,5 +1,6 @@
-//! Being told to stop: one switch, thrown once, seen by everybody who waits for it.
+//! Being told to stop: one switch, thrown once, seen by everybody who waits for it; and the signals that throw it.
 
+use rustix::process::{Pid, getppid, test_kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -49,4 +50,19 @@ pub async fn signalled() -> std::io::Result<&'static str> {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     })
+}
+
+/// Has the kernel send SIGTERM when the process that started this one ends, kill -9 included; to be called by the main
+/// thread.
+///
+/// # Errors
+/// When it has ended already.
+pub fn stop_with_parent(parent: Pid) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    // It may have ended before the request, which nobody would announce. A program between the two is none of our concern.
+    if getppid() != Some(parent) {
+        test_kill_process(parent)?;
+    }
+    Ok(())
 }

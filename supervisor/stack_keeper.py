@@ -7,6 +7,10 @@
 - supervisord notices signals and exits up to a second late. Here they wake its loop.
 - supervisord asks a program to stop once. nginx forgets a QUIT that arrives while it starts, so here it is asked again.
 - Once an hour it runs the command that renews nginx's certificate.
+- supervisord writes what programs say with writes that wait. Here it goes through a relay that waits for nobody, and the
+  number of lines that nobody read is in a file for the server's metrics (LOG_DROPPED_FILE).
+- supervisord leaves its programs running when it is killed. Here they are told their parent (PARENT_PID), to end with it.
+- Before anything is written, RUN_DIR is made sure to be private; the server's socket is opened to nginx's workers alone.
 
 Each of these uses supervisor's events and public attributes only; nothing is patched.
 """
@@ -19,6 +23,9 @@ import sys
 import time
 from collections import defaultdict, deque
 
+import leftovers
+import private
+import relay
 from supervisor import events
 from supervisor.medusa import asyncore_25 as asyncore
 from supervisor.states import ProcessStates, SupervisorStates
@@ -36,6 +43,9 @@ CERTIFICATE_COMMAND = (
 )
 CERTIFICATE_DEADLINE_SECONDS = 60
 
+# What a program says after these is another run's.
+ENDS = events.ProcessStateExitedEvent, events.ProcessStateStoppedEvent, events.ProcessStateBackoffEvent
+
 
 class StackKeeper:
     """Has no RPC methods of its own: being made is its purpose."""
@@ -43,6 +53,7 @@ class StackKeeper:
     def __init__(self, supervisord, certificate_command):
         self._supervisord = supervisord
         self._options = supervisord.options
+        self._output = Output(supervisord.options.logger)
         self._certificate_command = certificate_command
         self._exits = defaultdict(deque)
         self._failed = False
@@ -51,6 +62,8 @@ class StackKeeper:
             manager = getattr(group, "socket_manager", None)
             if manager is not None:
                 self._sockets[manager.config().addr()] = manager.get_socket()
+                private.socket(manager.config().addr())
+        os.environ["PARENT_PID"] = str(os.getpid())
         self._wakeup = Wakeup()
         events.subscribe(events.ProcessStateEvent, self._on_state)
         events.subscribe(events.Tick5Event, self._on_five_seconds)
@@ -62,6 +75,8 @@ class StackKeeper:
     def _on_state(self, event):
         # The loop acts on a new state (restarts, stops the next program) on its next turn: make that now.
         self._wakeup.wake()
+        if isinstance(event, ENDS):
+            self._output.end(event.process)
         if self._options.mood < SupervisorStates.RUNNING:
             return
         name = event.process.config.name
@@ -82,6 +97,7 @@ class StackKeeper:
         self._options.mood = SupervisorStates.SHUTDOWN
 
     def _on_five_seconds(self, _event):
+        self._output.tell_dropped()
         for group in self._supervisord.process_groups.values():
             for process in group.processes.values():
                 if process.state == ProcessStates.STOPPING and process.pid:
@@ -113,11 +129,49 @@ class StackKeeper:
                 os.unlink(path)
             except OSError:
                 pass
+        leftovers.end(os.environ["RUN_DIR"])
         if self._failed:
             # supervisord has stopped its children and would now return 0.
-            sys.stdout.flush()
-            sys.stderr.flush()
+            relay.close()
             os._exit(1)
+
+
+class Output:
+    """What programs and supervisord itself say, on its way out; never waits."""
+
+    def __init__(self, logger):
+        self._relays = relay.install()
+        self._sources = {}
+        self._told = None
+        # Made before us, with the output as it was.
+        for handler in logger.handlers:
+            if handler.stream is sys.__stdout__:
+                handler.stream = sys.stdout
+        self._count = os.path.join(os.environ["RUN_DIR"], "log_lines_dropped")
+        os.environ["LOG_DROPPED_FILE"] = self._count
+        self.tell_dropped()
+        events.subscribe(events.ProcessLogEvent, self._on_output)
+
+    def _on_output(self, event):
+        key = event.process.config.name, event.channel
+        if key not in self._sources:
+            self._sources[key] = relay.Source(self._relays[event.channel])
+        self._sources[key].write(event.data)
+        self.tell_dropped()
+
+    def end(self, process):
+        """A program has ended, perhaps in the middle of a line."""
+        for channel in ("stdout", "stderr"):
+            if (process.config.name, channel) in self._sources:
+                self._sources[process.config.name, channel].end()
+
+    def tell_dropped(self):
+        """Writes the number of lines that were dropped, for whoever shows it."""
+        dropped = relay.dropped()
+        if dropped != self._told:
+            self._told = dropped
+            with open(self._count, "w", encoding="ascii") as file:
+                file.write(f"{dropped:020}\n")
 
 
 class Wakeup:
@@ -156,4 +210,12 @@ class Wakeup:
 
 def make_stack_keeper(supervisord, certificate_command=CERTIFICATE_COMMAND):
     """The factory named in supervisord.conf."""
+    try:
+        private.directory(os.environ["RUN_DIR"], "RUN_DIR", shared=True)
+    except private.Refused as refused:
+        # supervisor would show a traceback and a sentence that says nothing.
+        relay.install()
+        print(refused, file=sys.stderr)
+        relay.close()
+        os._exit(2)
     return StackKeeper(supervisord, certificate_command)

@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::builder::Resettable;
 use clap::{Arg, Command};
 
+use rustix::process::Pid;
+
 use crate::server::listener::ListenAddr;
 
 /// A text that must not reach logs or errors.
@@ -17,6 +19,12 @@ impl Secret {
     /// The text itself, for whoever needs it.
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+
+    /// Whether an address has a password in it.
+    pub fn holds_password(&self) -> bool {
+        let authority = self.0.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
+        authority.is_some_and(|(user, _)| user.contains(':')) || self.0.contains("pass")
     }
 }
 
@@ -63,6 +71,15 @@ pub fn without_empty_variables(command: Command) -> Command {
     command
         .mut_args(|argument| if is_empty(&argument) { argument.env(Resettable::Reset) } else { argument })
         .mut_subcommands(without_empty_variables)
+}
+
+/// The number of a process.
+///
+/// # Errors
+/// When it cannot be one.
+pub fn process_id(text: &str) -> Result<Pid, String> {
+    let number = text.parse().ok().filter(|number| *number > 0).and_then(Pid::from_raw);
+    number.ok_or_else(|| "expected the number of a process".to_owned())
 }
 
 /// Half of the processors that this process may use, and at least one.

@@ -1,6 +1,8 @@
 //! `GET /metrics` in Prometheus' text format, on a listener of its own.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use warp::Filter;
@@ -10,6 +12,7 @@ use warp::reply::Response;
 
 use crate::app::State;
 use crate::http::route::{Allowed, Matched, at, get_or_head, method_not_allowed};
+use crate::log_output::LOG_LINES_DROPPED;
 
 const METRICS: &[&str] = &["/metrics"];
 /// Each template with the methods that it takes.
@@ -19,13 +22,23 @@ pub const ALLOWED: Allowed = &[(METRICS, "GET, HEAD")];
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// The routes of the metrics listener.
-pub fn routes(state: &Arc<State>, handle: PrometheusHandle) -> BoxedFilter<(Response,)> {
+pub fn routes(
+    state: &Arc<State>,
+    handle: PrometheusHandle,
+    log_dropped_file: Option<PathBuf>,
+) -> BoxedFilter<(Response,)> {
     let state = state.clone();
+    let relay = log_dropped_file.map(|file| Arc::new(Relay::new(file)));
     at(METRICS)
         .and(get_or_head())
         .then(move |matched: Matched| {
-            let (state, handle) = (state.clone(), handle.clone());
-            async move { matched.answer(async { Ok(render(&state, &handle)) }).await }
+            let (state, handle, relay) = (state.clone(), handle.clone(), relay.clone());
+            async move {
+                if let Some(relay) = relay {
+                    relay.count_dropped();
+                }
+                matched.answer(async { Ok(render(&state, &handle)) }).await
+            }
         })
         .or(method_not_allowed(ALLOWED))
         .unify()
@@ -44,4 +57,30 @@ fn render(state: &State, handle: &PrometheusHandle) -> Response {
     let mut response = Response::new(handle.render().into());
     response.headers_mut().insert(CONTENT_TYPE, TEXT_FORMAT);
     response
+}
+
+/// Who relays the log, and writes the number of lines it dropped into a file.
+struct Relay {
+    file: PathBuf,
+    /// What was counted: at first what was dropped before this process began.
+    counted: AtomicU64,
+}
+
+impl Relay {
+    fn new(file: PathBuf) -> Self {
+        let counted = AtomicU64::new(number(&file));
+        Self { file, counted }
+    }
+
+    fn count_dropped(&self) {
+        let dropped = number(&self.file);
+        let before = self.counted.fetch_max(dropped, Ordering::Relaxed);
+        metrics::counter!(LOG_LINES_DROPPED).increment(dropped.saturating_sub(before));
+    }
+}
+
+/// The number in a file; zero when there is none, since the log is no reason to fail.
+fn number(file: &Path) -> u64 {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.trim().parse().unwrap_or_default()
 }

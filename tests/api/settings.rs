@@ -159,3 +159,31 @@ fn a_busy_port_is_an_error_that_names_it_and_the_setting() {
     let message = standard_error(&output);
     assert!(message.contains(&address) && message.contains("LISTEN"), "{message}");
 }
+
+#[test]
+fn a_password_on_the_command_line_draws_a_warning_that_does_not_repeat_it() {
+    const URL: &str = "postgres://nobody:hunter2@127.0.0.1:1/none";
+    let shown = standard_error(&program(&["migrate", "--database-url", URL], &[]));
+    assert!(shown.contains("WARN") && shown.contains("DATABASE_URL") && shown.contains("/proc"), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    for (arguments, environment) in [
+        (&["migrate"][..], &[("DATABASE_URL", URL)][..]),
+        (&["migrate", "--database-url", "postgres://nobody@127.0.0.1:1/none"], &[]),
+    ] {
+        let hidden = standard_error(&program(arguments, environment));
+        assert!(!hidden.contains("/proc") && hidden.contains("cannot connect"), "{hidden}");
+    }
+}
+
+#[test]
+fn the_database_url_may_be_in_a_file() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let file = folder.path().join("url");
+    std::fs::write(&file, "postgres://nobody@127.0.0.1:1/none\n").expect("written");
+    let path = file.to_str().expect("UTF-8");
+    let message = standard_error(&program(&["migrate"], &[("DATABASE_URL_FILE", path)]));
+    assert!(message.contains("cannot connect to the database"), "{message}");
+    std::fs::remove_file(&file).expect("removed");
+    let message = standard_error(&program(&["migrate"], &[("DATABASE_URL_FILE", path)]));
+    assert!(message.contains("DATABASE_URL_FILE") && message.contains(path), "{message}");
+}

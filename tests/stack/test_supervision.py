@@ -273,7 +273,7 @@ def test_once_an_hour_the_certificate_is_looked_after(directory):
 import types
 from supervisor import events
 from stack_keeper import make_stack_keeper
-logger = types.SimpleNamespace(warn=print)
+logger = types.SimpleNamespace(warn=print, handlers=[])
 supervisord = types.SimpleNamespace(options=types.SimpleNamespace(logger=logger), process_groups={{}})
 make_stack_keeper(supervisord, certificate_command=["sh", "-c", "echo renewed; touch {mark}"])
 events.notify(events.Tick3600Event(0, supervisord))
@@ -282,7 +282,9 @@ events.notify(events.Tick3600Event(3600, supervisord))
 """
     done = subprocess.run(
         [interpreter, "-c", program],
-        env=support.clean_environment(PYTHONPATH=REPOSITORY / "supervisor", PYTHONDONTWRITEBYTECODE=1),
+        env=support.clean_environment(
+            PYTHONPATH=REPOSITORY / "supervisor", PYTHONDONTWRITEBYTECODE=1, RUN_DIR=directory / "run"
+        ),
         capture_output=True,
         text=True,
         timeout=30,

@@ -1,0 +1,163 @@
+"""Another user of the machine: cannot reach the server past nginx, and cannot prepare what the stack writes to."""
+
+import os
+import pwd
+import subprocess
+import sys
+
+import pytest
+
+import support
+from support import REPOSITORY
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+
+
+def as_nobody(program, *arguments):
+    """Runs a line of Python as nobody and returns what it says."""
+    account = pwd.getpwnam("nobody")
+    return subprocess.run(
+        ["/usr/bin/python3", "-c", program, *map(str, arguments)], user=account.pw_uid, group=account.pw_gid,
+        extra_groups=[], capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+CONNECT = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+
+
+@needs_root
+def test_another_user_can_connect_to_no_socket_of_the_stack(stack):
+    one = stack()
+    for name in ("pycrudapi.sock", "supervisor.sock"):
+        assert "PermissionError" in as_nobody(CONNECT, one.run_dir / name).stderr, name
+    assert one.request("GET", "/hello").status == 200
+    # The sockets keep others out by themselves, too.
+    one.run_dir.chmod(0o755)
+    for name in ("pycrudapi.sock", "supervisor.sock"):
+        assert "PermissionError" in as_nobody(CONNECT, one.run_dir / name).stderr, name
+    # And after a reload of supervisord, which makes them anew.
+    first = one.server_pid()
+    one.process.signal(support.signal.SIGHUP)
+    support.until(lambda: first not in one.processes(), "the old server is gone")
+    support.until(one.is_ready, "a new one answers")
+    assert "PermissionError" in as_nobody(CONNECT, one.run_dir / "pycrudapi.sock").stderr
+
+
+@needs_root
+def test_nothing_in_the_run_directory_can_be_read_or_written_by_others(stack):
+    one = stack(TLS_SELF_SIGNED="true")
+    # The directory itself is the test's.
+    mine = (one.run_dir / "nginx").stat()
+    assert mine.st_uid == 0 and mine.st_mode & 0o007 == 0, oct(mine.st_mode)
+    key = one.run_dir / "tls" / "self-signed.pem"
+    assert key.stat().st_mode & 0o077 == 0
+
+
+def prepared_by_nobody(path, how):
+    programs = {
+        "directory": "import os, sys; os.mkdir(sys.argv[1]); os.chmod(sys.argv[1], 0o777)",
+        "link": "import os, sys; os.symlink('/', sys.argv[1])",
+        "file": "import sys; open(sys.argv[1], 'w')",
+    }
+    done = as_nobody(programs[how], path)
+    assert done.returncode == 0, done
+
+
+@pytest.fixture
+def open_directory(directory):
+    """Where everybody may write, as in /tmp."""
+    place = directory / "open"
+    place.mkdir()
+    place.chmod(0o1777)
+    return place
+
+
+@needs_root
+@pytest.mark.parametrize("how", ["directory", "link", "file"])
+@pytest.mark.parametrize("which", ["scripts/up", "supervisord", "nginx/start.py"])
+def test_a_run_directory_that_somebody_else_prepared_is_refused(open_directory, directory, how, which):
+    run_dir = open_directory / "run"
+    prepared_by_nobody(run_dir, how)
+    commands = {
+        "scripts/up": [REPOSITORY / "scripts" / "up"],
+        "supervisord": ["supervisord", "-c", REPOSITORY / "supervisord.conf", "-u", "root"],
+        "nginx/start.py": ["/usr/bin/python3", REPOSITORY / "nginx" / "start.py"],
+    }
+    settings = {
+        "RUN_DIR": run_dir, "DATA_DIR": directory / "data", "PYTHONPATH": REPOSITORY / "supervisor",
+        "PATH": f"{support.BINARY_DIR}:{os.environ['PATH']}", "METRICS_PORT": support.free_port(),
+        "HTTP_PORT": support.free_port(), "HTTPS_PORT": support.free_port(),
+    }  # fmt: skip
+    done = subprocess.run(
+        commands[which], env=support.clean_environment(**settings), capture_output=True, text=True, timeout=60
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode not in (0, None), said
+    if how == "directory" or which != "supervisord":
+        assert f"RUN_DIR={run_dir}" in said, said
+    if how == "directory":
+        # supervisord binds its sockets before it loads its plugin; scripts/up looks before that.
+        assert all(path.is_socket() for path in run_dir.iterdir()), list(run_dir.iterdir())
+
+
+@needs_root
+def test_a_guessed_run_directory_that_somebody_else_made_is_passed_by(open_directory, directory):
+    ports = {name: support.free_port() for name in ("HTTP_PORT", "HTTPS_PORT", "METRICS_PORT")}
+    environment = support.clean_environment(TMPDIR=open_directory, DATA_DIR=directory / "data", **ports)
+    look = "import runpy, sys; up = runpy.run_path(sys.argv[1]); print(up['wanted_run_dir']())"
+    guessed = subprocess.run(
+        [sys.executable, "-c", look, REPOSITORY / "scripts" / "up"], env=environment, capture_output=True, text=True,
+        check=True,
+    ).stdout.strip()  # fmt: skip
+    prepared_by_nobody(guessed, "directory")
+    one = support.Process([REPOSITORY / "scripts" / "up"], environment)
+    try:
+        support.until(lambda: not one.running or "Ctrl-C stops it" in one.output, "the announcement", 120)
+        assert one.running, one.output
+        assert os.listdir(guessed) == []
+        used = [entry for entry in open_directory.iterdir() if str(entry) != guessed]
+        assert len(used) == 1 and used[0].stat().st_uid == 0, used
+    finally:
+        one.signal(support.signal.SIGTERM)
+        one.wait()
+
+
+@needs_root
+@pytest.mark.parametrize("how", ["directory", "link"])
+def test_a_certificate_that_somebody_else_prepared_is_refused(open_directory, directory, how):
+    prepared_by_nobody(open_directory / "tls", how)
+    settings = {"RUN_DIR": directory / "run", "TLS_SELF_SIGNED": "true", "TLS_DIR": open_directory / "tls"}
+    done = subprocess.run(
+        ["/usr/bin/python3", REPOSITORY / "nginx" / "start.py", "check"], env=support.clean_environment(**settings),
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2 and "TLS_DIR" in done.stderr, done
+
+
+def test_a_directory_above_that_belongs_to_somebody_else_is_refused(open_directory):
+    if os.geteuid() != 0:
+        pytest.skip("needs root to become another user")
+    prepared_by_nobody(open_directory / "theirs", "directory")
+    done = subprocess.run(
+        ["/usr/bin/python3", REPOSITORY / "nginx" / "start.py", "check"],
+        env=support.clean_environment(RUN_DIR=open_directory / "theirs" / "run"), capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2 and "belongs to another user" in done.stderr, done
+
+
+@needs_root
+def test_a_volume_of_roots_that_is_open_to_the_one_user_serves(open_directory):
+    """As in a container, whose volumes are root's and open to its one user; what others put there refuses it."""
+    command = ["/usr/bin/python3", "-c", "import private, sys; private.directory(sys.argv[1], 'RUN_DIR')", open_directory]
+    account = pwd.getpwnam("www-data")
+
+    def ask():
+        return subprocess.run(
+            command, user=account.pw_uid, group=account.pw_gid, extra_groups=[], capture_output=True, text=True,
+            env=support.clean_environment(PYTHONPATH=REPOSITORY / "supervisor", PYTHONDONTWRITEBYTECODE=1), timeout=60,
+        )  # fmt: skip
+
+    assert ask().returncode == 0, ask()
+    prepared_by_nobody(open_directory / "nginx", "directory")
+    assert "belongs to another user" in ask().stderr, ask()
