@@ -24,7 +24,7 @@ impl Secret {
     /// Whether an address has a password in it.
     pub fn holds_password(&self) -> bool {
         let authority = self.0.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
-        authority.is_some_and(|(user, _)| user.contains(':')) || self.0.contains("pass")
+        authority.is_some_and(|(user, _)| user.contains(':')) || self.0.contains("password") || self.0.contains("pass=")
     }
 }
 
