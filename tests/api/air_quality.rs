@@ -6,7 +6,7 @@ use reqwest::header::ACCEPT;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::harness::{Database, TestApp, send};
+use crate::harness::{Database, TestApp, eventually, send};
 use crate::transfer::{program, refused, succeeded};
 
 pub const HEADER: &str = "timestamp,id_entity,so2,no2,co,o3,pm10,pm2_5\n";
@@ -156,6 +156,13 @@ async fn more_readings_than_an_answer_may_hold_are_a_400_that_says_how_to_ask_fo
     assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("100000")), "{problem}");
     let day = app.get("/air_quality?format=csv&from=2020-01-02&to=2020-01-03").await;
     assert_eq!(day.expect(StatusCode::OK).body.lines().count(), 1 + 24 * 60);
+    client.batch_execute("delete from air_quality where so2 = 0").await.expect("deleted");
+    // That many are an answer, once the change is known.
+    eventually(|| async {
+        let all = app.get("/air_quality?format=csv").await;
+        if all.status == 200 { Ok(assert_eq!(all.body.lines().count(), 1 + 100_000)) } else { Err(all.body) }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -145,8 +145,14 @@ async fn a_body_over_the_limit_answers_413_announced_or_not() {
     post_raw(&app, large.clone()).await.expect_problem(413, "body-too-large");
     let pieces = futures_util::stream::iter(vec![Ok::<_, std::io::Error>(large.into_bytes())]);
     post_raw(&app, reqwest::Body::wrap_stream(pieces)).await.expect_problem(413, "body-too-large");
-    let fits = format!("{}{}", passenger(), " ".repeat(2048 - passenger().to_string().len()));
-    assert_eq!(post_raw(&app, fits).await.status, 201);
+    for (length, status) in [(2048, 201), (2049, 413)] {
+        let body = format!("{:length$}", passenger().to_string());
+        assert_eq!(post_raw(&app, body.clone()).await.status, status);
+        let halves =
+            body.as_bytes().chunks(1024).map(|half| Ok::<_, std::io::Error>(half.to_vec())).collect::<Vec<_>>();
+        let unannounced = reqwest::Body::wrap_stream(futures_util::stream::iter(halves));
+        assert_eq!(post_raw(&app, unannounced).await.status, status);
+    }
 }
 
 #[tokio::test]

@@ -137,8 +137,16 @@ fn each_fault_is_named_with_what_is_possible() {
 #[test]
 fn depth_and_number_are_bounded() {
     assert!(faults(&"(and".repeat(100_000))[0].contains("no more than 8 groups"));
-    let many = vec!["age.eq.1"; 201].join(",");
-    assert!(faults(&format!("({many})")).iter().any(|fault| fault.contains("no more than 200 conditions")));
-    let listed = vec!["1"; 201].join(",");
-    assert!(faults(&format!("(age.in.({listed}))"))[0].contains("no more than 200 conditions"));
+    // Each group is a pair of parentheses, the outermost included.
+    let nested = |depth: usize| format!("{}(age.eq.1{}", "(and".repeat(depth - 1), ")".repeat(depth));
+    assert_eq!(faults(&nested(8)), Vec::<String>::new());
+    assert!(faults(&nested(9))[0].contains("no more than 8 groups"));
+    let many = |count: usize| format!("({})", vec!["age.eq.1"; count].join(","));
+    let listed = |count: usize| format!("(age.in.({}))", vec!["1"; count].join(","));
+    for text in [many(200), listed(200)] {
+        assert_eq!(faults(&text), Vec::<String>::new());
+    }
+    for text in [many(201), listed(201)] {
+        assert!(faults(&text).iter().any(|fault| fault.contains("no more than 200 conditions")), "{text}");
+    }
 }
