@@ -18,6 +18,7 @@ use crate::db::copy::{self, CopyError};
 use crate::db::error::is_transient;
 use crate::db::migrate::{self, MigrateError};
 use crate::db::pool::{Pool, PoolKind};
+use crate::db::reads::Reads;
 use crate::http::body::BodyLimits;
 use crate::http::cors::{self, Origins};
 use crate::http::etag::IfMatch;
@@ -46,8 +47,8 @@ const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration
 pub struct State {
     /// Connections for rows by key, and for whatever changes something.
     pub pool: Pool,
-    /// Connections for lists and whatever else reads many rows.
-    pub list_pool: Pool,
+    /// Lists and whatever else reads many rows.
+    pub reads: Reads,
     /// The connection on which readiness is asked for.
     pub probe: Pool,
     /// The passengers in that database.
@@ -107,16 +108,17 @@ impl App {
     ) -> Result<Self, AppError> {
         let (database, server) = config;
         let pool_of = |kind| Pool::new(conninfo, &database.pool_options(kind));
-        let (pool, list_pool) = (pool_of(PoolKind::Keys), pool_of(PoolKind::Lists));
+        let pool = pool_of(PoolKind::Keys);
+        let reads = Reads::new(pool_of(PoolKind::Lists), pool.clone(), database.checkout_timeout_ms);
         let room = &server.room;
         let bodies = room.bodies();
         let state = Arc::new(State {
             passengers: Store::new(&pool, database.checkout_timeout_ms),
-            air_quality: Cache::start(pool.clone(), list_pool.clone(), conninfo.clone(), server.air_quality.options()?),
+            air_quality: Cache::start(pool.clone(), reads.clone(), conninfo.clone(), server.air_quality.options()?),
             lists: Lists::new("list"),
             once: Once::new(pool.clone(), server.idempotency_ttl),
             probe: pool_of(PoolKind::Probe),
-            list_pool,
+            reads,
             health: Health::new(shutdown.clone()),
             if_match: if server.require_if_match { IfMatch::Required } else { IfMatch::Optional },
             bulk: Bulk::new(

@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{LogConfig, LogFormat};
 use crate::db::batch::{BATCH_REFUSED, BATCH_SIZE, BATCH_WAIT};
 use crate::db::lease::ABANDONED;
+use crate::db::turns::TURNS_REFUSED;
 use crate::log_output::{LOG_LINES_DROPPED, LogOutput};
 use crate::server::access_log::AccessLog;
 
@@ -110,6 +111,7 @@ pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
         ABANDONED,
         "Statements cancelled because nobody waited for them any more or their deadline passed."
     );
+    metrics::describe_counter!(TURNS_REFUSED, "Lists refused because too many waited, or one had waited too long.");
     metrics::describe_gauge!("db_client_connection_max", "Most connections that a pool may open.");
     metrics::describe_counter!("db_client_connection_errors_total", "Connection attempts to PostgreSQL that failed.");
     metrics::describe_counter!("cache_requests_total", "Requests to the air-quality cache: hit, shared, miss.");

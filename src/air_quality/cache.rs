@@ -24,6 +24,8 @@ use crate::db::conninfo::ConnInfo;
 use crate::db::error::StoreError;
 use crate::db::follow::follow;
 use crate::db::pool::Pool;
+use crate::db::reads::{Reader, Reads};
+use crate::db::turns::Client;
 
 /// Most bytes that answers in the process may take together; the least used ones make room.
 const PROCESS_MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -68,7 +70,7 @@ pub struct Served {
 /// The cache of one server.
 pub struct Cache {
     pool: Pool,
-    list_pool: Pool,
+    reads: Reads,
     generation: Arc<watch::Sender<Option<Uuid>>>,
     keep: Keep,
     flights: Mutex<HashMap<Question, watch::Sender<Option<Outcome>>>>,
@@ -92,7 +94,7 @@ type Outcome = Result<(Entry, bool), AnswerError>;
 
 impl Cache {
     /// Begins to follow changes and to connect to Redis; neither is waited for.
-    pub fn start(pool: Pool, list_pool: Pool, conninfo: ConnInfo, options: CacheOptions) -> Arc<Self> {
+    pub fn start(pool: Pool, reads: Reads, conninfo: ConnInfo, options: CacheOptions) -> Arc<Self> {
         let generation = Arc::new(watch::Sender::new(None));
         let mut following = JoinSet::new();
         following.spawn(follow(conninfo, store::CHANGES, generation.clone()));
@@ -108,14 +110,14 @@ impl Cache {
                     .build(),
             ),
         };
-        Arc::new(Self { pool, list_pool, generation, keep, flights: Mutex::default(), _following: following })
+        Arc::new(Self { pool, reads, generation, keep, flights: Mutex::default(), _following: following })
     }
 
-    /// The answer to a selection, as of a moment after the question.
+    /// The answer to a client's selection, as of a moment after the question.
     ///
     /// # Errors
     /// When it is not in the cache and cannot be read from the database either.
-    pub async fn answer(self: &Arc<Self>, selection: Selection) -> Result<Served, AnswerError> {
+    pub async fn answer(self: &Arc<Self>, selection: Selection, client: Client) -> Result<Served, AnswerError> {
         let generation = self.generation().await?;
         let question = Question { key: selection.key(), generation };
         let deadline = self.keep.deadline();
@@ -123,7 +125,7 @@ impl Cache {
             count("hit");
             return Ok(Served { entry, cached: true });
         }
-        let (mut flight, first) = self.join(selection, question, deadline);
+        let (mut flight, first) = self.join(selection, question, deadline, client);
         let outcome = match flight.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone(),
             Err(_) => None, // the refresh is gone without a word
@@ -161,6 +163,7 @@ impl Cache {
         selection: Selection,
         question: Question,
         deadline: Instant,
+        client: Client,
     ) -> (watch::Receiver<Option<Outcome>>, bool) {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = flights.get(&question) {
@@ -169,6 +172,7 @@ impl Cache {
         let (sender, receiver) = watch::channel(None);
         flights.insert(question.clone(), sender.clone());
         drop(flights);
+        let reader = self.reads.of(client);
         let flight = Flight { cache: self.clone(), question, outcome: sender };
         tokio::spawn(async move {
             match flight.cache.keep.take_turn(&flight.question, deadline).await {
@@ -177,7 +181,7 @@ impl Cache {
                 }
                 Turn::Ours(lock) => {
                     let read = tokio::select! {
-                        read = flight.cache.read(&selection) => read,
+                        read = flight.cache.read(&reader, &selection) => read,
                         () = flight.left() => Err(AnswerError::Left),
                     };
                     if let Ok(entry) = &read {
@@ -192,9 +196,9 @@ impl Cache {
         (receiver, true)
     }
 
-    async fn read(&self, selection: &Selection) -> Result<Entry, AnswerError> {
+    async fn read(&self, reader: &Reader, selection: &Selection) -> Result<Entry, AnswerError> {
         metrics::counter!("air_quality_refreshes_total").increment(1);
-        let readings = store::readings(&self.list_pool, selection).await?;
+        let readings = store::readings(reader, selection).await?;
         if readings.rows.len() > store::READINGS_MAX {
             return Err(AnswerError::TooMany);
         }

@@ -13,6 +13,7 @@ use super::model::{Format, Selection, TIME_RULE, check_entities, check_time};
 use super::store::READINGS_MAX;
 use crate::app::State;
 use crate::http::accept::negotiate;
+use crate::http::client::Client;
 use crate::http::problem::{Code, Problem};
 use crate::http::query::Query;
 use crate::http::route::{Allowed, Matched, at_with_query, get_or_head, method_not_allowed};
@@ -54,7 +55,8 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
 async fn list(query: &str, headers: HeaderMap, state: &State) -> Result<Response, Problem> {
     let selection = selection(query, &headers)?;
     let format = selection.format;
-    let served = state.air_quality.answer(selection).await.map_err(|error| problem(&error))?;
+    let served =
+        state.air_quality.answer(selection, Client::of(&headers).address()).await.map_err(|error| problem(&error))?;
     let mut response = Response::new(cache::body(&served, format).into());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));

@@ -10,6 +10,7 @@ use super::model::{MEASURES, Reading, Selection};
 use crate::db::error::StoreError;
 use crate::db::follow::Topic;
 use crate::db::pool::Pool;
+use crate::db::reads::Reader;
 
 /// Most readings of one answer: about 14 MB of JSON, a quarter of an hour of ten stations for a hundred days.
 pub const READINGS_MAX: usize = 100_000;
@@ -45,13 +46,13 @@ pub struct Readings {
 ///
 /// # Errors
 /// The pool's.
-pub async fn readings(pool: &Pool, selection: &Selection) -> Result<Readings, StoreError> {
+pub async fn readings(reader: &Reader, selection: &Selection) -> Result<Readings, StoreError> {
     let limit = i64::try_from(READINGS_MAX + 1).expect("a small number");
     let (from, to) = (&selection.from, &selection.to);
     let mut rows = if selection.entities.is_empty() {
-        pool.read(ALL, &[from, to, &limit]).await?
+        reader.read(ALL, &[from, to, &limit]).await?
     } else {
-        pool.read(OF_ENTITIES, &[from, to, &limit, &selection.entities]).await?
+        reader.read(OF_ENTITIES, &[from, to, &limit, &selection.entities]).await?
     };
     let first = rows.first().ok_or(StoreError::Missing)?;
     let generation = first.try_get(0)?;

@@ -31,6 +31,11 @@ impl Client {
             None => UNKNOWN,
         }
     }
+
+    /// The address under which it is told apart.
+    pub fn address(self) -> IpAddr {
+        self.0
+    }
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub fn routes(
 
 /// Gauges of the pools are read when asked for, and histograms brought up to now.
 fn render(state: &State, handle: &PrometheusHandle) -> Response {
-    for (name, pool) in [("keys", &state.pool), ("lists", &state.list_pool), ("probe", &state.probe)] {
+    for (name, pool) in [("keys", &state.pool), ("lists", state.reads.pool()), ("probe", &state.probe)] {
         let usage = pool.usage();
         metrics::gauge!("db_client_connection_count", "pool" => name, "state" => "used").set(f64::from(usage.used));
         metrics::gauge!("db_client_connection_count", "pool" => name, "state" => "idle").set(f64::from(usage.idle));

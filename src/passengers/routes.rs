@@ -16,12 +16,14 @@ use warp::reply::Response;
 
 use super::bulk::{self, routes::Posted};
 use super::json::{self, UuidRule};
+use super::list::part::Sources;
 use super::list::routes::{PAGE_DEFAULT, list, statistics};
 use super::model::{self, Details};
 use super::store::{self, Stored};
 use crate::app::State;
 use crate::db::error::StoreError;
 use crate::http::body::{self, JSON, MERGE_PATCH, read_json};
+use crate::http::client::Client;
 use crate::http::etag::{self, ReadCondition};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply;
@@ -69,17 +71,21 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
             },
         );
     let list = at_with_query(LIST).and(get_or_head()).and(warp::header::headers_cloned()).and(state.clone()).then(
-        |matched: Matched, raw, headers, state| {
+        |matched: Matched, raw, headers: HeaderMap, state: Arc<State>| {
             let path = matched.route.0;
             // The short URL is the whole list, as it always was.
             let default = (path == LIST[0]).then_some(PAGE_DEFAULT);
-            async move { matched.answer(list(path, default, raw, headers, state)).await }.boxed()
+            let sources = Sources { reader: state.reads.of(Client::of(&headers).address()), state };
+            async move { matched.answer(list(path, default, raw, headers, sources)).await }.boxed()
         },
     );
-    let statistics = at_with_query(STATISTICS)
-        .and(get_or_head())
-        .and(state.clone())
-        .then(|matched: Matched, raw, state| async move { matched.answer(statistics(raw, state)).await }.boxed());
+    let statistics =
+        at_with_query(STATISTICS).and(get_or_head()).and(warp::header::headers_cloned()).and(state.clone()).then(
+            |matched: Matched, raw, headers: HeaderMap, state: Arc<State>| {
+                let reader = state.reads.of(Client::of(&headers).address());
+                async move { matched.answer(statistics(raw, reader)).await }.boxed()
+            },
+        );
     let create = at(CREATE)
         .and(warp::post())
         .and(warp::header::headers_cloned())

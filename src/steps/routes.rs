@@ -21,6 +21,7 @@ use super::request::{self, ListRequest, PAGE_MAX};
 use super::store;
 use crate::app::State;
 use crate::db::error::StoreError;
+use crate::db::reads::Reader;
 use crate::http::body::{self, FORM, JSON};
 use crate::http::client::Client;
 use crate::http::problem::Problem;
@@ -97,6 +98,7 @@ impl Work for RecordOnce<'_> {
 }
 
 async fn list(raw: String, headers: HeaderMap, state: Arc<State>) -> Result<Response, Problem> {
+    let reader = state.reads.of(Client::of(&headers).address());
     let (request, query) = request::read_list(&raw, &headers)?;
     let ListRequest { filter, format, limit, .. } = request;
     // Ids begin at 1, so this is the place right before the first step of the time asked for.
@@ -104,11 +106,11 @@ async fn list(raw: String, headers: HeaderMap, state: Arc<State>) -> Result<Resp
     let after = place(&state, request.after).await?.map_or(first, |place| first.max((place.ts, place.id)));
     let Some(limit) = limit else {
         let (buffers, client) = (state.buffers.clone(), Client::of(&headers));
-        let pieces = Steps { state, filter, format, after, first: true };
+        let pieces = Steps { reader, filter, format, after, first: true };
         let response = reply::in_pieces(&buffers, client, format.content_type(), pieces, problem).await?;
         return Ok(described::<Step<'_>>(response, format));
     };
-    let mut rows = store::list(&state.list_pool, &filter, after, limit + 1).await.map_err(problem)?;
+    let mut rows = store::list(&reader, &filter, after, limit + 1).await.map_err(problem)?;
     let more = cut(&mut rows, limit);
     let steps = read_all(&rows, store::step).map_err(problem)?;
     let next = steps.last().filter(|_| more).map(|step| step.id);
@@ -116,10 +118,11 @@ async fn list(raw: String, headers: HeaderMap, state: Arc<State>) -> Result<Resp
 }
 
 async fn durations(raw: String, headers: HeaderMap, state: Arc<State>) -> Result<Response, Problem> {
+    let reader = state.reads.of(Client::of(&headers).address());
     let (request, query) = request::read_durations(&raw, &headers)?;
     let ListRequest { filter, format, limit, summary, .. } = request;
     if summary && format == Format::Csv {
-        let rows = store::summary(&state.list_pool, &filter).await.map_err(problem)?;
+        let rows = store::summary(&reader, &filter).await.map_err(problem)?;
         return Ok(page(format, &read_all(&rows, store::aggregates).map_err(problem)?));
     }
     // No text is empty, so this is the place before every step.
@@ -128,16 +131,16 @@ async fn durations(raw: String, headers: HeaderMap, state: Arc<State>) -> Result
     // A summary is asked for to be quick, so a page is all that comes with it.
     let Some(limit) = limit.or(summary.then_some(PAGE_MAX)) else {
         let (buffers, client) = (state.buffers.clone(), Client::of(&headers));
-        let pieces = Durations { state, filter, format, after, first: true };
+        let pieces = Durations { reader, filter, format, after, first: true };
         let response = reply::in_pieces(&buffers, client, format.content_type(), pieces, problem).await?;
         return Ok(described::<Duration<'_>>(response, format));
     };
-    let mut rows = store::durations(&state.list_pool, &filter, &after, limit + 1).await.map_err(problem)?;
+    let mut rows = store::durations(&reader, &filter, &after, limit + 1).await.map_err(problem)?;
     let more = cut(&mut rows, limit);
     let durations = read_all(&rows, store::duration).map_err(problem)?;
     let next = durations.last().filter(|_| more).map(|duration| duration.id);
     let response = if summary {
-        let rows = store::summary(&state.list_pool, &filter).await.map_err(problem)?;
+        let rows = store::summary(&reader, &filter).await.map_err(problem)?;
         let summary = read_all(&rows, store::aggregates).map_err(problem)?;
         described::<Duration<'_>>(reply::json(&Summarised { summary, durations }), format)
     } else {
@@ -202,7 +205,7 @@ fn linked(mut response: Response, path: &str, query: &Query<'_>, after: Option<i
 
 /// A list of steps under way.
 struct Steps {
-    state: Arc<State>,
+    reader: Reader,
     filter: Filter,
     format: Format,
     /// The last step written.
@@ -212,7 +215,8 @@ struct Steps {
 
 impl Pieces for Steps {
     async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
-        let rows = store::list(&self.state.list_pool, &self.filter, self.after, BATCH).await?;
+        let rows = store::list(&self.reader, &self.filter, self.after, BATCH).await?;
+        self.reader.wait_midway();
         let steps = read_all(&rows, store::step)?;
         if let Some(last) = steps.last() {
             self.after = (last.ts, last.id);
@@ -223,7 +227,7 @@ impl Pieces for Steps {
 
 /// A list of durations under way.
 struct Durations {
-    state: Arc<State>,
+    reader: Reader,
     filter: Filter,
     format: Format,
     /// The last step written.
@@ -233,7 +237,8 @@ struct Durations {
 
 impl Pieces for Durations {
     async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
-        let rows = store::durations(&self.state.list_pool, &self.filter, &self.after, BATCH).await?;
+        let rows = store::durations(&self.reader, &self.filter, &self.after, BATCH).await?;
+        self.reader.wait_midway();
         let durations = read_all(&rows, store::duration)?;
         if let Some(last) = durations.last() {
             self.after = Place {

@@ -10,6 +10,7 @@ use tokio_postgres::{Row, Transaction};
 use super::model::{Duration, Filter, NewStep, Place, Step, Summary};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
+use crate::db::reads::Reader;
 use crate::db::session::Param;
 
 /// The clock is the database's. Should it step back, time stands still for the component and version concerned; otherwise
@@ -89,16 +90,16 @@ fn params<'a>(new: &'a NewStep<'_>) -> [Param<'a>; 4] {
 /// # Errors
 /// The pool's.
 pub async fn list(
-    pool: &Pool,
+    reader: &Reader,
     filter: &Filter,
     (ts, id): (Timestamp, i64),
     limit: i64,
 ) -> Result<Vec<Row>, StoreError> {
     let Filter { end, component, owner, .. } = filter;
     match (component, owner) {
-        (Some(component), owner) => pool.read(LIST_OF_COMPONENT, &[&ts, &id, end, &limit, component, owner]).await,
-        (None, Some(owner)) => pool.read(LIST_OF_OWNER, &[&ts, &id, end, &limit, owner]).await,
-        (None, None) => pool.read(LIST, &[&ts, &id, end, &limit]).await,
+        (Some(component), owner) => reader.read(LIST_OF_COMPONENT, &[&ts, &id, end, &limit, component, owner]).await,
+        (None, Some(owner)) => reader.read(LIST_OF_OWNER, &[&ts, &id, end, &limit, owner]).await,
+        (None, None) => reader.read(LIST, &[&ts, &id, end, &limit]).await,
     }
 }
 
@@ -116,18 +117,18 @@ pub async fn place(pool: &Pool, id: i64) -> Result<Option<Place>, StoreError> {
 ///
 /// # Errors
 /// The pool's.
-pub async fn durations(pool: &Pool, filter: &Filter, after: &Place, limit: i64) -> Result<Vec<Row>, StoreError> {
+pub async fn durations(reader: &Reader, filter: &Filter, after: &Place, limit: i64) -> Result<Vec<Row>, StoreError> {
     let Filter { start, end, component, owner } = filter;
     let Place { component: after_component, version, ts, id } = after;
     match component {
-        None => pool.read(DURATIONS, &[after_component, version, ts, id, start, end, owner, &limit]).await,
+        None => reader.read(DURATIONS, &[after_component, version, ts, id, start, end, owner, &limit]).await,
         // A place in another component is either before all of this one's steps or behind them.
         Some(component) if component < after_component => Ok(Vec::new()),
         Some(component) if component > after_component => {
-            pool.read(DURATIONS_OF_COMPONENT, &[component, &"", ts, id, start, end, owner, &limit]).await
+            reader.read(DURATIONS_OF_COMPONENT, &[component, &"", ts, id, start, end, owner, &limit]).await
         }
         Some(component) => {
-            pool.read(DURATIONS_OF_COMPONENT, &[component, version, ts, id, start, end, owner, &limit]).await
+            reader.read(DURATIONS_OF_COMPONENT, &[component, version, ts, id, start, end, owner, &limit]).await
         }
     }
 }
@@ -136,11 +137,11 @@ pub async fn durations(pool: &Pool, filter: &Filter, after: &Place, limit: i64) 
 ///
 /// # Errors
 /// The pool's.
-pub async fn summary(pool: &Pool, filter: &Filter) -> Result<Vec<Row>, StoreError> {
+pub async fn summary(reader: &Reader, filter: &Filter) -> Result<Vec<Row>, StoreError> {
     let Filter { start, end, component, owner } = filter;
     match component {
-        None => pool.read(SUMMARY, &[start, end, owner]).await,
-        Some(component) => pool.read(SUMMARY_OF_COMPONENT, &[start, end, owner, component]).await,
+        None => reader.read(SUMMARY, &[start, end, owner]).await,
+        Some(component) => reader.read(SUMMARY_OF_COMPONENT, &[start, end, owner, component]).await,
     }
 }
 

@@ -25,6 +25,7 @@ mod process;
 mod proxy;
 mod redis_server;
 mod room;
+mod sessions;
 mod settings;
 mod steps;
 mod transfer;

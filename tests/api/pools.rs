@@ -1,10 +1,10 @@
 //! Keyed work, lists and the readiness probe do not wait for each other's connections.
 
 use futures_util::future::join_all;
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use tokio_postgres::Client;
 
-use crate::harness::{Answer, TestApp, eventually, passenger};
+use crate::harness::{Answer, TestApp, eventually, passenger, send};
 
 /// Statements that wait for a lock wait at least this long: far beyond anything else here.
 const LONG: &[&str] = &["--statement-timeout-ms=600000", "--checkout-timeout-ms=60000"];
@@ -88,4 +88,42 @@ async fn keyed_work_that_waits_leaves_connections_for_lists_and_readiness() {
     for answer in keyed {
         answer.expect(StatusCode::OK);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_many_lists_in_the_queue_does_not_keep_another_waiting() {
+    // One turn at a time; each list waits for a lock of its own until the statement's deadline.
+    let app =
+        TestApp::start_with(&["--list-pool-size=1", "--statement-timeout-ms=300", "--checkout-timeout-ms=60000"]).await;
+    let watcher = app.database.as_ref().expect("own database").client().await;
+    let locker = lock_passengers(&app).await;
+    let greedy: Vec<_> = (0..20)
+        .map(|n| {
+            let path = format!("/v1/passengers?fare=neq.{n}");
+            tokio::spawn(send(app.request(Method::GET, &path).header("x-forwarded-for", "192.0.2.1")))
+        })
+        .collect();
+    until_active(&watcher, 1).await;
+    let another = app.request(Method::GET, "/v1/steps").header("x-forwarded-for", "192.0.2.2");
+    send(another).await.expect(StatusCode::OK);
+    let answered = greedy.iter().filter(|list| list.is_finished()).count();
+    assert!(answered <= 3, "{answered} of the other client's lists went first");
+    locker.batch_execute("rollback").await.expect("unlocked");
+    join_all(greedy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_waits_too_long_for_its_turn_is_told_when_to_come_again() {
+    let app =
+        TestApp::start_with(&["--list-pool-size=1", "--statement-timeout-ms=600000", "--checkout-timeout-ms=200"])
+            .await;
+    let watcher = app.database.as_ref().expect("own database").client().await;
+    let locker = lock_passengers(&app).await;
+    let first = tokio::spawn(app.get("/v1/passengers?fare=neq.1"));
+    until_active(&watcher, 1).await;
+    let second = app.get("/v1/passengers?fare=neq.2").await;
+    second.expect_problem(503, "unavailable");
+    assert_eq!(second.header("retry-after"), "1");
+    locker.batch_execute("rollback").await.expect("unlocked");
+    first.await.expect("no panic").expect(StatusCode::OK);
 }

@@ -9,8 +9,14 @@ use super::filter::{Comparison, Condition, Join, Node, Test, Truth, operators, t
 
 /// Groups in groups; nobody writes more by hand.
 const DEPTH_MAX: usize = 8;
-/// Conditions and values of `in` in one request: each becomes a parameter and planning time.
-const TESTS_MAX: usize = 200;
+/// Conditions in one request: each is tried on each row.
+const TESTS_MAX: usize = 64;
+/// Patterns in one request: each costs as much as dozens of comparisons.
+const PATTERNS_MAX: usize = 16;
+/// Most characters of a pattern: `ilike` folds the case of all of it for each row.
+const PATTERN_MAX_CHARS: usize = 256;
+/// Values of `in` in one request: each becomes a parameter and planning time.
+const VALUES_MAX: usize = 200;
 /// How much of a client's text a complaint repeats.
 const SHOWN_MAX_CHARS: usize = 50;
 
@@ -25,6 +31,8 @@ pub fn shown(text: &str) -> String {
 pub struct Reader {
     faults: Vec<String>,
     tests: usize,
+    patterns: usize,
+    values: usize,
 }
 
 /// Why a text could not be split any further; the fault has been noted.
@@ -130,11 +138,15 @@ impl Reader {
         if !rest.skip("(") {
             return self.stuck(rest, "values in parentheses, such as in.(1,2)");
         }
+        self.count(rest)?;
         let mut values = Vec::new();
         let mut whole = true;
         loop {
             let text = self.value(rest)?;
-            self.count(rest)?;
+            self.values += 1;
+            if self.values > VALUES_MAX {
+                return self.stuck(rest, &format!("no more than {VALUES_MAX} values of in"));
+            }
             let value = self.read(column, &text);
             whole &= value.is_some();
             values.extend(value);
@@ -203,6 +215,17 @@ impl Reader {
 
     /// As in PostgREST `*` is another way to write `%`, which would have to be escaped in a URL.
     fn pattern(&mut self, any_case: bool, text: &str) -> Option<Test> {
+        self.patterns += 1;
+        if self.patterns > PATTERNS_MAX {
+            self.faults
+                .push(format!("is at fault at {}; there must be no more than {PATTERNS_MAX} patterns", shown(text)));
+            return None;
+        }
+        if text.chars().count() > PATTERN_MAX_CHARS {
+            self.faults
+                .push(format!("is at fault at {}; a pattern has at most {PATTERN_MAX_CHARS} characters", shown(text)));
+            return None;
+        }
         let pattern = text.replace('*', "%");
         let escapes = pattern.bytes().rev().take_while(|byte| *byte == b'\\').count();
         if escapes % 2 == 1 || pattern.contains('\0') {
@@ -230,11 +253,7 @@ impl Reader {
 
     fn count(&mut self, rest: &Rest<'_>) -> Result<(), Stuck> {
         self.tests += 1;
-        if self.tests > TESTS_MAX {
-            self.stuck(rest, &format!("no more than {TESTS_MAX} conditions and values"))
-        } else {
-            Ok(())
-        }
+        if self.tests > TESTS_MAX { self.stuck(rest, &format!("no more than {TESTS_MAX} conditions")) } else { Ok(()) }
     }
 }
 

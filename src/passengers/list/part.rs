@@ -21,6 +21,7 @@ use super::store;
 use crate::app::State;
 use crate::db::error::StoreError;
 use crate::db::pool::retried;
+use crate::db::reads::Reader;
 use crate::db::share::Sharing;
 use crate::http::budget::{Holder, Refused};
 use crate::http::reply;
@@ -53,6 +54,15 @@ pub struct Asked {
 /// First parts that are being read.
 pub type Lists = Sharing<Asked, Result<Arc<First>, Refused>>;
 
+/// What a list is read from.
+#[derive(Clone)]
+pub struct Sources {
+    /// Reads for the client who asks.
+    pub reader: Reader,
+    /// What else is going on.
+    pub state: Arc<State>,
+}
+
 /// The first part of an answer.
 #[derive(Debug)]
 pub struct First {
@@ -80,26 +90,26 @@ pub struct Part {
 /// # Errors
 /// The pool's, or that there is no memory for it.
 pub async fn first(
-    state: &Arc<State>,
+    sources: &Sources,
     asked: Asked,
     request: Arc<ListRequest>,
 ) -> Result<Result<Arc<First>, Refused>, StoreError> {
-    let shared = state.clone();
+    let shared = sources.clone();
     let read = move || {
-        let (state, request) = (shared.clone(), request.clone());
+        let (sources, request) = (shared.clone(), request.clone());
         async move {
-            let held = match state.buffers.reserve(Holder::Several, estimate(request.limit)).await {
+            let held = match sources.state.buffers.reserve(Holder::Several, estimate(request.limit)).await {
                 Ok(held) => held,
                 Err(refused) => return Ok(Err(refused)),
             };
             let (body, part) = match request.limit {
-                Some(limit) => page(&state, &request, limit).await?,
-                None => piece(&state, &request, None, 0).await?,
+                Some(limit) => page(&sources.reader, &request, limit).await?,
+                None => piece(&sources, &request, None, 0).await?,
             };
             Ok(Ok(Arc::new(First { body: reply::buffer(body, held), part })))
         }
     };
-    state.lists.get(asked, read).await
+    sources.state.lists.get(asked, read).await
 }
 
 /// About how many bytes a first part will have.
@@ -107,7 +117,7 @@ pub fn estimate(limit: Option<usize>) -> usize {
     limit.map_or(reply::PIECE_BYTES, |rows| rows * ROW_BYTES)
 }
 
-async fn page(state: &State, request: &ListRequest, limit: usize) -> Result<(Vec<u8>, Part), StoreError> {
+async fn page(reader: &Reader, request: &ListRequest, limit: usize) -> Result<(Vec<u8>, Part), StoreError> {
     let (place, backwards) = match &request.start {
         Start::First => (None, false),
         Start::After(place) => (Some(place), false),
@@ -116,8 +126,11 @@ async fn page(state: &State, request: &ListRequest, limit: usize) -> Result<(Vec
     retried(|| async {
         let mut writer = Writer::new(request, limit, 0);
         request.shape.begin(&mut writer.out);
-        let more =
-            if backwards { writer.rows_before(state, place).await? } else { writer.rows_behind(state, place).await? };
+        let more = if backwards {
+            writer.rows_before(reader, place).await?
+        } else {
+            writer.rows_behind(reader, place).await?
+        };
         request.shape.end(&mut writer.out);
         let came_from = place.is_some() && writer.rows > 0;
         if backwards { writer.finish(more, came_from) } else { writer.finish(came_from, more) }
@@ -130,11 +143,12 @@ async fn page(state: &State, request: &ListRequest, limit: usize) -> Result<(Vec
 /// # Errors
 /// The pool's.
 pub async fn piece(
-    state: &State,
+    sources: &Sources,
     request: &ListRequest,
     behind: Option<&Place>,
     room: usize,
 ) -> Result<(Vec<u8>, Part), StoreError> {
+    let Sources { reader, state } = sources;
     let start = match &request.start {
         Start::After(place) => Some(place),
         Start::First | Start::Before(_) => None,
@@ -156,7 +170,7 @@ pub async fn piece(
         if first {
             request.shape.begin(&mut writer.out);
         }
-        let after = writer.rows_behind(state, behind.or(start)).await?;
+        let after = writer.rows_behind(reader, behind.or(start)).await?;
         if !after {
             request.shape.end(&mut writer.out);
         }
@@ -183,7 +197,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes the rows behind a place; whether there are more than enough.
-    async fn rows_behind(&mut self, state: &State, place: Option<&Place>) -> Result<bool, StoreError> {
+    async fn rows_behind(&mut self, reader: &Reader, place: Option<&Place>) -> Result<bool, StoreError> {
         let ListRequest { filter, order, .. } = self.request;
         let limit = self.limit;
         let mut more = false;
@@ -192,19 +206,19 @@ impl<'a> Writer<'a> {
             more = self.rows == limit;
             if more { Ok(()) } else { self.row(row) }
         };
-        rows_behind(state, filter, order, place, limit + 1, each).await?;
+        rows_behind(reader, filter, order, place, limit + 1, each).await?;
         Ok(more)
     }
 
     /// Writes the last rows before a place; whether there are more than enough.
-    async fn rows_before(&mut self, state: &State, place: Option<&Place>) -> Result<bool, StoreError> {
+    async fn rows_before(&mut self, reader: &Reader, place: Option<&Place>) -> Result<bool, StoreError> {
         let mut rows = Vec::new();
         let keep = &mut |row| {
             rows.push(row);
             Ok(())
         };
         let order = self.request.order.reversed();
-        rows_behind(state, &self.request.filter, &order, place, self.limit + 1, keep).await?;
+        rows_behind(reader, &self.request.filter, &order, place, self.limit + 1, keep).await?;
         let more = rows.len() > self.limit;
         rows.truncate(self.limit);
         rows.into_iter().rev().try_for_each(|row| self.row(row))?;
@@ -239,7 +253,7 @@ fn is_plain(filter: &Filter, order: &Order) -> bool {
 
 /// Hands over the rows behind a place; the list that is asked for most is a prepared statement.
 async fn rows_behind(
-    state: &State,
+    reader: &Reader,
     filter: &Filter,
     order: &Order,
     place: Option<&Place>,
@@ -251,7 +265,7 @@ async fn rows_behind(
             Some([Some(Value::Uuid(uuid))]) => *uuid,
             _ => Uuid::nil(),
         };
-        return store::page(&state.list_pool, after, i64::try_from(limit).unwrap_or(i64::MAX), each).await;
+        return store::page(reader, after, i64::try_from(limit).unwrap_or(i64::MAX), each).await;
     }
-    store::rows(&state.list_pool, filter, order, place, limit, each).await
+    store::rows(reader, filter, order, place, limit, each).await
 }

@@ -11,12 +11,12 @@ use super::super::routes::problem;
 use super::cursor::{self, Place};
 use super::filter::Filter;
 use super::order::Order;
-use super::part::{self, Asked, Part};
+use super::part::{self, Asked, Part, Sources};
 pub use super::request::PAGE_DEFAULT;
 use super::request::{self, ListRequest, Start};
 use super::{stats, store};
-use crate::app::State;
 use crate::db::error::StoreError;
+use crate::db::reads::Reader;
 use crate::http::budget::Holder;
 use crate::http::client::Client;
 use crate::http::prefer;
@@ -33,25 +33,33 @@ pub async fn list(
     default: Option<usize>,
     raw: String,
     headers: HeaderMap,
-    state: Arc<State>,
+    sources: Sources,
 ) -> Result<Response, Problem> {
     let (request, query) = request::read_list(&raw, &headers, default)?;
-    let counted = count(&state, &request.filter, &headers).await.map_err(problem)?;
+    let counted = count(&sources.reader, &request.filter, &headers).await.map_err(problem)?;
     let request = Arc::new(request);
     let client = Client::of(&headers);
     // What one client has of lists counts whether others have the same or not; what is in memory counts once, where it is read.
-    let held =
-        state.buffers.reserve(Holder::Part(client), part::estimate(request.limit)).await.map_err(reply::no_buffer)?;
+    let held = sources
+        .state
+        .buffers
+        .reserve(Holder::Part(client), part::estimate(request.limit))
+        .await
+        .map_err(reply::no_buffer)?;
     let asked = Asked { query: raw.clone(), format: request.shape.format, limit: request.limit };
-    let first = part::first(&state, asked, request.clone()).await.map_err(problem)?.map_err(reply::no_buffer)?;
+    let first = part::first(&sources, asked, request.clone()).await.map_err(problem)?.map_err(reply::no_buffer)?;
     let body = reply::part(first.body.clone(), held);
     let content_type = request.shape.format.content_type();
     let (mut response, length) = if request.limit.is_some() {
         let page = reply::ok(content_type, body);
         (linked(page, &first.part, path, &query, &request.order), Some(first.part.rows))
     } else {
-        let buffers = state.buffers.clone();
-        let rest = rest_behind(&first.part).map(|place| Rest { place, state, request: request.clone() });
+        let buffers = sources.state.buffers.clone();
+        let rest = rest_behind(&first.part).map(|place| {
+            let mut sources = sources;
+            sources.reader.wait_midway();
+            Rest { place, sources, request: request.clone() }
+        });
         (reply::begun(&buffers, client, content_type, body, rest), None)
     };
     let unbroken = request.start == Start::First;
@@ -69,10 +77,14 @@ pub async fn list(
 }
 
 /// How many rows there are, if the client wants to know, and which of its wishes that meets.
-async fn count(state: &State, filter: &Filter, headers: &HeaderMap) -> Result<Option<(i64, &'static str)>, StoreError> {
+async fn count(
+    reader: &Reader,
+    filter: &Filter,
+    headers: &HeaderMap,
+) -> Result<Option<(i64, &'static str)>, StoreError> {
     Ok(match prefer::preference(headers, "count") {
-        Some("exact") => Some((store::count(&state.list_pool, filter).await?, "count=exact")),
-        Some("estimated") => Some((store::estimate(&state.list_pool, filter).await?, "count=estimated")),
+        Some("exact") => Some((store::count(reader, filter).await?, "count=exact")),
+        Some("estimated") => Some((store::estimate(reader, filter).await?, "count=estimated")),
         _ => None,
     })
 }
@@ -98,7 +110,7 @@ fn linked(mut response: Response, page: &Part, path: &str, query: &Query<'_>, or
 
 /// What follows the first piece of a list without a limit.
 struct Rest {
-    state: Arc<State>,
+    sources: Sources,
     request: Arc<ListRequest>,
     /// Where the last row written stands.
     place: Place,
@@ -106,7 +118,7 @@ struct Rest {
 
 impl Pieces for Rest {
     async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
-        let (piece, part) = part::piece(&self.state, &self.request, Some(&self.place), room).await?;
+        let (piece, part) = part::piece(&self.sources, &self.request, Some(&self.place), room).await?;
         if let Some(place) = rest_behind(&part) {
             self.place = place;
         }
@@ -124,13 +136,13 @@ fn rest_behind(part: &Part) -> Option<Place> {
 ///
 /// # Errors
 /// 400 for parameters, 503 when the database does not answer.
-pub async fn statistics(raw: String, state: Arc<State>) -> Result<Response, Problem> {
+pub async fn statistics(raw: String, reader: Reader) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Statistics {
         groups: Vec<stats::Group>,
     }
     let (filter, by) = request::read_statistics(&raw)?;
-    let rows = store::statistics(&state.list_pool, &filter, &by).await.map_err(problem)?;
+    let rows = store::statistics(&reader, &filter, &by).await.map_err(problem)?;
     let groups = rows.iter().map(|row| stats::group(row, &by)).collect::<Result<_, _>>().map_err(problem)?;
     Ok(reply::json(&Statistics { groups }))
 }

@@ -13,7 +13,8 @@ use super::order::Order;
 use super::sql::Statement;
 use super::stretch::stretches;
 use crate::db::error::StoreError;
-use crate::db::pool::{Pool, retried};
+use crate::db::pool::retried;
+use crate::db::reads::Reader;
 use crate::db::session::Query;
 
 const LIST: &str = "select uuid, survived, passenger_class, name, sex, age, siblings_or_spouses_aboard, \
@@ -32,12 +33,12 @@ const ESTIMATE: &str = "explain (format json) select from passengers";
 /// # Errors
 /// The pool's, or what `each` says.
 pub async fn page(
-    pool: &Pool,
+    reader: &Reader,
     after: Uuid,
     limit: i64,
     each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
 ) -> Result<(), StoreError> {
-    pool.for_each(Query::Prepared(PAGE, &[&after, &limit]), each).await
+    reader.for_each(Query::Prepared(PAGE, &[&after, &limit]), each).await
 }
 
 /// Hands over the rows behind a place, or from the beginning, in order, at most `limit` of them.
@@ -45,7 +46,7 @@ pub async fn page(
 /// # Errors
 /// The pool's, or what `each` says.
 pub async fn rows(
-    pool: &Pool,
+    reader: &Reader,
     filter: &Filter,
     order: &Order,
     from: Option<&Place>,
@@ -61,7 +62,7 @@ pub async fn rows(
             missing -= 1;
             each(row)
         };
-        for_each(pool, &statement, each).await?;
+        for_each(reader, &statement, each).await?;
         if missing == 0 {
             break;
         }
@@ -73,10 +74,10 @@ pub async fn rows(
 ///
 /// # Errors
 /// The pool's.
-pub async fn count(pool: &Pool, filter: &Filter) -> Result<i64, StoreError> {
+pub async fn count(reader: &Reader, filter: &Filter) -> Result<i64, StoreError> {
     let mut statement = Statement::new(COUNT);
     statement.rows(filter, None);
-    let rows = run(pool, &statement).await?;
+    let rows = run(reader, &statement).await?;
     Ok(rows.first().ok_or(StoreError::Missing)?.try_get(0)?)
 }
 
@@ -84,10 +85,10 @@ pub async fn count(pool: &Pool, filter: &Filter) -> Result<i64, StoreError> {
 ///
 /// # Errors
 /// The pool's.
-pub async fn estimate(pool: &Pool, filter: &Filter) -> Result<i64, StoreError> {
+pub async fn estimate(reader: &Reader, filter: &Filter) -> Result<i64, StoreError> {
     let mut statement = Statement::new(ESTIMATE);
     statement.rows(filter, None);
-    let rows = run(pool, &statement).await?;
+    let rows = run(reader, &statement).await?;
     let plan: serde_json::Value = rows.first().ok_or(StoreError::Missing)?.try_get(0)?;
     Ok(plan[0]["Plan"]["Plan Rows"].as_i64().unwrap_or_default())
 }
@@ -104,7 +105,7 @@ const AGGREGATES: &str = "count(*), count(*) filter (where survived), avg(age), 
 ///
 /// # Errors
 /// The pool's.
-pub async fn statistics(pool: &Pool, filter: &Filter, by: &[Column]) -> Result<Vec<Row>, StoreError> {
+pub async fn statistics(reader: &Reader, filter: &Filter, by: &[Column]) -> Result<Vec<Row>, StoreError> {
     let mut statement = Statement::new("select ");
     for column in by {
         statement.push(column.plain_sql());
@@ -120,27 +121,27 @@ pub async fn statistics(pool: &Pool, filter: &Filter, by: &[Column]) -> Result<V
         }
     }
     statement.limit(GROUPS_MAX);
-    run(pool, &statement).await
+    run(reader, &statement).await
 }
 
-async fn run(pool: &Pool, statement: &Statement) -> Result<Vec<Row>, StoreError> {
+async fn run(reader: &Reader, statement: &Statement) -> Result<Vec<Row>, StoreError> {
     retried(|| async {
         let mut rows = Vec::new();
         let keep = &mut |row| {
             rows.push(row);
             Ok(())
         };
-        for_each(pool, statement, keep).await?;
+        for_each(reader, statement, keep).await?;
         Ok(rows)
     })
     .await
 }
 
 async fn for_each(
-    pool: &Pool,
+    reader: &Reader,
     statement: &Statement,
     each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
 ) -> Result<(), StoreError> {
     let params: Vec<_> = statement.values.iter().map(Value::param).collect();
-    pool.for_each(Query::Once(&statement.text, &params), each).await
+    reader.for_each(Query::Once(&statement.text, &params), each).await
 }

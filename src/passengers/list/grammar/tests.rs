@@ -141,12 +141,18 @@ fn depth_and_number_are_bounded() {
     let nested = |depth: usize| format!("{}(age.eq.1{}", "(and".repeat(depth - 1), ")".repeat(depth));
     assert_eq!(faults(&nested(8)), Vec::<String>::new());
     assert!(faults(&nested(9))[0].contains("no more than 8 groups"));
-    let many = |count: usize| format!("({})", vec!["age.eq.1"; count].join(","));
+    let many = |condition: &str, count: usize| format!("({})", vec![condition; count].join(","));
     let listed = |count: usize| format!("(age.in.({}))", vec!["1"; count].join(","));
-    for text in [many(200), listed(200)] {
+    let pattern = |length: usize| format!("(name.like.{})", "a".repeat(length));
+    for text in [many("age.eq.1", 64), listed(200), many("name.ilike.*a*", 16), pattern(256)] {
         assert_eq!(faults(&text), Vec::<String>::new());
     }
-    for text in [many(201), listed(201)] {
-        assert!(faults(&text).iter().any(|fault| fault.contains("no more than 200 conditions")), "{text}");
+    for (text, bound) in [
+        (many("age.eq.1", 65), "no more than 64 conditions"),
+        (listed(201), "no more than 200 values"),
+        (many("name.ilike.*a*", 17), "no more than 16 patterns"),
+        (pattern(257), "at most 256 characters"),
+    ] {
+        assert!(faults(&text).iter().any(|fault| fault.contains(bound)), "{text}");
     }
 }

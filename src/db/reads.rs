@@ -1,0 +1,129 @@
+//! Reads many rows: on sessions of their own, in turn, and giving way to rows by key.
+//!
+//! A statement whose cost grows with the table keeps one of PostgreSQL's processors busy for as long as it runs. While
+//! rows are asked for by key as well, a turn that was long is followed by a pause, so that such statements take a part
+//! of the processors and not all.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Row;
+
+use super::error::StoreError;
+use super::pool::{Pool, retried};
+use super::session::{Params, Query};
+use super::spent::Waiting;
+use super::turns::{Client, Turn, Turns};
+
+/// Most that wait for a turn.
+const QUEUE: usize = 1024;
+/// What has begun to be answered waits so long for its next turn, because giving up would cut the answer short.
+const PATIENCE_MIDWAY: Duration = Duration::from_secs(30);
+
+/// A turn shorter than this is followed by no pause: pages, and chunks of lists in the order of an index.
+const SHORT: Duration = Duration::from_millis(20);
+/// A pause is so many times as long as the turn before it, and at most [`PAUSE_MAX`].
+const PAUSE_FACTOR: u32 = 3;
+/// Longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Rows by key are asked for when their sessions were taken so many times a second.
+const BUSY: f64 = 50.0;
+
+/// Everything that reads many rows.
+#[derive(Clone)]
+pub struct Reads {
+    pool: Pool,
+    keys: Pool,
+    turns: Turns,
+    patience: Duration,
+}
+
+impl Reads {
+    /// On a pool of its own, beside the one for rows by key; nobody waits longer than `patience` for the first turn.
+    pub fn new(pool: Pool, keys: Pool, patience: Duration) -> Self {
+        let size = usize::try_from(pool.size()).expect("a pool is small");
+        Self { pool, keys, turns: Turns::new(size, QUEUE), patience }
+    }
+
+    /// The pool.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Reads for a client.
+    pub fn of(&self, client: Client) -> Reader {
+        Reader { reads: self.clone(), client, patience: self.patience }
+    }
+}
+
+/// Reads for one client.
+#[derive(Clone)]
+pub struct Reader {
+    reads: Reads,
+    client: Client,
+    patience: Duration,
+}
+
+impl Reader {
+    /// From now on waits longer: for the rest of an answer that has begun.
+    pub fn wait_midway(&mut self) {
+        self.patience = PATIENCE_MIDWAY.max(self.patience);
+    }
+
+    /// Runs a statement that changes nothing; tries once more when the connection is lost under it.
+    ///
+    /// # Errors
+    /// As [`Pool::read`], and [`StoreError::Unavailable`] when too many wait.
+    pub async fn read(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
+        retried(|| async {
+            let mut rows = Vec::new();
+            let keep = &mut |row| {
+                rows.push(row);
+                Ok(())
+            };
+            self.for_each(Query::Prepared(sql, params), keep).await?;
+            Ok(rows)
+        })
+        .await
+    }
+
+    /// Runs a statement that changes nothing and hands over each row as it arrives.
+    ///
+    /// # Errors
+    /// As [`Pool::for_each`], and [`StoreError::Unavailable`] when too many wait.
+    pub async fn for_each(
+        &self,
+        query: Query<'_>,
+        each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
+    ) -> Result<(), StoreError> {
+        let turn = {
+            let _waiting = Waiting::begin();
+            self.reads.turns.take(&self.client, self.patience).await?
+        };
+        let keys = &self.reads.keys;
+        let _paced = Paced { turn: Some(turn), keys, begun: Instant::now(), checkouts: keys.checkouts() };
+        self.reads.pool.for_each(query, each).await
+    }
+}
+
+/// A turn with its pause, also for a client that leaves before the end of its statement.
+struct Paced<'a> {
+    turn: Option<Turn>,
+    keys: &'a Pool,
+    begun: Instant,
+    /// How often a session for keys had been taken when it began.
+    checkouts: u64,
+}
+
+impl Drop for Paced<'_> {
+    fn drop(&mut self) {
+        let took = self.begun.elapsed();
+        if took <= SHORT {
+            return;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+        let checkouts = (self.keys.checkouts() - self.checkouts) as f64;
+        if let Some(turn) = self.turn.take_if(|_| checkouts / took.as_secs_f64() > BUSY) {
+            turn.end_after((took * PAUSE_FACTOR).min(PAUSE_MAX));
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! A session is bounded on both sides, and nobody gets one that is dead, ending, or still at work for another.
+
+use std::process::Command;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use pycrudapi::db::pool::{Pool, PoolKind, PoolOptions};
+use reqwest::StatusCode;
+use tokio::time::timeout;
+use tokio_postgres::Client;
+
+use crate::harness::{Database, TestApp, eventually, passenger};
+use crate::pools::until_active;
+
+/// Far beyond anything that these tests wait for when all is well.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn pool(database: &Database, statement_timeout: Duration) -> Pool {
+    let options = PoolOptions { kind: PoolKind::Keys, size: 1, checkout_timeout: PATIENCE, statement_timeout };
+    Pool::new(&database.conninfo(), &options)
+}
+
+async fn pid_of(pool: &Pool) -> i32 {
+    pool.read("select pg_backend_pid()", &[]).await.expect("a row")[0].get(0)
+}
+
+fn signal(name: &str, pid: i32) {
+    assert!(Command::new("kill").args([name, &pid.to_string()]).status().expect("kill runs").success());
+}
+
+/// Lets a stopped process go on, however the test ends.
+struct Stopped(i32);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-CONT", &self.0.to_string()]).status(); // it may have gone
+    }
+}
+
+#[tokio::test]
+async fn postgres_bounds_statements_and_idle_transactions_of_every_kind_of_session() {
+    let database = Database::empty().await;
+    for kind in [PoolKind::Keys, PoolKind::Lists, PoolKind::Probe] {
+        let options =
+            PoolOptions { kind, size: 1, checkout_timeout: PATIENCE, statement_timeout: Duration::from_millis(1234) };
+        let pool = Pool::new(&database.conninfo(), &options);
+        let settings = "select current_setting('statement_timeout'), \
+                        current_setting('idle_in_transaction_session_timeout'), current_setting('timezone')";
+        let row = pool.read(settings, &[]).await.expect("a row").remove(0);
+        let found: [&str; 3] = [row.get(0), row.get(1), row.get(2)];
+        assert_eq!(found, ["1234ms", "1234ms", "UTC"], "{kind:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_stops_costs_503_and_its_session_and_no_more() {
+    let database = Database::migrated().await;
+    let pool = pool(&database, Duration::from_millis(200));
+    let pid = pid_of(&pool).await;
+    signal("-STOP", pid);
+    let _stopped = Stopped(pid);
+    let refused = timeout(PATIENCE, pool.read("select 1", &[])).await.expect("our own deadline passes");
+    assert!(refused.is_err());
+    // Its place in the pool is free again although it is still stopped.
+    let next = timeout(PATIENCE, pid_of(&pool)).await.expect("another session");
+    assert_ne!(next, pid);
+}
+
+#[tokio::test]
+async fn a_connection_that_died_while_nobody_used_it_is_not_handed_out() {
+    let database = Database::migrated().await;
+    let pool = pool(&database, PATIENCE);
+    let client: Client = database.client().await;
+    for _ in 0..5 {
+        let pid = pid_of(&pool).await;
+        client.query_one("select pg_terminate_backend($1)", &[&pid]).await.expect("terminated");
+        eventually(|| async {
+            let there = "select count(*) from pg_stat_activity where pid = $1";
+            let count: i64 = client.query_one(there, &[&pid]).await.expect("a row").get(0);
+            if count == 0 { Ok(()) } else { Err(format!("{pid} is still there")) }
+        })
+        .await;
+        for _ in 0..20 {
+            client.query_one("select 1", &[]).await.expect("a row"); // the driver sees the end meanwhile
+        }
+        // A write is not tried twice, so it tells.
+        pool.write("select 1", &[]).await.expect("a live connection");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_ending_is_not_used_again() {
+    let database = Database::migrated().await;
+    let pool = pool(&database, PATIENCE);
+    for _ in 0..5 {
+        let session = pool.session().await.expect("a session");
+        session.query("select pg_terminate_backend(pg_backend_pid())", &[]).await.expect_err("it ends");
+        assert!(session.is_broken(), "the server has said that it is ending");
+        drop(session);
+        pool.write("select 1", &[]).await.expect("a live connection");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_locked_holds_up_nobody_who_changes_another() {
+    let app = TestApp::start_with(&["--statement-timeout-ms=600000", "--checkout-timeout-ms=60000"]).await;
+    let locked = app.create(&passenger()).await;
+    let others = join_all((0..8).map(|_| async { app.create(&passenger()).await })).await;
+    let watcher = app.database.as_ref().expect("own database").client().await;
+    let locker = app.database.as_ref().expect("own database").client().await;
+    locker
+        .batch_execute(&format!("begin; select from passengers where uuid = '{locked}' for update"))
+        .await
+        .expect("locked");
+    let (body, url) = (passenger(), format!("/v1/passengers/{locked}"));
+    let stuck = app.put(&url, &body);
+    let passing = async {
+        until_active(&watcher, 1).await;
+        for uuid in &others {
+            let answer = timeout(PATIENCE, app.put(&format!("/v1/passengers/{uuid}"), &body)).await;
+            answer.expect("it does not wait for the locked row").expect(StatusCode::OK);
+        }
+        locker.batch_execute("rollback").await.expect("unlocked");
+    };
+    let (stuck, ()) = tokio::join!(stuck, passing);
+    stuck.expect(StatusCode::OK);
+}
