@@ -137,7 +137,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
             if another {
                 state.in_flight += 1;
                 // A task of its own: a client that goes away must not take the batch of others with it.
-                tokio::spawn(drain(self.shared.clone()));
+                begin(self.shared.clone());
             }
         }
         outcome.await.unwrap_or_else(|_| Err(self.shared.limits.given_up()))
@@ -176,6 +176,16 @@ impl<I, O> Shared<I, O> {
         Some(std::mem::replace(&mut state.waiting, rest))
     }
 
+    /// Whether items wait for a batch that has stalled, and may have another, which is counted then. Whoever comes next need
+    /// not come for a long time.
+    fn is_held_up(&self) -> bool {
+        let mut state = self.lock();
+        let stalled = state.last_begin.is_some_and(|begun| begun.elapsed() > STALLED);
+        let held_up = stalled && !state.waiting.is_empty() && state.in_flight < self.limits.in_flight;
+        state.in_flight += usize::from(held_up);
+        held_up
+    }
+
     /// Refuses the items that have waited too long, counting the time until the next look.
     fn expire(&self) {
         let mut state = self.lock();
@@ -203,6 +213,11 @@ impl BatchLimits {
     }
 }
 
+/// Begins another batch, which has been counted already.
+fn begin<I: Send + 'static, O: Send + 'static>(shared: Arc<Shared<I, O>>) {
+    tokio::spawn(drain(shared));
+}
+
 /// Works until nothing is waiting.
 async fn drain<I: Send + 'static, O: Send + 'static>(shared: Arc<Shared<I, O>>) {
     while let Some(batch) = shared.take() {
@@ -224,7 +239,12 @@ async fn drain<I: Send + 'static, O: Send + 'static>(shared: Arc<Shared<I, O>>) 
                 Ok(finished) => break finished,
                 // Nobody is left to work for; dropping the work cancels its statement.
                 Err(_) if answers.iter().all(oneshot::Sender::is_closed) => break Ok(Vec::new()),
-                Err(_) => shared.expire(),
+                Err(_) => {
+                    shared.expire();
+                    if shared.is_held_up() {
+                        begin(shared.clone());
+                    }
+                }
             }
         };
         match finished {

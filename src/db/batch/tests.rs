@@ -1,4 +1,4 @@
-//! Batches form, are bounded, and nobody waits for ever.
+//! Batches begin, wait, stall and are given up as the module says.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -37,7 +37,7 @@ fn submit(batcher: &Batcher<u32, u32>, item: u32) -> tokio::task::JoinHandle<Res
     tokio::spawn(async move { batcher.submit(item).await })
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_arrives_during_a_batch_is_answered_by_the_next_one() {
     let (batcher, mut batches, permits) = gated();
     let first = submit(&batcher, 1);
@@ -55,7 +55,7 @@ async fn what_arrives_during_a_batch_is_answered_by_the_next_one() {
     assert_eq!(batcher.shared.lock().in_flight, 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_full_batch_waiting_starts_a_further_one_up_to_the_bound_and_a_full_queue_refuses() {
     let (batcher, mut batches, permits) = gated();
     let mut tasks = vec![submit(&batcher, 0)];
@@ -75,7 +75,7 @@ async fn a_full_batch_waiting_starts_a_further_one_up_to_the_bound_and_a_full_qu
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn enough_waiting_items_start_a_few_batches_and_no_more() {
     let (batcher, mut batches, permits) = gated_within(BatchLimits { eager: 3, worth: 2, in_flight: 4, ..LIMITS });
     let mut tasks = vec![submit(&batcher, 0)];
@@ -95,7 +95,19 @@ async fn enough_waiting_items_start_a_few_batches_and_no_more() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_stalled_batch_gets_another_although_nobody_comes_after() {
+    let (batcher, mut batches, permits) = gated();
+    let stalled = submit(&batcher, 1);
+    assert_eq!(batches.recv().await, Some(vec![1]));
+    let waiting = submit(&batcher, 2);
+    assert_eq!(batches.recv().await, Some(vec![2]));
+    permits.add_permits(2);
+    assert_eq!(waiting.await.expect("no panic").expect("an answer"), 4);
+    assert_eq!(stalled.await.expect("no panic").expect("an answer"), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_goes_away_is_dropped_from_its_batch() {
     let (batcher, mut batches, permits) = gated();
     let first = submit(&batcher, 1);
@@ -115,7 +127,7 @@ async fn a_client_that_goes_away_is_dropped_from_its_batch() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_in_the_queue_beyond_the_deadline() {
-    let (batcher, mut batches, permits) = gated();
+    let (batcher, mut batches, permits) = gated_within(BatchLimits { in_flight: 1, ..LIMITS });
     let stuck = submit(&batcher, 1);
     batches.recv().await;
     let begun = Instant::now();
@@ -126,7 +138,7 @@ async fn nobody_waits_in_the_queue_beyond_the_deadline() {
     assert_eq!(stuck.await.expect("no panic").expect("an answer"), 2);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_client_that_started_a_batch_may_go_away_without_harm_to_the_others() {
     let (batcher, mut batches, permits) = gated();
     let first = submit(&batcher, 1);
