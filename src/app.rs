@@ -13,8 +13,9 @@ use tokio_postgres::error::SqlState;
 
 use crate::air_quality::cache::Cache;
 use crate::config::{ConfigError, DatabaseConfig, ServerConfig};
+use crate::db::analyze::Growth;
 use crate::db::conninfo::ConnInfo;
-use crate::db::copy::{self, CopyError};
+use crate::db::copy::{self, CopyError, Table};
 use crate::db::error::is_transient;
 use crate::db::migrate::{self, MigrateError};
 use crate::db::pool::{Pool, PoolKind};
@@ -65,6 +66,8 @@ pub struct State {
     pub body_limits: BodyLimits,
     /// Memory in which lists wait for their readers.
     pub buffers: Buffers,
+    /// How many passengers were added in bulk and are not analysed yet.
+    pub growth: Growth,
     /// Bounds of bodies that hold many passengers.
     pub bulk: Bulk,
     /// Answers about air quality.
@@ -120,6 +123,7 @@ impl App {
             probe: pool_of(PoolKind::Probe),
             reads,
             health: Health::new(shutdown.clone()),
+            growth: Growth::new(<passengers::table::Header as Table>::NAME),
             if_match: if server.require_if_match { IfMatch::Required } else { IfMatch::Optional },
             bulk: Bulk::new(
                 room.body_limits(&bodies, server.bulk_max_bytes, server.bulk_timeout_ms),
@@ -130,6 +134,10 @@ impl App {
             body_limits: room.body_limits(&bodies, server.max_body_bytes, server.body_timeout_ms),
             buffers: room.buffers(database.checkout_timeout_ms),
             pool,
+        });
+        tokio::spawn({
+            let (state, shutdown) = (state.clone(), shutdown.clone());
+            async move { state.growth.run(state.pool.clone(), shutdown).await }
         });
         tokio::spawn(expiry::run(state.pool.clone(), state.once.ttl(), shutdown.clone()));
         let mut preparation = tokio::spawn(prepare(

@@ -15,6 +15,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::sync::mpsc;
 use tokio_postgres::{Client, Transaction};
 
+use super::analyze::analyze;
 use super::error::is_about_statement;
 use super::records::{Malformed, Records, check_width};
 use super::seed;
@@ -34,7 +35,7 @@ const BINARY_TRAILER: i16 = -1;
 ///
 /// The value itself is a header row that has been understood: where each column stands in the file.
 pub trait Table: Sized {
-    /// The name under which the seed is remembered.
+    /// The table's name, under which the seed is remembered too.
     const NAME: &'static str;
     /// `copy … from stdin (format binary)`, with the columns that [`Table::put`] writes.
     const COPY_IN: &'static str;
@@ -129,11 +130,11 @@ pub async fn import<T: Table>(
 ) -> Result<u64, CopyError> {
     let transaction = client.transaction().await?;
     let rows = copy_in::<T>(&transaction, input, progress).await?;
-    match transaction.commit().await {
-        Ok(()) => Ok(rows),
-        Err(error) if is_about_statement(&error) => Err(error.into()),
-        Err(error) => Err(CopyError::OutcomeUnknown(error)),
-    }
+    transaction.commit().await.map_err(|error| {
+        if is_about_statement(&error) { CopyError::Postgres(error) } else { CopyError::OutcomeUnknown(error) }
+    })?;
+    analyze(client, T::NAME, rows).await;
+    Ok(rows)
 }
 
 /// Loads the table's own data into a database that never had it; how many rows, or `None` when it had.
@@ -146,6 +147,7 @@ pub async fn seed<T: Table>(client: &mut Client) -> Result<Option<u64>, CopyErro
     };
     let rows = copy_in::<T>(&transaction, T::SEED, |_| ()).await?;
     transaction.commit().await?;
+    analyze(client, T::NAME, rows).await;
     Ok(Some(rows))
 }
 

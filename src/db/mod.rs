@@ -3,6 +3,7 @@
 //! Nothing here knows a resource or a status code. Every query has a deadline, every checkout has one too,
 //! and a lost connection is replaced without a restart.
 
+pub mod analyze;
 pub mod attempt;
 pub mod batch;
 pub mod connect;

@@ -74,13 +74,21 @@ impl Reader {
     /// # Errors
     /// As [`Pool::read`], and [`StoreError::Unavailable`] when too many wait.
     pub async fn read(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
+        self.collect(Query::Prepared(sql, params)).await
+    }
+
+    /// The same for any query.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub async fn collect(&self, query: Query<'_>) -> Result<Vec<Row>, StoreError> {
         retried(|| async {
             let mut rows = Vec::new();
             let keep = &mut |row| {
                 rows.push(row);
                 Ok(())
             };
-            self.for_each(Query::Prepared(sql, params), keep).await?;
+            self.for_each(query, keep).await?;
             Ok(rows)
         })
         .await

@@ -4,15 +4,21 @@
 //! request costs one round trip. Every query has a deadline on this side besides the server's own
 //! `statement_timeout`: a server that stopped answering cannot hold a request. A session knows whether the end of what
 //! it began has been seen; if not, it must be cancelled before anybody else may use it (`lease`).
+//!
+//! A statement says how it is to be planned ([`Planner`]), and a session changes its settings when that differs from the
+//! statement before.
 
 use std::collections::HashMap;
 use std::pin::pin;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use futures_util::future::join;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
@@ -36,11 +42,49 @@ pub type TypedParams<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 /// A statement with the values of its parameters.
 #[derive(Clone, Copy)]
 pub enum Query<'a> {
-    /// Prepared the first time, and kept.
+    /// Prepared the first time, and kept; planned as [`Planner::Keyed`].
     Prepared(&'static str, Params<'a>),
-    /// Put together for one request: one round trip, and nothing is kept of it, because there are more of its kind than a
-    /// connection could hold.
-    Once(&'a str, TypedParams<'a>),
+    /// Planned for its values each time: one round trip, and nothing is kept of it.
+    Once(Planner, &'a str, TypedParams<'a>),
+}
+
+/// How PostgreSQL is to plan a statement.
+///
+/// A plan that is kept was made for the table as it was then, and what is the cheapest way through ten rows reads a
+/// hundred thousand for each request once they are there. Statistics tell of that only when somebody has analysed the
+/// table. So where one index is the right way at any size, the planner is left no other; and because an index that has
+/// the key as its second column costs no more to it while there is a row at most, plans are made anew by the size of the
+/// table, which needs no statistics, when they are older than [`PLANS_LAST`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Planner {
+    /// Through the index that finds the keys, or has the whole order: planned once, for any values.
+    Keyed,
+    /// Through the index that has the order, or its first columns: rows that agree in these are sorted.
+    Ordered,
+    /// As the values, the size of the table and its statistics suggest.
+    Free,
+}
+
+impl Planner {
+    /// The settings; each names every one that another does, so that nothing of that one stays.
+    const fn sql(self) -> &'static str {
+        match self {
+            Self::Keyed => {
+                "discard plans; set plan_cache_mode = force_generic_plan; set enable_seqscan = off; \
+                 set enable_bitmapscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_sort = off; \
+                 set enable_incremental_sort = off; set jit = off"
+            }
+            Self::Ordered => {
+                "discard plans; set plan_cache_mode = force_generic_plan; set enable_seqscan = off; \
+                 set enable_bitmapscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_sort = off; \
+                 reset enable_incremental_sort; set jit = off"
+            }
+            Self::Free => {
+                "discard plans; reset plan_cache_mode; reset enable_seqscan; reset enable_bitmapscan; \
+                 reset enable_hashjoin; reset enable_mergejoin; reset enable_sort; reset enable_incremental_sort; reset jit"
+            }
+        }
+    }
 }
 
 /// How much longer than the server's `statement_timeout` this side waits, so that the server's own, more precise
@@ -51,12 +95,17 @@ const DEADLINE_GRACE: Duration = Duration::from_millis(500);
 /// read the statement.
 const CANCEL_AGAIN: Duration = Duration::from_millis(100);
 
+/// Longest that a plan is kept. Making one anew costs some 50 µs, and each session has about ten.
+const PLANS_LAST: Duration = Duration::from_secs(1);
+
 /// A connection and its prepared statements.
 pub struct Session {
     client: Client,
     server: Server,
     driver: JoinHandle<()>,
     statements: Mutex<HashMap<&'static str, Statement>>,
+    /// What its settings are, and since when no plan is older; `None` while that is being changed.
+    planner: std::sync::Mutex<Option<(Planner, Instant)>>,
     deadline: Duration,
     /// Whether something was begun whose end has not been seen.
     busy: AtomicBool,
@@ -66,7 +115,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Sets up a fresh connection: deadlines on the server's side, and UTC.
+    /// Sets up a fresh connection: deadlines on the server's side, UTC, and plans through indexes.
     ///
     /// # Errors
     /// When the connection is lost or the server refuses a setting.
@@ -80,7 +129,8 @@ impl Session {
         client
             .batch_execute(&format!(
                 "set statement_timeout = {ms}; set idle_in_transaction_session_timeout = {ms}; set timezone = 'UTC'; \
-                 {NOTICE_LOSS}{}",
+                 {NOTICE_LOSS}; {}{}",
+                Planner::Keyed.sql(),
                 planner_settings(kind)
             ))
             .await?;
@@ -89,6 +139,7 @@ impl Session {
             server,
             driver,
             statements: Mutex::new(HashMap::new()),
+            planner: std::sync::Mutex::new(Some((Planner::Keyed, Instant::now()))),
             deadline: statement_timeout + DEADLINE_GRACE,
             busy: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
@@ -111,8 +162,8 @@ impl Session {
         self.given_up.store(true, Ordering::Relaxed);
     }
 
-    /// The driver's client, for what has no prepared form: transactions and `COPY`. Until [`Session::settle`] or
-    /// [`Session::settled`] the session is busy.
+    /// The driver's client, for what has no prepared form: transactions of keyed statements, and `COPY`. Sessions that
+    /// run these run nothing else. Until [`Session::settle`] or [`Session::settled`] the session is busy.
     pub fn client_mut(&mut self) -> &mut Client {
         self.busy.store(true, Ordering::Relaxed);
         &mut self.client
@@ -166,7 +217,7 @@ impl Session {
             let statement = self.statement(sql).await?;
             self.client.query(&statement, params).await
         };
-        self.settle(timeout(self.deadline, work).await)
+        self.settle(timeout(self.deadline, self.planned(Planner::Keyed, work)).await)
     }
 
     /// Runs a statement that changes data and collects its rows.
@@ -181,7 +232,7 @@ impl Session {
             attempt.sending();
             self.client.query(&statement, params).await
         };
-        attempt.judge(self.settle(timeout(self.deadline, work).await))
+        attempt.judge(self.settle(timeout(self.deadline, self.planned(Planner::Keyed, work)).await))
     }
 
     /// A change that is about to be made on this connection.
@@ -200,13 +251,17 @@ impl Session {
     ) -> Result<(), StoreError> {
         self.busy.store(true, Ordering::Relaxed);
         let mut refused = false;
+        let planner = match query {
+            Query::Prepared(..) => Planner::Keyed,
+            Query::Once(planner, ..) => planner,
+        };
         let work = async {
             let rows = match query {
                 Query::Prepared(sql, params) => {
                     let statement = self.statement(sql).await?;
                     self.client.query_raw(&statement, params.iter().copied()).await?
                 }
-                Query::Once(sql, params) => {
+                Query::Once(_, sql, params) => {
                     let params = params.iter().map(|(value, of)| (*value, of.clone()));
                     self.client.query_typed_raw(sql, params).await?
                 }
@@ -217,11 +272,28 @@ impl Session {
             }
             Ok::<_, StoreError>(())
         };
-        let outcome = self.settle(timeout(self.deadline, work).await);
+        let outcome = self.settle(timeout(self.deadline, self.planned(planner, work)).await);
         if refused {
             self.busy.store(true, Ordering::Relaxed); // the rest of the rows is on its way
         }
         outcome
+    }
+
+    /// Does work whose statements are to be planned in this way, and not long ago. What that takes is on its way in front
+    /// of the work, in the same round trip.
+    async fn planned<T, E>(&self, planner: Planner, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let current = || self.planner.lock().unwrap_or_else(PoisonError::into_inner);
+        let change = match *current() {
+            Some((held, since)) if held == planner && since.elapsed() < PLANS_LAST => None,
+            Some((held, _)) if held == planner => Some("discard plans"),
+            _ => Some(planner.sql()),
+        };
+        let Some(change) = change else { return work.await };
+        // Unknown until PostgreSQL has said that it is done: whoever is dropped meanwhile leaves it to the next.
+        *current() = None;
+        let (changed, done) = join(self.client.batch_execute(change), work).await;
+        *current() = changed.is_ok().then(|| (planner, Instant::now()));
+        done
     }
 
     /// Longest that work on this connection may take.

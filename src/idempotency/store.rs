@@ -15,8 +15,9 @@ use crate::db::session::Param;
 /// locks apart from other hashes of texts ("idem" in ASCII).
 const LOCK: &str = "select pg_try_advisory_xact_lock(hashtextextended($1, 1768186221))";
 
+/// The sum keeps the index of times out of it: the key's finds at most one row, whatever the statistics say.
 const FIND: &str = "select fingerprint, status, content_type, location, etag, body from idempotency_keys \
-     where key = $1 and created_at > now() - make_interval(secs => $2)";
+     where key = $1 and created_at + make_interval(secs => $2) > now()";
 
 /// A row that is there has passed its time, or `FIND` would have found it.
 const KEEP: &str = "insert into idempotency_keys (key, fingerprint, status, content_type, location, etag, body) \
@@ -24,12 +25,12 @@ const KEEP: &str = "insert into idempotency_keys (key, fingerprint, status, cont
      created_at = now(), status = excluded.status, content_type = excluded.content_type, \
      location = excluded.location, etag = excluded.etag, body = excluded.body";
 
-/// The oldest keys that have passed their time. One replica at a time removes them, the others find the lock taken.
-const FORGET: &str = "with old as materialized ( \
+/// The oldest keys that have passed their time, in their own order, in which every statement locks rows. One replica at a
+/// time removes them, the others find the lock taken. A key that was used anew meanwhile is looked at once more, and stays.
+const FORGET: &str = "delete from idempotency_keys where key = any(array( \
          select key from idempotency_keys where created_at <= now() - make_interval(secs => $1) \
          order by created_at limit $2 \
-     ) delete from idempotency_keys using old where idempotency_keys.key = old.key \
-     and (select pg_try_advisory_xact_lock(1768186222)) returning 1";
+     )) and created_at + make_interval(secs => $1) <= now() and (select pg_try_advisory_xact_lock(1768186222)) returning 1";
 
 /// What is known of a key.
 #[derive(Debug)]

@@ -1,8 +1,10 @@
 //! The statements that change passengers, each for many at once.
 //!
 //! Writes of a kind that arrive together share a statement (`db::batch`). A batch that the database undoes is retried row
-//! by row, so one bad row never fails its neighbours. In one statement every key is distinct, because two changes of one
-//! row would race; deletions need not be, for the second finds nothing. Each change draws a new version.
+//! by row, so one bad row never fails its neighbours. Each change draws a new version.
+//!
+//! Invariant: the keys of one statement ascend and are distinct. Two changes of one row would race; and every statement
+//! that locks many rows locks them in the order of their keys, so no two of them wait for each other.
 
 use bytes::Bytes;
 use tokio_postgres::{Row, Transaction};
@@ -32,55 +34,109 @@ const REPLACE: &str = "update passengers set survived = $2, passenger_class = $3
      and ($10::int8[] is null or version = any($10)) and ($11::int8[] is null or version <> all($11)) \
      returning uuid, version";
 
-const REPLACE_MANY: &str = "update passengers p set survived = d.survived, passenger_class = d.passenger_class, \
-     name = d.name, sex = d.sex, age = d.age, siblings_or_spouses_aboard = d.siblings_or_spouses_aboard, \
-     parents_or_children_aboard = d.parents_or_children_aboard, fare = d.fare, \
-     version = nextval('passengers_version_seq') \
-     from unnest($1::uuid[], $2::bool[], $3::int2[], $4::text[], $5::text[], $6::float8[], $7::int4[], $8::int4[], \
-     $9::float8[], $10::text[], $11::text[]) as d (uuid, survived, passenger_class, name, sex, age, \
-     siblings_or_spouses_aboard, parents_or_children_aboard, fare, required, refused) \
-     where p.uuid = d.uuid and (d.required is null or p.version = any(d.required::int8[])) \
-     and (d.refused is null or p.version <> all(d.refused::int8[])) returning p.uuid, p.version";
+/// What an array holds for the row at hand, by its key's place among the ascending keys in `$1`.
+///
+/// A join with `unnest` would do the same, in an order that the planner chooses. Without a join there is one way to go: an
+/// index scan over the keys, which a b-tree takes in ascending order, and so are the rows locked.
+macro_rules! own {
+    ($array:literal) => {
+        concat!("(", $array, ")[width_bucket(p.uuid, $1)]")
+    };
+}
+
+/// The rows of the keys in `$1` that meet their conditions, which are two arrays of texts.
+macro_rules! where_met {
+    ($required:literal, $refused:literal) => {
+        concat!(
+            " where p.uuid = any($1::uuid[]) and (",
+            own!($required),
+            " is null or p.version = any(",
+            own!($required),
+            "::int8[])) and (",
+            own!($refused),
+            " is null or p.version <> all(",
+            own!($refused),
+            "::int8[])) "
+        )
+    };
+}
+
+const REPLACE_MANY: &str = concat!(
+    "update passengers p set survived = ",
+    own!("$2::bool[]"),
+    ", passenger_class = ",
+    own!("$3::int2[]"),
+    ", name = ",
+    own!("$4::text[]"),
+    ", sex = ",
+    own!("$5::text[]"),
+    ", age = ",
+    own!("$6::float8[]"),
+    ", siblings_or_spouses_aboard = ",
+    own!("$7::int4[]"),
+    ", parents_or_children_aboard = ",
+    own!("$8::int4[]"),
+    ", fare = ",
+    own!("$9::float8[]"),
+    ", version = nextval('passengers_version_seq')",
+    where_met!("$10::text[]", "$11::text[]"),
+    "returning p.uuid, p.version"
+);
 
 /// A null leaves the column as it is; only the age can be null, so it has a flag. Each change builds on the row as it is
 /// at that moment, so that no concurrent change of another field is lost.
-const PATCH_MANY: &str = "update passengers p set survived = coalesce(d.survived, p.survived), \
-     passenger_class = coalesce(d.passenger_class, p.passenger_class), name = coalesce(d.name, p.name), \
-     sex = coalesce(d.sex, p.sex), age = case when d.sets_age then d.age else p.age end, \
-     siblings_or_spouses_aboard = coalesce(d.siblings_or_spouses_aboard, p.siblings_or_spouses_aboard), \
-     parents_or_children_aboard = coalesce(d.parents_or_children_aboard, p.parents_or_children_aboard), \
-     fare = coalesce(d.fare, p.fare), version = nextval('passengers_version_seq') \
-     from unnest($1::uuid[], $2::bool[], $3::int2[], $4::text[], $5::text[], $6::bool[], $7::float8[], $8::int4[], \
-     $9::int4[], $10::float8[], $11::text[], $12::text[]) as d (uuid, survived, passenger_class, name, sex, sets_age, \
-     age, siblings_or_spouses_aboard, parents_or_children_aboard, fare, required, refused) \
-     where p.uuid = d.uuid and (d.required is null or p.version = any(d.required::int8[])) \
-     and (d.refused is null or p.version <> all(d.refused::int8[])) \
-     returning p.uuid, p.survived, p.passenger_class, p.name, p.sex, p.age, p.siblings_or_spouses_aboard, \
-     p.parents_or_children_aboard, p.fare, p.version";
+const PATCH_MANY: &str = concat!(
+    "update passengers p set survived = coalesce(",
+    own!("$2::bool[]"),
+    ", p.survived), passenger_class = coalesce(",
+    own!("$3::int2[]"),
+    ", p.passenger_class), name = coalesce(",
+    own!("$4::text[]"),
+    ", p.name), sex = coalesce(",
+    own!("$5::text[]"),
+    ", p.sex), age = case when ",
+    own!("$6::bool[]"),
+    " then ",
+    own!("$7::float8[]"),
+    " else p.age end, siblings_or_spouses_aboard = coalesce(",
+    own!("$8::int4[]"),
+    ", p.siblings_or_spouses_aboard), parents_or_children_aboard = coalesce(",
+    own!("$9::int4[]"),
+    ", p.parents_or_children_aboard), fare = coalesce(",
+    own!("$10::float8[]"),
+    ", p.fare), version = nextval('passengers_version_seq')",
+    where_met!("$11::text[]", "$12::text[]"),
+    "returning p.uuid, p.survived, p.passenger_class, p.name, p.sex, p.age, p.siblings_or_spouses_aboard, \
+     p.parents_or_children_aboard, p.fare, p.version"
+);
 
-const DELETE_MANY: &str = "delete from passengers p \
-     using unnest($1::uuid[], $2::text[], $3::text[]) with ordinality as d (uuid, required, refused, place) \
-     where p.uuid = d.uuid and (d.required is null or p.version = any(d.required::int8[])) \
-     and (d.refused is null or p.version <> all(d.refused::int8[])) returning d.place";
+const DELETE_MANY: &str =
+    concat!("delete from passengers p", where_met!("$2::text[]", "$3::text[]"), "returning p.uuid");
 
-const WHICH_EXIST: &str = "select uuid from passengers where uuid = any($1)";
+const WHICH_EXIST: &str = "select uuid from passengers where uuid = any($1) order by uuid";
 
 /// A kind of write whose items become one statement.
 pub trait Write: Sized + Send + Sync + 'static {
+    /// What is told of a row that was written.
+    type Done: Send;
+
+    /// Whether a row that was written is no longer there.
+    const REMOVES: bool = false;
+
     /// The row that is written.
     fn uuid(&self) -> Uuid;
 
     /// What is asked of its version.
     fn condition(&self) -> &Condition;
 
-    /// Runs the statement for items of distinct keys; a row, beginning with its key, for each that was written.
+    /// Runs the statement for items whose keys ascend; a row, beginning with its key, for each that was written.
     fn run(pool: &Pool, items: &[Self]) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
 
     /// What was written, as the statement's row tells.
     ///
     /// # Errors
     /// [`StoreError::Internal`] when the row is not the statement's.
-    fn stored(&self, row: &Row) -> Result<Stored, StoreError>;
+    fn done(&self, row: &Row) -> Result<Self::Done, StoreError>;
 }
 
 /// A passenger to be stored anew.
@@ -93,7 +149,7 @@ impl Creation {
     /// The database's.
     pub async fn run_in(&self, transaction: &Transaction<'_>) -> Result<Stored, StoreError> {
         let row = transaction.query_one(CREATE, &params(&self.0, &self.0.details.sex.as_str())).await?;
-        self.stored(&row)
+        self.done(&row)
     }
 }
 
@@ -124,6 +180,8 @@ pub struct Removal {
 }
 
 impl Write for Creation {
+    type Done = Stored;
+
     fn uuid(&self) -> Uuid {
         self.0.uuid
     }
@@ -140,12 +198,14 @@ impl Write for Creation {
         pool.write(CREATE_MANY, &columns.params()).await
     }
 
-    fn stored(&self, row: &Row) -> Result<Stored, StoreError> {
+    fn done(&self, row: &Row) -> Result<Stored, StoreError> {
         stored(&self.0, row)
     }
 }
 
 impl Write for Replacement {
+    type Done = Stored;
+
     fn uuid(&self) -> Uuid {
         self.passenger.uuid
     }
@@ -166,12 +226,14 @@ impl Write for Replacement {
         pool.write(REPLACE_MANY, &[&columns.params()[..], &conditions.params()].concat()).await
     }
 
-    fn stored(&self, row: &Row) -> Result<Stored, StoreError> {
+    fn done(&self, row: &Row) -> Result<Stored, StoreError> {
         stored(&self.passenger, row)
     }
 }
 
 impl Write for Amendment {
+    type Done = Stored;
+
     fn uuid(&self) -> Uuid {
         self.uuid
     }
@@ -186,45 +248,74 @@ impl Write for Amendment {
         pool.write(PATCH_MANY, &[&columns.params()[..], &conditions.params()].concat()).await
     }
 
-    fn stored(&self, row: &Row) -> Result<Stored, StoreError> {
+    fn done(&self, row: &Row) -> Result<Stored, StoreError> {
         Ok(Stored { document: document(&passenger(row)?), version: row.try_get(9)? })
     }
 }
 
-/// Writes items whose keys may repeat, in rounds in which they do not.
-pub async fn write_many<W: Write>(pool: Pool, items: Vec<W>) -> Vec<Result<Stored, StoreError>> {
-    let mut outcomes: Vec<Option<Result<Stored, StoreError>>> = items.iter().map(|_| None).collect();
+impl Write for Removal {
+    type Done = ();
+
+    const REMOVES: bool = true;
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn condition(&self) -> &Condition {
+        &self.condition
+    }
+
+    async fn run(pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
+        let keys: Vec<Uuid> = items.iter().map(Self::uuid).collect();
+        let conditions = Conditions::of(items.iter().map(Self::condition));
+        pool.write(DELETE_MANY, &[&[&keys as Param<'_>], &conditions.params()[..]].concat()).await
+    }
+
+    fn done(&self, _row: &Row) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// Writes items whose keys may repeat, in rounds in which they do not: as if those of one key had come one after another.
+pub async fn write_many<W: Write>(pool: Pool, items: Vec<W>) -> Vec<Result<W::Done, StoreError>> {
+    let mut outcomes: Vec<Option<Result<W::Done, StoreError>>> = items.iter().map(|_| None).collect();
     let mut waiting: Vec<(usize, W)> = items.into_iter().enumerate().collect();
+    waiting.sort_by_key(|(_, item)| item.uuid()); // keeps the order of those of one key
     while !waiting.is_empty() {
-        let mut keys = Vec::with_capacity(waiting.len());
-        let (round, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(_, item)| {
-            let is_new = !keys.contains(&item.uuid());
-            keys.push(item.uuid());
-            is_new
-        });
+        let mut last = None;
+        let (round, mut later): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|(_, item)| last.replace(item.uuid()) != Some(item.uuid()));
         let (places, round): (Vec<usize>, Vec<W>) = round.into_iter().unzip();
-        for (place, outcome) in places.into_iter().zip(write_distinct(&pool, &round).await) {
+        let mut gone = Vec::new();
+        for ((place, item), outcome) in places.into_iter().zip(&round).zip(write_ascending(&pool, &round).await) {
+            if matches!(outcome, Err(StoreError::Missing)) || W::REMOVES && outcome.is_ok() {
+                gone.push(item.uuid());
+            }
             outcomes[place] = Some(outcome);
         }
+        later.retain(|(place, item)| {
+            let is_gone = gone.binary_search(&item.uuid()).is_ok();
+            if is_gone {
+                outcomes[*place] = Some(Err(StoreError::Missing));
+            }
+            !is_gone
+        });
         waiting = later;
     }
-    outcomes.into_iter().map(|outcome| outcome.expect("each item was in one round")).collect()
+    outcomes.into_iter().map(|outcome| outcome.expect("each item was in one round, or of a key that is gone")).collect()
 }
 
-/// Stores new passengers, whose keys are always distinct.
-pub async fn create_many(pool: Pool, items: Vec<Creation>) -> Vec<Result<Stored, StoreError>> {
-    write_distinct(&pool, &items).await
-}
-
-/// Writes items of distinct keys in one statement, or one by one where the database undid that.
-async fn write_distinct<W: Write>(pool: &Pool, items: &[W]) -> Vec<Result<Stored, StoreError>> {
+/// Writes items of ascending keys in one statement, or one by one where the database undid that.
+async fn write_ascending<W: Write>(pool: &Pool, items: &[W]) -> Vec<Result<W::Done, StoreError>> {
+    debug_assert!(items.is_sorted_by(|a, b| a.uuid() < b.uuid()), "keys ascend and are distinct");
     match W::run(pool, items).await {
         Ok(rows) => outcomes(pool, items, &rows).await,
         Err(error) if items.len() > 1 && error.is_rolled_back() => {
             let mut outcomes = Vec::with_capacity(items.len());
             for item in items {
                 // One item is retried in no smaller part.
-                outcomes.extend(Box::pin(write_distinct(pool, std::slice::from_ref(item))).await);
+                outcomes.extend(Box::pin(write_ascending(pool, std::slice::from_ref(item))).await);
             }
             outcomes
         }
@@ -232,56 +323,31 @@ async fn write_distinct<W: Write>(pool: &Pool, items: &[W]) -> Vec<Result<Stored
     }
 }
 
-async fn outcomes<W: Write>(pool: &Pool, items: &[W], rows: &[Row]) -> Vec<Result<Stored, StoreError>> {
+async fn outcomes<W: Write>(pool: &Pool, items: &[W], rows: &[Row]) -> Vec<Result<W::Done, StoreError>> {
     // Sorted rather than hashed: most often there is one.
     let mut written: Vec<(Uuid, &Row)> = rows.iter().map(|row| (row.get(0), row)).collect();
     written.sort_unstable_by_key(|(uuid, _)| *uuid);
     let mut outcomes = Vec::with_capacity(items.len());
     for item in items {
         outcomes.push(match written.binary_search_by_key(&item.uuid(), |(uuid, _)| *uuid) {
-            Ok(place) => item.stored(written[place].1),
+            Ok(place) => item.done(written[place].1),
             Err(_) => Err(StoreError::Missing),
         });
     }
-    let stated = items.iter().map(|item| (item.uuid(), item.condition()));
-    tell_stale_from_missing(pool, stated, &mut outcomes).await;
-    outcomes
-}
-
-/// Removes passengers; of several removals of one that exists the first succeeds, as if they had come one after another.
-pub async fn delete_many(pool: Pool, items: Vec<Removal>) -> Vec<Result<(), StoreError>> {
-    let keys: Vec<Uuid> = items.iter().map(|item| item.uuid).collect();
-    let conditions = Conditions::of(items.iter().map(|item| &item.condition));
-    let rows = match pool.write(DELETE_MANY, &[&[&keys as Param<'_>], &conditions.params()[..]].concat()).await {
-        Ok(rows) => rows,
-        Err(error) => return all_failed(items.len(), &error),
-    };
-    let mut outcomes: Vec<Result<(), StoreError>> = items.iter().map(|_| Err(StoreError::Missing)).collect();
-    for row in rows {
-        let place: i64 = row.get(0); // counted from 1
-        if let Some(outcome) = usize::try_from(place - 1).ok().and_then(|place| outcomes.get_mut(place)) {
-            *outcome = Ok(());
-        }
-    }
-    let stated = items.iter().map(|item| (item.uuid, &item.condition));
-    tell_stale_from_missing(&pool, stated, &mut outcomes).await;
+    tell_stale_from_missing(pool, items, &mut outcomes).await;
     outcomes
 }
 
 /// A write that met no row either found none or found one of another version. Looking afterwards is as good as at once:
 /// what was stale and is gone by now is missing, and a version that was never right cannot become it.
-async fn tell_stale_from_missing<'a, O>(
-    pool: &Pool,
-    items: impl Iterator<Item = (Uuid, &'a Condition)>,
-    outcomes: &mut [Result<O, StoreError>],
-) {
-    if outcomes.iter().all(Result::is_ok) {
-        return;
-    }
+async fn tell_stale_from_missing<W: Write>(pool: &Pool, items: &[W], outcomes: &mut [Result<W::Done, StoreError>]) {
+    let is_unclear =
+        |place: usize, item: &W| matches!(outcomes[place], Err(StoreError::Missing)) && !item.condition().is_none();
     let unclear: Vec<(usize, Uuid)> = items
+        .iter()
         .enumerate()
-        .filter(|(place, (_, condition))| matches!(outcomes[*place], Err(StoreError::Missing)) && !condition.is_none())
-        .map(|(place, (uuid, _))| (place, uuid))
+        .filter(|(place, item)| is_unclear(*place, item))
+        .map(|(place, item)| (place, item.uuid()))
         .collect();
     if unclear.is_empty() {
         return;

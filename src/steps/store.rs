@@ -3,34 +3,43 @@
 //! Lists start behind a place in their order and end after a number of rows, each by an index that has the order
 //! already, so that a batch costs the same wherever it begins. For the same reason the earliest time asked for is part of
 //! that place in `LIST`: a second lower bound on the same column would make PostgreSQL start there each time.
+//!
+//! Which index that is must not depend on how many steps there were when the statement was planned. So each order is the
+//! whole key of one index; a column that could have one value only is compared with an array of that value, because the
+//! planner would leave a constant out of the order, and the index by time would seem to do as well.
+
+use std::slice::from_ref;
 
 use jiff::Timestamp;
+use tokio_postgres::types::Type;
 use tokio_postgres::{Row, Transaction};
 
 use super::model::{Duration, Filter, NewStep, Place, Step, Summary};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
 use crate::db::reads::Reader;
-use crate::db::session::Param;
+use crate::db::session::{Param, Planner, Query};
 
 /// The clock is the database's. Should it step back, time stands still for the component and version concerned; otherwise
-/// a step could sort before its predecessor.
+/// a step could sort before its predecessor. That is the last one up to the component and version, if it is theirs.
 const RECORD: &str = "insert into steps (ts, component, version, owner, status) \
-     select greatest(clock_timestamp(), max(ts)), $1::text, $2::text, $3::text, $4::text \
-     from steps where component = $1 and version = $2 \
+     select greatest(clock_timestamp(), max(ts)), $1::text, $2::text, $3::text, $4::text from ( \
+         select component, version, ts from steps where (component, version) <= ($1, $2) \
+         order by component desc, version desc, ts desc, id desc limit 1 \
+     ) as last where component = $1 and version = $2 \
      returning id, ts, component, version, owner, status";
 
 const LIST: &str = "select id, ts, component, version, owner, status from steps \
      where (ts, id) > ($1, $2) and ts <= $3 order by ts, id limit $4";
 
 const LIST_OF_COMPONENT: &str = "select id, ts, component, version, owner, status from steps \
-     where component = $5 and (ts, id) > ($1, $2) and ts <= $3 and ($6::text is null or owner = $6) \
-     order by ts, id limit $4";
+     where component = any($5) and (ts, id) > ($1, $2) and ts <= $3 and ($6::text is null or owner = $6) \
+     order by component, ts, id limit $4";
 
 const LIST_OF_OWNER: &str = "select id, ts, component, version, owner, status from steps \
-     where owner = $5 and (ts, id) > ($1, $2) and ts <= $3 order by ts, id limit $4";
+     where owner = any($5) and (ts, id) > ($1, $2) and ts <= $3 order by owner, ts, id limit $4";
 
-const PLACE: &str = "select component, version, ts, id from steps where id = $1";
+const PLACE: &str = "select component, version, ts, id from steps where id = any($1) order by id";
 
 /// The next step decides how long one lasted, so filters that could hide it are applied outside of the window. Only the
 /// earliest time is not: what follows a step is never before it.
@@ -97,8 +106,10 @@ pub async fn list(
 ) -> Result<Vec<Row>, StoreError> {
     let Filter { end, component, owner, .. } = filter;
     match (component, owner) {
-        (Some(component), owner) => reader.read(LIST_OF_COMPONENT, &[&ts, &id, end, &limit, component, owner]).await,
-        (None, Some(owner)) => reader.read(LIST_OF_OWNER, &[&ts, &id, end, &limit, owner]).await,
+        (Some(component), owner) => {
+            reader.read(LIST_OF_COMPONENT, &[&ts, &id, end, &limit, &from_ref(component), owner]).await
+        }
+        (None, Some(owner)) => reader.read(LIST_OF_OWNER, &[&ts, &id, end, &limit, &from_ref(owner)]).await,
         (None, None) => reader.read(LIST, &[&ts, &id, end, &limit]).await,
     }
 }
@@ -108,7 +119,7 @@ pub async fn list(
 /// # Errors
 /// The pool's.
 pub async fn place(pool: &Pool, id: i64) -> Result<Option<Place>, StoreError> {
-    let rows = pool.read(PLACE, &[&id]).await?;
+    let rows = pool.read(PLACE, &[&from_ref(&id)]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     Ok(Some(Place { component: row.try_get(0)?, version: row.try_get(1)?, ts: row.try_get(2)?, id: row.try_get(3)? }))
 }
@@ -139,9 +150,13 @@ pub async fn durations(reader: &Reader, filter: &Filter, after: &Place, limit: i
 /// The pool's.
 pub async fn summary(reader: &Reader, filter: &Filter) -> Result<Vec<Row>, StoreError> {
     let Filter { start, end, component, owner } = filter;
+    let bounds = [(start as Param<'_>, Type::TIMESTAMPTZ), (end, Type::TIMESTAMPTZ), (owner, Type::TEXT)];
     match component {
-        None => reader.read(SUMMARY, &[start, end, owner]).await,
-        Some(component) => reader.read(SUMMARY_OF_COMPONENT, &[start, end, owner, component]).await,
+        None => reader.collect(Query::Once(Planner::Free, SUMMARY, &bounds)).await,
+        Some(component) => {
+            let params = [&bounds[..], &[(component, Type::TEXT)]].concat();
+            reader.collect(Query::Once(Planner::Free, SUMMARY_OF_COMPONENT, &params)).await
+        }
     }
 }
 

@@ -241,6 +241,28 @@ async fn only_keys_past_their_time_are_forgotten_the_oldest_first() {
     }
 }
 
+#[tokio::test]
+async fn a_key_that_is_used_anew_while_it_is_being_forgotten_stays() {
+    let database = Database::migrated().await;
+    let client = database.client().await;
+    keep(&client, &[("k", 3660)]).await;
+    client.batch_execute("begin; update idempotency_keys set created_at = now()").await.expect("updated");
+    let pool = Pool::new(&database.conninfo(), &Settings::parse(&[]).database.pool_options(PoolKind::Keys));
+    let forgetting = tokio::spawn(async move { store::forget(&pool, Duration::from_secs(60), 10).await });
+    let watcher = database.client().await;
+    eventually(|| async {
+        let waits =
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        let waiting: i64 = watcher.query_one(waits, &[]).await.expect("counted").get(0);
+        if waiting == 1 { Ok(()) } else { Err(format!("{waiting} wait for the row")) }
+    })
+    .await;
+    client.batch_execute("commit").await.expect("committed");
+    assert_eq!(forgetting.await.expect("no panic").expect("done"), 0);
+    let left: i64 = client.query_one("select count(*) from idempotency_keys", &[]).await.expect("counted").get(0);
+    assert_eq!(left, 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_answer_lost_on_its_way_to_the_client_makes_a_duplicate() {
     let database = Database::migrated().await;

@@ -197,6 +197,7 @@ async fn copy(
     let request = asked.key.map(|key| Request { key: key.to_owned(), fingerprint: asked.fingerprint() });
     let committed = loading.commit(fate, request.as_ref().map(|request| (request, &answer))).await;
     fate.judge(committed).map_err(problem)?;
+    state.growth.add(count);
     Ok(Some(Attempt::Loaded(Loaded::Stored(answer, Keys { keys, _held: held }))))
 }
 

@@ -1,9 +1,12 @@
 //! Puts statements together out of constant fragments; every value becomes a parameter.
 
+use tokio_postgres::types::Type;
+
 use super::column::Value;
 use super::filter::{Condition, Filter, Join, Node, Test};
 use super::order::Key;
 use super::stretch::{Side, Stretch};
+use crate::db::session::Param;
 
 /// A statement in the making.
 #[derive(Debug, Default)]
@@ -11,13 +14,18 @@ pub struct Statement {
     /// The text so far.
     pub text: String,
     /// The values of its parameters, in order.
-    pub values: Vec<Value>,
+    values: Vec<Value>,
 }
 
 impl Statement {
     /// Begins with a constant.
     pub fn new(text: &'static str) -> Self {
         Self { text: text.to_owned(), values: Vec::new() }
+    }
+
+    /// The values with their types.
+    pub fn params(&self) -> Vec<(Param<'_>, Type)> {
+        self.values.iter().map(Value::param).collect()
     }
 
     /// Appends a constant.

@@ -1,21 +1,21 @@
 //! Every SQL statement of lists and statistics.
 //!
-//! The list that everybody asks for, all columns of all rows in key order, is a prepared statement. All others are texts of their own: they are planned for their values and never kept, so that no client can fill
-//! a connection with prepared statements.
+//! The list that everybody asks for, all columns of all rows in key order, is a prepared statement. All others are texts
+//! of their own: they are planned each time and never kept, so that no client can fill a connection with prepared
+//! statements.
 
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::column::{Column, Value};
+use super::column::Column;
 use super::cursor::Place;
 use super::filter::Filter;
 use super::order::Order;
 use super::sql::Statement;
 use super::stretch::stretches;
 use crate::db::error::StoreError;
-use crate::db::pool::retried;
 use crate::db::reads::Reader;
-use crate::db::session::Query;
+use crate::db::session::{Planner, Query};
 
 const LIST: &str = "select uuid, survived, passenger_class, name, sex, age, siblings_or_spouses_aboard, \
      parents_or_children_aboard, fare from passengers";
@@ -62,7 +62,10 @@ pub async fn rows(
             missing -= 1;
             each(row)
         };
-        for_each(reader, &statement, each).await?;
+        // A condition or one of a column's few values may leave few rows of many; else the order's index delivers the rows.
+        let is_whole = filter.0.is_empty() && stretch.bounds.iter().all(|bound| bound.column.domain().is_none());
+        let planner = if is_whole { Planner::Ordered } else { Planner::Free };
+        reader.for_each(Query::Once(planner, &statement.text, &statement.params()), each).await?;
         if missing == 0 {
             break;
         }
@@ -125,23 +128,5 @@ pub async fn statistics(reader: &Reader, filter: &Filter, by: &[Column]) -> Resu
 }
 
 async fn run(reader: &Reader, statement: &Statement) -> Result<Vec<Row>, StoreError> {
-    retried(|| async {
-        let mut rows = Vec::new();
-        let keep = &mut |row| {
-            rows.push(row);
-            Ok(())
-        };
-        for_each(reader, statement, keep).await?;
-        Ok(rows)
-    })
-    .await
-}
-
-async fn for_each(
-    reader: &Reader,
-    statement: &Statement,
-    each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
-) -> Result<(), StoreError> {
-    let params: Vec<_> = statement.values.iter().map(Value::param).collect();
-    reader.for_each(Query::Once(&statement.text, &params), each).await
+    reader.collect(Query::Once(Planner::Free, &statement.text, &statement.params())).await
 }

@@ -1,0 +1,145 @@
+"""Requests by key and for pages run on tables of 0, 1, 10 and 891 rows, which then grow to ROWS (100,000) while nobody
+analyses them: each reads what it read before, and is as cheap as after ANALYZE. PG_BIN names another PostgreSQL."""
+
+import asyncio
+import itertools
+import os
+
+from client import Client
+from scenario import Row
+from stack import servers, until
+
+WEIGHT = 2
+SHORT = 10
+
+SIZES = (0, 1, 10, 891)
+# As many as PostgreSQL runs before it keeps a plan, and some.
+PLANNED = 8
+CLIENTS = 16
+GOAL = 0.8
+TABLES = ("passengers", "steps", "air_quality", "idempotency_keys")
+PASSENGER = {
+    "survived": True,
+    "passengerClass": 2,
+    "name": "Steady Plan",
+    "sex": "male",
+    "age": 27.0,
+    "siblingsOrSpousesAboard": 0,
+    "parentsOrChildrenAboard": 0,
+    "fare": 13.0,
+}
+MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
+FILL = (
+    "insert into passengers select ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, n % 2 = 0, 1 + n % 3,"
+    " 'Number ' || n, 'male', case when n % 5 > 0 then n % 80 end, n % 5, n % 7, n % 500 from generate_series({}, {}) n",
+    "insert into steps (ts, component, version, owner, status) select timestamptz '2026-01-01Z' + n * interval '1 second',"
+    " 'c' || n % 7, '1.' || n / 100, 'o' || n % 3, 's' || n % 4 from generate_series({}, {}) n",
+    "insert into air_quality select 's' || n % 50, timestamptz '2026-01-01Z' + n * interval '1 minute', 1, 1, 1, 1, 1, 1"
+    " from generate_series({}, {}) n",
+    "insert into idempotency_keys (key, fingerprint, status, content_type, body) select 'key ' || n,"
+    " decode(repeat('00', 16), 'hex'), 201, 'text/plain', '' from generate_series({}, {}) n",
+)
+
+
+SESSIONS = (
+    "select {} from pg_stat_activity"
+    " where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()"
+)
+
+
+def passenger(rows, number):
+    return f"/v1/passengers/00000000-0000-4000-8000-{1 + number * 7919 % max(rows, 1):012}"
+
+
+# {kind: the request of this number, on tables of so many rows}
+REQUESTS = {
+    "get": lambda rows, n: ("GET", passenger(rows, n)),
+    "put": lambda rows, n: ("PUT", passenger(rows, n), PASSENGER),
+    "put if-match": lambda rows, n: ("PUT", passenger(rows, n), PASSENGER, {"If-Match": '"0"'}),
+    "patch": lambda rows, n: ("PATCH", passenger(rows, n), {"age": n % 99}, MERGE_PATCH),
+    "delete": lambda rows, n: ("DELETE", f"/v1/passengers/ffffffff-0000-4000-8000-{n:012}"),
+    "post with key": lambda rows, n: ("POST", "/v1/passengers", PASSENGER, {"Idempotency-Key": f"{os.getpid()} {n}"}),
+    "page": lambda rows, n: ("GET", f"/v1/passengers?limit={5 + n % 40}"),
+    "page by age": lambda rows, n: ("GET", f"/v1/passengers?order=age&limit={5 + n % 40}"),
+    "post step": lambda rows, n: ("POST", f"/v1/steps?component=c{n % 7}&version=1.{n % 9}&owner=o&status=s"),
+    "steps": lambda rows, n: ("GET", f"/v1/steps?format=json&limit={5 + n % 40}"),
+    "steps of component": lambda rows, n: ("GET", f"/v1/steps?format=json&limit={5 + n % 40}&component=c{n % 7}"),
+    "steps of owner": lambda rows, n: ("GET", f"/v1/steps?format=json&limit={5 + n % 40}&owner=o{n % 3}"),
+    "durations": lambda rows, n: ("GET", f"/v1/steps/durations?limit={5 + n % 40}&component=c{n % 7}"),
+    "air quality": lambda rows, n: ("GET", f"/v1/air-quality?entity=none{n}"),
+}
+
+
+async def run(context):
+    rows = context.number("ROWS", 20_000 if context.short else 100_000)
+    # Each kind is measured before ANALYZE and after it, for each size.
+    seconds = max(0.1, context.seconds / len(SIZES) / len(REQUESTS) / 2)
+    ratios, scanned, failed = {kind: [] for kind in REQUESTS}, 0, 0
+    for size in SIZES:
+        async with servers(1, postgres={"autovacuum": "off"}, POOL_SIZE="4", LIST_POOL_SIZE="1") as stack:
+            load = Load(stack)
+            stack.psql(*(statement.format(1, size) for statement in FILL))
+            for kind in REQUESTS:
+                await load.run(kind, size, count=PLANNED * CLIENTS)
+            await asyncio.to_thread(stack.psql, *(statement.format(size + 1, rows) for statement in FILL))
+            before = {kind: await load.run(kind, rows, seconds=seconds) for kind in REQUESTS}
+            stack.psql("analyze")
+            for kind in REQUESTS:
+                await load.run(kind, rows, count=PLANNED * CLIENTS)
+            after = {kind: await load.run(kind, rows, seconds=seconds) for kind in REQUESTS}
+            for kind in REQUESTS:
+                ratios[kind].append(before[kind] / after[kind])
+            failed += load.failed
+            load.close()
+            scanned += await asyncio.to_thread(_scanned, stack)
+    worst = {kind: round(min(each), 2) for kind, each in ratios.items()}
+    return [
+        Row(f"rate per second of PostgreSQL's processor time, before ANALYZE by after, {rows:,} rows", f"≥ {GOAL} ×", worst,
+            min(worst.values()) >= GOAL),
+        Row("rows that sequential scans have read", "0", {"rows": scanned}, scanned == 0),
+        Row("requests that failed", "0", {"requests": failed}, failed == 0),
+    ]  # fmt: skip
+
+
+def _scanned(stack):
+    """PostgreSQL's own count. Its sessions have reported at the latest when they have ended."""
+    stack.end()
+    until(lambda: stack.psql(SESSIONS.format("count(*)")) == "0", "the server's sessions have ended")
+    names = ", ".join(f"'{table}'" for table in TABLES)
+    return int(stack.psql(f"select sum(seq_tup_read) from pg_stat_user_tables where relname in ({names})"))
+
+
+class Load:
+    """Requests of one kind at a time, all new ones."""
+
+    def __init__(self, stack):
+        self._stack = stack
+        self._numbers = itertools.count()
+        self._clients = [Client(stack.ports[0]) for _ in range(CLIENTS)]
+        self.failed = 0
+
+    async def run(self, kind, rows, count=None, seconds=None):
+        """Requests per second of processor time that PostgreSQL's sessions spent: other load does not change that."""
+        loop = asyncio.get_running_loop()
+        end, done, begun = loop.time() + (seconds or 0), 0, self._processor_time()
+
+        async def client(one):
+            nonlocal done
+            while done < count if count else loop.time() < end:
+                done += 1
+                answer = await one.ask(*REQUESTS[kind](rows, next(self._numbers)))
+                self.failed += answer.status >= 500
+
+        await asyncio.gather(*(client(one) for one in self._clients))
+        return done / (self._processor_time() - begun)
+
+    def _processor_time(self):
+        spent = 0
+        for pid in self._stack.psql(SESSIONS.format("pid")).split():
+            with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
+                spent += int(file.read().split()[0])
+        return spent / 1e9
+
+    def close(self):
+        for one in self._clients:
+            one.close()
