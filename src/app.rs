@@ -9,24 +9,24 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use thiserror::Error;
 use tokio::task::JoinHandle;
-use tokio_postgres::error::SqlState;
 
 use crate::air_quality::cache::Cache;
 use crate::config::{ConfigError, DatabaseConfig, ServerConfig};
 use crate::db::analyze::Growth;
 use crate::db::conninfo::ConnInfo;
 use crate::db::copy::{self, CopyError, Table};
-use crate::db::error::is_transient;
+use crate::db::error::{is_transient, is_unreachable};
 use crate::db::migrate::{self, MigrateError};
 use crate::db::pool::{Pool, PoolKind};
 use crate::db::reads::Reads;
+use crate::db::roles;
 use crate::http::body::BodyLimits;
 use crate::http::cors::{self, Origins};
 use crate::http::etag::IfMatch;
 use crate::http::reply::Buffers;
 use crate::idempotency::expiry;
 use crate::idempotency::once::Once;
-use crate::ops::health::Health;
+use crate::ops::health::{Health, Preparation};
 use crate::passengers::bulk::routes::Bulk;
 use crate::passengers::list::part::Lists;
 use crate::passengers::store::Store;
@@ -81,7 +81,9 @@ pub enum AppError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// PostgreSQL answers, and says that it never will let us in.
-    #[error("postgres refuses this user, password or database name; check DATABASE_URL or the POSTGRES_ settings")]
+    #[error(
+        "postgres refuses this user, password or database name; check DATABASE_URL or the POSTGRES_ settings, and MIGRATE_USER"
+    )]
     Refused(#[source] tokio_postgres::Error),
     /// The schema cannot be brought up to date.
     #[error("cannot migrate the database")]
@@ -143,7 +145,7 @@ impl App {
         let mut preparation = tokio::spawn(prepare(
             state.clone(),
             conninfo.clone(),
-            Preparation { migrate: server.migrate, seed: server.seed },
+            Steps { migrate: server.migrate, seed: server.seed },
         ));
         let early = tokio::time::timeout(START_PATIENCE, &mut preparation).await;
         let preparation = match early {
@@ -237,22 +239,28 @@ pub struct Listeners {
 
 /// What the start may do to the database.
 #[derive(Debug, Clone, Copy)]
-struct Preparation {
+struct Steps {
     migrate: bool,
     seed: bool,
 }
 
 /// Tries until the database is reached, migrated and seeded.
-async fn prepare(state: Arc<State>, conninfo: ConnInfo, steps: Preparation) -> Result<(), AppError> {
+async fn prepare(state: Arc<State>, conninfo: ConnInfo, steps: Steps) -> Result<(), AppError> {
     let mut delay = RETRY_DELAYS.0;
     loop {
         match prepare_once(&state, &conninfo, steps).await {
-            Ok(true) => return Ok(()),
+            Ok(true) => {
+                state.health.prepared(Preparation::Done);
+                return Ok(());
+            }
             Ok(false) => {
                 tracing::info!("waiting for the migrations, which MIGRATE=false leaves to `pycrudapi migrate`");
             }
             Err(error) if is_final(&error) => return Err(error),
             Err(error) => {
+                if matches!(error, AppError::Migrate(MigrateError::Silent)) || is_unreachable(&error) {
+                    state.health.prepared(Preparation::Unreachable);
+                }
                 tracing::warn!(error = &error as &dyn std::error::Error, "the database is not ready, trying again");
             }
         }
@@ -262,23 +270,26 @@ async fn prepare(state: Arc<State>, conninfo: ConnInfo, steps: Preparation) -> R
     }
 }
 
-async fn prepare_once(state: &State, conninfo: &ConnInfo, steps: Preparation) -> Result<bool, AppError> {
-    let mut client = migrate::connect(conninfo).await.map_err(|error| match error.code() {
-        Some(
-            &SqlState::INVALID_PASSWORD
-            | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION
-            | &SqlState::INVALID_CATALOG_NAME,
-        ) => AppError::Refused(error),
-        _ => AppError::Migrate(MigrateError::Connect(error)),
-    })?;
-    if steps.migrate {
-        let applied = migrate::run(&mut client).await.map_err(AppError::Migrate)?;
+async fn prepare_once(state: &State, conninfo: &ConnInfo, steps: Steps) -> Result<bool, AppError> {
+    let failed = |error| match error {
+        MigrateError::Connect(error) if migrate::is_refusal(&error) => AppError::Refused(error),
+        error => AppError::Migrate(error),
+    };
+    let answered = || state.health.prepared(Preparation::Pending);
+    let mut client = if steps.migrate {
+        let (applied, client) = migrate::prepare(conninfo, answered).await.map_err(failed)?;
         if applied > 0 {
             tracing::info!(applied, "migrated the database");
         }
-    } else if !migrate::is_current(&state.probe).await.unwrap_or(false) {
-        return Ok(false);
-    }
+        client
+    } else {
+        let client = migrate::connect(conninfo).await.map_err(failed)?;
+        answered();
+        if !migrate::is_current_for(&client).await.map_err(MigrateError::Connect).map_err(failed)? {
+            return Ok(false);
+        }
+        client
+    };
     if steps.seed
         && let Some(rows) = copy::seed::<passengers::table::Header>(&mut client).await.map_err(AppError::Seed)?
     {
@@ -289,10 +300,19 @@ async fn prepare_once(state: &State, conninfo: &ConnInfo, steps: Preparation) ->
     {
         tracing::info!(rows, "seeded the database with synthetic air quality");
     }
+    if roles::is_superuser(&client).await.map_err(MigrateError::Connect).map_err(failed)? {
+        tracing::warn!(
+            "requests work as a superuser of PostgreSQL; docs/operations.md, \"Roles\", says how to give them less"
+        );
+    }
     Ok(true)
 }
 
 /// Whether trying again cannot help: the server answered, and the answer will stay the same.
 fn is_final(error: &AppError) -> bool {
-    matches!(error, AppError::Refused(_)) || !is_transient(error)
+    match error {
+        AppError::Refused(_) => true,
+        AppError::Migrate(MigrateError::Silent) => false,
+        _ => !is_transient(error),
+    }
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, ErrorKind, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::parser::ValueSource;
@@ -17,7 +18,9 @@ use crate::config::{
 };
 use crate::db::conninfo::ConnInfo;
 use crate::db::copy::{self, CopyError, Table};
-use crate::db::migrate;
+use crate::db::error::is_unreachable;
+use crate::db::migrate::{self, MigrateError};
+use crate::db::roles;
 use crate::log_output::LogOutput;
 use crate::ops::probe::{self, ProbeTarget};
 use crate::passengers::generate::generate;
@@ -54,8 +57,11 @@ enum Command {
         #[command(flatten)]
         server: Box<ServerConfig>,
     },
-    /// Bring the database's schema up to date and end.
+    /// Bring the database's schema up to date and end; with MIGRATE_USER make the role that requests work as, too.
     Migrate {
+        /// Wait for a PostgreSQL that cannot be reached yet.
+        #[arg(long)]
+        wait: bool,
         #[command(flatten)]
         database: DatabaseConfig,
     },
@@ -66,6 +72,9 @@ enum Command {
         resource: Resource,
         /// The file, or - for standard input.
         file: PathBuf,
+        /// Take a file without rows for what it is; otherwise it is an error, because an export that failed looks so.
+        #[arg(long)]
+        allow_empty: bool,
         #[command(flatten)]
         database: DatabaseConfig,
     },
@@ -139,6 +148,15 @@ fn shown_passwords(matches: &ArgMatches) -> Vec<&'static str> {
 /// Threads of the subcommands that move rows: one for the connection, one for the rest.
 const TRANSFER_THREADS: usize = 2;
 
+/// Pause between two attempts of `migrate --wait`; whoever starts a replica waits for it.
+const WAIT_PAUSE: Duration = Duration::from_millis(500);
+
+/// Where rows come from.
+struct Source<'a> {
+    file: &'a PathBuf,
+    allow_empty: bool,
+}
+
 /// Runs the chosen subcommand to its end.
 ///
 /// # Errors
@@ -159,16 +177,15 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
             let log = telemetry::access_log(&cli.log, log);
             with_database(database, server.worker_threads.into(), |conninfo| serve(database, server, log, conninfo))
         }
-        Command::Migrate { database } => with_database(database, TRANSFER_THREADS, |conninfo| async move {
-            let applied = migrate::run(&mut connect(&conninfo).await?).await?;
-            say(&format!("{applied} migrations applied; the schema is at version {}", migrate::latest_version()));
-            Ok(())
-        }),
-        Command::Import { resource, file, database } => {
+        Command::Migrate { wait, database } => {
+            with_database(database, TRANSFER_THREADS, |conninfo| migrate(conninfo, *wait))
+        }
+        Command::Import { resource, file, allow_empty, database } => {
             with_database(database, TRANSFER_THREADS, |conninfo| async move {
+                let from = Source { file, allow_empty: *allow_empty };
                 match resource {
-                    Resource::Passengers => import::<passengers::table::Header>(file, conninfo, "passengers").await,
-                    Resource::AirQuality => import::<air_quality::table::Header>(file, conninfo, "readings").await,
+                    Resource::Passengers => import::<passengers::table::Header>(from, conninfo, "passengers").await,
+                    Resource::AirQuality => import::<air_quality::table::Header>(from, conninfo, "readings").await,
                 }
             })
         }
@@ -232,8 +249,13 @@ where
         DatabaseChoice::Embedded => {
             use crate::db::embedded::Embedded;
             let embedded = Embedded::start(&database.embedded_options())?;
-            let conninfo = ConnInfo::from_config(embedded.config())?;
-            runtime()?.block_on(work(conninfo))?;
+            let conninfo = ConnInfo::from_config(embedded.config())?.with_requests_as(roles::REQUESTS);
+            runtime()?.block_on(async {
+                // Before anybody tries to connect as this role.
+                let administrator = connect(&conninfo.as_migrator().expect("it is another role")).await?;
+                roles::make_requests(&administrator, &conninfo).await?;
+                work(conninfo).await
+            })?;
         }
         #[cfg(not(feature = "embedded"))]
         DatabaseChoice::Embedded => {
@@ -245,6 +267,27 @@ where
 
 async fn connect(conninfo: &ConnInfo) -> anyhow::Result<Client> {
     migrate::connect(conninfo).await.context("cannot connect to the database; check DATABASE_URL")
+}
+
+async fn migrate(conninfo: ConnInfo, wait: bool) -> anyhow::Result<()> {
+    let migrating = async {
+        loop {
+            match migrate::prepare(&conninfo, || ()).await {
+                Err(error) if wait && (matches!(error, MigrateError::Silent) || is_unreachable(&error)) => {
+                    tracing::info!(reason = &error as &dyn std::error::Error, "waiting for postgres");
+                    tokio::time::sleep(WAIT_PAUSE).await; // nobody announces that a database has come up
+                }
+                outcome => break outcome.context("cannot migrate the database; check DATABASE_URL, and MIGRATE_USER"),
+            }
+        }
+    };
+    // The first process of a container is ended by no signal that it does not take.
+    let (applied, _) = tokio::select! {
+        outcome = migrating => outcome?,
+        signal = shutdown::signalled() => bail!("stopped by {}", signal.context("cannot handle signals")?),
+    };
+    say(&format!("{applied} migrations applied; the schema is at version {}", migrate::latest_version()));
+    Ok(())
 }
 
 async fn serve(
@@ -287,7 +330,8 @@ async fn serve(
     Ok(())
 }
 
-async fn import<T: Table>(file: &PathBuf, conninfo: ConnInfo, rows_are: &str) -> anyhow::Result<()> {
+async fn import<T: Table>(from: Source<'_>, conninfo: ConnInfo, rows_are: &str) -> anyhow::Result<()> {
+    let Source { file, allow_empty } = from;
     let (input, length): (Box<dyn Read + Send>, Option<u64>) = if file.as_os_str() == "-" {
         (Box::new(std::io::stdin()), None)
     } else {
@@ -295,12 +339,12 @@ async fn import<T: Table>(file: &PathBuf, conninfo: ConnInfo, rows_are: &str) ->
         let length = file_handle.metadata().ok().map(|metadata| metadata.len());
         (Box::new(file_handle), length)
     };
-    let mut client = connect(&conninfo).await?;
-    migrate::run(&mut client).await?;
+    let (_, mut client) =
+        migrate::prepare(&conninfo, || ()).await.context("cannot prepare the database; check DATABASE_URL")?;
     let bar = progress_bar(length);
     let rows = {
         let bar = bar.clone();
-        copy::import::<T>(&mut client, input, move |bytes| bar.set_position(bytes)).await
+        copy::import::<T>(&mut client, input, allow_empty, move |bytes| bar.set_position(bytes)).await
     };
     bar.finish_and_clear();
     let rows = rows.with_context(|| format!("nothing was imported from {}", file.display()))?;

@@ -15,7 +15,7 @@ use rustix::process::Pid;
 use thiserror::Error;
 
 use crate::air_quality::cache::CacheOptions;
-use crate::db::conninfo::{ConnInfo, ConnInfoError};
+use crate::db::conninfo::{ConnInfo, ConnInfoError, Migrator};
 #[cfg(feature = "embedded")]
 use crate::db::embedded;
 use crate::db::pool::{PoolKind, PoolOptions};
@@ -89,6 +89,21 @@ pub struct DatabaseConfig {
     /// Database name, with POSTGRES_HOST.
     #[arg(long, env, default_value = "postgres", hide_env_values = true)]
     pub postgres_db: String,
+
+    /// Who migrates the database: the owner of its tables, or an administrator, who then makes the role that requests work as.
+    ///
+    /// Host, port, database and TLS are those of DATABASE_URL or POSTGRES_HOST, whose user needs no right then but to
+    /// change rows. Without it one role does both, and a mistake in a statement may drop a table.
+    #[arg(long, env, hide_env_values = true)]
+    pub migrate_user: Option<String>,
+
+    /// Password of MIGRATE_USER.
+    #[arg(long, env, hide_env_values = true, value_parser = secret)]
+    pub migrate_password: Option<Secret>,
+
+    /// File that holds the password of MIGRATE_USER, such as a mounted secret, instead of MIGRATE_PASSWORD.
+    #[arg(long, env, hide_env_values = true)]
+    pub migrate_password_file: Option<PathBuf>,
 
     /// Directory of the server's own PostgreSQL, used when no database is configured.
     ///
@@ -279,36 +294,24 @@ pub enum ConfigError {
     /// The URL is at fault.
     #[error("DATABASE_URL {0}")]
     Url(#[source] ConnInfoError),
-    /// The file with the URL is at fault.
-    #[error("DATABASE_URL_FILE {} cannot be read: {reason}; mount the secret there or set DATABASE_URL", path.display())]
-    UrlFile {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: std::io::Error,
-    },
     /// The parts are at fault.
     #[error("POSTGRES_HOST and its companions: {0}")]
     Parts(#[source] ConnInfoError),
-    /// The password file is at fault.
-    #[error("POSTGRES_PASSWORD_FILE {} cannot be read: {reason}; mount the secret there or set POSTGRES_PASSWORD", path.display())]
-    PasswordFile {
+    /// A file that holds a secret is at fault.
+    #[error("{setting} {} cannot be read: {reason}; mount the secret there or set {instead}", path.display())]
+    SecretFile {
+        /// The setting.
+        setting: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
         reason: std::io::Error,
+        /// Where the secret may stand.
+        instead: &'static str,
     },
     /// The address of Redis is at fault.
     #[error("REDIS_URL is not the address of a Redis: {0}; example: redis://:password@redis.example:6379/0")]
     Redis(String),
-    /// The password file of Redis is at fault.
-    #[error("REDIS_PASSWORD_FILE {} cannot be read: {reason}; mount the secret there or put the password into REDIS_URL", path.display())]
-    RedisPasswordFile {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: std::io::Error,
-    },
 }
 
 impl DatabaseConfig {
@@ -317,33 +320,39 @@ impl DatabaseConfig {
     /// # Errors
     /// When the URL or a part cannot be understood, or the password file cannot be read.
     pub fn choice(&self) -> Result<DatabaseChoice, ConfigError> {
+        let Some(mut conninfo) = self.conninfo()? else {
+            return Ok(DatabaseChoice::Embedded);
+        };
+        if let Some(user) = self.migrate_user.as_deref() {
+            let password = match &self.migrate_password_file {
+                Some(path) => Some(secret_in("MIGRATE_PASSWORD_FILE", path, "MIGRATE_PASSWORD")?),
+                None => self.migrate_password.as_ref().map(|password| password.reveal().to_owned()),
+            };
+            conninfo.migrator = Some(Migrator { user: user.to_owned(), password: password.map(String::into_bytes) });
+        }
+        Ok(DatabaseChoice::Given(Box::new(conninfo)))
+    }
+
+    /// The database that is named, if one is.
+    fn conninfo(&self) -> Result<Option<ConnInfo>, ConfigError> {
         if let Some(url) = &self.database_url {
-            return Self::given(url.reveal());
+            return ConnInfo::parse(url.reveal()).map(Some).map_err(ConfigError::Url);
         }
         if let Some(path) = &self.database_url_file {
-            let text =
-                std::fs::read_to_string(path).map_err(|reason| ConfigError::UrlFile { path: path.clone(), reason })?;
-            return Self::given(text.trim_end_matches(['\r', '\n']));
+            let url = secret_in("DATABASE_URL_FILE", path, "DATABASE_URL")?;
+            return ConnInfo::parse(&url).map(Some).map_err(ConfigError::Url);
         }
         let Some(host) = self.postgres_host.as_deref() else {
-            return Ok(DatabaseChoice::Embedded);
+            return Ok(None);
         };
         let mut config = tokio_postgres::Config::new();
         config.host(host).port(self.postgres_port).user(&self.postgres_user).dbname(&self.postgres_db);
         if let Some(path) = &self.postgres_password_file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|reason| ConfigError::PasswordFile { path: path.clone(), reason })?;
-            config.password(text.trim_end_matches(['\r', '\n']));
+            config.password(secret_in("POSTGRES_PASSWORD_FILE", path, "POSTGRES_PASSWORD")?);
         } else if let Some(password) = &self.postgres_password {
             config.password(password.reveal());
         }
-        let conninfo = ConnInfo::from_config(config).map_err(ConfigError::Parts)?;
-        Ok(DatabaseChoice::Given(Box::new(conninfo)))
-    }
-
-    fn given(url: &str) -> Result<DatabaseChoice, ConfigError> {
-        let conninfo = ConnInfo::parse(url).map_err(ConfigError::Url)?;
-        Ok(DatabaseChoice::Given(Box::new(conninfo)))
+        ConnInfo::from_config(config).map(Some).map_err(ConfigError::Parts)
     }
 
     /// How the server's own PostgreSQL is started.
@@ -380,6 +389,14 @@ impl DatabaseConfig {
     }
 }
 
+/// The secret that a file holds.
+fn secret_in(setting: &'static str, path: &PathBuf, instead: &'static str) -> Result<String, ConfigError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
+        Err(reason) => Err(ConfigError::SecretFile { setting, path: path.clone(), reason, instead }),
+    }
+}
+
 impl CacheConfig {
     /// Where answers are kept.
     ///
@@ -396,9 +413,8 @@ impl CacheConfig {
         let fault = |error: redis::RedisError| ConfigError::Redis(error.category().to_owned());
         let mut info = url.into_connection_info().map_err(fault)?;
         if let Some(path) = &self.redis_password_file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|reason| ConfigError::RedisPasswordFile { path: path.clone(), reason })?;
-            let settings = info.redis_settings().clone().set_password(text.trim_end_matches(['\r', '\n']));
+            let password = secret_in("REDIS_PASSWORD_FILE", path, "it in REDIS_URL")?;
+            let settings = info.redis_settings().clone().set_password(password);
             info = info.set_redis_settings(settings);
         }
         redis::Client::open(info).map_err(fault)

@@ -26,6 +26,17 @@ pub struct ConnInfo {
     pub config: Config,
     /// How a TLS session is opened and verified.
     pub tls: MakeRustlsConnect,
+    /// Who migrates the same database, when it is somebody else.
+    pub migrator: Option<Migrator>,
+}
+
+/// A role that may make and change tables.
+#[derive(Clone)]
+pub struct Migrator {
+    /// Its name.
+    pub user: String,
+    /// Its password.
+    pub password: Option<Vec<u8>>,
 }
 
 /// Why connection settings were refused; never contains a value.
@@ -112,7 +123,25 @@ impl ConnInfo {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
         let root = root.filter(|path| *path != "system").map(PathBuf::from);
-        Ok(Self { tls: tls::connector(verify, root.as_deref())?, config })
+        Ok(Self { tls: tls::connector(verify, root.as_deref())?, config, migrator: None })
+    }
+
+    /// The same database as whoever migrates it; `None` when that is the role that requests work as.
+    pub fn as_migrator(&self) -> Option<Self> {
+        let migrator = self.migrator.as_ref().filter(|migrator| Some(&*migrator.user) != self.config.get_user())?;
+        // A role without a password must not be tried with the other's.
+        let mut config = self.config.clone();
+        config.user(&migrator.user).password(migrator.password.as_deref().unwrap_or_default());
+        Some(Self { config, tls: self.tls.clone(), migrator: None })
+    }
+
+    /// The same database with requests working as this role, and migrations as the role of before.
+    #[must_use]
+    pub fn with_requests_as(mut self, role: &str) -> Self {
+        let user = self.config.get_user().unwrap_or_default().to_owned();
+        self.migrator = Some(Migrator { user, password: self.config.get_password().map(<[u8]>::to_vec) });
+        self.config.user(role);
+        self
     }
 }
 

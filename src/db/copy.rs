@@ -102,6 +102,9 @@ pub enum CopyError {
         "postgres did not answer the commit, so the rows may or may not be stored; look before importing them again"
     )]
     OutcomeUnknown(#[source] tokio_postgres::Error),
+    /// There is nothing in the file; an export that failed looks so.
+    #[error("there are no rows in it; if that is right, say --allow-empty")]
+    Empty,
     /// The output cannot be written.
     #[error("cannot write the output")]
     Output(#[source] std::io::Error),
@@ -122,14 +125,18 @@ fn describe(error: &tokio_postgres::Error) -> String {
 /// Loads CSV into the table and returns the number of rows; `progress` is told the bytes read so far.
 ///
 /// # Errors
-/// The first bad row, or what PostgreSQL refuses; nothing is kept then.
+/// The first bad row, no row at all unless that is allowed, or what PostgreSQL refuses; nothing is kept then.
 pub async fn import<T: Table>(
     client: &mut Client,
     input: impl Read + Send + 'static,
+    allow_empty: bool,
     progress: impl Fn(u64) + Send + 'static,
 ) -> Result<u64, CopyError> {
     let transaction = client.transaction().await?;
     let rows = copy_in::<T>(&transaction, input, progress).await?;
+    if rows == 0 && !allow_empty {
+        return Err(CopyError::Empty);
+    }
     transaction.commit().await.map_err(|error| {
         if is_about_statement(&error) { CopyError::Postgres(error) } else { CopyError::OutcomeUnknown(error) }
     })?;
@@ -208,9 +215,6 @@ fn encode<T: Table>(
         if encoder.rows.is_full() && sender.blocking_send(encoder.rows.take()).is_err() {
             return Ok(()); // the database failed, which the other side reports
         }
-    }
-    if encoder.header.is_none() {
-        T::read_header(&StringRecord::new())?; // an empty text lacks every column
     }
     let _ = sender.blocking_send(encoder.rows.finish()); // fails only when the other side reports its own error
     Ok(())

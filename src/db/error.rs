@@ -142,6 +142,23 @@ pub fn is_transient(error: &(dyn StdError + 'static)) -> bool {
     }
 }
 
+/// Whether no session can be had, as opposed to a server that answers and refuses: by its certificate, or by an SQLSTATE.
+pub fn is_unreachable(error: &(dyn StdError + 'static)) -> bool {
+    let Some(error) = causes(error).find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>()) else {
+        return false;
+    };
+    match error.code() {
+        // Out of connections, or starting, stopping or crashed (57P01 to 57P03).
+        Some(state) => ["08", "53", "57P"].iter().any(|class| state.code().starts_with(class)),
+        // rustls reports a certificate that it refuses inside an I/O error.
+        None => {
+            let refused =
+                |io: &std::io::Error| io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some();
+            error.is_closed() || causes(error).filter_map(|cause| cause.downcast_ref()).any(|io| !refused(io))
+        }
+    }
+}
+
 /// Why a driver's error means "not now" rather than "never"; `None` when it does not.
 fn unavailability(error: &tokio_postgres::Error) -> Option<&'static str> {
     let Some(state) = error.code() else {

@@ -8,9 +8,11 @@ use std::time::Duration;
 use refinery::{Migration, Runner};
 use thiserror::Error;
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::conninfo::ConnInfo;
 use super::pool::Pool;
+use super::roles;
 
 /// Names and texts, in the order they are applied; the number is the version.
 const MIGRATIONS: &[(&str, &str)] = &[
@@ -29,6 +31,9 @@ const LOCK_KEY: i64 = 0x7079_6372;
 /// Longest wait for another process that is migrating.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Longest that opening a connection may take, so that a server which accepts and stays silent is asked anew.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
 const APPLIED_VERSION: &str = "select coalesce(max(version), 0) from refinery_schema_history";
 
 /// Why the schema could not be brought up to date.
@@ -37,6 +42,20 @@ pub enum MigrateError {
     /// No connection, or it was lost.
     #[error("cannot reach postgres")]
     Connect(#[source] tokio_postgres::Error),
+    /// The connection is accepted, and then nothing is said on it.
+    #[error("postgres does not answer within {} s", CONNECT_DEADLINE.as_secs())]
+    Silent,
+    /// The roles cannot be made, or not be granted what they need.
+    #[error(
+        "cannot make the role that requests work as; make it by hand, or let an administrator migrate (MIGRATE_USER)"
+    )]
+    Roles(#[source] tokio_postgres::Error),
+    /// PostgreSQL refuses the role that requests work as.
+    #[error(
+        "postgres refuses the role that requests work as: it is there with another password, which migrating never \
+             changes; set the password by hand, or name a new role (POSTGRES_USER, DATABASE_URL)"
+    )]
+    Requests(#[source] tokio_postgres::Error),
     /// A migration failed; its transaction was rolled back.
     #[error("a migration failed")]
     Run(#[source] refinery::Error),
@@ -53,9 +72,10 @@ pub fn latest_version() -> i32 {
 /// Opens a connection of its own, outside of any pool and without a statement deadline.
 ///
 /// # Errors
-/// The driver's, when no host accepts the connection.
-pub async fn connect(conninfo: &ConnInfo) -> Result<Client, tokio_postgres::Error> {
-    let (client, connection) = conninfo.config.connect(conninfo.tls.clone()).await?;
+/// [`MigrateError::Connect`] when no host accepts the connection, [`MigrateError::Silent`] when none answers in time.
+pub async fn connect(conninfo: &ConnInfo) -> Result<Client, MigrateError> {
+    let connecting = tokio::time::timeout(CONNECT_DEADLINE, conninfo.config.connect(conninfo.tls.clone()));
+    let (client, connection) = connecting.await.map_err(|_| MigrateError::Silent)?.map_err(MigrateError::Connect)?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::warn!(error = &error as &dyn std::error::Error, "a postgres connection ended");
@@ -64,11 +84,12 @@ pub async fn connect(conninfo: &ConnInfo) -> Result<Client, tokio_postgres::Erro
     Ok(client)
 }
 
-/// Applies what is missing and returns how many migrations that was.
+/// Applies what is missing and returns how many migrations that was. With `requests` this session is another one's, who
+/// makes the role that requests work as and lets it use the tables.
 ///
 /// # Errors
 /// When the database cannot be reached or a migration fails; nothing of a failed migration stays.
-pub async fn run(client: &mut Client) -> Result<usize, MigrateError> {
+pub async fn run(client: &mut Client, requests: Option<&ConnInfo>) -> Result<usize, MigrateError> {
     let migrations = MIGRATIONS
         .iter()
         .map(|(name, sql)| Migration::unapplied(name, sql))
@@ -81,11 +102,96 @@ pub async fn run(client: &mut Client) -> Result<usize, MigrateError> {
         ))
         .await
         .map_err(MigrateError::Connect)?;
+    let outcome = run_locked(client, &migrations, requests).await;
+    client
+        .batch_execute(&format!("reset role; select pg_advisory_unlock({LOCK_KEY})"))
+        .await
+        .map_err(MigrateError::Connect)?;
+    outcome
+}
+
+async fn run_locked(
+    client: &mut Client,
+    migrations: &[Migration],
+    requests: Option<&ConnInfo>,
+) -> Result<usize, MigrateError> {
+    if let Some(requests) = requests {
+        roles::make_requests(client, requests).await.map_err(MigrateError::Roles)?;
+        roles::become_owner(client, &objects()).await.map_err(MigrateError::Roles)?;
+    }
     // A newer release may already have migrated this database: its migrations are not missing, only unknown here.
-    let runner = Runner::new(&migrations).set_abort_missing(false);
-    let report = runner.run_async(client).await.map_err(MigrateError::Run);
-    client.batch_execute(&format!("select pg_advisory_unlock({LOCK_KEY})")).await.map_err(MigrateError::Connect)?;
-    Ok(report?.applied_migrations().len())
+    let runner = Runner::new(migrations).set_abort_missing(false);
+    let report = runner.run_async(client).await.map_err(MigrateError::Run)?;
+    if requests.is_some() {
+        roles::grant(client).await.map_err(MigrateError::Roles)?;
+    }
+    Ok(report.applied_migrations().len())
+}
+
+/// The tables, sequences and functions that the migrations make, with commas between them.
+fn objects() -> String {
+    let made = |line: &'static str| {
+        let rest = ["create table ", "create sequence ", "create function ", "create or replace function "]
+            .iter()
+            .find_map(|start| line.strip_prefix(start))?;
+        rest.split([' ', '(']).next()
+    };
+    let mut objects: Vec<&str> = MIGRATIONS.iter().flat_map(|(_, sql)| sql.lines()).filter_map(made).collect();
+    objects.push("refinery_schema_history");
+    objects.join(",")
+}
+
+/// Brings the database up to date as whoever migrates it, and returns how many migrations that took and a connection as
+/// the role of requests. `connected` is called once PostgreSQL has answered.
+///
+/// # Errors
+/// As [`run`] and [`connect`].
+pub async fn prepare(conninfo: &ConnInfo, connected: impl Fn()) -> Result<(usize, Client), MigrateError> {
+    let Some(migrator) = conninfo.as_migrator() else {
+        let mut client = connect(conninfo).await?;
+        connected();
+        // A role that cannot migrate is good for a database that somebody else has migrated.
+        let current = is_current_for(&client).await.map_err(MigrateError::Connect)?;
+        let applied = if current { 0 } else { run(&mut client, None).await? };
+        return Ok((applied, client));
+    };
+    let mut client = connect(&migrator).await?;
+    connected();
+    let applied = run(&mut client, Some(conninfo)).await?;
+    let client = connect(conninfo).await.map_err(|error| match error {
+        MigrateError::Connect(error) if is_refusal(&error) => MigrateError::Requests(error),
+        error => error,
+    })?;
+    Ok((applied, client))
+}
+
+/// Whether PostgreSQL answers, and says that it never will let us in.
+pub fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    matches!(
+        error.code(),
+        Some(
+            &SqlState::INVALID_PASSWORD
+                | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION
+                | &SqlState::INVALID_CATALOG_NAME
+        )
+    )
+}
+
+/// Whether the database holds every migration of this binary, or of a newer one.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn is_current_for(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    match client.query_one(APPLIED_VERSION, &[]).await {
+        Ok(row) => Ok(is_latest(row.try_get(0)?)),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A newer release may have migrated already, during a rollout.
+fn is_latest(version: i32) -> bool {
+    version >= latest_version()
 }
 
 /// Whether the database holds every migration of this binary; one query, nothing is written.
@@ -95,7 +201,7 @@ pub async fn run(client: &mut Client) -> Result<usize, MigrateError> {
 pub async fn is_current(pool: &Pool) -> Result<bool, super::error::StoreError> {
     let rows = pool.read(APPLIED_VERSION, &[]).await?;
     let applied = rows.first().and_then(|row| row.try_get::<_, i32>(0).ok());
-    Ok(applied.is_some_and(|version| version >= latest_version()))
+    Ok(applied.is_some_and(is_latest))
 }
 
 #[cfg(test)]

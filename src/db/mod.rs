@@ -18,6 +18,7 @@ pub mod migrate;
 pub mod pool;
 pub mod reads;
 pub mod records;
+pub mod roles;
 pub mod seed;
 pub mod session;
 pub mod share;

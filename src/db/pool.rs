@@ -35,6 +35,10 @@ pub enum PoolKind {
     Probe,
 }
 
+/// After a connection attempt that failed its place in the pool is kept this long: bounds the attempts, and how late the
+/// first request after PostgreSQL's return is served.
+const PAUSE_BETWEEN_ATTEMPTS: Duration = Duration::from_millis(250);
+
 /// Sizes and deadlines of a pool.
 #[derive(Debug, Clone)]
 pub struct PoolOptions {
@@ -83,6 +87,8 @@ impl Pool {
             .min_idle(1)
             .test_on_check_out(false)
             .connection_timeout(options.checkout_timeout)
+            // Its own pauses grow with the checkout deadline; `Manager::connect` makes a short one.
+            .retry_connection(false)
             .error_sink(Box::new(LogSink))
             .build_unchecked(manager);
         Self { inner, down, waiting: Arc::default(), size: options.size }
@@ -227,6 +233,10 @@ impl ManageConnection for Manager {
         };
         let opened = opening.await;
         self.down.send_replace(opened.is_err());
+        if opened.is_err() {
+            // Whoever wants a connection next is the next to try; this keeps many of them from trying without pause.
+            tokio::time::sleep(PAUSE_BETWEEN_ATTEMPTS).await;
+        }
         opened
     }
 

@@ -1,13 +1,15 @@
 //! Liveness, readiness and the greetings.
 //!
 //! Liveness asks nothing of anybody. Readiness asks PostgreSQL, briefly, at most once a second however many ask us, and
-//! writes nothing; it fails as soon as a stop was asked for.
+//! writes nothing; it fails as soon as a stop was asked for. A load balancer asks with `?exclude=postgres`, which is
+//! answered from what the start has found: a database that is away is away for every replica, and taking all of them out
+//! would leave clients with refused connections in place of an answer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use utoipa::ToSchema;
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -18,8 +20,9 @@ use warp::reply::Response;
 use crate::app::State;
 use crate::db::migrate;
 use crate::http::problem::Problem;
+use crate::http::query::Query;
 use crate::http::reply;
-use crate::http::route::{Allowed, Matched, at, at_each, get_or_head, method_not_allowed};
+use crate::http::route::{Allowed, Matched, at, at_each, at_with_query, get_or_head, method_not_allowed};
 use crate::shutdown::Shutdown;
 
 pub(super) const GREETINGS: &[&str] = &["/hello", "/zero", "/helloworld"];
@@ -33,9 +36,25 @@ const CHECK_FRESH: Duration = Duration::from_secs(1);
 /// Longest that a readiness probe waits for PostgreSQL; shorter than any sensible probe timeout.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
 
+/// The parameter of `/readyz`, and the one value it takes.
+pub(super) const EXCLUDE: &str = "exclude";
+pub(super) const POSTGRES: &str = "postgres";
+
+/// How far the start has got with the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preparation {
+    /// Under way; or the database answers, and does not serve us yet.
+    Pending,
+    /// The database cannot be reached.
+    Unreachable,
+    /// The database was found usable once; for good, because later faults of it are every replica's.
+    Done,
+}
+
 /// What is known about being ready.
 pub struct Health {
     shutdown: Shutdown,
+    preparation: watch::Sender<Preparation>,
     database: Mutex<Option<(Instant, Database)>>,
 }
 
@@ -47,6 +66,8 @@ struct Database {
 }
 
 const OK: &str = "ok";
+const UNKNOWN: &str = "unknown";
+const EXCLUDED: &str = "excluded";
 
 /// The body of `/readyz`, check by check.
 #[derive(Serialize, ToSchema)]
@@ -66,13 +87,31 @@ struct Checks {
 impl Health {
     /// Readiness that ends when the shutdown is requested.
     pub fn new(shutdown: Shutdown) -> Self {
-        Self { shutdown, database: Mutex::new(None) }
+        Self { shutdown, preparation: watch::Sender::new(Preparation::Pending), database: Mutex::new(None) }
+    }
+
+    /// Takes down how far the start has got.
+    pub fn prepared(&self, preparation: Preparation) {
+        self.preparation.send_replace(preparation);
     }
 
     async fn checks(&self, state: &State) -> Checks {
-        let shutdown = if self.shutdown.is_requested() { "draining" } else { OK };
         let Database { postgres, migrations } = self.database(state).await;
-        Checks { postgres, migrations, shutdown }
+        Checks { postgres, migrations, shutdown: self.shutdown() }
+    }
+
+    /// What a load balancer must know of this process; asks nobody.
+    fn checks_without_postgres(&self) -> Checks {
+        let migrations = match *self.preparation.borrow() {
+            Preparation::Pending => "pending",
+            Preparation::Unreachable => UNKNOWN,
+            Preparation::Done => OK,
+        };
+        Checks { postgres: EXCLUDED, migrations, shutdown: self.shutdown() }
+    }
+
+    fn shutdown(&self) -> &'static str {
+        if self.shutdown.is_requested() { "draining" } else { OK }
     }
 
     /// The lock makes callers that come together share one look.
@@ -89,7 +128,7 @@ impl Health {
             Ok(Ok(true)) => Database { postgres: OK, migrations: OK },
             Ok(Ok(false)) => Database { postgres: OK, migrations: "pending" },
             Ok(Err(error)) if error.is_missing_table() => Database { postgres: OK, migrations: "pending" },
-            Ok(Err(_)) | Err(_) => Database { postgres: "unavailable", migrations: "unknown" },
+            Ok(Err(_)) | Err(_) => Database { postgres: "unavailable", migrations: UNKNOWN },
         };
         *known = Some((Instant::now(), database));
         database
@@ -113,19 +152,28 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
     let live = at(LIVE).and(get_or_head()).then(|matched: Matched| async move {
         matched.answer(async { Ok(uncached(reply::json_bytes(StatusCode::OK, r#"{"status":"live"}"#))) }).await
     });
-    let ready = at(READY).and(get_or_head()).and(state).then(|matched: Matched, state: Arc<State>| async move {
-        matched.answer(async { Ok(ready(&state).await) }).await
-    });
+    let ready = at_with_query(READY).and(get_or_head()).and(state).then(
+        |matched: Matched, query: String, state: Arc<State>| async move {
+            matched.answer(async { ready(&state, &query).await }).await
+        },
+    );
     ready.or(live).unify().or(greet).unify().or(method_not_allowed(ALLOWED)).unify().boxed()
 }
 
-async fn ready(state: &State) -> Response {
-    let checks = state.health.checks(state).await;
-    let ready = [checks.postgres, checks.migrations, checks.shutdown].iter().all(|check| *check == OK);
-    if ready {
-        return uncached(reply::json(&Readiness { status: "ready", checks }));
+async fn ready(state: &State, query: &str) -> Result<Response, Problem> {
+    let mut query = Query::parse(query, &[EXCLUDE]);
+    let excluded = query.optional(EXCLUDE, "takes the value postgres", |value| (value == POSTGRES).then_some(()));
+    query.finish()?;
+    let health = &state.health;
+    let (checks, fine): (_, &[_]) = match excluded {
+        Some(()) => (health.checks_without_postgres(), &[OK, EXCLUDED, UNKNOWN]),
+        None => (health.checks(state).await, &[OK]),
+    };
+    if [checks.postgres, checks.migrations, checks.shutdown].iter().all(|check| fine.contains(check)) {
+        return Ok(uncached(reply::json(&Readiness { status: "ready", checks })));
     }
-    uncached(Problem::unavailable("not ready; the checks say what is missing").with_checks(&checks).into_response())
+    let problem = Problem::unavailable("not ready; the checks say what is missing").with_checks(&checks);
+    Ok(uncached(problem.into_response()))
 }
 
 fn uncached(mut response: Response) -> Response {

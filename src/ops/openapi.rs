@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 use utoipa::openapi::{HttpMethod, RefOr, Schema};
 
-use super::health::{GREETINGS, LIVE, READY, Readiness};
+use super::health::{EXCLUDE, GREETINGS, LIVE, POSTGRES, READY, Readiness};
 use crate::http::body::JSON;
-use crate::http::describe::{Document, Operation, content};
-use crate::http::schema::{object, reference, text};
+use crate::http::describe::{Document, Operation, content, query};
+use crate::http::problem::Code;
+use crate::http::schema::{object, one_of, reference, text};
 
 const TAG: &str = "Operations";
 const TEXT: &str = "text/plain";
@@ -38,7 +39,12 @@ pub fn describe(document: &mut Document) {
 
     let checks = json!({"status": "ready", "checks": {"postgres": "ok", "migrations": "ok", "shutdown": "ok"}});
     let ready = Operation::new(TAG, "getReadiness", "Whether it can serve, check by check")
-        .says("Otherwise 503, with the same `checks` in the problem.")
-        .answers(200, "It can.", [(JSON, content(reference::<Readiness>(), checks))]);
+        .says(
+            "Otherwise 503, with the same `checks` in the problem. Load balancers ask with `exclude=postgres`: a replica is \
+             not taken out because PostgreSQL, which it shares with the others, is away.",
+        )
+        .with([query(EXCLUDE, one_of([POSTGRES]), "leaves out whether PostgreSQL answers now", POSTGRES)])
+        .answers(200, "It can.", [(JSON, content(reference::<Readiness>(), checks))])
+        .fails([Code::InvalidQuery]);
     document.operation(HttpMethod::Get, READY, &ready);
 }

@@ -16,7 +16,7 @@ use pycrudapi::app::{App, AppError, Listeners};
 use pycrudapi::config::{DatabaseConfig, ServerConfig};
 use pycrudapi::db::conninfo::ConnInfo;
 use pycrudapi::db::embedded::{Embedded, Options};
-use pycrudapi::db::migrate;
+use pycrudapi::db::{migrate, roles};
 use pycrudapi::server::Drained;
 use pycrudapi::server::access_log::AccessLog;
 use pycrudapi::server::listener::{ListenAddr, Listener};
@@ -80,8 +80,14 @@ async fn prepare_template(config: tokio_postgres::Config) {
         client.batch_execute(&format!("drop database {name} with (force)")).await.expect("dropped");
     }
     client.batch_execute(&format!("create database {TEMPLATE}")).await.expect("created");
-    let mut template = connect(config.clone().dbname(TEMPLATE)).await;
-    migrate::run(&mut template).await.expect("migrated");
+    let template = ConnInfo::from_config(config.clone().dbname(TEMPLATE).clone()).expect("no TLS is asked for");
+    migrate::prepare(&with_roles(&template), || ()).await.expect("migrated");
+}
+
+/// Requests work as the role that may least, and migrations as whoever is named; unless the test says who does what.
+pub fn with_roles(conninfo: &ConnInfo) -> ConnInfo {
+    let conninfo = conninfo.clone();
+    if conninfo.migrator.is_some() { conninfo } else { conninfo.with_requests_as(roles::REQUESTS) }
 }
 
 async fn connect(config: &tokio_postgres::Config) -> Client {
@@ -188,7 +194,8 @@ impl TestApp {
         let (addr, metrics_addr) = (public.tcp_addr().expect("TCP"), metrics.tcp_addr().expect("TCP"));
         let (trigger, shutdown) = shutdown::channel();
         let listeners = Listeners { public: vec![public], metrics: Some((metrics, handle)), log: AccessLog::off() };
-        let app = App::start((&settings.database, &settings.server), conninfo, listeners, &shutdown).await?;
+        let conninfo = with_roles(conninfo);
+        let app = App::start((&settings.database, &settings.server), &conninfo, listeners, &shutdown).await?;
         Ok(Self {
             addr,
             metrics_addr,

@@ -131,6 +131,22 @@ async fn a_bad_row_aborts_the_import_with_line_column_and_reason_and_keeps_nothi
 }
 
 #[tokio::test]
+async fn a_file_without_rows_is_refused_unless_that_is_said_to_be_right() {
+    let database = Database::migrated().await;
+    let passengers = REAL.lines().next().expect("a header");
+    let air_quality = "timestamp,id_entity,so2,no2,co,o3,pm10,pm2_5";
+    for (resource, header) in [("passengers", passengers), ("air-quality", air_quality)] {
+        for text in ["", "\n", header, &format!("{header}\n"), &format!("{header}\r\n\r\n")] {
+            let import = ["import", "--resource", resource, "-"];
+            assert!(refused(&program(&import, &database, text)).contains("--allow-empty"), "{text:?}");
+            let allowed = ["import", "--allow-empty", "--resource", resource, "-"];
+            let said = succeeded(program(&allowed, &database, text));
+            assert!(said.starts_with("0 "), "{text:?}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn importing_a_uuid_that_exists_is_refused_whole() {
     let database = Database::migrated().await;
     succeeded(program(&["import", "-"], &database, REAL));

@@ -355,6 +355,24 @@ def test_a_stop_under_load_fails_no_request_that_was_accepted(stack, load):
 # --- several ------------------------------------------------------------------------------------------------------
 
 
+def test_requests_on_the_embedded_database_are_a_role_that_owns_nothing(stack):
+    one = stack()
+    assert one.request("POST", "/postpassenger", body=PASSENGER).status == 201
+    socket_directory = (one.data_dir / "embedded" / "data" / "postmaster.pid").read_text().splitlines()[4]
+
+    def ask(sql):
+        command = ["psql", "--no-psqlrc", "--tuples-only", "--no-align", f"--host={socket_directory}", "--username=postgres"]
+        return subprocess.run([*command, "--command", sql], capture_output=True, text=True, check=True).stdout.split()
+
+    sessions = "select distinct usename from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
+    until(lambda: ask(sessions) == ["pycrudapi"], "requests alone are connected")
+    assert ask("select rolsuper from pg_roles where rolname = 'pycrudapi'") == ["f"]
+    assert ask("select distinct tableowner from pg_tables where schemaname = 'public'") == ["pycrudapi_owner"]
+    assert "cannot connect to postgres" not in one.process.output
+    assert "superuser" not in one.process.output
+    assert one.stop() == 0
+
+
 def test_two_stacks_run_side_by_side_and_know_nothing_of_each_other(stack):
     first, second = stack(), stack()
     created = first.request("POST", "/postpassenger", body=PASSENGER).json()
