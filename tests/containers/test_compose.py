@@ -60,6 +60,19 @@ def test_metrics_are_there_for_another_container_and_not_through_nginx(stack):
     assert stack.request("GET", "/metrics").status == 404
 
 
+def test_requests_are_the_weak_roles_and_the_service_has_no_other_password(stack):
+    state = stack.state("migrate")
+    assert (state["Status"], state["ExitCode"]) == ("exited", 0), logs(stack.container("migrate"))
+    ask = ["exec", stack.container("postgres"), "psql", "--quiet", "--username=postgres", "--tuples-only", "--no-align", "--command"]
+    assert stack.request("GET", "/v1/passengers").status == 200
+    users = "select distinct usename from pg_stat_activity where client_addr is not null"
+    until(lambda: docker(*ask, users) == "pycrudapi", "requests alone are connected")
+    assert docker(*ask, "select rolsuper from pg_roles where rolname = 'pycrudapi'") == "f"
+    assert docker(*ask, "select distinct tableowner from pg_tables where schemaname = 'public'") == "pycrudapi_owner"
+    environment = inspect(stack.container("pycrudapi"))["Config"]["Env"]
+    assert not [each for each in environment if each.startswith("MIGRATE_")]
+
+
 # How it is shut in.
 
 

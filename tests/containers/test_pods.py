@@ -16,7 +16,7 @@ import urllib.request
 import pytest
 import yaml
 
-from containers import IMAGE, PASSENGER, VERSION, address, docker, inspect, logs
+from containers import IMAGE, PASSENGER, UP_SECONDS, VERSION, address, docker, inspect, logs
 from support import REPOSITORY, Answer, until
 
 MANIFEST = list(yaml.safe_load_all((REPOSITORY / "install" / "pycrudapi.yaml").read_text()))
@@ -27,9 +27,20 @@ def workload(name):
     return found
 
 
-def secrets():
-    (found,) = [each for each in MANIFEST if each["kind"] == "Secret"]
+def secret(name):
+    (found,) = [each for each in MANIFEST if each["kind"] == "Secret" and each["metadata"]["name"] == name]
     return {key: base64.b64decode(value).decode() for key, value in found["data"].items()}
+
+
+def value_of(variable, environment):
+    """An environment variable's value, as the kubelet finds it."""
+    source = variable.get("valueFrom", {})
+    if "secretKeyRef" in source:
+        return secret(source["secretKeyRef"]["name"])[source["secretKeyRef"]["key"]]
+    if "fieldRef" in source:
+        assert source["fieldRef"]["fieldPath"] == "metadata.namespace"
+        return MANIFEST[0]["metadata"]["name"]
+    return expand(variable["value"], environment)
 
 
 def expand(text, environment):
@@ -47,35 +58,40 @@ def volume_of(path, options):
 
 
 class Pod:
-    """One container that runs what a workload's pod says."""
+    """One container that runs what a workload's pod says, and before it those that must end first."""
 
     def __init__(self, name, network, directory):
-        self.directory = directory
+        self.name, self.network, self.directory = name, network, directory
         self.spec = workload(name)["spec"]["template"]["spec"]
         (self.container,) = self.spec["containers"]
-        environment = {}
-        for variable in self.container["env"]:
-            reference = variable.get("valueFrom", {}).get("secretKeyRef")
-            value = secrets()[reference["key"]] if reference else expand(variable["value"], environment)
-            environment[variable["name"]] = value
+        self.init = [self.run(each) for each in self.spec.get("initContainers", [])]
+        self.id = None if self.init else self.run(self.container)
 
-        context = self.container["securityContext"]
+    def run(self, container):
+        """Starts one container of the pod; answers its id."""
+        environment = {}
+        for variable in container["env"]:
+            environment[variable["name"]] = value_of(variable, environment)
+
+        context = container["securityContext"]
         assert context["readOnlyRootFilesystem"] and context["capabilities"] == {"drop": ["ALL"]}
         user, group = self.spec["securityContext"]["runAsUser"], self.spec["securityContext"]["fsGroup"]
-        limits = self.container["resources"]["limits"]
+        limits = container["resources"]["limits"]
         options = [
-            "--detach", f"--network={network}", f"--network-alias={name}", "--read-only", "--cap-drop=ALL",
+            "--detach", f"--network={self.network}", "--read-only", "--cap-drop=ALL",
             "--security-opt=no-new-privileges", f"--user={user}:{self.spec['securityContext']['runAsGroup']}",
             f"--group-add={group}", f"--memory={limits['memory'].removesuffix('i')}", f"--cpus={limits['cpu'].replace('500m', '0.5')}",
             "--no-healthcheck",
         ]  # fmt: skip
+        if container is self.container:
+            options.append(f"--network-alias={self.name}")
         options += [f"--env={each}={value}" for each, value in environment.items()]
         volumes = {volume["name"]: volume for volume in self.spec["volumes"]}
-        for mount in self.container["volumeMounts"]:
+        for mount in container["volumeMounts"]:
             options.append(self.mount(mount, volumes.get(mount["name"], {}), group))
-        image = {"pycrudapi": f"{IMAGE}:{VERSION}"}.get(name, self.container["image"])
-        arguments = [expand(each, environment) for each in self.container.get("args", [])]
-        self.id = docker("run", *options, image, *arguments)
+        image = {"pycrudapi": f"{IMAGE}:{VERSION}"}.get(self.name, container["image"])
+        command = [expand(each, environment) for each in [*container.get("command", []), *container.get("args", [])]]
+        return docker("run", *options, image, *command)
 
     def mount(self, mount, volume, group):
         path = mount["mountPath"]
@@ -87,9 +103,9 @@ class Pod:
             return volume_of(path, f"uid=0,gid={group},mode=2777,size={size}")
         if "secret" in volume:
             folder = self.directory / volume["name"]
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             for item in volume["secret"]["items"]:
-                (folder / item["path"]).write_text(secrets()[item["key"]])
+                (folder / item["path"]).write_text(secret(volume["secret"]["secretName"])[item["key"]])
             return f"--volume={folder}:{path}:ro"
         # A claim: an empty file system, root's until fsGroup gives it to the group.
         return volume_of(path, f"uid=0,gid={group},mode=2770,size=512m")
@@ -112,6 +128,10 @@ class Pod:
             return False
 
     def started(self):
+        for each in self.init:
+            until(lambda: not inspect(each)["State"]["Running"], f"ended: {logs(each)[-2000:]}", UP_SECONDS)
+            assert inspect(each)["State"]["ExitCode"] == 0, logs(each)
+        self.id = self.id or self.run(self.container)
         probe = self.container["startupProbe"]
         until(lambda: self.passes("startup"), f"started: {logs(self.id)[-2000:]}", probe["periodSeconds"] * probe["failureThreshold"])
 
@@ -145,15 +165,14 @@ def pod(image, network, tmp_path):
 def test_the_pods_become_ready_in_any_order_and_serve(pod):
     # The API first: nothing it needs is there, and not even its name resolves.
     api = pod("pycrudapi")
-    api.started()
-    assert api.passes("liveness")
-    assert not api.passes("readiness")
+    (migrate,) = api.init
+    until(lambda: "waiting for postgres" in logs(migrate), "it waits")
+    assert inspect(migrate)["State"]["Running"]
 
     redis, postgres = pod("redis"), pod("postgres0")
-    for each in [redis, postgres]:
+    for each in [redis, postgres, api]:
         each.started()
         each.ready()
-    api.ready()
     assert inspect(api.id)["RestartCount"] == 0
 
     created = api.request("POST", "/v1/passengers", PASSENGER)
@@ -167,9 +186,43 @@ def test_the_pods_become_ready_in_any_order_and_serve(pod):
     assert [each.stop() for each in [api, redis, postgres]] == [0, 0, 0]
 
 
+def test_a_pod_stays_ready_while_its_database_is_away_and_serves_again_when_it_is_back(pod):
+    postgres, api = pod("postgres0"), pod("pycrudapi")
+    for each in [postgres, api]:
+        each.started()
+        each.ready()
+    # Cut off, not stopped: its volume is in memory.
+    docker("network", "disconnect", postgres.network, postgres.id)
+    until(lambda: api.request("GET", "/readyz").status == 503, "it says so to people")
+    assert api.passes("readiness") and api.passes("liveness")
+    answer = api.request("GET", "/passengerlist")
+    assert (answer.status, answer.headers.get("retry-after")) == (503, "1")
+    assert api.request("GET", "/hello").status == 200
+    # Killed and started again by its kubelet, without its init container.
+    docker("restart", api.id)
+    until(lambda: api.passes("startup") and api.passes("readiness"), "ready without its database")
+    docker("network", "connect", "--alias", "postgres0", postgres.network, postgres.id)
+    until(lambda: api.request("GET", "/passengerlist").status == 200, "served again")
+
+
+def test_requests_are_the_weak_roles_and_the_server_has_no_other_password(pod):
+    postgres, api = pod("postgres0"), pod("pycrudapi")
+    for each in [postgres, api]:
+        each.started()
+        each.ready()
+    ask = ["exec", postgres.id, "psql", "--quiet", "--username=postgres", "--tuples-only", "--no-align", "--command"]
+    users = "select distinct usename from pg_stat_activity where client_addr is not null"
+    until(lambda: docker(*ask, users) == "pycrudapi", "requests alone are connected")
+    assert docker(*ask, "select rolsuper from pg_roles where rolname = 'pycrudapi'") == "f"
+    assert docker(*ask, "select distinct tableowner from pg_tables where schemaname = 'public'") == "pycrudapi_owner"
+    told = docker("exec", api.id, "python3", "-c", "import os; print(sorted(os.environ), os.listdir('/etc/pycrudapi/secrets'))")
+    assert "MIGRATE_" not in told and "postgres-password" not in told
+
+
 def test_liveness_notices_a_dead_nginx_and_a_dead_server(pod):
-    api = pod("pycrudapi")
-    api.started()
+    postgres, api = pod("postgres0"), pod("pycrudapi")
+    for each in [postgres, api]:
+        each.started()
     for program in ["nginx", "server"]:
         control = ["exec", api.id, "supervisorctl", "-c", "/etc/pycrudapi/supervisord.conf"]
         docker(*control, "stop", program)
