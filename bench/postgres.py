@@ -45,29 +45,33 @@ class Cluster:
         # Not /tmp, which may be kept in memory: there fsync would cost nothing.
         self.folder = tempfile.mkdtemp(prefix="pycrudapi-bench-", dir="/var/tmp")
         try:
-            self._start()
+            self._make()
+            self.start()
         except BaseException:
             self.__exit__()
             raise
         return self
 
-    def _start(self):
+    def _make(self):
         self._as_user = {}
         if os.geteuid() == 0:
             user = pwd.getpwnam("postgres")  # PostgreSQL refuses to run as root
             os.chown(self.folder, user.pw_uid, user.pw_gid)
             self._as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-        data = f"{self.folder}/data"
+        self._data = f"{self.folder}/data"
         # A fixed locale: the sort order of texts must not depend on the machine.
         run(
-            [postgres_program("initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"],
+            [postgres_program("initdb"), "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"],
             cwd="/",
             **self._as_user,
         )
+
+    def start(self):
+        """Runs it, again after `stop`; returns when it answers."""
         settings = [f"--{name}={value}" for name, value in self._settings.items()]
         with open(f"{self.folder}/log", "wb") as log:
             self._process = subprocess.Popen(
-                [postgres_program("postgres"), "-D", data, "-k", self.folder, "-p", str(self.port),
+                [postgres_program("postgres"), "-D", self._data, "-k", self.folder, "-p", str(self.port),
                  "--listen_addresses=127.0.0.1", *settings],
                 cwd="/", stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self._as_user,
             )  # fmt: skip
@@ -83,14 +87,18 @@ class Cluster:
         command = [postgres_program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         return subprocess.run(command, check=False).returncode == 0
 
+    def stop(self):
+        """Ends its sessions, then itself; the data stay."""
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
     def __exit__(self, *_):
         if self._process:
-            self._process.send_signal(signal.SIGINT)  # "fast": ends sessions, then itself
-            try:
-                self._process.wait(60)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def url(self, database):
