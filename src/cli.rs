@@ -135,11 +135,15 @@ impl Cli {
 
 /// The settings on the command line that hold a password: anybody on the machine can read them in /proc.
 fn shown_passwords(matches: &ArgMatches) -> Vec<&'static str> {
-    const SETTINGS: [(&str, &str); 3] =
-        [("database_url", "DATABASE_URL"), ("postgres_password", "POSTGRES_PASSWORD"), ("redis_url", "REDIS_URL")];
+    const SETTINGS: [(&str, &str); 4] = [
+        ("database_url", "DATABASE_URL"),
+        ("postgres_password", "POSTGRES_PASSWORD"),
+        ("migrate_password", "MIGRATE_PASSWORD"),
+        ("redis_url", "REDIS_URL"),
+    ];
     let shown = |id: &str| {
         let given = matches.try_get_one::<Secret>(id).ok().flatten();
-        given.is_some_and(|secret| id == "postgres_password" || secret.holds_password())
+        given.is_some_and(|secret| id.ends_with("_password") || secret.holds_password())
             && matches.value_source(id) == Some(ValueSource::CommandLine)
     };
     SETTINGS.iter().filter(|(id, _)| shown(id)).map(|(_, name)| *name).collect()

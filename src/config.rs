@@ -3,6 +3,7 @@
 //! Read once at the start; nothing else reads the environment. A fault names the setting, the reason and an example.
 //! Secrets have a type whose `Debug` prints nothing.
 
+mod error;
 mod room;
 mod values;
 
@@ -12,16 +13,16 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum, value_parser};
 use redis::IntoConnectionInfo;
 use rustix::process::Pid;
-use thiserror::Error;
 
 use crate::air_quality::cache::CacheOptions;
-use crate::db::conninfo::{ConnInfo, ConnInfoError, Migrator};
+use crate::db::conninfo::{ConnInfo, Migrator};
 #[cfg(feature = "embedded")]
 use crate::db::embedded;
 use crate::db::pool::{PoolKind, PoolOptions};
 use crate::http::cors::Origins;
 use crate::http::host::Hosts;
 use crate::server::listener::ListenAddr;
+pub use error::ConfigError;
 pub use room::RoomConfig;
 pub use values::{MetricsListen, Secret, without_empty_variables};
 use values::{default_worker_threads, millis, process_id, secret, span};
@@ -286,32 +287,6 @@ pub enum DatabaseChoice {
     Given(Box<ConnInfo>),
     /// None is named: the server's own.
     Embedded,
-}
-
-/// Why the database settings were refused.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// The URL is at fault.
-    #[error("DATABASE_URL {0}")]
-    Url(#[source] ConnInfoError),
-    /// The parts are at fault.
-    #[error("POSTGRES_HOST and its companions: {0}")]
-    Parts(#[source] ConnInfoError),
-    /// A file that holds a secret is at fault.
-    #[error("{setting} {} cannot be read: {reason}; mount the secret there or set {instead}", path.display())]
-    SecretFile {
-        /// The setting.
-        setting: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: std::io::Error,
-        /// Where the secret may stand.
-        instead: &'static str,
-    },
-    /// The address of Redis is at fault.
-    #[error("REDIS_URL is not the address of a Redis: {0}; example: redis://:password@redis.example:6379/0")]
-    Redis(String),
 }
 
 impl DatabaseConfig {
