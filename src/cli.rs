@@ -20,7 +20,6 @@ use crate::db::conninfo::ConnInfo;
 use crate::db::copy::{self, CopyError, Table};
 use crate::db::error::is_unreachable;
 use crate::db::migrate::{self, MigrateError};
-use crate::db::roles;
 use crate::log_output::LogOutput;
 use crate::ops::probe::{self, ProbeTarget};
 use crate::passengers::generate::generate;
@@ -252,6 +251,7 @@ where
         #[cfg(feature = "embedded")]
         DatabaseChoice::Embedded => {
             use crate::db::embedded::Embedded;
+            use crate::db::roles;
             let embedded = Embedded::start(&database.embedded_options())?;
             let conninfo = ConnInfo::from_config(embedded.config())?.with_requests_as(roles::REQUESTS);
             runtime()?.block_on(async {

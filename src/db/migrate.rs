@@ -40,7 +40,7 @@ const APPLIED_VERSION: &str = "select coalesce(max(version), 0) from refinery_sc
 #[derive(Debug, Error)]
 pub enum MigrateError {
     /// No connection, or it was lost.
-    #[error("cannot reach postgres")]
+    #[error("cannot connect to the database")]
     Connect(#[source] tokio_postgres::Error),
     /// The connection is accepted, and then nothing is said on it.
     #[error("postgres does not answer within {} s", CONNECT_DEADLINE.as_secs())]

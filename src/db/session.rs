@@ -54,7 +54,7 @@ pub enum Query<'a> {
 /// hundred thousand for each request once they are there. Statistics tell of that only when somebody has analysed the
 /// table. So where one index is the right way at any size, the planner is left no other; and because an index that has
 /// the key as its second column costs no more to it while there is a row at most, plans are made anew by the size of the
-/// table, which needs no statistics, when they are older than [`PLANS_LAST`].
+/// table, which needs no statistics, when they are older than a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planner {
     /// Through the index that finds the keys, or has the whole order: planned once, for any values.

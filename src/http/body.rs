@@ -32,7 +32,7 @@ pub struct BodyLimits {
     pub bytes: usize,
     /// Longest time from the first wait to the last byte.
     pub timeout: Duration,
-    /// Fewest bytes a second, over each [`WINDOW`].
+    /// Fewest bytes a second, over each window of ten seconds.
     pub min_rate: usize,
     /// What all bodies together may hold.
     pub memory: Budget,
