@@ -41,7 +41,10 @@ async fn unfinished(app: &TestApp, address: String) -> TcpStream {
 
 /// A list of which nothing is read.
 async fn unread(app: &TestApp, address: String, query: &str) -> TcpStream {
-    begin(app, &format!("GET /passengerlist{query} HTTP/1.1\r\n"), address, b"").await
+    let connection = begin(app, &format!("GET /passengerlist{query} HTTP/1.1\r\n"), address, b"").await;
+    // It holds its part from now on, or was refused.
+    connection.readable().await.expect("an answer");
+    connection
 }
 
 async fn post(app: &TestApp, address: String, media_type: &str, body: impl Into<Body>) -> Answer {
