@@ -136,7 +136,9 @@ fn objects() -> String {
             .find_map(|start| line.strip_prefix(start))?;
         rest.split([' ', '(']).next()
     };
-    let mut objects: Vec<&str> = MIGRATIONS.iter().flat_map(|(_, sql)| sql.lines()).filter_map(made).collect();
+    // Some stand inside of a `do` block.
+    let lines = MIGRATIONS.iter().flat_map(|(_, sql)| sql.lines()).map(str::trim_start);
+    let mut objects: Vec<&str> = lines.filter_map(made).collect();
     objects.push("refinery_schema_history");
     objects.join(",")
 }
