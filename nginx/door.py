@@ -76,8 +76,10 @@ def keep(sockets, room, trusted):
 
 
 def watch(sockets, room, trusted):
+    nginx = os.getppid()
     kept_out, said = {one: frozenset() for one in sockets}, 0.0
-    while True:
+    # nginx closes its sockets when it begins to drain; whoever comes then must be refused, not left waiting on ours.
+    while all(has(nginx, one) for one in sockets):
         counts = collections.Counter()
         if established() > room // 2:
             for one in sockets:
@@ -94,6 +96,17 @@ def watch(sockets, room, trusted):
             print(f"{len(most)} clients hold {held} of {sum(counts.values())} connections and get no more; "
                   f"there is room for {room}", file=sys.stderr, flush=True)  # fmt: skip
         time.sleep(TICK_SECONDS)
+
+
+def has(process, one):
+    """Whether a process that got this socket by its number still has it."""
+    try:
+        theirs, ours = os.stat(f"/proc/{process}/fd/{one.fileno()}"), os.fstat(one.fileno())
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        return True  # it is not for us to know
+    return (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
 
 
 def established():

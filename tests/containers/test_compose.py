@@ -104,7 +104,7 @@ def test_the_root_file_system_is_read_only_and_untouched(stack, service):
         assert any(mount == path or mount.startswith(f"{path}/") for mount in mounts), change
 
 
-def test_it_writes_to_tmp_and_its_run_directory_only(stack):
+def test_it_writes_to_tmp_its_run_directory_and_its_spool_only(stack):
     writable = docker("exec", stack.container("pycrudapi"), "python3", "-c", """
 import os
 for line in open('/proc/mounts'):
@@ -112,7 +112,7 @@ for line in open('/proc/mounts'):
     if 'rw' in options.split(',') and not path.startswith('/proc') and kind not in ('devpts', 'mqueue') and os.access(path, os.W_OK):
         print(path)
 """)  # fmt: skip
-    assert set(writable.split()) - {"/dev/shm"} == {"/tmp", "/run/pycrudapi"}
+    assert set(writable.split()) - {"/dev/shm"} == {"/tmp", "/run/pycrudapi", "/var/spool/pycrudapi"}
 
 
 def test_no_process_is_a_shell(stack):
