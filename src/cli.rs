@@ -258,6 +258,7 @@ where
                 // Before anybody tries to connect as this role.
                 let administrator = connect(&conninfo.as_migrator().expect("it is another role")).await?;
                 roles::make_requests(&administrator, &conninfo).await?;
+                drop(administrator);
                 work(conninfo).await
             })?;
         }

@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import time
 
-import support
 from client import Client, Counts, Lost, NotSent
 from scenario import Row, milliseconds
-from stack import servers, until
+from stack import servers, support, until
 
 WEIGHT = 1
 SHORT = 10
