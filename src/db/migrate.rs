@@ -133,7 +133,7 @@ fn objects() -> String {
     let made = |line: &'static str| {
         let rest = ["create table ", "create sequence ", "create function ", "create or replace function "]
             .iter()
-            .find_map(|start| line.strip_prefix(start))?;
+            .find_map(|start| line.trim_start().strip_prefix(start))?;
         rest.split([' ', '(']).next()
     };
     // Some stand inside of a `do` block.

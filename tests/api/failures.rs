@@ -37,6 +37,7 @@ async fn while_postgres_is_away_requests_get_503_without_waiting_and_service_res
     // Far beyond anything else here: an answer that waited for this deadline would be seen on any machine.
     const CHECKOUT: Duration = Duration::from_secs(60);
     let app = TestApp::start_on(&conninfo(&postgres), &["--checkout-timeout-ms=60000"]).await;
+    app.until_ready().await;
     let uuid = app.create(&passenger()).await;
     postgres.stop();
     let waits = futures_util::future::join_all((0..50).map(|_| async {

@@ -196,7 +196,7 @@ async fn a_batch_whose_backend_is_ended_is_not_taken_apart_and_tried_again() {
         let ending = async {
             let mut ended = HashSet::new();
             loop {
-                let sql = "select query like '%unnest%', pid, pg_terminate_backend(pid) from pg_stat_activity \
+                let sql = "select query ~ 'unnest|width_bucket', pid, pg_terminate_backend(pid) from pg_stat_activity \
                            where datname = current_database() and wait_event_type = 'Lock' limit 1";
                 let Some(row) = client.query_opt(sql, &[]).await.expect("asked") else { continue };
                 ended.insert(row.get::<_, i32>(1)); // one that is ending may be found again
@@ -262,6 +262,8 @@ async fn a_change_that_no_standby_confirmed_is_told_as_unknown_however_the_wait_
     let conninfo = ConnInfo::from_config(postgres.config()).expect("no TLS is asked for");
     let patient = TestApp::start_on(&conninfo, &["--statement-timeout-ms=60000"]).await;
     let hasty = TestApp::start_on(&conninfo, &["--statement-timeout-ms=300", "--bulk-timeout-ms=1000"]).await;
+    patient.until_ready().await;
+    hasty.until_ready().await;
     let client = observer(&postgres.config()).await;
     let ways = [("pg_terminate_backend", &patient), ("pg_cancel_backend", &patient), ("pg_backend_pid() + ", &hasty)];
     for (number, (ask, app)) in ways.into_iter().enumerate() {

@@ -206,6 +206,15 @@ impl TestApp {
         })
     }
 
+    /// Waits until the database is prepared, for which a start does not wait for long.
+    pub async fn until_ready(&self) {
+        eventually(|| async {
+            let answer = self.get("/readyz").await;
+            if answer.status == StatusCode::OK { Ok(()) } else { Err(answer.body) }
+        })
+        .await;
+    }
+
     /// Asks the server to stop, without waiting.
     pub fn ask_to_stop(&self) {
         self.trigger.stop();
@@ -267,7 +276,8 @@ pub async fn send(request: RequestBuilder) -> Answer {
     read(request.send().await.expect("an answer")).await
 }
 
-async fn read(response: Response) -> Answer {
+/// Reads an answer whole.
+pub async fn read(response: Response) -> Answer {
     let (status, headers) = (response.status(), response.headers().clone());
     Answer { status, headers, body: response.text().await.expect("a whole body") }
 }
