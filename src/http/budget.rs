@@ -85,11 +85,11 @@ impl Budget {
         Ok(Held { budget: self.clone(), holder, bytes })
     }
 
-    /// Waits for bytes until a deadline, or as long as it takes.
+    /// Waits for bytes until a deadline.
     ///
     /// # Errors
     /// When they are not there in time.
-    pub async fn wait(&self, holder: Holder, bytes: usize, deadline: Option<Instant>) -> Result<Held, Refused> {
+    pub async fn wait(&self, holder: Holder, bytes: usize, deadline: Instant) -> Result<Held, Refused> {
         loop {
             let mut freed = std::pin::pin!(self.0.freed.notified());
             // Before the look, so that nothing given back after it is missed.
@@ -98,13 +98,9 @@ impl Budget {
                 Ok(()) => return Ok(Held { budget: self.clone(), holder, bytes }),
                 Err(refused) => refused,
             };
-            match deadline {
-                None => freed.await,
-                Some(deadline) if timeout_at(deadline, freed).await.is_ok() => {}
-                Some(_) => {
-                    self.0.refused.increment(1);
-                    return Err(refused);
-                }
+            if timeout_at(deadline, freed).await.is_err() {
+                self.0.refused.increment(1);
+                return Err(refused);
             }
         }
     }

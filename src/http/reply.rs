@@ -28,6 +28,10 @@ const HEADERS: usize = 10;
 /// How long a first piece may become: it is taken from the budget before it is made.
 pub const PIECE_BYTES: usize = 256 * 1024;
 
+/// Longest that a list under way waits for the memory of its next piece, which comes when others have been read; it is cut
+/// short then.
+const REST_WAIT: Duration = Duration::from_secs(10);
+
 /// Finished pieces that may wait for a slow client, besides the one being made.
 const PIECES_AHEAD: usize = 1;
 
@@ -87,7 +91,7 @@ impl Buffers {
     /// # Errors
     /// When there is none in time.
     pub async fn reserve(&self, holder: Holder, bytes: usize) -> Result<Held, Refused> {
-        self.budget.wait(holder, bytes, Some(Instant::now() + self.wait)).await
+        self.budget.wait(holder, bytes, Instant::now() + self.wait).await
     }
 
     /// Whether pieces should be small, so that there is one for everybody.
@@ -177,19 +181,21 @@ async fn send(
         if sender.send(Ok(piece)).await.is_err() || !more || sender.reserve().await.is_err() {
             return true;
         }
-        // Its turn comes when others have been read; nginx gives up a list that stands still for too long.
         let made = async {
-            let held = budget.wait(holder, room, None).await.ok()?;
-            Some(pieces.next(room).await.map(|(next, more)| (buffer(next, held), more)))
+            let held = budget.wait(holder, room, Instant::now() + REST_WAIT).await?;
+            Ok::<_, Refused>(pieces.next(room).await.map(|(next, more)| (buffer(next, held), more)))
         };
         let made = tokio::select! {
             made = made => made,
             () = sender.closed() => return true, // dropping the piece cancels its statement
         };
         match made {
-            None => return false,
-            Some(Ok((next, and_more))) => (piece, more) = (next, and_more),
-            Some(Err(error)) => {
+            Err(refused) => {
+                tracing::warn!(?refused, "an answer was cut short: there was no memory for the rest of it");
+                return false;
+            }
+            Ok(Ok((next, and_more))) => (piece, more) = (next, and_more),
+            Ok(Err(error)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "an answer was cut short");
                 return false;
             }

@@ -123,7 +123,7 @@ pub async fn load(state: &State, asked: &Asked<'_>, spool: &Spool) -> Result<Loa
         return Ok(loaded);
     }
     spool.ended().await;
-    let turn = state.bulk.turns.wait(holder, 1, Some(Instant::now() + state.bulk.wait)).await;
+    let turn = state.bulk.turns.wait(holder, 1, Instant::now() + state.bulk.wait).await;
     let turn = turn.map_err(|refused| refused.problem("turns at storing many passengers"))?;
     match attempt(state, asked, spool, turn).await? {
         Attempt::Loaded(loaded) => Ok(loaded),
