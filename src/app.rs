@@ -20,10 +20,8 @@ use crate::db::migrate::{self, MigrateError};
 use crate::db::pool::{Pool, PoolKind};
 use crate::db::reads::Reads;
 use crate::db::roles;
-use crate::http::body::BodyLimits;
 use crate::http::cors::{self, Origins};
 use crate::http::etag::IfMatch;
-use crate::http::reply::Buffers;
 use crate::idempotency::expiry;
 use crate::idempotency::once::Once;
 use crate::ops::health::{Health, Preparation};
@@ -43,36 +41,6 @@ const START_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The wait between two attempts to prepare the database grows from the first of these to the second.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-
-/// What every handler may use.
-pub struct State {
-    /// Connections for rows by key, and for whatever changes something.
-    pub pool: Pool,
-    /// Lists and whatever else reads many rows.
-    pub reads: Reads,
-    /// The connection on which readiness is asked for.
-    pub probe: Pool,
-    /// The passengers in that database.
-    pub passengers: Store,
-    /// Lists that are being read.
-    pub lists: Lists,
-    /// Requests that are to be carried out once.
-    pub once: Once,
-    /// What probes are told.
-    pub health: Health,
-    /// Whether a change must say which version it is for.
-    pub if_match: IfMatch,
-    /// Bounds of request bodies.
-    pub body_limits: BodyLimits,
-    /// Memory in which lists wait for their readers.
-    pub buffers: Buffers,
-    /// How many passengers were added in bulk and are not analysed yet.
-    pub growth: Growth,
-    /// Bounds of bodies that hold many passengers.
-    pub bulk: Bulk,
-    /// Answers about air quality.
-    pub air_quality: Arc<Cache>,
-}
 
 /// Why the service cannot go on.
 #[derive(Debug, Error)]
@@ -95,7 +63,6 @@ pub enum AppError {
 
 /// A service that has been started.
 pub struct App {
-    state: Arc<State>,
     servers: Vec<JoinHandle<Drained>>,
     preparation: JoinHandle<Result<(), AppError>>,
 }
@@ -115,17 +82,28 @@ impl App {
         let pool_of = |kind| Pool::new(conninfo, &database.pool_options(kind));
         let pool = pool_of(PoolKind::Keys);
         let reads = Reads::new(pool_of(PoolKind::Lists), pool.clone(), database.checkout_timeout_ms);
+        let probe = pool_of(PoolKind::Probe);
+        let pools = vec![("keys", pool.clone()), ("lists", reads.pool().clone()), ("probe", probe.clone())];
+        let health = Arc::new(Health::new(probe, shutdown.clone()));
         let room = &server.room;
         let bodies = room.bodies();
-        let state = Arc::new(State {
-            passengers: Store::new(&pool, database.checkout_timeout_ms),
-            air_quality: Cache::start(pool.clone(), reads.clone(), conninfo.clone(), server.air_quality.options()?),
-            lists: Lists::new("list"),
-            once: Once::new(pool.clone(), server.idempotency_ttl),
-            probe: pool_of(PoolKind::Probe),
+        let body_limits = room.body_limits(&bodies, server.max_body_bytes, server.body_timeout_ms);
+        let buffers = room.buffers(database.checkout_timeout_ms);
+        let once = Once::new(pool.clone(), server.idempotency_ttl);
+        tokio::spawn(expiry::run(pool.clone(), once.ttl(), shutdown.clone()));
+        let cache = Cache::start(pool.clone(), reads.clone(), conninfo.clone(), server.air_quality.options()?);
+        let steps = Arc::new(steps::context::Context {
+            pool: pool.clone(),
+            reads: reads.clone(),
+            once: once.clone(),
+            body_limits: body_limits.clone(),
+            buffers: buffers.clone(),
+        });
+        let passengers = Arc::new(passengers::context::Context {
+            store: Store::new(&pool, database.checkout_timeout_ms),
             reads,
-            health: Health::new(shutdown.clone()),
-            growth: Growth::new(<passengers::table::Header as Table>::NAME),
+            lists: Lists::new("list"),
+            once,
             if_match: if server.require_if_match { IfMatch::Required } else { IfMatch::Optional },
             bulk: Bulk::new(
                 room.body_limits(&bodies, server.bulk_max_bytes, server.bulk_timeout_ms),
@@ -133,17 +111,17 @@ impl App {
                 pool.size(),
                 database.checkout_timeout_ms,
             ),
-            body_limits: room.body_limits(&bodies, server.max_body_bytes, server.body_timeout_ms),
-            buffers: room.buffers(database.checkout_timeout_ms),
+            body_limits,
+            buffers,
+            growth: Growth::new(<passengers::table::Header as Table>::NAME),
             pool,
         });
         tokio::spawn({
-            let (state, shutdown) = (state.clone(), shutdown.clone());
-            async move { state.growth.run(state.pool.clone(), shutdown).await }
+            let (passengers, shutdown) = (passengers.clone(), shutdown.clone());
+            async move { passengers.growth.run(passengers.pool.clone(), shutdown).await }
         });
-        tokio::spawn(expiry::run(state.pool.clone(), state.once.ttl(), shutdown.clone()));
         let mut preparation = tokio::spawn(prepare(
-            state.clone(),
+            health.clone(),
             conninfo.clone(),
             Steps { migrate: server.migrate, seed: server.seed },
         ));
@@ -161,10 +139,10 @@ impl App {
             drain_timeout: server.drain_timeout_ms,
         };
         let routes = server::routes(vec![
-            passengers::routes::routes(&state),
-            air_quality::routes::routes(&state),
-            steps::routes::routes(&state),
-            ops::health::routes(&state),
+            passengers::routes::routes(&passengers),
+            air_quality::routes::routes(&cache),
+            steps::routes::routes(&steps),
+            ops::health::routes(&health),
             docs::routes::routes(),
             pages::routes::routes(),
         ]);
@@ -182,7 +160,7 @@ impl App {
             .collect();
         if let Some((listener, handle)) = listeners.metrics {
             tokio::spawn(telemetry::sort_histograms(handle.clone()));
-            let routes = server::routes(vec![ops::metrics::routes(&state, handle, server.log_dropped_file.clone())]);
+            let routes = server::routes(vec![ops::metrics::routes(pools, handle, server.log_dropped_file.clone())]);
             servers.push(tokio::spawn(server::serve(
                 listener,
                 (guard, routes),
@@ -191,12 +169,7 @@ impl App {
                 shutdown.clone(),
             )));
         }
-        Ok(Self { state, servers, preparation })
-    }
-
-    /// What the handlers use; for tests that look behind the API.
-    pub fn state(&self) -> &State {
-        &self.state
+        Ok(Self { servers, preparation })
     }
 
     /// Returns when every listener has drained, or when the database turns out to be unusable.
@@ -245,12 +218,12 @@ struct Steps {
 }
 
 /// Tries until the database is reached, migrated and seeded.
-async fn prepare(state: Arc<State>, conninfo: ConnInfo, steps: Steps) -> Result<(), AppError> {
+async fn prepare(health: Arc<Health>, conninfo: ConnInfo, steps: Steps) -> Result<(), AppError> {
     let mut delay = RETRY_DELAYS.0;
     loop {
-        match prepare_once(&state, &conninfo, steps).await {
+        match prepare_once(&health, &conninfo, steps).await {
             Ok(true) => {
-                state.health.prepared(Preparation::Done);
+                health.prepared(Preparation::Done);
                 return Ok(());
             }
             Ok(false) => {
@@ -259,7 +232,7 @@ async fn prepare(state: Arc<State>, conninfo: ConnInfo, steps: Steps) -> Result<
             Err(error) if is_final(&error) => return Err(error),
             Err(error) => {
                 if matches!(error, AppError::Migrate(MigrateError::Silent)) || is_unreachable(&error) {
-                    state.health.prepared(Preparation::Unreachable);
+                    health.prepared(Preparation::Unreachable);
                 }
                 tracing::warn!(error = &error as &dyn std::error::Error, "the database is not ready, trying again");
             }
@@ -270,12 +243,12 @@ async fn prepare(state: Arc<State>, conninfo: ConnInfo, steps: Steps) -> Result<
     }
 }
 
-async fn prepare_once(state: &State, conninfo: &ConnInfo, steps: Steps) -> Result<bool, AppError> {
+async fn prepare_once(health: &Health, conninfo: &ConnInfo, steps: Steps) -> Result<bool, AppError> {
     let failed = |error| match error {
         MigrateError::Connect(error) if migrate::is_refusal(&error) => AppError::Refused(error),
         error => AppError::Migrate(error),
     };
-    let answered = || state.health.prepared(Preparation::Pending);
+    let answered = || health.prepared(Preparation::Pending);
     let mut client = if steps.migrate {
         let (applied, client) = migrate::prepare(conninfo, answered).await.map_err(failed)?;
         if applied > 0 {

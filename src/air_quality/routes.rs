@@ -8,10 +8,9 @@ use warp::http::HeaderMap;
 use warp::http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, VARY};
 use warp::reply::Response;
 
-use super::cache::{self, AnswerError};
+use super::cache::{self, AnswerError, Cache};
 use super::model::{Format, Selection, TIME_RULE, check_entities, check_time};
 use super::store::READINGS_MAX;
-use crate::app::State;
 use crate::http::accept::negotiate;
 use crate::http::client::Client;
 use crate::http::problem::{Code, Problem};
@@ -38,25 +37,24 @@ const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 const ASK_EACH_TIME: HeaderValue = HeaderValue::from_static("public, no-cache");
 
 /// All routes of air quality.
-pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
-    let state = state.clone();
+pub fn routes(cache: &Arc<Cache>) -> BoxedFilter<(Response,)> {
+    let cache = cache.clone();
     at_with_query(LIST)
         .and(get_or_head())
         .and(warp::header::headers_cloned())
         .then(move |matched: Matched, query: String, headers| {
-            let state = state.clone();
-            async move { matched.answer(list(&query, headers, &state)).await }
+            let cache = cache.clone();
+            async move { matched.answer(list(&query, headers, &cache)).await }
         })
         .or(method_not_allowed(ALLOWED))
         .unify()
         .boxed()
 }
 
-async fn list(query: &str, headers: HeaderMap, state: &State) -> Result<Response, Problem> {
+async fn list(query: &str, headers: HeaderMap, cache: &Arc<Cache>) -> Result<Response, Problem> {
     let selection = selection(query, &headers)?;
     let format = selection.format;
-    let served =
-        state.air_quality.answer(selection, Client::of(&headers).address()).await.map_err(|error| problem(&error))?;
+    let served = cache.answer(selection, Client::of(&headers).address()).await.map_err(|error| problem(&error))?;
     let mut response = Response::new(cache::body(&served, format).into());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));

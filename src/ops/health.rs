@@ -17,8 +17,8 @@ use warp::http::StatusCode;
 use warp::http::header::{CACHE_CONTROL, HeaderValue};
 use warp::reply::Response;
 
-use crate::app::State;
 use crate::db::migrate;
+use crate::db::pool::Pool;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::reply;
@@ -53,6 +53,8 @@ pub enum Preparation {
 
 /// What is known about being ready.
 pub struct Health {
+    /// The connection on which the database is asked.
+    probe: Pool,
     shutdown: Shutdown,
     preparation: watch::Sender<Preparation>,
     database: Mutex<Option<(Instant, Database)>>,
@@ -86,8 +88,8 @@ struct Checks {
 
 impl Health {
     /// Readiness that ends when the shutdown is requested.
-    pub fn new(shutdown: Shutdown) -> Self {
-        Self { shutdown, preparation: watch::Sender::new(Preparation::Pending), database: Mutex::new(None) }
+    pub fn new(probe: Pool, shutdown: Shutdown) -> Self {
+        Self { probe, shutdown, preparation: watch::Sender::new(Preparation::Pending), database: Mutex::new(None) }
     }
 
     /// Takes down how far the start has got.
@@ -95,8 +97,8 @@ impl Health {
         self.preparation.send_replace(preparation);
     }
 
-    async fn checks(&self, state: &State) -> Checks {
-        let Database { postgres, migrations } = self.database(state).await;
+    async fn checks(&self) -> Checks {
+        let Database { postgres, migrations } = self.database().await;
         Checks { postgres, migrations, shutdown: self.shutdown() }
     }
 
@@ -115,7 +117,7 @@ impl Health {
     }
 
     /// The lock makes callers that come together share one look.
-    async fn database(&self, state: &State) -> Database {
+    async fn database(&self) -> Database {
         let mut known = self.database.lock().await;
         if let Some((at, database)) = *known
             && at.elapsed() < CHECK_FRESH
@@ -123,7 +125,7 @@ impl Health {
         {
             return database;
         }
-        let look = tokio::time::timeout(CHECK_TIMEOUT, migrate::is_current(&state.probe)).await;
+        let look = tokio::time::timeout(CHECK_TIMEOUT, migrate::is_current(&self.probe)).await;
         let database = match look {
             Ok(Ok(true)) => Database { postgres: OK, migrations: OK },
             Ok(Ok(false)) => Database { postgres: OK, migrations: "pending" },
@@ -136,10 +138,10 @@ impl Health {
 }
 
 /// The routes of this module.
-pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
-    let state = {
-        let state = state.clone();
-        warp::any().map(move || state.clone())
+pub fn routes(health: &Arc<Health>) -> BoxedFilter<(Response,)> {
+    let health = {
+        let health = health.clone();
+        warp::any().map(move || health.clone())
     };
     let greet = at_each(GREETINGS).and(get_or_head()).then(|matched: Matched| async move {
         let response = match matched.route.0 {
@@ -152,22 +154,21 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
     let live = at(LIVE).and(get_or_head()).then(|matched: Matched| async move {
         matched.answer(async { Ok(uncached(reply::json_bytes(StatusCode::OK, r#"{"status":"live"}"#))) }).await
     });
-    let ready = at_with_query(READY).and(get_or_head()).and(state).then(
-        |matched: Matched, query: String, state: Arc<State>| async move {
-            matched.answer(async { ready(&state, &query).await }).await
+    let ready = at_with_query(READY).and(get_or_head()).and(health).then(
+        |matched: Matched, query: String, health: Arc<Health>| async move {
+            matched.answer(async { ready(&health, &query).await }).await
         },
     );
     ready.or(live).unify().or(greet).unify().or(method_not_allowed(ALLOWED)).unify().boxed()
 }
 
-async fn ready(state: &State, query: &str) -> Result<Response, Problem> {
+async fn ready(health: &Health, query: &str) -> Result<Response, Problem> {
     let mut query = Query::parse(query, &[EXCLUDE]);
     let excluded = query.optional(EXCLUDE, "takes the value postgres", |value| (value == POSTGRES).then_some(()));
     query.finish()?;
-    let health = &state.health;
     let (checks, fine): (_, &[_]) = match excluded {
         Some(()) => (health.checks_without_postgres(), &[OK, EXCLUDED, UNKNOWN]),
-        None => (health.checks(state).await, &[OK]),
+        None => (health.checks().await, &[OK]),
     };
     if [checks.postgres, checks.migrations, checks.shutdown].iter().all(|check| fine.contains(check)) {
         return Ok(uncached(reply::json(&Readiness { status: "ready", checks })));

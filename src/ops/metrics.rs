@@ -10,7 +10,7 @@ use warp::filters::BoxedFilter;
 use warp::http::header::{CONTENT_TYPE, HeaderValue};
 use warp::reply::Response;
 
-use crate::app::State;
+use crate::db::pool::Pool;
 use crate::http::route::{Allowed, Matched, at, get_or_head, method_not_allowed};
 use crate::log_output::LOG_LINES_DROPPED;
 
@@ -21,23 +21,23 @@ pub const ALLOWED: Allowed = &[(METRICS, "GET, HEAD")];
 /// Prometheus documentation, "Exposition formats", text format.
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// The routes of the metrics listener.
+/// The routes of the metrics listener; `pools` by the name that their gauges carry.
 pub fn routes(
-    state: &Arc<State>,
+    pools: Vec<(&'static str, Pool)>,
     handle: PrometheusHandle,
     log_dropped_file: Option<PathBuf>,
 ) -> BoxedFilter<(Response,)> {
-    let state = state.clone();
+    let pools: Arc<[_]> = pools.into();
     let relay = log_dropped_file.map(|file| Arc::new(Relay::new(file)));
     at(METRICS)
         .and(get_or_head())
         .then(move |matched: Matched| {
-            let (state, handle, relay) = (state.clone(), handle.clone(), relay.clone());
+            let (pools, handle, relay) = (pools.clone(), handle.clone(), relay.clone());
             async move {
                 if let Some(relay) = relay {
                     relay.count_dropped();
                 }
-                matched.answer(async { Ok(render(&state, &handle)) }).await
+                matched.answer(async { Ok(render(&pools, &handle)) }).await
             }
         })
         .or(method_not_allowed(ALLOWED))
@@ -46,8 +46,8 @@ pub fn routes(
 }
 
 /// Gauges of the pools are read when asked for, and histograms brought up to now.
-fn render(state: &State, handle: &PrometheusHandle) -> Response {
-    for (name, pool) in [("keys", &state.pool), ("lists", state.reads.pool()), ("probe", &state.probe)] {
+fn render(pools: &[(&'static str, Pool)], handle: &PrometheusHandle) -> Response {
+    for &(name, ref pool) in pools {
         let usage = pool.usage();
         metrics::gauge!("db_client_connection_count", "pool" => name, "state" => "used").set(f64::from(usage.used));
         metrics::gauge!("db_client_connection_count", "pool" => name, "state" => "idle").set(f64::from(usage.idle));

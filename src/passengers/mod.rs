@@ -8,6 +8,7 @@
 
 pub mod bulk;
 mod columns;
+pub mod context;
 pub mod generate;
 pub mod json;
 pub mod list;

@@ -15,12 +15,12 @@ use warp::http::{HeaderMap, HeaderName, StatusCode};
 use warp::reply::Response;
 
 use super::bulk::{self, routes::Posted};
+use super::context::Context;
 use super::json::{self, UuidRule};
 use super::list::part::Sources;
 use super::list::routes::{PAGE_DEFAULT, list, statistics};
 use super::model::{self, Details};
 use super::store::{self, Stored};
-use crate::app::State;
 use crate::db::error::StoreError;
 use crate::http::body::{self, JSON, MERGE_PATCH, read_json};
 use crate::http::client::Client;
@@ -53,36 +53,35 @@ pub const ALLOWED: Allowed = &[
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 /// All routes of passengers; the hottest stand first, because alternatives are tried in order.
-pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
-    let state = {
-        let state = state.clone();
-        warp::any().map(move || state.clone())
+pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
+    let context = {
+        let context = context.clone();
+        warp::any().map(move || context.clone())
     };
     // The handlers' futures are boxed: warp moves whatever a route returns through every alternative around it.
-    let get = at_except(GET, STATISTICS)
-        .and(get_or_head())
-        .and(etag::unconditional())
-        .and(state.clone())
-        .then(|matched: Matched, state| async move { matched.answer(get(&matched.segment, state)).await }.boxed());
+    let get =
+        at_except(GET, STATISTICS).and(get_or_head()).and(etag::unconditional()).and(context.clone()).then(
+            |matched: Matched, context| async move { matched.answer(get(&matched.segment, context)).await }.boxed(),
+        );
     let get_if =
-        at_except(GET, STATISTICS).and(get_or_head()).and(warp::header::headers_cloned()).and(state.clone()).then(
-            |matched: Matched, headers: HeaderMap, state| {
-                async move { matched.answer(get_if(&matched.segment, &headers, state)).await }.boxed()
+        at_except(GET, STATISTICS).and(get_or_head()).and(warp::header::headers_cloned()).and(context.clone()).then(
+            |matched: Matched, headers: HeaderMap, context| {
+                async move { matched.answer(get_if(&matched.segment, &headers, context)).await }.boxed()
             },
         );
-    let list = at_with_query(LIST).and(get_or_head()).and(warp::header::headers_cloned()).and(state.clone()).then(
-        |matched: Matched, raw, headers: HeaderMap, state: Arc<State>| {
+    let list = at_with_query(LIST).and(get_or_head()).and(warp::header::headers_cloned()).and(context.clone()).then(
+        |matched: Matched, raw, headers: HeaderMap, context: Arc<Context>| {
             let path = matched.route.0;
             // The short URL is the whole list, as it always was.
             let default = (path == LIST[0]).then_some(PAGE_DEFAULT);
-            let sources = Sources { reader: state.reads.of(Client::of(&headers).address()), state };
+            let sources = Sources { reader: context.reads.of(Client::of(&headers).address()), context };
             async move { matched.answer(list(path, default, raw, headers, sources)).await }.boxed()
         },
     );
     let statistics =
-        at_with_query(STATISTICS).and(get_or_head()).and(warp::header::headers_cloned()).and(state.clone()).then(
-            |matched: Matched, raw, headers: HeaderMap, state: Arc<State>| {
-                let reader = state.reads.of(Client::of(&headers).address());
+        at_with_query(STATISTICS).and(get_or_head()).and(warp::header::headers_cloned()).and(context.clone()).then(
+            |matched: Matched, raw, headers: HeaderMap, context: Arc<Context>| {
+                let reader = context.reads.of(Client::of(&headers).address());
                 async move { matched.answer(statistics(raw, reader)).await }.boxed()
             },
         );
@@ -90,31 +89,32 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .and(warp::post())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
-        .and(state.clone())
-        .then(|matched: Matched, headers, body, state| {
-            async move { matched.answer(create(matched.route, headers, body, state)).await }.boxed()
+        .and(context.clone())
+        .then(|matched: Matched, headers, body, context| {
+            async move { matched.answer(create(matched.route, headers, body, context)).await }.boxed()
         });
     let replace = at_except(REPLACE, STATISTICS)
         .and(warp::put())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
-        .and(state.clone())
-        .then(|matched: Matched, headers, body, state| {
-            async move { matched.answer(replace(&matched.segment, headers, body, state)).await }.boxed()
+        .and(context.clone())
+        .then(|matched: Matched, headers, body, context| {
+            async move { matched.answer(replace(&matched.segment, headers, body, context)).await }.boxed()
         });
     let patch = at_except(PATCH, STATISTICS)
         .and(warp::patch())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
-        .and(state.clone())
-        .then(|matched: Matched, headers, body, state| {
-            async move { matched.answer(patch(&matched.segment, headers, body, state)).await }.boxed()
+        .and(context.clone())
+        .then(|matched: Matched, headers, body, context| {
+            async move { matched.answer(patch(&matched.segment, headers, body, context)).await }.boxed()
         });
-    let delete = at_except(DELETE, STATISTICS).and(warp::delete()).and(warp::header::headers_cloned()).and(state).then(
-        |matched: Matched, headers: HeaderMap, state| {
-            async move { matched.answer(delete(&matched.segment, &headers, state)).await }.boxed()
-        },
-    );
+    let delete =
+        at_except(DELETE, STATISTICS).and(warp::delete()).and(warp::header::headers_cloned()).and(context).then(
+            |matched: Matched, headers: HeaderMap, context| {
+                async move { matched.answer(delete(&matched.segment, &headers, context)).await }.boxed()
+            },
+        );
     // In boxes, because what is copied for every request is as large as all alternatives that are not in one.
     let rare = replace
         .or(patch)
@@ -133,17 +133,17 @@ pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
     get.or(create.or(rare).unify().boxed()).unify().boxed()
 }
 
-async fn get(segment: &str, state: Arc<State>) -> Result<Response, Problem> {
+async fn get(segment: &str, context: Arc<Context>) -> Result<Response, Problem> {
     let uuid = parse_uuid(segment)?;
-    let stored = state.passengers.get(uuid).await.map_err(problem)?;
+    let stored = context.store.get(uuid).await.map_err(problem)?;
     Ok(shown(StatusCode::OK, stored))
 }
 
 /// The same for a client that has an earlier answer or wants a certain version.
-async fn get_if(segment: &str, headers: &HeaderMap, state: Arc<State>) -> Result<Response, Problem> {
+async fn get_if(segment: &str, headers: &HeaderMap, context: Arc<Context>) -> Result<Response, Problem> {
     let uuid = parse_uuid(segment)?;
     let condition = ReadCondition::read(headers)?;
-    let stored = state.passengers.get(uuid).await.map_err(problem)?;
+    let stored = context.store.get(uuid).await.map_err(problem)?;
     Ok(condition.instead(stored.version)?.unwrap_or_else(|| shown(StatusCode::OK, stored)))
 }
 
@@ -151,18 +151,18 @@ async fn create(
     route: Route,
     headers: HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
-    state: Arc<State>,
+    context: Arc<Context>,
 ) -> Result<Response, Problem> {
-    let body = match bulk::routes::receive(route, &headers, body, &state).await? {
+    let body = match bulk::routes::receive(route, &headers, body, &context).await? {
         Posted::One(body) => body,
         Posted::Many(response) => return Ok(response),
     };
     let details = json::read(&body, UuidRule::Refused)?;
     if let Some(request) = Request::read(&headers, route.0, "", &body)? {
         // Boxed, because it is large and rare.
-        return Box::pin(state.once.run(&request, CreateOnce(details))).await;
+        return Box::pin(context.once.run(&request, CreateOnce(details))).await;
     }
-    let (uuid, stored) = state.passengers.create(details).await.map_err(problem)?;
+    let (uuid, stored) = context.store.create(details).await.map_err(problem)?;
     let mut response = shown(StatusCode::CREATED, stored);
     let location = HeaderValue::from_str(&location(uuid)).expect("a uuid is printable ASCII");
     response.headers_mut().insert(LOCATION, location);
@@ -192,13 +192,13 @@ async fn replace(
     segment: &str,
     headers: HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
-    state: Arc<State>,
+    context: Arc<Context>,
 ) -> Result<Response, Problem> {
     let uuid = parse_uuid(segment)?;
-    let condition = etag::condition(&headers, state.if_match)?;
-    let body = read_json(&headers, body, &state.body_limits).await?;
+    let condition = etag::condition(&headers, context.if_match)?;
+    let body = read_json(&headers, body, &context.body_limits).await?;
     let details = json::read(&body, UuidRule::Equals(uuid))?;
-    let stored = state.passengers.replace(uuid, details, condition).await.map_err(problem)?;
+    let stored = context.store.replace(uuid, details, condition).await.map_err(problem)?;
     Ok(shown(StatusCode::OK, stored))
 }
 
@@ -206,29 +206,29 @@ async fn patch(
     segment: &str,
     headers: HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
-    state: Arc<State>,
+    context: Arc<Context>,
 ) -> Result<Response, Problem> {
     let uuid = parse_uuid(segment)?;
-    let condition = etag::condition(&headers, state.if_match)?;
-    let (_, body) = body::read(&headers, body, &state.body_limits, &[MERGE_PATCH]).await.map_err(|problem| {
+    let condition = etag::condition(&headers, context.if_match)?;
+    let (_, body) = body::read(&headers, body, &context.body_limits, &[MERGE_PATCH]).await.map_err(|problem| {
         // RFC 5789, section 2.2: the refusal says what is taken.
         if problem.is(Code::UnsupportedMediaType) { problem.with_header(ACCEPT_PATCH, MERGE_PATCH) } else { problem }
     })?;
     let patch = json::read_patch(&body, UuidRule::Equals(uuid))?;
-    let stored = state.passengers.patch(uuid, patch, condition).await.map_err(problem)?;
+    let stored = context.store.patch(uuid, patch, condition).await.map_err(problem)?;
     Ok(shown(StatusCode::OK, stored))
 }
 
-async fn delete(segment: &str, headers: &HeaderMap, state: Arc<State>) -> Result<Response, Problem> {
+async fn delete(segment: &str, headers: &HeaderMap, context: Arc<Context>) -> Result<Response, Problem> {
     let uuid = parse_uuid(segment)?;
-    let condition = etag::condition(headers, state.if_match)?;
-    state.passengers.delete(uuid, condition).await.map_err(problem)?;
+    let condition = etag::condition(headers, context.if_match)?;
+    context.store.delete(uuid, condition).await.map_err(problem)?;
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
 }
 
-/// A passenger with the tag of its state.
+/// A passenger with the tag of its context.
 fn shown(status: StatusCode, stored: Stored) -> Response {
     etag::tagged(reply::json_bytes(status, stored.document), stored.version)
 }

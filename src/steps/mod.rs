@@ -6,6 +6,7 @@
 //! so copies of the service agree on it, and is never before that of an earlier step of the same component and version;
 //! steps of the same instant are ordered by their id. A duration is therefore never negative.
 
+pub mod context;
 pub mod export;
 pub mod model;
 pub mod openapi;

@@ -15,11 +15,11 @@ use warp::http::header::{CONTENT_DISPOSITION, HeaderValue, LINK, VARY};
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
+use super::context::Context;
 use super::export::{self, Format, Row};
 use super::model::{self, Duration, Filter, NewStep, Place, Step, Summary};
 use super::request::{self, ListRequest, PAGE_MAX};
 use super::store;
-use crate::app::State;
 use crate::db::error::StoreError;
 use crate::db::reads::Reader;
 use crate::http::body::{self, FORM, JSON};
@@ -40,25 +40,24 @@ pub const ALLOWED: Allowed = &[(STEPS, "GET, HEAD, POST"), (DURATIONS, "GET, HEA
 const BATCH: i64 = 1000;
 
 /// All routes of steps.
-pub fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
-    let state = {
-        let state = state.clone();
-        warp::any().map(move || state.clone())
+pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
+    let context = {
+        let context = context.clone();
+        warp::any().map(move || context.clone())
     };
     let record = at_with_query(STEPS)
         .and(warp::post())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
-        .and(state.clone())
-        .then(|matched: Matched, raw, headers, body, state| async move {
-            matched.answer(record(matched.route, raw, headers, body, state)).await
+        .and(context.clone())
+        .then(|matched: Matched, raw, headers, body, context| async move {
+            matched.answer(record(matched.route, raw, headers, body, context)).await
         });
-    let list =
-        at_with_query(STEPS).and(get_or_head()).and(warp::header::headers_cloned()).and(state.clone()).then(
-            |matched: Matched, raw, headers, state| async move { matched.answer(list(raw, headers, state)).await },
-        );
-    let durations = at_with_query(DURATIONS).and(get_or_head()).and(warp::header::headers_cloned()).and(state).then(
-        |matched: Matched, raw, headers, state| async move { matched.answer(durations(raw, headers, state)).await },
+    let list = at_with_query(STEPS).and(get_or_head()).and(warp::header::headers_cloned()).and(context.clone()).then(
+        |matched: Matched, raw, headers, context| async move { matched.answer(list(raw, headers, context)).await },
+    );
+    let durations = at_with_query(DURATIONS).and(get_or_head()).and(warp::header::headers_cloned()).and(context).then(
+        |matched: Matched, raw, headers, context| async move { matched.answer(durations(raw, headers, context)).await },
     );
     record.or(list).unify().or(durations).unify().or(method_not_allowed(ALLOWED)).unify().boxed()
 }
@@ -68,14 +67,14 @@ async fn record(
     raw: String,
     headers: HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
-    state: Arc<State>,
+    context: Arc<Context>,
 ) -> Result<Response, Problem> {
-    let (media_type, body) = body::read(&headers, body, &state.body_limits, &[JSON, FORM]).await?;
+    let (media_type, body) = body::read(&headers, body, &context.body_limits, &[JSON, FORM]).await?;
     let new = request::read_step(&raw, media_type, &body)?;
     if let Some(request) = Request::read(&headers, route.0, &raw, &body)? {
-        return Box::pin(state.once.run(&request, RecordOnce(new))).await;
+        return Box::pin(context.once.run(&request, RecordOnce(new))).await;
     }
-    let row = store::record(&state.pool, &new).await.map_err(problem)?;
+    let row = store::record(&context.pool, &new).await.map_err(problem)?;
     let step = store::step(&row).map_err(problem)?;
     let mut response = reply::json(&step);
     *response.status_mut() = StatusCode::CREATED;
@@ -97,15 +96,15 @@ impl Work for RecordOnce<'_> {
     }
 }
 
-async fn list(raw: String, headers: HeaderMap, state: Arc<State>) -> Result<Response, Problem> {
-    let reader = state.reads.of(Client::of(&headers).address());
+async fn list(raw: String, headers: HeaderMap, context: Arc<Context>) -> Result<Response, Problem> {
+    let reader = context.reads.of(Client::of(&headers).address());
     let (request, query) = request::read_list(&raw, &headers)?;
     let ListRequest { filter, format, limit, .. } = request;
     // Ids begin at 1, so this is the place right before the first step of the time asked for.
     let first = (filter.start, 0);
-    let after = place(&state, request.after).await?.map_or(first, |place| first.max((place.ts, place.id)));
+    let after = place(&context, request.after).await?.map_or(first, |place| first.max((place.ts, place.id)));
     let Some(limit) = limit else {
-        let (buffers, client) = (state.buffers.clone(), Client::of(&headers));
+        let (buffers, client) = (context.buffers.clone(), Client::of(&headers));
         let pieces = Steps { reader, filter, format, after, first: true };
         let response = reply::in_pieces(&buffers, client, format.content_type(), pieces, problem).await?;
         return Ok(described::<Step<'_>>(response, format));
@@ -117,8 +116,8 @@ async fn list(raw: String, headers: HeaderMap, state: Arc<State>) -> Result<Resp
     Ok(linked(page(format, &steps), "/v1/steps", &query, next))
 }
 
-async fn durations(raw: String, headers: HeaderMap, state: Arc<State>) -> Result<Response, Problem> {
-    let reader = state.reads.of(Client::of(&headers).address());
+async fn durations(raw: String, headers: HeaderMap, context: Arc<Context>) -> Result<Response, Problem> {
+    let reader = context.reads.of(Client::of(&headers).address());
     let (request, query) = request::read_durations(&raw, &headers)?;
     let ListRequest { filter, format, limit, summary, .. } = request;
     if summary && format == Format::Csv {
@@ -127,10 +126,10 @@ async fn durations(raw: String, headers: HeaderMap, state: Arc<State>) -> Result
     }
     // No text is empty, so this is the place before every step.
     let first = Place { component: String::new(), version: String::new(), ts: filter.start, id: 0 };
-    let after = place(&state, request.after).await?.unwrap_or(first);
+    let after = place(&context, request.after).await?.unwrap_or(first);
     // A summary is asked for to be quick, so a page is all that comes with it.
     let Some(limit) = limit.or(summary.then_some(PAGE_MAX)) else {
-        let (buffers, client) = (state.buffers.clone(), Client::of(&headers));
+        let (buffers, client) = (context.buffers.clone(), Client::of(&headers));
         let pieces = Durations { reader, filter, format, after, first: true };
         let response = reply::in_pieces(&buffers, client, format.content_type(), pieces, problem).await?;
         return Ok(described::<Duration<'_>>(response, format));
@@ -157,9 +156,9 @@ struct Summarised<'a> {
 }
 
 /// Where the step stands behind which a list begins.
-async fn place(state: &State, after: Option<i64>) -> Result<Option<Place>, Problem> {
+async fn place(context: &Context, after: Option<i64>) -> Result<Option<Place>, Problem> {
     let Some(id) = after else { return Ok(None) };
-    let place = store::place(&state.pool, id).await.map_err(problem)?;
+    let place = store::place(&context.pool, id).await.map_err(problem)?;
     place.map(Some).ok_or_else(request::unknown_after)
 }
 

@@ -16,7 +16,6 @@ use super::super::routes::problem;
 use super::faults::Faults;
 use super::rows::Loader;
 use super::store::Loading;
-use crate::app::State;
 use crate::db::attempt::Attempt as Fate;
 use crate::db::error::StoreError;
 use crate::http::body::JSON;
@@ -28,6 +27,7 @@ use crate::http::spool::{Read, Reader, Spool};
 use crate::idempotency::once::Answer;
 use crate::idempotency::request::{Fingerprint, Request, key};
 use crate::idempotency::store::Claim;
+use crate::passengers::context::Context;
 
 /// Longest that a load waits for its sender in all: a few hiccups of a quick one.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -113,26 +113,26 @@ enum Attempt {
 ///
 /// # Errors
 /// 503 when there is no turn or no connection, or PostgreSQL does not answer in time.
-pub async fn load(state: &State, asked: &Asked<'_>, spool: &Spool) -> Result<Loaded, Problem> {
+pub async fn load(context: &Context, asked: &Asked<'_>, spool: &Spool) -> Result<Loaded, Problem> {
     spool.readable().await;
     let holder = Holder::Client(asked.client);
     // Only a body that is whole waits for its turn.
-    if let Ok(turn) = state.bulk.turns.take(holder, 1)
-        && let Attempt::Loaded(loaded) = attempt(state, asked, spool, turn).await?
+    if let Ok(turn) = context.bulk.turns.take(holder, 1)
+        && let Attempt::Loaded(loaded) = attempt(context, asked, spool, turn).await?
     {
         return Ok(loaded);
     }
     spool.ended().await;
-    let turn = state.bulk.turns.wait(holder, 1, Instant::now() + state.bulk.wait).await;
+    let turn = context.bulk.turns.wait(holder, 1, Instant::now() + context.bulk.wait).await;
     let turn = turn.map_err(|refused| refused.problem("turns at storing many passengers"))?;
-    match attempt(state, asked, spool, turn).await? {
+    match attempt(context, asked, spool, turn).await? {
         Attempt::Loaded(loaded) => Ok(loaded),
         Attempt::Late => Err(Problem::internal()), // nobody is late whose body is whole
     }
 }
 
 /// Reads the body from its beginning and stores its rows.
-async fn attempt(state: &State, asked: &Asked<'_>, spool: &Spool, turn: Held) -> Result<Attempt, Problem> {
+async fn attempt(context: &Context, asked: &Asked<'_>, spool: &Spool, turn: Held) -> Result<Attempt, Problem> {
     let mut rows =
         Rows { reader: spool.reader(), patience: PATIENCE, loader: Loader::new(asked.media_type, asked.with_keys) };
     // A body of few rows is judged before a connection is taken, and one that begins with a fault never takes any.
@@ -142,7 +142,7 @@ async fn attempt(state: &State, asked: &Asked<'_>, spool: &Spool, turn: Held) ->
         Next::Late => return Ok(Attempt::Late),
     };
     if rows.loader.is_good()
-        && let Some(attempt) = store(state, asked, &mut rows, more).await?
+        && let Some(attempt) = store(context, asked, &mut rows, more).await?
     {
         return Ok(attempt);
     }
@@ -151,11 +151,16 @@ async fn attempt(state: &State, asked: &Asked<'_>, spool: &Spool, turn: Held) ->
 }
 
 /// Stores the rows; `None` when one is at fault. `more` says whether there are rows behind the first piece.
-async fn store(state: &State, asked: &Asked<'_>, rows: &mut Rows<'_>, more: bool) -> Result<Option<Attempt>, Problem> {
-    let mut session = state.pool.session().await.map_err(problem)?;
+async fn store(
+    context: &Context,
+    asked: &Asked<'_>,
+    rows: &mut Rows<'_>,
+    more: bool,
+) -> Result<Option<Attempt>, Problem> {
+    let mut session = context.pool.session().await.map_err(problem)?;
     let fate = session.attempt();
-    let work = copy(state, (session.client_mut(), &fate), asked, rows, more);
-    let stored = timeout_at(asked.begun + state.bulk.limits.timeout + GRACE, work).await.unwrap_or_else(|_| {
+    let work = copy(context, (session.client_mut(), &fate), asked, rows, more);
+    let stored = timeout_at(asked.begun + context.bulk.limits.timeout + GRACE, work).await.unwrap_or_else(|_| {
         let late = StoreError::unavailable("a bulk body was not stored in time");
         fate.judge(Err(late)).map_err(problem)
     });
@@ -167,21 +172,21 @@ async fn store(state: &State, asked: &Asked<'_>, rows: &mut Rows<'_>, more: bool
 
 /// The same on a connection.
 async fn copy(
-    state: &State,
+    context: &Context,
     (client, fate): (&mut Client, &Fate),
     asked: &Asked<'_>,
     rows: &mut Rows<'_>,
     mut more: bool,
 ) -> Result<Option<Attempt>, Problem> {
-    let key = asked.key.map(|key| (key, state.once.ttl()));
-    let mut loading = match Loading::begin(client, state.bulk.limits.timeout, key).await.map_err(problem)? {
+    let key = asked.key.map(|key| (key, context.once.ttl()));
+    let mut loading = match Loading::begin(client, context.bulk.limits.timeout, key).await.map_err(problem)? {
         Ok(loading) => loading,
         Err(known) => return Ok(Some(Attempt::Loaded(Loaded::Known(known)))),
     };
     let mut held = None;
     while more {
         loading.send(rows.loader.take()).await.map_err(problem)?;
-        hold(&mut held, rows.loader.keys() * size_of::<Uuid>(), asked.client, state)?;
+        hold(&mut held, rows.loader.keys() * size_of::<Uuid>(), asked.client, context)?;
         more = match rows.next_piece().await? {
             Next::Piece => true,
             Next::End => false,
@@ -197,12 +202,12 @@ async fn copy(
     let request = asked.key.map(|key| Request { key: key.to_owned(), fingerprint: asked.fingerprint() });
     let committed = loading.commit(fate, request.as_ref().map(|request| (request, &answer))).await;
     fate.judge(committed).map_err(problem)?;
-    state.growth.add(count);
+    context.growth.add(count);
     Ok(Some(Attempt::Loaded(Loaded::Stored(answer, Keys { keys, _held: held }))))
 }
 
 /// Takes memory for the keys, of which there may be a million: a refusal in time still undoes everything.
-fn hold(held: &mut Option<Held>, bytes: usize, client: Sender, state: &State) -> Result<(), Problem> {
+fn hold(held: &mut Option<Held>, bytes: usize, client: Sender, context: &Context) -> Result<(), Problem> {
     let before = held.as_ref().map_or(0, Held::bytes);
     if bytes <= before {
         return Ok(());
@@ -211,7 +216,7 @@ fn hold(held: &mut Option<Held>, bytes: usize, client: Sender, state: &State) ->
     let more = bytes.next_power_of_two() - before;
     match held {
         Some(held) => held.grow(more),
-        None => state.body_limits.memory.take(Holder::Client(client), more).map(|taken| *held = Some(taken)),
+        None => context.body_limits.memory.take(Holder::Client(client), more).map(|taken| *held = Some(taken)),
     }
     .map_err(|refused| refused.problem("memory for the answer"))
 }

@@ -15,7 +15,6 @@ use super::super::routes::problem;
 use super::super::store::passenger;
 use super::load::{self, Asked, Keys, Loaded};
 use super::store;
-use crate::app::State;
 use crate::db::error::StoreError;
 use crate::http::body::{self, BodyLimits, CSV, Growing, JSON, NDJSON, Pace};
 use crate::http::budget::Budget;
@@ -26,6 +25,7 @@ use crate::http::route::Route;
 use crate::http::spool::{Disk, Spool};
 use crate::idempotency::once::{in_flight, reused};
 use crate::idempotency::store::Claim;
+use crate::passengers::context::Context;
 
 /// What can be posted; the first may hold one passenger or many.
 const TAKEN: &[&str] = &[JSON, CSV, NDJSON];
@@ -68,35 +68,35 @@ pub async fn receive<B: Buf>(
     route: Route,
     headers: &HeaderMap,
     body: impl Stream<Item = Result<B, warp::Error>>,
-    state: &Arc<State>,
+    context: &Arc<Context>,
 ) -> Result<Posted, Problem> {
     let media_type = body::media_type(headers, TAKEN)?;
-    let is_short = body::announced(headers).is_some_and(|length| length <= state.body_limits.bytes as u64);
+    let is_short = body::announced(headers).is_some_and(|length| length <= context.body_limits.bytes as u64);
     // Boxes, so that the usual single passenger carries none of this with it.
     if is_short && media_type == JSON {
-        let bytes = body::read_json(headers, body, &state.body_limits).await?;
+        let bytes = body::read_json(headers, body, &context.body_limits).await?;
         if !is_array(&bytes) {
             return Ok(Posted::One(bytes));
         }
         let whole = stream::iter([Ok(bytes)]);
-        return Box::pin(many(Asked::new(route, headers, JSON)?, whole, state)).await.map(Posted::Many);
+        return Box::pin(many(Asked::new(route, headers, JSON)?, whole, context)).await.map(Posted::Many);
     }
     let body = body.map(|chunk| chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining())));
-    Box::pin(one_or_many(Asked::new(route, headers, media_type)?, Box::pin(body), state)).await
+    Box::pin(one_or_many(Asked::new(route, headers, media_type)?, Box::pin(body), context)).await
 }
 
 /// The same for a body that is long, of unknown length, or no JSON.
 async fn one_or_many(
     asked: Asked<'_>,
     mut body: impl Stream<Item = Result<Bytes, warp::Error>> + Unpin,
-    state: &Arc<State>,
+    context: &Arc<Context>,
 ) -> Result<Posted, Problem> {
     if asked.media_type != JSON {
-        return many(asked, body, state).await.map(Posted::Many);
+        return many(asked, body, context).await.map(Posted::Many);
     }
     // The first byte that is no blank tells one passenger from many.
-    let mut begun = Growing::begin(asked.headers, &state.bulk.limits, 0)?;
-    let mut pace = Pace::begin(&state.body_limits);
+    let mut begun = Growing::begin(asked.headers, &context.bulk.limits, 0)?;
+    let mut pace = Pace::begin(&context.body_limits);
     while let Some(chunk) = pace.next(&mut body).await? {
         let decides = !chunk.iter().all(u8::is_ascii_whitespace);
         begun.push(chunk)?;
@@ -107,9 +107,9 @@ async fn one_or_many(
     let many_are_there = is_array(begun.as_slice());
     let body = stream::iter([Ok(begun.into_bytes())]).chain(body);
     if many_are_there {
-        return many(asked, body, state).await.map(Posted::Many);
+        return many(asked, body, context).await.map(Posted::Many);
     }
-    body::read_json(asked.headers, body, &state.body_limits).await.map(Posted::One)
+    body::read_json(asked.headers, body, &context.body_limits).await.map(Posted::One)
 }
 
 fn is_array(bytes: &[u8]) -> bool {
@@ -120,23 +120,23 @@ fn is_array(bytes: &[u8]) -> bool {
 async fn many(
     mut asked: Asked<'_>,
     mut body: impl Stream<Item = Result<Bytes, warp::Error>> + Unpin,
-    state: &Arc<State>,
+    context: &Arc<Context>,
 ) -> Result<Response, Problem> {
     let preferred = prefer::preference(asked.headers, "return");
     // The answer to a request with a key is kept with it, so it is always the short one.
     let representation = preferred == Some("representation") && asked.key.is_none();
     let format = Format::negotiate(asked.headers)?;
     asked.with_keys = representation;
-    let bulk = &state.bulk;
+    let bulk = &context.bulk;
     let spool = Spool::default();
     let receiving = spool.receive(asked.headers, &mut body, &bulk.limits, &bulk.disk, |chunk| asked.add(chunk));
     // Either failure ends both; the disk is held until both are done.
-    let (_disk, loaded) = try_join(receiving, load::load(state, &asked, &spool)).await?;
+    let (_disk, loaded) = try_join(receiving, load::load(context, &asked, &spool)).await?;
     let (mut response, applied) = match loaded {
         Loaded::Stored(answer, keys) if representation => {
             let shape = Shape { format, columns: None };
-            let pieces = Stored { state: state.clone(), shape, keys, told: 0 };
-            match reply::in_pieces(&state.buffers, asked.client, format.content_type(), pieces, problem).await {
+            let pieces = Stored { context: context.clone(), shape, keys, told: 0 };
+            match reply::in_pieces(&context.buffers, asked.client, format.content_type(), pieces, problem).await {
                 Ok(response) => (response, Some("return=representation")),
                 // They are stored, whatever became of reading them again: a preference may go unheeded.
                 Err(_) => (answer.into_response(false)?, None),
@@ -162,7 +162,7 @@ async fn many(
 
 /// The passengers as they are stored, told to whoever sent them.
 struct Stored {
-    state: Arc<State>,
+    context: Arc<Context>,
     shape: Shape,
     keys: Keys,
     told: usize,
@@ -174,7 +174,7 @@ impl Pieces for Stored {
         let first = self.told == 0;
         let end = self.keys.keys.len().min(self.told + BATCH);
         // Keys are made in the order of the rows, and ascend.
-        let rows = store::stored(&self.state.pool, &self.keys.keys[self.told..end]).await?;
+        let rows = store::stored(&self.context.pool, &self.keys.keys[self.told..end]).await?;
         if first {
             self.shape.begin(&mut out);
         }

@@ -18,13 +18,13 @@ use super::format::Format;
 use super::order::Order;
 use super::request::{ListRequest, Start};
 use super::store;
-use crate::app::State;
 use crate::db::error::StoreError;
 use crate::db::pool::retried;
 use crate::db::reads::Reader;
 use crate::db::share::Sharing;
 use crate::http::budget::{Holder, Refused};
 use crate::http::reply;
+use crate::passengers::context::Context;
 
 /// Rows of a piece of a list without a limit: about 400 KiB of JSON. Twice as many are no quicker, and a slow
 /// reader costs the memory of two pieces.
@@ -60,7 +60,7 @@ pub struct Sources {
     /// Reads for the client who asks.
     pub reader: Reader,
     /// What else is going on.
-    pub state: Arc<State>,
+    pub context: Arc<Context>,
 }
 
 /// The first part of an answer.
@@ -98,7 +98,7 @@ pub async fn first(
     let read = move || {
         let (sources, request) = (shared.clone(), request.clone());
         async move {
-            let held = match sources.state.buffers.reserve(Holder::Several, estimate(request.limit)).await {
+            let held = match sources.context.buffers.reserve(Holder::Several, estimate(request.limit)).await {
                 Ok(held) => held,
                 Err(refused) => return Ok(Err(refused)),
             };
@@ -109,7 +109,7 @@ pub async fn first(
             Ok(Ok(Arc::new(First { body: reply::buffer(body, held), part })))
         }
     };
-    sources.state.lists.get(asked, read).await
+    sources.context.lists.get(asked, read).await
 }
 
 /// About how many bytes a first part will have.
@@ -148,20 +148,20 @@ pub async fn piece(
     behind: Option<&Place>,
     room: usize,
 ) -> Result<(Vec<u8>, Part), StoreError> {
-    let Sources { reader, state } = sources;
+    let Sources { reader, context } = sources;
     let start = match &request.start {
         Start::After(place) => Some(place),
         Start::First | Start::Before(_) => None,
     };
     let first = behind.is_none();
     // Of lists only those under way: this one's own beginning may be less than a moment ago.
-    let beside_others = !first && (state.passengers.is_busy(MOMENT) || state.lists.is_busy());
+    let beside_others = !first && (context.store.is_busy(MOMENT) || context.lists.is_busy());
     if beside_others {
         tokio::time::sleep(BREATHER).await; // time is what the others need: waiting for them to end could last for ever
     }
     // Other lists may be sorted anew for each piece: many small ones would cost others more than a few large ones.
     let rows = match is_plain(&request.filter, &request.order) {
-        true if state.buffers.are_scarce() => PIECE_WHEN_SCARCE,
+        true if context.buffers.are_scarce() => PIECE_WHEN_SCARCE,
         true if beside_others => PIECE_BESIDE_OTHERS,
         _ => PIECE,
     };

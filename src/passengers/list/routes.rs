@@ -41,7 +41,7 @@ pub async fn list(
     let client = Client::of(&headers);
     // What one client has of lists counts whether others have the same or not; what is in memory counts once, where it is read.
     let held = sources
-        .state
+        .context
         .buffers
         .reserve(Holder::Part(client), part::estimate(request.limit))
         .await
@@ -54,7 +54,7 @@ pub async fn list(
         let page = reply::ok(content_type, body);
         (linked(page, &first.part, path, &query, &request.order), Some(first.part.rows))
     } else {
-        let buffers = sources.state.buffers.clone();
+        let buffers = sources.context.buffers.clone();
         let rest = rest_behind(&first.part).map(|place| {
             let mut sources = sources;
             sources.reader.wait_midway();
