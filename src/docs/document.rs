@@ -28,7 +28,7 @@ fn write() -> String {
     air_quality::openapi::describe(&mut document);
     steps::openapi::describe(&mut document);
     ops::openapi::describe(&mut document);
-    docs::routes::describe(&mut document);
+    docs::openapi::describe(&mut document);
     pages::routes::describe(&mut document);
     let (paths, components) = document.finish();
     let info = InfoBuilder::new()

@@ -1,25 +1,18 @@
 //! The URLs of the documentation, and the files behind them.
 
 use bytes::Bytes;
-use serde_json::json;
-use utoipa::openapi::HttpMethod;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::http::HeaderMap;
 use warp::reply::Response;
 
+use super::urls::{OPENAPI, PAGE, PROBLEM, PROBLEMS};
 use super::{document, problems};
 use crate::http::asset::{self, Asset, CSS, HTML, SCRIPT};
 use crate::http::catalogue;
-use crate::http::describe::{Document, Operation, content, path};
 use crate::http::problem::{Code, Problem};
 use crate::http::route::{Allowed, Matched, at, at_each, get_or_head, method_not_allowed};
-use crate::http::schema::{object, one_of, text};
 
-const OPENAPI: &[&str] = &["/openapi.json"];
-const PROBLEMS: &[&str] = &["/docs/problems"];
-const PROBLEM: &[&str] = &["/docs/problems/{code}"];
-const PAGE: &[&str] = &["/docs"];
 const FILES: &[&str] =
     &["/docs", "/docs/docs.css", "/docs/docs.js", "/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js"];
 
@@ -85,27 +78,4 @@ fn problem(code: &str, headers: &HeaderMap) -> Result<Response, Problem> {
 
 fn page(headers: &HeaderMap, page: String) -> Response {
     asset::answer(headers, HTML, Bytes::from(page))
-}
-
-/// Adds the documentation to the document.
-pub fn describe(document: &mut Document) {
-    let get = |id, summary| Operation::new("Documentation", id, summary);
-    let html = || [("text/html", content(text(), "<!doctype html>"))];
-    let fields = object([("openapi", text(), true)]);
-    let openapi = get("getOpenApi", "This document").answers(
-        200,
-        "The document.",
-        [("application/json", content(fields, json!({"openapi": "3.1.0"})))],
-    );
-    document.operation(HttpMethod::Get, OPENAPI, &openapi);
-    let docs = get("getDocs", "Swagger UI, to read about the API and to try it out").answers(200, "The page.", html());
-    document.operation(HttpMethod::Get, PAGE, &docs);
-    let problems = get("listProblems", "All kinds of problem").answers(200, "The page.", html());
-    document.operation(HttpMethod::Get, PROBLEMS, &problems);
-    let codes = one_of(catalogue::all().map(|kind| kind.code));
-    let problem = get("getProblem", "One kind of problem: cause and remedy")
-        .with([path("code", codes, "the problem's code", "not-found")])
-        .answers(200, "The page.", html())
-        .fails([Code::NotFound]);
-    document.operation(HttpMethod::Get, PROBLEM, &problem);
 }

@@ -8,6 +8,7 @@
 //! [`once::Once`] is what routes use. A route that writes in a transaction of its own uses [`store::claim`] at its
 //! beginning and [`store::keep`] at its end.
 
+pub mod answer;
 pub mod expiry;
 pub mod once;
 pub mod openapi;

@@ -3,12 +3,11 @@
 use std::future::Future;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio_postgres::{Client, Transaction};
-use warp::http::StatusCode;
-use warp::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use warp::http::header::RETRY_AFTER;
 use warp::reply::Response;
 
+use super::answer::Answer;
 use super::request::Request;
 use super::store::{self, Claim};
 use crate::db::attempt::Attempt;
@@ -16,53 +15,6 @@ use crate::db::error::StoreError;
 use crate::db::pool::Pool;
 use crate::db::spent::Waiting;
 use crate::http::problem::{Code, Problem};
-
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-
-/// What a success is answered with, in the form in which it is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// 200 to 299.
-    pub status: i16,
-    /// The body's media type.
-    pub content_type: String,
-    /// Where what was made is.
-    pub location: Option<String>,
-    /// The tag of its state.
-    pub etag: Option<String>,
-    /// The body.
-    pub body: Bytes,
-}
-
-impl Answer {
-    /// A body that was stored under this status.
-    pub fn new(status: StatusCode, content_type: &str, body: Bytes) -> Self {
-        let status = i16::try_from(status.as_u16()).expect("a status has three digits");
-        Self { status, content_type: content_type.to_owned(), location: None, etag: None, body }
-    }
-
-    /// The answer as it is sent.
-    ///
-    /// # Errors
-    /// 500 when what was kept is no answer.
-    pub fn into_response(self, replayed: bool) -> Result<Response, Problem> {
-        let broken = || {
-            tracing::error!("a kept answer cannot be sent");
-            Problem::internal()
-        };
-        let status = u16::try_from(self.status).ok().and_then(|status| StatusCode::from_u16(status).ok());
-        let mut response = Response::new(self.body.into());
-        *response.status_mut() = status.ok_or_else(broken)?;
-        let headers = [(CONTENT_TYPE, Some(self.content_type)), (LOCATION, self.location), (ETAG, self.etag)];
-        for (name, text) in headers.into_iter().filter_map(|(name, text)| Some((name, text?))) {
-            response.headers_mut().insert(name, HeaderValue::try_from(text).map_err(|_| broken())?);
-        }
-        if replayed {
-            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-        }
-        Ok(response)
-    }
-}
 
 /// What is to be done once.
 pub trait Work: Send {

@@ -6,7 +6,7 @@ use futures_util::future::try_join;
 use tokio_postgres::types::Type;
 use tokio_postgres::{GenericClient, Row};
 
-use super::once::Answer;
+use super::answer::Answer;
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
 use crate::db::session::Param;

@@ -1,7 +1,7 @@
 //! What the handlers of passengers work with.
 
-use super::bulk::routes::Bulk;
-use super::list::part::Lists;
+use super::bulk::bounds::Bulk;
+use super::list::first::Lists;
 use super::store::Store;
 use crate::db::analyze::Growth;
 use crate::db::pool::Pool;

@@ -1,29 +1,25 @@
 //! Passengers in the OpenAPI document.
 
-use serde_json::{Value, json};
-use utoipa::PartialSchema;
+use serde_json::json;
 use utoipa::openapi::path::Parameter;
-use utoipa::openapi::schema::AdditionalProperties;
-use utoipa::openapi::{HttpMethod, KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type};
+use utoipa::openapi::{HttpMethod, ObjectBuilder, RefOr, Schema, Type};
 
 use super::bulk;
 use super::list;
-use super::model::{Details, Sex};
+use super::model::Sex;
 use super::routes::{CREATE, DELETE, GET, PATCH, REPLACE};
+use super::schema::{TAG, UUID, changes, details, shape, stored, uuid};
 use crate::http::body::{JSON, MERGE_PATCH};
 use crate::http::describe::{Document, Operation, content, header, path};
 use crate::http::problem::Code;
 use crate::http::schema::{named, text};
 use crate::idempotency::openapi::retried;
 
-pub(super) const TAG: &str = "Passengers";
 const STORED: &str = "Passenger";
 const DETAILS: &str = "PassengerDetails";
 const TAG_MEANING: &str = "names this state of the passenger";
 /// What a change may fail with that is made under a condition.
 const CONDITIONS: [Code; 3] = [Code::InvalidHeader, Code::PreconditionFailed, Code::PreconditionRequired];
-pub(super) const UUID: &str = "0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10";
-
 /// Adds the operations on passengers.
 pub fn describe(document: &mut Document) {
     document.schema::<Sex>();
@@ -91,37 +87,6 @@ pub fn describe(document: &mut Document) {
     document.operation(HttpMethod::Delete, DELETE, &delete);
 }
 
-/// A passenger as it is stored, with its uuid, or as a client sends it: no member but these.
-fn shape(stored: bool) -> RefOr<Schema> {
-    let RefOr::T(Schema::Object(mut object)) = Details::schema() else { unreachable!("a struct is an object") };
-    if stored {
-        object.properties.insert_before(0, "uuid".to_owned(), uuid());
-        object.required.insert(0, "uuid".to_owned());
-    }
-    object.description =
-        Some(if stored { "A passenger as it is stored." } else { "A passenger as a client sends it." }.to_owned());
-    object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
-    RefOr::T(Schema::Object(object))
-}
-
-/// Any of a passenger's fields.
-fn changes() -> RefOr<Schema> {
-    any_of(shape(false))
-}
-
-/// A passenger in a list, which may be asked for some members only.
-pub(super) fn listed() -> RefOr<Schema> {
-    any_of(shape(true))
-}
-
-/// The same with no member that must be there.
-fn any_of(whole: RefOr<Schema>) -> RefOr<Schema> {
-    let RefOr::T(Schema::Object(mut object)) = whole else { unreachable!("a struct is an object") };
-    object.required.clear();
-    object.description = None;
-    RefOr::T(Schema::Object(object))
-}
-
 fn if_match() -> Parameter {
     header("If-Match", tags(), "change the passenger only while it is in this state, which its ETag names", "\"6\"")
 }
@@ -133,23 +98,4 @@ fn tags() -> RefOr<Schema> {
 
 fn key() -> Parameter {
     path("uuid", uuid(), "the passenger's key", UUID)
-}
-
-fn uuid() -> RefOr<Schema> {
-    let format = SchemaFormat::KnownFormat(KnownFormat::Uuid);
-    RefOr::T(ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into())
-}
-
-fn details() -> Value {
-    json!({
-        "survived": true, "passengerClass": 2, "name": "Post-Test-Name", "sex": "male", "age": 27.0,
-        "siblingsOrSpousesAboard": 0, "parentsOrChildrenAboard": 0, "fare": 13.0
-    })
-}
-
-/// The example of a stored one.
-pub(super) fn stored() -> Value {
-    let mut passenger = json!({"uuid": UUID});
-    passenger.as_object_mut().expect("an object").extend(details().as_object().expect("an object").clone());
-    passenger
 }

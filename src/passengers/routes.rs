@@ -19,8 +19,10 @@ use super::context::Context;
 use super::json::{self, UuidRule};
 use super::list::part::Sources;
 use super::list::routes::{PAGE_DEFAULT, list, statistics};
-use super::model::{self, Details};
-use super::store::{self, Stored};
+use super::model::Details;
+use super::problem::problem;
+use super::rows::Stored;
+use super::store;
 use crate::db::error::StoreError;
 use crate::http::body::{self, JSON, MERGE_PATCH, read_json};
 use crate::http::client::Client;
@@ -28,7 +30,8 @@ use crate::http::etag::{self, ReadCondition};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply;
 use crate::http::route::{Allowed, Matched, Route, at, at_except, at_with_query, get_or_head, method_not_allowed};
-use crate::idempotency::once::{Answer, Work};
+use crate::idempotency::answer::Answer;
+use crate::idempotency::once::Work;
 use crate::idempotency::request::Request;
 
 pub(super) const LIST: &[&str] = &["/v1/passengers", "/passengerlist"];
@@ -241,14 +244,4 @@ fn parse_uuid(segment: &str) -> Result<Uuid, Problem> {
              GET /v1/passengers lists those that exist",
         )
     })
-}
-
-/// What a failed operation on passengers tells the client.
-#[expect(clippy::needless_pass_by_value, reason = "an adapter for map_err")]
-pub fn problem(error: StoreError) -> Problem {
-    Problem::from_store(
-        &error,
-        "no passenger has this uuid; GET /v1/passengers lists those that exist",
-        model::constraint_field,
-    )
 }

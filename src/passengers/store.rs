@@ -13,8 +13,9 @@ use futures_util::FutureExt;
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
-use super::model::{Details, Passenger, check_sex};
+use super::model::{Details, Passenger};
 use super::patch::Patch;
+use super::rows::{Stored, all_failed, passenger};
 use super::writes::{Amendment, Creation, Removal, Replacement, Write, write_many};
 use crate::db::batch::{BatchLimits, Batcher, QUEUE};
 use crate::db::error::StoreError;
@@ -43,15 +44,6 @@ pub struct Store {
     replaces: Batcher<Replacement, Stored>,
     patches: Batcher<Amendment, Stored>,
     deletes: Batcher<Removal, ()>,
-}
-
-/// A passenger as it is stored.
-#[derive(Debug, Clone)]
-pub struct Stored {
-    /// As JSON.
-    pub document: Bytes,
-    /// The version of this state.
-    pub version: i64,
 }
 
 impl Store {
@@ -142,35 +134,6 @@ impl Store {
 pub async fn create_in(transaction: &Transaction<'_>, details: Details<'_>) -> Result<(Uuid, Stored), StoreError> {
     let creation = Creation(Passenger { uuid: Uuid::now_v7(), details: details.into_owned() });
     Ok((creation.uuid(), creation.run_in(transaction).await?))
-}
-
-/// A row of the statements that select every column, as a passenger that borrows the row's text.
-///
-/// # Errors
-/// [`StoreError::Internal`] when the columns are not those of the table.
-pub fn passenger(row: &Row) -> Result<Passenger<'_>, StoreError> {
-    let read = || -> Result<_, tokio_postgres::Error> {
-        Ok(Passenger {
-            uuid: row.try_get(0)?,
-            details: Details {
-                survived: row.try_get(1)?,
-                passenger_class: row.try_get(2)?,
-                name: row.try_get::<_, &str>(3)?.into(),
-                // The table's constraint leaves no third value.
-                sex: check_sex(row.try_get(4)?).expect("the constraint passengers_sex holds"),
-                age: row.try_get(5)?,
-                siblings_or_spouses_aboard: row.try_get(6)?,
-                parents_or_children_aboard: row.try_get(7)?,
-                fare: row.try_get(8)?,
-            },
-        })
-    };
-    read().map_err(StoreError::from)
-}
-
-/// The same failure for every item of a batch.
-pub fn all_failed<O>(count: usize, error: &StoreError) -> Vec<Result<O, StoreError>> {
-    (0..count).map(|_| Err(error.clone())).collect()
 }
 
 async fn get_many(pool: Pool, keys: Vec<Uuid>) -> Vec<Result<Stored, StoreError>> {

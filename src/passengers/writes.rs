@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::columns::{Columns, PatchColumns};
 use super::model::Passenger;
 use super::patch::Patch;
-use super::store::{Stored, all_failed, passenger};
+use super::rows::{Stored, all_failed, passenger};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
 use crate::db::session::Param;

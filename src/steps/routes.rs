@@ -28,7 +28,8 @@ use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::reply::{self, Pieces};
 use crate::http::route::{Allowed, Matched, Route, at_with_query, get_or_head, method_not_allowed};
-use crate::idempotency::once::{Answer, Work};
+use crate::idempotency::answer::Answer;
+use crate::idempotency::once::Work;
 use crate::idempotency::request::Request;
 
 pub(super) const STEPS: &[&str] = &["/v1/steps"];

@@ -11,10 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::account::Account;
-use super::error::EmbeddedError;
-
-/// The oldest release still maintained when this was written; older ones are not tried.
-pub(super) const OLDEST_MAJOR: u32 = 13;
+use super::error::{EmbeddedError, OLDEST_MAJOR};
 
 /// Where packages put server binaries outside of PATH: a directory, how the names in it begin
 /// that have a `bin` with them.

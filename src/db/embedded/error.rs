@@ -7,7 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use super::binaries::OLDEST_MAJOR;
+/// The oldest release still maintained when this was written; older ones are not tried.
+pub(super) const OLDEST_MAJOR: u32 = 13;
 
 /// Why the embedded PostgreSQL did not start.
 #[derive(Debug, thiserror::Error)]

@@ -12,19 +12,19 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 use warp::http::{HeaderMap, StatusCode};
 
-use super::super::routes::problem;
+use super::super::problem::problem;
 use super::faults::Faults;
 use super::rows::Loader;
 use super::store::Loading;
 use crate::db::attempt::Attempt as Fate;
 use crate::db::error::StoreError;
 use crate::http::body::JSON;
-use crate::http::budget::{Budget, Held, Holder};
+use crate::http::budget::{Held, Holder};
 use crate::http::client::Client as Sender;
 use crate::http::problem::Problem;
 use crate::http::route::Route;
 use crate::http::spool::{Read, Reader, Spool};
-use crate::idempotency::once::Answer;
+use crate::idempotency::answer::Answer;
 use crate::idempotency::request::{Fingerprint, Request, key};
 use crate::idempotency::store::Claim;
 use crate::passengers::context::Context;
@@ -33,12 +33,6 @@ use crate::passengers::context::Context;
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Beyond the deadline, so that PostgreSQL's own answer about it normally comes first.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// Turns at storing bodies; one client has one at a time, so that whoever sends much at once leaves one to others.
-pub fn turns(pool_size: u32) -> Budget {
-    // Two keep PostgreSQL busy; a small pool must have connections left for everybody else.
-    Budget::new("bulk", if pool_size >= 4 { 2 } else { 1 }, 1)
-}
 
 /// What was asked for besides the body.
 pub struct Asked<'a> {

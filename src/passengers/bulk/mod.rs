@@ -4,6 +4,7 @@
 //! judges each and turns it into `COPY`'s binary form, and full pieces go to PostgreSQL (`load`, `store`). The first bad row
 //! gives the connection back; the rest is read to its end all the same, so that the answer names every bad row.
 
+pub mod bounds;
 mod faults;
 mod load;
 pub(super) mod openapi;

@@ -1,7 +1,6 @@
 //! `POST /v1/passengers` with one passenger or many.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::future::try_join;
@@ -11,18 +10,17 @@ use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
 use super::super::list::format::{Format, Shape};
-use super::super::routes::problem;
-use super::super::store::passenger;
+use super::super::problem::problem;
+use super::super::rows::passenger;
 use super::load::{self, Asked, Keys, Loaded};
 use super::store;
 use crate::db::error::StoreError;
-use crate::http::body::{self, BodyLimits, CSV, Growing, JSON, NDJSON, Pace};
-use crate::http::budget::Budget;
+use crate::http::body::{self, CSV, Growing, JSON, NDJSON, Pace};
 use crate::http::prefer;
 use crate::http::problem::Problem;
 use crate::http::reply::{self, Pieces};
 use crate::http::route::Route;
-use crate::http::spool::{Disk, Spool};
+use crate::http::spool::Spool;
 use crate::idempotency::once::{in_flight, reused};
 use crate::idempotency::store::Claim;
 use crate::passengers::context::Context;
@@ -31,25 +29,6 @@ use crate::passengers::context::Context;
 const TAKEN: &[&str] = &[JSON, CSV, NDJSON];
 /// Rows of an answer read back at a time.
 const BATCH: usize = 1000;
-
-/// The bounds of bulk bodies.
-pub struct Bulk {
-    /// Of each.
-    pub limits: BodyLimits,
-    /// Where they are kept while they arrive.
-    pub disk: Disk,
-    /// Turns at storing them.
-    pub turns: Budget,
-    /// Longest wait for a turn.
-    pub wait: Duration,
-}
-
-impl Bulk {
-    /// Bounds in front of a pool of this size in which nobody waits longer than `wait`.
-    pub fn new(limits: BodyLimits, disk: Disk, pool_size: u32, wait: Duration) -> Self {
-        Self { limits, disk, turns: load::turns(pool_size), wait }
-    }
-}
 
 /// What a body held.
 pub enum Posted {

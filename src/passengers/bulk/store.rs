@@ -13,7 +13,7 @@ use crate::db::attempt::Attempt;
 use crate::db::copy::Table;
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
-use crate::idempotency::once::Answer;
+use crate::idempotency::answer::Answer;
 use crate::idempotency::request::Request;
 use crate::idempotency::store::{Claim, claim, keep};
 

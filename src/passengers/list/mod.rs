@@ -10,6 +10,7 @@
 mod column;
 mod cursor;
 mod filter;
+pub mod first;
 pub mod format;
 mod grammar;
 pub(super) mod openapi;

@@ -5,8 +5,8 @@ use utoipa::openapi::path::Parameter;
 use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::{HttpMethod, ObjectBuilder, RefOr, Schema, Type};
 
-use super::super::openapi::{TAG, UUID, listed, stored};
 use super::super::routes::{LIST, STATISTICS};
+use super::super::schema::{TAG, UUID, listed, stored};
 use super::column::{Column, Kind, Value};
 use super::cursor;
 use super::filter::{operators, truths};

@@ -6,22 +6,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::super::store::passenger;
+use super::super::rows::passenger;
 use super::column::Value;
 use super::cursor::{self, Place};
 use super::filter::Filter;
-use super::format::Format;
+use super::first::{Asked, First, Part};
 use super::order::Order;
 use super::request::{ListRequest, Start};
 use super::store;
 use crate::db::error::StoreError;
 use crate::db::pool::retried;
 use crate::db::reads::Reader;
-use crate::db::share::Sharing;
 use crate::http::budget::{Holder, Refused};
 use crate::http::reply;
 use crate::passengers::context::Context;
@@ -40,20 +38,6 @@ const MOMENT: Duration = Duration::from_millis(50);
 /// How long a list lets others go first before each such piece.
 const BREATHER: Duration = Duration::from_millis(2);
 
-/// What tells two first parts apart.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Asked {
-    /// The query string.
-    pub query: String,
-    /// The form.
-    pub format: Format,
-    /// Rows of a page, which the query need not say.
-    pub limit: Option<usize>,
-}
-
-/// First parts that are being read.
-pub type Lists = Sharing<Asked, Result<Arc<First>, Refused>>;
-
 /// What a list is read from.
 #[derive(Clone)]
 pub struct Sources {
@@ -61,28 +45,6 @@ pub struct Sources {
     pub reader: Reader,
     /// What else is going on.
     pub context: Arc<Context>,
-}
-
-/// The first part of an answer.
-#[derive(Debug)]
-pub struct First {
-    /// The page, or the piece.
-    pub body: Bytes,
-    /// What is in it.
-    pub part: Part,
-}
-
-/// What is in a part of a list.
-#[derive(Debug)]
-pub struct Part {
-    /// How many rows.
-    pub rows: usize,
-    /// Where its first and its last row stand.
-    pub ends: Option<(Place, Place)>,
-    /// Whether there are rows before it, as far as is known.
-    pub before: bool,
-    /// Whether there are rows behind it.
-    pub after: bool,
 }
 
 /// The first part of the answer to a request, read after this call.

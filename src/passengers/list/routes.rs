@@ -7,11 +7,12 @@ use warp::http::HeaderMap;
 use warp::http::header::{CONTENT_RANGE, HeaderValue, LINK, VARY};
 use warp::reply::Response;
 
-use super::super::routes::problem;
+use super::super::problem::problem;
 use super::cursor::{self, Place};
 use super::filter::Filter;
+use super::first::{Asked, Part};
 use super::order::Order;
-use super::part::{self, Asked, Part, Sources};
+use super::part::{self, Sources};
 pub use super::request::PAGE_DEFAULT;
 use super::request::{self, ListRequest, Start};
 use super::{stats, store};

@@ -1,0 +1,33 @@
+//! The documentation in the OpenAPI document.
+
+use serde_json::json;
+use utoipa::openapi::HttpMethod;
+
+use super::urls::{OPENAPI, PAGE, PROBLEM, PROBLEMS};
+use crate::http::catalogue;
+use crate::http::describe::{Document, Operation, content, path};
+use crate::http::problem::Code;
+use crate::http::schema::{object, one_of, text};
+
+/// Adds the documentation to the document.
+pub fn describe(document: &mut Document) {
+    let get = |id, summary| Operation::new("Documentation", id, summary);
+    let html = || [("text/html", content(text(), "<!doctype html>"))];
+    let fields = object([("openapi", text(), true)]);
+    let openapi = get("getOpenApi", "This document").answers(
+        200,
+        "The document.",
+        [("application/json", content(fields, json!({"openapi": "3.1.0"})))],
+    );
+    document.operation(HttpMethod::Get, OPENAPI, &openapi);
+    let docs = get("getDocs", "Swagger UI, to read about the API and to try it out").answers(200, "The page.", html());
+    document.operation(HttpMethod::Get, PAGE, &docs);
+    let problems = get("listProblems", "All kinds of problem").answers(200, "The page.", html());
+    document.operation(HttpMethod::Get, PROBLEMS, &problems);
+    let codes = one_of(catalogue::all().map(|kind| kind.code));
+    let problem = get("getProblem", "One kind of problem: cause and remedy")
+        .with([path("code", codes, "the problem's code", "not-found")])
+        .answers(200, "The page.", html())
+        .fails([Code::NotFound]);
+    document.operation(HttpMethod::Get, PROBLEM, &problem);
+}
