@@ -8,7 +8,6 @@
 //! A statement says how it is to be planned ([`Planner`]), and a session changes its settings when that differs from the
 //! statement before.
 
-use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,7 +102,8 @@ pub struct Session {
     client: Client,
     server: Server,
     driver: JoinHandle<()>,
-    statements: Mutex<HashMap<&'static str, Statement>>,
+    /// There are about ten, told apart by where their text is: comparing addresses costs less than hashing texts.
+    statements: Mutex<Vec<(&'static str, Statement)>>,
     /// What its settings are, and since when no plan is older; `None` while that is being changed.
     planner: std::sync::Mutex<Option<(Planner, Instant)>>,
     deadline: Duration,
@@ -138,7 +138,7 @@ impl Session {
             client,
             server,
             driver,
-            statements: Mutex::new(HashMap::new()),
+            statements: Mutex::new(Vec::new()),
             planner: std::sync::Mutex::new(Some((Planner::Keyed, Instant::now()))),
             deadline: statement_timeout + DEADLINE_GRACE,
             busy: AtomicBool::new(false),
@@ -323,11 +323,11 @@ impl Session {
 
     async fn statement(&self, sql: &'static str) -> Result<Statement, tokio_postgres::Error> {
         let mut statements = self.statements.lock().await;
-        if let Some(statement) = statements.get(sql) {
+        if let Some((_, statement)) = statements.iter().find(|(text, _)| std::ptr::eq(*text, sql)) {
             return Ok(statement.clone());
         }
         let statement = self.client.prepare(sql).await?;
-        statements.insert(sql, statement.clone());
+        statements.push((sql, statement.clone()));
         Ok(statement)
     }
 }
