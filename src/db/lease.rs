@@ -10,7 +10,7 @@ use std::time::Duration;
 use bb8::PooledConnection;
 use tokio::runtime::Handle;
 
-use super::pool::Manager;
+use super::manager::Manager;
 use super::session::Session;
 
 /// Name of the counter of statements that were given up before their end.

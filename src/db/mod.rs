@@ -14,6 +14,7 @@ pub mod embedded;
 pub mod error;
 pub mod follow;
 pub mod lease;
+mod manager;
 pub mod migrate;
 pub mod pool;
 pub mod reads;

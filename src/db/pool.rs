@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bb8::{ErrorSink, ManageConnection, RunError};
+use bb8::{ErrorSink, RunError};
 use tokio::sync::watch;
 use tokio_postgres::Row;
 
@@ -17,27 +17,14 @@ use super::connect::ConnectError;
 use super::conninfo::ConnInfo;
 use super::error::StoreError;
 use super::lease::Lease;
-use super::session::{Params, Query, Session};
+use super::manager::Manager;
+pub use super::manager::PoolKind;
+use super::session::{Params, Query};
 use super::spent::Waiting;
 
 /// While the server is known to be away a request waits this long for one connection attempt, not the whole checkout
 /// deadline: answers stay well within a second and do not pile up.
 const CHECKOUT_WHILE_DOWN: Duration = Duration::from_millis(250);
-
-/// What a pool's sessions are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PoolKind {
-    /// Rows by key, writes and transactions.
-    Keys,
-    /// Lists, counts, statistics: statements whose cost grows with the table.
-    Lists,
-    /// The readiness probe.
-    Probe,
-}
-
-/// After a connection attempt that failed its place in the pool is kept this long: bounds the attempts, and how late the
-/// first request after PostgreSQL's return is served.
-const PAUSE_BETWEEN_ATTEMPTS: Duration = Duration::from_millis(250);
 
 /// Sizes and deadlines of a pool.
 #[derive(Debug, Clone)]
@@ -136,7 +123,7 @@ impl Pool {
     /// Runs a statement that changes nothing; tries once more when the connection is lost under it.
     ///
     /// # Errors
-    /// As [`Session::query`] and [`Pool::session`].
+    /// As [`super::session::Session::query`] and [`Pool::session`].
     pub async fn read(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
         let _waiting = Waiting::begin();
         retried(|| async { self.session().await?.query(sql, params).await }).await
@@ -146,7 +133,7 @@ impl Pool {
     /// attempt that broke off wraps this in [`retried`].
     ///
     /// # Errors
-    /// As [`Session::for_each`] and [`Pool::session`].
+    /// As [`super::session::Session::for_each`] and [`Pool::session`].
     pub async fn for_each(
         &self,
         query: Query<'_>,
@@ -160,7 +147,7 @@ impl Pool {
     /// may have been committed all the same; what fails before, because no session was free, was not.
     ///
     /// # Errors
-    /// As [`Session::write`] and [`Pool::session`].
+    /// As [`super::session::Session::write`] and [`Pool::session`].
     pub async fn write(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
         let _waiting = Waiting::begin();
         self.session().await?.write(sql, params).await
@@ -210,42 +197,6 @@ where
     match read().await {
         Err(error) if error.is_connection_lost() => read().await,
         outcome => outcome,
-    }
-}
-
-/// Opens sessions for bb8.
-pub struct Manager {
-    conninfo: ConnInfo,
-    kind: PoolKind,
-    statement_timeout: Duration,
-    down: Arc<watch::Sender<bool>>,
-}
-
-impl ManageConnection for Manager {
-    // A box, because bb8 moves connections about at each checkout, and a session is large.
-    type Connection = Box<Session>;
-    type Error = ConnectError;
-
-    async fn connect(&self) -> Result<Box<Session>, Self::Error> {
-        let opening = async {
-            let session = Session::new(self.conninfo.connect().await?, self.kind, self.statement_timeout).await?;
-            Ok(Box::new(session))
-        };
-        let opened = opening.await;
-        self.down.send_replace(opened.is_err());
-        if opened.is_err() {
-            // Whoever wants a connection next is the next to try; this keeps many of them from trying without pause.
-            tokio::time::sleep(PAUSE_BETWEEN_ATTEMPTS).await;
-        }
-        opened
-    }
-
-    async fn is_valid(&self, _session: &mut Box<Session>) -> Result<(), Self::Error> {
-        Ok(()) // never called: `test_on_check_out` is off
-    }
-
-    fn has_broken(&self, session: &mut Box<Session>) -> bool {
-        session.is_broken()
     }
 }
 

@@ -27,7 +27,6 @@ use tokio_postgres::{Client, Row, Statement};
 use super::attempt::{Attempt, Unreplicated};
 use super::connect::{ConnectError, Connection, Server};
 use super::error::StoreError;
-use super::pool::PoolKind;
 
 /// The value of a statement's parameter.
 pub type Param<'a> = &'a (dyn ToSql + Sync);
@@ -115,14 +114,15 @@ pub struct Session {
 }
 
 impl Session {
-    /// Sets up a fresh connection: deadlines on the server's side, UTC, and plans through indexes.
+    /// Sets up a fresh connection: deadlines on the server's side, UTC, plans through indexes, and what `settings` adds to
+    /// that (nothing, or `; set ...`).
     ///
     /// # Errors
     /// When the connection is lost or the server refuses a setting.
     pub async fn new(
         connection: Connection,
-        kind: PoolKind,
         statement_timeout: Duration,
+        settings: &str,
     ) -> Result<Self, tokio_postgres::Error> {
         let Connection { client, server, driver, unreplicated } = connection;
         let ms = statement_timeout.as_millis();
@@ -131,7 +131,7 @@ impl Session {
                 "set statement_timeout = {ms}; set idle_in_transaction_session_timeout = {ms}; set timezone = 'UTC'; \
                  {NOTICE_LOSS}; {}{}",
                 Planner::Keyed.sql(),
-                planner_settings(kind)
+                settings
             ))
             .await?;
         Ok(Self {
@@ -345,12 +345,3 @@ impl Drop for Session {
 /// closed connection leaves nothing running. PostgreSQL 13 has no such setting.
 const NOTICE_LOSS: &str = "select set_config(name, '500ms', false) from pg_settings \
      where name = 'client_connection_check_interval'";
-
-/// What the planner is told on sessions of this kind. A list cannot take several processors to itself: as many sessions
-/// read lists as processors may be busy with them.
-fn planner_settings(kind: PoolKind) -> &'static str {
-    match kind {
-        PoolKind::Lists => "; set max_parallel_workers_per_gather = 0",
-        PoolKind::Keys | PoolKind::Probe => "",
-    }
-}
