@@ -10,7 +10,7 @@ mod values;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, ValueEnum, value_parser};
+use clap::{ArgAction, Args, value_parser};
 use redis::IntoConnectionInfo;
 use rustix::process::Pid;
 
@@ -21,6 +21,7 @@ use crate::db::embedded;
 use crate::db::pool::{PoolKind, PoolOptions};
 use crate::http::cors::Origins;
 use crate::http::host::Hosts;
+use crate::log_output::LogFormat;
 use crate::server::listener::ListenAddr;
 pub use error::ConfigError;
 pub use room::RoomConfig;
@@ -40,15 +41,6 @@ pub struct LogConfig {
     /// How a log line looks.
     #[arg(long, env, value_enum, default_value_t = LogFormat::Text, global = true, hide_env_values = true)]
     pub log_format: LogFormat,
-}
-
-/// Shapes of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line, for machines.
-    Json,
 }
 
 /// Where the database is and how it is used.

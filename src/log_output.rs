@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use clap::ValueEnum;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Name of the counter of lines that were dropped.
@@ -21,6 +22,15 @@ const FLUSH_BYTES: usize = 32 * 1024;
 const BUFFER_MAX_BYTES: usize = 1024 * 1024;
 /// Longest that the end of the process waits for what is buffered.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Shapes of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
 
 /// Takes lines; clones share one buffer and one thread.
 #[derive(Clone)]

@@ -10,15 +10,13 @@ use thiserror::Error;
 use tokio::time::MissedTickBehavior;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{LogConfig, LogFormat};
+use crate::config::LogConfig;
 use crate::db::batch::{BATCH_REFUSED, BATCH_SIZE, BATCH_WAIT};
 use crate::db::lease::ABANDONED;
 use crate::db::turns::TURNS_REFUSED;
-use crate::log_output::{LOG_LINES_DROPPED, LogOutput};
+use crate::log_output::{LOG_LINES_DROPPED, LogFormat, LogOutput};
 use crate::server::access_log::AccessLog;
-
-/// Name of the request duration histogram (OpenTelemetry semantic conventions, `http.server.request.duration`).
-pub const REQUEST_DURATION: &str = "http_server_request_duration_seconds";
+use crate::server::observe::REQUEST_DURATION;
 
 /// Bucket bounds in seconds, as the semantic conventions advise.
 const DURATION_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];

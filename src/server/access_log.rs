@@ -5,8 +5,7 @@
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
-use crate::config::LogFormat;
-use crate::log_output::{LogOutput, Urgency};
+use crate::log_output::{LogFormat, LogOutput, Urgency};
 
 /// What a line says.
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 pub mod access_log;
 pub mod guard;
 pub mod listener;
-mod observe;
+pub mod observe;
 mod unread;
 
 use std::convert::Infallible;

@@ -23,10 +23,12 @@ use warp::http::{HeaderMap, Method, Request, Response};
 use super::access_log::{AccessLog, Entry};
 use super::unread::{self, Watched};
 use crate::http::route::Route;
-use crate::telemetry::REQUEST_DURATION;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Name of the request duration histogram (OpenTelemetry semantic conventions, `http.server.request.duration`).
+pub const REQUEST_DURATION: &str = "http_server_request_duration_seconds";
 
 /// Longest request id that is taken over from a client.
 const REQUEST_ID_MAX_BYTES: usize = 128;
