@@ -1,0 +1,151 @@
+//! Imports point one way: no file imports, through whatever others, a file that imports it, and no part imports one above it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The parts of the crate, from the top down; those of one line do not import each other.
+const PARTS: &[&[&str]] = &[
+    &["main"],
+    &["cli"],
+    &["app"],
+    &["docs", "telemetry"],
+    &["config", "pages"],
+    &["passengers", "steps"],
+    &["air_quality", "ops", "server"],
+    &["idempotency"],
+    &["http"],
+    &["db"],
+    &["log_output", "shutdown"],
+];
+
+/// Modules by their path in the crate, with their text.
+fn modules() -> BTreeMap<Vec<String>, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.insert(name(path.strip_prefix(&root).expect("below it")), code(&path));
+            }
+        }
+    }
+    found.retain(|name, _| !name.iter().any(|part| part == "tests") && *name != ["lib"]);
+    found
+}
+
+fn name(path: &Path) -> Vec<String> {
+    let path =
+        if path.ends_with("mod.rs") { path.parent().expect("a folder").to_owned() } else { path.with_extension("") };
+    path.iter().map(|part| part.to_str().expect("a name").to_owned()).collect()
+}
+
+/// What is compiled into the program: without comments, and up to the tests.
+fn code(path: &PathBuf) -> String {
+    let text = fs::read_to_string(path).expect("a text");
+    let text = text.split("#[cfg(test)]\nmod tests").next().expect("one part at least");
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// Every path behind `head`, groups taken apart.
+fn paths(mut text: &str, head: &[String], found: &mut Vec<Vec<String>>) {
+    let mut path = head.to_vec();
+    loop {
+        let end = text.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(text.len());
+        let (word, rest) = text.split_at(end);
+        match word {
+            "" | "self" => {}
+            "super" => drop(path.pop()),
+            word => path.push(word.to_owned()),
+        }
+        let Some(behind) = rest.strip_prefix("::") else { break };
+        if let Some(group) = behind.strip_prefix('{') {
+            let (mut depth, mut begin) = (0, 0);
+            for (at, letter) in group.char_indices() {
+                match letter {
+                    '{' => depth += 1,
+                    '}' if depth > 0 => depth -= 1,
+                    ',' | '}' if depth == 0 => {
+                        paths(group[begin..at].trim(), &path, found);
+                        begin = at + 1;
+                        if letter == '}' {
+                            return;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            return;
+        }
+        text = behind;
+    }
+    found.push(path);
+}
+
+/// The modules that each module imports.
+fn imports() -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
+    let modules = modules();
+    let imported = |(module, text): (&Vec<String>, &String)| {
+        let mut found = Vec::new();
+        for (head, from) in [("crate::", Vec::new()), ("super::", module[..module.len() - 1].to_vec())] {
+            for (at, _) in text.match_indices(head) {
+                let inside =
+                    text[..at].ends_with(|letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':');
+                if !inside {
+                    paths(&text[at + head.len()..], &from, &mut found);
+                }
+            }
+        }
+        let known = found.into_iter().filter_map(|mut path| {
+            while !path.is_empty() && !modules.contains_key(&path) {
+                path.pop();
+            }
+            (!path.is_empty() && path != *module).then_some(path)
+        });
+        (module.clone(), known.collect())
+    };
+    modules.iter().map(imported).collect()
+}
+
+#[test]
+fn no_part_imports_one_above_or_beside_it() {
+    let level = |part: &str| {
+        PARTS
+            .iter()
+            .position(|level| level.contains(&part))
+            .unwrap_or_else(|| panic!("src/{part} has no place in PARTS"))
+    };
+    let wrong: Vec<String> = imports()
+        .iter()
+        .flat_map(|(module, imported)| imported.iter().map(move |other| (module, other)))
+        .filter(|(module, other)| module[0] != other[0] && level(&module[0]) >= level(&other[0]))
+        .map(|(module, other)| format!("{} imports {}", module.join("::"), other.join("::")))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_file_imports_one_that_imports_it() {
+    let mut imports = imports();
+    assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 100, "the imports are not found any more");
+    // Who imports nothing that is left, or is imported by nobody left, is in no circle.
+    loop {
+        let before = imports.len();
+        let left: BTreeSet<_> = imports.keys().cloned().collect();
+        imports.retain(|_, imported| !imported.is_disjoint(&left));
+        let imported: BTreeSet<_> = imports.values().flatten().cloned().collect();
+        imports.retain(|module, _| imported.contains(module));
+        if imports.len() == before {
+            break;
+        }
+    }
+    let text = imports.iter().map(|(module, imported)| {
+        let left = imported.iter().filter(|other| imports.contains_key(*other)).map(|other| other.join("::"));
+        format!("{} imports {}", module.join("::"), left.collect::<Vec<_>>().join(", "))
+    });
+    assert!(imports.is_empty(), "these import each other:\n{}", text.collect::<Vec<_>>().join("\n"));
+}
