@@ -113,7 +113,7 @@ impl App {
             ),
             body_limits,
             buffers,
-            growth: Growth::new(<passengers::table::Header as Table>::NAME),
+            growth: Growth::new(<passengers::csv::Header as Table>::NAME),
             pool,
         });
         tokio::spawn({
@@ -264,12 +264,12 @@ async fn prepare_once(health: &Health, conninfo: &ConnInfo, steps: Steps) -> Res
         client
     };
     if steps.seed
-        && let Some(rows) = copy::seed::<passengers::table::Header>(&mut client).await.map_err(AppError::Seed)?
+        && let Some(rows) = copy::seed::<passengers::csv::Header>(&mut client).await.map_err(AppError::Seed)?
     {
         tracing::info!(rows, "seeded the database with passengers");
     }
     if steps.seed
-        && let Some(rows) = copy::seed::<air_quality::table::Header>(&mut client).await.map_err(AppError::Seed)?
+        && let Some(rows) = copy::seed::<air_quality::csv::Header>(&mut client).await.map_err(AppError::Seed)?
     {
         tracing::info!(rows, "seeded the database with synthetic air quality");
     }

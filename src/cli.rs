@@ -187,8 +187,8 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
             with_database(database, TRANSFER_THREADS, |conninfo| async move {
                 let from = Source { file, allow_empty: *allow_empty };
                 match resource {
-                    Resource::Passengers => import::<passengers::table::Header>(from, conninfo, "passengers").await,
-                    Resource::AirQuality => import::<air_quality::table::Header>(from, conninfo, "readings").await,
+                    Resource::Passengers => import::<passengers::csv::Header>(from, conninfo, "passengers").await,
+                    Resource::AirQuality => import::<air_quality::csv::Header>(from, conninfo, "readings").await,
                 }
             })
         }
@@ -196,8 +196,8 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
             let client = connect(&conninfo).await?;
             let output = tokio::io::stdout();
             let exported = match resource {
-                Resource::Passengers => copy::export::<passengers::table::Header>(&client, output).await,
-                Resource::AirQuality => copy::export::<air_quality::table::Header>(&client, output).await,
+                Resource::Passengers => copy::export::<passengers::csv::Header>(&client, output).await,
+                Resource::AirQuality => copy::export::<air_quality::csv::Header>(&client, output).await,
             };
             match exported {
                 Err(CopyError::Output(error)) => written(Err(error)),

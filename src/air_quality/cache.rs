@@ -18,11 +18,11 @@ use uuid::Uuid;
 
 use super::entry::Entry;
 use super::model::{Format, Selection};
-use super::shared::{Lock, Shared, Turn};
+use super::redis_cache::{Lock, RedisCache, Turn};
 use super::{render, store};
 use crate::db::conninfo::ConnInfo;
 use crate::db::error::StoreError;
-use crate::db::follow::follow;
+use crate::db::listen::listen;
 use crate::db::pool::Pool;
 use crate::db::reads::{Reader, Reads};
 use crate::db::turns::Client;
@@ -74,12 +74,12 @@ pub struct Cache {
     generation: Arc<watch::Sender<Option<Uuid>>>,
     keep: Keep,
     flights: Mutex<HashMap<Question, watch::Sender<Option<Outcome>>>>,
-    _following: JoinSet<()>, // ends with us
+    _listening: JoinSet<()>, // ends with us
 }
 
 enum Keep {
     Process(Moka<String, Entry>),
-    Shared(Shared),
+    Redis(RedisCache),
 }
 
 /// What is asked of which state of the readings. Who asks after an import does not share the refresh of who asked before.
@@ -93,13 +93,13 @@ struct Question {
 type Outcome = Result<(Entry, bool), AnswerError>;
 
 impl Cache {
-    /// Begins to follow changes and to connect to Redis; neither is waited for.
+    /// Begins to listen for changes and to connect to Redis; neither is waited for.
     pub fn start(pool: Pool, reads: Reads, conninfo: ConnInfo, options: CacheOptions) -> Arc<Self> {
         let generation = Arc::new(watch::Sender::new(None));
-        let mut following = JoinSet::new();
-        following.spawn(follow(conninfo, store::CHANGES, generation.clone()));
+        let mut listening = JoinSet::new();
+        listening.spawn(listen(conninfo, store::CHANGES, generation.clone()));
         let keep = match options.redis {
-            Some(client) => Keep::Shared(Shared::start(client, options.redis_timeout, options.ttl)),
+            Some(client) => Keep::Redis(RedisCache::start(client, options.redis_timeout, options.ttl)),
             None => Keep::Process(
                 Moka::builder()
                     .max_capacity(PROCESS_MAX_BYTES)
@@ -110,7 +110,7 @@ impl Cache {
                     .build(),
             ),
         };
-        Arc::new(Self { pool, reads, generation, keep, flights: Mutex::default(), _following: following })
+        Arc::new(Self { pool, reads, generation, keep, flights: Mutex::default(), _listening: listening })
     }
 
     /// The answer to a client's selection, as of a moment after the question.
@@ -136,10 +136,10 @@ impl Cache {
         Ok(Served { entry, cached })
     }
 
-    /// The current generation: as followed, or asked for while the connection that follows is lost.
+    /// The current generation: as the last notification left it, or asked for while the connection that listens is lost.
     async fn generation(&self) -> Result<Uuid, StoreError> {
-        let followed = *self.generation.borrow();
-        match followed {
+        let known = *self.generation.borrow();
+        match known {
             Some(generation) => Ok(generation),
             None => store::generation(&self.pool).await,
         }
@@ -249,14 +249,14 @@ impl Keep {
     fn deadline(&self) -> Instant {
         match self {
             Self::Process(_) => Instant::now(),
-            Self::Shared(shared) => shared.deadline(),
+            Self::Redis(redis) => redis.deadline(),
         }
     }
 
     async fn get(&self, question: &Question, deadline: Instant) -> Option<Entry> {
         match self {
             Self::Process(moka) => moka.get(&question.key).filter(|entry| entry.generation == question.generation),
-            Self::Shared(shared) => shared.get(&question.key, question.generation, deadline).await,
+            Self::Redis(redis) => redis.get(&question.key, question.generation, deadline).await,
         }
     }
 
@@ -264,7 +264,7 @@ impl Keep {
     async fn take_turn(&self, question: &Question, deadline: Instant) -> Turn {
         match self {
             Self::Process(_) => self.get(question, deadline).await.map_or(Turn::Ours(None), Turn::Done),
-            Self::Shared(shared) => shared.take_turn(&question.key, question.generation, deadline).await,
+            Self::Redis(redis) => redis.take_turn(&question.key, question.generation, deadline).await,
         }
     }
 
@@ -272,11 +272,11 @@ impl Keep {
     async fn finish(&self, question: &Question, read: Option<Entry>, lock: Option<Lock>) {
         match (self, read) {
             (Self::Process(moka), Some(entry)) => moka.insert(question.key.clone(), entry),
-            (Self::Shared(shared), Some(entry)) => shared.put(&question.key, &entry, lock).await,
+            (Self::Redis(redis), Some(entry)) => redis.put(&question.key, &entry, lock).await,
             (Self::Process(_), None) => {}
-            (Self::Shared(shared), None) => {
+            (Self::Redis(redis), None) => {
                 if let Some(lock) = lock {
-                    shared.release(&lock, shared.deadline()).await;
+                    redis.release(&lock, redis.deadline()).await;
                 }
             }
         }

@@ -8,12 +8,12 @@
 //! how, and what happens when Redis misbehaves, is in `cache` and in docs/caching.md.
 
 pub mod cache;
+pub mod csv;
 pub mod entry;
 pub mod model;
 pub mod openapi;
+pub mod redis_cache;
 pub mod render;
 pub mod routes;
-pub mod shared;
 pub mod store;
-pub mod table;
 pub mod transfer;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::model::{MEASURES, Reading, Selection};
 use crate::db::error::StoreError;
-use crate::db::follow::Topic;
+use crate::db::listen::Topic;
 use crate::db::pool::Pool;
 use crate::db::reads::Reader;
 use crate::db::session::{Param, Planner, Query};

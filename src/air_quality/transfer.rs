@@ -2,7 +2,7 @@
 
 use csv::StringRecord;
 
-use super::table::Header;
+use super::csv::Header;
 use crate::db::copy::{BinaryRow, Table, TableError};
 
 /// Binary timestamps count microseconds from here (PostgreSQL's source, `src/include/datatype/timestamp.h`).

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::error::StoreError;
-use super::spent::Waiting;
+use super::wait_time::Waiting;
 
 /// Name of the histogram of items per batch.
 pub const BATCH_SIZE: &str = "db_batch_size";

@@ -20,7 +20,7 @@ use super::lease::Lease;
 use super::manager::Manager;
 pub use super::manager::PoolKind;
 use super::session::{Params, Query};
-use super::spent::Waiting;
+use super::wait_time::Waiting;
 
 /// While the server is known to be away a request waits this long for one connection attempt, not the whole checkout
 /// deadline: answers stay well within a second and do not pile up.

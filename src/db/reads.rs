@@ -11,8 +11,8 @@ use tokio_postgres::Row;
 use super::error::StoreError;
 use super::pool::{Pool, retried};
 use super::session::{Params, Query};
-use super::spent::Waiting;
 use super::turns::{Client, Turn, Turns};
+use super::wait_time::Waiting;
 
 /// Most that wait for a turn.
 const QUEUE: usize = 1024;

@@ -22,7 +22,7 @@ use warp::{Filter, Rejection};
 use super::problem::Problem;
 use super::query::Query;
 use super::timing::{self, SERVER_TIMING};
-use crate::db::spent;
+use crate::db::wait_time;
 
 /// The template an answer belongs to, kept in the response's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -136,7 +136,7 @@ impl Matched {
             None => Either::Left(AssertUnwindSafe(work).catch_unwind()),
             Some(problem) => Either::Right(ready(Ok(Err(problem)))),
         };
-        spent::counted(work).map(move |(outcome, waited)| {
+        wait_time::counted(work).map(move |(outcome, waited)| {
             let outcome = outcome.unwrap_or_else(|_| Err(Problem::internal()));
             let mut response = outcome.unwrap_or_else(Problem::into_response);
             response.headers_mut().insert(SERVER_TIMING, timing::value(begun.elapsed(), waited));

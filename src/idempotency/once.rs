@@ -13,7 +13,7 @@ use super::store::{self, Claim};
 use crate::db::attempt::Attempt;
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
-use crate::db::spent::Waiting;
+use crate::db::wait_time::Waiting;
 use crate::http::problem::{Code, Problem};
 
 /// What is to be done once.

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::model::{Passenger, Sex};
-use super::patch::Patch;
+use super::patch::MergePatch;
 use crate::db::session::Param;
 
 /// The columns of some rows, in the order of the table.
@@ -80,7 +80,7 @@ pub struct PatchColumns<'a> {
 
 impl<'a> PatchColumns<'a> {
     /// The columns of these patches.
-    pub fn of(patches: impl Iterator<Item = (Uuid, &'a Patch<'a>)>) -> Self {
+    pub fn of(patches: impl Iterator<Item = (Uuid, &'a MergePatch<'a>)>) -> Self {
         let mut columns = Self::default();
         for (uuid, patch) in patches {
             columns.uuids.push(uuid);

@@ -150,7 +150,7 @@ impl Random {
 mod tests {
     use std::collections::HashSet;
 
-    use super::super::table::Header;
+    use super::super::csv::Header;
     use super::*;
 
     fn generated(rows: u64, seed: u64) -> Vec<u8> {

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::model::{Details, Field, check_age, check_class, check_count, check_fare, check_name, check_sex};
-use super::patch::Patch;
+use super::patch::MergePatch;
 use crate::http::json::{Members, members, text};
 use crate::http::problem::{FieldError, Problem};
 
@@ -49,7 +49,7 @@ pub fn read_row(row: &[u8]) -> Result<Details<'_>, Vec<FieldError>> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_patch(body: &[u8], uuid: UuidRule) -> Result<Patch<'_>, Problem> {
+pub fn read_patch(body: &[u8], uuid: UuidRule) -> Result<MergePatch<'_>, Problem> {
     Fields::read(&members(body, known_fields)?, uuid).finish().map_err(Problem::fields)
 }
 
@@ -73,7 +73,7 @@ fn check_uuid(value: &RawValue, rule: UuidRule, errors: &mut Vec<FieldError>) {
 #[derive(Default)]
 struct Fields<'a> {
     seen: [bool; Field::ALL.len()],
-    values: Patch<'a>,
+    values: MergePatch<'a>,
     errors: Vec<FieldError>,
 }
 
@@ -119,7 +119,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn finish(self) -> Result<Patch<'a>, Vec<FieldError>> {
+    fn finish(self) -> Result<MergePatch<'a>, Vec<FieldError>> {
         if self.errors.is_empty() { Ok(self.values) } else { Err(self.errors) }
     }
 

@@ -9,6 +9,7 @@
 pub mod bulk;
 mod columns;
 pub mod context;
+pub mod csv;
 pub mod generate;
 pub mod json;
 pub mod list;
@@ -20,6 +21,5 @@ pub mod routes;
 mod rows;
 mod schema;
 pub mod store;
-pub mod table;
 pub mod transfer;
 mod writes;

@@ -8,7 +8,7 @@ use super::model::{Details, Sex};
 
 /// What to set; `None` leaves a field as it is.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Patch<'a> {
+pub struct MergePatch<'a> {
     /// Whether the passenger survived.
     pub survived: Option<bool>,
     /// 1, 2 or 3.
@@ -27,7 +27,7 @@ pub struct Patch<'a> {
     pub fare: Option<f64>,
 }
 
-impl<'a> Patch<'a> {
+impl<'a> MergePatch<'a> {
     /// A whole passenger, when every field is set.
     pub fn into_details(self) -> Option<Details<'a>> {
         Some(Details {
@@ -43,8 +43,8 @@ impl<'a> Patch<'a> {
     }
 
     /// The same without borrowing, to outlive the request's body.
-    pub fn into_owned(self) -> Patch<'static> {
-        Patch { name: self.name.map(|name| Cow::Owned(name.into_owned())), ..self }
+    pub fn into_owned(self) -> MergePatch<'static> {
+        MergePatch { name: self.name.map(|name| Cow::Owned(name.into_owned())), ..self }
     }
 }
 
@@ -69,7 +69,7 @@ mod tests {
     }
 
     /// What the database makes of a row and a patch.
-    fn applied<'a>(details: Details<'a>, patch: Patch<'a>) -> Details<'a> {
+    fn applied<'a>(details: Details<'a>, patch: MergePatch<'a>) -> Details<'a> {
         Details {
             survived: patch.survived.unwrap_or(details.survived),
             passenger_class: patch.passenger_class.unwrap_or(details.passenger_class),

@@ -14,9 +14,9 @@ use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
 use super::model::{Details, Passenger};
-use super::patch::Patch;
+use super::patch::MergePatch;
 use super::rows::{Stored, all_failed, passenger};
-use super::writes::{Amendment, Creation, Removal, Replacement, Write, write_many};
+use super::writes::{Create, Delete, Patch, Replace, Write, write_many};
 use crate::db::batch::{BatchLimits, Batcher, QUEUE};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
@@ -40,10 +40,10 @@ const BATCHES_IN_FLIGHT: usize = 4;
 /// The passengers of one database.
 pub struct Store {
     gets: Batcher<Uuid, Stored>,
-    creates: Batcher<Creation, Stored>,
-    replaces: Batcher<Replacement, Stored>,
-    patches: Batcher<Amendment, Stored>,
-    deletes: Batcher<Removal, ()>,
+    creates: Batcher<Create, Stored>,
+    replaces: Batcher<Replace, Stored>,
+    patches: Batcher<Patch, Stored>,
+    deletes: Batcher<Delete, ()>,
 }
 
 impl Store {
@@ -97,7 +97,7 @@ impl Store {
     /// [`StoreError::Conflict`] when a constraint refuses it, or the pool's and the batch's errors.
     pub async fn create(&self, details: Details<'_>) -> Result<(Uuid, Stored), StoreError> {
         let uuid = Uuid::now_v7();
-        let stored = self.creates.submit(Creation(Passenger { uuid, details: details.into_owned() })).await?;
+        let stored = self.creates.submit(Create(Passenger { uuid, details: details.into_owned() })).await?;
         Ok((uuid, stored))
     }
 
@@ -107,15 +107,15 @@ impl Store {
     /// [`StoreError::Missing`], [`StoreError::Stale`], [`StoreError::Conflict`], or the pool's and the batch's errors.
     pub async fn replace(&self, uuid: Uuid, details: Details<'_>, condition: Condition) -> Result<Stored, StoreError> {
         let passenger = Passenger { uuid, details: details.into_owned() };
-        self.replaces.submit(Replacement { passenger, condition }).await
+        self.replaces.submit(Replace { passenger, condition }).await
     }
 
     /// Sets some fields of a passenger.
     ///
     /// # Errors
     /// As [`Store::replace`].
-    pub async fn patch(&self, uuid: Uuid, patch: Patch<'_>, condition: Condition) -> Result<Stored, StoreError> {
-        self.patches.submit(Amendment { uuid, patch: patch.into_owned(), condition }).await
+    pub async fn patch(&self, uuid: Uuid, patch: MergePatch<'_>, condition: Condition) -> Result<Stored, StoreError> {
+        self.patches.submit(Patch { uuid, patch: patch.into_owned(), condition }).await
     }
 
     /// Removes a passenger.
@@ -123,7 +123,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::Stale`], or the pool's and the batch's errors.
     pub async fn delete(&self, uuid: Uuid, condition: Condition) -> Result<(), StoreError> {
-        self.deletes.submit(Removal { uuid, condition }).await
+        self.deletes.submit(Delete { uuid, condition }).await
     }
 }
 
@@ -132,7 +132,7 @@ impl Store {
 /// # Errors
 /// [`StoreError::Conflict`] when a constraint refuses it, or the database's.
 pub async fn create_in(transaction: &Transaction<'_>, details: Details<'_>) -> Result<(Uuid, Stored), StoreError> {
-    let creation = Creation(Passenger { uuid: Uuid::now_v7(), details: details.into_owned() });
+    let creation = Create(Passenger { uuid: Uuid::now_v7(), details: details.into_owned() });
     Ok((creation.uuid(), creation.run_in(transaction).await?))
 }
 

@@ -2,8 +2,8 @@
 
 use csv::StringRecord;
 
+use super::csv::Header;
 use super::model::Passenger;
-use super::table::Header;
 use crate::db::copy::{BinaryRow, Table, TableError};
 
 impl Table for Header {

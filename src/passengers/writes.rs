@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::columns::{Columns, PatchColumns};
 use super::model::Passenger;
-use super::patch::Patch;
+use super::patch::MergePatch;
 use super::rows::{Stored, all_failed, passenger};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
@@ -140,9 +140,9 @@ pub trait Write: Sized + Send + Sync + 'static {
 }
 
 /// A passenger to be stored anew.
-pub struct Creation(pub Passenger<'static>);
+pub struct Create(pub Passenger<'static>);
 
-impl Creation {
+impl Create {
     /// Stores it as a part of somebody's transaction.
     ///
     /// # Errors
@@ -154,7 +154,7 @@ impl Creation {
 }
 
 /// A passenger to be replaced.
-pub struct Replacement {
+pub struct Replace {
     /// The new state under the old key.
     pub passenger: Passenger<'static>,
     /// What is asked of the old state.
@@ -162,24 +162,24 @@ pub struct Replacement {
 }
 
 /// A passenger some of whose fields are to be set.
-pub struct Amendment {
+pub struct Patch {
     /// Whose.
     pub uuid: Uuid,
     /// What to set.
-    pub patch: Patch<'static>,
+    pub patch: MergePatch<'static>,
     /// What is asked of the old state.
     pub condition: Condition,
 }
 
 /// A passenger to be removed.
-pub struct Removal {
+pub struct Delete {
     /// Whose.
     pub uuid: Uuid,
     /// What is asked of the state that is removed.
     pub condition: Condition,
 }
 
-impl Write for Creation {
+impl Write for Create {
     type Done = Stored;
 
     fn uuid(&self) -> Uuid {
@@ -203,7 +203,7 @@ impl Write for Creation {
     }
 }
 
-impl Write for Replacement {
+impl Write for Replace {
     type Done = Stored;
 
     fn uuid(&self) -> Uuid {
@@ -231,7 +231,7 @@ impl Write for Replacement {
     }
 }
 
-impl Write for Amendment {
+impl Write for Patch {
     type Done = Stored;
 
     fn uuid(&self) -> Uuid {
@@ -253,7 +253,7 @@ impl Write for Amendment {
     }
 }
 
-impl Write for Removal {
+impl Write for Delete {
     type Done = ();
 
     const REMOVES: bool = true;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use pycrudapi::db::{copy, migrate};
-use pycrudapi::passengers::table::Header;
+use pycrudapi::passengers::csv::Header;
 use reqwest::StatusCode;
 
 use crate::harness::{Database, TestApp, eventually};

@@ -13,8 +13,8 @@ use rustix::process::Signal;
 use tracing::info;
 
 use super::binaries::Binaries;
+use super::data_directory::DataDirectory;
 use super::error::{self, EmbeddedError};
-use super::place::Place;
 use super::{files, orphans, spawn};
 
 /// The role initdb makes, and everybody is, who may open the socket.
@@ -39,20 +39,20 @@ pub(super) fn version(data: &Path) -> Result<Option<u32>, EmbeddedError> {
 }
 
 /// Makes the cluster aside and puts it in its place when it is whole.
-pub(super) fn create(place: &Place, binaries: &Binaries) -> Result<(), EmbeddedError> {
+pub(super) fn create(directory: &DataDirectory, binaries: &Binaries) -> Result<(), EmbeddedError> {
     let begun = Instant::now();
-    let unfinished = place.home.join("data.new");
-    let mut made = initdb(place, binaries, &unfinished, LOCALES[0])?;
+    let unfinished = directory.home.join("data.new");
+    let mut made = initdb(directory, binaries, &unfinished, LOCALES[0])?;
     if !made.status.success() {
-        made = initdb(place, binaries, &unfinished, LOCALES[1])?;
+        made = initdb(directory, binaries, &unfinished, LOCALES[1])?;
     }
     if !made.status.success() {
         return Err(EmbeddedError::Initdb { path: unfinished, status: made.status, output: said(&made) });
     }
     // initdb has synced what is inside; the rename needs it of the directory around.
-    let data = place.data();
+    let data = directory.data();
     fs::rename(&unfinished, &data).map_err(error::file("rename", &unfinished))?;
-    files::sync_dir(&place.home)?;
+    files::sync_dir(&directory.home)?;
     info!(
         postgres.data = %data.display(),
         postgres.version = %binaries.version,
@@ -62,25 +62,30 @@ pub(super) fn create(place: &Place, binaries: &Binaries) -> Result<(), EmbeddedE
     Ok(())
 }
 
-fn initdb(place: &Place, binaries: &Binaries, unfinished: &Path, locale: &str) -> Result<Output, EmbeddedError> {
-    clear(place, unfinished)?;
-    files::private_dir(unfinished, place.account)?;
+fn initdb(
+    directory: &DataDirectory,
+    binaries: &Binaries,
+    unfinished: &Path,
+    locale: &str,
+) -> Result<Output, EmbeddedError> {
+    clear(directory, unfinished)?;
+    files::private_dir(unfinished, directory.account)?;
     let program = binaries.dir.join("initdb");
-    spawn::command(&program, unfinished, place.account, Signal::KILL)
+    spawn::command(&program, unfinished, directory.account, Signal::KILL)
         .arg("--pgdata")
         .arg(unfinished)
         .arg(format!("--locale={locale}"))
         .args(["--encoding=UTF8", "--auth=trust", "--username", SUPERUSER])
         .output()
-        .map_err(|source| EmbeddedError::Spawn { program, uid: place.uid(), source })
+        .map_err(|source| EmbeddedError::Spawn { program, uid: directory.uid(), source })
 }
 
 /// Removes what an interrupted start left, after the programs that may still be writing it.
-fn clear(place: &Place, unfinished: &Path) -> Result<(), EmbeddedError> {
+fn clear(directory: &DataDirectory, unfinished: &Path) -> Result<(), EmbeddedError> {
     if unfinished.symlink_metadata().is_err() {
         return Ok(());
     }
-    orphans::end(unfinished, place.account)?;
+    orphans::end(unfinished, directory.account)?;
     fs::remove_dir_all(unfinished).map_err(error::file("remove", unfinished))
 }
 

@@ -8,9 +8,9 @@ use std::fs::{self, File, TryLockError};
 use std::io::{Seek, Write};
 use std::path::PathBuf;
 
+use super::data_directory::DataDirectory;
 use super::error::{self, EmbeddedError};
 use super::files;
-use super::place::Place;
 
 /// The held lock.
 #[derive(Debug)]
@@ -20,12 +20,12 @@ pub(super) struct Lock {
 
 impl Lock {
     /// Takes the lock and leaves our pid in the file for the error text of the next.
-    pub fn take(place: &Place) -> Result<Self, EmbeddedError> {
-        let path = place.home.join("lock");
+    pub fn take(directory: &DataDirectory) -> Result<Self, EmbeddedError> {
+        let path = directory.home.join("lock");
         let file = files::open_to_write(&path)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(in_use(place, &path)),
+            Err(TryLockError::WouldBlock) => return Err(in_use(directory, &path)),
             Err(TryLockError::Error(source)) => return Err(error::file("lock", &path)(source)),
         }
         let lock = Self { file };
@@ -55,7 +55,7 @@ impl Drop for Lock {
     }
 }
 
-fn in_use(place: &Place, path: &PathBuf) -> EmbeddedError {
+fn in_use(directory: &DataDirectory, path: &PathBuf) -> EmbeddedError {
     let holder = fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
-    EmbeddedError::InUse { home: place.home.clone(), holder }
+    EmbeddedError::InUse { home: directory.home.clone(), holder }
 }

@@ -6,7 +6,7 @@
 //! ours. Invariant: while an [`Embedded`] lives it alone holds the cluster's lock, and when
 //! [`Embedded::stop`] returns no process of the cluster is left.
 //!
-//! Below `DATA_DIR` (or what takes its place, see `place.rs`):
+//! Below `DATA_DIR` (or what takes its place, see `data_directory.rs`):
 //!
 //! ```text
 //! embedded/lock             held by the running server, names its pid
@@ -19,11 +19,11 @@
 mod account;
 mod binaries;
 mod cluster;
+mod data_directory;
 mod error;
 mod files;
 mod lock;
 mod orphans;
-mod place;
 mod postmaster;
 mod postmaster_file;
 mod spawn;
@@ -38,9 +38,9 @@ use std::time::Instant;
 
 use tracing::info;
 
+use self::data_directory::DataDirectory;
 pub use self::error::EmbeddedError;
 use self::lock::Lock;
-use self::place::Place;
 use self::postmaster::Postmaster;
 use self::supervisor::Supervisor;
 
@@ -65,7 +65,7 @@ pub struct Options {
 /// A running private PostgreSQL; dropping it stops it.
 #[derive(Debug)]
 pub struct Embedded {
-    place: Place,
+    directory: DataDirectory,
     socket_dir: PathBuf,
     supervisor: Supervisor,
     lock: Lock,
@@ -85,37 +85,37 @@ impl Embedded {
 
     fn start_or_fall_back(options: &Options, fallback: &Path) -> Result<Self, EmbeddedError> {
         let begun = Instant::now();
-        let place = Place::choose(&options.data_dir, fallback, account::for_root()?)?;
-        place.create()?;
-        let lock = Lock::take(&place)?;
+        let directory = DataDirectory::choose(&options.data_dir, fallback, account::for_root()?)?;
+        directory.create()?;
+        let lock = Lock::take(&directory)?;
 
-        let data = place.data();
+        let data = directory.data();
         let version = cluster::version(&data)?;
         let sources = binaries::Sources {
             pg_bin: options.pg_bin.as_deref(),
             search_path: options.search_path.as_deref(),
-            account: place.account,
+            account: directory.account,
         };
         let binaries = binaries::find(&sources, &data, version)?;
         if version.is_none() {
-            cluster::create(&place, &binaries)?;
+            cluster::create(&directory, &binaries)?;
         }
 
-        let socket_dir = place.create_socket_dir()?;
-        place.rotate_log()?;
+        let socket_dir = directory.create_socket_dir()?;
+        directory.rotate_log()?;
         let supervisor = Supervisor::start(Postmaster {
             program: binaries.dir.join("postgres"),
-            place: place.clone(),
+            directory: directory.clone(),
             socket_dir: socket_dir.clone(),
             settings: options.extra_settings.clone(),
         })?;
         info!(
             postgres.version = %binaries.version,
-            postgres.dir = %place.home.display(),
+            postgres.dir = %directory.home.display(),
             duration_ms = begun.elapsed().as_millis(),
             "embedded postgresql is ready"
         );
-        Ok(Self { place, socket_dir, supervisor, lock })
+        Ok(Self { directory, socket_dir, supervisor, lock })
     }
 
     /// How to connect: over the socket, as the superuser, to the database `postgres`.
@@ -127,7 +127,7 @@ impl Embedded {
 
     /// The folder everything is in, after any fall-back: `DATA_DIR/embedded`, canonical.
     pub fn data_dir(&self) -> &Path {
-        &self.place.home
+        &self.directory.home
     }
 
     /// The postmaster that serves now; none while it is being replaced, and after `stop`.
@@ -139,7 +139,7 @@ impl Embedded {
     /// fraction of a second unless it hangs, 20 s at worst. Again is harmless.
     pub fn stop(&self) {
         self.supervisor.stop();
-        self.place.remove_socket_dir(&self.socket_dir);
+        self.directory.remove_socket_dir(&self.socket_dir);
         self.lock.release();
     }
 }

@@ -13,8 +13,8 @@ use std::process::{Child, Stdio};
 
 use rustix::process::Signal;
 
+use super::data_directory::DataDirectory;
 use super::error::{self, EmbeddedError};
-use super::place::Place;
 use super::{orphans, postmaster_file, spawn};
 
 /// May be altered by `extra_settings`.
@@ -47,7 +47,7 @@ const TAIL_BYTES: u64 = 2048;
 #[derive(Debug)]
 pub(super) struct Postmaster {
     pub program: PathBuf,
-    pub place: Place,
+    pub directory: DataDirectory,
     pub socket_dir: PathBuf,
     pub settings: Vec<(String, String)>,
 }
@@ -61,8 +61,8 @@ pub(super) struct Spawned {
 impl Postmaster {
     /// Clears away what an earlier one left: live processes, its claim, its socket.
     pub fn clear(&self) -> Result<(), EmbeddedError> {
-        let data = self.place.data();
-        orphans::end(&data, self.place.account)?;
+        let data = self.directory.data();
+        orphans::end(&data, self.directory.account)?;
         postmaster_file::disown(&data)?;
         // The socket's lock file has the same fault as the claim, and nothing worth keeping.
         for name in [".s.PGSQL.5432", ".s.PGSQL.5432.lock"] {
@@ -79,10 +79,10 @@ impl Postmaster {
 
     /// Spawns it; the calling thread must outlive it.
     pub fn spawn(&self) -> Result<Spawned, EmbeddedError> {
-        let mut log = self.place.open_log()?;
-        let log_start = log.seek(SeekFrom::End(0)).map_err(error::file("read", &self.place.log()))?;
-        let data = self.place.data();
-        let mut command = spawn::command(&self.program, &data, self.place.account, Signal::INT);
+        let mut log = self.directory.open_log()?;
+        let log_start = log.seek(SeekFrom::End(0)).map_err(error::file("read", &self.directory.log()))?;
+        let data = self.directory.data();
+        let mut command = spawn::command(&self.program, &data, self.directory.account, Signal::INT);
         command.arg("-D").arg(&data).stdout(Stdio::null()).stderr(log);
         for setting in self.arguments() {
             command.arg("-c").arg(setting);
@@ -90,7 +90,7 @@ impl Postmaster {
         let spawned = command.spawn();
         let child = spawned.map_err(|source| EmbeddedError::Spawn {
             program: self.program.clone(),
-            uid: self.place.uid(),
+            uid: self.directory.uid(),
             source,
         })?;
         Ok(Spawned { child, log_start })
@@ -107,14 +107,14 @@ impl Postmaster {
 
     /// Whether this pid has claimed the cluster and accepts connections.
     pub fn is_ready(&self, pid: u32) -> bool {
-        let claim = postmaster_file::read(&self.place.data());
+        let claim = postmaster_file::read(&self.directory.data());
         claim.is_some_and(|claim| claim.ready && u32::try_from(claim.pid) == Ok(pid))
     }
 
     /// The end of what was logged from `start` on.
     pub fn log_tail(&self, start: u64) -> String {
         let read = || -> io::Result<String> {
-            let mut log = fs::File::open(self.place.log())?;
+            let mut log = fs::File::open(self.directory.log())?;
             let end = log.metadata()?.len();
             log.seek(SeekFrom::Start(start.max(end.saturating_sub(TAIL_BYTES))))?;
             let mut bytes = Vec::new();
@@ -146,7 +146,7 @@ mod tests {
     fn extra_settings_beat_defaults_but_not_invariants() {
         let postmaster = Postmaster {
             program: PathBuf::new(),
-            place: Place { home: PathBuf::from("/h"), account: None },
+            directory: DataDirectory { home: PathBuf::from("/h"), account: None },
             socket_dir: PathBuf::from("/a, \"b\""),
             settings: vec![("max_connections".into(), "7".into()), ("fsync".into(), "off".into())],
         };

@@ -188,7 +188,7 @@ fn attempt(postmaster: &Postmaster, shared: &Shared) -> Result<(), EmbeddedError
             Step::Starting if begun.elapsed() > READY_WITHIN => {
                 shared.signal(Signal::KILL);
                 await_exit(shared);
-                let (log, tail) = (postmaster.place.log(), postmaster.log_tail(log_start));
+                let (log, tail) = (postmaster.directory.log(), postmaster.log_tail(log_start));
                 return Err(EmbeddedError::NotReady { seconds: READY_WITHIN.as_secs(), log, tail });
             }
             Step::Starting => thread::sleep(POLL), // until the next look, or until READY_WITHIN
@@ -228,7 +228,7 @@ fn ended(postmaster: &Postmaster, shared: &Shared, status: ExitStatus, log_start
     if shared.lock().stopping {
         return EmbeddedError::Stopped;
     }
-    EmbeddedError::Ended { status, log: postmaster.place.log(), tail: postmaster.log_tail(log_start) }
+    EmbeddedError::Ended { status, log: postmaster.directory.log(), tail: postmaster.log_tail(log_start) }
 }
 
 /// Blocks until the child has exited, then reaps it; none if there is no child.

@@ -4,8 +4,8 @@
 //! directory of its own and leaves no process in it.
 
 mod crashes;
+mod data_directory;
 mod harness;
-mod places;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! Judges rows by the rules of a single passenger and writes them in `COPY`'s binary form.
+//! Validates rows by the rules of a single passenger and writes them in `COPY`'s binary form.
 
 use std::convert::Infallible;
 
@@ -6,9 +6,9 @@ use bytes::Bytes;
 use csv::StringRecord;
 use uuid::Uuid;
 
+use super::super::csv::Header;
 use super::super::json;
 use super::super::model::Passenger;
-use super::super::table::Header;
 use super::super::transfer::put;
 use super::faults::Faults;
 use super::split::{Array, Lines, Rows, Splitter, Stuck};
@@ -21,7 +21,7 @@ use crate::http::problem::FieldError;
 #[derive(Debug)]
 pub struct Loader {
     splitter: Splitter,
-    judge: Judge,
+    validator: RowValidator,
 }
 
 impl Loader {
@@ -32,7 +32,7 @@ impl Loader {
             NDJSON => Splitter::Lines(Lines::default()),
             _ => Splitter::Array(Array::default()),
         };
-        let judge = Judge {
+        let validator = RowValidator {
             is_array: matches!(splitter, Splitter::Array(_)),
             header: None,
             count: 0,
@@ -41,64 +41,67 @@ impl Loader {
             is_stuck: false,
             binary: BinaryRows::default(),
         };
-        Self { splitter, judge }
+        Self { splitter, validator }
     }
 
     /// Takes what has arrived.
     pub fn push(&mut self, bytes: &[u8]) {
-        if !self.judge.is_stuck
-            && let Err(stuck) = self.splitter.push(bytes, &mut self.judge)
+        if !self.validator.is_stuck
+            && let Err(stuck) = self.splitter.push(bytes, &mut self.validator)
         {
-            self.judge.stuck(stuck);
+            self.validator.stuck(stuck);
         }
     }
 
     /// The body has ended.
     pub fn end(&mut self) {
-        if self.judge.is_stuck {
+        if self.validator.is_stuck {
             return;
         }
-        if let Err(stuck) = self.splitter.finish(&mut self.judge) {
-            self.judge.stuck(stuck);
-        } else if matches!(self.splitter, Splitter::Table(_)) && self.judge.header.is_none() && !self.judge.is_stuck {
-            self.judge.stuck(Stuck::new(1, "must be a header such as survived,passengerClass,name,…"));
+        if let Err(stuck) = self.splitter.finish(&mut self.validator) {
+            self.validator.stuck(stuck);
+        } else if matches!(self.splitter, Splitter::Table(_))
+            && self.validator.header.is_none()
+            && !self.validator.is_stuck
+        {
+            self.validator.stuck(Stuck::new(1, "must be a header such as survived,passengerClass,name,…"));
         }
     }
 
     /// Whether there is a piece to be sent.
     pub fn is_full(&self) -> bool {
-        self.judge.binary.is_full()
+        self.validator.binary.is_full()
     }
 
     /// Whether every row so far can be stored.
     pub fn is_good(&self) -> bool {
-        self.judge.faults.is_empty()
+        self.validator.faults.is_empty()
     }
 
     /// The rows since the last piece.
     pub fn take(&mut self) -> Bytes {
-        self.judge.binary.take()
+        self.validator.binary.take()
     }
 
     /// The rows since the last piece and the end of the copy, how many rows there are, and their keys if they are wanted.
     pub fn finish(&mut self) -> (Bytes, u64, Vec<Uuid>) {
-        let judge = &mut self.judge;
-        (std::mem::take(&mut judge.binary).finish(), judge.count, judge.keys.take().unwrap_or_default())
+        let validator = &mut self.validator;
+        (std::mem::take(&mut validator.binary).finish(), validator.count, validator.keys.take().unwrap_or_default())
     }
 
     /// How many keys are remembered.
     pub fn keys(&self) -> usize {
-        self.judge.keys.as_ref().map_or(0, Vec::len)
+        self.validator.keys.as_ref().map_or(0, Vec::len)
     }
 
     /// What is wrong with the rows.
     pub fn into_faults(self) -> Faults {
-        self.judge.faults
+        self.validator.faults
     }
 }
 
 #[derive(Debug)]
-struct Judge {
+struct RowValidator {
     is_array: bool,
     /// Of CSV, once it was read.
     header: Option<(Header, usize)>,
@@ -111,7 +114,7 @@ struct Judge {
     binary: BinaryRows,
 }
 
-impl Judge {
+impl RowValidator {
     fn stuck(&mut self, stuck: Stuck) {
         self.faults.stuck(stuck);
         self.is_stuck = true;
@@ -121,7 +124,7 @@ impl Judge {
         let index = self.count;
         self.count += 1;
         match row {
-            // After a fault nothing is stored, so the rest is only judged.
+            // After a fault nothing is stored, so the rest is only validated.
             Ok(passenger) if self.faults.is_empty() => {
                 let Ok(()) = self.binary.put(|row| {
                     put(&passenger, row);
@@ -159,7 +162,7 @@ fn whole(detail: String) -> Vec<FieldError> {
     vec![FieldError { pointer: String::new(), detail: detail.into() }]
 }
 
-impl Rows for Judge {
+impl Rows for RowValidator {
     fn json(&mut self, line: u64, text: &[u8]) {
         let row = json::read_row(text);
         self.row(line, row.map(|details| Passenger { uuid: Uuid::now_v7(), details }));

@@ -8,7 +8,7 @@ use futures_util::SinkExt;
 use tokio_postgres::{Client, CopyInSink, Row, Transaction};
 use uuid::Uuid;
 
-use super::super::table::Header;
+use super::super::csv::Header;
 use crate::db::attempt::Attempt;
 use crate::db::copy::Table;
 use crate::db::error::StoreError;

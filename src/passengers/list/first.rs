@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::cursor::Place;
 use super::format::Format;
-use crate::db::share::Sharing;
+use crate::db::single_flight::SingleFlight;
 use crate::http::budget::Refused;
 
 /// What tells two first parts apart.
@@ -21,7 +21,7 @@ pub struct Asked {
 }
 
 /// First parts that are being read.
-pub type Lists = Sharing<Asked, Result<Arc<First>, Refused>>;
+pub type Lists = SingleFlight<Asked, Result<Arc<First>, Refused>>;
 
 /// The first part of an answer.
 #[derive(Debug)]

@@ -187,8 +187,8 @@ fn cell(text: &str, out: &mut Vec<u8>) {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::super::csv::Header;
     use super::super::super::model::arbitrary;
-    use super::super::super::table::Header;
     use super::*;
 
     fn written(format: Format, columns: Option<Vec<Column>>, rows: &[Passenger<'_>]) -> Vec<u8> {

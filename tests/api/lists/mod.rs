@@ -1,6 +1,6 @@
 //! Lists of passengers: conditions, orders, pages, counts, forms and statistics.
 
-mod conditions;
+mod filters;
 mod forms;
 mod pages;
 mod statistics;

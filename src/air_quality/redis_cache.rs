@@ -34,7 +34,7 @@ const RELEASE: &str =
     "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end";
 
 /// Answers in Redis.
-pub struct Shared {
+pub struct RedisCache {
     link: Arc<watch::Sender<Link>>,
     faults: Arc<Faults>,
     deadline: Duration,
@@ -67,7 +67,7 @@ pub struct Lock {
     token: String,
 }
 
-impl Shared {
+impl RedisCache {
     /// Begins to connect and returns at once.
     pub fn start(client: Client, deadline: Duration, ttl: Duration) -> Self {
         let link = Arc::new(watch::Sender::new(Link::Connecting));

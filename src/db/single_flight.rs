@@ -17,10 +17,10 @@ use tokio::sync::oneshot;
 
 use super::batch::{BATCH_REFUSED, BATCH_SIZE, QUEUE};
 use super::error::StoreError;
-use super::spent::Waiting;
+use super::wait_time::Waiting;
 
 /// Readings under way, by what is asked for; at most [`QUEUE`] wait for the same one. Cheap to clone; clones share them.
-pub struct Sharing<K, O> {
+pub struct SingleFlight<K, O> {
     under_way: Arc<Mutex<UnderWay<K, O>>>,
     readers: Histogram,
     refused: Counter,
@@ -31,14 +31,14 @@ type UnderWay<K, O> = HashMap<K, Vec<Reader<O>>>;
 
 type Reader<O> = oneshot::Sender<Result<O, StoreError>>;
 
-impl<K, O> Clone for Sharing<K, O> {
+impl<K, O> Clone for SingleFlight<K, O> {
     fn clone(&self) -> Self {
         let Self { under_way, readers, refused } = self;
         Self { under_way: under_way.clone(), readers: readers.clone(), refused: refused.clone() }
     }
 }
 
-impl<K, O> Sharing<K, O>
+impl<K, O> SingleFlight<K, O>
 where
     K: Clone + Eq + Hash + Send + 'static,
     O: Clone + Send + 'static,
@@ -137,7 +137,7 @@ mod tests {
     /// Numbers its readings; each reports itself and then waits for a permit.
     #[derive(Clone)]
     struct Gated {
-        sharing: Sharing<&'static str, usize>,
+        sharing: SingleFlight<&'static str, usize>,
         readings: Arc<AtomicUsize>,
         begun: mpsc::UnboundedSender<&'static str>,
         permits: Arc<Semaphore>,
@@ -147,7 +147,7 @@ mod tests {
         fn new() -> (Self, mpsc::UnboundedReceiver<&'static str>) {
             let (begun, seen) = mpsc::unbounded_channel();
             let permits = Arc::new(Semaphore::new(0));
-            (Self { sharing: Sharing::new("test"), readings: Arc::default(), begun, permits }, seen)
+            (Self { sharing: SingleFlight::new("test"), readings: Arc::default(), begun, permits }, seen)
         }
 
         fn ask(&self, key: &'static str) -> tokio::task::JoinHandle<Result<usize, StoreError>> {

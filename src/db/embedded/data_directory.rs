@@ -30,13 +30,13 @@ const LOG_BYTES: u64 = 1 << 20;
 
 /// A cluster's folder and who runs it.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct DataDirectory {
     pub home: PathBuf,
     /// None: as ourselves.
     pub account: Option<Account>,
 }
 
-impl Place {
+impl DataDirectory {
     /// The requested directory, or one of its own below `fallback` if root asked for a place
     /// its account cannot enter. Creates nothing.
     pub fn choose(requested: &Path, fallback: &Path, default: Option<Account>) -> Result<Self, EmbeddedError> {
@@ -183,12 +183,13 @@ mod tests {
 
     #[test]
     fn a_socket_path_of_exactly_the_limit_stays_in_the_folder() {
-        let place = |bytes: usize| Place { home: PathBuf::from(format!("/{}", "d".repeat(bytes - 1))), account: None };
+        let directory =
+            |bytes: usize| DataDirectory { home: PathBuf::from(format!("/{}", "d".repeat(bytes - 1))), account: None };
         let room = SOCKET_PATH_BYTES - "/run".len() - SOCKET_NAME_BYTES;
-        assert_eq!(place(room).socket_dir(), place(room).home.join("run"));
-        let short = place(room + 1).socket_dir();
+        assert_eq!(directory(room).socket_dir(), directory(room).home.join("run"));
+        let short = directory(room + 1).socket_dir();
         assert!(short.starts_with("/tmp"), "{}", short.display());
-        assert_ne!(short, place(room + 2).socket_dir(), "two clusters share a socket directory");
+        assert_ne!(short, directory(room + 2).socket_dir(), "two clusters share a socket directory");
     }
 
     #[test]

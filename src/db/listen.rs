@@ -1,5 +1,5 @@
-//! Follows one value of the database on a connection of its own: read anew whenever a channel announces a change, and
-//! at a heartbeat besides.
+//! Keeps one value of the database up to date on a connection of its own that listens (`LISTEN`): it is read anew at each
+//! notification, and at a heartbeat besides.
 //!
 //! While the connection is lost, or silent for longer than its heartbeat, the value is unknown rather than old. That
 //! bounds how long a server that was cut off from PostgreSQL may believe in the past.
@@ -27,7 +27,7 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// must not be asked without pause.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// What is followed, and how changes are announced.
+/// What is kept up to date, and how changes are announced.
 #[derive(Debug, Clone, Copy)]
 pub struct Topic {
     /// `listen <channel>`.
@@ -37,22 +37,26 @@ pub struct Topic {
 }
 
 /// Keeps the sender at the value for as long as it is polled; `None` while it is unknown.
-pub async fn follow(conninfo: ConnInfo, topic: Topic, sender: Arc<watch::Sender<Option<Uuid>>>) {
+pub async fn listen(conninfo: ConnInfo, topic: Topic, sender: Arc<watch::Sender<Option<Uuid>>>) {
     let mut lost = false;
     loop {
-        let Err(error) = follow_once(&conninfo, topic, &sender, &mut lost).await;
+        let Err(error) = listen_once(&conninfo, topic, &sender, &mut lost).await;
         sender.send_replace(None);
         // Once per loss: whoever needs the value meanwhile asks the database, and reports what that says. A database
         // that is about to be migrated is no loss.
         if !lost && !error.is_missing_table() {
-            tracing::warn!(error = &error as &dyn std::error::Error, listen = topic.listen, "cannot follow changes");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                listen = topic.listen,
+                "cannot listen for changes"
+            );
             lost = true;
         }
         tokio::time::sleep(RETRY_DELAY).await; // nobody announces that a database is back; the value counts as unknown so long
     }
 }
 
-async fn follow_once(
+async fn listen_once(
     conninfo: &ConnInfo,
     topic: Topic,
     sender: &watch::Sender<Option<Uuid>>,
@@ -79,7 +83,7 @@ async fn follow_once(
             let value = row.try_get(0)?;
             sender.send_replace(Some(value));
             if std::mem::take(lost) {
-                tracing::info!(listen = topic.listen, "following changes again");
+                tracing::info!(listen = topic.listen, "listening for changes again");
             }
             // A change announced during the read has left its permit, so this returns at once. Time passing is fine.
             let _ = tokio::time::timeout(HEARTBEAT, changed.notified()).await;
@@ -97,6 +101,6 @@ async fn within<T>(
 ) -> Result<T, StoreError> {
     match tokio::time::timeout(deadline, work).await {
         Ok(result) => Ok(result?),
-        Err(_) => Err(StoreError::unavailable("no answer on the connection that follows changes")),
+        Err(_) => Err(StoreError::unavailable("no answer on the connection that listens for changes")),
     }
 }
