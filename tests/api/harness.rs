@@ -1,7 +1,8 @@
 //! Starts the server in this process, on port 0, against a database of the test's own.
 //!
 //! One PostgreSQL serves the whole run, started by the server's own embedded module. Each test's database is cloned
-//! from a migrated template and dropped with the test; what a killed run left is swept by the next.
+//! from a migrated template and dropped with the test; what a killed run left is swept by the next. `PG_BIN` names the
+//! directory of another PostgreSQL's binaries than the machine's.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -53,8 +54,12 @@ impl Settings {
 fn postgres() -> &'static Embedded {
     static POSTGRES: OnceLock<Embedded> = OnceLock::new();
     POSTGRES.get_or_init(|| {
+        let pg_bin = std::env::var_os("PG_BIN").map(PathBuf::from);
+        // A cluster belongs to one version of PostgreSQL, so another than the machine's has its own.
+        let place = if pg_bin.is_some() { "api-pg-bin" } else { "api" };
         let options = Options {
-            data_dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("api"),
+            data_dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(place),
+            pg_bin,
             search_path: std::env::var_os("PATH"),
             extra_settings: vec![("max_connections".to_owned(), "300".to_owned())],
             ..Options::default()

@@ -67,6 +67,11 @@ impl Order {
         &self.0
     }
 
+    /// Whether an index delivers it, except for the order of the keys among equal values.
+    pub fn is_indexed(&self) -> bool {
+        matches!(self.0.as_slice(), [first] | [first, _] if first.column.domain().is_none())
+    }
+
     /// The same rows from the other end.
     pub fn reversed(&self) -> Self {
         Self(self.0.iter().copied().map(Key::reversed).collect())

@@ -5,7 +5,7 @@ use tokio_postgres::types::Type;
 use super::column::Value;
 use super::filter::{Condition, Filter, Join, Node, Test};
 use super::order::Key;
-use super::stretch::{Side, Stretch};
+use super::stretch::{Bound, Side, Stretch};
 use crate::db::session::Param;
 
 /// A statement in the making.
@@ -48,23 +48,41 @@ impl Statement {
         }
         for bound in stretch.map(|stretch| stretch.bounds.as_slice()).unwrap_or_default() {
             self.push(std::mem::replace(&mut keyword, " and "));
-            self.push(bound.column.sql());
-            let (operator, value) = match &bound.side {
-                Side::At(value) => (" = ", Some(value)),
-                Side::Above(value) => (" > ", Some(value)),
-                Side::Below(value) => (" < ", Some(value)),
-                Side::Null => (" is null", None),
-                Side::NotNull => (" is not null", None),
-            };
-            self.push(operator);
-            if let Some(value) = value {
-                self.value(value.clone());
-            }
+            self.bound(bound, (" = ", ""));
         }
     }
 
-    /// Appends the order of a stretch and how many of its rows are wanted.
-    pub fn order(&mut self, keys: &[&Key], limit: usize) {
+    /// Appends the bounds of a stretch of an order that an index delivers, as a `where` clause.
+    ///
+    /// The planner leaves a column that equals a constant out of the order. What is left would be the order of other
+    /// indexes too, the key's above all, which would be read to its end; so a value is compared with an array of one.
+    pub fn range(&mut self, bounds: &[Bound]) {
+        let mut keyword = " where ";
+        for bound in bounds {
+            self.push(std::mem::replace(&mut keyword, " and "));
+            self.bound(bound, (" = any(array[", "])"));
+        }
+    }
+
+    /// Appends a bound; what stands before and behind the value that a column has to be is the caller's choice.
+    fn bound(&mut self, bound: &Bound, at: (&'static str, &'static str)) {
+        self.push(bound.column.sql());
+        let ((before, behind), value) = match &bound.side {
+            Side::At(value) => (at, Some(value)),
+            Side::Above(value) => ((" > ", ""), Some(value)),
+            Side::Below(value) => ((" < ", ""), Some(value)),
+            Side::Null => ((" is null", ""), None),
+            Side::NotNull => ((" is not null", ""), None),
+        };
+        self.push(before);
+        if let Some(value) = value {
+            self.value(value.clone());
+        }
+        self.push(behind);
+    }
+
+    /// Appends an order and how many rows of it are wanted.
+    pub fn order(&mut self, keys: impl Iterator<Item = Key>, limit: usize) {
         let mut keyword = " order by ";
         for key in keys {
             self.push(std::mem::replace(&mut keyword, ", "));

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::column::Column;
 use super::cursor::Place;
 use super::filter::Filter;
-use super::order::Order;
+use super::order::{Key, Order};
 use super::sql::Statement;
 use super::stretch::stretches;
 use crate::db::error::StoreError;
@@ -54,17 +54,23 @@ pub async fn rows(
     each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
 ) -> Result<(), StoreError> {
     let mut missing = limit;
+    let is_indexed = filter.0.is_empty() && order.is_indexed();
     for stretch in stretches(order, from) {
         let mut statement = Statement::new(LIST);
-        statement.rows(filter, Some(&stretch));
-        statement.order(&stretch.keys, missing);
+        let planner = if is_indexed {
+            statement.range(&stretch.bounds);
+            // Nulls are a stretch of their own, so their place in the order is left to the index.
+            statement.order(order.keys().iter().map(|key| Key::new(key.column, key.descending)), missing);
+            Planner::Ordered
+        } else {
+            statement.rows(filter, Some(&stretch));
+            statement.order(stretch.keys.iter().map(|key| **key), missing);
+            Planner::Free
+        };
         let each = &mut |row| {
             missing -= 1;
             each(row)
         };
-        // A condition or one of a column's few values may leave few rows of many; else the order's index delivers the rows.
-        let is_whole = filter.0.is_empty() && stretch.bounds.iter().all(|bound| bound.column.domain().is_none());
-        let planner = if is_whole { Planner::Ordered } else { Planner::Free };
         reader.for_each(Query::Once(planner, &statement.text, &statement.params()), each).await?;
         if missing == 0 {
             break;
