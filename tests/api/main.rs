@@ -12,6 +12,7 @@ mod docs;
 mod failures;
 mod fate;
 mod following;
+mod growth;
 mod harness;
 mod idempotency;
 mod lists;

@@ -20,7 +20,7 @@ use crate::harness::{Answer, Database, Settings, TestApp, eventually, passenger,
 /// Rows of each table when the statements are planned.
 const BEFORE: [i64; 4] = [0, 1, 10, 891];
 /// Rows of each table later.
-const AFTER: i64 = 30_000;
+const AFTER: i64 = 15_000;
 /// A plan of PostgreSQL's own choice is kept from the sixth time on.
 const KEPT: i64 = 7;
 /// Times that everything is asked for when the tables have grown.

@@ -1,0 +1,69 @@
+//! Tables that grew by many rows at once are analysed, with nobody else to do it: autovacuum is off.
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use crate::harness::{Database, TestApp, eventually, passenger, send};
+use crate::transfer::{program, succeeded};
+
+const TABLES: [&str; 2] = ["passengers", "air_quality"];
+
+async fn database() -> Database {
+    let database = Database::migrated().await;
+    for table in TABLES {
+        let off = format!("alter table {table} set (autovacuum_enabled = false)");
+        database.client().await.batch_execute(&off).await.expect("autovacuum is off");
+    }
+    database
+}
+
+/// How many rows of a table PostgreSQL knows of: -1 when nobody ever looked.
+async fn known(database: &Database, table: &str) -> f32 {
+    let sql = "select reltuples from pg_class where oid = $1::text::regclass";
+    database.client().await.query_one(sql, &[&table]).await.expect("known").get(0)
+}
+
+async fn until_known(database: &Database, table: &str, rows: f32) {
+    eventually(|| async {
+        let known = known(database, table).await;
+        if known.total_cmp(&rows).is_eq() { Ok(()) } else { Err(format!("{known} rows of {table}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_import_has_analysed_its_table_when_it_ends() {
+    let database = database().await;
+    let rows = |count| (0..count).map(|n| format!("2026-01-01T00:00:00Z,s{n},1,1,1,1,1,1\n")).collect::<String>();
+    let passengers = include_str!("../../data/passengers.csv");
+    succeeded(program(&["import", "-"], &database, passengers));
+    assert_eq!(known(&database, "passengers").await, 891.0);
+    let readings = format!("timestamp,id_entity,so2,no2,co,o3,pm10,pm2_5\n{}", rows(300));
+    succeeded(program(&["import", "--resource=air-quality", "-"], &database, &readings));
+    assert_eq!(known(&database, "air_quality").await, 300.0);
+}
+
+#[tokio::test]
+async fn seeded_tables_are_analysed() {
+    let database = database().await;
+    let mut app = TestApp::start_on(&database.conninfo(), &["--seed=true"]).await;
+    app.until_ready().await;
+    until_known(&database, "passengers", 891.0).await;
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn bulk_creations_are_analysed_when_they_have_added_up() {
+    let database = database().await;
+    let mut app = TestApp::start_on(&database.conninfo(), &[]).await;
+    let bulk = async |rows: usize| {
+        let request = app.request(Method::POST, "/v1/passengers").json(&json!(vec![passenger(); rows]));
+        send(request).await.expect(StatusCode::CREATED);
+    };
+    bulk(1200).await;
+    until_known(&database, "passengers", 1200.0).await;
+    bulk(600).await;
+    bulk(600).await;
+    until_known(&database, "passengers", 2400.0).await;
+    app.stop().await;
+}
