@@ -15,7 +15,7 @@ TEST_PACKAGES := nginx supervisor openssl curl postgresql redis-server python3-v
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-18s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-18s %s\n", $$1, $$2 }'
 
 .PHONY: up
 up: cargo ## build and run everything on http://localhost:8080 until Ctrl-C (HTTP_PORT, HTTPS_PORT, METRICS_PORT, DATA_DIR)

@@ -15,7 +15,9 @@ PACKAGES = {"wrk": "wrk", "nginx": "nginx", "valgrind": "valgrind", "npm": "npm"
 
 
 def postgres_program(name):
-    """The newest installed one: Debian keeps the server's programs off the PATH."""
+    """The one in PG_BIN if there is one, or else the newest installed: Debian keeps the server's programs off the PATH."""
+    if (place := os.environ.get("PG_BIN")) and os.access(named := os.path.join(place, name), os.X_OK):
+        return os.path.abspath(named)
     found = glob.glob(f"/usr/lib/postgresql/*/bin/{name}")
     if found:
         return max(found, key=lambda path: int(path.split("/")[4]))

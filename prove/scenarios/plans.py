@@ -1,9 +1,10 @@
 """Requests by key and for pages run on tables of 0, 1, 10 and 891 rows, which then grow to ROWS (100,000) while nobody
-analyses them: each reads what it read before, and is as cheap as after ANALYZE. PG_BIN names another PostgreSQL."""
+analyses them: right after the growth each is as cheap as after ANALYZE. PG_BIN names another PostgreSQL."""
 
 import asyncio
 import itertools
 import os
+import re
 
 from client import Client
 from scenario import Row
@@ -40,6 +41,8 @@ FILL = (
     " decode(repeat('00', 16), 'hex'), 201, 'text/plain', '' from generate_series({}, {}) n",
 )
 
+# The page behind a page is asked for too.
+NEXT = re.compile(r'<([^>]*)>; rel="next"')
 
 SESSIONS = (
     "select {} from pg_stat_activity"
@@ -59,8 +62,10 @@ REQUESTS = {
     "patch": lambda rows, n: ("PATCH", passenger(rows, n), {"age": n % 99}, MERGE_PATCH),
     "delete": lambda rows, n: ("DELETE", f"/v1/passengers/ffffffff-0000-4000-8000-{n:012}"),
     "post with key": lambda rows, n: ("POST", "/v1/passengers", PASSENGER, {"Idempotency-Key": f"{os.getpid()} {n}"}),
-    "page": lambda rows, n: ("GET", f"/v1/passengers?limit={5 + n % 40}"),
-    "page by age": lambda rows, n: ("GET", f"/v1/passengers?order=age&limit={5 + n % 40}"),
+    "pages": lambda rows, n: ("GET", f"/v1/passengers?limit={5 + n % 40}"),
+    "pages by age": lambda rows, n: ("GET", f"/v1/passengers?order=age&limit={5 + n % 40}"),
+    "pages by fare": lambda rows, n: ("GET", f"/v1/passengers?order=fare.desc&limit={5 + n % 40}"),
+    "pages by name": lambda rows, n: ("GET", f"/v1/passengers?order=name&limit={5 + n % 40}"),
     "post step": lambda rows, n: ("POST", f"/v1/steps?component=c{n % 7}&version=1.{n % 9}&owner=o&status=s"),
     "steps": lambda rows, n: ("GET", f"/v1/steps?format=json&limit={5 + n % 40}"),
     "steps of component": lambda rows, n: ("GET", f"/v1/steps?format=json&limit={5 + n % 40}&component=c{n % 7}"),
@@ -129,6 +134,8 @@ class Load:
                 done += 1
                 answer = await one.ask(*REQUESTS[kind](rows, next(self._numbers)))
                 self.failed += answer.status >= 500
+                if target := NEXT.search(answer.headers.get("link", "")):
+                    self.failed += (await one.ask("GET", target[1])).status >= 500
 
         await asyncio.gather(*(client(one) for one in self._clients))
         return done / (self._processor_time() - begun)
