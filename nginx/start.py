@@ -30,11 +30,10 @@ import time
 # Nothing is written beside the program.
 sys.dont_write_bytecode = True
 
-import door
-import room
-
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "supervisor"))
+import capacity  # noqa: E402
+import connection_limit  # noqa: E402
 import leftovers  # noqa: E402
 import parent  # noqa: E402
 import private  # noqa: E402
@@ -56,7 +55,6 @@ SPELLINGS = 6
 
 # supervisord.conf waits 40 s (stopwaitsecs) before it kills; a drain must be over by then.
 DRAIN_TIMEOUT_MAX_MS = 30_000
-
 
 
 class WrongSetting(Exception):
@@ -196,7 +194,7 @@ def worker_count(env, memory_limit):
         processors = min(processors, max(1, math.ceil(int(quota) / int(period))))
     except (OSError, ValueError):
         pass  # no limit ("max"), or no cgroup v2
-    return room.workers(processors, memory_limit)
+    return capacity.workers(processors, memory_limit)
 
 
 def ipv6_is_there():
@@ -228,16 +226,16 @@ def settings(env, nginx):
     # Since 1.25.1 http/2 is a directive of its own, and the old parameter of `listen` draws a warning.
     http2_directive = nginx_version(nginx) >= (1, 25, 1)
     ipv6 = ipv6_is_there()
-    memory_limit = room.memory_limit()
-    send_buffer = room.send_buffer(memory_limit)
+    memory_limit = capacity.memory_limit()
+    send_buffer = capacity.send_buffer(memory_limit)
     # A file that sets TLS up is included only when there is a certificate, and so with the limits.
     return {
         "work_dir": f"{run_dir}/nginx",
         "user": worker_user(),
         "workers": worker_count(env, memory_limit),
-        "worker_connections": room.connections(memory_limit),
+        "worker_connections": capacity.connections(memory_limit),
         "send_buffer": send_buffer,
-        "gzip_memory": room.gzip_memory(memory_limit),
+        "gzip_memory": capacity.gzip_memory(memory_limit),
         "drain_timeout_ms": whole_number(
             env, "DRAIN_TIMEOUT_MS", 10_000, 1, DRAIN_TIMEOUT_MAX_MS, "milliseconds"
         ),
@@ -414,21 +412,21 @@ def start(nginx, values):
     fingerprint = prepare_certificate(values)
     configuration = render(values)
     remembered(values["work_dir"], fingerprint)
-    open_door(values)
+    listen(values)
     os.execv(nginx, command(nginx, configuration))
 
 
-def open_door(values):
-    """Listens for nginx, which takes the sockets over by their numbers, and begins to watch who holds connections."""
+def listen(values):
+    """Listens for nginx, which takes the sockets over by their numbers, and limits connections on them."""
     for last in [False] * 5 + [True]:
         try:
-            sockets = door.listen(values["ports"], values["ipv6"])
+            sockets = connection_limit.listen(values["ports"], values["ipv6"])
             break
         except OSError as error:
             if last or error.errno != errno.EADDRINUSE:
                 sys.exit(f"cannot listen on {values['ports']}: {error.strerror}; free the port or set HTTP_PORT or HTTPS_PORT")
             time.sleep(0.5)  # an nginx that drains may just be leaving it
-    door.keep(sockets, values["worker_connections"], values["proxies"])
+    connection_limit.start(sockets, values["worker_connections"], values["proxies"])
     # Detached, or they would be closed with the objects before nginx takes them over.
     os.environ["NGINX"] = "".join(f"{one.detach()};" for one in sockets)
 
