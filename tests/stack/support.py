@@ -315,7 +315,10 @@ class StandIn:
                     (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0
                 )
                 while len(rest) < length:
-                    rest += connection.recv(65536)
+                    more = connection.recv(65536)
+                    if not more:
+                        return
+                    rest += more
                 rest = rest[length:]
                 head = head.decode("latin-1")
                 self.requests.append(head)

@@ -14,6 +14,17 @@ import support
 from support import PASSENGER, REPOSITORY, request, until
 
 
+# The build of a release, if there is none of these sources and flags yet.
+BUILD_SECONDS = 1800
+pytestmark = pytest.mark.timeout(BUILD_SECONDS + 600)
+
+
+@pytest.fixture(scope="module")
+def build():
+    """So that starting is not waiting for the compiler."""
+    subprocess.run(["cargo", "build", "--release"], cwd=REPOSITORY, check=True, timeout=BUILD_SECONDS)
+
+
 class Up:
     """`make up` in a session of its own."""
 
@@ -29,7 +40,7 @@ class Up:
         )
 
     def wait_ready(self):
-        until(lambda: not self.process.running or "Ctrl-C stops it" in self.process.output, "the announcement", 300)
+        until(lambda: not self.process.running or "Ctrl-C stops it" in self.process.output, "the announcement", 120)
         assert self.process.running, self.process.output
         return self
 
@@ -50,7 +61,7 @@ class Up:
 
 
 @pytest.fixture
-def up(directory):
+def up(directory, build):
     made = []
 
     def start(where="up", **settings):
@@ -152,7 +163,7 @@ def test_its_output_in_a_file_is_complete(directory):
         )  # fmt: skip
     try:
         until(lambda: process.poll() is not None or "Ctrl-C stops it" in log.read_text(), "the announcement", 60)
-        marks = [f"/hello?mark={number}" for number in range(20)]
+        marks = [f"/no-such-page-{number}" for number in range(20)]
         for mark in marks:
             request(int(ports["HTTP_PORT"]), "GET", mark)
         until(lambda: marks[-1] in log.read_text(), "the last request is logged")

@@ -320,7 +320,7 @@ def test_an_ordinary_user_can_run_it_and_only_run_dir_is_written(directory):
         pytest.skip("the other tests of this run are by an ordinary user already")
     nobody = pwd.getpwnam("nobody")
     # A copy, because the checkout may lie where only root can read.
-    subprocess.run(["cp", "-r", REPOSITORY / "nginx", directory / "nginx"], check=True)
+    subprocess.run(["cp", "-r", REPOSITORY / "nginx", REPOSITORY / "supervisor", directory], check=True)
     run_dir = directory / "run"
     run_dir.mkdir(mode=0o700)
     os.chown(run_dir, nobody.pw_uid, nobody.pw_gid)
