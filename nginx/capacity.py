@@ -17,6 +17,8 @@ WORKER_BYTES = 64 * 1024 * 1024
 # What a thousand slow readers may leave unread in the kernel is a quarter of the limit. Linux lets each have up to 4 MiB.
 READERS = 4096
 SEND_BUFFER_MAX = 4 * 1024 * 1024
+# Linux's net.core.wmem_default.
+SOCKET_BUFFER = 212_992
 
 
 def memory_limit(mounted="/sys/fs/cgroup", groups="/proc/self/cgroup"):
@@ -70,6 +72,16 @@ def connections(limit):
     if soft != resource.RLIM_INFINITY:
         most = min(most, soft - DESCRIPTORS_RESERVED)
     return max(128, most)
+
+
+def long_bodies(limit):
+    """How many long bodies may be handed on at once, of which one client may have a quarter; 0 for any number.
+
+    The kernel keeps as much of each between nginx and the server as its default buffer takes, whatever the server refuses.
+    """
+    if limit is None:
+        return 0
+    return max(8, limit // 8 // SOCKET_BUFFER)
 
 
 def gzip_memory(limit):

@@ -228,6 +228,7 @@ def settings(env, nginx):
     ipv6 = ipv6_is_there()
     memory_limit = capacity.memory_limit()
     send_buffer = capacity.send_buffer(memory_limit)
+    long_bodies = capacity.long_bodies(memory_limit)
     # A file that sets TLS up is included only when there is a certificate, and so with the limits.
     return {
         "work_dir": f"{run_dir}/nginx",
@@ -254,10 +255,11 @@ def settings(env, nginx):
         "upstream_servers": "\n        ".join(upstream),
         "http_port": http_port,
         "http_port_v6": f"listen [::]:{http_port} default_server backlog=4096{send_buffer};" if ipv6 else "",
-        "limits": "include limits.conf;" if rate or connections else "",
+        "limits": "include limits.conf;" if rate or connections or long_bodies else "",
         "limits_apply": "\n        ".join(
             [f"limit_req zone=requests burst={rate} nodelay;"] * bool(rate)
             + [f"limit_conn connections {connections};"] * bool(connections)
+            + [f"limit_conn long_bodies {long_bodies};", f"limit_conn client_long_bodies {long_bodies // 4};"] * bool(long_bodies)
         ),
         "rate_zone": f"limit_req_zone $limited_client zone=requests:10m rate={rate}r/s;" if rate else "",
         "connection_zone": "limit_conn_zone $limited_client zone=connections:10m;" if connections else "",

@@ -21,7 +21,7 @@ def stack_in_a_container(kind=support.Stack, rows=100_000, **settings):
 
     OSError when no control group can be made.
     """
-    with _memory_group() as (group, prefix), _running(kind, SEED="false") as outside:
+    with memory_group() as (group, prefix), _running(kind, SEED="false") as outside:
         many = HEADER + "".join(f"true,1,A name of usual length {number},male,30,0,0,7.25\n" for number in range(rows))
         filled = outside.request("POST", "/v1/passengers", many.encode(), {"content-type": "text/csv"})
         assert filled.status == 201, filled
@@ -42,7 +42,7 @@ def _running(kind, prefix=(), **settings):
 
 
 @contextlib.contextmanager
-def _memory_group():
+def memory_group():
     """A control group of either version, and the command that puts a program into it."""
     root = pathlib.Path("/sys/fs/cgroup")
     second = (root / "cgroup.controllers").exists()

@@ -1,11 +1,15 @@
 """Hundreds of slow readers and unfinished bodies at once, inside the memory that a container has."""
 
 import contextlib
+import socket
 
 import pytest
 
 import crowd
-from support import PASSENGER
+from support import PASSENGER, Nginx, StandIn, reply, until
+
+# An eighth of the limit by the kernel's default buffer of a socket.
+LONG_BODIES = 157
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +40,44 @@ def test_nothing_is_killed_and_others_are_answered(stack, addresses):
     print(f"at most {crowd.most_used(stack.group)} MiB in use")
     assert crowd.killed(stack.group) == 0
     assert (stack.server_pid(), stack.nginx_pid()) == before, stack.process.output[-3000:]
+
+
+@pytest.mark.parametrize(("addresses", "handed_on"), [(1, LONG_BODIES // 4), (20, LONG_BODIES)])
+def test_so_many_long_bodies_are_handed_on_and_more_are_refused(directory, addresses, handed_on):
+    sent = 2 * LONG_BODIES
+    head = b"POST /v1/passengers HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\nContent-Length: 100000\r\n\r\n"
+    with contextlib.ExitStack() as opened:
+        try:
+            _, prefix = opened.enter_context(crowd.memory_group())
+        except OSError as error:
+            pytest.skip(f"no control group can be made here: {error}")
+        server = StandIn(directory / "run" / "pycrudapi.sock", lambda connection, head: reply(connection))
+        opened.callback(server.close)
+        nginx = Nginx(directory, prefix, RATE_LIMIT="off")
+        opened.callback(nginx.stop)
+        clients = []
+        for number in range(sent):
+            one = opened.enter_context(socket.create_connection(("127.0.0.1", nginx.port), 30, (f"127.0.0.{2 + number % addresses}", 0)))
+            one.sendall(head)
+            one.setblocking(False)
+            clients.append(one)
+
+        def refused():
+            return sum(one.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 429" for one in clients if has_answer(one))
+
+        until(lambda: refused() == sent - handed_on, f"{sent - handed_on} are refused, not {refused()}")
+        # A short one is not counted.
+        assert nginx.request("POST", "/v1/passengers", PASSENGER).status == 200
+        # Who has ended leaves a place.
+        for one in clients:
+            if not has_answer(one):
+                one.close()
+                break
+        assert until(lambda: nginx.request("POST", "/v1/passengers", b" " * 100_000).status == 200, "a place is left")
+
+
+def has_answer(one):
+    try:
+        return bool(one.fileno() >= 0 and one.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return False
