@@ -3,7 +3,7 @@
 TEST_TARGETS += test-postgres-17
 
 # Of tests/api, by the names of its modules.
-POSTGRES_TESTS = plans:: growth:: deadlocks:: conditions:: lists::pages:: roles::
+POSTGRES_TESTS = plans:: growth:: deadlocks:: preconditions:: lists::pages:: roles::
 
 .PHONY: test-postgres-17
 test-postgres-17: cargo ## run the tests of statements and plans against PostgreSQL 17

@@ -62,7 +62,6 @@ fn postgres() -> &'static Embedded {
             pg_bin,
             search_path: std::env::var_os("PATH"),
             extra_settings: vec![("max_connections".to_owned(), "300".to_owned())],
-            ..Options::default()
         };
         let embedded = Embedded::start(&options).expect("postgresql is installed");
         // The caller may be inside a runtime already; preparing has one of its own.
