@@ -1,4 +1,4 @@
-//! Settings: one list for flags, environment, `--help` and the README, and faults that name the setting.
+//! Settings: one list for flags, environment, `--help` and docs/settings.md, and faults that name the setting.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
@@ -31,15 +31,15 @@ fn variables() -> BTreeSet<String> {
 }
 
 #[test]
-fn the_readme_lists_every_setting_with_its_default() {
-    let readme = include_str!("../../README.md");
+fn the_docs_list_every_setting_with_its_default() {
+    let documented = include_str!("../../docs/settings.md");
     let command = Cli::command();
     for argument in command.get_subcommands().chain([&command]).flat_map(clap::Command::get_arguments) {
         let Some(name) = argument.get_env().map(|name| name.to_string_lossy().into_owned()) else { continue };
-        let row = readme
+        let row = documented
             .lines()
             .find(|line| line.starts_with(&format!("| `{name}` |")))
-            .unwrap_or_else(|| panic!("the README's table has no row for {name}"));
+            .unwrap_or_else(|| panic!("docs/settings.md has no row for {name}"));
         // Depends on the machine.
         let defaults = if matches!(name.as_str(), "WORKER_THREADS" | "MEMORY_BUDGET") {
             &[]

@@ -247,7 +247,7 @@ def test_five_pods_at_once_migrate_and_seed_once(pod, network, tmp_path):
 
 
 def test_the_titanic_table_of_python_crud_api_is_carried_over_with_its_keys(pod):
-    """The upgrade of the README: out of the old table as CSV, through `pycrudapi import`, in place of the bundled rows."""
+    """The upgrade of docs/upgrading.md: out of the old table as CSV, through `pycrudapi import`, in place of the bundled rows."""
     api, postgres = pod("pycrudapi"), pod("postgres0")
     for each in [postgres, api]:
         each.started()

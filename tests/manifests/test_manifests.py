@@ -214,7 +214,7 @@ def test_every_image_reference_stays_what_it_is(overlay):
 
 def test_every_reference_is_met_inside_the_overlay(overlay):
     secrets = {item["metadata"]["name"]: {**item.get("data", {}), **item.get("stringData", {})} for item in of_kind(overlay, "Secret")}
-    # Made once, by an install or by hand (README): PostgreSQL keeps this password, so later applies must not bring one.
+    # Made once, by an install or by hand (docs/running.md): PostgreSQL keeps this password, so later applies must not bring one.
     secrets.setdefault("postgres0", {"postgres-password": None})
     for workload in workloads(overlay):
         volumes = {volume["name"]: volume for volume in pod(workload)["spec"].get("volumes", [])}

@@ -1,4 +1,4 @@
-"""`install`, then `production`, as the README tells it: what `kubectl apply` would send, and what the API server and the
+"""`install`, then `production`, as docs/production.md tells it: what `kubectl apply` would send, and what the API server and the
 running pods would make of it, kind by kind.
 
 The rules are about kinds of fields, not about the differences of today: `test_a_difference_that_would_hurt_is_found` makes
@@ -17,7 +17,7 @@ from apiserver import ApiServer, applied
 from conftest import ROOT
 from test_manifests import containers, matches, named, of_kind, pod, workloads
 
-README = (ROOT / "README.md").read_text()
+DOCS = "".join((ROOT / "docs" / page).read_text() for page in ("running.md", "production.md"))
 
 # Of `spec`, what the API server lets a patch change; everything else of it is immutable. None: the whole object is mutable.
 MUTABLE = {
@@ -39,7 +39,7 @@ MUTABLE = {
     "ServiceAccount": None,
 }  # fmt: skip
 
-# What goes away, and where the README says so.
+# What goes away, and where the docs say so.
 ANNOUNCED = {"nodePort": "The node port closes with the last line"}
 
 
@@ -125,8 +125,8 @@ def faults(before, after, directory):
         ports = {(port["name"], port["port"], port.get("protocol")) for port in then["spec"]["ports"]}
         said += [f"Service {key(item)}: port {port['name']} goes" for port in item["spec"]["ports"]
                  if (port["name"], port["port"], port.get("protocol")) not in ports]  # fmt: skip
-        if item["spec"]["type"] == "NodePort" != then["spec"]["type"] and ANNOUNCED["nodePort"] not in README:
-            said.append(f"Service {key(item)}: the node port goes, and the README does not say so")
+        if item["spec"]["type"] == "NodePort" != then["spec"]["type"] and ANNOUNCED["nodePort"] not in DOCS:
+            said.append(f"Service {key(item)}: the node port goes, and the docs do not say so")
         for objects in [before, after]:
             if not [each for each in workloads(objects) if matches({"matchLabels": then["spec"]["selector"]}, each)]:
                 said.append(f"Service {key(item)}: finds no pods of {'before' if objects is before else 'after'}")
@@ -163,7 +163,7 @@ def directory(tmp_path_factory):
 
 
 def test_the_first_of_two_applies_leaves_the_node_port(rendered):
-    label, value = re.search(r"apply -k kustomize/overlays/production -l (\S+)!=(\S+)", README).groups()
+    label, value = re.search(r"apply -k kustomize/overlays/production -l (\S+)!=(\S+)", DOCS).groups()
     left_out = [item for item in rendered["production"] if item["metadata"]["labels"].get(label) == value]
     assert [(item["kind"], item["metadata"]["name"]) for item in left_out] == [("Service", "pycrudapi")]
 
@@ -244,18 +244,18 @@ def test_a_difference_that_would_hurt_is_found(rendered, directory, change, name
 
 
 def test_replicas_that_the_next_manifest_does_not_state_are_seen_to_fall(rendered, directory):
-    """What an install of before the autoscaler holds, and what the README's line does about it."""
+    """What an install of before the autoscaler holds, and what the line of docs/production.md does about it."""
     before = copy.deepcopy(rendered["install"])
     named(before, "Deployment", "pycrudapi")["spec"]["replicas"] = 5
     assert [fault for fault in faults(before, rendered["install"], directory) if "replicas" in fault]
-    assert "apply view-last-applied deployment/pycrudapi -o yaml | grep -v '^  replicas:'" in README
+    assert "apply view-last-applied deployment/pycrudapi -o yaml | grep -v '^  replicas:'" in DOCS
 
 
 # Taking it away.
 
 
 def test_the_command_that_stops_everything_keeps_the_namespace_the_claim_and_its_password(rendered):
-    command = re.search(r"kubectl -n python-crud-api delete (\S+) -l (\S+)=(\S+)", README)
+    command = re.search(r"kubectl -n python-crud-api delete (\S+) -l (\S+)=(\S+)", DOCS)
     kinds, label, value = set(command[1].split(",")), command[2], command[3]
     kept = {"Namespace", "Secret"}
     for name in ["install", "production"]:
@@ -263,9 +263,9 @@ def test_the_command_that_stops_everything_keeps_the_namespace_the_claim_and_its
             assert (item["kind"].lower() in kinds) == (item["kind"] not in kept), item["kind"]
             assert item["metadata"]["labels"].get(label) == value, item["metadata"]
     assert not kinds & {"all", "namespace", "secret", "persistentvolumeclaim", "pvc", "pv"}
-    for text in [README, (ROOT / "install" / "pycrudapi.yaml").read_text()[:1000]]:
+    for text in [DOCS, (ROOT / "install" / "pycrudapi.yaml").read_text()[:1000]]:
         assert re.search(r"deletes the namespace,? and with it .*all data", text, re.IGNORECASE | re.DOTALL)
-    assert "**" in next(line for line in README.splitlines() if "deletes the namespace" in line)
+    assert "**" in next(line for line in DOCS.splitlines() if "deletes the namespace" in line)
 
 
 def test_the_claim_outlives_its_statefulset(overlay):

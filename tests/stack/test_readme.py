@@ -1,4 +1,4 @@
-"""The README's programs create and read a passenger, run as they are printed there."""
+"""The programs of docs/languages.md create and read a passenger, run as they are printed there."""
 
 import json
 import re
@@ -18,7 +18,7 @@ PROGRAMS = {
 
 
 def printed_in_the_readme(language):
-    section = (support.REPOSITORY / "README.md").read_text().split("## From your language\n")[1].split("\n## ")[0]
+    section = (support.REPOSITORY / "docs" / "languages.md").read_text()
     found = re.findall(rf"^```{language}\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
     assert len(found) == 1, f"one program in {language}, not {len(found)}"
     return found[0]
