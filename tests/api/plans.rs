@@ -74,6 +74,28 @@ async fn grow(rows: i64, analysed: bool) {
     }
 }
 
+/// Changes have no order that would leave one index only, so nothing but the planner's choice among equals decides.
+#[tokio::test]
+async fn changes_find_their_rows_by_the_key_s_index_however_few_rows_are_known() {
+    for rows in [0, 1, 2, 4, 10] {
+        let database = Database::migrated().await;
+        fill(&database, 1, rows).await;
+        let client = database.client().await;
+        client.batch_execute("analyze; set enable_seqscan = off; set enable_bitmapscan = off").await.expect("set");
+        client.batch_execute("set plan_cache_mode = force_generic_plan").await.expect("set");
+        client.batch_execute("prepare one (uuid) as delete from passengers where uuid = $1").await.expect("prepared");
+        client
+            .batch_execute("prepare many (uuid[]) as delete from passengers where uuid = any($1)")
+            .await
+            .expect("prepared");
+        for statement in ["one(null)", "many(null)"] {
+            let plan = client.query(&format!("explain execute {statement}"), &[]).await.expect("explained");
+            let plan: Vec<&str> = plan.iter().map(|row| row.get(0)).collect();
+            assert!(plan[1].contains("passengers_pkey"), "{rows} rows: {plan:?}");
+        }
+    }
+}
+
 /// Runs statements on a connection of their own, of which PostgreSQL has counted everything afterwards.
 async fn run(database: &Database, sql: &str) {
     let client = database.client().await;
