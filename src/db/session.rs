@@ -50,9 +50,9 @@ pub enum Query<'a> {
 ///
 /// A plan that is kept was made for the table as it was then, and what is the cheapest way through ten rows reads a
 /// hundred thousand for each request once they are there. Statistics tell of that only when somebody has analysed the
-/// table. So where one index is the right way at any size, the planner is left no other; and because an index that has
-/// the key as its second column costs no more to it while there is a row at most, plans are made anew by the size of the
-/// table, which needs no statistics, when they are older than a second.
+/// table. So where one index is the right way at any size, the planner is left no other, or takes that one among equals
+/// because it is the newest. A dump restores indexes in another order; for the sake of such databases plans are made anew
+/// when they are older than a second. They heed the size of the table, which needs no statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planner {
     /// Through the index that finds the keys, or has the whole order: planned once, for any values.
