@@ -20,12 +20,12 @@ use super::error::is_about_statement;
 use super::records::{Malformed, Records, check_width};
 use super::seed;
 
-/// Encoded rows are handed over in pieces of about this size.
-const PIECE_BYTES: usize = 128 * 1024;
-/// Pieces that may wait while PostgreSQL takes the one before.
-const PIECES_AHEAD: usize = 2;
-/// The text is read in chunks of this size.
-const CHUNK_BYTES: usize = 64 * 1024;
+/// Encoded rows are handed over in chunks of about this size.
+const CHUNK_BYTES: usize = 128 * 1024;
+/// Chunks that may wait while PostgreSQL takes the one before.
+const CHUNKS_AHEAD: usize = 2;
+/// The text is read so many bytes at a time.
+const READ_BYTES: usize = 64 * 1024;
 
 /// Signature, flags and extension length that open a binary `COPY` (PostgreSQL documentation, "COPY", "Binary Format").
 const BINARY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -164,10 +164,10 @@ pub async fn seed<T: Table>(client: &mut Client) -> Result<Option<u64>, CopyErro
 /// When PostgreSQL or the output fails midway.
 pub async fn export<T: Table>(client: &Client, output: impl AsyncWrite + Unpin) -> Result<(), CopyError> {
     // PostgreSQL sends a message per row; written one by one, each would cost a hop to another thread.
-    let mut output = BufWriter::with_capacity(PIECE_BYTES, output);
-    let mut pieces = pin!(client.copy_out(T::COPY_OUT).await?);
-    while let Some(piece) = pieces.try_next().await? {
-        output.write_all(&piece).await.map_err(CopyError::Output)?;
+    let mut output = BufWriter::with_capacity(CHUNK_BYTES, output);
+    let mut chunks = pin!(client.copy_out(T::COPY_OUT).await?);
+    while let Some(chunk) = chunks.try_next().await? {
+        output.write_all(&chunk).await.map_err(CopyError::Output)?;
     }
     output.flush().await.map_err(CopyError::Output)
 }
@@ -178,11 +178,11 @@ async fn copy_in<T: Table>(
     progress: impl Fn(u64) + Send + 'static,
 ) -> Result<u64, CopyError> {
     let mut sink = pin!(transaction.copy_in::<_, Bytes>(T::COPY_IN).await?);
-    let (sender, mut receiver) = mpsc::channel(PIECES_AHEAD);
+    let (sender, mut receiver) = mpsc::channel(CHUNKS_AHEAD);
     // Reading and parsing block, so they have a thread of their own; the channel keeps it from running ahead.
     let reader = tokio::task::spawn_blocking(move || encode::<T>(input, &sender, progress));
-    while let Some(piece) = receiver.recv().await {
-        sink.send(piece).await?;
+    while let Some(chunk) = receiver.recv().await {
+        sink.send(chunk).await?;
     }
     // Without `finish` the copy is cancelled when the sink is dropped, so a bad row leaves nothing.
     reader.await.expect("parsing does not panic")?;
@@ -197,7 +197,7 @@ fn encode<T: Table>(
 ) -> Result<(), TableError> {
     let mut records = Records::default();
     let mut encoder = Encoder::<T> { header: None, rows: BinaryRows::default() };
-    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut chunk = vec![0; READ_BYTES];
     let mut read = 0;
     loop {
         let length = match input.read(&mut chunk) {
@@ -237,17 +237,17 @@ impl<T: Table> Encoder<T> {
     }
 }
 
-/// Rows in `COPY`'s binary form, handed over in pieces.
+/// Rows in `COPY`'s binary form, handed over in chunks.
 #[derive(Debug)]
 pub struct BinaryRows {
-    piece: BytesMut,
+    chunk: BytesMut,
 }
 
 impl Default for BinaryRows {
     fn default() -> Self {
-        let mut piece = BytesMut::with_capacity(PIECE_BYTES * 2);
-        piece.put_slice(BINARY_HEADER);
-        Self { piece }
+        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES * 2);
+        chunk.put_slice(BINARY_HEADER);
+        Self { chunk }
     }
 }
 
@@ -257,28 +257,28 @@ impl BinaryRows {
     /// # Errors
     /// What `put` says; the rows must not be sent then.
     pub fn put<E>(&mut self, put: impl FnOnce(&mut BinaryRow<'_>) -> Result<(), E>) -> Result<(), E> {
-        let mut row = BinaryRow::begin(&mut self.piece);
+        let mut row = BinaryRow::begin(&mut self.chunk);
         put(&mut row)?;
         row.end();
         Ok(())
     }
 
-    /// Whether there is a piece to be sent.
+    /// Whether there is a chunk to be sent.
     pub fn is_full(&self) -> bool {
-        self.piece.len() >= PIECE_BYTES
+        self.chunk.len() >= CHUNK_BYTES
     }
 
-    /// The rows since the last piece.
+    /// The rows since the last chunk.
     pub fn take(&mut self) -> Bytes {
-        let piece = self.piece.split().freeze();
-        self.piece.reserve(PIECE_BYTES * 2);
-        piece
+        let chunk = self.chunk.split().freeze();
+        self.chunk.reserve(CHUNK_BYTES * 2);
+        chunk
     }
 
-    /// The rows since the last piece, and the end of the copy.
+    /// The rows since the last chunk, and the end of the copy.
     pub fn finish(mut self) -> Bytes {
-        self.piece.put_i16(BINARY_TRAILER);
-        self.piece.freeze()
+        self.chunk.put_i16(BINARY_TRAILER);
+        self.chunk.freeze()
     }
 }
 

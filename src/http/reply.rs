@@ -1,4 +1,4 @@
-//! Building answers: whole, or streamed piece by piece.
+//! Building answers: whole, or streamed chunk by chunk.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -25,15 +25,15 @@ struct Truncated;
 /// Room for the headers that most answers have, so that their map does not grow on the way.
 const HEADERS: usize = 10;
 
-/// How long a first piece may become: it is taken from the budget before it is made.
-pub const PIECE_BYTES: usize = 256 * 1024;
+/// How long a first chunk may become: it is taken from the budget before it is made.
+pub const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Longest that a list under way waits for the memory of its next piece, which comes when others have been read; it is cut
+/// Longest that a list under way waits for the memory of its next chunk, which comes when others have been read; it is cut
 /// short then.
 const REST_WAIT: Duration = Duration::from_secs(10);
 
-/// Finished pieces that may wait for a slow client, besides the one being made.
-const PIECES_AHEAD: usize = 1;
+/// Finished chunks that may wait for a slow client, besides the one being made.
+const CHUNKS_AHEAD: usize = 1;
 
 /// Answers 200 with a value as JSON.
 pub fn json(value: &impl Serialize) -> Response {
@@ -55,9 +55,9 @@ pub fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Response {
     response
 }
 
-/// A long answer, made piece by piece.
-pub trait Pieces: Send + 'static {
-    /// The next piece, which may be empty, and whether there may be more after it; `room` is how long it is likely to be.
+/// A long answer, made chunk by chunk.
+pub trait Chunks: Send + 'static {
+    /// The next chunk, which may be empty, and whether there may be more after it; `room` is how long it is likely to be.
     fn next(&mut self, room: usize) -> impl Future<Output = Result<(Vec<u8>, bool), StoreError>> + Send;
 }
 
@@ -68,7 +68,7 @@ pub struct Buffers {
     wait: Duration,
 }
 
-/// A piece, held until the last byte of it is with the kernel.
+/// A chunk, held until the last byte of it is with the kernel.
 struct Buffer {
     bytes: Vec<u8>,
     _held: Held,
@@ -94,7 +94,7 @@ impl Buffers {
         self.budget.wait(holder, bytes, Instant::now() + self.wait).await
     }
 
-    /// Whether pieces should be small, so that there is one for everybody.
+    /// Whether chunks should be small, so that there is one for everybody.
     pub fn are_scarce(&self) -> bool {
         self.budget.is_tight()
     }
@@ -124,40 +124,40 @@ pub fn no_buffer(refused: Refused) -> Problem {
     refused.problem("memory for lists")
 }
 
-/// Answers 200 with all pieces. What fits into one is answered whole, with its length; more is streamed, each piece made
+/// Answers 200 with all chunks. What fits into one is answered whole, with its length; more is streamed, each chunk made
 /// when the client has taken the one before, so nothing but memory for two is held for a client that is slow.
 ///
 /// # Errors
-/// 429 or 503 when there is no memory for the first piece, and what it meets. A later failure aborts the body, so that the
+/// 429 or 503 when there is no memory for the first chunk, and what it meets. A later failure aborts the body, so that the
 /// client sees that it is not whole.
-pub async fn in_pieces(
+pub async fn in_chunks(
     buffers: &Buffers,
     client: Client,
     content_type: &'static str,
-    mut pieces: impl Pieces,
+    mut chunks: impl Chunks,
     problem: fn(StoreError) -> Problem,
 ) -> Result<Response, Problem> {
-    let held = buffers.reserve(Holder::Client(client), PIECE_BYTES).await.map_err(no_buffer)?;
-    let (first, more) = pieces.next(0).await.map_err(problem)?;
-    Ok(begun(buffers, client, content_type, buffer(first, held), more.then_some(pieces)))
+    let held = buffers.reserve(Holder::Client(client), CHUNK_BYTES).await.map_err(no_buffer)?;
+    let (first, more) = chunks.next(0).await.map_err(problem)?;
+    Ok(begun(buffers, client, content_type, buffer(first, held), more.then_some(chunks)))
 }
 
-/// The same when the first piece is made already; there may be a rest.
+/// The same when the first chunk is made already; there may be a rest.
 pub fn begun(
     buffers: &Buffers,
     client: Client,
     content_type: &'static str,
     first: Bytes,
-    rest: Option<impl Pieces>,
+    rest: Option<impl Chunks>,
 ) -> Response {
-    let Some(pieces) = rest else { return ok(content_type, first) };
-    let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
+    let Some(chunks) = rest else { return ok(content_type, first) };
+    let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
     let stream = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
     let mut response = warp::reply::stream(stream).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     let budget = buffers.budget.clone();
     tokio::spawn(async move {
-        let sending = send(pieces, first, (&budget, Holder::Client(client)), &sender);
+        let sending = send(chunks, first, (&budget, Holder::Client(client)), &sender);
         let whole = AssertUnwindSafe(sending).catch_unwind().await.unwrap_or(false);
         if !whole {
             let _ = sender.send(Err(Truncated)).await; // fails only if the client has gone
@@ -168,33 +168,33 @@ pub fn begun(
 
 /// Whether the body has its end, or nobody is left to read it; a panic has been logged by its hook.
 async fn send(
-    mut pieces: impl Pieces,
-    mut piece: Bytes,
+    mut chunks: impl Chunks,
+    mut chunk: Bytes,
     (budget, holder): (&Budget, Holder),
     sender: &mpsc::Sender<Result<Bytes, Truncated>>,
 ) -> bool {
     let mut more = true;
     loop {
-        // Most pieces are of about the size of the one before; room at once spares the allocator every size below.
-        let room = piece.len() + piece.len() / 8;
-        // The next piece is made when the client has taken this one, or a slow client would hold three of them.
-        if sender.send(Ok(piece)).await.is_err() || !more || sender.reserve().await.is_err() {
+        // Most chunks are of about the size of the one before; room at once spares the allocator every size below.
+        let room = chunk.len() + chunk.len() / 8;
+        // The next chunk is made when the client has taken this one, or a slow client would hold three of them.
+        if sender.send(Ok(chunk)).await.is_err() || !more || sender.reserve().await.is_err() {
             return true;
         }
         let made = async {
             let held = budget.wait(holder, room, Instant::now() + REST_WAIT).await?;
-            Ok::<_, Refused>(pieces.next(room).await.map(|(next, more)| (buffer(next, held), more)))
+            Ok::<_, Refused>(chunks.next(room).await.map(|(next, more)| (buffer(next, held), more)))
         };
         let made = tokio::select! {
             made = made => made,
-            () = sender.closed() => return true, // dropping the piece cancels its statement
+            () = sender.closed() => return true, // dropping the chunk cancels its statement
         };
         match made {
             Err(refused) => {
                 tracing::warn!(?refused, "an answer was cut short: there was no memory for the rest of it");
                 return false;
             }
-            Ok(Ok((next, and_more))) => (piece, more) = (next, and_more),
+            Ok(Ok((next, and_more))) => (chunk, more) = (next, and_more),
             Ok(Err(error)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "an answer was cut short");
                 return false;
@@ -210,13 +210,13 @@ mod tests {
 
     use super::*;
 
-    /// Three pieces, unless the second fails.
+    /// Three chunks, unless the second fails.
     struct Counting {
         made: usize,
         second: fn() -> Result<bool, StoreError>,
     }
 
-    impl Pieces for Counting {
+    impl Chunks for Counting {
         async fn next(&mut self, _room: usize) -> Result<(Vec<u8>, bool), StoreError> {
             self.made += 1;
             let more = if self.made == 2 { (self.second)()? } else { self.made < 3 };
@@ -225,10 +225,10 @@ mod tests {
     }
 
     async fn body(second: fn() -> Result<bool, StoreError>) -> Option<Bytes> {
-        let buffers = Buffers::new(Budget::new("test", PIECE_BYTES, PIECE_BYTES), Duration::ZERO);
-        let pieces = Counting { made: 0, second };
-        let answer = in_pieces(&buffers, Client::of(&HeaderMap::new()), "text/plain", pieces, |_| Problem::internal());
-        let response = answer.await.expect("the first piece is fine");
+        let buffers = Buffers::new(Budget::new("test", CHUNK_BYTES, CHUNK_BYTES), Duration::ZERO);
+        let chunks = Counting { made: 0, second };
+        let answer = in_chunks(&buffers, Client::of(&HeaderMap::new()), "text/plain", chunks, |_| Problem::internal());
+        let response = answer.await.expect("the first chunk is fine");
         response.into_body().collect().await.ok().map(http_body_util::Collected::to_bytes)
     }
 

@@ -39,7 +39,7 @@ pub fn key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     }
 }
 
-/// What a request was: method, path, query, media type and body. Bodies that stream are added piece by piece.
+/// What a request was: method, path, query, media type and body. Bodies that stream are added chunk by chunk.
 pub struct Fingerprint(Xxh3);
 
 impl Fingerprint {
@@ -55,9 +55,9 @@ impl Fingerprint {
         Self(hasher)
     }
 
-    /// Adds a piece of the body.
-    pub fn update(&mut self, piece: &[u8]) {
-        self.0.update(piece);
+    /// Adds a chunk of the body.
+    pub fn update(&mut self, chunk: &[u8]) {
+        self.0.update(chunk);
     }
 
     /// The fingerprint.
@@ -132,13 +132,13 @@ mod tests {
         }
 
         #[test]
-        fn a_body_in_pieces_has_the_fingerprint_of_the_whole(body in prop::collection::vec(any::<u8>(), 0..600), at in 0..600_usize) {
-            let (mut whole, mut pieces) = (Fingerprint::begin("/", "", &HeaderMap::new()), Fingerprint::begin("/", "", &HeaderMap::new()));
+        fn a_body_in_chunks_has_the_fingerprint_of_the_whole(body in prop::collection::vec(any::<u8>(), 0..600), at in 0..600_usize) {
+            let (mut whole, mut chunks) = (Fingerprint::begin("/", "", &HeaderMap::new()), Fingerprint::begin("/", "", &HeaderMap::new()));
             let (first, second) = body.split_at(at.min(body.len()));
             whole.update(&body);
-            pieces.update(first);
-            pieces.update(second);
-            prop_assert_eq!(whole.finish(), pieces.finish());
+            chunks.update(first);
+            chunks.update(second);
+            prop_assert_eq!(whole.finish(), chunks.finish());
         }
     }
 }

@@ -17,7 +17,7 @@ use warp::reply::Response;
 use super::bulk::{self, routes::Posted};
 use super::context::Context;
 use super::json::{self, UuidRule};
-use super::list::part::Sources;
+use super::list::read::Sources;
 use super::list::routes::{PAGE_DEFAULT, list, statistics};
 use super::model::Details;
 use super::problem::problem;

@@ -152,7 +152,7 @@ impl Filter {
 
 /// Where a step stands in the order of durations: component, version, time, id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     /// The component.
     pub component: String,
     /// The version.
@@ -183,7 +183,7 @@ pub fn check_datetime(text: &str) -> Option<Timestamp> {
     if bytes.len() != SHAPE.len() || !bytes.iter().zip(SHAPE).all(shaped) {
         return None;
     }
-    let number = |place: std::ops::Range<usize>| text[place].parse::<i8>().ok();
+    let number = |range: std::ops::Range<usize>| text[range].parse::<i8>().ok();
     let (month, day) = (number(5..7)?, number(8..10)?);
     let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
     let datetime = DateTime::new(text[..4].parse().ok()?, month, day, hour, minute, second, 0).ok()?;

@@ -17,7 +17,7 @@ use warp::reply::Response;
 
 use super::context::Context;
 use super::export::{self, Format, Row};
-use super::model::{self, Duration, Filter, NewStep, Place, Step, Summary};
+use super::model::{self, Duration, Filter, NewStep, Position, Step, Summary};
 use super::request::{self, ListRequest, PAGE_MAX};
 use super::store;
 use crate::db::error::StoreError;
@@ -26,7 +26,7 @@ use crate::http::body::{self, FORM, JSON};
 use crate::http::client::Client;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
-use crate::http::reply::{self, Pieces};
+use crate::http::reply::{self, Chunks};
 use crate::http::route::{Allowed, Matched, Route, at_with_query, get_or_head, method_not_allowed};
 use crate::idempotency::answer::Answer;
 use crate::idempotency::once::Work;
@@ -101,13 +101,14 @@ async fn list(raw: String, headers: HeaderMap, context: Arc<Context>) -> Result<
     let reader = context.reads.of(Client::of(&headers).address());
     let (request, query) = request::read_list(&raw, &headers)?;
     let ListRequest { filter, format, limit, .. } = request;
-    // Ids begin at 1, so this is the place right before the first step of the time asked for.
+    // Ids begin at 1, so this is the position right before the first step of the time asked for.
     let first = (filter.start, 0);
-    let after = place(&context, request.after).await?.map_or(first, |place| first.max((place.ts, place.id)));
+    let after =
+        position(&context, request.after).await?.map_or(first, |position| first.max((position.ts, position.id)));
     let Some(limit) = limit else {
         let (buffers, client) = (context.buffers.clone(), Client::of(&headers));
-        let pieces = Steps { reader, filter, format, after, first: true };
-        let response = reply::in_pieces(&buffers, client, format.content_type(), pieces, problem).await?;
+        let chunks = Steps { reader, filter, format, after, first: true };
+        let response = reply::in_chunks(&buffers, client, format.content_type(), chunks, problem).await?;
         return Ok(described::<Step<'_>>(response, format));
     };
     let mut rows = store::list(&reader, &filter, after, limit + 1).await.map_err(problem)?;
@@ -125,14 +126,14 @@ async fn durations(raw: String, headers: HeaderMap, context: Arc<Context>) -> Re
         let rows = store::summary(&reader, &filter).await.map_err(problem)?;
         return Ok(page(format, &read_all(&rows, store::aggregates).map_err(problem)?));
     }
-    // No text is empty, so this is the place before every step.
-    let first = Place { component: String::new(), version: String::new(), ts: filter.start, id: 0 };
-    let after = place(&context, request.after).await?.unwrap_or(first);
+    // No text is empty, so this is the position before every step.
+    let first = Position { component: String::new(), version: String::new(), ts: filter.start, id: 0 };
+    let after = position(&context, request.after).await?.unwrap_or(first);
     // A summary is asked for to be quick, so a page is all that comes with it.
     let Some(limit) = limit.or(summary.then_some(PAGE_MAX)) else {
         let (buffers, client) = (context.buffers.clone(), Client::of(&headers));
-        let pieces = Durations { reader, filter, format, after, first: true };
-        let response = reply::in_pieces(&buffers, client, format.content_type(), pieces, problem).await?;
+        let chunks = Durations { reader, filter, format, after, first: true };
+        let response = reply::in_chunks(&buffers, client, format.content_type(), chunks, problem).await?;
         return Ok(described::<Duration<'_>>(response, format));
     };
     let mut rows = store::durations(&reader, &filter, &after, limit + 1).await.map_err(problem)?;
@@ -157,10 +158,10 @@ struct Summarised<'a> {
 }
 
 /// Where the step stands behind which a list begins.
-async fn place(context: &Context, after: Option<i64>) -> Result<Option<Place>, Problem> {
+async fn position(context: &Context, after: Option<i64>) -> Result<Option<Position>, Problem> {
     let Some(id) = after else { return Ok(None) };
-    let place = store::place(&context.pool, id).await.map_err(problem)?;
-    place.map(Some).ok_or_else(request::unknown_after)
+    let position = store::position(&context.pool, id).await.map_err(problem)?;
+    position.map(Some).ok_or_else(request::unknown_after)
 }
 
 /// Drops the row that was read beyond the limit, if there was one.
@@ -213,7 +214,7 @@ struct Steps {
     first: bool,
 }
 
-impl Pieces for Steps {
+impl Chunks for Steps {
     async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
         let rows = store::list(&self.reader, &self.filter, self.after, BATCH).await?;
         self.reader.wait_midway();
@@ -231,17 +232,17 @@ struct Durations {
     filter: Filter,
     format: Format,
     /// The last step written.
-    after: Place,
+    after: Position,
     first: bool,
 }
 
-impl Pieces for Durations {
+impl Chunks for Durations {
     async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
         let rows = store::durations(&self.reader, &self.filter, &self.after, BATCH).await?;
         self.reader.wait_midway();
         let durations = read_all(&rows, store::duration)?;
         if let Some(last) = durations.last() {
-            self.after = Place {
+            self.after = Position {
                 component: last.component.to_owned(),
                 version: last.version.to_owned(),
                 ts: last.start,

@@ -1,8 +1,8 @@
 //! Every SQL statement that requests run on steps.
 //!
-//! Lists start behind a place in their order and end after a number of rows, each by an index that has the order
+//! Lists start behind a position in their order and end after a number of rows, each by an index that has the order
 //! already, so that a batch costs the same wherever it begins. For the same reason the earliest time asked for is part of
-//! that place in `LIST`: a second lower bound on the same column would make PostgreSQL start there each time.
+//! that position in `LIST`: a second lower bound on the same column would make PostgreSQL start there each time.
 //!
 //! Which index that is must not depend on how many steps there were when the statement was planned. So each order is the
 //! whole key of one index; a column that could have one value only is compared with an array of that value, because the
@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Row, Transaction};
 
-use super::model::{Duration, Filter, NewStep, Place, Step, Summary};
+use super::model::{Duration, Filter, NewStep, Position, Step, Summary};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
 use crate::db::reads::Reader;
@@ -118,22 +118,27 @@ pub async fn list(
 ///
 /// # Errors
 /// The pool's.
-pub async fn place(pool: &Pool, id: i64) -> Result<Option<Place>, StoreError> {
+pub async fn position(pool: &Pool, id: i64) -> Result<Option<Position>, StoreError> {
     let rows = pool.read(PLACE, &[&from_ref(&id)]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    Ok(Some(Place { component: row.try_get(0)?, version: row.try_get(1)?, ts: row.try_get(2)?, id: row.try_get(3)? }))
+    Ok(Some(Position {
+        component: row.try_get(0)?,
+        version: row.try_get(1)?,
+        ts: row.try_get(2)?,
+        id: row.try_get(3)?,
+    }))
 }
 
-/// How long the steps behind a place lasted, in its order, at most `limit` of them.
+/// How long the steps behind a position lasted, in its order, at most `limit` of them.
 ///
 /// # Errors
 /// The pool's.
-pub async fn durations(reader: &Reader, filter: &Filter, after: &Place, limit: i64) -> Result<Vec<Row>, StoreError> {
+pub async fn durations(reader: &Reader, filter: &Filter, after: &Position, limit: i64) -> Result<Vec<Row>, StoreError> {
     let Filter { start, end, component, owner } = filter;
-    let Place { component: after_component, version, ts, id } = after;
+    let Position { component: after_component, version, ts, id } = after;
     match component {
         None => reader.read(DURATIONS, &[after_component, version, ts, id, start, end, owner, &limit]).await,
-        // A place in another component is either before all of this one's steps or behind them.
+        // A position in another component is either before all of this one's steps or behind them.
         Some(component) if component < after_component => Ok(Vec::new()),
         Some(component) if component > after_component => {
             reader.read(DURATIONS_OF_COMPONENT, &[component, &"", ts, id, start, end, owner, &limit]).await

@@ -131,7 +131,7 @@ async fn attempt(context: &Context, asked: &Asked<'_>, spool: &Spool, turn: Held
         Rows { reader: spool.reader(), patience: PATIENCE, loader: Loader::new(asked.media_type, asked.with_keys) };
     // A body of few rows is judged before a connection is taken, and one that begins with a fault never takes any.
     let more = match rows.next_piece().await? {
-        Next::Piece => true,
+        Next::Chunk => true,
         Next::End => false,
         Next::Late => return Ok(Attempt::Late),
     };
@@ -144,7 +144,7 @@ async fn attempt(context: &Context, asked: &Asked<'_>, spool: &Spool, turn: Held
     rows.into_faults().await.map(|faults| Attempt::Loaded(Loaded::Faulty(faults)))
 }
 
-/// Stores the rows; `None` when one is at fault. `more` says whether there are rows behind the first piece.
+/// Stores the rows; `None` when one is at fault. `more` says whether there are rows behind the first chunk.
 async fn store(
     context: &Context,
     asked: &Asked<'_>,
@@ -182,7 +182,7 @@ async fn copy(
         loading.send(rows.loader.take()).await.map_err(problem)?;
         hold(&mut held, rows.loader.keys() * size_of::<Uuid>(), asked.client, context)?;
         more = match rows.next_piece().await? {
-            Next::Piece => true,
+            Next::Chunk => true,
             Next::End => false,
             Next::Late => return Ok(Some(Attempt::Late)),
         };
@@ -224,8 +224,8 @@ struct Rows<'a> {
 
 /// What reading on has come to.
 enum Next {
-    /// A piece is full, or a row is at fault.
-    Piece,
+    /// A chunk is full, or a row is at fault.
+    Chunk,
     /// The body's end.
     End,
     /// The sender is behind.
@@ -244,14 +244,14 @@ impl Rows<'_> {
                 Read::Late => return Ok(Next::Late),
             }
             if self.loader.is_full() || !self.loader.is_good() {
-                return Ok(Next::Piece);
+                return Ok(Next::Chunk);
             }
         }
     }
 
     /// Reads the rest for its faults, however late it comes: nothing is held for it any more.
     async fn into_faults(mut self) -> Result<Faults, Problem> {
-        while matches!(self.next_piece().await?, Next::Piece) {
+        while matches!(self.next_piece().await?, Next::Chunk) {
             self.patience = Duration::MAX;
         }
         Ok(self.loader.into_faults())

@@ -18,7 +18,7 @@ use crate::db::error::StoreError;
 use crate::http::body::{self, CSV, Growing, JSON, NDJSON, Pace};
 use crate::http::prefer;
 use crate::http::problem::Problem;
-use crate::http::reply::{self, Pieces};
+use crate::http::reply::{self, Chunks};
 use crate::http::route::Route;
 use crate::http::spool::Spool;
 use crate::idempotency::once::{in_flight, reused};
@@ -114,8 +114,8 @@ async fn many(
     let (mut response, applied) = match loaded {
         Loaded::Stored(answer, keys) if representation => {
             let shape = Shape { format, columns: None };
-            let pieces = Stored { context: context.clone(), shape, keys, told: 0 };
-            match reply::in_pieces(&context.buffers, asked.client, format.content_type(), pieces, problem).await {
+            let chunks = Stored { context: context.clone(), shape, keys, told: 0 };
+            match reply::in_chunks(&context.buffers, asked.client, format.content_type(), chunks, problem).await {
                 Ok(response) => (response, Some("return=representation")),
                 // They are stored, whatever became of reading them again: a preference may go unheeded.
                 Err(_) => (answer.into_response(false)?, None),
@@ -147,7 +147,7 @@ struct Stored {
     told: usize,
 }
 
-impl Pieces for Stored {
+impl Chunks for Stored {
     async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
         let mut out = Vec::with_capacity(room);
         let first = self.told == 0;

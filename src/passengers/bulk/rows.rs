@@ -68,7 +68,7 @@ impl Loader {
         }
     }
 
-    /// Whether there is a piece to be sent.
+    /// Whether there is a chunk to be sent.
     pub fn is_full(&self) -> bool {
         self.validator.binary.is_full()
     }
@@ -78,12 +78,12 @@ impl Loader {
         self.validator.faults.is_empty()
     }
 
-    /// The rows since the last piece.
+    /// The rows since the last chunk.
     pub fn take(&mut self) -> Bytes {
         self.validator.binary.take()
     }
 
-    /// The rows since the last piece and the end of the copy, how many rows there are, and their keys if they are wanted.
+    /// The rows since the last chunk and the end of the copy, how many rows there are, and their keys if they are wanted.
     pub fn finish(&mut self) -> (Bytes, u64, Vec<Uuid>) {
         let validator = &mut self.validator;
         (std::mem::take(&mut validator.binary).finish(), validator.count, validator.keys.take().unwrap_or_default())

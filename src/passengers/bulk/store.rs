@@ -54,8 +54,8 @@ impl<'a> Loading<'a> {
     ///
     /// # Errors
     /// The database's.
-    pub async fn send(&mut self, piece: Bytes) -> Result<(), StoreError> {
-        Ok(self.sink.send(piece).await?)
+    pub async fn send(&mut self, chunk: Bytes) -> Result<(), StoreError> {
+        Ok(self.sink.send(chunk).await?)
     }
 
     /// Keeps what was sent, and with it the answer to a request with a key.

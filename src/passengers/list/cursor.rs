@@ -1,6 +1,6 @@
-//! The place between two rows of an order, as a text that clients hand back: the order, and the values of one row in it.
+//! The position between two rows of an order, as a text that clients hand back: the order, and the values of one row in it.
 //!
-//! A cursor is not signed: whoever makes one up reaches only a place that a filter would reach too.
+//! A cursor is not signed: whoever makes one up reaches only a position that a filter would reach too.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,22 +10,22 @@ use super::column::Value;
 use super::order::Order;
 
 /// The values of one row in the columns of an order.
-pub type Place = Vec<Option<Value>>;
+pub type Position = Vec<Option<Value>>;
 
 /// Where this passenger stands in the order.
-pub fn place(order: &Order, passenger: &Passenger<'_>) -> Place {
+pub fn position(order: &Order, passenger: &Passenger<'_>) -> Position {
     order.keys().iter().map(|key| key.column.of(passenger)).collect()
 }
 
-/// The place as a text that fits into a URL.
-pub fn encode(order: &Order, place: &Place) -> String {
+/// The position as a text that fits into a URL.
+pub fn encode(order: &Order, position: &Position) -> String {
     let mut parts = vec![Some(order.to_string())];
-    parts.extend(place.iter().map(|value| value.as_ref().map(ToString::to_string)));
+    parts.extend(position.iter().map(|value| value.as_ref().map(ToString::to_string)));
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&parts).expect("texts always serialise"))
 }
 
-/// The place that a text names, unless it is mangled or of another order.
-pub fn decode(order: &Order, text: &str) -> Option<Place> {
+/// The position that a text names, unless it is mangled or of another order.
+pub fn decode(order: &Order, text: &str) -> Option<Position> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let parts: Vec<Option<String>> = serde_json::from_slice(&bytes).ok()?;
     let (name, values) = parts.split_first()?;
@@ -50,10 +50,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_cursor_comes_back_as_the_place_it_was_made_of(passenger in arbitrary::passenger(), order in any_order()) {
-            let place = place(&order, &passenger);
-            let text = encode(&order, &place);
+            let position = position(&order, &passenger);
+            let text = encode(&order, &position);
             prop_assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
-            prop_assert_eq!(decode(&order, &text), Some(place));
+            prop_assert_eq!(decode(&order, &text), Some(position));
         }
 
         #[test]
@@ -61,7 +61,7 @@ mod tests {
             passenger in arbitrary::passenger(), order in any_order(), other in any_order(),
         ) {
             prop_assume!(order != other);
-            prop_assert_eq!(decode(&other, &encode(&order, &place(&order, &passenger))), None);
+            prop_assert_eq!(decode(&other, &encode(&order, &position(&order, &passenger))), None);
         }
 
         #[test]

@@ -1,15 +1,15 @@
-//! The first part of a list, which is read once for all who ask for it at the same time.
+//! The first page or chunk of a list, which is read once for all who ask for it at the same time.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::cursor::Place;
+use super::cursor::Position;
 use super::format::Format;
 use crate::db::single_flight::SingleFlight;
 use crate::http::budget::Refused;
 
-/// What tells two first parts apart.
+/// What tells two of them apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Asked {
     /// The query string.
@@ -20,25 +20,25 @@ pub struct Asked {
     pub limit: Option<usize>,
 }
 
-/// First parts that are being read.
+/// Those that are being read.
 pub type Lists = SingleFlight<Asked, Result<Arc<First>, Refused>>;
 
-/// The first part of an answer.
+/// The first page or chunk of an answer.
 #[derive(Debug)]
 pub struct First {
-    /// The page, or the piece.
+    /// The page, or the chunk.
     pub body: Bytes,
     /// What is in it.
-    pub part: Part,
+    pub page: Page,
 }
 
-/// What is in a part of a list.
+/// What is in a page or a chunk of a list.
 #[derive(Debug)]
-pub struct Part {
+pub struct Page {
     /// How many rows.
     pub rows: usize,
     /// Where its first and its last row stand.
-    pub ends: Option<(Place, Place)>,
+    pub ends: Option<(Position, Position)>,
     /// Whether there are rows before it, as far as is known.
     pub before: bool,
     /// Whether there are rows behind it.

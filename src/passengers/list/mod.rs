@@ -1,9 +1,9 @@
 //! Lists of passengers: which ones, in what order, from where on, how many, and in which form; and statistics over them.
 //!
 //! The parameters follow PostgREST's grammar on a whitelist of columns (`column`): conditions (`filter`), `order`, and
-//! `select`. A page ends in a `cursor`, which names the place behind its last row by values and not by number, so that
-//! rows that come or go in front of it move nothing. `stretch` turns an order and a place into ranges that an index can
-//! deliver; `sql` puts constant fragments together, in which every value is a parameter; `part` writes rows as they arrive.
+//! `select`. A page ends in a `cursor`, which names the position behind its last row by values and not by number, so that
+//! rows that come or go in front of it move nothing. `keyset` turns an order and a position into ranges that an index can
+//! deliver; `sql` puts constant fragments together, in which every value is a parameter; `read` writes rows as they arrive.
 //!
 //! Invariant: an order is total, because the key is its last column.
 
@@ -13,12 +13,12 @@ mod filter;
 pub mod first;
 pub mod format;
 mod grammar;
+mod keyset;
 pub(super) mod openapi;
 mod order;
-pub mod part;
+pub mod read;
 mod request;
 pub mod routes;
 mod sql;
 mod stats;
 mod store;
-mod stretch;

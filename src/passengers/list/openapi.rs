@@ -34,8 +34,8 @@ pub fn describe(document: &mut Document) {
             query("select", columns(&names()), "the columns of the answer, in this order", "name,age"),
             query("order", order(), "columns, each with its direction; the key breaks ties", "age.desc.nullslast,name"),
             query("limit", integer(1, PAGE_MAX as i64), "most passengers in the answer", 100),
-            query("after", cursor(), "the page behind this place; a cursor of the same order, from `Link`", place()),
-            query("before", cursor(), "the page that ends before this place", place()),
+            query("after", cursor(), "the page behind this position; a cursor of the same order, from `Link`", position()),
+            query("before", cursor(), "the page that ends before this position", position()),
             header("Prefer", text(), "`count=exact` or `count=estimated`: how many there are in all", "count=exact"),
         ])
         .answers(
@@ -147,7 +147,7 @@ fn cursor() -> RefOr<Schema> {
 }
 
 /// A cursor of the usual order.
-fn place() -> String {
+fn position() -> String {
     let uuid = Column::Uuid.read(UUID);
     debug_assert!(matches!(uuid, Some(Value::Uuid(_))));
     cursor::encode(&Order::default(), &vec![uuid])

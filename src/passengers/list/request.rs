@@ -3,7 +3,7 @@
 use warp::http::HeaderMap;
 
 use super::column::Column;
-use super::cursor::{self, Place};
+use super::cursor::{self, Position};
 use super::filter::{Filter, Join};
 use super::format::{Format, Shape};
 use super::grammar::{Reader, shown};
@@ -66,10 +66,10 @@ pub struct ListRequest {
 pub enum Start {
     /// From its beginning.
     First,
-    /// Behind a place.
-    After(Place),
-    /// The page that ends before a place.
-    Before(Place),
+    /// Behind a position.
+    After(Position),
+    /// The page that ends before a position.
+    Before(Position),
 }
 
 /// Reads the parameters of a list; without `limit` it has `default` rows, or all.
@@ -102,8 +102,8 @@ pub fn read_list<'a>(
     }
     query.finish()?;
     let start = match (after, before) {
-        (Some(place), _) => Start::After(place),
-        (None, Some(place)) => Start::Before(place),
+        (Some(position), _) => Start::After(position),
+        (None, Some(position)) => Start::Before(position),
         (None, None) => Start::First,
     };
     let shape = Shape { format: Format::negotiate(headers)?, columns };

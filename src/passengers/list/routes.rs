@@ -8,11 +8,11 @@ use warp::http::header::{CONTENT_RANGE, HeaderValue, LINK, VARY};
 use warp::reply::Response;
 
 use super::super::problem::problem;
-use super::cursor::{self, Place};
+use super::cursor::{self, Position};
 use super::filter::Filter;
-use super::first::{Asked, Part};
+use super::first::{Asked, Page};
 use super::order::Order;
-use super::part::{self, Sources};
+use super::read::{self, Sources};
 pub use super::request::PAGE_DEFAULT;
 use super::request::{self, ListRequest, Start};
 use super::{stats, store};
@@ -23,7 +23,7 @@ use crate::http::client::Client;
 use crate::http::prefer;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
-use crate::http::reply::{self, Pieces};
+use crate::http::reply::{self, Chunks};
 
 /// Answers with a list; without `limit` it has `default` rows, or all of them, streamed.
 ///
@@ -44,22 +44,22 @@ pub async fn list(
     let held = sources
         .context
         .buffers
-        .reserve(Holder::Part(client), part::estimate(request.limit))
+        .reserve(Holder::Part(client), read::estimate(request.limit))
         .await
         .map_err(reply::no_buffer)?;
     let asked = Asked { query: raw.clone(), format: request.shape.format, limit: request.limit };
-    let first = part::first(&sources, asked, request.clone()).await.map_err(problem)?.map_err(reply::no_buffer)?;
+    let first = read::first(&sources, asked, request.clone()).await.map_err(problem)?.map_err(reply::no_buffer)?;
     let body = reply::part(first.body.clone(), held);
     let content_type = request.shape.format.content_type();
     let (mut response, length) = if request.limit.is_some() {
         let page = reply::ok(content_type, body);
-        (linked(page, &first.part, path, &query, &request.order), Some(first.part.rows))
+        (linked(page, &first.page, path, &query, &request.order), Some(first.page.rows))
     } else {
         let buffers = sources.context.buffers.clone();
-        let rest = rest_behind(&first.part).map(|place| {
+        let rest = rest_behind(&first.page).map(|position| {
             let mut sources = sources;
             sources.reader.wait_midway();
-            Rest { place, sources, request: request.clone() }
+            Rest { position, sources, request: request.clone() }
         });
         (reply::begun(&buffers, client, content_type, body, rest), None)
     };
@@ -91,14 +91,14 @@ async fn count(
 }
 
 /// Tells where the pages on either side are (RFC 8288).
-fn linked(mut response: Response, page: &Part, path: &str, query: &Query<'_>, order: &Order) -> Response {
+fn linked(mut response: Response, page: &Page, path: &str, query: &Query<'_>, order: &Order) -> Response {
     let Some((first, last)) = &page.ends else { return response };
     let sides = [(page.after, last, "after", "next"), (page.before, first, "before", "prev")];
     let links: Vec<_> = sides
         .into_iter()
         .filter(|(is_there, ..)| *is_there)
-        .map(|(_, place, parameter, relation)| {
-            let query = query.with_instead(&["after", "before"], parameter, &cursor::encode(order, place));
+        .map(|(_, position, parameter, relation)| {
+            let query = query.with_instead(&["after", "before"], parameter, &cursor::encode(order, position));
             format!("<{path}?{query}>; rel=\"{relation}\"")
         })
         .collect();
@@ -109,27 +109,27 @@ fn linked(mut response: Response, page: &Part, path: &str, query: &Query<'_>, or
     response
 }
 
-/// What follows the first piece of a list without a limit.
+/// What follows the first chunk of a list without a limit.
 struct Rest {
     sources: Sources,
     request: Arc<ListRequest>,
     /// Where the last row written stands.
-    place: Place,
+    position: Position,
 }
 
-impl Pieces for Rest {
+impl Chunks for Rest {
     async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
-        let (piece, part) = part::piece(&self.sources, &self.request, Some(&self.place), room).await?;
-        if let Some(place) = rest_behind(&part) {
-            self.place = place;
+        let (chunk, page) = read::chunk(&self.sources, &self.request, Some(&self.position), room).await?;
+        if let Some(position) = rest_behind(&page) {
+            self.position = position;
         }
-        Ok((piece, part.after))
+        Ok((chunk, page.after))
     }
 }
 
-/// The place behind which there are more rows, if there are.
-fn rest_behind(part: &Part) -> Option<Place> {
-    let (_, last) = part.ends.as_ref().filter(|_| part.after)?;
+/// The position behind which there are more rows, if there are.
+fn rest_behind(page: &Page) -> Option<Position> {
+    let (_, last) = page.ends.as_ref().filter(|_| page.after)?;
     Some(last.clone())
 }
 

@@ -4,8 +4,8 @@ use tokio_postgres::types::Type;
 
 use super::column::Value;
 use super::filter::{Condition, Filter, Join, Node, Test};
+use super::keyset::{Bound, KeysetRange, Side};
 use super::order::Key;
-use super::stretch::{Bound, Side, Stretch};
 use crate::db::session::Param;
 
 /// A statement in the making.
@@ -40,19 +40,19 @@ impl Statement {
     }
 
     /// Appends the rows that are let through, as a `where` clause unless that is all of them.
-    pub fn rows(&mut self, filter: &Filter, stretch: Option<&Stretch<'_>>) {
+    pub fn rows(&mut self, filter: &Filter, range: Option<&KeysetRange<'_>>) {
         let mut keyword = " where ";
         for node in &filter.0 {
             self.push(std::mem::replace(&mut keyword, " and "));
             self.node(node);
         }
-        for bound in stretch.map(|stretch| stretch.bounds.as_slice()).unwrap_or_default() {
+        for bound in range.map(|range| range.bounds.as_slice()).unwrap_or_default() {
             self.push(std::mem::replace(&mut keyword, " and "));
             self.bound(bound, (" = ", ""));
         }
     }
 
-    /// Appends the bounds of a stretch of an order that an index delivers, as a `where` clause.
+    /// Appends the bounds of a keyset range of an order that an index delivers, as a `where` clause.
     ///
     /// The planner leaves a column that equals a constant out of the order. What is left would be the order of other
     /// indexes too, the key's above all, which would be read to its end; so a value is compared with an array of one.
@@ -88,7 +88,7 @@ impl Statement {
             self.push(std::mem::replace(&mut keyword, ", "));
             self.push(key.column.sql());
             self.push(if key.descending { " desc" } else { "" });
-            // PostgreSQL's own place of nulls is left unsaid, so that the order is an index's.
+            // PostgreSQL's own order of nulls is left unsaid, so that the order is an index's.
             if key.nulls_first != key.descending {
                 self.push(if key.nulls_first { " nulls first" } else { " nulls last" });
             }

@@ -8,11 +8,11 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::column::Column;
-use super::cursor::Place;
+use super::cursor::Position;
 use super::filter::Filter;
+use super::keyset::keyset_ranges;
 use super::order::{Key, Order};
 use super::sql::Statement;
-use super::stretch::stretches;
 use crate::db::error::StoreError;
 use crate::db::reads::Reader;
 use crate::db::session::{Planner, Query};
@@ -41,7 +41,7 @@ pub async fn page(
     reader.for_each(Query::Prepared(PAGE, &[&after, &limit]), each).await
 }
 
-/// Hands over the rows behind a place, or from the beginning, in order, at most `limit` of them.
+/// Hands over the rows behind a position, or from the beginning, in order, at most `limit` of them.
 ///
 /// # Errors
 /// The pool's, or what `each` says.
@@ -49,22 +49,22 @@ pub async fn rows(
     reader: &Reader,
     filter: &Filter,
     order: &Order,
-    from: Option<&Place>,
+    from: Option<&Position>,
     limit: usize,
     each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
 ) -> Result<(), StoreError> {
     let mut missing = limit;
     let is_indexed = filter.0.is_empty() && order.is_indexed();
-    for stretch in stretches(order, from) {
+    for range in keyset_ranges(order, from) {
         let mut statement = Statement::new(LIST);
         let planner = if is_indexed {
-            statement.range(&stretch.bounds);
-            // Nulls are a stretch of their own, so their place in the order is left to the index.
+            statement.range(&range.bounds);
+            // Nulls are a keyset range of their own, so where they come in the order is left to the index.
             statement.order(order.keys().iter().map(|key| Key::new(key.column, key.descending)), missing);
             Planner::Ordered
         } else {
-            statement.rows(filter, Some(&stretch));
-            statement.order(stretch.keys.iter().map(|key| **key), missing);
+            statement.rows(filter, Some(&range));
+            statement.order(range.keys.iter().map(|key| **key), missing);
             Planner::Free
         };
         let each = &mut |row| {

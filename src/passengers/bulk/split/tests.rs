@@ -1,4 +1,4 @@
-//! Bodies are cut into their rows, in whatever pieces they arrive.
+//! Bodies are cut into their rows, in whatever chunks they arrive.
 
 use proptest::prelude::*;
 
@@ -22,10 +22,10 @@ fn splitters() -> [Splitter; 3] {
     [Splitter::Array(Array::default()), Splitter::Lines(Lines::default()), Splitter::Table(Box::default())]
 }
 
-/// What a body is cut into that arrives in pieces of this size.
+/// What a body is cut into that arrives in chunks of this size.
 fn cut(mut splitter: Splitter, body: &[u8], size: usize) -> (Seen, Result<(), Stuck>) {
     let mut seen = Seen::default();
-    let outcome = body.chunks(size).try_for_each(|piece| splitter.push(piece, &mut seen));
+    let outcome = body.chunks(size).try_for_each(|chunk| splitter.push(chunk, &mut seen));
     let outcome = outcome.and_then(|()| splitter.finish(&mut seen));
     (seen, outcome)
 }

@@ -1,7 +1,7 @@
-//! Reads a part of a list straight into its form: a page, or a piece of a list that is streamed.
+//! Writes a page or a chunk of a list straight into its form, as its rows arrive.
 //!
 //! Rows are written as they arrive, so that PostgreSQL finds the next ones meanwhile and none is kept, but for those of a
-//! page read backwards. The first part of an answer is shared by all who ask for it at the same time.
+//! page read backwards. The first page or chunk of an answer is shared by all who ask for it at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use super::super::rows::passenger;
 use super::column::Value;
-use super::cursor::{self, Place};
+use super::cursor::{self, Position};
 use super::filter::Filter;
-use super::first::{Asked, First, Part};
+use super::first::{Asked, First, Page};
 use super::order::Order;
 use super::request::{ListRequest, Start};
 use super::store;
@@ -24,18 +24,18 @@ use crate::http::budget::{Holder, Refused};
 use crate::http::reply;
 use crate::passengers::context::Context;
 
-/// Rows of a piece of a list without a limit: about 400 KiB of JSON. Twice as many are no quicker, and a slow
-/// reader costs the memory of two pieces.
-const PIECE: usize = 2000;
+/// Rows of a chunk of a list without a limit: about 400 KiB of JSON. Twice as many are no quicker, and a slow
+/// reader costs the memory of two chunks.
+const CHUNK: usize = 2000;
 /// About how many bytes a row has.
 const ROW_BYTES: usize = 200;
-/// Rows of a piece while others wait for passengers or pages: so few that a processor is soon free for them.
-const PIECE_BESIDE_OTHERS: usize = 200;
-/// Rows of a piece while memory for lists is scarce: a thousand slow readers hold two of them each.
-const PIECE_WHEN_SCARCE: usize = 100;
+/// Rows of a chunk while others wait for passengers or pages: so few that a processor is soon free for them.
+const CHUNK_BESIDE_OTHERS: usize = 200;
+/// Rows of a chunk while memory for lists is scarce: a thousand slow readers hold two of them each.
+const CHUNK_WHEN_SCARCE: usize = 100;
 /// Clients that ask again and again are all answered for an instant, and still there.
 const MOMENT: Duration = Duration::from_millis(50);
-/// How long a list lets others go first before each such piece.
+/// How long a list lets others go first before each such chunk.
 const BREATHER: Duration = Duration::from_millis(2);
 
 /// What a list is read from.
@@ -47,7 +47,7 @@ pub struct Sources {
     pub context: Arc<Context>,
 }
 
-/// The first part of the answer to a request, read after this call.
+/// The first page or chunk of the answer to a request, read after this call.
 ///
 /// # Errors
 /// The pool's, or that there is no memory for it.
@@ -64,55 +64,55 @@ pub async fn first(
                 Ok(held) => held,
                 Err(refused) => return Ok(Err(refused)),
             };
-            let (body, part) = match request.limit {
+            let (body, page) = match request.limit {
                 Some(limit) => page(&sources.reader, &request, limit).await?,
-                None => piece(&sources, &request, None, 0).await?,
+                None => chunk(&sources, &request, None, 0).await?,
             };
-            Ok(Ok(Arc::new(First { body: reply::buffer(body, held), part })))
+            Ok(Ok(Arc::new(First { body: reply::buffer(body, held), page })))
         }
     };
     sources.context.lists.get(asked, read).await
 }
 
-/// About how many bytes a first part will have.
+/// About how many bytes a first page or chunk will have.
 pub fn estimate(limit: Option<usize>) -> usize {
-    limit.map_or(reply::PIECE_BYTES, |rows| rows * ROW_BYTES)
+    limit.map_or(reply::CHUNK_BYTES, |rows| rows * ROW_BYTES)
 }
 
-async fn page(reader: &Reader, request: &ListRequest, limit: usize) -> Result<(Vec<u8>, Part), StoreError> {
-    let (place, backwards) = match &request.start {
+async fn page(reader: &Reader, request: &ListRequest, limit: usize) -> Result<(Vec<u8>, Page), StoreError> {
+    let (position, backwards) = match &request.start {
         Start::First => (None, false),
-        Start::After(place) => (Some(place), false),
-        Start::Before(place) => (Some(place), true),
+        Start::After(position) => (Some(position), false),
+        Start::Before(position) => (Some(position), true),
     };
     retried(|| async {
         let mut writer = Writer::new(request, limit, 0);
         request.shape.begin(&mut writer.out);
         let more = if backwards {
-            writer.rows_before(reader, place).await?
+            writer.rows_before(reader, position).await?
         } else {
-            writer.rows_behind(reader, place).await?
+            writer.rows_behind(reader, position).await?
         };
         request.shape.end(&mut writer.out);
-        let came_from = place.is_some() && writer.rows > 0;
+        let came_from = position.is_some() && writer.rows > 0;
         if backwards { writer.finish(more, came_from) } else { writer.finish(came_from, more) }
     })
     .await
 }
 
-/// The piece of a list without a limit that follows a place, or begins it; `room` is how long it may become.
+/// The chunk of a list without a limit that follows a position, or begins it; `room` is how long it may become.
 ///
 /// # Errors
 /// The pool's.
-pub async fn piece(
+pub async fn chunk(
     sources: &Sources,
     request: &ListRequest,
-    behind: Option<&Place>,
+    behind: Option<&Position>,
     room: usize,
-) -> Result<(Vec<u8>, Part), StoreError> {
+) -> Result<(Vec<u8>, Page), StoreError> {
     let Sources { reader, context } = sources;
     let start = match &request.start {
-        Start::After(place) => Some(place),
+        Start::After(position) => Some(position),
         Start::First | Start::Before(_) => None,
     };
     let first = behind.is_none();
@@ -121,11 +121,11 @@ pub async fn piece(
     if beside_others {
         tokio::time::sleep(BREATHER).await; // time is what the others need: waiting for them to end could last for ever
     }
-    // Other lists may be sorted anew for each piece: many small ones would cost others more than a few large ones.
+    // Other lists may be sorted anew for each chunk: many small ones would cost others more than a few large ones.
     let rows = match is_plain(&request.filter, &request.order) {
-        true if context.buffers.are_scarce() => PIECE_WHEN_SCARCE,
-        true if beside_others => PIECE_BESIDE_OTHERS,
-        _ => PIECE,
+        true if context.buffers.are_scarce() => CHUNK_WHEN_SCARCE,
+        true if beside_others => CHUNK_BESIDE_OTHERS,
+        _ => CHUNK,
     };
     retried(|| async {
         let mut writer = Writer { first, ..Writer::new(request, rows, room) };
@@ -149,7 +149,7 @@ struct Writer<'a> {
     /// Whether the next row is the first of the answer.
     first: bool,
     rows: usize,
-    begin: Option<Place>,
+    begin: Option<Position>,
     last: Option<Row>,
 }
 
@@ -158,8 +158,8 @@ impl<'a> Writer<'a> {
         Self { request, limit, out: Vec::with_capacity(room), first: true, rows: 0, begin: None, last: None }
     }
 
-    /// Writes the rows behind a place; whether there are more than enough.
-    async fn rows_behind(&mut self, reader: &Reader, place: Option<&Place>) -> Result<bool, StoreError> {
+    /// Writes the rows behind a position; whether there are more than enough.
+    async fn rows_behind(&mut self, reader: &Reader, position: Option<&Position>) -> Result<bool, StoreError> {
         let ListRequest { filter, order, .. } = self.request;
         let limit = self.limit;
         let mut more = false;
@@ -168,19 +168,19 @@ impl<'a> Writer<'a> {
             more = self.rows == limit;
             if more { Ok(()) } else { self.row(row) }
         };
-        rows_behind(reader, filter, order, place, limit + 1, each).await?;
+        rows_behind(reader, filter, order, position, limit + 1, each).await?;
         Ok(more)
     }
 
-    /// Writes the last rows before a place; whether there are more than enough.
-    async fn rows_before(&mut self, reader: &Reader, place: Option<&Place>) -> Result<bool, StoreError> {
+    /// Writes the last rows before a position; whether there are more than enough.
+    async fn rows_before(&mut self, reader: &Reader, position: Option<&Position>) -> Result<bool, StoreError> {
         let mut rows = Vec::new();
         let keep = &mut |row| {
             rows.push(row);
             Ok(())
         };
         let order = self.request.order.reversed();
-        rows_behind(reader, &self.request.filter, &order, place, self.limit + 1, keep).await?;
+        rows_behind(reader, &self.request.filter, &order, position, self.limit + 1, keep).await?;
         let more = rows.len() > self.limit;
         rows.truncate(self.limit);
         rows.into_iter().rev().try_for_each(|row| self.row(row))?;
@@ -192,19 +192,19 @@ impl<'a> Writer<'a> {
         self.request.shape.row(self.first, &passenger, &mut self.out);
         self.first = false;
         if self.rows == 0 {
-            self.begin = Some(cursor::place(&self.request.order, &passenger));
+            self.begin = Some(cursor::position(&self.request.order, &passenger));
         }
         self.rows += 1;
         self.last = Some(row);
         Ok(())
     }
 
-    fn finish(self, before: bool, after: bool) -> Result<(Vec<u8>, Part), StoreError> {
+    fn finish(self, before: bool, after: bool) -> Result<(Vec<u8>, Page), StoreError> {
         let ends = match self.begin.zip(self.last) {
-            Some((begin, last)) => Some((begin, cursor::place(&self.request.order, &passenger(&last)?))),
+            Some((begin, last)) => Some((begin, cursor::position(&self.request.order, &passenger(&last)?))),
             None => None,
         };
-        Ok((self.out, Part { rows: self.rows, ends, before, after }))
+        Ok((self.out, Page { rows: self.rows, ends, before, after }))
     }
 }
 
@@ -213,21 +213,21 @@ fn is_plain(filter: &Filter, order: &Order) -> bool {
     filter.0.is_empty() && *order == Order::default()
 }
 
-/// Hands over the rows behind a place; the list that is asked for most is a prepared statement.
+/// Hands over the rows behind a position; the list that is asked for most is a prepared statement.
 async fn rows_behind(
     reader: &Reader,
     filter: &Filter,
     order: &Order,
-    place: Option<&Place>,
+    position: Option<&Position>,
     limit: usize,
     each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
 ) -> Result<(), StoreError> {
     if is_plain(filter, order) {
-        let after = match place.map(Vec::as_slice) {
+        let after = match position.map(Vec::as_slice) {
             Some([Some(Value::Uuid(uuid))]) => *uuid,
             _ => Uuid::nil(),
         };
         return store::page(reader, after, i64::try_from(limit).unwrap_or(i64::MAX), each).await;
     }
-    store::rows(reader, filter, order, place, limit, each).await
+    store::rows(reader, filter, order, position, limit, each).await
 }

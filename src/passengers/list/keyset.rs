@@ -1,19 +1,19 @@
-//! Cuts what lies behind a place in an order into stretches, each of which one index delivers in order.
+//! Cuts what lies behind a position in an order into keyset ranges, each of which one index delivers in order.
 //!
 //! "Behind (a, b)" is "a is the same and b greater, then a greater". As one condition with `or` PostgreSQL would read and
-//! sort everything; as stretches, read one after the other until a page is full, each begins where it is needed. Nulls are
-//! a stretch of their own. A column of few values becomes one stretch per value: a value that is frequent is found in the
+//! sort everything; as keyset ranges, read one after the other until a page is full, each begins where it is needed. Nulls are
+//! a keyset range of their own. A column of few values becomes one keyset range per value: a value that is frequent is found in the
 //! order of the next column, which therefore is the one that needs an index.
 
 use super::column::{Column, Value};
-use super::cursor::Place;
+use super::cursor::Position;
 use super::order::{Key, Order};
 
-/// Columns of few values are cut into their values only as long as no more stretches than this come of it: each may cost
+/// Columns of few values are cut into their values only as long as no more keyset ranges than this come of it: each may cost
 /// a look at the whole table when it is empty.
 const CUTS_MAX: usize = 6;
 
-/// What a column must be in a stretch.
+/// What a column must be in a keyset range.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bound {
     /// The column.
@@ -22,7 +22,7 @@ pub struct Bound {
     pub side: Side,
 }
 
-/// Where the values of a stretch lie.
+/// Where the values of a keyset range lie.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Side {
     /// At the value.
@@ -39,19 +39,19 @@ pub enum Side {
 
 /// A part of a list, in the list's order.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Stretch<'a> {
+pub struct KeysetRange<'a> {
     /// What holds for all of its rows.
     pub bounds: Vec<Bound>,
     /// What it is ordered by: the columns that are not the same in all of its rows.
     pub keys: Vec<&'a Key>,
 }
 
-/// The stretches behind a place, or of the whole list, in order; together they hold each row once.
-pub fn stretches<'a>(order: &'a Order, from: Option<&Place>) -> Vec<Stretch<'a>> {
+/// The keyset ranges behind a position, or of the whole list, in order; together they hold each row once.
+pub fn keyset_ranges<'a>(order: &'a Order, from: Option<&Position>) -> Vec<KeysetRange<'a>> {
     let mut cutter = Cutter { keys: order.keys(), bounds: Vec::new(), out: Vec::new() };
     match from {
         None => cutter.all(0, CUTS_MAX),
-        Some(place) => cutter.behind(0, place),
+        Some(position) => cutter.behind(0, position),
     }
     cutter.out
 }
@@ -60,16 +60,16 @@ struct Cutter<'a> {
     keys: &'a [Key],
     /// What holds for the columns before the one under way.
     bounds: Vec<Bound>,
-    out: Vec<Stretch<'a>>,
+    out: Vec<KeysetRange<'a>>,
 }
 
 impl Cutter<'_> {
-    /// Everything behind the place, the columns before `index` being at it already.
-    fn behind(&mut self, index: usize, place: &Place) {
+    /// Everything behind the position, the columns before `index` being at it already.
+    fn behind(&mut self, index: usize, position: &Position) {
         let Some(key) = self.keys.get(index) else { return };
-        let value = place.get(index).cloned().flatten();
+        let value = position.get(index).cloned().flatten();
         let at = value.clone().map_or(Side::Null, Side::At);
-        self.with(key.column, at, |cutter| cutter.behind(index + 1, place));
+        self.with(key.column, at, |cutter| cutter.behind(index + 1, position));
         let Some(value) = value else {
             if key.nulls_first {
                 self.with(key.column, Side::NotNull, |cutter| cutter.end(index));
@@ -89,7 +89,7 @@ impl Cutter<'_> {
         }
     }
 
-    /// Everything, the columns before `index` being bound; cut into at most so many stretches.
+    /// Everything, the columns before `index` being bound; cut into at most so many keyset ranges.
     fn all(&mut self, index: usize, cuts: usize) {
         let Some(key) = self.keys.get(index) else { return self.end(index) };
         let domain = domain(*key).filter(|domain| domain.len() <= cuts);
@@ -115,9 +115,9 @@ impl Cutter<'_> {
         self.bounds.pop();
     }
 
-    /// A stretch that is ordered by the columns from `index` on.
+    /// A keyset range that is ordered by the columns from `index` on.
     fn end(&mut self, index: usize) {
-        self.out.push(Stretch { bounds: self.bounds.clone(), keys: self.keys[index..].iter().collect() });
+        self.out.push(KeysetRange { bounds: self.bounds.clone(), keys: self.keys[index..].iter().collect() });
     }
 }
 
@@ -137,7 +137,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::super::model::{Passenger, arbitrary};
-    use super::super::cursor::place;
+    use super::super::cursor::position;
     use super::super::order::tests::any_order;
     use super::*;
 
@@ -198,12 +198,12 @@ mod tests {
             let keys: Vec<&Key> = order.keys().iter().collect();
             let mut expected: Vec<_> = crowd.iter().filter(|row| from.is_none_or(|from| in_order(&keys, from, row).is_lt())).collect();
             expected.sort_by(|a, b| in_order(&keys, a, b));
-            let place = from.map(|from| place(&order, from));
+            let position = from.map(|from| position(&order, from));
             let mut read = Vec::new();
-            for stretch in stretches(&order, place.as_ref()) {
+            for range in keyset_ranges(&order, position.as_ref()) {
                 let mut rows: Vec<_> =
-                    crowd.iter().filter(|row| stretch.bounds.iter().all(|bound| holds(bound, row))).collect();
-                rows.sort_by(|a, b| in_order(&stretch.keys, a, b));
+                    crowd.iter().filter(|row| range.bounds.iter().all(|bound| holds(bound, row))).collect();
+                rows.sort_by(|a, b| in_order(&range.keys, a, b));
                 read.extend(rows);
             }
             let uuids = |rows: &[&Passenger<'_>]| rows.iter().map(|row| row.uuid).collect::<Vec<_>>();
@@ -214,11 +214,11 @@ mod tests {
     #[test]
     fn a_column_of_few_values_is_cut_and_the_next_one_orders() {
         let order = Order::parse("sex.desc,fare", &mut Vec::new());
-        let whole = stretches(&order, None);
+        let whole = keyset_ranges(&order, None);
         assert_eq!(whole.len(), 2);
         assert_eq!(whole[0].bounds[0].side, Side::At(Value::Text("male".to_owned())));
         assert_eq!(whole[0].keys.len(), 2);
         let many = Order::parse("survived,passengerClass,sex", &mut Vec::new());
-        assert_eq!(stretches(&many, None).len(), 6);
+        assert_eq!(keyset_ranges(&many, None).len(), 6);
     }
 }
