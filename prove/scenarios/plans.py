@@ -134,7 +134,8 @@ class Load:
     async def run(self, kind, rows, count=None, seconds=None):
         """Requests per second of processor time that PostgreSQL's sessions spent: other load does not change that."""
         loop = asyncio.get_running_loop()
-        end, done, begun = loop.time() + (seconds or 0), 0, self._processor_time()
+        done, begun = 0, self._processor_time()
+        end = loop.time() + (seconds or 0)
 
         async def client(one):
             nonlocal done
