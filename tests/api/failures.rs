@@ -181,7 +181,7 @@ async fn whoever_waits_for_a_connection_goes_before_one_who_gives_it_back_and_wa
 
 #[tokio::test]
 async fn a_list_that_fails_midway_is_visibly_cut_short() {
-    let app = TestApp::start_with(&["--statement-timeout-ms=200"]).await;
+    let app = TestApp::start_with(&["--statement-timeout-ms=2000"]).await;
     let client = app.database.as_ref().expect("own database").client().await;
     client
         .batch_execute(
