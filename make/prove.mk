@@ -1,5 +1,7 @@
 # Promises under failure, counted on real stacks that are broken meanwhile.
 
+TEST_TARGETS += prove-short
+
 # What scenarios ask for besides; see prove/run.py.
 PROVE_NUMBERS = $(foreach name,WRITES ROWS,$(if $($(name)),$(name)=$($(name))))
 PROVE = python3 prove/run.py $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(PROVE_NUMBERS)
@@ -11,7 +13,7 @@ prove: ## break real stacks and count what became of each promise, into var/prov
 	@$(PROVE) --minutes $(or $(MINUTES),3)
 
 .PHONY: prove-short
-prove-short: ## the same in about a minute
+prove-short: ## the same in two minutes or three
 	@scripts/install-packages $(UP_PACKAGES) postgresql
 	@cargo build --release
 	@$(PROVE) --short

@@ -3,6 +3,7 @@ a circle, so PostgreSQL ends none. WRITES=1000000 writes that many instead of wr
 
 import asyncio
 import contextlib
+import itertools
 
 from client import Client, Counts, Lost, NotSent
 from scenario import Row
@@ -15,7 +16,7 @@ CLIENTS = 128
 ROWS = 200
 # Each commit takes 5 ms, and holds the locks of its rows: what can wait for each other in a circle does so soon.
 LOCKS_HELD_LONGER = {"commit_delay": "5000", "commit_siblings": "0"}
-KINDS, SHARES = ("PUT", "PATCH", "DELETE"), (4, 4, 2)
+KINDS = ("PUT", "PATCH", "PUT", "PATCH", "DELETE")
 PATH = "/v1/passengers"
 PASSENGER = {
     "survived": True,
@@ -38,13 +39,16 @@ async def run(context):
                 rows.append((await client.ask("POST", PATH, PASSENGER)).json()["uuid"])
         writes = context.number("WRITES", 0)
         context.start_clock()
-        clients = [Client(stack.ports[i % 2], counts) for i in range(CLIENTS)]
-        while counts.requests < writes if writes else context.time_left() > 0:
-            # All clients of a server do the same and at once, so that it changes many rows in one statement.
-            kinds = [context.random.choices(KINDS, SHARES)[0] for _ in stack.ports]
-            await asyncio.gather(*(_write(context.random, kinds[i % 2], one, rows) for i, one in enumerate(clients)))
-        for client in clients:
-            client.close()
+
+        async def write(number):
+            # The clients of a server do the same at about the same time, so that it changes many rows in one statement.
+            async with Client(stack.ports[number % 2], counts) as client:
+                for turn in itertools.count(number % 2):
+                    if counts.requests >= writes if writes else context.time_left() <= 0:
+                        return
+                    await _write(context.random, KINDS[turn % len(KINDS)], client, rows)
+
+        await asyncio.gather(*(write(number) for number in range(CLIENTS)))
         deadlocks = await asyncio.to_thread(_deadlocks, stack)
     failed = sum(counts.failed().values()) + counts.lost + counts.not_sent
     return [

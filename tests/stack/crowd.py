@@ -1,9 +1,9 @@
 """Hundreds of slow readers and unfinished bodies at once, and the memory that a container has."""
 
 import contextlib
-import os
 import pathlib
 import socket
+import tempfile
 
 import support
 from support import until
@@ -19,7 +19,7 @@ HEADER = "survived,passengerClass,name,sex,age,siblingsOrSpousesAboard,parentsOr
 def stack_in_a_container(kind=support.Stack, rows=100_000, **settings):
     """A stack within such memory, as `group` says, on the database of one that is not; it has a long list.
 
-    OSError when no control group can be made.
+    NoControlGroup when none can be made.
     """
     with memory_group() as (group, prefix), _running(kind, SEED="false") as outside:
         many = HEADER + "".join(f"true,1,A name of usual length {number},male,30,0,0,7.25\n" for number in range(rows))
@@ -41,16 +41,22 @@ def _running(kind, prefix=(), **settings):
             one.destroy()
 
 
+class NoControlGroup(Exception):
+    """This user or this machine can make none."""
+
+
 @contextlib.contextmanager
 def memory_group():
     """A control group of either version, and the command that puts a program into it."""
     root = pathlib.Path("/sys/fs/cgroup")
     second = (root / "cgroup.controllers").exists()
     parent = root if second else root / "memory"
-    group = parent / f"pycrudapi-test-{os.getpid()}"
-    if second:
-        (parent / "cgroup.subtree_control").write_text("+memory")
-    group.mkdir()
+    try:
+        if second:
+            (parent / "cgroup.subtree_control").write_text("+memory")
+        group = pathlib.Path(tempfile.mkdtemp(prefix="pycrudapi-test-", dir=parent))
+    except OSError as error:
+        raise NoControlGroup(f"no control group can be made here: {error}") from error
     try:
         (group / ("memory.max" if second else "memory.limit_in_bytes")).write_text(str(LIMIT))
         yield group, ["sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh"]

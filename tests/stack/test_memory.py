@@ -17,8 +17,8 @@ def stack():
     with contextlib.ExitStack() as opened:
         try:
             one = opened.enter_context(crowd.stack_in_a_container())
-        except OSError as error:
-            pytest.skip(f"no control group can be made here: {error}")
+        except crowd.NoControlGroup as error:
+            pytest.skip(str(error))
         yield one
 
 
@@ -31,7 +31,8 @@ def test_nothing_is_killed_and_others_are_answered(stack, addresses):
                 created = stack.request("POST", "/v1/passengers", PASSENGER)
                 assert created.status == 201, created
                 assert stack.request("GET", created.headers["location"]).status == 200
-                page = stack.request("GET", "/v1/passengers?limit=10")
+                # On a busy machine a list may wait for its turn longer than CHECKOUT_TIMEOUT_MS.
+                page = until(lambda: answered(stack, "/v1/passengers?limit=10"), "a page is answered")
                 assert page.status == 200 and len(page.json()) == 10, page
                 # The bodies go on, as far as they are taken.
                 for one in opened:
@@ -49,8 +50,8 @@ def test_so_many_long_bodies_are_handed_on_and_more_are_refused(directory, addre
     with contextlib.ExitStack() as opened:
         try:
             _, prefix = opened.enter_context(crowd.memory_group())
-        except OSError as error:
-            pytest.skip(f"no control group can be made here: {error}")
+        except crowd.NoControlGroup as error:
+            pytest.skip(str(error))
         server = StandIn(directory / "run" / "pycrudapi.sock", lambda connection, head: reply(connection))
         opened.callback(server.close)
         nginx = Nginx(directory, prefix, RATE_LIMIT="off")
@@ -74,6 +75,15 @@ def test_so_many_long_bodies_are_handed_on_and_more_are_refused(directory, addre
                 one.close()
                 break
         assert until(lambda: nginx.request("POST", "/v1/passengers", b" " * 100_000).status == 200, "a place is left")
+
+
+def answered(stack, path):
+    """An answer that is none to come back later."""
+    answer = stack.request("GET", path)
+    if answer.status != 503:
+        return answer
+    assert int(answer.headers["retry-after"]) > 0, answer
+    return None
 
 
 def has_answer(one):
