@@ -4,6 +4,7 @@ PostgreSQL."""
 
 import asyncio
 import itertools
+import re
 import os
 
 from client import Client
@@ -19,6 +20,8 @@ PLANNED = 8
 # Fewer say little about the cost of one.
 MEASURED, RUNS = 200, 3
 CLIENTS = 16
+# The page behind a page is asked for too.
+NEXT = re.compile(r'<([^>]*)>; rel="next"')
 GOAL = 0.8
 TABLES = ("passengers", "steps", "air_quality", "idempotency_keys")
 PASSENGER = {
@@ -151,6 +154,8 @@ class Load:
                 done += 1
                 answer = await one.ask(*REQUESTS[kind](rows, next(self._numbers)))
                 self.failed += answer.status >= 500
+                if target := NEXT.search(answer.headers.get("link", "")):
+                    self.failed += (await one.ask("GET", target[1])).status >= 500
 
         await asyncio.gather(*(client(one) for one in self._clients))
         return done / (self._processor_time() - begun)
