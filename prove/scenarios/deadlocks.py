@@ -7,7 +7,7 @@ import itertools
 
 from client import Client, Counts, Lost, NotSent
 from scenario import Row
-from stack import servers, until
+from stack import servers, support, until
 
 WEIGHT = 1
 SHORT = 8
@@ -18,16 +18,7 @@ ROWS = 200
 LOCKS_HELD_LONGER = {"commit_delay": "5000", "commit_siblings": "0"}
 KINDS = ("PUT", "PATCH", "PUT", "PATCH", "DELETE")
 PATH = "/v1/passengers"
-PASSENGER = {
-    "survived": True,
-    "passengerClass": 2,
-    "name": "Dead Lock",
-    "sex": "male",
-    "age": 27.0,
-    "siblingsOrSpousesAboard": 0,
-    "parentsOrChildrenAboard": 0,
-    "fare": 13.0,
-}
+PASSENGER = support.PASSENGER | {"name": "Dead Lock"}
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 
 

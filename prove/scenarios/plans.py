@@ -9,7 +9,7 @@ import os
 
 from client import Client
 from scenario import Row
-from stack import servers, until
+from stack import servers, support, until
 
 WEIGHT = 2
 SHORT = 10
@@ -24,16 +24,7 @@ CLIENTS = 16
 NEXT = re.compile(r'<([^>]*)>; rel="next"')
 GOAL = 0.8
 TABLES = ("passengers", "steps", "air_quality", "idempotency_keys")
-PASSENGER = {
-    "survived": True,
-    "passengerClass": 2,
-    "name": "Steady Plan",
-    "sex": "male",
-    "age": 27.0,
-    "siblingsOrSpousesAboard": 0,
-    "parentsOrChildrenAboard": 0,
-    "fare": 13.0,
-}
+PASSENGER = support.PASSENGER | {"name": "Steady Plan"}
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 FILL = (
     "insert into passengers select ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, n % 2 = 0, 1 + n % 3,"
