@@ -11,10 +11,11 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 
 use crate::air_quality::cache::Cache;
+use crate::air_quality::transfer::Readings;
 use crate::config::{ConfigError, DatabaseConfig, ServerConfig};
 use crate::db::analyze::Growth;
 use crate::db::conninfo::ConnInfo;
-use crate::db::copy::{self, CopyError, Table};
+use crate::db::copy::{self, CopyError};
 use crate::db::error::{is_transient, is_unreachable};
 use crate::db::migrate::{self, MigrateError};
 use crate::db::pool::{Pool, PoolKind};
@@ -25,15 +26,18 @@ use crate::http::etag::IfMatch;
 use crate::idempotency::expiry;
 use crate::idempotency::once::Once;
 use crate::ops::health::{Health, Preparation};
-use crate::passengers::bulk::bounds::Bulk;
-use crate::passengers::list::first::Lists;
-use crate::passengers::store::Store;
+use crate::resource::bulk::bounds::Bulk;
+use crate::resource::context::Context;
+use crate::resource::definition::Resource;
+use crate::resource::list::first::Lists;
+use crate::resource::registry::Resources;
+use crate::resource::store::Store;
 use crate::server::access_log::AccessLog;
 use crate::server::guard::Guard;
 use crate::server::listener::Listener;
 use crate::server::{self, Drained, ServerLimits};
 use crate::shutdown::Shutdown;
-use crate::{air_quality, docs, ops, pages, passengers, steps, telemetry};
+use crate::{air_quality, docs, ops, pages, resource, steps, telemetry};
 
 /// How long the start waits for the database before it listens anyway. A server that is restarted in front of a healthy
 /// database thereby answers nothing with 503.
@@ -75,6 +79,7 @@ impl App {
     pub async fn start(
         config: (&DatabaseConfig, &ServerConfig),
         conninfo: &ConnInfo,
+        resources: Resources,
         listeners: Listeners,
         shutdown: &Shutdown,
     ) -> Result<Self, AppError> {
@@ -99,30 +104,36 @@ impl App {
             body_limits: body_limits.clone(),
             buffers: buffers.clone(),
         });
-        let passengers = Arc::new(passengers::context::Context {
-            store: Store::new(&pool, database.checkout_timeout_ms),
-            reads,
-            lists: Lists::new("list"),
-            once,
-            if_match: if server.require_if_match { IfMatch::Required } else { IfMatch::Optional },
-            bulk: Bulk::new(
-                room.body_limits(&bodies, server.bulk_max_bytes, server.bulk_timeout_ms),
-                room.disk(),
-                pool.size(),
-                database.checkout_timeout_ms,
-            ),
-            body_limits,
-            buffers,
-            growth: Growth::new(<passengers::csv::Header as Table>::NAME),
-            pool,
-        });
-        tokio::spawn({
-            let (passengers, shutdown) = (passengers.clone(), shutdown.clone());
-            async move { passengers.growth.run(passengers.pool.clone(), shutdown).await }
-        });
+        let bulk = Arc::new(Bulk::new(
+            room.body_limits(&bodies, server.bulk_max_bytes, server.bulk_timeout_ms),
+            room.disk(),
+            pool.size(),
+            database.checkout_timeout_ms,
+        ));
+        let context = |resource: &'static Resource| {
+            Arc::new(Context {
+                resource,
+                store: Store::new(resource, &pool, database.checkout_timeout_ms),
+                reads: reads.clone(),
+                lists: Lists::new("list"),
+                once: once.clone(),
+                if_match: if server.require_if_match { IfMatch::Required } else { IfMatch::Optional },
+                bulk: bulk.clone(),
+                body_limits: body_limits.clone(),
+                buffers: buffers.clone(),
+                growth: Growth::new(resource.table),
+                pool: pool.clone(),
+            })
+        };
+        let contexts: Vec<Arc<Context>> = resources.iter().map(|resource| context(resource)).collect();
+        for context in &contexts {
+            let (context, shutdown) = (context.clone(), shutdown.clone());
+            tokio::spawn(async move { context.growth.run(context.pool.clone(), shutdown).await });
+        }
         let mut preparation = tokio::spawn(prepare(
             health.clone(),
             conninfo.clone(),
+            resources,
             Steps { migrate: server.migrate, seed: server.seed },
         ));
         let early = tokio::time::timeout(START_PATIENCE, &mut preparation).await;
@@ -138,14 +149,15 @@ impl App {
             send_buffer: room.send_buffer(),
             drain_timeout: server.drain_timeout_ms,
         };
-        let routes = server::routes(vec![
-            passengers::routes::routes(&passengers),
+        let mut routes: Vec<_> = contexts.iter().map(resource::routes::routes).collect();
+        routes.extend([
             air_quality::routes::routes(&cache),
             steps::routes::routes(&steps),
             ops::health::routes(&health),
-            docs::routes::routes(),
-            pages::routes::routes(),
+            docs::routes::routes(docs::document::json(resources)),
+            pages::routes::routes(resources),
         ]);
+        let routes = server::routes(routes);
         let origins = server.cors_allow_origins.clone().unwrap_or(Origins::Nobody);
         let routes = cors::allowing(origins.clone(), routes);
         let hosts = server.allowed_hosts.clone().unwrap_or_default().with_own_name();
@@ -218,10 +230,15 @@ struct Steps {
 }
 
 /// Tries until the database is reached, migrated and seeded.
-async fn prepare(health: Arc<Health>, conninfo: ConnInfo, steps: Steps) -> Result<(), AppError> {
+async fn prepare(
+    health: Arc<Health>,
+    conninfo: ConnInfo,
+    resources: Resources,
+    steps: Steps,
+) -> Result<(), AppError> {
     let mut delay = RETRY_DELAYS.0;
     loop {
-        match prepare_once(&health, &conninfo, steps).await {
+        match prepare_once(&health, &conninfo, resources, steps).await {
             Ok(true) => {
                 health.prepared(Preparation::Done);
                 return Ok(());
@@ -243,7 +260,12 @@ async fn prepare(health: Arc<Health>, conninfo: ConnInfo, steps: Steps) -> Resul
     }
 }
 
-async fn prepare_once(health: &Health, conninfo: &ConnInfo, steps: Steps) -> Result<bool, AppError> {
+async fn prepare_once(
+    health: &Health,
+    conninfo: &ConnInfo,
+    resources: Resources,
+    steps: Steps,
+) -> Result<bool, AppError> {
     let failed = |error| match error {
         MigrateError::Connect(error) if migrate::is_refusal(&error) => AppError::Refused(error),
         error => AppError::Migrate(error),
@@ -263,15 +285,15 @@ async fn prepare_once(health: &Health, conninfo: &ConnInfo, steps: Steps) -> Res
         }
         client
     };
-    if steps.seed
-        && let Some(rows) = copy::seed::<passengers::csv::Header>(&mut client).await.map_err(AppError::Seed)?
-    {
-        tracing::info!(rows, "seeded the database with passengers");
-    }
-    if steps.seed
-        && let Some(rows) = copy::seed::<air_quality::csv::Header>(&mut client).await.map_err(AppError::Seed)?
-    {
-        tracing::info!(rows, "seeded the database with synthetic air quality");
+    if steps.seed {
+        for resource in resources {
+            if let Some(seed) = resource.seed {
+                let seeded = copy::seed(*resource, seed, &mut client).await.map_err(AppError::Seed)?;
+                tell_seeded(resource.name, seeded);
+            }
+        }
+        let seeded = copy::seed(Readings, air_quality::transfer::SEED, &mut client).await.map_err(AppError::Seed)?;
+        tell_seeded("air-quality", seeded);
     }
     if roles::is_superuser(&client).await.map_err(MigrateError::Connect).map_err(failed)? {
         tracing::warn!(
@@ -279,6 +301,12 @@ async fn prepare_once(health: &Health, conninfo: &ConnInfo, steps: Steps) -> Res
         );
     }
     Ok(true)
+}
+
+fn tell_seeded(resource: &str, rows: Option<u64>) {
+    if let Some(rows) = rows {
+        tracing::info!(resource, rows, "seeded the database");
+    }
 }
 
 /// Whether trying again cannot help: the server answered, and the answer will stay the same.

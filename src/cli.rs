@@ -8,25 +8,29 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_postgres::Client;
 
 use crate::app::{App, Listeners};
 use crate::config::{
-    DatabaseChoice, DatabaseConfig, LogConfig, MetricsListen, Secret, ServerConfig, without_empty_variables,
+    DatabaseChoice, DatabaseConfig, LogConfig, MetricsListen, ResourcesConfig, Secret, ServerConfig,
+    without_empty_variables,
 };
 use crate::db::conninfo::ConnInfo;
+use crate::air_quality::transfer::Readings;
 use crate::db::copy::{self, CopyError, Table};
 use crate::db::error::is_unreachable;
 use crate::db::migrate::{self, MigrateError};
 use crate::log_output::LogOutput;
 use crate::ops::probe::{self, ProbeTarget};
-use crate::passengers::generate::generate;
+use crate::resource::definition::Resource;
+use crate::resource::generate::generate;
+use crate::resource::registry::Resources;
 use crate::server::Drained;
 use crate::server::access_log::AccessLog;
 use crate::server::listener::{ListenAddr, Listener};
-use crate::{air_quality, docs, passengers, shutdown, telemetry};
+use crate::{docs, shutdown, telemetry};
 
 /// Large writes keep the reader of a pipe from waking for every few rows.
 const OUTPUT_BUFFER_BYTES: usize = 256 * 1024;
@@ -54,6 +58,8 @@ enum Command {
         #[command(flatten)]
         database: DatabaseConfig,
         #[command(flatten)]
+        resources: ResourcesConfig,
+        #[command(flatten)]
         server: Box<ServerConfig>,
     },
     /// Bring the database's schema up to date and end; with MIGRATE_USER make the role that requests work as, too.
@@ -66,47 +72,50 @@ enum Command {
     },
     /// Load rows from CSV: all of them, or none and the line at fault.
     Import {
-        /// What the rows are.
-        #[arg(long, value_enum, default_value_t = Resource::Passengers)]
-        resource: Resource,
+        /// The name of their resource.
+        #[arg(long, default_value = "passengers")]
+        resource: String,
         /// The file, or - for standard input.
         file: PathBuf,
         /// Take a file without rows for what it is; otherwise it is an error, because an export that failed looks so.
         #[arg(long)]
         allow_empty: bool,
         #[command(flatten)]
+        resources: ResourcesConfig,
+        #[command(flatten)]
         database: DatabaseConfig,
     },
     /// Write all rows as CSV to standard output, in the form that import reads.
     Export {
-        /// What the rows are.
-        #[arg(long, value_enum, default_value_t = Resource::Passengers)]
-        resource: Resource,
+        /// The name of their resource.
+        #[arg(long, default_value = "passengers")]
+        resource: String,
+        #[command(flatten)]
+        resources: ResourcesConfig,
         #[command(flatten)]
         database: DatabaseConfig,
     },
-    /// Write made-up passengers as CSV to standard output, in the form that import reads.
+    /// Write made-up rows as CSV to standard output, in the form that import reads.
     Generate {
+        /// The name of their resource.
+        #[arg(long, default_value = "passengers")]
+        resource: String,
+        #[command(flatten)]
+        resources: ResourcesConfig,
         /// How many.
         #[arg(long)]
         rows: u64,
-        /// The same seed gives the same passengers, always and everywhere.
+        /// The same seed gives the same rows of a description, everywhere.
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
     /// Write the OpenAPI document of this version to standard output.
-    Openapi,
+    Openapi {
+        #[command(flatten)]
+        resources: ResourcesConfig,
+    },
     /// Ask a running server whether it is ready; the exit status is the answer.
     Healthcheck(HealthcheckArgs),
-}
-
-/// What can be moved in bulk.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Resource {
-    /// The passengers.
-    Passengers,
-    /// Air-quality readings.
-    AirQuality,
 }
 
 #[derive(Debug, Args)]
@@ -173,47 +182,79 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
         );
     }
     match &cli.command {
-        Command::Serve { database, server } => {
+        Command::Serve { database, resources, server } => {
+            let resources = resources.load()?;
             if let Some(parent) = server.parent_pid {
                 shutdown::stop_with_parent(parent).context("the process PARENT_PID has ended")?;
             }
             let log = telemetry::access_log(&cli.log, log);
-            with_database(database, server.worker_threads.into(), |conninfo| serve(database, server, log, conninfo))
+            with_database(database, server.worker_threads.into(), |conninfo| {
+                serve((database, server), resources, log, conninfo)
+            })
         }
         Command::Migrate { wait, database } => {
             with_database(database, TRANSFER_THREADS, |conninfo| migrate(conninfo, *wait))
         }
-        Command::Import { resource, file, allow_empty, database } => {
+        Command::Import { resource, file, allow_empty, resources, database } => {
+            let from = Source { file, allow_empty: *allow_empty };
+            let table = transferred(resource, resources)?;
             with_database(database, TRANSFER_THREADS, |conninfo| async move {
-                let from = Source { file, allow_empty: *allow_empty };
-                match resource {
-                    Resource::Passengers => import::<passengers::csv::Header>(from, conninfo, "passengers").await,
-                    Resource::AirQuality => import::<air_quality::csv::Header>(from, conninfo, "readings").await,
+                match table {
+                    Transferred::Resource(resource) => import(resource, from, conninfo, resource.name).await,
+                    Transferred::AirQuality => import(Readings, from, conninfo, "readings").await,
                 }
             })
         }
-        Command::Export { resource, database } => with_database(database, TRANSFER_THREADS, |conninfo| async move {
-            let client = connect(&conninfo).await?;
-            let output = tokio::io::stdout();
-            let exported = match resource {
-                Resource::Passengers => copy::export::<passengers::csv::Header>(&client, output).await,
-                Resource::AirQuality => copy::export::<air_quality::csv::Header>(&client, output).await,
+        Command::Export { resource, resources, database } => {
+            let table = transferred(resource, resources)?;
+            with_database(database, TRANSFER_THREADS, |conninfo| async move {
+                let client = connect(&conninfo).await?;
+                let output = tokio::io::stdout();
+                let exported = match table {
+                    Transferred::Resource(resource) => copy::export(resource, &client, output).await,
+                    Transferred::AirQuality => copy::export(Readings, &client, output).await,
+                };
+                match exported {
+                    Err(CopyError::Output(error)) => written(Err(error)),
+                    exported => Ok(exported?),
+                }
+            })
+        }
+        Command::Generate { resource, resources, rows, seed } => {
+            let Transferred::Resource(resource) = transferred(resource, resources)? else {
+                bail!("there are no made-up readings; generate rows of another resource");
             };
-            match exported {
-                Err(CopyError::Output(error)) => written(Err(error)),
-                exported => Ok(exported?),
-            }
-        }),
-        Command::Generate { rows, seed } => {
             let output = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, std::io::stdout().lock());
-            written(generate(output, *rows, *seed))?;
+            written(generate(resource, output, *rows, *seed))?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Openapi => {
-            written(std::io::stdout().write_all(&docs::document::json()))?;
+        Command::Openapi { resources } => {
+            written(std::io::stdout().write_all(&docs::document::json(resources.load()?)))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Healthcheck(args) => healthcheck(args),
+    }
+}
+
+/// What can be moved in bulk.
+#[derive(Clone, Copy)]
+enum Transferred {
+    Resource(&'static Resource),
+    AirQuality,
+}
+
+/// The resource of this name.
+fn transferred(name: &str, resources: &ResourcesConfig) -> anyhow::Result<Transferred> {
+    if name == "air-quality" {
+        return Ok(Transferred::AirQuality);
+    }
+    let resources = resources.load()?;
+    match resources.iter().find(|resource| resource.name == name) {
+        Some(resource) => Ok(Transferred::Resource(resource)),
+        None => {
+            let known: Vec<&str> = resources.iter().map(|resource| resource.name).collect();
+            bail!("there is no resource {name:?}; the resources are {}, air-quality", known.join(", "))
+        }
     }
 }
 
@@ -296,8 +337,8 @@ async fn migrate(conninfo: ConnInfo, wait: bool) -> anyhow::Result<()> {
 }
 
 async fn serve(
-    database: &DatabaseConfig,
-    server: &ServerConfig,
+    (database, server): (&DatabaseConfig, &ServerConfig),
+    resources: Resources,
     log: AccessLog,
     conninfo: ConnInfo,
 ) -> anyhow::Result<()> {
@@ -315,7 +356,7 @@ async fn serve(
     };
     let signalled = shutdown::signalled();
     let serving = async {
-        let app = App::start((database, server), &conninfo, Listeners { public, metrics, log }, &shutdown).await?;
+        let app = App::start((database, server), &conninfo, resources, Listeners { public, metrics, log }, &shutdown).await?;
         let listen: Vec<String> = server.listen.iter().map(ToString::to_string).collect();
         tracing::info!(listen = listen.join(","), metrics = %server.metrics_listen, "listening");
         app.finished().await
@@ -335,7 +376,7 @@ async fn serve(
     Ok(())
 }
 
-async fn import<T: Table>(from: Source<'_>, conninfo: ConnInfo, rows_are: &str) -> anyhow::Result<()> {
+async fn import(table: impl Table, from: Source<'_>, conninfo: ConnInfo, rows_are: &str) -> anyhow::Result<()> {
     let Source { file, allow_empty } = from;
     let (input, length): (Box<dyn Read + Send>, Option<u64>) = if file.as_os_str() == "-" {
         (Box::new(std::io::stdin()), None)
@@ -349,7 +390,7 @@ async fn import<T: Table>(from: Source<'_>, conninfo: ConnInfo, rows_are: &str) 
     let bar = progress_bar(length);
     let rows = {
         let bar = bar.clone();
-        copy::import::<T>(&mut client, input, allow_empty, move |bytes| bar.set_position(bytes)).await
+        copy::import(table, &mut client, input, allow_empty, move |bytes| bar.set_position(bytes)).await
     };
     bar.finish_and_clear();
     let rows = rows.with_context(|| format!("nothing was imported from {}", file.display()))?;

@@ -22,6 +22,7 @@ use crate::db::pool::{PoolKind, PoolOptions};
 use crate::http::cors::Origins;
 use crate::http::host::Hosts;
 use crate::log_output::LogFormat;
+use crate::resource::registry::{self, RegistryError, Resources};
 use crate::server::listener::ListenAddr;
 pub use error::ConfigError;
 pub use room::RoomConfig;
@@ -41,6 +42,30 @@ pub struct LogConfig {
     /// How a log line looks.
     #[arg(long, env, value_enum, default_value_t = LogFormat::Text, global = true, hide_env_values = true)]
     pub log_format: LogFormat,
+}
+
+/// Which resources there are.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Resources")]
+pub struct ResourcesConfig {
+    /// Folder with descriptions of resources (`*.toml`), in addition to the built-in ones; a file with the name of a built-in
+    /// one takes its place.
+    #[arg(long, env, hide_env_values = true)]
+    pub resources_dir: Option<PathBuf>,
+
+    /// The resources that are served, separated by commas; all of them unless it is given.
+    #[arg(long, env, value_delimiter = ',', hide_env_values = true)]
+    pub resources: Option<Vec<String>>,
+}
+
+impl ResourcesConfig {
+    /// Reads the descriptions.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub fn load(&self) -> Result<Resources, RegistryError> {
+        registry::load(self.resources_dir.as_deref(), self.resources.as_deref())
+    }
 }
 
 /// Where the database is and how it is used.
@@ -119,7 +144,7 @@ pub struct DatabaseConfig {
 
     /// How many of these connections are kept for lists, counts, statistics and exports (1 to 1000).
     ///
-    /// Each can keep one of PostgreSQL's processors busy. More take processors away from single passengers; fewer make
+    /// Each can keep one of PostgreSQL's processors busy. More take processors away from single rows; fewer make
     /// lists wait for each other. At least one connection is left for everything else, and one for lists.
     #[arg(long, env, default_value_t = 2, value_parser = value_parser!(u32).range(1..=1000), hide_env_values = true)]
     pub list_pool_size: u32,
@@ -160,7 +185,7 @@ pub struct ServerConfig {
     #[arg(long, env, default_value_t = true, action = ArgAction::Set, hide_env_values = true)]
     pub migrate: bool,
 
-    /// Load the bundled passengers into a database that never had them.
+    /// Load the bundled data of each resource that has some into a database that never had it.
     #[arg(long, env, default_value_t = true, action = ArgAction::Set, hide_env_values = true)]
     pub seed: bool,
 
@@ -222,7 +247,7 @@ pub struct ServerConfig {
     #[arg(long, env, hide_env_values = true)]
     pub log_dropped_file: Option<PathBuf>,
 
-    /// Most bytes of a body that holds many passengers (1024 to 1073741824); a larger one is 413. nginx uses the same number.
+    /// Most bytes of a body that holds many rows (1024 to 1073741824); a larger one is 413. nginx uses the same number.
     ///
     /// Such a body is streamed, so more costs time and room in PostgreSQL, not memory here.
     #[arg(long, env, default_value_t = 67_108_864, value_parser = value_parser!(u32).range(1024..=1_073_741_824), hide_env_values = true)]

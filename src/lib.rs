@@ -24,7 +24,7 @@ pub mod idempotency;
 pub mod log_output;
 pub mod ops;
 pub mod pages;
-pub mod passengers;
+pub mod resource;
 pub mod server;
 pub mod shutdown;
 pub mod steps;

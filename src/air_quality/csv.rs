@@ -36,14 +36,14 @@ impl Header {
                 "id_entity" => &mut entity,
                 key => match MEASURES.iter().position(|measure| *measure == key) {
                     Some(measure) => &mut values[measure],
-                    None => return Err(fault(format!("column {name:?} is unknown"))),
+                    None => return Err(fault(format!("unknown column {name:?}"))),
                 },
             };
             if slot.replace(index).is_some() {
-                return Err(fault(format!("column {name:?} stands there twice")));
+                return Err(fault(format!("duplicate column {name:?}")));
             }
         }
-        let missing = |name: &str| fault(format!("column {name:?} is missing"));
+        let missing = |name: &str| fault(format!("missing column {name:?}"));
         let mut places = [0; MEASURES.len()];
         for (measure, place) in places.iter_mut().enumerate() {
             *place = values[measure].ok_or_else(|| missing(MEASURES[measure]))?;

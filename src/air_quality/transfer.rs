@@ -8,28 +8,39 @@ use crate::db::copy::{BinaryRow, Table, TableError};
 /// Binary timestamps count microseconds from here (PostgreSQL's source, `src/include/datatype/timestamp.h`).
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000; // 2000-01-01
 
-impl Table for Header {
-    const NAME: &'static str = "air_quality";
+/// The readings.
+#[derive(Debug, Clone, Copy)]
+pub struct Readings;
 
-    const COPY_IN: &'static str = "copy air_quality (measured_at, id_entity, so2, no2, co, o3, pm10, pm2_5) \
-         from stdin (format binary)";
+/// A week of made-up stations; data/README.md says how it was made.
+pub const SEED: &[u8] = include_bytes!("../../data/air_quality.csv");
+
+impl Table for Readings {
+    type Header = Header;
+
+    fn name(self) -> &'static str {
+        "air_quality"
+    }
+
+    fn copy_in(self) -> &'static str {
+        "copy air_quality (measured_at, id_entity, so2, no2, co, o3, pm10, pm2_5) from stdin (format binary)"
+    }
 
     /// Times look as in answers: RFC 3339 in UTC, with microseconds only where there are any.
-    const COPY_OUT: &'static str = "copy (select to_char(measured_at at time zone 'UTC', \
+    fn copy_out(self) -> &'static str {
+        "copy (select to_char(measured_at at time zone 'UTC', \
          case when date_trunc('milliseconds', measured_at) = measured_at \
          then 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"' else 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"' end) as timestamp, \
          id_entity, so2, no2, co, o3, pm10, pm2_5 from air_quality order by id_entity, measured_at) \
-         to stdout (format csv, header true)";
-
-    /// A week of made-up stations; data/README.md says how it was made.
-    const SEED: &'static [u8] = include_bytes!("../../data/air_quality.csv");
-
-    fn read_header(record: &StringRecord) -> Result<Self, TableError> {
-        Self::read(record)
+         to stdout (format csv, header true)"
     }
 
-    fn put(&self, record: &StringRecord, row: &mut BinaryRow<'_>) -> Result<(), TableError> {
-        let reading = self.reading(record)?;
+    fn read_header(self, record: &StringRecord) -> Result<Header, TableError> {
+        Header::read(record)
+    }
+
+    fn put(self, header: &Header, record: &StringRecord, row: &mut BinaryRow<'_>) -> Result<(), TableError> {
+        let reading = header.reading(record)?;
         row.put(Some(&(reading.at.as_microsecond() - POSTGRES_EPOCH_MICROS).to_be_bytes()));
         row.put(Some(reading.entity.as_bytes()));
         for value in reading.values {

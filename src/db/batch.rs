@@ -2,7 +2,7 @@
 //!
 //! While a batch is at work, arriving items queue; the next batch takes them all. There is no timer, so a lone item
 //! starts at once and waits for nobody. There is no cache either: an item is only ever answered by work that began after
-//! it arrived. This module knows nothing of SQL, HTTP or passengers.
+//! it arrived. This module knows nothing of SQL or HTTP.
 //!
 //! Batches in flight adapt to the load: one while it keeps up, because fewer batches are larger ones and larger ones are
 //! cheaper per item; a few when enough are waiting to be worth it, so that database and server work at the same time;
@@ -30,6 +30,15 @@ pub const BATCH_WAIT: &str = "db_batch_wait_seconds";
 pub const QUEUE: usize = 8192;
 /// Name of the counter of items that were refused.
 pub const BATCH_REFUSED: &str = "db_batch_refused_total";
+
+/// What the metrics of a batcher are labelled with.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchName {
+    /// Whose rows they are.
+    pub resource: &'static str,
+    /// What is done with them.
+    pub batch: &'static str,
+}
 
 /// Bounds of a batcher.
 #[derive(Debug, Clone, Copy)]
@@ -99,11 +108,11 @@ struct Metrics {
 
 impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     /// A batcher whose metrics carry `name`.
-    pub fn new(name: &'static str, limits: BatchLimits, work: Box<Work<I, O>>) -> Self {
+    pub fn new(name: BatchName, limits: BatchLimits, work: Box<Work<I, O>>) -> Self {
         let metrics = Metrics {
-            size: metrics::histogram!(BATCH_SIZE, "batch" => name),
-            wait: metrics::histogram!(BATCH_WAIT, "batch" => name),
-            refused: metrics::counter!(BATCH_REFUSED, "batch" => name),
+            size: metrics::histogram!(BATCH_SIZE, "resource" => name.resource, "batch" => name.batch),
+            wait: metrics::histogram!(BATCH_WAIT, "resource" => name.resource, "batch" => name.batch),
+            refused: metrics::counter!(BATCH_REFUSED, "resource" => name.resource, "batch" => name.batch),
         };
         let state = Mutex::new(State { waiting: Vec::new(), in_flight: 0, last_begin: None });
         Self { shared: Arc::new(Shared { limits, work, state, metrics }) }

@@ -32,29 +32,30 @@ const BINARY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const BINARY_TRAILER: i16 = -1;
 
 /// A resource's table as CSV: what `import`, `export` and the seed need to know about it.
-///
-/// The value itself is a header row that has been understood: where each column stands in the file.
-pub trait Table: Sized {
+pub trait Table: Copy + Send + Sync + 'static {
+    /// A header row that has been understood: where each column stands in the file.
+    type Header: Send;
+
     /// The table's name, under which the seed is remembered too.
-    const NAME: &'static str;
+    fn name(self) -> &'static str;
+
     /// `copy … from stdin (format binary)`, with the columns that [`Table::put`] writes.
-    const COPY_IN: &'static str;
+    fn copy_in(self) -> &'static str;
+
     /// `copy (select …) to stdout (format csv, header true)`, in the form that import reads.
-    const COPY_OUT: &'static str;
-    /// What a fresh database is seeded with.
-    const SEED: &'static [u8];
+    fn copy_out(self) -> &'static str;
 
     /// Understands a header row.
     ///
     /// # Errors
-    /// When a column is unknown, doubled or missing.
-    fn read_header(record: &StringRecord) -> Result<Self, TableError>;
+    /// When a column is unknown, a duplicate or missing.
+    fn read_header(self, record: &StringRecord) -> Result<Self::Header, TableError>;
 
     /// Judges a row and writes its values in the order of the copy's columns.
     ///
     /// # Errors
     /// The first value that breaks its column's rule.
-    fn put(&self, record: &StringRecord, row: &mut BinaryRow<'_>) -> Result<(), TableError>;
+    fn put(self, header: &Self::Header, record: &StringRecord, row: &mut BinaryRow<'_>) -> Result<(), TableError>;
 }
 
 /// Why a CSV file was refused.
@@ -126,21 +127,22 @@ fn describe(error: &tokio_postgres::Error) -> String {
 ///
 /// # Errors
 /// The first bad row, no row at all unless that is allowed, or what PostgreSQL refuses; nothing is kept then.
-pub async fn import<T: Table>(
+pub async fn import(
+    table: impl Table,
     client: &mut Client,
     input: impl Read + Send + 'static,
     allow_empty: bool,
     progress: impl Fn(u64) + Send + 'static,
 ) -> Result<u64, CopyError> {
     let transaction = client.transaction().await?;
-    let rows = copy_in::<T>(&transaction, input, progress).await?;
+    let rows = copy_in(table, &transaction, input, progress).await?;
     if rows == 0 && !allow_empty {
         return Err(CopyError::Empty);
     }
     transaction.commit().await.map_err(|error| {
         if is_about_statement(&error) { CopyError::Postgres(error) } else { CopyError::OutcomeUnknown(error) }
     })?;
-    analyze(client, T::NAME, rows).await;
+    analyze(client, table.name(), rows).await;
     Ok(rows)
 }
 
@@ -148,13 +150,13 @@ pub async fn import<T: Table>(
 ///
 /// # Errors
 /// As [`import`].
-pub async fn seed<T: Table>(client: &mut Client) -> Result<Option<u64>, CopyError> {
-    let Some(transaction) = seed::claim(client, T::NAME).await? else {
+pub async fn seed(table: impl Table, rows: &'static [u8], client: &mut Client) -> Result<Option<u64>, CopyError> {
+    let Some(transaction) = seed::claim(client, table.name()).await? else {
         return Ok(None);
     };
-    let rows = copy_in::<T>(&transaction, T::SEED, |_| ()).await?;
+    let rows = copy_in(table, &transaction, rows, |_| ()).await?;
     transaction.commit().await?;
-    analyze(client, T::NAME, rows).await;
+    analyze(client, table.name(), rows).await;
     Ok(Some(rows))
 }
 
@@ -162,25 +164,26 @@ pub async fn seed<T: Table>(client: &mut Client) -> Result<Option<u64>, CopyErro
 ///
 /// # Errors
 /// When PostgreSQL or the output fails midway.
-pub async fn export<T: Table>(client: &Client, output: impl AsyncWrite + Unpin) -> Result<(), CopyError> {
+pub async fn export(table: impl Table, client: &Client, output: impl AsyncWrite + Unpin) -> Result<(), CopyError> {
     // PostgreSQL sends a message per row; written one by one, each would cost a hop to another thread.
     let mut output = BufWriter::with_capacity(CHUNK_BYTES, output);
-    let mut chunks = pin!(client.copy_out(T::COPY_OUT).await?);
+    let mut chunks = pin!(client.copy_out(table.copy_out()).await?);
     while let Some(chunk) = chunks.try_next().await? {
         output.write_all(&chunk).await.map_err(CopyError::Output)?;
     }
     output.flush().await.map_err(CopyError::Output)
 }
 
-async fn copy_in<T: Table>(
+async fn copy_in(
+    table: impl Table,
     transaction: &Transaction<'_>,
     input: impl Read + Send + 'static,
     progress: impl Fn(u64) + Send + 'static,
 ) -> Result<u64, CopyError> {
-    let mut sink = pin!(transaction.copy_in::<_, Bytes>(T::COPY_IN).await?);
+    let mut sink = pin!(transaction.copy_in::<_, Bytes>(table.copy_in()).await?);
     let (sender, mut receiver) = mpsc::channel(CHUNKS_AHEAD);
     // Reading and parsing block, so they have a thread of their own; the channel keeps it from running ahead.
-    let reader = tokio::task::spawn_blocking(move || encode::<T>(input, &sender, progress));
+    let reader = tokio::task::spawn_blocking(move || encode(table, input, &sender, progress));
     while let Some(chunk) = receiver.recv().await {
         sink.send(chunk).await?;
     }
@@ -190,13 +193,14 @@ async fn copy_in<T: Table>(
 }
 
 /// Parses CSV and sends it on as binary rows.
-fn encode<T: Table>(
+fn encode(
+    table: impl Table,
     mut input: impl Read,
     sender: &mpsc::Sender<Bytes>,
     progress: impl Fn(u64),
 ) -> Result<(), TableError> {
     let mut records = Records::default();
-    let mut encoder = Encoder::<T> { header: None, rows: BinaryRows::default() };
+    let mut encoder = Encoder { table, header: None, rows: BinaryRows::default() };
     let mut chunk = vec![0; READ_BYTES];
     let mut read = 0;
     loop {
@@ -221,19 +225,20 @@ fn encode<T: Table>(
 }
 
 /// What a text is encoded with: its header and the header's width, once that was read, and the rows behind it.
-struct Encoder<T> {
-    header: Option<(T, usize)>,
+struct Encoder<T: Table> {
+    table: T,
+    header: Option<(T::Header, usize)>,
     rows: BinaryRows,
 }
 
 impl<T: Table> Encoder<T> {
     fn record(&mut self, record: &StringRecord) -> Result<(), TableError> {
-        let Some((table, width)) = &self.header else {
-            self.header = Some((T::read_header(record)?, record.len()));
+        let Some((header, width)) = &self.header else {
+            self.header = Some((self.table.read_header(record)?, record.len()));
             return Ok(());
         };
         check_width(record, *width)?;
-        self.rows.put(|row| table.put(record, row))
+        self.rows.put(|row| self.table.put(header, record, row))
     }
 }
 
@@ -306,6 +311,18 @@ impl<'a> BinaryRow<'a> {
                 self.out.put_slice(value);
             }
             None => self.out.put_i32(-1), // null has a length of -1 and no bytes
+        }
+    }
+
+    /// Appends a value that `encode` writes, or null when it says that there is none.
+    pub fn put_with(&mut self, encode: impl FnOnce(&mut BytesMut) -> bool) {
+        self.columns += 1;
+        let start = self.out.len();
+        self.out.put_i32(-1); // null has a length of -1 and no bytes
+        if encode(self.out) {
+            let length = self.out.len() - start - size_of::<i32>();
+            let length = i32::try_from(length).expect("the rules bound every text");
+            self.out[start..start + size_of::<i32>()].copy_from_slice(&length.to_be_bytes());
         }
     }
 

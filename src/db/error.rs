@@ -45,6 +45,12 @@ pub enum StoreError {
         #[source]
         source: Option<Arc<tokio_postgres::Error>>,
     },
+    /// A row holds what its table should not allow: somebody has changed it, or its constraints.
+    #[error("column {column} holds a value that its rules do not allow")]
+    Unreadable {
+        /// The column.
+        column: &'static str,
+    },
     /// A defect on our side or in the schema.
     #[error("unexpected database error")]
     Internal(#[source] Arc<tokio_postgres::Error>),
@@ -86,7 +92,7 @@ impl StoreError {
         match self {
             Self::Conflict { .. } => true,
             Self::Internal(error) => is_about_statement(error),
-            Self::Missing | Self::Stale | Self::OutcomeUnknown { .. } => false,
+            Self::Missing | Self::Stale | Self::Unreadable { .. } | Self::OutcomeUnknown { .. } => false,
             Self::Unavailable { .. } => matches!(
                 self.unavailable_state(),
                 Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED)

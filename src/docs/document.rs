@@ -1,12 +1,12 @@
 //! The OpenAPI document: what the resources say about themselves, joined.
 
 use bytes::Bytes;
-use std::sync::LazyLock;
 use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApiBuilder, ServerBuilder};
 
 use crate::http::describe::Document;
 use crate::http::problem;
-use crate::{air_quality, docs, ops, pages, passengers, steps};
+use crate::resource::registry::Resources;
+use crate::{air_quality, docs, ops, pages, resource, steps};
 
 const DESCRIPTION: &str = "Passengers, air quality and deployment steps over HTTP, on PostgreSQL.\n\n\
     An operation has one canonical URL and may have short ones, kept from the systems this service replaces; they are \
@@ -15,16 +15,13 @@ const DESCRIPTION: &str = "Passengers, air quality and deployment steps over HTT
     says what to do: see [all problems](/docs/problems). Besides those named at each operation, a request that breaks \
     HTTP itself may be answered with 403, 405, 421, 501 or 505, in the same form.";
 
-/// The document as JSON. It is written when it is first asked for: most processes never need it.
-pub fn json() -> Bytes {
-    static JSON: LazyLock<Bytes> = LazyLock::new(|| write().into());
-    JSON.clone()
-}
-
-fn write() -> String {
+/// The document as JSON, with what these resources offer.
+pub fn json(resources: Resources) -> Bytes {
     let mut document = Document::default();
     document.schema::<problem::Document<'_>>();
-    passengers::openapi::describe(&mut document);
+    for resource in resources {
+        resource::openapi::describe(resource, &mut document);
+    }
     air_quality::openapi::describe(&mut document);
     steps::openapi::describe(&mut document);
     ops::openapi::describe(&mut document);
@@ -45,7 +42,7 @@ fn write() -> String {
         .build();
     let mut json = openapi.to_pretty_json().expect("the document has string keys only");
     json.push('\n');
-    json
+    json.into()
 }
 
 #[cfg(test)]
@@ -56,12 +53,12 @@ mod tests {
 
     use super::*;
     use crate::http::route::Allowed;
+    use crate::resource::registry::{self, passengers};
 
     const COMMITTED: &str = include_str!("../../docs/openapi.json");
 
     /// What is routed: every `ALLOWED` of the public listener.
     const ROUTED: &[Allowed] = &[
-        passengers::routes::ALLOWED,
         air_quality::routes::ALLOWED,
         steps::routes::ALLOWED,
         ops::health::ALLOWED,
@@ -69,14 +66,18 @@ mod tests {
         pages::routes::ALLOWED,
     ];
 
+    fn built_in() -> Bytes {
+        json(registry::load(None, None).expect("the built-in descriptions are right"))
+    }
+
     fn document() -> Value {
-        serde_json::from_slice(&json()).expect("JSON")
+        serde_json::from_slice(&built_in()).expect("JSON")
     }
 
     /// `GET /v1/passengers`, and whatever else the document or the routes have.
     fn routed() -> BTreeSet<String> {
         let mut routed = BTreeSet::new();
-        for (templates, methods) in ROUTED.iter().copied().flatten() {
+        for (templates, methods) in ROUTED.iter().copied().chain([resource::routes::allowed(passengers())]).flatten() {
             for method in methods.split(", ").filter(|method| *method != "HEAD") {
                 routed.extend(templates.iter().map(|template| format!("{method} {template}")));
             }
@@ -148,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_committed_copy_is_this_document() {
-        let same = COMMITTED.as_bytes() == json();
+        let same = COMMITTED.as_bytes() == built_in();
         assert!(same, "docs/openapi.json is out of date: cargo run -- openapi > docs/openapi.json");
     }
 }

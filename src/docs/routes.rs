@@ -7,7 +7,7 @@ use warp::http::HeaderMap;
 use warp::reply::Response;
 
 use super::urls::{OPENAPI, PAGE, PROBLEM, PROBLEMS};
-use super::{document, problems};
+use super::problems;
 use crate::http::asset::{self, Asset, CSS, HTML, SCRIPT};
 use crate::http::catalogue;
 use crate::http::problem::{Code, Problem};
@@ -36,12 +36,12 @@ const fn file(index: usize, media_type: &'static str, body: &'static [u8]) -> As
 }
 
 /// All routes of the documentation.
-pub fn routes() -> BoxedFilter<(Response,)> {
+pub fn routes(document: Bytes) -> BoxedFilter<(Response,)> {
     let headers = warp::header::headers_cloned;
     let openapi =
-        at(OPENAPI).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| async move {
-            let document = async { Ok(asset::answer(&headers, "application/json", document::json())) };
-            matched.answer(document).await
+        at(OPENAPI).and(get_or_head()).and(headers()).then(move |matched: Matched, headers: HeaderMap| {
+            let document = document.clone();
+            async move { matched.answer(async { Ok(asset::answer(&headers, "application/json", document)) }).await }
         });
     let problems =
         at(PROBLEMS).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| async move {

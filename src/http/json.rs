@@ -29,7 +29,7 @@ pub struct Members<'a> {
 ///
 /// # Errors
 /// 400 when the body is no JSON, 422 when it is JSON and no object.
-pub fn members(body: &[u8], fields: fn() -> String) -> Result<Members<'_>, Problem> {
+pub fn members(body: &[u8], fields: impl Fn() -> String) -> Result<Members<'_>, Problem> {
     let not_json = |detail: String| Err(Problem::new(Code::InvalidJson, detail));
     if body.iter().all(u8::is_ascii_whitespace) {
         return not_json("the body is empty; send a JSON object".to_owned());

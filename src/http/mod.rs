@@ -11,6 +11,7 @@ pub mod budget;
 pub mod catalogue;
 pub mod client;
 pub mod cors;
+pub mod csv;
 pub mod describe;
 pub mod etag;
 pub mod host;

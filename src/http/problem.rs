@@ -329,12 +329,13 @@ impl Problem {
     }
 }
 
-/// Says what a constraint's violation means for the client; resources know their own constraints.
-pub type ConstraintField = fn(&str) -> Option<FieldError>;
-
 impl Problem {
     /// Translates a failed store operation; `missing` is what a 404 says, `constraint` finds the field of a violation.
-    pub fn from_store(error: &StoreError, missing: &'static str, constraint: ConstraintField) -> Self {
+    pub fn from_store(
+        error: &StoreError,
+        missing: &'static str,
+        constraint: impl Fn(&str) -> Option<FieldError>,
+    ) -> Self {
         match error {
             StoreError::Missing => return Self::new(Code::NotFound, missing),
             StoreError::Stale => return Self::stale(),
@@ -353,7 +354,7 @@ impl Problem {
                     return Self::fields(vec![field]);
                 }
             }
-            StoreError::Internal(_) => {}
+            StoreError::Unreadable { .. } | StoreError::Internal(_) => {}
         }
         tracing::error!(error = error as &dyn Error, "unexpected store error");
         Self::internal()

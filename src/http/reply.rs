@@ -135,7 +135,7 @@ pub async fn in_chunks(
     client: Client,
     content_type: &'static str,
     mut chunks: impl Chunks,
-    problem: fn(StoreError) -> Problem,
+    problem: impl Fn(StoreError) -> Problem,
 ) -> Result<Response, Problem> {
     let held = buffers.reserve(Holder::Client(client), CHUNK_BYTES).await.map_err(no_buffer)?;
     let (first, more) = chunks.next(0).await.map_err(problem)?;

@@ -21,8 +21,6 @@ pub trait Work: Send {
     /// Does it, as a part of the transaction.
     fn run(self, transaction: &Transaction<'_>) -> impl Future<Output = Result<Answer, StoreError>> + Send;
 
-    /// What a failure means for the client.
-    fn problem(error: StoreError) -> Problem;
 }
 
 /// Carries requests out once.
@@ -51,12 +49,18 @@ impl Once {
         self.ttl
     }
 
-    /// Does the work unless it was done before; then the first answer is given again.
+    /// Does the work unless it was done before; then the first answer is given again. `problem` says what a failure means
+    /// for the client.
     ///
     /// # Errors
     /// 422 when the key was used for another request, 409 while the first attempt is at work, and the work's own.
-    pub async fn run<W: Work>(&self, request: &Request, work: W) -> Result<Response, Problem> {
-        let outcome = self.attempt(request, work).await.map_err(|error| W::problem(error).with_key())?;
+    pub async fn run(
+        &self,
+        request: &Request,
+        work: impl Work,
+        problem: impl Fn(StoreError) -> Problem,
+    ) -> Result<Response, Problem> {
+        let outcome = self.attempt(request, work).await.map_err(|error| problem(error).with_key())?;
         metrics::counter!("idempotency_requests_total", "result" => outcome.label()).increment(1);
         match outcome {
             Outcome::First(answer) => answer.into_response(false),

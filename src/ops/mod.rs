@@ -4,7 +4,6 @@
 //! `/helloworld`); `/metrics` on a listener of its own.
 
 pub mod health;
-pub mod index;
 pub mod metrics;
 pub mod openapi;
 pub mod probe;

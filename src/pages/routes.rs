@@ -7,6 +7,7 @@ use warp::http::HeaderMap;
 use warp::http::header::{HeaderValue, VARY};
 use warp::reply::Response;
 
+use super::index;
 use crate::http::accept;
 use crate::http::asset::{self, Asset, CSS, HTML, SCRIPT, SVG};
 use crate::http::describe::{Document, Operation, content, query};
@@ -14,7 +15,7 @@ use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::route::{Allowed, Matched, at_each, at_with_query, get_or_head, method_not_allowed};
 use crate::http::schema::text;
-use crate::ops::index;
+use crate::resource::registry::Resources;
 
 const ROOT: &[&str] = &["/"];
 const FILES: &[&str] = &[
@@ -75,11 +76,11 @@ const fn file(index: usize, media_type: &'static str, body: &'static [u8]) -> As
 }
 
 /// All routes of the page.
-pub fn routes() -> BoxedFilter<(Response,)> {
+pub fn routes(resources: Resources) -> BoxedFilter<(Response,)> {
     let headers = warp::header::headers_cloned;
     let root = at_with_query(ROOT).and(get_or_head()).and(headers()).then(
-        |matched: Matched, raw: String, headers: HeaderMap| async move {
-            matched.answer(async { root(&raw, &headers) }).await
+        move |matched: Matched, raw: String, headers: HeaderMap| async move {
+            matched.answer(async { root(resources, &raw, &headers) }).await
         },
     );
     let files = at_each(FILES).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| {
@@ -90,12 +91,12 @@ pub fn routes() -> BoxedFilter<(Response,)> {
 }
 
 /// A browser names `text/html`; curl and programs do not. What the page shows is in its address, which its script reads.
-fn root(raw: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+fn root(resources: Resources, raw: &str, headers: &HeaderMap) -> Result<Response, Problem> {
     Query::parse(raw, VIEW).finish()?;
     let mut response = if accept::names(headers, "text/html") {
         PAGE.answer(headers)?
     } else {
-        asset::answer(headers, TEXT, index::text().into())
+        asset::answer(headers, TEXT, index::text(resources).into())
     };
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
     Ok(response)

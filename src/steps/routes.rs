@@ -73,7 +73,7 @@ async fn record(
     let (media_type, body) = body::read(&headers, body, &context.body_limits, &[JSON, FORM]).await?;
     let new = request::read_step(&raw, media_type, &body)?;
     if let Some(request) = Request::read(&headers, route.0, &raw, &body)? {
-        return Box::pin(context.once.run(&request, RecordOnce(new))).await;
+        return Box::pin(context.once.run(&request, RecordOnce(new), problem)).await;
     }
     let row = store::record(&context.pool, &new).await.map_err(problem)?;
     let step = store::step(&row).map_err(problem)?;
@@ -92,9 +92,6 @@ impl Work for RecordOnce<'_> {
         Ok(Answer::new(StatusCode::CREATED, JSON, document.into()))
     }
 
-    fn problem(error: StoreError) -> Problem {
-        problem(error)
-    }
 }
 
 async fn list(raw: String, headers: HeaderMap, context: Arc<Context>) -> Result<Response, Problem> {

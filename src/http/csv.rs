@@ -1,0 +1,16 @@
+//! Writes CSV (RFC 4180).
+
+/// Appends a text as a cell, in quotes where it would be taken for more than one cell or line.
+pub fn cell(text: &str, out: &mut Vec<u8>) {
+    if !text.contains([',', '"', '\n', '\r']) {
+        return out.extend_from_slice(text.as_bytes());
+    }
+    out.push(b'"');
+    for (index, part) in text.split('"').enumerate() {
+        if index > 0 {
+            out.extend_from_slice(b"\"\"");
+        }
+        out.extend_from_slice(part.as_bytes());
+    }
+    out.push(b'"');
+}

@@ -1,0 +1,85 @@
+//! What is served here, as plain text: the answer of `GET /` to everybody but browsers.
+
+use std::fmt::Write;
+
+use crate::resource::definition::Resource;
+use crate::resource::registry::Resources;
+
+/// One operation: its method, its path, and what it does.
+type Endpoint = (&'static str, &'static str, &'static str);
+
+/// What is served, by resource.
+const ENDPOINTS: &[(&str, &[Endpoint])] = &[
+    (
+        "Air quality",
+        &[
+            ("GET", "/v1/air-quality", "readings by station as JSON, or as CSV with ?format=csv"),
+            ("GET", "/air_quality", "the same (short URL)"),
+            ("GET", "/api/v1/measures/air", "the same (short URL)"),
+        ],
+    ),
+    (
+        "Deployment steps",
+        &[
+            ("POST", "/v1/steps", "record one that begins now: component, version, owner, status"),
+            ("GET", "/v1/steps", "list them as CSV, or as JSON with ?format=json"),
+            ("GET", "/v1/steps/durations", "how long each lasted, and per status with ?summary=true"),
+        ],
+    ),
+    (
+        "Operations",
+        &[
+            ("GET", "/hello", "a greeting"),
+            ("GET", "/helloworld", "a greeting in plain text"),
+            ("GET", "/zero", "a greeting"),
+            ("GET", "/livez", "whether the process is alive"),
+            ("GET", "/readyz", "whether it can serve, check by check"),
+        ],
+    ),
+    (
+        "Documentation",
+        &[
+            ("GET", "/docs", "the API, to read about and to try out"),
+            ("GET", "/openapi.json", "the same for programs (OpenAPI 3.1)"),
+            ("GET", "/docs/problems", "every kind of problem, with cause and remedy"),
+        ],
+    ),
+];
+
+/// The list.
+pub fn text(resources: Resources) -> String {
+    let mut text = "pycrudapi\n".to_owned();
+    let mut part = |title: &str, endpoints: &[(&str, &str, &str)]| {
+        let _ = write!(text, "\n{title}\n"); // a String takes everything
+        for (method, path, what) in endpoints {
+            let _ = writeln!(text, "  {method:<6} {path:<24} {what}");
+        }
+    };
+    for resource in resources {
+        part(resource.title, &endpoints(resource));
+    }
+    for (title, endpoints) in ENDPOINTS {
+        part(title, endpoints);
+    }
+    text
+}
+
+/// What a resource offers: the canonical URLs first.
+fn endpoints(resource: &Resource) -> Vec<Endpoint> {
+    let urls = &resource.urls;
+    let operations: [(&str, &[&'static str], &str); 7] = [
+        ("GET", urls.list, "a page of them, by condition and order"),
+        ("GET", urls.statistics, "numbers about groups, ?by="),
+        ("POST", urls.create, "create one, or many: a JSON array, CSV or NDJSON"),
+        ("GET", urls.read, "read one"),
+        ("PUT", urls.replace, "replace one"),
+        ("PATCH", urls.patch, "set some fields of one"),
+        ("DELETE", urls.delete, "delete one"),
+    ];
+    let canonical = operations.iter().filter_map(|(method, urls, what)| Some((*method, *urls.first()?, *what)));
+    let short = operations.iter().flat_map(|(method, urls, what)| {
+        let what = if *method == "GET" && urls.first().is_some_and(|url| !url.contains('{')) { "all of them" } else { what };
+        urls.iter().skip(1).map(move |url| (*method, *url, what))
+    });
+    canonical.chain(short).collect()
+}

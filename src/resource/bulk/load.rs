@@ -1,0 +1,259 @@
+//! Stores the rows of a body: in its turn, on one connection, in one transaction.
+//!
+//! A load begins when the body is whole, or when it arrives so quickly that PostgreSQL is the slower of the two; it is
+//! given up, and begun again when the body is whole, once the sender falls behind. So no turn, no connection and no
+//! transaction waits for a sender.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use tokio_postgres::Client;
+use uuid::Uuid;
+use warp::http::{HeaderMap, StatusCode};
+
+use super::super::problem::problem;
+use super::faults::Faults;
+use super::rows::Loader;
+use super::store::Loading;
+use crate::db::attempt::Attempt as Fate;
+use crate::db::error::StoreError;
+use crate::http::body::JSON;
+use crate::http::budget::{Held, Holder};
+use crate::http::client::Client as Sender;
+use crate::http::problem::Problem;
+use crate::http::route::Route;
+use crate::http::spool::{Read, Reader, Spool};
+use crate::idempotency::answer::Answer;
+use crate::idempotency::request::{Fingerprint, Request, key};
+use crate::idempotency::store::Claim;
+use crate::resource::context::Context;
+
+/// Longest that a load waits for its sender in all: a few hiccups of a quick one.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Beyond the deadline, so that PostgreSQL's own answer about it normally comes first.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What was asked for besides the body.
+pub struct Asked<'a> {
+    /// The request's.
+    pub headers: &'a HeaderMap,
+    /// The form of the rows.
+    pub media_type: &'static str,
+    /// Who sends them.
+    pub client: Sender,
+    /// The name of a request that is to be carried out once.
+    pub key: Option<&'a str>,
+    /// Whether the keys of the rows are wanted.
+    pub with_keys: bool,
+    /// Of what has arrived; it arrives while it is stored.
+    fingerprint: Mutex<Fingerprint>,
+    begun: Instant,
+}
+
+impl<'a> Asked<'a> {
+    /// Asked by these headers.
+    ///
+    /// # Errors
+    /// 400 for a malformed key.
+    pub fn new(route: Route, headers: &'a HeaderMap, media_type: &'static str) -> Result<Self, Problem> {
+        Ok(Self {
+            headers,
+            media_type,
+            client: Sender::of(headers),
+            key: key(headers)?,
+            with_keys: false,
+            fingerprint: Mutex::new(Fingerprint::begin(route.0, "", headers)),
+            begun: Instant::now(),
+        })
+    }
+
+    /// Adds a chunk of the body to its fingerprint.
+    pub fn add(&self, chunk: &[u8]) {
+        self.fingerprint.lock().unwrap_or_else(PoisonError::into_inner).update(chunk);
+    }
+
+    /// The fingerprint of what has arrived.
+    pub fn fingerprint(&self) -> [u8; 16] {
+        self.fingerprint.lock().unwrap_or_else(PoisonError::into_inner).finish()
+    }
+}
+
+/// What came of a body.
+pub enum Loaded {
+    /// All of it is stored: the short answer, and the keys if they were wanted.
+    Stored(Answer, Keys),
+    /// Nothing is stored, because these rows are at fault.
+    Faulty(Faults),
+    /// Nothing is stored, because the request's key was used before.
+    Known(Claim),
+}
+
+/// The keys of the rows that were stored, in their order, and the memory for them.
+pub struct Keys {
+    /// The keys.
+    pub keys: Vec<Uuid>,
+    _held: Option<Held>,
+}
+
+/// What came of an attempt.
+enum Attempt {
+    Loaded(Loaded),
+    /// Nothing is stored, because the sender is behind.
+    Late,
+}
+
+/// Stores the rows of a body that may still be arriving.
+///
+/// # Errors
+/// 503 when there is no turn or no connection, or PostgreSQL does not answer in time.
+pub async fn load(context: &Context, asked: &Asked<'_>, spool: &Spool) -> Result<Loaded, Problem> {
+    spool.readable().await;
+    let holder = Holder::Client(asked.client);
+    // Only a body that is whole waits for its turn.
+    if let Ok(turn) = context.bulk.turns.take(holder, 1)
+        && let Attempt::Loaded(loaded) = attempt(context, asked, spool, turn).await?
+    {
+        return Ok(loaded);
+    }
+    spool.ended().await;
+    let turn = context.bulk.turns.wait(holder, 1, Instant::now() + context.bulk.wait).await;
+    let turn = turn.map_err(|refused| refused.problem("turns at storing many rows"))?;
+    match attempt(context, asked, spool, turn).await? {
+        Attempt::Loaded(loaded) => Ok(loaded),
+        Attempt::Late => Err(Problem::internal()), // nobody is late whose body is whole
+    }
+}
+
+/// Reads the body from its beginning and stores its rows.
+async fn attempt(context: &Context, asked: &Asked<'_>, spool: &Spool, turn: Held) -> Result<Attempt, Problem> {
+    let mut rows =
+        Rows { reader: spool.reader(), patience: PATIENCE, loader: Loader::new(context.resource, asked.media_type, asked.with_keys) };
+    // A body of few rows is judged before a connection is taken, and one that begins with a fault never takes any.
+    let more = match rows.next_piece().await? {
+        Next::Chunk => true,
+        Next::End => false,
+        Next::Late => return Ok(Attempt::Late),
+    };
+    if rows.loader.is_good()
+        && let Some(attempt) = store(context, asked, &mut rows, more).await?
+    {
+        return Ok(attempt);
+    }
+    drop(turn);
+    rows.into_faults().await.map(|faults| Attempt::Loaded(Loaded::Faulty(faults)))
+}
+
+/// Stores the rows; `None` when one is at fault. `more` says whether there are rows behind the first chunk.
+async fn store(
+    context: &Context,
+    asked: &Asked<'_>,
+    rows: &mut Rows<'_>,
+    more: bool,
+) -> Result<Option<Attempt>, Problem> {
+    let mut session = context.pool.session().await.map_err(|error| problem(context.resource, error))?;
+    let fate = session.attempt();
+    let work = copy(context, (session.client_mut(), &fate), asked, rows, more);
+    let stored = timeout_at(asked.begun + context.bulk.limits.timeout + GRACE, work).await.unwrap_or_else(|_| {
+        let late = StoreError::unavailable("a bulk body was not stored in time");
+        fate.judge(Err(late)).map_err(|error| problem(context.resource, error))
+    });
+    if matches!(stored, Ok(Some(Attempt::Loaded(Loaded::Stored(..))))) {
+        session.settled(); // in every other case a copy or a transaction may still be at work
+    }
+    if asked.key.is_some() { stored.map_err(Problem::with_key) } else { stored }
+}
+
+/// The same on a connection.
+async fn copy(
+    context: &Context,
+    (client, fate): (&mut Client, &Fate),
+    asked: &Asked<'_>,
+    rows: &mut Rows<'_>,
+    mut more: bool,
+) -> Result<Option<Attempt>, Problem> {
+    let key = asked.key.map(|key| (key, context.once.ttl()));
+    let mut loading = match Loading::begin(context.resource, client, context.bulk.limits.timeout, key).await.map_err(|error| problem(context.resource, error))? {
+        Ok(loading) => loading,
+        Err(known) => return Ok(Some(Attempt::Loaded(Loaded::Known(known)))),
+    };
+    let mut held = None;
+    while more {
+        loading.send(rows.loader.take()).await.map_err(|error| problem(context.resource, error))?;
+        hold(&mut held, rows.loader.keys() * size_of::<Uuid>(), asked.client, context)?;
+        more = match rows.next_piece().await? {
+            Next::Chunk => true,
+            Next::End => false,
+            Next::Late => return Ok(Some(Attempt::Late)),
+        };
+        if !rows.loader.is_good() {
+            return Ok(None);
+        }
+    }
+    let (rest, count, keys) = rows.loader.finish();
+    loading.send(rest).await.map_err(|error| problem(context.resource, error))?;
+    let answer = Answer::new(StatusCode::CREATED, JSON, format!("{{\"count\":{count}}}").into());
+    let request = asked.key.map(|key| Request { key: key.to_owned(), fingerprint: asked.fingerprint() });
+    let committed = loading.commit(fate, request.as_ref().map(|request| (request, &answer))).await;
+    fate.judge(committed).map_err(|error| problem(context.resource, error))?;
+    context.growth.add(count);
+    Ok(Some(Attempt::Loaded(Loaded::Stored(answer, Keys { keys, _held: held }))))
+}
+
+/// Takes memory for the keys, of which there may be a million: a refusal in time still undoes everything.
+fn hold(held: &mut Option<Held>, bytes: usize, client: Sender, context: &Context) -> Result<(), Problem> {
+    let before = held.as_ref().map_or(0, Held::bytes);
+    if bytes <= before {
+        return Ok(());
+    }
+    // A vector doubles.
+    let more = bytes.next_power_of_two() - before;
+    match held {
+        Some(held) => held.grow(more),
+        None => context.body_limits.memory.take(Holder::Client(client), more).map(|taken| *held = Some(taken)),
+    }
+    .map_err(|refused| refused.problem("memory for the answer"))
+}
+
+/// The rows of a body, cut and judged as they are read.
+struct Rows<'a> {
+    reader: Reader<'a>,
+    patience: Duration,
+    loader: Loader,
+}
+
+/// What reading on has come to.
+enum Next {
+    /// A chunk is full, or a row is at fault.
+    Chunk,
+    /// The body's end.
+    End,
+    /// The sender is behind.
+    Late,
+}
+
+impl Rows<'_> {
+    async fn next_piece(&mut self) -> Result<Next, Problem> {
+        loop {
+            match self.reader.next(&mut self.patience).await? {
+                Read::Bytes(bytes) => self.loader.push(&bytes),
+                Read::End => {
+                    self.loader.end();
+                    return Ok(Next::End);
+                }
+                Read::Late => return Ok(Next::Late),
+            }
+            if self.loader.is_full() || !self.loader.is_good() {
+                return Ok(Next::Chunk);
+            }
+        }
+    }
+
+    /// Reads the rest for its faults, however late it comes: nothing is held for it any more.
+    async fn into_faults(mut self) -> Result<Faults, Problem> {
+        while matches!(self.next_piece().await?, Next::Chunk) {
+            self.patience = Duration::MAX;
+        }
+        Ok(self.loader.into_faults())
+    }
+}

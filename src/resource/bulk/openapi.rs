@@ -1,0 +1,33 @@
+//! Bulk creation in the OpenAPI document.
+
+use serde_json::Value;
+use utoipa::openapi::{Content, OneOfBuilder, RefOr, Schema};
+
+use super::super::definition::Resource;
+use super::super::openapi::csv_example;
+use crate::http::body::{CSV, JSON, NDJSON};
+use crate::http::describe::content;
+use crate::http::schema::{array_of, integer, object, text};
+
+/// What is posted: one row, or many in each form.
+pub fn taken(resource: &Resource, one: RefOr<Schema>, example: Value) -> [(&'static str, Content); 3] {
+    let lines = format!("{example}\n");
+    let many = OneOfBuilder::new().item(one.clone()).item(array_of(one));
+    [
+        (JSON, content(RefOr::T(many.into()), example)),
+        (CSV, content(text(), csv_example(resource, false))),
+        (NDJSON, content(text(), lines)),
+    ]
+}
+
+/// What is answered: one row as stored, how many there are, or all of them.
+pub fn answered(resource: &Resource, one: RefOr<Schema>, example: Value) -> [(&'static str, Content); 3] {
+    let count = object([("count", integer(0, i64::MAX), true)]);
+    let lines = format!("{example}\n");
+    let either = OneOfBuilder::new().item(one.clone()).item(array_of(one)).item(count);
+    [
+        (JSON, content(RefOr::T(either.into()), example)),
+        (CSV, content(text(), csv_example(resource, true))),
+        (NDJSON, content(text(), lines)),
+    ]
+}

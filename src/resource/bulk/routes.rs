@@ -1,0 +1,170 @@
+//! `POST` with one row or many.
+
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use futures_util::future::try_join;
+use futures_util::{Stream, StreamExt, stream};
+use warp::http::header::{HeaderValue, VARY};
+use warp::http::{HeaderMap, StatusCode};
+use warp::reply::Response;
+
+use super::super::list::format::{Format, Shape};
+use super::super::problem::problem;
+use super::load::{self, Asked, Keys, Loaded};
+use super::store;
+use crate::db::error::StoreError;
+use crate::http::body::{self, CSV, Growing, JSON, NDJSON, Pace};
+use crate::http::prefer;
+use crate::http::problem::Problem;
+use crate::http::reply::{self, Chunks};
+use crate::http::route::Route;
+use crate::http::spool::Spool;
+use crate::idempotency::once::{in_flight, reused};
+use crate::idempotency::store::Claim;
+use crate::resource::context::Context;
+
+/// What can be posted; the first may hold one row or many.
+const TAKEN: &[&str] = &[JSON, CSV, NDJSON];
+/// Rows of an answer read back at a time.
+const BATCH: usize = 1000;
+
+/// What a body held.
+pub enum Posted {
+    /// One row, still to be read.
+    One(Bytes),
+    /// Many: this is the answer.
+    Many(Response),
+}
+
+/// Reads a body that holds one row, or creates the many that it holds.
+///
+/// # Errors
+/// 415 for another media type, 413, 408 and 400 as for every body, 406 for a form of the answer that is not on offer, 422
+/// that lists the faults of the rows, 503 when the database does not answer.
+pub async fn receive<B: Buf>(
+    route: Route,
+    headers: &HeaderMap,
+    body: impl Stream<Item = Result<B, warp::Error>>,
+    context: &Arc<Context>,
+) -> Result<Posted, Problem> {
+    let media_type = body::media_type(headers, TAKEN)?;
+    let is_short = body::announced(headers).is_some_and(|length| length <= context.body_limits.bytes as u64);
+    // Boxes, so that the usual single row carries none of this with it.
+    if is_short && media_type == JSON {
+        let bytes = body::read_json(headers, body, &context.body_limits).await?;
+        if !is_array(&bytes) {
+            return Ok(Posted::One(bytes));
+        }
+        let whole = stream::iter([Ok(bytes)]);
+        return Box::pin(many(Asked::new(route, headers, JSON)?, whole, context)).await.map(Posted::Many);
+    }
+    let body = body.map(|chunk| chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining())));
+    Box::pin(one_or_many(Asked::new(route, headers, media_type)?, Box::pin(body), context)).await
+}
+
+/// The same for a body that is long, of unknown length, or no JSON.
+async fn one_or_many(
+    asked: Asked<'_>,
+    mut body: impl Stream<Item = Result<Bytes, warp::Error>> + Unpin,
+    context: &Arc<Context>,
+) -> Result<Posted, Problem> {
+    if asked.media_type != JSON {
+        return many(asked, body, context).await.map(Posted::Many);
+    }
+    // The first byte that is no blank tells one row from many.
+    let mut begun = Growing::begin(asked.headers, &context.bulk.limits, 0)?;
+    let mut pace = Pace::begin(&context.body_limits);
+    while let Some(chunk) = pace.next(&mut body).await? {
+        let decides = !chunk.iter().all(u8::is_ascii_whitespace);
+        begun.push(chunk)?;
+        if decides {
+            break;
+        }
+    }
+    let many_are_there = is_array(begun.as_slice());
+    let body = stream::iter([Ok(begun.into_bytes())]).chain(body);
+    if many_are_there {
+        return many(asked, body, context).await.map(Posted::Many);
+    }
+    body::read_json(asked.headers, body, &context.body_limits).await.map(Posted::One)
+}
+
+fn is_array(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().first() == Some(&b'[')
+}
+
+/// Creates what the body holds, all or none.
+async fn many(
+    mut asked: Asked<'_>,
+    mut body: impl Stream<Item = Result<Bytes, warp::Error>> + Unpin,
+    context: &Arc<Context>,
+) -> Result<Response, Problem> {
+    let preferred = prefer::preference(asked.headers, "return");
+    // The answer to a request with a key is kept with it, so it is always the short one.
+    let representation = preferred == Some("representation") && asked.key.is_none();
+    let format = Format::negotiate(asked.headers)?;
+    asked.with_keys = representation;
+    let bulk = &context.bulk;
+    let spool = Spool::default();
+    let receiving = spool.receive(asked.headers, &mut body, &bulk.limits, &bulk.disk, |chunk| asked.add(chunk));
+    // Either failure ends both; the disk is held until both are done.
+    let (_disk, loaded) = try_join(receiving, load::load(context, &asked, &spool)).await?;
+    let (mut response, applied) = match loaded {
+        Loaded::Stored(answer, keys) if representation => {
+            let resource = context.resource;
+            let shape = Shape { resource, format, columns: None };
+            let chunks = Stored { context: context.clone(), shape, keys, told: 0 };
+            match reply::in_chunks(&context.buffers, asked.client, format.content_type(), chunks, |error| problem(resource, error)).await {
+                Ok(response) => (response, Some("return=representation")),
+                // They are stored, whatever became of reading them again: a preference may go unheeded.
+                Err(_) => (answer.into_response(false)?, None),
+            }
+        }
+        Loaded::Stored(answer, _) => {
+            (answer.into_response(false)?, (preferred == Some("minimal")).then_some("return=minimal"))
+        }
+        // The whole body, which is there by now, tells whether it is the same request.
+        Loaded::Known(Claim::Kept { fingerprint, .. }) if fingerprint != asked.fingerprint() => return Err(reused()),
+        Loaded::Known(Claim::Kept { answer, .. }) => return answer.into_response(true),
+        Loaded::Known(_) => return Err(in_flight()),
+        Loaded::Faulty(faults) => return Err(faults.finish().err().unwrap_or_else(Problem::internal)),
+    };
+    *response.status_mut() = StatusCode::CREATED;
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("accept, prefer"));
+    if let Some(applied) = applied {
+        prefer::applied(headers, applied);
+    }
+    Ok(response)
+}
+
+/// The rows as they are stored, told to whoever sent them.
+struct Stored {
+    context: Arc<Context>,
+    shape: Shape,
+    keys: Keys,
+    told: usize,
+}
+
+impl Chunks for Stored {
+    async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
+        let mut out = Vec::with_capacity(room);
+        let first = self.told == 0;
+        let end = self.keys.keys.len().min(self.told + BATCH);
+        // Keys are made in the order of the rows, and ascend.
+        let rows = store::stored(self.context.resource, &self.context.pool, &self.keys.keys[self.told..end]).await?;
+        if first {
+            self.shape.begin(&mut out);
+        }
+        for (index, row) in rows.iter().enumerate() {
+            self.shape.row(first && index == 0, row, &mut out)?;
+        }
+        self.told = end;
+        let more = end < self.keys.keys.len();
+        if !more {
+            self.shape.end(&mut out);
+        }
+        Ok((out, more))
+    }
+}

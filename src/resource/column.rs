@@ -1,0 +1,542 @@
+//! A column and what its values must be. JSON bodies, CSV and filters are judged here alone, so no way in is laxer than
+//! another; the table's constraints repeat the rules as a last line of defence. No I/O happens here.
+
+use std::borrow::Cow;
+
+use jiff::civil::{self, date};
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
+use regex::Regex;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::decimal::Decimal;
+use super::description::{ColumnDescription, Generate, Index, IndexName, Kind, header_key, snake_case};
+use super::value::{Value, date_of, timestamp_of};
+use crate::http::json::text;
+use crate::http::problem::FieldError;
+
+/// A column of a resource; there is one of each in a process, so two are the same if they are at the same address.
+#[derive(Debug)]
+pub struct Column {
+    /// Its place in a row; the key's is 0.
+    pub position: usize,
+    /// The key in JSON, the header in CSV, and the name in filters.
+    pub name: &'static str,
+    /// What its values are.
+    pub kind: Kind,
+    /// Whether a value may be null.
+    pub nullable: bool,
+    /// Whether a row must name it.
+    pub required: bool,
+    /// The value of a row that does not name it.
+    pub default: Value<'static>,
+    /// The name in SQL, in quotes where it needs them.
+    pub sql: &'static str,
+    /// The name in the catalog.
+    pub identifier: &'static str,
+    /// The column in a comparison or an order: texts by code point, so that every machine agrees on what comes first.
+    pub ordered_sql: &'static str,
+    /// What a value must be; the text of every complaint about it.
+    pub rule: &'static str,
+    /// The same for a cell of CSV.
+    pub csv_rule: &'static str,
+    /// What a value in a filter must be.
+    pub filter_rule: &'static str,
+    /// The key in JSON with its punctuation, for a row that is written whole.
+    pub json_key: &'static [u8],
+    /// Headers in CSV that mean this column, without case and punctuation.
+    pub headers: Vec<String>,
+    /// Which index it has.
+    pub index: IndexKind,
+    /// What only the documentation says.
+    pub docs: ColumnDocs,
+    /// How made-up rows are filled.
+    pub generate: Generate,
+    pattern: Option<Regex>,
+    bounds: [Option<Decimal>; 2],
+}
+
+/// Which index a column has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum IndexKind {
+    /// None.
+    None,
+    /// For orders and comparisons.
+    Ordered,
+    /// For patterns, too.
+    Trigram,
+}
+
+/// What only the documentation says of a column.
+#[derive(Debug, Default)]
+pub struct ColumnDocs {
+    /// What the values mean.
+    pub description: Option<&'static str>,
+    /// What they are counted in.
+    pub unit: Option<&'static str>,
+    /// The name of an enumeration.
+    pub schema: Option<&'static str>,
+    /// A value, as JSON.
+    pub example: Option<serde_json::Value>,
+}
+
+impl PartialEq for Column {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Column {}
+
+/// Keeps a text for as long as the process lives: resources are read once, at the start.
+pub fn leak(text: impl Into<String>) -> &'static str {
+    text.into().leak()
+}
+
+/// The earliest day and instant: PostgreSQL's own constraint on years that have four digits.
+const FIRST_DAY: civil::Date = date(1, 1, 1);
+/// The latest day.
+const LAST_DAY: civil::Date = date(9999, 12, 31);
+
+impl Column {
+    /// The key of every resource.
+    pub fn key() -> Self {
+        Self {
+            position: 0,
+            name: "uuid",
+            kind: Kind::Uuid,
+            nullable: false,
+            required: false,
+            default: Value::Null,
+            sql: "uuid",
+            identifier: "uuid",
+            ordered_sql: "uuid",
+            rule: "must be a uuid",
+            csv_rule: "must be a uuid",
+            filter_rule: "a uuid",
+            json_key: b"{\"uuid\":",
+            headers: vec!["uuid".to_owned()],
+            index: IndexKind::Ordered,
+            docs: ColumnDocs::default(),
+            generate: Generate::default(),
+            pattern: None,
+            bounds: [None, None],
+        }
+    }
+
+    /// The column at this place of a description that has no fault.
+    ///
+    /// # Errors
+    /// A default or an example that breaks the column's own rule.
+    pub fn new(position: usize, description: &ColumnDescription) -> Result<Self, String> {
+        let kind = description.kind()?;
+        let identifier = leak(snake_case(&description.name));
+        let sql = leak(quoted(identifier));
+        let pattern = match &kind {
+            Kind::Text { pattern: Some(pattern), .. } => Some(Regex::new(pattern).map_err(|error| error.to_string())?),
+            _ => None,
+        };
+        let bounds = match &kind {
+            Kind::Decimal { precision, scale, minimum, maximum } => [minimum, maximum]
+                .map(|bound| bound.as_ref().and_then(|text| Decimal::parse(text, *precision, *scale))),
+            _ => [None, None],
+        };
+        let or = |rule: String, or: &str| leak(if description.nullable { format!("{rule}, or {or}") } else { rule });
+        let mut column = Self {
+            position,
+            name: leak(&*description.name),
+            nullable: description.nullable,
+            required: description.required.unwrap_or(description.default.is_none()),
+            default: Value::Null,
+            sql,
+            identifier,
+            ordered_sql: if is_text(&kind) { leak(format!("{sql} collate \"C\"")) } else { sql },
+            rule: or(rule(&kind, Place::Json), "null"),
+            csv_rule: or(rule(&kind, Place::Csv), "empty"),
+            filter_rule: leak(filter_rule(&kind)),
+            json_key: leak(format!(",\"{}\":", description.name)).as_bytes(),
+            headers: std::iter::once(&description.name).chain(&description.csv).map(|name| header_key(name)).collect(),
+            index: match description.index {
+                None | Some(Index::Ordered(false)) => IndexKind::None,
+                Some(Index::Ordered(true)) => IndexKind::Ordered,
+                Some(Index::Named(IndexName::Trigram)) => IndexKind::Trigram,
+            },
+            docs: ColumnDocs {
+                description: description.description.clone().map(leak),
+                unit: description.unit.clone().map(leak),
+                schema: description.schema.clone().map(leak),
+                example: None,
+            },
+            generate: description.generate.clone().unwrap_or_default(),
+            pattern,
+            bounds,
+            kind,
+        };
+        if let Some(default) = &description.default {
+            column.default = column.constant("default", default)?.0;
+        }
+        for (index, example) in description.examples.iter().enumerate() {
+            let (_, json) = column.constant("examples", example)?;
+            if index == 0 {
+                column.docs.example = Some(json);
+            }
+        }
+        for value in &description.generate.clone().unwrap_or_default().values {
+            column.constant("generate.values", value)?;
+        }
+        Ok(column)
+    }
+
+    /// A value that the description names.
+    fn constant(&self, key: &str, value: &toml::Value) -> Result<(Value<'static>, serde_json::Value), String> {
+        let json = match value {
+            toml::Value::String(text) => serde_json::Value::from(text.clone()),
+            toml::Value::Integer(number) => serde_json::Value::from(*number),
+            toml::Value::Float(number) => serde_json::Value::from(*number),
+            toml::Value::Boolean(value) => serde_json::Value::from(*value),
+            other => serde_json::Value::from(other.to_string()),
+        };
+        let raw = json.to_string();
+        match self.read_json(&raw) {
+            Some(value) => Ok((value.into_owned(), json)),
+            None => Err(format!("{key} {value} {}", self.rule)),
+        }
+    }
+
+    /// The complaint about a value of this column.
+    pub fn error(&self) -> FieldError {
+        FieldError::new(self.name, self.rule)
+    }
+
+    /// Its type in SQL.
+    pub fn sql_type(&self) -> &'static str {
+        match &self.kind {
+            Kind::Boolean => "boolean",
+            Kind::Integer { bits: 16, .. } => "smallint",
+            Kind::Integer { bits: 32, .. } => "integer",
+            Kind::Integer { .. } => "bigint",
+            Kind::Number { .. } => "double precision",
+            Kind::Decimal { precision, scale, .. } => leak(format!("numeric({precision},{scale})")),
+            Kind::Text { .. } | Kind::Enum(_) => "text",
+            Kind::Date => "date",
+            Kind::DateTime => "timestamp with time zone",
+            Kind::Uuid => "uuid",
+        }
+    }
+
+    /// The short name of its type in SQL, for casts to arrays.
+    pub fn array_type(&self) -> &'static str {
+        match self.pg_type() {
+            Type::BOOL => "bool",
+            Type::INT2 => "int2",
+            Type::INT4 => "int4",
+            Type::INT8 => "int8",
+            Type::FLOAT8 => "float8",
+            Type::NUMERIC => "numeric",
+            Type::DATE => "date",
+            Type::TIMESTAMPTZ => "timestamptz",
+            Type::UUID => "uuid",
+            _ => "text",
+        }
+    }
+
+    /// Its type on the wire.
+    pub fn pg_type(&self) -> Type {
+        match &self.kind {
+            Kind::Boolean => Type::BOOL,
+            Kind::Integer { bits: 16, .. } => Type::INT2,
+            Kind::Integer { bits: 32, .. } => Type::INT4,
+            Kind::Integer { .. } => Type::INT8,
+            Kind::Number { .. } => Type::FLOAT8,
+            Kind::Decimal { .. } => Type::NUMERIC,
+            Kind::Text { .. } | Kind::Enum(_) => Type::TEXT,
+            Kind::Date => Type::DATE,
+            Kind::DateTime => Type::TIMESTAMPTZ,
+            Kind::Uuid => Type::UUID,
+        }
+    }
+
+    /// Whether its values are texts, which have patterns.
+    pub fn is_text(&self) -> bool {
+        is_text(&self.kind)
+    }
+
+    /// Every value it can hold, ascending, when they are few.
+    pub fn domain(&self) -> Option<Vec<Value<'static>>> {
+        match &self.kind {
+            Kind::Boolean => Some([false, true].map(Value::Boolean).into()),
+            Kind::Integer { values: Some(values), .. } => Some(values.iter().copied().map(Value::Integer).collect()),
+            Kind::Enum(texts) if !self.nullable => {
+                let mut texts: Vec<&String> = texts.iter().collect();
+                texts.sort();
+                Some(texts.into_iter().map(|text| Value::Text(Cow::Owned(text.clone()))).collect())
+            }
+            _ => None,
+        }
+        .filter(|_| !self.nullable)
+    }
+
+    /// Reads a value of JSON, whose syntax is right; `None` when it breaks the rule.
+    pub fn read_json<'a>(&self, raw: &'a str) -> Option<Value<'a>> {
+        if raw == "null" {
+            return self.nullable.then_some(Value::Null);
+        }
+        let is_number = || raw.starts_with(|letter: char| letter == '-' || letter.is_ascii_digit());
+        match &self.kind {
+            Kind::Boolean => raw.parse().ok().map(Value::Boolean),
+            Kind::Integer { .. } | Kind::Number { .. } => is_number().then(|| self.read_number(raw)).flatten(),
+            // A decimal comes as a number or, so that no program makes a double of it, as a text.
+            Kind::Decimal { .. } if is_number() => self.read_number(raw),
+            Kind::Decimal { .. } => text(raw).and_then(|text| self.read_number(&text).map(Value::into_owned)),
+            Kind::Text { .. } | Kind::Enum(_) => text(raw).and_then(|text| match text {
+                Cow::Borrowed(text) => self.read_text(text),
+                Cow::Owned(text) => self.read_text(&text).map(Value::into_owned),
+            }),
+            Kind::Date | Kind::DateTime | Kind::Uuid => {
+                text(raw).and_then(|text| self.read_text(&text).map(Value::into_owned))
+            }
+        }
+    }
+
+    /// Reads a cell of CSV; `None` when it breaks the rule. A text is taken as it stands, blanks included: what export
+    /// wrote comes back the same.
+    pub fn read_csv<'a>(&self, cell: &'a str) -> Option<Value<'a>> {
+        let cell = if matches!(self.kind, Kind::Text { .. }) { cell } else { cell.trim() };
+        if cell.is_empty() && self.nullable {
+            return Some(Value::Null);
+        }
+        match self.kind {
+            Kind::Boolean => match cell {
+                "true" | "1" => Some(Value::Boolean(true)),
+                "false" | "0" => Some(Value::Boolean(false)),
+                _ => None,
+            },
+            Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. } => self.read_number(cell),
+            _ => self.read_text(cell),
+        }
+    }
+
+    /// Reads a value to compare the column with: any of its type, and one of an enumeration.
+    pub fn read_filter(&self, text: &str) -> Option<Value<'static>> {
+        match &self.kind {
+            Kind::Boolean => text.parse().ok().map(Value::Boolean),
+            Kind::Integer { .. } => text.parse().ok().map(Value::Integer),
+            Kind::Number { .. } => text.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Number),
+            // As many digits as there can be, whatever the column's precision: it is only compared.
+            Kind::Decimal { scale, .. } => {
+                Decimal::parse(text, super::decimal::PRECISION_MAX, *scale).map(Value::Decimal)
+            }
+            Kind::Text { .. } => (!text.contains('\0')).then(|| Value::Text(Cow::Owned(text.to_owned()))),
+            _ => self.read_text(text).map(Value::into_owned),
+        }
+    }
+
+    fn read_number(&self, text: &str) -> Option<Value<'static>> {
+        match &self.kind {
+            Kind::Integer { minimum, maximum, values, .. } => {
+                let value = match text.parse::<i64>() {
+                    Ok(value) => value,
+                    // `2.0` and `2e0` are whole numbers, too.
+                    Err(_) => i64::try_from(Decimal::parse(text, 19, 0)?.units()).ok()?,
+                };
+                let fits = (*minimum..=*maximum).contains(&value)
+                    && values.as_ref().is_none_or(|values| values.binary_search(&value).is_ok());
+                fits.then_some(Value::Integer(value))
+            }
+            Kind::Number { minimum, maximum } => {
+                let value = text.parse::<f64>().ok().filter(|value| value.is_finite())?;
+                let fits = minimum.is_none_or(|minimum| value >= minimum) && maximum.is_none_or(|maximum| value <= maximum);
+                fits.then_some(Value::Number(value + 0.0)) // adding zero makes -0 plain 0
+            }
+            Kind::Decimal { precision, scale, .. } => {
+                let value = Decimal::parse(text, *precision, *scale)?;
+                let [minimum, maximum] = self.bounds;
+                let fits = minimum.is_none_or(|minimum| value.units() >= minimum.units())
+                    && maximum.is_none_or(|maximum| value.units() <= maximum.units());
+                fits.then_some(Value::Decimal(value))
+            }
+            _ => None,
+        }
+    }
+
+    fn read_text<'a>(&self, text: &'a str) -> Option<Value<'a>> {
+        match &self.kind {
+            Kind::Text { min_length, max_length, .. } => {
+                let (least, most) = (*min_length as usize, *max_length as usize);
+                // Bytes first: no text of at most that many bytes has too many characters, so most are not counted.
+                let fits = text.len() <= most || text.chars().count() <= most;
+                // One character has four bytes at most.
+                let fits = fits && (text.len() >= least * 4 || text.chars().count() >= least);
+                let fits = fits && self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(text));
+                // PostgreSQL's text cannot hold U+0000.
+                (fits && !text.contains('\0')).then_some(Value::Text(Cow::Borrowed(text)))
+            }
+            Kind::Enum(texts) => texts.iter().any(|known| known == text).then_some(Value::Text(Cow::Borrowed(text))),
+            Kind::Date => read_date(text).map(Value::Date),
+            Kind::DateTime => read_date_time(text).map(Value::DateTime),
+            Kind::Uuid => Uuid::try_parse(text).ok().map(Value::Uuid),
+            _ => None,
+        }
+    }
+
+    /// Reads a value as PostgreSQL sent it.
+    ///
+    /// # Errors
+    /// What the table's constraints should have kept out.
+    pub fn decode<'a>(&self, raw: Option<&'a [u8]>) -> Result<Value<'a>, Undecodable> {
+        let Some(raw) = raw else { return Ok(Value::Null) };
+        self.decode_some(raw).ok_or(Undecodable { column: self.name })
+    }
+
+    fn decode_some<'a>(&self, raw: &'a [u8]) -> Option<Value<'a>> {
+        Some(match &self.kind {
+            Kind::Boolean => Value::Boolean(*raw.first()? != 0),
+            Kind::Integer { .. } => Value::Integer(match raw.len() {
+                2 => i16::from_be_bytes(raw.try_into().ok()?).into(),
+                4 => i32::from_be_bytes(raw.try_into().ok()?).into(),
+                _ => i64::from_be_bytes(raw.try_into().ok()?),
+            }),
+            Kind::Number { .. } => {
+                Value::Number(Some(f64::from_be_bytes(raw.try_into().ok()?)).filter(|value| value.is_finite())?)
+            }
+            Kind::Decimal { scale, .. } => Value::Decimal(Decimal::decode(raw, *scale)?),
+            Kind::Text { .. } => Value::Text(Cow::Borrowed(std::str::from_utf8(raw).ok()?)),
+            Kind::Enum(_) => self.read_text(std::str::from_utf8(raw).ok()?)?,
+            Kind::Date => Value::Date(date_of(raw.try_into().ok()?)?),
+            Kind::DateTime => Value::DateTime(timestamp_of(raw.try_into().ok()?)?),
+            Kind::Uuid => Value::Uuid(Uuid::from_slice(raw).ok()?),
+        })
+    }
+}
+
+/// A value in the table that its column cannot have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("column {column} holds a value that its rules do not allow")]
+pub struct Undecodable {
+    /// Its column.
+    pub column: &'static str,
+}
+
+fn is_text(kind: &Kind) -> bool {
+    matches!(kind, Kind::Text { .. } | Kind::Enum(_))
+}
+
+/// A name in SQL: in quotes where it would be taken for something else.
+pub fn quoted(identifier: &str) -> String {
+    // Words that PostgreSQL 13 to 18 reserve, or take for functions and types in front of other things.
+    const RESERVED: &str = " all analyse analyze and any array as asc asymmetric authorization between bigint binary bit \
+        boolean both case cast char character check coalesce collate collation column concurrently constraint create cross \
+        current_catalog current_date current_role current_schema current_time current_timestamp current_user dec decimal \
+        default deferrable desc distinct do else end except exists extract false fetch float for foreign freeze from full \
+        grant greatest group grouping having ilike in initially inner inout int integer intersect interval into is isnull \
+        join lateral leading least left like limit localtime localtimestamp national natural nchar none normalize not notnull \
+        null nullif numeric offset on only or order out outer overlaps overlay placing position precision primary real \
+        references returning right row select session_user setof similar smallint some substring symmetric system_user table \
+        tablesample then time timestamp to trailing treat trim true union unique user using values varchar variadic verbose \
+        when where window with xmlattributes xmlconcat xmlelement xmlexists xmlforest xmlnamespaces xmlparse xmlpi xmlroot \
+        xmlserialize xmltable ";
+    let plain = !identifier.starts_with(|letter: char| letter.is_ascii_digit())
+        && identifier.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        && !RESERVED.contains(&format!(" {identifier} "));
+    if plain { identifier.to_owned() } else { format!("\"{}\"", identifier.replace('"', "\"\"")) }
+}
+
+/// Where a rule is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Json,
+    Csv,
+}
+
+fn rule(kind: &Kind, place: Place) -> String {
+    match kind {
+        Kind::Boolean if place == Place::Csv => "must be true, false, 1 or 0".to_owned(),
+        Kind::Boolean => "must be true or false".to_owned(),
+        Kind::Integer { values: Some(values), .. } => {
+            format!("must be {}", either(values.iter().map(ToString::to_string).collect()))
+        }
+        Kind::Integer { minimum, maximum, .. } => format!("must be a whole number between {minimum} and {maximum}"),
+        Kind::Number { minimum, maximum } => {
+            let bounds = (minimum.map(|bound| bound.to_string()), maximum.map(|bound| bound.to_string()));
+            numbers("a number", bounds)
+        }
+        Kind::Decimal { precision, scale, minimum, maximum } => {
+            let what = format!("a decimal of at most {precision} digits, {scale} of them behind the point");
+            match (minimum, maximum) {
+                (None, None) => format!("must be {what}"),
+                (minimum, maximum) => {
+                    let bounds = numbers("", (minimum.clone(), maximum.clone()));
+                    format!("must be {what}, {}", bounds.trim_start_matches("must be").trim_start())
+                }
+            }
+        }
+        Kind::Text { min_length, max_length, pattern } => {
+            let matching = pattern.as_ref().map(|pattern| format!(" that matches {pattern}")).unwrap_or_default();
+            format!("must be a text of {min_length} to {max_length} characters without U+0000{matching}")
+        }
+        Kind::Enum(texts) => {
+            let shown = |text: &String| if place == Place::Json { format!("{text:?}") } else { text.clone() };
+            format!("must be {}", either(texts.iter().map(shown).collect()))
+        }
+        Kind::Date => "must be a date such as 2026-01-31".to_owned(),
+        Kind::DateTime => "must be a date and time with its offset from UTC, such as 2026-01-31T12:00:00Z".to_owned(),
+        Kind::Uuid => "must be a uuid".to_owned(),
+    }
+}
+
+fn numbers(what: &str, bounds: (Option<String>, Option<String>)) -> String {
+    match bounds {
+        (Some(minimum), Some(maximum)) => format!("must be between {minimum} and {maximum}"),
+        (Some(minimum), None) => format!("must be {what} not below {minimum}"),
+        (None, Some(maximum)) => format!("must be {what} not above {maximum}"),
+        (None, None) => format!("must be {what}"),
+    }
+}
+
+fn filter_rule(kind: &Kind) -> String {
+    match kind {
+        Kind::Boolean => "true or false".to_owned(),
+        Kind::Integer { .. } => "a whole number".to_owned(),
+        Kind::Number { .. } => "a number".to_owned(),
+        Kind::Decimal { scale, .. } => format!("a decimal with at most {scale} digits behind the point"),
+        Kind::Text { .. } => "a text without U+0000".to_owned(),
+        Kind::Enum(texts) => either(texts.clone()),
+        Kind::Date => "a date such as 2026-01-31".to_owned(),
+        Kind::DateTime => "a date and time such as 2026-01-31T12:00:00Z".to_owned(),
+        Kind::Uuid => "a uuid".to_owned(),
+    }
+}
+
+/// `a`, `a or b`, `a, b or c`.
+pub fn either(mut texts: Vec<String>) -> String {
+    let last = texts.pop().unwrap_or_default();
+    if texts.is_empty() { last } else { format!("{} or {last}", texts.join(", ")) }
+}
+
+/// A day of RFC 3339.
+fn read_date(text: &str) -> Option<civil::Date> {
+    let is_full_date = text.len() == 10
+        && text.bytes().enumerate().all(|(index, byte)| if matches!(index, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() });
+    let day: civil::Date = is_full_date.then(|| text.parse().ok()).flatten()?;
+    (FIRST_DAY..=LAST_DAY).contains(&day).then_some(day)
+}
+
+/// An instant of RFC 3339; what is finer than a microsecond is rounded, because PostgreSQL keeps no more.
+fn read_date_time(text: &str) -> Option<Timestamp> {
+    let bytes = text.as_bytes();
+    // jiff takes more forms, such as a zone in brackets, which would have to be heeded.
+    let offset = text.get(19..)?.trim_start_matches(|letter: char| letter == '.' || letter.is_ascii_digit());
+    let is_offset = matches!(offset, "Z" | "z")
+        || (offset.len() == 6 && matches!(offset.as_bytes()[0], b'+' | b'-') && offset.as_bytes()[3] == b':');
+    read_date(text.get(..10)?)?;
+    // jiff takes a leap second for the second before it.
+    if !matches!(bytes[10], b'T' | b't' | b' ') || !is_offset || text.get(17..19)? == "60" {
+        return None;
+    }
+    let instant: Timestamp = text.parse().ok()?;
+    let round = TimestampRound::new().smallest(Unit::Microsecond).mode(RoundMode::HalfEven);
+    let instant = instant.round(round).ok()?;
+    // In UTC, too, the year has four digits.
+    let year = instant.to_zoned(jiff::tz::TimeZone::UTC).year();
+    (1..=9999).contains(&year).then_some(instant)
+}

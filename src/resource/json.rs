@@ -1,0 +1,122 @@
+//! Reads a row out of a JSON body and finds every fault in it, not only the first.
+//!
+//! `http::json` splits the object into its members; here every value is judged by its column. What the server makes, the
+//! key, is never taken from here.
+
+use std::borrow::Cow;
+
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::definition::Resource;
+use super::row::Patch;
+use super::value::Value;
+use crate::http::json::{Members, members};
+use crate::http::problem::{FieldError, Problem};
+
+/// What the body may say about the key.
+#[derive(Debug, Clone, Copy)]
+pub enum UuidRule {
+    /// The server makes it, so the body must not name one.
+    Refused,
+    /// It may be repeated when it equals the path's.
+    Equals(Uuid),
+}
+
+/// Reads a whole row.
+///
+/// # Errors
+/// 400 when the body is no JSON, 422 with one entry per field at fault.
+pub fn read<'a>(resource: &Resource, body: &'a [u8], uuid: UuidRule) -> Result<Vec<Value<'a>>, Problem> {
+    let members = members(body, || resource.field_names.to_owned())?;
+    Fields::read(resource, &members, uuid).whole().map_err(Problem::fields)
+}
+
+/// Reads one row of many; whatever is wrong is a fault of this row.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn read_row<'a>(resource: &Resource, row: &'a [u8]) -> Result<Vec<Value<'a>>, Vec<FieldError>> {
+    let fault = |detail: String| vec![FieldError { pointer: String::new(), detail: detail.into() }];
+    let text = std::str::from_utf8(row).map_err(|_| fault("must be UTF-8".to_owned()))?;
+    let members: Members<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
+        Category::Data => fault(format!("must be a JSON object with the fields {}", resource.field_names)),
+        _ => fault("must be valid JSON".to_owned()),
+    })?;
+    Fields::read(resource, &members, UuidRule::Refused).whole()
+}
+
+/// Reads a merge patch (RFC 7396): any of a row's fields. A null removes a member, which a column that may be null can
+/// be without.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_patch<'a>(resource: &Resource, body: &'a [u8], uuid: UuidRule) -> Result<Patch<'a>, Problem> {
+    let members = members(body, || resource.field_names.to_owned())?;
+    let fields = Fields::read(resource, &members, uuid);
+    if fields.errors.is_empty() { Ok(fields.values) } else { Err(Problem::fields(fields.errors)) }
+}
+
+fn check_uuid(value: &RawValue, rule: UuidRule, errors: &mut Vec<FieldError>) {
+    match rule {
+        UuidRule::Refused => errors.push(FieldError::new("uuid", "is made by the server; leave it out")),
+        UuidRule::Equals(expected) => {
+            let given = serde_json::from_str::<Cow<str>>(value.get()).ok().and_then(|text| Uuid::try_parse(&text).ok());
+            if given != Some(expected) {
+                errors.push(FieldError::new("uuid", "must equal the uuid in the path; correct it or leave it out"));
+            }
+        }
+    }
+}
+
+/// The values read so far.
+struct Fields<'a, 'r> {
+    resource: &'r Resource,
+    /// Whether a field was present, right or wrong.
+    seen: Vec<bool>,
+    /// A field that was present and wrong stays empty and has its error already.
+    values: Patch<'a>,
+    errors: Vec<FieldError>,
+}
+
+impl<'a, 'r> Fields<'a, 'r> {
+    fn read(resource: &'r Resource, members: &Members<'a>, uuid: UuidRule) -> Self {
+        let count = resource.fields().len();
+        let mut fields = Self { resource, seen: vec![false; count], values: vec![None; count], errors: Vec::new() };
+        for (name, value) in &members.values {
+            match resource.field(name) {
+                Some(column) => {
+                    let place = column.position - 1;
+                    fields.seen[place] = true;
+                    fields.values[place] = column.read_json(value.get());
+                    if fields.values[place].is_none() {
+                        fields.errors.push(column.error());
+                    }
+                }
+                None if name == "uuid" => check_uuid(value, uuid, &mut fields.errors),
+                None => {
+                    let detail = format!("is unknown; the fields are {}", resource.field_names);
+                    fields.errors.push(FieldError::new(name, detail));
+                }
+            }
+        }
+        for name in &members.repeated {
+            fields.errors.push(FieldError::new(name, "is a duplicate field; keep one"));
+        }
+        fields
+    }
+
+    fn whole(mut self) -> Result<Vec<Value<'a>>, Vec<FieldError>> {
+        for (column, seen) in self.resource.fields().iter().zip(&self.seen) {
+            if column.required && !seen {
+                self.errors.push(FieldError::new(column.name, format!("is missing; it {}", column.rule)));
+            }
+        }
+        if !self.errors.is_empty() {
+            return Err(self.errors);
+        }
+        let values = self.values.into_iter().zip(self.resource.fields());
+        Ok(values.map(|(value, column)| value.unwrap_or_else(|| column.default.clone())).collect())
+    }
+}

@@ -1,0 +1,133 @@
+//! Cuts what lies behind a position in an order into keyset ranges, each of which one index delivers in order.
+//!
+//! "Behind (a, b)" is "a is the same and b greater, then a greater". As one condition with `or` PostgreSQL would read and
+//! sort everything; as keyset ranges, read one after the other until a page is full, each begins where it is needed. Nulls are
+//! a keyset range of their own. A column of few values becomes one keyset range per value: a value that is frequent is found in the
+//! order of the next column, which therefore is the one that needs an index.
+
+use super::super::column::Column;
+use super::super::value::Value;
+use super::cursor::Position;
+use super::order::{Key, Order};
+
+/// Columns of few values are cut into their values only as long as no more keyset ranges than this come of it: each may cost
+/// a look at the whole table when it is empty.
+const CUTS_MAX: usize = 6;
+
+/// What a column must be in a keyset range.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bound {
+    /// The column.
+    pub column: &'static Column,
+    /// Where its values lie.
+    pub side: Side,
+}
+
+/// Where the values of a keyset range lie.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Side {
+    /// At the value.
+    At(Value<'static>),
+    /// Above it.
+    Above(Value<'static>),
+    /// Below it.
+    Below(Value<'static>),
+    /// Nowhere: null.
+    Null,
+    /// Anywhere but null.
+    NotNull,
+}
+
+/// A part of a list, in the list's order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeysetRange<'a> {
+    /// What holds for all of its rows.
+    pub bounds: Vec<Bound>,
+    /// What it is ordered by: the columns that are not the same in all of its rows.
+    pub keys: Vec<&'a Key>,
+}
+
+/// The keyset ranges behind a position, or of the whole list, in order; together they hold each row once.
+pub fn keyset_ranges<'a>(order: &'a Order, from: Option<&Position>) -> Vec<KeysetRange<'a>> {
+    let mut cutter = Cutter { keys: order.keys(), bounds: Vec::new(), out: Vec::new() };
+    match from {
+        None => cutter.all(0, CUTS_MAX),
+        Some(position) => cutter.behind(0, position),
+    }
+    cutter.out
+}
+
+struct Cutter<'a> {
+    keys: &'a [Key],
+    /// What holds for the columns before the one under way.
+    bounds: Vec<Bound>,
+    out: Vec<KeysetRange<'a>>,
+}
+
+impl Cutter<'_> {
+    /// Everything behind the position, the columns before `index` being at it already.
+    fn behind(&mut self, index: usize, position: &Position) {
+        let Some(key) = self.keys.get(index) else { return };
+        let value = position.get(index).cloned().flatten();
+        let at = value.clone().map_or(Side::Null, Side::At);
+        self.with(key.column, at, |cutter| cutter.behind(index + 1, position));
+        let Some(value) = value else {
+            if key.nulls_first {
+                self.with(key.column, Side::NotNull, |cutter| cutter.end(index));
+            }
+            return;
+        };
+        if let Some(domain) = domain(*key) {
+            for next in domain.into_iter().skip_while(|other| *other != value).skip(1) {
+                self.with(key.column, Side::At(next), |cutter| cutter.all(index + 1, 1));
+            }
+            return;
+        }
+        let side = if key.descending { Side::Below(value) } else { Side::Above(value) };
+        self.with(key.column, side, |cutter| cutter.end(index));
+        if key.column.nullable && !key.nulls_first {
+            self.with(key.column, Side::Null, |cutter| cutter.all(index + 1, 1));
+        }
+    }
+
+    /// Everything, the columns before `index` being bound; cut into at most so many keyset ranges.
+    fn all(&mut self, index: usize, cuts: usize) {
+        let Some(key) = self.keys.get(index) else { return self.end(index) };
+        let domain = domain(*key).filter(|domain| domain.len() <= cuts);
+        if let Some(domain) = domain {
+            let cuts = cuts / domain.len();
+            for value in domain {
+                self.with(key.column, Side::At(value), |cutter| cutter.all(index + 1, cuts));
+            }
+        } else if key.column.nullable {
+            let parts = if key.nulls_first { [Side::Null, Side::NotNull] } else { [Side::NotNull, Side::Null] };
+            for side in parts {
+                let next = if side == Side::Null { index + 1 } else { index };
+                self.with(key.column, side, |cutter| cutter.end(next));
+            }
+        } else {
+            self.end(index);
+        }
+    }
+
+    fn with(&mut self, column: &'static Column, side: Side, work: impl FnOnce(&mut Self)) {
+        self.bounds.push(Bound { column, side });
+        work(self);
+        self.bounds.pop();
+    }
+
+    /// A keyset range that is ordered by the columns from `index` on.
+    fn end(&mut self, index: usize) {
+        self.out.push(KeysetRange { bounds: self.bounds.clone(), keys: self.keys[index..].iter().collect() });
+    }
+}
+
+/// A column's few values in the order of the key.
+fn domain(key: Key) -> Option<Vec<Value<'static>>> {
+    let mut domain = key.column.domain()?;
+    if key.descending {
+        domain.reverse();
+    }
+    Some(domain)
+}
+

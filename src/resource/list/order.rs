@@ -1,0 +1,124 @@
+//! The order of a list: columns with their directions, made total by the key.
+
+use std::fmt;
+
+use super::super::column::Column;
+use super::super::definition::Resource;
+use super::grammar::shown;
+
+/// One column of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// The column.
+    pub column: &'static Column,
+    /// Greatest first.
+    pub descending: bool,
+    /// Rows without a value first.
+    pub nulls_first: bool,
+}
+
+impl Key {
+    /// A column in a direction, nulls where PostgreSQL puts them: as if they were the greatest.
+    pub fn new(column: &'static Column, descending: bool) -> Self {
+        Self { column, descending, nulls_first: descending }
+    }
+
+    fn reversed(self) -> Self {
+        Self { column: self.column, descending: !self.descending, nulls_first: !self.nulls_first }
+    }
+}
+
+/// A total order: its last column is the key, and no column stands in it twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order(Vec<Key>);
+
+impl Order {
+    /// The order of the key.
+    pub fn of_key(resource: &'static Resource) -> Self {
+        Self(vec![Key::new(resource.key(), false)])
+    }
+
+    /// Whether it is the order of the key.
+    pub fn is_of_key(&self) -> bool {
+        matches!(self.0.as_slice(), [key] if !key.descending)
+    }
+
+    /// Reads `order=`; what is at fault goes to `faults`.
+    pub fn parse(resource: &'static Resource, text: &str, faults: &mut Vec<String>) -> Self {
+        let mut keys: Vec<Key> = Vec::new();
+        for item in text.split(',') {
+            match parse_key(resource, item) {
+                Ok(key) if keys.iter().any(|other| other.column == key.column) => {
+                    faults.push(format!("duplicate column {}; keep one", key.column.name));
+                }
+                Ok(key) => keys.push(key),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        Self::total(resource, keys)
+    }
+
+    /// Ends the order with the key, in the direction of the last column, so that one index serves both.
+    fn total(resource: &'static Resource, mut keys: Vec<Key>) -> Self {
+        match keys.iter().position(|key| key.column.position == 0) {
+            Some(place) => keys.truncate(place + 1), // nothing is left to order behind the key
+            None => keys.push(Key::new(resource.key(), keys.last().is_some_and(|key| key.descending))),
+        }
+        Self(keys)
+    }
+
+    /// The columns, the key last.
+    pub fn keys(&self) -> &[Key] {
+        &self.0
+    }
+
+    /// Whether an index delivers it, except for the order of the keys among equal values.
+    pub fn is_indexed(&self) -> bool {
+        matches!(self.0.as_slice(), [first] | [first, _] if first.column.domain().is_none())
+    }
+
+    /// The same rows from the other end.
+    pub fn reversed(&self) -> Self {
+        Self(self.0.iter().copied().map(Key::reversed).collect())
+    }
+}
+
+fn parse_key(resource: &'static Resource, item: &str) -> Result<Key, String> {
+    let mut parts = item.split('.');
+    let name = parts.next().unwrap_or_default();
+    let column = resource
+        .column(name)
+        
+        .ok_or_else(|| format!("unknown column {}; the columns are {}", shown(name), resource.column_names))?;
+    let (mut descending, mut nulls_first) = (None, None);
+    for part in parts {
+        let fresh = match part {
+            "asc" | "desc" => nulls_first.is_none() && descending.replace(part == "desc").is_none(),
+            "nullsfirst" | "nullslast" => nulls_first.replace(part == "nullsfirst").is_none(),
+            _ => false,
+        };
+        if !fresh {
+            return Err(format!(
+                "is at fault at {}; behind a column stand .asc or .desc, then .nullsfirst or .nullslast",
+                shown(item)
+            ));
+        }
+    }
+    let key = Key::new(column, descending.unwrap_or(false));
+    // Only a column that has nulls can put them anywhere.
+    Ok(Key { nulls_first: nulls_first.filter(|_| column.nullable).unwrap_or(key.nulls_first), ..key })
+}
+
+/// In full, as [`Order::parse`] takes it.
+impl fmt::Display for Order {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, key) in self.0.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            let direction = if key.descending { "desc" } else { "asc" };
+            let nulls = if key.nulls_first { "nullsfirst" } else { "nullslast" };
+            write!(formatter, "{comma}{}.{direction}.{nulls}", key.column.name)?;
+        }
+        Ok(())
+    }
+}
+

@@ -1,0 +1,233 @@
+//! Writes a page or a chunk of a list straight into its form, as its rows arrive.
+//!
+//! Rows are written as they arrive, so that PostgreSQL finds the next ones meanwhile and none is kept, but for those of a
+//! page read backwards. The first page or chunk of an answer is shared by all who ask for it at the same time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::super::definition::Resource;
+use super::super::value::Value;
+use super::cursor::{self, Position};
+use super::filter::Filter;
+use super::first::{Asked, First, Page};
+use super::order::Order;
+use super::request::{ListRequest, Start};
+use super::store;
+use crate::db::error::StoreError;
+use crate::db::pool::retried;
+use crate::db::reads::Reader;
+use crate::http::budget::{Holder, Refused};
+use crate::http::reply;
+use crate::resource::context::Context;
+
+/// Rows of a chunk of a list without a limit: about 400 KiB of JSON. Twice as many are no quicker, and a slow
+/// reader costs the memory of two chunks.
+const CHUNK: usize = 2000;
+/// About how many bytes a row has.
+const ROW_BYTES: usize = 200;
+/// Rows of a chunk while others wait for single rows or pages: so few that a processor is soon free for them.
+const CHUNK_BESIDE_OTHERS: usize = 200;
+/// Rows of a chunk while memory for lists is scarce: a thousand slow readers hold two of them each.
+const CHUNK_WHEN_SCARCE: usize = 100;
+/// Clients that ask again and again are all answered for an instant, and still there.
+const MOMENT: Duration = Duration::from_millis(50);
+/// How long a list lets others go first before each such chunk.
+const BREATHER: Duration = Duration::from_millis(2);
+
+/// What a list is read from.
+#[derive(Clone)]
+pub struct Sources {
+    /// Reads for the client who asks.
+    pub reader: Reader,
+    /// What else is going on.
+    pub context: Arc<Context>,
+}
+
+/// The first page or chunk of the answer to a request, read after this call.
+///
+/// # Errors
+/// The pool's, or that there is no memory for it.
+pub async fn first(
+    sources: &Sources,
+    asked: Asked,
+    request: Arc<ListRequest>,
+) -> Result<Result<Arc<First>, Refused>, StoreError> {
+    let shared = sources.clone();
+    let read = move || {
+        let (sources, request) = (shared.clone(), request.clone());
+        async move {
+            let held = match sources.context.buffers.reserve(Holder::Several, estimate(request.limit)).await {
+                Ok(held) => held,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            let (body, page) = match request.limit {
+                Some(limit) => page(&sources.reader, &request, limit).await?,
+                None => chunk(&sources, &request, None, 0).await?,
+            };
+            Ok(Ok(Arc::new(First { body: reply::buffer(body, held), page })))
+        }
+    };
+    sources.context.lists.get(asked, read).await
+}
+
+/// About how many bytes a first page or chunk will have.
+pub fn estimate(limit: Option<usize>) -> usize {
+    limit.map_or(reply::CHUNK_BYTES, |rows| rows * ROW_BYTES)
+}
+
+async fn page(reader: &Reader, request: &ListRequest, limit: usize) -> Result<(Vec<u8>, Page), StoreError> {
+    let (position, backwards) = match &request.start {
+        Start::First => (None, false),
+        Start::After(position) => (Some(position), false),
+        Start::Before(position) => (Some(position), true),
+    };
+    retried(|| async {
+        let mut writer = Writer::new(request, limit, 0);
+        request.shape.begin(&mut writer.out);
+        let more = if backwards {
+            writer.rows_before(reader, position).await?
+        } else {
+            writer.rows_behind(reader, position).await?
+        };
+        request.shape.end(&mut writer.out);
+        let came_from = position.is_some() && writer.rows > 0;
+        if backwards { writer.finish(more, came_from) } else { writer.finish(came_from, more) }
+    })
+    .await
+}
+
+/// The chunk of a list without a limit that follows a position, or begins it; `room` is how long it may become.
+///
+/// # Errors
+/// The pool's.
+pub async fn chunk(
+    sources: &Sources,
+    request: &ListRequest,
+    behind: Option<&Position>,
+    room: usize,
+) -> Result<(Vec<u8>, Page), StoreError> {
+    let Sources { reader, context } = sources;
+    let start = match &request.start {
+        Start::After(position) => Some(position),
+        Start::First | Start::Before(_) => None,
+    };
+    let first = behind.is_none();
+    // Of lists only those under way: this one's own beginning may be less than a moment ago.
+    let beside_others = !first && (context.store.is_busy(MOMENT) || context.lists.is_busy());
+    if beside_others {
+        tokio::time::sleep(BREATHER).await; // time is what the others need: waiting for them to end could last for ever
+    }
+    // Other lists may be sorted anew for each chunk: many small ones would cost others more than a few large ones.
+    let rows = match is_plain(&request.filter, &request.order) {
+        true if context.buffers.are_scarce() => CHUNK_WHEN_SCARCE,
+        true if beside_others => CHUNK_BESIDE_OTHERS,
+        _ => CHUNK,
+    };
+    retried(|| async {
+        let mut writer = Writer { first, ..Writer::new(request, rows, room) };
+        if first {
+            request.shape.begin(&mut writer.out);
+        }
+        let after = writer.rows_behind(reader, behind.or(start)).await?;
+        if !after {
+            request.shape.end(&mut writer.out);
+        }
+        writer.finish(!first, after)
+    })
+    .await
+}
+
+/// Writes rows until there are enough of them.
+struct Writer<'a> {
+    request: &'a ListRequest,
+    limit: usize,
+    out: Vec<u8>,
+    /// Whether the next row is the first of the answer.
+    first: bool,
+    rows: usize,
+    begin: Option<Position>,
+    last: Option<Row>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(request: &'a ListRequest, limit: usize, room: usize) -> Self {
+        Self { request, limit, out: Vec::with_capacity(room), first: true, rows: 0, begin: None, last: None }
+    }
+
+    /// Writes the rows behind a position; whether there are more than enough.
+    async fn rows_behind(&mut self, reader: &Reader, position: Option<&Position>) -> Result<bool, StoreError> {
+        let ListRequest { filter, order, .. } = self.request;
+        let (resource, limit) = (self.request.shape.resource, self.limit);
+        let mut more = false;
+        // One row more than asked for tells whether there are more.
+        let each = &mut |row| {
+            more = self.rows == limit;
+            if more { Ok(()) } else { self.row(row) }
+        };
+        rows_behind(resource, reader, filter, order, position, limit + 1, each).await?;
+        Ok(more)
+    }
+
+    /// Writes the last rows before a position; whether there are more than enough.
+    async fn rows_before(&mut self, reader: &Reader, position: Option<&Position>) -> Result<bool, StoreError> {
+        let mut rows = Vec::new();
+        let keep = &mut |row| {
+            rows.push(row);
+            Ok(())
+        };
+        let order = self.request.order.reversed();
+        rows_behind(self.request.shape.resource, reader, &self.request.filter, &order, position, self.limit + 1, keep).await?;
+        let more = rows.len() > self.limit;
+        rows.truncate(self.limit);
+        rows.into_iter().rev().try_for_each(|row| self.row(row))?;
+        Ok(more)
+    }
+
+    fn row(&mut self, row: Row) -> Result<(), StoreError> {
+        self.request.shape.row(self.first, &row, &mut self.out)?;
+        self.first = false;
+        if self.rows == 0 {
+            self.begin = Some(cursor::position(&self.request.order, &row)?);
+        }
+        self.rows += 1;
+        self.last = Some(row);
+        Ok(())
+    }
+
+    fn finish(self, before: bool, after: bool) -> Result<(Vec<u8>, Page), StoreError> {
+        let ends = match self.begin.zip(self.last) {
+            Some((begin, last)) => Some((begin, cursor::position(&self.request.order, &last)?)),
+            None => None,
+        };
+        Ok((self.out, Page { rows: self.rows, ends, before, after }))
+    }
+}
+
+/// Whether a list is all rows in the order of the key, which the key's index delivers.
+fn is_plain(filter: &Filter, order: &Order) -> bool {
+    filter.0.is_empty() && order.is_of_key()
+}
+
+/// Hands over the rows behind a position; the list that is asked for most is a prepared statement.
+async fn rows_behind(
+    resource: &'static Resource,
+    reader: &Reader,
+    filter: &Filter,
+    order: &Order,
+    position: Option<&Position>,
+    limit: usize,
+    each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
+) -> Result<(), StoreError> {
+    if is_plain(filter, order) {
+        let after = match position.map(Vec::as_slice) {
+            Some([Some(Value::Uuid(uuid))]) => *uuid,
+            _ => Uuid::nil(),
+        };
+        return store::page(resource, reader, after, i64::try_from(limit).unwrap_or(i64::MAX), each).await;
+    }
+    store::rows(resource, reader, filter, order, position, limit, each).await
+}

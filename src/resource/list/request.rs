@@ -1,0 +1,156 @@
+//! Reads what a list is asked for out of the query string and the headers; every fault is found, not only the first.
+
+use warp::http::HeaderMap;
+
+use super::super::column::Column;
+use super::super::definition::Resource;
+use super::cursor::{self, Position};
+use super::filter::{Filter, Join};
+use super::format::{Format, Shape};
+use super::grammar::{Reader, shown};
+use super::order::Order;
+use crate::http::problem::Problem;
+use crate::http::query::Query;
+
+/// Rows of a page when the client does not say.
+pub const PAGE_DEFAULT: usize = 100;
+/// Most rows of a page.
+pub const PAGE_MAX: usize = 1000;
+
+/// The other parameters of a list, and of statistics.
+const LIST: &[&str] = &["select", "order", "limit", "after", "before"];
+const STATISTICS: &[&str] = &["by"];
+/// Parameters that hold a group of conditions.
+const GROUPS: [(&str, bool, Join); 4] =
+    [("and", false, Join::And), ("or", false, Join::Or), ("not.and", true, Join::And), ("not.or", true, Join::Or)];
+
+const CURSOR: &str =
+    "is not a cursor of this order; take it from the header Link of a page in the same order, or leave it out";
+
+/// What a list is asked for.
+#[derive(Debug)]
+pub struct ListRequest {
+    /// Which rows.
+    pub filter: Filter,
+    /// In which order.
+    pub order: Order,
+    /// How many; all when absent.
+    pub limit: Option<usize>,
+    /// From where on.
+    pub start: Start,
+    /// In which form.
+    pub shape: Shape,
+}
+
+/// From where on a list is read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Start {
+    /// From its beginning.
+    First,
+    /// Behind a position.
+    After(Position),
+    /// The page that ends before a position.
+    Before(Position),
+}
+
+/// Reads the parameters of a list; without `limit` it has `default` rows, or all.
+///
+/// # Errors
+/// 400 that names every parameter at fault; 406 when no form on offer is accepted.
+pub fn read_list<'a>(
+    resource: &'static Resource,
+    raw: &'a str,
+    headers: &HeaderMap,
+    default: Option<usize>,
+) -> Result<(ListRequest, Query<'a>), Problem> {
+    let mut query = Query::parse_repeatable(raw, resource.conditions, LIST);
+    let filter = read_filter(resource, &mut query);
+    let mut faults = Vec::new();
+    let order = query.get("order").map(|text| Order::parse(resource, text, &mut faults));
+    let order = order.unwrap_or_else(|| Order::of_key(resource));
+    faults_of(&mut query, "order", std::mem::take(&mut faults));
+    let columns = query.get("select").map(|text| {
+        let all: Vec<&str> = resource.columns.iter().map(|column| column.name).collect();
+        read_columns(resource, text, &all, &mut faults)
+    });
+    faults_of(&mut query, "select", faults);
+    let limit = query.optional("limit", "must be a whole number between 1 and 1000", |text| {
+        text.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit))
+    });
+    let limit = limit.or(default);
+    let after = query.optional("after", CURSOR, |text| cursor::decode(&order, text));
+    let before = query.optional("before", CURSOR, |text| cursor::decode(&order, text));
+    if after.is_some() && before.is_some() {
+        query.fault("before", "excludes after; keep one");
+    }
+    if before.is_some() && limit.is_none() {
+        query.fault("before", "needs limit, which says where the page begins");
+    }
+    query.finish()?;
+    let start = match (after, before) {
+        (Some(position), _) => Start::After(position),
+        (None, Some(position)) => Start::Before(position),
+        (None, None) => Start::First,
+    };
+    let shape = Shape { resource, format: Format::negotiate(headers)?, columns };
+    Ok((ListRequest { filter, order, limit, start, shape }, query))
+}
+
+/// Reads the parameters of statistics: which rows, and the columns they are grouped by.
+///
+/// # Errors
+/// 400 that names every parameter at fault.
+pub fn read_statistics(
+    resource: &'static Resource,
+    raw: &str,
+) -> Result<(Filter, Vec<&'static Column>), Problem> {
+    let mut query = Query::parse_repeatable(raw, resource.conditions, STATISTICS);
+    let filter = read_filter(resource, &mut query);
+    let mut faults = Vec::new();
+    let possible = resource.statistics.as_ref().map(|statistics| statistics.by.as_slice()).unwrap_or_default();
+    let by = query.get("by").map(|text| read_columns(resource, text, possible, &mut faults)).unwrap_or_default();
+    faults_of(&mut query, "by", faults);
+    query.finish()?;
+    Ok((filter, by))
+}
+
+fn read_filter(resource: &'static Resource, query: &mut Query<'_>) -> Filter {
+    let mut reader = Reader::new(resource);
+    let mut nodes = Vec::new();
+    for name in resource.conditions {
+        let texts: Vec<String> = query.all(name).map(str::to_owned).collect();
+        for text in texts {
+            let group = GROUPS.iter().find(|(group, ..)| group == name);
+            nodes.extend(match (group, resource.column(name)) {
+                (Some((_, negated, join)), _) => reader.group(*negated, *join, &text),
+                (None, column) => column.and_then(|column| reader.condition(column, &text)),
+            });
+        }
+        faults_of(query, name, reader.take_faults());
+    }
+    Filter(nodes)
+}
+
+/// Reads a list of columns, each of which is one of `possible` and stands there once.
+fn read_columns(
+    resource: &'static Resource,
+    text: &str,
+    possible: &[&str],
+    faults: &mut Vec<String>,
+) -> Vec<&'static Column> {
+    let mut columns = Vec::new();
+    for name in text.split(',') {
+        match resource.column(name).filter(|column| possible.contains(&column.name)) {
+            Some(column) if columns.contains(&column) => faults.push(format!("duplicate column {name}; keep one")),
+            Some(column) => columns.push(column),
+            None => faults.push(format!("unknown column {}; possible are {}", shown(name), possible.join(", "))),
+        }
+    }
+    columns
+}
+
+fn faults_of(query: &mut Query<'_>, name: &'static str, faults: Vec<String>) {
+    for fault in faults {
+        query.fault(name, fault);
+    }
+}

@@ -1,0 +1,149 @@
+//! The handlers of lists: a page, the whole list, and statistics.
+
+use std::sync::Arc;
+
+use warp::http::HeaderMap;
+use warp::http::header::{CONTENT_RANGE, HeaderValue, LINK, VARY};
+use warp::reply::Response;
+
+use super::super::definition::Resource;
+use super::super::problem::problem;
+use super::cursor::{self, Position};
+use super::filter::Filter;
+use super::first::{Asked, Page};
+use super::order::Order;
+use super::read::{self, Sources};
+pub use super::request::PAGE_DEFAULT;
+use super::request::{self, ListRequest, Start};
+use super::{stats, store};
+use crate::db::error::StoreError;
+use crate::db::reads::Reader;
+use crate::http::budget::Holder;
+use crate::http::client::Client;
+use crate::http::prefer;
+use crate::http::problem::Problem;
+use crate::http::query::Query;
+use crate::http::reply::{self, Chunks};
+
+/// Answers with a list; without `limit` it has `default` rows, or all of them, streamed.
+///
+/// # Errors
+/// 400 for parameters, 406 for the form, 503 when the database does not answer.
+pub async fn list(
+    path: &'static str,
+    default: Option<usize>,
+    raw: String,
+    headers: HeaderMap,
+    sources: Sources,
+) -> Result<Response, Problem> {
+    let resource = sources.context.resource;
+    let failed = |error| problem(resource, error);
+    let (request, query) = request::read_list(resource, &raw, &headers, default)?;
+    let counted = count(resource, &sources.reader, &request.filter, &headers).await.map_err(failed)?;
+    let request = Arc::new(request);
+    let client = Client::of(&headers);
+    // What one client has of lists counts whether others have the same or not; what is in memory counts once, where it is read.
+    let held = sources
+        .context
+        .buffers
+        .reserve(Holder::Part(client), read::estimate(request.limit))
+        .await
+        .map_err(reply::no_buffer)?;
+    let asked = Asked { query: raw.clone(), format: request.shape.format, limit: request.limit };
+    let first = read::first(&sources, asked, request.clone()).await.map_err(failed)?.map_err(reply::no_buffer)?;
+    let body = reply::part(first.body.clone(), held);
+    let content_type = request.shape.format.content_type();
+    let (mut response, length) = if request.limit.is_some() {
+        let page = reply::ok(content_type, body);
+        (linked(page, &first.page, path, &query, &request.order), Some(first.page.rows))
+    } else {
+        let buffers = sources.context.buffers.clone();
+        let rest = rest_behind(&first.page).map(|position| {
+            let mut sources = sources;
+            sources.reader.wait_midway();
+            Rest { position, sources, request: request.clone() }
+        });
+        (reply::begun(&buffers, client, content_type, body, rest), None)
+    };
+    let unbroken = request.start == Start::First;
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("accept"));
+    if let Some((total, preference)) = counted {
+        let range = match length.filter(|length| unbroken && *length > 0) {
+            Some(length) => format!("0-{}/{total}", length - 1),
+            None => format!("*/{total}"), // behind a cursor nobody knows how many rows came before
+        };
+        headers.insert(CONTENT_RANGE, HeaderValue::from_str(&range).expect("digits and punctuation"));
+        prefer::applied(headers, preference);
+    }
+    Ok(response)
+}
+
+/// How many rows there are, if the client wants to know, and which of its wishes that meets.
+async fn count(
+    resource: &'static Resource,
+    reader: &Reader,
+    filter: &Filter,
+    headers: &HeaderMap,
+) -> Result<Option<(i64, &'static str)>, StoreError> {
+    Ok(match prefer::preference(headers, "count") {
+        Some("exact") => Some((store::count(resource, reader, filter).await?, "count=exact")),
+        Some("estimated") => Some((store::estimate(resource, reader, filter).await?, "count=estimated")),
+        _ => None,
+    })
+}
+
+/// Tells where the pages on either side are (RFC 8288).
+fn linked(mut response: Response, page: &Page, path: &str, query: &Query<'_>, order: &Order) -> Response {
+    let Some((first, last)) = &page.ends else { return response };
+    let sides = [(page.after, last, "after", "next"), (page.before, first, "before", "prev")];
+    let links: Vec<_> = sides
+        .into_iter()
+        .filter(|(is_there, ..)| *is_there)
+        .map(|(_, position, parameter, relation)| {
+            let query = query.with_instead(&["after", "before"], parameter, &cursor::encode(order, position));
+            format!("<{path}?{query}>; rel=\"{relation}\"")
+        })
+        .collect();
+    if !links.is_empty() {
+        let links = HeaderValue::from_str(&links.join(", ")).expect("a query is percent-encoded");
+        response.headers_mut().insert(LINK, links);
+    }
+    response
+}
+
+/// What follows the first chunk of a list without a limit.
+struct Rest {
+    sources: Sources,
+    request: Arc<ListRequest>,
+    /// Where the last row written stands.
+    position: Position,
+}
+
+impl Chunks for Rest {
+    async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
+        let (chunk, page) = read::chunk(&self.sources, &self.request, Some(&self.position), room).await?;
+        if let Some(position) = rest_behind(&page) {
+            self.position = position;
+        }
+        Ok((chunk, page.after))
+    }
+}
+
+/// The position behind which there are more rows, if there are.
+fn rest_behind(page: &Page) -> Option<Position> {
+    let (_, last) = page.ends.as_ref().filter(|_| page.after)?;
+    Some(last.clone())
+}
+
+/// Answers with numbers about groups of rows.
+///
+/// # Errors
+/// 400 for parameters, 503 when the database does not answer.
+pub async fn statistics(resource: &'static Resource, raw: String, reader: Reader) -> Result<Response, Problem> {
+    let failed = |error| problem(resource, error);
+    let (filter, by) = request::read_statistics(resource, &raw)?;
+    let rows = store::statistics(resource, &reader, &filter, &by).await.map_err(failed)?;
+    let groups = rows.iter().map(|row| stats::group(resource, row, &by)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    Ok(reply::json(&serde_json::json!({ "groups": groups })))
+}

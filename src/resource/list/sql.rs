@@ -1,0 +1,149 @@
+//! Puts statements together out of constant fragments; every value becomes a parameter.
+
+use tokio_postgres::types::Type;
+
+use super::super::value::Value;
+use super::filter::{Condition, Filter, Join, Node, Test};
+use super::keyset::{Bound, KeysetRange, Side};
+use super::order::Key;
+use crate::db::session::Param;
+
+/// A statement in the making.
+#[derive(Debug, Default)]
+pub struct Statement {
+    /// The text so far.
+    pub text: String,
+    /// The values of its parameters, in order.
+    values: Vec<Value<'static>>,
+}
+
+impl Statement {
+    /// Begins with a constant.
+    pub fn new(text: &'static str) -> Self {
+        Self { text: text.to_owned(), values: Vec::new() }
+    }
+
+    /// The values with their types.
+    pub fn params(&self) -> Vec<(Param<'_>, Type)> {
+        self.values.iter().map(|value| (value as Param<'_>, value.param_type())).collect()
+    }
+
+    /// Appends a constant.
+    pub fn push(&mut self, text: &'static str) {
+        self.text.push_str(text);
+    }
+
+    fn value(&mut self, value: Value<'static>) {
+        self.values.push(value);
+        self.text.push('$');
+        self.text.push_str(&self.values.len().to_string());
+    }
+
+    /// Appends the rows that are let through, as a `where` clause unless that is all of them.
+    pub fn rows(&mut self, filter: &Filter, range: Option<&KeysetRange<'_>>) {
+        let mut keyword = " where ";
+        for node in &filter.0 {
+            self.push(std::mem::replace(&mut keyword, " and "));
+            self.node(node);
+        }
+        for bound in range.map(|range| range.bounds.as_slice()).unwrap_or_default() {
+            self.push(std::mem::replace(&mut keyword, " and "));
+            self.bound(bound, (" = ", ""));
+        }
+    }
+
+    /// Appends the bounds of a keyset range of an order that an index delivers, as a `where` clause.
+    ///
+    /// The planner leaves a column that equals a constant out of the order. What is left would be the order of other
+    /// indexes too, the key's above all, which would be read to its end; so a value is compared with an array of one.
+    pub fn range(&mut self, bounds: &[Bound]) {
+        let mut keyword = " where ";
+        for bound in bounds {
+            self.push(std::mem::replace(&mut keyword, " and "));
+            self.bound(bound, (" = any(array[", "])"));
+        }
+    }
+
+    /// Appends a bound; what stands before and behind the value that a column has to be is the caller's choice.
+    fn bound(&mut self, bound: &Bound, at: (&'static str, &'static str)) {
+        self.push(bound.column.ordered_sql);
+        let ((before, behind), value) = match &bound.side {
+            Side::At(value) => (at, Some(value)),
+            Side::Above(value) => ((" > ", ""), Some(value)),
+            Side::Below(value) => ((" < ", ""), Some(value)),
+            Side::Null => ((" is null", ""), None),
+            Side::NotNull => ((" is not null", ""), None),
+        };
+        self.push(before);
+        if let Some(value) = value {
+            self.value(value.clone());
+        }
+        self.push(behind);
+    }
+
+    /// Appends an order and how many rows of it are wanted.
+    pub fn order(&mut self, keys: impl Iterator<Item = Key>, limit: usize) {
+        let mut keyword = " order by ";
+        for key in keys {
+            self.push(std::mem::replace(&mut keyword, ", "));
+            self.push(key.column.ordered_sql);
+            self.push(if key.descending { " desc" } else { "" });
+            // PostgreSQL's own order of nulls is left unsaid, so that the order is an index's.
+            if key.nulls_first != key.descending {
+                self.push(if key.nulls_first { " nulls first" } else { " nulls last" });
+            }
+        }
+        self.limit(limit);
+    }
+
+    /// Appends how many rows are wanted.
+    pub fn limit(&mut self, limit: usize) {
+        self.push(" limit ");
+        self.value(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
+    }
+
+    fn node(&mut self, node: &Node) {
+        match node {
+            Node::Test(condition) => self.condition(condition),
+            Node::Group { negated, join, nodes } => {
+                self.push(if *negated { "not (" } else { "(" });
+                for (index, node) in nodes.iter().enumerate() {
+                    if index > 0 {
+                        self.push(if *join == Join::And { " and " } else { " or " });
+                    }
+                    self.node(node);
+                }
+                self.push(")");
+            }
+        }
+    }
+
+    fn condition(&mut self, Condition { column, negated, test }: &Condition) {
+        self.push(if *negated { "not (" } else { "(" });
+        match test {
+            Test::Compare(comparison, value) => {
+                self.push(column.ordered_sql);
+                self.push(comparison.sql());
+                self.value(value.clone());
+            }
+            Test::Like { any_case, pattern } => {
+                self.push(column.sql);
+                self.push(if *any_case { " ilike " } else { " like " });
+                self.value(Value::Text(pattern.clone().into()));
+            }
+            Test::In(values) => {
+                self.push(column.ordered_sql);
+                for (index, value) in values.iter().enumerate() {
+                    self.push(if index == 0 { " in (" } else { ", " });
+                    self.value(value.clone());
+                }
+                self.push(")");
+            }
+            Test::Is(truth) => {
+                self.push(column.sql);
+                self.push(truth.sql());
+            }
+        }
+        self.push(")");
+    }
+}

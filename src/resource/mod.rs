@@ -1,0 +1,30 @@
+//! The engine: what a description says, as a table, statements and routes. It knows no table of its own.
+//!
+//! A `description` is the file; `definition` is what is made of it at the start: `column`s with their rules, `value`s in each
+//! form, and `sql`. Requests go from `routes` to `store` (single rows, batched), `list` (many rows) or `bulk` (many new rows).
+//!
+//! Invariants: a stored row satisfies every rule of its description, which the table's constraints repeat; its uuid is a
+//! version 7 made here, so key order is creation order. Each state has a version that no other state of it ever had.
+
+mod arrays;
+pub mod bulk;
+pub mod column;
+pub mod context;
+pub mod csv;
+mod decimal;
+pub mod definition;
+pub mod description;
+mod examples;
+pub mod generate;
+mod json;
+pub mod list;
+pub mod openapi;
+mod problem;
+pub mod registry;
+pub mod routes;
+mod row;
+pub mod schema;
+mod sql;
+pub mod store;
+pub mod value;
+mod writes;

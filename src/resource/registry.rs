@@ -1,0 +1,143 @@
+//! Which resources there are: the built-in ones, and those of a folder.
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::definition::Resource;
+use super::description::Fault;
+
+/// Descriptions in the binary, each with the file it stands in.
+const BUILT_IN: &[(&str, &str)] = &[("passengers", include_str!("../../resources/passengers.toml"))];
+
+/// Files that built-in descriptions fill a fresh table with.
+const SEEDS: &[(&str, &[u8])] = &[("passengers.csv", include_bytes!("../../data/passengers.csv"))];
+
+/// Names below `/v1/` that are taken.
+const TAKEN: &[&str] = &["air-quality", "steps"];
+
+/// Every resource that is served, in the order of their routes.
+pub type Resources = &'static [&'static Resource];
+
+/// Why the resources cannot be served.
+#[derive(Debug, Error)]
+pub enum RegistryError {
+    /// A description is at fault.
+    #[error("{file}:\n{}", lines(.faults))]
+    Description {
+        /// The file.
+        file: String,
+        /// Everything that is wrong with it.
+        faults: Vec<Fault>,
+    },
+    /// The folder cannot be read.
+    #[error("cannot read the folder {} of RESOURCES_DIR", .folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        reason: std::io::Error,
+    },
+    /// A name is not there.
+    #[error("RESOURCES names {name}, which is no resource; there are {known}")]
+    Unknown {
+        /// The name.
+        name: String,
+        /// Those that are there.
+        known: String,
+    },
+    /// Two resources would answer the same requests, or have the same table.
+    #[error("{file}: {what} is taken; choose another one")]
+    Taken {
+        /// The file.
+        file: String,
+        /// The name or the URL.
+        what: String,
+    },
+}
+
+fn lines(faults: &[Fault]) -> String {
+    faults.iter().map(|fault| format!("  {fault}")).collect::<Vec<_>>().join("\n")
+}
+
+/// The built-in resources and those of a folder, or those of them that are chosen. A file in the folder with the name of a
+/// built-in resource takes its place.
+///
+/// # Errors
+/// [`RegistryError`].
+pub fn load(folder: Option<&Path>, chosen: Option<&[String]>) -> Result<Resources, RegistryError> {
+    let mut found: Vec<(String, &'static Resource)> = Vec::new();
+    for (name, text) in BUILT_IN {
+        let file = format!("resources/{name}.toml");
+        let resource = Resource::load(text, seed).map_err(|faults| RegistryError::Description { file: file.clone(), faults })?;
+        found.push((file, resource));
+    }
+    for path in folder.map(files).transpose()?.into_iter().flatten() {
+        let file = path.display().to_string();
+        let resource =
+            Resource::load_file(&path).map_err(|faults| RegistryError::Description { file: file.clone(), faults })?;
+        match found.iter_mut().find(|(_, known)| known.name == resource.name) {
+            Some(known) if known.0.starts_with("resources/") => *known = (file, resource),
+            Some(_) => return Err(RegistryError::Taken { file, what: format!("the name {}", resource.name) }),
+            None => found.push((file, resource)),
+        }
+    }
+    let mut urls: Vec<&str> = Vec::new();
+    for (file, resource) in &found {
+        let taken = |what| Err(RegistryError::Taken { file: file.clone(), what });
+        if TAKEN.contains(&resource.name) {
+            return taken(format!("the name {}", resource.name));
+        }
+        for url in resource.short_urls() {
+            let prefix = url.split('{').next().unwrap_or(url);
+            if urls.contains(&prefix) || RESERVED_URLS.iter().any(|taken| prefix.trim_end_matches('/') == *taken) {
+                return taken(format!("the URL {url}"));
+            }
+            urls.push(prefix);
+        }
+    }
+    let known = found.iter().map(|(_, resource)| *resource).collect::<Vec<_>>();
+    let Some(chosen) = chosen else { return Ok(known.leak()) };
+    let by_name = |name: &String| {
+        known.iter().find(|resource| resource.name == name).copied().ok_or_else(|| RegistryError::Unknown {
+            name: name.clone(),
+            known: known.iter().map(|resource| resource.name).collect::<Vec<_>>().join(", "),
+        })
+    };
+    let chosen = chosen.iter().map(by_name).collect::<Result<Vec<_>, _>>()?;
+    Ok(chosen.leak())
+}
+
+/// URLs that other parts of the service answer.
+const RESERVED_URLS: &[&str] = &[
+    "/v1", "/api", "/air_quality", "/assets", "/docs", "/hello", "/helloworld", "/livez", "/metrics", "/openapi.json", "/readyz", "/zero",
+];
+
+/// A file that a built-in description fills a fresh table with.
+pub fn seed(name: &str) -> Result<Vec<u8>, String> {
+    let seed = SEEDS.iter().find(|(known, _)| *known == name);
+    seed.map(|(_, bytes)| bytes.to_vec()).ok_or_else(|| format!("there is no file {name}"))
+}
+
+/// The descriptions in a folder, in the order of their names.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, RegistryError> {
+    let unreadable = |reason| RegistryError::Folder { folder: folder.to_owned(), reason };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The passengers, for tests of the engine.
+#[cfg(test)]
+pub fn passengers() -> &'static Resource {
+    use std::sync::OnceLock;
+    static PASSENGERS: OnceLock<Resources> = OnceLock::new();
+    PASSENGERS.get_or_init(|| load(None, None).expect("the built-in descriptions are right"))[0]
+}

@@ -1,0 +1,266 @@
+//! The URLs of a resource: filters and handlers.
+//!
+//! The short and the canonical URL of an operation share one handler. No body is read before path and method fit.
+
+use std::sync::Arc;
+
+use bytes::Buf;
+use futures_util::{FutureExt, Stream};
+use tokio_postgres::Transaction;
+use uuid::Uuid;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::http::header::{HeaderValue, LOCATION};
+use warp::http::{HeaderMap, HeaderName, StatusCode};
+use warp::reply::Response;
+
+use super::bulk::{self, routes::Posted};
+use super::context::Context;
+use super::json::{self, UuidRule};
+use super::list::read::Sources;
+use super::list::routes::{PAGE_DEFAULT, list, statistics};
+use super::column::leak;
+use super::definition::{Resource, ResourceUrls};
+use super::description::Operation;
+use super::problem::problem;
+use super::row::Stored;
+use super::store;
+use super::value::Value;
+use crate::db::error::StoreError;
+use crate::http::body::{self, JSON, MERGE_PATCH, read_json};
+use crate::http::client::Client;
+use crate::http::etag::{self, ReadCondition};
+use crate::http::problem::{Code, Problem};
+use crate::http::reply;
+use crate::http::route::{Allowed, Matched, Route, at, at_except, at_with_query, get_or_head, method_not_allowed};
+use crate::idempotency::answer::Answer;
+use crate::idempotency::once::Work;
+use crate::idempotency::request::Request;
+
+/// Each template with the methods that it takes.
+pub fn allowed(resource: &Resource) -> Allowed {
+    let urls = &resource.urls;
+    let methods: [(Operation, &'static [&'static str], &[&str]); 8] = [
+        (Operation::List, urls.list, &["GET", "HEAD"]),
+        (Operation::Create, urls.create, &["POST"]),
+        (Operation::Bulk, urls.create, &["POST"]),
+        (Operation::Statistics, urls.statistics, &["GET", "HEAD"]),
+        (Operation::Read, urls.read, &["GET", "HEAD"]),
+        (Operation::Replace, urls.replace, &["PUT"]),
+        (Operation::Patch, urls.patch, &["PATCH"]),
+        (Operation::Delete, urls.delete, &["DELETE"]),
+    ];
+    let mut allowed: Vec<(&'static str, Vec<&str>)> = Vec::new();
+    for (operation, templates, methods) in methods {
+        for template in templates.iter().filter(|_| resource.offers(operation)) {
+            let place = allowed.iter().position(|(known, _)| known == template).unwrap_or_else(|| {
+                allowed.push((template, Vec::new()));
+                allowed.len() - 1
+            });
+            for method in methods {
+                if !allowed[place].1.contains(method) {
+                    allowed[place].1.push(method);
+                }
+            }
+        }
+    }
+    let allowed = allowed.into_iter().map(|(template, methods)| (&*vec![template].leak(), leak(methods.join(", "))));
+    Vec::leak(allowed.collect())
+}
+
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+
+/// All routes of a resource; the hottest stand first, because alternatives are tried in order.
+pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
+    let resource = context.resource;
+    let ResourceUrls { list: lists, statistics: stats, create: creations, read, replace: replaced, patch: patched, delete: deleted } =
+        resource.urls;
+    let context = {
+        let context = context.clone();
+        warp::any().map(move || context.clone())
+    };
+    // The handlers' futures are boxed: warp moves whatever a route returns through every alternative around it.
+    let get =
+        at_except(read, stats).and(get_or_head()).and(etag::unconditional()).and(context.clone()).then(
+            |matched: Matched, context| async move { matched.answer(get(&matched.segment, context)).await }.boxed(),
+        );
+    let get_if =
+        at_except(read, stats).and(get_or_head()).and(warp::header::headers_cloned()).and(context.clone()).then(
+            |matched: Matched, headers: HeaderMap, context| {
+                async move { matched.answer(get_if(&matched.segment, &headers, context)).await }.boxed()
+            },
+        );
+    let list = at_with_query(lists).and(get_or_head()).and(warp::header::headers_cloned()).and(context.clone()).then(
+        |matched: Matched, raw, headers: HeaderMap, context: Arc<Context>| {
+            let path = matched.route.0;
+            // The short URL is the whole list, as it always was.
+            let default = (path == lists[0]).then_some(PAGE_DEFAULT);
+            let sources = Sources { reader: context.reads.of(Client::of(&headers).address()), context };
+            async move { matched.answer(list(path, default, raw, headers, sources)).await }.boxed()
+        },
+    );
+    let statistics =
+        at_with_query(stats).and(get_or_head()).and(warp::header::headers_cloned()).and(context.clone()).then(
+            move |matched: Matched, raw, headers: HeaderMap, context: Arc<Context>| {
+                let reader = context.reads.of(Client::of(&headers).address());
+                async move { matched.answer(statistics(resource, raw, reader)).await }.boxed()
+            },
+        );
+    let create = at(creations)
+        .and(warp::post())
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .and(context.clone())
+        .then(|matched: Matched, headers, body, context| {
+            async move { matched.answer(create(matched.route, headers, body, context)).await }.boxed()
+        });
+    let replace = at_except(replaced, stats)
+        .and(warp::put())
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .and(context.clone())
+        .then(|matched: Matched, headers, body, context| {
+            async move { matched.answer(replace(&matched.segment, headers, body, context)).await }.boxed()
+        });
+    let patch = at_except(patched, stats)
+        .and(warp::patch())
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .and(context.clone())
+        .then(|matched: Matched, headers, body, context| {
+            async move { matched.answer(patch(&matched.segment, headers, body, context)).await }.boxed()
+        });
+    let delete =
+        at_except(deleted, stats).and(warp::delete()).and(warp::header::headers_cloned()).and(context).then(
+            |matched: Matched, headers: HeaderMap, context| {
+                async move { matched.answer(delete(&matched.segment, &headers, context)).await }.boxed()
+            },
+        );
+    // In boxes, because what is copied for every request is as large as all alternatives that are not in one.
+    let rare = replace
+        .or(patch)
+        .unify()
+        .or(delete)
+        .unify()
+        .or(get_if)
+        .unify()
+        .or(list)
+        .unify()
+        .or(statistics)
+        .unify()
+        .or(method_not_allowed(allowed(resource)))
+        .unify()
+        .boxed();
+    get.or(create.or(rare).unify().boxed()).unify().boxed()
+}
+
+async fn get(segment: &str, context: Arc<Context>) -> Result<Response, Problem> {
+    let uuid = parse_uuid(context.resource, segment)?;
+    let stored = context.store.get(uuid).await.map_err(|error| problem(context.resource, error))?;
+    Ok(shown(StatusCode::OK, stored))
+}
+
+/// The same for a client that has an earlier answer or wants a certain version.
+async fn get_if(segment: &str, headers: &HeaderMap, context: Arc<Context>) -> Result<Response, Problem> {
+    let uuid = parse_uuid(context.resource, segment)?;
+    let condition = ReadCondition::read(headers)?;
+    let stored = context.store.get(uuid).await.map_err(|error| problem(context.resource, error))?;
+    Ok(condition.instead(stored.version)?.unwrap_or_else(|| shown(StatusCode::OK, stored)))
+}
+
+async fn create(
+    route: Route,
+    headers: HeaderMap,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    context: Arc<Context>,
+) -> Result<Response, Problem> {
+    let body = if context.resource.offers(Operation::Bulk) {
+        match bulk::routes::receive(route, &headers, body, &context).await? {
+            Posted::One(body) => body,
+            Posted::Many(response) => return Ok(response),
+        }
+    } else {
+        read_json(&headers, body, &context.body_limits).await?
+    };
+    let values = json::read(context.resource, &body, UuidRule::Refused)?;
+    if let Some(request) = Request::read(&headers, route.0, "", &body)? {
+        // Boxed, because it is large and rare.
+        let work = CreateOnce { resource: context.resource, values };
+        let failed = |error| problem(context.resource, error);
+        return Box::pin(context.once.run(&request, work, failed)).await;
+    }
+    let (uuid, stored) = context.store.create(values).await.map_err(|error| problem(context.resource, error))?;
+    let mut response = shown(StatusCode::CREATED, stored);
+    let location = HeaderValue::from_str(&location(context.resource, uuid)).expect("a uuid is printable ASCII");
+    response.headers_mut().insert(LOCATION, location);
+    Ok(response)
+}
+
+/// A creation that may be retried.
+struct CreateOnce<'a> {
+    resource: &'static Resource,
+    values: Vec<Value<'a>>,
+}
+
+impl Work for CreateOnce<'_> {
+    async fn run(self, transaction: &Transaction<'_>) -> Result<Answer, StoreError> {
+        let (uuid, stored) = store::create_in(self.resource, transaction, self.values).await?;
+        let answer = Answer::new(StatusCode::CREATED, JSON, stored.document);
+        let location = Some(location(self.resource, uuid));
+        Ok(Answer { location, etag: Some(etag::text(stored.version)), ..answer })
+    }
+
+}
+
+fn location(resource: &Resource, uuid: Uuid) -> String {
+    format!("/v1/{}/{uuid}", resource.name)
+}
+
+async fn replace(
+    segment: &str,
+    headers: HeaderMap,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    context: Arc<Context>,
+) -> Result<Response, Problem> {
+    let uuid = parse_uuid(context.resource, segment)?;
+    let condition = etag::condition(&headers, context.if_match)?;
+    let body = read_json(&headers, body, &context.body_limits).await?;
+    let values = json::read(context.resource, &body, UuidRule::Equals(uuid))?;
+    let stored = context.store.replace(uuid, values, condition).await.map_err(|error| problem(context.resource, error))?;
+    Ok(shown(StatusCode::OK, stored))
+}
+
+async fn patch(
+    segment: &str,
+    headers: HeaderMap,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    context: Arc<Context>,
+) -> Result<Response, Problem> {
+    let uuid = parse_uuid(context.resource, segment)?;
+    let condition = etag::condition(&headers, context.if_match)?;
+    let (_, body) = body::read(&headers, body, &context.body_limits, &[MERGE_PATCH]).await.map_err(|problem| {
+        // RFC 5789, section 2.2: the refusal says what is taken.
+        if problem.is(Code::UnsupportedMediaType) { problem.with_header(ACCEPT_PATCH, MERGE_PATCH) } else { problem }
+    })?;
+    let patch = json::read_patch(context.resource, &body, UuidRule::Equals(uuid))?;
+    let stored = context.store.patch(uuid, patch, condition).await.map_err(|error| problem(context.resource, error))?;
+    Ok(shown(StatusCode::OK, stored))
+}
+
+async fn delete(segment: &str, headers: &HeaderMap, context: Arc<Context>) -> Result<Response, Problem> {
+    let uuid = parse_uuid(context.resource, segment)?;
+    let condition = etag::condition(headers, context.if_match)?;
+    context.store.delete(uuid, condition).await.map_err(|error| problem(context.resource, error))?;
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+/// A row with the tag of its state.
+fn shown(status: StatusCode, stored: Stored) -> Response {
+    etag::tagged(reply::json_bytes(status, stored.document), stored.version)
+}
+
+fn parse_uuid(resource: &Resource, segment: &str) -> Result<Uuid, Problem> {
+    Uuid::try_parse(segment).map_err(|_| Problem::new(Code::InvalidUuid, resource.invalid_uuid))
+}

@@ -1,0 +1,150 @@
+//! Every SQL statement of a resource, as text, made once of its columns. Columns are always named: `select *` would break
+//! prepared plans when one is added.
+
+use super::column::{Column, leak, quoted};
+use super::description::Kind;
+
+/// The statements of a resource.
+#[derive(Debug)]
+pub struct Statements {
+    /// Rows by key, with their versions; in the order of the key, so that no index but the key's will do: in others the key
+    /// is the second column.
+    pub get: &'static str,
+    /// The same rows without versions.
+    pub get_rows: &'static str,
+    /// One new row.
+    pub create: &'static str,
+    /// Many new rows.
+    pub create_many: &'static str,
+    /// One row anew.
+    pub replace: &'static str,
+    /// Many rows anew.
+    pub replace_many: &'static str,
+    /// Some columns of many rows. A null leaves a column as it is; one that may be null has a flag in front. Each change
+    /// builds on the row as it is at that moment, so that no concurrent change of another column is lost.
+    pub patch_many: &'static str,
+    /// Many rows.
+    pub delete_many: &'static str,
+    /// Which of some keys there are.
+    pub which_exist: &'static str,
+    /// The beginning of a list.
+    pub list: &'static str,
+    /// A page in the order of the key.
+    pub page: &'static str,
+    /// The beginning of a count.
+    pub count: &'static str,
+    /// The beginning of an estimate: the planner's is a member of the plan, and nothing is run.
+    pub estimate: &'static str,
+    /// Behind the aggregates of statistics.
+    pub from: &'static str,
+    /// `COPY` of new rows.
+    pub copy_in: &'static str,
+    /// `COPY` of all rows as CSV that can be imported.
+    pub copy_out: &'static str,
+}
+
+/// What an array holds for the row at hand, by its key's place among the ascending keys in `$1`.
+///
+/// A join with `unnest` would do the same, in an order that the planner chooses. Without a join there is one way to go: an
+/// index scan over the keys, which a b-tree takes in ascending order, and so are the rows locked.
+fn own(parameter: usize, of: &str) -> String {
+    format!("(${parameter}::{of}[])[width_bucket(p.uuid, $1)]")
+}
+
+/// The rows of the keys in `$1` that meet their conditions, which are two arrays of texts.
+fn where_met(required: usize) -> String {
+    let (required, refused) = (own(required, "text"), own(required + 1, "text"));
+    format!(
+        " where p.uuid = any($1::uuid[]) and ({required} is null or p.version = any({required}::int8[])) and \
+         ({refused} is null or p.version <> all({refused}::int8[])) "
+    )
+}
+
+impl Statements {
+    /// The statements of a table whose first column is the key.
+    pub fn of(table: &str, columns: &[Column]) -> Self {
+        let names = |before: &str| {
+            columns.iter().map(|column| format!("{before}{}", column.sql)).collect::<Vec<_>>().join(", ")
+        };
+        let (all, mine) = (names(""), names("p."));
+        let fields = &columns[1..];
+        let table_sql = quoted(table);
+        let next = format!("nextval('{table}_version_seq')");
+        let numbers = (1..=columns.len()).map(|number| format!("${number}")).collect::<Vec<_>>().join(", ");
+        let arrays = columns.iter().map(|column| format!("${}::{}[]", column.position + 1, column.array_type()));
+        let arrays = arrays.collect::<Vec<_>>().join(", ");
+        let set = |value: &dyn Fn(&Column) -> String| {
+            let each = fields.iter().map(|column| format!("{} = {}", column.sql, value(column)));
+            each.chain([format!("version = {next}")]).collect::<Vec<_>>().join(", ")
+        };
+        let behind = columns.len() + 1;
+        let replace = format!(
+            "update {table_sql} set {} where uuid = $1 and (${behind}::int8[] is null or version = any(${behind})) \
+             and (${other}::int8[] is null or version <> all(${other})) returning uuid, version",
+            set(&|column| format!("${}", column.position + 1)),
+            other = behind + 1
+        );
+        let replace_many = format!(
+            "update {table_sql} p set {}{}returning p.uuid, p.version",
+            set(&|column| own(column.position + 1, column.array_type())),
+            where_met(behind)
+        );
+        let mut parameter = 1;
+        let mut patch_values = Vec::new();
+        for column in fields {
+            parameter += 1;
+            patch_values.push(if column.nullable {
+                parameter += 1;
+                let (flag, value) = (own(parameter - 1, "bool"), own(parameter, column.array_type()));
+                format!("case when {flag} then {value} else p.{} end", column.sql)
+            } else {
+                format!("coalesce({}, p.{})", own(parameter, column.array_type()), column.sql)
+            });
+        }
+        let patch_many = format!(
+            "update {table_sql} p set {}{}returning {mine}, p.version",
+            set(&|column| patch_values[column.position - 1].clone()),
+            where_met(parameter + 1)
+        );
+        let copied = columns.iter().map(copied).collect::<Vec<_>>().join(", ");
+        Self {
+            get: leak(format!("select {all}, version from {table_sql} where uuid = any($1) order by uuid")),
+            get_rows: leak(format!("select {all} from {table_sql} where uuid = any($1) order by uuid")),
+            create: leak(format!("insert into {table_sql} ({all}) values ({numbers}) returning uuid, version")),
+            create_many: leak(format!(
+                "insert into {table_sql} ({all}) select * from unnest({arrays}) returning uuid, version"
+            )),
+            replace: leak(replace),
+            replace_many: leak(replace_many),
+            patch_many: leak(patch_many),
+            delete_many: leak(format!("delete from {table_sql} p{}returning p.uuid", where_met(2))),
+            which_exist: leak(format!("select uuid from {table_sql} where uuid = any($1) order by uuid")),
+            list: leak(format!("select {all} from {table_sql}")),
+            page: leak(format!("select {all} from {table_sql} where uuid > $1 order by uuid limit $2")),
+            count: leak(format!("select count(*) from {table_sql}")),
+            estimate: leak(format!("explain (format json) select from {table_sql}")),
+            from: leak(format!(" from {table_sql}")),
+            copy_in: leak(format!("copy {table_sql} ({all}) from stdin (format binary)")),
+            copy_out: leak(format!(
+                "copy (select {copied} from {table_sql} order by uuid) to stdout (format csv, header true)"
+            )),
+        }
+    }
+}
+
+/// A column as export writes it: as import reads it, under its header.
+fn copied(column: &Column) -> String {
+    let (sql, name) = (column.sql, column.name);
+    let value = match column.kind {
+        // A boolean as it is would be `t` or `f`; the cast to text costs a row more than the case.
+        Kind::Boolean => format!("case when {sql} then 'true' when not {sql} then 'false' end"),
+        // In UTC and ISO 8601, whatever the session's settings.
+        Kind::DateTime => {
+            format!("to_char({sql} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+        }
+        Kind::Date => format!("to_char({sql}, 'YYYY-MM-DD')"),
+        _ if sql == name => return sql.to_owned(),
+        _ => sql.to_owned(),
+    };
+    format!("{value} as \"{name}\"")
+}

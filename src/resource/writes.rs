@@ -1,0 +1,319 @@
+//! Runs the statements that change rows, each for many at once.
+//!
+//! Writes of a kind that arrive together share a statement (`db::batch`). A batch that the database undoes is retried row
+//! by row, so one bad row never fails its neighbours. Each change draws a new version.
+//!
+//! Invariant: the keys of one statement ascend and are distinct. Two changes of one row would race; and every statement
+//! that locks many rows locks them in the order of their keys, so no two of them wait for each other.
+
+use tokio_postgres::{Row, Transaction};
+use uuid::Uuid;
+
+use super::arrays::{Columns, PatchColumns};
+use super::definition::Resource;
+use super::row::{self, Record, Stored, all_failed};
+use crate::db::error::StoreError;
+use crate::db::pool::Pool;
+use crate::db::session::Param;
+use crate::db::version::{Condition, Conditions};
+
+/// A kind of write whose items become one statement.
+pub trait Write: Sized + Send + Sync + 'static {
+    /// What is told of a row that was written.
+    type Done: Send + Sync;
+
+    /// Whether a row that was written is no longer there.
+    const REMOVES: bool = false;
+
+    /// What it is a row of; all items of one statement are of the same.
+    fn resource(&self) -> &'static Resource;
+
+    /// The row that is written.
+    fn uuid(&self) -> Uuid;
+
+    /// What is asked of its version.
+    fn condition(&self) -> &Condition;
+
+    /// Runs the statement for items whose keys ascend; a row, beginning with its key, for each that was written.
+    fn run(
+        resource: &'static Resource,
+        pool: &Pool,
+        items: &[Self],
+    ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
+
+    /// What was written, as the statement's row tells.
+    ///
+    /// # Errors
+    /// [`StoreError::Internal`] when the row is not the statement's.
+    fn done(&self, row: &Row) -> Result<Self::Done, StoreError>;
+}
+
+/// A row to be stored anew.
+pub struct Create {
+    /// Of what.
+    pub resource: &'static Resource,
+    /// The row.
+    pub record: Record<'static>,
+}
+
+impl Create {
+    /// Stores it as a part of somebody's transaction.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn run_in(&self, transaction: &Transaction<'_>) -> Result<Stored, StoreError> {
+        let row = transaction.query_one(self.resource.sql.create, &params(&self.record)).await?;
+        self.done(&row)
+    }
+}
+
+/// A row to be replaced.
+pub struct Replace {
+    /// Of what.
+    pub resource: &'static Resource,
+    /// The new state under the old key.
+    pub record: Record<'static>,
+    /// What is asked of the old state.
+    pub condition: Condition,
+}
+
+/// A row some of whose columns are to be set.
+pub struct Patch {
+    /// Of what.
+    pub resource: &'static Resource,
+    /// Whose.
+    pub uuid: Uuid,
+    /// What to set.
+    pub patch: row::Patch<'static>,
+    /// What is asked of the old state.
+    pub condition: Condition,
+}
+
+/// A row to be removed.
+pub struct Delete {
+    /// Of what.
+    pub resource: &'static Resource,
+    /// Whose.
+    pub uuid: Uuid,
+    /// What is asked of the state that is removed.
+    pub condition: Condition,
+}
+
+impl Write for Create {
+    type Done = Stored;
+
+    fn resource(&self) -> &'static Resource {
+        self.resource
+    }
+
+    fn uuid(&self) -> Uuid {
+        self.record.uuid
+    }
+
+    fn condition(&self) -> &Condition {
+        &Condition::NONE
+    }
+
+    async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
+        if let [Self { record, .. }] = items {
+            return pool.write(resource.sql.create, &params(record)).await;
+        }
+        let columns = Columns::of(resource, items.iter().map(|item| &item.record));
+        pool.write(resource.sql.create_many, &columns.params()).await
+    }
+
+    fn done(&self, row: &Row) -> Result<Stored, StoreError> {
+        stored(self.resource, &self.record, row)
+    }
+}
+
+impl Write for Replace {
+    type Done = Stored;
+
+    fn resource(&self) -> &'static Resource {
+        self.resource
+    }
+
+    fn uuid(&self) -> Uuid {
+        self.record.uuid
+    }
+
+    fn condition(&self) -> &Condition {
+        &self.condition
+    }
+
+    async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
+        if let [Self { record, condition: Condition { required, refused }, .. }] = items {
+            let mut params = params(record);
+            params.extend([required as Param<'_>, refused]);
+            return pool.write(resource.sql.replace, &params).await;
+        }
+        let columns = Columns::of(resource, items.iter().map(|item| &item.record));
+        let conditions = Conditions::of(items.iter().map(Self::condition));
+        pool.write(resource.sql.replace_many, &[&columns.params()[..], &conditions.params()].concat()).await
+    }
+
+    fn done(&self, row: &Row) -> Result<Stored, StoreError> {
+        stored(self.resource, &self.record, row)
+    }
+}
+
+impl Write for Patch {
+    type Done = Stored;
+
+    fn resource(&self) -> &'static Resource {
+        self.resource
+    }
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn condition(&self) -> &Condition {
+        &self.condition
+    }
+
+    async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
+        let columns = PatchColumns::of(resource, items.iter().map(|item| (item.uuid, &item.patch)));
+        let conditions = Conditions::of(items.iter().map(Self::condition));
+        pool.write(resource.sql.patch_many, &[&columns.params()[..], &conditions.params()].concat()).await
+    }
+
+    fn done(&self, row: &Row) -> Result<Stored, StoreError> {
+        let mut document = Vec::with_capacity(row::JSON_BYTES);
+        row::write_row(self.resource, row, &mut document)?;
+        Ok(Stored { document: document.into(), version: row.try_get(self.resource.columns.len())? })
+    }
+}
+
+impl Write for Delete {
+    type Done = ();
+
+    const REMOVES: bool = true;
+
+    fn resource(&self) -> &'static Resource {
+        self.resource
+    }
+
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn condition(&self) -> &Condition {
+        &self.condition
+    }
+
+    async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
+        let keys: Vec<Uuid> = items.iter().map(Self::uuid).collect();
+        let conditions = Conditions::of(items.iter().map(Self::condition));
+        pool.write(resource.sql.delete_many, &[&[&keys as Param<'_>], &conditions.params()[..]].concat()).await
+    }
+
+    fn done(&self, _row: &Row) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// Writes items whose keys may repeat, in rounds in which they do not: as if those of one key had come one after another.
+pub async fn write_many<W: Write>(pool: Pool, items: Vec<W>) -> Vec<Result<W::Done, StoreError>> {
+    let mut outcomes: Vec<Option<Result<W::Done, StoreError>>> = items.iter().map(|_| None).collect();
+    let mut waiting: Vec<(usize, W)> = items.into_iter().enumerate().collect();
+    waiting.sort_by_key(|(_, item)| item.uuid()); // keeps the order of those of one key
+    while !waiting.is_empty() {
+        let mut last = None;
+        let (round, mut later): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|(_, item)| last.replace(item.uuid()) != Some(item.uuid()));
+        let (places, round): (Vec<usize>, Vec<W>) = round.into_iter().unzip();
+        let mut gone = Vec::new();
+        for ((place, item), outcome) in places.into_iter().zip(&round).zip(write_ascending(&pool, &round).await) {
+            if matches!(outcome, Err(StoreError::Missing)) || W::REMOVES && outcome.is_ok() {
+                gone.push(item.uuid());
+            }
+            outcomes[place] = Some(outcome);
+        }
+        later.retain(|(place, item)| {
+            let is_gone = gone.binary_search(&item.uuid()).is_ok();
+            if is_gone {
+                outcomes[*place] = Some(Err(StoreError::Missing));
+            }
+            !is_gone
+        });
+        waiting = later;
+    }
+    outcomes.into_iter().map(|outcome| outcome.expect("each item was in one round, or of a key that is gone")).collect()
+}
+
+/// Writes items of ascending keys in one statement, or one by one where the database undid that.
+async fn write_ascending<W: Write>(pool: &Pool, items: &[W]) -> Vec<Result<W::Done, StoreError>> {
+    debug_assert!(items.is_sorted_by(|a, b| a.uuid() < b.uuid()), "keys ascend and are distinct");
+    let Some(first) = items.first() else { return Vec::new() };
+    match W::run(first.resource(), pool, items).await {
+        Ok(rows) => outcomes(pool, items, &rows).await,
+        Err(error) if items.len() > 1 && error.is_rolled_back() => {
+            let mut outcomes = Vec::with_capacity(items.len());
+            for item in items {
+                // One item is retried in no smaller part.
+                outcomes.extend(Box::pin(write_ascending(pool, std::slice::from_ref(item))).await);
+            }
+            outcomes
+        }
+        Err(error) => all_failed(items.len(), &error),
+    }
+}
+
+async fn outcomes<W: Write>(pool: &Pool, items: &[W], rows: &[Row]) -> Vec<Result<W::Done, StoreError>> {
+    // Sorted rather than hashed: most often there is one.
+    let written: Result<Vec<(Uuid, &Row)>, _> = rows.iter().map(|row| Ok((row::key(row)?, row))).collect();
+    let mut written = match written {
+        Ok(written) => written,
+        Err(error) => return all_failed(items.len(), &error),
+    };
+    written.sort_unstable_by_key(|(uuid, _)| *uuid);
+    let mut outcomes = Vec::with_capacity(items.len());
+    for item in items {
+        outcomes.push(match written.binary_search_by_key(&item.uuid(), |(uuid, _)| *uuid) {
+            Ok(place) => item.done(written[place].1),
+            Err(_) => Err(StoreError::Missing),
+        });
+    }
+    tell_stale_from_missing(pool, items, &mut outcomes).await;
+    outcomes
+}
+
+/// A write that met no row either found none or found one of another version. Looking afterwards is as good as at once:
+/// what was stale and is gone by now is missing, and a version that was never right cannot become it.
+async fn tell_stale_from_missing<W: Write>(pool: &Pool, items: &[W], outcomes: &mut [Result<W::Done, StoreError>]) {
+    let is_unclear =
+        |place: usize, item: &W| matches!(outcomes[place], Err(StoreError::Missing)) && !item.condition().is_none();
+    let unclear: Vec<(usize, Uuid)> = items
+        .iter()
+        .enumerate()
+        .filter(|(place, item)| is_unclear(*place, item))
+        .map(|(place, item)| (place, item.uuid()))
+        .collect();
+    if unclear.is_empty() {
+        return;
+    }
+    let keys: Vec<Uuid> = unclear.iter().map(|(_, uuid)| *uuid).collect();
+    let which_exist = items[unclear[0].0].resource().sql.which_exist;
+    let existing = pool.read(which_exist, &[&keys]).await;
+    let existing = existing.and_then(|rows| rows.iter().map(row::key).collect::<Result<Vec<Uuid>, _>>());
+    for (place, uuid) in unclear {
+        match &existing {
+            Ok(existing) if existing.contains(&uuid) => outcomes[place] = Err(StoreError::Stale),
+            Ok(_) => {}
+            Err(error) => outcomes[place] = Err(error.clone()),
+        }
+    }
+}
+
+/// The parameters of the statements for one row.
+fn params<'a>(record: &'a Record<'_>) -> Vec<Param<'a>> {
+    let key: Param<'a> = &record.uuid;
+    std::iter::once(key).chain(record.values.iter().map(|value| value as Param<'a>)).collect()
+}
+
+/// What was just written, with the version that the statement's row tells; no trigger changes another column.
+fn stored(resource: &Resource, record: &Record<'_>, row: &Row) -> Result<Stored, StoreError> {
+    Ok(Stored { document: record.document(resource), version: row.try_get(1)? })
+}
