@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::decimal::Decimal;
 use super::description::{ColumnDescription, Generate, Index, IndexName, Kind, header_key, snake_case};
-use super::value::{Value, date_of, timestamp_of};
+use super::value::{self, Value, date_of, timestamp_of};
 use crate::http::json::text;
 use crate::http::problem::FieldError;
 
@@ -390,14 +390,44 @@ impl Column {
         self.decode_some(raw).ok_or(Undecodable { column: self.name })
     }
 
+    /// Appends a value as PostgreSQL sent it as JSON; `None` for one that the rules do not allow. The same as decoding it and
+    /// writing the value, without the value in between: it is half the cost of a list.
+    #[inline]
+    pub fn write_json(&self, raw: Option<&[u8]>, out: &mut Vec<u8>) -> Option<()> {
+        let Some(raw) = raw else {
+            out.extend_from_slice(b"null");
+            return Some(());
+        };
+        match &self.kind {
+            Kind::Boolean => out.extend_from_slice(if *raw.first()? != 0 { b"true" } else { b"false" }),
+            Kind::Integer { .. } => value::write_integer(integer_of(raw)?, out),
+            Kind::Number { .. } => {
+                let number = f64::from_be_bytes(raw.try_into().ok()?);
+                value::write_serialised(&Some(number).filter(|number| number.is_finite())?, out);
+            }
+            Kind::Text { .. } => value::write_serialised(std::str::from_utf8(raw).ok()?, out),
+            Kind::Enum(texts) => {
+                // Its texts have nothing to escape.
+                let text = texts.iter().find(|text| text.as_bytes() == raw)?;
+                out.push(b'"');
+                out.extend_from_slice(text.as_bytes());
+                out.push(b'"');
+            }
+            Kind::Uuid => {
+                out.push(b'"');
+                let uuid = Uuid::from_bytes(raw.try_into().ok()?);
+                out.extend_from_slice(uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+                out.push(b'"');
+            }
+            Kind::Decimal { .. } | Kind::Date | Kind::DateTime => self.decode_some(raw)?.write_json(out),
+        }
+        Some(())
+    }
+
     fn decode_some<'a>(&self, raw: &'a [u8]) -> Option<Value<'a>> {
         Some(match &self.kind {
             Kind::Boolean => Value::Boolean(*raw.first()? != 0),
-            Kind::Integer { .. } => Value::Integer(match raw.len() {
-                2 => i16::from_be_bytes(raw.try_into().ok()?).into(),
-                4 => i32::from_be_bytes(raw.try_into().ok()?).into(),
-                _ => i64::from_be_bytes(raw.try_into().ok()?),
-            }),
+            Kind::Integer { .. } => Value::Integer(integer_of(raw)?),
             Kind::Number { .. } => {
                 Value::Number(Some(f64::from_be_bytes(raw.try_into().ok()?)).filter(|value| value.is_finite())?)
             }
@@ -409,6 +439,15 @@ impl Column {
             Kind::Uuid => Value::Uuid(Uuid::from_slice(raw).ok()?),
         })
     }
+}
+
+/// A whole number of any width as PostgreSQL sends it.
+fn integer_of(raw: &[u8]) -> Option<i64> {
+    Some(match raw.len() {
+        2 => i16::from_be_bytes(raw.try_into().ok()?).into(),
+        4 => i32::from_be_bytes(raw.try_into().ok()?).into(),
+        _ => i64::from_be_bytes(raw.try_into().ok()?),
+    })
 }
 
 /// A value in the table that its column cannot have.

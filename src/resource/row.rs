@@ -67,7 +67,8 @@ pub fn key(row: &Row) -> Result<Uuid, StoreError> {
 pub fn write_row(resource: &Resource, row: &Row, out: &mut Vec<u8>) -> Result<(), StoreError> {
     for column in &resource.columns {
         out.extend_from_slice(column.json_key);
-        value(row, column)?.write_json(out);
+        let Raw(raw) = row.try_get(column.position)?;
+        column.write_json(raw, out).ok_or(StoreError::Unreadable { column: column.name })?;
     }
     out.push(b'}');
     Ok(())

@@ -68,9 +68,9 @@ impl Value<'_> {
         match self {
             Self::Null => out.extend_from_slice(b"null"),
             Self::Boolean(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
-            Self::Integer(value) => integer(*value, out),
-            Self::Number(value) => json(value, out),
-            Self::Text(value) => json(value, out),
+            Self::Integer(value) => write_integer(*value, out),
+            Self::Number(value) => write_serialised(value, out),
+            Self::Text(value) => write_serialised(value, out),
             Self::Decimal(_) | Self::Date(_) | Self::DateTime(_) | Self::Uuid(_) => {
                 out.push(b'"');
                 self.write_plain(out);
@@ -93,9 +93,9 @@ impl Value<'_> {
         match self {
             Self::Null => {}
             Self::Boolean(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
-            Self::Integer(value) => integer(*value, out),
+            Self::Integer(value) => write_integer(*value, out),
             Self::Number(value) => {
-                json(value, out);
+                write_serialised(value, out);
                 if out.ends_with(b".0") {
                     out.truncate(out.len() - 2);
                 }
@@ -155,11 +155,12 @@ impl Value<'_> {
 }
 
 /// Appends a value that serde knows.
-fn json(value: &impl serde::Serialize, out: &mut Vec<u8>) {
+pub fn write_serialised(value: &(impl serde::Serialize + ?Sized), out: &mut Vec<u8>) {
     serde_json::to_writer(out, value).expect("a vector takes everything");
 }
 
-fn integer(value: i64, out: &mut Vec<u8>) {
+/// Appends a whole number.
+pub fn write_integer(value: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 

@@ -8,7 +8,7 @@ use pycrudapi::resource::definition::Resource;
 use pycrudapi::resource::registry::{self, Resources};
 use pycrudapi::resource::schema::{Table, differences};
 
-use crate::harness::{Database, TestApp, resources};
+use crate::harness::{Database, TestApp, passenger, resources};
 
 /// The built-in resources and one of this description.
 fn with(folder: &Path, text: &str) -> Resources {
@@ -90,4 +90,33 @@ async fn what_might_lose_something_ends_the_start_with_the_sql_that_would_do_it(
     }
     // Nothing was changed on the way.
     assert_eq!(differ(&database, boats(with(folder.path(), &name("maxLength = 20")))).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_value_that_the_rules_do_not_allow_is_an_error_of_its_row() {
+    let app = TestApp::start().await;
+    let good: Vec<String> = futures_util::future::join_all((0..20).map(|_| {
+        let body = passenger();
+        let app = &app;
+        async move { app.create(&body).await }
+    }))
+    .await;
+    let client = app.database.as_ref().expect("own database").client().await;
+    client.batch_execute("alter table passengers drop constraint passengers_sex").await.expect("dropped");
+    client
+        .execute(&format!("update passengers set sex = 'other' where uuid = '{}'", good[7]), &[])
+        .await
+        .expect("changed");
+    // Together, so that lookups share statements.
+    let answers =
+        futures_util::future::join_all(good.iter().map(|uuid| app.get(&format!("/v1/passengers/{uuid}")))).await;
+    for (index, answer) in answers.iter().enumerate() {
+        if index == 7 {
+            answer.expect_problem(500, "internal");
+        } else {
+            answer.expect(reqwest::StatusCode::OK);
+        }
+    }
+    app.get("/v1/passengers").await.expect_problem(500, "internal");
+    app.get("/v1/passengers?sex=eq.male").await.expect(reqwest::StatusCode::OK);
 }

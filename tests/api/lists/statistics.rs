@@ -62,7 +62,7 @@ async fn statistics_name_what_is_at_fault_and_have_one_method() {
     let found = faults(&app.get("/v1/passengers/stats?by=name,sex,sex&limit=3&age=x").await);
     let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["limit", "age", "by", "by"]);
-    assert!(found[2].1.contains("possible are survived, passengerClass, sex, "), "{found:?}");
+    assert!(found[2].1.contains("the columns are survived, passengerClass, sex, "), "{found:?}");
     for method in [Method::PUT, Method::DELETE, Method::POST] {
         let answer = send(app.request(method, "/v1/passengers/stats")).await;
         answer.expect_problem(405, "method-not-allowed");
