@@ -1,4 +1,6 @@
-//! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `openapi`, `healthcheck`.
+//! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `openapi`, `resource`, `healthcheck`.
+
+mod resource;
 
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, IsTerminal, Read, Write};
@@ -12,13 +14,13 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand}
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_postgres::Client;
 
+use crate::air_quality::transfer::Readings;
 use crate::app::{App, Listeners};
 use crate::config::{
     DatabaseChoice, DatabaseConfig, LogConfig, MetricsListen, ResourcesConfig, Secret, ServerConfig,
     without_empty_variables,
 };
 use crate::db::conninfo::ConnInfo;
-use crate::air_quality::transfer::Readings;
 use crate::db::copy::{self, CopyError, Table};
 use crate::db::error::is_unreachable;
 use crate::db::migrate::{self, MigrateError};
@@ -113,6 +115,11 @@ enum Command {
     Openapi {
         #[command(flatten)]
         resources: ResourcesConfig,
+    },
+    /// Write, check and show descriptions of resources.
+    Resource {
+        #[command(subcommand)]
+        command: resource::Command,
     },
     /// Ask a running server whether it is ready; the exit status is the answer.
     Healthcheck(HealthcheckArgs),
@@ -232,6 +239,7 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
             written(std::io::stdout().write_all(&docs::document::json(resources.load()?)))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Resource { command } => resource::run(command, log),
         Command::Healthcheck(args) => healthcheck(args),
     }
 }
@@ -356,7 +364,8 @@ async fn serve(
     };
     let signalled = shutdown::signalled();
     let serving = async {
-        let app = App::start((database, server), &conninfo, resources, Listeners { public, metrics, log }, &shutdown).await?;
+        let app =
+            App::start((database, server), &conninfo, resources, Listeners { public, metrics, log }, &shutdown).await?;
         let listen: Vec<String> = server.listen.iter().map(ToString::to_string).collect();
         tracing::info!(listen = listen.join(","), metrics = %server.metrics_listen, "listening");
         app.finished().await

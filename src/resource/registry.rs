@@ -14,7 +14,7 @@ const BUILT_IN: &[(&str, &str)] = &[("passengers", include_str!("../../resources
 const SEEDS: &[(&str, &[u8])] = &[("passengers.csv", include_bytes!("../../data/passengers.csv"))];
 
 /// Names below `/v1/` that are taken.
-const TAKEN: &[&str] = &["air-quality", "steps"];
+pub const TAKEN: &[&str] = &["air-quality", "steps"];
 
 /// Every resource that is served, in the order of their routes.
 pub type Resources = &'static [&'static Resource];
