@@ -85,8 +85,8 @@ pub fn infer(name: &str, source: &str, mut input: impl Read) -> Result<Sketch, I
     let Survey { columns: Some(columns), rows: 1.., .. } = &survey else { return Err(InferError::Empty) };
     let mut comments = vec![
         format!(
-            "Inferred from {source}: {} rows. Types are those that every value fits; ranges are left open.",
-            survey.rows
+            "Inferred from {source}: {}. Types are those that every value fits; ranges are left open.",
+            counted(survey.rows, "row")
         ),
         "Once this is right, `pycrudapi resource check` this file, start the service and import the rows.".to_owned(),
     ];
@@ -293,14 +293,14 @@ impl Found {
     /// What was found, in a sentence.
     fn summary(&self) -> String {
         if self.values == 0 {
-            return format!("{} cells, all of them empty", self.blank);
+            return format!("{}, without a value", counted(self.blank, "cell"));
         }
         let distinct = match self.distinct.len() {
             count if count > DISTINCT_MAX => format!("more than {DISTINCT_MAX} distinct"),
             count => format!("{count} distinct"),
         };
-        let unit = if self.longest == 1 { "character" } else { "characters" };
-        format!("{} values, {distinct}, {} empty; longest: {} {unit}", self.values, self.blank, self.longest)
+        let (values, longest) = (counted(self.values, "value"), counted(self.longest as u64, "character"));
+        format!("{values}, {distinct}, {} empty; longest: {longest}", self.blank)
     }
 
     /// Its values, if they are few, come again and again, and can be those of an enumeration.
@@ -311,6 +311,10 @@ impl Found {
         let column = ColumnDescription { r#enum: Some(values.clone()), ..column.clone() };
         (is_few && column.kind().is_ok()).then_some(values)
     }
+}
+
+fn counted(count: u64, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
 /// Whether a boolean is meant: ones and zeros are taken for numbers.
