@@ -31,6 +31,8 @@ const DISTINCT_MAX: usize = 1000;
 const LENGTHS: [u32; 8] = [50, 100, 200, 500, 1000, 2000, 5000, LENGTH_MAX];
 /// Integers that are not above half of what 32 bits hold are 32 bits wide.
 const INT32_MAX: u64 = 1 << 30;
+/// Characters of a value that are shown.
+const SHOWN_MAX: usize = 40;
 /// A double holds every whole number of so many digits.
 const EXACT_DIGITS: usize = 15;
 
@@ -229,8 +231,9 @@ impl Found {
         let before = self.candidates.first().map(|candidate| candidate.called);
         self.candidates.retain(|candidate| (candidate.keeps)(value) && candidate.column.read_csv(value).is_some());
         if let (Some(called), None, 2..) = (before, self.candidates.first(), self.values) {
+            let shown: String = value.chars().take(SHOWN_MAX).collect();
             self.misfit =
-                Some(format!("a text because of {value:?} on line {line}; the values before it are {called}"));
+                Some(format!("a text because of {shown:?} on line {line}; the values before it are {called}"));
         }
         self.values += 1;
         if self.is_local_time {

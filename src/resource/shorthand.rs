@@ -27,7 +27,7 @@ pub fn column(argument: &str) -> Result<ColumnDescription, Vec<String>> {
             "index" if column.index.is_none() => column.index = Some(Index::Ordered(true)),
             "null" | "index" => faults.push(format!("{part:?} is a duplicate; leave one out")),
             range if range.contains("..") && has_range => {
-                faults.push(format!("{range:?} is a second range; leave one out"))
+                faults.push(format!("{range:?} is a second range; leave one out"));
             }
             range if range.contains("..") => {
                 has_range = true;

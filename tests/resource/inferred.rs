@@ -177,6 +177,8 @@ fn what_import_could_not_read_is_refused_with_its_place() {
     assert!(both.contains("column 2 has no name") && both.contains("columns 1 and 3"), "{both}");
     let long = error(&format!("a\n{}\n", "x".repeat(10_001)));
     assert!(long.starts_with("line 2, column a: must be a text of 0 to 10000 characters"), "{long}");
+    let wide = error(&format!("{}\n", "a,".repeat(64)));
+    assert_eq!(wide, "line 1: must be a row of at most 64 cells");
     assert!(infer("things", "-", &b"a\n\xff\n"[..]).is_err());
 }
 
