@@ -230,12 +230,7 @@ struct Steps {
 }
 
 /// Tries until the database is reached, migrated and seeded.
-async fn prepare(
-    health: Arc<Health>,
-    conninfo: ConnInfo,
-    resources: Resources,
-    steps: Steps,
-) -> Result<(), AppError> {
+async fn prepare(health: Arc<Health>, conninfo: ConnInfo, resources: Resources, steps: Steps) -> Result<(), AppError> {
     let mut delay = RETRY_DELAYS.0;
     loop {
         match prepare_once(&health, &conninfo, resources, steps).await {
@@ -272,7 +267,7 @@ async fn prepare_once(
     };
     let answered = || health.prepared(Preparation::Pending);
     let mut client = if steps.migrate {
-        let (applied, client) = migrate::prepare(conninfo, answered).await.map_err(failed)?;
+        let (applied, client) = migrate::prepare(conninfo, &resources, answered).await.map_err(failed)?;
         if applied > 0 {
             tracing::info!(applied, "migrated the database");
         }
@@ -280,7 +275,7 @@ async fn prepare_once(
     } else {
         let client = migrate::connect(conninfo).await.map_err(failed)?;
         answered();
-        if !migrate::is_current_for(&client).await.map_err(MigrateError::Connect).map_err(failed)? {
+        if !migrate::is_current_for(&client, &resources).await.map_err(MigrateError::Connect).map_err(failed)? {
             return Ok(false);
         }
         client

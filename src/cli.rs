@@ -70,6 +70,8 @@ enum Command {
         #[arg(long)]
         wait: bool,
         #[command(flatten)]
+        resources: ResourcesConfig,
+        #[command(flatten)]
         database: DatabaseConfig,
     },
     /// Load rows from CSV: all of them, or none and the line at fault.
@@ -199,21 +201,23 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
                 serve((database, server), resources, log, conninfo)
             })
         }
-        Command::Migrate { wait, database } => {
-            with_database(database, TRANSFER_THREADS, |conninfo| migrate(conninfo, *wait))
+        Command::Migrate { wait, resources, database } => {
+            let resources = resources.load()?;
+            with_database(database, TRANSFER_THREADS, |conninfo| migrate(conninfo, resources, *wait))
         }
         Command::Import { resource, file, allow_empty, resources, database } => {
             let from = Source { file, allow_empty: *allow_empty };
+            let resources = resources.load()?;
             let table = transferred(resource, resources)?;
             with_database(database, TRANSFER_THREADS, |conninfo| async move {
                 match table {
-                    Transferred::Resource(resource) => import(resource, from, conninfo, resource.name).await,
-                    Transferred::AirQuality => import(Readings, from, conninfo, "readings").await,
+                    Transferred::Resource(resource) => import(resource, from, conninfo, resources, resource.name).await,
+                    Transferred::AirQuality => import(Readings, from, conninfo, resources, "readings").await,
                 }
             })
         }
         Command::Export { resource, resources, database } => {
-            let table = transferred(resource, resources)?;
+            let table = transferred(resource, resources.load()?)?;
             with_database(database, TRANSFER_THREADS, |conninfo| async move {
                 let client = connect(&conninfo).await?;
                 let output = tokio::io::stdout();
@@ -228,7 +232,7 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
             })
         }
         Command::Generate { resource, resources, rows, seed } => {
-            let Transferred::Resource(resource) = transferred(resource, resources)? else {
+            let Transferred::Resource(resource) = transferred(resource, resources.load()?)? else {
                 bail!("there are no made-up readings; generate rows of another resource");
             };
             let output = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, std::io::stdout().lock());
@@ -252,11 +256,10 @@ enum Transferred {
 }
 
 /// The resource of this name.
-fn transferred(name: &str, resources: &ResourcesConfig) -> anyhow::Result<Transferred> {
+fn transferred(name: &str, resources: Resources) -> anyhow::Result<Transferred> {
     if name == "air-quality" {
         return Ok(Transferred::AirQuality);
     }
-    let resources = resources.load()?;
     match resources.iter().find(|resource| resource.name == name) {
         Some(resource) => Ok(Transferred::Resource(resource)),
         None => {
@@ -323,10 +326,10 @@ async fn connect(conninfo: &ConnInfo) -> anyhow::Result<Client> {
     migrate::connect(conninfo).await.context("cannot connect to the database; check DATABASE_URL")
 }
 
-async fn migrate(conninfo: ConnInfo, wait: bool) -> anyhow::Result<()> {
+async fn migrate(conninfo: ConnInfo, resources: Resources, wait: bool) -> anyhow::Result<()> {
     let migrating = async {
         loop {
-            match migrate::prepare(&conninfo, || ()).await {
+            match migrate::prepare(&conninfo, &resources, || ()).await {
                 Err(error) if wait && (matches!(error, MigrateError::Silent) || is_unreachable(&error)) => {
                     tracing::info!(reason = &error as &dyn std::error::Error, "waiting for postgres");
                     tokio::time::sleep(WAIT_PAUSE).await; // nobody announces that a database has come up
@@ -385,7 +388,13 @@ async fn serve(
     Ok(())
 }
 
-async fn import(table: impl Table, from: Source<'_>, conninfo: ConnInfo, rows_are: &str) -> anyhow::Result<()> {
+async fn import(
+    table: impl Table,
+    from: Source<'_>,
+    conninfo: ConnInfo,
+    resources: Resources,
+    rows_are: &str,
+) -> anyhow::Result<()> {
     let Source { file, allow_empty } = from;
     let (input, length): (Box<dyn Read + Send>, Option<u64>) = if file.as_os_str() == "-" {
         (Box::new(std::io::stdin()), None)
@@ -394,8 +403,9 @@ async fn import(table: impl Table, from: Source<'_>, conninfo: ConnInfo, rows_ar
         let length = file_handle.metadata().ok().map(|metadata| metadata.len());
         (Box::new(file_handle), length)
     };
-    let (_, mut client) =
-        migrate::prepare(&conninfo, || ()).await.context("cannot prepare the database; check DATABASE_URL")?;
+    let (_, mut client) = migrate::prepare(&conninfo, &resources, || ())
+        .await
+        .context("cannot prepare the database; check DATABASE_URL")?;
     let bar = progress_bar(length);
     let rows = {
         let bar = bar.clone();

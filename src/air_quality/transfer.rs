@@ -18,7 +18,7 @@ pub const SEED: &[u8] = include_bytes!("../../data/air_quality.csv");
 impl Table for Readings {
     type Header = Header;
 
-    fn name(self) -> &'static str {
+    fn table_name(self) -> &'static str {
         "air_quality"
     }
 

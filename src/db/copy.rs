@@ -37,7 +37,7 @@ pub trait Table: Copy + Send + Sync + 'static {
     type Header: Send;
 
     /// The table's name, under which the seed is remembered too.
-    fn name(self) -> &'static str;
+    fn table_name(self) -> &'static str;
 
     /// `copy … from stdin (format binary)`, with the columns that [`Table::put`] writes.
     fn copy_in(self) -> &'static str;
@@ -142,7 +142,7 @@ pub async fn import(
     transaction.commit().await.map_err(|error| {
         if is_about_statement(&error) { CopyError::Postgres(error) } else { CopyError::OutcomeUnknown(error) }
     })?;
-    analyze(client, table.name(), rows).await;
+    analyze(client, table.table_name(), rows).await;
     Ok(rows)
 }
 
@@ -151,12 +151,12 @@ pub async fn import(
 /// # Errors
 /// As [`import`].
 pub async fn seed(table: impl Table, rows: &'static [u8], client: &mut Client) -> Result<Option<u64>, CopyError> {
-    let Some(transaction) = seed::claim(client, table.name()).await? else {
+    let Some(transaction) = seed::claim(client, table.table_name()).await? else {
         return Ok(None);
     };
     let rows = copy_in(table, &transaction, rows, |_| ()).await?;
     transaction.commit().await?;
-    analyze(client, table.name(), rows).await;
+    analyze(client, table.table_name(), rows).await;
     Ok(Some(rows))
 }
 

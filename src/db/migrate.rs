@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use refinery::{Migration, Runner};
 use thiserror::Error;
 use tokio_postgres::Client;
@@ -60,10 +61,28 @@ pub enum MigrateError {
     /// A migration failed; its transaction was rolled back.
     #[error("a migration failed")]
     Run(#[source] refinery::Error),
+    /// A table differs from its description, and nobody but a person may change it.
+    #[error("a table cannot be brought up to date")]
+    Tables(#[source] TablesError),
     /// An embedded migration's name is malformed.
     #[error("an embedded migration is malformed")]
     Embedded(#[source] refinery::Error),
 }
+
+/// Tables that follow descriptions and not migrations.
+pub trait Tables: Send + Sync {
+    /// The tables, sequences and functions.
+    fn objects(&self) -> Vec<String>;
+
+    /// Brings them up to date, and returns how many changes that took.
+    fn follow<'a>(&'a self, client: &'a mut Client) -> BoxFuture<'a, Result<usize, TablesError>>;
+
+    /// What is missing, in words.
+    fn missing<'a>(&'a self, client: &'a Client) -> BoxFuture<'a, Result<Vec<String>, tokio_postgres::Error>>;
+}
+
+/// Why such a table cannot be used.
+pub type TablesError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The version of the newest migration in this binary.
 pub fn latest_version() -> i32 {
@@ -90,7 +109,7 @@ pub async fn connect(conninfo: &ConnInfo) -> Result<Client, MigrateError> {
 ///
 /// # Errors
 /// When the database cannot be reached or a migration fails; nothing of a failed migration stays.
-pub async fn run(client: &mut Client, requests: Option<&ConnInfo>) -> Result<usize, MigrateError> {
+pub async fn run(client: &mut Client, tables: &dyn Tables, requests: Option<&ConnInfo>) -> Result<usize, MigrateError> {
     let migrations = MIGRATIONS
         .iter()
         .map(|(name, sql)| Migration::unapplied(name, sql))
@@ -103,7 +122,7 @@ pub async fn run(client: &mut Client, requests: Option<&ConnInfo>) -> Result<usi
         ))
         .await
         .map_err(MigrateError::Connect)?;
-    let outcome = run_locked(client, &migrations, requests).await;
+    let outcome = run_locked(client, &migrations, tables, requests).await;
     client
         .batch_execute(&format!("reset role; select pg_advisory_unlock({LOCK_KEY})"))
         .await
@@ -114,23 +133,25 @@ pub async fn run(client: &mut Client, requests: Option<&ConnInfo>) -> Result<usi
 async fn run_locked(
     client: &mut Client,
     migrations: &[Migration],
+    tables: &dyn Tables,
     requests: Option<&ConnInfo>,
 ) -> Result<usize, MigrateError> {
     if let Some(requests) = requests {
         roles::make_requests(client, requests).await.map_err(MigrateError::Roles)?;
-        roles::become_owner(client, &objects()).await.map_err(MigrateError::Roles)?;
+        roles::become_owner(client, &objects(tables)).await.map_err(MigrateError::Roles)?;
     }
     // A newer release may already have migrated this database: its migrations are not missing, only unknown here.
     let runner = Runner::new(migrations).set_abort_missing(false);
     let report = runner.run_async(client).await.map_err(MigrateError::Run)?;
+    let changes = tables.follow(client).await.map_err(MigrateError::Tables)?;
     if requests.is_some() {
         roles::grant(client).await.map_err(MigrateError::Roles)?;
     }
-    Ok(report.applied_migrations().len())
+    Ok(report.applied_migrations().len() + changes)
 }
 
-/// The tables, sequences and functions that the migrations make, with commas between them.
-fn objects() -> String {
+/// The tables, sequences and functions that the migrations and descriptions make, with commas between them.
+fn objects(tables: &dyn Tables) -> String {
     let made = |line: &'static str| {
         let rest = ["create table ", "create sequence ", "create function ", "create or replace function "]
             .iter()
@@ -139,8 +160,9 @@ fn objects() -> String {
     };
     // Some stand inside of a `do` block.
     let lines = MIGRATIONS.iter().flat_map(|(_, sql)| sql.lines()).map(str::trim_start);
-    let mut objects: Vec<&str> = lines.filter_map(made).collect();
-    objects.push("refinery_schema_history");
+    let mut objects: Vec<String> = lines.filter_map(made).map(str::to_owned).collect();
+    objects.push("refinery_schema_history".to_owned());
+    objects.extend(tables.objects());
     objects.join(",")
 }
 
@@ -149,18 +171,22 @@ fn objects() -> String {
 ///
 /// # Errors
 /// As [`run`] and [`connect`].
-pub async fn prepare(conninfo: &ConnInfo, connected: impl Fn()) -> Result<(usize, Client), MigrateError> {
+pub async fn prepare(
+    conninfo: &ConnInfo,
+    tables: &dyn Tables,
+    connected: impl Fn(),
+) -> Result<(usize, Client), MigrateError> {
     let Some(migrator) = conninfo.as_migrator() else {
         let mut client = connect(conninfo).await?;
         connected();
         // A role that cannot migrate is good for a database that somebody else has migrated.
-        let current = is_current_for(&client).await.map_err(MigrateError::Connect)?;
-        let applied = if current { 0 } else { run(&mut client, None).await? };
+        let current = is_current_for(&client, tables).await.map_err(MigrateError::Connect)?;
+        let applied = if current { 0 } else { run(&mut client, tables, None).await? };
         return Ok((applied, client));
     };
     let mut client = connect(&migrator).await?;
     connected();
-    let applied = run(&mut client, Some(conninfo)).await?;
+    let applied = run(&mut client, tables, Some(conninfo)).await?;
     let client = connect(conninfo).await.map_err(|error| match error {
         MigrateError::Connect(error) if is_refusal(&error) => MigrateError::Requests(error),
         error => error,
@@ -180,16 +206,25 @@ pub fn is_refusal(error: &tokio_postgres::Error) -> bool {
     )
 }
 
-/// Whether the database holds every migration of this binary, or of a newer one.
+/// Whether the database holds every migration of this binary, or of a newer one, and every table as it is described; what
+/// is missing of a table is logged.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn is_current_for(client: &Client) -> Result<bool, tokio_postgres::Error> {
-    match client.query_one(APPLIED_VERSION, &[]).await {
-        Ok(row) => Ok(is_latest(row.try_get(0)?)),
-        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(false),
-        Err(error) => Err(error),
+pub async fn is_current_for(client: &Client, tables: &dyn Tables) -> Result<bool, tokio_postgres::Error> {
+    let migrated = match client.query_one(APPLIED_VERSION, &[]).await {
+        Ok(row) => is_latest(row.try_get(0)?),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => false,
+        Err(error) => return Err(error),
+    };
+    if !migrated {
+        return Ok(false);
     }
+    let missing = tables.missing(client).await?;
+    for difference in &missing {
+        tracing::warn!(difference, "a table differs from its description");
+    }
+    Ok(missing.is_empty())
 }
 
 /// A newer release may have migrated already, during a rollout.

@@ -6,8 +6,8 @@ use warp::filters::BoxedFilter;
 use warp::http::HeaderMap;
 use warp::reply::Response;
 
-use super::urls::{OPENAPI, PAGE, PROBLEM, PROBLEMS};
 use super::problems;
+use super::urls::{OPENAPI, PAGE, PROBLEM, PROBLEMS};
 use crate::http::asset::{self, Asset, CSS, HTML, SCRIPT};
 use crate::http::catalogue;
 use crate::http::problem::{Code, Problem};
@@ -38,11 +38,10 @@ const fn file(index: usize, media_type: &'static str, body: &'static [u8]) -> As
 /// All routes of the documentation.
 pub fn routes(document: Bytes) -> BoxedFilter<(Response,)> {
     let headers = warp::header::headers_cloned;
-    let openapi =
-        at(OPENAPI).and(get_or_head()).and(headers()).then(move |matched: Matched, headers: HeaderMap| {
-            let document = document.clone();
-            async move { matched.answer(async { Ok(asset::answer(&headers, "application/json", document)) }).await }
-        });
+    let openapi = at(OPENAPI).and(get_or_head()).and(headers()).then(move |matched: Matched, headers: HeaderMap| {
+        let document = document.clone();
+        async move { matched.answer(async { Ok(asset::answer(&headers, "application/json", document)) }).await }
+    });
     let problems =
         at(PROBLEMS).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| async move {
             matched.answer(async { Ok(page(&headers, problems::list())) }).await

@@ -20,7 +20,6 @@ use crate::http::problem::{Code, Problem};
 pub trait Work: Send {
     /// Does it, as a part of the transaction.
     fn run(self, transaction: &Transaction<'_>) -> impl Future<Output = Result<Answer, StoreError>> + Send;
-
 }
 
 /// Carries requests out once.

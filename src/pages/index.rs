@@ -78,7 +78,8 @@ fn endpoints(resource: &Resource) -> Vec<Endpoint> {
     ];
     let canonical = operations.iter().filter_map(|(method, urls, what)| Some((*method, *urls.first()?, *what)));
     let short = operations.iter().flat_map(|(method, urls, what)| {
-        let what = if *method == "GET" && urls.first().is_some_and(|url| !url.contains('{')) { "all of them" } else { what };
+        let what =
+            if *method == "GET" && urls.first().is_some_and(|url| !url.contains('{')) { "all of them" } else { what };
         urls.iter().skip(1).map(move |url| (*method, *url, what))
     });
     canonical.chain(short).collect()

@@ -15,10 +15,10 @@ pub struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     /// The columns of these rows.
-    pub fn of(resource: &Resource, rows: impl ExactSizeIterator<Item = &'a Record<'a>> + Clone) -> Self {
-        let array = |place: usize| Array(rows.clone().map(|row| Some(&row.values[place])).collect());
+    pub fn of(resource: &Resource, rows: &[&'a Record<'a>]) -> Self {
+        let array = |place: usize| Array(rows.iter().map(|row| Some(&row.values[place])).collect());
         Self {
-            uuids: rows.clone().map(|row| row.uuid).collect(),
+            uuids: rows.iter().map(|row| row.uuid).collect(),
             arrays: (0..resource.fields().len()).map(array).collect(),
         }
     }
@@ -42,17 +42,17 @@ pub struct PatchColumns<'a> {
 
 impl<'a> PatchColumns<'a> {
     /// The columns of these patches.
-    pub fn of(resource: &Resource, patches: impl ExactSizeIterator<Item = (Uuid, &'a Patch<'a>)> + Clone) -> Self {
+    pub fn of(resource: &Resource, patches: &[(Uuid, &'a Patch<'a>)]) -> Self {
         let mut arrays = Vec::new();
         for column in resource.fields() {
             let place = column.position - 1;
             if column.nullable {
                 let flag = |patch: &Patch<'_>| Some(if patch[place].is_some() { &TRUE } else { &FALSE });
-                arrays.push(Array(patches.clone().map(|(_, patch)| flag(patch)).collect()));
+                arrays.push(Array(patches.iter().map(|(_, patch)| flag(patch)).collect()));
             }
-            arrays.push(Array(patches.clone().map(|(_, patch)| patch[place].as_ref()).collect()));
+            arrays.push(Array(patches.iter().map(|(_, patch)| patch[place].as_ref()).collect()));
         }
-        Self { uuids: patches.map(|(uuid, _)| uuid).collect(), arrays }
+        Self { uuids: patches.iter().map(|(uuid, _)| *uuid).collect(), arrays }
     }
 
     /// As a statement's parameters.

@@ -137,8 +137,9 @@ impl Column {
             _ => None,
         };
         let bounds = match &kind {
-            Kind::Decimal { precision, scale, minimum, maximum } => [minimum, maximum]
-                .map(|bound| bound.as_ref().and_then(|text| Decimal::parse(text, *precision, *scale))),
+            Kind::Decimal { precision, scale, minimum, maximum } => {
+                [minimum, maximum].map(|bound| bound.as_ref().and_then(|text| Decimal::parse(text, *precision, *scale)))
+            }
             _ => [None, None],
         };
         let or = |rule: String, or: &str| leak(if description.nullable { format!("{rule}, or {or}") } else { rule });
@@ -345,7 +346,8 @@ impl Column {
             }
             Kind::Number { minimum, maximum } => {
                 let value = text.parse::<f64>().ok().filter(|value| value.is_finite())?;
-                let fits = minimum.is_none_or(|minimum| value >= minimum) && maximum.is_none_or(|maximum| value <= maximum);
+                let fits =
+                    minimum.is_none_or(|minimum| value >= minimum) && maximum.is_none_or(|maximum| value <= maximum);
                 fits.then_some(Value::Number(value + 0.0)) // adding zero makes -0 plain 0
             }
             Kind::Decimal { precision, scale, .. } => {
@@ -516,7 +518,10 @@ pub fn either(mut texts: Vec<String>) -> String {
 /// A day of RFC 3339.
 fn read_date(text: &str) -> Option<civil::Date> {
     let is_full_date = text.len() == 10
-        && text.bytes().enumerate().all(|(index, byte)| if matches!(index, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() });
+        && text
+            .bytes()
+            .enumerate()
+            .all(|(index, byte)| if matches!(index, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() });
     let day: civil::Date = is_full_date.then(|| text.parse().ok()).flatten()?;
     (FIRST_DAY..=LAST_DAY).contains(&day).then_some(day)
 }

@@ -84,7 +84,7 @@ impl Header {
 impl Table for &'static Resource {
     type Header = Header;
 
-    fn name(self) -> &'static str {
+    fn table_name(self) -> &'static str {
         self.table
     }
 
@@ -111,5 +111,44 @@ pub fn put(resource: &Resource, record: &Record<'_>, row: &mut BinaryRow<'_>) {
     row.put(Some(record.uuid.as_bytes()));
     for (column, value) in resource.fields().iter().zip(&record.values) {
         Value::put(value, &column.pg_type(), row);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::arbitrary::{record, resource};
+    use super::super::registry::passengers;
+    use super::*;
+
+    fn names(resource: &Resource) -> StringRecord {
+        resource.columns.iter().map(|column| column.name).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_reading_panic(cells in prop::collection::vec("\\PC{0,12}|-?[0-9]{1,30}|nan|1e999", 9), text in "\\PC{0,80}") {
+            let record = StringRecord::from(cells);
+            let _ = Header::read(passengers(), &StringRecord::from(text.split(',').collect::<Vec<_>>())); // a fault is as good
+            let header = Header::read(passengers(), &names(passengers())).expect("our own header");
+            prop_assert!(header.row(&record).is_err(), "no record begins with such a uuid");
+        }
+
+        #[test]
+        fn what_is_written_as_csv_is_read_back_the_same(
+            (resource, row) in resource().prop_flat_map(|resource| (Just(resource), record(resource))),
+        ) {
+            let mut line = Vec::new();
+            for column in &resource.columns {
+                line.extend_from_slice(if column.position == 0 { b"" } else { b"," });
+                row.value(column).write_csv(&mut line);
+            }
+            line.push(b'\n');
+            let header = Header::read(resource, &names(resource)).expect("our own header");
+            let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(line.as_slice());
+            let record = reader.records().next().expect("a row").expect("valid CSV");
+            prop_assert_eq!(header.row(&record).expect("it breaks no rule"), row);
+        }
     }
 }

@@ -151,8 +151,8 @@ impl Resource {
     /// That it cannot be read, or everything that is wrong with it.
     pub fn load_file(path: &Path) -> Result<&'static Self, Vec<Fault>> {
         let unreadable = |path: &Path, error| format!("cannot read {}: {error}", path.display());
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| vec![Fault { line: 1, message: unreadable(path, error) }])?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| vec![Fault { line: 1, message: unreadable(path, error) }])?;
         let folder = path.parent().unwrap_or(Path::new("."));
         Self::load(&text, |name| {
             let path = folder.join(name);
@@ -162,7 +162,8 @@ impl Resource {
 
     fn new(description: &Description, columns: Vec<Column>, seed: Option<Vec<u8>>) -> Self {
         let name = leak(description.name.as_ref().as_str());
-        let singular = description.singular.clone().unwrap_or_else(|| name.strip_suffix('s').unwrap_or(name).to_owned());
+        let singular =
+            description.singular.clone().unwrap_or_else(|| name.strip_suffix('s').unwrap_or(name).to_owned());
         let table = leak(name.replace('-', "_"));
         let names = |columns: &[Column]| leak(columns.iter().map(|column| column.name).collect::<Vec<_>>().join(", "));
         let header = columns[1..].iter().map(|column| column.name).collect::<Vec<_>>().join(",");

@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::decimal::PRECISION_MAX;
+use super::decimal::{Decimal, PRECISION_MAX};
 
 /// Most columns; the key comes on top, and CSV takes 64 cells in a row.
 const COLUMNS_MAX: usize = 60;
@@ -48,16 +48,8 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 8] = [
-        Self::List,
-        Self::Read,
-        Self::Create,
-        Self::Replace,
-        Self::Patch,
-        Self::Delete,
-        Self::Bulk,
-        Self::Statistics,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::List, Self::Read, Self::Create, Self::Replace, Self::Patch, Self::Delete, Self::Bulk, Self::Statistics];
 }
 
 /// A file.
@@ -323,13 +315,21 @@ pub fn faults(text: &str, description: &Description) -> Vec<Fault> {
             && column.name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
         let snake = snake_case(&column.name);
         if !is_name {
-            say(at, format!("{called}: a name has a-z, A-Z, 0-9 and _, and begins with a letter; other headers go to csv"));
+            say(
+                at,
+                format!("{called}: a name has a-z, A-Z, 0-9 and _, and begins with a letter; other headers go to csv"),
+            );
         } else if header_key(&column.name) == "uuid" {
             say(at, format!("{called}: every row has the key uuid already; leave the column out"));
         } else if RESERVED.contains(&column.name.as_str()) || RESERVED.contains(&snake.as_str()) {
             say(at, format!("{called}: the name has a meaning of its own; choose another one, such as {snake}_"));
         } else if name.len() + snake.len() + 1 > IDENTIFIER_MAX {
-            say(at, format!("{called}: with the resource's name it has more than {IDENTIFIER_MAX} bytes; choose a shorter one"));
+            say(
+                at,
+                format!(
+                    "{called}: with the resource's name it has more than {IDENTIFIER_MAX} bytes; choose a shorter one"
+                ),
+            );
         }
         let key = header_key(&column.name);
         let mut own = BTreeSet::from([key.clone()]);
@@ -376,7 +376,9 @@ pub fn faults(text: &str, description: &Description) -> Vec<Fault> {
         let Some(url) = url else { continue };
         let plain = if keyed { url.strip_suffix("/{uuid}") } else { Some(url.as_str()) };
         let fits = plain.is_some_and(|plain| {
-            plain.len() > 1 && plain.starts_with('/') && plain[1..].bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            plain.len() > 1
+                && plain.starts_with('/')
+                && plain[1..].bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
         });
         if !fits {
             let form = if keyed { "/words/{uuid}" } else { "/words" };
@@ -512,8 +514,7 @@ impl ColumnDescription {
             Some(toml::Value::Integer(value)) if (least..=greatest).contains(value) => Ok(*value),
             Some(value) => Err(format!("{key} {value} must be a whole number from {least} to {greatest}")),
         };
-        let (minimum, maximum) =
-            (bound("minimum", &self.minimum, least)?, bound("maximum", &self.maximum, greatest)?);
+        let (minimum, maximum) = (bound("minimum", &self.minimum, least)?, bound("maximum", &self.maximum, greatest)?);
         if minimum > maximum {
             return Err(format!("minimum {minimum} is above maximum {maximum}; exchange them"));
         }
@@ -556,14 +557,17 @@ impl ColumnDescription {
     }
 
     fn decimal(&self, text: &str) -> Result<Kind, String> {
-        const FORM: &str = "type must be boolean, integer, number, string, or decimal(precision,scale) such as decimal(10,2)";
+        const FORM: &str =
+            "type must be boolean, integer, number, string, or decimal(precision,scale) such as decimal(10,2)";
         self.format(&[])?;
         let inner = text.strip_prefix("decimal(").and_then(|rest| rest.strip_suffix(')')).ok_or(FORM)?;
         let (precision, scale) = inner.split_once(',').ok_or(FORM)?;
         let number = |text: &str| text.trim().parse::<u8>().map_err(|_| FORM.to_owned());
         let (precision, scale) = (number(precision)?, number(scale)?);
         if !(1..=PRECISION_MAX).contains(&precision) || scale > precision {
-            return Err(format!("a decimal has a precision from 1 to {PRECISION_MAX}, and a scale of no more than that"));
+            return Err(format!(
+                "a decimal has a precision from 1 to {PRECISION_MAX}, and a scale of no more than that"
+            ));
         }
         let bound = |key: &str, value: &Option<toml::Value>| {
             let Some(value) = value else { return Ok(None) };
@@ -572,14 +576,14 @@ impl ColumnDescription {
                 toml::Value::String(value) => value.clone(),
                 other => return Err(format!("{key} {other} must be a whole number, or a decimal in quotes")),
             };
-            match super::decimal::Decimal::parse(&text, precision, scale) {
+            match Decimal::parse(&text, precision, scale) {
                 Some(_) => Ok(Some(text)),
                 None => Err(format!("{key} {text} must be a decimal({precision},{scale})")),
             }
         };
         let (minimum, maximum) = (bound("minimum", &self.minimum)?, bound("maximum", &self.maximum)?);
         let units = |bound: &Option<String>| {
-            bound.as_ref().and_then(|text| super::decimal::Decimal::parse(text, precision, scale)).map(|d| d.units())
+            bound.as_ref().and_then(|text| Decimal::parse(text, precision, scale)).map(Decimal::units)
         };
         if units(&minimum).zip(units(&maximum)).is_some_and(|(minimum, maximum)| minimum > maximum) {
             return Err("minimum is above maximum; exchange them".to_owned());
@@ -618,7 +622,8 @@ impl ColumnDescription {
                     return Err(format!("lengths must ascend, and maxLength be from 1 to {LENGTH_MAX}"));
                 }
                 if let Some(pattern) = &self.pattern {
-                    regex::Regex::new(pattern).map_err(|error| format!("pattern {pattern:?} is no regular expression: {error}"))?;
+                    regex::Regex::new(pattern)
+                        .map_err(|error| format!("pattern {pattern:?} is no regular expression: {error}"))?;
                 }
                 Kind::Text { min_length, max_length, pattern: self.pattern.clone() }
             }

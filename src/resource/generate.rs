@@ -39,7 +39,10 @@ pub fn generate(resource: &Resource, mut output: impl Write, rows: u64, seed: u6
             line.push(b',');
             let text = text(resource, column, &mut random).ok_or_else(|| {
                 let hint = "give it generate.values or generate.templates";
-                io::Error::other(format!("no value of column {} was found that {}; {hint}", column.name, column.csv_rule))
+                io::Error::other(format!(
+                    "no value of column {} was found that {}; {hint}",
+                    column.name, column.csv_rule
+                ))
             })?;
             column.read_csv(&text).unwrap_or(Value::Null).write_csv(&mut line);
         }
@@ -84,7 +87,11 @@ fn draw(resource: &Resource, column: &Column, random: &mut Random) -> String {
     }
     if let (Some(minimum), Some(maximum)) = (rule.minimum, rule.maximum) {
         let step = rule.step.unwrap_or(1.0);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of steps between two bounds")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count of steps between two bounds"
+        )]
         let steps = ((maximum - minimum) / step).max(0.0) as u64;
         #[expect(clippy::cast_precision_loss, reason = "steps are few")]
         let value = minimum + random.below(steps + 1) as f64 * step;
@@ -108,7 +115,8 @@ fn draw(resource: &Resource, column: &Column, random: &mut Random) -> String {
             format!("{}", least + width * share)
         }
         Kind::Decimal { precision, scale, .. } => {
-            let digits: String = (0..*precision).map(|_| char::from(b'0' + u8::try_from(random.below(10)).unwrap_or(0))).collect();
+            let digits: String =
+                (0..*precision).map(|_| char::from(b'0' + u8::try_from(random.below(10)).unwrap_or(0))).collect();
             let (whole, fraction) = digits.split_at(usize::from(precision - scale));
             format!("0{whole}.{fraction}0")
         }

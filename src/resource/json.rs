@@ -120,3 +120,80 @@ impl<'a, 'r> Fields<'a, 'r> {
         Ok(values.map(|(value, column)| value.unwrap_or_else(|| column.default.clone())).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use serde_json::{Value as Json, json};
+
+    use super::super::arbitrary::{record, resource};
+    use super::super::registry::passengers;
+    use super::super::row::Record;
+    use super::*;
+
+    /// The members of an object as they are written: reading a double may round it.
+    type Object = BTreeMap<String, Box<RawValue>>;
+
+    /// RFC 7396, section 2, for documents without objects inside.
+    fn merge(target: &mut Object, patch: &Object) {
+        for (name, value) in patch {
+            if value.get() == "null" {
+                target.remove(name);
+            } else {
+                target.insert(name.clone(), value.clone());
+            }
+        }
+    }
+
+    fn object(resource: &Resource, record: &Record<'_>) -> Object {
+        let mut object: Object = serde_json::from_slice(&record.document(resource)).expect("JSON");
+        object.remove("uuid");
+        object
+    }
+
+    /// A value that is right for some field, and wrong for others.
+    fn value() -> impl Strategy<Value = Json> {
+        let fixed = [json!(null), json!("male"), json!("x"), json!(""), json!(1), json!(2.5), json!(-1), json!(true)];
+        prop_oneof![prop::sample::select(fixed.to_vec()), any::<f64>().prop_map(|number| json!(number))]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_as_json_is_read_back_the_same(
+            (resource, record) in resource().prop_flat_map(|resource| (Just(resource), record(resource))),
+        ) {
+            let body = record.document(resource);
+            let read = read(resource, &body, UuidRule::Equals(record.uuid));
+            let read = read.map_err(|problem| TestCaseError::fail(format!("{problem:?}")))?;
+            prop_assert_eq!(read, record.values);
+        }
+
+        #[test]
+        fn a_patch_does_what_the_rfc_says_or_is_refused(
+            record in record(passengers()),
+            patch in prop::collection::vec((prop::sample::select(passengers().fields().iter().collect::<Vec<_>>()), value()), 0..5),
+        ) {
+            let raw = |value: Json| RawValue::from_string(value.to_string()).expect("JSON");
+            let patch: Object =
+                patch.into_iter().map(|(column, value)| (column.name.to_owned(), raw(value))).collect();
+            let mut merged = object(passengers(), &record);
+            merge(&mut merged, &patch);
+            // Without an age it is unknown, which a whole document says by null.
+            merged.entry("age".to_owned()).or_insert_with(|| raw(Json::Null));
+            let merged = serde_json::to_vec(&merged).expect("serialised");
+            let expected = read(passengers(), &merged, UuidRule::Refused);
+            let body = serde_json::to_vec(&patch).expect("serialised");
+            match (read_patch(passengers(), &body, UuidRule::Refused), expected) {
+                (Ok(patch), Ok(expected)) => {
+                    let applied: Vec<_> =
+                        record.values.iter().zip(patch).map(|(old, new)| new.unwrap_or_else(|| old.clone())).collect();
+                    prop_assert_eq!(applied, expected);
+                }
+                (Err(_), Err(_)) => {}
+                (patch, expected) => prop_assert!(false, "{:?} but {:?}", patch, expected),
+            }
+        }
+    }
+}

@@ -6,6 +6,8 @@
 //! Invariants: a stored row satisfies every rule of its description, which the table's constraints repeat; its uuid is a
 //! version 7 made here, so key order is creation order. Each state has a version that no other state of it ever had.
 
+#[cfg(test)]
+pub mod arbitrary;
 mod arrays;
 pub mod bulk;
 pub mod column;
@@ -18,7 +20,7 @@ mod examples;
 mod form;
 pub mod generate;
 pub mod infer;
-mod json;
+pub mod json;
 pub mod list;
 pub mod naming;
 pub mod openapi;

@@ -57,7 +57,9 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
         )
         .answers(
             201,
-            &format!("The {singular} as stored; of many their count, or all of them with `Prefer: return=representation`."),
+            &format!(
+                "The {singular} as stored; of many their count, or all of them with `Prefer: return=representation`."
+            ),
             bulk::openapi::answered(resource, named(stored_name), stored(resource)),
         )
         .header("Location", text(), &format!("the canonical URL of the new {singular}, if it is one"))
@@ -84,14 +86,18 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
         .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields])
         .fails(CONDITIONS);
 
-    let patch = Operation::new(tag, id("patch"), leak(format!("Change some fields of {} {singular}", article(singular))))
-        .with([key(singular), if_match(singular)])
-        .says("A merge patch (RFC 7396): fields that are left out stay as they are; `null` empties one that may be null.")
-        .takes(true, "The fields that change.", [(MERGE_PATCH, content(changes(resource), patch_example(resource)))])
-        .answers(200, is_stored, row())
-        .header("ETag", tags(), &tag_meaning)
-        .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields])
-        .fails(CONDITIONS);
+    let patch = Operation::new(
+        tag,
+        id("patch"),
+        leak(format!("Change some fields of {} {singular}", article(singular))),
+    )
+    .with([key(singular), if_match(singular)])
+    .says("A merge patch (RFC 7396): fields that are left out stay as they are; `null` empties one that may be null.")
+    .takes(true, "The fields that change.", [(MERGE_PATCH, content(changes(resource), patch_example(resource)))])
+    .answers(200, is_stored, row())
+    .header("ETag", tags(), &tag_meaning)
+    .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields])
+    .fails(CONDITIONS);
 
     let delete = Operation::new(tag, id("delete"), title("Delete", ""))
         .with([key(singular), if_match(singular)])
@@ -129,7 +135,11 @@ fn requirements(resource: &Resource) -> String {
     } else {
         format!("All fields but {optional} are required")
     };
-    if nullable.is_empty() { format!("{required}; none may be null.") } else { format!("{required}; only {nullable} may be null.") }
+    if nullable.is_empty() {
+        format!("{required}; none may be null.")
+    } else {
+        format!("{required}; only {nullable} may be null.")
+    }
 }
 
 /// A row as it is stored, with its uuid, or as a client sends it: no member but these.

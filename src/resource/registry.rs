@@ -2,10 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use thiserror::Error;
+use tokio_postgres::Client;
 
 use super::definition::Resource;
 use super::description::Fault;
+use super::schema::{self, Table};
+use crate::db::migrate::{Tables, TablesError};
 
 /// Descriptions in the binary, each with the file it stands in.
 const BUILT_IN: &[(&str, &str)] = &[("passengers", include_str!("../../resources/passengers.toml"))];
@@ -18,6 +23,47 @@ pub const TAKEN: &[&str] = &["air-quality", "steps"];
 
 /// Every resource that is served, in the order of their routes.
 pub type Resources = &'static [&'static Resource];
+
+impl Tables for Resources {
+    fn objects(&self) -> Vec<String> {
+        let of = |table: &str| [table.to_owned(), format!("{table}_version_seq"), format!("{table}_draw_version")];
+        self.iter().flat_map(|resource| of(resource.table)).collect()
+    }
+
+    fn follow<'a>(&'a self, client: &'a mut Client) -> BoxFuture<'a, Result<usize, TablesError>> {
+        async move {
+            let mut count = 0;
+            for resource in *self {
+                let changes = schema::follow(client, resource).await?;
+                for change in &changes {
+                    tracing::info!(
+                        resource = resource.name,
+                        change = change.what,
+                        "changed a table as it is described"
+                    );
+                }
+                count += changes.len();
+            }
+            Ok(count)
+        }
+        .boxed()
+    }
+
+    fn missing<'a>(&'a self, client: &'a Client) -> BoxFuture<'a, Result<Vec<String>, tokio_postgres::Error>> {
+        async move {
+            let mut missing = Vec::new();
+            for resource in *self {
+                let table = Table::read(client, resource).await?;
+                let differences = schema::differences(resource, table.as_ref());
+                missing.extend(
+                    differences.into_iter().map(|difference| format!("{}: {}", resource.name, difference.what)),
+                );
+            }
+            Ok(missing)
+        }
+        .boxed()
+    }
+}
 
 /// Why the resources cannot be served.
 #[derive(Debug, Error)]
@@ -70,7 +116,8 @@ pub fn load(folder: Option<&Path>, chosen: Option<&[String]>) -> Result<Resource
     let mut found: Vec<(String, &'static Resource)> = Vec::new();
     for (name, text) in BUILT_IN {
         let file = format!("resources/{name}.toml");
-        let resource = Resource::load(text, seed).map_err(|faults| RegistryError::Description { file: file.clone(), faults })?;
+        let resource =
+            Resource::load(text, seed).map_err(|faults| RegistryError::Description { file: file.clone(), faults })?;
         found.push((file, resource));
     }
     for path in folder.map(files).transpose()?.into_iter().flatten() {
@@ -111,7 +158,18 @@ pub fn load(folder: Option<&Path>, chosen: Option<&[String]>) -> Result<Resource
 
 /// URLs that other parts of the service answer.
 const RESERVED_URLS: &[&str] = &[
-    "/v1", "/api", "/air_quality", "/assets", "/docs", "/hello", "/helloworld", "/livez", "/metrics", "/openapi.json", "/readyz", "/zero",
+    "/v1",
+    "/api",
+    "/air_quality",
+    "/assets",
+    "/docs",
+    "/hello",
+    "/helloworld",
+    "/livez",
+    "/metrics",
+    "/openapi.json",
+    "/readyz",
+    "/zero",
 ];
 
 /// A file that a built-in description fills a fresh table with.

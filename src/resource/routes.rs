@@ -15,13 +15,13 @@ use warp::http::{HeaderMap, HeaderName, StatusCode};
 use warp::reply::Response;
 
 use super::bulk::{self, routes::Posted};
+use super::column::leak;
 use super::context::Context;
+use super::definition::{Resource, ResourceUrls};
+use super::description::Operation;
 use super::json::{self, UuidRule};
 use super::list::read::Sources;
 use super::list::routes::{PAGE_DEFAULT, list, statistics};
-use super::column::leak;
-use super::definition::{Resource, ResourceUrls};
-use super::description::Operation;
 use super::problem::problem;
 use super::row::Stored;
 use super::store;
@@ -73,8 +73,15 @@ const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 /// All routes of a resource; the hottest stand first, because alternatives are tried in order.
 pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
     let resource = context.resource;
-    let ResourceUrls { list: lists, statistics: stats, create: creations, read, replace: replaced, patch: patched, delete: deleted } =
-        resource.urls;
+    let ResourceUrls {
+        list: lists,
+        statistics: stats,
+        create: creations,
+        read,
+        replace: replaced,
+        patch: patched,
+        delete: deleted,
+    } = resource.urls;
     let context = {
         let context = context.clone();
         warp::any().map(move || context.clone())
@@ -130,12 +137,11 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
         .then(|matched: Matched, headers, body, context| {
             async move { matched.answer(patch(&matched.segment, headers, body, context)).await }.boxed()
         });
-    let delete =
-        at_except(deleted, stats).and(warp::delete()).and(warp::header::headers_cloned()).and(context).then(
-            |matched: Matched, headers: HeaderMap, context| {
-                async move { matched.answer(delete(&matched.segment, &headers, context)).await }.boxed()
-            },
-        );
+    let delete = at_except(deleted, stats).and(warp::delete()).and(warp::header::headers_cloned()).and(context).then(
+        |matched: Matched, headers: HeaderMap, context| {
+            async move { matched.answer(delete(&matched.segment, &headers, context)).await }.boxed()
+        },
+    );
     // In boxes, because what is copied for every request is as large as all alternatives that are not in one.
     let rare = replace
         .or(patch)
@@ -209,7 +215,6 @@ impl Work for CreateOnce<'_> {
         let location = Some(location(self.resource, uuid));
         Ok(Answer { location, etag: Some(etag::text(stored.version)), ..answer })
     }
-
 }
 
 fn location(resource: &Resource, uuid: Uuid) -> String {
@@ -226,7 +231,8 @@ async fn replace(
     let condition = etag::condition(&headers, context.if_match)?;
     let body = read_json(&headers, body, &context.body_limits).await?;
     let values = json::read(context.resource, &body, UuidRule::Equals(uuid))?;
-    let stored = context.store.replace(uuid, values, condition).await.map_err(|error| problem(context.resource, error))?;
+    let stored =
+        context.store.replace(uuid, values, condition).await.map_err(|error| problem(context.resource, error))?;
     Ok(shown(StatusCode::OK, stored))
 }
 

@@ -4,10 +4,14 @@
 //! has a default, widening a rule, adding an index. Everything else is told with the SQL that would do it. Rules are compared
 //! by what they allow and not by their text, so the form in which PostgreSQL shows them does not matter.
 
+mod compare;
+mod rule;
+
 use super::column::{Column, IndexKind, quoted};
 use super::definition::Resource;
 use super::description::Kind;
 use super::value::Value;
+pub use compare::{Difference, SchemaError, Table, differences, follow};
 
 /// The statements that make the table of a resource, in order.
 pub fn ddl(resource: &Resource) -> Vec<String> {
@@ -43,7 +47,8 @@ pub fn ddl(resource: &Resource) -> Vec<String> {
 /// A column as `create table` and `alter table … add column` define it.
 fn definition(column: &Column) -> String {
     let nullability = if column.nullable { "" } else { " not null" };
-    let default = if column.default.is_null() { String::new() } else { format!(" default {}", literal(&column.default)) };
+    let default =
+        if column.default.is_null() { String::new() } else { format!(" default {}", literal(&column.default)) };
     format!("{} {}{nullability}{default}", column.sql, column.sql_type())
 }
 
@@ -92,8 +97,12 @@ fn check(column: &Column) -> Option<String> {
         Kind::Number { minimum: Some(minimum), maximum: Some(maximum) } => {
             Some(format!("{sql} between {} and {}", number(minimum), number(maximum)))
         }
-        Kind::Number { minimum: Some(minimum), .. } => Some(format!("{sql} >= {} and {sql} < 'infinity'", number(minimum))),
-        Kind::Number { maximum: Some(maximum), .. } => Some(format!("{sql} > '-infinity' and {sql} <= {}", number(maximum))),
+        Kind::Number { minimum: Some(minimum), .. } => {
+            Some(format!("{sql} >= {} and {sql} < 'infinity'", number(minimum)))
+        }
+        Kind::Number { maximum: Some(maximum), .. } => {
+            Some(format!("{sql} > '-infinity' and {sql} <= {}", number(maximum)))
+        }
         Kind::Number { .. } => Some(format!("{sql} > '-infinity' and {sql} < 'infinity'")),
         Kind::Decimal { minimum, maximum, .. } => Some(match (minimum, maximum) {
             (Some(minimum), Some(maximum)) => format!("{sql} between {} and {}", number(minimum), number(maximum)),
@@ -102,7 +111,8 @@ fn check(column: &Column) -> Option<String> {
             (None, None) => format!("{sql} <> 'NaN'"),
         }),
         Kind::Text { min_length, max_length, pattern } => {
-            let matching = pattern.as_ref().map(|pattern| format!(" and {sql} ~ {}", text(pattern))).unwrap_or_default();
+            let matching =
+                pattern.as_ref().map(|pattern| format!(" and {sql} ~ {}", text(pattern))).unwrap_or_default();
             Some(format!("char_length({sql}) between {min_length} and {max_length}{matching}"))
         }
         Kind::Enum(texts) => {

@@ -118,7 +118,8 @@ impl Write for Create {
         if let [Self { record, .. }] = items {
             return pool.write(resource.sql.create, &params(record)).await;
         }
-        let columns = Columns::of(resource, items.iter().map(|item| &item.record));
+        let records: Vec<&Record<'_>> = items.iter().map(|item| &item.record).collect();
+        let columns = Columns::of(resource, &records);
         pool.write(resource.sql.create_many, &columns.params()).await
     }
 
@@ -148,7 +149,8 @@ impl Write for Replace {
             params.extend([required as Param<'_>, refused]);
             return pool.write(resource.sql.replace, &params).await;
         }
-        let columns = Columns::of(resource, items.iter().map(|item| &item.record));
+        let records: Vec<&Record<'_>> = items.iter().map(|item| &item.record).collect();
+        let columns = Columns::of(resource, &records);
         let conditions = Conditions::of(items.iter().map(Self::condition));
         pool.write(resource.sql.replace_many, &[&columns.params()[..], &conditions.params()].concat()).await
     }
@@ -174,7 +176,8 @@ impl Write for Patch {
     }
 
     async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
-        let columns = PatchColumns::of(resource, items.iter().map(|item| (item.uuid, &item.patch)));
+        let patches: Vec<_> = items.iter().map(|item| (item.uuid, &item.patch)).collect();
+        let columns = PatchColumns::of(resource, &patches);
         let conditions = Conditions::of(items.iter().map(Self::condition));
         pool.write(resource.sql.patch_many, &[&columns.params()[..], &conditions.params()].concat()).await
     }

@@ -91,7 +91,6 @@ impl Work for RecordOnce<'_> {
         let document = serde_json::to_vec(&store::step(&row)?).expect("our types have string keys only");
         Ok(Answer::new(StatusCode::CREATED, JSON, document.into()))
     }
-
 }
 
 async fn list(raw: String, headers: HeaderMap, context: Arc<Context>) -> Result<Response, Problem> {

@@ -239,8 +239,8 @@ async fn a_bad_row_aborts_the_import_with_line_column_and_reason_and_keeps_nothi
         assert!(message.contains(&format!("line 3, column {column}: must be")), "{row}: {message}");
     }
     assert!(bad("timestamp,id_entity\n").contains("\"so2\" is missing"));
-    assert!(bad("timestamp,station\n").contains("\"station\" is unknown"));
-    assert!(bad("timestamp,TimeInstant\n").contains("stands there twice"));
+    assert!(bad("timestamp,station\n").contains("unknown column \"station\""));
+    assert!(bad("timestamp,TimeInstant\n").contains("duplicate column"));
     assert!(bad(&format!("{HEADER}{good}2016-10-01 00:00:00,b\n")).contains("line 3: must have 8 cells"));
     // The same station at the same time.
     let twice = bad(&format!("{HEADER}{good}2016-10-01T02:00:00+02:00,a,1,2,3,4,5,6\n"));

@@ -200,7 +200,7 @@ async fn two_hundred_first_requests_to_two_processes_cause_one_database_query() 
     let config = postgres.config();
     let conninfo = pycrudapi::db::conninfo::ConnInfo::from_config(config.clone()).expect("no TLS is asked for");
     let mut client = migrate::connect(&conninfo).await.expect("connected");
-    migrate::run(&mut client, None).await.expect("migrated");
+    migrate::run(&mut client, &crate::harness::resources(), None).await.expect("migrated");
     client.batch_execute("create extension pg_stat_statements").await.expect("created");
     let insert = "insert into air_quality (id_entity, measured_at, so2) \
                   select 'many', timestamptz '2020-01-01' + n * interval '1 minute', n from generate_series(1, 1000) n";

@@ -213,15 +213,15 @@ async fn the_tables_constraints_repeat_the_rules() {
             .await
             .expect_err(value);
         let constraint = error.as_db_error().and_then(|db| db.constraint()).unwrap_or_default().to_owned();
-        let field = pycrudapi::passengers::model::constraint_field(&constraint);
+        let field = crate::harness::resources()[0].constraint_field(&constraint);
         assert!(field.is_some(), "{column} = {value}: constraint {constraint:?} names no field");
     }
 }
 
 #[test]
 fn no_body_whatever_it_holds_makes_the_reader_panic_or_accept_what_breaks_a_rule() {
-    use pycrudapi::passengers::json::{UuidRule, read};
-    use pycrudapi::passengers::model::{check_age, check_class, check_count, check_fare, check_name};
+    use pycrudapi::resource::json::{UuidRule, read};
+    use pycrudapi::resource::value::Value;
     let value = prop_oneof![
         Just("null".to_owned()),
         any::<bool>().prop_map(|b| b.to_string()),
@@ -248,16 +248,24 @@ fn no_body_whatever_it_holds_makes_the_reader_panic_or_accept_what_breaks_a_rule
         format!("{{{}}}", members.join(","))
     });
     proptest!(|(body in body)| {
-        if let Ok(details) = read(body.as_bytes(), UuidRule::Refused) {
-            prop_assert!(check_name(&details.name).is_some());
-            prop_assert!(check_class(f64::from(details.passenger_class)).is_some());
-            prop_assert!(details.age.is_none_or(|age| check_age(age).is_some()));
-            prop_assert!(check_fare(details.fare).is_some());
-            prop_assert!(check_count(f64::from(details.siblings_or_spouses_aboard)).is_some());
-            prop_assert!(check_count(f64::from(details.parents_or_children_aboard)).is_some());
+        if let Ok(values) = read(crate::harness::resources()[0], body.as_bytes(), UuidRule::Refused) {
+            let [
+                Value::Boolean(_), Value::Integer(class), Value::Text(name), Value::Text(sex), age,
+                Value::Integer(siblings), Value::Integer(parents), Value::Number(fare),
+            ] = values.as_slice() else { panic!("{values:?}") };
+            prop_assert!((1..=3).contains(class));
+            prop_assert!((1..=150).contains(&name.chars().count()) && !name.contains('\0'));
+            prop_assert!(sex == "male" || sex == "female");
+            match age {
+                Value::Null => {}
+                Value::Number(age) => prop_assert!((0.0..=130.0).contains(age)),
+                other => panic!("{other:?}"),
+            }
+            prop_assert!([siblings, parents].iter().all(|count| (0..=i64::from(i32::MAX)).contains(*count)));
+            prop_assert!(*fare >= 0.0 && fare.is_finite());
         }
     });
     proptest!(|(body in prop::collection::vec(any::<u8>(), 0..200))| {
-        let _ = read(&body, UuidRule::Refused);
+        let _ = read(crate::harness::resources()[0], &body, UuidRule::Refused);
     });
 }

@@ -14,10 +14,11 @@ use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use metrics_exporter_prometheus::PrometheusHandle;
 use pycrudapi::app::{App, AppError, Listeners};
-use pycrudapi::config::{DatabaseConfig, ServerConfig};
+use pycrudapi::config::{DatabaseConfig, ResourcesConfig, ServerConfig};
 use pycrudapi::db::conninfo::ConnInfo;
 use pycrudapi::db::embedded::{Embedded, Options};
 use pycrudapi::db::{migrate, roles};
+use pycrudapi::resource::registry::{self, Resources};
 use pycrudapi::server::Drained;
 use pycrudapi::server::access_log::AccessLog;
 use pycrudapi::server::listener::{ListenAddr, Listener};
@@ -38,6 +39,8 @@ const TEMPLATE: &str = "test_template";
 pub struct Settings {
     #[command(flatten)]
     pub database: DatabaseConfig,
+    #[command(flatten)]
+    pub resources: ResourcesConfig,
     #[command(flatten)]
     pub server: ServerConfig,
 }
@@ -85,7 +88,13 @@ async fn prepare_template(config: tokio_postgres::Config) {
     }
     client.batch_execute(&format!("create database {TEMPLATE}")).await.expect("created");
     let template = ConnInfo::from_config(config.clone().dbname(TEMPLATE).clone()).expect("no TLS is asked for");
-    migrate::prepare(&with_roles(&template), || ()).await.expect("migrated");
+    migrate::prepare(&with_roles(&template), &resources(), || ()).await.expect("migrated");
+}
+
+/// The built-in resources.
+pub fn resources() -> Resources {
+    static RESOURCES: OnceLock<Resources> = OnceLock::new();
+    RESOURCES.get_or_init(|| registry::load(None, None).expect("the built-in descriptions are right"))
 }
 
 /// Requests work as the role that may least, and migrations as whoever is named; unless the test says who does what.
@@ -199,7 +208,14 @@ impl TestApp {
         let (trigger, shutdown) = shutdown::channel();
         let listeners = Listeners { public: vec![public], metrics: Some((metrics, handle)), log: AccessLog::off() };
         let conninfo = with_roles(conninfo);
-        let app = App::start((&settings.database, &settings.server), &conninfo, listeners, &shutdown).await?;
+        let app = App::start(
+            (&settings.database, &settings.server),
+            &conninfo,
+            settings.resources.load().expect("descriptions without a fault"),
+            listeners,
+            &shutdown,
+        )
+        .await?;
         Ok(Self {
             addr,
             metrics_addr,

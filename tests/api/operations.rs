@@ -78,7 +78,9 @@ async fn a_database_without_migrations_is_alive_but_not_ready() {
     assert_eq!(problem.header("retry-after"), "1");
     app.get("/passengerlist").await.expect_problem(503, "unavailable");
     // Somebody else migrates: the service becomes ready by itself.
-    pycrudapi::db::migrate::prepare(&with_roles(&database.conninfo()), || ()).await.expect("migrated");
+    pycrudapi::db::migrate::prepare(&with_roles(&database.conninfo()), &crate::harness::resources(), || ())
+        .await
+        .expect("migrated");
     eventually(|| async {
         let answer = app.get("/readyz").await;
         if answer.status == StatusCode::OK { Ok(()) } else { Err(answer.body) }
@@ -102,8 +104,8 @@ async fn metrics_are_labelled_by_template_and_served_on_their_own_listener() {
     for expected in [
         r#"http_server_request_duration_seconds_count{http_request_method="GET",http_route="/v1/passengers/{uuid}",http_response_status_code="200",url_scheme="http"}"#,
         r#"http_request_method="_OTHER",http_route="/hello",http_response_status_code="405""#,
-        r#"db_batch_size_bucket{batch="get",le="1"}"#,
-        r#"db_batch_wait_seconds_count{batch="create"}"#,
+        r#"db_batch_size_bucket{resource="passengers",batch="get",le="1"}"#,
+        r#"db_batch_wait_seconds_count{resource="passengers",batch="create"}"#,
         r#"db_client_connection_max{pool="keys"} 8"#,
         r#"db_client_connection_max{pool="lists"} 2"#,
         r#"db_client_connection_count{pool="lists",state="idle"}"#,

@@ -1,7 +1,7 @@
 //! Who may ask: under which host names, and pages of which origins may write.
 
 use pycrudapi::http::route::Allowed;
-use pycrudapi::{air_quality, docs, ops, pages, passengers, steps};
+use pycrudapi::{air_quality, docs, ops, pages, resource, steps};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -39,7 +39,7 @@ async fn nothing_is_stored(app: &TestApp) {
 /// Every method that changes something, at every path.
 fn writes() -> Vec<(Method, String)> {
     let all: [Allowed; 6] = [
-        passengers::routes::ALLOWED,
+        resource::routes::allowed(crate::harness::resources()[0]),
         air_quality::routes::ALLOWED,
         steps::routes::ALLOWED,
         ops::health::ALLOWED,

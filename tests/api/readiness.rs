@@ -116,7 +116,7 @@ async fn a_replica_whose_database_is_not_migrated_is_not_given_requests() {
     let app = TestApp::start_on(&database.conninfo(), &["--migrate=false"]).await;
     let answer = app.get(PROBE).await;
     assert_eq!(answer.expect_problem(503, "unavailable")["checks"]["migrations"], "pending");
-    migrate::prepare(&with_roles(&database.conninfo()), || ()).await.expect("migrated");
+    migrate::prepare(&with_roles(&database.conninfo()), &crate::harness::resources(), || ()).await.expect("migrated");
     expect_ready(&app).await;
 }
 

@@ -92,7 +92,7 @@ async fn a_database_from_before_the_roles_is_handed_over_in_place() {
     let database = Database::empty().await;
     let mut administrator = database.client().await;
     // As the first release did it, and with rows in it.
-    migrate::run(&mut administrator, None).await.expect("migrated");
+    migrate::run(&mut administrator, &crate::harness::resources(), None).await.expect("migrated");
     expect_owner(&administrator, "postgres").await;
     let rows = "insert into passengers select gen_random_uuid(), true, 1, 'n', 'male', null, 0, 0, 1, 1 from generate_series(1, 9)";
     administrator.batch_execute(rows).await.expect("inserted");
@@ -134,7 +134,7 @@ async fn tables_of_others_are_left_alone_and_later_ones_of_the_owner_are_granted
     let administrator = database.client().await;
     administrator.batch_execute("create table theirs (n int)").await.expect("created");
     let conninfo = with_roles(&database.conninfo());
-    let (_, requests) = migrate::prepare(&conninfo, || ()).await.expect("migrated");
+    let (_, requests) = migrate::prepare(&conninfo, &crate::harness::resources(), || ()).await.expect("migrated");
     let error = requests.batch_execute("select from theirs").await.expect_err("it is not ours");
     assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
     let later = "set role pycrudapi_owner; create table later (n int generated always as identity, m int); reset role";
@@ -182,8 +182,10 @@ async fn migrating_never_changes_the_password_that_running_servers_log_in_with()
     })
     .await;
 
-    migrate::prepare(&with_password("first"), || ()).await.expect("the role is made");
-    let error = migrate::prepare(&with_password("second"), || ()).await.expect_err("it has another password");
+    migrate::prepare(&with_password("first"), &crate::harness::resources(), || ()).await.expect("the role is made");
+    let error = migrate::prepare(&with_password("second"), &crate::harness::resources(), || ())
+        .await
+        .expect_err("it has another password");
     assert!(matches!(error, MigrateError::Requests(_)), "{error:?}");
     assert!(error.to_string().contains("POSTGRES_USER"), "{error}");
     migrate::connect(&with_password("first")).await.expect("running servers still can");
@@ -209,6 +211,13 @@ async fn a_schema_that_a_newer_release_has_migrated_is_served_as_it_is() {
             app.get(path).await.expect(StatusCode::OK);
         }
     }
-    migrate::prepare(&with_roles(&database.conninfo()), || ()).await.expect("nothing is missing");
-    assert_eq!(migrate::run(&mut database.client().await, None).await.expect("nothing is missing"), 0);
+    migrate::prepare(&with_roles(&database.conninfo()), &crate::harness::resources(), || ())
+        .await
+        .expect("nothing is missing");
+    assert_eq!(
+        migrate::run(&mut database.client().await, &crate::harness::resources(), None)
+            .await
+            .expect("nothing is missing"),
+        0
+    );
 }

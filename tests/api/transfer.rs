@@ -4,7 +4,6 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use pycrudapi::db::{copy, migrate};
-use pycrudapi::passengers::csv::Header;
 use reqwest::StatusCode;
 
 use crate::harness::{Database, TestApp, eventually};
@@ -197,7 +196,7 @@ async fn an_import_whose_commit_is_not_answered_says_that_its_outcome_is_unknown
     for (moment, rows) in [(Moment::Before, 0), (Moment::After, 891)] {
         let mut client = migrate::connect(&proxy.conninfo(&database.config)).await.expect("connected");
         proxy.cut(b"COMMIT\0", moment, 1);
-        let lost = copy::import::<Header>(&mut client, REAL.as_bytes(), false, |_| ()).await;
+        let lost = copy::import(crate::harness::resources()[0], &mut client, REAL.as_bytes(), false, |_| ()).await;
         proxy.assert_cut();
         let sentence = lost.expect_err("the answer was lost").to_string();
         assert!(sentence.contains("may or may not be stored"), "{sentence}");

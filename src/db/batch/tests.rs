@@ -6,6 +6,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
 
+const NAME: BatchName = BatchName { resource: "test", batch: "test" };
+
 const LIMITS: BatchLimits =
     BatchLimits { size: 4, eager: 1, worth: 4, in_flight: 2, queue: 8, wait: Duration::from_secs(60), changes: false };
 
@@ -29,7 +31,7 @@ fn gated_within(limits: BatchLimits) -> Gated {
         }
         .boxed()
     };
-    (Batcher::new("test", limits, Box::new(work)), batches, permits)
+    (Batcher::new(NAME, limits, Box::new(work)), batches, permits)
 }
 
 fn submit(batcher: &Batcher<u32, u32>, item: u32) -> tokio::task::JoinHandle<Result<u32, StoreError>> {
@@ -169,7 +171,7 @@ async fn given_up(limits: BatchLimits) -> StoreError {
         }
         .boxed()
     };
-    let batcher = Batcher::new("test", limits, Box::new(work));
+    let batcher = Batcher::new(NAME, limits, Box::new(work));
     let error = batcher.submit(1).await.expect_err("it panicked");
     assert_eq!(batcher.submit(2).await.expect("an answer"), 2);
     error
@@ -179,7 +181,7 @@ async fn given_up(limits: BatchLimits) -> StoreError {
 async fn under_load_nobody_gets_anothers_answer() {
     let work = |items: Vec<u32>| async move { items.into_iter().map(|item| Ok(item * 2)).collect() }.boxed();
     let limits = BatchLimits { size: 16, eager: 2, worth: 8, in_flight: 4, queue: 100_000, ..LIMITS };
-    let batcher = Batcher::new("test", limits, Box::new(work));
+    let batcher = Batcher::new(NAME, limits, Box::new(work));
     let tasks: Vec<_> = (0..20_000).map(|item| (item, submit(&batcher, item))).collect();
     for (item, task) in tasks {
         assert_eq!(task.await.expect("no panic").expect("an answer"), item * 2);

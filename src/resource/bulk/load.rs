@@ -127,8 +127,11 @@ pub async fn load(context: &Context, asked: &Asked<'_>, spool: &Spool) -> Result
 
 /// Reads the body from its beginning and stores its rows.
 async fn attempt(context: &Context, asked: &Asked<'_>, spool: &Spool, turn: Held) -> Result<Attempt, Problem> {
-    let mut rows =
-        Rows { reader: spool.reader(), patience: PATIENCE, loader: Loader::new(context.resource, asked.media_type, asked.with_keys) };
+    let mut rows = Rows {
+        reader: spool.reader(),
+        patience: PATIENCE,
+        loader: Loader::new(context.resource, asked.media_type, asked.with_keys),
+    };
     // A body of few rows is judged before a connection is taken, and one that begins with a fault never takes any.
     let more = match rows.next_piece().await? {
         Next::Chunk => true,
@@ -173,7 +176,10 @@ async fn copy(
     mut more: bool,
 ) -> Result<Option<Attempt>, Problem> {
     let key = asked.key.map(|key| (key, context.once.ttl()));
-    let mut loading = match Loading::begin(context.resource, client, context.bulk.limits.timeout, key).await.map_err(|error| problem(context.resource, error))? {
+    let mut loading = match Loading::begin(context.resource, client, context.bulk.limits.timeout, key)
+        .await
+        .map_err(|error| problem(context.resource, error))?
+    {
         Ok(loading) => loading,
         Err(known) => return Ok(Some(Attempt::Loaded(Loaded::Known(known)))),
     };

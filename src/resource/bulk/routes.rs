@@ -115,7 +115,11 @@ async fn many(
             let resource = context.resource;
             let shape = Shape { resource, format, columns: None };
             let chunks = Stored { context: context.clone(), shape, keys, told: 0 };
-            match reply::in_chunks(&context.buffers, asked.client, format.content_type(), chunks, |error| problem(resource, error)).await {
+            match reply::in_chunks(&context.buffers, asked.client, format.content_type(), chunks, |error| {
+                problem(resource, error)
+            })
+            .await
+            {
                 Ok(response) => (response, Some("return=representation")),
                 // They are stored, whatever became of reading them again: a preference may go unheeded.
                 Err(_) => (answer.into_response(false)?, None),

@@ -65,7 +65,8 @@ impl Loader {
             && self.validator.header.is_none()
             && !self.validator.is_stuck
         {
-            self.validator.stuck(Stuck::new(1, format!("must be a header: {}", self.validator.resource.expected_header)));
+            self.validator
+                .stuck(Stuck::new(1, format!("must be a header: {}", self.validator.resource.expected_header)));
         }
     }
 

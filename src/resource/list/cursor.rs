@@ -5,22 +5,19 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use tokio_postgres::Row;
-
-use super::super::row;
+use super::super::column::Column;
 use super::super::value::Value;
 use super::order::{Key, Order};
-use crate::db::error::StoreError;
 
 /// The values of one row in the columns of an order.
 pub type Position = Vec<Option<Value<'static>>>;
 
-/// Where a row of the statements that select every column stands in the order.
+/// Where a row stands in the order; `value` is its value of a column.
 ///
 /// # Errors
-/// [`StoreError::Unreadable`] for a value that its column cannot have.
-pub fn position(order: &Order, row: &Row) -> Result<Position, StoreError> {
-    let value = |key: &Key| Ok(Some(row::value(row, key.column)?.into_owned()).filter(|value| !value.is_null()));
+/// Those of `value`.
+pub fn position<'a, E>(order: &Order, value: impl Fn(&Column) -> Result<Value<'a>, E>) -> Result<Position, E> {
+    let value = |key: &Key| Ok(Some(value(key.column)?.into_owned()).filter(|value| !value.is_null()));
     order.keys().iter().map(value).collect()
 }
 
@@ -46,3 +43,45 @@ pub fn decode(order: &Order, text: &str) -> Option<Position> {
     values.iter().zip(order.keys()).map(read).collect()
 }
 
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use proptest::prelude::*;
+
+    use super::super::super::arbitrary::{record, resource};
+    use super::super::super::row::Record;
+    use super::super::order::tests::any_order;
+    use super::*;
+
+    fn of(order: &Order, record: &Record<'static>) -> Position {
+        let Ok(position) = position(order, |column| Ok::<_, Infallible>(record.value(column)));
+        position
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_comes_back_as_the_position_it_was_made_of(
+            (record, order) in resource().prop_flat_map(|resource| (record(resource), any_order(resource))),
+        ) {
+            let position = of(&order, &record);
+            let text = encode(&order, &position);
+            prop_assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
+            prop_assert_eq!(decode(&order, &text), Some(position));
+        }
+
+        #[test]
+        fn a_cursor_of_another_order_is_refused(
+            (record, order, other) in resource()
+                .prop_flat_map(|resource| (record(resource), any_order(resource), any_order(resource))),
+        ) {
+            prop_assume!(order != other);
+            prop_assert_eq!(decode(&other, &encode(&order, &of(&order, &record))), None);
+        }
+
+        #[test]
+        fn no_text_is_too_odd_to_be_refused(text in ".{0,60}", order in resource().prop_flat_map(any_order)) {
+            prop_assert_eq!(decode(&order, &text), None);
+        }
+    }
+}

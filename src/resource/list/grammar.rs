@@ -195,15 +195,18 @@ impl Reader {
         if self.count(&Rest(text)).is_err() {
             return None;
         }
-                let comparison =
+        let comparison =
             Comparison::ALL.iter().find(|(_, name, _)| *name == operator).map(|(comparison, ..)| *comparison);
         match (operator, comparison) {
             ("eq" | "neq", Some(comparison)) => Some(Test::Compare(comparison, self.read(column, text)?)),
-            (_, Some(comparison)) if column.kind != Kind::Boolean => Some(Test::Compare(comparison, self.read(column, text)?)),
+            (_, Some(comparison)) if column.kind != Kind::Boolean => {
+                Some(Test::Compare(comparison, self.read(column, text)?))
+            }
             ("like" | "ilike", _) if column.is_text() => self.pattern(operator == "ilike", text),
             ("is", _) => {
                 let truth = Truth::ALL.iter().find(|(_, name, _)| *name == text).map(|(truth, ..)| *truth);
-                let truth = truth.filter(|truth| column.kind == Kind::Boolean || matches!(truth, Truth::Null | Truth::NotNull));
+                let truth =
+                    truth.filter(|truth| column.kind == Kind::Boolean || matches!(truth, Truth::Null | Truth::NotNull));
                 if truth.is_none() {
                     self.faults.push(format!("is at fault at {}; is takes {}", shown(text), truths(column)));
                 }

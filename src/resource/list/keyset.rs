@@ -131,3 +131,93 @@ fn domain(key: Key) -> Option<Vec<Value<'static>>> {
     Some(domain)
 }
 
+#[cfg(test)]
+mod tests {
+    use std::cmp::Ordering;
+    use std::convert::Infallible;
+
+    use proptest::prelude::*;
+
+    use super::super::super::arbitrary::{crowd, resource};
+    use super::super::super::registry::passengers;
+    use super::super::super::row::Record;
+    use super::super::cursor::position;
+    use super::super::order::tests::any_order;
+    use super::*;
+
+    /// How two values stand in the order of a key.
+    fn compare(key: Key, a: &Value<'_>, b: &Value<'_>) -> Ordering {
+        let (a, b) = match (a.is_null(), b.is_null()) {
+            (false, false) => (a, b),
+            (true, true) => return Ordering::Equal,
+            (null, _) => return if null == key.nulls_first { Ordering::Less } else { Ordering::Greater },
+        };
+        let ordering = match (a, b) {
+            (Value::Uuid(a), Value::Uuid(b)) => a.cmp(b),
+            (Value::Boolean(a), Value::Boolean(b)) => a.cmp(b),
+            (Value::Integer(a), Value::Integer(b)) => a.cmp(b),
+            (Value::Decimal(a), Value::Decimal(b)) => a.units().cmp(&b.units()),
+            (Value::Date(a), Value::Date(b)) => a.cmp(b),
+            (Value::DateTime(a), Value::DateTime(b)) => a.cmp(b),
+            (Value::Number(a), Value::Number(b)) => a.total_cmp(b),
+            (Value::Text(a), Value::Text(b)) => a.cmp(b),
+            _ => panic!("a column has one kind of value"),
+        };
+        if key.descending { ordering.reverse() } else { ordering }
+    }
+
+    fn holds(bound: &Bound, row: &Record<'static>) -> bool {
+        let value = row.value(bound.column);
+        let ascending = Key::new(bound.column, false);
+        let compared = |other| (!value.is_null()).then(|| compare(ascending, &value, other));
+        match &bound.side {
+            Side::At(other) => compared(other) == Some(Ordering::Equal),
+            Side::Above(other) => compared(other) == Some(Ordering::Greater),
+            Side::Below(other) => compared(other) == Some(Ordering::Less),
+            Side::Null => value.is_null(),
+            Side::NotNull => !value.is_null(),
+        }
+    }
+
+    fn in_order(keys: &[&Key], a: &Record<'static>, b: &Record<'static>) -> Ordering {
+        let each = keys.iter().map(|key| compare(**key, &a.value(key.column), &b.value(key.column)));
+        each.fold(Ordering::Equal, Ordering::then)
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_read_in_turn_are_the_rows_behind_the_position_in_order(
+            (order, crowd) in resource().prop_flat_map(|resource| (any_order(resource), crowd(resource, 12))),
+            start in any::<Option<prop::sample::Index>>(),
+        ) {
+            let from = start.map(|index| index.get(&crowd));
+            let keys: Vec<&Key> = order.keys().iter().collect();
+            let mut expected: Vec<_> = crowd.iter().filter(|row| from.is_none_or(|from| in_order(&keys, from, row).is_lt())).collect();
+            expected.sort_by(|a, b| in_order(&keys, a, b));
+            let position = from.map(|from| {
+                let Ok(position) = position(&order, |column| Ok::<_, Infallible>(from.value(column)));
+                position
+            });
+            let mut read = Vec::new();
+            for range in keyset_ranges(&order, position.as_ref()) {
+                let mut rows: Vec<_> =
+                    crowd.iter().filter(|row| range.bounds.iter().all(|bound| holds(bound, row))).collect();
+                rows.sort_by(|a, b| in_order(&range.keys, a, b));
+                read.extend(rows);
+            }
+            let uuids = |rows: &[&Record<'static>]| rows.iter().map(|row| row.uuid).collect::<Vec<_>>();
+            prop_assert_eq!(uuids(&read), uuids(&expected));
+        }
+    }
+
+    #[test]
+    fn a_column_of_few_values_is_cut_and_the_next_one_orders() {
+        let order = Order::parse(passengers(), "sex.desc,fare", &mut Vec::new());
+        let whole = keyset_ranges(&order, None);
+        assert_eq!(whole.len(), 2);
+        assert_eq!(whole[0].bounds[0].side, Side::At(Value::Text("male".into())));
+        assert_eq!(whole[0].keys.len(), 2);
+        let many = Order::parse(passengers(), "survived,passengerClass,sex", &mut Vec::new());
+        assert_eq!(keyset_ranges(&many, None).len(), 6);
+    }
+}

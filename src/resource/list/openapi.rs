@@ -68,7 +68,8 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
 
 fn statistics(resource: &'static Resource, document: &mut Document) {
     let Some(statistics) = &resource.statistics else { return };
-    let mut group = ObjectBuilder::new().schema_type(Type::Object).property("count", integer(0, i64::MAX)).required("count");
+    let mut group =
+        ObjectBuilder::new().schema_type(Type::Object).property("count", integer(0, i64::MAX)).required("count");
     let mut example = json!({"count": 94});
     for measure in &statistics.measures {
         let (schema, value) = match measure.function {
@@ -94,13 +95,7 @@ fn statistics(resource: &'static Resource, document: &mut Document) {
     .answers(
         200,
         "The groups, in the order of these columns.",
-        [(
-            JSON,
-            content(
-                object([("groups", array_of(RefOr::T(group.into())), true)]),
-                json!({"groups": [example]}),
-            ),
-        )],
+        [(JSON, content(object([("groups", array_of(RefOr::T(group.into())), true)]), json!({"groups": [example]})))],
     )
     .fails([Code::InvalidQuery]);
     document.operation(HttpMethod::Get, resource.urls.statistics, &operation);
@@ -108,15 +103,14 @@ fn statistics(resource: &'static Resource, document: &mut Document) {
 
 fn conditions(resource: &'static Resource) -> Vec<Parameter> {
     let column = |column: &Column| {
-        let meaning = format!(
-            "a condition: {}, each also behind `not.`; `is` takes {}",
-            operators(column),
-            truths(column)
-        );
+        let meaning =
+            format!("a condition: {}, each also behind `not.`; `is` takes {}", operators(column), truths(column));
         query(column.name, condition(column), &meaning, example(column))
     };
-    let number = |column: &&Column| matches!(column.kind, Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. });
-    let unknown = resource.fields().iter().find(|column| column.nullable).map(|column| format!("{}.is.null", column.name));
+    let number =
+        |column: &&Column| matches!(column.kind, Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. });
+    let unknown =
+        resource.fields().iter().find(|column| column.nullable).map(|column| format!("{}.is.null", column.name));
     let above = resource.fields().iter().rfind(number).map(|column| format!("{}.gt.50", column.name));
     let mut examples: Vec<String> = unknown.into_iter().chain(above).collect();
     if examples.is_empty() {

@@ -10,6 +10,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::super::definition::Resource;
+use super::super::row;
 use super::super::value::Value;
 use super::cursor::{self, Position};
 use super::filter::Filter;
@@ -180,7 +181,8 @@ impl<'a> Writer<'a> {
             Ok(())
         };
         let order = self.request.order.reversed();
-        rows_behind(self.request.shape.resource, reader, &self.request.filter, &order, position, self.limit + 1, keep).await?;
+        rows_behind(self.request.shape.resource, reader, &self.request.filter, &order, position, self.limit + 1, keep)
+            .await?;
         let more = rows.len() > self.limit;
         rows.truncate(self.limit);
         rows.into_iter().rev().try_for_each(|row| self.row(row))?;
@@ -191,7 +193,7 @@ impl<'a> Writer<'a> {
         self.request.shape.row(self.first, &row, &mut self.out)?;
         self.first = false;
         if self.rows == 0 {
-            self.begin = Some(cursor::position(&self.request.order, &row)?);
+            self.begin = Some(cursor::position(&self.request.order, |column| row::value(&row, column))?);
         }
         self.rows += 1;
         self.last = Some(row);
@@ -200,7 +202,9 @@ impl<'a> Writer<'a> {
 
     fn finish(self, before: bool, after: bool) -> Result<(Vec<u8>, Page), StoreError> {
         let ends = match self.begin.zip(self.last) {
-            Some((begin, last)) => Some((begin, cursor::position(&self.request.order, &last)?)),
+            Some((begin, last)) => {
+                Some((begin, cursor::position(&self.request.order, |column| row::value(&last, column))?))
+            }
             None => None,
         };
         Ok((self.out, Page { rows: self.rows, ends, before, after }))

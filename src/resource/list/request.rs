@@ -100,10 +100,7 @@ pub fn read_list<'a>(
 ///
 /// # Errors
 /// 400 that names every parameter at fault.
-pub fn read_statistics(
-    resource: &'static Resource,
-    raw: &str,
-) -> Result<(Filter, Vec<&'static Column>), Problem> {
+pub fn read_statistics(resource: &'static Resource, raw: &str) -> Result<(Filter, Vec<&'static Column>), Problem> {
     let mut query = Query::parse_repeatable(raw, resource.conditions, STATISTICS);
     let filter = read_filter(resource, &mut query);
     let mut faults = Vec::new();

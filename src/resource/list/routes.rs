@@ -144,6 +144,7 @@ pub async fn statistics(resource: &'static Resource, raw: String, reader: Reader
     let failed = |error| problem(resource, error);
     let (filter, by) = request::read_statistics(resource, &raw)?;
     let rows = store::statistics(resource, &reader, &filter, &by).await.map_err(failed)?;
-    let groups = rows.iter().map(|row| stats::group(resource, row, &by)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let groups =
+        rows.iter().map(|row| stats::group(resource, row, &by)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
     Ok(reply::json(&serde_json::json!({ "groups": groups })))
 }

@@ -120,9 +120,10 @@ pub async fn statistics(
     }
     statement.push(resource.sql.from);
     statement.rows(filter, None);
-    for (keyword, sql) in
-        [(" group by ", (|column| column.sql) as fn(&Column) -> &'static str), (" order by ", |column| column.ordered_sql)]
-    {
+    for (keyword, sql) in [
+        (" group by ", (|column| column.sql) as fn(&Column) -> &'static str),
+        (" order by ", |column| column.ordered_sql),
+    ] {
         for (index, column) in by.iter().enumerate() {
             statement.push(if index == 0 { keyword } else { ", " });
             statement.push(sql(column));

@@ -115,14 +115,14 @@ async fn every_fault_is_named_with_what_is_possible() {
         ("age", "age takes eq, neq, gt"),
         ("survived", "survived takes eq, neq, in, is"),
         ("fare", "a value of fare is a number"),
-        ("or", "names no column with \"xyz\"; the columns are uuid, survived"),
+        ("or", "unknown column \"xyz\"; the columns are uuid, survived"),
         ("or", "a value of uuid is a uuid"),
-        ("order", "names no column with \"nme\""),
+        ("order", "unknown column \"nme\""),
         ("order", ".asc or .desc"),
-        ("order", "names age twice"),
-        ("select", "names no column with \"nom\""),
+        ("order", "duplicate column age"),
+        ("select", "unknown column \"nom\""),
         ("limit", "between 1 and 1000"),
-        ("after", "is no cursor"),
+        ("after", "is not a cursor"),
     ];
     let found = faults(&answer);
     for (parameter, detail) in expected {

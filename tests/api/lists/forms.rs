@@ -53,7 +53,7 @@ async fn csv_has_the_header_and_rows_of_an_export() {
     let table = accept(&app, "/passengerlist", "text/csv").await;
     let mut output = Vec::new();
     let client = app.database.as_ref().expect("own database").client().await;
-    pycrudapi::db::copy::export::<pycrudapi::passengers::csv::Header>(&client, &mut output).await.expect("exported");
+    pycrudapi::db::copy::export(crate::harness::resources()[0], &client, &mut output).await.expect("exported");
     assert_eq!(table.body, String::from_utf8(output).expect("UTF-8"));
 }
 

@@ -155,7 +155,7 @@ async fn a_cursor_of_another_order_or_a_mangled_one_is_refused() {
         "after=bnVsbA".to_owned(),
     ] {
         let found = faults(&app.get(&format!("/v1/passengers?{query}")).await);
-        assert!(found.iter().any(|(_, detail)| detail.contains("is no cursor of this order")), "{query}: {found:?}");
+        assert!(found.iter().any(|(_, detail)| detail.contains("is not a cursor of this order")), "{query}: {found:?}");
     }
     let both = format!("/v1/passengers?order=age&after={cursor}&before={cursor}");
     assert!(faults(&app.get(&both).await)[0].1.contains("excludes after"));

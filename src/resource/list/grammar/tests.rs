@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::column::Value;
+use super::super::super::arbitrary::{self, resource};
+use super::super::super::registry::passengers;
 use super::*;
 
 /// Writes conditions as the grammar reads them.
@@ -28,7 +29,7 @@ fn write(node: &Node) -> String {
                 }
                 Test::Is(truth) => format!("is.{}", Truth::ALL[*truth as usize].1),
             };
-            format!("{}.{}{test}", column.name(), not(*negated))
+            format!("{}.{}{test}", column.name, not(*negated))
         }
     }
 }
@@ -41,26 +42,26 @@ fn quoted(text: &str) -> String {
     }
 }
 
-fn value(column: Column) -> BoxedStrategy<Value> {
-    match (column.kind(), column.domain()) {
-        (_, Some(domain)) => prop::sample::select(domain).boxed(),
-        (Kind::Uuid, _) => any::<u128>().prop_map(|bits| Value::Uuid(uuid::Uuid::from_u128(bits))).boxed(),
-        (Kind::Whole, _) => any::<i64>().prop_map(Value::Whole).boxed(),
-        (Kind::Number, _) => any::<f64>().prop_filter("finite", |n| n.is_finite()).prop_map(Value::Number).boxed(),
-        _ => "[^\u{0}]{0,10}".prop_map(Value::Text).boxed(),
+fn value(column: &'static Column) -> BoxedStrategy<Value<'static>> {
+    match &column.kind {
+        // A filter may compare with what the column cannot hold.
+        Kind::Integer { .. } => any::<i64>().prop_map(Value::Integer).boxed(),
+        Kind::Number { .. } => any::<f64>().prop_filter("finite", |n| n.is_finite()).prop_map(Value::Number).boxed(),
+        Kind::Text { .. } => "[^\u{0}]{0,10}".prop_map(|text| Value::Text(text.into())).boxed(),
+        _ => arbitrary::value(column).prop_filter("a value", |value| !value.is_null()).boxed(),
     }
 }
 
-fn test(column: Column) -> BoxedStrategy<Test> {
-    let is = if column.kind() == Kind::Bool { Truth::ALL.to_vec() } else { Truth::ALL[..2].to_vec() };
+fn test(column: &'static Column) -> BoxedStrategy<Test> {
+    let is = if column.kind == Kind::Boolean { Truth::ALL.to_vec() } else { Truth::ALL[..2].to_vec() };
     let mut tests = vec![
         prop::sample::select(is).prop_map(|(truth, ..)| Test::Is(truth)).boxed(),
         prop::collection::vec(value(column), 1..4).prop_map(Test::In).boxed(),
     ];
-    let comparisons = if column.kind() == Kind::Bool { &Comparison::ALL[..2] } else { &Comparison::ALL[..] };
+    let comparisons = if column.kind == Kind::Boolean { &Comparison::ALL[..2] } else { &Comparison::ALL[..] };
     let comparison = prop::sample::select(comparisons.to_vec());
     tests.push((comparison, value(column)).prop_map(|(name, value)| Test::Compare(name.0, value)).boxed());
-    if column.kind() == Kind::Text {
+    if column.is_text() {
         let pattern = "[^\u{0}*\\\\]{0,10}";
         let like = (any::<bool>(), pattern).prop_map(|(any_case, pattern)| Test::Like { any_case, pattern });
         tests.push(like.boxed());
@@ -68,8 +69,8 @@ fn test(column: Column) -> BoxedStrategy<Test> {
     proptest::strategy::Union::new(tests).boxed()
 }
 
-fn node() -> impl Strategy<Value = Node> {
-    let leaf = prop::sample::select(Column::ALL.to_vec()).prop_flat_map(|column| {
+fn node(resource: &'static Resource) -> impl Strategy<Value = Node> {
+    let leaf = prop::sample::select(resource.columns.iter().collect::<Vec<_>>()).prop_flat_map(|column| {
         (any::<bool>(), test(column)).prop_map(move |(negated, test)| Node::Test(Condition { column, negated, test }))
     });
     leaf.prop_recursive(4, 20, 4, |inner| {
@@ -84,8 +85,10 @@ fn node() -> impl Strategy<Value = Node> {
 
 proptest! {
     #[test]
-    fn conditions_read_back_as_they_were_written(node in node()) {
-        let mut reader = Reader::default();
+    fn conditions_read_back_as_they_were_written(
+        (resource, node) in resource().prop_flat_map(|resource| (Just(resource), node(resource))),
+    ) {
+        let mut reader = Reader::new(resource);
         let read = reader.group(false, Join::And, &format!("({})", write(&node)));
         prop_assert_eq!(reader.take_faults(), Vec::<String>::new());
         prop_assert_eq!(read, Some(Node::Group { negated: false, join: Join::And, nodes: vec![node] }));
@@ -95,8 +98,8 @@ proptest! {
     fn a_text_is_read_whole_or_a_fault_is_named(
         text in "(age|name|sex|xyz|\\.|eq|gt|in|is|like|not|null|and|or|\\(|\\)|,|\"|\\\\|[0-9]|.){0,20}",
     ) {
-        for column in Column::ALL {
-            let mut reader = Reader::default();
+        for column in &passengers().columns {
+            let mut reader = Reader::new(passengers());
             let read = [
                 reader.condition(column, &text).is_none(), reader.group(false, Join::Or, &text).is_none(),
             ];
@@ -106,7 +109,7 @@ proptest! {
 }
 
 fn faults(text: &str) -> Vec<String> {
-    let mut reader = Reader::default();
+    let mut reader = Reader::new(passengers());
     let _ = reader.group(false, Join::Or, text);
     reader.take_faults()
 }
@@ -114,7 +117,7 @@ fn faults(text: &str) -> Vec<String> {
 #[test]
 fn each_fault_is_named_with_what_is_possible() {
     for (text, expected) in [
-        ("(agee.eq.1,sex.eq.other)", vec!["names no column with \"agee\"", "a value of sex is male or female"]),
+        ("(agee.eq.1,sex.eq.other)", vec!["unknown column \"agee\"", "a value of sex is male or female"]),
         ("(age.contains.1,survived.gt.true)", vec!["has no operator \"contains\"", "survived takes eq, neq, in, is"]),
         ("(age.is.true)", vec!["is takes null or not_null"]),
         ("(age.in.(1,x,2),fare.lt.cheap)", vec!["at \"x\"; a value of age is a number", "a value of fare is a number"]),
