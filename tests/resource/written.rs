@@ -86,8 +86,10 @@ fn every_fault_of_the_arguments_is_told_with_its_argument() {
     for part in ["\"Things\": ", "\"a:int\": ", "\"b:date\": column \"b\" is a duplicate", "\"c:nothing\": "] {
         assert!(said.contains(part), "{part}: {said}");
     }
-    let said = refused(&program(folder.path(), &["new", "steps", "a:string"]), 2);
-    assert!(said.contains("is taken"), "{said}");
+    for name in ["steps", "air-quality", "seeds", "idempotency-keys"] {
+        let said = refused(&program(folder.path(), &["new", name, "a:string"]), 2);
+        assert!(said.contains("is taken"), "{name}: {said}");
+    }
     refused(&program(folder.path(), &["new", "things"]), 2);
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
 }
