@@ -28,6 +28,7 @@ def program(directory, *arguments):
         timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "WARN" not in done.stderr, done.stderr
     return done.stdout
 
 
