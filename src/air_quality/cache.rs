@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::entry::Entry;
-use super::model::{Format, Selection};
+use super::model::Selection;
 use super::redis_cache::{Lock, RedisCache, Turn};
 use super::{render, store};
 use crate::db::conninfo::ConnInfo;
@@ -26,6 +26,7 @@ use crate::db::listen::listen;
 use crate::db::pool::Pool;
 use crate::db::reads::{Reader, Reads};
 use crate::db::turns::Client;
+use crate::http::format::Format;
 
 /// Most bytes that answers in the process may take together; the least used ones make room.
 const PROCESS_MAX_BYTES: u64 = 64 * 1024 * 1024;

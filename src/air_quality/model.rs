@@ -8,6 +8,8 @@ use jiff::civil::DateTime;
 use jiff::fmt::temporal::DateTimePrinter;
 use jiff::tz::TimeZone;
 
+use crate::http::format::Format;
+
 /// What is measured, in the order of the CSV columns and JSON keys.
 pub const MEASURES: [&str; 6] = ["so2", "no2", "co", "o3", "pm10", "pm2_5"];
 
@@ -38,25 +40,6 @@ pub struct Reading<'a> {
     pub values: [Option<f64>; MEASURES.len()],
 }
 
-/// The form of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Grouped by station.
-    Json,
-    /// One line per reading.
-    Csv,
-}
-
-impl Format {
-    /// Its media type.
-    pub fn media_type(self) -> &'static str {
-        match self {
-            Self::Json => "application/json",
-            Self::Csv => "text/csv",
-        }
-    }
-}
-
 /// Which readings are asked for, and in which form. Two requests that mean the same have equal selections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
@@ -73,10 +56,7 @@ pub struct Selection {
 impl Selection {
     /// A text that differs for selections that differ.
     pub fn key(&self) -> String {
-        let mut key = match self.format {
-            Format::Json => "json".to_owned(),
-            Format::Csv => "csv".to_owned(),
-        };
+        let mut key = self.format.name().to_owned();
         for bound in [self.from, self.to] {
             key.push('|');
             if let Some(at) = bound {

@@ -4,9 +4,10 @@ use serde_json::json;
 use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::{HttpMethod, KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type};
 
-use super::model::{ENTITIES_MAX, Format, MEASURES};
+use super::model::{ENTITIES_MAX, MEASURES};
 use super::routes::LIST;
 use crate::http::describe::{Document, Operation, content, query};
+use crate::http::format::Format;
 use crate::http::problem::Code;
 use crate::http::schema::{array_of, integer, one_of, text};
 

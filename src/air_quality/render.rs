@@ -8,9 +8,10 @@ use std::fmt::Write;
 use bytes::Bytes;
 use tokio_postgres::Row;
 
-use super::model::{Format, MEASURES, write_time};
+use super::model::{MEASURES, write_time};
 use super::store;
 use crate::db::error::StoreError;
+use crate::http::format::Format;
 
 /// How a body from the cache begins in JSON, and how a fresh one does. CSV has no such member.
 const CACHED: &[u8] = b"{\"cache\":true";
@@ -25,8 +26,8 @@ const READING_BYTES: usize = 160;
 /// [`StoreError::Internal`] when the rows are not those of the store.
 pub fn body(rows: &[Row], format: Format) -> Result<Bytes, StoreError> {
     match format {
-        Format::Json => json(rows),
         Format::Csv => csv(rows),
+        Format::Json | Format::Ndjson => json(rows),
     }
     .map(|body| body.into_bytes().into())
 }
@@ -34,7 +35,7 @@ pub fn body(rows: &[Row], format: Format) -> Result<Bytes, StoreError> {
 /// The same body for whoever caused it to be read from the database.
 pub fn fresh(body: &Bytes, format: Format) -> Bytes {
     match format {
-        Format::Json => [FRESH, body.get(CACHED.len()..).unwrap_or_default()].concat().into(),
+        Format::Json | Format::Ndjson => [FRESH, body.get(CACHED.len()..).unwrap_or_default()].concat().into(),
         Format::Csv => body.clone(),
     }
 }

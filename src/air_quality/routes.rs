@@ -9,10 +9,10 @@ use warp::http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderVal
 use warp::reply::Response;
 
 use super::cache::{self, AnswerError, Cache};
-use super::model::{Format, Selection, TIME_RULE, check_entities, check_time};
+use super::model::{Selection, TIME_RULE, check_entities, check_time};
 use super::store::READINGS_MAX;
-use crate::http::accept::negotiate;
 use crate::http::client::Client;
+use crate::http::format::Format;
 use crate::http::problem::{Code, Problem};
 use crate::http::query::Query;
 use crate::http::route::{Allowed, Matched, at_with_query, get_or_head, method_not_allowed};
@@ -27,7 +27,7 @@ const ENTITIES_RULE: &str = "must be the names of 1 to 50 stations, separated by
 const FORMAT_RULE: &str = "must be json or csv";
 
 /// The first is what a client gets that does not say.
-const OFFERED: &[&str] = &["application/json", "text/csv"];
+const OFFERED: &[Format] = &[Format::Json, Format::Csv];
 
 /// Says whether the answer came from the cache: `HIT` or `MISS`.
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
@@ -71,19 +71,15 @@ fn selection(text: &str, headers: &HeaderMap) -> Result<Selection, Problem> {
     let entities = query.optional("entity", ENTITIES_RULE, check_entities).unwrap_or_default();
     let from = query.optional("from", TIME_RULE, check_time);
     let to = query.optional("to", TIME_RULE, check_time);
-    let format = query.optional("format", FORMAT_RULE, |text| match text {
-        "json" => Some(Format::Json),
-        "csv" => Some(Format::Csv),
-        _ => None,
-    });
+    let format =
+        query.optional("format", FORMAT_RULE, |text| Format::from_name(text).filter(|format| OFFERED.contains(format)));
     if from.zip(to).is_some_and(|(from, to)| from >= to) {
         query.fault("to", "must be later than from; readings at from are included, those at to are not");
     }
     query.finish()?;
     let format = match format {
         Some(format) => format,
-        None if negotiate(headers, OFFERED)? == Format::Csv.media_type() => Format::Csv,
-        None => Format::Json,
+        None => Format::negotiate(headers, OFFERED)?,
     };
     Ok(Selection { format, entities, from, to })
 }

@@ -9,7 +9,7 @@ use super::problem::{Code, Problem};
 ///
 /// # Errors
 /// 406 when the header excludes them all.
-pub fn negotiate(headers: &HeaderMap, offered: &'static [&'static str]) -> Result<&'static str, Problem> {
+pub fn negotiate(headers: &HeaderMap, offered: &[&'static str]) -> Result<&'static str, Problem> {
     let ranges: Vec<Range<'_>> = ranges(headers).collect();
     if ranges.is_empty() {
         return Ok(offered.first().expect("something is offered"));

@@ -14,6 +14,7 @@ pub mod cors;
 pub mod csv;
 pub mod describe;
 pub mod etag;
+pub mod format;
 pub mod host;
 pub mod json;
 pub mod prefer;

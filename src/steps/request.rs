@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 use warp::http::HeaderMap;
 
-use super::export::Format;
 use super::model::{DATETIME_RULE, Field, Filter, NewStep, TEXT_RULE, check_datetime, check_text, instant};
 use crate::http::body::FORM;
+use crate::http::format::Format;
 use crate::http::json::{members, text};
 use crate::http::problem::{Code, FieldError, ParameterError, Problem};
 use crate::http::query::Query;
@@ -68,7 +68,7 @@ fn read_json(body: &[u8]) -> Result<NewStep<'_>, Problem> {
         errors.push(FieldError::new(name, format!("is unknown; the fields are {}", STEP.join(", "))));
     }
     for name in &members.repeated {
-        errors.push(FieldError::new(name, "stands in the body more than once; keep one"));
+        errors.push(FieldError::new(name, "is a duplicate field; keep one"));
     }
     let mut read = |field: Field| {
         let Some((_, raw)) = members.values.iter().find(|(name, _)| *name == field.name()) else {
@@ -146,7 +146,9 @@ fn read_filters<'a>(
     }
     let mut text = |name| query.optional(name, TEXT_RULE, |text| check_text(text).map(str::to_owned));
     let (component, owner) = (text("component"), text("owner"));
-    let format = query.optional("format", "must be csv or json", Format::from_name);
+    let format = query.optional("format", "must be csv or json", |text| {
+        Format::from_name(text).filter(|format| offered.contains(format))
+    });
     let limit = query.optional("limit", "must be a whole number between 1 and 1000", |text| {
         text.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit))
     });
@@ -154,7 +156,7 @@ fn read_filters<'a>(
     query.finish()?;
     let format = match format {
         Some(format) => format,
-        None => Format::negotiate(headers, offered)?,
+        None => Format::negotiate(headers, &offered)?,
     };
     let filter = Filter {
         start: start.unwrap_or(instant(Filter::EARLIEST)),

@@ -16,7 +16,7 @@ use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
 use super::context::Context;
-use super::export::{self, Format, Row};
+use super::export::{self, Row};
 use super::model::{self, Duration, Filter, NewStep, Position, Step, Summary};
 use super::request::{self, ListRequest, PAGE_MAX};
 use super::store;
@@ -24,6 +24,7 @@ use crate::db::error::StoreError;
 use crate::db::reads::Reader;
 use crate::http::body::{self, FORM, JSON};
 use crate::http::client::Client;
+use crate::http::format::Format;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::reply::{self, Chunks};

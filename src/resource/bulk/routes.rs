@@ -9,12 +9,14 @@ use warp::http::header::{HeaderValue, VARY};
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
-use super::super::list::format::{Format, Shape};
+use super::super::list::request::OFFERED;
+use super::super::list::shape::Shape;
 use super::super::problem::problem;
 use super::load::{self, Asked, Keys, Loaded};
 use super::store;
 use crate::db::error::StoreError;
 use crate::http::body::{self, CSV, Growing, JSON, NDJSON, Pace};
+use crate::http::format::Format;
 use crate::http::prefer;
 use crate::http::problem::Problem;
 use crate::http::reply::{self, Chunks};
@@ -103,7 +105,7 @@ async fn many(
     let preferred = prefer::preference(asked.headers, "return");
     // The answer to a request with a key is kept with it, so it is always the short one.
     let representation = preferred == Some("representation") && asked.key.is_none();
-    let format = Format::negotiate(asked.headers)?;
+    let format = Format::negotiate(asked.headers, OFFERED)?;
     asked.with_keys = representation;
     let bulk = &context.bulk;
     let spool = Spool::default();

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::cursor::Position;
-use super::format::Format;
 use crate::db::single_flight::SingleFlight;
 use crate::http::budget::Refused;
+use crate::http::format::Format;
 
 /// What tells two of them apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -60,7 +60,7 @@ impl Reader {
             let mut rest = Rest(value);
             let test = self.list(column, &mut rest).ok()?;
             if !rest.0.is_empty() {
-                self.faults.push(format!("is at fault at {}; nothing may follow the parenthesis", shown(rest.0)));
+                self.faults.push(format!("has {} behind the closing parenthesis; remove it", shown(rest.0)));
             }
             test
         } else {
@@ -74,22 +74,23 @@ impl Reader {
         let mut rest = Rest(text);
         let group = self.nodes(negated, join, &mut rest, 1).ok()?;
         if !rest.0.is_empty() {
-            self.faults.push(format!("is at fault at {}; nothing may follow the parenthesis", shown(rest.0)));
+            self.faults.push(format!("has {} behind the closing parenthesis; remove it", shown(rest.0)));
         }
         group
     }
 
     fn stuck<T>(&mut self, rest: &Rest<'_>, expected: &str) -> Result<T, Stuck> {
-        self.faults.push(format!("is at fault at {}; there must be {expected}", shown(rest.0)));
+        self.faults.push(format!("has {} where {expected} is expected", shown(rest.0)));
         Err(Stuck)
     }
 
     fn nodes(&mut self, negated: bool, join: Join, rest: &mut Rest<'_>, depth: usize) -> Result<Option<Node>, Stuck> {
         if depth > DEPTH_MAX {
-            return self.stuck(rest, &format!("no more than {DEPTH_MAX} groups in each other"));
+            self.faults.push(format!("is nested more than {DEPTH_MAX} levels deep"));
+            return Err(Stuck);
         }
         if !rest.skip("(") {
-            return self.stuck(rest, "conditions in parentheses, such as (age.lt.18,sex.eq.female)");
+            return self.stuck(rest, "a group in parentheses, such as (a.eq.1,b.is.null),");
         }
         let mut nodes = Vec::new();
         let mut whole = true;
@@ -119,16 +120,20 @@ impl Reader {
             }
         }
         let Some(name) = rest.word() else {
-            return self.stuck(rest, "a condition such as age.gte.30, or a group such as or(…)");
+            return self.stuck(rest, "a condition, such as a.gte.30, or a group, such as or(…),");
         };
         let column = self.resource.column(name);
         if column.is_none() {
-            self.faults.push(format!("unknown column {}; the columns are {}", shown(name), self.resource.column_names));
+            self.faults.push(format!(
+                "has the unknown column {}; the columns are {}",
+                shown(name),
+                self.resource.column_names
+            ));
         }
         let (negated, behind) = not(rest.0);
         rest.0 = behind;
         let Some(operator) = rest.word() else {
-            return self.stuck(rest, "an operator and a value, such as gte.30");
+            return self.stuck(rest, "an operator and a value, such as gte.30,");
         };
         // An unknown column's condition is read on as one that takes any value, so that what comes behind is judged too.
         let judged = column.or(self.resource.columns.iter().find(|column| matches!(column.kind, Kind::Text { .. })));
@@ -145,16 +150,17 @@ impl Reader {
     /// The values of `in`, in parentheses.
     fn list(&mut self, column: &'static Column, rest: &mut Rest<'_>) -> Result<Option<Test>, Stuck> {
         if !rest.skip("(") {
-            return self.stuck(rest, "values in parentheses, such as in.(1,2)");
+            return self.stuck(rest, "a list in parentheses, such as in.(1,2),");
         }
-        self.count(rest)?;
+        self.count()?;
         let mut values = Vec::new();
         let mut whole = true;
         loop {
             let text = self.value(rest)?;
             self.values += 1;
             if self.values > VALUES_MAX {
-                return self.stuck(rest, &format!("no more than {VALUES_MAX} values of in"));
+                self.faults.push(format!("has more than {VALUES_MAX} values of in"));
+                return Err(Stuck);
             }
             let value = self.read(column, &text);
             whole &= value.is_some();
@@ -192,7 +198,7 @@ impl Reader {
     }
 
     fn test(&mut self, column: &'static Column, operator: &str, text: &str) -> Option<Test> {
-        if self.count(&Rest(text)).is_err() {
+        if self.count().is_err() {
             return None;
         }
         let comparison =
@@ -208,13 +214,13 @@ impl Reader {
                 let truth =
                     truth.filter(|truth| column.kind == Kind::Boolean || matches!(truth, Truth::Null | Truth::NotNull));
                 if truth.is_none() {
-                    self.faults.push(format!("is at fault at {}; is takes {}", shown(text), truths(column)));
+                    self.faults.push(format!("has {} where is takes {}", shown(text), truths(column)));
                 }
                 truth.map(Test::Is)
             }
             _ => {
                 self.faults.push(format!(
-                    "has no operator {}; {} takes {}, each also behind not",
+                    "has the unknown operator {}; {} takes {}, each also with not. in front",
                     shown(operator),
                     column.name,
                     operators(column)
@@ -228,20 +234,18 @@ impl Reader {
     fn pattern(&mut self, any_case: bool, text: &str) -> Option<Test> {
         self.patterns += 1;
         if self.patterns > PATTERNS_MAX {
-            self.faults
-                .push(format!("is at fault at {}; there must be no more than {PATTERNS_MAX} patterns", shown(text)));
+            self.faults.push(format!("has more than {PATTERNS_MAX} patterns"));
             return None;
         }
         if text.chars().count() > PATTERN_MAX_CHARS {
-            self.faults
-                .push(format!("is at fault at {}; a pattern has at most {PATTERN_MAX_CHARS} characters", shown(text)));
+            self.faults.push(format!("has a pattern of more than {PATTERN_MAX_CHARS} characters: {}", shown(text)));
             return None;
         }
         let pattern = text.replace('*', "%");
         let escapes = pattern.bytes().rev().take_while(|byte| *byte == b'\\').count();
         if escapes % 2 == 1 || pattern.contains('\0') {
             self.faults.push(format!(
-                "is at fault at {}; a pattern is a text without U+0000 whose last backslash escapes something",
+                "has the pattern {}, which holds U+0000 or ends in a backslash that escapes nothing",
                 shown(text)
             ));
             return None;
@@ -252,19 +256,18 @@ impl Reader {
     fn read(&mut self, column: &'static Column, text: &str) -> Option<Value<'static>> {
         let value = column.read_filter(text);
         if value.is_none() {
-            self.faults.push(format!(
-                "is at fault at {}; a value of {} is {}",
-                shown(text),
-                column.name,
-                column.filter_rule
-            ));
+            self.faults.push(format!("has {} where {} takes {}", shown(text), column.name, column.filter_rule));
         }
         value
     }
 
-    fn count(&mut self, rest: &Rest<'_>) -> Result<(), Stuck> {
+    fn count(&mut self) -> Result<(), Stuck> {
         self.tests += 1;
-        if self.tests > TESTS_MAX { self.stuck(rest, &format!("no more than {TESTS_MAX} conditions")) } else { Ok(()) }
+        if self.tests <= TESTS_MAX {
+            return Ok(());
+        }
+        self.faults.push(format!("has more than {TESTS_MAX} conditions"));
+        Err(Stuck)
     }
 }
 

@@ -10,14 +10,14 @@
 mod cursor;
 mod filter;
 pub mod first;
-pub mod format;
 mod grammar;
 mod keyset;
 pub(super) mod openapi;
 mod order;
 pub mod read;
-mod request;
+pub(super) mod request;
 pub mod routes;
+pub mod shape;
 mod sql;
 mod stats;
 mod store;

@@ -49,7 +49,7 @@ impl Order {
         for item in text.split(',') {
             match parse_key(resource, item) {
                 Ok(key) if keys.iter().any(|other| other.column == key.column) => {
-                    faults.push(format!("duplicate column {}; keep one", key.column.name));
+                    faults.push(format!("has the duplicate column {}; keep one", key.column.name));
                 }
                 Ok(key) => keys.push(key),
                 Err(fault) => faults.push(fault),
@@ -88,7 +88,7 @@ fn parse_key(resource: &'static Resource, item: &str) -> Result<Key, String> {
     let name = parts.next().unwrap_or_default();
     let column = resource
         .column(name)
-        .ok_or_else(|| format!("unknown column {}; the columns are {}", shown(name), resource.column_names))?;
+        .ok_or_else(|| format!("has the unknown column {}; the columns are {}", shown(name), resource.column_names))?;
     let (mut descending, mut nulls_first) = (None, None);
     for part in parts {
         let fresh = match part {
@@ -97,10 +97,7 @@ fn parse_key(resource: &'static Resource, item: &str) -> Result<Key, String> {
             _ => false,
         };
         if !fresh {
-            return Err(format!(
-                "is at fault at {}; behind a column stand .asc or .desc, then .nullsfirst or .nullslast",
-                shown(item)
-            ));
+            return Err(format!("has {} where column[.asc|.desc][.nullsfirst|.nullslast] is expected", shown(item)));
         }
     }
     let key = Key::new(column, descending.unwrap_or(false));

@@ -6,9 +6,10 @@ use super::super::column::Column;
 use super::super::definition::Resource;
 use super::cursor::{self, Position};
 use super::filter::{Filter, Join};
-use super::format::{Format, Shape};
 use super::grammar::{Reader, shown};
 use super::order::Order;
+use super::shape::Shape;
+use crate::http::format::Format;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 
@@ -16,6 +17,9 @@ use crate::http::query::Query;
 pub const PAGE_DEFAULT: usize = 100;
 /// Most rows of a page.
 pub const PAGE_MAX: usize = 1000;
+
+/// The forms of a list; the first is what a client gets that does not say.
+pub const OFFERED: &[Format] = &[Format::Json, Format::Csv, Format::Ndjson];
 
 /// The other parameters of a list, and of statistics.
 const LIST: &[&str] = &["select", "order", "limit", "after", "before"];
@@ -92,7 +96,7 @@ pub fn read_list<'a>(
         (None, Some(position)) => Start::Before(position),
         (None, None) => Start::First,
     };
-    let shape = Shape { resource, format: Format::negotiate(headers)?, columns };
+    let shape = Shape { resource, format: Format::negotiate(headers, OFFERED)?, columns };
     Ok((ListRequest { filter, order, limit, start, shape }, query))
 }
 
@@ -138,9 +142,13 @@ fn read_columns(
     let mut columns = Vec::new();
     for name in text.split(',') {
         match resource.column(name).filter(|column| possible.contains(&column.name)) {
-            Some(column) if columns.contains(&column) => faults.push(format!("duplicate column {name}; keep one")),
+            Some(column) if columns.contains(&column) => {
+                faults.push(format!("has the duplicate column {name}; keep one"))
+            }
             Some(column) => columns.push(column),
-            None => faults.push(format!("unknown column {}; possible are {}", shown(name), possible.join(", "))),
+            None => {
+                faults.push(format!("has the unknown column {}; the columns are {}", shown(name), possible.join(", ")))
+            }
         }
     }
     columns

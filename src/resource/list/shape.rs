@@ -1,56 +1,16 @@
-//! Writes rows in the form that the client likes best: JSON, CSV or one JSON object per line.
+//! Writes rows of a list in the form that the client likes best: JSON, CSV or one JSON object per line.
 //!
 //! CSV is what `export` writes and `import` takes: a text is written as it stands, and quoted where RFC 4180 says so.
 
 use std::convert::Infallible;
 
 use tokio_postgres::Row;
-use warp::http::HeaderMap;
 
 use super::super::column::Column;
 use super::super::definition::Resource;
 use super::super::row;
 use crate::db::error::StoreError;
-use crate::http::accept::negotiate;
-use crate::http::body::{CSV, JSON, NDJSON};
-use crate::http::problem::Problem;
-
-/// The forms of a list, as the client names them.
-const OFFERED: &[&str] = &[JSON, CSV, NDJSON];
-
-/// The form of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// One array.
-    Json,
-    /// A header and one line per row.
-    Csv,
-    /// One object per line.
-    Ndjson,
-}
-
-impl Format {
-    /// The one that the client likes best; JSON when it does not say.
-    ///
-    /// # Errors
-    /// 406 when it takes none of them.
-    pub fn negotiate(headers: &HeaderMap) -> Result<Self, Problem> {
-        Ok(match negotiate(headers, OFFERED)? {
-            CSV => Self::Csv,
-            NDJSON => Self::Ndjson,
-            _ => Self::Json,
-        })
-    }
-
-    /// The header `Content-Type` (RFC 4180, section 3, for CSV).
-    pub fn content_type(self) -> &'static str {
-        match self {
-            Self::Json => JSON,
-            Self::Csv => "text/csv; charset=utf-8; header=present",
-            Self::Ndjson => NDJSON,
-        }
-    }
-}
+use crate::http::format::Format;
 
 /// The form of a list and the columns in it.
 #[derive(Debug, Clone)]
