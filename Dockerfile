@@ -18,6 +18,7 @@ RUN mkdir src \
 
 COPY migrations migrations
 COPY data data
+COPY resources resources
 COPY src src
 # Copied files keep their dates, which are older than the empty crate's: cargo would think it is done.
 RUN touch src/main.rs src/lib.rs && cargo build --release --locked --no-default-features
@@ -54,10 +55,13 @@ RUN groupadd --gid 10001 pycrudapi \
 COPY supervisord.conf /etc/pycrudapi/
 COPY supervisor /etc/pycrudapi/supervisor
 COPY nginx /etc/pycrudapi/nginx
+# Descriptions of resources; a folder that is mounted here brings others.
+COPY resources/*.toml /etc/pycrudapi/resources/
 COPY --from=build /src/target/release/pycrudapi /usr/local/bin/
 
 # Metrics have a listener of their own; here it is for other containers, and nothing publishes it.
 ENV RUN_DIR=/run/pycrudapi \
+    RESOURCES_DIR=/etc/pycrudapi/resources \
     SPOOL_DIR=/var/spool/pycrudapi \
     PYTHONPATH=/etc/pycrudapi/supervisor \
     PYTHONDONTWRITEBYTECODE=1 \

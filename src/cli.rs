@@ -1,4 +1,6 @@
-//! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `openapi`, `healthcheck`.
+//! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `openapi`, `resource`, `healthcheck`.
+
+mod resource;
 
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, IsTerminal, Read, Write};
@@ -115,6 +117,11 @@ enum Command {
     Openapi {
         #[command(flatten)]
         resources: ResourcesConfig,
+    },
+    /// Write, check and show descriptions of resources.
+    Resource {
+        #[command(subcommand)]
+        command: resource::Command,
     },
     /// Ask a running server whether it is ready; the exit status is the answer.
     Healthcheck(HealthcheckArgs),
@@ -236,6 +243,7 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
             written(std::io::stdout().write_all(&docs::document::json(resources.load()?)))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Resource { command } => resource::run(command, log),
         Command::Healthcheck(args) => healthcheck(args),
     }
 }

@@ -27,7 +27,7 @@ pub struct Growth {
 }
 
 impl Growth {
-    /// Of a table that migrations made.
+    /// Of a table of the schema.
     pub fn new(table: &'static str) -> Self {
         Self { table, added: AtomicI64::new(0), grown: Notify::new() }
     }

@@ -25,6 +25,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V6__passenger_lists", include_str!("../../migrations/0006_passenger_lists.sql")),
     ("V7__analyze", include_str!("../../migrations/0007_analyze.sql")),
     ("V8__key_index_is_newest", include_str!("../../migrations/0008_key_index_is_newest.sql")),
+    ("V9__analyze_described_tables", include_str!("../../migrations/0009_analyze_described_tables.sql")),
 ];
 
 /// The key of the advisory lock; any constant does as long as it never changes ("pycr" in ASCII).

@@ -72,7 +72,7 @@ pub enum Fault {
     #[error("must be a row of at most {RECORD_MAX_BYTES} bytes")]
     TooLong,
     /// The record has too many values.
-    #[error("must be a row of no more cells than the header has")]
+    #[error("must be a row of at most {VALUES_MAX} cells")]
     TooManyValues,
     /// The record is not as wide as the header.
     #[error("must have {expected} cells as the header has, and not {found}")]

@@ -7,6 +7,7 @@ use tokio_postgres::types::Type;
 
 use super::column::{Column, leak};
 use super::description::{self, Description, Fault, Operation, Seed, Statistics, measure};
+use super::form;
 use super::registry;
 use super::sql::Statements;
 use super::value::Value;
@@ -117,7 +118,7 @@ impl Resource {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn load(text: &str, file: impl Fn(&str) -> Result<Vec<u8>, String>) -> Result<&'static Self, Vec<Fault>> {
-        let description = Description::parse(text).map_err(|fault| vec![fault])?;
+        let description = form::parse(text)?;
         let mut faults = description::faults(text, &description);
         let mut columns = vec![Column::key()];
         for column in &description.column {

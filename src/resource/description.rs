@@ -13,7 +13,7 @@ use super::decimal::{Decimal, PRECISION_MAX};
 /// Most columns; the key comes on top, and CSV takes 64 cells in a row.
 const COLUMNS_MAX: usize = 60;
 /// PostgreSQL cuts longer names off.
-const IDENTIFIER_MAX: usize = 63;
+pub const IDENTIFIER_MAX: usize = 63;
 /// Longest text that a column may take, in characters: a record of CSV has a limit, too.
 pub const LENGTH_MAX: u32 = 10_000;
 /// The longest text where the description does not say.
@@ -21,7 +21,7 @@ const LENGTH_DEFAULT: u32 = 1000;
 /// Most values of an enumeration.
 const ENUM_MAX: usize = 100;
 /// Names that queries and rows use for something else.
-const RESERVED: &[&str] =
+pub const RESERVED: &[&str] =
     &["uuid", "version", "count", "and", "or", "not", "select", "order", "limit", "after", "before", "by"];
 
 /// What can be done with a resource.
@@ -270,19 +270,6 @@ pub enum Kind {
     Uuid,
 }
 
-impl Description {
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// What is no TOML, or a key that is unknown.
-    pub fn parse(text: &str) -> Result<Self, Fault> {
-        toml::from_str(text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start);
-            Fault { line: line_at(text, start), message: error.message().trim().to_owned() }
-        })
-    }
-}
-
 /// The line of a byte, counted from 1.
 pub fn line_at(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
@@ -332,6 +319,8 @@ pub fn faults(text: &str, description: &Description) -> Vec<Fault> {
                 at,
                 format!("{called}: a name has a-z, A-Z, 0-9 and _, and begins with a letter; other headers go to csv"),
             );
+        } else if header_key(&column.name) == "uuid" {
+            say(at, format!("{called}: every row has the key uuid already; leave the column out"));
         } else if RESERVED.contains(&column.name.as_str()) || RESERVED.contains(&snake.as_str()) {
             say(at, format!("{called}: the name has a meaning of its own; choose another one, such as {snake}_"));
         } else if name.len() + snake.len() + 1 > IDENTIFIER_MAX {
@@ -342,14 +331,18 @@ pub fn faults(text: &str, description: &Description) -> Vec<Fault> {
                 ),
             );
         }
-        if !names.insert(snake) {
+        let key = header_key(&column.name);
+        let mut own = BTreeSet::from([key.clone()]);
+        if !names.insert(key.clone()) {
             say(at, format!("{called} is a duplicate; names differ by more than case and _"));
+        } else if key != "uuid" && !headers.insert(key) {
+            say(at, format!("{called}: the name is another column's header in CSV; choose another one"));
         }
-        for header in std::iter::once(&column.name).chain(&column.csv) {
+        for header in &column.csv {
             let key = header_key(header);
             if key.is_empty() {
                 say(at, format!("{called}: the header {header:?} has no letter or digit; leave it out of csv"));
-            } else if !headers.insert(key) && *header != column.name {
+            } else if own.insert(key.clone()) && !headers.insert(key) {
                 say(at, format!("{called}: the header {header:?} means another column already; leave it out of csv"));
             }
         }
@@ -523,7 +516,7 @@ impl ColumnDescription {
         };
         let (minimum, maximum) = (bound("minimum", &self.minimum, least)?, bound("maximum", &self.maximum, greatest)?);
         if minimum > maximum {
-            return Err(format!("minimum {minimum} is above maximum {maximum}"));
+            return Err(format!("minimum {minimum} is above maximum {maximum}; exchange them"));
         }
         let values = self.r#enum.as_ref().map(|values| {
             let each = values.iter().map(|value| bound("enum", &Some(value.clone()), 0));
@@ -558,7 +551,7 @@ impl ColumnDescription {
         if let (Some(minimum), Some(maximum)) = (minimum, maximum)
             && minimum > maximum
         {
-            return Err(format!("minimum {minimum} is above maximum {maximum}"));
+            return Err(format!("minimum {minimum} is above maximum {maximum}; exchange them"));
         }
         Ok(Kind::Number { minimum, maximum })
     }
@@ -593,7 +586,7 @@ impl ColumnDescription {
             bound.as_ref().and_then(|text| Decimal::parse(text, precision, scale)).map(Decimal::units)
         };
         if units(&minimum).zip(units(&maximum)).is_some_and(|(minimum, maximum)| minimum > maximum) {
-            return Err("minimum is above maximum".to_owned());
+            return Err("minimum is above maximum; exchange them".to_owned());
         }
         Ok(Kind::Decimal { precision, scale, minimum, maximum })
     }
@@ -611,7 +604,7 @@ impl ColumnDescription {
                     ));
                 };
                 if texts.contains(&text.to_owned()) {
-                    return Err(format!("enum {text:?} is a duplicate"));
+                    return Err(format!("enum {text:?} is a duplicate; leave one out"));
                 }
                 texts.push(text.to_owned());
             }

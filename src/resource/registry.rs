@@ -18,8 +18,9 @@ const BUILT_IN: &[(&str, &str)] = &[("passengers", include_str!("../../resources
 /// Files that built-in descriptions fill a fresh table with.
 const SEEDS: &[(&str, &[u8])] = &[("passengers.csv", include_bytes!("../../data/passengers.csv"))];
 
-/// Names below `/v1/` that are taken.
-const TAKEN: &[&str] = &["air-quality", "steps"];
+/// Names below `/v1/` that are taken, and those of tables that the service has besides.
+pub const TAKEN: &[&str] =
+    &["air-quality", "air-quality-generation", "idempotency-keys", "refinery-schema-history", "seeds", "steps"];
 
 /// Every resource that is served, in the order of their routes.
 pub type Resources = &'static [&'static Resource];

@@ -67,3 +67,20 @@ async fn bulk_creations_are_analysed_when_they_have_added_up() {
     until_known(&database, "passengers", 2400.0).await;
     app.stop().await;
 }
+
+#[tokio::test]
+async fn tables_of_descriptions_are_analysed_and_no_others() {
+    // One role does everything in it.
+    let (database, folder) = (Database::empty().await, tempfile::tempdir().expect("a folder"));
+    let description = "name = \"boats\"\n[[column]]\nname = \"length\"\ntype = \"number\"\n";
+    std::fs::write(folder.path().join("boats.toml"), description).expect("written");
+    let flag = format!("--resources-dir={}", folder.path().display());
+    let rows: String = (0..500).map(|row| format!("{row}.5\n")).collect();
+    let import = ["import", &flag, "--resource=boats", "-"];
+    succeeded(program(&import, &database, &format!("length\n{rows}")));
+    assert_eq!(known(&database, "boats").await, 500.0);
+    for other in ["pg_class", "nothing"] {
+        let refused = database.client().await.query("select pycrudapi_analyze($1::text, 1::bigint)", &[&other]).await;
+        assert_eq!(refused.expect_err(other).code(), Some(&tokio_postgres::error::SqlState::UNDEFINED_TABLE));
+    }
+}

@@ -94,3 +94,24 @@ def test_the_dockerfile_names_public_images_by_version_and_ends_unprivileged():
     channel = re.search(r'channel = "(\d+\.\d+)', (ROOT / "rust-toolchain.toml").read_text())[1]
     assert f"FROM rust:{channel}-slim-trixie AS build" in lines
     assert [line for line in lines if line.startswith("USER ")] == ["USER 10001:10001"]
+
+
+def test_every_setting_of_the_compose_files_is_in_the_example():
+    example = (ROOT / ".env.example").read_text()
+    used = {name for file in COMPOSE for name in re.findall(r"\$\{(\w+)", file.read_text())}
+    assert len(used) > 15
+    for name in used:
+        assert re.search(rf"(?m)^(# )?{name}=", example), f"{name} is not in .env.example"
+
+
+def test_every_container_of_compose_that_serves_or_migrates_has_the_descriptions():
+    read = {}
+    for file in COMPOSE:
+        services = yaml.safe_load(file.read_text())["services"]
+        for name, service in services.items():
+            read.setdefault(name, []).append(service)
+    mounted = "${RESOURCES_DIRECTORY:-./resources}:/etc/pycrudapi/resources:ro"
+    for name in ["migrate", "pycrudapi", "api1", "api2", "api3"]:
+        assert any(mounted in service.get("volumes", []) for service in read[name]), name
+        assert any(service.get("environment", {}).get("RESOURCES") == "${RESOURCES:-}" for service in read[name]), name
+    assert "RESOURCES_DIR=/etc/pycrudapi/resources" in (ROOT / "Dockerfile").read_text()

@@ -1,0 +1,253 @@
+//! `pycrudapi resource`: descriptions of resources are written, checked and shown; no database is asked.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow, bail};
+use clap::{Args, Subcommand};
+
+use super::{say, written};
+use crate::config::ResourcesConfig;
+use crate::log_output::LogOutput;
+use crate::resource::definition::Resource;
+use crate::resource::description::Fault;
+use crate::resource::infer::infer;
+use crate::resource::naming::resource_name;
+use crate::resource::registry::TAKEN;
+use crate::resource::schema;
+use crate::resource::shorthand;
+use crate::resource::sketch::{ColumnSketch, Sketch};
+
+/// The exit status of wrong arguments.
+const WRONG_ARGUMENTS: u8 = 2;
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a description, a column for each argument.
+    ///
+    /// Example: pycrudapi resource new vessels 'name:string:1..150' 'type:cargo|tanker' 'tonnage:number:0..:null'
+    New {
+        /// The name: the URL is /v1/NAME and the table NAME.
+        name: String,
+        /// A column: name:type[:low..high][:null][:index].
+        ///
+        /// The type is boolean, integer, int16, int32, int64, number, decimal(precision,scale), string, date, date-time, uuid,
+        /// or a|b|c for one of these texts. The range is of numbers or of lengths of texts; one side may be left out.
+        #[arg(required = true)]
+        columns: Vec<String>,
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        resources: ResourcesConfig,
+    },
+    /// Write a description that fits a CSV file, so that import takes every row of it.
+    Infer {
+        /// The file, or - for standard input.
+        file: PathBuf,
+        /// The name of the resource; the file's name unless it is given.
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        resources: ResourcesConfig,
+    },
+    /// Say everything that is wrong with a description, with the line and the remedy.
+    Check {
+        /// The description.
+        file: PathBuf,
+    },
+    /// Write the statements that make the table of a resource.
+    Sql {
+        /// The resource.
+        name: String,
+        #[command(flatten)]
+        resources: ResourcesConfig,
+    },
+    /// Write which resources there are.
+    List {
+        #[command(flatten)]
+        resources: ResourcesConfig,
+    },
+}
+
+/// Where a description goes.
+#[derive(Debug, Args)]
+pub struct Output {
+    /// The file, or - for standard output.
+    ///
+    /// [default: NAME.toml in RESOURCES_DIR, or in the current folder]
+    #[arg(long, short)]
+    output: Option<PathBuf>,
+    /// Write over a file that is there.
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs the chosen subcommand to its end.
+///
+/// # Errors
+/// A chain of causes that ends in what to do.
+pub fn run(command: &Command, log: &LogOutput) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::New { name, columns, output, resources } => match new(name, columns) {
+            Ok(sketch) => output.write(&sketch, resources),
+            Err(faults) => {
+                for fault in faults {
+                    log.say(&format!("pycrudapi: {fault}"));
+                }
+                Ok(WRONG_ARGUMENTS.into())
+            }
+        },
+        Command::Infer { file, name, output, resources } => output.write(&inferred(file, name.as_deref())?, resources),
+        Command::Check { file } => Ok(check(file)),
+        Command::Sql { name, resources } => {
+            let known = resources.load()?;
+            let Some(resource) = known.iter().find(|resource| resource.name == name) else {
+                let names: Vec<&str> = known.iter().map(|resource| resource.name).collect();
+                bail!("there is no resource {name:?}; the resources are {}", names.join(", "));
+            };
+            let statements: String = schema::ddl(resource).iter().map(|statement| format!("{statement};\n")).collect();
+            written(std::io::stdout().write_all(statements.as_bytes()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::List { resources } => {
+            for resource in resources.load()? {
+                say(&format!("{}\t{}\t{}", resource.name, counted(resource.fields().len()), resource.title));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The description that arguments ask for.
+///
+/// # Errors
+/// Everything that is wrong with them, each with the argument it is in.
+fn new(name: &str, arguments: &[String]) -> Result<Sketch, Vec<String>> {
+    let mut faults: Vec<String> = taken(name).into_iter().collect();
+    let mut columns = Vec::new();
+    for argument in arguments {
+        match shorthand::column(argument) {
+            Ok(column) => columns.push((argument, column)),
+            Err(found) => faults.extend(found.into_iter().map(|fault| format!("{argument:?}: {fault}"))),
+        }
+    }
+    let sketch = Sketch {
+        name: name.to_owned(),
+        comments: vec![
+            format!("{name}: the table, the API, CSV and the page follow from this file."),
+            "A column may also have description, unit, default, examples, pattern and csv (other headers that mean it).".to_owned(),
+        ],
+        columns: columns.iter().map(|(_, column)| ColumnSketch { comments: Vec::new(), column: column.clone() }).collect(),
+    };
+    // A column without a form of its own would only lead to further faults, so the others are checked without it.
+    let (text, lines) = sketch.text();
+    if let (false, Err(found)) = (columns.is_empty(), Resource::load(&text, no_file)) {
+        for fault in found {
+            let column = lines.iter().rposition(|line| *line <= fault.line);
+            let argument = column.map_or(name, |column| columns[column].0);
+            faults.push(format!("{argument:?}: {}", fault.message));
+        }
+    }
+    if faults.is_empty() { Ok(sketch) } else { Err(faults) }
+}
+
+/// The complaint about a name that another part of the service has.
+fn taken(name: &str) -> Option<String> {
+    TAKEN.contains(&name).then(|| format!("the name {name} is taken by the service itself; choose another one"))
+}
+
+/// What a sketch never refers to.
+fn no_file(name: &str) -> Result<Vec<u8>, String> {
+    Err(format!("there is no file {name}"))
+}
+
+fn inferred(file: &Path, name: Option<&str>) -> anyhow::Result<Sketch> {
+    let is_input = file.as_os_str() == "-";
+    let name = match name {
+        Some(name) => name.to_owned(),
+        None => {
+            let stem = file.file_stem().filter(|_| !is_input).map(|stem| stem.to_string_lossy());
+            stem.and_then(|stem| resource_name(&stem))
+                .context("the file's name has no letter to name a resource by; give it --name")?
+        }
+    };
+    let (input, source): (Box<dyn Read>, String) = if is_input {
+        (Box::new(std::io::stdin()), "standard input".to_owned())
+    } else {
+        let opened = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+        (Box::new(opened), file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned())
+    };
+    if let Some(fault) = taken(&name) {
+        bail!("{fault} with --name");
+    }
+    // Names of columns are made to fit the resource's, which must be one, then.
+    let faulty =
+        |found: Vec<Fault>| anyhow!(found.into_iter().map(|fault| fault.message).collect::<Vec<_>>().join("; "));
+    let empty = Sketch { name: name.clone(), columns: vec![ColumnSketch::of_text("any")], ..Sketch::default() };
+    Resource::load(&empty.text().0, no_file).map_err(faulty)?;
+    let sketch =
+        infer(&name, &source, input).with_context(|| format!("nothing was inferred from {}", file.display()))?;
+    Resource::load(&sketch.text().0, no_file).map_err(faulty)?;
+    Ok(sketch)
+}
+
+impl Output {
+    fn write(&self, sketch: &Sketch, resources: &ResourcesConfig) -> anyhow::Result<ExitCode> {
+        let text = sketch.text().0;
+        let path = match (&self.output, &resources.resources_dir) {
+            (Some(path), _) if path.as_os_str() == "-" => {
+                written(std::io::stdout().write_all(text.as_bytes()))?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            (Some(path), _) => path.clone(),
+            (None, folder) => {
+                let folder = folder.clone().unwrap_or_default();
+                if !folder.as_os_str().is_empty() {
+                    fs::create_dir_all(&folder)
+                        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+                }
+                folder.join(format!("{}.toml", sketch.name))
+            }
+        };
+        let mut options = OpenOptions::new();
+        options.write(true);
+        let opened =
+            if self.force { options.create(true).truncate(true) } else { options.create_new(true) }.open(&path);
+        let mut file = match opened {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                bail!("{} is there already; say --force to write over it, or --output another file", path.display())
+            }
+            opened => opened.with_context(|| format!("cannot write {}", path.display()))?,
+        };
+        file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+        say(&format!("{}: {}", path.display(), counted(sketch.columns.len())));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn check(file: &Path) -> ExitCode {
+    match Resource::load_file(file) {
+        Ok(resource) if TAKEN.contains(&resource.name) => {
+            say(&format!("{}: {}", file.display(), taken(resource.name).unwrap_or_default()));
+            ExitCode::FAILURE
+        }
+        Ok(resource) => {
+            say(&format!("{}: {}, no fault", file.display(), counted(resource.fields().len())));
+            ExitCode::SUCCESS
+        }
+        Err(faults) => {
+            for fault in faults {
+                say(&format!("{}: {fault}", file.display()));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn counted(columns: usize) -> String {
+    if columns == 1 { "1 column".to_owned() } else { format!("{columns} columns") }
+}

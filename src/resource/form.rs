@@ -1,0 +1,94 @@
+//! The form of a description: TOML with known keys and values of the right types. What a rule means is `description`'s.
+
+use std::ops::Range;
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue, Deserializer, Error};
+
+use super::description::{self, Description, Fault, line_at};
+
+/// Reads the text of a description.
+///
+/// # Errors
+/// Everything that is wrong with its form; if that does not hide the rest, also what is wrong with its rules.
+pub fn parse(text: &str) -> Result<Description, Vec<Fault>> {
+    let (mut table, errors) = DeTable::parse_recoverable(text);
+    let fault = |error: &Error| {
+        let message = error.message().trim();
+        let remedy = if message.starts_with("missing field") { "; add it" } else { "" };
+        Fault { line: line_at(text, start(error)), message: format!("{message}{remedy}") }
+    };
+    if !errors.is_empty() {
+        return Err(errors.iter().map(fault).collect());
+    }
+    let mut faults = Vec::new();
+    // The reader ends at the first fault: what is at fault is taken out, and the rest is read again.
+    loop {
+        match Description::deserialize(Deserializer::from(table.clone())) {
+            Ok(description) if faults.is_empty() => return Ok(description),
+            Ok(description) => {
+                faults.extend(description::faults(text, &description));
+                break;
+            }
+            Err(error) => {
+                faults.push(fault(&error));
+                let Some(rest) = error.span().and_then(|span| without(table.get_ref(), &span)) else { break };
+                table = Spanned::new(table.span(), rest);
+            }
+        }
+    }
+    faults.sort_by_key(|fault| fault.line);
+    faults.dedup();
+    Err(faults)
+}
+
+fn start(error: &Error) -> usize {
+    error.span().map_or(0, |span| span.start)
+}
+
+/// A table without what spans these bytes, or the least that holds them; `None` if nothing does.
+fn without<'i>(table: &DeTable<'i>, span: &Range<usize>) -> Option<DeTable<'i>> {
+    let mut rest = DeTable::new();
+    let mut is_found = false;
+    for (key, value) in table {
+        match value_without(value, span) {
+            Some(value) => {
+                is_found = true;
+                rest.insert(key.clone(), value);
+            }
+            None if holds(&key.span(), span) || holds(&value.span(), span) => is_found = true,
+            None => drop(rest.insert(key.clone(), value.clone())),
+        }
+    }
+    is_found.then_some(rest)
+}
+
+/// The same of a value that is a table or has some; others are taken out whole.
+fn value_without<'i>(value: &Spanned<DeValue<'i>>, span: &Range<usize>) -> Option<Spanned<DeValue<'i>>> {
+    let rest = match value.get_ref() {
+        DeValue::Table(table) => DeValue::Table(without(table, span)?),
+        DeValue::Array(values) => {
+            let mut rest = DeArray::new();
+            let mut is_found = false;
+            for value in values {
+                let is_table = matches!(value.get_ref(), DeValue::Table(_));
+                match value_without(value, span) {
+                    Some(value) => {
+                        is_found = true;
+                        rest.push(value);
+                    }
+                    None if is_table && holds(&value.span(), span) => is_found = true,
+                    None => rest.push(value.clone()),
+                }
+            }
+            DeValue::Array(is_found.then_some(rest)?)
+        }
+        _ => return None,
+    };
+    Some(Spanned::new(value.span(), rest))
+}
+
+fn holds(outer: &Range<usize>, inner: &Range<usize>) -> bool {
+    outer.start <= inner.start && inner.end <= outer.end
+}

@@ -1,0 +1,162 @@
+//! Names for what a file calls in its own way: columns from headers, and a resource from the file's name.
+
+use std::collections::BTreeSet;
+
+use csv::StringRecord;
+
+use super::definition::capitalised;
+use super::description::{IDENTIFIER_MAX, RESERVED, header_key, snake_case};
+use crate::db::records::line_of;
+
+/// Longest name of a resource.
+const RESOURCE_MAX: usize = 40;
+/// Room for what makes a name unique.
+const SUFFIX_MAX: usize = 4;
+
+/// Names of the columns of one resource.
+#[derive(Debug)]
+pub struct Names<'a> {
+    resource: &'a str,
+}
+
+impl<'a> Names<'a> {
+    /// Names for the columns of this resource.
+    pub fn new(resource: &'a str) -> Self {
+        Self { resource }
+    }
+
+    /// A name for each column of a header; one that is a name already stays as it is.
+    ///
+    /// # Errors
+    /// Every column that import could not find by its header.
+    pub fn of(&self, header: &StringRecord) -> Result<Vec<String>, Vec<String>> {
+        let line = line_of(header);
+        let mut faults = Vec::new();
+        if let (1, Some(separator)) = (header.len(), header[0].chars().find(|letter| ";\t|".contains(*letter))) {
+            return Err(vec![format!(
+                "line {line}: the values seem to be separated by {separator:?}; save the file with commas between them"
+            )]);
+        }
+        let keys: Vec<String> = header.iter().map(header_key).collect();
+        for (index, (name, key)) in header.iter().zip(&keys).enumerate() {
+            let number = index + 1;
+            let first = keys.iter().position(|other| other == key).unwrap_or(index);
+            if name.trim().is_empty() {
+                faults
+                    .push(format!("line {line}: column {number} has no name; give it one in the file, or take it out"));
+            } else if key.is_empty() {
+                faults.push(format!(
+                    "line {line}: column {number}, {name:?}, has no letter or digit; rename it in the file"
+                ));
+            } else if first < index {
+                faults.push(format!(
+                    "line {line}: columns {} and {number}, {:?} and {name:?}, are the same to import, which heeds letters and \
+                     digits alone; rename one in the file",
+                    first + 1,
+                    &header[first],
+                ));
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let mut taken: BTreeSet<String> = keys.iter().cloned().collect();
+        let mut names = Vec::new();
+        for (index, (header, key)) in header.iter().zip(&keys).enumerate() {
+            let name = if is_name(header) { header.to_owned() } else { camel_case(header) };
+            let name = match name.as_bytes().first() {
+                None => format!("column{}", index + 1),
+                Some(first) if first.is_ascii_alphabetic() => name,
+                Some(_) => format!("column{}", name.trim_start_matches('_')),
+            };
+            let name = self.unique(&name, key, &taken);
+            taken.insert(header_key(&name));
+            names.push(name);
+        }
+        Ok(names)
+    }
+
+    /// The name, or one like it that is short enough, not reserved and not another column's.
+    fn unique(&self, name: &str, own_key: &str, taken: &BTreeSet<String>) -> String {
+        let most = IDENTIFIER_MAX - SUFFIX_MAX - self.resource.len() - 1;
+        let mut name = name.to_owned();
+        while snake_case(&name).len() > most {
+            name.pop();
+        }
+        let is_free = |name: &String| {
+            let key = header_key(name);
+            (key == own_key || !taken.contains(&key))
+                && !RESERVED.contains(&name.as_str())
+                && !RESERVED.contains(&&*snake_case(name))
+        };
+        let others = (2..).map(|number| format!("{name}{number}"));
+        let mut choices = [name.clone(), format!("{name}_")].into_iter().chain(others);
+        choices.find(is_free).expect("numbers do not end")
+    }
+}
+
+/// The name of a resource made of a file's: `Vessels (2020).csv` is `vessels-2020`.
+pub fn resource_name(stem: &str) -> Option<String> {
+    let mut name = String::new();
+    for letter in ascii(stem).chars() {
+        if letter.is_ascii_alphanumeric() {
+            name.push(letter.to_ascii_lowercase());
+        } else if !name.is_empty() && !name.ends_with('-') {
+            name.push('-');
+        }
+    }
+    let name = name.trim_start_matches(|letter: char| !letter.is_ascii_alphabetic());
+    let name = name[..name.len().min(RESOURCE_MAX)].trim_end_matches('-');
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+fn is_name(text: &str) -> bool {
+    text.starts_with(|letter: char| letter.is_ascii_alphabetic())
+        && text.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+}
+
+/// `Gross tonnage (GT)` as `grossTonnageGt`.
+fn camel_case(header: &str) -> String {
+    let header = ascii(header);
+    let words = header.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let mut name = String::new();
+    for word in words {
+        let is_shouted = !word.bytes().any(|byte| byte.is_ascii_lowercase());
+        let word = if is_shouted { word.to_ascii_lowercase() } else { word.to_owned() };
+        if name.is_empty() {
+            name.push_str(&word[..1].to_ascii_lowercase());
+            name.push_str(&word[1..]);
+        } else {
+            name.push_str(&capitalised(&word));
+        }
+    }
+    name
+}
+
+/// Western European letters without their marks; others stay.
+fn ascii(text: &str) -> String {
+    let mut plain = String::new();
+    for letter in text.chars() {
+        match letter {
+            'à'..='å' => plain.push('a'),
+            'À'..='Å' => plain.push('A'),
+            'è'..='ë' => plain.push('e'),
+            'È'..='Ë' => plain.push('E'),
+            'ì'..='ï' => plain.push('i'),
+            'Ì'..='Ï' => plain.push('I'),
+            'ò'..='ö' | 'ø' => plain.push('o'),
+            'Ò'..='Ö' | 'Ø' => plain.push('O'),
+            'ù'..='ü' => plain.push('u'),
+            'Ù'..='Ü' => plain.push('U'),
+            'ç' => plain.push('c'),
+            'Ç' => plain.push('C'),
+            'ñ' => plain.push('n'),
+            'Ñ' => plain.push('N'),
+            'ß' => plain.push_str("ss"),
+            'æ' => plain.push_str("ae"),
+            'œ' => plain.push_str("oe"),
+            other => plain.push(other),
+        }
+    }
+    plain
+}

@@ -1,0 +1,109 @@
+//! A description that is written rather than read: TOML with comments, for a person to go on with.
+//!
+//! What is written parses without a fault as long as the columns have none; whoever writes one checks the text
+//! (`Sketch::text`) as any other description.
+
+use std::fmt::Write;
+
+use super::definition::capitalised;
+use super::description::{ColumnDescription, Index};
+
+/// A description to be written.
+#[derive(Debug, Clone, Default)]
+pub struct Sketch {
+    /// The resource's name.
+    pub name: String,
+    /// What stands on top, a line each.
+    pub comments: Vec<String>,
+    /// The columns.
+    pub columns: Vec<ColumnSketch>,
+}
+
+/// A column of it.
+#[derive(Debug, Clone, Default)]
+pub struct ColumnSketch {
+    /// What stands above it, a line each.
+    pub comments: Vec<String>,
+    /// The column.
+    pub column: ColumnDescription,
+}
+
+impl Sketch {
+    /// The file, and the line on which each column begins, counted from 1.
+    pub fn text(&self) -> (String, Vec<usize>) {
+        let mut text = String::new();
+        let mut lines = Vec::new();
+        comment(&mut text, &self.comments);
+        line(&mut text, "\nname", &quoted(&self.name));
+        line(&mut text, "title", &quoted(&capitalised(&self.name)));
+        text.push_str("# description = \"What a row is.\"\n");
+        for ColumnSketch { comments, column } in &self.columns {
+            text.push('\n');
+            comment(&mut text, comments);
+            text.push_str("[[column]]\n");
+            lines.push(text.lines().count());
+            write_column(&mut text, column);
+        }
+        (text, lines)
+    }
+}
+
+impl ColumnSketch {
+    /// A column of texts.
+    pub fn of_text(name: &str) -> Self {
+        let column =
+            ColumnDescription { name: name.to_owned(), r#type: "string".to_owned(), ..ColumnDescription::default() };
+        Self { comments: Vec::new(), column }
+    }
+}
+
+fn write_column(text: &mut String, column: &ColumnDescription) {
+    line(text, "name", &quoted(&column.name));
+    line(text, "type", &quoted(&column.r#type));
+    if let Some(format) = &column.format {
+        line(text, "format", &quoted(format));
+    }
+    if column.nullable {
+        line(text, "nullable", "true");
+    }
+    for (key, bound) in [("minimum", &column.minimum), ("maximum", &column.maximum)] {
+        if let Some(bound) = bound {
+            line(text, key, &bound.to_string());
+        }
+    }
+    for (key, length) in [("minLength", column.min_length), ("maxLength", column.max_length)] {
+        if let Some(length) = length {
+            line(text, key, &length.to_string());
+        }
+    }
+    if let Some(values) = &column.r#enum {
+        line(text, "enum", &list(values.iter().map(ToString::to_string)));
+    }
+    if column.index == Some(Index::Ordered(true)) {
+        line(text, "index", "true");
+    }
+    if !column.csv.is_empty() {
+        line(text, "csv", &list(column.csv.iter().map(|header| quoted(header))));
+    }
+}
+
+fn line(text: &mut String, key: &str, value: &str) {
+    writeln!(text, "{key} = {value}").expect("a string takes everything");
+}
+
+fn comment(text: &mut String, lines: &[String]) {
+    for line in lines {
+        // A comment ends with its line, and may hold no other control character.
+        let line: String = line.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+        writeln!(text, "# {line}").expect("a string takes everything");
+    }
+}
+
+/// A text in TOML.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+fn list(values: impl Iterator<Item = String>) -> String {
+    format!("[{}]", values.collect::<Vec<_>>().join(", "))
+}

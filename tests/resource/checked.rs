@@ -1,0 +1,80 @@
+//! `resource check`: every fault of a description, with its line.
+
+use std::fs;
+
+use super::{program, succeeded};
+
+/// The lines of a description, and for some of them what is said of them.
+const FAULTY: &[(&str, &[&str])] = &[
+    ("name = \"Vessels\"", &["name \"Vessels\" must be 1 to 40 of a-z"]),
+    ("titel = \"Vessels\"", &["unknown field `titel`, expected one of `name`"]),
+    ("operations = [\"list\", \"raed\"]", &["unknown variant `raed`, expected one of `list`"]),
+    ("", &[]),
+    ("[[column]]", &[]),
+    ("name = \"length\"", &[]),
+    ("type = \"string\"", &[]),
+    ("maxlength = 30", &["unknown field `maxlength`"]),
+    ("nullable = \"yes\"", &["invalid type: string \"yes\", expected a boolean"]),
+    ("", &[]),
+    ("[[column]]", &["missing field `name`; add it"]),
+    ("type = \"string\"", &[]),
+    ("", &[]),
+    ("[[column]]", &["column \"built\": minimum 9 is above maximum 2; exchange them"]),
+    ("name = \"built\"", &[]),
+    ("type = \"integer\"", &[]),
+    ("minimum = 9", &[]),
+    ("maximum = 2", &[]),
+    ("", &[]),
+    ("[[column]]", &["column \"b_uilt\" is a duplicate; names differ by more than case and _"]),
+    ("name = \"b_uilt\"", &[]),
+    ("type = \"date\"", &[]),
+    ("", &[]),
+    ("[[colum]]", &["unknown field `colum`"]),
+    ("name = \"lost\"", &[]),
+];
+
+#[test]
+fn every_fault_is_told_with_its_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text: Vec<&str> = FAULTY.iter().map(|(line, _)| *line).collect();
+    fs::write(folder.path().join("vessels.toml"), text.join("\n")).expect("written");
+    let output = program(folder.path(), &["check", "vessels.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let mut expected = 0;
+    for (index, (_, faults)) in FAULTY.iter().enumerate() {
+        for fault in *faults {
+            let line = format!("vessels.toml: line {}: {fault}", index + 1);
+            assert!(said.lines().any(|said| said.starts_with(&line)), "no {line:?} in\n{said}");
+            expected += 1;
+        }
+    }
+    // The type "date" is one more fault of its column.
+    assert_eq!(said.lines().count(), expected + 1, "{said}");
+}
+
+#[test]
+fn a_text_that_is_no_toml_is_told_so_with_each_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("v.toml"), "name = \"v\"\n[[column]]\nname = a\ntype = string\n").expect("written");
+    let output = program(folder.path(), &["check", "v.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(said.contains("v.toml: line 3: ") && said.contains("v.toml: line 4: "), "{said}");
+    let none = program(folder.path(), &["check", "none.toml"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&none.stdout).contains("none.toml"), "{none:?}");
+}
+
+#[test]
+fn a_description_without_a_fault_is_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let passengers = concat!(env!("CARGO_MANIFEST_DIR"), "/resources/passengers.toml");
+    let said = succeeded(&program(folder.path(), &["check", passengers]));
+    assert_eq!(said, format!("{passengers}: 8 columns, no fault\n"));
+    fs::write(folder.path().join("steps.toml"), "name = \"steps\"\n[[column]]\nname = \"a\"\ntype = \"number\"\n")
+        .expect("written");
+    let taken = program(folder.path(), &["check", "steps.toml"]);
+    assert_eq!(taken.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&taken.stdout).contains("steps.toml: the name steps is taken"), "{taken:?}");
+}

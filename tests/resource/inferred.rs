@@ -1,0 +1,288 @@
+//! `resource infer`: whatever a file holds, import then takes every row of it, and no value becomes another one.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use csv::{StringRecord, Terminator, WriterBuilder};
+use proptest::prelude::*;
+use pycrudapi::db::copy::TableError;
+use pycrudapi::db::records::Records;
+use pycrudapi::resource::csv::Header;
+use pycrudapi::resource::description::{Kind, header_key};
+use pycrudapi::resource::infer::infer;
+use pycrudapi::resource::value::Value;
+
+use super::{loaded, program, refused, succeeded};
+
+/// The description of a file.
+#[track_caller]
+fn described(csv: &str) -> String {
+    infer("things", "things.csv", csv.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{csv}")).text().0
+}
+
+/// What is said of a file of which nothing can be inferred.
+#[track_caller]
+fn error(csv: &str) -> String {
+    infer("things", "things.csv", csv.as_bytes()).expect_err(csv).to_string()
+}
+
+/// The rows that import makes of a file.
+fn imported(description: &str, csv: &[u8]) -> Result<Vec<Vec<Value<'static>>>, TableError> {
+    let resource = loaded(description);
+    let (mut header, mut rows) = (None, Vec::new());
+    let mut each = |record: &StringRecord| -> Result<(), TableError> {
+        let Some(header) = &header else {
+            header = Some(Header::read(resource, record)?);
+            return Ok(());
+        };
+        rows.push(header.row(record)?.values.into_iter().map(Value::into_owned).collect());
+        Ok(())
+    };
+    let mut records = Records::default();
+    records.push(csv, &mut each)?;
+    records.finish(&mut each)?;
+    Ok(rows)
+}
+
+/// The lines behind the name of a column.
+fn column<'a>(description: &'a str, name: &str) -> &'a str {
+    let (_, behind) = description
+        .split_once(&format!("name = \"{name}\"\n"))
+        .unwrap_or_else(|| panic!("no {name} in\n{description}"));
+    behind.split("\n\n").next().unwrap_or(behind).trim_end()
+}
+
+#[test]
+fn each_type_is_recognised_by_its_values() {
+    for (values, expected) in [
+        (&["true", "false", "true"][..], "type = \"boolean\""),
+        (&["0", "1", "1"], "type = \"integer\"\nformat = \"int32\""),
+        (&["-5", "", "7"], "type = \"integer\"\nformat = \"int32\"\nnullable = true"),
+        (&["1073741825", "1"], "type = \"integer\"\nformat = \"int64\""),
+        (&["9223372036854775807", "-9223372036854775808"], "type = \"integer\"\nformat = \"int64\""),
+        (&["1.5", "2", "-1e3"], "type = \"number\""),
+        (&["1.0", "2.0"], "type = \"number\""),
+        (&["2026-01-31", "2024-02-29"], "type = \"string\"\nformat = \"date\""),
+        (&["2026-01-31T12:00:00Z", "2026-01-31 12:00:00.5+02:00"], "type = \"string\"\nformat = \"date-time\""),
+        (&["0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10", ""], "type = \"string\"\nformat = \"uuid\"\nnullable = true"),
+        // No value may become another one: codes keep their zeros, and long numbers their digits.
+        (&["007", "12", "31"], "type = \"string\"\nmaxLength = 50"),
+        (&["00.5", "1.5"], "type = \"string\"\nmaxLength = 50"),
+        (&["9223372036854775808", "1"], "type = \"string\"\nmaxLength = 50"),
+        (&["1.5", "9007199254740993"], "type = \"string\"\nmaxLength = 50"),
+        (&["2026-01-31", "2026-02-30"], "type = \"string\"\nmaxLength = 50"),
+        (&["1", "NaN"], "type = \"string\"\nmaxLength = 50"),
+        (&["1", "inf"], "type = \"string\"\nmaxLength = 50"),
+        (&["2026-01-31 12:00:00", "2026-01-31 12:00:00"], "type = \"string\"\nmaxLength = 50"),
+        (&["a", "", "b"], "type = \"string\"\nnullable = true\nmaxLength = 50"),
+        (&["a", " ", "b"], "type = \"string\"\nmaxLength = 50"),
+        (&["", "", ""], "type = \"string\"\nnullable = true\nmaxLength = 50"),
+        (&["a", "b", "a", "b", "a", "b"], "type = \"string\"\nenum = [\"a\", \"b\"]"),
+        (&["a", " b", "a", "b ", "a", "b", "", " "], "type = \"string\"\nnullable = true\nenum = [\"a\", \"b\"]"),
+        // Few rows, a value that comes once, one value alone, or what no enumeration can hold.
+        (&["a", "b", "a", "b"], "type = \"string\"\nmaxLength = 50"),
+        (&["a", "a", "a", "a", "a", "b"], "type = \"string\"\nmaxLength = 50"),
+        (&["a", "a", "a", "a"], "type = \"string\"\nmaxLength = 50"),
+        (&["\"a,\"", "b", "\"a,\"", "b", "\"a,\"", "b"], "type = \"string\"\nmaxLength = 50"),
+    ] {
+        let csv = format!("other,value\n{}", values.iter().map(|value| format!("x,{value}\n")).collect::<String>());
+        let text = described(&csv);
+        assert_eq!(column(&text, "value"), expected, "{csv}");
+        assert_eq!(imported(&text, csv.as_bytes()).expect(&csv).len(), values.len());
+    }
+    let many: String = (0..39).map(|index| format!("v{}\n", index % 13)).collect();
+    assert_eq!(column(&described(&format!("value\n{many}")), "value"), "type = \"string\"\nmaxLength = 50");
+    for (length, room) in [(25, 50), (26, 100), (500, 1000), (2501, 10_000), (9999, 10_000), (10_000, 10_000)] {
+        let letter = if length < 5000 { "é" } else { "e" }; // a record has a limit in bytes
+        let text = described(&format!("value\n{}\n", letter.repeat(length)));
+        assert_eq!(column(&text, "value"), format!("type = \"string\"\nmaxLength = {room}"));
+    }
+}
+
+#[test]
+fn what_was_found_is_said() {
+    let text = described("a,b,at\n1,x,2016-10-01 00:00:00.004\n2,y,2016-10-01 00:15:00\nn/a,,2016-10-01 00:30:00\n");
+    for part in [
+        "# Inferred from things.csv: 3 rows.",
+        "# 3 values, 3 distinct, 0 empty; longest: 3 characters\n# a text because of \"n/a\" on line 4; the values before it are integers\n[[column]]\nname = \"a\"",
+        "# 2 values, 2 distinct, 1 empty; longest: 1 character\n[[column]]\nname = \"b\"",
+        "without an offset from UTC",
+    ] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+    let rows: String = (0..1500).map(|row| format!("{row}\n")).collect();
+    assert!(
+        described(&format!("id\n{rows}"))
+            .contains("1500 values, more than 1000 distinct, 0 empty; longest: 4 characters")
+    );
+}
+
+#[test]
+fn headers_become_names_and_stay_headers() {
+    for (header, name) in [
+        ("name", "name"),
+        ("id_entity", "id_entity"),
+        ("TimeInstant", "TimeInstant"),
+        ("Gross tonnage (GT)", "grossTonnageGt"),
+        ("IMO No.", "imoNo"),
+        ("2020", "column2020"),
+        ("_id", "id"),
+        ("1st_name", "column1stName"),
+        ("Größe", "grosse"),
+        ("Länge über alles", "langeUberAlles"),
+        ("Имя", "column2"),
+        ("order", "order_"),
+        ("Count", "Count_"),
+        (" padded ", "padded"),
+        ("a\nb", "aB"),
+    ] {
+        let csv = format!("first,\"{header}\"\n1,2\n");
+        let text = described(&csv);
+        let resource = loaded(&text);
+        assert_eq!(resource.fields()[1].name, name, "{text}");
+        assert_eq!(column(&text, name).contains("csv = ["), header != name, "{text}");
+        assert_eq!(imported(&text, csv.as_bytes()).expect(header).len(), 1);
+    }
+    let text = described("a%c,a-é,A C D,name two\n1,2,3,4\n");
+    assert_eq!(loaded(&text).field_names, "aC, aE, aCD, nameTwo");
+    let long = "x".repeat(200);
+    let text = described(&format!("{long},{long}y\n1,2\n"));
+    assert_eq!(loaded(&text).fields().len(), 2, "{text}");
+    let key = "uuid,name\n0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10,a\n";
+    assert_eq!(loaded(&described(key)).field_names, "name");
+}
+
+#[test]
+fn what_import_could_not_read_is_refused_with_its_place() {
+    for (csv, expected) in [
+        ("a,,b\n1,2,3\n", "line 1: column 2 has no name; give it one in the file"),
+        ("a,\" \"\n1,2\n", "line 1: column 2 has no name"),
+        ("#,a\n1,2\n", "line 1: column 1, \"#\", has no letter or digit; rename it in the file"),
+        ("a,b,A\n1,2,3\n", "line 1: columns 1 and 3, \"a\" and \"A\", are the same to import"),
+        ("a_b,a b\n1,2\n", "line 1: columns 1 and 2, \"a_b\" and \"a b\", are the same to import"),
+        ("a;b\n1;2\n", "line 1: the values seem to be separated by ';'; save the file with commas between them"),
+        ("a\tb\n1\t2\n", "separated by '\\t'"),
+        ("a,b\n1,2\n3\n", "line 3: must have 2 cells as the header has, and not 1"),
+        ("a,b\n1,\"2\n", "line 2, column b: has an opening quote that is never closed"),
+        ("a\n1\0\n", "line 2, column a: must be a text of 0 to 10000 characters without U+0000"),
+        ("uuid,a\n7,2\n", "line 2, column uuid: must be a uuid, because a column of this name is the key"),
+        ("", "there are no rows in it"),
+        ("a,b\n", "there are no rows in it"),
+        ("\u{feff}\n", "there are no rows in it"),
+    ] {
+        let said = error(csv);
+        assert!(said.starts_with(expected) || said.contains(expected), "{csv:?}: {said}");
+    }
+    let both = error("a,,A\n1,2,3\n");
+    assert!(both.contains("column 2 has no name") && both.contains("columns 1 and 3"), "{both}");
+    let long = error(&format!("a\n{}\n", "x".repeat(10_001)));
+    assert!(long.starts_with("line 2, column a: must be a text of 0 to 10000 characters"), "{long}");
+    let wide = error(&format!("{}\n", "a,".repeat(64)));
+    assert_eq!(wide, "line 1: must be a row of at most 64 cells");
+    assert!(infer("things", "-", &b"a\n\xff\n"[..]).is_err());
+}
+
+#[test]
+fn the_program_names_the_resource_after_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("My Vessels (2020).csv"), "name,built\nAda,1999\n").expect("written");
+    let said = succeeded(&program(folder.path(), &["infer", "My Vessels (2020).csv"]));
+    assert_eq!(said, "my-vessels-2020.toml: 2 columns\n");
+    let checked = succeeded(&program(folder.path(), &["check", "my-vessels-2020.toml"]));
+    assert_eq!(checked, "my-vessels-2020.toml: 2 columns, no fault\n");
+    fs::write(folder.path().join("2020.csv"), "name,\nAda,1999\n").expect("written");
+    let said = refused(&program(folder.path(), &["infer", "2020.csv"]), 1);
+    assert!(said.contains("--name"), "{said}");
+    let said = refused(&program(folder.path(), &["infer", "2020.csv", "--name", "Vessels"]), 1);
+    assert!(said.contains("must be 1 to 40 of a-z"), "{said}");
+    let said = refused(&program(folder.path(), &["infer", "2020.csv", "--name", "steps"]), 1);
+    assert!(said.contains("taken"), "{said}");
+    let said = refused(&program(folder.path(), &["infer", "2020.csv", "--name", "vessels"]), 1);
+    assert!(said.contains("2020.csv") && said.contains("column 2 has no name"), "{said}");
+    let header: Vec<String> = (0..61).map(|index| format!("c{index}")).collect();
+    fs::write(folder.path().join("wide.csv"), format!("{}\n{}\n", header.join(","), ["1"; 61].join(",")))
+        .expect("written");
+    let said = refused(&program(folder.path(), &["infer", "wide.csv"]), 1);
+    assert!(said.contains("a resource has 1 to 60 columns"), "{said}");
+}
+
+/// Cells of a column of one type, some of them empty.
+fn cells() -> impl Strategy<Value = BoxedStrategy<String>> {
+    let full = prop_oneof![
+        Just(prop::sample::select(vec!["true", "false"]).prop_map(str::to_owned).boxed()),
+        Just(any::<i16>().prop_map(|value| value.to_string()).boxed()),
+        Just(any::<i64>().prop_map(|value| value.to_string()).boxed()),
+        Just(any::<f64>().prop_map(|value| value.to_string()).boxed()),
+        Just((-1000.0..1000.0_f64).prop_map(|value| format!("{value:.2}")).boxed()),
+        Just((1..=9999_u16, 1..=12_u8, 1..=31_u8).prop_map(|(y, m, d)| format!("{y:04}-{m:02}-{d:02}")).boxed()),
+        Just("20[0-9]{2}-0[1-9]-[12][0-9][T ][01][0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]0[0-9]:30)".boxed()),
+        Just("20[0-9]{2}-0[1-9]-[12][0-9] [01][0-9]:[0-5][0-9]:[0-5][0-9]".boxed()),
+        Just(any::<u128>().prop_map(|value| uuid::Uuid::from_u128(value).to_string()).boxed()),
+        Just("[a-c]".boxed()),
+        Just("[0-9.eE+-]{1,6}".boxed()),
+        Just("[a-z ,\";\\\\'é☃\n]{0,12}".boxed()),
+        Just("[^\0\r]{0,30}".boxed()),
+    ];
+    (full, 0..4_u32).prop_map(|(full, empty)| {
+        prop_oneof![9 => full, empty => Just(String::new()), empty / 3 => Just("  ".to_owned())].boxed()
+    })
+}
+
+/// A file: headers that import can tell apart, and rows.
+fn file() -> impl Strategy<Value = (Vec<String>, Vec<Vec<String>>)> {
+    let headers = prop::collection::vec(
+        prop_oneof!["[a-zA-Z_ ()%éß]{1,12}", "[^\0\r]{1,8}", "(order|count|limit|by|not|version|select|1|99)"],
+        1..8,
+    )
+    .prop_map(|headers| {
+        let mut keys = BTreeSet::from([String::new(), "uuid".to_owned()]);
+        let mut headers: Vec<String> = headers.into_iter().filter(|header| keys.insert(header_key(header))).collect();
+        headers.push("last one".to_owned());
+        headers.dedup_by_key(|header| header_key(header));
+        headers
+    })
+    .prop_filter("headers differ", |headers| {
+        headers.iter().map(|header| header_key(header)).collect::<BTreeSet<_>>().len() == headers.len()
+            && !(headers.len() == 1 && headers[0].contains([';', '\t', '|']))
+    });
+    (headers, prop::collection::vec(cells(), 8)).prop_flat_map(|(headers, cells)| {
+        let row: Vec<BoxedStrategy<String>> = cells.into_iter().take(headers.len()).collect();
+        let width = row.len();
+        (Just(headers[..width].to_vec()), prop::collection::vec(row, 1..40))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn every_row_is_imported_and_no_value_becomes_another((headers, rows) in file(), crlf in any::<bool>()) {
+        let terminator = if crlf { Terminator::CRLF } else { Terminator::Any(b'\n') };
+        let mut writer = WriterBuilder::new().terminator(terminator).from_writer(Vec::new());
+        writer.write_record(&headers).expect("written");
+        for row in &rows {
+            writer.write_record(row).expect("written");
+        }
+        let csv = writer.into_inner().expect("flushed");
+        let sketch = infer("things", "things.csv", csv.as_slice()).expect("it is CSV");
+        let text = sketch.text().0;
+        let resource = loaded(&text);
+        let imported = imported(&text, &csv);
+        let imported = imported.map_err(|error| TestCaseError::fail(format!("{error}\n{text}")))?;
+        prop_assert_eq!(imported.len(), rows.len());
+        for (row, cells) in imported.iter().zip(&rows) {
+            for ((value, cell), column) in row.iter().zip(cells).zip(resource.fields()) {
+                let fits = match (&column.kind, value) {
+                    (Kind::Text { .. }, Value::Null) => cell.is_empty(),
+                    (Kind::Text { .. }, Value::Text(text)) => text == cell,
+                    (_, Value::Null) => cell.trim().is_empty(),
+                    (Kind::Number { .. }, Value::Number(number)) => cell.trim().parse() == Ok(*number),
+                    (Kind::Integer { .. }, value) => cell.trim().trim_start_matches("-0").is_empty() || value.to_string() == cell.trim(),
+                    (Kind::DateTime, Value::DateTime(_)) => true,
+                    (_, value) => value.to_string().eq_ignore_ascii_case(cell.trim()),
+                };
+                prop_assert!(fits, "{:?} became {:?}\n{}", cell, value, text);
+            }
+        }
+    }
+}
