@@ -14,7 +14,8 @@ use tokio_postgres::Client;
 
 use crate::app::{App, Listeners};
 use crate::config::{
-    DatabaseChoice, DatabaseConfig, LogConfig, MetricsListen, Secret, ServerConfig, without_empty_variables,
+    DatabaseChoice, DatabaseConfig, HttpPort, LogConfig, MetricsListen, Secret, ServerConfig, without_empty_variables,
+    wrong_setting,
 };
 use crate::db::conninfo::ConnInfo;
 use crate::db::copy::{self, CopyError, Table};
@@ -118,18 +119,26 @@ struct HealthcheckArgs {
     healthcheck_url: Option<ProbeTarget>,
 
     /// The port asked on this machine when HEALTHCHECK_URL is not set.
-    #[arg(long, env, default_value_t = 8080, hide_env_values = true)]
-    http_port: u16,
+    #[command(flatten)]
+    http: HttpPort,
 }
 
 impl Cli {
     /// Reads the arguments and the environment; a wrong one ends the program with a sentence and status 2.
     pub fn read() -> Self {
-        let matches = without_empty_variables(Self::command()).get_matches();
+        let command = without_empty_variables(Self::command());
+        let matches = command.clone().try_get_matches().unwrap_or_else(|error| refuse(&command, &error));
         let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         cli.shown = matches.subcommand().map(|(_, matches)| shown_passwords(matches)).unwrap_or_default();
         cli
     }
+}
+
+/// Ends the program: after a sentence with status 2, after `--help` with 0.
+fn refuse(command: &clap::Command, error: &clap::Error) -> ! {
+    let Some(wrong) = wrong_setting(command, error) else { error.exit() };
+    let _ = writeln!(std::io::stderr(), "{wrong}"); // the status says it as well
+    std::process::exit(error.exit_code())
 }
 
 /// The settings on the command line that hold a password: anybody on the machine can read them in /proc.
@@ -174,7 +183,7 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
     }
     match &cli.command {
         Command::Serve { database, server } => {
-            if let Some(parent) = server.parent_pid {
+            if let Some(parent) = server.common.parent_pid {
                 shutdown::stop_with_parent(parent).context("the process PARENT_PID has ended")?;
             }
             let log = telemetry::access_log(&cli.log, log);
@@ -374,7 +383,7 @@ fn progress_bar(length: Option<u64>) -> ProgressBar {
 }
 
 fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
-    let target = args.healthcheck_url.clone().unwrap_or_else(|| ProbeTarget::local(args.http_port));
+    let target = args.healthcheck_url.clone().unwrap_or_else(|| ProbeTarget::local(args.http.http_port));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(probe::ask(&target)) {
         Ok(body) => {
