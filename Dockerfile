@@ -18,6 +18,7 @@ RUN mkdir src \
 
 COPY migrations migrations
 COPY data data
+COPY nginx nginx
 COPY src src
 # Copied files keep their dates, which are older than the empty crate's: cargo would think it is done.
 RUN touch src/main.rs src/lib.rs && cargo build --release --locked --no-default-features
@@ -31,7 +32,7 @@ FROM debian:trixie-slim
 # stays: a read-only file system could not keep it.
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        ca-certificates nginx openssl supervisor \
+        ca-certificates nginx supervisor \
     && dpkg --purge --force-depends \
         iproute2 libbpf1 libcap2-bin libcom-err2 libelf1t64 libgssapi-krb5-2 libk5crypto3 libkeyutils1 libkrb5-3 \
         libkrb5support0 libmnl0 libtirpc-common libtirpc3t64 libxtables12 \
@@ -53,7 +54,6 @@ RUN groupadd --gid 10001 pycrudapi \
 # The same files that a laptop runs.
 COPY supervisord.conf /etc/pycrudapi/
 COPY supervisor /etc/pycrudapi/supervisor
-COPY nginx /etc/pycrudapi/nginx
 COPY --from=build /src/target/release/pycrudapi /usr/local/bin/
 
 # Metrics have a listener of their own; here it is for other containers, and nothing publishes it.

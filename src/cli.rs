@@ -1,4 +1,4 @@
-//! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `openapi`, `healthcheck`.
+//! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `openapi`, `healthcheck`, `nginx`.
 
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, IsTerminal, Read, Write};
@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use rustix::process::Signal;
 use tokio_postgres::Client;
 
 use crate::app::{App, Listeners};
@@ -28,6 +29,8 @@ use crate::server::Drained;
 use crate::server::access_log::AccessLog;
 use crate::server::listener::{ListenAddr, Listener};
 use crate::{air_quality, docs, passengers, shutdown, telemetry};
+#[cfg(target_os = "linux")]
+use crate::{config::nginx::NginxConfig, nginx};
 
 /// Large writes keep the reader of a pipe from waking for every few rows.
 const OUTPUT_BUFFER_BYTES: usize = 256 * 1024;
@@ -99,6 +102,19 @@ enum Command {
     Openapi,
     /// Ask a running server whether it is ready; the exit status is the answer.
     Healthcheck(HealthcheckArgs),
+    /// Check nginx's settings, write its configuration and become nginx.
+    #[cfg(target_os = "linux")]
+    Nginx {
+        /// What to do.
+        #[arg(value_enum, default_value_t = nginx::Action::Run)]
+        action: nginx::Action,
+        #[command(flatten)]
+        config: Box<NginxConfig>,
+    },
+    /// Beside nginx: refuse connections of addresses that hold too many.
+    #[cfg(target_os = "linux")]
+    #[command(name = nginx::connections::SUBCOMMAND, hide = true)]
+    NginxConnections(nginx::connections::ConnectionsArgs),
 }
 
 /// What can be moved in bulk.
@@ -184,7 +200,7 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::Serve { database, server } => {
             if let Some(parent) = server.common.parent_pid {
-                shutdown::stop_with_parent(parent).context("the process PARENT_PID has ended")?;
+                shutdown::end_with_parent(parent, Signal::TERM).context("the process PARENT_PID has ended")?;
             }
             let log = telemetry::access_log(&cli.log, log);
             with_database(database, server.worker_threads.into(), |conninfo| serve(database, server, log, conninfo))
@@ -223,6 +239,10 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Healthcheck(args) => healthcheck(args),
+        #[cfg(target_os = "linux")]
+        Command::Nginx { action, config } => nginx::run(*action, config),
+        #[cfg(target_os = "linux")]
+        Command::NginxConnections(args) => nginx::connections::run(args),
     }
 }
 

@@ -6,6 +6,7 @@
 mod common;
 mod error;
 mod fault;
+pub mod nginx;
 mod room;
 mod values;
 
@@ -26,7 +27,7 @@ use crate::server::listener::ListenAddr;
 pub use common::{CommonConfig, HttpPort};
 pub use error::ConfigError;
 pub use fault::{WrongSetting, wrong_setting};
-pub use room::RoomConfig;
+pub use room::{RoomConfig, memory_limit};
 pub use values::{MetricsListen, Secret, without_empty_variables};
 use values::{default_worker_threads, millis, secret, span};
 

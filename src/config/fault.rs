@@ -44,6 +44,11 @@ impl WrongSetting {
     pub fn new(name: &str, value: &(impl ToString + ?Sized), reason: &str, example: &str) -> Self {
         Self { name: name.to_owned(), value: value.to_string(), reason: reason.to_owned(), example: example.to_owned() }
     }
+
+    /// A value that was understood, but does not do, of a setting without a default.
+    pub(super) fn of(name: &str, value: &(impl ToString + ?Sized), reason: &str) -> Self {
+        Self::new(name, value, reason, example(name))
+    }
 }
 
 fn example(name: &str) -> &'static str {

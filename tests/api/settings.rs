@@ -54,6 +54,15 @@ fn the_docs_list_every_setting_with_its_default() {
 }
 
 #[test]
+fn the_docs_list_no_setting_that_is_none() {
+    let known = variables();
+    let documented = include_str!("../../docs/settings.md").lines().filter_map(|line| line.strip_prefix("| `"));
+    for name in documented.map(|row| row.split('`').next().expect("a name")) {
+        assert!(known.contains(name) || name == "METRICS_PORT", "{name} is a setting of no subcommand");
+    }
+}
+
+#[test]
 fn every_setting_is_explained_in_the_help_of_its_subcommand() {
     for subcommand in Cli::command().get_subcommands() {
         let help = String::from_utf8(program(&[subcommand.get_name(), "--help"], &[]).stdout).expect("UTF-8");
@@ -122,6 +131,10 @@ fn an_empty_variable_is_an_unset_one_for_every_setting() {
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
         assert!(message.contains("/dev/null/nowhere"), "{arguments:?}: {message}");
     }
+    let half = [&environment[..], &[("TLS_CERT", "/dev/null")]].concat();
+    let output = program(&["nginx", "check"], &half);
+    let message = standard_error(&output);
+    assert!(output.status.code() == Some(2) && message.starts_with("TLS_KEY: "), "{message}");
     let message =
         standard_error(&program(&["migrate", "--database-url=postgres://h/?sslmode=perhaps"], &[("DATA_DIR", "")]));
     assert!(message.contains("sslmode"), "{message}");
