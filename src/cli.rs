@@ -7,17 +7,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::Signal;
 use tokio_postgres::Client;
 
 use crate::app::{App, Listeners};
-use crate::config::{
-    DatabaseChoice, DatabaseConfig, HttpPort, LogConfig, MetricsListen, Secret, ServerConfig, without_empty_variables,
-    wrong_setting,
-};
+use crate::config::{DatabaseChoice, DatabaseConfig, HttpPort, LogConfig, MetricsListen, ServerConfig, arguments};
 use crate::db::conninfo::ConnInfo;
 use crate::db::copy::{self, CopyError, Table};
 use crate::db::error::is_unreachable;
@@ -142,35 +138,11 @@ struct HealthcheckArgs {
 impl Cli {
     /// Reads the arguments and the environment; a wrong one ends the program with a sentence and status 2.
     pub fn read() -> Self {
-        let command = without_empty_variables(Self::command());
-        let matches = command.clone().try_get_matches().unwrap_or_else(|error| refuse(&command, &error));
+        let matches = arguments::read(Self::command());
         let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-        cli.shown = matches.subcommand().map(|(_, matches)| shown_passwords(matches)).unwrap_or_default();
+        cli.shown = matches.subcommand().map(|(_, matches)| arguments::shown_passwords(matches)).unwrap_or_default();
         cli
     }
-}
-
-/// Ends the program: after a sentence with status 2, after `--help` with 0.
-fn refuse(command: &clap::Command, error: &clap::Error) -> ! {
-    let Some(wrong) = wrong_setting(command, error) else { error.exit() };
-    let _ = writeln!(std::io::stderr(), "{wrong}"); // the status says it as well
-    std::process::exit(error.exit_code())
-}
-
-/// The settings on the command line that hold a password: anybody on the machine can read them in /proc.
-fn shown_passwords(matches: &ArgMatches) -> Vec<&'static str> {
-    const SETTINGS: [(&str, &str); 4] = [
-        ("database_url", "DATABASE_URL"),
-        ("postgres_password", "POSTGRES_PASSWORD"),
-        ("migrate_password", "MIGRATE_PASSWORD"),
-        ("redis_url", "REDIS_URL"),
-    ];
-    let shown = |id: &str| {
-        let given = matches.try_get_one::<Secret>(id).ok().flatten();
-        given.is_some_and(|secret| id.ends_with("_password") || secret.holds_password())
-            && matches.value_source(id) == Some(ValueSource::CommandLine)
-    };
-    SETTINGS.iter().filter(|(id, _)| shown(id)).map(|(_, name)| *name).collect()
 }
 
 /// Threads of the subcommands that move rows: one for the connection, one for the rest.

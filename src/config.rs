@@ -3,6 +3,7 @@
 //! Read once at the start; nothing else reads the environment. A fault names the setting, the reason and an example.
 //! Secrets have a type whose `Debug` prints nothing.
 
+pub mod arguments;
 mod common;
 mod error;
 mod fault;
@@ -26,9 +27,9 @@ use crate::log_output::LogFormat;
 use crate::server::listener::ListenAddr;
 pub use common::{CommonConfig, HttpPort};
 pub use error::ConfigError;
-pub use fault::{WrongSetting, wrong_setting};
+pub use fault::WrongSetting;
 pub use room::{RoomConfig, memory_limit};
-pub use values::{MetricsListen, Secret, without_empty_variables};
+pub use values::{MetricsListen, Secret};
 use values::{default_worker_threads, millis, secret, span};
 
 /// Settings of the log, common to all subcommands.
