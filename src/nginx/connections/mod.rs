@@ -80,10 +80,12 @@ pub fn start(sockets: &[Socket], connections: u64, trusted: &[Network]) -> anyho
 /// Watches until nginx closes its sockets.
 ///
 /// # Errors
-/// When nginx has gone before it began, or the sockets are not there.
+/// When the sockets are not there.
 pub fn run(args: &ConnectionsArgs) -> anyhow::Result<ExitCode> {
     let nginx = Pid::from_raw(args.nginx).context("no process has this number")?;
-    shutdown::end_with_parent(nginx, Signal::KILL).context("nginx has gone")?;
+    if shutdown::end_with_parent(nginx, Signal::KILL).is_err() {
+        return Ok(ExitCode::SUCCESS); // nginx was stopped before this process had begun
+    }
     let sockets = args.sockets.iter().map(|number| Watched::adopt(*number)).collect::<io::Result<Vec<_>>>()?;
     let trusted = args.trusted.as_ref().map_or(&[][..], |list| &list.0);
     let mut limiter = Limiter::new(sockets, args.connections, trusted);
