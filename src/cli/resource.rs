@@ -12,6 +12,7 @@ use super::{say, written};
 use crate::config::ResourcesConfig;
 use crate::log_output::LogOutput;
 use crate::resource::definition::Resource;
+use crate::resource::registry;
 use crate::resource::description::Fault;
 use crate::resource::infer::infer;
 use crate::resource::naming::resource_name;
@@ -230,7 +231,7 @@ impl Output {
 }
 
 fn check(file: &Path) -> ExitCode {
-    match Resource::load_file(file) {
+    match registry::load_file(file) {
         Ok(resource) if TAKEN.contains(&resource.name) => {
             say(&format!("{}: {}", file.display(), taken(resource.name).unwrap_or_default()));
             ExitCode::FAILURE

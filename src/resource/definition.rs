@@ -1,14 +1,12 @@
 //! A resource as requests work with it: made of its description once, at the start, and kept for good.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use tokio_postgres::types::Type;
 
 use super::column::{Column, leak};
 use super::description::{self, Description, Fault, Operation, Seed, Statistics, measure};
 use super::form;
-use super::registry;
 use super::sql::Statements;
 use super::value::Value;
 
@@ -143,21 +141,6 @@ impl Resource {
             return Err(faults);
         }
         Ok(Box::leak(Box::new(Self::new(&description, columns, seed))))
-    }
-
-    /// Reads a file; a seed lies beside it.
-    ///
-    /// # Errors
-    /// That it cannot be read, or everything that is wrong with it.
-    pub fn load_file(path: &Path) -> Result<&'static Self, Vec<Fault>> {
-        let unreadable = |path: &Path, error| format!("cannot read {}: {error}", path.display());
-        let text =
-            std::fs::read_to_string(path).map_err(|error| vec![Fault { line: 1, message: unreadable(path, error) }])?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        Self::load(&text, |name| {
-            let path = folder.join(name);
-            std::fs::read(&path).or_else(|error| registry::seed(name).map_err(|_| unreadable(&path, error)))
-        })
     }
 
     fn new(description: &Description, columns: Vec<Column>, seed: Option<Vec<u8>>) -> Self {

@@ -123,8 +123,7 @@ pub fn load(folder: Option<&Path>, chosen: Option<&[String]>) -> Result<Resource
     }
     for path in folder.map(files).transpose()?.into_iter().flatten() {
         let file = path.display().to_string();
-        let resource =
-            Resource::load_file(&path).map_err(|faults| RegistryError::Description { file: file.clone(), faults })?;
+        let resource = load_file(&path).map_err(|faults| RegistryError::Description { file: file.clone(), faults })?;
         match found.iter_mut().find(|(_, known)| known.name == resource.name) {
             Some(known) if known.0.starts_with("resources/") => *known = (file, resource),
             Some(_) => return Err(RegistryError::Taken { file, what: format!("the name {}", resource.name) }),
@@ -177,6 +176,21 @@ const RESERVED_URLS: &[&str] = &[
 pub fn seed(name: &str) -> Result<Vec<u8>, String> {
     let seed = SEEDS.iter().find(|(known, _)| *known == name);
     seed.map(|(_, bytes)| bytes.to_vec()).ok_or_else(|| format!("there is no file {name}"))
+}
+
+/// Reads a file; a seed lies beside it, or is built in.
+///
+/// # Errors
+/// That it cannot be read, or everything that is wrong with it.
+pub fn load_file(path: &Path) -> Result<&'static Resource, Vec<Fault>> {
+    let unreadable = |path: &Path, error| format!("cannot read {}: {error}", path.display());
+    let text =
+        std::fs::read_to_string(path).map_err(|error| vec![Fault { line: 1, message: unreadable(path, error) }])?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    Resource::load(&text, |name| {
+        let path = folder.join(name);
+        std::fs::read(&path).or_else(|error| seed(name).map_err(|_| unreadable(&path, error)))
+    })
 }
 
 /// The descriptions in a folder, in the order of their names.

@@ -68,7 +68,7 @@ pub fn write_row(resource: &Resource, row: &Row, out: &mut Vec<u8>) -> Result<()
     for column in &resource.columns {
         out.extend_from_slice(column.json_key);
         let Raw(raw) = row.try_get(column.position)?;
-        column.write_json(raw, out).ok_or(StoreError::Unreadable { column: column.name })?;
+        column.write_json(raw, out).ok_or_else(|| StoreError::Unreadable { column: column.name })?;
     }
     out.push(b'}');
     Ok(())
