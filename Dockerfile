@@ -19,6 +19,7 @@ RUN mkdir src \
 COPY migrations migrations
 COPY data data
 COPY resources resources
+COPY nginx nginx
 COPY src src
 # Copied files keep their dates, which are older than the empty crate's: cargo would think it is done.
 RUN touch src/main.rs src/lib.rs && cargo build --release --locked --no-default-features
@@ -32,7 +33,7 @@ FROM debian:trixie-slim
 # stays: a read-only file system could not keep it.
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        ca-certificates nginx openssl supervisor \
+        ca-certificates nginx supervisor \
     && dpkg --purge --force-depends \
         iproute2 libbpf1 libcap2-bin libcom-err2 libelf1t64 libgssapi-krb5-2 libk5crypto3 libkeyutils1 libkrb5-3 \
         libkrb5support0 libmnl0 libtirpc-common libtirpc3t64 libxtables12 \
@@ -54,7 +55,6 @@ RUN groupadd --gid 10001 pycrudapi \
 # The same files that a laptop runs.
 COPY supervisord.conf /etc/pycrudapi/
 COPY supervisor /etc/pycrudapi/supervisor
-COPY nginx /etc/pycrudapi/nginx
 # Descriptions of resources; a folder that is mounted here brings others.
 COPY resources/*.toml /etc/pycrudapi/resources/
 COPY --from=build /src/target/release/pycrudapi /usr/local/bin/

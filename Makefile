@@ -10,7 +10,7 @@ POSTGRESQL := $(if $(DATABASE_URL)$(POSTGRES_HOST),,postgresql)
 # What a Rust build needs besides Rust: a linker, and a C compiler for the TLS and allocator libraries.
 BUILD_PACKAGES := gcc libc6-dev
 # curl is for the lines that `make up` proposes.
-UP_PACKAGES := nginx supervisor openssl curl $(POSTGRESQL) $(BUILD_PACKAGES)
+UP_PACKAGES := nginx supervisor curl $(POSTGRESQL) $(BUILD_PACKAGES)
 TEST_PACKAGES := nginx supervisor openssl curl postgresql redis-server python3-venv chromium $(BUILD_PACKAGES)
 
 .PHONY: help

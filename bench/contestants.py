@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import sys
 
 import processes
 from needs import ROOT, VAR
@@ -75,11 +74,10 @@ def behind_nginx(binary, database_url, run_dir, access_log=None):
         "CONN_LIMIT": "off",
         "ACCESS_LOG": "on" if access_log else "off",
     }
-    start = [sys.executable, os.path.join(ROOT, "nginx", "start.py")]
     env = settings | (LOGGING if access_log else QUIET)
     with processes.Service([binary, "serve"], inner, env, path="/readyz", log=access_log or LOG_FILE) as server:
         os.chmod(socket_path, 0o666)  # as supervisord.conf has it
-        with processes.Service(start, port, front, path="/readyz", log=access_log or LOG_FILE) as nginx:
+        with processes.Service([binary, "nginx"], port, front, path="/readyz", log=access_log or LOG_FILE) as nginx:
             yield Running(port, {"server": server.pid, "nginx": nginx.pid}, server.start_seconds)
 
 

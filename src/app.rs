@@ -92,7 +92,7 @@ impl App {
         let health = Arc::new(Health::new(probe, shutdown.clone()));
         let room = &server.room;
         let bodies = room.bodies();
-        let body_limits = room.body_limits(&bodies, server.max_body_bytes, server.body_timeout_ms);
+        let body_limits = room.body_limits(&bodies, server.common.max_body_bytes, server.body_timeout_ms);
         let buffers = room.buffers(database.checkout_timeout_ms);
         let once = Once::new(pool.clone(), server.idempotency_ttl);
         tokio::spawn(expiry::run(pool.clone(), once.ttl(), shutdown.clone()));
@@ -105,7 +105,7 @@ impl App {
             buffers: buffers.clone(),
         });
         let bulk = Arc::new(Bulk::new(
-            room.body_limits(&bodies, server.bulk_max_bytes, server.bulk_timeout_ms),
+            room.body_limits(&bodies, server.common.bulk_max_bytes, server.common.bulk_timeout_ms),
             room.disk(),
             pool.size(),
             database.checkout_timeout_ms,
@@ -147,7 +147,7 @@ impl App {
         let limits = ServerLimits {
             header_timeout: server.header_timeout_ms,
             send_buffer: room.send_buffer(),
-            drain_timeout: server.drain_timeout_ms,
+            drain_timeout: server.common.drain_timeout_ms,
         };
         let mut routes: Vec<_> = contexts.iter().map(resource::routes::routes).collect();
         routes.extend([
@@ -158,7 +158,7 @@ impl App {
             pages::routes::routes(resources),
         ]);
         let routes = server::routes(routes);
-        let origins = server.cors_allow_origins.clone().unwrap_or(Origins::Nobody);
+        let origins = server.common.cors_allow_origins.clone().unwrap_or(Origins::Nobody);
         let routes = cors::allowing(origins.clone(), routes);
         let hosts = server.allowed_hosts.clone().unwrap_or_default().with_own_name();
         let guard = Arc::new(Guard { hosts, origins });

@@ -1,4 +1,4 @@
-//! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `openapi`, `resource`, `healthcheck`.
+//! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `openapi`, `resource`, `healthcheck`, `nginx`.
 
 mod resource;
 
@@ -9,16 +9,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use rustix::process::Signal;
 use tokio_postgres::Client;
 
 use crate::air_quality::transfer::Readings;
 use crate::app::{App, Listeners};
 use crate::config::{
-    DatabaseChoice, DatabaseConfig, LogConfig, MetricsListen, ResourcesConfig, Secret, ServerConfig,
-    without_empty_variables,
+    DatabaseChoice, DatabaseConfig, HttpPort, LogConfig, MetricsListen, ResourcesConfig, ServerConfig, arguments,
 };
 use crate::db::conninfo::ConnInfo;
 use crate::db::copy::{self, CopyError, Table};
@@ -32,6 +31,8 @@ use crate::resource::registry::Resources;
 use crate::server::Drained;
 use crate::server::access_log::AccessLog;
 use crate::server::listener::{ListenAddr, Listener};
+#[cfg(target_os = "linux")]
+use crate::{config::nginx::NginxConfig, nginx};
 use crate::{docs, shutdown, telemetry};
 
 /// Large writes keep the reader of a pipe from waking for every few rows.
@@ -125,6 +126,19 @@ enum Command {
     },
     /// Ask a running server whether it is ready; the exit status is the answer.
     Healthcheck(HealthcheckArgs),
+    /// Check nginx's settings, write its configuration and become nginx.
+    #[cfg(target_os = "linux")]
+    Nginx {
+        /// What to do.
+        #[arg(value_enum, default_value_t = nginx::Action::Run)]
+        action: nginx::Action,
+        #[command(flatten)]
+        config: Box<NginxConfig>,
+    },
+    /// Beside nginx: refuse connections of addresses that hold too many.
+    #[cfg(target_os = "linux")]
+    #[command(name = nginx::connections::SUBCOMMAND, hide = true)]
+    NginxConnections(nginx::connections::ConnectionsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -136,34 +150,18 @@ struct HealthcheckArgs {
     healthcheck_url: Option<ProbeTarget>,
 
     /// The port asked on this machine when HEALTHCHECK_URL is not set.
-    #[arg(long, env, default_value_t = 8080, hide_env_values = true)]
-    http_port: u16,
+    #[command(flatten)]
+    http: HttpPort,
 }
 
 impl Cli {
     /// Reads the arguments and the environment; a wrong one ends the program with a sentence and status 2.
     pub fn read() -> Self {
-        let matches = without_empty_variables(Self::command()).get_matches();
+        let matches = arguments::read(Self::command());
         let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-        cli.shown = matches.subcommand().map(|(_, matches)| shown_passwords(matches)).unwrap_or_default();
+        cli.shown = matches.subcommand().map(|(_, matches)| arguments::shown_passwords(matches)).unwrap_or_default();
         cli
     }
-}
-
-/// The settings on the command line that hold a password: anybody on the machine can read them in /proc.
-fn shown_passwords(matches: &ArgMatches) -> Vec<&'static str> {
-    const SETTINGS: [(&str, &str); 4] = [
-        ("database_url", "DATABASE_URL"),
-        ("postgres_password", "POSTGRES_PASSWORD"),
-        ("migrate_password", "MIGRATE_PASSWORD"),
-        ("redis_url", "REDIS_URL"),
-    ];
-    let shown = |id: &str| {
-        let given = matches.try_get_one::<Secret>(id).ok().flatten();
-        given.is_some_and(|secret| id.ends_with("_password") || secret.holds_password())
-            && matches.value_source(id) == Some(ValueSource::CommandLine)
-    };
-    SETTINGS.iter().filter(|(id, _)| shown(id)).map(|(_, name)| *name).collect()
 }
 
 /// Threads of the subcommands that move rows: one for the connection, one for the rest.
@@ -193,8 +191,8 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::Serve { database, resources, server } => {
             let resources = resources.load()?;
-            if let Some(parent) = server.parent_pid {
-                shutdown::stop_with_parent(parent).context("the process PARENT_PID has ended")?;
+            if let Some(parent) = server.common.parent_pid {
+                shutdown::end_with_parent(parent, Signal::TERM).context("the process PARENT_PID has ended")?;
             }
             let log = telemetry::access_log(&cli.log, log);
             with_database(database, server.worker_threads.into(), |conninfo| {
@@ -245,6 +243,10 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
         }
         Command::Resource { command } => resource::run(command, log),
         Command::Healthcheck(args) => healthcheck(args),
+        #[cfg(target_os = "linux")]
+        Command::Nginx { action, config } => nginx::run(*action, config),
+        #[cfg(target_os = "linux")]
+        Command::NginxConnections(args) => nginx::connections::run(args),
     }
 }
 
@@ -434,7 +436,7 @@ fn progress_bar(length: Option<u64>) -> ProgressBar {
 }
 
 fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
-    let target = args.healthcheck_url.clone().unwrap_or_else(|| ProbeTarget::local(args.http_port));
+    let target = args.healthcheck_url.clone().unwrap_or_else(|| ProbeTarget::local(args.http.http_port));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(probe::ask(&target)) {
         Ok(body) => {

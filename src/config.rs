@@ -3,7 +3,11 @@
 //! Read once at the start; nothing else reads the environment. A fault names the setting, the reason and an example.
 //! Secrets have a type whose `Debug` prints nothing.
 
+pub mod arguments;
+mod common;
 mod error;
+mod fault;
+pub mod nginx;
 mod room;
 mod values;
 
@@ -12,22 +16,22 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, value_parser};
 use redis::IntoConnectionInfo;
-use rustix::process::Pid;
 
 use crate::air_quality::cache::CacheOptions;
 use crate::db::conninfo::{ConnInfo, Migrator};
 #[cfg(feature = "embedded")]
 use crate::db::embedded;
 use crate::db::pool::{PoolKind, PoolOptions};
-use crate::http::cors::Origins;
 use crate::http::host::Hosts;
 use crate::log_output::LogFormat;
 use crate::resource::registry::{self, RegistryError, Resources};
 use crate::server::listener::ListenAddr;
+pub use common::{CommonConfig, HttpPort};
 pub use error::ConfigError;
-pub use room::RoomConfig;
-pub use values::{MetricsListen, Secret, without_empty_variables};
-use values::{default_worker_threads, millis, process_id, secret, span};
+pub use fault::WrongSetting;
+pub use room::{RoomConfig, memory_limit};
+pub use values::{MetricsListen, Secret};
+use values::{default_worker_threads, millis, secret, span};
 
 /// Settings of the log, common to all subcommands.
 #[derive(Debug, Clone, Args)]
@@ -189,10 +193,6 @@ pub struct ServerConfig {
     #[arg(long, env, default_value_t = true, action = ArgAction::Set, hide_env_values = true)]
     pub seed: bool,
 
-    /// Most bytes of a request body (1024 to 104857600); a larger one is 413. nginx uses the same number.
-    #[arg(long, env, default_value_t = 1_048_576, value_parser = value_parser!(u32).range(1024..=104_857_600), hide_env_values = true)]
-    pub max_body_bytes: u32,
-
     /// Answer PUT, PATCH and DELETE without If-Match with 428.
     ///
     /// Then no client can overwrite a change that it has not seen; clients that know nothing of ETags cannot write at all.
@@ -205,13 +205,6 @@ pub struct ServerConfig {
     /// A retry that comes later is carried out again; longer takes room in the database.
     #[arg(long, env, default_value = "24h", value_parser = span::<720>, hide_env_values = true)]
     pub idempotency_ttl: Duration,
-
-    /// Origins whose pages may read answers and write in a browser (CORS), separated by commas: `https://app.example`; or `*` for
-    /// all.
-    ///
-    /// Nobody by default. The API takes no cookies, so `*` shows no page more than anybody can read anyway.
-    #[arg(long, env, hide_env_values = true)]
-    pub cors_allow_origins: Option<Origins>,
 
     /// Host names under which requests are answered besides the local ones, separated by commas: `api.example.com`,
     /// `*.example.com`; or `*` for all.
@@ -232,33 +225,14 @@ pub struct ServerConfig {
     #[arg(long, env, default_value = "60000", value_parser = millis::<100, 600_000>, hide_env_values = true)]
     pub header_timeout_ms: Duration,
 
-    /// Longest that requests in flight may take after a stop was asked for, in milliseconds (0 to 30000).
-    ///
-    /// Keep it below the grace period of whoever stops the server, or it is killed in the middle.
-    #[arg(long, env, default_value = "10000", value_parser = millis::<0, 30_000>, hide_env_values = true)]
-    pub drain_timeout_ms: Duration,
-
-    /// Process that starts the server and without which it stops, as on SIGTERM; supervisord sets its own.
-    #[arg(long, env, hide_env_values = true, value_parser = process_id)]
-    pub parent_pid: Option<Pid>,
-
     /// File with the number of log lines that whoever relays the log has dropped, added to `log_lines_dropped_total`;
     /// supervisord sets its own.
     #[arg(long, env, hide_env_values = true)]
     pub log_dropped_file: Option<PathBuf>,
 
-    /// Most bytes of a body that holds many rows (1024 to 1073741824); a larger one is 413. nginx uses the same number.
-    ///
-    /// Such a body is streamed, so more costs time and room in PostgreSQL, not memory here.
-    #[arg(long, env, default_value_t = 67_108_864, value_parser = value_parser!(u32).range(1024..=1_073_741_824), hide_env_values = true)]
-    pub bulk_max_bytes: u32,
-
-    /// Longest that such a body may take to arrive and to be stored, in milliseconds (1000 to 3600000); then the answer is
-    /// 408, or 503 when it was PostgreSQL that took long.
-    ///
-    /// A slow client may hold one of two connections for as long. nginx waits as long for the answer.
-    #[arg(long, env, default_value = "60000", value_parser = millis::<1000, 3_600_000>, hide_env_values = true)]
-    pub bulk_timeout_ms: Duration,
+    /// What nginx takes as well.
+    #[command(flatten)]
+    pub common: CommonConfig,
 
     /// Room for requests.
     #[command(flatten)]

@@ -10,6 +10,7 @@
 //! - [`server`] joins the resources, listens, logs and drains; [`http`] is what routes share;
 //! - [`ops`] is health, metrics and the index; [`docs`] the OpenAPI document and its pages, [`pages`] the one for people; [`passengers`], [`air_quality`] and [`steps`] are resources, each with
 //!   `mod`, `routes`, `model` and `store`;
+//! - [`nginx`] checks and renders the configuration of the nginx in front, and becomes it;
 //! - [`idempotency`] carries a request out once, however often it is sent;
 //! - [`db`] is PostgreSQL without HTTP; [`telemetry`], [`log_output`] and [`shutdown`] are process-wide.
 
@@ -22,6 +23,8 @@ pub mod docs;
 pub mod http;
 pub mod idempotency;
 pub mod log_output;
+#[cfg(target_os = "linux")]
+pub mod nginx;
 pub mod ops;
 pub mod pages;
 pub mod resource;

@@ -1,6 +1,6 @@
 //! Being told to stop: one switch, thrown once, seen by everybody who waits for it; and the signals that throw it.
 
-use rustix::process::{Pid, getppid, test_kill_process};
+use rustix::process::{Pid, Signal, getppid, test_kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -52,14 +52,14 @@ pub async fn signalled() -> std::io::Result<&'static str> {
     })
 }
 
-/// Has the kernel send SIGTERM when the process that started this one ends, kill -9 included; to be called by the main
+/// Has the kernel send a signal when the process that started this one ends, kill -9 included; to be called by the main
 /// thread.
 ///
 /// # Errors
 /// When it has ended already.
-pub fn stop_with_parent(parent: Pid) -> std::io::Result<()> {
+pub fn end_with_parent(parent: Pid, signal: Signal) -> std::io::Result<()> {
     #[cfg(target_os = "linux")]
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    rustix::process::set_parent_process_death_signal(Some(signal))?;
     // It may have ended before the request, which nobody would announce. A program between the two is none of our concern.
     if getppid() != Some(parent) {
         test_kill_process(parent)?;

@@ -35,12 +35,7 @@ from supervisor.states import ProcessStates, SupervisorStates
 EXITS_TOO_MANY = 5
 EXITS_WITHIN_SECONDS = 60.0
 
-# The folders lie side by side; supervisor expands no %(here)s for an RPC interface, so it cannot be told.
-CERTIFICATE_COMMAND = (
-    sys.executable,
-    os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "nginx", "start.py"),
-    "reload",
-)
+CERTIFICATE_COMMAND = ("pycrudapi", "nginx", "reload")
 CERTIFICATE_DEADLINE_SECONDS = 60
 
 # What a program says after these is another run's.

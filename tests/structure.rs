@@ -9,7 +9,7 @@ const PARTS: &[&[&str]] = &[
     &["main"],
     &["cli"],
     &["app"],
-    &["docs", "telemetry"],
+    &["docs", "nginx", "telemetry"],
     &["config", "pages"],
     &["steps"],
     &["resource"],

@@ -94,13 +94,17 @@ impl RoomConfig {
     }
 }
 
+/// The memory that this container has, if it has a limit.
+pub fn memory_limit() -> Option<u64> {
+    least_limit(Path::new("/sys/fs/cgroup"), &fs::read_to_string("/proc/self/cgroup").unwrap_or_default())
+}
+
 fn default_memory_budget() -> u64 {
-    memory_limit(Path::new("/sys/fs/cgroup"), &fs::read_to_string("/proc/self/cgroup").unwrap_or_default())
-        .map_or(WITHOUT_LIMIT, |limit| (limit / OF_LIMIT).clamp(BUDGET_MIN, WITHOUT_LIMIT))
+    memory_limit().map_or(WITHOUT_LIMIT, |limit| (limit / OF_LIMIT).clamp(BUDGET_MIN, WITHOUT_LIMIT))
 }
 
 /// The least memory limit of the control groups this process is in, by `/proc/self/cgroup`; both versions of them.
-fn memory_limit(mounted: &Path, groups: &str) -> Option<u64> {
+fn least_limit(mounted: &Path, groups: &str) -> Option<u64> {
     let mut least = None;
     for line in groups.lines() {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -133,16 +137,16 @@ mod tests {
             fs::create_dir_all(file.parent().expect("a folder")).expect("made");
             fs::write(file, text).expect("written");
         };
-        assert_eq!(memory_limit(folder.path(), "0::/pod/app\n"), None);
+        assert_eq!(least_limit(folder.path(), "0::/pod/app\n"), None);
         write("memory.max", "max\n");
         write("pod/memory.max", "268435456\n");
         write("pod/app/memory.max", "536870912\n");
-        assert_eq!(memory_limit(folder.path(), "0::/pod/app\n"), Some(256 << 20));
-        assert_eq!(memory_limit(folder.path(), "0::/\n"), None);
-        assert_eq!(memory_limit(folder.path(), "0::/../elsewhere\n"), None);
+        assert_eq!(least_limit(folder.path(), "0::/pod/app\n"), Some(256 << 20));
+        assert_eq!(least_limit(folder.path(), "0::/\n"), None);
+        assert_eq!(least_limit(folder.path(), "0::/../elsewhere\n"), None);
         write("memory/memory.limit_in_bytes", "9223372036854771712\n");
-        assert_eq!(memory_limit(folder.path(), "4:cpu:/\n3:memory:/docker/abc\n"), None);
+        assert_eq!(least_limit(folder.path(), "4:cpu:/\n3:memory:/docker/abc\n"), None);
         write("memory/memory.limit_in_bytes", "134217728\n"); // a container that sees its own group as the root
-        assert_eq!(memory_limit(folder.path(), "3:memory:/docker/abc\n"), Some(128 << 20));
+        assert_eq!(least_limit(folder.path(), "3:memory:/docker/abc\n"), Some(128 << 20));
     }
 }

@@ -4,9 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::Resettable;
-use clap::{Arg, Command};
-
 use rustix::process::Pid;
 
 use crate::server::listener::ListenAddr;
@@ -62,15 +59,6 @@ impl FromStr for MetricsListen {
             _ => Err("expected host:port or off, for example 127.0.0.1:9464".to_owned()),
         }
     }
-}
-
-/// The command with every empty variable taken for an unset one: Compose files and manifests set what they pass on to
-/// nothing.
-pub fn without_empty_variables(command: Command) -> Command {
-    let is_empty = |argument: &Arg| argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
-    command
-        .mut_args(|argument| if is_empty(&argument) { argument.env(Resettable::Reset) } else { argument })
-        .mut_subcommands(without_empty_variables)
 }
 
 /// The number of a process.

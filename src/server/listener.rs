@@ -208,7 +208,11 @@ fn inherit(fd: RawFd) -> io::Result<Listener> {
     Ok(Listener::Unix(listener, None))
 }
 
-fn duplicate(fd: RawFd) -> io::Result<std::os::fd::OwnedFd> {
+/// A copy of a descriptor that this process has inherited.
+///
+/// # Errors
+/// When nothing is open under the number.
+pub fn duplicate(fd: RawFd) -> io::Result<std::os::fd::OwnedFd> {
     if fd < 0 {
         return Err(ErrorKind::InvalidInput.into());
     }

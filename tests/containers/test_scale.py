@@ -43,8 +43,8 @@ def test_what_one_wrote_another_reads(scaled):
 
 
 def test_the_balancer_and_the_servers_run_what_they_are_for(scaled):
-    # Python counts the connections that nginx holds (nginx/connection_limit.py).
-    for service, expected in {"pycrudapi": {"nginx", "python3"}, **{api: {"pycrudapi"} for api in APIS}}.items():
+    # The program counts the connections that nginx holds (src/nginx/connections).
+    for service, expected in {"pycrudapi": {"nginx", "pycrudapi"}, **{api: {"pycrudapi"} for api in APIS}}.items():
         processes = docker("top", scaled.container(service), "-eo", "pid,comm").splitlines()[1:]
         assert {line.split()[1] for line in processes} == expected
     assert len({inspect(scaled.container(service))["Image"] for service in ["pycrudapi", *APIS]}) == 1

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Stands in for `pycrudapi serve` where only supervision is tested: answers its pid on the socket it is given as
-descriptor 0, and misbehaves when STUB says so."""
+descriptor 0, and misbehaves when STUB says so. What is not `serve` it hands on."""
 
 import os
 import signal
@@ -8,6 +8,8 @@ import socket
 import sys
 import time
 
+if sys.argv[1:] != ["serve"]:
+    os.execv(os.environ["STUB_STANDS_FOR"], sys.argv)
 behaviour = os.environ.get("STUB", "")
 if behaviour == "exits-at-once":
     sys.exit("STUB=exits-at-once: this is why it did not start")

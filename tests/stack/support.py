@@ -19,6 +19,7 @@ import time
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BINARY_DIR = pathlib.Path(os.environ.get("PYCRUDAPI_BIN_DIR", REPOSITORY / "target" / "release"))
+PROGRAM = BINARY_DIR / "pycrudapi"
 
 # Generous, because test machines are slow; nothing ever waits this long when all is well.
 DEADLINE_SECONDS = 30.0
@@ -230,7 +231,7 @@ def open_to_all(directory):
 
 
 class Nginx:
-    """nginx as start.py runs it, without supervisord and server."""
+    """nginx as `pycrudapi nginx` runs it, without supervisord and server."""
 
     def __init__(self, directory, prefix=(), **settings):
         self.directory = directory
@@ -240,7 +241,7 @@ class Nginx:
         self.environment = clean_environment(
             **{"RUN_DIR": self.run_dir, "HTTP_PORT": self.port, "HTTPS_PORT": self.https_port, **settings}
         )
-        self.process = Process([*prefix, "/usr/bin/python3", REPOSITORY / "nginx" / "start.py"], self.environment)
+        self.process = Process([*prefix, PROGRAM, "nginx"], self.environment)
         try:
             until(lambda: not self.process.running or self._listening(), "nginx listens")
             assert self.process.running, self.process.output

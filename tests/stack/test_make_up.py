@@ -1,6 +1,7 @@
 """`make up` as a newcomer types it, and what it says when a port is taken."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -149,6 +150,19 @@ def test_a_port_that_is_none_is_refused(up):
     one = up(HTTP_PORT="http")
     assert one.process.wait(300) != 0
     assert "HTTP_PORT=http: must be a TCP port" in one.process.output
+
+
+def test_an_empty_variable_is_an_unset_one():
+    look = "import json, pathlib, runpy, sys; up = runpy.run_path(sys.argv[1]); print(json.dumps(up['environment'](pathlib.Path('/run'))))"
+    names = "HTTP_PORT HTTPS_PORT METRICS_PORT METRICS_LISTEN DATA_DIR TLS_SELF_SIGNED TLS_DIR".split()
+
+    def environment(**settings):
+        command = ["/usr/bin/python3", "-c", look, REPOSITORY / "scripts" / "up"]
+        said = subprocess.run(command, env=support.clean_environment(**settings), capture_output=True, text=True, check=True)
+        return {name: json.loads(said.stdout).get(name) or None for name in names}
+
+    assert environment(**dict.fromkeys(names, "")) == environment()
+    assert environment()["TLS_SELF_SIGNED"] == "true"
 
 
 def test_its_output_in_a_file_is_complete(directory):

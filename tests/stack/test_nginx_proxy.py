@@ -5,15 +5,15 @@ import os
 import pathlib
 import pwd
 import re
+import signal
 import socket
 import subprocess
-import sys
 import threading
 
 import pytest
 
 import support
-from support import REPOSITORY, assert_problem, clean_environment, open_to_all, raw, reply, until
+from support import PROGRAM, assert_problem, clean_environment, open_to_all, raw, reply, until
 
 
 def ok(connection, _head):
@@ -320,7 +320,7 @@ def test_an_ordinary_user_can_run_it_and_only_run_dir_is_written(directory):
         pytest.skip("the other tests of this run are by an ordinary user already")
     nobody = pwd.getpwnam("nobody")
     # A copy, because the checkout may lie where only root can read.
-    subprocess.run(["cp", "-r", REPOSITORY / "nginx", REPOSITORY / "supervisor", directory], check=True)
+    subprocess.run(["cp", PROGRAM, directory], check=True)
     run_dir = directory / "run"
     run_dir.mkdir(mode=0o700)
     os.chown(run_dir, nobody.pw_uid, nobody.pw_gid)
@@ -328,7 +328,7 @@ def test_an_ordinary_user_can_run_it_and_only_run_dir_is_written(directory):
     port = support.free_port()
     before = {path: path.stat().st_mtime_ns for path in directory.rglob("*") if run_dir not in (path, *path.parents)}
     process = support.Process(
-        ["/usr/bin/python3", directory / "nginx" / "start.py"],
+        [directory / "pycrudapi", "nginx"],
         clean_environment(RUN_DIR=run_dir, HTTP_PORT=port),
         user=nobody,
     )
@@ -386,7 +386,13 @@ WRONG = [
     ("UPSTREAM_TIMEOUT_MS", "never"),
     ("DRAIN_TIMEOUT_MS", "30001"),
     ("NGINX_WORKERS", "many"),
+    ("DRAIN_TIMEOUT_MS", "-1"),
+    ("PARENT_PID", "0"),
+    ("TLS_DIR", "relative"),
+    ("BULK_TIMEOUT_MS", "1"),
     ("ACCESS_LOG", "yes"),
+    ("ACCESS_LOG", b"\xff"),
+    ("UPSTREAM", "one\ntwo"),
     ("UPSTREAM", "localhost"),
     ("UPSTREAM", "host:0"),
     ("UPSTREAM", "host:99999"),
@@ -408,7 +414,7 @@ def test_a_wrong_setting_stops_the_start_and_is_named(directory, name, value):
     environment = clean_environment(**{"RUN_DIR": directory / "run", "TLS_KEY": __file__ if name == "TLS_CERT" else ""})
     environment[name] = value
     done = subprocess.run(
-        [sys.executable, REPOSITORY / "nginx" / "start.py"], env=environment, capture_output=True, text=True, timeout=30
+        [PROGRAM, "nginx"], env=environment, capture_output=True, text=True, timeout=30
     )
     assert done.returncode == 2, done
     assert done.stdout == ""
@@ -417,10 +423,34 @@ def test_a_wrong_setting_stops_the_start_and_is_named(directory, name, value):
     assert f"example: {name}=" in done.stderr
 
 
+def test_an_empty_variable_is_an_unset_one(directory):
+    """Compose files and manifests set what they pass on to nothing."""
+    explained = subprocess.run([PROGRAM, "nginx", "--help"], capture_output=True, text=True, check=True).stdout
+    names = set(re.findall(r"\[env: (\w+)\]", explained)) - {"RUN_DIR"}
+    assert {"UPSTREAM", "TLS_DIR", "DRAIN_TIMEOUT_MS", "CORS_ALLOW_ORIGINS"} <= names
+    rendered = []
+    for settings in ({}, dict.fromkeys(names, "")):
+        environment = clean_environment(RUN_DIR=directory / "run", **settings)
+        subprocess.run([PROGRAM, "nginx", "check"], env=environment, check=True)
+        files = (directory / "run" / "nginx").glob("*.conf")
+        rendered.append({file.name: file.read_text() for file in files})
+    assert rendered[0] == rendered[1]
+
+
+def test_a_drain_of_no_time_waits_for_no_answer(nginx):
+    """The server takes 0 as well; for nginx it would be no limit."""
+    server = nginx(lambda _connection, _head: None, DRAIN_TIMEOUT_MS=0, UPSTREAM_TIMEOUT_MS=3_600_000)
+    with socket.create_connection(("127.0.0.1", server.port), 30) as waiting:
+        waiting.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+        until(lambda: server.stand_in.requests, "the request is with the server")
+        assert server.stop(signal.SIGQUIT) == 0
+        assert not waiting.recv(1000).startswith(b"HTTP/1.1 200")
+
+
 def test_half_a_certificate_is_named(directory):
     environment = clean_environment(RUN_DIR=directory / "run", TLS_CERT=__file__)
     done = subprocess.run(
-        [sys.executable, REPOSITORY / "nginx" / "start.py"], env=environment, capture_output=True, text=True, timeout=30
+        [PROGRAM, "nginx"], env=environment, capture_output=True, text=True, timeout=30
     )
     assert (done.returncode, done.stderr.startswith("TLS_KEY:")) == (2, True), done
 
@@ -435,7 +465,7 @@ def test_a_newer_nginx_gets_http2_as_a_directive_of_its_own(directory):
         environment = clean_environment(
             RUN_DIR=directory / "run", TLS_SELF_SIGNED="true", PATH=f"{fake.parent}:{os.environ['PATH']}"
         )
-        subprocess.run([sys.executable, REPOSITORY / "nginx" / "start.py", "check"], env=environment, check=True)
+        subprocess.run([PROGRAM, "nginx", "check"], env=environment, check=True)
         rendered = (directory / "run" / "nginx" / "tls.conf").read_text()
         assert ("ssl http2 default_server" in rendered) is old_form
         assert ("\nhttp2 on;" in rendered) is not old_form

@@ -12,7 +12,7 @@ import support
 from support import REPOSITORY, until
 
 KINDS = [
-    "scripts/up", "supervisord", "pycrudapi serve", "nginx: master", "nginx: worker", "nginx/start.py",
+    "scripts/up", "supervisord", "pycrudapi serve", "nginx: master", "nginx: worker", "pycrudapi nginx-connections",
     "postgres -D", "checkpointer",
 ]
 
@@ -103,13 +103,13 @@ def test_a_server_whose_parent_went_before_it_began_does_not_start(directory):
     gone.wait()
     settings = {"PARENT_PID": gone.pid, "DATA_DIR": directory / "data", "LISTEN": "127.0.0.1:0"}
     done = subprocess.run(
-        [support.BINARY_DIR / "pycrudapi", "serve"], env=support.clean_environment(**settings), capture_output=True,
+        [support.PROGRAM, "serve"], env=support.clean_environment(**settings), capture_output=True,
         text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 1 and "PARENT_PID" in done.stderr, done
     assert not (directory / "data").exists()
     nginx = subprocess.run(
-        ["/usr/bin/python3", REPOSITORY / "nginx" / "start.py"],
+        [support.PROGRAM, "nginx"],
         env=support.clean_environment(PARENT_PID=gone.pid, RUN_DIR=directory / "run"), capture_output=True, text=True,
         timeout=60,
     )  # fmt: skip

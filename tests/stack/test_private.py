@@ -74,14 +74,14 @@ def open_directory(directory):
 
 @needs_root
 @pytest.mark.parametrize("how", ["directory", "link", "file"])
-@pytest.mark.parametrize("which", ["scripts/up", "supervisord", "nginx/start.py"])
+@pytest.mark.parametrize("which", ["scripts/up", "supervisord", "pycrudapi nginx"])
 def test_a_run_directory_that_somebody_else_prepared_is_refused(open_directory, directory, how, which):
     run_dir = open_directory / "run"
     prepared_by_nobody(run_dir, how)
     commands = {
         "scripts/up": [REPOSITORY / "scripts" / "up"],
         "supervisord": ["supervisord", "-c", REPOSITORY / "supervisord.conf", "-u", "root"],
-        "nginx/start.py": ["/usr/bin/python3", REPOSITORY / "nginx" / "start.py"],
+        "pycrudapi nginx": [support.PROGRAM, "nginx"],
     }
     settings = {
         "RUN_DIR": run_dir, "DATA_DIR": directory / "data", "PYTHONPATH": REPOSITORY / "supervisor",
@@ -128,7 +128,7 @@ def test_a_certificate_that_somebody_else_prepared_is_refused(open_directory, di
     prepared_by_nobody(open_directory / "tls", how)
     settings = {"RUN_DIR": directory / "run", "TLS_SELF_SIGNED": "true", "TLS_DIR": open_directory / "tls"}
     done = subprocess.run(
-        ["/usr/bin/python3", REPOSITORY / "nginx" / "start.py", "check"], env=support.clean_environment(**settings),
+        [support.PROGRAM, "nginx", "check"], env=support.clean_environment(**settings),
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2 and "TLS_DIR" in done.stderr, done
@@ -139,7 +139,7 @@ def test_a_directory_above_that_belongs_to_somebody_else_is_refused(open_directo
         pytest.skip("needs root to become another user")
     prepared_by_nobody(open_directory / "theirs", "directory")
     done = subprocess.run(
-        ["/usr/bin/python3", REPOSITORY / "nginx" / "start.py", "check"],
+        [support.PROGRAM, "nginx", "check"],
         env=support.clean_environment(RUN_DIR=open_directory / "theirs" / "run"), capture_output=True, text=True,
         timeout=60,
     )  # fmt: skip

@@ -26,7 +26,7 @@ def stub(stack, directory):
     path = f"{folder}:{os.environ['PATH']}"
 
     def start(ready=True, **settings):
-        return stack(ready=ready, PATH=path, **settings)
+        return stack(ready=ready, PATH=path, STUB_STANDS_FOR=support.PROGRAM, **settings)
 
     return start
 
@@ -39,7 +39,7 @@ def test_it_starts_and_stops_without_a_word_of_its_own(stub):
     one = stub()
     server = pid_by_http(one)
     assert one.stop() == 0
-    # nginx gets its sockets from start.py, and says so.
+    # nginx gets its sockets from `pycrudapi nginx`, and says so.
     ours = [line for line in one.process.lines if not line.startswith('{"time"') and "inherited sockets" not in line]
     assert ours[0] == f"stub {server} serves fd:0"
     assert len(ours) == 2 and "received SIGTERM indicating exit request" in ours[1], ours

@@ -4,12 +4,11 @@ import pathlib
 import socket
 import ssl
 import subprocess
-import sys
 
 import httpx
 import pytest
 
-from support import REPOSITORY, assert_problem, reply, request, until
+from support import PROGRAM, assert_problem, reply, request, until
 
 MONTH = 30 * 24 * 3600
 
@@ -55,7 +54,7 @@ def seconds_left(port):
 
 def reload(server):
     return subprocess.run(
-        [sys.executable, REPOSITORY / "nginx" / "start.py", "reload"],
+        [PROGRAM, "nginx", "reload"],
         env=server.environment, capture_output=True, text=True, timeout=30,
     )  # fmt: skip
 
@@ -155,7 +154,7 @@ def test_the_self_signed_certificate_is_kept_over_restarts(nginx, directory):
 
 
 def near_its_end(folder):
-    """A self-signed certificate as start.py keeps it, but with ten days left."""
+    """A self-signed certificate as `pycrudapi nginx` keeps it, but with ten days left."""
     folder.mkdir(exist_ok=True)
     certificate, key = make_certificate(folder, days=10)
     both = folder / "self-signed.pem"

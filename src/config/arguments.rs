@@ -1,0 +1,46 @@
+//! Reading the arguments and the environment: what is empty, what is wrong, and what is shown to others.
+
+use std::io::Write;
+
+use clap::builder::Resettable;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command};
+
+use super::fault::wrong_setting;
+use super::values::Secret;
+
+/// The arguments and the environment of this process. `--help` ends it, and so does a wrong setting, with a sentence and
+/// status 2.
+pub fn read(command: Command) -> ArgMatches {
+    let command = without_empty_variables(command);
+    command.clone().try_get_matches().unwrap_or_else(|error| {
+        let Some(wrong) = wrong_setting(&command, &error) else { error.exit() };
+        let _ = writeln!(std::io::stderr(), "{wrong}"); // the status says it as well
+        std::process::exit(error.exit_code())
+    })
+}
+
+/// The command with every empty variable taken for an unset one: Compose files and manifests set what they pass on to
+/// nothing.
+fn without_empty_variables(command: Command) -> Command {
+    let is_empty = |argument: &Arg| argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|argument| if is_empty(&argument) { argument.env(Resettable::Reset) } else { argument })
+        .mut_subcommands(without_empty_variables)
+}
+
+/// The settings on the command line that hold a password: anybody on the machine can read them in /proc.
+pub fn shown_passwords(matches: &ArgMatches) -> Vec<&'static str> {
+    const SETTINGS: [(&str, &str); 4] = [
+        ("database_url", "DATABASE_URL"),
+        ("postgres_password", "POSTGRES_PASSWORD"),
+        ("migrate_password", "MIGRATE_PASSWORD"),
+        ("redis_url", "REDIS_URL"),
+    ];
+    let shown = |id: &str| {
+        let given = matches.try_get_one::<Secret>(id).ok().flatten();
+        given.is_some_and(|secret| id.ends_with("_password") || secret.holds_password())
+            && matches.value_source(id) == Some(ValueSource::CommandLine)
+    };
+    SETTINGS.iter().filter(|(id, _)| shown(id)).map(|(_, name)| *name).collect()
+}

@@ -1,0 +1,97 @@
+//! A wrong setting as one sentence: the variable with its value, the reason and an example.
+
+use std::path::PathBuf;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, Command, value_parser};
+use thiserror::Error;
+
+/// Examples of settings that have no default.
+const EXAMPLES: [(&str, &str); 9] = [
+    ("ALLOWED_HOSTS", "api.example.com,*.example.com"),
+    ("CORS_ALLOW_ORIGINS", "https://app.example"),
+    ("HEALTHCHECK_URL", "http://127.0.0.1:8080/readyz"),
+    ("PARENT_PID", "1234"),
+    ("TLS_CERT", "/etc/pycrudapi/tls/tls.crt"),
+    ("TLS_DIR", "/var/lib/pycrudapi/tls"),
+    ("TLS_KEY", "/etc/pycrudapi/tls/tls.key"),
+    ("TRUSTED_PROXIES", "10.0.0.0/8,fd00::/8"),
+    ("UPSTREAM", "api1:8080,api2:8080"),
+];
+
+/// A setting that cannot be used. Ends the program with status 2.
+#[derive(Debug, Error)]
+#[error("{name}{}: {reason}{}", shown("=", value), shown(&format!("; example: {name}="), example))]
+pub struct WrongSetting {
+    name: String,
+    value: String,
+    reason: String,
+    example: String,
+}
+
+fn shown(before: &str, text: &str) -> String {
+    // On one line, whatever it holds.
+    let visible = |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.into() };
+    if text.is_empty() {
+        String::new()
+    } else {
+        text.chars().map(visible).fold(before.to_owned(), |all, one| all + &one)
+    }
+}
+
+impl WrongSetting {
+    /// A value that was understood, but does not do; an empty one is missing.
+    pub fn new(name: &str, value: &(impl ToString + ?Sized), reason: &str, example: &str) -> Self {
+        Self { name: name.to_owned(), value: value.to_string(), reason: reason.to_owned(), example: example.to_owned() }
+    }
+
+    /// A value that was understood, but does not do, of a setting without a default.
+    pub(super) fn of(name: &str, value: &(impl ToString + ?Sized), reason: &str) -> Self {
+        Self::new(name, value, reason, example(name))
+    }
+}
+
+fn example(name: &str) -> &'static str {
+    EXAMPLES.iter().find(|(known, _)| *known == name).map_or("", |(_, example)| example)
+}
+
+/// The sentence for what clap refused; none when it was no setting.
+pub fn wrong_setting(command: &Command, error: &clap::Error) -> Option<WrongSetting> {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let (argument, value, reason) = match error.kind() {
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
+            let refused = text(ContextKind::InvalidArg)?;
+            let flag = refused.strip_prefix("--")?.split(' ').next()?;
+            let argument = arguments(command).find(|argument| argument.get_long() == Some(flag))?;
+            let reason = match error.get(ContextKind::ValidValue) {
+                Some(ContextValue::Strings(words)) => format!("expected {}", words.join(" or ")),
+                _ => std::error::Error::source(error)?.to_string(),
+            };
+            (argument, text(ContextKind::InvalidValue).unwrap_or_default(), reason)
+        }
+        ErrorKind::InvalidUtf8 => {
+            let paths = value_parser!(PathBuf).type_id();
+            let argument = arguments(command)
+                .filter(|argument| argument.get_value_parser().type_id() != paths)
+                .find(|argument| value_of(argument).is_some_and(|value| value.to_str().is_none()))?;
+            (argument, value_of(argument)?.to_string_lossy().into_owned(), "expected UTF-8".to_owned())
+        }
+        _ => return None,
+    };
+    let name = argument.get_env()?.to_str()?;
+    let default = argument.get_default_values().first().map(|value| value.to_string_lossy());
+    let example = default.as_deref().unwrap_or_else(|| example(name));
+    Some(WrongSetting::new(name, &value, &reason, example))
+}
+
+fn value_of(argument: &Arg) -> Option<std::ffi::OsString> {
+    argument.get_env().and_then(std::env::var_os)
+}
+
+/// The arguments of a command and of its subcommands.
+fn arguments(command: &Command) -> impl Iterator<Item = &Arg> {
+    command.get_subcommands().flat_map(Command::get_arguments).chain(command.get_arguments())
+}

@@ -1,0 +1,157 @@
+//! Directories that other users of the machine can neither prepare nor enter, and the account nginx's workers have.
+//!
+//! As root the workers are another user, whose group is then let through; nobody else is. supervisor/private.py does the
+//! same for supervisord, which binds its sockets before it starts any program.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Dir, Gid, Mode, OFlags, fchmod, fchown, fstat, openat, statat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+use thiserror::Error;
+
+const ACCOUNTS: [&str; 3] = ["www-data", "nginx", "nobody"];
+/// What the machine's root is in a user namespace that has no number for it.
+const OVERFLOW_USER: u32 = 65534;
+
+/// A directory that somebody else may have prepared.
+#[derive(Debug, Error)]
+#[error("{setting}={}: {reason}; remove it, or set {setting} to a directory of yours", path.display())]
+pub struct Refused {
+    setting: &'static str,
+    path: PathBuf,
+    reason: String,
+}
+
+/// The account of nginx's workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Name of the user.
+    pub user: String,
+    /// Name of its group.
+    pub group: String,
+    gid: u32,
+}
+
+/// The account that root's nginx gives its workers; none for an ordinary user, who has nothing to give up.
+pub fn worker() -> Option<Account> {
+    if !geteuid().is_root() {
+        return None;
+    }
+    account(&fs::read_to_string("/etc/passwd").ok()?, &fs::read_to_string("/etc/group").ok()?)
+}
+
+fn account(passwd: &str, groups: &str) -> Option<Account> {
+    let named = |name| passwd.lines().find(|line| line.split(':').next() == Some(name));
+    let line = ACCOUNTS.into_iter().find_map(named)?;
+    let fields: Vec<&str> = line.split(':').collect();
+    let (user, gid) = (*fields.first()?, *fields.get(3)?);
+    let group = groups.lines().find(|line| line.split(':').nth(2) == Some(gid))?.split(':').next()?;
+    Some(Account { user: user.to_owned(), group: group.to_owned(), gid: gid.parse().ok()? })
+}
+
+/// Makes a directory, or takes one that is ours, for us alone; a shared one may be passed through by the workers.
+///
+/// # Errors
+/// When somebody else may have prepared it.
+pub fn directory(path: &Path, setting: &'static str, shared: bool) -> Result<(), Refused> {
+    let refuse = |reason: String| Refused { setting, path: path.to_owned(), reason };
+    let fault = |error: io::Error| refuse(format!("it is no directory of yours ({error})"));
+    let above = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(above).map_err(fault)?;
+    for folder in above.canonicalize().map_err(fault)?.ancestors() {
+        if folder != Path::new("/") && !trusted(fs::metadata(folder).map_err(fault)?.uid()) {
+            return Err(refuse(format!("{} belongs to another user", folder.display())));
+        }
+    }
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(fault(error)),
+        _ => {}
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = openat(CWD, path, flags, Mode::empty()).map_err(|error| fault(error.into()))?;
+    // Through the open directory, so that nobody can put another in its place meanwhile.
+    let checked = || -> Result<Option<&str>, Errno> {
+        let found = fstat(&opened)?;
+        let owners = owners_inside(opened.as_fd())?;
+        if found.st_uid != geteuid().as_raw() {
+            // A container's volume is root's and open to its one user.
+            let foreign = !trusted(found.st_uid) || owners.iter().any(|owner| *owner != geteuid().as_raw());
+            return Ok(foreign.then_some("it belongs to another user"));
+        }
+        if owners.is_empty() {
+            let account = if shared { worker() } else { None };
+            if let Some(account) = &account {
+                fchown(&opened, None, Some(Gid::from_raw(account.gid)))?;
+            }
+            fchmod(&opened, Mode::from_raw_mode(if account.is_some() { 0o710 } else { 0o700 }))?;
+        }
+        // Looked at again, now that nobody else adds to it. One that is in use keeps its mode: it may serve other ends.
+        let written = found.st_mode & 0o022 != 0 && !owners_inside(opened.as_fd())?.is_empty();
+        Ok(written.then_some("other users may have written to it"))
+    };
+    match checked() {
+        Ok(None) => Ok(()),
+        Ok(Some(reason)) => Err(refuse(reason.to_owned())),
+        Err(error) => Err(fault(error.into())),
+    }
+}
+
+/// Who owns each of the things in a directory.
+fn owners_inside(directory: BorrowedFd<'_>) -> Result<Vec<u32>, Errno> {
+    let mut owners = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            owners.push(statat(directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?.st_uid);
+        }
+    }
+    Ok(owners)
+}
+
+/// Root and ourselves. In a user namespace the machine's root has no number of its own, but the overflow one.
+fn trusted(user: u32) -> bool {
+    let mapped = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let whole = mapped.split_whitespace().eq(["0", "0", "4294967295"]);
+    user == 0 || user == geteuid().as_raw() || (user == OVERFLOW_USER && !whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn an_account_has_the_names_of_its_user_and_group() {
+        let passwd = "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n";
+        let found = account(passwd, "root:x:0:\nnogroup:x:65534:\n");
+        let expected = Account { user: "nobody".to_owned(), group: "nogroup".to_owned(), gid: 65534 };
+        assert_eq!(found, Some(expected));
+        assert_eq!(account(passwd, "root:x:0:\n"), None);
+        assert_eq!(account("root:x:0:0::/root:/bin/sh\n", "root:x:0:\n"), None);
+    }
+
+    #[test]
+    fn a_directory_that_others_may_have_written_to_or_that_is_a_link_is_refused() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let open = folder.path().join("open");
+        directory(&open, "RUN_DIR", false).expect("made");
+        let mode = |path: &Path| fs::metadata(path).expect("it exists").mode() & 0o777;
+        assert_eq!(mode(&open), 0o700);
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).expect("opened");
+        directory(&open, "RUN_DIR", false).expect("nothing is in it");
+        assert_eq!(mode(&open), 0o700);
+        fs::write(open.join("file"), "").expect("written");
+        directory(&open, "RUN_DIR", false).expect("ours alone");
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).expect("opened");
+        let refused = directory(&open, "RUN_DIR", false).expect_err("it may be somebody's").to_string();
+        assert!(refused.starts_with("RUN_DIR=") && refused.contains("other users may have written"), "{refused}");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&open, &link).expect("linked");
+        assert!(directory(&link, "TLS_DIR", false).expect_err("a link").to_string().starts_with("TLS_DIR="));
+    }
+}

@@ -1,0 +1,301 @@
+//! nginx's configuration: the templates, and every value that they name.
+//!
+//! Only values of the settings' types get there, none of which needs quoting.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{capacity, private};
+use crate::config::WrongSetting;
+use crate::config::memory_limit;
+use crate::config::nginx::{Bound, Certificate, NginxConfig, SPELLINGS, Switch, Upstream};
+use crate::http::cors::Origins;
+
+/// Since this version http/2 is a directive of its own, and the old parameter of `listen` draws a warning.
+const HTTP2_DIRECTIVE: [u32; 3] = [1, 25, 1];
+/// The server answers within its own deadline and a second; this is for one that does not.
+const BULK_GRACE_MS: u128 = 5000;
+
+/// The files of the folder nginx/, each with the name that nginx knows it by.
+const FILES: [(&str, &str); 11] = [
+    ("cors.conf", include_str!("../../nginx/cors.conf.template")),
+    ("errors.conf", include_str!("../../nginx/errors.conf")),
+    ("fate.conf", include_str!("../../nginx/fate.conf")),
+    ("forwarded.conf", include_str!("../../nginx/forwarded.conf.template")),
+    ("headers.conf", include_str!("../../nginx/headers.conf")),
+    ("limits.conf", include_str!("../../nginx/limits.conf.template")),
+    ("log.conf", include_str!("../../nginx/log.conf")),
+    ("nginx.conf", include_str!("../../nginx/nginx.conf.template")),
+    ("problems.conf", include_str!("../../nginx/problems.conf")),
+    ("proxy.conf", include_str!("../../nginx/proxy.conf")),
+    ("tls.conf", include_str!("../../nginx/tls.conf.template")),
+];
+
+/// What is known of the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine {
+    /// The version of nginx.
+    pub version: [u32; 3],
+    /// Whether there is IPv6: containers often have none, and nginx would refuse to start.
+    pub ipv6: bool,
+}
+
+/// What nginx is to be run with.
+pub struct Rendering {
+    values: BTreeMap<&'static str, String>,
+    /// Where the files go.
+    pub work_dir: PathBuf,
+    /// The certificate.
+    pub certificate: Option<Certificate>,
+    /// The ports to listen on.
+    pub ports: Vec<u16>,
+    /// Connections that one worker takes.
+    pub connections: u64,
+}
+
+/// Derives every value from the settings.
+///
+/// # Errors
+/// When some of them do not go together.
+pub fn rendering(config: &NginxConfig, machine: Machine) -> Result<Rendering, WrongSetting> {
+    let limit = memory_limit();
+    let certificate = config.certificate()?;
+    let upstreams = upstream_lines(&config.upstreams()?).join("\n        ");
+    let connections = capacity::connections(limit);
+    let send_buffer = capacity::send_buffer(limit);
+    let long_bodies = capacity::long_bodies(limit);
+    let common = &config.common;
+    let (http, https) = (config.http.http_port, config.https_port);
+    let trusted = config.trusted();
+    let directive = machine.version >= HTTP2_DIRECTIVE;
+    let listen_http2 = if directive { "" } else { " http2" };
+    let v6 = |port: u16, more: &str| match machine.ipv6 {
+        true => format!("listen [::]:{port}{more} default_server backlog=4096{send_buffer};"),
+        false => String::new(),
+    };
+    let path = |path: Option<&PathBuf>| path.map(|path| path.display().to_string()).unwrap_or_default();
+    let mut limits = Vec::new();
+    if let Bound(Some(rate)) = config.rate_limit {
+        limits.push(format!("limit_req zone=requests burst={rate} nodelay;"));
+    }
+    if let Bound(Some(connections)) = config.conn_limit {
+        limits.push(format!("limit_conn connections {connections};"));
+    }
+    if let Some(bodies) = long_bodies {
+        limits.push(format!("limit_conn long_bodies {bodies};"));
+        limits.push(format!("limit_conn client_long_bodies {};", bodies / 4));
+    }
+    let with = |wanted: bool, text: &str| if wanted { text.to_owned() } else { String::new() };
+    let upstream_ms = config.upstream_timeout_ms.as_millis();
+    let values = BTreeMap::from([
+        ("work_dir", config.work_dir().display().to_string()),
+        // As root the workers give root up; an ordinary user has nothing to give up, and nginx warns if asked to.
+        (
+            "user",
+            private::worker().map(|account| format!("user {} {};", account.user, account.group)).unwrap_or_default(),
+        ),
+        ("workers", config.nginx_workers.0.map_or_else(|| capacity::workers(limit), u64::from).to_string()),
+        ("worker_connections", connections.to_string()),
+        ("gzip_memory", capacity::gzip_memory(limit).to_owned()),
+        // 0 would be no limit at all for nginx; for the server it is none of the time.
+        ("drain_timeout_ms", common.drain_timeout_ms.as_millis().max(1).to_string()),
+        ("access_log", access_log(config.access_log).to_owned()),
+        ("client_timeout_ms", config.client_timeout_ms.as_millis().to_string()),
+        ("upstream_timeout_ms", upstream_ms.to_string()),
+        ("max_body_bytes", common.max_body_bytes.to_string()),
+        // One passenger may be posted where many are.
+        ("bulk_max_bytes", common.max_body_bytes.max(common.bulk_max_bytes).to_string()),
+        ("bulk_timeout_ms", upstream_ms.max(common.bulk_timeout_ms.as_millis() + BULK_GRACE_MS).to_string()),
+        ("upstream_servers", upstreams),
+        ("http_port", http.to_string()),
+        ("http_port_v6", v6(http, "")),
+        // A file that sets limits or TLS up is included only when there are any.
+        ("limits", with(!limits.is_empty(), "include limits.conf;")),
+        ("limits_apply", limits.join("\n        ")),
+        (
+            "rate_zone",
+            match config.rate_limit {
+                Bound(Some(rate)) => format!("limit_req_zone $limited_client zone=requests:10m rate={rate}r/s;"),
+                Bound(None) => String::new(),
+            },
+        ),
+        (
+            "connection_zone",
+            with(config.conn_limit.0.is_some(), "limit_conn_zone $limited_client zone=connections:10m;"),
+        ),
+        ("set_real_ip_from", lines(trusted.iter().map(|network| format!("set_real_ip_from {network};")), "\n")),
+        ("trusted", lines(trusted.iter().map(|network| format!("{network} 1;")), "\n    ")),
+        ("cors_origins", lines(cors_origins(common.cors_allow_origins.as_ref()).into_iter(), "\n    ")),
+        ("tls", with(certificate.is_some(), "include tls.conf;")),
+        ("https_port", https.to_string()),
+        ("https_port_v6", v6(https, &format!(" ssl{listen_http2}"))),
+        ("listen_http2", listen_http2.to_owned()),
+        ("http2", with(directive, "http2 on;")),
+        ("certificate", path(certificate.as_ref().map(|found| &found.certificate))),
+        ("certificate_key", path(certificate.as_ref().map(|found| &found.key))),
+        // Two years, as browsers ask; see forwarded.conf for the self-signed case.
+        ("hsts", with(certificate.as_ref().is_some_and(|found| !found.self_signed), "max-age=63072000")),
+        ("send_buffer", send_buffer),
+    ]);
+    let ports = [http].into_iter().chain(certificate.is_some().then_some(https)).collect();
+    Ok(Rendering { values, work_dir: config.work_dir(), certificate, ports, connections })
+}
+
+fn access_log(access_log: Switch) -> &'static str {
+    match access_log {
+        // Whole lines leave in one write of at most 4 KiB, which a pipe never mixes with another worker's.
+        Switch::On => "access_log /dev/stdout access buffer=4k flush=100ms if=$worth_logging;",
+        Switch::Off => "access_log off;",
+    }
+}
+
+fn lines(lines: impl Iterator<Item = String>, between: &str) -> String {
+    lines.collect::<Vec<_>>().join(between)
+}
+
+/// Lines of a map from the request's origin to the one that is allowed.
+fn cors_origins(origins: Option<&Origins>) -> Vec<String> {
+    match origins {
+        None | Some(Origins::Nobody) => Vec::new(),
+        Some(Origins::Anybody) => vec![r#""~." "*";"#.to_owned()],
+        Some(Origins::Listed(origins)) => {
+            let texts = origins.iter().filter_map(|origin| origin.to_str().ok());
+            texts.map(|origin| format!(r#""{origin}" "{origin}";"#)).collect()
+        }
+    }
+}
+
+/// The `server` lines of the upstream block.
+///
+/// nginx tries each entry once per request, and with a single entry there is no second try; so a single server is
+/// listed again, as backup, for the request whose connection broke under it. A Unix socket is spelled differently
+/// each time: kept connections are found by spelling, and the ones to the server that has just died must not be
+/// handed to the second try. `max_fails=0`, because the only server there is must not be put aside.
+fn upstream_lines(servers: &[Upstream]) -> Vec<String> {
+    let spelled = |server: &Upstream, detours: usize| match server {
+        Upstream::Tcp(address) => address.clone(),
+        Upstream::Unix(path) => {
+            let folder = path.parent().unwrap_or(Path::new("/")).display().to_string();
+            let name = path.file_name().unwrap_or_default().display().to_string();
+            format!("unix:{}/{}{name}", folder.trim_end_matches('/'), "./".repeat(detours))
+        }
+    };
+    match servers {
+        [only] => (0..SPELLINGS)
+            .map(|detours| {
+                let backup = if detours == 0 { "" } else { " backup" };
+                format!("server {} max_fails=0{backup};", spelled(only, detours))
+            })
+            .collect(),
+        // One that fails twice is left alone for two seconds; the others answer meanwhile.
+        several => {
+            several.iter().map(|server| format!("server {} max_fails=2 fail_timeout=2s;", spelled(server, 0))).collect()
+        }
+    }
+}
+
+impl Rendering {
+    /// Writes every file and returns the path of nginx.conf.
+    ///
+    /// # Errors
+    /// When one cannot be written.
+    pub fn write(&self) -> io::Result<PathBuf> {
+        for (name, template) in FILES {
+            fs::write(self.work_dir.join(name), self.fill(template))?;
+        }
+        Ok(self.work_dir.join("nginx.conf"))
+    }
+
+    /// A template with every `[[name]]` replaced, but in comments.
+    fn fill(&self, template: &str) -> String {
+        let mut text = String::with_capacity(template.len());
+        for line in template.split_inclusive('\n') {
+            let mut rest = line;
+            while !line.trim_start().starts_with('#') {
+                let Some((before, behind)) = rest.split_once("[[") else { break };
+                let (name, after) = behind.split_once("]]").expect("a template closes what it opens");
+                text.push_str(before);
+                text.push_str(self.values.get(name).expect("a template names what there is"));
+                rest = after;
+            }
+            text.push_str(rest);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args, Command, FromArgMatches};
+    use std::collections::BTreeSet;
+
+    fn config(arguments: &[&str]) -> NginxConfig {
+        let command = NginxConfig::augment_args(Command::new("nginx"))
+            .mut_args(|argument| argument.env(clap::builder::Resettable::Reset));
+        let matches = command.try_get_matches_from([&["nginx"], arguments].concat()).expect("settings");
+        NginxConfig::from_arg_matches(&matches).expect("settings")
+    }
+
+    fn rendered(arguments: &[&str]) -> BTreeMap<&'static str, String> {
+        let rendering =
+            rendering(&config(arguments), Machine { version: [1, 26, 0], ipv6: true }).expect("they go together");
+        FILES.into_iter().map(|(name, template)| (name, rendering.fill(template))).collect()
+    }
+
+    #[test]
+    fn every_file_of_the_folder_is_rendered_and_names_nothing_unknown() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("nginx");
+        let there: BTreeSet<String> = fs::read_dir(folder)
+            .expect("a folder")
+            .map(|entry| {
+                entry.expect("an entry").file_name().to_string_lossy().trim_end_matches(".template").to_owned()
+            })
+            .collect();
+        assert_eq!(FILES.iter().map(|(name, _)| (*name).to_owned()).collect::<BTreeSet<_>>(), there);
+        for (name, text) in rendered(&["--tls-self-signed=true"]) {
+            let directives = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+            assert!(!directives.collect::<String>().contains("[["), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_drain_of_no_time_is_the_shortest_that_nginx_knows() {
+        let text = &rendered(&["--drain-timeout-ms=0"])["nginx.conf"];
+        assert!(text.contains("worker_shutdown_timeout 1ms;"), "{text}");
+    }
+
+    #[test]
+    fn many_passengers_may_be_as_many_bytes_and_take_as_long_as_one() {
+        let text =
+            &rendered(&["--max-body-bytes=4096", "--bulk-max-bytes=1024", "--bulk-timeout-ms=1000"])["nginx.conf"];
+        assert_eq!(text.matches("client_max_body_size    4096;").count(), 1, "{text}");
+        assert_eq!(text.matches("client_max_body_size 4096;").count(), 1, "{text}");
+        assert_eq!(text.matches("proxy_read_timeout 30000ms;").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn a_single_server_is_tried_again_under_other_spellings() {
+        assert_eq!(
+            upstream_lines(&[Upstream::Unix("/run/api.sock".into())])[..2],
+            [
+                "server unix:/run/api.sock max_fails=0;".to_owned(),
+                "server unix:/run/./api.sock max_fails=0 backup;".to_owned(),
+            ]
+        );
+        let several: Vec<Upstream> = ["a:80", "unix:/b"].map(|text| text.parse().expect("a server")).into();
+        assert_eq!(
+            upstream_lines(&several),
+            ["server a:80 max_fails=2 fail_timeout=2s;", "server unix:/b max_fails=2 fail_timeout=2s;",]
+        );
+    }
+
+    #[test]
+    fn trusted_networks_and_origins_are_listed_as_nginx_reads_them() {
+        let files = rendered(&["--trusted-proxies=10.1.2.3/8, fd00::1,", "--cors-allow-origins=https://app.example"]);
+        assert!(files["forwarded.conf"].contains("set_real_ip_from 10.0.0.0/8;\nset_real_ip_from fd00::1/128;\n"));
+        assert!(files["cors.conf"].contains(r#""https://app.example" "https://app.example";"#));
+    }
+}
