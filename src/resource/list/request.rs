@@ -143,11 +143,11 @@ fn read_columns(
     for name in text.split(',') {
         match resource.column(name).filter(|column| possible.contains(&column.name)) {
             Some(column) if columns.contains(&column) => {
-                faults.push(format!("has the duplicate column {name}; keep one"))
+                faults.push(format!("has the duplicate column {name}; keep one"));
             }
             Some(column) => columns.push(column),
             None => {
-                faults.push(format!("has the unknown column {}; the columns are {}", shown(name), possible.join(", ")))
+                faults.push(format!("has the unknown column {}; the columns are {}", shown(name), possible.join(", ")));
             }
         }
     }
