@@ -12,11 +12,11 @@ use super::{say, written};
 use crate::config::ResourcesConfig;
 use crate::log_output::LogOutput;
 use crate::resource::definition::Resource;
-use crate::resource::registry;
+
 use crate::resource::description::Fault;
 use crate::resource::infer::infer;
 use crate::resource::naming::resource_name;
-use crate::resource::registry::TAKEN;
+use crate::resource::registry::{self, TAKEN};
 use crate::resource::schema;
 use crate::resource::shorthand;
 use crate::resource::sketch::{ColumnSketch, Sketch};

@@ -307,11 +307,10 @@ impl Column {
             return Some(Value::Null);
         }
         match self.kind {
-            Kind::Boolean => match cell {
-                "true" | "1" => Some(Value::Boolean(true)),
-                "false" | "0" => Some(Value::Boolean(false)),
-                _ => None,
-            },
+            // In whatever case: R writes TRUE, and Python True.
+            Kind::Boolean if cell == "1" || cell.eq_ignore_ascii_case("true") => Some(Value::Boolean(true)),
+            Kind::Boolean if cell == "0" || cell.eq_ignore_ascii_case("false") => Some(Value::Boolean(false)),
+            Kind::Boolean => None,
             Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. } => self.read_number(cell),
             _ => self.read_text(cell),
         }

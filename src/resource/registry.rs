@@ -1,5 +1,6 @@
 //! Which resources there are: the built-in ones, and those of a folder.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use futures_util::FutureExt;
@@ -121,12 +122,15 @@ pub fn load(folder: Option<&Path>, chosen: Option<&[String]>) -> Result<Resource
             Resource::load(text, seed).map_err(|faults| RegistryError::Description { file: file.clone(), faults })?;
         found.push((file, resource));
     }
+    let mut names = BTreeSet::new();
     for path in folder.map(files).transpose()?.into_iter().flatten() {
         let file = path.display().to_string();
         let resource = load_file(&path).map_err(|faults| RegistryError::Description { file: file.clone(), faults })?;
+        if !names.insert(resource.name) {
+            return Err(RegistryError::Taken { file, what: format!("the name {}", resource.name) });
+        }
         match found.iter_mut().find(|(_, known)| known.name == resource.name) {
-            Some(known) if known.0.starts_with("resources/") => *known = (file, resource),
-            Some(_) => return Err(RegistryError::Taken { file, what: format!("the name {}", resource.name) }),
+            Some(known) => *known = (file, resource),
             None => found.push((file, resource)),
         }
     }
@@ -147,13 +151,19 @@ pub fn load(folder: Option<&Path>, chosen: Option<&[String]>) -> Result<Resource
     let known = found.iter().map(|(_, resource)| *resource).collect::<Vec<_>>();
     let Some(chosen) = chosen else { return Ok(known.leak()) };
     let by_name = |name: &String| {
-        known.iter().find(|resource| resource.name == name).copied().ok_or_else(|| RegistryError::Unknown {
+        known.iter().find(|resource| resource.name == name.trim()).copied().ok_or_else(|| RegistryError::Unknown {
             name: name.clone(),
             known: known.iter().map(|resource| resource.name).collect::<Vec<_>>().join(", "),
         })
     };
-    let chosen = chosen.iter().map(by_name).collect::<Result<Vec<_>, _>>()?;
-    Ok(chosen.leak())
+    let mut served: Vec<&'static Resource> = Vec::new();
+    for name in chosen {
+        let resource = by_name(name)?;
+        if !served.iter().any(|other| other.name == resource.name) {
+            served.push(resource);
+        }
+    }
+    Ok(served.leak())
 }
 
 /// URLs that other parts of the service answer.
@@ -193,13 +203,14 @@ pub fn load_file(path: &Path) -> Result<&'static Resource, Vec<Fault>> {
     })
 }
 
-/// The descriptions in a folder, in the order of their names.
+/// The descriptions in a folder, in the order of their names; hidden files are an editor's or the system's.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, RegistryError> {
     let unreadable = |reason| RegistryError::Folder { folder: folder.to_owned(), reason };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
+        let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !is_hidden && path.extension().is_some_and(|extension| extension == "toml") {
             files.push(path);
         }
     }

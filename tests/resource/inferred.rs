@@ -56,6 +56,7 @@ fn column<'a>(description: &'a str, name: &str) -> &'a str {
 fn each_type_is_recognised_by_its_values() {
     for (values, expected) in [
         (&["true", "false", "true"][..], "type = \"boolean\""),
+        (&["TRUE", "False", "true"], "type = \"boolean\""),
         (&["0", "1", "1"], "type = \"integer\"\nformat = \"int32\""),
         (&["-5", "", "7"], "type = \"integer\"\nformat = \"int32\"\nnullable = true"),
         (&["1073741825", "1"], "type = \"integer\"\nformat = \"int64\""),
@@ -209,7 +210,7 @@ fn the_program_names_the_resource_after_the_file() {
 /// Cells of a column of one type, some of them empty.
 fn cells() -> impl Strategy<Value = BoxedStrategy<String>> {
     let full = prop_oneof![
-        Just(prop::sample::select(vec!["true", "false"]).prop_map(str::to_owned).boxed()),
+        Just(prop::sample::select(vec!["true", "False", "TRUE"]).prop_map(str::to_owned).boxed()),
         Just(any::<i16>().prop_map(|value| value.to_string()).boxed()),
         Just(any::<i64>().prop_map(|value| value.to_string()).boxed()),
         Just(any::<f64>().prop_map(|value| value.to_string()).boxed()),

@@ -1,6 +1,7 @@
 //! Descriptions that the program writes, and what it says of those that people write; no database is needed.
 
 mod checked;
+mod folders;
 mod inferred;
 mod written;
 

@@ -1,0 +1,41 @@
+//! The folder with descriptions: what is taken of it, and what is refused.
+
+use std::fs;
+
+use super::{program, refused, succeeded};
+
+/// A description of one column.
+fn described(name: &str, title: &str) -> String {
+    format!("name = \"{name}\"\ntitle = \"{title}\"\n[[column]]\nname = \"a\"\ntype = \"number\"\n")
+}
+
+#[test]
+fn a_folder_adds_to_the_built_in_resources_and_may_replace_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let list = |more: &[&str]| program(folder.path(), &[&["list", "--resources-dir", "resources"], more].concat());
+    let missing = refused(&list(&[]), 1);
+    assert!(missing.contains("resources") && missing.contains("RESOURCES_DIR"), "{missing}");
+    fs::create_dir(folder.path().join("resources")).expect("made");
+    let write = |file: &str, text: &str| fs::write(folder.path().join("resources").join(file), text).expect("written");
+    write("boats.toml", &described("boats", "Boats"));
+    write("notes.txt", "none of it");
+    write(".boats.toml", "an editor's");
+    assert_eq!(succeeded(&list(&[])), "passengers\t8 columns\tPassengers\nboats\t1 column\tBoats\n");
+    write("passengers.toml", &described("passengers", "Others"));
+    assert_eq!(succeeded(&list(&[])), "passengers\t1 column\tOthers\nboats\t1 column\tBoats\n");
+    assert_eq!(succeeded(&list(&["--resources", "boats, passengers,boats"])).lines().count(), 2);
+    assert_eq!(succeeded(&list(&["--resources", "boats"])), "boats\t1 column\tBoats\n");
+    let unknown = refused(&list(&["--resources", "ships"]), 1);
+    assert!(unknown.contains("ships") && unknown.contains("passengers, boats"), "{unknown}");
+    // Two files of one name: which of them is meant is for a person to say, wherever the folder is.
+    write("twice.toml", &described("boats", "Boats again"));
+    let twice = refused(&list(&[]), 1);
+    assert!(twice.contains("twice.toml") && twice.contains("the name boats is taken"), "{twice}");
+    fs::remove_file(folder.path().join("resources/twice.toml")).expect("removed");
+    write("x.toml", &described("passengers", "Again"));
+    let twice = refused(&list(&[]), 1);
+    assert!(twice.contains("x.toml") && twice.contains("the name passengers is taken"), "{twice}");
+    write("x.toml", "name = \"x\"\ncolumn = []\nother = 1\n");
+    let faulty = refused(&list(&[]), 1);
+    assert!(faulty.contains("x.toml") && faulty.contains("line 3: unknown field `other`"), "{faulty}");
+}
