@@ -1,4 +1,4 @@
-//! pycrudapi: passengers over HTTP, on PostgreSQL.
+//! pycrudapi: tables over HTTP, on PostgreSQL.
 //!
 //! Dependencies point one way:
 //!
@@ -8,8 +8,9 @@
 //!
 //! - [`cli`] what each subcommand does, [`config`] every setting, [`app`] builds the service and starts it;
 //! - [`server`] joins the resources, listens, logs and drains; [`http`] is what routes share;
-//! - [`ops`] is health, metrics and the index; [`docs`] the OpenAPI document and its pages, [`pages`] the one for people; [`passengers`], [`air_quality`] and [`steps`] are resources, each with
-//!   `mod`, `routes`, `model` and `store`;
+//! - [`ops`] is health and metrics; [`docs`] the OpenAPI document and its pages, [`pages`] the one for people;
+//! - [`resource`] is the engine of described resources; [`air_quality`] and [`steps`] are resources of a form of their own, each
+//!   with `mod`, `routes`, `model` and `store`;
 //! - [`nginx`] checks and renders the configuration of the nginx in front, and becomes it;
 //! - [`idempotency`] carries a request out once, however often it is sent;
 //! - [`db`] is PostgreSQL without HTTP; [`telemetry`], [`log_output`] and [`shutdown`] are process-wide.
