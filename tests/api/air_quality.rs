@@ -238,7 +238,7 @@ async fn a_bad_row_aborts_the_import_with_line_column_and_reason_and_keeps_nothi
         let message = bad(&format!("{HEADER}{good}{row}\n"));
         assert!(message.contains(&format!("line 3, column {column}: must be")), "{row}: {message}");
     }
-    assert!(bad("timestamp,id_entity\n").contains("\"so2\" is missing"));
+    assert!(bad("timestamp,id_entity\n").contains("missing column \"so2\""));
     assert!(bad("timestamp,station\n").contains("unknown column \"station\""));
     assert!(bad("timestamp,TimeInstant\n").contains("duplicate column"));
     assert!(bad(&format!("{HEADER}{good}2016-10-01 00:00:00,b\n")).contains("line 3: must have 8 cells"));
