@@ -11,13 +11,15 @@ use super::index;
 use crate::http::accept;
 use crate::http::asset::{self, Asset, CSS, HTML, SCRIPT, SVG};
 use crate::http::describe::{Document, Operation, content, query};
-use crate::http::problem::Problem;
+use crate::http::problem::{Code, Problem};
 use crate::http::query::Query;
-use crate::http::route::{Allowed, Matched, at_each, at_with_query, get_or_head, method_not_allowed};
+use crate::http::route::{Allowed, Matched, at, at_each, at_with_query, get_or_head, method_not_allowed};
 use crate::http::schema::text;
 use crate::resource::registry::Resources;
 
 const ROOT: &[&str] = &["/"];
+/// The page of any resource.
+const RESOURCE: &[&str] = &["/resources/{name}"];
 const FILES: &[&str] = &[
     "/assets/app.css",
     "/assets/icon.svg",
@@ -30,12 +32,14 @@ const FILES: &[&str] = &[
     "/assets/survival.js",
     "/assets/deployments.js",
     "/assets/air.js",
+    "/assets/site.js",
+    "/assets/resource.js",
 ];
 
 /// Each template with the methods that it takes.
 pub const ALLOWED: Allowed = &[(ROOT, "GET, HEAD")];
 /// The same for the page's files, which are no operations.
-pub const ALLOWED_FILES: Allowed = &[(FILES, "GET, HEAD")];
+pub const ALLOWED_FILES: Allowed = &[(FILES, "GET, HEAD"), (RESOURCE, "GET, HEAD")];
 
 /// What the page keeps in its address: site/view.js.
 const VIEW: &[&str] = &["q", "class", "sex", "survived", "min", "max", "sort", "after", "before"];
@@ -69,7 +73,12 @@ const ASSETS: [Asset; FILES.len()] = [
     file(8, SCRIPT, include_bytes!("site/survival.js")),
     file(9, SCRIPT, include_bytes!("site/deployments.js")),
     file(10, SCRIPT, include_bytes!("site/air.js")),
+    file(11, SCRIPT, include_bytes!("site/site.js")),
+    file(12, SCRIPT, include_bytes!("site/resource.js")),
 ];
+
+const RESOURCE_PAGE: Asset =
+    Asset { path: RESOURCE[0], media_type: HTML, body: include_bytes!("site/resource.html"), gzipped: false };
 
 const fn file(index: usize, media_type: &'static str, body: &'static [u8]) -> Asset {
     Asset { path: FILES[index], media_type, body, gzipped: false }
@@ -87,7 +96,19 @@ pub fn routes(resources: Resources) -> BoxedFilter<(Response,)> {
         let asset = ASSETS.iter().find(|asset| asset.path == matched.route.0);
         async move { matched.answer(async { asset.ok_or_else(Problem::internal)?.answer(&headers) }).await }
     });
-    root.or(files).unify().or(method_not_allowed(ALLOWED)).unify().or(method_not_allowed(ALLOWED_FILES)).unify().boxed()
+    let resource =
+        at(RESOURCE).and(get_or_head()).and(headers()).then(move |matched: Matched, headers: HeaderMap| async move {
+            matched.answer(async { resource(resources, &matched.segment, &headers) }).await
+        });
+    root.or(files)
+        .unify()
+        .or(resource)
+        .unify()
+        .or(method_not_allowed(ALLOWED))
+        .unify()
+        .or(method_not_allowed(ALLOWED_FILES))
+        .unify()
+        .boxed()
 }
 
 /// A browser names `text/html`; curl and programs do not. What the page shows is in its address, which its script reads.
@@ -100,6 +121,13 @@ fn root(resources: Resources, raw: &str, headers: &HeaderMap) -> Result<Response
     };
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
     Ok(response)
+}
+
+fn resource(resources: Resources, name: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+    if resources.iter().all(|resource| resource.name != name) {
+        return Err(Problem::new(Code::NotFound, "no resource has this name; GET / lists those that are served"));
+    }
+    RESOURCE_PAGE.answer(headers)
 }
 
 /// Adds the root to the document.

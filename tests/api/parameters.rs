@@ -25,7 +25,7 @@ fn operations(uuid: &str) -> Vec<(Method, String)> {
         templates.iter().flat_map(move |template| methods.split(", ").map(move |method| (method, *template)))
     });
     let operation = |(method, template): (&str, &str)| {
-        let path = template.replace("{uuid}", uuid).replace("{code}", "not-found");
+        let path = template.replace("{uuid}", uuid).replace("{code}", "not-found").replace("{name}", "passengers");
         (method.parse().expect("a method"), path)
     };
     templates.map(operation).collect()

@@ -5,6 +5,7 @@ fails the test that opened it. A failing test leaves a screenshot in var/browser
 """
 
 import os
+import pathlib
 import shutil
 
 import pytest
@@ -29,7 +30,8 @@ PHONE = {"width": 360, "height": 740}
 @pytest.fixture(scope="session")
 def stack():
     """nginx, the server and PostgreSQL with the passengers of the seed, shared by all tests."""
-    with support.running_stack(RATE_LIMIT="off") as one:
+    descriptions = pathlib.Path(__file__).parent / "resources"
+    with support.running_stack(RATE_LIMIT="off", RESOURCES_DIR=str(descriptions)) as one:
         yield one
 
 

@@ -21,11 +21,25 @@ def passenger(page):
     expect(page.get_by_role("dialog").get_by_role("button", name="Edit")).to_be_visible()
 
 
+def row(page):
+    page.locator("#rows").get_by_role("button").nth(2).click()
+    expect(page.get_by_role("dialog").get_by_role("button", name="Edit")).to_be_visible()
+
+
+def row_form_with_faults(page):
+    page.get_by_role("button", name="New vessel").click()
+    page.get_by_role("button", name="Create vessel").click()
+    expect(page.locator("#name-error")).not_to_be_empty()
+
+
 VIEWS = {
     "list": ("/", lambda page: None),
     "sorted": ("/?sort=age.desc&class=1&q=a", lambda page: None),
     "passenger": ("/", passenger),
     "form": ("/", form_with_faults),
+    "resource": ("/resources/passengers", lambda page: None),
+    "row": ("/resources/passengers", row),
+    "row-form": ("/resources/vessels", row_form_with_faults),
     "problem": ("/docs/problems/invalid-fields", lambda page: None),
     "problems": ("/docs/problems", lambda page: None),
 }
@@ -40,7 +54,8 @@ def test_everybody_can_read_it(open_page, name, size, scheme):
     if path.startswith("/docs"):
         expect(page.get_by_role("heading", level=1)).to_be_visible()
     else:
-        for picture in ("#survival svg", "#air svg"):
+        pictures = ("#groups svg",) if path == "/resources/passengers" else ("#survival svg", "#air svg")
+        for picture in () if path == "/resources/vessels" else pictures:
             expect(page.locator(picture)).to_be_visible()
         expect(page.locator("#table")).to_have_attribute("aria-busy", "false")
     act(page)

@@ -25,6 +25,9 @@ async function problemOf(response) {
   });
 }
 
+// A whole number that a double would change stays the text that it was.
+const exact = (key, value, context) => (/^-?\d{16,}$/.test(context?.source ?? "") && !Number.isSafeInteger(value) ? context.source : value);
+
 /** Sends a request; gives the value of the answer and its headers. */
 export async function ask(path, { method = "GET", body, headers = {}, signal } = {}) {
   const given = body === undefined ? {} : { "Content-Type": "application/json" };
@@ -41,7 +44,7 @@ export async function ask(path, { method = "GET", body, headers = {}, signal } =
     throw new Problem({ title: "The server cannot be reached", detail: "check the connection, then try again" });
   }
   if (!response.ok) throw await problemOf(response);
-  const value = response.status === 204 ? null : await response.json();
+  const value = response.status === 204 ? null : JSON.parse(await response.text(), exact);
   return { value, headers: response.headers };
 }
 
