@@ -152,7 +152,7 @@ pub struct Generate {
     /// How many of a hundred values are null.
     #[serde(default)]
     pub null_percent: u8,
-    /// One of these; a value that stands there twice is drawn twice as often.
+    /// One of these; a value that is listed twice is drawn twice as often.
     #[serde(default)]
     pub values: Vec<toml::Value>,
     /// Texts in which `{name}` is a word of the list of that name.
