@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::column::Column;
 use super::definition::Resource;
-use super::description::Kind;
+use super::kind::Kind;
 use super::row::Record;
 use super::value::Value;
 

@@ -3,15 +3,17 @@
 
 use std::borrow::Cow;
 
-use jiff::civil::{self, date};
-use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use regex::Regex;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::decimal::Decimal;
-use super::description::{ColumnDescription, Generate, Index, IndexName, Kind, header_key, snake_case};
+use super::description::{ColumnDescription, Generate, Index, IndexName, header_key};
+use super::identifier::{quoted, snake_case};
+use super::kind::Kind;
+use super::time::{read_date, read_date_time};
 use super::value::{self, Value, date_of, timestamp_of};
+use super::wording::{Place, filter_rule, rule};
 use crate::http::json::text;
 use crate::http::problem::FieldError;
 
@@ -92,11 +94,6 @@ impl Eq for Column {}
 pub fn leak(text: impl Into<String>) -> &'static str {
     text.into().leak()
 }
-
-/// The earliest day and instant: PostgreSQL's own constraint on years that have four digits.
-const FIRST_DAY: civil::Date = date(1, 1, 1);
-/// The latest day.
-const LAST_DAY: civil::Date = date(9999, 12, 31);
 
 impl Column {
     /// The key of every resource.
@@ -459,127 +456,4 @@ pub struct Undecodable {
 
 fn is_text(kind: &Kind) -> bool {
     matches!(kind, Kind::Text { .. } | Kind::Enum(_))
-}
-
-/// A name in SQL: in quotes where it would be taken for something else.
-pub fn quoted(identifier: &str) -> String {
-    // Words that PostgreSQL 13 to 18 reserve, or take for functions and types in front of other things.
-    const RESERVED: &str = " all analyse analyze and any array as asc asymmetric authorization between bigint binary bit \
-        boolean both case cast char character check coalesce collate collation column concurrently constraint create cross \
-        current_catalog current_date current_role current_schema current_time current_timestamp current_user dec decimal \
-        default deferrable desc distinct do else end except exists extract false fetch float for foreign freeze from full \
-        grant greatest group grouping having ilike in initially inner inout int integer intersect interval into is isnull \
-        join lateral leading least left like limit localtime localtimestamp national natural nchar none normalize not notnull \
-        null nullif numeric offset on only or order out outer overlaps overlay placing position precision primary real \
-        references returning right row select session_user setof similar smallint some substring symmetric system_user table \
-        tablesample then time timestamp to trailing treat trim true union unique user using values varchar variadic verbose \
-        when where window with xmlattributes xmlconcat xmlelement xmlexists xmlforest xmlnamespaces xmlparse xmlpi xmlroot \
-        xmlserialize xmltable ";
-    let plain = !identifier.starts_with(|letter: char| letter.is_ascii_digit())
-        && identifier.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-        && !RESERVED.contains(&format!(" {identifier} "));
-    if plain { identifier.to_owned() } else { format!("\"{}\"", identifier.replace('"', "\"\"")) }
-}
-
-/// Where a rule is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Json,
-    Csv,
-}
-
-fn rule(kind: &Kind, place: Place) -> String {
-    match kind {
-        Kind::Boolean if place == Place::Csv => "must be true, false, 1 or 0".to_owned(),
-        Kind::Boolean => "must be true or false".to_owned(),
-        Kind::Integer { values: Some(values), .. } => {
-            format!("must be {}", either(values.iter().map(ToString::to_string).collect()))
-        }
-        Kind::Integer { minimum, maximum, .. } => format!("must be a whole number between {minimum} and {maximum}"),
-        Kind::Number { minimum, maximum } => {
-            let bounds = (minimum.map(|bound| bound.to_string()), maximum.map(|bound| bound.to_string()));
-            numbers("a number", bounds)
-        }
-        Kind::Decimal { precision, scale, minimum, maximum } => {
-            let what = format!("a decimal of at most {precision} digits, {scale} of them behind the point");
-            match (minimum, maximum) {
-                (None, None) => format!("must be {what}"),
-                (minimum, maximum) => {
-                    let bounds = numbers("", (minimum.clone(), maximum.clone()));
-                    format!("must be {what}, {}", bounds.trim_start_matches("must be").trim_start())
-                }
-            }
-        }
-        Kind::Text { min_length, max_length, pattern } => {
-            let matching = pattern.as_ref().map(|pattern| format!(" that matches {pattern}")).unwrap_or_default();
-            format!("must be a text of {min_length} to {max_length} characters without U+0000{matching}")
-        }
-        Kind::Enum(texts) => {
-            let shown = |text: &String| if place == Place::Json { format!("{text:?}") } else { text.clone() };
-            format!("must be {}", either(texts.iter().map(shown).collect()))
-        }
-        Kind::Date => "must be a date such as 2026-01-31".to_owned(),
-        Kind::DateTime => "must be a date and time with its offset from UTC, such as 2026-01-31T12:00:00Z".to_owned(),
-        Kind::Uuid => "must be a uuid".to_owned(),
-    }
-}
-
-fn numbers(what: &str, bounds: (Option<String>, Option<String>)) -> String {
-    match bounds {
-        (Some(minimum), Some(maximum)) => format!("must be between {minimum} and {maximum}"),
-        (Some(minimum), None) => format!("must be {what} not below {minimum}"),
-        (None, Some(maximum)) => format!("must be {what} not above {maximum}"),
-        (None, None) => format!("must be {what}"),
-    }
-}
-
-fn filter_rule(kind: &Kind) -> String {
-    match kind {
-        Kind::Boolean => "true or false".to_owned(),
-        Kind::Integer { .. } => "a whole number".to_owned(),
-        Kind::Number { .. } => "a number".to_owned(),
-        Kind::Decimal { scale, .. } => format!("a decimal with at most {scale} digits behind the point"),
-        Kind::Text { .. } => "a text without U+0000".to_owned(),
-        Kind::Enum(texts) => either(texts.clone()),
-        Kind::Date => "a date such as 2026-01-31".to_owned(),
-        Kind::DateTime => "a date and time such as 2026-01-31T12:00:00Z".to_owned(),
-        Kind::Uuid => "a uuid".to_owned(),
-    }
-}
-
-/// `a`, `a or b`, `a, b or c`.
-pub fn either(mut texts: Vec<String>) -> String {
-    let last = texts.pop().unwrap_or_default();
-    if texts.is_empty() { last } else { format!("{} or {last}", texts.join(", ")) }
-}
-
-/// A day of RFC 3339.
-fn read_date(text: &str) -> Option<civil::Date> {
-    let is_full_date = text.len() == 10
-        && text
-            .bytes()
-            .enumerate()
-            .all(|(index, byte)| if matches!(index, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() });
-    let day: civil::Date = is_full_date.then(|| text.parse().ok()).flatten()?;
-    (FIRST_DAY..=LAST_DAY).contains(&day).then_some(day)
-}
-
-/// An instant of RFC 3339; what is finer than a microsecond is rounded, because PostgreSQL keeps no more.
-fn read_date_time(text: &str) -> Option<Timestamp> {
-    let bytes = text.as_bytes();
-    // jiff takes more forms, such as a zone in brackets, which would have to be heeded.
-    let offset = text.get(19..)?.trim_start_matches(|letter: char| letter == '.' || letter.is_ascii_digit());
-    let is_offset = matches!(offset, "Z" | "z")
-        || (offset.len() == 6 && matches!(offset.as_bytes()[0], b'+' | b'-') && offset.as_bytes()[3] == b':');
-    read_date(text.get(..10)?)?;
-    // jiff takes a leap second for the second before it.
-    if !matches!(bytes[10], b'T' | b't' | b' ') || !is_offset || text.get(17..19)? == "60" {
-        return None;
-    }
-    let instant: Timestamp = text.parse().ok()?;
-    let round = TimestampRound::new().smallest(Unit::Microsecond).mode(RoundMode::HalfEven);
-    let instant = instant.round(round).ok()?;
-    // In UTC, too, the year has four digits.
-    let year = instant.to_zoned(jiff::tz::TimeZone::UTC).year();
-    (1..=9999).contains(&year).then_some(instant)
 }

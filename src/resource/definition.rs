@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::types::Type;
 
+use super::check::{self, measure};
 use super::column::{Column, leak};
-use super::description::{self, Description, Fault, Operation, Seed, Statistics, measure};
+use super::description::{Description, Fault, Operation, Seed, Statistics, line_at};
 use super::form;
 use super::sql::Statements;
 use super::value::Value;
@@ -117,7 +118,7 @@ impl Resource {
     /// Everything that is wrong with it.
     pub fn load(text: &str, file: impl Fn(&str) -> Result<Vec<u8>, String>) -> Result<&'static Self, Vec<Fault>> {
         let description = form::parse(text)?;
-        let mut faults = description::faults(text, &description);
+        let mut faults = check::faults(text, &description);
         let mut columns = vec![Column::key()];
         for column in &description.column {
             match Column::new(columns.len(), column.as_ref()) {
@@ -125,12 +126,12 @@ impl Resource {
                 // A rule that has no sense is told already.
                 Err(_) if column.as_ref().kind().is_err() => {}
                 Err(fault) => faults.push(Fault {
-                    line: description::line_at(text, column.span().start),
+                    line: line_at(text, column.span().start),
                     message: format!("column {:?}: {fault}", column.as_ref().name),
                 }),
             }
         }
-        let name_line = description::line_at(text, description.name.span().start);
+        let name_line = line_at(text, description.name.span().start);
         let seed = description.seed.as_ref().map(|Seed { file: name }| file(name)).transpose();
         let seed = seed.unwrap_or_else(|fault| {
             faults.push(Fault { line: name_line, message: format!("seed.file: {fault}") });

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::column::Column;
-use super::description::Kind;
+use super::kind::Kind;
 
 /// The example of a key.
 pub const UUID: &str = "0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10";

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, Deserializer, Error};
 
-use super::description::{self, Description, Fault, line_at};
+use super::check;
+use super::description::{Description, Fault, line_at};
 
 /// Reads the text of a description.
 ///
@@ -28,7 +29,7 @@ pub fn parse(text: &str) -> Result<Description, Vec<Fault>> {
         match Description::deserialize(Deserializer::from(table.clone())) {
             Ok(description) if faults.is_empty() => return Ok(description),
             Ok(description) => {
-                faults.extend(description::faults(text, &description));
+                faults.extend(check::faults(text, &description));
                 break;
             }
             Err(error) => {

@@ -12,7 +12,7 @@ use uuid::{Builder, Uuid};
 
 use super::column::Column;
 use super::definition::Resource;
-use super::description::Kind;
+use super::kind::Kind;
 use super::value::Value;
 
 /// The first row's creation time, 2020-01-01 in Unix milliseconds; each row is a millisecond younger than the one before.

@@ -14,7 +14,8 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::column::Column;
-use super::description::{ColumnDescription, LENGTH_MAX, header_key};
+use super::description::{ColumnDescription, header_key};
+use super::kind::LENGTH_MAX;
 use super::naming::Names;
 use super::sketch::{ColumnSketch, Sketch};
 use crate::db::records::{Malformed, Records, check_width, line_of};

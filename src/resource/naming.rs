@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use csv::StringRecord;
 
+use super::check::{IDENTIFIER_MAX, RESERVED};
 use super::definition::capitalised;
-use super::description::{IDENTIFIER_MAX, RESERVED, header_key, snake_case};
+use super::description::header_key;
+use super::identifier::snake_case;
 use crate::db::records::line_of;
 
 /// Longest name of a resource.

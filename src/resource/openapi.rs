@@ -8,8 +8,9 @@ use utoipa::openapi::{HttpMethod, KnownFormat, ObjectBuilder, Ref, RefOr, Schema
 use super::bulk;
 use super::column::{Column, leak};
 use super::definition::{Resource, camel};
-use super::description::{Kind, Operation as Offered};
+use super::description::Operation as Offered;
 use super::examples::UUID;
+use super::kind::Kind;
 use super::list;
 use super::value::Value;
 use crate::http::body::{JSON, MERGE_PATCH};

@@ -7,9 +7,10 @@
 mod compare;
 mod rule;
 
-use super::column::{Column, IndexKind, quoted};
+use super::column::{Column, IndexKind};
 use super::definition::Resource;
-use super::description::Kind;
+use super::identifier::quoted;
+use super::kind::Kind;
 use super::value::Value;
 pub use compare::{Difference, SchemaError, Table, differences, follow};
 

@@ -1,8 +1,9 @@
 //! Every SQL statement of a resource, as text, made once of its columns. Columns are always named: `select *` would break
 //! prepared plans when one is added.
 
-use super::column::{Column, leak, quoted};
-use super::description::Kind;
+use super::column::{Column, leak};
+use super::identifier::quoted;
+use super::kind::Kind;
 
 /// The statements of a resource.
 #[derive(Debug)]

@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use pycrudapi::db::copy::TableError;
 use pycrudapi::db::records::Records;
 use pycrudapi::resource::csv::Header;
-use pycrudapi::resource::description::{Kind, header_key};
+use pycrudapi::resource::description::header_key;
 use pycrudapi::resource::infer::infer;
+use pycrudapi::resource::kind::Kind;
 use pycrudapi::resource::value::Value;
 
 use super::{loaded, program, refused, succeeded};

@@ -3,7 +3,7 @@
 //! `grammar` reads them out of the query string; `sql` turns them into SQL.
 
 use super::super::column::Column;
-use super::super::description::Kind;
+use super::super::kind::Kind;
 use super::super::value::Value;
 
 /// Conditions that must all hold; none lets every row through.

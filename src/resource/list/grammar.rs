@@ -5,7 +5,7 @@
 
 use super::super::column::Column;
 use super::super::definition::Resource;
-use super::super::description::Kind;
+use super::super::kind::Kind;
 use super::super::value::Value;
 use super::filter::{Comparison, Condition, Join, Node, Test, Truth, operators, truths};
 

@@ -7,8 +7,9 @@ use utoipa::openapi::{HttpMethod, ObjectBuilder, RefOr, Schema, Type};
 
 use super::super::column::{Column, IndexKind, leak};
 use super::super::definition::{Function, Resource, camel};
-use super::super::description::{Kind, Operation as Offered};
+use super::super::description::Operation as Offered;
 use super::super::examples::UUID;
+use super::super::kind::Kind;
 use super::super::openapi::{csv_example, listed, stored};
 use super::super::value::Value;
 use super::cursor;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::super::column::Column;
 use super::super::definition::{Function, Measure, Resource};
-use super::super::description::Kind;
+use super::super::kind::Kind;
 use super::cursor::Position;
 use super::filter::Filter;
 use super::keyset::keyset_ranges;

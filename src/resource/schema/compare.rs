@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 use tokio_postgres::Client;
 
-use super::super::column::{Column, IndexKind, quoted};
+use super::super::column::{Column, IndexKind};
 use super::super::definition::Resource;
+use super::super::identifier::quoted;
+use super::super::kind::Kind;
 use super::rule::Rule;
 use super::{check, constraint, ddl, definition, indexes, literal};
 
@@ -218,10 +220,7 @@ fn rule(resource: &Resource, column: &Column, table: &Table, alter: &str) -> Opt
         (None, Some(rule)) => (format!("column {} has no constraint {rule}", column.identifier), false),
         (Some(text), wanted) => {
             let of_table = Rule::read(text, column.identifier);
-            let fixed = matches!(
-                column.kind,
-                super::super::description::Kind::Date | super::super::description::Kind::DateTime
-            );
+            let fixed = matches!(column.kind, Kind::Date | Kind::DateTime);
             if wanted.is_some() && (fixed || of_table.as_ref().is_some_and(|rule| rule.is_same(&allowed))) {
                 return None;
             }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use super::super::decimal::{Decimal, PRECISION_MAX};
-use super::super::description::Kind;
+use super::super::kind::Kind;
 
 /// What the values of a column may be, besides what their type says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

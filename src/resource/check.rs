@@ -1,0 +1,186 @@
+//! Every fault that can be found in a description without a database.
+
+use std::collections::BTreeSet;
+
+use toml::Spanned;
+
+use super::description::{
+    ColumnDescription, Description, Fault, Index, IndexName, Operation, Statistics, header_key, line_at,
+};
+use super::identifier::snake_case;
+use super::kind::Kind;
+
+/// Most columns; the key comes on top, and CSV takes 64 cells in a row.
+const COLUMNS_MAX: usize = 60;
+/// PostgreSQL cuts longer names off.
+pub const IDENTIFIER_MAX: usize = 63;
+/// Names that queries and rows use for something else.
+pub const RESERVED: &[&str] =
+    &["uuid", "version", "count", "and", "or", "not", "select", "order", "limit", "after", "before", "by"];
+
+/// Everything that is wrong with a description whose form is right.
+pub fn faults(text: &str, description: &Description) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let name = description.name.as_ref();
+    let mut say = |offset: usize, message: String| faults.push(Fault { line: line_at(text, offset), message });
+    let name_at = description.name.span().start;
+    let is_name = name.starts_with(|letter: char| letter.is_ascii_lowercase())
+        && name.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-');
+    if !is_name || name.len() > 40 {
+        say(name_at, format!("name {name:?} must be 1 to 40 of a-z, 0-9 and -, and begin with a letter"));
+    }
+    if description.column.is_empty() || description.column.len() > COLUMNS_MAX {
+        say(name_at, format!("a resource has 1 to {COLUMNS_MAX} columns; add [[column]] tables or leave some out"));
+    }
+    let (mut names, mut headers) = (BTreeSet::new(), BTreeSet::from(["uuid".to_owned()]));
+    for column in &description.column {
+        let at = column.span().start;
+        let column = column.as_ref();
+        let called = format!("column {:?}", column.name);
+        let is_name = column.name.starts_with(|letter: char| letter.is_ascii_alphabetic())
+            && column.name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+        let snake = snake_case(&column.name);
+        if !is_name {
+            say(
+                at,
+                format!("{called}: a name has a-z, A-Z, 0-9 and _, and begins with a letter; other headers go to csv"),
+            );
+        } else if header_key(&column.name) == "uuid" {
+            say(at, format!("{called}: every row has the key uuid already; leave the column out"));
+        } else if RESERVED.contains(&column.name.as_str()) || RESERVED.contains(&snake.as_str()) {
+            say(at, format!("{called}: the name has a meaning of its own; choose another one, such as {snake}_"));
+        } else if name.len() + snake.len() + 1 > IDENTIFIER_MAX {
+            say(
+                at,
+                format!(
+                    "{called}: with the resource's name it has more than {IDENTIFIER_MAX} bytes; choose a shorter one"
+                ),
+            );
+        }
+        let key = header_key(&column.name);
+        let mut own = BTreeSet::from([key.clone()]);
+        if !names.insert(key.clone()) {
+            say(at, format!("{called} is a duplicate; names differ by more than case and _"));
+        } else if key != "uuid" && !headers.insert(key) {
+            say(at, format!("{called}: the name is another column's header in CSV; choose another one"));
+        }
+        for header in &column.csv {
+            let key = header_key(header);
+            if key.is_empty() {
+                say(at, format!("{called}: the header {header:?} has no letter or digit; leave it out of csv"));
+            } else if own.insert(key.clone()) && !headers.insert(key) {
+                say(at, format!("{called}: the header {header:?} means another column already; leave it out of csv"));
+            }
+        }
+        for message in column.faults() {
+            say(at, format!("{called}: {message}"));
+        }
+    }
+    if let Some(operations) = &description.operations {
+        for (needs, needed) in [(Operation::Bulk, Operation::Create), (Operation::Statistics, Operation::List)] {
+            if operations.contains(&needs) && !operations.contains(&needed) {
+                say(name_at, format!("operations: {needs:?} needs {needed:?}; add it").to_lowercase());
+            }
+        }
+        if operations.contains(&Operation::Statistics) && description.statistics.is_none() {
+            say(name_at, "operations: \"statistics\" needs a table [statistics]; add it".to_owned());
+        }
+    }
+    if let Some(statistics) = &description.statistics {
+        let at = statistics.span().start;
+        for message in statistics_faults(statistics.as_ref(), description) {
+            say(at, message);
+        }
+    }
+    for (key, url, keyed) in [
+        ("list", &description.urls.list, false),
+        ("create", &description.urls.create, false),
+        ("read", &description.urls.read, true),
+        ("replace", &description.urls.replace, true),
+        ("delete", &description.urls.delete, true),
+    ] {
+        let Some(url) = url else { continue };
+        let plain = if keyed { url.strip_suffix("/{uuid}") } else { Some(url.as_str()) };
+        let fits = plain.is_some_and(|plain| {
+            plain.len() > 1
+                && plain.starts_with('/')
+                && plain[1..].bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        });
+        if !fits {
+            let form = if keyed { "/words/{uuid}" } else { "/words" };
+            say(name_at, format!("urls.{key} {url:?} must be of the form {form}, in letters, digits, - and _"));
+        }
+    }
+    faults
+}
+
+/// The function and the column of a measure such as `mean(age)`.
+pub fn measure(text: &str) -> Option<(&str, &str)> {
+    text.strip_suffix(')')?.split_once('(')
+}
+
+fn statistics_faults(statistics: &Statistics, description: &Description) -> Vec<String> {
+    let mut faults = Vec::new();
+    let kind_of = |name: &str| {
+        let column = description.column.iter().map(Spanned::as_ref).find(|column| column.name == name)?;
+        column.kind().ok()
+    };
+    for name in &statistics.by {
+        match kind_of(name) {
+            None => faults.push(format!("statistics.by names the unknown column {name:?}; name one of the columns")),
+            Some(Kind::Boolean | Kind::Integer { .. } | Kind::Enum(_)) => {}
+            Some(_) => faults.push(format!("statistics.by {name:?} must be a boolean, an integer or an enum")),
+        }
+    }
+    for (key, text) in &statistics.measures {
+        let fits = measure(text).and_then(|(function, column)| Some((function, kind_of(column)?))).is_some_and(
+            |(function, kind)| match function {
+                "count" | "rate" => kind == Kind::Boolean,
+                "mean" | "sum" | "min" | "max" => {
+                    matches!(kind, Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. })
+                }
+                _ => false,
+            },
+        );
+        if !fits {
+            faults.push(format!(
+                "statistics.measures.{key} {text:?} must be count or rate of a boolean column, or mean, sum, min or max of \
+                 one of numbers, such as mean(age)"
+            ));
+        }
+        if statistics.by.contains(key) || key == "count" {
+            faults.push(format!("statistics.measures.{key} is a name that each group has already; choose another one"));
+        }
+    }
+    faults
+}
+
+impl ColumnDescription {
+    /// Everything that is wrong with it alone.
+    fn faults(&self) -> Vec<String> {
+        let kind = match self.kind() {
+            Ok(kind) => kind,
+            Err(fault) => return vec![fault],
+        };
+        let mut faults = Vec::new();
+        let is_text = matches!(kind, Kind::Text { .. });
+        if matches!(self.index, Some(Index::Named(IndexName::Trigram))) && !is_text {
+            faults.push("index = \"trigram\" is for texts; use index = true".to_owned());
+        }
+        if let Kind::Text { min_length: 0, .. } = kind
+            && self.nullable
+        {
+            faults.push("an empty cell of CSV means null; add minLength = 1, or leave nullable out".to_owned());
+        }
+        if self.schema.is_some() && !matches!(kind, Kind::Enum(_)) {
+            faults.push("schema names an enumeration of texts; leave it out".to_owned());
+        }
+        if self.required == Some(false) && !self.nullable && self.default.is_none() {
+            faults.push("required = false needs a default, or nullable = true".to_owned());
+        }
+        if self.required == Some(true) && self.default.is_some() {
+            faults.push("a column with a default is not required; leave one of the two out".to_owned());
+        }
+        faults
+    }
+}
