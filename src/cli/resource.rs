@@ -32,7 +32,7 @@ pub enum Command {
     New {
         /// The name: the URL is /v1/NAME and the table NAME.
         name: String,
-        /// A column: name:type[:low..high][:null][:index].
+        /// A column: `name:type[:low..high][:null][:index]`.
         ///
         /// The type is boolean, integer, int16, int32, int64, number, decimal(precision,scale), string, date, date-time, uuid,
         /// or a|b|c for one of these texts. The range is of numbers or of lengths of texts; one side may be left out.

@@ -51,7 +51,7 @@ impl Shape {
     /// Writes a row of the statements that select every column; `first` when none came before it.
     ///
     /// # Errors
-    /// As [`row::value`].
+    /// [`StoreError::Unreadable`] for a value that its column cannot have.
     pub fn row(&self, first: bool, row: &Row, out: &mut Vec<u8>) -> Result<(), StoreError> {
         match self.format {
             Format::Json => {
