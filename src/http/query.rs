@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
 use super::problem::{ParameterError, Problem};
 
 /// The longest name and value that a complaint repeats; the rest of it helps nobody.
@@ -151,39 +153,25 @@ impl<'a> Query<'a> {
     }
 }
 
-/// `None` when the bytes behind the percent signs are no UTF-8 or no hexadecimal digits follow.
+/// All but RFC 3986's unreserved characters, so that a text fits into a URL and into a header.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// `None` when no two hexadecimal digits follow a percent sign, or the bytes are no UTF-8.
 fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['%', '+']) {
         return Some(Cow::Borrowed(text));
     }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => hex_digit(rest.next()?)? << 4 | hex_digit(rest.next()?)?,
-            b'+' => b' ',
-            other => other,
-        });
+    let is_byte = |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+    if !text.split('%').skip(1).all(is_byte) {
+        return None;
     }
-    String::from_utf8(bytes).ok().map(Cow::Owned)
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
+    Some(Cow::Owned(decoded.into_owned()))
 }
 
-fn hex_digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
-}
-
-/// Everything but RFC 3986's unreserved characters is escaped, so the text fits into a URL and into a header.
 fn encode(text: &str, out: &mut String) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push('%');
-            for digit in [byte >> 4, byte & 15] {
-                out.push(char::from(b"0123456789ABCDEF"[usize::from(digit)]));
-            }
-        }
-    }
+    out.extend(utf8_percent_encode(text, RESERVED));
 }
 
 #[cfg(test)]
