@@ -288,7 +288,7 @@ async fn prepare_once(
             }
         }
         let seeded = copy::seed(Readings, air_quality::transfer::SEED, &mut client).await.map_err(AppError::Seed)?;
-        tell_seeded("air-quality", seeded);
+        tell_seeded("synthetic air quality", seeded);
     }
     if roles::is_superuser(&client).await.map_err(MigrateError::Connect).map_err(failed)? {
         tracing::warn!(
@@ -300,7 +300,7 @@ async fn prepare_once(
 
 fn tell_seeded(resource: &str, rows: Option<u64>) {
     if let Some(rows) = rows {
-        tracing::info!(resource, rows, "seeded the database");
+        tracing::info!(rows, "seeded the database with {resource}");
     }
 }
 
