@@ -87,6 +87,11 @@ fn paths(mut text: &str, head: &[String], found: &mut Vec<Vec<String>>) {
     found.push(path);
 }
 
+/// Whether what follows belongs to a longer name or path.
+fn is_inside(before: &str) -> bool {
+    before.ends_with(|letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':')
+}
+
 /// The modules that each module imports.
 fn imports() -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
     let modules = modules();
@@ -94,10 +99,17 @@ fn imports() -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
         let mut found = Vec::new();
         for (head, from) in [("crate::", Vec::new()), ("super::", module[..module.len() - 1].to_vec())] {
             for (at, _) in text.match_indices(head) {
-                let inside =
-                    text[..at].ends_with(|letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':');
-                if !inside {
+                if !is_inside(&text[..at]) {
                     paths(&text[at + head.len()..], &from, &mut found);
+                }
+            }
+        }
+        // A module that was imported by its name leads further: `list::openapi::describe`.
+        for path in found.clone().into_iter().filter(|path| modules.contains_key(path)) {
+            let head = format!("{}::", path.last().expect("a module has a name"));
+            for (at, _) in text.match_indices(&head) {
+                if !is_inside(&text[..at]) {
+                    paths(&text[at + head.len()..], &path, &mut found);
                 }
             }
         }

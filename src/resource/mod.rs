@@ -29,6 +29,7 @@ pub mod naming;
 pub mod openapi;
 mod problem;
 pub mod registry;
+mod representation;
 pub mod routes;
 mod row;
 pub mod schema;

@@ -4,7 +4,7 @@ use serde_json::Value;
 use utoipa::openapi::{Content, OneOfBuilder, RefOr, Schema};
 
 use super::super::definition::Resource;
-use super::super::openapi::csv_example;
+use super::super::representation::csv_example;
 use crate::http::body::{CSV, JSON, NDJSON};
 use crate::http::describe::content;
 use crate::http::schema::{array_of, integer, object, text};

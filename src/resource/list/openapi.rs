@@ -10,7 +10,7 @@ use super::super::definition::{Function, Resource, camel};
 use super::super::description::Operation as Offered;
 use super::super::examples::UUID;
 use super::super::kind::Kind;
-use super::super::openapi::{csv_example, listed, stored};
+use super::super::representation::{csv_example, listed, stored};
 use super::super::value::Value;
 use super::cursor;
 use super::filter::{operators, truths};
