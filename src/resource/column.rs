@@ -1,6 +1,8 @@
 //! A column and what its values must be. JSON bodies, CSV and filters are judged here alone, so no way in is laxer than
 //! another; the table's constraints repeat the rules as a last line of defence. No I/O happens here.
 
+mod read;
+
 use std::borrow::Cow;
 
 use regex::Regex;
@@ -11,10 +13,8 @@ use super::decimal::Decimal;
 use super::description::{ColumnDescription, Generate, Index, IndexName, header_key};
 use super::identifier::{quoted, snake_case};
 use super::kind::Kind;
-use super::time::{read_date, read_date_time};
 use super::value::{self, Value, date_of, timestamp_of};
 use super::wording::{Place, filter_rule, rule};
-use crate::http::json::text;
 use crate::http::problem::FieldError;
 
 /// A column of a resource; there is one of each in a process, so two are the same if they are at the same address.
@@ -272,109 +272,6 @@ impl Column {
             _ => None,
         }
         .filter(|_| !self.nullable)
-    }
-
-    /// Reads a value of JSON, whose syntax is right; `None` when it breaks the rule.
-    pub fn read_json<'a>(&self, raw: &'a str) -> Option<Value<'a>> {
-        if raw == "null" {
-            return self.nullable.then_some(Value::Null);
-        }
-        let is_number = || raw.starts_with(|letter: char| letter == '-' || letter.is_ascii_digit());
-        match &self.kind {
-            Kind::Boolean => raw.parse().ok().map(Value::Boolean),
-            Kind::Integer { .. } | Kind::Number { .. } => is_number().then(|| self.read_number(raw)).flatten(),
-            // A decimal comes as a number or, so that no program makes a double of it, as a text.
-            Kind::Decimal { .. } if is_number() => self.read_number(raw),
-            Kind::Decimal { .. } => text(raw).and_then(|text| self.read_number(&text).map(Value::into_owned)),
-            Kind::Text { .. } | Kind::Enum(_) => text(raw).and_then(|text| match text {
-                Cow::Borrowed(text) => self.read_text(text),
-                Cow::Owned(text) => self.read_text(&text).map(Value::into_owned),
-            }),
-            Kind::Date | Kind::DateTime | Kind::Uuid => {
-                text(raw).and_then(|text| self.read_text(&text).map(Value::into_owned))
-            }
-        }
-    }
-
-    /// Reads a cell of CSV; `None` when it breaks the rule. A text is taken as it stands, blanks included: what export
-    /// wrote comes back the same.
-    pub fn read_csv<'a>(&self, cell: &'a str) -> Option<Value<'a>> {
-        let cell = if matches!(self.kind, Kind::Text { .. }) { cell } else { cell.trim() };
-        if cell.is_empty() && self.nullable {
-            return Some(Value::Null);
-        }
-        match self.kind {
-            // In whatever case: R writes TRUE, and Python True.
-            Kind::Boolean if cell == "1" || cell.eq_ignore_ascii_case("true") => Some(Value::Boolean(true)),
-            Kind::Boolean if cell == "0" || cell.eq_ignore_ascii_case("false") => Some(Value::Boolean(false)),
-            Kind::Boolean => None,
-            Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. } => self.read_number(cell),
-            _ => self.read_text(cell),
-        }
-    }
-
-    /// Reads a value to compare the column with: any of its type, and one of an enumeration.
-    pub fn read_filter(&self, text: &str) -> Option<Value<'static>> {
-        match &self.kind {
-            Kind::Boolean => text.parse().ok().map(Value::Boolean),
-            Kind::Integer { .. } => text.parse().ok().map(Value::Integer),
-            Kind::Number { .. } => text.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Number),
-            // As many digits as there can be, whatever the column's precision: it is only compared.
-            Kind::Decimal { scale, .. } => {
-                Decimal::parse(text, super::decimal::PRECISION_MAX, *scale).map(Value::Decimal)
-            }
-            Kind::Text { .. } => (!text.contains('\0')).then(|| Value::Text(Cow::Owned(text.to_owned()))),
-            _ => self.read_text(text).map(Value::into_owned),
-        }
-    }
-
-    fn read_number(&self, text: &str) -> Option<Value<'static>> {
-        match &self.kind {
-            Kind::Integer { minimum, maximum, values, .. } => {
-                let value = match text.parse::<i64>() {
-                    Ok(value) => value,
-                    // `2.0` and `2e0` are whole numbers, too.
-                    Err(_) => i64::try_from(Decimal::parse(text, 19, 0)?.units()).ok()?,
-                };
-                let fits = (*minimum..=*maximum).contains(&value)
-                    && values.as_ref().is_none_or(|values| values.binary_search(&value).is_ok());
-                fits.then_some(Value::Integer(value))
-            }
-            Kind::Number { minimum, maximum } => {
-                let value = text.parse::<f64>().ok().filter(|value| value.is_finite())?;
-                let fits =
-                    minimum.is_none_or(|minimum| value >= minimum) && maximum.is_none_or(|maximum| value <= maximum);
-                fits.then_some(Value::Number(value + 0.0)) // adding zero makes -0 plain 0
-            }
-            Kind::Decimal { precision, scale, .. } => {
-                let value = Decimal::parse(text, *precision, *scale)?;
-                let [minimum, maximum] = self.bounds;
-                let fits = minimum.is_none_or(|minimum| value.units() >= minimum.units())
-                    && maximum.is_none_or(|maximum| value.units() <= maximum.units());
-                fits.then_some(Value::Decimal(value))
-            }
-            _ => None,
-        }
-    }
-
-    fn read_text<'a>(&self, text: &'a str) -> Option<Value<'a>> {
-        match &self.kind {
-            Kind::Text { min_length, max_length, .. } => {
-                let (least, most) = (*min_length as usize, *max_length as usize);
-                // Bytes first: no text of at most that many bytes has too many characters, so most are not counted.
-                let fits = text.len() <= most || text.chars().count() <= most;
-                // One character has four bytes at most.
-                let fits = fits && (text.len() >= least * 4 || text.chars().count() >= least);
-                let fits = fits && self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(text));
-                // PostgreSQL's text cannot hold U+0000.
-                (fits && !text.contains('\0')).then_some(Value::Text(Cow::Borrowed(text)))
-            }
-            Kind::Enum(texts) => texts.iter().any(|known| known == text).then_some(Value::Text(Cow::Borrowed(text))),
-            Kind::Date => read_date(text).map(Value::Date),
-            Kind::DateTime => read_date_time(text).map(Value::DateTime),
-            Kind::Uuid => Uuid::try_parse(text).ok().map(Value::Uuid),
-            _ => None,
-        }
     }
 
     /// Reads a value as PostgreSQL sent it.
