@@ -1,18 +1,21 @@
 //! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `openapi`, `resource`, `healthcheck`, `nginx`.
 
+mod output;
 mod resource;
+mod transfer;
 
-use std::fs::File;
-use std::io::{BufWriter, ErrorKind, IsTerminal, Read, Write};
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::Signal;
 use tokio_postgres::Client;
+
+use output::{say, written};
+use transfer::{Source, Transferred, import, transferred};
 
 use crate::air_quality::transfer::Readings;
 use crate::app::{App, Listeners};
@@ -20,12 +23,11 @@ use crate::config::{
     DatabaseChoice, DatabaseConfig, HttpPort, LogConfig, MetricsListen, ResourcesConfig, ServerConfig, arguments,
 };
 use crate::db::conninfo::ConnInfo;
-use crate::db::copy::{self, CopyError, Table};
+use crate::db::copy::{self, CopyError};
 use crate::db::error::is_unreachable;
 use crate::db::migrate::{self, MigrateError};
 use crate::log_output::LogOutput;
 use crate::ops::probe::{self, ProbeTarget};
-use crate::resource::definition::Resource;
 use crate::resource::generate::generate;
 use crate::resource::registry::Resources;
 use crate::server::Drained;
@@ -170,12 +172,6 @@ const TRANSFER_THREADS: usize = 2;
 /// Pause between two attempts of `migrate --wait`; whoever starts a replica waits for it.
 const WAIT_PAUSE: Duration = Duration::from_millis(500);
 
-/// Where rows come from.
-struct Source<'a> {
-    file: &'a PathBuf,
-    allow_empty: bool,
-}
-
 /// Runs the chosen subcommand to its end.
 ///
 /// # Errors
@@ -248,40 +244,6 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
         #[cfg(target_os = "linux")]
         Command::NginxConnections(args) => nginx::connections::run(args),
     }
-}
-
-/// What can be moved in bulk.
-#[derive(Clone, Copy)]
-enum Transferred {
-    Resource(&'static Resource),
-    AirQuality,
-}
-
-/// The resource of this name.
-fn transferred(name: &str, resources: Resources) -> anyhow::Result<Transferred> {
-    if name == "air-quality" {
-        return Ok(Transferred::AirQuality);
-    }
-    match resources.iter().find(|resource| resource.name == name) {
-        Some(resource) => Ok(Transferred::Resource(resource)),
-        None => {
-            let known: Vec<&str> = resources.iter().map(|resource| resource.name).collect();
-            bail!("there is no resource {name:?}; the resources are {}, air-quality", known.join(", "))
-        }
-    }
-}
-
-/// What became of rows or a document on standard output. A reader that has gone, as `head` does, has seen enough.
-fn written(outcome: std::io::Result<()>) -> anyhow::Result<()> {
-    match outcome {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome.context("cannot write the output"),
-    }
-}
-
-/// Says on standard output what was done; it is done whether or not anybody reads this.
-fn say(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// Runs a subcommand on the configured database, or on the embedded one, which lives as long as the subcommand.
@@ -388,51 +350,6 @@ async fn serve(
         tracing::info!("stopped");
     }
     Ok(())
-}
-
-async fn import(
-    table: impl Table,
-    from: Source<'_>,
-    conninfo: ConnInfo,
-    resources: Resources,
-    rows_are: &str,
-) -> anyhow::Result<()> {
-    let Source { file, allow_empty } = from;
-    let (input, length): (Box<dyn Read + Send>, Option<u64>) = if file.as_os_str() == "-" {
-        (Box::new(std::io::stdin()), None)
-    } else {
-        let file_handle = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
-        let length = file_handle.metadata().ok().map(|metadata| metadata.len());
-        (Box::new(file_handle), length)
-    };
-    let (_, mut client) = migrate::prepare(&conninfo, &resources, || ())
-        .await
-        .context("cannot prepare the database; check DATABASE_URL")?;
-    let bar = progress_bar(length);
-    let rows = {
-        let bar = bar.clone();
-        copy::import(table, &mut client, input, allow_empty, move |bytes| bar.set_position(bytes)).await
-    };
-    bar.finish_and_clear();
-    let rows = rows.with_context(|| format!("nothing was imported from {}", file.display()))?;
-    say(&format!("{rows} {rows_are} imported"));
-    Ok(())
-}
-
-/// A bar on a terminal, nothing elsewhere.
-fn progress_bar(length: Option<u64>) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    match length {
-        Some(length) => ProgressBar::new(length).with_style(
-            ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} left")
-                .expect("the template is a constant"),
-        ),
-        None => ProgressBar::new_spinner().with_style(
-            ProgressStyle::with_template("{spinner} {bytes} {bytes_per_sec}").expect("the template is a constant"),
-        ),
-    }
 }
 
 fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {

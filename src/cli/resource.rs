@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
 
-use super::{say, written};
+use super::output::{say, written};
 use crate::config::ResourcesConfig;
 use crate::log_output::LogOutput;
 use crate::resource::definition::Resource;
