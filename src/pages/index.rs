@@ -69,7 +69,7 @@ fn endpoints(resource: &Resource) -> Vec<Endpoint> {
     let urls = &resource.urls;
     let operations: [(&str, &[&'static str], &str); 7] = [
         ("GET", urls.list, "a page of them, by condition and order"),
-        ("GET", urls.statistics, "numbers about groups, ?by="),
+        ("GET", urls.statistics, "numbers about groups of rows"),
         ("POST", urls.create, "create one, or many: a JSON array, CSV or NDJSON"),
         ("GET", urls.read, "read one"),
         ("PUT", urls.replace, "replace one"),
