@@ -5,7 +5,6 @@ mod resource;
 mod transfer;
 
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -82,11 +81,8 @@ enum Command {
         /// The name of their resource.
         #[arg(long, default_value = "passengers")]
         resource: String,
-        /// The file, or - for standard input.
-        file: PathBuf,
-        /// Take a file without rows for what it is; otherwise it is an error, because an export that failed looks so.
-        #[arg(long)]
-        allow_empty: bool,
+        #[command(flatten)]
+        from: Source,
         #[command(flatten)]
         resources: ResourcesConfig,
         #[command(flatten)]
@@ -199,8 +195,7 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
             let resources = resources.load()?;
             with_database(database, TRANSFER_THREADS, |conninfo| migrate(conninfo, resources, *wait))
         }
-        Command::Import { resource, file, allow_empty, resources, database } => {
-            let from = Source { file, allow_empty: *allow_empty };
+        Command::Import { resource, from, resources, database } => {
             let resources = resources.load()?;
             let table = transferred(resource, resources)?;
             with_database(database, TRANSFER_THREADS, |conninfo| async move {

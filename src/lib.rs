@@ -13,12 +13,14 @@
 //!   with `mod`, `routes`, `model` and `store`;
 //! - [`nginx`] checks and renders the configuration of the nginx in front, and becomes it;
 //! - [`idempotency`] carries a request out once, however often it is sent;
+//! - [`csv`] reads the files that spreadsheets and other programs write;
 //! - [`db`] is PostgreSQL without HTTP; [`telemetry`], [`log_output`] and [`shutdown`] are process-wide.
 
 pub mod air_quality;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod csv;
 pub mod db;
 pub mod docs;
 pub mod http;

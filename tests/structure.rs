@@ -11,12 +11,13 @@ const PARTS: &[&[&str]] = &[
     &["app"],
     &["docs", "nginx", "telemetry"],
     &["config", "pages"],
-    &["steps"],
+    &["air_quality", "steps"],
     &["resource"],
-    &["air_quality", "ops", "server"],
+    &["ops", "server"],
     &["idempotency"],
     &["http"],
     &["db"],
+    &["csv"],
     &["log_output", "shutdown"],
 ];
 

@@ -1,79 +1,76 @@
-//! Readings as CSV rows: the headers that are accepted, and how a row becomes a reading.
+//! Readings as CSV rows: the columns of a file, and how a row becomes a reading.
 //!
-//! Accepted headers, in any order of columns: `timestamp,id_entity,so2,no2,co,o3,pm10,pm2_5`, and the same with
-//! `TimeInstant`, as the stations' own export has it. A fault names the line, the column and the rule.
+//! Headers are `timestamp,id_entity,so2,no2,co,o3,pm10,pm2_5` in any order, case and punctuation; `TimeInstant` is `timestamp`,
+//! as the stations' own export has it. A fault names the line, the column and the rule.
 
-use csv::StringRecord;
+use std::borrow::Cow;
+use std::sync::LazyLock;
 
-use super::model::{ENTITY_RULE, MEASURES, Reading, TIME_RULE, VALUE_RULE, check_entity, check_time, check_value};
+use super::model::{ENTITY_RULE, MEASURES, Reading, TIME_RULE, check_entity, check_time, check_value};
+use crate::csv::cells::Cells;
+use crate::csv::notes::UnknownColumns;
 use crate::db::copy::TableError;
-use crate::db::records::line_of;
+use crate::resource::column::Column;
+use crate::resource::csv::Header;
+use crate::resource::description::ColumnDescription;
+use crate::resource::value::Value;
 
 /// The header as a person would write it.
 const EXPECTED: &str = "timestamp,id_entity,so2,no2,co,o3,pm10,pm2_5 (or TimeInstant instead of timestamp)";
 
-/// Where each column stands in the file's rows.
-#[derive(Debug)]
-pub struct Header {
-    names: Vec<String>,
-    timestamp: usize,
-    entity: usize,
-    values: [usize; MEASURES.len()],
+/// Times and stations are texts here, which `model` judges.
+static COLUMNS: LazyLock<Vec<Column>> = LazyLock::new(|| {
+    let text = |name: &str, csv: &[&str]| ColumnDescription {
+        name: name.to_owned(),
+        r#type: "string".to_owned(),
+        max_length: Some(1000),
+        csv: csv.iter().map(|name| (*name).to_owned()).collect(),
+        ..ColumnDescription::default()
+    };
+    let number = |name: &str| ColumnDescription {
+        name: name.to_owned(),
+        r#type: "number".to_owned(),
+        nullable: true,
+        required: Some(true),
+        ..ColumnDescription::default()
+    };
+    let texts = [text("timestamp", &["TimeInstant"]), text("id_entity", &[])].into_iter();
+    let columns = texts.chain(MEASURES.map(number)).enumerate();
+    columns.map(|(position, column)| Column::new(position, &column).expect("it has no fault")).collect()
+});
+
+/// Finds the columns in a header row.
+///
+/// # Errors
+/// When a column is unknown, a duplicate or missing.
+pub fn header(record: &Cells, unknown: UnknownColumns) -> Result<Header, TableError> {
+    Header::read(&COLUMNS, EXPECTED, record, unknown)
 }
 
-impl Header {
-    /// Finds the columns in a header row.
-    ///
-    /// # Errors
-    /// When a column is unknown, doubled or missing.
-    pub fn read(record: &StringRecord) -> Result<Self, TableError> {
-        let fault = |fault: String| TableError::Header { line: line_of(record), fault, expected: EXPECTED };
-        let (mut timestamp, mut entity, mut values) = (None, None, [None; MEASURES.len()]);
-        for (index, name) in record.iter().enumerate() {
-            let key = name.trim_start_matches('\u{feff}').trim().to_ascii_lowercase();
-            let slot = match key.as_str() {
-                "timestamp" | "timeinstant" => &mut timestamp,
-                "id_entity" => &mut entity,
-                key => match MEASURES.iter().position(|measure| *measure == key) {
-                    Some(measure) => &mut values[measure],
-                    None => return Err(fault(format!("unknown column {name:?}"))),
-                },
-            };
-            if slot.replace(index).is_some() {
-                return Err(fault(format!("duplicate column {name:?}")));
-            }
+/// Reads a row; `None` for one without a value.
+///
+/// # Errors
+/// The first value that breaks its column's rule.
+pub fn reading<'a>(header: &mut Header, record: &'a Cells) -> Result<Option<Reading<'a>>, TableError> {
+    let Some(values) = header.values(record)? else { return Ok(None) };
+    let fault = |position: usize, rule| TableError::Value {
+        line: record.line(),
+        column: header.name(position).to_owned(),
+        rule: Cow::Borrowed(rule),
+    };
+    let mut values = values.into_iter();
+    let mut text = || match values.next() {
+        Some(Value::Text(Cow::Borrowed(text))) => text.trim(),
+        _ => "",
+    };
+    let (at, entity) = (text(), text());
+    let at = check_time(at).ok_or_else(|| fault(0, TIME_RULE))?;
+    let entity = check_entity(entity).ok_or_else(|| fault(1, ENTITY_RULE))?;
+    let mut measured = [None; MEASURES.len()];
+    for (slot, value) in measured.iter_mut().zip(values) {
+        if let Value::Number(number) = value {
+            *slot = check_value(number);
         }
-        let missing = |name: &str| fault(format!("missing column {name:?}"));
-        let mut places = [0; MEASURES.len()];
-        for (measure, place) in places.iter_mut().enumerate() {
-            *place = values[measure].ok_or_else(|| missing(MEASURES[measure]))?;
-        }
-        Ok(Self {
-            names: record.iter().map(str::to_owned).collect(),
-            timestamp: timestamp.ok_or_else(|| missing("timestamp"))?,
-            entity: entity.ok_or_else(|| missing("id_entity"))?,
-            values: places,
-        })
     }
-
-    /// Reads a row.
-    ///
-    /// # Errors
-    /// The first value that breaks its column's rule.
-    pub fn reading<'a>(&self, record: &'a StringRecord) -> Result<Reading<'a>, TableError> {
-        let line = line_of(record);
-        let text = |index: usize| record.get(index).unwrap_or_default().trim();
-        let fault = |index: usize, rule| TableError::Value { line, column: self.names[index].clone(), rule };
-        let at = check_time(text(self.timestamp)).ok_or_else(|| fault(self.timestamp, TIME_RULE))?;
-        let entity = check_entity(text(self.entity)).ok_or_else(|| fault(self.entity, ENTITY_RULE))?;
-        let mut values = [None; MEASURES.len()];
-        for (value, index) in values.iter_mut().zip(self.values) {
-            let text = text(index);
-            if !text.is_empty() {
-                let number = text.parse().ok().and_then(check_value);
-                *value = Some(number.ok_or_else(|| fault(index, VALUE_RULE))?);
-            }
-        }
-        Ok(Reading { entity, at, values })
-    }
+    Ok(Some(Reading { entity, at, values: measured }))
 }

@@ -1,9 +1,10 @@
 //! Readings in bulk: the statements and values of `COPY`, and the seed. `db::copy` moves them.
 
-use csv::StringRecord;
-
-use super::csv::Header;
-use crate::db::copy::{BinaryRow, Table, TableError};
+use super::csv;
+use crate::csv::cells::Cells;
+use crate::csv::notes::{Notes, UnknownColumns};
+use crate::db::copy::{BinaryRows, Table, TableError};
+use crate::resource::csv::Header;
 
 /// Binary timestamps count microseconds from here (PostgreSQL's source, `src/include/datatype/timestamp.h`).
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000; // 2000-01-01
@@ -35,17 +36,23 @@ impl Table for Readings {
          to stdout (format csv, header true)"
     }
 
-    fn read_header(self, record: &StringRecord) -> Result<Header, TableError> {
-        Header::read(record)
+    fn read_header(self, record: &Cells, unknown: UnknownColumns) -> Result<Header, TableError> {
+        csv::header(record, unknown)
     }
 
-    fn put(self, header: &Header, record: &StringRecord, row: &mut BinaryRow<'_>) -> Result<(), TableError> {
-        let reading = header.reading(record)?;
-        row.put(Some(&(reading.at.as_microsecond() - POSTGRES_EPOCH_MICROS).to_be_bytes()));
-        row.put(Some(reading.entity.as_bytes()));
-        for value in reading.values {
-            row.put(value.map(f64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
-        }
+    fn put(self, header: &mut Header, record: &Cells, rows: &mut BinaryRows) -> Result<(), TableError> {
+        let Some(reading) = csv::reading(header, record)? else { return Ok(()) };
+        rows.put(|row| {
+            row.put(Some(&(reading.at.as_microsecond() - POSTGRES_EPOCH_MICROS).to_be_bytes()));
+            row.put(Some(reading.entity.as_bytes()));
+            for value in reading.values {
+                row.put(value.map(f64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
+            }
+        });
         Ok(())
+    }
+
+    fn notes(header: &Header) -> &Notes {
+        header.notes()
     }
 }

@@ -7,9 +7,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
+use encoding_rs::Encoding;
 
 use super::output::{say, written};
 use crate::config::ResourcesConfig;
+use crate::csv::encoding;
 use crate::log_output::LogOutput;
 use crate::resource::definition::Resource;
 
@@ -50,6 +52,9 @@ pub enum Command {
         /// The name of the resource; the file's name unless it is given.
         #[arg(long)]
         name: Option<String>,
+        /// The encoding of the file, such as windows-1252; without, it is UTF-8, or what its byte order mark says.
+        #[arg(long, value_parser = encoding::named)]
+        encoding: Option<&'static Encoding>,
         #[command(flatten)]
         output: Output,
         #[command(flatten)]
@@ -102,7 +107,9 @@ pub fn run(command: &Command, log: &LogOutput) -> anyhow::Result<ExitCode> {
                 Ok(WRONG_ARGUMENTS.into())
             }
         },
-        Command::Infer { file, name, output, resources } => output.write(&inferred(file, name.as_deref())?, resources),
+        Command::Infer { file, name, encoding, output, resources } => {
+            output.write(&inferred(file, name.as_deref(), *encoding)?, resources)
+        }
         Command::Check { file } => Ok(check(file)),
         Command::Sql { name, resources } => {
             let known = resources.load()?;
@@ -166,7 +173,7 @@ fn no_file(name: &str) -> Result<Vec<u8>, String> {
     Err(format!("there is no file {name}"))
 }
 
-fn inferred(file: &Path, name: Option<&str>) -> anyhow::Result<Sketch> {
+fn inferred(file: &Path, name: Option<&str>, encoding: Option<&'static Encoding>) -> anyhow::Result<Sketch> {
     let is_input = file.as_os_str() == "-";
     let name = match name {
         Some(name) => name.to_owned(),
@@ -190,8 +197,8 @@ fn inferred(file: &Path, name: Option<&str>) -> anyhow::Result<Sketch> {
         |found: Vec<Fault>| anyhow!(found.into_iter().map(|fault| fault.message).collect::<Vec<_>>().join("; "));
     let empty = Sketch { name: name.clone(), columns: vec![ColumnSketch::of_text("any")], ..Sketch::default() };
     Resource::load(&empty.text().0, no_file).map_err(faulty)?;
-    let sketch =
-        infer(&name, &source, input).with_context(|| format!("nothing was inferred from {}", file.display()))?;
+    let sketch = infer(&name, &source, input, encoding)
+        .with_context(|| format!("nothing was inferred from {}", file.display()))?;
     Resource::load(&sketch.text().0, no_file).map_err(faulty)?;
     Ok(sketch)
 }

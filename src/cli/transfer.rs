@@ -5,21 +5,33 @@ use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use clap::Args;
+use encoding_rs::Encoding;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::say;
+use crate::csv::encoding;
+use crate::csv::notes::UnknownColumns;
 use crate::db::conninfo::ConnInfo;
-use crate::db::copy::{self, Table};
+use crate::db::copy::{self, Imported, Input, Table};
 use crate::db::migrate;
 use crate::resource::definition::Resource;
 use crate::resource::registry::Resources;
 
-/// Where rows come from.
-pub struct Source<'a> {
+/// Where rows come from, and how they are read.
+#[derive(Debug, Args)]
+pub struct Source {
     /// The file, or - for standard input.
-    pub file: &'a PathBuf,
-    /// Whether a file without rows is right.
-    pub allow_empty: bool,
+    pub file: PathBuf,
+    /// Take a file without rows for what it is; otherwise it is an error, because an export that failed looks so.
+    #[arg(long)]
+    allow_empty: bool,
+    /// The encoding of the file, such as windows-1252; without, it is UTF-8, or what its byte order mark says.
+    #[arg(long, value_parser = encoding::named)]
+    encoding: Option<&'static Encoding>,
+    /// Leave out columns that the resource does not have, and say which.
+    #[arg(long)]
+    ignore_unknown_columns: bool,
 }
 
 /// What can be moved in bulk.
@@ -54,13 +66,13 @@ pub fn transferred(name: &str, resources: Resources) -> anyhow::Result<Transferr
 /// A chain of causes that ends in what to do.
 pub async fn import(
     table: impl Table,
-    from: Source<'_>,
+    from: &Source,
     conninfo: ConnInfo,
     resources: Resources,
     rows_are: &str,
 ) -> anyhow::Result<()> {
-    let Source { file, allow_empty } = from;
-    let (input, length): (Box<dyn Read + Send>, Option<u64>) = if file.as_os_str() == "-" {
+    let Source { file, allow_empty, encoding, ignore_unknown_columns } = from;
+    let (text, length): (Box<dyn Read + Send>, Option<u64>) = if file.as_os_str() == "-" {
         (Box::new(std::io::stdin()), None)
     } else {
         let file_handle = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
@@ -71,13 +83,18 @@ pub async fn import(
         .await
         .context("cannot prepare the database; check DATABASE_URL")?;
     let bar = progress_bar(length);
-    let rows = {
+    let unknown = if *ignore_unknown_columns { UnknownColumns::Ignored } else { UnknownColumns::Refused };
+    let input = Input { text, encoding: *encoding, unknown };
+    let imported = {
         let bar = bar.clone();
-        copy::import(table, &mut client, input, allow_empty, move |bytes| bar.set_position(bytes)).await
+        copy::import(table, &mut client, input, *allow_empty, move |bytes| bar.set_position(bytes)).await
     };
     bar.finish_and_clear();
-    let rows = rows.with_context(|| format!("nothing was imported from {}", file.display()))?;
+    let Imported { rows, notes } = imported.with_context(|| format!("nothing was imported from {}", file.display()))?;
     say(&format!("{rows} {rows_are} imported"));
+    for sentence in notes {
+        say(&sentence);
+    }
     Ok(())
 }
 

@@ -4,28 +4,32 @@
 //! the transaction are here. Memory is bounded whatever the file's size, and a bad row ends the import before anything
 //! is kept.
 
-use std::io::{ErrorKind, Read};
+use std::borrow::Cow;
+use std::io::Read;
 use std::pin::pin;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use csv::StringRecord;
+use encoding_rs::Encoding;
 use futures_util::{SinkExt, TryStreamExt};
 use thiserror::Error;
 use tokio::io::{AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::sync::mpsc;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
 use super::analyze::analyze;
 use super::error::is_about_statement;
-use super::records::{Malformed, Records, check_width};
 use super::seed;
+use crate::csv::cells::Cells;
+use crate::csv::fault::Malformed;
+use crate::csv::file;
+use crate::csv::notes::{Notes, UnknownColumns};
+use crate::csv::records::Sink;
 
 /// Encoded rows are handed over in chunks of about this size.
 const CHUNK_BYTES: usize = 128 * 1024;
 /// Chunks that may wait while PostgreSQL takes the one before.
 const CHUNKS_AHEAD: usize = 2;
-/// The text is read so many bytes at a time.
-const READ_BYTES: usize = 64 * 1024;
 
 /// Signature, flags and extension length that open a binary `COPY` (PostgreSQL documentation, "COPY", "Binary Format").
 const BINARY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -49,13 +53,16 @@ pub trait Table: Copy + Send + Sync + 'static {
     ///
     /// # Errors
     /// When a column is unknown, a duplicate or missing.
-    fn read_header(self, record: &StringRecord) -> Result<Self::Header, TableError>;
+    fn read_header(self, record: &Cells, unknown: UnknownColumns) -> Result<Self::Header, TableError>;
 
-    /// Judges a row and writes its values in the order of the copy's columns.
+    /// Judges a record and writes the values of its row, if there is any in it, in the order of the copy's columns.
     ///
     /// # Errors
     /// The first value that breaks its column's rule.
-    fn put(self, header: &Self::Header, record: &StringRecord, row: &mut BinaryRow<'_>) -> Result<(), TableError>;
+    fn put(self, header: &mut Self::Header, record: &Cells, rows: &mut BinaryRows) -> Result<(), TableError>;
+
+    /// What was taken otherwise than it was written.
+    fn notes(header: &Self::Header) -> &Notes;
 }
 
 /// Why a CSV file was refused.
@@ -79,7 +86,7 @@ pub enum TableError {
         /// The column's name in the file's header.
         column: String,
         /// What the value must be.
-        rule: &'static str,
+        rule: Cow<'static, str>,
     },
     /// The text is no CSV.
     #[error(transparent)]
@@ -87,6 +94,32 @@ pub enum TableError {
     /// The file cannot be read.
     #[error("cannot read the file: {0}")]
     Read(#[from] std::io::Error),
+}
+
+/// A text with rows, and how it is read.
+pub struct Input<R> {
+    /// The text.
+    pub text: R,
+    /// Its encoding, if it is named; without, it is UTF-8 or what its byte order mark says.
+    pub encoding: Option<&'static Encoding>,
+    /// What becomes of columns that the table does not have.
+    pub unknown: UnknownColumns,
+}
+
+impl<R> Input<R> {
+    /// In UTF-8, and with columns of the table alone.
+    pub fn of(text: R) -> Self {
+        Self { text, encoding: None, unknown: UnknownColumns::Refused }
+    }
+}
+
+/// What came of an import.
+#[derive(Debug)]
+pub struct Imported {
+    /// How many rows there are.
+    pub rows: u64,
+    /// What was taken otherwise than it was written, in sentences.
+    pub notes: Vec<String>,
 }
 
 /// Why rows could not be moved.
@@ -115,35 +148,40 @@ pub enum CopyError {
 fn describe(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => format!(
-            "postgres refused the rows: {}{}",
+            "postgres refused the rows: {}{}{}",
             db.message(),
-            db.detail().map(|d| format!(" ({d})")).unwrap_or_default()
+            db.detail().map(|d| format!(" ({d})")).unwrap_or_default(),
+            if *db.code() == SqlState::UNIQUE_VIOLATION {
+                "; take the row out of the file or delete the stored one, or import without the column of the key"
+            } else {
+                ""
+            }
         ),
         None => "the connection to postgres was lost".to_owned(),
     }
 }
 
-/// Loads CSV into the table and returns the number of rows; `progress` is told the bytes read so far.
+/// Loads CSV into the table; `progress` is told the bytes read so far.
 ///
 /// # Errors
 /// The first bad row, no row at all unless that is allowed, or what PostgreSQL refuses; nothing is kept then.
 pub async fn import(
     table: impl Table,
     client: &mut Client,
-    input: impl Read + Send + 'static,
+    input: Input<impl Read + Send + 'static>,
     allow_empty: bool,
     progress: impl Fn(u64) + Send + 'static,
-) -> Result<u64, CopyError> {
+) -> Result<Imported, CopyError> {
     let transaction = client.transaction().await?;
-    let rows = copy_in(table, &transaction, input, progress).await?;
-    if rows == 0 && !allow_empty {
+    let imported = copy_in(table, &transaction, input, progress).await?;
+    if imported.rows == 0 && !allow_empty {
         return Err(CopyError::Empty);
     }
     transaction.commit().await.map_err(|error| {
         if is_about_statement(&error) { CopyError::Postgres(error) } else { CopyError::OutcomeUnknown(error) }
     })?;
-    analyze(client, table.table_name(), rows).await;
-    Ok(rows)
+    analyze(client, table.table_name(), imported.rows).await;
+    Ok(imported)
 }
 
 /// Loads the table's own data into a database that never had it; how many rows, or `None` when it had.
@@ -154,7 +192,7 @@ pub async fn seed(table: impl Table, rows: &'static [u8], client: &mut Client) -
     let Some(transaction) = seed::claim(client, table.table_name()).await? else {
         return Ok(None);
     };
-    let rows = copy_in(table, &transaction, rows, |_| ()).await?;
+    let Imported { rows, .. } = copy_in(table, &transaction, Input::of(rows), |_| ()).await?;
     transaction.commit().await?;
     analyze(client, table.table_name(), rows).await;
     Ok(Some(rows))
@@ -177,9 +215,9 @@ pub async fn export(table: impl Table, client: &Client, output: impl AsyncWrite 
 async fn copy_in(
     table: impl Table,
     transaction: &Transaction<'_>,
-    input: impl Read + Send + 'static,
+    input: Input<impl Read + Send + 'static>,
     progress: impl Fn(u64) + Send + 'static,
-) -> Result<u64, CopyError> {
+) -> Result<Imported, CopyError> {
     let mut sink = pin!(transaction.copy_in::<_, Bytes>(table.copy_in()).await?);
     let (sender, mut receiver) = mpsc::channel(CHUNKS_AHEAD);
     // Reading and parsing block, so they have a thread of their own; the channel keeps it from running ahead.
@@ -188,57 +226,52 @@ async fn copy_in(
         sink.send(chunk).await?;
     }
     // Without `finish` the copy is cancelled when the sink is dropped, so a bad row leaves nothing.
-    reader.await.expect("parsing does not panic")?;
-    Ok(sink.finish().await?)
+    let notes = reader.await.expect("parsing does not panic")?;
+    Ok(Imported { rows: sink.finish().await?, notes })
 }
 
-/// Parses CSV and sends it on as binary rows.
-fn encode(
-    table: impl Table,
-    mut input: impl Read,
+/// Parses CSV and sends it on as binary rows; what was taken otherwise than it was written.
+fn encode<T: Table>(
+    table: T,
+    input: Input<impl Read>,
     sender: &mpsc::Sender<Bytes>,
     progress: impl Fn(u64),
-) -> Result<(), TableError> {
-    let mut records = Records::default();
-    let mut encoder = Encoder { table, header: None, rows: BinaryRows::default() };
-    let mut chunk = vec![0; READ_BYTES];
+) -> Result<Vec<String>, TableError> {
+    let mut encoder = Encoder { table, unknown: input.unknown, header: None, rows: BinaryRows::default() };
     let mut read = 0;
-    loop {
-        let length = match input.read(&mut chunk) {
-            Ok(length) => length,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error.into()),
-        };
-        let mut each = |record: &StringRecord| encoder.record(record);
-        if length == 0 { records.finish(&mut each) } else { records.push(&chunk[..length], &mut each) }?;
+    let records = file::read(input.text, input.encoding, &mut encoder, |encoder, length| {
         read += length as u64;
         progress(read);
-        if length == 0 {
-            break;
-        }
-        if encoder.rows.is_full() && sender.blocking_send(encoder.rows.take()).is_err() {
-            return Ok(()); // the database failed, which the other side reports
-        }
-    }
+        // Nobody takes them once the database has failed, which the other side reports.
+        !encoder.rows.is_full() || sender.blocking_send(encoder.rows.take()).is_ok()
+    })?;
     let _ = sender.blocking_send(encoder.rows.finish()); // fails only when the other side reports its own error
-    Ok(())
+    Ok(encoder.header.map(|header| T::notes(&header).sentences(&records)).unwrap_or_default())
 }
 
-/// What a text is encoded with: its header and the header's width, once that was read, and the rows behind it.
+/// What a text is encoded with: its header, once that was read, and the rows behind it.
 struct Encoder<T: Table> {
     table: T,
-    header: Option<(T::Header, usize)>,
+    unknown: UnknownColumns,
+    header: Option<T::Header>,
     rows: BinaryRows,
 }
 
-impl<T: Table> Encoder<T> {
-    fn record(&mut self, record: &StringRecord) -> Result<(), TableError> {
-        let Some((header, width)) = &self.header else {
-            self.header = Some((self.table.read_header(record)?, record.len()));
-            return Ok(());
-        };
-        check_width(record, *width)?;
-        self.rows.put(|row| self.table.put(header, record, row))
+impl<T: Table> Sink for Encoder<T> {
+    type Error = TableError;
+
+    fn fits(&self, header: &Cells) -> bool {
+        self.table.read_header(header, self.unknown).is_ok()
+    }
+
+    fn record(&mut self, record: &Cells) -> Result<(), TableError> {
+        match &mut self.header {
+            Some(header) => self.table.put(header, record, &mut self.rows),
+            None => {
+                self.header = Some(self.table.read_header(record, self.unknown)?);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -257,15 +290,11 @@ impl Default for BinaryRows {
 }
 
 impl BinaryRows {
-    /// Appends a row.
-    ///
-    /// # Errors
-    /// What `put` says; the rows must not be sent then.
-    pub fn put<E>(&mut self, put: impl FnOnce(&mut BinaryRow<'_>) -> Result<(), E>) -> Result<(), E> {
+    /// Appends a row whose values `put` writes.
+    pub fn put(&mut self, put: impl FnOnce(&mut BinaryRow<'_>)) {
         let mut row = BinaryRow::begin(&mut self.chunk);
-        put(&mut row)?;
+        put(&mut row);
         row.end();
-        Ok(())
     }
 
     /// Whether there is a chunk to be sent.

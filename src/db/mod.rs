@@ -18,7 +18,6 @@ mod manager;
 pub mod migrate;
 pub mod pool;
 pub mod reads;
-pub mod records;
 pub mod roles;
 pub mod seed;
 pub mod session;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use encoding_rs::Encoding;
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, timeout_at};
 use warp::http::HeaderMap;
@@ -13,6 +14,7 @@ use super::browser::is_browser;
 use super::budget::{Budget, Held, Holder, Refused};
 use super::client::Client;
 use super::problem::{Code, Problem};
+use crate::csv::encoding;
 
 /// A document.
 pub const JSON: &str = "application/json";
@@ -272,6 +274,20 @@ pub fn media_type(headers: &HeaderMap, taken: &'static [&'static str]) -> Result
             format!("send the body with the header Content-Type: {}", taken.join(" or ")),
         )
     })
+}
+
+/// The encoding that `Content-Type` names.
+///
+/// # Errors
+/// 415 for one that is not known.
+pub fn charset(headers: &HeaderMap) -> Result<Option<&'static Encoding>, Problem> {
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut parameters = given.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let Some((_, label)) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset")) else {
+        return Ok(None);
+    };
+    let known = encoding::named(label.trim().trim_matches('"'));
+    known.map(Some).map_err(|detail| Problem::new(Code::UnsupportedMediaType, format!("charset {detail}")))
 }
 
 #[cfg(test)]

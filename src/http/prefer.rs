@@ -15,6 +15,11 @@ pub fn preference<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     })
 }
 
+/// Whether unknown columns are to be left out instead of refused (section 4.4).
+pub fn is_lenient(headers: &HeaderMap) -> bool {
+    preference(headers, "handling").is_some_and(|handling| handling.eq_ignore_ascii_case("lenient"))
+}
+
 /// Tells which preference was met, such as `count=exact`.
 pub fn applied(headers: &mut HeaderMap, preference: &'static str) {
     headers.append(PREFERENCE_APPLIED, HeaderValue::from_static(preference));

@@ -229,8 +229,9 @@ impl Problem {
         } else {
             String::new()
         };
-        let detail =
-            format!("{faults} faults in {rows} rows{all}; nothing was stored, correct them and send all again");
+        let counted = |count: u64, thing: &str| format!("{count} {thing}{}", if count == 1 { "" } else { "s" });
+        let (faults, rows) = (counted(faults, "fault"), counted(rows, "row"));
+        let detail = format!("{faults} in {rows}{all}; nothing was stored, correct them and send all again");
         Self { errors: Some(Faults::Rows(listed)), ..Self::new(Code::InvalidFields, detail) }
     }
 

@@ -1,26 +1,37 @@
 //! Rows as CSV: the headers that are accepted, and how a record becomes a row.
 //!
 //! A header is a column's name or one of the others that its description lists, whatever its case and punctuation; `uuid`
-//! may be there. A fault names the line, the column and the rule.
+//! may be there. A column without a name may be there if it counts the rows, as pandas and R write it, or is empty. A fault
+//! names the line, the column and the rule.
 
-use csv::StringRecord;
+use std::borrow::Cow;
+
 use uuid::Uuid;
 
 use super::column::Column;
+use super::column::cell::Reading;
 use super::definition::Resource;
 use super::description::header_key;
+use super::kind::Kind;
+use super::nameless::{NAMELESS_RULE, Nameless};
 use super::row::Record;
 use super::value::Value;
-use crate::db::copy::{BinaryRow, Table, TableError};
-use crate::db::records::line_of;
+use crate::csv::cells::Cells;
+use crate::csv::fault::{Fault, Malformed, Place};
+use crate::csv::notes::{Notes, UnknownColumns};
+use crate::db::copy::{BinaryRow, BinaryRows, Table, TableError};
 
-/// Where each column stands in the file's records.
+/// Where each column of a table stands in the records of a file, and what its cells have told so far.
 #[derive(Debug)]
 pub struct Header {
-    resource: &'static Resource,
+    columns: &'static [Column],
     names: Vec<String>,
-    /// For each column, the key first; one that is not required may be missing.
-    cells: Vec<Option<usize>>,
+    /// For each column, where it stands; one that is not required may be missing.
+    places: Vec<Option<usize>>,
+    /// Columns without a name, and where they stand.
+    nameless: Vec<(usize, Nameless)>,
+    is_padded: bool,
+    reading: Reading,
 }
 
 impl Header {
@@ -28,61 +39,177 @@ impl Header {
     ///
     /// # Errors
     /// When a column is unknown, a duplicate or missing.
-    pub fn read(resource: &'static Resource, record: &StringRecord) -> Result<Self, TableError> {
-        let expected = resource.expected_header;
-        let fault = |fault: String| TableError::Header { line: line_of(record), fault, expected };
-        let mut cells = vec![None; resource.columns.len()];
-        for (index, name) in record.iter().enumerate() {
+    pub fn read(
+        columns: &'static [Column],
+        expected: &'static str,
+        record: &Cells,
+        unknown: UnknownColumns,
+    ) -> Result<Self, TableError> {
+        let fault = |fault: String| TableError::Header { line: record.line(), fault, expected };
+        let mut places = vec![None; columns.len()];
+        let mut nameless = Vec::new();
+        let mut reading = Reading::default();
+        reading.notes.separator = Some(record.separator());
+        for (place, name) in record.texts().enumerate() {
             let key = header_key(name);
-            let column = resource.columns.iter().find(|column| column.headers.contains(&key));
-            let column = column.ok_or_else(|| fault(format!("unknown column {name:?}")))?;
-            if cells[column.position].replace(index).is_some() {
-                return Err(fault(format!("duplicate column {name:?}")));
+            match columns.iter().find(|column| column.headers.contains(&key)) {
+                Some(column) => {
+                    if places[column.position].replace(place).is_some() {
+                        return Err(fault(format!("duplicate column {name:?}")));
+                    }
+                }
+                None if name.trim().is_empty() => nameless.push((place, Nameless::default())),
+                None if unknown == UnknownColumns::Ignored => reading.notes.unknown.push(name.trim().to_owned()),
+                None => return Err(fault(format!("unknown column {name:?}"))),
             }
         }
-        for column in resource.fields() {
-            if column.required && cells[column.position].is_none() {
+        for column in columns {
+            if column.required && places[column.position].is_none() {
                 return Err(fault(format!("missing column {:?}", column.name)));
             }
         }
-        Ok(Self { resource, names: record.iter().map(str::to_owned).collect(), cells })
+        reading.notes.nameless = nameless.len() as u64;
+        let names = record.texts().map(|name| name.trim().to_owned()).collect();
+        Ok(Self { columns, names, places, nameless, is_padded: has_blanks(record), reading })
+    }
+
+    /// The same for the rows of a resource.
+    ///
+    /// # Errors
+    /// As [`Header::read`].
+    pub fn of(resource: &'static Resource, record: &Cells, unknown: UnknownColumns) -> Result<Self, TableError> {
+        Self::read(&resource.columns, resource.expected_header, record, unknown)
+    }
+
+    /// Whether the column at this position is there.
+    pub fn has(&self, position: usize) -> bool {
+        self.places[position].is_some()
+    }
+
+    /// What the file calls the column at this position.
+    pub fn name(&self, position: usize) -> &str {
+        self.places[position].map_or(self.columns[position].name, |place| &self.names[place])
+    }
+
+    /// What was taken otherwise than it was written.
+    pub fn notes(&self) -> &Notes {
+        &self.reading.notes
+    }
+
+    /// Reads the value of each column, its default where the file does not have it; `None` for a row without a value.
+    ///
+    /// # Errors
+    /// The first value that breaks its column's rule.
+    pub fn values<'a>(&mut self, record: &'a Cells) -> Result<Option<Vec<Value<'a>>>, TableError> {
+        let values = self.check(record).and_then(|()| self.judged(record));
+        match values {
+            Ok(values) => Ok(Some(values)),
+            Err(_) if self.is_empty(record) => {
+                self.reading.notes.empty_rows += 1;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn judged<'a>(&mut self, record: &'a Cells) -> Result<Vec<Value<'a>>, TableError> {
+        let Self { columns, places, reading, .. } = self;
+        let is_padded = self.is_padded || record.is_padded() || {
+            let mut placed = columns.iter().zip(places.iter()).filter(|(column, _)| is_judged_without_blanks(column));
+            placed.any(|(_, place)| {
+                place.and_then(|place| record.get(place)).is_some_and(|cell| {
+                    let value = cell.text.trim();
+                    !cell.is_quoted && !value.is_empty() && cell.text.len() > value.len()
+                })
+            })
+        };
+        let value = |(column, place): (&Column, &Option<usize>)| {
+            let Some(place) = *place else { return Ok(column.default.clone()) };
+            let Some(cell) = record.get(place) else { return Ok(column.default.clone()) };
+            column.read_cell(cell, record.separator(), is_padded, reading).map_err(|rule| TableError::Value {
+                line: record.line(),
+                column: self.names[place].clone(),
+                rule,
+            })
+        };
+        columns.iter().zip(places.iter()).map(value).collect()
+    }
+
+    /// Judges what is no value of a column: the number of cells, and those without a name.
+    fn check(&mut self, record: &Cells) -> Result<(), TableError> {
+        let (expected, found) = (self.names.len(), record.count());
+        if expected != found {
+            let fault = Fault::Width { expected, found };
+            return Err(Malformed { line: record.line(), place: Place::Record, fault }.into());
+        }
+        for (place, column) in &mut self.nameless {
+            if !record.get(*place).is_some_and(|cell| column.take(cell.text)) {
+                return Err(TableError::Value {
+                    line: record.line(),
+                    column: (*place + 1).to_string(),
+                    rule: Cow::Borrowed(NAMELESS_RULE),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn is_empty(&self, record: &Cells) -> bool {
+        let is_nameless = |place: usize| self.nameless.iter().any(|(nameless, _)| *nameless == place);
+        record.texts().enumerate().all(|(place, text)| is_nameless(place) || text.trim().is_empty())
+    }
+}
+
+/// Whether every cell but the first begins with a blank, so that blanks belong to the separators.
+fn has_blanks(header: &Cells) -> bool {
+    let begins_with_blank = |text: &str| text.starts_with([' ', '\t']);
+    header.is_padded() || (header.count() > 1 && header.texts().skip(1).all(begins_with_blank))
+}
+
+/// Whether blanks around a value mean nothing, because no value of the column has any.
+fn is_judged_without_blanks(column: &Column) -> bool {
+    !matches!(column.kind, Kind::Text { .. })
+}
+
+/// The rows of a resource, read from CSV.
+#[derive(Debug)]
+pub struct Rows(Header);
+
+impl Rows {
+    /// Behind this header.
+    ///
+    /// # Errors
+    /// As [`Header::read`].
+    pub fn behind(resource: &'static Resource, record: &Cells, unknown: UnknownColumns) -> Result<Self, TableError> {
+        Header::of(resource, record, unknown).map(Self)
     }
 
     /// Whether rows name their keys.
-    pub fn has_uuid(&self) -> bool {
-        self.cells[0].is_some()
+    pub fn have_uuid(&self) -> bool {
+        self.0.has(0)
+    }
+
+    /// What was taken otherwise than it was written.
+    pub fn notes(&self) -> &Notes {
+        self.0.notes()
     }
 
     /// Reads a record; a row without a uuid of its own gets a new one, so that file order is key order.
     ///
     /// # Errors
-    /// The first value that breaks its column's rule.
-    pub fn row<'a>(&self, record: &'a StringRecord) -> Result<Record<'a>, TableError> {
-        let uuid = match self.cells[0] {
-            None => Uuid::now_v7(),
-            Some(index) => match Uuid::try_parse(record.get(index).unwrap_or_default()) {
-                Ok(uuid) => uuid,
-                Err(_) => return Err(self.fault(record, index, self.resource.key())),
-            },
+    /// As [`Header::values`].
+    pub fn row<'a>(&mut self, record: &'a Cells) -> Result<Option<Record<'a>>, TableError> {
+        let Some(mut values) = self.0.values(record)? else { return Ok(None) };
+        let uuid = match values.remove(0) {
+            Value::Uuid(uuid) => uuid,
+            _ => Uuid::now_v7(),
         };
-        let value = |column: &Column| match self.cells[column.position] {
-            None => Ok(column.default.clone()),
-            Some(index) => {
-                let cell = record.get(index).unwrap_or_default();
-                column.read_csv(cell).ok_or_else(|| self.fault(record, index, column))
-            }
-        };
-        let values = self.resource.fields().iter().map(value).collect::<Result<_, _>>()?;
-        Ok(Record { uuid, values })
-    }
-
-    fn fault(&self, record: &StringRecord, index: usize, column: &Column) -> TableError {
-        TableError::Value { line: line_of(record), column: self.names[index].clone(), rule: column.csv_rule }
+        Ok(Some(Record { uuid, values }))
     }
 }
 
 impl Table for &'static Resource {
-    type Header = Header;
+    type Header = Rows;
 
     fn table_name(self) -> &'static str {
         self.table
@@ -96,13 +223,19 @@ impl Table for &'static Resource {
         self.sql.copy_out
     }
 
-    fn read_header(self, record: &StringRecord) -> Result<Header, TableError> {
-        Header::read(self, record)
+    fn read_header(self, record: &Cells, unknown: UnknownColumns) -> Result<Rows, TableError> {
+        Rows::behind(self, record, unknown)
     }
 
-    fn put(self, header: &Header, record: &StringRecord, row: &mut BinaryRow<'_>) -> Result<(), TableError> {
-        put(self, &header.row(record)?, row);
+    fn put(self, rows: &mut Rows, record: &Cells, out: &mut BinaryRows) -> Result<(), TableError> {
+        if let Some(record) = rows.row(record)? {
+            out.put(|row| put(self, &record, row));
+        }
         Ok(())
+    }
+
+    fn notes(rows: &Rows) -> &Notes {
+        rows.notes()
     }
 }
 
@@ -121,34 +254,40 @@ mod tests {
     use super::super::arbitrary::{record, resource};
     use super::super::registry::passengers;
     use super::*;
+    use crate::csv::file::cells;
 
-    fn names(resource: &Resource) -> StringRecord {
+    fn names(resource: &Resource) -> Cells {
         resource.columns.iter().map(|column| column.name).collect()
+    }
+
+    fn rows(resource: &'static Resource, header: &Cells) -> Result<Rows, TableError> {
+        Rows::behind(resource, header, UnknownColumns::Refused)
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_reading_panic(cells in prop::collection::vec("\\PC{0,12}|-?[0-9]{1,30}|nan|1e999", 9), text in "\\PC{0,80}") {
-            let record = StringRecord::from(cells);
-            let _ = Header::read(passengers(), &StringRecord::from(text.split(',').collect::<Vec<_>>())); // a fault is as good
-            let header = Header::read(passengers(), &names(passengers())).expect("our own header");
-            prop_assert!(header.row(&record).is_err(), "no record begins with such a uuid");
+        fn no_text_makes_reading_panic(texts in prop::collection::vec("\\PC{0,12}|-?[0-9]{1,30}|nan|1e999", 9), text in "\\PC{0,80}") {
+            let record = texts.iter().map(String::as_str).collect();
+            let _ = rows(passengers(), &text.split(',').collect()); // a fault is as good
+            let mut rows = rows(passengers(), &names(passengers())).expect("our own header");
+            prop_assert!(rows.row(&record).is_err(), "no record begins with such a uuid");
         }
 
         #[test]
         fn what_is_written_as_csv_is_read_back_the_same(
             (resource, row) in resource().prop_flat_map(|resource| (Just(resource), record(resource))),
         ) {
-            let mut line = Vec::new();
+            let mut text: Vec<u8> = names(resource).texts().collect::<Vec<_>>().join(",").into();
+            text.push(b'\n');
             for column in &resource.columns {
-                line.extend_from_slice(if column.position == 0 { b"" } else { b"," });
-                row.value(column).write_csv(&mut line);
+                text.extend_from_slice(if column.position == 0 { b"" } else { b"," });
+                row.value(column).write_csv(&mut text);
             }
-            line.push(b'\n');
-            let header = Header::read(resource, &names(resource)).expect("our own header");
-            let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(line.as_slice());
-            let record = reader.records().next().expect("a row").expect("valid CSV");
-            prop_assert_eq!(header.row(&record).expect("it breaks no rule"), row);
+            text.push(b'\n');
+            let records = cells(&text);
+            let mut rows = rows(resource, &records[0]).expect("our own header");
+            prop_assert_eq!(rows.row(&records[1]).expect("it breaks no rule"), Some(row));
+            prop_assert_eq!(rows.notes(), &Notes { separator: Some(','), ..Notes::default() });
         }
     }
 }

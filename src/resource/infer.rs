@@ -1,27 +1,30 @@
 //! A description inferred from a CSV file, so that `import` then reads every row of the same file.
 //!
-//! The file is read once, by the reader of `import`, and each cell is offered to columns of every type (`Column::read_csv`):
+//! The file is read once, by the reader of `import`, and each cell is offered to columns of every type (`Column::read_cell`):
 //! a type is a column's if it takes all of its cells without losing anything, such as the zeros in front of a number. What is
 //! kept of a column is bounded, whatever the file's size.
 
 use std::collections::HashSet;
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 
-use csv::StringRecord;
+use encoding_rs::Encoding;
 use indexmap::IndexMap;
 use thiserror::Error;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::column::Column;
+use super::column::cell::{Reading, is_null_word};
 use super::description::{ColumnDescription, header_key};
 use super::kind::LENGTH_MAX;
+use super::nameless::{NAMELESS_RULE, Nameless};
 use super::naming::Names;
 use super::sketch::{ColumnSketch, Sketch};
-use crate::db::records::{Malformed, Records, check_width, line_of};
+use crate::csv::cells::{Cell, Cells};
+use crate::csv::fault::{Fault, Malformed, Place};
+use crate::csv::file;
+use crate::csv::records::Sink;
 
-/// The text is read so many bytes at a time.
-const READ_BYTES: usize = 64 * 1024;
 /// Most values of an enumeration.
 const ENUM_MAX: usize = 12;
 /// How many rows there are for each value of an enumeration, at least.
@@ -68,23 +71,14 @@ pub enum InferError {
 ///
 /// # Errors
 /// [`InferError`].
-pub fn infer(name: &str, source: &str, mut input: impl Read) -> Result<Sketch, InferError> {
-    let mut survey = Survey { names: Names::new(name), columns: None, rows: 0 };
-    let mut records = Records::default();
-    let mut chunk = vec![0; READ_BYTES];
-    loop {
-        let length = match input.read(&mut chunk) {
-            Ok(length) => length,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error.into()),
-        };
-        let mut each = |record: &StringRecord| survey.record(record);
-        if length == 0 {
-            records.finish(&mut each)?;
-            break;
-        }
-        records.push(&chunk[..length], &mut each)?;
-    }
+pub fn infer(
+    name: &str,
+    source: &str,
+    input: impl Read,
+    encoding: Option<&'static Encoding>,
+) -> Result<Sketch, InferError> {
+    let mut survey = Survey { names: Names::new(name), columns: None, reading: Reading::default(), rows: 0 };
+    file::read(input, encoding, &mut survey, |_, _| true)?;
     let Survey { columns: Some(columns), rows: 1.., .. } = &survey else { return Err(InferError::Empty) };
     let mut comments = vec![
         format!(
@@ -96,7 +90,8 @@ pub fn infer(name: &str, source: &str, mut input: impl Read) -> Result<Sketch, I
     if columns.iter().any(|column| column.is_key) {
         comments.push("The column uuid is the key of the rows, which every resource has.".to_owned());
     }
-    let columns = columns.iter().filter(|column| !column.is_key).map(Found::describe).collect();
+    let described = columns.iter().filter(|column| !column.is_key && column.nameless.is_none());
+    let columns = described.map(Found::describe).collect();
     Ok(Sketch { name: name.to_owned(), comments, columns })
 }
 
@@ -104,20 +99,34 @@ pub fn infer(name: &str, source: &str, mut input: impl Read) -> Result<Sketch, I
 struct Survey<'a> {
     names: Names<'a>,
     columns: Option<Vec<Found>>,
+    reading: Reading,
     rows: u64,
 }
 
-impl Survey<'_> {
-    fn record(&mut self, record: &StringRecord) -> Result<(), InferError> {
+impl Sink for Survey<'_> {
+    type Error = InferError;
+
+    fn fits(&self, _: &Cells) -> bool {
+        true
+    }
+
+    fn record(&mut self, record: &Cells) -> Result<(), InferError> {
         let Some(columns) = &mut self.columns else {
             let names = self.names.of(record).map_err(InferError::Header)?;
-            self.columns = Some(record.iter().zip(names).map(|(header, name)| Found::new(header, name)).collect());
+            self.columns = Some(record.texts().zip(names).map(|(header, name)| Found::new(header, name)).collect());
             return Ok(());
         };
-        check_width(record, columns.len())?;
+        if record.texts().all(|text| text.trim().is_empty()) {
+            return Ok(()); // import leaves it out, too
+        }
+        let (expected, found) = (columns.len(), record.count());
+        if expected != found {
+            let fault = Fault::Width { expected, found };
+            return Err(Malformed { line: record.line(), place: Place::Record, fault }.into());
+        }
         self.rows += 1;
-        for (column, cell) in columns.iter_mut().zip(record) {
-            column.see(cell, line_of(record))?;
+        for (column, cell) in columns.iter_mut().zip(record.iter()) {
+            column.see(cell, record, &mut self.reading)?;
         }
         Ok(())
     }
@@ -128,12 +137,16 @@ struct Found {
     header: String,
     name: String,
     is_key: bool,
+    /// Of a column without a name, which is left out.
+    nameless: Option<Nameless>,
     /// Types that took every value so far, the most particular first.
     candidates: Vec<Candidate>,
     text: Column,
     time: Column,
-    /// Cells with more in them than blanks, and the others; those without anything among them.
+    /// Cells with more in them than blanks; those among them that say that there is no value; the others, and those without
+    /// anything among them.
     values: u64,
+    nulls: u64,
     blank: u64,
     empty: u64,
     /// Whether every value is a date and time but for the offset.
@@ -192,14 +205,17 @@ fn column_of(r#type: &str, format: Option<&str>) -> Column {
 
 impl Found {
     fn new(header: &str, name: String) -> Self {
+        let name_is_missing = name.is_empty();
         Self {
-            header: header.to_owned(),
+            header: header.trim().to_owned(),
             name,
             is_key: header_key(header) == "uuid",
+            nameless: name_is_missing.then(Nameless::default),
             candidates: Candidate::all(),
             text: column_of("string", None),
             time: column_of("string", Some("date-time")),
             values: 0,
+            nulls: 0,
             blank: 0,
             empty: 0,
             is_local_time: true,
@@ -211,10 +227,14 @@ impl Found {
         }
     }
 
-    fn see(&mut self, cell: &str, line: u64) -> Result<(), InferError> {
+    fn see(&mut self, written: Cell<'_>, record: &Cells, reading: &mut Reading) -> Result<(), InferError> {
+        let (cell, line, separator) = (written.text, record.line(), record.separator());
         let fault = |rule| Err(InferError::Value { line, column: self.header.clone(), rule });
+        if let Some(nameless) = &mut self.nameless {
+            return if nameless.take(cell) { Ok(()) } else { fault(NAMELESS_RULE) };
+        }
         if self.is_key {
-            return match Uuid::try_parse(cell) {
+            return match Uuid::try_parse(cell.trim()) {
                 Ok(_) => Ok(()),
                 Err(_) => fault("must be a uuid, because a column of this name is the key; rename it if it is not"),
             };
@@ -230,14 +250,23 @@ impl Found {
             return Ok(());
         }
         let before = self.candidates.first().map(|candidate| candidate.called);
-        self.candidates.retain(|candidate| (candidate.keeps)(value) && candidate.column.read_csv(value).is_some());
+        let is_null = is_null_word(value);
+        if is_null {
+            self.nulls += 1;
+        } else {
+            // In what separates by semicolons, a comma may be a decimal one.
+            let plain = if separator == ';' { value.replace(',', ".") } else { value.to_owned() };
+            self.candidates.retain(|candidate| {
+                (candidate.keeps)(&plain) && candidate.column.read_cell(written, separator, true, reading).is_ok()
+            });
+        }
         if let (Some(called), None, 2..) = (before, self.candidates.first(), self.values) {
             let shown: String = value.chars().take(SHOWN_MAX).collect();
             self.misfit =
                 Some(format!("a text because of {shown:?} on line {line}; the values before it are {called}"));
         }
         self.values += 1;
-        if self.is_local_time {
+        if self.is_local_time && !is_null {
             self.is_local_time = self.time.read_csv(&format!("{value}Z")).is_some();
         }
         if let Ok(number) = value.parse::<i64>() {
@@ -265,12 +294,14 @@ impl Found {
             nullable: self.blank > 0,
             ..ColumnDescription::default()
         };
+        let is_known = self.values > self.nulls;
         if self.header != self.name {
             column.csv.push(self.header.clone());
         }
         let mut comments = vec![self.summary()];
-        match self.candidates.first().filter(|_| self.values > 0) {
+        match self.candidates.iter().find(|candidate| is_known && !self.is_one_letter(candidate)) {
             Some(candidate) => {
+                column.nullable |= self.nulls > 0;
                 candidate.r#type.clone_into(&mut column.r#type);
                 let is_small = candidate.r#type == "integer" && self.magnitude <= INT32_MAX;
                 column.format = if is_small { Some("int32") } else { candidate.format }.map(str::to_owned);
@@ -292,6 +323,12 @@ impl Found {
             }
         }
         ColumnSketch { comments, column }
+    }
+
+    /// Whether booleans are seen in what is one letter again and again, such as the f of females.
+    fn is_one_letter(&self, candidate: &Candidate) -> bool {
+        let is_one = |counts: &IndexMap<String, u64>| counts.len() < 2 && counts.keys().all(|value| value.len() == 1);
+        candidate.r#type == "boolean" && self.counts.as_ref().is_some_and(is_one)
     }
 
     /// What was found, in a sentence.

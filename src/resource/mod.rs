@@ -25,6 +25,7 @@ pub mod infer;
 pub mod json;
 pub mod kind;
 pub mod list;
+mod nameless;
 pub mod naming;
 pub mod openapi;
 mod problem;

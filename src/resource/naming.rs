@@ -2,13 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use csv::StringRecord;
-
 use super::check::{IDENTIFIER_MAX, RESERVED};
 use super::definition::capitalised;
 use super::description::header_key;
 use super::identifier::snake_case;
-use crate::db::records::line_of;
+use crate::csv::cells::Cells;
 
 /// Longest name of a resource.
 const RESOURCE_MAX: usize = 40;
@@ -27,26 +25,22 @@ impl<'a> Names<'a> {
         Self { resource }
     }
 
-    /// A name for each column of a header; one that is a name already stays as it is.
+    /// A name for each column of a header; one that is a name already stays as it is, and one without a name has none.
     ///
     /// # Errors
     /// Every column that import could not find by its header.
-    pub fn of(&self, header: &StringRecord) -> Result<Vec<String>, Vec<String>> {
-        let line = line_of(header);
+    pub fn of(&self, header: &Cells) -> Result<Vec<String>, Vec<String>> {
+        let line = header.line();
         let mut faults = Vec::new();
-        if let (1, Some(separator)) = (header.len(), header[0].chars().find(|letter| ";\t|".contains(*letter))) {
-            return Err(vec![format!(
-                "line {line}: the values seem to be separated by {separator:?}; save the file with commas between them"
-            )]);
-        }
-        let keys: Vec<String> = header.iter().map(header_key).collect();
+        let header: Vec<&str> = header.texts().map(str::trim).collect();
+        let keys: Vec<String> = header.iter().map(|name| header_key(name)).collect();
         for (index, (name, key)) in header.iter().zip(&keys).enumerate() {
+            if name.is_empty() {
+                continue;
+            }
             let number = index + 1;
             let first = keys.iter().position(|other| other == key).unwrap_or(index);
-            if name.trim().is_empty() {
-                faults
-                    .push(format!("line {line}: column {number} has no name; give it one in the file, or take it out"));
-            } else if key.is_empty() {
+            if key.is_empty() {
                 faults.push(format!(
                     "line {line}: column {number}, {name:?}, has no letter or digit; rename it in the file"
                 ));
@@ -55,7 +49,7 @@ impl<'a> Names<'a> {
                     "line {line}: columns {} and {number}, {:?} and {name:?}, are the same to import, which heeds letters and \
                      digits alone; rename one in the file",
                     first + 1,
-                    &header[first],
+                    header[first],
                 ));
             }
         }
@@ -64,7 +58,11 @@ impl<'a> Names<'a> {
         }
         let mut taken: BTreeSet<String> = keys.iter().cloned().collect();
         let mut names = Vec::new();
-        for (index, (header, key)) in header.iter().zip(&keys).enumerate() {
+        for (index, (header, key)) in header.into_iter().zip(&keys).enumerate() {
+            if header.is_empty() {
+                names.push(String::new());
+                continue;
+            }
             let name = if is_name(header) { header.to_owned() } else { camel_case(header) };
             let name = match name.as_bytes().first() {
                 None => format!("column{}", index + 1),

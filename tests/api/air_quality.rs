@@ -229,11 +229,11 @@ async fn a_bad_row_aborts_the_import_with_line_column_and_reason_and_keeps_nothi
         ("2016-10-01 00:00:00,,1,2,3,4,5,6", "id_entity"),
         ("2016-10-01 00:00:00,=b,1,2,3,4,5,6", "id_entity"),
         ("2016-10-01 00:00:00,b,x,2,3,4,5,6", "so2"),
-        ("2016-10-01 00:00:00,b,1,NaN,3,4,5,6", "no2"),
+        ("2016-10-01 00:00:00,b,1,many,3,4,5,6", "no2"),
         ("2016-10-01 00:00:00,b,1,2,inf,4,5,6", "co"),
         ("2016-10-01 00:00:00,b,1,2,3,1e999,5,6", "o3"),
         ("2016-10-01 00:00:00,b,1,2,3,4,\"5,0\",6", "pm10"),
-        ("2016-10-01 00:00:00,b,1,2,3,4,5,null", "pm2_5"),
+        ("2016-10-01 00:00:00,b,1,2,3,4,5,little", "pm2_5"),
     ] {
         let message = bad(&format!("{HEADER}{good}{row}\n"));
         assert!(message.contains(&format!("line 3, column {column}: must be")), "{row}: {message}");

@@ -156,7 +156,7 @@ async fn what_no_row_may_say_is_refused_in_each_form() {
         (CSV, format!("{HEADER},cabin\n{row},x\n"), 1, "", "unknown column \"cabin\""),
         (CSV, String::new(), 1, "", "must be a header"),
         (CSV, format!("{HEADER}\n{row}\n{row},2\n"), 3, "", "must have 8 cells"),
-        (CSV, format!("{HEADER}\n{row}\nyes,1,A,male,,0,0,1\n"), 3, "survived", "must be true, false, 1 or 0"),
+        (CSV, format!("{HEADER}\n{row}\nmaybe,1,A,male,,0,0,1\n"), 3, "survived", "must be true, false, 1 or 0"),
         (JSON, "[\n1]".to_owned(), 2, "", "must be a JSON object with the fields"),
         (JSON, format!("[{good},{{\"a\":}}]"), 1, "", "must be valid JSON"),
         (JSON, format!("[{good}"), 1, "", "the body ends too early"),

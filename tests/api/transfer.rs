@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-use pycrudapi::db::{copy, migrate};
+use pycrudapi::db::copy::{self, Input};
+use pycrudapi::db::migrate;
 use reqwest::StatusCode;
 
 use crate::harness::{Database, TestApp, eventually};
@@ -18,6 +19,11 @@ pub fn program(arguments: &[&str], database: &Database, input: &str) -> Output {
 
 /// The same with the database's address.
 pub fn program_at(arguments: &[&str], database_url: &str, input: &str) -> Output {
+    program_fed(arguments, database_url, input.as_bytes())
+}
+
+/// The same with bytes that may be no text.
+pub fn program_fed(arguments: &[&str], database_url: &str, input: &[u8]) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_pycrudapi"))
         .args(arguments)
         .env_clear()
@@ -30,7 +36,7 @@ pub fn program_at(arguments: &[&str], database_url: &str, input: &str) -> Output
     let mut stdin = child.stdin.take().expect("piped");
     let input = input.to_owned();
     let feeding = std::thread::spawn(move || {
-        let _ = stdin.write_all(input.as_bytes()); // a refused import closes the pipe early
+        let _ = stdin.write_all(&input); // a refused import closes the pipe early
     });
     let output = child.wait_with_output().expect("it ends");
     feeding.join().expect("no panic");
@@ -107,7 +113,8 @@ async fn a_bad_row_aborts_the_import_with_line_column_and_reason_and_keeps_nothi
         ("true,1,,male,1,0,0,1", 4, "name"),
         ("true,1,X,other,1,0,0,1", 4, "sex"),
         ("true,1,X,male,131,0,0,1", 4, "age"),
-        ("true,1,X,male,NaN,0,0,1", 4, "age"),
+        ("true,1,X,male,old,0,0,1", 4, "age"),
+        ("true,1,X,male,1,0,0,NaN", 4, "fare"),
         ("true,1,X,male,1,-1,0,1", 4, "siblingsOrSpousesAboard"),
         ("true,1,X,male,1,0,0.5,1", 4, "parentsOrChildrenAboard"),
         ("true,1,X,male,1,0,0,inf", 4, "fare"),
@@ -196,7 +203,8 @@ async fn an_import_whose_commit_is_not_answered_says_that_its_outcome_is_unknown
     for (moment, rows) in [(Moment::Before, 0), (Moment::After, 891)] {
         let mut client = migrate::connect(&proxy.conninfo(&database.config)).await.expect("connected");
         proxy.cut(b"COMMIT\0", moment, 1);
-        let lost = copy::import(crate::harness::resources()[0], &mut client, REAL.as_bytes(), false, |_| ()).await;
+        let lost =
+            copy::import(crate::harness::resources()[0], &mut client, Input::of(REAL.as_bytes()), false, |_| ()).await;
         proxy.assert_cut();
         let sentence = lost.expect_err("the answer was lost").to_string();
         assert!(sentence.contains("may or may not be stored"), "{sentence}");

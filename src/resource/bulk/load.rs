@@ -7,6 +7,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -14,13 +15,15 @@ use warp::http::{HeaderMap, StatusCode};
 
 use super::super::problem::problem;
 use super::faults::Faults;
-use super::rows::Loader;
+use super::rows::{Form, Loader};
 use super::store::Loading;
+use crate::csv::notes::UnknownColumns;
 use crate::db::attempt::Attempt as Fate;
 use crate::db::error::StoreError;
-use crate::http::body::JSON;
+use crate::http::body::{CSV, JSON, charset};
 use crate::http::budget::{Held, Holder};
 use crate::http::client::Client as Sender;
+use crate::http::prefer::is_lenient;
 use crate::http::problem::Problem;
 use crate::http::route::Route;
 use crate::http::spool::{Read, Reader, Spool};
@@ -38,8 +41,8 @@ const GRACE: Duration = Duration::from_secs(1);
 pub struct Asked<'a> {
     /// The request's.
     pub headers: &'a HeaderMap,
-    /// The form of the rows.
-    pub media_type: &'static str,
+    /// How the rows are written.
+    pub form: Form,
     /// Who sends them.
     pub client: Sender,
     /// The name of a request that is to be carried out once.
@@ -55,11 +58,15 @@ impl<'a> Asked<'a> {
     /// Asked by these headers.
     ///
     /// # Errors
-    /// 400 for a malformed key.
+    /// 400 for a malformed key, 415 for an unknown charset.
     pub fn new(route: Route, headers: &'a HeaderMap, media_type: &'static str) -> Result<Self, Problem> {
         Ok(Self {
             headers,
-            media_type,
+            form: Form {
+                media_type,
+                charset: if media_type == CSV { charset(headers)? } else { None },
+                unknown: if is_lenient(headers) { UnknownColumns::Ignored } else { UnknownColumns::Refused },
+            },
             client: Sender::of(headers),
             key: key(headers)?,
             with_keys: false,
@@ -130,7 +137,7 @@ async fn attempt(context: &Context, asked: &Asked<'_>, spool: &Spool, turn: Held
     let mut rows = Rows {
         reader: spool.reader(),
         patience: PATIENCE,
-        loader: Loader::new(context.resource, asked.media_type, asked.with_keys),
+        loader: Loader::new(context.resource, &asked.form, asked.with_keys),
     };
     // A body of few rows is judged before a connection is taken, and one that begins with a fault never takes any.
     let more = match rows.next_piece().await? {
@@ -196,14 +203,20 @@ async fn copy(
             return Ok(None);
         }
     }
+    let notes = rows.loader.notes();
     let (rest, count, keys) = rows.loader.finish();
     loading.send(rest).await.map_err(|error| problem(context.resource, error))?;
-    let answer = Answer::new(StatusCode::CREATED, JSON, format!("{{\"count\":{count}}}").into());
+    let answer = Answer::new(StatusCode::CREATED, JSON, stored(count, &notes).into());
     let request = asked.key.map(|key| Request { key: key.to_owned(), fingerprint: asked.fingerprint() });
     let committed = loading.commit(fate, request.as_ref().map(|request| (request, &answer))).await;
     fate.judge(committed).map_err(|error| problem(context.resource, error))?;
     context.growth.add(count);
     Ok(Some(Attempt::Loaded(Loaded::Stored(answer, Keys { keys, _held: held }))))
+}
+
+/// The short answer: how many rows there are, and what was taken otherwise than it was written.
+fn stored(count: u64, notes: &[String]) -> String {
+    if notes.is_empty() { json!({"count": count}) } else { json!({"count": count, "notes": notes}) }.to_string()
 }
 
 /// Takes memory for the keys, of which there may be a million: a refusal in time still undoes everything.

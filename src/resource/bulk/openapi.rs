@@ -22,7 +22,7 @@ pub fn taken(resource: &Resource, one: RefOr<Schema>, example: Value) -> [(&'sta
 
 /// What is answered: one row as stored, how many there are, or all of them.
 pub fn answered(resource: &Resource, one: RefOr<Schema>, example: Value) -> [(&'static str, Content); 3] {
-    let count = object([("count", integer(0, i64::MAX), true)]);
+    let count = object([("count", integer(0, i64::MAX), true), ("notes", array_of(text()), false)]);
     let lines = format!("{example}\n");
     let either = OneOfBuilder::new().item(one.clone()).item(array_of(one)).item(count);
     [

@@ -14,6 +14,7 @@ use super::super::list::shape::Shape;
 use super::super::problem::problem;
 use super::load::{self, Asked, Keys, Loaded};
 use super::store;
+use crate::csv::notes::UnknownColumns;
 use crate::db::error::StoreError;
 use crate::http::body::{self, CSV, Growing, JSON, NDJSON, Pace};
 use crate::http::format::Format;
@@ -71,7 +72,7 @@ async fn one_or_many(
     mut body: impl Stream<Item = Result<Bytes, warp::Error>> + Unpin,
     context: &Arc<Context>,
 ) -> Result<Posted, Problem> {
-    if asked.media_type != JSON {
+    if asked.form.media_type != JSON {
         return many(asked, body, context).await.map(Posted::Many);
     }
     // The first byte that is no blank tells one row from many.
@@ -139,6 +140,9 @@ async fn many(
     *response.status_mut() = StatusCode::CREATED;
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("accept, prefer"));
+    if asked.form.media_type == CSV && asked.form.unknown == UnknownColumns::Ignored {
+        prefer::applied(headers, "handling=lenient");
+    }
     if let Some(applied) = applied {
         prefer::applied(headers, applied);
     }

@@ -1,21 +1,33 @@
 //! Validates rows by the rules of a single one and writes them in `COPY`'s binary form.
 
-use std::convert::Infallible;
-
 use bytes::Bytes;
-use csv::StringRecord;
+use encoding_rs::Encoding;
 use uuid::Uuid;
 
-use super::super::csv::{Header, put};
+use super::super::csv::{self, put};
 use super::super::definition::Resource;
 use super::super::json;
 use super::super::row::Record;
 use super::faults::Faults;
 use super::split::{Array, Lines, Rows, Splitter, Stuck};
+use crate::csv::cells::Cells;
+use crate::csv::fault::Malformed;
+use crate::csv::notes::UnknownColumns;
+use crate::csv::records::{Records, Sink};
 use crate::db::copy::{BinaryRows, TableError};
-use crate::db::records::{Malformed, check_width, line_of};
 use crate::http::body::{CSV, NDJSON};
 use crate::http::problem::FieldError;
+
+/// How the rows of a body are written.
+#[derive(Debug, Clone, Copy)]
+pub struct Form {
+    /// One of those that are taken.
+    pub media_type: &'static str,
+    /// The encoding of CSV, if it is named.
+    pub charset: Option<&'static Encoding>,
+    /// What becomes of columns of CSV that the resource does not have.
+    pub unknown: UnknownColumns,
+}
 
 /// The rows of one body, as far as it has arrived.
 #[derive(Debug)]
@@ -25,17 +37,18 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// For a body of this media type; `keys` asks to remember the keys of the rows.
-    pub fn new(resource: &'static Resource, media_type: &str, keys: bool) -> Self {
-        let splitter = match media_type {
-            CSV => Splitter::Table(Box::default()),
+    /// For a body of this form; `keys` asks to remember the keys of the rows.
+    pub fn new(resource: &'static Resource, form: &Form, keys: bool) -> Self {
+        let splitter = match form.media_type {
+            CSV => Splitter::Table(Box::new(Records::new(form.charset))),
             NDJSON => Splitter::Lines(Lines::default()),
             _ => Splitter::Array(Array::default()),
         };
         let validator = RowValidator {
             resource,
+            unknown: form.unknown,
             is_array: matches!(splitter, Splitter::Array(_)),
-            header: None,
+            rows: None,
             count: 0,
             keys: keys.then(Vec::new),
             faults: Faults::default(),
@@ -62,7 +75,7 @@ impl Loader {
         if let Err(stuck) = self.splitter.finish(&mut self.validator) {
             self.validator.stuck(stuck);
         } else if matches!(self.splitter, Splitter::Table(_))
-            && self.validator.header.is_none()
+            && self.validator.rows.is_none()
             && !self.validator.is_stuck
         {
             self.validator
@@ -91,6 +104,14 @@ impl Loader {
         (std::mem::take(&mut validator.binary).finish(), validator.count, validator.keys.take().unwrap_or_default())
     }
 
+    /// What was taken otherwise than it was written, in sentences.
+    pub fn notes(&self) -> Vec<String> {
+        match (&self.splitter, &self.validator.rows) {
+            (Splitter::Table(records), Some(rows)) => rows.notes().sentences(records),
+            _ => Vec::new(),
+        }
+    }
+
     /// How many keys are remembered.
     pub fn keys(&self) -> usize {
         self.validator.keys.as_ref().map_or(0, Vec::len)
@@ -105,9 +126,10 @@ impl Loader {
 #[derive(Debug)]
 struct RowValidator {
     resource: &'static Resource,
+    unknown: UnknownColumns,
     is_array: bool,
-    /// Of CSV, once it was read.
-    header: Option<(Header, usize)>,
+    /// Of CSV, once its header was read.
+    rows: Option<csv::Rows>,
     /// Rows so far, good or bad.
     count: u64,
     keys: Option<Vec<Uuid>>,
@@ -129,10 +151,7 @@ impl RowValidator {
         match row {
             // After a fault nothing is stored, so the rest is only validated.
             Ok(record) if self.faults.is_empty() => {
-                let Ok(()) = self.binary.put(|row| {
-                    put(self.resource, &record, row);
-                    Ok::<_, Infallible>(())
-                });
+                self.binary.put(|row| put(self.resource, &record, row));
                 self.keys.iter_mut().for_each(|keys| keys.push(record.uuid));
             }
             Ok(_) => {}
@@ -140,18 +159,15 @@ impl RowValidator {
         }
     }
 
-    fn header(&mut self, record: &StringRecord) {
-        let line = line_of(record);
-        match Header::read(self.resource, record) {
-            Ok(header) if header.has_uuid() => {
+    fn header(&mut self, record: &Cells) {
+        let line = record.line();
+        match csv::Rows::behind(self.resource, record, self.unknown) {
+            Ok(rows) if rows.have_uuid() => {
                 self.is_stuck = true;
-                self.faults.row(
-                    line,
-                    None,
-                    vec![FieldError::new("uuid", "is made by the server; leave the column out")],
-                );
+                let error = FieldError::new("uuid", "is made by the server; leave the column out");
+                self.faults.row(line, None, vec![error]);
             }
-            Ok(header) => self.header = Some((header, record.len())),
+            Ok(rows) => self.rows = Some(rows),
             Err(error) => {
                 self.is_stuck = true;
                 self.faults.row(line, None, whole(error.to_string()));
@@ -170,19 +186,32 @@ impl Rows for RowValidator {
         let row = json::read_row(self.resource, text);
         self.row(line, row.map(|values| Record { uuid: Uuid::now_v7(), values }));
     }
+}
 
-    fn record(&mut self, record: &StringRecord) {
+impl Sink for RowValidator {
+    type Error = Stuck;
+
+    fn fits(&self, header: &Cells) -> bool {
+        csv::Rows::behind(self.resource, header, self.unknown).is_ok()
+    }
+
+    fn record(&mut self, record: &Cells) -> Result<(), Stuck> {
         if self.is_stuck {
-            return;
+            return Ok(());
         }
-        let Some((header, cells)) = self.header.take() else { return self.header(record) };
-        let row = check_width(record, cells).map_err(TableError::from).and_then(|()| header.row(record));
-        let row = row.map_err(|error| match error {
+        let Some(mut rows) = self.rows.take() else {
+            self.header(record);
+            return Ok(());
+        };
+        let row = rows.row(record).map_err(|error| match error {
             TableError::Value { column, rule, .. } => vec![FieldError::new(&column, rule)],
             TableError::Malformed(Malformed { fault, .. }) => whole(fault.to_string()),
             other => whole(other.to_string()),
         });
-        self.row(line_of(record), row);
-        self.header = Some((header, cells));
+        if let Some(row) = row.transpose() {
+            self.row(record.line(), row);
+        }
+        self.rows = Some(rows);
+        Ok(())
     }
 }

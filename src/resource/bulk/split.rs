@@ -1,8 +1,7 @@
 //! Cuts a body into rows as it arrives, in each of its forms. A row is all that is ever kept of it, and has a limit.
 
-use csv::StringRecord;
-
-use crate::db::records::{Fault, Malformed, Place, RECORD_MAX_BYTES as ROW_MAX_BYTES, Records};
+use crate::csv::fault::{Fault, Malformed, Place, RECORD_MAX_BYTES as ROW_MAX_BYTES};
+use crate::csv::records::{Records, Sink};
 
 /// Why a body cannot be cut into rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +35,10 @@ impl From<Malformed> for Stuck {
     }
 }
 
-/// Takes the rows of a body, each with the line on which it begins, counted from 1.
-pub trait Rows {
-    /// One JSON value.
+/// Takes the rows of a body: records of CSV, or one JSON value after the other.
+pub trait Rows: Sink<Error = Stuck> {
+    /// One JSON value, with the line on which it begins, counted from 1.
     fn json(&mut self, line: u64, text: &[u8]);
-    /// One record of CSV, the header included.
-    fn record(&mut self, record: &StringRecord);
 }
 
 /// What a body is cut by.
@@ -64,10 +61,7 @@ impl Splitter {
         match self {
             Self::Array(array) => array.push(bytes, rows),
             Self::Lines(lines) => lines.push(bytes, rows),
-            Self::Table(records) => records.push(bytes, &mut |record| {
-                rows.record(record);
-                Ok(())
-            }),
+            Self::Table(records) => records.push(bytes, rows),
         }
     }
 
@@ -79,10 +73,7 @@ impl Splitter {
         match self {
             Self::Array(array) => array.finish(),
             Self::Lines(lines) => lines.finish(rows),
-            Self::Table(records) => records.finish(&mut |record| {
-                rows.record(record);
-                Ok(())
-            }),
+            Self::Table(records) => records.finish(rows),
         }
     }
 }
@@ -97,6 +88,8 @@ pub struct Array {
     in_string: bool,
     escaped: bool,
     line: u64,
+    /// The last byte was a CR, so a LF after it begins no further line.
+    after_cr: bool,
     element_line: u64,
 }
 
@@ -119,7 +112,8 @@ impl Array {
     fn push(&mut self, bytes: &[u8], rows: &mut impl Rows) -> Result<(), Stuck> {
         for byte in bytes {
             self.byte(*byte, rows)?;
-            self.line += u64::from(*byte == b'\n');
+            self.line += u64::from(*byte == b'\r' || (*byte == b'\n' && !self.after_cr));
+            self.after_cr = *byte == b'\r';
         }
         Ok(())
     }

@@ -65,7 +65,7 @@ impl Column {
         }
     }
 
-    fn read_number(&self, text: &str) -> Option<Value<'static>> {
+    pub(super) fn read_number(&self, text: &str) -> Option<Value<'static>> {
         match &self.kind {
             Kind::Integer { minimum, maximum, values, .. } => {
                 let value = match text.parse::<i64>() {
@@ -79,8 +79,12 @@ impl Column {
             }
             Kind::Number { minimum, maximum } => {
                 let value = text.parse::<f64>().ok().filter(|value| value.is_finite())?;
-                let fits =
-                    minimum.is_none_or(|minimum| value >= minimum) && maximum.is_none_or(|maximum| value <= maximum);
+                // What is nearer to zero than the smallest double would be stored as zero.
+                let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+                let is_lost = value == 0.0 && mantissa.contains(|letter: char| matches!(letter, '1'..='9'));
+                let fits = !is_lost
+                    && minimum.is_none_or(|minimum| value >= minimum)
+                    && maximum.is_none_or(|maximum| value <= maximum);
                 fits.then_some(Value::Number(value + 0.0)) // adding zero makes -0 plain 0
             }
             Kind::Decimal { precision, scale, .. } => {

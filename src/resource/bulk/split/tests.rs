@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::db::records::line_of;
+use crate::csv::cells::Cells;
 
 /// Every row as text, with its line.
 #[derive(Debug, Default, PartialEq)]
@@ -13,13 +13,27 @@ impl Rows for Seen {
     fn json(&mut self, line: u64, text: &[u8]) {
         self.0.push((line, vec![String::from_utf8_lossy(text).trim().to_owned()]));
     }
-    fn record(&mut self, record: &StringRecord) {
-        self.0.push((line_of(record), record.iter().map(str::to_owned).collect()));
+}
+
+impl Sink for Seen {
+    type Error = Stuck;
+
+    fn fits(&self, _: &Cells) -> bool {
+        true
+    }
+
+    fn record(&mut self, record: &Cells) -> Result<(), Stuck> {
+        self.0.push((record.line(), record.texts().map(str::to_owned).collect()));
+        Ok(())
     }
 }
 
 fn splitters() -> [Splitter; 3] {
-    [Splitter::Array(Array::default()), Splitter::Lines(Lines::default()), Splitter::Table(Box::default())]
+    [
+        Splitter::Array(Array::default()),
+        Splitter::Lines(Lines::default()),
+        Splitter::Table(Box::new(Records::new(None))),
+    ]
 }
 
 /// What a body is cut into that arrives in chunks of this size.

@@ -1,0 +1,66 @@
+//! The line that tells the separator: the header, or a line `sep=` in front of it, as spreadsheets write it.
+
+use super::fault::{Fault, RECORD_MAX_BYTES};
+use super::separator::SEPARATORS;
+
+/// The beginning of a text, up to the end of its first line that is not blank. A line end within quotes does not end it.
+#[derive(Debug, Default)]
+pub struct HeaderLine {
+    /// With blank lines before it, and without its own line end.
+    pub text: String,
+    is_quoted: bool,
+    /// How often each separator stands outside of quotes.
+    counts: [usize; SEPARATORS.len()],
+}
+
+impl HeaderLine {
+    /// Takes what belongs to it, and says where the rest begins once it is whole.
+    pub fn push(&mut self, text: &str) -> Option<usize> {
+        for (at, letter) in text.char_indices() {
+            match letter {
+                '"' => self.is_quoted = !self.is_quoted,
+                '\r' | '\n' if !self.is_quoted && !self.is_blank() => return Some(at),
+                other if !self.is_quoted => {
+                    if let Some(known) = SEPARATORS.iter().position(|separator| *separator == other) {
+                        self.counts[known] += 1;
+                    }
+                }
+                _ => {}
+            }
+            if self.text.len() > RECORD_MAX_BYTES {
+                return Some(at); // which is a fault, whatever follows
+            }
+            self.text.push(letter);
+        }
+        None
+    }
+
+    fn is_blank(&self) -> bool {
+        self.text.bytes().all(|byte| matches!(byte, b'\r' | b'\n'))
+    }
+
+    /// The separators in it, the most frequent first.
+    pub fn found(&self) -> Vec<char> {
+        let mut found: Vec<usize> = (0..SEPARATORS.len()).filter(|index| self.counts[*index] > 0).collect();
+        found.sort_by_key(|index| std::cmp::Reverse(self.counts[*index]));
+        found.into_iter().map(|index| SEPARATORS[index]).collect()
+    }
+
+    /// The separator that it names, if it is no header but a line `sep=`.
+    ///
+    /// # Errors
+    /// One that is not taken.
+    pub fn named(&self) -> Result<Option<char>, Fault> {
+        let line = self.text.trim_start_matches(['\r', '\n']);
+        let line = line.strip_prefix('"').and_then(|line| line.strip_suffix('"')).unwrap_or(line);
+        let Some((key, name)) = line.split_at_checked("sep=".len()) else { return Ok(None) };
+        if !key.eq_ignore_ascii_case("sep=") {
+            return Ok(None);
+        }
+        let mut letters = name.chars();
+        match (letters.next(), letters.next()) {
+            (Some(letter), None) if SEPARATORS.contains(&letter) => Ok(Some(letter)),
+            _ => Err(Fault::UnknownSeparator),
+        }
+    }
+}

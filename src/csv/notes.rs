@@ -1,0 +1,87 @@
+//! What was taken for what it means and not for what it says in a file: told to whoever sent it.
+
+use super::records::Records;
+use super::separator::called;
+
+/// Names of columns that are listed.
+const LISTED_MAX: usize = 20;
+
+/// What becomes of columns that a table does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownColumns {
+    /// The whole text is refused.
+    Refused,
+    /// They are left out.
+    Ignored,
+}
+
+/// What was taken otherwise than it was written, and how often.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// What separates the cells, if it is no comma.
+    pub separator: Option<char>,
+    /// Columns that were left out, because the resource does not have them.
+    pub unknown: Vec<String>,
+    /// Columns without a name that were left out.
+    pub nameless: u64,
+    /// Rows without a value that were left out.
+    pub empty_rows: u64,
+    /// Words such as `NA` that were read as null.
+    pub nulls: u64,
+    /// Numbers with a decimal comma.
+    pub decimal_commas: u64,
+    /// Words such as `yes` that were read as booleans.
+    pub booleans: u64,
+    /// Values of an enumeration in another letter case.
+    pub letter_cases: u64,
+    /// Texts without the blanks around them.
+    pub trimmed: u64,
+}
+
+impl Notes {
+    /// A sentence for each, none for what is as expected.
+    pub fn sentences(&self, records: &Records) -> Vec<String> {
+        let counted = |count: u64, one: &str, many: &str| match count {
+            0 => None,
+            1 => Some(format!("1 {one}")),
+            count => Some(format!("{count} {many}")),
+        };
+        let separator = self.separator.filter(|separator| *separator != ',');
+        let encoding = Some(records.encoding()).filter(|encoding| *encoding != "UTF-8");
+        [
+            encoding.map(|encoding| format!("the text was read as {encoding}")),
+            separator.map(|separator| format!("{} separate the cells", called(separator))),
+            self.unknown_columns(),
+            counted(
+                self.nameless,
+                "column without a name, which counts the rows or is empty, was left out",
+                "columns without a name, which count the rows or are empty, were left out",
+            ),
+            counted(self.empty_rows, "row without a value was left out", "rows without a value were left out"),
+            counted(self.nulls, "word such as NA was read as null", "words such as NA were read as null"),
+            counted(self.decimal_commas, "number has a decimal comma", "numbers have a decimal comma"),
+            counted(self.booleans, "word such as yes was read as a boolean", "words such as yes were read as booleans"),
+            counted(
+                self.letter_cases,
+                "value was taken in another letter case",
+                "values were taken in another letter case",
+            ),
+            counted(self.trimmed, "text lost the blanks around it", "texts lost the blanks around them"),
+            records.has_end_character().then(|| "the end-of-file character (Ctrl-Z) was left out".to_owned()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    fn unknown_columns(&self) -> Option<String> {
+        let listed = self.unknown.iter().take(LISTED_MAX).map(|name| format!("{name:?}")).collect::<Vec<_>>();
+        let more = self.unknown.len() - listed.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        match listed.len() {
+            0 => None,
+            1 => Some(format!("the unknown column {} was left out", listed[0])),
+            _ => Some(format!("the unknown columns {}{more} were left out", listed.join(", "))),
+        }
+    }
+}

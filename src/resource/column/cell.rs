@@ -1,0 +1,278 @@
+//! Reads a cell of CSV as other programs write it. What is plainly right is taken as it stands; a spelling of another
+//! program's is taken where it can mean one thing only, and counted.
+//!
+//! Which spellings: the booleans of PostgreSQL's input ("Boolean Type" in its manual), what pandas, R, psql and spreadsheets
+//! write for a missing value, and the decimal comma of files whose cells are separated by semicolons.
+
+use std::borrow::Cow;
+
+use super::super::decimal::Decimal;
+use super::super::kind::Kind;
+use super::super::value::Value;
+use super::Column;
+use crate::csv::cells::Cell;
+use crate::csv::notes::Notes;
+
+/// What stands for a missing value, in any letter case (pandas' `na_values`, R's `NA`, psql's `\N`, spreadsheets' `#N/A`).
+const NULL_WORDS: [&str; 9] = ["na", "n/a", "#n/a", "nan", "-nan", "null", "none", "<na>", "\\n"];
+const TRUE_WORDS: [&str; 4] = ["t", "yes", "y", "on"];
+const FALSE_WORDS: [&str; 4] = ["f", "no", "n", "off"];
+
+/// What the cells of one file have told so far.
+#[derive(Debug, Clone, Default)]
+pub struct Reading {
+    /// Whether the decimals of its numbers stand behind a comma or a point, once a number has told.
+    mark: Option<Mark>,
+    /// What was taken otherwise than it was written.
+    pub notes: Notes,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Point,
+    Comma,
+}
+
+/// Why a cell is refused.
+pub type Complaint = Cow<'static, str>;
+
+impl Column {
+    /// Reads a cell of CSV; `is_padded` says that blanks around the unquoted texts of its row are none of theirs.
+    ///
+    /// # Errors
+    /// The column's rule, or the values that the cell could mean.
+    pub fn read_cell<'a>(
+        &self,
+        cell: Cell<'a>,
+        separator: char,
+        is_padded: bool,
+        reading: &mut Reading,
+    ) -> Result<Value<'a>, Complaint> {
+        let rule = || Cow::Borrowed(self.csv_rule);
+        if matches!(self.kind, Kind::Text { .. }) {
+            return self.read_text_cell(cell, is_padded, &mut reading.notes).ok_or_else(rule);
+        }
+        let text = cell.text.trim();
+        if text.is_empty() && self.nullable {
+            return Ok(Value::Null);
+        }
+        if self.nullable && self.read_text(text).is_none() && is_null_word(text) {
+            reading.notes.nulls += 1;
+            return Ok(Value::Null);
+        }
+        match &self.kind {
+            Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. } if separator == ';' => {
+                let number = self.with_point(text, reading)?;
+                self.read_number(&number).ok_or_else(rule)
+            }
+            Kind::Boolean => match self.read_csv(text) {
+                Some(value) => Ok(value),
+                None => {
+                    let value = boolean(text).ok_or_else(rule)?;
+                    reading.notes.booleans += 1;
+                    Ok(Value::Boolean(value))
+                }
+            },
+            Kind::Enum(texts) => match self.read_text(text) {
+                Some(value) => Ok(value),
+                None => {
+                    let value = in_any_case(texts, text).ok_or_else(rule)?;
+                    reading.notes.letter_cases += 1;
+                    Ok(Value::Text(Cow::Owned(value.to_owned())))
+                }
+            },
+            _ => self.read_csv(text).ok_or_else(rule),
+        }
+    }
+
+    /// An empty cell is null: a text that may be null is never empty.
+    fn read_text_cell<'a>(&self, cell: Cell<'a>, is_padded: bool, notes: &mut Notes) -> Option<Value<'a>> {
+        let text = if is_padded && !cell.is_quoted { cell.text.trim_matches([' ', '\t']) } else { cell.text };
+        notes.trimmed += u64::from(text.len() < cell.text.len() && !text.is_empty());
+        if text.is_empty() && self.nullable { Some(Value::Null) } else { self.read_text(text) }
+    }
+
+    /// A number with a decimal point, where it may have a comma.
+    fn with_point<'a>(&self, text: &'a str, reading: &mut Reading) -> Result<Cow<'a, str>, Complaint> {
+        let count = |mark: char| text.matches(mark).count();
+        let both = |first: &str, second: &str| {
+            Err(Cow::Owned(format!(
+                "is {first} or {second}; write the decimals of all numbers in one way, with a point or with a comma"
+            )))
+        };
+        match (count(','), count('.')) {
+            (1, points) if points == 0 || is_grouped(text) => {
+                let number = text.replace('.', "").replace(',', ".");
+                if reading.mark == Some(Mark::Point) {
+                    return both(&number, &text.replace(',', ""));
+                }
+                if self.read_number(&number).is_some() {
+                    reading.mark = Some(Mark::Comma);
+                    reading.notes.decimal_commas += 1;
+                }
+                Ok(number.into())
+            }
+            (0, 1) => {
+                let whole = text.replace('.', "");
+                let can_be_whole = has_group(text) && self.read_number(&whole).is_some();
+                match reading.mark {
+                    Some(Mark::Comma) => return both(text, &whole),
+                    None if can_be_whole && self.read_number(text).is_some() => return both(text, &whole),
+                    None if self.read_number(text).is_some() => reading.mark = Some(Mark::Point),
+                    _ => {}
+                }
+                Ok(text.into())
+            }
+            _ => Ok(text.into()),
+        }
+    }
+}
+
+/// Whether it stands for a missing value.
+pub fn is_null_word(text: &str) -> bool {
+    NULL_WORDS.iter().any(|word| text.eq_ignore_ascii_case(word))
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    let is_one_of = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    let number = || Decimal::parse(&text.replace(',', "."), 1, 0).map(Decimal::units);
+    if is_one_of(&TRUE_WORDS) || number() == Some(1) {
+        Some(true)
+    } else if is_one_of(&FALSE_WORDS) || number() == Some(0) {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// The one text that differs in letter case only.
+fn in_any_case<'a>(texts: &'a [String], text: &str) -> Option<&'a str> {
+    let folded = text.to_lowercase();
+    let mut alike = texts.iter().filter(|known| known.to_lowercase() == folded);
+    alike.next().filter(|_| alike.next().is_none()).map(String::as_str)
+}
+
+/// Whether three digits stand behind the point, as behind one that separates thousands.
+fn has_group(text: &str) -> bool {
+    let digits = text.trim_start_matches(['-', '+']);
+    let Some((whole, group)) = digits.split_once('.') else { return false };
+    let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    (1..=3).contains(&whole.len())
+        && !whole.starts_with('0')
+        && group.len() == 3
+        && are_digits(whole)
+        && are_digits(group)
+}
+
+/// Whether points separate the thousands in front of a decimal comma.
+fn is_grouped(text: &str) -> bool {
+    let Some((whole, _)) = text.split_once(',') else { return false };
+    let mut groups = whole.trim_start_matches(['-', '+']).split('.');
+    let first = groups.next().unwrap_or_default();
+    (1..=3).contains(&first.len()) && groups.all(|group| group.len() == 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::registry::passengers;
+    use super::*;
+    use crate::resource::definition::Resource;
+
+    const THINGS: &str = r#"
+        name = "things"
+        column = [
+            { name = "flag", type = "boolean", nullable = true },
+            { name = "number", type = "integer", format = "int32", nullable = true },
+            { name = "size", type = "number", nullable = true },
+            { name = "price", type = "decimal(9,2)", nullable = true },
+            { name = "kind", type = "string", enum = ["Small", "large", "XL", "xl"], nullable = true },
+            { name = "day", type = "string", format = "date", nullable = true },
+            { name = "note", type = "string", maxLength = 9 },
+            { name = "code", type = "string", minLength = 1, maxLength = 9, nullable = true },
+            { name = "must", type = "number" },
+        ]
+    "#;
+
+    fn things() -> &'static Resource {
+        let no_file = |_: &str| Err(String::new());
+        Resource::load(THINGS, no_file).unwrap_or_else(|faults| panic!("{faults:?}"))
+    }
+
+    /// What cells of a column in a file with this separator are read as, one after the other.
+    fn read(column: &str, separator: char, cells: &[&str]) -> Vec<String> {
+        let resource = things();
+        let column = resource.field(column).expect("a column");
+        let mut reading = Reading::default();
+        let value = |text: &&str| {
+            let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+            let cell = Cell { text: quoted.unwrap_or(text), is_quoted: quoted.is_some() };
+            match column.read_cell(cell, separator, false, &mut reading) {
+                Ok(Value::Text(text)) => format!("{text:?}"),
+                Ok(value) => value.to_string(),
+                Err(complaint) => complaint.into_owned(),
+            }
+        };
+        cells.iter().map(value).collect()
+    }
+
+    #[test]
+    fn each_program_s_spelling_is_taken() {
+        for (column, cells, expected) in [
+            ("flag", &["TRUE", "True", "t", "Yes", "y", "on", "1", "1.0"][..], "true"),
+            ("flag", &["FALSE", "False", "f", "No", "n", "off", "0", "0.0"], "false"),
+            ("flag", &["", "NA", "\\N", "NULL", "\"NA\""], "null"),
+            ("number", &["NA", "NaN", "nan", "null", "\\N", "#N/A", "None", " "], "null"),
+            ("number", &["7", "+7", " 7 ", "7.0", "7e0", "\"7\""], "7"),
+            ("size", &["#N/A", "-nan", "<NA>"], "null"),
+            ("kind", &["small", "SMALL", " Small"], "\"Small\""),
+            ("kind", &["XL"], "\"XL\""),
+            ("kind", &["Xl", "other"], "must be Small, large, XL or xl, or empty"),
+            ("kind", &["N/A"], "null"),
+            ("day", &["NULL"], "null"),
+            ("note", &["NA"], "\"NA\""),
+            ("note", &["", "\"\""], "\"\""),
+            ("code", &["", "\"\""], "null"),
+            ("must", &["", "NA", "1,5", "nan", "inf", "1e-999"], "must be a number"),
+            ("flag", &["2", "wahr", "1.5", "10"], "must be true, false, 1 or 0, or empty"),
+        ] {
+            assert_eq!(read(column, ',', cells), vec![expected; cells.len()], "{column} {cells:?}");
+        }
+    }
+
+    #[test]
+    fn a_decimal_comma_is_taken_where_it_can_be_nothing_else() {
+        let both = |first: &str, second: &str| {
+            format!(
+                "is {first} or {second}; write the decimals of all numbers in one way, with a point or with a comma"
+            )
+        };
+        for (cells, expected) in [
+            (&["7,25", "-0,5", "8", "1.234,5"][..], vec!["7.25", "-0.5", "8.0", "1234.5"]),
+            (&["7.25", "1.234"], vec!["7.25", "1.234"]),
+            (&["0.925", "1.234"], vec!["0.925", "1.234"]),
+            (&["7,25", "7.25"], vec!["7.25", &both("7.25", "725")]),
+            (&["7.25", "7,25"], vec!["7.25", &both("7.25", "725")]),
+            (&["1.234"], vec![&both("1.234", "1234")]),
+            (&["7,", "1,2,3", "1.2.3"], vec!["7.0", "must be a number, or empty", "must be a number, or empty"]),
+        ] {
+            assert_eq!(read("size", ';', cells), expected, "{cells:?}");
+        }
+        assert_eq!(read("size", ',', &["7,25"]), ["must be a number, or empty"]);
+        assert_eq!(read("price", ';', &["7,25", "1000000,01"]), ["7.25", "1000000.01"]);
+        assert_eq!(read("number", ';', &["2.000", "7,0"]), [both("2.000", "2000").as_str(), "7"]);
+        assert_eq!(read("flag", ';', &["1,0"]), ["true"]);
+    }
+
+    #[test]
+    fn blanks_around_a_text_are_its_own_unless_its_row_has_them_everywhere() {
+        let name = passengers().field("name").expect("a name");
+        let mut reading = Reading::default();
+        for (text, is_quoted, is_padded, expected) in
+            [(" a ", false, false, " a "), (" a ", false, true, "a"), (" a ", true, true, " a ")]
+        {
+            let value = name.read_cell(Cell { text, is_quoted }, ',', is_padded, &mut reading);
+            assert_eq!(value, Ok(Value::Text(expected.into())), "{text:?}");
+        }
+        assert_eq!(reading.notes.trimmed, 1);
+    }
+}
