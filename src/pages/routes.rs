@@ -34,6 +34,7 @@ const FILES: &[&str] = &[
     "/assets/air.js",
     "/assets/site.js",
     "/assets/resource.js",
+    "/assets/import.js",
 ];
 
 /// Each template with the methods that it takes.
@@ -75,6 +76,7 @@ const ASSETS: [Asset; FILES.len()] = [
     file(10, SCRIPT, include_bytes!("site/air.js")),
     file(11, SCRIPT, include_bytes!("site/site.js")),
     file(12, SCRIPT, include_bytes!("site/resource.js")),
+    file(13, SCRIPT, include_bytes!("site/import.js")),
 ];
 
 const RESOURCE_PAGE: Asset =

@@ -28,9 +28,12 @@ PHONE = {"width": 360, "height": 740}
 
 
 @pytest.fixture(scope="session")
-def stack():
-    """nginx, the server and PostgreSQL with the passengers of the seed, shared by all tests."""
-    descriptions = pathlib.Path(__file__).parent / "resources"
+def stack(tmp_path_factory):
+    """nginx, the server and PostgreSQL with the passengers of the seed and two more resources, shared by all tests."""
+    descriptions = tmp_path_factory.mktemp("resources")
+    for folder in (pathlib.Path(__file__).parent / "resources", support.REPOSITORY / "tests" / "corpus"):
+        for description in folder.glob("*.toml"):
+            shutil.copy(description, descriptions)
     with support.running_stack(RATE_LIMIT="off", RESOURCES_DIR=str(descriptions)) as one:
         yield one
 

@@ -28,16 +28,17 @@ async function problemOf(response) {
 // A whole number that a double would change stays the text that it was.
 const exact = (key, value, context) => (/^-?\d{16,}$/.test(context?.source ?? "") && !Number.isSafeInteger(value) ? context.source : value);
 
-/** Sends a request; gives the value of the answer and its headers. */
+/** Sends a request, a file as it is and any other body as JSON; gives the value of the answer and its headers. */
 export async function ask(path, { method = "GET", body, headers = {}, signal } = {}) {
-  const given = body === undefined ? {} : { "Content-Type": "application/json" };
+  const isFile = body instanceof Blob;
+  const given = body === undefined || isFile ? {} : { "Content-Type": "application/json" };
   let response;
   try {
     response = await fetch(path, {
       method,
       signal,
       headers: { Accept: "application/json", ...given, ...headers },
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: isFile || body === undefined ? body : JSON.stringify(body),
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;

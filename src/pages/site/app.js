@@ -4,6 +4,7 @@ import { ask, linked } from "./api.js";
 import * as air from "./air.js";
 import * as deployments from "./deployments.js";
 import { byId, complaint, element, grouped } from "./dom.js";
+import { offerImport } from "./import.js";
 import * as passenger from "./passenger.js";
 import { link } from "./site.js";
 import * as survival from "./survival.js";
@@ -132,11 +133,13 @@ filters.addEventListener("reset", () => {
 table.whenSorted((column) => go(sorted(view, column)));
 table.whenOpened(passenger.open);
 byId("create").addEventListener("click", passenger.create);
-passenger.whenChanged(async (message) => {
+async function changed(message) {
   counted = null;
   news = `${message}. `;
   await refresh();
-});
+}
+passenger.whenChanged(changed);
+offerImport(byId("add"), "passengers", changed);
 addEventListener("popstate", () => {
   view = fromAddress();
   start = view.after || view.before ? history.state?.start ?? null : 0;

@@ -3,6 +3,7 @@
 
 import { Problem, ask, linked, newKey } from "./api.js";
 import { byId, complaint, element, grouped, hint, picture, shape } from "./dom.js";
+import { offerImport } from "./import.js";
 import { described, link, resolved, titleOf, words } from "./site.js";
 
 const PAGE = 50;
@@ -67,7 +68,8 @@ function read(document) {
   const rows = resolved(document, many.get.responses[200].content["application/json"].schema.items);
   fields = Object.entries(rows.properties).filter(([key]) => key !== "uuid").map((entry) => field(document, entry));
   main = fields.find(({ kind }) => kind === "text") ?? fields[0];
-  offered = { create: many.post, read: one.get, replace: one.put, delete: one.delete };
+  const takesMany = many.post?.requestBody.content["text/csv"];
+  offered = { create: many.post, bulk: takesMany, read: one.get, replace: one.put, delete: one.delete };
   singular = one.get?.summary?.replace(/^Read an? /, "") ?? "row";
   const title = titleOf(document, name);
   byId("title").textContent = title;
@@ -466,6 +468,7 @@ try {
   controls();
   byId("create").textContent = `New ${singular}`;
   byId("create").hidden = !offered.create;
+  if (offered.bulk) offerImport(byId("add"), name, changed);
   if (statistics) pictured(document, statistics);
   refresh();
 } catch (error) {

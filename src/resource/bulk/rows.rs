@@ -170,14 +170,20 @@ impl RowValidator {
             Ok(rows) => self.rows = Some(rows),
             Err(error) => {
                 self.is_stuck = true;
-                self.faults.row(line, None, whole(error.to_string()));
+                self.faults.row(line, None, faults_of(error));
             }
         }
     }
 }
 
-/// The row as a whole is at fault.
-fn whole(detail: String) -> Vec<FieldError> {
+/// What is wrong in a row whose line is told beside it; without a field the row as a whole is at fault.
+fn faults_of(error: TableError) -> Vec<FieldError> {
+    let detail = match error {
+        TableError::Value { column, rule, .. } => return vec![FieldError::new(&column, rule)],
+        TableError::Header { fault, expected, .. } => format!("{fault}; the header must be {expected}"),
+        TableError::Malformed(Malformed { fault, .. }) => fault.to_string(),
+        other => other.to_string(),
+    };
     vec![FieldError { pointer: String::new(), detail: detail.into() }]
 }
 
@@ -203,12 +209,7 @@ impl Sink for RowValidator {
             self.header(record);
             return Ok(());
         };
-        let row = rows.row(record).map_err(|error| match error {
-            TableError::Value { column, rule, .. } => vec![FieldError::new(&column, rule)],
-            TableError::Malformed(Malformed { fault, .. }) => whole(fault.to_string()),
-            other => whole(other.to_string()),
-        });
-        if let Some(row) = row.transpose() {
+        if let Some(row) = rows.row(record).map_err(faults_of).transpose() {
             self.row(record.line(), row);
         }
         self.rows = Some(rows);
