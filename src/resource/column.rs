@@ -2,6 +2,8 @@
 //! another; the table's constraints repeat the rules as a last line of defence. No I/O happens here.
 
 pub mod cell;
+#[cfg(test)]
+mod faithful;
 mod read;
 
 use std::borrow::Cow;
