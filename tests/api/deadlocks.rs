@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
+use serde_json::json;
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
-use crate::harness::{Database, TestApp, eventually, passenger, passenger_with, send};
+use crate::harness::{Database, TestApp, eventually, send};
+use crate::subjects::{Subject, flag, subjects};
 
 const CLIENTS: usize = 128;
 const ROWS: usize = 200;
 /// Each client's; without an order of locks, deadlocks come in tens.
-const WRITES: usize = 60;
+const WRITES: usize = 30;
 
 /// Counted when a session ends, at the latest.
 async fn deadlocks(client: &Client) -> i64 {
@@ -27,8 +29,18 @@ async fn deadlocks(client: &Client) -> i64 {
     client.query_one(sql, &[]).await.expect("counted").get(0)
 }
 
+async fn create(server: &TestApp, subject: &Subject) -> String {
+    server.post(subject.path, &subject.one).await.expect(StatusCode::CREATED).header("location").to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_of_many_clients_to_the_same_rows_through_two_servers_never_deadlock() {
+    for subject in subjects() {
+        meet(&subject).await;
+    }
+}
+
+async fn meet(subject: &Subject) {
     let database = Database::migrated().await;
     let client = database.client().await;
     // Commits take longer, and so long a statement's rows are locked: what can meet does.
@@ -36,12 +48,16 @@ async fn writes_of_many_clients_to_the_same_rows_through_two_servers_never_deadl
                 execute format('alter database %I set commit_siblings = 0', current_database()); end $$";
     client.batch_execute(slow).await.expect("altered");
     let conninfo = database.conninfo();
-    let mut servers = [TestApp::start_on(&conninfo, &[]).await, TestApp::start_on(&conninfo, &[]).await];
+    let flags = [&*flag()];
+    let mut servers = [TestApp::start_on(&conninfo, &flags).await, TestApp::start_on(&conninfo, &flags).await];
     let mut uuids = Vec::new();
     for _ in 0..ROWS {
-        uuids.push(Mutex::new(servers[0].create(&passenger()).await));
+        uuids.push(Mutex::new(create(&servers[0], subject).await));
     }
     let uuids = Arc::new(uuids);
+    let field = subject.fields().next().expect("one field");
+    let patch = json!({field: subject.other[field]}).to_string();
+    let patch = &patch;
     join_all((0..CLIENTS).map(|number| {
         let uuids = uuids.clone();
         let servers = &servers;
@@ -51,18 +67,18 @@ async fn writes_of_many_clients_to_the_same_rows_through_two_servers_never_deadl
                 // All clients of a server do the same at the same time, so that its statements hold many rows; the steps
                 // through the rows have no order.
                 let place = (number * 7919 + turn * 104_729) % ROWS;
-                let url = format!("/v1/passengers/{}", uuids[place].lock().await);
+                let url = uuids[place].lock().await.clone();
                 let answer = match (turn + number % 2) % 5 {
-                    0 | 2 => server.put(&url, &passenger_with("name", format!("{number} {turn}"))).await,
+                    0 | 2 => server.put(&url, if turn % 2 == 0 { &subject.one } else { &subject.other }).await,
                     4 => server.delete(&url).await,
                     _ => {
                         let request = server.request(Method::PATCH, &url);
-                        send(request.header("content-type", "application/merge-patch+json").body(r#"{"age":30}"#)).await
+                        send(request.header("content-type", "application/merge-patch+json").body(patch.clone())).await
                     }
                 };
                 match answer.status {
                     StatusCode::OK | StatusCode::NOT_FOUND => {}
-                    StatusCode::NO_CONTENT => *uuids[place].lock().await = server.create(&passenger()).await,
+                    StatusCode::NO_CONTENT => *uuids[place].lock().await = create(server, subject).await,
                     other => panic!("{other}: {}", answer.body),
                 }
             }

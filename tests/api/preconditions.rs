@@ -13,20 +13,6 @@ use crate::harness::{Answer, TestApp, passenger, passenger_with, send};
 const TOGETHER: usize = 64;
 
 impl TestApp {
-    /// A request with headers; a body makes it a merge patch or a whole document, as the method asks.
-    async fn conditional(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
-        let patches = method == Method::PATCH;
-        let mut request = self.request(method, path);
-        if let Some(body) = body {
-            let media_type = if patches { "application/merge-patch+json" } else { "application/json" };
-            request = request.header("content-type", media_type).body(body.to_string());
-        }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        send(request).await
-    }
-
     async fn patch(&self, path: &str, body: Value) -> Answer {
         self.conditional(Method::PATCH, path, &[], Some(body)).await
     }

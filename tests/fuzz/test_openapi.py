@@ -18,7 +18,9 @@ UNSUITABLE = "positive_data_acceptance"
 
 
 def test_no_answer_is_a_defect_or_other_than_described():
-    with support.running_stack(RATE_LIMIT="off", CONN_LIMIT="off", LOG="error", ACCESS_LOG="off") as stack:
+    resources = support.REPOSITORY / "tests" / "support" / "resources"
+    settings = {"RATE_LIMIT": "off", "CONN_LIMIT": "off", "LOG": "error", "ACCESS_LOG": "off"}
+    with support.running_stack(**settings, RESOURCES_DIR=str(resources)) as stack:
         command = [
             *(pathlib.Path(sys.executable).with_name("schemathesis"), "run", "--no-color", "--continue-on-failure"),
             *("--checks", "all", "--exclude-checks", UNSUITABLE, "--phases", "examples,coverage,fuzzing"),
