@@ -23,6 +23,7 @@ static COLUMNS: LazyLock<Vec<Column>> = LazyLock::new(|| {
     let text = |name: &str, csv: &[&str]| ColumnDescription {
         name: name.to_owned(),
         r#type: "string".to_owned(),
+        min_length: Some(1),
         max_length: Some(1000),
         csv: csv.iter().map(|name| (*name).to_owned()).collect(),
         ..ColumnDescription::default()

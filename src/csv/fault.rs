@@ -80,6 +80,11 @@ pub enum Fault {
         "must be text in {0}; name another encoding, such as windows-1252, as charset of the Content-Type or with --encoding"
     )]
     Encoding(&'static str),
+    /// The header holds U+0000.
+    #[error(
+        "holds U+0000, as UTF-16 does in every letter; name the encoding, such as utf-16le, as charset of the Content-Type or with --encoding"
+    )]
+    Null,
     /// The header has the table's columns with more than one separator.
     #[error(
         "can be read with {} and with {} between its cells; write a line such as sep={} in front of it, or enclose in quotes \

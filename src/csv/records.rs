@@ -114,6 +114,11 @@ fn push<S: Sink>(
 
 /// Settles the separator.
 fn begin<S: Sink>(cutter: &mut Cutter, line: &HeaderLine, sink: &mut S) -> Result<(), S::Error> {
+    if line.text.contains('\0') {
+        // UTF-16 without its mark is text in UTF-8, too, and full of these.
+        cutter.skip(&line.text);
+        return Err(Malformed { line: cutter.line, place: Place::Record, fault: Fault::Null }.into());
+    }
     match line.named() {
         Ok(Some(separator)) => {
             cutter.skip(&line.text);

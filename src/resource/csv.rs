@@ -58,8 +58,11 @@ impl Header {
                         return Err(fault(format!("duplicate column {name:?}")));
                     }
                 }
+                None if unknown == UnknownColumns::Ignored => reading.notes.unknown.push(match name.trim() {
+                    "" => format!("column {}", place + 1),
+                    name => name.to_owned(),
+                }),
                 None if name.trim().is_empty() => nameless.push((place, Nameless::default())),
-                None if unknown == UnknownColumns::Ignored => reading.notes.unknown.push(name.trim().to_owned()),
                 None => return Err(fault(format!("unknown column {name:?}"))),
             }
         }

@@ -218,6 +218,22 @@ async fn the_real_readings_load_and_come_back_with_their_milliseconds() {
 }
 
 #[tokio::test]
+async fn readings_are_imported_as_spreadsheets_and_pandas_write_them() {
+    let database = Database::migrated().await;
+    let odd = "\u{feff}sep=;\r\n;TimeInstant;ID-Entity;SO2;NO2;CO;O3;PM10;PM2.5\r\n\
+               0;2016-10-01 00:00:00;a;1,5;NA;;-0,25;NaN;7\r\n;;;;;;;;\r\n1;2016-10-01 00:15:00;a;1;2;3;4;5;6\r\n";
+    let said = import(&database, odd);
+    let expected = "2 readings imported\nsemicolons separate the cells\n\
+                    1 column without a name, which counts the rows or is empty, was left out\n\
+                    1 row without a value was left out\n2 words such as NA were read as null\n2 numbers have a decimal comma\n";
+    assert_eq!(said, expected);
+    let row = "select so2, no2, co, o3, pm10, pm2_5 from air_quality order by measured_at limit 1";
+    let row = database.client().await.query_one(row, &[]).await.expect("read");
+    let values: Vec<Option<f64>> = (0..6).map(|index| row.get(index)).collect();
+    assert_eq!(values, [Some(1.5), None, None, Some(-0.25), None, Some(7.0)]);
+}
+
+#[tokio::test]
 async fn a_bad_row_aborts_the_import_with_line_column_and_reason_and_keeps_nothing() {
     let database = Database::migrated().await;
     let bad = |csv: &str| refused(&program(&["import", "--resource", "air-quality", "-"], &database, csv));

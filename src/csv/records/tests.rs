@@ -183,6 +183,7 @@ fn the_header_tells_the_separator_and_a_line_in_front_of_it_names_one() {
         ("a,b;c\n1,2\n", 1, Fault::Separators(',', ';')),
         ("\n\na|b\tc\n1,2\n", 3, Fault::Separators('\t', '|')),
         ("sep=:\na:b\n", 1, Fault::UnknownSeparator),
+        ("a\0,\0b\0\n\0", 1, Fault::Null),
         ("a,b\n\u{1a}\n1,2\n", 3, Fault::BehindEnd),
     ] {
         assert_eq!(cut(text.as_bytes(), 2).1, Some(Malformed { line, place: Place::Record, fault }), "{text:?}");
