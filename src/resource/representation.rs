@@ -22,7 +22,7 @@ pub fn shape(resource: &Resource, is_stored: bool) -> RefOr<Schema> {
         object = object.property("uuid", uuid()).required("uuid");
     }
     for column in resource.fields() {
-        object = object.property(column.name, schema(column));
+        object = object.property(column.name, if is_stored { schema(column) } else { sent(column) });
         if column.required || is_stored {
             object = object.required(column.name);
         }
@@ -34,6 +34,18 @@ pub fn shape(resource: &Resource, is_stored: bool) -> RefOr<Schema> {
         .description(Some(format!("{article} {singular} {what}.")))
         .additional_properties(Some(AdditionalProperties::FreeForm(false)));
     RefOr::T(object.into())
+}
+
+/// What a client may send for a column: a decimal as a number, too.
+fn sent(column: &Column) -> RefOr<Schema> {
+    match (&column.kind, schema(column)) {
+        (Kind::Decimal { .. }, RefOr::T(Schema::Object(mut object))) => {
+            let types = [Type::String, Type::Number].into_iter().chain(column.nullable.then_some(Type::Null));
+            object.schema_type = types.collect();
+            RefOr::T(object.into())
+        }
+        (_, schema) => schema,
+    }
 }
 
 /// What a column's values are.
