@@ -25,19 +25,16 @@ const READING_BYTES: usize = 160;
 /// # Errors
 /// [`StoreError::Internal`] when the rows are not those of the store.
 pub fn body(rows: &[Row], format: Format) -> Result<Bytes, StoreError> {
-    match format {
-        Format::Csv => csv(rows),
-        Format::Json | Format::Ndjson => json(rows),
-    }
-    .map(|body| body.into_bytes().into())
+    let body = if format == Format::Csv { csv(rows) } else { json(rows) };
+    body.map(|body| body.into_bytes().into())
 }
 
 /// The same body for whoever caused it to be read from the database.
 pub fn fresh(body: &Bytes, format: Format) -> Bytes {
-    match format {
-        Format::Json | Format::Ndjson => [FRESH, body.get(CACHED.len()..).unwrap_or_default()].concat().into(),
-        Format::Csv => body.clone(),
+    if format == Format::Csv {
+        return body.clone();
     }
+    [FRESH, body.get(CACHED.len()..).unwrap_or_default()].concat().into()
 }
 
 fn json(rows: &[Row]) -> Result<String, StoreError> {

@@ -15,10 +15,12 @@ pub enum Format {
     Csv,
     /// One object per line.
     Ndjson,
+    /// The only row, as an object (PostgREST's media type for it).
+    Object,
 }
 
 impl Format {
-    const ALL: [Self; 3] = [Self::Json, Self::Csv, Self::Ndjson];
+    const ALL: [Self; 4] = [Self::Json, Self::Csv, Self::Ndjson, Self::Object];
 
     /// The one that the client likes best of those on offer; the first when it does not say.
     ///
@@ -41,6 +43,7 @@ impl Format {
             Self::Json => "json",
             Self::Csv => "csv",
             Self::Ndjson => "ndjson",
+            Self::Object => "object",
         }
     }
 
@@ -50,6 +53,7 @@ impl Format {
             Self::Json => JSON,
             Self::Csv => CSV,
             Self::Ndjson => NDJSON,
+            Self::Object => "application/vnd.pgrst.object+json",
         }
     }
 

@@ -61,7 +61,7 @@ fn numbers(what: &str, bounds: (Option<String>, Option<String>)) -> String {
 pub fn filter_rule(kind: &Kind) -> String {
     match kind {
         Kind::Boolean => "true or false".to_owned(),
-        Kind::Integer { .. } => "a whole number".to_owned(),
+        Kind::Integer { .. } => "a whole number of 64 bits".to_owned(),
         Kind::Number { .. } => "a number".to_owned(),
         Kind::Decimal { scale, .. } => format!("a decimal with at most {scale} digits behind the point"),
         Kind::Text { .. } => "a text without U+0000".to_owned(),

@@ -1,4 +1,4 @@
-//! Writes rows as CSV or JSON, a batch at a time.
+//! Writes rows as CSV or, when that is not asked for, as JSON, a batch at a time.
 //!
 //! CSV follows RFC 4180, its header always present. A cell that a spreadsheet would take for a formula gets an
 //! apostrophe in front, which makes it text (OWASP, "CSV Injection"); nothing else is changed.
@@ -24,41 +24,30 @@ pub trait Row: Serialize {
 
 /// Writes what comes before the first row.
 pub fn begin<R: Row>(format: Format, out: &mut Vec<u8>) {
-    match format {
-        Format::Csv => write_csv(out, [R::COLUMNS.iter().map(|name| Cow::Borrowed(*name)).collect()]),
-        Format::Json => {
-            out.extend_from_slice(b"{\"");
-            out.extend_from_slice(R::NAME.as_bytes());
-            out.extend_from_slice(b"\":[");
-        }
-        Format::Ndjson => {}
+    if format == Format::Csv {
+        return write_csv(out, [R::COLUMNS.iter().map(|name| Cow::Borrowed(*name)).collect()]);
     }
+    out.extend_from_slice(b"{\"");
+    out.extend_from_slice(R::NAME.as_bytes());
+    out.extend_from_slice(b"\":[");
 }
 
 /// Writes rows; `first` when none came before them.
 pub fn rows<R: Row>(format: Format, first: bool, rows: &[R], out: &mut Vec<u8>) {
-    match format {
-        Format::Csv => write_csv(out, rows.iter().map(Row::cells)),
-        Format::Json => {
-            for (index, row) in rows.iter().enumerate() {
-                if index > 0 || !first {
-                    out.push(b',');
-                }
-                serde_json::to_writer(&mut *out, row).expect("our types have string keys only");
-            }
+    if format == Format::Csv {
+        return write_csv(out, rows.iter().map(Row::cells));
+    }
+    for (index, row) in rows.iter().enumerate() {
+        if index > 0 || !first {
+            out.push(b',');
         }
-        Format::Ndjson => {
-            for row in rows {
-                serde_json::to_writer(&mut *out, row).expect("our types have string keys only");
-                out.push(b'\n');
-            }
-        }
+        serde_json::to_writer(&mut *out, row).expect("our types have string keys only");
     }
 }
 
 /// Writes what comes after the last row.
 pub fn end(format: Format, out: &mut Vec<u8>) {
-    if format == Format::Json {
+    if format != Format::Csv {
         out.extend_from_slice(b"]}");
     }
 }

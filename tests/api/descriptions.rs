@@ -1,6 +1,8 @@
 //! The service over random descriptions: what is sent is what is stored, listed, exported and imported; what breaks a rule is
 //! refused and named; filters, orders and pages answer what a model in memory answers.
 
+mod conditions;
+
 use std::cmp::Ordering;
 use std::fs;
 
@@ -277,14 +279,16 @@ async fn lists(service: &Service, picks: &[(Index, Index, Index, bool)]) {
 async fn any_description_is_served_as_it_says() {
     let mut runner = TestRunner::new(Config::with_cases(CASES));
     let picks = prop::collection::vec(any::<(Index, Index, Index, bool)>(), 12);
-    let cases = (random::description("things"), any::<u64>(), picks);
+    let filters = prop::collection::vec((conditions::sketch(), conditions::style()), 25);
+    let cases = (random::description("things"), any::<u64>(), picks, filters);
     for _ in 0..CASES {
-        let (text, seed, picks) = cases.new_tree(&mut runner).expect("a case").current();
+        let (text, seed, picks, filters) = cases.new_tree(&mut runner).expect("a case").current();
         println!("{text}"); // shown when the case fails
         let mut service = service(&text, seed).await;
         round_trips(&service).await;
         refusals(&service).await;
         lists(&service, &picks).await;
+        conditions::hold(&service, &filters).await;
         // The neighbour is untouched.
         assert_eq!(service.app.get("/v1/passengers").await.body, "[]");
         service.app.stop().await;

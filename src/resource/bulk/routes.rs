@@ -9,7 +9,7 @@ use warp::http::header::{HeaderValue, VARY};
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
-use super::super::list::request::OFFERED;
+use super::super::list::request::FORMS;
 use super::super::list::shape::Shape;
 use super::super::problem::problem;
 use super::load::{self, Asked, Keys, Loaded};
@@ -106,7 +106,7 @@ async fn many(
     let preferred = prefer::preference(asked.headers, "return");
     // The answer to a request with a key is kept with it, so it is always the short one.
     let representation = preferred == Some("representation") && asked.key.is_none();
-    let format = Format::negotiate(asked.headers, OFFERED)?;
+    let format = Format::negotiate(asked.headers, FORMS)?;
     asked.with_keys = representation;
     let bulk = &context.bulk;
     let spool = Spool::default();

@@ -52,11 +52,13 @@ impl Column {
         }
     }
 
-    /// Reads a value to compare the column with: any of its type, and one of an enumeration.
+    /// Reads a value to compare the column with: any of its type, and one of an enumeration. As PostgreSQL reads them,
+    /// blanks around a value count in texts alone.
     pub fn read_filter(&self, text: &str) -> Option<Value<'static>> {
+        let text = if matches!(self.kind, Kind::Text { .. }) { text } else { text.trim() };
         match &self.kind {
-            Kind::Boolean => text.parse().ok().map(Value::Boolean),
-            Kind::Integer { .. } => text.parse().ok().map(Value::Integer),
+            Kind::Boolean => read_boolean(text).map(Value::Boolean),
+            Kind::Integer { .. } => read_integer(text).map(Value::Integer),
             Kind::Number { .. } => text.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Number),
             // As many digits as there can be, whatever the column's precision: it is only compared.
             Kind::Decimal { scale, .. } => Decimal::parse(text, PRECISION_MAX, *scale).map(Value::Decimal),
@@ -68,11 +70,7 @@ impl Column {
     pub(super) fn read_number(&self, text: &str) -> Option<Value<'static>> {
         match &self.kind {
             Kind::Integer { minimum, maximum, values, .. } => {
-                let value = match text.parse::<i64>() {
-                    Ok(value) => value,
-                    // `2.0` and `2e0` are whole numbers, too.
-                    Err(_) => i64::try_from(Decimal::parse(text, 19, 0)?.units()).ok()?,
-                };
+                let value = read_integer(text)?;
                 let fits = (*minimum..=*maximum).contains(&value)
                     && values.as_ref().is_none_or(|values| values.binary_search(&value).is_ok());
                 fits.then_some(Value::Integer(value))
@@ -116,5 +114,26 @@ impl Column {
             Kind::Uuid => Uuid::try_parse(text).ok().map(Value::Uuid),
             _ => None,
         }
+    }
+}
+
+/// `2.0` and `2e0` are whole numbers, too.
+fn read_integer(text: &str) -> Option<i64> {
+    match text.parse() {
+        Ok(value) => Some(value),
+        Err(_) => i64::try_from(Decimal::parse(text, 19, 0)?.units()).ok(),
+    }
+}
+
+/// As PostgreSQL reads them: in any case, and cut short as long as it is clear what is meant.
+fn read_boolean(text: &str) -> Option<bool> {
+    let text = text.to_ascii_lowercase();
+    let begins = |word: &str, least: usize| text.len() >= least && word.starts_with(&text);
+    match text.as_str() {
+        "1" => Some(true),
+        "0" => Some(false),
+        _ if begins("true", 1) || begins("yes", 1) || begins("on", 2) => Some(true),
+        _ if begins("false", 1) || begins("no", 1) || begins("off", 2) => Some(false),
+        _ => None,
     }
 }

@@ -58,7 +58,7 @@ pub enum Test {
         /// Does not end in the middle of an escape.
         pattern: String,
     },
-    /// `in`: one of these.
+    /// `in`: one of these; with none of them it holds for no row, and reversed for every one.
     In(Vec<Value<'static>>),
     /// `is`
     Is(Truth),
@@ -92,6 +92,8 @@ pub enum Truth {
     True,
     /// `is.false`
     False,
+    /// `is.unknown`: SQL's name for a boolean that is null
+    Unknown,
 }
 
 impl Comparison {
@@ -113,11 +115,12 @@ impl Comparison {
 
 impl Truth {
     /// Each with its name in the query and its test in SQL.
-    pub const ALL: [(Self, &'static str, &'static str); 4] = [
+    pub const ALL: [(Self, &'static str, &'static str); 5] = [
         (Self::Null, "null", " is null"),
         (Self::NotNull, "not_null", " is not null"),
         (Self::True, "true", " is true"),
         (Self::False, "false", " is false"),
+        (Self::Unknown, "unknown", " is unknown"),
     ];
 
     /// The test in SQL.
@@ -139,5 +142,5 @@ pub fn operators(column: &Column) -> &'static str {
 
 /// What `is` may ask of a column, for complaints.
 pub fn truths(column: &Column) -> &'static str {
-    if column.kind == Kind::Boolean { "null, not_null, true or false" } else { "null or not_null" }
+    if column.kind == Kind::Boolean { "null, not_null, true, false or unknown" } else { "null or not_null" }
 }

@@ -1,7 +1,8 @@
 //! PostgREST's grammar of conditions: `age=gte.30`, `name=not.ilike.*smith*`, `or=(age.lt.18,and(sex.eq.male,fare.gt.50))`.
 //!
 //! Every fault of a text that can be split is found; one that cannot be split ends its parameter. Depth and number of
-//! conditions are bounded. Nothing here panics, whatever the text.
+//! conditions are bounded. Blanks mean nothing behind a comma, a parenthesis or a closing quote. Nothing here panics,
+//! whatever the text.
 
 use super::super::column::Column;
 use super::super::definition::Resource;
@@ -19,13 +20,18 @@ const PATTERNS_MAX: usize = 16;
 const PATTERN_MAX_CHARS: usize = 256;
 /// Values of `in` in one request: each becomes a parameter and planning time.
 const VALUES_MAX: usize = 200;
+/// What may stand behind a mark.
+const BLANKS: [char; 2] = [' ', '\t'];
 /// How much of a client's text a complaint repeats.
 const SHOWN_MAX_CHARS: usize = 50;
 
 /// A part of the client's text, in quotes, for complaints.
 pub fn shown(text: &str) -> String {
-    let part: String = text.chars().take(SHOWN_MAX_CHARS).collect();
-    format!("{part:?}")
+    format!("{:?}", part(text))
+}
+
+fn part(text: &str) -> String {
+    text.chars().take(SHOWN_MAX_CHARS).collect()
 }
 
 /// Reads the conditions of one request.
@@ -54,14 +60,15 @@ impl Reader {
 
     /// Reads the value of a parameter that is a column: `gte.30`, `not.in.(1,2)`.
     pub fn condition(&mut self, column: &'static Column, text: &str) -> Option<Node> {
-        let (negated, text) = not(text);
-        let (operator, value) = text.split_once('.').unwrap_or((text, ""));
+        let (negated, behind) = not(text);
+        let Some((operator, value)) = behind.split_once('.').filter(|(operator, _)| is_word(operator)) else {
+            self.without_operator(column, negated, behind);
+            return None;
+        };
         let test = if operator == "in" {
             let mut rest = Rest(value);
             let test = self.list(column, &mut rest).ok()?;
-            if !rest.0.is_empty() {
-                self.faults.push(format!("has {} behind the closing parenthesis; remove it", shown(rest.0)));
-            }
+            self.end(&rest);
             test
         } else {
             self.test(column, operator, value)
@@ -73,10 +80,32 @@ impl Reader {
     pub fn group(&mut self, negated: bool, join: Join, text: &str) -> Option<Node> {
         let mut rest = Rest(text);
         let group = self.nodes(negated, join, &mut rest, 1).ok()?;
+        self.end(&rest);
+        group
+    }
+
+    fn end(&mut self, rest: &Rest<'_>) {
         if !rest.0.is_empty() {
             self.faults.push(format!("has {} behind the closing parenthesis; remove it", shown(rest.0)));
         }
-        group
+    }
+
+    /// Says what was probably meant where a value stands without its operator.
+    fn without_operator(&mut self, column: &'static Column, negated: bool, text: &str) {
+        let not = if negated { "not." } else { "" };
+        let fault = if text.eq_ignore_ascii_case("null") {
+            format!("has {} without an operator; write {not}is.null", shown(text))
+        } else if !text.is_empty() && !is_operator(text) && column.read_filter(text).is_some() {
+            format!("has {} without an operator; write {not}eq.{}", shown(text), part(text))
+        } else {
+            format!(
+                "has {} where an operator and a value, such as is.null, are expected; {} takes {}",
+                shown(text),
+                column.name,
+                operators(column)
+            )
+        };
+        self.faults.push(fault);
     }
 
     fn stuck<T>(&mut self, rest: &Rest<'_>, expected: &str) -> Result<T, Stuck> {
@@ -89,7 +118,8 @@ impl Reader {
             self.faults.push(format!("is nested more than {DEPTH_MAX} levels deep"));
             return Err(Stuck);
         }
-        if !rest.skip("(") {
+        rest.blanks();
+        if !rest.mark("(") {
             return self.stuck(rest, "a group in parentheses, such as (a.eq.1,b.is.null),");
         }
         let mut nodes = Vec::new();
@@ -98,10 +128,10 @@ impl Reader {
             let node = self.node(rest, depth)?;
             whole &= node.is_some();
             nodes.extend(node);
-            if rest.skip(")") {
+            if rest.mark(")") {
                 return Ok(whole.then_some(Node::Group { negated, join, nodes }));
             }
-            if !rest.skip(",") {
+            if !rest.mark(",") {
                 return self.stuck(rest, "a comma or a closing parenthesis");
             }
         }
@@ -114,8 +144,9 @@ impl Reader {
             ("not.and", true, Join::And),
             ("not.or", true, Join::Or),
         ] {
-            if rest.0.strip_prefix(name).is_some_and(|behind| behind.starts_with('(')) {
-                rest.skip(name);
+            let behind = rest.0.strip_prefix(name).map(|behind| behind.trim_start_matches(BLANKS));
+            if let Some(behind) = behind.filter(|behind| behind.starts_with('(')) {
+                rest.0 = behind;
                 return self.nodes(negated, join, rest, depth + 1);
             }
         }
@@ -147,14 +178,18 @@ impl Reader {
         Ok(column.zip(test).map(|(column, test)| Node::Test(Condition { column, negated, test })))
     }
 
-    /// The values of `in`, in parentheses.
+    /// The values of `in`, in parentheses; there may be none.
     fn list(&mut self, column: &'static Column, rest: &mut Rest<'_>) -> Result<Option<Test>, Stuck> {
-        if !rest.skip("(") {
+        rest.blanks();
+        if !rest.mark("(") {
             return self.stuck(rest, "a list in parentheses, such as in.(1,2),");
         }
         self.count()?;
         let mut values = Vec::new();
         let mut whole = true;
+        if rest.mark(")") {
+            return Ok(Some(Test::In(values)));
+        }
         loop {
             let text = self.value(rest)?;
             self.values += 1;
@@ -165,10 +200,10 @@ impl Reader {
             let value = self.read(column, &text);
             whole &= value.is_some();
             values.extend(value);
-            if rest.skip(")") {
+            if rest.mark(")") {
                 return Ok(whole.then_some(Test::In(values)));
             }
-            if !rest.skip(",") {
+            if !rest.mark(",") {
                 return self.stuck(rest, "a comma or a closing parenthesis");
             }
         }
@@ -188,6 +223,7 @@ impl Reader {
             match next {
                 '"' => {
                     rest.0 = &quoted[place + 1..];
+                    rest.blanks();
                     return Ok(value);
                 }
                 '\\' => value.extend(chars.next().map(|(_, escaped)| escaped)),
@@ -210,7 +246,8 @@ impl Reader {
             }
             ("like" | "ilike", _) if column.is_text() => self.pattern(operator == "ilike", text),
             ("is", _) => {
-                let truth = Truth::ALL.iter().find(|(_, name, _)| *name == text).map(|(truth, ..)| *truth);
+                let named = |name: &str| name.eq_ignore_ascii_case(text.trim());
+                let truth = Truth::ALL.iter().find(|(_, name, _)| named(name)).map(|(truth, ..)| *truth);
                 let truth =
                     truth.filter(|truth| column.kind == Kind::Boolean || matches!(truth, Truth::Null | Truth::NotNull));
                 if truth.is_none() {
@@ -230,7 +267,6 @@ impl Reader {
         }
     }
 
-    /// As in PostgREST `*` is another way to write `%`, which would have to be escaped in a URL.
     fn pattern(&mut self, any_case: bool, text: &str) -> Option<Test> {
         self.patterns += 1;
         if self.patterns > PATTERNS_MAX {
@@ -241,22 +277,22 @@ impl Reader {
             self.faults.push(format!("has a pattern of more than {PATTERN_MAX_CHARS} characters: {}", shown(text)));
             return None;
         }
-        let pattern = text.replace('*', "%");
-        let escapes = pattern.bytes().rev().take_while(|byte| *byte == b'\\').count();
-        if escapes % 2 == 1 || pattern.contains('\0') {
+        let pattern = like(text);
+        if pattern.is_none() {
             self.faults.push(format!(
                 "has the pattern {}, which holds U+0000 or ends in a backslash that escapes nothing",
                 shown(text)
             ));
-            return None;
         }
-        Some(Test::Like { any_case, pattern })
+        pattern.map(|pattern| Test::Like { any_case, pattern })
     }
 
     fn read(&mut self, column: &'static Column, text: &str) -> Option<Value<'static>> {
         let value = column.read_filter(text);
         if value.is_none() {
-            self.faults.push(format!("has {} where {} takes {}", shown(text), column.name, column.filter_rule));
+            let hint =
+                if text.trim().eq_ignore_ascii_case("null") { "; is.null finds rows without a value" } else { "" };
+            self.faults.push(format!("has {} where {} takes {}{hint}", shown(text), column.name, column.filter_rule));
         }
         value
     }
@@ -276,14 +312,48 @@ fn not(text: &str) -> (bool, &str) {
     text.strip_prefix("not.").map_or((false, text), |rest| (true, rest))
 }
 
+/// Whether a text may be an operator, known or not, rather than the beginning of a value.
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase())
+}
+
+fn is_operator(text: &str) -> bool {
+    matches!(text, "like" | "ilike" | "in" | "is" | "not") || Comparison::ALL.iter().any(|(_, name, _)| *name == text)
+}
+
+/// A client's pattern in SQL's form. As in PostgREST `*` is another way to write `%`, which would have to be escaped in a
+/// URL; a backslash takes the character behind it as it is. `None` when nothing is behind one, or for U+0000.
+fn like(text: &str) -> Option<String> {
+    let mut pattern = String::with_capacity(text.len());
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '*' => pattern.push('%'),
+            '\0' => return None,
+            '\\' => match letters.next()? {
+                '\0' => return None,
+                '*' => pattern.push('*'), // no wildcard of SQL's
+                escaped => pattern.extend(['\\', escaped]),
+            },
+            plain => pattern.push(plain),
+        }
+    }
+    Some(pattern)
+}
+
 /// What has not been read yet.
 struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
-    fn skip(&mut self, text: &str) -> bool {
-        let behind = self.0.strip_prefix(text);
-        self.0 = behind.unwrap_or(self.0);
+    /// Skips a mark and the blanks behind it, if it is there.
+    fn mark(&mut self, mark: &str) -> bool {
+        let behind = self.0.strip_prefix(mark);
+        self.0 = behind.map_or(self.0, |behind| behind.trim_start_matches(BLANKS));
         behind.is_some()
+    }
+
+    fn blanks(&mut self) {
+        self.0 = self.0.trim_start_matches(BLANKS);
     }
 
     /// A name up to the next dot, both of which are skipped.

@@ -18,6 +18,7 @@ use super::order::Order;
 use super::request::{PAGE_DEFAULT, PAGE_MAX};
 use crate::http::body::{CSV, JSON, NDJSON};
 use crate::http::describe::{Document, Operation, content, header, query};
+use crate::http::format::Format;
 use crate::http::problem::Code;
 use crate::http::schema::{array_of, integer, object, text};
 
@@ -30,13 +31,19 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
         .says(leak(format!(
             "Conditions, order and columns in PostgREST's grammar; a condition's parameter may come more than once. Without \
              `limit`, `/v1/{name}` answers a page of {PAGE_DEFAULT}{everything}. `select` leaves the \
-             other members out. `Link` leads to the pages on either side."
+             other members out. `application/vnd.pgrst.object+json` is the only row, as an object, and 406 when \
+             there is not exactly one. `Link` leads to the pages on either side."
         )))
         .with(conditions(resource))
         .with([
-            query("select", columns(&names(resource)), "the columns of the answer, in this order", selected(resource)),
+            query(
+                "select",
+                columns(&[&["\\*"], names(resource).as_slice()].concat()),
+                "the columns of the answer, in this order; `*` stands for all that are not named",
+                selected(resource),
+            ),
             query("order", order(resource), "columns, each with its direction; the key breaks ties", ordered(resource)),
-            query("limit", integer(1, PAGE_MAX as i64), "most rows in the answer", 100),
+            query("limit", integer(0, PAGE_MAX as i64), "most rows in the answer", 100),
             query(
                 "after",
                 cursor(),
@@ -53,6 +60,7 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
                 (JSON, content(array_of(listed(resource)), json!([stored(resource)]))),
                 (CSV, content(text(), csv_example(resource, true))),
                 (NDJSON, content(text(), format!("{}\n", stored(resource)))),
+                (Format::Object.media_type(), content(listed(resource), stored(resource))),
             ],
         )
         .header("Link", text(), "`rel=\"next\"` and `rel=\"prev\"`: the pages on either side, where there is more")
@@ -147,13 +155,13 @@ fn condition(column: &Column) -> RefOr<Schema> {
         _ => "[^\"(),\\\\\\x00]+".to_owned(),
     };
     let (comparisons, truths) = if column.kind == Kind::Boolean {
-        ("eq|neq", "null|not_null|true|false")
+        ("eq|neq", "null|not_null|true|false|unknown")
     } else if column.is_text() {
         ("eq|neq|gt|gte|lt|lte|like|ilike", "null|not_null")
     } else {
         ("eq|neq|gt|gte|lt|lte", "null|not_null")
     };
-    pattern(&format!(r"^(not\.)?(({comparisons})\.({value})|in\.\(({value})(,({value}))*\)|is\.({truths}))$"))
+    pattern(&format!(r"^(not\.)?(({comparisons})\.({value})|in\.\((({value})(, ?({value}))*)?\)|is\.({truths}))$"))
 }
 
 fn example(column: &Column) -> String {

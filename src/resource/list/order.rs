@@ -47,7 +47,7 @@ impl Order {
     pub fn parse(resource: &'static Resource, text: &str, faults: &mut Vec<String>) -> Self {
         let mut keys: Vec<Key> = Vec::new();
         for item in text.split(',') {
-            match parse_key(resource, item) {
+            match parse_key(resource, item.trim()) {
                 Ok(key) if keys.iter().any(|other| other.column == key.column) => {
                     faults.push(format!("has the duplicate column {}; keep one", key.column.name));
                 }
@@ -86,9 +86,11 @@ impl Order {
 fn parse_key(resource: &'static Resource, item: &str) -> Result<Key, String> {
     let mut parts = item.split('.');
     let name = parts.next().unwrap_or_default();
-    let column = resource
-        .column(name)
-        .ok_or_else(|| format!("has the unknown column {}; the columns are {}", shown(name), resource.column_names))?;
+    let column =
+        resource.column(name).ok_or_else(|| match name.strip_prefix('-').and_then(|name| resource.column(name)) {
+            Some(column) => format!("has {}; write {}.desc", shown(item), column.name),
+            None => format!("has the unknown column {}; the columns are {}", shown(name), resource.column_names),
+        })?;
     let (mut descending, mut nulls_first) = (None, None);
     for part in parts {
         let fresh = match part {

@@ -18,8 +18,10 @@ pub const PAGE_DEFAULT: usize = 100;
 /// Most rows of a page.
 pub const PAGE_MAX: usize = 1000;
 
-/// The forms of a list; the first is what a client gets that does not say.
-pub const OFFERED: &[Format] = &[Format::Json, Format::Csv, Format::Ndjson];
+/// The forms of rows; the first is what a client gets that does not say.
+pub const FORMS: &[Format] = &[Format::Json, Format::Csv, Format::Ndjson];
+/// Those of a list, which may be one row.
+const OFFERED: &[Format] = &[Format::Json, Format::Csv, Format::Ndjson, Format::Object];
 
 /// The other parameters of a list, and of statistics.
 const LIST: &[&str] = &["select", "order", "limit", "after", "before"];
@@ -73,13 +75,11 @@ pub fn read_list<'a>(
     let order = query.get("order").map(|text| Order::parse(resource, text, &mut faults));
     let order = order.unwrap_or_else(|| Order::of_key(resource));
     faults_of(&mut query, "order", std::mem::take(&mut faults));
-    let columns = query.get("select").map(|text| {
-        let all: Vec<&str> = resource.columns.iter().map(|column| column.name).collect();
-        read_columns(resource, text, &all, &mut faults)
-    });
+    let columns = query.get("select").map(|text| read_selection(resource, text, &mut faults));
+    let columns = columns.filter(|columns| !columns.iter().copied().eq(&resource.columns));
     faults_of(&mut query, "select", faults);
-    let limit = query.optional("limit", "must be a whole number between 1 and 1000", |text| {
-        text.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit))
+    let limit = query.optional("limit", "must be a whole number between 0 and 1000", |text| {
+        text.parse().ok().filter(|limit| *limit <= PAGE_MAX)
     });
     let limit = limit.or(default);
     let after = query.optional("after", CURSOR, |text| cursor::decode(&order, text));
@@ -97,6 +97,8 @@ pub fn read_list<'a>(
         (None, None) => Start::First,
     };
     let shape = Shape { resource, format: Format::negotiate(headers, OFFERED)?, columns };
+    // A second row tells that there is not one alone.
+    let limit = if shape.format == Format::Object { Some(limit.map_or(2, |limit| limit.min(2))) } else { limit };
     Ok((ListRequest { filter, order, limit, start, shape }, query))
 }
 
@@ -109,7 +111,11 @@ pub fn read_statistics(resource: &'static Resource, raw: &str) -> Result<(Filter
     let filter = read_filter(resource, &mut query);
     let mut faults = Vec::new();
     let possible = resource.statistics.as_ref().map(|statistics| statistics.by.as_slice()).unwrap_or_default();
-    let by = query.get("by").map(|text| read_columns(resource, text, possible, &mut faults)).unwrap_or_default();
+    let by = query.get("by").map(|text| {
+        let names: Vec<&str> = text.split(',').map(str::trim).collect();
+        read_columns(resource, &names, possible, &mut faults)
+    });
+    let by = by.unwrap_or_default();
     faults_of(&mut query, "by", faults);
     query.finish()?;
     Ok((filter, by))
@@ -132,15 +138,26 @@ fn read_filter(resource: &'static Resource, query: &mut Query<'_>) -> Filter {
     Filter(nodes)
 }
 
+/// Reads the columns of an answer; `*` stands for all that are not named.
+fn read_selection(resource: &'static Resource, text: &str, faults: &mut Vec<String>) -> Vec<&'static Column> {
+    let all: Vec<&str> = resource.columns.iter().map(|column| column.name).collect();
+    let mut names: Vec<&str> = text.split(',').map(str::trim).collect();
+    if let Some(place) = names.iter().position(|name| *name == "*") {
+        let others: Vec<&str> = all.iter().filter(|name| !names.contains(name)).copied().collect();
+        names.splice(place..=place, others);
+    }
+    read_columns(resource, &names, &all, faults)
+}
+
 /// Reads a list of columns, each of which is one of `possible` and stands there once.
 fn read_columns(
     resource: &'static Resource,
-    text: &str,
+    names: &[&str],
     possible: &[&str],
     faults: &mut Vec<String>,
 ) -> Vec<&'static Column> {
     let mut columns = Vec::new();
-    for name in text.split(',') {
+    for name in names {
         match resource.column(name).filter(|column| possible.contains(&column.name)) {
             Some(column) if columns.contains(&column) => {
                 faults.push(format!("has the duplicate column {name}; keep one"));

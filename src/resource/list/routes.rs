@@ -20,8 +20,9 @@ use crate::db::error::StoreError;
 use crate::db::reads::Reader;
 use crate::http::budget::Holder;
 use crate::http::client::Client;
+use crate::http::format::Format;
 use crate::http::prefer;
-use crate::http::problem::Problem;
+use crate::http::problem::{Code, Problem};
 use crate::http::query::Query;
 use crate::http::reply::{self, Chunks};
 
@@ -52,6 +53,11 @@ pub async fn list(
     let asked = Asked { query: raw.clone(), format: request.shape.format, limit: request.limit };
     let first = read::first(&sources, asked, request.clone()).await.map_err(failed)?.map_err(reply::no_buffer)?;
     let body = reply::part(first.body.clone(), held);
+    if request.shape.format == Format::Object && first.page.rows != 1 {
+        let rows = if first.page.rows == 0 { "no row" } else { "more than one row" };
+        let detail = format!("{} asks for exactly one row, and the list has {rows}", Format::Object.media_type());
+        return Err(Problem::new(Code::NotAcceptable, detail));
+    }
     let content_type = request.shape.format.content_type();
     let (mut response, length) = if request.limit.is_some() {
         let page = reply::ok(content_type, body);

@@ -1,4 +1,4 @@
-//! Writes rows of a list in the form that the client likes best: JSON, CSV or one JSON object per line.
+//! Writes rows of a list in the form that the client likes best: JSON, CSV, one JSON object per line, or the only row as an object.
 //!
 //! CSV is what `export` writes and `import` takes: a text is written as it stands, and quoted where RFC 4180 says so.
 
@@ -44,7 +44,7 @@ impl Shape {
                 });
                 out.push(b'\n');
             }
-            Format::Ndjson => {}
+            Format::Ndjson | Format::Object => {}
         }
     }
 
@@ -66,6 +66,7 @@ impl Shape {
                 out.push(b'\n');
                 Ok(())
             }
+            Format::Object => self.object(row, out),
         }
     }
 

@@ -131,6 +131,7 @@ impl Statement {
                 self.push(if *any_case { " ilike " } else { " like " });
                 self.value(Value::Text(pattern.clone().into()));
             }
+            Test::In(values) if values.is_empty() => self.push("false"),
             Test::In(values) => {
                 self.push(column.ordered_sql);
                 for (index, value) in values.iter().enumerate() {

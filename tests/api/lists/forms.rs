@@ -108,3 +108,33 @@ async fn what_is_asked_for_at_the_same_time_in_other_forms_or_lengths_stays_apar
         }
     }
 }
+
+#[tokio::test]
+async fn the_only_row_is_an_object_and_any_other_number_is_refused() {
+    const OBJECT: &str = "application/vnd.pgrst.object+json";
+    let app = crowd(5).await;
+    let all = rows(&app.get("/passengerlist?order=name").await);
+    let uuid = all[3]["uuid"].as_str().expect("a uuid");
+    for (query, expected) in [(format!("uuid=eq.{uuid}"), &all[3]), ("order=name&limit=1".to_owned(), &all[0])] {
+        for path in ["/v1/passengers", "/passengerlist"] {
+            let answer = accept(&app, &format!("{path}?{query}"), OBJECT).await;
+            assert_eq!(answer.expect(StatusCode::OK).header("content-type"), OBJECT);
+            assert_eq!(&answer.json(), expected, "{query}");
+        }
+    }
+    let one = accept(&app, &format!("/v1/passengers?uuid=eq.{uuid}&select=name"), OBJECT).await;
+    assert_eq!(one.body, format!("{{\"name\":{}}}", all[3]["name"]));
+    for (query, rows) in
+        [("age=lt.0", "no row"), ("limit=0", "no row"), ("", "more than one row"), ("limit=2", "more than one row")]
+    {
+        for path in ["/v1/passengers", "/passengerlist"] {
+            let answer = accept(&app, &format!("{path}?{query}"), OBJECT).await;
+            let problem = answer.expect_problem(406, "not-acceptable");
+            assert!(problem["detail"].as_str().expect("a text").contains(rows), "{query}: {problem}");
+        }
+    }
+    // The same query in another form is not mistaken for it, nor is the object a form that a wildcard asks for.
+    let both = ["application/json", OBJECT, "*/*"].map(|form| accept(&app, "/v1/passengers?limit=2", form));
+    let statuses: Vec<_> = join_all(both).await.iter().map(|answer| answer.status.as_u16()).collect();
+    assert_eq!(statuses, [200, 406, 200]);
+}

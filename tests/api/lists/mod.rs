@@ -2,6 +2,7 @@
 
 mod filters;
 mod forms;
+mod grammar;
 mod pages;
 mod statistics;
 

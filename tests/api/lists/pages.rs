@@ -217,3 +217,23 @@ async fn a_list_that_gives_way_to_others_is_whole_and_in_order() {
     assert_eq!(list.len(), 4322);
     assert!(uuids(&list).is_sorted_by(|a, b| a < b));
 }
+
+#[tokio::test]
+async fn a_page_of_no_rows_says_how_many_there_are_and_leads_nowhere() {
+    let app = crowd(5).await;
+    let second = link(&app.get("/v1/passengers?limit=2").await, "next").expect("a second page");
+    let cursor = second.split_once("after=").expect("a cursor").1;
+    for path in ["/v1/passengers", "/passengerlist"] {
+        for (query, total) in [
+            ("", "*/5"),
+            ("&age=is.null", "*/1"),
+            ("&order=age.desc,name", "*/5"),
+            (&format!("&after={cursor}"), "*/5"),
+        ] {
+            let request = app.request(Method::GET, &format!("{path}?limit=0{query}")).header("prefer", "count=exact");
+            let answer = send(request).await;
+            assert_eq!((rows(&answer).len(), link(&answer, "next"), link(&answer, "prev")), (0, None, None), "{query}");
+            assert_eq!(answer.header("content-range"), total, "{query}");
+        }
+    }
+}

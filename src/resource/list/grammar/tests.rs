@@ -6,26 +6,27 @@ use super::super::super::arbitrary::{self, resource};
 use super::super::super::registry::passengers;
 use super::*;
 
-/// Writes conditions as the grammar reads them.
-fn write(node: &Node) -> String {
+/// Writes conditions as the grammar reads them, with blanks where they mean nothing or without.
+fn write(node: &Node, blank: &str) -> String {
     let not = |negated: bool| if negated { "not." } else { "" };
     match node {
         Node::Group { negated, join, nodes } => {
             let join = if *join == Join::And { "and" } else { "or" };
-            let inner: Vec<String> = nodes.iter().map(write).collect();
-            format!("{}{join}({})", not(*negated), inner.join(","))
+            let inner: Vec<String> = nodes.iter().map(|node| write(node, blank)).collect();
+            format!("{}{join}{blank}({blank}{}){blank}", not(*negated), inner.join(&format!(",{blank}")))
         }
         Node::Test(Condition { column, negated, test }) => {
             let test = match test {
                 Test::Compare(comparison, value) => {
-                    format!("{}.{}", Comparison::ALL[*comparison as usize].1, quoted(&value.to_string()))
+                    format!("{}.{}", Comparison::ALL[*comparison as usize].1, quoted(&value.to_string(), blank))
                 }
                 Test::Like { any_case, pattern } => {
-                    format!("{}.{}", if *any_case { "ilike" } else { "like" }, quoted(pattern))
+                    let pattern = pattern.replace('*', "\\*");
+                    format!("{}.{}", if *any_case { "ilike" } else { "like" }, quoted(&pattern, blank))
                 }
                 Test::In(values) => {
-                    let values: Vec<String> = values.iter().map(|value| quoted(&value.to_string())).collect();
-                    format!("in.({})", values.join(","))
+                    let values: Vec<String> = values.iter().map(|value| quoted(&value.to_string(), blank)).collect();
+                    format!("in.{blank}({blank}{}){blank}", values.join(&format!(",{blank}")))
                 }
                 Test::Is(truth) => format!("is.{}", Truth::ALL[*truth as usize].1),
             };
@@ -34,9 +35,9 @@ fn write(node: &Node) -> String {
     }
 }
 
-fn quoted(text: &str) -> String {
-    if text.contains([',', '(', ')', '"', '\\']) {
-        format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+fn quoted(text: &str, blank: &str) -> String {
+    if text.is_empty() || text.starts_with(BLANKS) || text.contains([',', '(', ')', '"', '\\']) {
+        format!("\"{}\"{blank}", text.replace('\\', "\\\\").replace('"', "\\\""))
     } else {
         text.to_owned()
     }
@@ -56,13 +57,13 @@ fn test(column: &'static Column) -> BoxedStrategy<Test> {
     let is = if column.kind == Kind::Boolean { Truth::ALL.to_vec() } else { Truth::ALL[..2].to_vec() };
     let mut tests = vec![
         prop::sample::select(is).prop_map(|(truth, ..)| Test::Is(truth)).boxed(),
-        prop::collection::vec(value(column), 1..4).prop_map(Test::In).boxed(),
+        prop::collection::vec(value(column), 0..4).prop_map(Test::In).boxed(),
     ];
     let comparisons = if column.kind == Kind::Boolean { &Comparison::ALL[..2] } else { &Comparison::ALL[..] };
     let comparison = prop::sample::select(comparisons.to_vec());
     tests.push((comparison, value(column)).prop_map(|(name, value)| Test::Compare(name.0, value)).boxed());
     if column.is_text() {
-        let pattern = "[^\u{0}*\\\\]{0,10}";
+        let pattern = "([^\u{0}\\\\]|\\\\[^*\u{0}]){0,10}";
         let like = (any::<bool>(), pattern).prop_map(|(any_case, pattern)| Test::Like { any_case, pattern });
         tests.push(like.boxed());
     }
@@ -87,9 +88,10 @@ proptest! {
     #[test]
     fn conditions_read_back_as_they_were_written(
         (resource, node) in resource().prop_flat_map(|resource| (Just(resource), node(resource))),
+        blank in prop::sample::select(&["", " ", "\t  "][..]),
     ) {
         let mut reader = Reader::new(resource);
-        let read = reader.group(false, Join::And, &format!("({})", write(&node)));
+        let read = reader.group(false, Join::And, &format!("{blank}({blank}{})", write(&node, blank)));
         prop_assert_eq!(reader.take_faults(), Vec::<String>::new());
         prop_assert_eq!(read, Some(Node::Group { negated: false, join: Join::And, nodes: vec![node] }));
     }
@@ -120,6 +122,8 @@ fn each_fault_is_named_with_what_is_possible() {
         ("(agee.eq.1,sex.eq.other)", vec!["unknown column \"agee\"", "sex takes male or female"]),
         ("(age.contains.1,survived.gt.true)", vec!["unknown operator \"contains\"", "survived takes eq, neq, in, is"]),
         ("(age.is.true)", vec!["\"true\" where is takes null or not_null"]),
+        ("(age.is.unknown,survived.is.UNKNOWN)", vec!["\"unknown\" where is takes null or not_null"]),
+        ("(age.eq.null,age.in.(1,NULL))", vec!["is.null finds", "is.null finds"]),
         ("(age.in.(1,x,2),fare.lt.cheap)", vec!["\"x\" where age takes a number", "fare takes a number"]),
         ("(name.like.a\\)", vec!["ends in a backslash"]),
         ("(name.eq.\"a)", vec!["a closing double quote"]),
@@ -157,5 +161,87 @@ fn depth_and_number_are_bounded() {
         (pattern(257), "more than 256 characters"),
     ] {
         assert!(faults(&text).iter().any(|fault| fault.contains(bound)), "{text}");
+    }
+}
+
+#[test]
+fn a_value_without_an_operator_is_told_which_one_was_probably_meant() {
+    for (column, text, expected) in [
+        ("age", "30", "write eq.30"),
+        ("age", "30.5", "write eq.30.5"),
+        ("age", "not.-3e1", "write not.eq.-3e1"),
+        ("age", "null", "write is.null"),
+        ("age", "not.NULL", "write not.is.null"),
+        ("survived", "TRUE", "write eq.TRUE"),
+        ("sex", "male", "write eq.male"),
+        ("sex", "other", "where an operator and a value"),
+        ("name", "Smith, Mr. John", "write eq.Smith, Mr. John"),
+        ("uuid", "0192d3a0-0000-7000-8000-000000000000", "write eq.0192d3a0"),
+        ("age", "eq", "where an operator and a value, such as is.null, are expected; age takes eq, neq"),
+        ("age", "", "where an operator and a value"),
+        ("name", "", "where an operator and a value"),
+        ("name", "like", "where an operator and a value"),
+        ("fare", "Cheap", "where an operator and a value"),
+        ("age", "in(1,2)", "where an operator and a value"),
+        ("age", "contains.3", "unknown operator \"contains\""),
+    ] {
+        let mut reader = Reader::new(passengers());
+        assert!(reader.condition(passengers().column(column).expect("a column"), text).is_none(), "{text}");
+        let faults = reader.take_faults();
+        assert!(faults.len() == 1 && faults[0].contains(expected), "{column}={text}: {faults:?}");
+    }
+}
+
+#[test]
+fn values_are_read_as_postgresql_reads_them() {
+    let read = |column: &str, text: &str| {
+        let value = passengers().column(column).expect("a column").read_filter(text);
+        value.map(|value| value.to_string())
+    };
+    for (column, text, expected) in [
+        ("survived", "True", Some("true")),
+        ("survived", "t", Some("true")),
+        ("survived", " YES ", Some("true")),
+        ("survived", "on", Some("true")),
+        ("survived", "1", Some("true")),
+        ("survived", "F", Some("false")),
+        ("survived", "fal", Some("false")),
+        ("survived", "n", Some("false")),
+        ("survived", "of", Some("false")),
+        ("survived", "0", Some("false")),
+        ("survived", "o", None),
+        ("survived", "", None),
+        ("survived", "truely", None),
+        ("survived", "2", None),
+        ("passengerClass", "1.0", Some("1")),
+        ("passengerClass", "1e0", Some("1")),
+        ("passengerClass", "10e-1", Some("1")),
+        ("passengerClass", " 1 ", Some("1")),
+        ("passengerClass", "-9223372036854775808.0", Some("-9223372036854775808")),
+        ("passengerClass", "1.5", None),
+        ("passengerClass", "9223372036854775808", None),
+        ("passengerClass", "1.00000000000000000000000000001", None),
+        ("sex", " male ", Some("male")),
+        ("name", " a ", Some(" a ")),
+        ("name", "null", Some("null")),
+    ] {
+        assert_eq!(read(column, text).as_deref(), expected, "{column} {text:?}");
+    }
+}
+
+#[test]
+fn an_escaped_character_of_a_pattern_is_itself() {
+    for (text, expected) in [
+        ("a*b%c_d", Some("a%b%c_d")),
+        (r"\*\%\_\\", Some(r"*\%\_\\")),
+        (r"\\*", Some(r"\\%")),
+        (r"\\\*", Some(r"\\*")),
+        (r"\a", Some(r"\a")),
+        (r"\", None),
+        (r"a\\\", None),
+        ("a\0", None),
+        ("\\\0", None),
+    ] {
+        assert_eq!(like(text).as_deref(), expected, "{text}");
     }
 }
