@@ -53,13 +53,14 @@ impl<'a> Query<'a> {
         let Some(name) = known.find(|known| *known == decoded) else {
             let shown: String = decoded.chars().take(SHOWN_MAX_CHARS).collect();
             if !self.has_fault(&shown) {
-                let known = [self.repeatable, self.single].concat().join(", ");
+                let known = [self.repeatable, self.single].concat();
+                let meant = meant(&decoded, &known).map(|meant| format!("use {meant}; ")).unwrap_or_default();
                 let known = if known.is_empty() {
                     "there are none here".to_owned()
                 } else {
-                    format!("the parameters are {known}")
+                    format!("the parameters are {}", known.join(", "))
                 };
-                self.faults.push(ParameterError::new(shown, format!("is unknown; {known}")));
+                self.faults.push(ParameterError::new(shown, format!("is unknown; {meant}{known}")));
             }
             return;
         };
@@ -151,6 +152,41 @@ impl<'a> Query<'a> {
         }
         text
     }
+}
+
+/// What other services call our parameters, without case and punctuation, and how ours is used.
+const ELSEWHERE: &[(&str, &str, &[&str])] = &[
+    (
+        "after",
+        "after, whose value is in the header Link of the page before",
+        &[
+            "offset",
+            "page",
+            "pagenumber",
+            "pageno",
+            "pagetoken",
+            "nextpage",
+            "skip",
+            "start",
+            "from",
+            "cursor",
+            "startingafter",
+            "since",
+        ],
+    ),
+    ("limit", "limit", &["perpage", "pagesize", "size", "count", "first", "top", "take", "rows", "maxresults", "n"]),
+    ("order", "order", &["sort", "sortby", "orderby", "ordering", "direction"]),
+    ("select", "select", &["fields", "columns", "include", "only", "props"]),
+];
+
+/// The known parameter that does what an unknown one was probably meant to do.
+fn meant(name: &str, known: &[&'static str]) -> Option<&'static str> {
+    let plain = |name: &str| -> String {
+        name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    };
+    let name = plain(name);
+    let elsewhere = ELSEWHERE.iter().find(|(ours, _, theirs)| known.contains(ours) && theirs.contains(&name.as_str()));
+    elsewhere.map(|(_, meant, _)| *meant).or_else(|| known.iter().find(|known| plain(known) == name).copied())
 }
 
 /// All but RFC 3986's unreserved characters, so that a text fits into a URL and into a header.

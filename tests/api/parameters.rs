@@ -138,3 +138,41 @@ async fn a_misspelt_parameter_of_a_step_is_named_beside_a_body_too() {
     let both = app.post("/v1/steps?component=c", &body).await;
     assert!(both.expect_problem(400, "invalid-query")["detail"].as_str().expect("a text").contains("not in both"));
 }
+
+#[tokio::test]
+async fn a_parameter_of_another_service_is_told_which_of_ours_does_it() {
+    let app = TestApp::start().await;
+    for (path, query, expected) in [
+        (
+            "/v1/passengers",
+            "offset=10",
+            "offset is unknown; use after, whose value is in the header Link of the page before;",
+        ),
+        ("/passengerlist", "_page=2", "use after,"),
+        ("/v1/passengers", "page=2", "use after,"),
+        ("/v1/passengers", "page%5Bsize%5D=2", "use limit;"),
+        ("/v1/passengers", "per_page=2", "use limit;"),
+        ("/v1/passengers", "pageSize=2", "use limit;"),
+        ("/v1/passengers", "sort=age", "use order;"),
+        ("/v1/passengers", "order_by=age", "use order;"),
+        ("/v1/passengers", "fields=name", "use select;"),
+        ("/v1/passengers", "passenger_class=eq.1", "use passengerClass;"),
+        ("/v1/passengers", "AGE=eq.1", "use age;"),
+        ("/v1/steps", "offset=1", "use after,"),
+        ("/v1/steps/durations", "per_page=1", "use limit;"),
+        ("/v1/steps", "startDatetime=2026-01-01", "use start_datetime;"),
+        ("/v1/passengers", "order=-age", "order has \"-age\"; write age.desc"),
+        ("/v1/passengers", "age=30", "age has \"30\" without an operator; write eq.30"),
+        ("/v1/passengers", "age=eq.null", "is.null finds rows without a value"),
+        ("/v1/passengers/stats", "sex=male", "write eq.male"),
+    ] {
+        let problem = app.get(&format!("{path}?{query}")).await.expect_problem(400, "invalid-query");
+        let detail = problem["detail"].as_str().expect("a text");
+        assert!(detail.contains(expected), "{path}?{query}: {detail}");
+    }
+    // What does not exist there is not recommended.
+    for path in ["/v1/air-quality?sort=name", "/v1/passengers/stats?offset=1", "/openapi.json?limit=1"] {
+        let problem = app.get(path).await.expect_problem(400, "invalid-query");
+        assert!(!problem["detail"].as_str().expect("a text").contains("; use "), "{path}: {problem}");
+    }
+}
