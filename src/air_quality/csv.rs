@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use super::model::{ENTITY_RULE, MEASURES, Reading, TIME_RULE, check_entity, check_time, check_value};
+use super::model::{ENTITY_RULE, MEASURES, Reading, check_entity, check_time, check_value};
 use crate::csv::cells::Cells;
 use crate::csv::notes::UnknownColumns;
 use crate::db::copy::TableError;
@@ -54,10 +54,10 @@ pub fn header(record: &Cells, unknown: UnknownColumns) -> Result<Header, TableEr
 /// The first value that breaks its column's rule.
 pub fn reading<'a>(header: &mut Header, record: &'a Cells) -> Result<Option<Reading<'a>>, TableError> {
     let Some(values) = header.values(record)? else { return Ok(None) };
-    let fault = |position: usize, rule| TableError::Value {
+    let fault = |position: usize, rule: Cow<'static, str>| TableError::Value {
         line: record.line(),
         column: header.name(position).to_owned(),
-        rule: Cow::Borrowed(rule),
+        rule,
     };
     let mut values = values.into_iter();
     let mut text = || match values.next() {
@@ -65,8 +65,8 @@ pub fn reading<'a>(header: &mut Header, record: &'a Cells) -> Result<Option<Read
         _ => "",
     };
     let (at, entity) = (text(), text());
-    let at = check_time(at).ok_or_else(|| fault(0, TIME_RULE))?;
-    let entity = check_entity(entity).ok_or_else(|| fault(1, ENTITY_RULE))?;
+    let at = check_time(at).map_err(|rule| fault(0, rule.into()))?;
+    let entity = check_entity(entity).ok_or_else(|| fault(1, ENTITY_RULE.into()))?;
     let mut measured = [None; MEASURES.len()];
     for (slot, value) in measured.iter_mut().zip(values) {
         if let Value::Number(number) = value {

@@ -9,7 +9,7 @@ use warp::http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderVal
 use warp::reply::Response;
 
 use super::cache::{self, AnswerError, Cache};
-use super::model::{Selection, TIME_RULE, check_entities, check_time};
+use super::model::{Selection, check_entities, check_time};
 use super::store::READINGS_MAX;
 use crate::http::client::Client;
 use crate::http::format::Format;
@@ -23,7 +23,7 @@ pub const ALLOWED: Allowed = &[(LIST, "GET, HEAD")];
 
 const PARAMETERS: &[&str] = &["entity", "from", "to", "format"];
 const ENTITIES_RULE: &str = "must be the names of 1 to 50 stations, separated by commas, such as aq_jaen,aq_uam; \
-     a name is 1 to 100 letters, digits and _ . : -";
+     a name is 1 to 100 letters, digits, blanks and _ . : -";
 const FORMAT_RULE: &str = "must be json or csv";
 
 /// The first is what a client gets that does not say.
@@ -69,8 +69,8 @@ async fn list(query: &str, headers: HeaderMap, cache: &Arc<Cache>) -> Result<Res
 fn selection(text: &str, headers: &HeaderMap) -> Result<Selection, Problem> {
     let mut query = Query::parse(text, PARAMETERS);
     let entities = query.optional("entity", ENTITIES_RULE, check_entities).unwrap_or_default();
-    let from = query.optional("from", TIME_RULE, check_time);
-    let to = query.optional("to", TIME_RULE, check_time);
+    let from = query.checked("from", check_time);
+    let to = query.checked("to", check_time);
     let format =
         query.optional("format", FORMAT_RULE, |text| Format::from_name(text).filter(|format| OFFERED.contains(format)));
     if from.zip(to).is_some_and(|(from, to)| from >= to) {

@@ -26,6 +26,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V7__analyze", include_str!("../../migrations/0007_analyze.sql")),
     ("V8__key_index_is_newest", include_str!("../../migrations/0008_key_index_is_newest.sql")),
     ("V9__analyze_described_tables", include_str!("../../migrations/0009_analyze_described_tables.sql")),
+    ("V10__station_names", include_str!("../../migrations/0010_station_names.sql")),
 ];
 
 /// The key of the advisory lock; any constant does as long as it never changes ("pycr" in ASCII).

@@ -105,7 +105,18 @@ impl<'a> Query<'a> {
         value
     }
 
-    /// The same for a parameter that must be given.
+    /// The same where a refusal says what is wrong with the value.
+    pub fn checked<T>(&mut self, name: &'static str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        match read(self.get(name)?) {
+            Ok(value) => Some(value),
+            Err(detail) => {
+                self.fault(name, detail);
+                None
+            }
+        }
+    }
+
+    /// The same as [`Self::optional`] for a parameter that must be given.
     pub fn required<T>(
         &mut self,
         name: &'static str,

@@ -91,7 +91,7 @@ impl<'a, 'r> Fields<'a, 'r> {
                     fields.seen[place] = true;
                     fields.values[place] = column.read_json(value.get());
                     if fields.values[place].is_none() {
-                        fields.errors.push(column.error());
+                        fields.errors.push(column.json_error(value.get()));
                     }
                 }
                 None if name == "uuid" => check_uuid(value, uuid, &mut fields.errors),

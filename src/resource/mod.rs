@@ -38,7 +38,7 @@ pub mod shorthand;
 pub mod sketch;
 mod sql;
 pub mod store;
-mod time;
+pub mod time;
 pub mod value;
 mod wording;
 mod writes;

@@ -43,7 +43,9 @@ pub fn rule(kind: &Kind, place: Place) -> String {
             format!("must be {}", either(texts.iter().map(shown).collect()))
         }
         Kind::Date => "must be a date such as 2026-01-31".to_owned(),
-        Kind::DateTime => "must be a date and time with its offset from UTC, such as 2026-01-31T12:00:00Z".to_owned(),
+        Kind::DateTime => {
+            "must be a date and time with its offset from UTC or its time zone, such as 2026-01-31T12:00:00Z".to_owned()
+        }
         Kind::Uuid => "must be a uuid".to_owned(),
     }
 }
@@ -67,7 +69,7 @@ pub fn filter_rule(kind: &Kind) -> String {
         Kind::Text { .. } => "a text without U+0000".to_owned(),
         Kind::Enum(texts) => either(texts.clone()),
         Kind::Date => "a date such as 2026-01-31".to_owned(),
-        Kind::DateTime => "a date and time such as 2026-01-31T12:00:00Z".to_owned(),
+        Kind::DateTime => "a date and time such as 2026-01-31T12:00:00Z or 2026-01-31".to_owned(),
         Kind::Uuid => "a uuid".to_owned(),
     }
 }

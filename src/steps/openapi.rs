@@ -82,21 +82,23 @@ pub fn describe(document: &mut Document) {
 }
 
 fn filters() -> [Parameter; 7] {
-    let datetime =
-        |name, meaning, example| query(name, text_of_form(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$"), meaning, example);
+    let datetime = |name, side, example| {
+        query(
+            name,
+            text(),
+            &format!("steps that began at this time or {side}; UTC unless it names an offset or a zone"),
+            example,
+        )
+    };
     [
-        datetime("start_datetime", "steps that began at this time (UTC) or later", "2026-01-01 00:00:00"),
-        datetime("end_datetime", "steps that began at this time (UTC) or earlier", "2036-12-31 23:59:59"),
+        datetime("start_datetime", "later", "2026-01-01 00:00:00"),
+        datetime("end_datetime", "earlier", "2036-12-31T23:59:59Z"),
         query("component", field_text(), "steps of exactly this component", "api"),
         query("owner", field_text(), "steps of exactly this owner", "ann"),
         query("format", one_of(["csv", "json"]), "stronger than the header Accept", "json"),
         query("limit", integer(1, PAGE_MAX), "a page of at most so many; everything when it is left out", "100"),
         query("after", integer(1, i64::MAX), "steps behind the one with this id, which must exist", "17"),
     ]
-}
-
-fn text_of_form(pattern: &str) -> RefOr<Schema> {
-    RefOr::T(ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).into())
 }
 
 fn field_text() -> RefOr<Schema> {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 use warp::http::HeaderMap;
 
-use super::model::{DATETIME_RULE, Field, Filter, NewStep, TEXT_RULE, check_datetime, check_text, instant};
+use super::model::{Field, Filter, NewStep, TEXT_RULE, check_text, check_time};
 use crate::http::body::FORM;
 use crate::http::format::Format;
 use crate::http::json::{members, text};
@@ -137,8 +137,8 @@ fn read_filters<'a>(
     headers: &HeaderMap,
     offered: [Format; 2],
 ) -> Result<(ListRequest, Query<'a>), Problem> {
-    let start = query.optional("start_datetime", DATETIME_RULE, check_datetime);
-    let end = query.optional("end_datetime", DATETIME_RULE, check_datetime);
+    let start = query.checked("start_datetime", check_time);
+    let end = query.checked("end_datetime", check_time);
     if let (Some(start), Some(end)) = (start, end)
         && end < start
     {
@@ -158,12 +158,8 @@ fn read_filters<'a>(
         Some(format) => format,
         None => Format::negotiate(headers, &offered)?,
     };
-    let filter = Filter {
-        start: start.unwrap_or(instant(Filter::EARLIEST)),
-        end: end.unwrap_or(Filter::LATEST),
-        component,
-        owner,
-    };
+    let filter =
+        Filter { start: start.unwrap_or(Filter::EARLIEST), end: end.unwrap_or(Filter::LATEST), component, owner };
     Ok((ListRequest { filter, format, limit, after, summary: false }, query))
 }
 

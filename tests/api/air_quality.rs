@@ -6,7 +6,7 @@ use reqwest::header::ACCEPT;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::harness::{Database, TestApp, eventually, send};
+use crate::harness::{Answer, Database, TestApp, eventually, send};
 use crate::transfer::{program, refused, succeeded};
 
 pub const HEADER: &str = "timestamp,id_entity,so2,no2,co,o3,pm10,pm2_5\n";
@@ -268,6 +268,60 @@ async fn a_bad_row_aborts_the_import_with_line_column_and_reason_and_keeps_nothi
     assert_eq!(import(&database, odd), "1 readings imported\n");
     let exported = succeeded(program(&["export", "--resource", "air-quality"], &database, ""));
     assert_eq!(exported, format!("{HEADER}2016-10-01T00:00:00.500Z,a,1,,3,4,5,6\n"));
+}
+
+#[tokio::test]
+async fn stations_may_have_names_of_any_script_with_blanks() {
+    let app = TestApp::start().await;
+    let database = app.database.as_ref().expect("own database");
+    let names = ["Parque del Retiro", "Jaén: calle 1", "北京", "दिल्ली", "Львів-2", "a"];
+    let rows: String = names.iter().map(|name| format!("2016-10-01,{name},1,,,,,\n")).collect();
+    import(database, &format!("{HEADER}{rows}"));
+    let mut sorted = names.to_vec();
+    sorted.sort_unstable();
+    let ids = |answer: &Answer| -> Vec<String> {
+        let entities = answer.expect(StatusCode::OK).json()["entities"].as_array().expect("a list").clone();
+        entities.iter().map(|entity| entity["id"].as_str().expect("a name").to_owned()).collect()
+    };
+    assert_eq!(ids(&app.get("/v1/air-quality").await), sorted);
+    for name in names {
+        let request = app.request(Method::GET, "/v1/air-quality").query(&[("entity", name)]);
+        assert_eq!(ids(&send(request).await), [name]);
+    }
+    let several = app.request(Method::GET, "/v1/air-quality").query(&[("entity", "北京, Parque del Retiro")]);
+    assert_eq!(ids(&send(several).await), ["Parque del Retiro", "北京"]);
+    // What export writes is what CSV's own readers and import read.
+    let exported = succeeded(program(&["export", "--resource", "air-quality"], database, ""));
+    assert!(!exported.contains('"'), "{exported}");
+    let again = Database::migrated().await;
+    import(&again, &exported);
+    for wrong in ["=1", "+1", "-a", "@a", " a\"", "\"a,b\"", "a;b", "\"a\tb\"", "\"a\"\"b\""] {
+        refused(&program(
+            &["import", "--resource", "air-quality", "-"],
+            &again,
+            &format!("{HEADER}2016-10-01,{wrong},1,,,,,\n"),
+        ));
+    }
+}
+
+#[tokio::test]
+async fn a_database_with_names_of_old_takes_those_of_any_script_after_its_migration() {
+    let database = Database::migrated().await;
+    let client = database.client().await;
+    let old = "alter table air_quality drop constraint air_quality_id_entity;
+        alter table air_quality add constraint air_quality_id_entity check (id_entity ~ '^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$');
+        insert into air_quality (id_entity, measured_at) values ('a_B.c:d-1', now())";
+    client.batch_execute(old).await.expect("as it was");
+    client.batch_execute(include_str!("../../migrations/0010_station_names.sql")).await.expect("migrated");
+    let insert = "insert into air_quality (id_entity, measured_at) values ($1, now())";
+    for name in ["Parque del Retiro", "北京"] {
+        client.execute(insert, &[&name]).await.expect("taken");
+    }
+    for name in ["", "=1", "+1", "-1", "@1", " a", "a ", "a,b", "a\"b", "a\\b", "a\nb", &"a".repeat(101)] {
+        let error = client.execute(insert, &[&name]).await.expect_err(name);
+        let constraint = error.as_db_error().and_then(|error| error.constraint());
+        assert_eq!(constraint, Some("air_quality_id_entity"), "{name}");
+    }
 }
 
 #[tokio::test]

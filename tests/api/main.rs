@@ -38,5 +38,6 @@ mod settings;
 mod steps;
 mod subjects;
 mod tables;
+mod times;
 mod tls;
 mod transfer;

@@ -48,7 +48,7 @@ impl Column {
         is_padded: bool,
         reading: &mut Reading,
     ) -> Result<Value<'a>, Complaint> {
-        let rule = || Cow::Borrowed(self.csv_rule);
+        let rule = || self.complaint(self.csv_rule, cell.text.trim());
         if matches!(self.kind, Kind::Text { .. }) {
             return self.read_text_cell(cell, is_padded, &mut reading.notes).ok_or_else(rule);
         }

@@ -7,10 +7,11 @@ use uuid::Uuid;
 
 use super::super::decimal::{Decimal, PRECISION_MAX};
 use super::super::kind::Kind;
-use super::super::time::{read_date, read_date_time};
+use super::super::time::{Unzoned, read_date, read_date_time};
 use super::super::value::Value;
 use super::Column;
 use crate::http::json::text;
+use crate::http::problem::FieldError;
 
 impl Column {
     /// Reads a value of JSON, whose syntax is right; `None` when it breaks the rule.
@@ -32,6 +33,28 @@ impl Column {
             Kind::Date | Kind::DateTime | Kind::Uuid => {
                 text(raw).and_then(|text| self.read_text(&text).map(Value::into_owned))
             }
+        }
+    }
+
+    /// The complaint about a value that [`Self::read_json`] refuses.
+    pub fn json_error(&self, raw: &str) -> FieldError {
+        FieldError::new(self.name, self.complaint(self.rule, text(raw).as_deref().unwrap_or_default()))
+    }
+
+    /// A rule of this column, and how a text breaks it where that can be said more exactly.
+    pub fn complaint(&self, rule: &'static str, text: &str) -> Cow<'static, str> {
+        self.complaint_about(rule, text, Unzoned::Refused)
+    }
+
+    /// The complaint about a text that [`Self::read_filter`] refuses.
+    pub fn filter_complaint(&self, text: &str) -> Cow<'static, str> {
+        self.complaint_about(self.filter_rule, text.trim(), Unzoned::Utc)
+    }
+
+    fn complaint_about(&self, rule: &'static str, text: &str, unzoned: Unzoned) -> Cow<'static, str> {
+        match self.kind {
+            Kind::DateTime => read_date_time(text, unzoned).map_or_else(|fault| fault.of(rule).into(), |_| rule.into()),
+            _ => rule.into(),
         }
     }
 
@@ -63,6 +86,7 @@ impl Column {
             // As many digits as there can be, whatever the column's precision: it is only compared.
             Kind::Decimal { scale, .. } => Decimal::parse(text, PRECISION_MAX, *scale).map(Value::Decimal),
             Kind::Text { .. } => (!text.contains('\0')).then(|| Value::Text(Cow::Owned(text.to_owned()))),
+            Kind::DateTime => read_date_time(text, Unzoned::Utc).ok().map(Value::DateTime),
             _ => self.read_text(text).map(Value::into_owned),
         }
     }
@@ -110,7 +134,7 @@ impl Column {
             }
             Kind::Enum(texts) => texts.iter().any(|known| known == text).then_some(Value::Text(Cow::Borrowed(text))),
             Kind::Date => read_date(text).map(Value::Date),
-            Kind::DateTime => read_date_time(text).map(Value::DateTime),
+            Kind::DateTime => read_date_time(text, Unzoned::Refused).ok().map(Value::DateTime),
             Kind::Uuid => Uuid::try_parse(text).ok().map(Value::Uuid),
             _ => None,
         }

@@ -292,7 +292,8 @@ impl Reader {
         if value.is_none() {
             let hint =
                 if text.trim().eq_ignore_ascii_case("null") { "; is.null finds rows without a value" } else { "" };
-            self.faults.push(format!("has {} where {} takes {}{hint}", shown(text), column.name, column.filter_rule));
+            let rule = column.filter_complaint(text);
+            self.faults.push(format!("has {} where {} takes {rule}{hint}", shown(text), column.name));
         }
         value
     }

@@ -1,0 +1,185 @@
+//! Every form of a time means what it says, and every fault has its own words.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn read(text: &str, unzoned: Unzoned) -> Result<String, String> {
+    read_date_time(text, unzoned).map(|at| at.to_string()).map_err(|fault| fault.to_string())
+}
+
+#[test]
+fn every_form_means_what_it_says() {
+    for (text, expected) in [
+        ("2025-03-04T02:00:00Z", "2025-03-04T02:00:00Z"),
+        ("2025-03-04t02:00:00z", "2025-03-04T02:00:00Z"),
+        ("2025-03-04 02:00:00+01:00", "2025-03-04T01:00:00Z"),
+        ("2025-03-04 02:00:00-05:30", "2025-03-04T07:30:00Z"),
+        ("2025-03-04 02:00:00+01", "2025-03-04T01:00:00Z"),
+        ("2025-03-04 02:00:00+0130", "2025-03-04T00:30:00Z"),
+        ("1900-01-01 00:00:00-00:14:44", "1900-01-01T00:14:44Z"),
+        ("20250304T020000Z", "2025-03-04T02:00:00Z"),
+        ("2025-03-04T02:00:00-00:00", "2025-03-04T02:00:00Z"),
+        ("2025-03-04T02:00Z", "2025-03-04T02:00:00Z"),
+        ("2025-03-04T02:00:00.5Z", "2025-03-04T02:00:00.5Z"),
+        ("2025-03-04T02:00:00,5Z", "2025-03-04T02:00:00.5Z"),
+        ("2025-03-04T02:00:00.123456789Z", "2025-03-04T02:00:00.123457Z"),
+        ("2025-03-04T02:00:00.0000005Z", "2025-03-04T02:00:00Z"),
+        ("2025-03-04T02:00:00.0000015Z", "2025-03-04T02:00:00.000002Z"),
+        ("2025-03-04T23:59:59.9999999Z", "2025-03-05T00:00:00Z"),
+        ("2025-02-28T24:00:00Z", "2025-03-01T00:00:00Z"),
+        ("2025-12-31T24:00:00.000+01:00", "2025-12-31T23:00:00Z"),
+        ("2025-03-04T02:00:00[Europe/Madrid]", "2025-03-04T01:00:00Z"),
+        ("2025-07-04T02:00:00[europe/madrid]", "2025-07-04T00:00:00Z"),
+        ("2025-03-04T02:00:00[!Europe/Madrid]", "2025-03-04T01:00:00Z"),
+        ("2025-03-04[Europe/Madrid]", "2025-03-03T23:00:00Z"),
+        ("2025-03-04T02:00:00[+05:30]", "2025-03-03T20:30:00Z"),
+        ("2025-03-04T02:00:00[UTC]", "2025-03-04T02:00:00Z"),
+        ("2025-03-04T02:00:00+01:00[Europe/Madrid]", "2025-03-04T01:00:00Z"),
+        ("2025-03-04T02:00:00+01:00[Europe/Madrid][u-ca=hebrew]", "2025-03-04T01:00:00Z"),
+        ("2025-03-04T02:00:00Z[Europe/Madrid][!u-ca=iso8601]", "2025-03-04T02:00:00Z"),
+        // Either of the two hours is chosen by its offset.
+        ("2025-10-26T02:30:00+02:00[Europe/Madrid]", "2025-10-26T00:30:00Z"),
+        ("2025-10-26T02:30:00+01:00[Europe/Madrid]", "2025-10-26T01:30:00Z"),
+        ("1900-01-01T00:00:00-00:15[Europe/Madrid]", "1900-01-01T00:15:00Z"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+        ("9999-12-30T22:00:00.999999Z", "9999-12-30T22:00:00.999999Z"),
+    ] {
+        assert_eq!(read(text, Unzoned::Refused), Ok(expected.to_owned()), "{text}");
+        assert_eq!(read(text, Unzoned::Utc), Ok(expected.to_owned()), "{text}");
+    }
+    for (text, expected) in [
+        ("2025-03-04", "2025-03-04T00:00:00Z"),
+        ("2025-03-04 02:00:00", "2025-03-04T02:00:00Z"),
+        ("2025-03-04T24:00:00", "2025-03-05T00:00:00Z"),
+    ] {
+        assert_eq!(read(text, Unzoned::Utc), Ok(expected.to_owned()), "{text}");
+        assert_eq!(read(text, Unzoned::Refused), Err(TimeFault::NoOffset.to_string()), "{text}");
+    }
+}
+
+#[test]
+fn every_fault_has_its_own_words() {
+    for (text, expected) in [
+        ("2025-02-29T02:00:00Z", "no such day"),
+        ("2025-13-01", "no such day"),
+        ("2025-03-04T24:00:01Z", "no such time of day"),
+        ("2025-03-04T24:00:00.1Z", "no such time of day"),
+        ("2025-03-04T25:00:00Z", "no such time of day"),
+        ("2025-03-04T02:60:00Z", "no such time of day"),
+        ("2025-03-04T02:00:61Z", "no such time of day"),
+        ("2016-12-31T23:59:60Z", "second 60"),
+        ("2016-12-31T23:59:60.5Z", "second 60"),
+        ("2016-12-31T23:59:60", "second 60"),
+        ("20161231T235960Z", "second 60"),
+        ("2025-03-04T02:00:00.1234567890Z", "more than 9 decimals"),
+        ("2025-03-04T02:00:00 01:00", "write %2B"),
+        ("2025-03-04 02:00 0100", "write %2B"),
+        ("2025-03-04T02:00:00+24:00", "no such offset"),
+        ("2025-03-04T02:00:00+01:60", "no such offset"),
+        ("2025-03-04T02:00:00[Europe/Madird]", "no time zone \"Europe/Madird\""),
+        ("2025-03-04T02:00:00[]", "no time zone \"\""),
+        ("2025-03-04T02:00:00[Etc/Unknown]", "no time zone"),
+        ("2025-03-04T02:00:00Z[!Mars/Olympus]", "no time zone"),
+        ("2025-03-04T02:00:00[+25:00]", "no time zone"),
+        ("2025-03-04T02:00:00[UTC][Europe/Madrid]", "more than one time zone"),
+        (
+            "2025-03-30T02:30:00[Europe/Madrid]",
+            "2025-03-30T02:30:00 does not exist in Europe/Madrid, where clocks went from +01 to +02",
+        ),
+        (
+            "2025-10-26T02:30:00[Europe/Madrid]",
+            "2025-10-26T02:30:00 comes twice in Europe/Madrid; write the offset that is meant, +02 or +01",
+        ),
+        ("2025-03-04T02:00:00+02:00[Europe/Madrid]", "its offset +02 is not that of Europe/Madrid, which is +01 then"),
+        ("2025-03-04T02:00:00+02:00[+01:00]", "its offset +02 is not that of +01:00"),
+        ("2025-03-30T02:30:00+03:00[Europe/Madrid]", "its offset +03"),
+        ("2025-03-04T02:00:00Z[!u-ca=hebrew]", "the annotation [!u-ca=hebrew] must be heeded"),
+        ("2025-03-04T02:00:00Z[!x=y]", "must be heeded"),
+        ("0001-01-01T00:00:00+01:00", "before the year 1"),
+        ("0000-12-31T23:00:00Z", "before the year 1"),
+        ("9999-12-31T23:00:00Z", "behind the year 9999"),
+        ("9999-12-31T24:00:00Z", "behind the year 9999"),
+    ] {
+        let fault = read(text, Unzoned::Utc).expect_err(text);
+        assert!(fault.contains(expected), "{text}: {fault}");
+        assert!(read_date_time(text, Unzoned::Utc).is_err_and(|fault| fault.of("must be").starts_with("must be; ")));
+    }
+    for text in [
+        "",
+        "yesterday",
+        "2025",
+        "2025-3-4",
+        "25-03-04",
+        "2025-03",
+        "2025-0304",
+        "202503-04",
+        "+002025-03-04",
+        "-2025-03-04",
+        "2025-03-04T",
+        "2025-03-04T02",
+        "2025-03-04T02:00:",
+        "2025-03-04T02:00:00.",
+        "2025-03-04T02:00:00.Z",
+        "2025-03-04x02:00:00",
+        "2025-03-04T2:00:00Z",
+        "2025-03-04T02:00:00 Z",
+        "2025-03-04T02:00:00ZZ",
+        "2025-03-04Z",
+        "2025-03-04+01:00",
+        " 2025-03-04",
+        "2025-03-04 ",
+        "2025-03-04T02:00:00[UTC",
+        "2025-03-04T02:00:00[UTC]x",
+        "2025-03-04T02:00:00]",
+        "[UTC]",
+        "２０２５-03-04",
+        "2025-03-04T02:00:0ż",
+        "1741053600",
+        "2025-03-04T02:00:00+1",
+        "2025-03-04T02:00:00\u{2212}01:00",
+    ] {
+        assert_eq!(read_date_time(text, Unzoned::Utc), Err(TimeFault::Form), "{text}");
+    }
+}
+
+#[test]
+fn a_day_is_taken_in_one_form() {
+    assert_eq!(read_date("2024-02-29"), Some(date(2024, 2, 29)));
+    for wrong in
+        ["", "2023-02-29", "20240229", "2024-2-29", "2024-02-29 ", "0000-01-01", "2024-02-29T00:00:00Z", "2024-0229"]
+    {
+        assert_eq!(read_date(wrong), None, "{wrong}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_instant_is_read_back_from_any_offset_and_zone(
+        seconds in FIRST_SECOND + 86_400..253_402_100_000_i64, micros in 0_i32..1_000_000,
+        zone in prop::sample::select(&["Europe/Madrid", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "UTC"][..]),
+        minutes in -18 * 60_i32..=18 * 60, mark in prop::sample::select(&["T", "t", " "][..]),
+    ) {
+        let at = Timestamp::new(seconds, micros * 1000).expect("in range");
+        let offset = Offset::from_seconds(minutes * 60).expect("in range");
+        let (sign, size) = (if minutes < 0 { '-' } else { '+' }, minutes.abs());
+        let text = format!("{:.6}{sign}{:02}:{:02}", offset.to_datetime(at), size / 60, size % 60).replace('T', mark);
+        prop_assert_eq!(read_date_time(&text, Unzoned::Refused), Ok(at), "{}", text);
+        prop_assert_eq!(read_date_time(&format!("{at}"), Unzoned::Refused), Ok(at));
+        // With its zone it is the same instant again, or one of two that are named.
+        let zoned = ZONES.get(zone).expect("a zone");
+        let local = zoned.to_datetime(at);
+        match read_date_time(&format!("{local}[{zone}]"), Unzoned::Refused) {
+            Ok(read) => prop_assert_eq!(read, at),
+            Err(TimeFault::Repeated { before, after, .. }) => {
+                prop_assert!([before, after].contains(&zoned.to_offset(at)));
+            }
+            other => prop_assert!(false, "{other:?}"),
+        }
+    }
+
+    #[test]
+    fn no_text_is_too_odd_to_be_judged(text in "\\PC{0,30}|[-0-9T:Z.+ \\[\\]!=]{0,40}") {
+        let _ = (read_date_time(&text, Unzoned::Utc), read_date_time(&text, Unzoned::Refused), read_date(&text));
+    }
+}
