@@ -13,6 +13,7 @@ use warp::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use super::browser::is_browser;
 use super::budget::{Budget, Held, Holder, Refused};
 use super::client::Client;
+use super::coding::{self, Broken};
 use super::problem::{Code, Problem};
 use crate::csv::encoding;
 
@@ -52,7 +53,7 @@ pub const SMALL: usize = 16 * 1024;
 /// As [`read`].
 pub async fn read_json<B: Buf>(
     headers: &HeaderMap,
-    body: impl Stream<Item = Result<B, warp::Error>>,
+    body: impl Stream<Item = Result<B, Broken>>,
     limits: &BodyLimits,
 ) -> Result<Bytes, Problem> {
     read(headers, body, limits, &[JSON]).await.map(|(_, bytes)| bytes)
@@ -65,7 +66,7 @@ pub async fn read_json<B: Buf>(
 /// when there is no memory for it.
 pub async fn read<B: Buf>(
     headers: &HeaderMap,
-    body: impl Stream<Item = Result<B, warp::Error>>,
+    body: impl Stream<Item = Result<B, Broken>>,
     limits: &BodyLimits,
     taken: &'static [&'static str],
 ) -> Result<(&'static str, Bytes), Problem> {
@@ -194,14 +195,14 @@ impl<'a> Pace<'a> {
     /// 408 when the time is up or too little has arrived, 400 when the client breaks off.
     pub async fn next<B: Buf>(
         &mut self,
-        body: &mut (impl Stream<Item = Result<B, warp::Error>> + Unpin),
+        body: &mut (impl Stream<Item = Result<B, Broken>> + Unpin),
     ) -> Result<Option<B>, Problem> {
         loop {
             let until = self.deadline.min(self.judged);
             match timeout_at(until, body.next()).await {
                 Ok(None) => return Ok(None),
                 Ok(Some(chunk)) => {
-                    let chunk = chunk.map_err(|_| broken_off())?;
+                    let chunk = chunk.map_err(Broken::problem)?;
                     self.received += chunk.remaining();
                     return Ok(Some(chunk));
                 }
@@ -248,21 +249,17 @@ pub fn announced(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Whether the request says that it has no body (RFC 9112, section 6.3).
-fn is_empty(headers: &HeaderMap) -> bool {
+pub fn is_empty(headers: &HeaderMap) -> bool {
     announced(headers).unwrap_or(0) == 0 && !headers.contains_key(TRANSFER_ENCODING)
-}
-
-/// The client has gone, or its connection.
-pub fn broken_off() -> Problem {
-    Problem::new(Code::InvalidJson, "the body broke off before its end; send the request again")
 }
 
 /// The body's media type; a missing one counts as the first of those taken, unless a browser sent the body: its pages may
 /// send any bytes without a type anywhere.
 ///
 /// # Errors
-/// 415 when it is none of them.
+/// 415 when it is none of them, or has a coding that could not be undone.
 pub fn media_type(headers: &HeaderMap, taken: &'static [&'static str]) -> Result<&'static str, Problem> {
+    coding::check(headers)?;
     let is_untyped = headers.get(CONTENT_TYPE).is_none() && is_browser(headers) && !is_empty(headers);
     let given = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
     let given = if is_untyped { Some("") } else { given };

@@ -78,7 +78,7 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
             "Each entry of errors names a parameter and says what it must be: correct those and send the request again.",
         ),
         Code::InvalidJson => (
-            "The body is empty, is not UTF-8, is not JSON, or broke off before its end.",
+            "The body is empty, is not UTF-8, is not JSON, is damaged gzip, or broke off before its end.",
             "The detail says at which line and column reading stopped. Send one JSON object, encoded as UTF-8.",
         ),
         Code::InvalidFields => (
@@ -129,8 +129,9 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
             "Send less at once, or ask the operator to raise MAX_BODY_BYTES or BULK_MAX_BYTES.",
         ),
         Code::UnsupportedMediaType => (
-            "The body's media type, given by Content-Type, is not one that is read here.",
-            "Send the body as one of the types that the detail lists, and name it in Content-Type.",
+            "The body's media type, given by Content-Type, is not one that is read here, or its Content-Encoding is not gzip.",
+            "Send the body as one of the types that the detail lists, and name it in Content-Type; pack it with gzip or not at \
+             all.",
         ),
         Code::MisdirectedRequest => (
             "The Host of the request is no name of this service. Any page can give its own name this machine's address (DNS \

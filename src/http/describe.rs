@@ -16,8 +16,10 @@ use utoipa::openapi::{Components, ComponentsBuilder, Content, HttpMethod, Paths,
 
 use super::catalogue::{self, Kind};
 use super::problem::Code;
-use super::schema::integer;
+use super::schema::{integer, one_of};
 
+/// What holds for every body.
+const PACKED: &str = "It may come with `Content-Encoding: gzip`.";
 /// The media type of every error.
 pub const PROBLEM: &str = "application/problem+json";
 
@@ -116,7 +118,7 @@ impl Operation {
         self
     }
 
-    /// Takes a body, in one of several media types.
+    /// Takes a body, in one of several media types; any may be packed.
     pub fn takes(
         mut self,
         required: bool,
@@ -124,7 +126,8 @@ impl Operation {
         contents: impl IntoIterator<Item = (&'static str, Content)>,
     ) -> Self {
         let required = if required { Required::True } else { Required::False };
-        let mut body = RequestBodyBuilder::new().description(Some(description)).required(Some(required));
+        let mut body =
+            RequestBodyBuilder::new().description(Some(format!("{description} {PACKED}"))).required(Some(required));
         for (media_type, content) in contents {
             body = body.content(media_type, content);
         }
@@ -215,6 +218,11 @@ fn problem_response(kinds: &[&Kind]) -> Response {
         let seconds = HeaderBuilder::new().schema(integer(1, i64::from(i32::MAX)));
         response =
             response.header("Retry-After", seconds.description(Some("seconds to wait before the next try")).build());
+    }
+    if kinds.iter().any(|kind| kind.code == Code::UnsupportedMediaType.parts().1) {
+        let coding = HeaderBuilder::new().schema(one_of(["gzip"]));
+        let when = "the coding that is taken, when the one of the body is not";
+        response = response.header("Accept-Encoding", coding.description(Some(when)).build());
     }
     response.build()
 }

@@ -10,6 +10,7 @@ pub mod browser;
 pub mod budget;
 pub mod catalogue;
 pub mod client;
+pub mod coding;
 pub mod cors;
 pub mod csv;
 pub mod describe;

@@ -178,7 +178,7 @@ pub struct Problem {
     code: Code,
     detail: Cow<'static, str>,
     errors: Option<Faults>,
-    header: Option<(HeaderName, &'static str)>,
+    headers: Vec<(HeaderName, &'static str)>,
     checks: Option<Box<serde_json::Value>>,
 }
 
@@ -210,7 +210,7 @@ pub struct Document<'a> {
 impl Problem {
     /// A problem whose `detail` tells the client what to do.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), errors: None, header: None, checks: None }
+        Self { code, detail: detail.into(), errors: None, headers: Vec::new(), checks: None }
     }
 
     /// Fields are at fault: all of them, not the first.
@@ -243,7 +243,7 @@ impl Problem {
 
     /// The method does not apply; `allow` lists those that do.
     pub fn method_not_allowed(allow: &'static str) -> Self {
-        Self { header: Some((ALLOW, allow)), ..Self::new(Code::MethodNotAllowed, format!("use one of: {allow}")) }
+        Self::new(Code::MethodNotAllowed, format!("use one of: {allow}")).with_header(ALLOW, allow)
     }
 
     /// Somebody else has changed the resource, or the client asked for a state that it is not in.
@@ -261,13 +261,14 @@ impl Problem {
     }
 
     /// Adds a header to the answer.
-    pub fn with_header(self, name: HeaderName, value: &'static str) -> Self {
-        Self { header: Some((name, value)), ..self }
+    pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.headers.push((name, value));
+        self
     }
 
     /// The service cannot answer now and asks the client to come back.
     pub fn unavailable(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { header: Some((RETRY_AFTER, RETRY_AFTER_SECONDS)), ..Self::new(Code::Unavailable, detail) }
+        Self::new(Code::Unavailable, detail).with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
     }
 
     /// Nobody can say whether a change was carried out. Without `Retry-After`, which HTTP clients take for leave to send
@@ -292,7 +293,7 @@ impl Problem {
 
     /// The client is to come back with less at once.
     pub fn too_many(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { header: Some((RETRY_AFTER, RETRY_AFTER_SECONDS)), ..Self::new(Code::TooManyRequests, detail) }
+        Self::new(Code::TooManyRequests, detail).with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
     }
 
     /// Adds the outcome of each readiness check, an extension member (RFC 9457, section 3.2).
@@ -323,7 +324,7 @@ impl Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         // RFC 9110, section 15.1: caches may keep a 404, 405, 410, 414 or 501 unless they are told otherwise.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some((name, value)) = self.header {
+        for (name, value) in self.headers {
             headers.insert(name, HeaderValue::from_static(value));
         }
         response

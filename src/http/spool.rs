@@ -22,6 +22,7 @@ use warp::http::HeaderMap;
 use super::body::{BodyLimits, Growing, Pace, announced};
 use super::budget::{Budget, Held, Holder, Refused};
 use super::client::Client;
+use super::coding::Broken;
 use super::problem::Problem;
 
 /// What is longer is written to a file. Most bodies are shorter, and files cost more than memory.
@@ -105,7 +106,7 @@ impl Spool {
     pub async fn receive(
         &self,
         headers: &HeaderMap,
-        body: &mut (impl Stream<Item = Result<Bytes, warp::Error>> + Unpin),
+        body: &mut (impl Stream<Item = Result<Bytes, Broken>> + Unpin),
         limits: &BodyLimits,
         disk: &Disk,
         mut each: impl FnMut(&[u8]),

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use bytes::Buf;
+use bytes::Bytes;
 use futures_util::{FutureExt, Stream};
 use tokio_postgres::Transaction;
 use uuid::Uuid;
@@ -29,6 +29,7 @@ use super::value::Value;
 use crate::db::error::StoreError;
 use crate::http::body::{self, JSON, MERGE_PATCH, read_json};
 use crate::http::client::Client;
+use crate::http::coding::{Broken, headers_and_body};
 use crate::http::etag::{self, ReadCondition};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply;
@@ -82,6 +83,7 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
         patch: patched,
         delete: deleted,
     } = resource.urls;
+    let body = headers_and_body(&context.body_limits.memory);
     let context = {
         let context = context.clone();
         warp::any().map(move || context.clone())
@@ -113,30 +115,21 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
                 async move { matched.answer(statistics(resource, raw, reader)).await }.boxed()
             },
         );
-    let create = at(creations)
-        .and(warp::post())
-        .and(warp::header::headers_cloned())
-        .and(warp::body::stream())
-        .and(context.clone())
-        .then(|matched: Matched, headers, body, context| {
+    let create = at(creations).and(warp::post()).and(body.clone()).and(context.clone()).then(
+        |matched: Matched, headers, body, context| {
             async move { matched.answer(create(matched.route, headers, body, context)).await }.boxed()
-        });
-    let replace = at_except(replaced, stats)
-        .and(warp::put())
-        .and(warp::header::headers_cloned())
-        .and(warp::body::stream())
-        .and(context.clone())
-        .then(|matched: Matched, headers, body, context| {
+        },
+    );
+    let replace = at_except(replaced, stats).and(warp::put()).and(body.clone()).and(context.clone()).then(
+        |matched: Matched, headers, body, context| {
             async move { matched.answer(replace(&matched.segment, headers, body, context)).await }.boxed()
-        });
-    let patch = at_except(patched, stats)
-        .and(warp::patch())
-        .and(warp::header::headers_cloned())
-        .and(warp::body::stream())
-        .and(context.clone())
-        .then(|matched: Matched, headers, body, context| {
+        },
+    );
+    let patch = at_except(patched, stats).and(warp::patch()).and(body.clone()).and(context.clone()).then(
+        |matched: Matched, headers, body, context| {
             async move { matched.answer(patch(&matched.segment, headers, body, context)).await }.boxed()
-        });
+        },
+    );
     let delete = at_except(deleted, stats).and(warp::delete()).and(warp::header::headers_cloned()).and(context).then(
         |matched: Matched, headers: HeaderMap, context| {
             async move { matched.answer(delete(&matched.segment, &headers, context)).await }.boxed()
@@ -177,7 +170,7 @@ async fn get_if(segment: &str, headers: &HeaderMap, context: Arc<Context>) -> Re
 async fn create(
     route: Route,
     headers: HeaderMap,
-    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    body: impl Stream<Item = Result<Bytes, Broken>>,
     context: Arc<Context>,
 ) -> Result<Response, Problem> {
     let body = if context.resource.offers(Operation::Bulk) {
@@ -224,7 +217,7 @@ fn location(resource: &Resource, uuid: Uuid) -> String {
 async fn replace(
     segment: &str,
     headers: HeaderMap,
-    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    body: impl Stream<Item = Result<Bytes, Broken>>,
     context: Arc<Context>,
 ) -> Result<Response, Problem> {
     let uuid = parse_uuid(context.resource, segment)?;
@@ -239,7 +232,7 @@ async fn replace(
 async fn patch(
     segment: &str,
     headers: HeaderMap,
-    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    body: impl Stream<Item = Result<Bytes, Broken>>,
     context: Arc<Context>,
 ) -> Result<Response, Problem> {
     let uuid = parse_uuid(context.resource, segment)?;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use bytes::Buf;
+use bytes::Bytes;
 use futures_util::Stream;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -24,6 +24,7 @@ use crate::db::error::StoreError;
 use crate::db::reads::Reader;
 use crate::http::body::{self, FORM, JSON};
 use crate::http::client::Client;
+use crate::http::coding::{Broken, headers_and_body};
 use crate::http::format::Format;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
@@ -43,18 +44,17 @@ const BATCH: i64 = 1000;
 
 /// All routes of steps.
 pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
+    let limits = &context.body_limits;
     let context = {
         let context = context.clone();
         warp::any().map(move || context.clone())
     };
-    let record = at_with_query(STEPS)
-        .and(warp::post())
-        .and(warp::header::headers_cloned())
-        .and(warp::body::stream())
-        .and(context.clone())
-        .then(|matched: Matched, raw, headers, body, context| async move {
-            matched.answer(record(matched.route, raw, headers, body, context)).await
-        });
+    let record =
+        at_with_query(STEPS).and(warp::post()).and(headers_and_body(&limits.memory)).and(context.clone()).then(
+            |matched: Matched, raw, headers, body, context| async move {
+                matched.answer(record(matched.route, raw, headers, body, context)).await
+            },
+        );
     let list = at_with_query(STEPS).and(get_or_head()).and(warp::header::headers_cloned()).and(context.clone()).then(
         |matched: Matched, raw, headers, context| async move { matched.answer(list(raw, headers, context)).await },
     );
@@ -68,7 +68,7 @@ async fn record(
     route: Route,
     raw: String,
     headers: HeaderMap,
-    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    body: impl Stream<Item = Result<Bytes, Broken>>,
     context: Arc<Context>,
 ) -> Result<Response, Problem> {
     let (media_type, body) = body::read(&headers, body, &context.body_limits, &[JSON, FORM]).await?;

@@ -6,6 +6,7 @@ mod air_quality_cache;
 mod batching;
 mod bodies;
 mod bulk;
+mod coding;
 mod corpus;
 mod csv_quoting;
 mod deadlocks;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures_util::future::try_join;
 use futures_util::{Stream, StreamExt, stream};
 use warp::http::header::{HeaderValue, VARY};
@@ -17,6 +17,7 @@ use super::store;
 use crate::csv::notes::UnknownColumns;
 use crate::db::error::StoreError;
 use crate::http::body::{self, CSV, Growing, JSON, NDJSON, Pace};
+use crate::http::coding::Broken;
 use crate::http::format::Format;
 use crate::http::prefer;
 use crate::http::problem::Problem;
@@ -45,10 +46,10 @@ pub enum Posted {
 /// # Errors
 /// 415 for another media type, 413, 408 and 400 as for every body, 406 for a form of the answer that is not on offer, 422
 /// that lists the faults of the rows, 503 when the database does not answer.
-pub async fn receive<B: Buf>(
+pub async fn receive(
     route: Route,
     headers: &HeaderMap,
-    body: impl Stream<Item = Result<B, warp::Error>>,
+    body: impl Stream<Item = Result<Bytes, Broken>>,
     context: &Arc<Context>,
 ) -> Result<Posted, Problem> {
     let media_type = body::media_type(headers, TAKEN)?;
@@ -62,14 +63,13 @@ pub async fn receive<B: Buf>(
         let whole = stream::iter([Ok(bytes)]);
         return Box::pin(many(Asked::new(route, headers, JSON)?, whole, context)).await.map(Posted::Many);
     }
-    let body = body.map(|chunk| chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining())));
     Box::pin(one_or_many(Asked::new(route, headers, media_type)?, Box::pin(body), context)).await
 }
 
 /// The same for a body that is long, of unknown length, or no JSON.
 async fn one_or_many(
     asked: Asked<'_>,
-    mut body: impl Stream<Item = Result<Bytes, warp::Error>> + Unpin,
+    mut body: impl Stream<Item = Result<Bytes, Broken>> + Unpin,
     context: &Arc<Context>,
 ) -> Result<Posted, Problem> {
     if asked.form.media_type != JSON {
@@ -100,7 +100,7 @@ fn is_array(bytes: &[u8]) -> bool {
 /// Creates what the body holds, all or none.
 async fn many(
     mut asked: Asked<'_>,
-    mut body: impl Stream<Item = Result<Bytes, warp::Error>> + Unpin,
+    mut body: impl Stream<Item = Result<Bytes, Broken>> + Unpin,
     context: &Arc<Context>,
 ) -> Result<Response, Problem> {
     let preferred = prefer::preference(asked.headers, "return");

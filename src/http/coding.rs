@@ -1,0 +1,465 @@
+//! A request's `Content-Encoding`: gzip is undone while the body arrives, so that every limit counts the bytes of the
+//! content and whoever reads the body never sees the coding.
+//!
+//! What is unpacked is handed on in pieces of [`PIECE`] bytes, and no further byte is unpacked before a piece was taken: a
+//! reader that stops at its limit has unpacked no more than that limit and one piece.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use flate2::{Crc, Decompress, FlushDecompress, Status};
+use futures_util::Stream;
+use warp::http::HeaderMap;
+use warp::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
+use warp::{Filter, Rejection};
+
+use super::body::is_empty;
+use super::budget::{Budget, Held, Holder, Refused};
+use super::problem::{Code, Problem};
+
+/// The coding that is taken.
+const GZIP: &str = "gzip";
+/// Bytes that are unpacked at a time.
+const PIECE: usize = 16 * 1024;
+/// Memory of a decoder: the window of deflate, its tables, and a piece.
+const DECODER: usize = 64 * 1024;
+/// Most characters of an unknown coding that its refusal repeats.
+const SHOWN_MAX_CHARS: usize = 40;
+
+/// Why a body ends early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// The client has gone, or its connection.
+    Off,
+    /// The packed bytes are not what gzip writes.
+    Damaged(&'static str),
+    /// There is no memory to unpack them.
+    Refused(Refused),
+}
+
+impl Broken {
+    /// The answer.
+    pub fn problem(self) -> Problem {
+        match self {
+            Self::Off => Problem::new(Code::InvalidJson, "the body broke off before its end; send the request again"),
+            Self::Damaged(how) => Problem::new(
+                Code::InvalidJson,
+                format!(
+                    "the body cannot be unpacked as its Content-Encoding says: {how}; pack it again, or send it as it is without that header"
+                ),
+            ),
+            Self::Refused(refused) => refused.problem("memory for bodies"),
+        }
+    }
+}
+
+/// The headers of a request and its body, for operations that read one; the memory is what bodies are taken from.
+///
+/// The headers describe the body as it is handed on: a coding that was undone is left out, and one that could not be is
+/// still there, for [`check`].
+pub fn headers_and_body(
+    memory: &Budget,
+) -> impl Filter<Extract = (HeaderMap, impl Stream<Item = Result<Bytes, Broken>>), Error = Rejection>
++ Clone
++ Send
++ Sync
++ 'static {
+    let memory = memory.clone();
+    warp::header::headers_cloned()
+        .and(warp::body::stream())
+        .map(move |mut headers: HeaderMap, body| {
+            let body = if undo(&mut headers) { Content::packed(body, &memory) } else { Content::Plain(body) };
+            (headers, body)
+        })
+        .untuple_one()
+}
+
+/// Refuses a body whose coding could not be undone.
+///
+/// # Errors
+/// 415, with the coding that is taken (RFC 9110, section 15.5.16).
+pub fn check(headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(given) = headers.get(CONTENT_ENCODING) else { return Ok(()) };
+    let shown: String = String::from_utf8_lossy(given.as_bytes()).chars().take(SHOWN_MAX_CHARS).collect();
+    let detail = format!(
+        "Content-Encoding {shown:?} is not taken; pack the body with gzip alone, or send it as it is without that header"
+    );
+    Err(Problem::new(Code::UnsupportedMediaType, detail).with_header(ACCEPT_ENCODING, GZIP))
+}
+
+/// Whether the body is to be unpacked; takes the headers that no longer hold out.
+fn undo(headers: &mut HeaderMap) -> bool {
+    if !headers.contains_key(CONTENT_ENCODING) {
+        return false;
+    }
+    let is_packed = match codings(headers).as_slice() {
+        [] => false,
+        _ if is_empty(headers) => false,
+        [coding] if ["gzip", "x-gzip"].iter().any(|name| coding.eq_ignore_ascii_case(name)) => true,
+        _ => return false,
+    };
+    headers.remove(CONTENT_ENCODING);
+    if is_packed {
+        headers.remove(CONTENT_LENGTH);
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    is_packed
+}
+
+/// The codings in the order in which they were applied; `identity` is none.
+fn codings(headers: &HeaderMap) -> Vec<String> {
+    let lines = headers.get_all(CONTENT_ENCODING).iter().map(|line| String::from_utf8_lossy(line.as_bytes()));
+    let all: Vec<String> =
+        lines.flat_map(|line| line.split(',').map(|coding| coding.trim().to_owned()).collect::<Vec<_>>()).collect();
+    all.into_iter().filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity")).collect()
+}
+
+/// A body without its coding.
+enum Content<S> {
+    /// It had none.
+    Plain(S),
+    /// It is unpacked while it arrives.
+    Packed(Box<Packed<S>>),
+}
+
+/// A body in gzip: members one behind the other (RFC 1952, section 2.2).
+struct Packed<S> {
+    body: S,
+    /// Taken before anything is unpacked.
+    held: Result<Held, Refused>,
+    /// What has arrived and was not unpacked yet.
+    packed: Bytes,
+    /// The place in the member.
+    part: Part,
+    inflate: Decompress,
+    /// Of what the member held so far.
+    crc: Crc,
+    /// Whether a member has ended.
+    is_behind_one: bool,
+    has_failed: bool,
+}
+
+/// The parts of a member in their order.
+enum Part {
+    /// The first ten bytes, of which so many are there.
+    Fixed([u8; 10], usize),
+    /// The length of the extra field, then what the flags announce.
+    ExtraLength(u8, [u8; 2], usize),
+    /// So many bytes that say nothing about the content.
+    Skipped(u8, usize),
+    /// A name or a comment.
+    Text(u8),
+    /// The compressed data.
+    Data,
+    /// Check sum and length, of which so many bytes are there.
+    Trailer([u8; 8], usize),
+}
+
+/// Flags of a member's header (RFC 1952, section 2.3.1).
+mod flag {
+    pub const HEADER_CRC: u8 = 0b10;
+    pub const EXTRA: u8 = 0b100;
+    pub const NAME: u8 = 0b1000;
+    pub const COMMENT: u8 = 0b1_0000;
+    pub const RESERVED: u8 = 0b1110_0000;
+}
+
+impl<S> Content<S> {
+    fn packed(body: S, memory: &Budget) -> Self {
+        Self::Packed(Box::new(Packed {
+            body,
+            // Of nobody's share, or the smallest shares had no room left for the body itself.
+            held: memory.take(Holder::Several, DECODER),
+            packed: Bytes::new(),
+            part: Part::first(),
+            inflate: Decompress::new(false),
+            crc: Crc::new(),
+            is_behind_one: false,
+            has_failed: false,
+        }))
+    }
+}
+
+impl Part {
+    fn first() -> Self {
+        Self::Fixed([0; 10], 0)
+    }
+
+    /// What follows in a header whose flags announce this much more.
+    fn announced(flags: u8) -> Self {
+        match flags {
+            _ if flags & flag::EXTRA != 0 => Self::ExtraLength(flags & !flag::EXTRA, [0; 2], 0),
+            _ if flags & flag::NAME != 0 => Self::Text(flags & !flag::NAME),
+            _ if flags & flag::COMMENT != 0 => Self::Text(flags & !flag::COMMENT),
+            _ if flags & flag::HEADER_CRC != 0 => Self::Skipped(flags & !flag::HEADER_CRC, 2),
+            _ => Self::Data,
+        }
+    }
+}
+
+/// Moves bytes that have arrived to their place; says whether all of them are there.
+fn filled(place: &mut [u8], there: &mut usize, packed: &mut Bytes) -> bool {
+    let count = packed.len().min(place.len() - *there);
+    packed.split_to(count).copy_to_slice(&mut place[*there..*there + count]);
+    *there += count;
+    *there == place.len()
+}
+
+impl<S> Packed<S> {
+    /// Unpacks of what has arrived up to a piece; `None` when more has to arrive first.
+    fn unpack(&mut self) -> Result<Option<Bytes>, Broken> {
+        loop {
+            match &mut self.part {
+                Part::Data => {
+                    let mut piece = Vec::with_capacity(PIECE);
+                    let before = self.inflate.total_in();
+                    let status = self.inflate.decompress_vec(&self.packed, &mut piece, FlushDecompress::None);
+                    let status = status.map_err(|_| Broken::Damaged("its compressed data are damaged"))?;
+                    self.packed.advance(usize::try_from(self.inflate.total_in() - before).unwrap_or(usize::MAX));
+                    self.crc.update(&piece);
+                    if status == Status::StreamEnd {
+                        self.part = Part::Trailer([0; 8], 0);
+                    }
+                    if !piece.is_empty() {
+                        return Ok(Some(piece.into()));
+                    }
+                    // A piece that is full is asked for again, with no byte more if need be: there may be more in the window.
+                    if status != Status::StreamEnd && self.packed.is_empty() {
+                        return Ok(None);
+                    }
+                }
+                _ if self.packed.is_empty() => return Ok(None),
+                Part::Fixed(bytes, there) => {
+                    if filled(bytes, there, &mut self.packed) {
+                        let [0x1f, 0x8b, 8, flags, ..] = *bytes else {
+                            return Err(Broken::Damaged(match self.is_behind_one {
+                                false => "it does not begin as gzip does",
+                                true => "something else follows behind the end of the gzip data",
+                            }));
+                        };
+                        if flags & flag::RESERVED != 0 {
+                            return Err(Broken::Damaged("its header has flags that gzip does not know"));
+                        }
+                        self.part = Part::announced(flags & !1); // the first says that it is probably text
+                    }
+                }
+                Part::ExtraLength(flags, length, there) => {
+                    if filled(length, there, &mut self.packed) {
+                        self.part = match u16::from_le_bytes(*length) {
+                            0 => Part::announced(*flags),
+                            length => Part::Skipped(*flags, length.into()),
+                        };
+                    }
+                }
+                Part::Skipped(flags, left) => {
+                    let count = self.packed.len().min(*left);
+                    self.packed.advance(count);
+                    *left -= count;
+                    if *left == 0 {
+                        self.part = Part::announced(*flags);
+                    }
+                }
+                Part::Text(flags) => match self.packed.iter().position(|byte| *byte == 0) {
+                    Some(end) => {
+                        self.packed.advance(end + 1);
+                        self.part = Part::announced(*flags);
+                    }
+                    None => self.packed.clear(),
+                },
+                Part::Trailer(bytes, there) => {
+                    if filled(bytes, there, &mut self.packed) {
+                        let (sum, length) = (self.crc.sum().to_le_bytes(), self.crc.amount().to_le_bytes());
+                        if [sum, length].concat() != bytes.as_slice() {
+                            return Err(Broken::Damaged("its check sum does not fit its data"));
+                        }
+                        self.part = Part::first();
+                        self.is_behind_one = true;
+                        self.inflate.reset(false);
+                        self.crc.reset();
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the end of the packed bytes means at this place.
+    fn end(&self) -> Result<(), Broken> {
+        match self.part {
+            Part::Fixed(_, 0) => Ok(()),
+            Part::Fixed(..) if self.is_behind_one => {
+                Err(Broken::Damaged("something else follows behind the end of the gzip data"))
+            }
+            _ => Err(Broken::Damaged("it ends before the gzip data do")),
+        }
+    }
+}
+
+impl<S, B> Stream for Content<S>
+where
+    S: Stream<Item = Result<B, warp::Error>> + Unpin,
+    B: Buf,
+{
+    type Item = Result<Bytes, Broken>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = |body: &mut S, context: &mut Context<'_>| {
+            Pin::new(body).poll_next(context).map(|chunk| {
+                chunk
+                    .map(|chunk| chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining())).map_err(|_| Broken::Off))
+            })
+        };
+        let packed = match &mut *self {
+            Self::Plain(body) => return next(body, context),
+            Self::Packed(packed) => packed,
+        };
+        if packed.has_failed {
+            return Poll::Ready(None);
+        }
+        let outcome = loop {
+            if let Err(refused) = &packed.held {
+                break Err(Broken::Refused(*refused));
+            }
+            match packed.unpack() {
+                Ok(None) => {}
+                Ok(Some(piece)) => break Ok(piece),
+                Err(broken) => break Err(broken),
+            }
+            match ready!(next(&mut packed.body, context)) {
+                Some(Ok(chunk)) => packed.packed = chunk,
+                Some(Err(broken)) => break Err(broken),
+                None => match packed.end() {
+                    Ok(()) => return Poll::Ready(None),
+                    Err(broken) => break Err(broken),
+                },
+            }
+        };
+        packed.has_failed = outcome.is_err();
+        Poll::Ready(Some(outcome))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::write::GzEncoder;
+    use flate2::{Compression, GzBuilder};
+    use futures_util::{FutureExt, StreamExt, stream};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(content).expect("memory");
+        encoder.finish().expect("memory")
+    }
+
+    /// What comes of packed bytes that arrive in chunks of this length.
+    fn unpacked(packed: &[u8], chunk: usize) -> Result<Vec<u8>, Broken> {
+        let chunks: Vec<_> = packed.chunks(chunk).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+        let memory = Budget::new("test", usize::MAX, usize::MAX);
+        let pieces = Content::packed(stream::iter(chunks), &memory).collect::<Vec<_>>();
+        let pieces = pieces.now_or_never().expect("nothing to wait for");
+        Ok(pieces.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    fn codings_of(lines: &[&'static str], length: &'static str) -> (bool, HeaderMap) {
+        let mut headers: HeaderMap =
+            lines.iter().map(|line| (CONTENT_ENCODING, HeaderValue::from_static(line))).collect();
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static(length));
+        (undo(&mut headers), headers)
+    }
+
+    #[test]
+    fn one_gzip_is_undone_no_coding_is_none_and_anything_else_is_refused() {
+        for lines in [&["gzip"][..], &["GZip"], &["x-gzip"], &[" , gzip,"], &["identity", "gzip"]] {
+            let (is_packed, headers) = codings_of(lines, "9");
+            assert!(is_packed, "{lines:?}");
+            assert!(check(&headers).is_ok(), "{lines:?}");
+            assert!(!headers.contains_key(CONTENT_LENGTH) && !is_empty(&headers), "{lines:?}");
+        }
+        for lines in [&[][..], &["identity"], &["Identity, identity"], &[""]] {
+            let (is_packed, headers) = codings_of(lines, "9");
+            assert!(!is_packed && check(&headers).is_ok() && headers.contains_key(CONTENT_LENGTH), "{lines:?}");
+        }
+        for lines in [&["br"][..], &["zstd"], &["deflate"], &["gzip, gzip"], &["gzip", "br"], &["gzip2"], &["*"]] {
+            let (is_packed, headers) = codings_of(lines, "9");
+            assert!(!is_packed, "{lines:?}");
+            assert!(check(&headers).is_err_and(|problem| problem.is(Code::UnsupportedMediaType)), "{lines:?}");
+        }
+        let (is_packed, headers) = codings_of(&["br"], "0");
+        assert!(!is_packed && check(&headers).is_ok(), "there is no body");
+    }
+
+    #[test]
+    fn headers_may_hold_a_name_a_comment_and_more() {
+        let builder = GzBuilder::new().filename("rows.csv").comment("of today").extra(vec![7; 300]);
+        let mut encoder = builder.write(Vec::new(), Compression::best());
+        encoder.write_all(b"content").expect("memory");
+        let packed = encoder.finish().expect("memory");
+        for chunk in [1, 7, packed.len()] {
+            assert_eq!(unpacked(&packed, chunk), Ok(b"content".to_vec()));
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_unpacked_piece_by_piece() {
+        let bomb = gzip(&vec![0; 64 * 1024 * 1024]);
+        let memory = Budget::new("test", usize::MAX, usize::MAX);
+        let mut pieces = Content::packed(stream::iter([Ok(Bytes::from(bomb))]), &memory);
+        let piece = pieces.next().now_or_never().flatten().expect("a piece").expect("whole");
+        assert!(piece.len() <= PIECE);
+        let Content::Packed(packed) = &pieces else { unreachable!("it is packed") };
+        assert!(packed.inflate.total_out() <= PIECE as u64, "no more than that was unpacked");
+    }
+
+    #[test]
+    fn memory_of_a_decoder_is_taken_and_given_back() {
+        let memory = Budget::new("test", DECODER, DECODER);
+        let first = Content::packed(stream::empty::<Result<Bytes, warp::Error>>(), &memory);
+        let mut second = Content::packed(stream::empty::<Result<Bytes, warp::Error>>(), &memory);
+        let refused = second.next().now_or_never().flatten();
+        assert_eq!(refused, Some(Err(Broken::Refused(Refused::Everybody))));
+        drop(first);
+        assert!(memory.take(Holder::Several, DECODER).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn members_are_one_content_however_they_arrive(
+            members in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20_000), 1..4),
+            chunk in 1..5000_usize,
+        ) {
+            let packed: Vec<u8> = members.iter().flat_map(|member| gzip(member)).collect();
+            prop_assert_eq!(unpacked(&packed, chunk), Ok(members.concat()));
+        }
+
+        #[test]
+        fn what_is_cut_or_has_more_behind_it_is_damaged(
+            content in prop::collection::vec(any::<u8>(), 0..2000),
+            cut in any::<prop::sample::Index>(),
+            behind in prop::collection::vec(any::<u8>(), 1..40),
+            chunk in 1..300_usize,
+        ) {
+            let packed = gzip(&content);
+            let cut = cut.index(packed.len() - 1) + 1;
+            prop_assert!(matches!(unpacked(&packed[..cut], chunk), Err(Broken::Damaged(_))));
+            prop_assert!(matches!(unpacked(&[packed, behind].concat(), chunk), Err(Broken::Damaged(_))));
+        }
+
+        #[test]
+        fn a_bit_that_has_changed_is_seen_or_changes_nothing(
+            content in prop::collection::vec(any::<u8>(), 0..2000),
+            at in any::<prop::sample::Index>(),
+            bit in 0..8_u32,
+        ) {
+            let mut packed = gzip(&content);
+            let at = at.index(packed.len());
+            packed[at] ^= 1 << bit;
+            // Time stamp, operating system and the like say nothing about the content.
+            prop_assert!(unpacked(&packed, 100).is_err() || unpacked(&packed, 100) == Ok(content));
+        }
+    }
+}
