@@ -54,6 +54,9 @@ pub fn of(code: Code) -> Kind {
             code,
             Code::InvalidQuery
                 | Code::InvalidHeader
+                | Code::BadRequest
+                | Code::UriTooLong
+                | Code::HeadersTooLarge
                 | Code::MisdirectedRequest
                 | Code::TooManyRequests
                 | Code::Internal
@@ -80,6 +83,16 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
         Code::InvalidJson => (
             "The body is empty, is not UTF-8, is not JSON, is damaged gzip, or broke off before its end.",
             "The detail says at which line and column reading stopped. Send one JSON object, encoded as UTF-8.",
+        ),
+        Code::BadRequest => (
+            "The request is not well-formed HTTP, or came over plain HTTP to the HTTPS port.",
+            "The detail names the line at fault where it is known. Check the request line, the headers and the \
+             percent-encoding of the URL; an HTTP library gets these right.",
+        ),
+        Code::UriTooLong => ("The request line is over 8 KiB.", "Shorten the query string."),
+        Code::HeadersTooLarge => (
+            "A header is over 8 KiB, all of them together are over 32 KiB, or there are more than 100.",
+            "Send fewer or shorter headers; a pile of cookies is the usual cause. Proxies add about five.",
         ),
         Code::InvalidFields => (
             "The body is JSON, and some of its fields break their rules: wrong type, out of range, missing, unknown or given \
@@ -171,14 +184,6 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
 
 /// What nginx answers without asking the server.
 const BY_NGINX: &[Kind] = &[
-    Kind {
-        anywhere: true,
-        ..by_nginx(
-            (400, "bad-request", "Bad Request"),
-            "The request is not well-formed HTTP, or came over plain HTTP to the HTTPS port.",
-            "Check the request line, the headers and the percent-encoding of the URL; an HTTP library gets these right.",
-        )
-    },
     by_nginx(
         (403, "forbidden", "Forbidden"),
         "This request is not allowed here.",
@@ -190,22 +195,6 @@ const BY_NGINX: &[Kind] = &[
             (411, "length-required", "Length Required"),
             "The request has a body, and says neither how long it is nor that it comes in chunks.",
             "Send Content-Length, or Transfer-Encoding: chunked.",
-        )
-    },
-    Kind {
-        anywhere: true,
-        ..by_nginx(
-            (414, "uri-too-long", "URI Too Long"),
-            "The request line is over 8 KiB.",
-            "Shorten the query string.",
-        )
-    },
-    Kind {
-        anywhere: true,
-        ..by_nginx(
-            (431, "headers-too-large", "Request Header Fields Too Large"),
-            "A header is over 8 KiB, or all of them together are over 32 KiB.",
-            "Send fewer or shorter headers; a pile of cookies is the usual cause.",
         )
     },
     by_nginx(

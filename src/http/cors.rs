@@ -21,7 +21,7 @@ use super::route::Route;
 /// What a script may send, besides what any page may.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "accept, content-type, idempotency-key, if-match, if-none-match, prefer, traceparent, x-request-id",
+    "accept, content-encoding, content-type, idempotency-key, if-match, if-none-match, prefer, traceparent, x-request-id",
 );
 
 /// What a script may read, besides what any page may.

@@ -27,6 +27,12 @@ pub enum Code {
     InvalidQuery,
     /// The body is no JSON.
     InvalidJson,
+    /// What came cannot be read as an HTTP request.
+    BadRequest,
+    /// The request line is over the limit.
+    UriTooLong,
+    /// The headers are over the limit.
+    HeadersTooLarge,
     /// Fields of the body are at fault.
     InvalidFields,
     /// Nothing is there.
@@ -72,6 +78,11 @@ impl Code {
             Self::InvalidUuid => (StatusCode::BAD_REQUEST, "invalid-uuid", "The path names no uuid"),
             Self::InvalidQuery => (StatusCode::BAD_REQUEST, "invalid-query", "Parameters are at fault"),
             Self::InvalidJson => (StatusCode::BAD_REQUEST, "invalid-json", "The body is not JSON"),
+            Self::BadRequest => (StatusCode::BAD_REQUEST, "bad-request", "Bad Request"),
+            Self::UriTooLong => (StatusCode::URI_TOO_LONG, "uri-too-long", "URI Too Long"),
+            Self::HeadersTooLarge => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", "Request Header Fields Too Large")
+            }
             Self::InvalidFields => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-fields", "Fields are at fault"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "Not found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),

@@ -5,16 +5,19 @@
 //! finish, and a deadline bounds it all.
 
 pub mod access_log;
+mod framing;
 pub mod guard;
+mod heads;
 pub mod listener;
 pub mod observe;
+mod refusal;
 mod unread;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -30,8 +33,10 @@ use crate::http::problem::{Code, Problem};
 use crate::shutdown::Shutdown;
 use access_log::AccessLog;
 use guard::{Guard, Guarded};
+use heads::Heads;
 use listener::Listener;
 use observe::{Observed, Recorder};
+use unread::Watched;
 
 /// Most bytes of a request line and its headers.
 const HEADERS_MAX_BYTES: usize = 64 * 1024;
@@ -126,14 +131,16 @@ pub async fn serve(
 
 fn spawn_connection<S, B>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    service: S,
+    service: Observed<S>,
     header_timeout: Option<Duration>,
     graceful: &GracefulShutdown,
 ) where
-    S: Service<Request<Incoming>, Response = warp::http::Response<B>, Error = Infallible> + Send + 'static,
+    S: Service<Request<Watched>, Response = warp::http::Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
-    B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>, Data: Send> + Send + 'static,
+    B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>, Data = Bytes> + Send + Unpin + 'static,
 {
+    let stream = Heads::new(stream, service.recorder.clone());
+    let service = stream.told(service);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)

@@ -21,6 +21,7 @@ use warp::http::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{HeaderMap, Method, Request, Response};
 
 use super::access_log::{AccessLog, Entry};
+use super::refusal::Answer;
 use super::unread::{self, Watched};
 use crate::http::route::Route;
 
@@ -36,6 +37,8 @@ const REQUEST_ID_MAX_BYTES: usize = 128;
 /// What is recorded when the client went away before there was an answer (nginx's convention).
 const CLIENT_CLOSED: u16 = 499;
 
+/// The label of what could not be read as a request.
+const MALFORMED: Route = Route("malformed");
 /// The label of requests that no route took.
 const UNMATCHED: Route = Route("unmatched");
 
@@ -54,6 +57,23 @@ impl Recorder {
     /// Records into this log and the process's metrics.
     pub fn new(log: AccessLog) -> Self {
         Self { log, durations: Arc::default() }
+    }
+
+    /// Records an answer to what hyper could not read as a request.
+    pub fn refused(&self, answer: &Answer) {
+        let duration = Duration::ZERO;
+        let method = "_OTHER";
+        self.measure(MALFORMED, method, answer.status, duration);
+        self.log.log(&Entry {
+            method,
+            route: MALFORMED.0,
+            status: answer.status,
+            bytes: answer.length,
+            truncated: false,
+            duration,
+            request_id: &answer.request_id,
+            trace_id: "",
+        });
     }
 
     fn measure(&self, route: Route, method: &'static str, status: u16, duration: Duration) {

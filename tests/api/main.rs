@@ -18,6 +18,7 @@ mod fate;
 mod following;
 mod growth;
 mod harness;
+mod heads;
 mod idempotency;
 mod lists;
 mod operations;

@@ -1,0 +1,294 @@
+//! The bytes of a connection on their way to hyper and back: what hyper would refuse of a target is percent-encoded before
+//! hyper reads it, and what hyper refuses all the same is answered with a problem document.
+//!
+//! hyper answers a head that it cannot read with a bare status, and takes no `"`, `<` or `>` in a query, which other servers
+//! take and the grammar of lists uses. Only the bytes of a request's target are ever changed. Where a head begins is never
+//! guessed: hyper gets no byte behind a head before it has said, by calling the service, how it reads the body (none, so
+//! many bytes, or chunks), and the body is counted by that. Once anything is otherwise than expected, the rest of the
+//! connection passes unchanged.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use hyper::body::{Body, Incoming};
+use hyper::service::Service;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+use warp::http::Request;
+
+use super::framing::{Chunks, Head, Progress};
+use super::observe::Recorder;
+use super::refusal;
+
+/// Longest that a connection stays open after a refusal, for its sender to read it.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// hyper has not called the service since the last head.
+const NO_REQUEST: u64 = u64::MAX;
+/// The body comes in chunks.
+const IN_CHUNKS: u64 = u64::MAX - 1;
+
+/// A connection whose heads are looked at.
+pub struct Heads<S> {
+    stream: S,
+    place: Place,
+    /// How hyper reads the body of the last request: its length, or one of the numbers above.
+    framing: Arc<AtomicU64>,
+    /// Read from the stream, and not yet looked at.
+    behind: BytesMut,
+    /// Looked at, and longer than hyper had room for.
+    ready: BytesMut,
+    /// The beginning of the last head, as it came.
+    kept: Vec<u8>,
+    recorder: Recorder,
+    refusal: Option<Refusal>,
+}
+
+/// Where in the bytes of the connection the next one is.
+enum Place {
+    /// In front of a request, or in its head.
+    Head(Head),
+    /// Behind a head that hyper has in full.
+    BehindHead,
+    /// In a body of which so many bytes are left.
+    Length(u64),
+    /// In a body in chunks.
+    Chunks(Chunks),
+    /// Not known any more.
+    Lost,
+}
+
+/// A problem document in place of hyper's refusal.
+struct Refusal {
+    unsent: BytesMut,
+    /// Whether no more is sent, and the sender's bytes are only waited for.
+    is_shut: bool,
+    patience: Pin<Box<Sleep>>,
+}
+
+impl<S> Heads<S> {
+    /// Looks at a connection; refusals are recorded.
+    pub fn new(stream: S, recorder: Recorder) -> Self {
+        Self {
+            stream,
+            place: Place::Head(Head::default()),
+            framing: Arc::new(AtomicU64::new(NO_REQUEST)),
+            behind: BytesMut::new(),
+            ready: BytesMut::new(),
+            kept: Vec::new(),
+            recorder,
+            refusal: None,
+        }
+    }
+
+    /// A service that tells the connection how hyper reads each body.
+    pub fn told<T>(&self, service: T) -> Told<T> {
+        Told { service, framing: self.framing.clone() }
+    }
+
+    /// Learns from the service which request hyper has read.
+    fn learn(&mut self) {
+        let framing = match self.framing.load(Ordering::Relaxed) {
+            NO_REQUEST => None,
+            framing => {
+                self.framing.store(NO_REQUEST, Ordering::Relaxed);
+                Some(framing)
+            }
+        };
+        match (&self.place, framing) {
+            (Place::BehindHead, Some(0)) => self.next_head(),
+            (Place::BehindHead, Some(IN_CHUNKS)) => self.place = Place::Chunks(Chunks::default()),
+            (Place::BehindHead, Some(length)) => self.place = Place::Length(length),
+            // hyper goes on to read behind what looked like the end of a head, or has found one elsewhere.
+            (Place::BehindHead, None) | (_, Some(_)) => self.lose(),
+            (_, None) => {}
+        }
+    }
+
+    fn lose(&mut self) {
+        self.place = Place::Lost;
+        self.kept.clear();
+    }
+
+    fn next_head(&mut self) {
+        self.place = Place::Head(Head::default());
+        self.kept.clear();
+    }
+
+    /// Looks at bytes; returns how many of them hyper may have now, and what it gets instead if they are changed.
+    fn look(&mut self, new: &[u8]) -> (usize, Option<BytesMut>) {
+        match &mut self.place {
+            Place::Head(head) => {
+                let seen = head.look(new);
+                let room = refusal::KEPT.saturating_sub(self.kept.len()).min(seen.length);
+                self.kept.extend_from_slice(&new[..room]);
+                if seen.is_whole {
+                    self.place = Place::BehindHead;
+                }
+                (seen.length, seen.encoded)
+            }
+            Place::Length(left) => {
+                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(new.len());
+                *left -= length as u64;
+                if *left == 0 {
+                    self.next_head();
+                }
+                (length, None)
+            }
+            Place::Chunks(chunks) => match chunks.look(new) {
+                Progress::Within => (new.len(), None),
+                Progress::End(length) => {
+                    self.next_head();
+                    (length, None)
+                }
+                Progress::Lost => {
+                    self.lose();
+                    (new.len(), None)
+                }
+            },
+            Place::BehindHead | Place::Lost => (new.len(), None),
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.ready.is_empty() {
+            hand_over(&mut this.ready, buf);
+            return Poll::Ready(Ok(()));
+        }
+        let begin = buf.filled().len();
+        let is_again = !this.behind.is_empty();
+        if is_again {
+            buf.put_slice(&this.behind[..this.behind.len().min(buf.remaining())]);
+        } else {
+            ready!(Pin::new(&mut this.stream).poll_read(context, buf))?;
+        }
+        this.learn();
+        let new = &buf.filled()[begin..];
+        let (length, encoded) = this.look(new);
+        if is_again {
+            this.behind.advance(length);
+        } else if length < new.len() {
+            this.behind.extend_from_slice(&new[length..]);
+        }
+        match encoded {
+            None => buf.set_filled(begin + length),
+            Some(encoded) => {
+                this.ready = encoded;
+                buf.set_filled(begin);
+                hand_over(&mut this.ready, buf);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn hand_over(from: &mut BytesMut, buf: &mut ReadBuf<'_>) {
+    let part = from.split_to(from.len().min(buf.remaining()));
+    buf.put_slice(&part);
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Heads<S> {
+    /// Whether these bytes are hyper's own refusal of a head; then a problem document is sent in their place.
+    fn replaces(&mut self, written: &[u8]) -> bool {
+        // The service's answers begin otherwise, and while hyper has a request that was not learnt of yet, it answers that.
+        if self.framing.load(Ordering::Relaxed) != NO_REQUEST || !refusal::is_bare(written) {
+            return false;
+        }
+        let answer = refusal::answer(&self.kept, written);
+        self.recorder.refused(&answer);
+        let patience = Box::pin(tokio::time::sleep(LINGER));
+        self.refusal = Some(Refusal { unsent: answer.bytes, is_shut: false, patience });
+        true
+    }
+
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(refusal) = &mut self.refusal else { return Poll::Ready(Ok(())) };
+        while !refusal.unsent.is_empty() {
+            let sent = ready!(Pin::new(&mut self.stream).poll_write(context, &refusal.unsent))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            refusal.unsent.advance(sent);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heads<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if let Some(first) = bufs.first().filter(|first| first.starts_with(refusal::BEGINS))
+            && this.replaces(first)
+        {
+            return Poll::Ready(Ok(first.len()));
+        }
+        ready!(this.poll_send(context))?;
+        Pin::new(&mut this.stream).poll_write_vectored(context, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_send(context))?;
+        Pin::new(&mut this.stream).poll_flush(context)
+    }
+
+    /// After a refusal the sender's bytes are read to their end, within bounds: a connection that is closed with bytes unread
+    /// takes the answer with it (RFC 9112, section 9.6).
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_send(context))?;
+        let Some(refusal) = &mut this.refusal else { return Pin::new(&mut this.stream).poll_shutdown(context) };
+        if !refusal.is_shut {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+            refusal.is_shut = true;
+        }
+        let mut thrown_away = [0; 4096];
+        while refusal.patience.as_mut().poll(context).is_pending() {
+            let mut buf = ReadBuf::new(&mut thrown_away);
+            ready!(Pin::new(&mut this.stream).poll_read(context, &mut buf))?;
+            if buf.filled().is_empty() {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A service that tells its connection how hyper reads each body.
+pub struct Told<T> {
+    service: T,
+    framing: Arc<AtomicU64>,
+}
+
+impl<T: Service<Request<Incoming>>> Service<Request<Incoming>> for Told<T> {
+    type Response = T::Response;
+    type Error = T::Error;
+    type Future = T::Future;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let body = request.body();
+        let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
+        self.framing.store(length.unwrap_or(IN_CHUNKS), Ordering::Relaxed);
+        self.service.call(request)
+    }
+}

@@ -1,0 +1,149 @@
+//! What hyper refuses by itself, as a problem document that says what is wrong with the head.
+
+use std::fmt::Write;
+
+use bytes::BytesMut;
+use uuid::Uuid;
+
+use crate::http::problem::{Code, Problem};
+
+/// How hyper's refusals begin.
+pub const BEGINS: &[u8] = b"HTTP/1.1 4";
+/// Bytes of a head that are looked at.
+pub const KEPT: usize = 8 * 1024;
+/// hyper's limit.
+const FIELDS_MAX: usize = 100;
+/// Longest of hyper's refusals: status, three headers and no more.
+const BARE_MAX: usize = 160;
+
+/// An answer to a head that hyper cannot read.
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The name under which it is logged.
+    pub request_id: String,
+    /// Bytes of the document.
+    pub length: usize,
+    /// All of it.
+    pub bytes: BytesMut,
+}
+
+/// Whether these are the bytes of hyper's own refusal; the service's answers have more headers.
+pub fn is_bare(written: &[u8]) -> bool {
+    let Some(text) = std::str::from_utf8(written).ok().filter(|text| text.len() < BARE_MAX) else { return false };
+    let mut lines = text.split("\r\n");
+    lines.next().is_some_and(|status| ["400", "414", "431"].iter().any(|code| status[9..].starts_with(code)))
+        && lines.next() == Some("connection: close")
+        && lines.next() == Some("content-length: 0")
+        && lines.next().is_some_and(|date| date.starts_with("date: "))
+        && lines.eq(["", ""])
+}
+
+/// The same refusal with a document; `head` is the beginning of what was refused.
+pub fn answer(head: &[u8], bare: &[u8]) -> Answer {
+    let bare = String::from_utf8_lossy(bare);
+    let status = bare.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(400);
+    let document = problem(head, status).to_json();
+    let request_id = Uuid::new_v4().simple().to_string();
+    let mut text = bare.trim_end().replace("content-length: 0", &format!("content-length: {}", document.len()));
+    let _ = write!(
+        text,
+        "\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n\
+         x-request-id: {request_id}\r\n\r\n"
+    );
+    let mut bytes = BytesMut::from(text.as_bytes());
+    let length = if head.starts_with(b"HEAD ") { 0 } else { document.len() };
+    bytes.extend_from_slice(&document[..length]);
+    Answer { status, request_id, length, bytes }
+}
+
+fn problem(head: &[u8], status: u16) -> Problem {
+    match status {
+        414 => Problem::new(Code::UriTooLong, "the request line is too long; shorten the query string"),
+        431 => Problem::new(
+            Code::HeadersTooLarge,
+            format!(
+                "a request may have {FIELDS_MAX} header fields, those that proxies add included, and 64 KiB of them; send \
+                 fewer or shorter ones"
+            ),
+        ),
+        _ => Problem::new(Code::BadRequest, fault(head)),
+    }
+}
+
+/// What is wrong with a head, and the remedy.
+fn fault(head: &[u8]) -> String {
+    if head.starts_with(&[0x16, 3]) {
+        return "this port speaks plain HTTP and the bytes are TLS; use an http:// URL, or the port of HTTPS"
+            .to_owned();
+    }
+    // The line at which it was cut says nothing.
+    let whole = head.iter().rposition(|byte| *byte == b'\n').filter(|_| head.len() >= KEPT).unwrap_or(head.len());
+    let mut lines = head[..whole].split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let request = lines.find(|line| !line.is_empty()).unwrap_or_default();
+    if let Some(fault) = fault_of_request_line(request) {
+        return fault.to_owned();
+    }
+    let fields = lines.take_while(|line| !line.is_empty()).enumerate();
+    fields.filter_map(|(index, line)| fault_of_field(index + 1, line)).next().unwrap_or_else(|| {
+        "this is not a well-formed HTTP request; check the request line, the headers and the percent-encoding of the URL"
+            .to_owned()
+    })
+}
+
+fn fault_of_request_line(line: &[u8]) -> Option<&'static str> {
+    let mut parts = line.splitn(2, |byte| *byte == b' ');
+    let (method, rest) = (parts.next().unwrap_or_default(), parts.next());
+    if method.is_empty() || !method.iter().all(is_token) {
+        return Some("the request line must begin with a method, such as GET");
+    }
+    let Some(rest) = rest else {
+        return Some("the request line must be a method, a target and a version, such as: GET /v1/passengers HTTP/1.1");
+    };
+    let (target, version) = match rest.iter().rposition(|byte| *byte == b' ') {
+        Some(blank) => (&rest[..blank], &rest[blank + 1..]),
+        None => (rest, &b""[..]),
+    };
+    if !version.starts_with(b"HTTP/") {
+        return Some("the request line must end in a blank and HTTP/1.1; a blank in the target must be sent as %20");
+    }
+    if version != b"HTTP/1.1" && version != b"HTTP/1.0" {
+        return Some("the version of HTTP must be 1.1 or 1.0");
+    }
+    if target.iter().any(|byte| byte.is_ascii_control() || *byte == b' ') {
+        return Some("the target holds a blank or a control character; percent-encode it, a blank as %20");
+    }
+    if !target.starts_with(b"/") && !target.starts_with(b"http") && target != b"*" {
+        return Some("the target must begin with /");
+    }
+    None
+}
+
+fn fault_of_field(number: usize, line: &[u8]) -> Option<String> {
+    let name = match line.iter().position(|byte| *byte == b':') {
+        Some(colon) if colon > 0 && line[..colon].iter().all(is_token) => &line[..colon],
+        _ => {
+            return Some(format!(
+                "header field {number} must begin with a name of letters, digits and hyphens and a colon; send every \
+                 field on one line"
+            ));
+        }
+    };
+    let (shown, value) = (String::from_utf8_lossy(name), &line[name.len() + 1..]);
+    if value.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
+        return Some(format!("the header {shown} holds a control character; leave it out, or encode it"));
+    }
+    let value = value.trim_ascii();
+    if name.eq_ignore_ascii_case(b"content-length") && (value.is_empty() || !value.iter().all(u8::is_ascii_digit)) {
+        return Some("Content-Length must be one whole number".to_owned());
+    }
+    if name.eq_ignore_ascii_case(b"transfer-encoding") && !value.eq_ignore_ascii_case(b"chunked") {
+        return Some("Transfer-Encoding must be chunked, and needs HTTP/1.1".to_owned());
+    }
+    None
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
+}
