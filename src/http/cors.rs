@@ -73,6 +73,13 @@ fn read_origin(text: &str) -> Option<HeaderValue> {
         && scheme.bytes().all(known(b"+-."))
         && !host.is_empty()
         && host.bytes().all(known(b"-._:[]"));
+    // No browser sends the port that its scheme has anyway (HTML standard, "serialization of an origin").
+    let own_port = match scheme {
+        "https" => ":443",
+        "http" => ":80",
+        _ => "",
+    };
+    let text = text.strip_suffix(own_port).unwrap_or(text);
     fits.then(|| HeaderValue::from_str(text).ok()).flatten()
 }
 
@@ -152,6 +159,17 @@ mod tests {
         assert_eq!(" * ".parse(), Ok(Origins::Anybody));
         let listed = "https://app.example, http://localhost:3000,capacitor://localhost,http://[::1]:8080";
         assert!(matches!(listed.parse(), Ok(Origins::Listed(origins)) if origins.len() == 4));
+        for (given, read) in [
+            ("https://app.example:443", "https://app.example"),
+            ("http://app.example:80", "http://app.example"),
+            ("http://[::1]:80", "http://[::1]"),
+            ("https://[::443]", "https://[::443]"),
+            ("https://app.example:80", "https://app.example:80"),
+            ("http://app.example:443", "http://app.example:443"),
+            ("http://app.example:8080", "http://app.example:8080"),
+        ] {
+            assert_eq!(given.parse(), Ok(Origins::Listed(vec![HeaderValue::from_static(read)])), "{given}");
+        }
         for wrong in [
             "app.example",
             "https://app.example/",

@@ -25,4 +25,5 @@ pub mod reply;
 pub mod route;
 pub mod schema;
 pub mod spool;
+pub mod target;
 pub mod timing;

@@ -1,4 +1,4 @@
-//! What stands in front of every route: the host name, the origin of what writes, and the query string.
+//! What stands in front of every route: the host name, the origin of what writes, and the form of the target.
 //!
 //! It looks at the request as it came and reads no body. A request that passes pays for two header lookups.
 
@@ -16,6 +16,7 @@ use crate::http::cors::Origins;
 use crate::http::host::Hosts;
 use crate::http::problem::{Code, Problem};
 use crate::http::route::{RawQuery, Route};
+use crate::http::target;
 
 /// The label of refusals in logs and metrics: they are answered before any route is looked at.
 const REFUSED: Route = Route("refused");
@@ -88,6 +89,9 @@ where
             response.extensions_mut().insert(REFUSED);
             self.guard.origins.mark(request.headers(), response.headers_mut());
             return Either::Right(ready(Ok(response)));
+        }
+        if let Some(normal) = target::normal(request.uri()) {
+            *request.uri_mut() = normal;
         }
         if let Some(query) = RawQuery::of(request.uri()) {
             request.extensions_mut().insert(query);

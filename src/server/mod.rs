@@ -30,6 +30,7 @@ use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use crate::http::problem::{Code, Problem};
+use crate::http::target;
 use crate::shutdown::Shutdown;
 use access_log::AccessLog;
 use guard::{Guard, Guarded};
@@ -68,7 +69,7 @@ pub enum Drained {
 pub fn routes(resources: Vec<BoxedFilter<(Response,)>>) -> BoxedFilter<(Response,)> {
     // Joined from the end, so that a request for the first resource passes one alternative and not all of them.
     let joined = resources.into_iter().rev().reduce(|rest, resource| resource.or(rest).unify().boxed());
-    joined.expect("a server has routes").recover(recover).unify().boxed()
+    joined.expect("a server has routes").or(target::without_slash()).unify().recover(recover).unify().boxed()
 }
 
 async fn recover(rejection: Rejection) -> Result<Response, Infallible> {

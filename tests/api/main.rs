@@ -40,6 +40,7 @@ mod settings;
 mod steps;
 mod subjects;
 mod tables;
+mod targets;
 mod times;
 mod tls;
 mod transfer;
