@@ -13,6 +13,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use rustix::process::Signal;
 use tokio_postgres::Client;
 
+pub use output::told;
 use output::{say, written};
 use transfer::{Source, Transferred, import, transferred};
 
@@ -355,6 +356,6 @@ fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
             say(&body);
             Ok(ExitCode::SUCCESS)
         }
-        Err(error) => bail!("{target} is not ready: {error}"),
+        Err(error) => Err(anyhow::Error::new(error).context(format!("{target} is not ready"))),
     }
 }

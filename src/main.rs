@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            output.say(&format!("pycrudapi: {error:#}"));
+            output.say(&format!("pycrudapi: {}", cli::told(&error)));
             ExitCode::FAILURE
         }
     }

@@ -34,7 +34,7 @@ const SORT_EVERY: Duration = Duration::from_millis(250);
 #[derive(Debug, Error)]
 pub enum TelemetryError {
     /// The filter is malformed.
-    #[error("LOG is malformed: {0}; example: LOG=info,pycrudapi::db=debug")]
+    #[error("LOG is malformed; example: LOG=info,pycrudapi::db=debug")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
     /// It was done before in this process.
     #[error("telemetry is already set up in this process")]

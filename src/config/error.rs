@@ -11,10 +11,10 @@ use crate::db::conninfo::ConnInfoError;
 pub enum ConfigError {
     /// The URL is at fault.
     #[error("DATABASE_URL {0}")]
-    Url(#[source] ConnInfoError),
+    Url(ConnInfoError),
     /// The parts are at fault.
     #[error("POSTGRES_HOST and its companions: {0}")]
-    Parts(#[source] ConnInfoError),
+    Parts(ConnInfoError),
     /// A file that holds a secret is at fault.
     #[error("{setting} {} cannot be read: {reason}; mount the secret there or set {instead}", path.display())]
     SecretFile {

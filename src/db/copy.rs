@@ -92,7 +92,7 @@ pub enum TableError {
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// The file cannot be read.
-    #[error("cannot read the file: {0}")]
+    #[error("cannot read the file")]
     Read(#[from] std::io::Error),
 }
 

@@ -28,6 +28,10 @@ pub const NDJSON: &str = "application/x-ndjson";
 /// What an HTML form sends, and `curl -d`.
 pub const FORM: &str = "application/x-www-form-urlencoded";
 
+/// What is the matter with a body that says to be a form.
+const BY_CURL: &str = "curl -d calls every body a form unless -H 'Content-Type: …' says otherwise, and takes the ends of lines \
+                       out of a file, which --data-binary @file does not";
+
 /// The bounds of a body.
 #[derive(Clone)]
 pub struct BodyLimits {
@@ -266,10 +270,14 @@ pub fn media_type(headers: &HeaderMap, taken: &'static [&'static str]) -> Result
     let essence = given.map(|value| value.split(';').next().unwrap_or_default().trim());
     let fits = |media_type: &&&str| essence.is_none_or(|essence| essence.eq_ignore_ascii_case(media_type));
     taken.iter().find(fits).copied().ok_or_else(|| {
-        Problem::new(
+        let problem = Problem::new(
             Code::UnsupportedMediaType,
             format!("send the body with the header Content-Type: {}", taken.join(" or ")),
-        )
+        );
+        match essence {
+            Some(essence) if essence.eq_ignore_ascii_case(FORM) => problem.with_hint(BY_CURL),
+            _ => problem,
+        }
     })
 }
 

@@ -25,12 +25,21 @@ pub struct Members<'a> {
     pub repeated: Vec<Cow<'a, str>>,
 }
 
+/// The byte order mark of UTF-8, which editors and spreadsheets put in front of a text.
+pub const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The same text without the mark in front of it (RFC 8259, section 8.1, allows to ignore it).
+pub fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(MARK).unwrap_or(text)
+}
+
 /// Reads a body that must be one JSON object; `fields` says what it holds, for the complaint when it is something else.
 ///
 /// # Errors
 /// 400 when the body is no JSON, 422 when it is JSON and no object.
 pub fn members(body: &[u8], fields: impl Fn() -> String) -> Result<Members<'_>, Problem> {
     let not_json = |detail: String| Err(Problem::new(Code::InvalidJson, detail));
+    let body = without_mark(body);
     if body.iter().all(u8::is_ascii_whitespace) {
         return not_json("the body is empty; send a JSON object".to_owned());
     }

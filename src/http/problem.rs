@@ -307,6 +307,11 @@ impl Problem {
         Self::new(Code::TooManyRequests, detail).with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
     }
 
+    /// Adds to the detail what may be behind it.
+    pub fn with_hint(self, hint: &str) -> Self {
+        Self { detail: format!("{}; {hint}", self.detail).into(), ..self }
+    }
+
     /// Adds the outcome of each readiness check, an extension member (RFC 9457, section 3.2).
     pub fn with_checks(self, checks: &impl Serialize) -> Self {
         Self { checks: serde_json::to_value(checks).ok().map(Box::new), ..self }

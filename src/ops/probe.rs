@@ -70,10 +70,10 @@ impl fmt::Display for ProbeTarget {
 #[derive(Debug, Error)]
 pub enum ProbeError {
     /// Nobody listens.
-    #[error("cannot connect: {0}")]
+    #[error("cannot connect")]
     Connect(#[from] std::io::Error),
     /// What listens does not speak HTTP.
-    #[error("the answer is not HTTP: {0}")]
+    #[error("the answer is not HTTP")]
     Http(#[from] hyper::Error),
     /// It answered, and not with 200.
     #[error("status {0}: {1}")]

@@ -63,7 +63,7 @@ pub enum InferError {
     #[error("there are no rows in it that show what the columns are; add some, or use `pycrudapi resource new`")]
     Empty,
     /// The file cannot be read.
-    #[error("cannot read the file: {0}")]
+    #[error("cannot read the file")]
     Read(#[from] std::io::Error),
 }
 

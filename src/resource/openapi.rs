@@ -92,7 +92,11 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
     )
     .with([key(singular), if_match(singular)])
     .says("A merge patch (RFC 7396): fields that are left out stay as they are; `null` empties one that may be null.")
-    .takes(true, "The fields that change.", [(MERGE_PATCH, content(changes(resource), patch_example(resource)))])
+    .takes(
+        true,
+        "The fields that change.",
+        [MERGE_PATCH, JSON].map(|media_type| (media_type, content(changes(resource), patch_example(resource)))),
+    )
     .answers(200, is_stored, row())
     .header("ETag", tags(), &tag_meaning)
     .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields])

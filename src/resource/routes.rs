@@ -70,6 +70,9 @@ pub fn allowed(resource: &Resource) -> Allowed {
 }
 
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+/// The media types of a merge patch; many clients send no other than JSON's.
+const PATCHES: &[&str] = &[MERGE_PATCH, JSON];
+const ACCEPTED_PATCHES: &str = "application/merge-patch+json, application/json";
 
 /// All routes of a resource; the hottest stand first, because alternatives are tried in order.
 pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
@@ -237,9 +240,13 @@ async fn patch(
 ) -> Result<Response, Problem> {
     let uuid = parse_uuid(context.resource, segment)?;
     let condition = etag::condition(&headers, context.if_match)?;
-    let (_, body) = body::read(&headers, body, &context.body_limits, &[MERGE_PATCH]).await.map_err(|problem| {
+    let (_, body) = body::read(&headers, body, &context.body_limits, PATCHES).await.map_err(|problem| {
         // RFC 5789, section 2.2: the refusal says what is taken.
-        if problem.is(Code::UnsupportedMediaType) { problem.with_header(ACCEPT_PATCH, MERGE_PATCH) } else { problem }
+        if problem.is(Code::UnsupportedMediaType) {
+            problem.with_header(ACCEPT_PATCH, ACCEPTED_PATCHES)
+        } else {
+            problem
+        }
     })?;
     let patch = json::read_patch(context.resource, &body, UuidRule::Equals(uuid))?;
     let stored = context.store.patch(uuid, patch, condition).await.map_err(|error| problem(context.resource, error))?;

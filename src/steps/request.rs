@@ -43,6 +43,11 @@ pub fn read_step<'a>(query: &'a str, media_type: &str, body: &'a [u8]) -> Result
         return read_json(body);
     }
     match std::str::from_utf8(body) {
+        Ok(form) if form.trim_start().starts_with('{') => Err(Problem::new(
+            Code::InvalidQuery,
+            "the body is JSON and is called a form; send it with the header Content-Type: application/json, which curl -d \
+             does not by itself",
+        )),
         Ok(form) => read_parameters(form),
         Err(error) => Err(Problem::new(
             Code::InvalidQuery,

@@ -63,7 +63,7 @@ async fn many_passengers_are_created_in_each_form() {
         assert!(answer.headers.get("location").is_none() && answer.headers.get("preference-applied").is_none());
         assert_eq!(count(&app).await, 2500 * (index + 1));
     }
-    assert_eq!(post(&app, JSON, " [ ]").await.expect(StatusCode::CREATED).json(), json!({"count": 0}));
+    assert_eq!(post(&app, JSON, " [ ]").await.expect(StatusCode::OK).json(), json!({"count": 0}));
     let names = app.get("/passengerlist?select=name").await.json();
     let expected: Vec<Value> = crowd(2500).iter().map(|passenger| json!({"name": passenger["name"]})).collect();
     for (index, name) in names.as_array().expect("an array").iter().enumerate() {
@@ -154,7 +154,6 @@ async fn what_no_row_may_say_is_refused_in_each_form() {
         (NDJSON, format!("{good}\n{named}"), 2, "uuid", "made by the server"),
         (CSV, format!("uuid,{HEADER}\n"), 1, "uuid", "leave the column out"),
         (CSV, format!("{HEADER},cabin\n{row},x\n"), 1, "", "unknown column \"cabin\""),
-        (CSV, String::new(), 1, "", "must be a header"),
         (CSV, format!("{HEADER}\n{row}\n{row},2\n"), 3, "", "must have 8 cells"),
         (CSV, format!("{HEADER}\n{row}\nmaybe,1,A,male,,0,0,1\n"), 3, "survived", "must be true, false, 1 or 0"),
         (JSON, "[\n1]".to_owned(), 2, "", "must be a JSON object with the fields"),

@@ -31,6 +31,7 @@ mod pools;
 mod preconditions;
 mod process;
 mod proxy;
+mod readable;
 mod readiness;
 mod redis_server;
 mod roles;

@@ -361,11 +361,11 @@ async fn a_patch_at_fault_changes_nothing_and_names_every_field() {
         named.sort();
         assert_eq!(named, pointers, "{patch}");
     }
-    for media_type in ["application/json", "application/json-patch+json", "text/plain"] {
+    for media_type in ["application/json-patch+json", "text/plain"] {
         let request = app.request(Method::PATCH, url).header("content-type", media_type).body("{}");
         let refused = send(request).await;
         refused.expect_problem(415, "unsupported-media-type");
-        assert_eq!(refused.header("accept-patch"), "application/merge-patch+json");
+        assert_eq!(refused.header("accept-patch"), "application/merge-patch+json, application/json");
     }
     app.patch("/v1/passengers/1", json!({})).await.expect_problem(400, "invalid-uuid");
     app.patch(&format!("/v1/passengers/{}", Uuid::now_v7()), json!({})).await.expect_problem(404, "not-found");

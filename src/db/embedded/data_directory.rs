@@ -40,6 +40,10 @@ impl DataDirectory {
     /// The requested directory, or one of its own below `fallback` if root asked for a place
     /// its account cannot enter. Creates nothing.
     pub fn choose(requested: &Path, fallback: &Path, default: Option<Account>) -> Result<Self, EmbeddedError> {
+        // Before anything else: a file looks closed to every account, and is no reason to go elsewhere.
+        if let Some(file) = requested.ancestors().find(|path| path.exists()).filter(|path| !path.is_dir()) {
+            return Err(EmbeddedError::NoDirectory { path: file.to_owned() });
+        }
         let requested = canonical(requested)?;
         let home = requested.join(FOLDER);
         let Some(default) = default else {

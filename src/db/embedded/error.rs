@@ -58,6 +58,9 @@ pub enum EmbeddedError {
     )]
     NoAccount,
 
+    #[error("DATA_DIR must be a directory, and {} is a file: move it away, or choose another DATA_DIR", .path.display())]
+    NoDirectory { path: PathBuf },
+
     #[error("cannot {action} {}: see that this user may and that there is room, or choose another DATA_DIR", .path.display())]
     File { action: &'static str, path: PathBuf, source: io::Error },
 

@@ -206,7 +206,7 @@ async fn copy(
     let notes = rows.loader.notes();
     let (rest, count, keys) = rows.loader.finish();
     loading.send(rest).await.map_err(|error| problem(context.resource, error))?;
-    let answer = Answer::new(StatusCode::CREATED, JSON, stored(count, &notes).into());
+    let answer = Answer::new(status(count), JSON, stored(count, &notes).into());
     let request = asked.key.map(|key| Request { key: key.to_owned(), fingerprint: asked.fingerprint() });
     let committed = loading.commit(fate, request.as_ref().map(|request| (request, &answer))).await;
     fate.judge(committed).map_err(|error| problem(context.resource, error))?;
@@ -217,6 +217,11 @@ async fn copy(
 /// The short answer: how many rows there are, and what was taken otherwise than it was written.
 fn stored(count: u64, notes: &[String]) -> String {
     if notes.is_empty() { json!({"count": count}) } else { json!({"count": count, "notes": notes}) }.to_string()
+}
+
+/// The status of so many rows that were created.
+pub fn status(count: u64) -> StatusCode {
+    if count == 0 { StatusCode::OK } else { StatusCode::CREATED }
 }
 
 /// Takes memory for the keys, of which there may be a million: a refusal in time still undoes everything.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::try_join;
 use futures_util::{Stream, StreamExt, stream};
+use warp::http::HeaderMap;
 use warp::http::header::{HeaderValue, VARY};
-use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
 use super::super::list::request::FORMS;
@@ -19,8 +19,9 @@ use crate::db::error::StoreError;
 use crate::http::body::{self, CSV, Growing, JSON, NDJSON, Pace};
 use crate::http::coding::Broken;
 use crate::http::format::Format;
+use crate::http::json::{MARK, without_mark};
 use crate::http::prefer;
-use crate::http::problem::Problem;
+use crate::http::problem::{Code, Problem};
 use crate::http::reply::{self, Chunks};
 use crate::http::route::Route;
 use crate::http::spool::Spool;
@@ -32,6 +33,10 @@ use crate::resource::context::Context;
 const TAKEN: &[&str] = &[JSON, CSV, NDJSON];
 /// Rows of an answer read back at a time.
 const BATCH: usize = 1000;
+
+/// What is the matter with a table in one line.
+const LOST_LINES: &str =
+    "the body is a single line: curl -d takes the ends of lines out of a file, send it with --data-binary @file";
 
 /// What a body held.
 pub enum Posted {
@@ -79,9 +84,8 @@ async fn one_or_many(
     let mut begun = Growing::begin(asked.headers, &context.bulk.limits, 0)?;
     let mut pace = Pace::begin(&context.body_limits);
     while let Some(chunk) = pace.next(&mut body).await? {
-        let decides = !chunk.iter().all(u8::is_ascii_whitespace);
         begun.push(chunk)?;
-        if decides {
+        if first_byte(begun.as_slice()).is_some() {
             break;
         }
     }
@@ -94,7 +98,15 @@ async fn one_or_many(
 }
 
 fn is_array(bytes: &[u8]) -> bool {
-    bytes.trim_ascii_start().first() == Some(&b'[')
+    first_byte(bytes) == Some(b'[')
+}
+
+/// The first byte of a JSON text, if it is there.
+fn first_byte(bytes: &[u8]) -> Option<u8> {
+    if MARK.starts_with(bytes) {
+        return None;
+    }
+    without_mark(bytes).trim_ascii_start().first().copied()
 }
 
 /// Creates what the body holds, all or none.
@@ -110,20 +122,31 @@ async fn many(
     asked.with_keys = representation;
     let bulk = &context.bulk;
     let spool = Spool::default();
-    let receiving = spool.receive(asked.headers, &mut body, &bulk.limits, &bulk.disk, |chunk| asked.add(chunk));
+    let mut look = Look::default();
+    let receiving = spool.receive(asked.headers, &mut body, &bulk.limits, &bulk.disk, |chunk| {
+        asked.add(chunk);
+        look.at(chunk);
+    });
     // Either failure ends both; the disk is held until both are done.
     let (_disk, loaded) = try_join(receiving, load::load(context, &asked, &spool)).await?;
+    if look.is_blank() {
+        return Err(Problem::new(Code::InvalidJson, "the body is empty; send at least one row"));
+    }
     let (mut response, applied) = match loaded {
         Loaded::Stored(answer, keys) if representation => {
             let resource = context.resource;
             let shape = Shape { resource, format, columns: None };
+            let status = load::status(keys.keys.len() as u64);
             let chunks = Stored { context: context.clone(), shape, keys, told: 0 };
             match reply::in_chunks(&context.buffers, asked.client, format.content_type(), chunks, |error| {
                 problem(resource, error)
             })
             .await
             {
-                Ok(response) => (response, Some("return=representation")),
+                Ok(mut response) => {
+                    *response.status_mut() = status;
+                    (response, Some("return=representation"))
+                }
                 // They are stored, whatever became of reading them again: a preference may go unheeded.
                 Err(_) => (answer.into_response(false)?, None),
             }
@@ -135,9 +158,11 @@ async fn many(
         Loaded::Known(Claim::Kept { fingerprint, .. }) if fingerprint != asked.fingerprint() => return Err(reused()),
         Loaded::Known(Claim::Kept { answer, .. }) => return answer.into_response(true),
         Loaded::Known(_) => return Err(in_flight()),
-        Loaded::Faulty(faults) => return Err(faults.finish().err().unwrap_or_else(Problem::internal)),
+        Loaded::Faulty(faults) => {
+            let problem = faults.finish().err().unwrap_or_else(Problem::internal);
+            return Err(if look.has_lost_lines(asked.media_type) { problem.with_hint(LOST_LINES) } else { problem });
+        }
     };
-    *response.status_mut() = StatusCode::CREATED;
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("accept, prefer"));
     if asked.form.media_type == CSV && asked.form.unknown == UnknownColumns::Ignored {
@@ -147,6 +172,36 @@ async fn many(
         prefer::applied(headers, applied);
     }
     Ok(response)
+}
+
+/// What is seen of a body as it arrives, to say more about what is wrong with it.
+#[derive(Default)]
+struct Look {
+    /// The first byte that is no blank has come.
+    has_content: bool,
+    has_line_end: bool,
+    has_object_behind_object: bool,
+}
+
+impl Look {
+    fn at(&mut self, chunk: &[u8]) {
+        if !self.has_content {
+            self.has_content = !chunk.iter().all(u8::is_ascii_whitespace);
+        }
+        if !self.has_line_end {
+            self.has_line_end = chunk.iter().any(|byte| matches!(byte, b'\r' | b'\n'));
+            self.has_object_behind_object |= chunk.windows(2).any(|two| two == b"}{");
+        }
+    }
+
+    fn is_blank(&self) -> bool {
+        !self.has_content
+    }
+
+    /// Whether many lines have become one.
+    fn has_lost_lines(&self, media_type: &str) -> bool {
+        !self.has_line_end && (media_type == CSV || (media_type == NDJSON && self.has_object_behind_object))
+    }
 }
 
 /// The rows as they are stored, told to whoever sent them.

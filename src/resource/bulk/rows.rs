@@ -16,6 +16,7 @@ use crate::csv::notes::UnknownColumns;
 use crate::csv::records::{Records, Sink};
 use crate::db::copy::{BinaryRows, TableError};
 use crate::http::body::{CSV, NDJSON};
+use crate::http::json::MARK;
 use crate::http::problem::FieldError;
 
 /// How the rows of a body are written.
@@ -33,6 +34,8 @@ pub struct Form {
 #[derive(Debug)]
 pub struct Loader {
     splitter: Splitter,
+    /// How many bytes of the byte order mark have come, until something else does; CSV's reader looks for it itself.
+    mark: Option<usize>,
     validator: RowValidator,
 }
 
@@ -55,11 +58,31 @@ impl Loader {
             is_stuck: false,
             binary: BinaryRows::default(),
         };
-        Self { splitter, validator }
+        let mark = (!matches!(splitter, Splitter::Table(_))).then_some(0);
+        Self { splitter, mark, validator }
     }
 
     /// Takes what has arrived.
     pub fn push(&mut self, bytes: &[u8]) {
+        let bytes = self.behind_mark(bytes);
+        self.split(bytes);
+    }
+
+    /// What is behind the byte order mark.
+    fn behind_mark<'b>(&mut self, mut bytes: &'b [u8]) -> &'b [u8] {
+        while let (Some(seen), [first, rest @ ..]) = (self.mark, bytes) {
+            if *first != MARK[seen] {
+                self.mark = None;
+                self.split(&MARK[..seen]); // it was something else
+                break;
+            }
+            bytes = rest;
+            self.mark = (seen + 1 < MARK.len()).then_some(seen + 1);
+        }
+        bytes
+    }
+
+    fn split(&mut self, bytes: &[u8]) {
         if !self.validator.is_stuck
             && let Err(stuck) = self.splitter.push(bytes, &mut self.validator)
         {
@@ -80,6 +103,8 @@ impl Loader {
         {
             self.validator
                 .stuck(Stuck::new(1, format!("must be a header: {}", self.validator.resource.expected_header)));
+        } else if matches!(self.splitter, Splitter::Lines(_)) && self.validator.count == 0 {
+            self.validator.stuck(Stuck::new(1, "must be a JSON object"));
         }
     }
 

@@ -45,6 +45,21 @@ fn an_odd_path_of_bearable_length_holds_its_socket() {
 }
 
 #[test]
+fn a_file_in_the_place_of_the_directory_is_named_and_nothing_goes_elsewhere() {
+    let (dir, fallback) = (Dir::new(), Dir::new());
+    let file = dir.path().join("file");
+    fs::write(&file, "precious").expect("written");
+    for asked in [file.clone(), file.join("below"), file.join("below/that")] {
+        let error = Embedded::start_or_fall_back(&options(&asked), fallback.path()).expect_err("a refusal");
+        assert!(matches!(error, EmbeddedError::NoDirectory { .. }), "{error}");
+        assert!(error.to_string().contains(&format!("{} is a file", file.display())), "{error}");
+        assert!(error.to_string().contains("DATA_DIR"), "{error}");
+    }
+    assert_eq!(fs::read_to_string(&file).expect("read"), "precious");
+    assert_eq!(fs::read_dir(fallback.path()).expect("listed").count(), 0);
+}
+
+#[test]
 fn a_link_in_the_place_of_the_socket_directory_is_refused() {
     let dir = Dir::with_cluster();
     let elsewhere = Dir::new();
