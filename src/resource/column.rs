@@ -155,7 +155,7 @@ impl Column {
             rule: or(rule(&kind, Place::Json), "null"),
             csv_rule: or(rule(&kind, Place::Csv), "empty"),
             filter_rule: leak(filter_rule(&kind)),
-            json_key: leak(format!(",\"{}\":", description.name)).as_bytes(),
+            json_key: leak(format!("{}\"{}\":", if position == 0 { '{' } else { ',' }, description.name)).as_bytes(),
             headers: std::iter::once(&description.name).chain(&description.csv).map(|name| header_key(name)).collect(),
             index: match description.index {
                 None | Some(Index::Ordered(false)) => IndexKind::None,

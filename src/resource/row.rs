@@ -60,12 +60,12 @@ pub fn key(row: &Row) -> Result<Uuid, StoreError> {
     Ok(row.try_get(0)?)
 }
 
-/// Appends a row of the statements that select every column as JSON.
+/// Appends a row of the statements that select these columns, in their order, as JSON.
 ///
 /// # Errors
 /// As [`value`].
-pub fn write_row(resource: &Resource, row: &Row, out: &mut Vec<u8>) -> Result<(), StoreError> {
-    for column in &resource.columns {
+pub fn write_row(columns: &[Column], row: &Row, out: &mut Vec<u8>) -> Result<(), StoreError> {
+    for column in columns {
         out.extend_from_slice(column.json_key);
         let Raw(raw) = row.try_get(column.position)?;
         column.write_json(raw, out).ok_or_else(|| StoreError::Unreadable { column: column.name })?;

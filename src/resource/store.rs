@@ -177,7 +177,7 @@ impl Documents {
         let mut places = HashMap::with_capacity(rows.len());
         for row in rows {
             let start = buffer.len();
-            row::write_row(resource, row, &mut buffer)?;
+            row::write_row(&resource.columns, row, &mut buffer)?;
             places.insert(row::key(row)?, (start..buffer.len(), row.try_get(resource.columns.len())?));
         }
         Ok(Self { buffer: buffer.into(), places })

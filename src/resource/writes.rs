@@ -184,7 +184,7 @@ impl Write for Patch {
 
     fn done(&self, row: &Row) -> Result<Stored, StoreError> {
         let mut document = Vec::with_capacity(row::JSON_BYTES);
-        row::write_row(self.resource, row, &mut document)?;
+        row::write_row(&self.resource.columns, row, &mut document)?;
         Ok(Stored { document: document.into(), version: row.try_get(self.resource.columns.len())? })
     }
 }

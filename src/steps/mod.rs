@@ -7,7 +7,7 @@
 //! steps of the same instant are ordered by their id. A duration is therefore never negative.
 
 pub mod context;
-pub mod export;
+pub mod listing;
 pub mod model;
 pub mod openapi;
 pub mod request;

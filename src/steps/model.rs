@@ -1,132 +1,29 @@
-//! A step, how long it lasted, and the rules of its fields and of the filters. No I/O happens here.
-
-use std::borrow::Cow;
+//! What a client sends of a step, and which steps a request asks for. No I/O happens here.
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
-use utoipa::ToSchema;
 
+use super::listing::STEPS;
 use crate::http::problem::FieldError;
+use crate::resource::column::Column;
 use crate::resource::time::{TimeFault, Unzoned, read_date_time};
-
-/// Longest text of a field, in characters: as long as a container image's tag may be (OCI distribution specification).
-pub const TEXT_MAX_CHARS: usize = 128;
-
-/// What every field of a step must be.
-pub const TEXT_RULE: &str = "must be a text of 1 to 128 characters without U+0000";
 
 /// What a date and time must look like.
 const TIME_RULE: &str = "must be a date and time of the form YYYY-MM-DD hh:mm:ss, such as 2026-01-31 12:00:00, in UTC unless it \
      names an offset or a time zone";
 
-/// The fields a client sends, in the order they are complained about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Field {
-    /// What is deployed.
-    Component,
-    /// Which version of it.
-    Version,
-    /// Who is responsible.
-    Owner,
-    /// What begins now.
-    Status,
+/// What a client sends: component, version, owner and status.
+pub fn fields() -> &'static [Column] {
+    &STEPS.columns[2..]
 }
 
-impl Field {
-    /// Every field.
-    pub const ALL: [Self; 4] = [Self::Component, Self::Version, Self::Owner, Self::Status];
-
-    /// The parameter, JSON key and CSV column.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Component => "component",
-            Self::Version => "version",
-            Self::Owner => "owner",
-            Self::Status => "status",
-        }
-    }
-
-    /// The field that a parameter or JSON key names.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|field| field.name() == name)
-    }
+/// One of them.
+pub fn field(name: &str) -> Option<&'static Column> {
+    fields().iter().find(|column| column.name == name)
 }
 
-/// What a client reports.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewStep<'a> {
-    /// What is deployed.
-    pub component: Cow<'a, str>,
-    /// Which version of it.
-    pub version: Cow<'a, str>,
-    /// Who is responsible.
-    pub owner: Cow<'a, str>,
-    /// What begins now.
-    pub status: Cow<'a, str>,
-}
-
-/// A step as recorded; the order of the fields is the order of JSON keys and CSV columns.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Step<'a> {
-    /// The key; breaks ties of time.
-    pub id: i64,
-    /// When it began.
-    #[serde(serialize_with = "in_microseconds")]
-    #[schema(value_type = String, format = DateTime)]
-    pub ts: Timestamp,
-    /// What is deployed.
-    pub component: &'a str,
-    /// Which version of it.
-    pub version: &'a str,
-    /// Who is responsible.
-    pub owner: &'a str,
-    /// What began.
-    pub status: &'a str,
-}
-
-/// A step and how long it lasted.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-#[schema(as = StepDuration)]
-pub struct Duration<'a> {
-    /// The step's key.
-    pub id: i64,
-    /// What is deployed.
-    pub component: &'a str,
-    /// Which version of it.
-    pub version: &'a str,
-    /// What began.
-    pub status: &'a str,
-    /// Who is responsible.
-    pub owner: &'a str,
-    /// When it began.
-    #[serde(serialize_with = "in_microseconds")]
-    #[schema(value_type = String, format = DateTime)]
-    pub start: Timestamp,
-    /// When the next step of the same component and version began, if there is one.
-    #[serde(serialize_with = "maybe_in_microseconds")]
-    #[schema(value_type = Option<String>, format = DateTime, required = true)]
-    pub end: Option<Timestamp>,
-    /// From start to end; never negative.
-    #[schema(minimum = 0, required = true)]
-    pub duration_seconds: Option<f64>,
-}
-
-/// How long the steps of one status last.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-#[schema(as = StatusSummary)]
-pub struct Summary<'a> {
-    /// The status.
-    pub status: &'a str,
-    /// Steps of this status.
-    pub count: i64,
-    /// Those of them that another step followed; the numbers below are theirs.
-    pub finished: i64,
-    /// Median duration in seconds, interpolated.
-    #[schema(required = true)]
-    pub median: Option<f64>,
-    /// The 95th percentile of the durations in seconds, interpolated.
-    #[schema(required = true)]
-    pub p95: Option<f64>,
+/// The field that a constraint of the table guards; constraints are named `steps_<column>`.
+pub fn constraint_field(constraint: &str) -> Option<FieldError> {
+    field(constraint.strip_prefix("steps_")?).map(Column::error)
 }
 
 /// Which steps are asked for.
@@ -149,7 +46,7 @@ impl Filter {
     pub const LATEST: Timestamp = Timestamp::MAX;
 }
 
-/// Where a step stands in the order of durations: component, version, time, id.
+/// Where a step stands: in the order of steps by time and id, in that of durations by component and version before these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
     /// The component.
@@ -162,19 +59,14 @@ pub struct Position {
     pub id: i64,
 }
 
-/// The field that a constraint of the table guards; constraints are named `steps_<column>`.
-pub fn constraint_field(constraint: &str) -> Option<FieldError> {
-    let field = Field::from_name(constraint.strip_prefix("steps_")?)?;
-    Some(FieldError::new(field.name(), TEXT_RULE))
+impl Position {
+    /// Before every step that began at this time or later: no text is empty, and ids begin at 1.
+    pub fn before(ts: Timestamp) -> Self {
+        Self { component: String::new(), version: String::new(), ts, id: 0 }
+    }
 }
 
-/// A field's text, if it can be stored: PostgreSQL's text cannot hold U+0000.
-pub fn check_text(value: &str) -> Option<&str> {
-    let fits = (1..=TEXT_MAX_CHARS).contains(&value.chars().take(TEXT_MAX_CHARS + 1).count());
-    (fits && !value.contains('\0')).then_some(value)
-}
-
-/// A time between which and another steps are asked for: what lies outside of all that can be kept is the earliest or the latest.
+/// A time from or until which steps are asked for; one that nothing can have is the earliest or the latest.
 ///
 /// # Errors
 /// What it must look like, and what is wrong with it.
@@ -186,22 +78,6 @@ pub fn check_time(text: &str) -> Result<Timestamp, String> {
     }
 }
 
-/// RFC 3339 in UTC with microseconds, as precise as the database keeps it.
-pub fn text_of(ts: Timestamp) -> impl std::fmt::Display {
-    std::fmt::from_fn(move |formatter| write!(formatter, "{ts:.6}"))
-}
-
-fn in_microseconds<S: Serializer>(ts: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&text_of(*ts))
-}
-
-fn maybe_in_microseconds<S: Serializer>(ts: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-    match ts {
-        Some(ts) => serializer.collect_str(&text_of(*ts)),
-        None => serializer.serialize_none(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,22 +85,28 @@ mod tests {
     #[test]
     fn a_time_that_nothing_can_have_is_the_earliest_or_the_latest() {
         for (text, expected) in [
-            ("2026-01-31 12:00:00", "2026-01-31T12:00:00.000000Z"),
-            ("2026-01-31", "2026-01-31T00:00:00.000000Z"),
-            ("0000-01-01 00:00:00", "0000-01-01T00:00:00.000000Z"),
-            ("9999-12-31 23:59:59", "9999-12-30T22:00:00.999999Z"),
+            ("2026-01-31 12:00:00", "2026-01-31T12:00:00Z"),
+            ("2026-01-31", "2026-01-31T00:00:00Z"),
+            ("0000-01-01 00:00:00", "0000-01-01T00:00:00Z"),
+            ("9999-12-31 23:59:59", "9999-12-30T22:00:00.999999999Z"),
         ] {
-            assert_eq!(check_time(text).map(|ts| text_of(ts).to_string()).as_deref(), Ok(expected), "{text}");
+            assert_eq!(check_time(text).map(|ts| ts.to_string()).as_deref(), Ok(expected), "{text}");
         }
         assert!(check_time("now").is_err_and(|detail| detail == TIME_RULE));
     }
 
     #[test]
     fn texts_have_a_length_in_characters() {
-        assert!(check_text("a").is_some() && check_text(&"𝄞".repeat(TEXT_MAX_CHARS)).is_some());
-        for wrong in ["", &"a".repeat(TEXT_MAX_CHARS + 1), "a\0b"] {
-            assert!(check_text(wrong).is_none(), "{wrong:?}");
+        assert_eq!(
+            fields().iter().map(|column| column.name).collect::<Vec<_>>(),
+            ["component", "version", "owner", "status"]
+        );
+        for column in fields() {
+            assert!(column.read_csv("a").is_some() && column.read_csv(&"𝄞".repeat(128)).is_some());
+            for wrong in ["", &"a".repeat(129), "a\0b"] {
+                assert!(column.read_csv(wrong).is_none(), "{wrong:?}");
+            }
+            assert_eq!(column.rule, "must be a text of 1 to 128 characters without U+0000");
         }
-        assert!(TEXT_RULE.contains(&TEXT_MAX_CHARS.to_string()));
     }
 }

@@ -4,43 +4,42 @@ use serde_json::{Value, json};
 use utoipa::openapi::path::Parameter;
 use utoipa::openapi::{HttpMethod, ObjectBuilder, RefOr, Schema, Type};
 
-use super::model::{Duration, Field, Step, Summary, TEXT_MAX_CHARS};
+use super::listing::{DURATIONS, Listing, STEPS, SUMMARY, write_line};
+use super::model::fields;
 use super::request::PAGE_MAX;
-use super::routes::{DURATIONS, STEPS};
+use super::routes::{DURATIONS_URLS, STEPS_URLS};
 use crate::http::body::{FORM, JSON};
 use crate::http::describe::{Document, Operation, content, query};
+use crate::http::format::Format;
 use crate::http::problem::Code;
-use crate::http::schema::{array_of, integer, object, one_of, reference, text};
+use crate::http::schema::{array_of, integer, named, object, one_of, text};
 use crate::idempotency::openapi::retried;
+use crate::resource::column::Column;
+use crate::resource::representation::{described, schema};
 
 const TAG: &str = "Deployment steps";
 const CSV: &str = "text/csv";
 
-const STEPS_CSV: &str = "id,ts,component,version,owner,status\r\n\
-    1,2026-01-31T12:00:00.000000Z,api,1.2.3,ann,started\r\n";
-const DURATIONS_CSV: &str = "id,component,version,status,owner,start,end,duration_seconds\r\n\
-    1,api,1.2.3,started,ann,2026-01-31T12:00:00.000000Z,2026-01-31T12:00:04.500000Z,4.5\r\n";
-
 /// Adds the operations on steps.
 pub fn describe(document: &mut Document) {
-    document.schema::<Step<'_>>();
-    document.schema::<Duration<'_>>();
-    document.schema::<Summary<'_>>();
+    for listing in [&*STEPS, &*DURATIONS, &*SUMMARY] {
+        document.named(&listing.schema, row(listing));
+    }
 
     let record = Operation::new(TAG, "recordStep", "Record a step that begins now")
         .says(
             "The four fields come as parameters of the query string, as a form or as a JSON object, in one place only. \
              Steps are append-only.",
         )
-        .with(Field::ALL.map(|field| query(field.name(), field_text(), field_meaning(field), field_example(field))))
+        .with(fields().iter().map(parameter))
         .takes(
             false,
             "The step, unless it is in the query string.",
             [(JSON, content(new_step(), new_example())), (FORM, content(new_step(), new_example()))],
         )
-        .answers(201, "The step as recorded.", [(JSON, content(reference::<Step<'_>>(), step()))])
+        .answers(201, "The step as recorded.", [(JSON, content(named(&STEPS.schema), example(&STEPS)))])
         .fails([Code::InvalidQuery, Code::InvalidJson, Code::InvalidFields]);
-    document.operation(HttpMethod::Post, STEPS, &retried(record));
+    document.operation(HttpMethod::Post, STEPS_URLS, &retried(record));
 
     let list = Operation::new(TAG, "listSteps", "List steps")
         .says("In order of time, ties by id. CSV unless JSON is asked for. Without `limit` all of them are streamed.")
@@ -49,21 +48,15 @@ pub fn describe(document: &mut Document) {
             200,
             "The steps.",
             [
-                (CSV, content(text(), STEPS_CSV)),
-                (
-                    JSON,
-                    content(object([("steps", array_of(reference::<Step<'_>>()), true)]), json!({"steps": [step()]})),
-                ),
+                (CSV, content(text(), csv(&STEPS))),
+                (JSON, content(object([rows(&STEPS, true)]), json!({"steps": [example(&STEPS)]}))),
             ],
         )
         .header("Link", text(), "`rel=\"next\"`: the next page, when `limit` was given and there is more")
         .fails([Code::InvalidQuery, Code::NotAcceptable]);
-    document.operation(HttpMethod::Get, STEPS, &list);
+    document.operation(HttpMethod::Get, STEPS_URLS, &list);
 
-    let durations = [
-        ("summary", array_of(reference::<Summary<'_>>()), false),
-        ("durations", array_of(reference::<Duration<'_>>()), true),
-    ];
+    let both = json!({"summary": [example(&SUMMARY)], "durations": [example(&DURATIONS)]});
     let durations = Operation::new(TAG, "listStepDurations", "List how long steps lasted")
         .says(
             "A step lasts until the next one of the same component and version; the last one has no end yet. JSON unless \
@@ -74,11 +67,14 @@ pub fn describe(document: &mut Document) {
         .answers(
             200,
             "The durations, by component, version and time.",
-            [(JSON, content(object(durations), durations_example())), (CSV, content(text(), DURATIONS_CSV))],
+            [
+                (JSON, content(object([rows(&SUMMARY, false), rows(&DURATIONS, true)]), both)),
+                (CSV, content(text(), csv(&DURATIONS))),
+            ],
         )
         .header("Link", text(), "`rel=\"next\"`: the next page, when `limit` was given and there is more")
         .fails([Code::InvalidQuery, Code::NotAcceptable]);
-    document.operation(HttpMethod::Get, DURATIONS, &durations);
+    document.operation(HttpMethod::Get, DURATIONS_URLS, &durations);
 }
 
 fn filters() -> [Parameter; 7] {
@@ -93,58 +89,58 @@ fn filters() -> [Parameter; 7] {
     [
         datetime("start_datetime", "later", "2026-01-01 00:00:00"),
         datetime("end_datetime", "earlier", "2036-12-31T23:59:59Z"),
-        query("component", field_text(), "steps of exactly this component", "api"),
-        query("owner", field_text(), "steps of exactly this owner", "ann"),
+        query("component", schema(&fields()[0]), "steps of exactly this component", "api"),
+        query("owner", schema(&fields()[2]), "steps of exactly this owner", "ann"),
         query("format", one_of(["csv", "json"]), "stronger than the header Accept", "json"),
         query("limit", integer(1, PAGE_MAX), "a page of at most so many; everything when it is left out", "100"),
         query("after", integer(1, i64::MAX), "steps behind the one with this id, which must exist", "17"),
     ]
 }
 
-fn field_text() -> RefOr<Schema> {
-    let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(TEXT_MAX_CHARS));
-    RefOr::T(text.pattern(Some(r"^[^\x00]+$")).into())
-}
-
-fn field_meaning(field: Field) -> &'static str {
-    match field {
-        Field::Component => "what is deployed",
-        Field::Version => "which version of it",
-        Field::Owner => "who is responsible",
-        Field::Status => "what begins now",
-    }
-}
-
-fn field_example(field: Field) -> &'static str {
-    match field {
-        Field::Component => "api",
-        Field::Version => "1.2.3",
-        Field::Owner => "ann",
-        Field::Status => "started",
-    }
+fn parameter(column: &'static Column) -> Parameter {
+    let meaning = column.docs.description.unwrap_or_default();
+    query(column.name, schema(column), meaning, value(column).as_str().unwrap_or_default())
 }
 
 fn new_step() -> RefOr<Schema> {
-    object(Field::ALL.map(|field| (field.name(), field_text(), true)))
+    members(fields())
 }
 
 fn new_example() -> Value {
-    Field::ALL.iter().map(|field| (field.name(), field_example(*field))).collect()
+    fields().iter().map(|column| (column.name, value(column))).collect()
 }
 
-fn step() -> Value {
-    json!({
-        "id": 1, "ts": "2026-01-31T12:00:00.000000Z", "component": "api", "version": "1.2.3", "owner": "ann",
-        "status": "started"
-    })
+/// A row of a list.
+fn row(listing: &'static Listing) -> RefOr<Schema> {
+    described(members(&listing.columns), Some(&listing.description))
 }
 
-fn durations_example() -> Value {
-    json!({
-        "summary": [{"status": "started", "count": 1, "finished": 1, "median": 4.5, "p95": 4.5}],
-        "durations": [{
-            "id": 1, "component": "api", "version": "1.2.3", "status": "started", "owner": "ann",
-            "start": "2026-01-31T12:00:00.000000Z", "end": "2026-01-31T12:00:04.500000Z", "duration_seconds": 4.5
-        }]
-    })
+fn members(columns: &[Column]) -> RefOr<Schema> {
+    let object = ObjectBuilder::new().schema_type(Type::Object);
+    let object = columns
+        .iter()
+        .fold(object, |object, column| object.property(column.name, schema(column)).required(column.name));
+    RefOr::T(object.into())
+}
+
+/// The member of an answer that holds rows.
+fn rows(listing: &'static Listing, required: bool) -> (&'static str, RefOr<Schema>, bool) {
+    (&listing.name, array_of(named(&listing.schema)), required)
+}
+
+fn example(listing: &Listing) -> Value {
+    listing.columns.iter().map(|column| (column.name, value(column))).collect()
+}
+
+fn value(column: &Column) -> Value {
+    column.docs.example.clone().unwrap_or_default()
+}
+
+fn csv(listing: &Listing) -> String {
+    let mut out = Vec::new();
+    listing.begin(Format::Csv, &mut out);
+    let raw: Vec<String> = listing.columns.iter().map(|column| value(column).to_string()).collect();
+    let read = listing.columns.iter().zip(&raw).filter_map(|(column, raw)| column.read_json(raw));
+    write_line(&read.collect::<Vec<_>>(), &mut out);
+    String::from_utf8_lossy(&out).into_owned()
 }

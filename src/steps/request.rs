@@ -3,17 +3,16 @@
 //! Every fault is found, not only the first. Parameters at fault are a 400 that names them, fields of a JSON body a 422
 //! that points at them.
 
-use std::borrow::Cow;
-
-use serde_json::value::RawValue;
 use warp::http::HeaderMap;
 
-use super::model::{Field, Filter, NewStep, TEXT_RULE, check_text, check_time};
+use super::model::{Filter, check_time, field, fields};
 use crate::http::body::FORM;
 use crate::http::format::Format;
-use crate::http::json::{members, text};
+use crate::http::json::members;
 use crate::http::problem::{Code, FieldError, ParameterError, Problem};
 use crate::http::query::Query;
+use crate::resource::column::Column;
+use crate::resource::value::Value;
 
 /// Most rows that a page may hold: one batch.
 pub const PAGE_MAX: i64 = 1000;
@@ -27,7 +26,7 @@ const DURATIONS: &[&str] =
 ///
 /// # Errors
 /// 400 for parameters, 422 for fields of a JSON body, 400 when both places hold something.
-pub fn read_step<'a>(query: &'a str, media_type: &str, body: &'a [u8]) -> Result<NewStep<'a>, Problem> {
+pub fn read_step<'a>(query: &'a str, media_type: &str, body: &'a [u8]) -> Result<Vec<Value<'a>>, Problem> {
     if body.is_empty() {
         return read_parameters(query);
     }
@@ -56,51 +55,38 @@ pub fn read_step<'a>(query: &'a str, media_type: &str, body: &'a [u8]) -> Result
     }
 }
 
-fn read_parameters(text: &str) -> Result<NewStep<'static>, Problem> {
+fn read_parameters(text: &str) -> Result<Vec<Value<'static>>, Problem> {
     let mut query = Query::parse(text, STEP);
-    let mut read = |field: Field| {
-        query.required(field.name(), TEXT_RULE, |text| check_text(text).map(|text| text.to_owned().into()))
+    let read = |column: &'static Column| {
+        query.required(column.name, column.rule, |text| column.read_csv(text).map(Value::into_owned))
     };
-    let values = Field::ALL.map(&mut read);
+    let values = fields().iter().filter_map(read).collect();
     query.finish()?;
-    Ok(step(values).expect("a missing value is a fault"))
+    Ok(values)
 }
 
-fn read_json(body: &[u8]) -> Result<NewStep<'_>, Problem> {
+fn read_json(body: &[u8]) -> Result<Vec<Value<'_>>, Problem> {
     let members = members(body, || STEP.join(", "))?;
     let mut errors: Vec<FieldError> = Vec::new();
-    for (name, _) in members.values.iter().filter(|(name, _)| Field::from_name(name).is_none()) {
+    for (name, _) in members.values.iter().filter(|(name, _)| field(name).is_none()) {
         errors.push(FieldError::new(name, format!("is unknown; the fields are {}", STEP.join(", "))));
     }
     for name in &members.repeated {
         errors.push(FieldError::new(name, "is a duplicate field; keep one"));
     }
-    let mut read = |field: Field| {
-        let Some((_, raw)) = members.values.iter().find(|(name, _)| *name == field.name()) else {
-            errors.push(FieldError::new(field.name(), format!("is missing; it {TEXT_RULE}")));
+    let mut read = |column: &'static Column| {
+        let Some((_, raw)) = members.values.iter().find(|(name, _)| *name == column.name) else {
+            errors.push(FieldError::new(column.name, format!("is missing; it {}", column.rule)));
             return None;
         };
-        let value = json_text(raw);
+        let value = column.read_json(raw.get());
         if value.is_none() {
-            errors.push(FieldError::new(field.name(), TEXT_RULE));
+            errors.push(column.error());
         }
         value
     };
-    let values = Field::ALL.map(&mut read);
-    if !errors.is_empty() {
-        return Err(Problem::fields(errors));
-    }
-    Ok(step(values).expect("a missing value is a fault"))
-}
-
-fn json_text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    text(raw.get()).filter(|text| check_text(text).is_some())
-}
-
-/// A step from its values in the order of [`Field::ALL`], if none is missing.
-fn step(values: [Option<Cow<'_, str>>; Field::ALL.len()]) -> Option<NewStep<'_>> {
-    let [component, version, owner, status] = values;
-    Some(NewStep { component: component?, version: version?, owner: owner?, status: status? })
+    let values = fields().iter().filter_map(&mut read).collect();
+    if errors.is_empty() { Ok(values) } else { Err(Problem::fields(errors)) }
 }
 
 /// What a list is asked for.
@@ -122,19 +108,16 @@ pub struct ListRequest {
 ///
 /// # Errors
 /// 400 that names every parameter at fault; 406 when no format on offer is accepted.
-pub fn read_list<'a>(raw: &'a str, headers: &HeaderMap) -> Result<(ListRequest, Query<'a>), Problem> {
+pub fn read_steps<'a>(raw: &'a str, headers: &HeaderMap) -> Result<(ListRequest, Query<'a>), Problem> {
     read_filters(Query::parse(raw, LIST), headers, [Format::Csv, Format::Json])
 }
 
 /// Reads the parameters of `/v1/steps/durations`.
 ///
 /// # Errors
-/// As [`read_list`].
+/// As [`read_steps`].
 pub fn read_durations<'a>(raw: &'a str, headers: &HeaderMap) -> Result<(ListRequest, Query<'a>), Problem> {
-    let mut query = Query::parse(raw, DURATIONS);
-    let summary = query.optional("summary", "must be true or false", |text| text.parse().ok());
-    let (request, query) = read_filters(query, headers, [Format::Json, Format::Csv])?;
-    Ok((ListRequest { summary: summary.unwrap_or(false), ..request }, query))
+    read_filters(Query::parse(raw, DURATIONS), headers, [Format::Json, Format::Csv])
 }
 
 fn read_filters<'a>(
@@ -142,6 +125,7 @@ fn read_filters<'a>(
     headers: &HeaderMap,
     offered: [Format; 2],
 ) -> Result<(ListRequest, Query<'a>), Problem> {
+    let summary = query.optional("summary", "must be true or false", |text| text.parse().ok());
     let start = query.checked("start_datetime", check_time);
     let end = query.checked("end_datetime", check_time);
     if let (Some(start), Some(end)) = (start, end)
@@ -149,7 +133,10 @@ fn read_filters<'a>(
     {
         query.fault("end_datetime", "must not be before start_datetime; exchange the two");
     }
-    let mut text = |name| query.optional(name, TEXT_RULE, |text| check_text(text).map(str::to_owned));
+    let mut text = |name| {
+        let column = field(name)?;
+        query.optional(column.name, column.rule, |text| column.read_csv(text).is_some().then(|| text.to_owned()))
+    };
     let (component, owner) = (text("component"), text("owner"));
     let format = query.optional("format", "must be csv or json", |text| {
         Format::from_name(text).filter(|format| offered.contains(format))
@@ -165,7 +152,7 @@ fn read_filters<'a>(
     };
     let filter =
         Filter { start: start.unwrap_or(Filter::EARLIEST), end: end.unwrap_or(Filter::LATEST), component, owner };
-    Ok((ListRequest { filter, format, limit, after, summary: false }, query))
+    Ok((ListRequest { filter, format, limit, after, summary: summary.unwrap_or(false) }, query))
 }
 
 const AFTER_RULE: &str = "must be the id of a step";

@@ -10,15 +10,15 @@
 
 use std::slice::from_ref;
 
-use jiff::Timestamp;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Row, Transaction};
 
-use super::model::{Duration, Filter, NewStep, Position, Step, Summary};
+use super::model::{Filter, Position};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
 use crate::db::reads::Reader;
 use crate::db::session::{Param, Planner, Query};
+use crate::resource::value::Value;
 
 /// The clock is the database's. Should it step back, time stands still for the component and version concerned; otherwise
 /// a step could sort before its predecessor. That is the last one up to the component and version, if it is theirs.
@@ -77,7 +77,7 @@ const SUMMARY_OF_COMPONENT: &str = "select status, count(*), count(seconds), \
 ///
 /// # Errors
 /// The pool's, or [`StoreError::Conflict`] when a constraint refuses it.
-pub async fn record(pool: &Pool, new: &NewStep<'_>) -> Result<Row, StoreError> {
+pub async fn record(pool: &Pool, new: &[Value<'_>]) -> Result<Row, StoreError> {
     let rows = pool.write(RECORD, &params(new)).await?;
     rows.into_iter().next().ok_or(StoreError::Missing)
 }
@@ -86,25 +86,21 @@ pub async fn record(pool: &Pool, new: &NewStep<'_>) -> Result<Row, StoreError> {
 ///
 /// # Errors
 /// As [`record`].
-pub async fn record_in(transaction: &Transaction<'_>, new: &NewStep<'_>) -> Result<Row, StoreError> {
+pub async fn record_in(transaction: &Transaction<'_>, new: &[Value<'_>]) -> Result<Row, StoreError> {
     Ok(transaction.query_one(RECORD, &params(new)).await?)
 }
 
-fn params<'a>(new: &'a NewStep<'_>) -> [Param<'a>; 4] {
-    [&new.component, &new.version, &new.owner, &new.status]
+fn params<'a>(new: &'a [Value<'_>]) -> Vec<Param<'a>> {
+    new.iter().map(|value| value as Param<'a>).collect()
 }
 
-/// The steps behind a time and id, in that order, at most `limit` of them; the filter's start is the caller's to heed.
+/// The steps behind a position in the order of time and id, at most `limit` of them.
 ///
 /// # Errors
 /// The pool's.
-pub async fn list(
-    reader: &Reader,
-    filter: &Filter,
-    (ts, id): (Timestamp, i64),
-    limit: i64,
-) -> Result<Vec<Row>, StoreError> {
-    let Filter { end, component, owner, .. } = filter;
+pub async fn list(reader: &Reader, filter: &Filter, after: &Position, limit: i64) -> Result<Vec<Row>, StoreError> {
+    let Filter { start, end, component, owner } = filter;
+    let (ts, id) = (after.ts, after.id).max((*start, 0));
     match (component, owner) {
         (Some(component), owner) => {
             reader.read(LIST_OF_COMPONENT, &[&ts, &id, end, &limit, &from_ref(component), owner]).await
@@ -120,13 +116,20 @@ pub async fn list(
 /// The pool's.
 pub async fn position(pool: &Pool, id: i64) -> Result<Option<Position>, StoreError> {
     let rows = pool.read(PLACE, &[&from_ref(&id)]).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    Ok(Some(Position {
-        component: row.try_get(0)?,
-        version: row.try_get(1)?,
-        ts: row.try_get(2)?,
-        id: row.try_get(3)?,
-    }))
+    rows.first().map(place).transpose()
+}
+
+/// Where the step of a row stands, whichever statement read it.
+///
+/// # Errors
+/// [`StoreError::Internal`] when the columns are others.
+pub fn place(row: &Row) -> Result<Position, StoreError> {
+    Ok(Position {
+        component: row.try_get("component")?,
+        version: row.try_get("version")?,
+        ts: row.try_get("ts")?,
+        id: row.try_get("id")?,
+    })
 }
 
 /// How long the steps behind a position lasted, in its order, at most `limit` of them.
@@ -163,50 +166,4 @@ pub async fn summary(reader: &Reader, filter: &Filter) -> Result<Vec<Row>, Store
             reader.collect(Query::Once(Planner::Free, SUMMARY_OF_COMPONENT, &params)).await
         }
     }
-}
-
-/// A row of a list as a step that borrows its texts.
-///
-/// # Errors
-/// [`StoreError::Internal`] when the columns are others.
-pub fn step(row: &Row) -> Result<Step<'_>, StoreError> {
-    Ok(Step {
-        id: row.try_get(0)?,
-        ts: row.try_get(1)?,
-        component: row.try_get(2)?,
-        version: row.try_get(3)?,
-        owner: row.try_get(4)?,
-        status: row.try_get(5)?,
-    })
-}
-
-/// A row of durations.
-///
-/// # Errors
-/// As [`step`].
-pub fn duration(row: &Row) -> Result<Duration<'_>, StoreError> {
-    Ok(Duration {
-        id: row.try_get(0)?,
-        component: row.try_get(1)?,
-        version: row.try_get(2)?,
-        status: row.try_get(3)?,
-        owner: row.try_get(4)?,
-        start: row.try_get(5)?,
-        end: row.try_get(6)?,
-        duration_seconds: row.try_get(7)?,
-    })
-}
-
-/// A row of the summary.
-///
-/// # Errors
-/// As [`step`].
-pub fn aggregates(row: &Row) -> Result<Summary<'_>, StoreError> {
-    Ok(Summary {
-        status: row.try_get(0)?,
-        count: row.try_get(1)?,
-        finished: row.try_get(2)?,
-        median: row.try_get(3)?,
-        p95: row.try_get(4)?,
-    })
 }

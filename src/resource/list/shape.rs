@@ -79,7 +79,7 @@ impl Shape {
 
     fn object(&self, row: &Row, out: &mut Vec<u8>) -> Result<(), StoreError> {
         if self.columns.is_none() {
-            return row::write_row(self.resource, row, out);
+            return row::write_row(&self.resource.columns, row, out);
         }
         out.push(b'{');
         self.each_column(|first, column| {
