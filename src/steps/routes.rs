@@ -49,13 +49,12 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
         let context = context.clone();
         warp::any().map(move || context.clone())
     };
-    let record = at_with_query(STEPS_URLS)
-        .and(warp::post())
-        .and(headers_and_body(&limits.memory))
-        .and(context.clone())
-        .then(|matched: Matched, raw, headers, body, context| async move {
-            matched.answer(record(matched.route, raw, headers, body, context)).await
-        });
+    let record =
+        at_with_query(STEPS_URLS).and(warp::post()).and(headers_and_body(&limits.memory)).and(context.clone()).then(
+            |matched: Matched, raw, headers, body, context| async move {
+                matched.answer(record(matched.route, raw, headers, body, context)).await
+            },
+        );
     let list_at = |urls, what| {
         at_with_query(urls).and(get_or_head()).and(warp::header::headers_cloned()).and(context.clone()).then(
             move |matched: Matched, raw, headers, context| async move {

@@ -160,7 +160,11 @@ async fn many(
         Loaded::Known(_) => return Err(in_flight()),
         Loaded::Faulty(faults) => {
             let problem = faults.finish().err().unwrap_or_else(Problem::internal);
-            return Err(if look.has_lost_lines(asked.media_type) { problem.with_hint(LOST_LINES) } else { problem });
+            return Err(if look.has_lost_lines(asked.form.media_type) {
+                problem.with_hint(LOST_LINES)
+            } else {
+                problem
+            });
         }
     };
     let headers = response.headers_mut();
