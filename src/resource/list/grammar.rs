@@ -95,7 +95,7 @@ impl Reader {
         let not = if negated { "not." } else { "" };
         let fault = if text.eq_ignore_ascii_case("null") {
             format!("has {} without an operator; write {not}is.null", shown(text))
-        } else if !text.is_empty() && !is_operator(text) && column.read_filter(text).is_some() {
+        } else if !text.is_empty() && !begins_as_condition(text) && column.read_filter(text).is_some() {
             format!("has {} without an operator; write {not}eq.{}", shown(text), part(text))
         } else {
             format!(
@@ -318,8 +318,10 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase())
 }
 
-fn is_operator(text: &str) -> bool {
-    matches!(text, "like" | "ilike" | "in" | "is" | "not") || Comparison::ALL.iter().any(|(_, name, _)| *name == text)
+/// Whether a text begins with an operator that is written wrongly: `in(1,2)`, `like(any).{a*,b*}`, `EQ.1`.
+fn begins_as_condition(text: &str) -> bool {
+    let word = text.split(['.', '(']).next().unwrap_or_default().to_ascii_lowercase();
+    matches!(&*word, "like" | "ilike" | "in" | "is" | "not") || Comparison::ALL.iter().any(|(_, name, _)| *name == word)
 }
 
 /// A client's pattern in SQL's form. As in PostgREST `*` is another way to write `%`, which would have to be escaped in a

@@ -183,6 +183,9 @@ fn a_value_without_an_operator_is_told_which_one_was_probably_meant() {
         ("name", "like", "where an operator and a value"),
         ("fare", "Cheap", "where an operator and a value"),
         ("age", "in(1,2)", "where an operator and a value"),
+        ("name", "like(any).{a*,b*}", "where an operator and a value"),
+        ("name", "EQ.Smith", "where an operator and a value"),
+        ("name", "Smith.", "write eq.Smith."),
         ("age", "contains.3", "unknown operator \"contains\""),
     ] {
         let mut reader = Reader::new(passengers());
