@@ -32,7 +32,7 @@ pub const SPELLINGS: usize = 6;
 #[command(next_help_heading = "nginx")]
 pub struct NginxConfig {
     /// Directory of the configuration, of pid files and of the server's socket; nothing is written elsewhere.
-    #[arg(long, env, default_value = "/tmp/pycrudapi", value_parser = plain_path, hide_env_values = true)]
+    #[arg(long, env, default_value = "/tmp/pycrudapi", value_parser = quotable_path, hide_env_values = true)]
     pub run_dir: PathBuf,
 
     /// Port of http, which the health check asks as well.
@@ -46,11 +46,11 @@ pub struct NginxConfig {
     /// A mounted certificate, with those that vouch for it; needs TLS_KEY.
     ///
     /// [default: /etc/pycrudapi/tls/tls.crt, if it and tls.key can be read]
-    #[arg(long, env, value_parser = plain_path, hide_env_values = true)]
+    #[arg(long, env, value_parser = quotable_path, hide_env_values = true)]
     pub tls_cert: Option<PathBuf>,
 
     /// The key of TLS_CERT.
-    #[arg(long, env, value_parser = plain_path, hide_env_values = true)]
+    #[arg(long, env, value_parser = quotable_path, hide_env_values = true)]
     pub tls_key: Option<PathBuf>,
 
     /// Make a certificate where none is mounted, and renew it before it expires.
@@ -60,7 +60,7 @@ pub struct NginxConfig {
     /// Directory of that certificate.
     ///
     /// [default: tls in RUN_DIR]
-    #[arg(long, env, value_parser = plain_path, hide_env_values = true)]
+    #[arg(long, env, value_parser = quotable_path, hide_env_values = true)]
     pub tls_dir: Option<PathBuf>,
 
     /// Requests a second of one client address (1 to 1000000), then 429; or `off`.
@@ -202,7 +202,7 @@ impl FromStr for Upstream {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const EXPECTED: &str = "must be host:port or unix:/path, several separated by commas";
         if let Some(path) = text.strip_prefix("unix:") {
-            return plain_path(path).map(Self::Unix).map_err(|_| EXPECTED);
+            return quotable_path(path).map(Self::Unix).map_err(|_| EXPECTED);
         }
         let (host, port) = text.rsplit_once(':').ok_or(EXPECTED)?;
         let name = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
@@ -218,11 +218,10 @@ impl FromStr for Upstream {
     }
 }
 
-/// An absolute path that needs no quoting in nginx's configuration.
-fn plain_path(text: &str) -> Result<PathBuf, &'static str> {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "_./@+=:,~-".contains(letter);
-    if !text.starts_with('/') || !text.chars().all(plain) {
-        return Err("must be an absolute path of letters, digits and _ . / @ + = : , ~ -");
+/// An absolute path that nginx's configuration can hold between quotes, where `$` begins a variable.
+fn quotable_path(text: &str) -> Result<PathBuf, &'static str> {
+    if !text.starts_with('/') || text.contains(|letter: char| letter == '$' || letter.is_control()) {
+        return Err("must be an absolute path without $ and control characters");
     }
     let path = text.trim_end_matches('/');
     Ok(PathBuf::from(if path.is_empty() { "/" } else { path }))

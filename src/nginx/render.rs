@@ -1,6 +1,6 @@
 //! nginx's configuration: the templates, and every value that they name.
 //!
-//! Only values of the settings' types get there, none of which needs quoting.
+//! Only values of the settings' types get there. None but paths needs quoting: those stand in double quotes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -75,7 +75,7 @@ pub fn rendering(config: &NginxConfig, machine: Machine) -> Result<Rendering, Wr
         true => format!("listen [::]:{port}{more} default_server backlog=4096{send_buffer};"),
         false => String::new(),
     };
-    let path = |path: Option<&PathBuf>| path.map(|path| path.display().to_string()).unwrap_or_default();
+    let path = |path: Option<&PathBuf>| path.map(|path| quoted(&path.display())).unwrap_or_default();
     let mut limits = Vec::new();
     if let Bound(Some(rate)) = config.rate_limit {
         limits.push(format!("limit_req zone=requests burst={rate} nodelay;"));
@@ -90,7 +90,7 @@ pub fn rendering(config: &NginxConfig, machine: Machine) -> Result<Rendering, Wr
     let with = |wanted: bool, text: &str| if wanted { text.to_owned() } else { String::new() };
     let upstream_ms = config.upstream_timeout_ms.as_millis();
     let values = BTreeMap::from([
-        ("work_dir", config.work_dir().display().to_string()),
+        ("work_dir", quoted(&config.work_dir().display())),
         // As root the workers give root up; an ordinary user has nothing to give up, and nginx warns if asked to.
         (
             "user",
@@ -151,6 +151,11 @@ fn access_log(access_log: Switch) -> &'static str {
     }
 }
 
+/// What stands for a text between double quotes.
+fn quoted(text: &impl ToString) -> String {
+    text.to_string().replace('\\', r"\\").replace('"', r#"\""#)
+}
+
 fn lines(lines: impl Iterator<Item = String>, between: &str) -> String {
     lines.collect::<Vec<_>>().join(between)
 }
@@ -179,7 +184,8 @@ fn upstream_lines(servers: &[Upstream]) -> Vec<String> {
         Upstream::Unix(path) => {
             let folder = path.parent().unwrap_or(Path::new("/")).display().to_string();
             let name = path.file_name().unwrap_or_default().display().to_string();
-            format!("unix:{}/{}{name}", folder.trim_end_matches('/'), "./".repeat(detours))
+            let path = format!("{}/{}{name}", folder.trim_end_matches('/'), "./".repeat(detours));
+            format!("\"unix:{}\"", quoted(&path))
         }
     };
     match servers {
@@ -281,14 +287,14 @@ mod tests {
         assert_eq!(
             upstream_lines(&[Upstream::Unix("/run/api.sock".into())])[..2],
             [
-                "server unix:/run/api.sock max_fails=0;".to_owned(),
-                "server unix:/run/./api.sock max_fails=0 backup;".to_owned(),
+                "server \"unix:/run/api.sock\" max_fails=0;".to_owned(),
+                "server \"unix:/run/./api.sock\" max_fails=0 backup;".to_owned(),
             ]
         );
         let several: Vec<Upstream> = ["a:80", "unix:/b"].map(|text| text.parse().expect("a server")).into();
         assert_eq!(
             upstream_lines(&several),
-            ["server a:80 max_fails=2 fail_timeout=2s;", "server unix:/b max_fails=2 fail_timeout=2s;",]
+            ["server a:80 max_fails=2 fail_timeout=2s;", "server \"unix:/b\" max_fails=2 fail_timeout=2s;",]
         );
     }
 
@@ -297,5 +303,29 @@ mod tests {
         let files = rendered(&["--trusted-proxies=10.1.2.3/8, fd00::1,", "--cors-allow-origins=https://app.example"]);
         assert!(files["forwarded.conf"].contains("set_real_ip_from 10.0.0.0/8;\nset_real_ip_from fd00::1/128;\n"));
         assert!(files["cors.conf"].contains(r#""https://app.example" "https://app.example";"#));
+    }
+
+    #[test]
+    fn paths_stand_in_quotes_whatever_is_in_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pair = folder.path().join(r#"my "own" \ çert"#);
+        fs::create_dir(&pair).expect("made");
+        for file in ["a.crt", "a.key"] {
+            fs::write(pair.join(file), "").expect("written");
+        }
+        let shown = pair.display();
+        let files = rendered(&[
+            &format!("--run-dir={shown}"),
+            &format!("--tls-cert={shown}/a.crt"),
+            &format!("--tls-key={shown}/a.key"),
+        ]);
+        let quoted = format!(r#"{}/my \"own\" \\ çert"#, folder.path().display());
+        assert!(files["nginx.conf"].contains(&format!("pid \"{quoted}/nginx/nginx.pid\";")), "{}", files["nginx.conf"]);
+        assert!(files["nginx.conf"].contains(&format!("server \"unix:{quoted}/pycrudapi.sock\" max_fails=0;")));
+        assert!(
+            files["tls.conf"].contains(&format!("ssl_certificate     \"{quoted}/a.crt\";")),
+            "{}",
+            files["tls.conf"]
+        );
     }
 }

@@ -64,6 +64,7 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
         .header("Location", text(), &format!("the canonical URL of the new {singular}, if it is one"))
         .header("ETag", tags(), &tag_meaning)
         .header("Preference-Applied", text(), "`return=minimal` or `return=representation`, if that was preferred")
+        .answers(200, "There are no rows in the body.", bulk::openapi::answered_empty())
         .fails([Code::InvalidJson, Code::InvalidFields, Code::NotAcceptable]);
 
     let get = Operation::new(tag, id("get"), title("Read", ""))

@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from conftest import OVERLAYS, ROOT
+from conftest import OVERLAYS, ROOT, render
 
 # The oldest Kubernetes whose API has all that is used (preStop's sleep), and the newest schema there is.
 VERSIONS = ["1.30", "1.37"]
@@ -345,6 +345,52 @@ def test_an_ingress_with_tls_leads_to_the_service(rendered, name):
     backend = rule["http"]["paths"][0]["backend"]["service"]
     assert backend == {"name": "pycrudapi", "port": {"name": "http"}}
     assert named(rendered[name], "Service", "pycrudapi")["spec"]["type"] == "ClusterIP"
+
+
+def defaults():
+    """The default of every setting, as the documentation has it."""
+    return dict(re.findall(r"(?m)^\| `([A-Z_]+)` \| `(\d+)` \|", (ROOT / "docs/settings.md").read_text()))
+
+
+@pytest.mark.parametrize("name", ["staging", "production", "production-external-database"])
+def test_the_ingress_takes_what_the_service_takes(rendered, name):
+    annotations = named(rendered[name], "Ingress", "pycrudapi")["metadata"]["annotations"]
+    size, seconds = int(defaults()["BULK_MAX_BYTES"]), int(defaults()["BULK_TIMEOUT_MS"]) // 1000 + 5
+    for prefix, size_name, unit in (
+        ("nginx.ingress.kubernetes.io", "proxy-body-size", ""),
+        ("nginx.org", "client-max-body-size", "s"),
+    ):
+        assert annotations[f"{prefix}/proxy-next-upstream"] == "off"
+        assert annotations[f"{prefix}/{size_name}"] == f"{size // 1024**2}m"
+        for timeout in ("proxy-read-timeout", "proxy-send-timeout"):
+            assert annotations[f"{prefix}/{timeout}"] == f"{seconds}{unit}"
+
+
+def test_a_gateway_can_take_the_place_of_the_ingress(kustomize):
+    overlay = kustomize / "overlays" / "gateway"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": "python-crud-api-gateway",
+        "resources": ["../../base"],
+        "components": ["../../components/gateway"],
+    }))
+    try:
+        objects = render(overlay)
+    finally:
+        shutil.rmtree(overlay)
+    route, service = named(objects, "HTTPRoute", "pycrudapi"), named(objects, "Service", "pycrudapi")
+    assert route["metadata"]["namespace"] == "python-crud-api-gateway"
+    (rule,) = route["spec"]["rules"]
+    assert rule["backendRefs"] == [{"name": "pycrudapi", "port": service["spec"]["ports"][0]["port"]}]
+    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/"}}]
+    assert rule["timeouts"] == {"request": "0s", "backendRequest": "0s"}
+    assert route["spec"]["parentRefs"] and route["spec"]["hostnames"]
+    assert environment(objects)["TRUSTED_PROXIES"]
+    for item in objects:
+        if item["kind"] != "HTTPRoute":
+            kubernetes_validate.validate(item, VERSIONS[-1], strict=True)
 
 
 def environment(objects):

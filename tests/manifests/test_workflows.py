@@ -88,6 +88,31 @@ def test_the_example_of_the_settings_names_every_variable_of_the_compose_files()
     assert used == named
 
 
+# What Compose decides by itself: where things are in its containers, and who logs in to its PostgreSQL and Redis.
+OF_COMPOSE = set("""
+    DATABASE_URL DATABASE_URL_FILE POSTGRES_HOST POSTGRES_PORT POSTGRES_USER POSTGRES_PASSWORD POSTGRES_PASSWORD_FILE
+    POSTGRES_DB MIGRATE MIGRATE_USER MIGRATE_PASSWORD MIGRATE_PASSWORD_FILE REDIS_URL REDIS_PASSWORD_FILE DATA_DIR PG_BIN
+    RESOURCES_DIR LISTEN METRICS_LISTEN METRICS_PORT HTTP_PORT HTTPS_PORT HEALTHCHECK_URL UPSTREAM SPOOL_DIR RUN_DIR TLS_CERT
+    TLS_KEY TLS_DIR PARENT_PID LOG_DROPPED_FILE
+""".split())
+# nginx has a container of its own there, with the settings of docker-compose.yml.
+OF_NGINX = set("TLS_SELF_SIGNED RATE_LIMIT CONN_LIMIT TRUSTED_PROXIES CLIENT_TIMEOUT_MS UPSTREAM_TIMEOUT_MS ACCESS_LOG NGINX_WORKERS".split())
+
+
+def test_every_setting_can_be_given_in_the_file_of_compose():
+    documented = set(re.findall(r"(?m)^\| `([A-Z_]+)` \|", (ROOT / "docs/settings.md").read_text()))
+    assert OF_COMPOSE < documented and OF_NGINX < documented
+    for file, service, elsewhere in (
+        ("docker-compose.yml", "pycrudapi", set()),
+        ("docker-compose.scale.yml", "api1", OF_NGINX),
+        ("docker-compose.scale.yml", "api2", OF_NGINX),
+        ("docker-compose.scale.yml", "api3", OF_NGINX),
+    ):
+        given = yaml.safe_load((ROOT / file).read_text())["services"][service]["environment"]
+        passed_on = {name for name, value in given.items() if str(value).startswith(f"${{{name}:-")}
+        assert documented - OF_COMPOSE - elsewhere == passed_on, f"{file}: {service}"
+
+
 def test_the_dockerfile_names_public_images_by_version_and_ends_unprivileged():
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     assert [line.split()[1] for line in lines if line.startswith("FROM ")] == ["rust:1.95-slim-trixie", "debian:trixie-slim"]

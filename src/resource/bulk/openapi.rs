@@ -20,6 +20,17 @@ pub fn taken(resource: &Resource, one: RefOr<Schema>, example: Value) -> [(&'sta
     ]
 }
 
+/// What is answered to a body without rows: their count, or none of them.
+pub fn answered_empty() -> [(&'static str, Content); 3] {
+    let count = object([("count", integer(0, 0), true)]);
+    let either = OneOfBuilder::new().item(count).item(array_of(text()));
+    [
+        (JSON, content(RefOr::T(either.into()), serde_json::json!({"count": 0}))),
+        (CSV, content(text(), "")),
+        (NDJSON, content(text(), "")),
+    ]
+}
+
 /// What is answered: one row as stored, how many there are, or all of them.
 pub fn answered(resource: &Resource, one: RefOr<Schema>, example: Value) -> [(&'static str, Content); 3] {
     let count = object([("count", integer(0, i64::MAX), true), ("notes", array_of(text()), false)]);
