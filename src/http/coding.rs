@@ -1,7 +1,7 @@
 //! A request's `Content-Encoding`: gzip is undone while the body arrives, so that every limit counts the bytes of the
 //! content and whoever reads the body never sees the coding.
 //!
-//! What is unpacked is handed on in pieces of [`PIECE`] bytes, and no further byte is unpacked before a piece was taken: a
+//! What is unpacked is handed on in pieces of 16 KiB, and no further byte is unpacked before a piece was taken: a
 //! reader that stops at its limit has unpacked no more than that limit and one piece.
 
 use std::pin::Pin;
