@@ -8,12 +8,12 @@ use encoding_rs::Encoding;
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, timeout_at};
 use warp::http::HeaderMap;
-use warp::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use warp::http::header::CONTENT_TYPE;
 
 use super::browser::is_browser;
 use super::budget::{Budget, Held, Holder, Refused};
 use super::client::Client;
-use super::coding::{self, Broken};
+use super::coding::{self, Broken, announced, is_empty};
 use super::problem::{Code, Problem};
 use crate::csv::encoding;
 
@@ -245,16 +245,6 @@ impl BodyLimits {
             format!("the body must arrive within {} ms; send the request again", self.timeout.as_millis()),
         )
     }
-}
-
-/// How long the body says that it is.
-pub fn announced(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Whether the request says that it has no body (RFC 9112, section 6.3).
-pub fn is_empty(headers: &HeaderMap) -> bool {
-    announced(headers).unwrap_or(0) == 0 && !headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// The body's media type; a missing one counts as the first of those taken, unless a browser sent the body: its pages may

@@ -19,10 +19,10 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 use warp::http::HeaderMap;
 
-use super::body::{BodyLimits, Growing, Pace, announced};
+use super::body::{BodyLimits, Growing, Pace};
 use super::budget::{Budget, Held, Holder, Refused};
 use super::client::Client;
-use super::coding::Broken;
+use super::coding::{Broken, announced};
 use super::problem::Problem;
 
 /// What is longer is written to a file. Most bodies are shorter, and files cost more than memory.

@@ -17,7 +17,7 @@ use super::store;
 use crate::csv::notes::UnknownColumns;
 use crate::db::error::StoreError;
 use crate::http::body::{self, CSV, Growing, JSON, NDJSON, Pace};
-use crate::http::coding::Broken;
+use crate::http::coding::{Broken, announced};
 use crate::http::format::Format;
 use crate::http::json::{MARK, without_mark};
 use crate::http::prefer;
@@ -58,7 +58,7 @@ pub async fn receive(
     context: &Arc<Context>,
 ) -> Result<Posted, Problem> {
     let media_type = body::media_type(headers, TAKEN)?;
-    let is_short = body::announced(headers).is_some_and(|length| length <= context.body_limits.bytes as u64);
+    let is_short = announced(headers).is_some_and(|length| length <= context.body_limits.bytes as u64);
     // Boxes, so that the usual single row carries none of this with it.
     if is_short && media_type == JSON {
         let bytes = body::read_json(headers, body, &context.body_limits).await?;
