@@ -168,7 +168,7 @@ async fn a_wrong_method_answers_405_with_allow() {
 #[tokio::test]
 async fn an_unknown_path_answers_404_as_a_problem() {
     let app = TestApp::start().await;
-    for url in ["/nothing", "/v1", "/v1/passengers/", "/getpassenger", "/v1/passengers/a/b", "//hello"] {
+    for url in ["/nothing", "/v1", "/v1/nothing/", "/getpassenger", "/v1/passengers/a/b", "//hello"] {
         app.get(url).await.expect_problem(404, "not-found");
     }
 }
