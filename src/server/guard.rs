@@ -34,6 +34,13 @@ pub struct Guard {
 
 impl Guard {
     fn check<B>(&self, request: &Request<B>) -> Result<(), Problem> {
+        if request.uri().path_and_query().is_none() {
+            // A host and a port alone, as for CONNECT, which only a proxy takes (RFC 9112, section 3.2.3).
+            return Err(Problem::new(
+                Code::BadRequest,
+                "the target of the request must be a path such as /v1/passengers",
+            ));
+        }
         self.check_host(request)?;
         check_origin(request, &self.origins)
     }

@@ -211,6 +211,18 @@ async fn bodies_are_left_alone_wherever_they_end() {
 }
 
 #[tokio::test]
+async fn a_target_without_a_path_is_a_problem_and_the_connection_goes_on() {
+    let app = TestApp::start().await;
+    let mut connection = Connection::to(&app).await;
+    for line in ["CONNECT localhost:80", "GET localhost:80"] {
+        connection.send(format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await;
+        connection.answer().await.expect_problem(400, "bad-request", "must be a path");
+    }
+    connection.send(&get("/hello")).await;
+    assert_eq!(connection.answer().await.status, 200);
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_a_problem_that_names_the_cause() {
     let app = TestApp::start().await;
     let fields = |count| (0..count).map(|number| format!("X{number}: a\r\n")).collect::<String>();
