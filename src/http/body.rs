@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use encoding_rs::Encoding;
 use futures_util::{Stream, StreamExt};
+use tokio::task::coop;
 use tokio::time::{Instant, timeout_at};
 use warp::http::HeaderMap;
 use warp::http::header::CONTENT_TYPE;
@@ -208,6 +209,8 @@ impl<'a> Pace<'a> {
                 Ok(Some(chunk)) => {
                     let chunk = chunk.map_err(Broken::problem)?;
                     self.received += chunk.remaining();
+                    // Unpacked bytes are always there, and others want the thread, too.
+                    coop::consume_budget().await;
                     return Ok(Some(chunk));
                 }
                 Err(_) if until == self.deadline => return Err(self.limits.too_slow()),

@@ -179,6 +179,15 @@ async fn a_bomb_answers_413_and_holds_no_more_than_the_limit() {
 }
 
 #[tokio::test]
+async fn blanks_in_front_of_json_have_the_limit_of_one_row() {
+    let app = with_notes(&["--max-body-bytes=65536"]).await;
+    let blanks = gzip(vec![b' '; 8 << 20]);
+    packed(&app, Method::POST, "/v1/notes", JSON, blanks).await.expect_problem(413, "body-too-large");
+    let many = [" ".repeat(60_000), json!([{"text": "a"}, {"text": "b"}]).to_string(), " ".repeat(200_000)].concat();
+    packed(&app, Method::POST, "/v1/notes", JSON, gzip(many)).await.expect(StatusCode::CREATED);
+}
+
+#[tokio::test]
 async fn damaged_gzip_answers_400_and_stores_nothing() {
     let app = with_notes(&[]).await;
     let whole = gzip(json!([{"text": "a"}, {"text": "b"}]).to_string());

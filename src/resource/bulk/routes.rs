@@ -81,11 +81,16 @@ async fn one_or_many(
         return many(asked, body, context).await.map(Posted::Many);
     }
     // The first byte that is no blank tells one row from many.
+    // Blanks in front of it have the limit of a single row, because nothing tells yet that there are many.
     let mut begun = Growing::begin(asked.headers, &context.bulk.limits, 0)?;
     let mut pace = Pace::begin(&context.body_limits);
     while let Some(chunk) = pace.next(&mut body).await? {
+        let is_blank = begun.as_slice().len() > MARK.len() && chunk.trim_ascii_start().is_empty();
         begun.push(chunk)?;
-        if first_byte(begun.as_slice()).is_some() {
+        if is_blank && begun.as_slice().len() > context.body_limits.bytes {
+            return Err(context.body_limits.too_large());
+        }
+        if !is_blank && first_byte(begun.as_slice()).is_some() {
             break;
         }
     }
