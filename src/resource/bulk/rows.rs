@@ -36,6 +36,7 @@ pub struct Loader {
     splitter: Splitter,
     /// How many bytes of the byte order mark have come, until something else does; CSV's reader looks for it itself.
     mark: Option<usize>,
+    is_ended: bool,
     validator: RowValidator,
 }
 
@@ -59,7 +60,7 @@ impl Loader {
             binary: BinaryRows::default(),
         };
         let mark = (!matches!(splitter, Splitter::Table(_))).then_some(0);
-        Self { splitter, mark, validator }
+        Self { splitter, mark, is_ended: false, validator }
     }
 
     /// Takes what has arrived.
@@ -92,7 +93,8 @@ impl Loader {
 
     /// The body has ended.
     pub fn end(&mut self) {
-        if self.validator.is_stuck {
+        // Whoever reads on for further faults may come to the end once more.
+        if self.validator.is_stuck || std::mem::replace(&mut self.is_ended, true) {
             return;
         }
         if let Err(stuck) = self.splitter.finish(&mut self.validator) {
