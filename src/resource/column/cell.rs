@@ -56,7 +56,8 @@ impl Column {
         if text.is_empty() && self.nullable {
             return Ok(Value::Null);
         }
-        if self.nullable && self.read_text(text).is_none() && is_null_word(text) {
+        let is_in_any_case = matches!(&self.kind, Kind::Enum(texts) if in_any_case(texts, text).is_some());
+        if self.nullable && self.read_text(text).is_none() && !is_in_any_case && is_null_word(text) {
             reading.notes.nulls += 1;
             return Ok(Value::Null);
         }
@@ -103,8 +104,11 @@ impl Column {
         match (count(','), count('.')) {
             (1, points) if points == 0 || is_grouped(text) => {
                 let number = text.replace('.', "").replace(',', ".");
-                if reading.mark == Some(Mark::Point) {
-                    return both(&number, &text.replace(',', ""));
+                let whole = text.replace(',', "");
+                let can_be_whole = points == 0 && has_group(text, ',') && self.read_number(&whole).is_some();
+                let is_told = reading.mark == Some(Mark::Comma) || self.read_number(&number).is_none();
+                if reading.mark == Some(Mark::Point) || (can_be_whole && !is_told) {
+                    return both(&number, &whole);
                 }
                 if self.read_number(&number).is_some() {
                     reading.mark = Some(Mark::Comma);
@@ -114,7 +118,7 @@ impl Column {
             }
             (0, 1) => {
                 let whole = text.replace('.', "");
-                let can_be_whole = has_group(text) && self.read_number(&whole).is_some();
+                let can_be_whole = has_group(text, '.') && self.read_number(&whole).is_some();
                 match reading.mark {
                     Some(Mark::Comma) => return both(text, &whole),
                     None if can_be_whole && self.read_number(text).is_some() => return both(text, &whole),
@@ -152,10 +156,10 @@ fn in_any_case<'a>(texts: &'a [String], text: &str) -> Option<&'a str> {
     alike.next().filter(|_| alike.next().is_none()).map(String::as_str)
 }
 
-/// Whether three digits stand behind the point, as behind one that separates thousands.
-fn has_group(text: &str) -> bool {
+/// Whether three digits stand behind the mark, as behind one that separates thousands.
+fn has_group(text: &str, mark: char) -> bool {
     let digits = text.trim_start_matches(['-', '+']);
-    let Some((whole, group)) = digits.split_once('.') else { return false };
+    let Some((whole, group)) = digits.split_once(mark) else { return false };
     let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     (1..=3).contains(&whole.len())
         && !whole.starts_with('0')
@@ -166,10 +170,10 @@ fn has_group(text: &str) -> bool {
 
 /// Whether points separate the thousands in front of a decimal comma.
 fn is_grouped(text: &str) -> bool {
-    let Some((whole, _)) = text.split_once(',') else { return false };
+    let Some((whole, fraction)) = text.split_once(',') else { return false };
     let mut groups = whole.trim_start_matches(['-', '+']).split('.');
     let first = groups.next().unwrap_or_default();
-    (1..=3).contains(&first.len()) && groups.all(|group| group.len() == 3)
+    (1..=3).contains(&first.len()) && groups.all(|group| group.len() == 3) && !fraction.contains('.')
 }
 
 #[cfg(test)]
@@ -186,6 +190,7 @@ mod tests {
             { name = "size", type = "number", nullable = true },
             { name = "price", type = "decimal(9,2)", nullable = true },
             { name = "kind", type = "string", enum = ["Small", "large", "XL", "xl"], nullable = true },
+            { name = "region", type = "string", enum = ["EU", "NA", "None"], nullable = true },
             { name = "day", type = "string", format = "date", nullable = true },
             { name = "note", type = "string", maxLength = 9 },
             { name = "code", type = "string", minLength = 1, maxLength = 9, nullable = true },
@@ -228,6 +233,8 @@ mod tests {
             ("kind", &["XL"], "\"XL\""),
             ("kind", &["Xl", "other"], "must be Small, large, XL or xl, or empty"),
             ("kind", &["N/A"], "null"),
+            ("region", &["na", "NA", " Na"], "\"NA\""),
+            ("region", &["N/A", "NULL"], "null"),
             ("day", &["NULL"], "null"),
             ("note", &["NA"], "\"NA\""),
             ("note", &["", "\"\""], "\"\""),
@@ -253,6 +260,9 @@ mod tests {
             (&["7,25", "7.25"], vec!["7.25", &both("7.25", "725")]),
             (&["7.25", "7,25"], vec!["7.25", &both("7.25", "725")]),
             (&["1.234"], vec![&both("1.234", "1234")]),
+            (&["1,234"], vec![&both("1.234", "1234")]),
+            (&["0,5", "1,234"], vec!["0.5", "1.234"]),
+            (&["1,234.5", "1,234,567.5"], vec!["must be a number, or empty"; 2]),
             (&["7,", "1,2,3", "1.2.3"], vec!["7.0", "must be a number, or empty", "must be a number, or empty"]),
         ] {
             assert_eq!(read("size", ';', cells), expected, "{cells:?}");

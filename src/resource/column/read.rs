@@ -82,7 +82,7 @@ impl Column {
         match &self.kind {
             Kind::Boolean => read_boolean(text).map(Value::Boolean),
             Kind::Integer { .. } => read_integer(text).map(Value::Integer),
-            Kind::Number { .. } => text.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Number),
+            Kind::Number { .. } => read_double(text).map(Value::Number),
             // As many digits as there can be, whatever the column's precision: it is only compared.
             Kind::Decimal { scale, .. } => Decimal::parse(text, PRECISION_MAX, *scale).map(Value::Decimal),
             Kind::Text { .. } => (!text.contains('\0')).then(|| Value::Text(Cow::Owned(text.to_owned()))),
@@ -100,13 +100,9 @@ impl Column {
                 fits.then_some(Value::Integer(value))
             }
             Kind::Number { minimum, maximum } => {
-                let value = text.parse::<f64>().ok().filter(|value| value.is_finite())?;
-                // What is nearer to zero than the smallest double would be stored as zero.
-                let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
-                let is_lost = value == 0.0 && mantissa.contains(|letter: char| matches!(letter, '1'..='9'));
-                let fits = !is_lost
-                    && minimum.is_none_or(|minimum| value >= minimum)
-                    && maximum.is_none_or(|maximum| value <= maximum);
+                let value = read_double(text)?;
+                let fits =
+                    minimum.is_none_or(|minimum| value >= minimum) && maximum.is_none_or(|maximum| value <= maximum);
                 fits.then_some(Value::Number(value + 0.0)) // adding zero makes -0 plain 0
             }
             Kind::Decimal { precision, scale, .. } => {
@@ -160,4 +156,12 @@ fn read_boolean(text: &str) -> Option<bool> {
         _ if begins("false", 1) || begins("no", 1) || begins("off", 2) => Some(false),
         _ => None,
     }
+}
+
+/// Reads the nearest double; none is zero for what is not.
+fn read_double(text: &str) -> Option<f64> {
+    let value = text.parse::<f64>().ok().filter(|value| value.is_finite())?;
+    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+    let is_lost = value == 0.0 && mantissa.contains(|letter: char| matches!(letter, '1'..='9'));
+    (!is_lost).then_some(value)
 }
