@@ -179,7 +179,7 @@ impl Candidate {
             ("number", None, "numbers", is_number),
             ("string", Some("date"), "dates", |_| true),
             ("string", Some("date-time"), "dates and times", |_| true),
-            ("string", Some("uuid"), "uuids", |_| true),
+            ("string", Some("uuid"), "uuids", |value| value.contains('-')),
         ]
         .map(|(r#type, format, called, keeps)| Self {
             r#type,
@@ -260,7 +260,7 @@ impl Found {
                 (candidate.keeps)(&plain) && candidate.column.read_cell(written, separator, true, reading).is_ok()
             });
         }
-        if let (Some(called), None, 2..) = (before, self.candidates.first(), self.values) {
+        if let (Some(called), None, 2..) = (before, self.candidates.first(), self.values - self.nulls) {
             let shown: String = value.chars().take(SHOWN_MAX).collect();
             self.misfit =
                 Some(format!("a text because of {shown:?} on line {line}; the values before it are {called}"));
@@ -299,7 +299,7 @@ impl Found {
             column.csv.push(self.header.clone());
         }
         let mut comments = vec![self.summary()];
-        match self.candidates.iter().find(|candidate| is_known && !self.is_one_letter(candidate)) {
+        match self.candidates.iter().find(|candidate| is_known && !self.is_one_sided(candidate)) {
             Some(candidate) => {
                 column.nullable |= self.nulls > 0;
                 candidate.r#type.clone_into(&mut column.r#type);
@@ -325,9 +325,13 @@ impl Found {
         ColumnSketch { comments, column }
     }
 
-    /// Whether booleans are seen in what is one letter again and again, such as the f of females.
-    fn is_one_letter(&self, candidate: &Candidate) -> bool {
-        let is_one = |counts: &IndexMap<String, u64>| counts.len() < 2 && counts.keys().all(|value| value.len() == 1);
+    /// Whether booleans are seen in one word that means something else, too: the f of females, the NO of Norway.
+    fn is_one_sided(&self, candidate: &Candidate) -> bool {
+        let is_one = |counts: &IndexMap<String, u64>| {
+            let words: HashSet<String> =
+                counts.keys().filter(|value| !is_null_word(value)).map(|value| value.to_lowercase()).collect();
+            words.len() < 2 && !words.contains("true") && !words.contains("false")
+        };
         candidate.r#type == "boolean" && self.counts.as_ref().is_some_and(is_one)
     }
 
@@ -372,9 +376,13 @@ fn is_integer(value: &str) -> bool {
 /// Whether it is a number that a double does not change for another one that is written like it.
 fn is_number(value: &str) -> bool {
     let number = value.strip_prefix('-').unwrap_or(value);
-    let is_written_as_one = number.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte));
-    let is_whole = number.bytes().all(|byte| byte.is_ascii_digit());
-    is_written_as_one && !has_leading_zero(number) && !(is_whole && number.len() > EXACT_DIGITS)
+    let is_written_as_one =
+        number.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte)) && !number.starts_with('+');
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, ""));
+    let digits = mantissa.trim_start_matches(['0', '.']).bytes().filter(u8::is_ascii_digit).count();
+    // Codes such as 12E4 only look like numbers.
+    let is_code = number.contains('E') && !mantissa.contains('.') && !exponent.starts_with(['+', '-']);
+    is_written_as_one && !has_leading_zero(number) && !is_code && digits <= EXACT_DIGITS
 }
 
 /// Whether zeros stand in front of it, as in codes that only look like numbers.
