@@ -209,8 +209,10 @@ impl<'a> Pace<'a> {
                 Ok(Some(chunk)) => {
                     let chunk = chunk.map_err(Broken::problem)?;
                     self.received += chunk.remaining();
-                    // Unpacked bytes are always there, and others want the thread, too.
-                    coop::consume_budget().await;
+                    if self.received > SMALL {
+                        // Unpacked bytes are always there, and others want the thread, too.
+                        coop::consume_budget().await;
+                    }
                     return Ok(Some(chunk));
                 }
                 Err(_) if until == self.deadline => return Err(self.limits.too_slow()),
