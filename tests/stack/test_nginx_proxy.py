@@ -404,7 +404,7 @@ WRONG = [
     ("TLS_SELF_SIGNED", "yes"),
     ("TLS_CERT", "/nowhere/tls.crt"),
     ("RUN_DIR", "relative"),
-    ("RUN_DIR", "/tmp/with space"),
+    ("RUN_DIR", "/tmp/with $dollar"),
     ("RUN_DIR", "/tmp/" + "x" * 110),
 ]
 
