@@ -168,14 +168,21 @@ mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
+    /// A program that prints a line. It is written by a process of its own: what any process has open for writing cannot be
+    /// started (ETXTBSY), and the processes that other tests start inherit what is open here.
+    fn program_that_says(path: &Path, line: &str) {
+        let script = "printf '#!/bin/sh\\necho \"%s\"\\n' \"$2\" >\"$1\" && chmod 755 \"$1\"";
+        let mut shell = Command::new("sh");
+        let written = shell.args(["-c", script, "sh"]).arg(path).arg(line).status().expect("a shell");
+        assert!(written.success());
+    }
+
     /// A directory with programs that know nothing but their version.
     fn installed(root: &Path, name: &str, version: &str) -> PathBuf {
         let dir = root.join(name);
         fs::create_dir(&dir).expect("mkdir");
         for program in ["postgres", "initdb"] {
-            let path = dir.join(program);
-            fs::write(&path, format!("#!/bin/sh\necho '{program} (PostgreSQL) {version}'\n")).expect("write");
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+            program_that_says(&dir.join(program), &format!("{program} (PostgreSQL) {version}"));
         }
         fs::canonicalize(dir).expect("canonical")
     }
@@ -228,8 +235,7 @@ mod tests {
         let tools = root.path().join("tools");
         fs::create_dir_all(root.path().join("packages/pgsql-17")).expect("mkdir");
         fs::create_dir(&tools).expect("mkdir");
-        fs::write(tools.join("pg_config"), "#!/bin/sh\necho /told/by/pg_config\n").expect("write");
-        fs::set_permissions(tools.join("pg_config"), fs::Permissions::from_mode(0o755)).expect("chmod");
+        program_that_says(&tools.join("pg_config"), "/told/by/pg_config");
         let packages = root.path().join("packages");
         let dirs = candidates(Some(tools.as_os_str()), &[(packages.to_str().expect("utf-8"), "pgsql-")]);
         assert_eq!(dirs, [tools, PathBuf::from("/told/by/pg_config"), packages.join("pgsql-17/bin")]);

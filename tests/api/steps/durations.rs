@@ -202,7 +202,8 @@ async fn a_clock_that_steps_back_makes_no_duration_negative() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn steps_recorded_at_once_are_all_kept_and_follow_each_other() {
-    let app = TestApp::start().await;
+    // Steps of a component and version wait for each other, on a busy machine for long.
+    let app = TestApp::start_with(&["--checkout-timeout-ms=60000", "--statement-timeout-ms=60000"]).await;
     let work = (0..200).map(|number| {
         let (component, status) = (["a", "b"][number % 2], format!("status-{number}"));
         let app = &app;
