@@ -232,6 +232,8 @@ def test_everything_can_be_done_by_keyboard(open_page, stored):
     page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="New passenger")).to_be_focused()
     page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Import…")).to_be_focused()
+    page.keyboard.press("Tab")
     page.keyboard.type("mrs. keyboard")
     expect(rows(page)).to_have_count(1)
     opener = page.locator("#rows").get_by_role("button")
