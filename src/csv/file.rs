@@ -4,7 +4,8 @@ use std::io::{ErrorKind, Read};
 
 use encoding_rs::Encoding;
 
-use super::records::{Records, Sink};
+use super::cutter::Sink;
+use super::records::Records;
 
 /// The text is read so many bytes at a time.
 const READ_BYTES: usize = 64 * 1024;

@@ -4,6 +4,7 @@
 //! could mean two things is refused. What the cells mean is said by whoever takes them.
 
 pub mod cells;
+pub mod cutter;
 pub mod encoding;
 pub mod fault;
 pub mod file;

@@ -21,9 +21,9 @@ use super::nameless::{NAMELESS_RULE, Nameless};
 use super::naming::Names;
 use super::sketch::{ColumnSketch, Sketch};
 use crate::csv::cells::{Cell, Cells};
+use crate::csv::cutter::Sink;
 use crate::csv::fault::{Fault, Malformed, Place};
 use crate::csv::file;
-use crate::csv::records::Sink;
 
 /// Most values of an enumeration.
 const ENUM_MAX: usize = 12;

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::csv::fault::{RECORD_MAX_BYTES, VALUES_MAX};
 
 /// The records with their lines, and why they end early.
 type Seen = (Vec<(u64, Vec<String>)>, Option<Malformed>);

@@ -1,0 +1,245 @@
+//! A text cut into records (RFC 4180), strictly: what is quoted wrongly is refused and never guessed at.
+//!
+//! PostgreSQL's `COPY` refuses a quote that is never closed, too; text behind a closing quote and a quote inside an unquoted
+//! value it takes as they stand. Here both are faults, because that is what a missing or stray quote looks like when a later
+//! quote seems to close it: rows would merge into one value. Blanks between a quote and a separator belong to neither. Lines
+//! end in LF, CRLF or CR, blank ones are skipped. One record is all that is kept, and it has a limit.
+
+use super::cells::Cells;
+use super::fault::{Fault, Malformed, Place, RECORD_MAX_BYTES, VALUES_MAX};
+
+/// Ends a text in CP/M and in what was written for it.
+const CTRL_Z: &str = "\u{1a}";
+
+/// Takes the records of a text; the first one is the header.
+pub trait Sink {
+    /// Why a record is refused.
+    type Error: From<Malformed>;
+
+    /// Whether this is a header that it knows; asked when more than one separator is possible.
+    fn fits(&self, header: &Cells) -> bool;
+
+    /// Takes a record.
+    ///
+    /// # Errors
+    /// What is wrong with it; nothing may follow then.
+    fn record(&mut self, record: &Cells) -> Result<(), Self::Error>;
+}
+
+/// Where in a record the reader is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before a record.
+    Record,
+    /// At the beginning of a value.
+    Value,
+    /// In blanks at the beginning of a value.
+    Blank,
+    /// In a value without quotes.
+    Unquoted,
+    /// In a quoted value.
+    Quoted,
+    /// Behind a quote in a quoted value: its end, or the first of two that stand for one.
+    Quote,
+    /// In blanks behind a closing quote.
+    Closed,
+}
+
+/// Cuts text whose separator is known.
+#[derive(Debug)]
+pub struct Cutter {
+    state: State,
+    separator: u8,
+    pub(super) record: Cells,
+    /// Cells of the header, once it was read.
+    header: Option<Cells>,
+    /// The current line, counted from 1.
+    pub line: u64,
+    /// The last byte was a CR, so a LF after it begins no further line.
+    after_cr: bool,
+    quote_line: u64,
+    /// Ctrl-Z was read where a record could begin; only line ends may follow.
+    pub is_ended: bool,
+}
+
+impl Cutter {
+    /// With this separator.
+    pub fn new(separator: char) -> Self {
+        let mut cutter = Self {
+            state: State::Record,
+            separator: 0,
+            record: Cells::default(),
+            header: None,
+            line: 1,
+            after_cr: false,
+            quote_line: 1,
+            is_ended: false,
+        };
+        cutter.separate_by(separator);
+        cutter
+    }
+
+    /// Takes another separator, before anything was cut.
+    pub fn separate_by(&mut self, separator: char) {
+        self.separator = u8::try_from(separator).expect("separators are ASCII");
+        self.record.separator = separator;
+    }
+
+    /// Passes over text that holds no record.
+    pub fn skip(&mut self, text: &str) {
+        text.bytes().for_each(|byte| self.count(byte));
+    }
+
+    fn count(&mut self, byte: u8) {
+        self.line += u64::from(byte == b'\r' || (byte == b'\n' && !self.after_cr));
+        self.after_cr = byte == b'\r';
+    }
+
+    /// Cuts what has arrived.
+    ///
+    /// # Errors
+    /// Where the text is no CSV, or what the sink says.
+    pub fn push<S: Sink>(&mut self, mut text: &str, sink: &mut S) -> Result<(), S::Error> {
+        while let Some(byte) = text.bytes().next() {
+            let is_separator = byte == self.separator;
+            match (self.state, byte) {
+                (State::Record, b'\r' | b'\n') => {}
+                (State::Record, _) => {
+                    self.state = State::Value;
+                    self.record.line = self.line;
+                    continue;
+                }
+                (State::Value | State::Blank | State::Unquoted | State::Quote | State::Closed, _) if is_separator => {
+                    self.end_value()?;
+                    self.state = State::Value;
+                }
+                (State::Value | State::Blank | State::Unquoted | State::Quote | State::Closed, b'\r' | b'\n') => {
+                    self.end_record(sink)?;
+                }
+                (State::Value | State::Blank, b'"') => {
+                    // Blanks before a quote are none of the value's.
+                    self.record.is_padded |= self.state == State::Blank;
+                    self.record.text.truncate(self.record.start());
+                    self.state = State::Quoted;
+                    self.quote_line = self.line;
+                }
+                (State::Value | State::Blank, b' ' | b'\t') => {
+                    self.state = State::Blank;
+                    self.keep(&text[..1])?;
+                }
+                (State::Quoted, b'"') => self.state = State::Quote,
+                (State::Quoted, b'\r' | b'\n') => self.keep(&text[..1])?,
+                (State::Quoted, _) => {
+                    text = self.keep_until(text, |byte| matches!(byte, b'"' | b'\r' | b'\n'))?;
+                    continue;
+                }
+                (State::Quote, b'"') => {
+                    self.state = State::Quoted;
+                    self.keep(&text[..1])?;
+                }
+                (State::Quote | State::Closed, b' ' | b'\t') => {
+                    self.state = State::Closed;
+                    self.record.is_padded = true;
+                }
+                (State::Unquoted, b'"') => return Err(self.malformed(self.line, Fault::StrayQuote).into()),
+                (State::Quote | State::Closed, _) => {
+                    return Err(self.malformed(self.quote_line, Fault::BehindQuote).into());
+                }
+                (State::Value | State::Blank | State::Unquoted, _) => {
+                    self.state = State::Unquoted;
+                    let separator = self.separator;
+                    text = self.keep_until(text, |byte| byte == separator || matches!(byte, b'"' | b'\r' | b'\n'))?;
+                    continue;
+                }
+            }
+            self.count(byte);
+            text = &text[1..];
+        }
+        Ok(())
+    }
+
+    /// The text has ended; its last line may lack a line end.
+    ///
+    /// # Errors
+    /// As [`Cutter::push`].
+    pub fn finish<S: Sink>(&mut self, sink: &mut S) -> Result<(), S::Error> {
+        match self.state {
+            State::Record => Ok(()),
+            State::Quoted => Err(self.malformed(self.quote_line, Fault::Unclosed).into()),
+            State::Unquoted if self.record.text.ends_with(CTRL_Z) && self.header.is_some() => {
+                // Behind the last value of a text without a last line end.
+                self.record.text.pop();
+                if self.record.text.is_empty() && self.record.ends.is_empty() {
+                    self.state = State::Record;
+                } else {
+                    self.end_record(sink)?;
+                }
+                self.is_ended = true;
+                Ok(())
+            }
+            _ => self.end_record(sink),
+        }
+    }
+
+    /// Keeps text of the current value up to a byte that may end it, and returns the rest.
+    fn keep_until<'a>(&mut self, text: &'a str, ends: impl Fn(u8) -> bool) -> Result<&'a str, Malformed> {
+        self.after_cr = false;
+        let (kept, rest) = text.split_at(text.bytes().position(ends).unwrap_or(text.len()));
+        self.keep(kept)?;
+        Ok(rest)
+    }
+
+    fn keep(&mut self, text: &str) -> Result<(), Malformed> {
+        if self.record.text.len() + text.len() > RECORD_MAX_BYTES {
+            return Err(if self.state == State::Quoted {
+                self.malformed(self.quote_line, Fault::UnclosedWithinLimit)
+            } else {
+                self.whole(Fault::TooLong)
+            });
+        }
+        self.record.text.push_str(text);
+        Ok(())
+    }
+
+    fn end_value(&mut self) -> Result<(), Malformed> {
+        if self.record.ends.len() == VALUES_MAX {
+            return Err(self.whole(Fault::TooManyValues));
+        }
+        self.record.ends.push(self.record.text.len());
+        self.record.quoted.push(matches!(self.state, State::Quote | State::Closed));
+        Ok(())
+    }
+
+    fn end_record<S: Sink>(&mut self, sink: &mut S) -> Result<(), S::Error> {
+        self.end_value()?;
+        self.state = State::Record;
+        // A column of one character could hold it.
+        let is_end = self.record.text == CTRL_Z && self.header.as_ref().is_some_and(|header| header.count() > 1);
+        if self.is_ended && !is_end {
+            return Err(self.whole(Fault::BehindEnd).into());
+        }
+        self.is_ended = is_end;
+        if !is_end {
+            if self.header.is_none() {
+                self.header = Some(self.record.clone());
+            }
+            sink.record(&self.record)?;
+        }
+        self.record.clear();
+        Ok(())
+    }
+
+    /// The current value is at fault.
+    pub fn malformed(&self, line: u64, fault: Fault) -> Malformed {
+        let value = self.record.ends.len();
+        let name = self.header.as_ref().and_then(|header| header.get(value)).map(|cell| cell.text.trim());
+        let name = name.filter(|name| !name.is_empty());
+        let place = name.map_or(Place::Numbered(value + 1), |name| Place::Named(name.to_owned()));
+        Malformed { line, place, fault }
+    }
+
+    /// The current record is at fault.
+    fn whole(&self, fault: Fault) -> Malformed {
+        Malformed { line: self.record.line, place: Place::Record, fault }
+    }
+}
