@@ -102,6 +102,18 @@ fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
     }
 }
 
+/// Whether a comparison holds for two values that stand so.
+fn is_so(comparison: &str, ordering: Ordering) -> bool {
+    match comparison {
+        "eq" => ordering.is_eq(),
+        "neq" => ordering.is_ne(),
+        "gt" => ordering.is_gt(),
+        "gte" => ordering.is_ge(),
+        "lt" => ordering.is_lt(),
+        _ => ordering.is_le(),
+    }
+}
+
 /// How two rows stand in an order by a column and the key.
 fn in_order(resource: &'static Resource, column: &'static Column, descending: bool, a: &Row, b: &Row) -> Ordering {
     let (left, right) = (value(resource, a, column), value(resource, b, column));
@@ -244,15 +256,7 @@ async fn lists(service: &Service, picks: &[(Index, Index, Index, bool)]) {
             if operator == "is.null" || value.is_null() {
                 return operator == "is.null" && value.is_null();
             }
-            let ordering = compare(&value, &operand);
-            match operator {
-                "eq" => ordering.is_eq(),
-                "neq" => ordering.is_ne(),
-                "gt" => ordering.is_gt(),
-                "gte" => ordering.is_ge(),
-                "lt" => ordering.is_lt(),
-                _ => ordering.is_le(),
-            }
+            is_so(operator, compare(&value, &operand))
         };
         let mut expected: Vec<Row> = all.iter().filter(|row| fits(row)).cloned().collect();
         expected.sort_by(|a, b| in_order(resource, column, *descending, a, b));

@@ -11,7 +11,7 @@ use pycrudapi::resource::kind::Kind;
 use pycrudapi::resource::value::Value;
 use reqwest::{Method, StatusCode};
 
-use super::{Row, Service, compare, keys, list, members, value};
+use super::{Row, Service, compare, is_so, keys, list, members, value};
 use crate::harness::send;
 
 /// How often a group may hold groups; the grammar takes more.
@@ -133,17 +133,7 @@ fn holds(value: &Value<'_>, test: &Test) -> Option<bool> {
         Test::In(values) if values.is_empty() => Some(false),
         Test::In(values) => known(values.contains(value)),
         Test::Compare(..) | Test::Like(..) if value.is_null() => None,
-        Test::Compare(comparison, other) => {
-            let ordering = compare(value, other);
-            Some(match *comparison {
-                "eq" => ordering.is_eq(),
-                "neq" => ordering.is_ne(),
-                "gt" => ordering.is_gt(),
-                "gte" => ordering.is_ge(),
-                "lt" => ordering.is_lt(),
-                _ => ordering.is_le(),
-            })
-        }
+        Test::Compare(comparison, other) => Some(is_so(comparison, compare(value, other))),
         Test::Like(parts, any_case) => {
             let Value::Text(text) = value else { panic!("no text: {value:?}") };
             Some(fits(parts, &text.chars().collect::<Vec<_>>(), *any_case))
