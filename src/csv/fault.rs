@@ -80,6 +80,9 @@ pub enum Fault {
         "must be text in {0}; name another encoding, such as windows-1252, as charset of the Content-Type or with --encoding"
     )]
     Encoding(&'static str),
+    /// The text begins as gzip does.
+    #[error("is compressed by gzip; send it with Content-Encoding: gzip, or unpack it")]
+    Packed,
     /// The header holds U+0000.
     #[error(
         "holds U+0000, as UTF-16 does in every letter; name the encoding, such as utf-16le, as charset of the Content-Type or with --encoding"

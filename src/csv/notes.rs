@@ -6,7 +6,7 @@ use super::separator::called;
 /// Names of columns that are listed.
 const LISTED_MAX: usize = 20;
 
-/// What becomes of columns that a table does not have.
+/// What becomes of columns, and of members of JSON, that a table does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownColumns {
     /// The whole text is refused.
@@ -39,15 +39,15 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// A sentence for each, none for what is as expected.
-    pub fn sentences(&self, records: &Records) -> Vec<String> {
+    /// A sentence for each, none for what is as expected; `records` is the text that was read, if it was CSV.
+    pub fn sentences(&self, records: Option<&Records>) -> Vec<String> {
         let counted = |count: u64, one: &str, many: &str| match count {
             0 => None,
             1 => Some(format!("1 {one}")),
             count => Some(format!("{count} {many}")),
         };
         let separator = self.separator.filter(|separator| *separator != ',');
-        let encoding = Some(records.encoding()).filter(|encoding| *encoding != "UTF-8");
+        let encoding = records.map(Records::encoding).filter(|encoding| *encoding != "UTF-8");
         [
             encoding.map(|encoding| format!("the text was read as {encoding}")),
             separator.map(|separator| format!("{} separate the cells", called(separator))),
@@ -67,21 +67,30 @@ impl Notes {
                 "values were taken in another letter case",
             ),
             counted(self.trimmed, "text lost the blanks around it", "texts lost the blanks around them"),
-            records.has_end_character().then(|| "the end-of-file character (Ctrl-Z) was left out".to_owned()),
+            records
+                .is_some_and(Records::has_end_character)
+                .then(|| "the end-of-file character (Ctrl-Z) was left out".to_owned()),
         ]
         .into_iter()
         .flatten()
         .collect()
     }
 
+    /// Adds the name of something that was left out.
+    pub fn left_out(&mut self, name: &str) {
+        // One more than is listed, so that it is said that there are more.
+        if self.unknown.len() <= LISTED_MAX && !self.unknown.iter().any(|known| known == name) {
+            self.unknown.push(name.to_owned());
+        }
+    }
+
     fn unknown_columns(&self) -> Option<String> {
-        let listed = self.unknown.iter().take(LISTED_MAX).map(|name| format!("{name:?}")).collect::<Vec<_>>();
-        let more = self.unknown.len() - listed.len();
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        match listed.len() {
-            0 => None,
-            1 => Some(format!("the unknown column {} was left out", listed[0])),
-            _ => Some(format!("the unknown columns {}{more} were left out", listed.join(", "))),
+        let listed: Vec<String> = self.unknown.iter().take(LISTED_MAX).map(|name| format!("{name:?}")).collect();
+        let more = if self.unknown.len() > LISTED_MAX { " and more" } else { "" };
+        match listed.as_slice() {
+            [] => None,
+            [name] => Some(format!("the unknown column {name} was left out")),
+            names => Some(format!("the unknown columns {}{more} were left out", names.join(", "))),
         }
     }
 }

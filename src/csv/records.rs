@@ -9,6 +9,9 @@ use super::fault::{Fault, Malformed, Place};
 use super::header_line::HeaderLine;
 use super::separator::SEPARATORS;
 
+/// What gzip begins with, up to its first byte that is no text (RFC 1952, section 2.3.1).
+const GZIP: &str = "\u{1f}";
+
 /// The reader of one text, which may arrive in any chunks.
 #[derive(Debug)]
 pub struct Records {
@@ -61,6 +64,9 @@ impl Records {
             Undecoded::Refused(error) => error,
             Undecoded::Bytes => {
                 if let Some(line) = &self.header_line {
+                    if line.text == GZIP {
+                        return Malformed { line: 1, place: Place::Record, fault: Fault::Packed }.into();
+                    }
                     // Up to here it is text, so that the cutter knows the line and the column.
                     let _ = self.cutter.push(&line.text, &mut Nobody);
                 }

@@ -246,7 +246,7 @@ fn encode<T: Table>(
         !encoder.rows.is_full() || sender.blocking_send(encoder.rows.take()).is_ok()
     })?;
     let _ = sender.blocking_send(encoder.rows.finish()); // fails only when the other side reports its own error
-    Ok(encoder.header.map(|header| T::notes(&header).sentences(&records)).unwrap_or_default())
+    Ok(encoder.header.map(|header| T::notes(&header).sentences(Some(&records))).unwrap_or_default())
 }
 
 /// What a text is encoded with: its header, once that was read, and the rows behind it.

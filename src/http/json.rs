@@ -14,7 +14,8 @@ use serde_json::value::RawValue;
 use super::problem::{Code, FieldError, Problem};
 
 /// Members are compared pairwise, so their number is bounded: a body of 1 MiB could hold 200,000 of them.
-const MEMBERS_MAX: usize = 100;
+pub const MEMBERS_MAX: usize = 100;
+const CROWDED: &str = "too many members";
 
 /// The members of the top-level object.
 #[derive(Debug)]
@@ -50,6 +51,10 @@ pub fn members(body: &[u8], fields: impl Fn() -> String) -> Result<Members<'_>, 
         }
     };
     serde_json::from_str(text).or_else(|error| match error.classify() {
+        Category::Data if is_crowded(&error) => Err(Problem::fields(vec![FieldError {
+            pointer: String::new(),
+            detail: format!("must have at most {MEMBERS_MAX} members").into(),
+        }])),
         Category::Data => Err(Problem::fields(vec![FieldError {
             pointer: String::new(),
             detail: format!("must be one JSON object with the fields {}", fields()).into(),
@@ -60,6 +65,11 @@ pub fn members(body: &[u8], fields: impl Fn() -> String) -> Result<Members<'_>, 
             error.column()
         )),
     })
+}
+
+/// Whether an object has more members than are taken.
+pub fn is_crowded(error: &serde_json::Error) -> bool {
+    error.to_string().starts_with(CROWDED)
 }
 
 /// A JSON string's text, borrowed where it has no escapes; `None` for any other type or half a surrogate pair.
@@ -83,7 +93,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
                 let mut members = Members { values: Vec::new(), repeated: Vec::new() };
                 while let Some((Key(key), value)) = map.next_entry::<Key<'de>, &RawValue>()? {
                     if members.values.len() == MEMBERS_MAX {
-                        return Err(A::Error::custom("too many members"));
+                        return Err(A::Error::custom(CROWDED));
                     }
                     if !members.values.iter().any(|(known, _)| *known == key) {
                         members.values.push((key, value));

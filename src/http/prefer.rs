@@ -1,5 +1,6 @@
 //! The header `Prefer` (RFC 7240): wishes that a server may leave unmet, so none is ever an error.
 
+use crate::csv::notes::UnknownColumns;
 use warp::http::{HeaderMap, HeaderName, HeaderValue};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -15,9 +16,15 @@ pub fn preference<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     })
 }
 
-/// Whether unknown columns are to be left out instead of refused (section 4.4).
-pub fn is_lenient(headers: &HeaderMap) -> bool {
-    preference(headers, "handling").is_some_and(|handling| handling.eq_ignore_ascii_case("lenient"))
+/// The preference that [`unknown`] heeds.
+pub const LENIENT: &str = "handling=lenient";
+
+/// Whether unknown columns and members are to be left out instead of refused (section 4.4).
+pub fn unknown(headers: &HeaderMap) -> UnknownColumns {
+    match preference(headers, "handling") {
+        Some(handling) if handling.eq_ignore_ascii_case("lenient") => UnknownColumns::Ignored,
+        _ => UnknownColumns::Refused,
+    }
 }
 
 /// Tells which preference was met, such as `count=exact`.

@@ -58,10 +58,10 @@ impl Header {
                         return Err(fault(format!("duplicate column {name:?}")));
                     }
                 }
-                None if unknown == UnknownColumns::Ignored => reading.notes.unknown.push(match name.trim() {
-                    "" => format!("column {}", place + 1),
-                    name => name.to_owned(),
-                }),
+                None if unknown == UnknownColumns::Ignored && name.trim().is_empty() => {
+                    reading.notes.left_out(&format!("column {}", place + 1));
+                }
+                None if unknown == UnknownColumns::Ignored => reading.notes.left_out(name.trim()),
                 None if name.trim().is_empty() => nameless.push((place, Nameless::default())),
                 None => return Err(fault(format!("unknown column {name:?}"))),
             }

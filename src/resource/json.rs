@@ -12,7 +12,8 @@ use uuid::Uuid;
 use super::definition::Resource;
 use super::row::Patch;
 use super::value::Value;
-use crate::http::json::{Members, members};
+use crate::csv::notes::{Notes, UnknownColumns};
+use crate::http::json::{MEMBERS_MAX, Members, is_crowded, members};
 use crate::http::problem::{FieldError, Problem};
 
 /// What the body may say about the key.
@@ -28,23 +29,36 @@ pub enum UuidRule {
 ///
 /// # Errors
 /// 400 when the body is no JSON, 422 with one entry per field at fault.
-pub fn read<'a>(resource: &Resource, body: &'a [u8], uuid: UuidRule) -> Result<Vec<Value<'a>>, Problem> {
+pub fn read<'a>(
+    resource: &Resource,
+    body: &'a [u8],
+    uuid: UuidRule,
+    unknown: UnknownColumns,
+) -> Result<Vec<Value<'a>>, Problem> {
     let members = members(body, || resource.field_names.to_owned())?;
-    Fields::read(resource, &members, uuid).whole().map_err(Problem::fields)
+    let mut notes = Notes::default();
+    let left_out = (unknown == UnknownColumns::Ignored).then_some(&mut notes);
+    Fields::read(resource, &members, uuid, left_out).whole().map_err(Problem::fields)
 }
 
-/// Reads one row of many; whatever is wrong is a fault of this row.
+/// Reads one row of many; whatever is wrong is a fault of this row. With `left_out` unknown members are noted there.
 ///
 /// # Errors
 /// Everything that is wrong.
-pub fn read_row<'a>(resource: &Resource, row: &'a [u8]) -> Result<Vec<Value<'a>>, Vec<FieldError>> {
+pub fn read_row<'a>(
+    resource: &Resource,
+    row: &'a [u8],
+    left_out: Option<&mut Notes>,
+) -> Result<Vec<Value<'a>>, Vec<FieldError>> {
     let fault = |detail: String| vec![FieldError { pointer: String::new(), detail: detail.into() }];
     let text = std::str::from_utf8(row).map_err(|_| fault("must be UTF-8".to_owned()))?;
     let members: Members<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
+        Category::Data if is_crowded(&error) => fault(format!("must have at most {MEMBERS_MAX} members")),
         Category::Data => fault(format!("must be a JSON object with the fields {}", resource.field_names)),
+        Category::Eof => fault("must be valid JSON; as a line of its own, each object is whole on its line".to_owned()),
         _ => fault("must be valid JSON".to_owned()),
     })?;
-    Fields::read(resource, &members, UuidRule::Refused).whole()
+    Fields::read(resource, &members, UuidRule::Refused, left_out).whole()
 }
 
 /// Reads a merge patch (RFC 7396): any of a row's fields. A null removes a member, which a column that may be null can
@@ -54,7 +68,7 @@ pub fn read_row<'a>(resource: &Resource, row: &'a [u8]) -> Result<Vec<Value<'a>>
 /// As [`read`].
 pub fn read_patch<'a>(resource: &Resource, body: &'a [u8], uuid: UuidRule) -> Result<Patch<'a>, Problem> {
     let members = members(body, || resource.field_names.to_owned())?;
-    let fields = Fields::read(resource, &members, uuid);
+    let fields = Fields::read(resource, &members, uuid, None);
     if fields.errors.is_empty() { Ok(fields.values) } else { Err(Problem::fields(fields.errors)) }
 }
 
@@ -81,7 +95,7 @@ struct Fields<'a, 'r> {
 }
 
 impl<'a, 'r> Fields<'a, 'r> {
-    fn read(resource: &'r Resource, members: &Members<'a>, uuid: UuidRule) -> Self {
+    fn read(resource: &'r Resource, members: &Members<'a>, uuid: UuidRule, mut left_out: Option<&mut Notes>) -> Self {
         let count = resource.fields().len();
         let mut fields = Self { resource, seen: vec![false; count], values: vec![None; count], errors: Vec::new() };
         for (name, value) in &members.values {
@@ -95,10 +109,13 @@ impl<'a, 'r> Fields<'a, 'r> {
                     }
                 }
                 None if name == "uuid" => check_uuid(value, uuid, &mut fields.errors),
-                None => {
-                    let detail = format!("is unknown; the fields are {}", resource.field_names);
-                    fields.errors.push(FieldError::new(name, detail));
-                }
+                None => match &mut left_out {
+                    Some(notes) => notes.left_out(name),
+                    None => {
+                        let detail = format!("is unknown; the fields are {}", resource.field_names);
+                        fields.errors.push(FieldError::new(name, detail));
+                    }
+                },
             }
         }
         for name in &members.repeated {
@@ -165,7 +182,7 @@ mod tests {
             (resource, record) in resource().prop_flat_map(|resource| (Just(resource), record(resource))),
         ) {
             let body = record.document(resource);
-            let read = read(resource, &body, UuidRule::Equals(record.uuid));
+            let read = read(resource, &body, UuidRule::Equals(record.uuid), UnknownColumns::Refused);
             let read = read.map_err(|problem| TestCaseError::fail(format!("{problem:?}")))?;
             prop_assert_eq!(read, record.values);
         }
@@ -183,7 +200,7 @@ mod tests {
             // Without an age it is unknown, which a whole document says by null.
             merged.entry("age".to_owned()).or_insert_with(|| raw(Json::Null));
             let merged = serde_json::to_vec(&merged).expect("serialised");
-            let expected = read(passengers(), &merged, UuidRule::Refused);
+            let expected = read(passengers(), &merged, UuidRule::Refused, UnknownColumns::Refused);
             let body = serde_json::to_vec(&patch).expect("serialised");
             match (read_patch(passengers(), &body, UuidRule::Refused), expected) {
                 (Ok(patch), Ok(expected)) => {

@@ -26,11 +26,13 @@ use super::problem::problem;
 use super::row::Stored;
 use super::store;
 use super::value::Value;
+use crate::csv::notes::UnknownColumns;
 use crate::db::error::StoreError;
 use crate::http::body::{self, JSON, MERGE_PATCH, read_json};
 use crate::http::client::Client;
 use crate::http::coding::{Broken, headers_and_body};
 use crate::http::etag::{self, ReadCondition};
+use crate::http::prefer::{self, unknown};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply;
 use crate::http::route::{Allowed, Matched, Route, at, at_except, at_with_query, get_or_head, method_not_allowed};
@@ -184,18 +186,31 @@ async fn create(
     } else {
         read_json(&headers, body, &context.body_limits).await?
     };
-    let values = json::read(context.resource, &body, UuidRule::Refused)?;
+    let (values, is_lenient) = match json::read(context.resource, &body, UuidRule::Refused, UnknownColumns::Refused) {
+        Ok(values) => (values, false),
+        // Only who is refused is asked what else they would have: the others pay nothing for it.
+        Err(problem) => match unknown(&headers) {
+            UnknownColumns::Refused => return Err(problem),
+            lenient => (json::read(context.resource, &body, UuidRule::Refused, lenient)?, true),
+        },
+    };
+    let applied = move |mut response: Response| {
+        if is_lenient {
+            prefer::applied(response.headers_mut(), prefer::LENIENT);
+        }
+        response
+    };
     if let Some(request) = Request::read(&headers, route.0, "", &body)? {
         // Boxed, because it is large and rare.
         let work = CreateOnce { resource: context.resource, values };
         let failed = |error| problem(context.resource, error);
-        return Box::pin(context.once.run(&request, work, failed)).await;
+        return Box::pin(context.once.run(&request, work, failed)).await.map(applied);
     }
     let (uuid, stored) = context.store.create(values).await.map_err(|error| problem(context.resource, error))?;
     let mut response = shown(StatusCode::CREATED, stored);
     let location = HeaderValue::from_str(&location(context.resource, uuid)).expect("a uuid is printable ASCII");
     response.headers_mut().insert(LOCATION, location);
-    Ok(response)
+    Ok(applied(response))
 }
 
 /// A creation that may be retried.
@@ -226,7 +241,7 @@ async fn replace(
     let uuid = parse_uuid(context.resource, segment)?;
     let condition = etag::condition(&headers, context.if_match)?;
     let body = read_json(&headers, body, &context.body_limits).await?;
-    let values = json::read(context.resource, &body, UuidRule::Equals(uuid))?;
+    let values = json::read(context.resource, &body, UuidRule::Equals(uuid), UnknownColumns::Refused)?;
     let stored =
         context.store.replace(uuid, values, condition).await.map_err(|error| problem(context.resource, error))?;
     Ok(shown(StatusCode::OK, stored))

@@ -1,5 +1,6 @@
 //! What a value must be, in words: the text of every complaint about it.
 
+use super::decimal::PRECISION_MAX;
 use super::kind::Kind;
 
 /// Where a rule is told.
@@ -65,7 +66,9 @@ pub fn filter_rule(kind: &Kind) -> String {
         Kind::Boolean => "true or false".to_owned(),
         Kind::Integer { .. } => "a whole number of 64 bits".to_owned(),
         Kind::Number { .. } => "a number".to_owned(),
-        Kind::Decimal { scale, .. } => format!("a decimal with at most {scale} digits behind the point"),
+        Kind::Decimal { scale, .. } => {
+            format!("a decimal of at most {PRECISION_MAX} digits, at most {scale} of them behind the point")
+        }
         Kind::Text { .. } => "a text without U+0000".to_owned(),
         Kind::Enum(texts) => either(texts.clone()),
         Kind::Date => "a date such as 2026-01-31".to_owned(),

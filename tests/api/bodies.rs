@@ -220,6 +220,7 @@ async fn the_tables_constraints_repeat_the_rules() {
 
 #[test]
 fn no_body_whatever_it_holds_makes_the_reader_panic_or_accept_what_breaks_a_rule() {
+    use pycrudapi::csv::notes::UnknownColumns;
     use pycrudapi::resource::json::{UuidRule, read};
     use pycrudapi::resource::value::Value;
     let value = prop_oneof![
@@ -248,7 +249,7 @@ fn no_body_whatever_it_holds_makes_the_reader_panic_or_accept_what_breaks_a_rule
         format!("{{{}}}", members.join(","))
     });
     proptest!(|(body in body)| {
-        if let Ok(values) = read(crate::harness::resources()[0], body.as_bytes(), UuidRule::Refused) {
+        if let Ok(values) = read(crate::harness::resources()[0], body.as_bytes(), UuidRule::Refused, UnknownColumns::Refused) {
             let [
                 Value::Boolean(_), Value::Integer(class), Value::Text(name), Value::Text(sex), age,
                 Value::Integer(siblings), Value::Integer(parents), Value::Number(fare),
@@ -266,6 +267,6 @@ fn no_body_whatever_it_holds_makes_the_reader_panic_or_accept_what_breaks_a_rule
         }
     });
     proptest!(|(body in prop::collection::vec(any::<u8>(), 0..200))| {
-        let _ = read(crate::harness::resources()[0], &body, UuidRule::Refused);
+        let _ = read(crate::harness::resources()[0], &body, UuidRule::Refused, UnknownColumns::Refused);
     });
 }

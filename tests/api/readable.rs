@@ -42,6 +42,54 @@ fn detail(problem: &Value) -> &str {
 }
 
 #[tokio::test]
+async fn unknown_members_are_left_out_for_who_asks_and_named() {
+    let app = with_notes().await;
+    let one = json!({"text": "a", "colour": "red", "shape": {"round": true}});
+    let lenient = |media_type: &'static str, body: String| {
+        let request = app.request(Method::POST, "/v1/notes").header("content-type", media_type);
+        send(request.header("prefer", "handling=lenient").body(body))
+    };
+    sent(&app, Method::POST, "/v1/notes", JSON, one.to_string()).await.expect_problem(422, "invalid-fields");
+    let created = lenient(JSON, one.to_string()).await;
+    assert_eq!(created.expect(StatusCode::CREATED).json()["text"], "a");
+    assert_eq!(created.header("preference-applied"), "handling=lenient");
+    for (media_type, body) in [(JSON, json!([one, one]).to_string()), (NDJSON, format!("{one}\n{one}\n"))] {
+        let answer = lenient(media_type, body).await;
+        let notes = ["the unknown columns \"colour\", \"shape\" were left out"];
+        assert_eq!(answer.expect(StatusCode::CREATED).json(), json!({"count": 2, "notes": notes}));
+        assert_eq!(answer.header("preference-applied"), "handling=lenient");
+    }
+    // What is wrong stays so.
+    for wrong in [json!({"text": "", "uuid": "x"}), json!({"colour": "red"}), json!({"text": 1, "colour": "red"})] {
+        lenient(JSON, wrong.to_string()).await.expect_problem(422, "invalid-fields");
+    }
+}
+
+#[tokio::test]
+async fn complaints_name_what_is_the_matter() {
+    let app = TestApp::start().await;
+    let many: serde_json::Map<String, Value> = (0..101).map(|number| (format!("m{number}"), json!(1))).collect();
+    let pretty = serde_json::to_string_pretty(&passenger()).expect("JSON");
+    let far = passenger().to_string().replace("27.0", "1e400");
+    for (media_type, body, says) in [
+        (JSON, Value::Object(many.clone()).to_string().into_bytes(), "must have at most 100 members"),
+        (NDJSON, Value::Object(many).to_string().into_bytes(), "must have at most 100 members"),
+        (NDJSON, pretty.into_bytes(), "each object is whole on its line"),
+        (JSON, far.clone().into_bytes(), "a double is zero, or between"),
+        (NDJSON, far.into_bytes(), "a double is zero, or between"),
+        (CSV, b"\x1f\x8b\x08\x00rest".to_vec(), "is compressed by gzip"),
+    ] {
+        let answer = sent(&app, Method::POST, "/v1/passengers", media_type, body).await;
+        answer.expect_problem(422, "invalid-fields");
+        assert!(answer.body.contains(says), "{media_type}: {}", answer.body);
+    }
+    let digits = format!("/v1/ledger?amount=eq.{}", "9".repeat(36));
+    let app = TestApp::start_with(&[&crate::subjects::flag()]).await;
+    let problem = app.get(&digits).await.expect_problem(400, "invalid-query");
+    assert!(detail(&problem).contains("at most 35 digits"), "{problem}");
+}
+
+#[tokio::test]
 async fn a_byte_order_mark_is_taken_in_front_of_every_body() {
     let app = with_notes().await;
     for (path, one) in [("/v1/passengers", passenger()), ("/v1/notes", json!({"text": "a"}))] {

@@ -192,6 +192,12 @@ fn the_header_tells_the_separator_and_a_line_in_front_of_it_names_one() {
 }
 
 #[test]
+fn gzip_is_told_for_what_it_is() {
+    let malformed = Malformed { line: 1, place: Place::Record, fault: Fault::Packed };
+    assert_eq!(cut(b"\x1f\x8b\x08\0\0", 1).1, Some(malformed));
+}
+
+#[test]
 fn bytes_of_no_character_are_told_by_line_and_column() {
     for (text, line, place) in [
         (&b"a,b\r\n1,2\r\n1,\xff\r\n"[..], 3, Place::Named("b".to_owned())),

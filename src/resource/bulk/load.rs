@@ -17,13 +17,12 @@ use super::super::problem::problem;
 use super::faults::Faults;
 use super::rows::{Form, Loader};
 use super::store::Loading;
-use crate::csv::notes::UnknownColumns;
 use crate::db::attempt::Attempt as Fate;
 use crate::db::error::StoreError;
 use crate::http::body::{CSV, JSON, charset};
 use crate::http::budget::{Held, Holder};
 use crate::http::client::Client as Sender;
-use crate::http::prefer::is_lenient;
+use crate::http::prefer::unknown;
 use crate::http::problem::Problem;
 use crate::http::route::Route;
 use crate::http::spool::{Read, Reader, Spool};
@@ -65,7 +64,7 @@ impl<'a> Asked<'a> {
             form: Form {
                 media_type,
                 charset: if media_type == CSV { charset(headers)? } else { None },
-                unknown: if is_lenient(headers) { UnknownColumns::Ignored } else { UnknownColumns::Refused },
+                unknown: unknown(headers),
             },
             client: Sender::of(headers),
             key: key(headers)?,

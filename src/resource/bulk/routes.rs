@@ -174,8 +174,8 @@ async fn many(
     };
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("accept, prefer"));
-    if asked.form.media_type == CSV && asked.form.unknown == UnknownColumns::Ignored {
-        prefer::applied(headers, "handling=lenient");
+    if asked.form.unknown == UnknownColumns::Ignored {
+        prefer::applied(headers, prefer::LENIENT);
     }
     if let Some(applied) = applied {
         prefer::applied(headers, applied);

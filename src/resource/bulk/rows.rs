@@ -13,7 +13,7 @@ use super::split::{Array, Lines, Rows, Splitter, Stuck};
 use crate::csv::cells::Cells;
 use crate::csv::cutter::Sink;
 use crate::csv::fault::Malformed;
-use crate::csv::notes::UnknownColumns;
+use crate::csv::notes::{Notes, UnknownColumns};
 use crate::csv::records::Records;
 use crate::db::copy::{BinaryRows, TableError};
 use crate::http::body::{CSV, NDJSON};
@@ -27,7 +27,7 @@ pub struct Form {
     pub media_type: &'static str,
     /// The encoding of CSV, if it is named.
     pub charset: Option<&'static Encoding>,
-    /// What becomes of columns of CSV that the resource does not have.
+    /// What becomes of columns and members that the resource does not have.
     pub unknown: UnknownColumns,
 }
 
@@ -56,6 +56,7 @@ impl Loader {
             rows: None,
             count: 0,
             keys: keys.then(Vec::new),
+            notes: Notes::default(),
             faults: Faults::default(),
             is_stuck: false,
             binary: BinaryRows::default(),
@@ -135,8 +136,8 @@ impl Loader {
     /// What was taken otherwise than it was written, in sentences.
     pub fn notes(&self) -> Vec<String> {
         match (&self.splitter, &self.validator.rows) {
-            (Splitter::Table(records), Some(rows)) => rows.notes().sentences(records),
-            _ => Vec::new(),
+            (Splitter::Table(records), Some(rows)) => rows.notes().sentences(Some(records)),
+            _ => self.validator.notes.sentences(None),
         }
     }
 
@@ -161,6 +162,8 @@ struct RowValidator {
     /// Rows so far, good or bad.
     count: u64,
     keys: Option<Vec<Uuid>>,
+    /// What was left out of rows of JSON.
+    notes: Notes,
     faults: Faults,
     /// Nothing more can be made of the body.
     is_stuck: bool,
@@ -217,7 +220,8 @@ fn faults_of(error: TableError) -> Vec<FieldError> {
 
 impl Rows for RowValidator {
     fn json(&mut self, line: u64, text: &[u8]) {
-        let row = json::read_row(self.resource, text);
+        let left_out = (self.unknown == UnknownColumns::Ignored).then_some(&mut self.notes);
+        let row = json::read_row(self.resource, text, left_out);
         self.row(line, row.map(|values| Record { uuid: Uuid::now_v7(), values }));
     }
 }

@@ -38,7 +38,7 @@ impl Column {
 
     /// The complaint about a value that [`Self::read_json`] refuses.
     pub fn json_error(&self, raw: &str) -> FieldError {
-        FieldError::new(self.name, self.complaint(self.rule, text(raw).as_deref().unwrap_or_default()))
+        FieldError::new(self.name, self.complaint(self.rule, text(raw).as_deref().unwrap_or(raw)))
     }
 
     /// A rule of this column, and how a text breaks it where that can be said more exactly.
@@ -54,6 +54,14 @@ impl Column {
     fn complaint_about(&self, rule: &'static str, text: &str, unzoned: Unzoned) -> Cow<'static, str> {
         match self.kind {
             Kind::DateTime => read_date_time(text, unzoned).map_or_else(|fault| fault.of(rule).into(), |_| rule.into()),
+            // A number by its form, and none that a double can be.
+            Kind::Number { .. }
+                if text.contains(|letter: char| letter.is_ascii_digit())
+                    && text.parse::<f64>().is_ok()
+                    && read_double(text).is_none() =>
+            {
+                format!("{rule}; a double is zero, or between about 5e-324 and 1.8e308 from it").into()
+            }
             _ => rule.into(),
         }
     }
