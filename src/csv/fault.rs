@@ -81,8 +81,8 @@ pub enum Fault {
     )]
     Encoding(&'static str),
     /// The text begins as gzip does.
-    #[error("is compressed by gzip; send it with Content-Encoding: gzip, or unpack it")]
-    Packed,
+    #[error("is compressed by gzip; send it with Content-Encoding: gzip, or decompress it")]
+    Compressed,
     /// The header holds U+0000.
     #[error(
         "holds U+0000, as UTF-16 does in every letter; name the encoding, such as utf-16le, as charset of the Content-Type or with --encoding"

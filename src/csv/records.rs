@@ -65,7 +65,7 @@ impl Records {
             Undecoded::Bytes => {
                 if let Some(line) = &self.header_line {
                     if line.text == GZIP {
-                        return Malformed { line: 1, place: Place::Record, fault: Fault::Packed }.into();
+                        return Malformed { line: 1, place: Place::Record, fault: Fault::Compressed }.into();
                     }
                     // Up to here it is text, so that the cutter knows the line and the column.
                     let _ = self.cutter.push(&line.text, &mut Nobody);

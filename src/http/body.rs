@@ -210,7 +210,7 @@ impl<'a> Pace<'a> {
                     let chunk = chunk.map_err(Broken::problem)?;
                     self.received += chunk.remaining();
                     if self.received > SMALL {
-                        // Unpacked bytes are always there, and others want the thread, too.
+                        // Decompressed bytes are always there, and others want the thread, too.
                         coop::consume_budget().await;
                     }
                     return Ok(Some(chunk));

@@ -1,8 +1,8 @@
 //! A request's `Content-Encoding`: gzip is undone while the body arrives, so that every limit counts the bytes of the
 //! content and whoever reads the body never sees the coding.
 //!
-//! What is unpacked is handed on in pieces of 16 KiB, and no further byte is unpacked before a piece was taken: a
-//! reader that stops at its limit has unpacked no more than that limit and one piece.
+//! What is decompressed is handed on in pieces of 16 KiB, and no further byte is decompressed before a piece was taken: a
+//! reader that stops at its limit has decompressed no more than that limit and one piece.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -19,7 +19,7 @@ use super::problem::{Code, Problem};
 
 /// The coding that is taken.
 const GZIP: &str = "gzip";
-/// Bytes that are unpacked at a time.
+/// Bytes that are decompressed at a time.
 const PIECE: usize = 16 * 1024;
 /// Memory of a decoder: the window of deflate, its tables, and a piece.
 const DECODER: usize = 64 * 1024;
@@ -31,9 +31,9 @@ const SHOWN_MAX_CHARS: usize = 40;
 pub enum Broken {
     /// The client has gone, or its connection.
     Off,
-    /// The packed bytes are not what gzip writes.
+    /// The compressed bytes are not what gzip writes.
     Damaged(&'static str),
-    /// There is no memory to unpack them.
+    /// There is no memory to decompress them.
     Refused(Refused),
 }
 
@@ -45,7 +45,7 @@ impl Broken {
             Self::Damaged(how) => Problem::new(
                 Code::InvalidJson,
                 format!(
-                    "the body cannot be unpacked as its Content-Encoding says: {how}; pack it again, or send it as it is without that header"
+                    "the body cannot be decompressed as its Content-Encoding says: {how}; compress it again, or send it as it is without that header"
                 ),
             ),
             Self::Refused(refused) => refused.problem("memory for bodies"),
@@ -68,7 +68,7 @@ pub fn headers_and_body(
     warp::header::headers_cloned()
         .and(warp::body::stream())
         .map(move |mut headers: HeaderMap, body| {
-            let body = if undo(&mut headers) { Content::packed(body, &memory) } else { Content::Plain(body) };
+            let body = if undo(&mut headers) { Content::compressed(body, &memory) } else { Content::Plain(body) };
             (headers, body)
         })
         .untuple_one()
@@ -92,28 +92,28 @@ pub fn check(headers: &HeaderMap) -> Result<(), Problem> {
     let Some(given) = headers.get(CONTENT_ENCODING) else { return Ok(()) };
     let shown: String = String::from_utf8_lossy(given.as_bytes()).chars().take(SHOWN_MAX_CHARS).collect();
     let detail = format!(
-        "Content-Encoding {shown:?} is not taken; pack the body with gzip alone, or send it as it is without that header"
+        "Content-Encoding {shown:?} is not taken; compress the body with gzip alone, or send it as it is without that header"
     );
     Err(Problem::new(Code::UnsupportedMediaType, detail).with_header(ACCEPT_ENCODING, GZIP))
 }
 
-/// Whether the body is to be unpacked; takes the headers that no longer hold out.
+/// Whether the body is to be decompressed; takes the headers that no longer hold out.
 fn undo(headers: &mut HeaderMap) -> bool {
     if !headers.contains_key(CONTENT_ENCODING) {
         return false;
     }
-    let is_packed = match codings(headers).as_slice() {
+    let is_compressed = match codings(headers).as_slice() {
         [] => false,
         _ if is_empty(headers) => false,
         [coding] if ["gzip", "x-gzip"].iter().any(|name| coding.eq_ignore_ascii_case(name)) => true,
         _ => return false,
     };
     headers.remove(CONTENT_ENCODING);
-    if is_packed {
+    if is_compressed {
         headers.remove(CONTENT_LENGTH);
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    is_packed
+    is_compressed
 }
 
 /// The codings in the order in which they were applied; `identity` is none.
@@ -128,17 +128,17 @@ fn codings(headers: &HeaderMap) -> Vec<String> {
 enum Content<S> {
     /// It had none.
     Plain(S),
-    /// It is unpacked while it arrives.
-    Packed(Box<Packed<S>>),
+    /// It is decompressed while it arrives.
+    Compressed(Box<Compressed<S>>),
 }
 
 /// A body in gzip: members one behind the other (RFC 1952, section 2.2).
-struct Packed<S> {
+struct Compressed<S> {
     body: S,
-    /// Taken before anything is unpacked.
+    /// Taken before anything is decompressed.
     held: Result<Held, Refused>,
-    /// What has arrived and was not unpacked yet.
-    packed: Bytes,
+    /// What has arrived and was not decompressed yet.
+    compressed: Bytes,
     /// The place in the member.
     part: Part,
     inflate: Decompress,
@@ -175,12 +175,12 @@ mod flag {
 }
 
 impl<S> Content<S> {
-    fn packed(body: S, memory: &Budget) -> Self {
-        Self::Packed(Box::new(Packed {
+    fn compressed(body: S, memory: &Budget) -> Self {
+        Self::Compressed(Box::new(Compressed {
             body,
             // Of nobody's share, or the smallest shares had no room left for the body itself.
             held: memory.take(Holder::Several, DECODER),
-            packed: Bytes::new(),
+            compressed: Bytes::new(),
             part: Part::first(),
             inflate: Decompress::new(false),
             crc: Crc::new(),
@@ -208,24 +208,24 @@ impl Part {
 }
 
 /// Moves bytes that have arrived to their place; says whether all of them are there.
-fn filled(place: &mut [u8], there: &mut usize, packed: &mut Bytes) -> bool {
-    let count = packed.len().min(place.len() - *there);
-    packed.split_to(count).copy_to_slice(&mut place[*there..*there + count]);
+fn filled(place: &mut [u8], there: &mut usize, compressed: &mut Bytes) -> bool {
+    let count = compressed.len().min(place.len() - *there);
+    compressed.split_to(count).copy_to_slice(&mut place[*there..*there + count]);
     *there += count;
     *there == place.len()
 }
 
-impl<S> Packed<S> {
-    /// Unpacks of what has arrived up to a piece; `None` when more has to arrive first.
-    fn unpack(&mut self) -> Result<Option<Bytes>, Broken> {
+impl<S> Compressed<S> {
+    /// Decompresses of what has arrived up to a piece; `None` when more has to arrive first.
+    fn decompress(&mut self) -> Result<Option<Bytes>, Broken> {
         loop {
             match &mut self.part {
                 Part::Data => {
                     let mut piece = Vec::with_capacity(PIECE);
                     let before = self.inflate.total_in();
-                    let status = self.inflate.decompress_vec(&self.packed, &mut piece, FlushDecompress::None);
+                    let status = self.inflate.decompress_vec(&self.compressed, &mut piece, FlushDecompress::None);
                     let status = status.map_err(|_| Broken::Damaged("its compressed data are damaged"))?;
-                    self.packed.advance(usize::try_from(self.inflate.total_in() - before).unwrap_or(usize::MAX));
+                    self.compressed.advance(usize::try_from(self.inflate.total_in() - before).unwrap_or(usize::MAX));
                     self.crc.update(&piece);
                     if status == Status::StreamEnd {
                         self.part = Part::Trailer([0; 8], 0);
@@ -234,13 +234,13 @@ impl<S> Packed<S> {
                         return Ok(Some(piece.into()));
                     }
                     // A piece that is full is asked for again, with no byte more if need be: there may be more in the window.
-                    if status != Status::StreamEnd && self.packed.is_empty() {
+                    if status != Status::StreamEnd && self.compressed.is_empty() {
                         return Ok(None);
                     }
                 }
-                _ if self.packed.is_empty() => return Ok(None),
+                _ if self.compressed.is_empty() => return Ok(None),
                 Part::Fixed(bytes, there) => {
-                    if filled(bytes, there, &mut self.packed) {
+                    if filled(bytes, there, &mut self.compressed) {
                         let [0x1f, 0x8b, 8, flags, ..] = *bytes else {
                             return Err(Broken::Damaged(match self.is_behind_one {
                                 false => "it does not begin as gzip does",
@@ -254,7 +254,7 @@ impl<S> Packed<S> {
                     }
                 }
                 Part::ExtraLength(flags, length, there) => {
-                    if filled(length, there, &mut self.packed) {
+                    if filled(length, there, &mut self.compressed) {
                         self.part = match u16::from_le_bytes(*length) {
                             0 => Part::announced(*flags),
                             length => Part::Skipped(*flags, length.into()),
@@ -262,22 +262,22 @@ impl<S> Packed<S> {
                     }
                 }
                 Part::Skipped(flags, left) => {
-                    let count = self.packed.len().min(*left);
-                    self.packed.advance(count);
+                    let count = self.compressed.len().min(*left);
+                    self.compressed.advance(count);
                     *left -= count;
                     if *left == 0 {
                         self.part = Part::announced(*flags);
                     }
                 }
-                Part::Text(flags) => match self.packed.iter().position(|byte| *byte == 0) {
+                Part::Text(flags) => match self.compressed.iter().position(|byte| *byte == 0) {
                     Some(end) => {
-                        self.packed.advance(end + 1);
+                        self.compressed.advance(end + 1);
                         self.part = Part::announced(*flags);
                     }
-                    None => self.packed.clear(),
+                    None => self.compressed.clear(),
                 },
                 Part::Trailer(bytes, there) => {
-                    if filled(bytes, there, &mut self.packed) {
+                    if filled(bytes, there, &mut self.compressed) {
                         let (sum, length) = (self.crc.sum().to_le_bytes(), self.crc.amount().to_le_bytes());
                         if [sum, length].concat() != bytes.as_slice() {
                             return Err(Broken::Damaged("its check sum does not fit its data"));
@@ -292,7 +292,7 @@ impl<S> Packed<S> {
         }
     }
 
-    /// What the end of the packed bytes means at this place.
+    /// What the end of the compressed bytes means at this place.
     fn end(&self) -> Result<(), Broken> {
         match self.part {
             Part::Fixed(_, 0) => Ok(()),
@@ -318,32 +318,32 @@ where
                     .map(|chunk| chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining())).map_err(|_| Broken::Off))
             })
         };
-        let packed = match &mut *self {
+        let compressed = match &mut *self {
             Self::Plain(body) => return next(body, context),
-            Self::Packed(packed) => packed,
+            Self::Compressed(compressed) => compressed,
         };
-        if packed.has_failed {
+        if compressed.has_failed {
             return Poll::Ready(None);
         }
         let outcome = loop {
-            if let Err(refused) = &packed.held {
+            if let Err(refused) = &compressed.held {
                 break Err(Broken::Refused(*refused));
             }
-            match packed.unpack() {
+            match compressed.decompress() {
                 Ok(None) => {}
                 Ok(Some(piece)) => break Ok(piece),
                 Err(broken) => break Err(broken),
             }
-            match ready!(next(&mut packed.body, context)) {
-                Some(Ok(chunk)) => packed.packed = chunk,
+            match ready!(next(&mut compressed.body, context)) {
+                Some(Ok(chunk)) => compressed.compressed = chunk,
                 Some(Err(broken)) => break Err(broken),
-                None => match packed.end() {
+                None => match compressed.end() {
                     Ok(()) => return Poll::Ready(None),
                     Err(broken) => break Err(broken),
                 },
             }
         };
-        packed.has_failed = outcome.is_err();
+        compressed.has_failed = outcome.is_err();
         Poll::Ready(Some(outcome))
     }
 }

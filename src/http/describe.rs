@@ -19,7 +19,7 @@ use super::problem::Code;
 use super::schema::{integer, one_of};
 
 /// What holds for every body.
-const PACKED: &str = "It may come with `Content-Encoding: gzip`.";
+const COMPRESSED: &str = "It may come with `Content-Encoding: gzip`.";
 /// The media type of every error.
 pub const PROBLEM: &str = "application/problem+json";
 
@@ -118,7 +118,7 @@ impl Operation {
         self
     }
 
-    /// Takes a body, in one of several media types; any may be packed.
+    /// Takes a body, in one of several media types; any may be compressed.
     pub fn takes(
         mut self,
         required: bool,
@@ -127,7 +127,7 @@ impl Operation {
     ) -> Self {
         let required = if required { Required::True } else { Required::False };
         let mut body =
-            RequestBodyBuilder::new().description(Some(format!("{description} {PACKED}"))).required(Some(required));
+            RequestBodyBuilder::new().description(Some(format!("{description} {COMPRESSED}"))).required(Some(required));
         for (media_type, content) in contents {
             body = body.content(media_type, content);
         }

@@ -1,4 +1,4 @@
-//! Bodies in gzip: taken by every operation with a body as if they had come unpacked, within the limits of what is unpacked.
+//! Bodies in gzip: taken by every operation with a body as if they had come decompressed, within the limits of what is decompressed.
 
 use std::fs;
 use std::io::Write;
@@ -23,12 +23,12 @@ fn gzip(content: impl AsRef<[u8]>) -> Vec<u8> {
 }
 
 /// The same of unknown length, in chunks.
-fn in_chunks(packed: &[u8], length: usize) -> Body {
-    let chunks: Vec<_> = packed.chunks(length).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect();
+fn in_chunks(compressed: &[u8], length: usize) -> Body {
+    let chunks: Vec<_> = compressed.chunks(length).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect();
     Body::wrap_stream(stream::iter(chunks))
 }
 
-async fn packed(app: &TestApp, method: Method, path: &str, media_type: &str, body: impl Into<Body>) -> Answer {
+async fn compressed(app: &TestApp, method: Method, path: &str, media_type: &str, body: impl Into<Body>) -> Answer {
     let request = app.request(method, path).header("content-type", media_type);
     send(request.header("content-encoding", "gzip").body(body)).await
 }
@@ -50,15 +50,15 @@ async fn with_notes(flags: &[&str]) -> TestApp {
 async fn every_operation_with_a_body_takes_gzip() {
     let app = with_notes(&[]).await;
     for (path, one) in [("/v1/passengers", passenger()), ("/v1/notes", json!({"text": "é\"\n"}))] {
-        let stored = packed(&app, Method::POST, path, JSON, gzip(one.to_string())).await;
+        let stored = compressed(&app, Method::POST, path, JSON, gzip(one.to_string())).await;
         let document = stored.expect(StatusCode::CREATED).json();
         let uuid = document["uuid"].as_str().expect("a uuid");
         for (name, value) in one.as_object().expect("an object") {
             assert_eq!(&document[name], value, "{path}");
         }
         let own = format!("{path}/{uuid}");
-        packed(&app, Method::PUT, &own, JSON, gzip(one.to_string())).await.expect(StatusCode::OK);
-        packed(&app, Method::PATCH, &own, MERGE_PATCH, gzip("{}")).await.expect(StatusCode::OK);
+        compressed(&app, Method::PUT, &own, JSON, gzip(one.to_string())).await.expect(StatusCode::OK);
+        compressed(&app, Method::PATCH, &own, MERGE_PATCH, gzip("{}")).await.expect(StatusCode::OK);
         let names: Vec<&str> = one.as_object().expect("an object").keys().map(String::as_str).collect();
         let many = json!([one, one]).to_string();
         let lines = format!("{one}\n{one}\n");
@@ -68,14 +68,14 @@ async fn every_operation_with_a_body_takes_gzip() {
         let csv = send(csv).await.body;
         for (media_type, body, count) in [(JSON, many, 2), (NDJSON, lines, 2), (CSV, csv, 1)] {
             for body in [Body::from(gzip(&body)), in_chunks(&gzip(&body), 7)] {
-                let answer = packed(&app, Method::POST, path, media_type, body).await;
+                let answer = compressed(&app, Method::POST, path, media_type, body).await;
                 assert_eq!(answer.expect(StatusCode::CREATED).json(), json!({"count": count}), "{path} {media_type}");
             }
         }
     }
-    packed(&app, Method::POST, "/v1/steps", JSON, gzip(step("a").to_string())).await.expect(StatusCode::CREATED);
+    compressed(&app, Method::POST, "/v1/steps", JSON, gzip(step("a").to_string())).await.expect(StatusCode::CREATED);
     let form = gzip("component=b&version=1&owner=ann&status=started");
-    let answer = packed(&app, Method::POST, "/v1/steps", "application/x-www-form-urlencoded", form).await;
+    let answer = compressed(&app, Method::POST, "/v1/steps", "application/x-www-form-urlencoded", form).await;
     assert_eq!(answer.expect(StatusCode::CREATED).json()["component"], "b");
 }
 
@@ -136,24 +136,24 @@ async fn a_request_without_a_body_has_no_coding() {
 }
 
 #[tokio::test]
-async fn limits_count_what_is_unpacked() {
+async fn limits_count_what_is_decompressed() {
     let app = with_notes(&["--max-body-bytes=2048", "--bulk-max-bytes=20000"]).await;
     let uuid = app.create(&passenger()).await;
     let own = format!("/v1/passengers/{uuid}");
     for (length, status) in [(2048, 201), (2049, 413)] {
         let body = gzip(format!("{:length$}", passenger().to_string()));
         assert!(body.len() < 1000, "a limit on what arrives would not be met");
-        assert_eq!(packed(&app, Method::POST, "/v1/passengers", JSON, body.clone()).await.status, status);
-        let replaced = packed(&app, Method::PUT, &own, JSON, in_chunks(&body, 50)).await;
+        assert_eq!(compressed(&app, Method::POST, "/v1/passengers", JSON, body.clone()).await.status, status);
+        let replaced = compressed(&app, Method::PUT, &own, JSON, in_chunks(&body, 50)).await;
         assert_eq!(replaced.status.is_success(), status == 201);
         let body = gzip(format!("{:length$}", step("a").to_string()));
-        assert_eq!(packed(&app, Method::POST, "/v1/steps", JSON, body).await.status, status);
+        assert_eq!(compressed(&app, Method::POST, "/v1/steps", JSON, body).await.status, status);
         let body = gzip(format!("{:length$}", "{}"));
-        assert_eq!(packed(&app, Method::PATCH, &own, MERGE_PATCH, body).await.status.is_success(), status == 201);
+        assert_eq!(compressed(&app, Method::PATCH, &own, MERGE_PATCH, body).await.status.is_success(), status == 201);
     }
     for (length, status) in [(20_000, 201), (20_001, 413)] {
         let body = gzip(format!("{:length$}", json!([{"text": "a"}]).to_string()));
-        assert_eq!(packed(&app, Method::POST, "/v1/notes", JSON, body).await.status, status);
+        assert_eq!(compressed(&app, Method::POST, "/v1/notes", JSON, body).await.status, status);
     }
 }
 
@@ -167,24 +167,24 @@ async fn a_bomb_answers_413_and_holds_no_more_than_the_limit() {
     }
     let bomb = bomb.finish().expect("memory");
     for path in ["/v1/passengers", "/v1/notes", "/v1/steps"] {
-        packed(&app, Method::POST, path, JSON, bomb.clone()).await.expect_problem(413, "body-too-large");
+        compressed(&app, Method::POST, path, JSON, bomb.clone()).await.expect_problem(413, "body-too-large");
     }
     for media_type in [CSV, NDJSON] {
-        let answer = packed(&app, Method::POST, "/v1/notes", media_type, bomb.clone()).await;
+        let answer = compressed(&app, Method::POST, "/v1/notes", media_type, bomb.clone()).await;
         answer.expect_problem(413, "body-too-large");
     }
     // What each held was given back: the largest body that fits still does.
     let body = gzip([json!([{"text": "a"}]).to_string(), " ".repeat((2 << 20) - 14)].concat());
-    packed(&app, Method::POST, "/v1/notes", JSON, body).await.expect(StatusCode::CREATED);
+    compressed(&app, Method::POST, "/v1/notes", JSON, body).await.expect(StatusCode::CREATED);
 }
 
 #[tokio::test]
 async fn blanks_in_front_of_json_have_the_limit_of_one_row() {
     let app = with_notes(&["--max-body-bytes=65536"]).await;
     let blanks = gzip(vec![b' '; 8 << 20]);
-    packed(&app, Method::POST, "/v1/notes", JSON, blanks).await.expect_problem(413, "body-too-large");
+    compressed(&app, Method::POST, "/v1/notes", JSON, blanks).await.expect_problem(413, "body-too-large");
     let many = [" ".repeat(60_000), json!([{"text": "a"}, {"text": "b"}]).to_string(), " ".repeat(200_000)].concat();
-    packed(&app, Method::POST, "/v1/notes", JSON, gzip(many)).await.expect(StatusCode::CREATED);
+    compressed(&app, Method::POST, "/v1/notes", JSON, gzip(many)).await.expect(StatusCode::CREATED);
 }
 
 #[tokio::test]
@@ -205,7 +205,7 @@ async fn damaged_gzip_answers_400_and_stores_nothing() {
         for (path, media_type) in [("/v1/notes", JSON), ("/v1/notes", NDJSON), ("/v1/notes", CSV), ("/v1/steps", JSON)]
         {
             for body in [Body::from(body.clone()), in_chunks(body, 5)] {
-                let answer = packed(&app, Method::POST, path, media_type, body).await;
+                let answer = compressed(&app, Method::POST, path, media_type, body).await;
                 let problem = answer.expect_problem(400, "invalid-json");
                 let detail = problem["detail"].as_str().unwrap_or_default();
                 assert!(detail.contains("Content-Encoding") && detail.contains(says), "{name} {path}: {detail}");
@@ -214,24 +214,29 @@ async fn damaged_gzip_answers_400_and_stores_nothing() {
     }
     assert_eq!(app.get("/v1/notes").await.json(), json!([]));
     let two = [gzip(json!([{"text": "a"},]).to_string().trim_end_matches(']')), gzip(",{\"text\":\"b\"}]")].concat();
-    let answer = packed(&app, Method::POST, "/v1/notes", JSON, two).await;
+    let answer = compressed(&app, Method::POST, "/v1/notes", JSON, two).await;
     assert_eq!(answer.expect(StatusCode::CREATED).json()["count"], 2);
 }
 
 #[tokio::test]
-async fn a_sender_of_packed_bytes_has_as_much_time_as_any_other() {
+async fn a_sender_of_compressed_bytes_has_as_much_time_as_any_other() {
     let app = TestApp::start_with(&["--body-timeout-ms=300"]).await;
     let begun = gzip(passenger().to_string())[..20].to_vec();
     let stuck =
         futures_util::StreamExt::chain(stream::iter([Ok(begun)]), stream::pending::<Result<_, std::io::Error>>());
-    let answer =
-        packed(&app, Method::PUT, &format!("/v1/passengers/{}", uuid::Uuid::now_v7()), JSON, Body::wrap_stream(stuck))
-            .await;
+    let answer = compressed(
+        &app,
+        Method::PUT,
+        &format!("/v1/passengers/{}", uuid::Uuid::now_v7()),
+        JSON,
+        Body::wrap_stream(stuck),
+    )
+    .await;
     answer.expect_problem(408, "request-timeout");
 }
 
 #[tokio::test]
-async fn a_key_stands_for_the_content_however_it_was_packed() {
+async fn a_key_stands_for_the_content_however_it_was_compressed() {
     let app = TestApp::start().await;
     let many = json!([passenger(), passenger()]).to_string();
     for (number, (path, body)) in
@@ -267,11 +272,11 @@ async fn a_key_stands_for_the_content_however_it_was_packed() {
 }
 
 #[tokio::test]
-async fn memory_for_unpacking_is_given_back() {
+async fn memory_for_decompressing_is_given_back() {
     let app = TestApp::start().await;
     for _ in 0..20 {
-        packed(&app, Method::POST, "/v1/passengers", JSON, gzip(passenger().to_string())).await;
-        packed(&app, Method::POST, "/v1/passengers", JSON, gzip("[")).await;
+        compressed(&app, Method::POST, "/v1/passengers", JSON, gzip(passenger().to_string())).await;
+        compressed(&app, Method::POST, "/v1/passengers", JSON, gzip("[")).await;
     }
     let metrics = format!("http://{}/metrics", app.metrics_addr);
     eventually(|| async {

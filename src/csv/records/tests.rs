@@ -193,7 +193,7 @@ fn the_header_tells_the_separator_and_a_line_in_front_of_it_names_one() {
 
 #[test]
 fn gzip_is_told_for_what_it_is() {
-    let malformed = Malformed { line: 1, place: Place::Record, fault: Fault::Packed };
+    let malformed = Malformed { line: 1, place: Place::Record, fault: Fault::Compressed };
     assert_eq!(cut(b"\x1f\x8b\x08\0\0", 1).1, Some(malformed));
 }
 

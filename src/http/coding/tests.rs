@@ -15,11 +15,11 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
-/// What comes of packed bytes that arrive in chunks of this length.
-fn unpacked(packed: &[u8], chunk: usize) -> Result<Vec<u8>, Broken> {
-    let chunks: Vec<_> = packed.chunks(chunk).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+/// What comes of compressed bytes that arrive in chunks of this length.
+fn decompressed(compressed: &[u8], chunk: usize) -> Result<Vec<u8>, Broken> {
+    let chunks: Vec<_> = compressed.chunks(chunk).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
     let memory = Budget::new("test", usize::MAX, usize::MAX);
-    let pieces = Content::packed(stream::iter(chunks), &memory).collect::<Vec<_>>();
+    let pieces = Content::compressed(stream::iter(chunks), &memory).collect::<Vec<_>>();
     let pieces = pieces.now_or_never().expect("nothing to wait for");
     Ok(pieces.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
 }
@@ -33,22 +33,22 @@ fn codings_of(lines: &[&'static str], length: &'static str) -> (bool, HeaderMap)
 #[test]
 fn one_gzip_is_undone_no_coding_is_none_and_anything_else_is_refused() {
     for lines in [&["gzip"][..], &["GZip"], &["x-gzip"], &[" , gzip,"], &["identity", "gzip"]] {
-        let (is_packed, headers) = codings_of(lines, "9");
-        assert!(is_packed, "{lines:?}");
+        let (is_compressed, headers) = codings_of(lines, "9");
+        assert!(is_compressed, "{lines:?}");
         assert!(check(&headers).is_ok(), "{lines:?}");
         assert!(!headers.contains_key(CONTENT_LENGTH) && !is_empty(&headers), "{lines:?}");
     }
     for lines in [&[][..], &["identity"], &["Identity, identity"], &[""]] {
-        let (is_packed, headers) = codings_of(lines, "9");
-        assert!(!is_packed && check(&headers).is_ok() && headers.contains_key(CONTENT_LENGTH), "{lines:?}");
+        let (is_compressed, headers) = codings_of(lines, "9");
+        assert!(!is_compressed && check(&headers).is_ok() && headers.contains_key(CONTENT_LENGTH), "{lines:?}");
     }
     for lines in [&["br"][..], &["zstd"], &["deflate"], &["gzip, gzip"], &["gzip", "br"], &["gzip2"], &["*"]] {
-        let (is_packed, headers) = codings_of(lines, "9");
-        assert!(!is_packed, "{lines:?}");
+        let (is_compressed, headers) = codings_of(lines, "9");
+        assert!(!is_compressed, "{lines:?}");
         assert!(check(&headers).is_err_and(|problem| problem.is(Code::UnsupportedMediaType)), "{lines:?}");
     }
-    let (is_packed, headers) = codings_of(&["br"], "0");
-    assert!(!is_packed && check(&headers).is_ok(), "there is no body");
+    let (is_compressed, headers) = codings_of(&["br"], "0");
+    assert!(!is_compressed && check(&headers).is_ok(), "there is no body");
 }
 
 #[test]
@@ -56,28 +56,28 @@ fn headers_may_hold_a_name_a_comment_and_more() {
     let builder = GzBuilder::new().filename("rows.csv").comment("of today").extra(vec![7; 300]);
     let mut encoder = builder.write(Vec::new(), Compression::best());
     encoder.write_all(b"content").expect("memory");
-    let packed = encoder.finish().expect("memory");
-    for chunk in [1, 7, packed.len()] {
-        assert_eq!(unpacked(&packed, chunk), Ok(b"content".to_vec()));
+    let compressed = encoder.finish().expect("memory");
+    for chunk in [1, 7, compressed.len()] {
+        assert_eq!(decompressed(&compressed, chunk), Ok(b"content".to_vec()));
     }
 }
 
 #[test]
-fn a_bomb_is_unpacked_piece_by_piece() {
+fn a_bomb_is_decompressed_piece_by_piece() {
     let bomb = gzip(&vec![0; 64 * 1024 * 1024]);
     let memory = Budget::new("test", usize::MAX, usize::MAX);
-    let mut pieces = Content::packed(stream::iter([Ok(Bytes::from(bomb))]), &memory);
+    let mut pieces = Content::compressed(stream::iter([Ok(Bytes::from(bomb))]), &memory);
     let piece = pieces.next().now_or_never().flatten().expect("a piece").expect("whole");
     assert!(piece.len() <= PIECE);
-    let Content::Packed(packed) = &pieces else { unreachable!("it is packed") };
-    assert!(packed.inflate.total_out() <= PIECE as u64, "no more than that was unpacked");
+    let Content::Compressed(compressed) = &pieces else { unreachable!("it is compressed") };
+    assert!(compressed.inflate.total_out() <= PIECE as u64, "no more than that was decompressed");
 }
 
 #[test]
 fn memory_of_a_decoder_is_taken_and_given_back() {
     let memory = Budget::new("test", DECODER, DECODER);
-    let first = Content::packed(stream::empty::<Result<Bytes, warp::Error>>(), &memory);
-    let mut second = Content::packed(stream::empty::<Result<Bytes, warp::Error>>(), &memory);
+    let first = Content::compressed(stream::empty::<Result<Bytes, warp::Error>>(), &memory);
+    let mut second = Content::compressed(stream::empty::<Result<Bytes, warp::Error>>(), &memory);
     let refused = second.next().now_or_never().flatten();
     assert_eq!(refused, Some(Err(Broken::Refused(Refused::Everybody))));
     drop(first);
@@ -90,8 +90,8 @@ proptest! {
         members in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20_000), 1..4),
         chunk in 1..5000_usize,
     ) {
-        let packed: Vec<u8> = members.iter().flat_map(|member| gzip(member)).collect();
-        prop_assert_eq!(unpacked(&packed, chunk), Ok(members.concat()));
+        let compressed: Vec<u8> = members.iter().flat_map(|member| gzip(member)).collect();
+        prop_assert_eq!(decompressed(&compressed, chunk), Ok(members.concat()));
     }
 
     #[test]
@@ -101,10 +101,10 @@ proptest! {
         behind in prop::collection::vec(any::<u8>(), 1..40),
         chunk in 1..300_usize,
     ) {
-        let packed = gzip(&content);
-        let cut = cut.index(packed.len() - 1) + 1;
-        prop_assert!(matches!(unpacked(&packed[..cut], chunk), Err(Broken::Damaged(_))));
-        prop_assert!(matches!(unpacked(&[packed, behind].concat(), chunk), Err(Broken::Damaged(_))));
+        let compressed = gzip(&content);
+        let cut = cut.index(compressed.len() - 1) + 1;
+        prop_assert!(matches!(decompressed(&compressed[..cut], chunk), Err(Broken::Damaged(_))));
+        prop_assert!(matches!(decompressed(&[compressed, behind].concat(), chunk), Err(Broken::Damaged(_))));
     }
 
     #[test]
@@ -113,10 +113,10 @@ proptest! {
         at in any::<prop::sample::Index>(),
         bit in 0..8_u32,
     ) {
-        let mut packed = gzip(&content);
-        let at = at.index(packed.len());
-        packed[at] ^= 1 << bit;
+        let mut compressed = gzip(&content);
+        let at = at.index(compressed.len());
+        compressed[at] ^= 1 << bit;
         // Time stamp, operating system and the like say nothing about the content.
-        prop_assert!(unpacked(&packed, 100).is_err() || unpacked(&packed, 100) == Ok(content));
+        prop_assert!(decompressed(&compressed, 100).is_err() || decompressed(&compressed, 100) == Ok(content));
     }
 }
