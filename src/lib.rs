@@ -18,6 +18,7 @@
 
 pub mod air_quality;
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod csv;

@@ -16,6 +16,7 @@ const PARTS: &[&[&str]] = &[
     &["ops", "server"],
     &["idempotency"],
     &["http"],
+    &["auth"],
     &["db"],
     &["csv"],
     &["log_output", "shutdown"],

@@ -11,15 +11,18 @@ use warp::reply::Response;
 use super::cache::{self, AnswerError, Cache};
 use super::model::{Selection, check_entities, check_time};
 use super::store::READINGS_MAX;
+use crate::auth::scope::{Access, Action};
 use crate::http::client::Client;
+use crate::http::endpoint::Endpoint;
 use crate::http::format::Format;
 use crate::http::problem::{Code, Problem};
 use crate::http::query::Query;
-use crate::http::route::{Allowed, Matched, at_with_query, get_or_head, method_not_allowed};
+use crate::http::route::{Matched, at_with_query, get_or_head, method_not_allowed};
 
 pub(super) const LIST: &[&str] = &["/v1/air-quality", "/air_quality", "/api/v1/measures/air"];
-/// Each template with the methods that it takes.
-pub const ALLOWED: Allowed = &[(LIST, "GET, HEAD")];
+/// What is routed here.
+pub const ENDPOINTS: &[Endpoint] =
+    &[Endpoint { templates: LIST, methods: &[("GET", Access::Scope("air-quality", Action::Read))] }];
 
 const PARAMETERS: &[&str] = &["entity", "from", "to", "format"];
 const ENTITIES_RULE: &str = "must be the names of 1 to 50 stations, separated by commas, such as aq_jaen,aq_uam; \
@@ -46,7 +49,7 @@ pub fn routes(cache: &Arc<Cache>) -> BoxedFilter<(Response,)> {
             let cache = cache.clone();
             async move { matched.answer(list(&query, headers, &cache)).await }
         })
-        .or(method_not_allowed(ALLOWED))
+        .or(method_not_allowed(ENDPOINTS))
         .unify()
         .boxed()
 }

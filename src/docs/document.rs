@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApiBuilder, ServerBuilder};
 
+use super::endpoints;
 use crate::http::describe::Document;
+use crate::http::endpoint::AccessTable;
 use crate::http::problem;
 use crate::resource::registry::Resources;
 use crate::{air_quality, docs, ops, pages, resource, steps};
@@ -17,7 +19,7 @@ const DESCRIPTION: &str = "Passengers, air quality and deployment steps over HTT
 
 /// The document as JSON, with what these resources offer.
 pub fn json(resources: Resources) -> Bytes {
-    let mut document = Document::default();
+    let mut document = Document::new(AccessTable::new(endpoints::operations(resources)));
     document.schema::<problem::Document<'_>>();
     for resource in resources {
         resource::openapi::describe(resource, &mut document);
@@ -52,22 +54,16 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::http::route::Allowed;
-    use crate::resource::registry::{self, passengers};
+    use crate::resource::registry;
 
     const COMMITTED: &str = include_str!("../../docs/openapi.json");
 
-    /// What is routed: every `ALLOWED` of the public listener.
-    const ROUTED: &[Allowed] = &[
-        air_quality::routes::ALLOWED,
-        steps::routes::ALLOWED,
-        ops::health::ALLOWED,
-        docs::routes::ALLOWED,
-        pages::routes::ALLOWED,
-    ];
+    fn resources() -> Resources {
+        registry::load(None, None).expect("the built-in descriptions are right")
+    }
 
     fn built_in() -> Bytes {
-        json(registry::load(None, None).expect("the built-in descriptions are right"))
+        json(resources())
     }
 
     fn document() -> Value {
@@ -77,9 +73,9 @@ mod tests {
     /// `GET /v1/passengers`, and whatever else the document or the routes have.
     fn routed() -> BTreeSet<String> {
         let mut routed = BTreeSet::new();
-        for (templates, methods) in ROUTED.iter().copied().chain([resource::routes::allowed(passengers())]).flatten() {
-            for method in methods.split(", ").filter(|method| *method != "HEAD") {
-                routed.extend(templates.iter().map(|template| format!("{method} {template}")));
+        for endpoint in endpoints::operations(resources()) {
+            for (method, _) in endpoint.methods {
+                routed.extend(endpoint.templates.iter().map(|template| format!("{method} {template}")));
             }
         }
         routed

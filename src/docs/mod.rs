@@ -6,6 +6,7 @@
 //! is written from the code, and docs/openapi.json is a copy of it that a test keeps equal.
 
 pub mod document;
+pub mod endpoints;
 mod openapi;
 mod problems;
 pub mod routes;

@@ -10,17 +10,22 @@ use super::problems;
 use super::urls::{OPENAPI, PAGE, PROBLEM, PROBLEMS};
 use crate::http::asset::{self, Asset, CSS, HTML, SCRIPT};
 use crate::http::catalogue;
+use crate::http::endpoint::{Endpoint, PUBLIC};
 use crate::http::problem::{Code, Problem};
-use crate::http::route::{Allowed, Matched, at, at_each, get_or_head, method_not_allowed};
+use crate::http::route::{Matched, at, at_each, get_or_head, method_not_allowed};
 
 const FILES: &[&str] =
     &["/docs", "/docs/docs.css", "/docs/docs.js", "/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js"];
 
-/// Each template with the methods that it takes.
-pub const ALLOWED: Allowed =
-    &[(OPENAPI, "GET, HEAD"), (PROBLEMS, "GET, HEAD"), (PROBLEM, "GET, HEAD"), (PAGE, "GET, HEAD")];
-/// The same for the page's files, which are no operations.
-pub const ALLOWED_FILES: Allowed = &[(FILES, "GET, HEAD")];
+/// What is routed here.
+pub const ENDPOINTS: &[Endpoint] = &[
+    Endpoint { templates: OPENAPI, methods: PUBLIC },
+    Endpoint { templates: PROBLEMS, methods: PUBLIC },
+    Endpoint { templates: PROBLEM, methods: PUBLIC },
+    Endpoint { templates: PAGE, methods: PUBLIC },
+];
+/// The page's files, which are no operations.
+pub const FILE_ENDPOINTS: &[Endpoint] = &[Endpoint { templates: FILES, methods: PUBLIC }];
 
 /// Swagger UI is of the release that `swagger/VERSION` names; scripts/vendor-swagger-ui brings another.
 const ASSETS: [Asset; FILES.len()] = [
@@ -61,9 +66,9 @@ pub fn routes(document: Bytes) -> BoxedFilter<(Response,)> {
         .unify()
         .or(problem)
         .unify()
-        .or(method_not_allowed(ALLOWED))
+        .or(method_not_allowed(ENDPOINTS))
         .unify()
-        .or(method_not_allowed(ALLOWED_FILES))
+        .or(method_not_allowed(FILE_ENDPOINTS))
         .unify()
         .boxed()
 }

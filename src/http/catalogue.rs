@@ -27,6 +27,8 @@ pub struct Kind {
     pub with_writes: bool,
     /// Whether any request with a body may meet it.
     pub with_bodies: bool,
+    /// Whether any request for what is not public may meet it.
+    pub with_access: bool,
     /// Whether the answer says when to try again.
     pub retry_after: bool,
     /// The server's code; `None` when only nginx makes it.
@@ -63,6 +65,7 @@ pub fn of(code: Code) -> Kind {
                 | Code::Unavailable
         ),
         with_writes: matches!(code, Code::ForeignOrigin | Code::OutcomeUnknown),
+        with_access: matches!(code, Code::Unauthenticated | Code::InsufficientScope),
         with_bodies: matches!(code, Code::BodyTooLarge | Code::RequestTimeout | Code::UnsupportedMediaType),
         retry_after: matches!(code, Code::TooManyRequests | Code::Unavailable | Code::IdempotencyInFlight),
         made_by: Some(code),
@@ -150,6 +153,16 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
             "The Host of the request is no name of this service. Any page can give its own name this machine's address (DNS \
              rebinding), so only local names and listed ones are answered.",
             "Use the service's own name or its address. The operator lists further names in ALLOWED_HOSTS.",
+        ),
+        Code::Unauthenticated => (
+            "This needs a token, and the request has none; or its token is malformed, unknown, expired or revoked. Nothing was \
+             done.",
+            "Send Authorization: Bearer <token>. WWW-Authenticate says what is wrong with a token that was sent, and which \
+             scope is needed. The operator makes tokens with `pycrudapi token create`.",
+        ),
+        Code::InsufficientScope => (
+            "The token of this request is good, and does not allow this. Nothing was done.",
+            "Ask the operator for a token with the scope that WWW-Authenticate names.",
         ),
         Code::ForeignOrigin => (
             "The browser says that a page of another origin sent this, and that page may not change anything here. Nothing \
@@ -242,6 +255,7 @@ const fn by_nginx(
         remedy,
         anywhere: false,
         with_writes: false,
+        with_access: false,
         with_bodies: false,
         retry_after: false,
         made_by: None,

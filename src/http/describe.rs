@@ -12,25 +12,36 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem, PathsBuilder};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, ComponentsBuilder, Content, HttpMethod, Paths, Ref, RefOr, Required, Schema};
 
 use super::catalogue::{self, Kind};
+use super::endpoint::AccessTable;
 use super::problem::Code;
 use super::schema::{integer, one_of};
+use crate::auth::scope::Access;
 
 /// What holds for every body.
 const COMPRESSED: &str = "It may come with `Content-Encoding: gzip`.";
 /// The media type of every error.
 pub const PROBLEM: &str = "application/problem+json";
 
+/// The name of how credentials are sent.
+const BEARER: &str = "bearer";
+
 /// Paths and components under construction.
-#[derive(Default)]
 pub struct Document {
+    access: AccessTable,
     paths: PathsBuilder,
     components: ComponentsBuilder,
 }
 
 impl Document {
+    /// A document of routes that ask for this.
+    pub fn new(access: AccessTable) -> Self {
+        Self { access, paths: PathsBuilder::default(), components: ComponentsBuilder::default() }
+    }
+
     /// Adds a type that operations refer to by [`reference`].
     pub fn schema<T: ToSchema>(&mut self) {
         let mut used = Vec::new();
@@ -51,7 +62,8 @@ impl Document {
     /// Adds an operation at each of its templates; the first is the canonical one.
     pub fn operation(&mut self, method: HttpMethod, templates: &[&str], operation: &Operation) {
         for (index, template) in templates.iter().enumerate() {
-            let mut built = operation.build(method != HttpMethod::Get);
+            let access = self.access.of(method_name(&method), template).unwrap_or(Access::Public);
+            let mut built = operation.build(method != HttpMethod::Get, access);
             if let (Some(canonical), true) = (templates.first(), index > 0) {
                 let id = built.operation_id.unwrap_or_default();
                 built.operation_id = Some(format!("{id}At{}", camel(template)));
@@ -65,11 +77,28 @@ impl Document {
 
     /// What was added, with one response per kind of problem.
     pub fn finish(self) -> (Paths, Components) {
-        let mut components = self.components;
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some(
+                "A token of `pycrudapi token create`, or an access token of the identity provider; with AUTH=on.",
+            ))
+            .build();
+        let mut components = self.components.security_scheme(BEARER, SecurityScheme::Http(bearer));
         for kind in catalogue::all() {
             components = components.response(kind.code, problem_response(&[&kind]));
         }
         (self.paths.build(), components.build())
+    }
+}
+
+fn method_name(method: &HttpMethod) -> &'static str {
+    match method {
+        HttpMethod::Get => "GET",
+        HttpMethod::Post => "POST",
+        HttpMethod::Put => "PUT",
+        HttpMethod::Patch => "PATCH",
+        HttpMethod::Delete => "DELETE",
+        _ => "",
     }
 }
 
@@ -164,13 +193,18 @@ impl Operation {
         self
     }
 
-    fn build(&self, writes: bool) -> utoipa::openapi::path::Operation {
+    fn build(&self, writes: bool, access: Access) -> utoipa::openapi::path::Operation {
         let mut operation = OperationBuilder::new()
             .tag(self.tag)
             .operation_id(Some(self.id))
             .summary(Some(self.summary))
             .description(self.description)
             .request_body(self.body.clone());
+        if access != Access::Public {
+            // Credentials are looked at with AUTH=on only, so what does not have them may do, too.
+            let scope = SecurityRequirement::new(BEARER, [access.to_string()]);
+            operation = operation.securities(Some([scope, SecurityRequirement::default()]));
+        }
         for parameter in &self.parameters {
             operation = operation.parameter(parameter.clone());
         }
@@ -181,6 +215,7 @@ impl Operation {
             .filter(|kind| {
                 kind.anywhere
                     || (kind.with_writes && writes)
+                    || (kind.with_access && access != Access::Public)
                     || (kind.with_bodies && self.body.is_some())
                     || self.fails_with(kind.code)
             })

@@ -4,6 +4,7 @@
 //! No resource and no SQL is known here.
 
 pub mod accept;
+pub mod access;
 pub mod asset;
 pub mod body;
 pub mod browser;
@@ -14,6 +15,7 @@ pub mod coding;
 pub mod cors;
 pub mod csv;
 pub mod describe;
+pub mod endpoint;
 pub mod etag;
 pub mod format;
 pub mod host;

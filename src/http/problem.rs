@@ -59,6 +59,10 @@ pub enum Code {
     UnsupportedMediaType,
     /// The request asks for another host.
     MisdirectedRequest,
+    /// Credentials are missing or prove nothing.
+    Unauthenticated,
+    /// The credentials do not allow this.
+    InsufficientScope,
     /// A page of another origin may not change anything.
     ForeignOrigin,
     /// The client holds or asks for more than its share.
@@ -107,6 +111,12 @@ impl Code {
             }
             Self::MisdirectedRequest => {
                 (StatusCode::MISDIRECTED_REQUEST, "misdirected-request", "The host name is not this service's")
+            }
+            Self::Unauthenticated => {
+                (StatusCode::UNAUTHORIZED, "unauthenticated", "Credentials are missing or invalid")
+            }
+            Self::InsufficientScope => {
+                (StatusCode::FORBIDDEN, "insufficient-scope", "The credentials do not allow this")
             }
             Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign-origin", "A page of another origin may not write"),
             Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too Many Requests"),
@@ -189,7 +199,7 @@ pub struct Problem {
     code: Code,
     detail: Cow<'static, str>,
     errors: Option<Faults>,
-    headers: Vec<(HeaderName, &'static str)>,
+    headers: Vec<(HeaderName, Cow<'static, str>)>,
     checks: Option<Box<serde_json::Value>>,
 }
 
@@ -253,7 +263,7 @@ impl Problem {
     }
 
     /// The method does not apply; `allow` lists those that do.
-    pub fn method_not_allowed(allow: &'static str) -> Self {
+    pub fn method_not_allowed(allow: String) -> Self {
         Self::new(Code::MethodNotAllowed, format!("use one of: {allow}")).with_header(ALLOW, allow)
     }
 
@@ -272,8 +282,8 @@ impl Problem {
     }
 
     /// Adds a header to the answer.
-    pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.headers.push((name, value));
+    pub fn with_header(mut self, name: HeaderName, value: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push((name, value.into()));
         self
     }
 
@@ -341,7 +351,8 @@ impl Problem {
         // RFC 9110, section 15.1: caches may keep a 404, 405, 410, 414 or 501 unless they are told otherwise.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         for (name, value) in self.headers {
-            headers.insert(name, HeaderValue::from_static(value));
+            let value = HeaderValue::try_from(&*value).expect("headers of problems are printable");
+            headers.insert(name, value);
         }
         response
     }

@@ -8,6 +8,7 @@
 
 use std::future::{Future, ready};
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt;
@@ -19,32 +20,39 @@ use warp::http::{Method, Uri};
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
+use super::endpoint::{Endpoint, segment_at};
 use super::problem::Problem;
 use super::query::Query;
 use super::timing::{self, SERVER_TIMING};
+use crate::auth::principal::Principal;
 use crate::db::wait_time;
 
 /// The template an answer belongs to, kept in the response's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Route(pub &'static str);
 
-/// The templates of a resource, and for each the methods that `Allow` lists.
-pub type Allowed = &'static [(&'static [&'static str], &'static str)];
-
-/// The query string of a request that has one, put into the request's extensions in front of all routes: only
-/// requests with a query pay for looking at it.
+/// Whom a request was let through for.
 #[derive(Debug, Clone)]
-pub struct RawQuery(PathAndQuery);
+pub struct Caller {
+    /// Who asks.
+    pub principal: Arc<Principal>,
+    /// The template that they were let through to.
+    pub template: Option<&'static str>,
+}
 
-impl RawQuery {
-    /// The one of this target, unless it is empty.
-    pub fn of(uri: &Uri) -> Option<Self> {
-        uri.query().filter(|query| !query.is_empty())?;
-        uri.path_and_query().cloned().map(Self)
-    }
+/// What is known of a request in front of all routes, put into its extensions: only requests with a query or with
+/// credentials pay for looking at it.
+#[derive(Debug, Clone)]
+pub struct Front {
+    query: Option<PathAndQuery>,
+    caller: Option<Caller>,
+}
 
-    fn as_str(&self) -> &str {
-        self.0.query().unwrap_or_default()
+impl Front {
+    /// What is known of a request for this target; nothing when it has no query and nobody looks at credentials.
+    pub fn of(uri: &Uri, caller: Option<Caller>) -> Option<Self> {
+        let query = uri.query().filter(|query| !query.is_empty()).and(uri.path_and_query()).cloned();
+        (query.is_some() || caller.is_some()).then_some(Self { query, caller })
     }
 }
 
@@ -58,7 +66,9 @@ pub struct Matched {
     /// The path segment at the placeholder; empty when the template has none.
     pub segment: String,
     /// What nobody has read yet.
-    query: Option<RawQuery>,
+    query: Option<PathAndQuery>,
+    /// Whom it was let through for; nobody where credentials are not looked at.
+    caller: Option<Caller>,
 }
 
 /// Lets requests through whose path fits one of the templates; a template may end in one `{placeholder}`. Of the
@@ -78,11 +88,14 @@ pub fn at_except(
         let matched = templates.iter().find_map(|template| {
             let segment = segment_at(template, path.as_str()).filter(|_| !others.contains(&path.as_str()))?;
             let canonical = templates.first().copied().filter(|canonical| canonical != template);
-            Some(Matched { route: Route(template), canonical, segment: segment.to_owned(), query: None })
+            Some(Matched { route: Route(template), canonical, segment: segment.to_owned(), query: None, caller: None })
         });
         ready(matched.ok_or_else(warp::reject::not_found))
     });
-    path.and(warp::ext::optional()).map(|matched, query| Matched { query, ..matched })
+    path.and(warp::ext::optional()).map(|matched: Matched, front: Option<Front>| match front {
+        None => matched,
+        Some(Front { query, caller }) => Matched { query, caller, ..matched },
+    })
 }
 
 /// The same for several operations of one handler, such as files: no template is another's canonical one.
@@ -99,18 +112,11 @@ pub fn at_with_query(
 ) -> impl Filter<Extract = (Matched, String), Error = Rejection> + Clone + Send + Sync + 'static {
     at(templates)
         .map(|mut matched: Matched| {
-            let raw = matched.query.take().map(|query| query.as_str().to_owned()).unwrap_or_default();
+            let query = matched.query.take();
+            let raw = query.as_ref().and_then(PathAndQuery::query).unwrap_or_default().to_owned();
             (matched, raw)
         })
         .untuple_one()
-}
-
-/// The path's part at the template's placeholder, if the path fits; empty when there is no placeholder.
-fn segment_at<'a>(template: &str, path: &'a str) -> Option<&'a str> {
-    match template.split_once('{') {
-        None => (path == template).then_some(""),
-        Some((prefix, _)) => path.strip_prefix(prefix).filter(|rest| !rest.is_empty() && !rest.contains('/')),
-    }
 }
 
 /// Lets GET through, and HEAD, which is answered like GET; hyper leaves the body out.
@@ -132,7 +138,7 @@ impl Matched {
     /// No `async fn`: each would hold the handler's future twice, once given and once awaited.
     pub fn answer(&self, work: impl Future<Output = Result<Response, Problem>>) -> impl Future<Output = Response> {
         let begun = Instant::now();
-        let work = match self.unread() {
+        let work = match self.refused() {
             None => Either::Left(AssertUnwindSafe(work).catch_unwind()),
             Some(problem) => Either::Right(ready(Ok(Err(problem)))),
         };
@@ -153,37 +159,36 @@ impl Matched {
         })
     }
 
-    /// What is wrong with parameters that nobody has taken.
-    fn unread(&self) -> Option<Problem> {
-        Query::parse(self.query.as_ref()?.as_str(), &[]).finish().err()
+    /// Who asks.
+    pub fn principal(&self) -> &Arc<Principal> {
+        self.caller.as_ref().map_or(Principal::anybody(), |caller| &caller.principal)
+    }
+
+    /// Why the handler must not run: somebody was let through to another route than this one, or there are parameters that
+    /// nobody has taken.
+    fn refused(&self) -> Option<Problem> {
+        if let Some(Caller { template, .. }) = &self.caller
+            && *template != Some(self.route.0)
+        {
+            tracing::error!(route = self.route.0, ?template, "a route is not in the table of what routes ask for");
+            return Some(Problem::internal());
+        }
+        Query::parse(self.query.as_ref()?.query()?, &[]).finish().err()
     }
 }
 
 /// The last alternative of a resource: its paths exist, and no method before this one fitted.
 pub fn method_not_allowed(
-    allowed: Allowed,
+    endpoints: &'static [Endpoint],
 ) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static {
     warp::path::full().and_then(move |path: FullPath| {
-        let refused = allowed.iter().find_map(|(templates, allow)| {
-            let template = templates.iter().find(|template| segment_at(template, path.as_str()).is_some())?;
-            let mut response = Problem::method_not_allowed(allow).into_response();
+        let refused = endpoints.iter().find_map(|endpoint| {
+            let mut templates = endpoint.templates.iter();
+            let template = templates.find(|template| segment_at(template, path.as_str()).is_some())?;
+            let mut response = Problem::method_not_allowed(endpoint.allow()).into_response();
             response.extensions_mut().insert(Route(template));
             Some(response)
         });
         ready(refused.ok_or_else(warp::reject::not_found))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::segment_at;
-
-    #[test]
-    fn a_placeholder_takes_exactly_one_segment() {
-        assert_eq!(segment_at("/v1/p/{uuid}", "/v1/p/abc"), Some("abc"));
-        assert_eq!(segment_at("/v1/p/{uuid}", "/v1/p/"), None);
-        assert_eq!(segment_at("/v1/p/{uuid}", "/v1/p/a/b"), None);
-        assert_eq!(segment_at("/v1/p", "/v1/p"), Some(""));
-        assert_eq!(segment_at("/v1/p", "/v1/p/"), None);
-    }
 }

@@ -19,17 +19,22 @@ use warp::reply::Response;
 
 use crate::db::migrate;
 use crate::db::pool::Pool;
+use crate::http::endpoint::{Endpoint, PUBLIC};
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::reply;
-use crate::http::route::{Allowed, Matched, at, at_each, at_with_query, get_or_head, method_not_allowed};
+use crate::http::route::{Matched, at, at_each, at_with_query, get_or_head, method_not_allowed};
 use crate::shutdown::Shutdown;
 
 pub(super) const GREETINGS: &[&str] = &["/hello", "/zero", "/helloworld"];
 pub(super) const LIVE: &[&str] = &["/livez"];
 pub(super) const READY: &[&str] = &["/readyz"];
-/// Each template with the methods that it takes.
-pub const ALLOWED: Allowed = &[(GREETINGS, "GET, HEAD"), (LIVE, "GET, HEAD"), (READY, "GET, HEAD")];
+/// What is routed here.
+pub const ENDPOINTS: &[Endpoint] = &[
+    Endpoint { templates: GREETINGS, methods: PUBLIC },
+    Endpoint { templates: LIVE, methods: PUBLIC },
+    Endpoint { templates: READY, methods: PUBLIC },
+];
 
 /// An answer about the database is good for this long; a cluster's probes come once a second or less often.
 const CHECK_FRESH: Duration = Duration::from_secs(1);
@@ -159,7 +164,7 @@ pub fn routes(health: &Arc<Health>) -> BoxedFilter<(Response,)> {
             matched.answer(async { ready(&health, &query).await }).await
         },
     );
-    ready.or(live).unify().or(greet).unify().or(method_not_allowed(ALLOWED)).unify().boxed()
+    ready.or(live).unify().or(greet).unify().or(method_not_allowed(ENDPOINTS)).unify().boxed()
 }
 
 async fn ready(health: &Health, query: &str) -> Result<Response, Problem> {

@@ -11,12 +11,13 @@ use warp::http::header::{CONTENT_TYPE, HeaderValue};
 use warp::reply::Response;
 
 use crate::db::pool::Pool;
-use crate::http::route::{Allowed, Matched, at, get_or_head, method_not_allowed};
+use crate::http::endpoint::{Endpoint, PUBLIC};
+use crate::http::route::{Matched, at, get_or_head, method_not_allowed};
 use crate::log_output::LOG_LINES_DROPPED;
 
 const METRICS: &[&str] = &["/metrics"];
-/// Each template with the methods that it takes.
-pub const ALLOWED: Allowed = &[(METRICS, "GET, HEAD")];
+/// What is routed here.
+const ENDPOINTS: &[Endpoint] = &[Endpoint { templates: METRICS, methods: PUBLIC }];
 
 /// Prometheus documentation, "Exposition formats", text format.
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -40,7 +41,7 @@ pub fn routes(
                 matched.answer(async { Ok(render(&pools, &handle)) }).await
             }
         })
-        .or(method_not_allowed(ALLOWED))
+        .or(method_not_allowed(ENDPOINTS))
         .unify()
         .boxed()
 }

@@ -11,9 +11,10 @@ use super::index;
 use crate::http::accept;
 use crate::http::asset::{self, Asset, CSS, HTML, SCRIPT, SVG};
 use crate::http::describe::{Document, Operation, content, query};
+use crate::http::endpoint::{Endpoint, PUBLIC};
 use crate::http::problem::{Code, Problem};
 use crate::http::query::Query;
-use crate::http::route::{Allowed, Matched, at, at_each, at_with_query, get_or_head, method_not_allowed};
+use crate::http::route::{Matched, at, at_each, at_with_query, get_or_head, method_not_allowed};
 use crate::http::schema::text;
 use crate::resource::registry::Resources;
 
@@ -37,10 +38,11 @@ const FILES: &[&str] = &[
     "/assets/import.js",
 ];
 
-/// Each template with the methods that it takes.
-pub const ALLOWED: Allowed = &[(ROOT, "GET, HEAD")];
-/// The same for the page's files, which are no operations.
-pub const ALLOWED_FILES: Allowed = &[(FILES, "GET, HEAD"), (RESOURCE, "GET, HEAD")];
+/// What is routed here.
+pub const ENDPOINTS: &[Endpoint] = &[Endpoint { templates: ROOT, methods: PUBLIC }];
+/// The page's files, which are no operations.
+pub const FILE_ENDPOINTS: &[Endpoint] =
+    &[Endpoint { templates: FILES, methods: PUBLIC }, Endpoint { templates: RESOURCE, methods: PUBLIC }];
 
 /// What the page keeps in its address: site/view.js.
 const VIEW: &[&str] = &["q", "class", "sex", "survived", "min", "max", "sort", "after", "before"];
@@ -106,9 +108,9 @@ pub fn routes(resources: Resources) -> BoxedFilter<(Response,)> {
         .unify()
         .or(resource)
         .unify()
-        .or(method_not_allowed(ALLOWED))
+        .or(method_not_allowed(ENDPOINTS))
         .unify()
-        .or(method_not_allowed(ALLOWED_FILES))
+        .or(method_not_allowed(FILE_ENDPOINTS))
         .unify()
         .boxed()
 }

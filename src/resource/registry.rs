@@ -20,8 +20,17 @@ const BUILT_IN: &[(&str, &str)] = &[("passengers", include_str!("../../resources
 const SEEDS: &[(&str, &[u8])] = &[("passengers.csv", include_bytes!("../../data/passengers.csv"))];
 
 /// Names below `/v1/` that are taken, and those of tables that the service has besides.
-pub const TAKEN: &[&str] =
-    &["air-quality", "air-quality-generation", "idempotency-keys", "refinery-schema-history", "seeds", "steps"];
+pub const TAKEN: &[&str] = &[
+    "admin",
+    "air-quality",
+    "air-quality-generation",
+    "api-tokens",
+    "idempotency-keys",
+    "refinery-schema-history",
+    "seeds",
+    "steps",
+    "tokens",
+];
 
 /// Every resource that is served, in the order of their routes.
 pub type Resources = &'static [&'static Resource];

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream};
+use indexmap::IndexMap;
 use tokio_postgres::Transaction;
 use uuid::Uuid;
 use warp::Filter;
@@ -15,7 +16,6 @@ use warp::http::{HeaderMap, HeaderName, StatusCode};
 use warp::reply::Response;
 
 use super::bulk::{self, routes::Posted};
-use super::column::leak;
 use super::context::Context;
 use super::definition::{Resource, ResourceUrls};
 use super::description::Operation;
@@ -26,49 +26,46 @@ use super::problem::problem;
 use super::row::Stored;
 use super::store;
 use super::value::Value;
+use crate::auth::scope::{Access, Action};
 use crate::csv::notes::UnknownColumns;
 use crate::db::error::StoreError;
 use crate::http::body::{self, JSON, MERGE_PATCH, read_json};
 use crate::http::client::Client;
 use crate::http::coding::{Broken, headers_and_body};
+use crate::http::endpoint::Endpoint;
 use crate::http::etag::{self, ReadCondition};
 use crate::http::prefer::{self, unknown};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply;
-use crate::http::route::{Allowed, Matched, Route, at, at_except, at_with_query, get_or_head, method_not_allowed};
+use crate::http::route::{Matched, Route, at, at_except, at_with_query, get_or_head, method_not_allowed};
 use crate::idempotency::answer::Answer;
 use crate::idempotency::once::Work;
 use crate::idempotency::request::Request;
 
-/// Each template with the methods that it takes.
-pub fn allowed(resource: &Resource) -> Allowed {
+/// What is routed of a resource.
+pub fn endpoints(resource: &Resource) -> &'static [Endpoint] {
     let urls = &resource.urls;
-    let methods: [(Operation, &'static [&'static str], &[&str]); 8] = [
-        (Operation::List, urls.list, &["GET", "HEAD"]),
-        (Operation::Create, urls.create, &["POST"]),
-        (Operation::Bulk, urls.create, &["POST"]),
-        (Operation::Statistics, urls.statistics, &["GET", "HEAD"]),
-        (Operation::Read, urls.read, &["GET", "HEAD"]),
-        (Operation::Replace, urls.replace, &["PUT"]),
-        (Operation::Patch, urls.patch, &["PATCH"]),
-        (Operation::Delete, urls.delete, &["DELETE"]),
+    let methods: [(Operation, &'static [&'static str], &str, Action); 8] = [
+        (Operation::List, urls.list, "GET", Action::Read),
+        (Operation::Create, urls.create, "POST", Action::Create),
+        (Operation::Bulk, urls.create, "POST", Action::Create),
+        (Operation::Statistics, urls.statistics, "GET", Action::Read),
+        (Operation::Read, urls.read, "GET", Action::Read),
+        (Operation::Replace, urls.replace, "PUT", Action::Update),
+        (Operation::Patch, urls.patch, "PATCH", Action::Update),
+        (Operation::Delete, urls.delete, "DELETE", Action::Delete),
     ];
-    let mut allowed: Vec<(&'static str, Vec<&str>)> = Vec::new();
-    for (operation, templates, methods) in methods {
+    let mut found: IndexMap<&'static str, IndexMap<&'static str, Access>> = IndexMap::new();
+    for (operation, templates, method, action) in methods {
         for template in templates.iter().filter(|_| resource.offers(operation)) {
-            let place = allowed.iter().position(|(known, _)| known == template).unwrap_or_else(|| {
-                allowed.push((template, Vec::new()));
-                allowed.len() - 1
-            });
-            for method in methods {
-                if !allowed[place].1.contains(method) {
-                    allowed[place].1.push(method);
-                }
-            }
+            found.entry(template).or_default().insert(method, Access::Scope(resource.name, action));
         }
     }
-    let allowed = allowed.into_iter().map(|(template, methods)| (&*vec![template].leak(), leak(methods.join(", "))));
-    Vec::leak(allowed.collect())
+    let endpoints = found.into_iter().map(|(template, methods)| Endpoint {
+        templates: vec![template].leak(),
+        methods: methods.into_iter().collect::<Vec<_>>().leak(),
+    });
+    endpoints.collect::<Vec<_>>().leak()
 }
 
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
@@ -152,7 +149,7 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
         .unify()
         .or(statistics)
         .unify()
-        .or(method_not_allowed(allowed(resource)))
+        .or(method_not_allowed(endpoints(resource)))
         .unify()
         .boxed();
     get.or(create.or(rare).unify().boxed()).unify().boxed()

@@ -15,7 +15,7 @@ use crate::http::browser::check_origin;
 use crate::http::cors::Origins;
 use crate::http::host::Hosts;
 use crate::http::problem::{Code, Problem};
-use crate::http::route::{RawQuery, Route};
+use crate::http::route::{Front, Route};
 use crate::http::target;
 
 /// The label of refusals in logs and metrics: they are answered before any route is looked at.
@@ -100,8 +100,8 @@ where
         if let Some(normal) = target::normal(request.uri()) {
             *request.uri_mut() = normal;
         }
-        if let Some(query) = RawQuery::of(request.uri()) {
-            request.extensions_mut().insert(query);
+        if let Some(front) = Front::of(request.uri(), None) {
+            request.extensions_mut().insert(front);
         }
         Either::Left(self.service.call(request))
     }

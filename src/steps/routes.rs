@@ -18,16 +18,18 @@ use super::listing::{DURATIONS, Listing, STEPS, SUMMARY};
 use super::model::{self, Filter, Position};
 use super::request::{self, ListRequest, PAGE_MAX};
 use super::store;
+use crate::auth::scope::{Access, Action};
 use crate::db::error::StoreError;
 use crate::db::reads::Reader;
 use crate::http::body::{self, FORM, JSON};
 use crate::http::client::Client;
 use crate::http::coding::{Broken, headers_and_body};
+use crate::http::endpoint::Endpoint;
 use crate::http::format::Format;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::reply::{self, Chunks};
-use crate::http::route::{Allowed, Matched, Route, at_with_query, get_or_head, method_not_allowed};
+use crate::http::route::{Matched, Route, at_with_query, get_or_head, method_not_allowed};
 use crate::idempotency::answer::Answer;
 use crate::idempotency::once::Work;
 use crate::idempotency::request::Request;
@@ -36,8 +38,13 @@ use crate::resource::value::Value;
 
 pub(super) const STEPS_URLS: &[&str] = &["/v1/steps"];
 pub(super) const DURATIONS_URLS: &[&str] = &["/v1/steps/durations"];
-/// Each template with the methods that it takes.
-pub const ALLOWED: Allowed = &[(STEPS_URLS, "GET, HEAD, POST"), (DURATIONS_URLS, "GET, HEAD")];
+const READ: (&str, Access) = ("GET", Access::Scope("steps", Action::Read));
+const CREATE: (&str, Access) = ("POST", Access::Scope("steps", Action::Create));
+/// What is routed here.
+pub const ENDPOINTS: &[Endpoint] = &[
+    Endpoint { templates: STEPS_URLS, methods: &[READ, CREATE] },
+    Endpoint { templates: DURATIONS_URLS, methods: &[READ] },
+];
 
 /// Rows read at a time: about 150 KiB of CSV, and few enough that a slow reader costs little memory.
 const BATCH: i64 = 1000;
@@ -63,7 +70,7 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
         )
     };
     let (list, durations) = (list_at(STEPS_URLS, List::Steps), list_at(DURATIONS_URLS, List::Durations));
-    record.or(list).unify().or(durations).unify().or(method_not_allowed(ALLOWED)).unify().boxed()
+    record.or(list).unify().or(durations).unify().or(method_not_allowed(ENDPOINTS)).unify().boxed()
 }
 
 async fn record(

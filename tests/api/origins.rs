@@ -1,7 +1,6 @@
 //! Who may ask: under which host names, and pages of which origins may write.
 
-use pycrudapi::http::route::Allowed;
-use pycrudapi::{air_quality, docs, ops, pages, resource, steps};
+use pycrudapi::docs::endpoints;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,15 +37,8 @@ async fn nothing_is_stored(app: &TestApp) {
 
 /// Every method that changes something, at every path.
 fn writes() -> Vec<(Method, String)> {
-    let all: [Allowed; 6] = [
-        resource::routes::allowed(crate::harness::resources()[0]),
-        air_quality::routes::ALLOWED,
-        steps::routes::ALLOWED,
-        ops::health::ALLOWED,
-        docs::routes::ALLOWED,
-        pages::routes::ALLOWED,
-    ];
-    let templates = all.into_iter().flatten().flat_map(|(templates, _)| templates.iter());
+    let all = endpoints::operations(crate::harness::resources());
+    let templates = all.flat_map(|endpoint| endpoint.templates.iter());
     let paths = templates.map(|template| template.replace("{uuid}", &Uuid::now_v7().to_string()));
     paths
         .flat_map(|path| ["POST", "PUT", "PATCH", "DELETE"].map(|method| (method.parse().expect("one"), path.clone())))

@@ -1,28 +1,17 @@
 //! Query parameters: on every route and with every method an unknown one is refused, and nothing is done.
 
-use pycrudapi::http::route::Allowed;
-use pycrudapi::{air_quality, docs, ops, pages, resource, steps};
+use pycrudapi::docs::endpoints;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::json;
 
 use crate::harness::{Answer, TestApp, passenger, send};
 
-/// Every template of the public listener but a resource's; tests/api/docs.rs and the OpenAPI document's own tests know the same ones.
-const ROUTED: [Allowed; 7] = [
-    air_quality::routes::ALLOWED,
-    steps::routes::ALLOWED,
-    ops::health::ALLOWED,
-    docs::routes::ALLOWED,
-    docs::routes::ALLOWED_FILES,
-    pages::routes::ALLOWED,
-    pages::routes::ALLOWED_FILES,
-];
-
 /// Each method of each template, as a method and a path that is served.
 fn operations(uuid: &str) -> Vec<(Method, String)> {
-    let resource = resource::routes::allowed(crate::harness::resources()[0]);
-    let templates = ROUTED.iter().copied().chain([resource]).flatten().flat_map(|(templates, methods)| {
-        templates.iter().flat_map(move |template| methods.split(", ").map(move |method| (method, *template)))
+    let templates = endpoints::all(crate::harness::resources()).flat_map(|endpoint| {
+        let methods = endpoint.methods.iter().map(|(method, _)| *method);
+        let methods = methods.chain(endpoint.access("GET").map(|_| "HEAD"));
+        methods.flat_map(|method| endpoint.templates.iter().map(move |template| (method, *template)))
     });
     let operation = |(method, template): (&str, &str)| {
         let path = template.replace("{uuid}", uuid).replace("{code}", "not-found").replace("{name}", "passengers");

@@ -1,0 +1,239 @@
+//! Scopes: what a principal may do with which resource, and what a route asks for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use strum::{EnumIter, IntoEnumIterator};
+use thiserror::Error;
+
+/// Stands for every resource in front of the colon, and for every action behind it.
+const ALL: &str = "*";
+/// Everything, tokens included.
+const ADMIN: &str = "admin";
+
+/// What is done with rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter)]
+pub enum Action {
+    /// Reading one, many, statistics or history.
+    Read,
+    /// Adding one or many.
+    Create,
+    /// Replacing, patching or restoring one; whoever may sees the row that comes of it.
+    Update,
+    /// Removing one.
+    Delete,
+}
+
+impl Action {
+    /// As it stands in a scope.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// Every action.
+const EVERY_ACTION: u8 = 0b1111;
+
+/// What a route asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing: documentation, probes and pages.
+    Public,
+    /// A scope.
+    Scope(&'static str, Action),
+    /// The scope `admin`.
+    Admin,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Public => Ok(()),
+            Self::Scope(resource, action) => write!(formatter, "{resource}:{}", action.name()),
+            Self::Admin => formatter.write_str(ADMIN),
+        }
+    }
+}
+
+/// The scopes of a principal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scopes {
+    admin: bool,
+    /// Actions on every resource, as bits.
+    every: u8,
+    /// Actions on one resource, as bits.
+    of: Vec<(String, u8)>,
+}
+
+/// A text that is no scope.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{0:?} is no scope; a scope is <resource>:<action> with read, create, update, delete or * as action, or admin")]
+pub struct ScopeError(String);
+
+impl Scopes {
+    /// Whether they let somebody through to a route.
+    pub fn permit(&self, access: Access) -> bool {
+        match access {
+            Access::Public => true,
+            Access::Scope(resource, action) => self.permits(resource, action),
+            Access::Admin => self.admin,
+        }
+    }
+
+    /// Whether they let somebody do this with a resource.
+    pub fn permits(&self, resource: &str, action: Action) -> bool {
+        let of = || self.of.iter().find(|(name, _)| name == resource).map_or(0, |(_, actions)| *actions);
+        self.admin || (self.every | of()) & action.bit() != 0
+    }
+
+    /// Whether nothing can be done with them.
+    pub fn is_empty(&self) -> bool {
+        !self.admin && self.every == 0 && self.of.is_empty()
+    }
+
+    /// The resources that they name.
+    pub fn resources(&self) -> impl Iterator<Item = &str> {
+        self.of.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Those of an identity provider's words that are scopes; its other words are none of ours.
+    pub fn of_claim<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut scopes = Self::default();
+        for word in words {
+            // A word that is no scope adds nothing.
+            let _ = scopes.add(word);
+        }
+        scopes
+    }
+
+    /// Adds what other scopes allow.
+    pub fn extend(&mut self, other: &Self) {
+        self.admin |= other.admin;
+        self.every |= other.every;
+        for (name, actions) in &other.of {
+            self.allow(name, *actions);
+        }
+    }
+
+    fn add(&mut self, word: &str) -> Result<(), ScopeError> {
+        let wrong = || ScopeError(word.to_owned());
+        if word == ADMIN {
+            self.admin = true;
+            return Ok(());
+        }
+        let (resource, action) = word.split_once(':').ok_or_else(wrong)?;
+        let actions = if action == ALL {
+            EVERY_ACTION
+        } else {
+            Action::iter().find(|known| known.name() == action).ok_or_else(wrong)?.bit()
+        };
+        let is_name = |name: &str| {
+            name != ADMIN
+                && name.starts_with(|first: char| first.is_ascii_lowercase())
+                && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        };
+        match resource {
+            ALL => self.every |= actions,
+            name if is_name(name) => self.allow(name, actions),
+            _ => return Err(wrong()),
+        }
+        Ok(())
+    }
+
+    fn allow(&mut self, name: &str, actions: u8) {
+        match self.of.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known |= actions,
+            None => self.of.push((name.to_owned(), actions)),
+        }
+    }
+}
+
+/// Scopes with blanks or commas between them.
+impl FromStr for Scopes {
+    type Err = ScopeError;
+
+    fn from_str(text: &str) -> Result<Self, ScopeError> {
+        let mut scopes = Self::default();
+        for word in text.split([' ', ',']).filter(|word| !word.is_empty()) {
+            scopes.add(word)?;
+        }
+        Ok(scopes)
+    }
+}
+
+/// With blanks between them, as RFC 6749 has it, each as short as it can be said.
+impl fmt::Display for Scopes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words = Vec::new();
+        if self.admin {
+            words.push(ADMIN.to_owned());
+        }
+        let every = (self.every != 0).then_some((ALL, self.every));
+        for (name, actions) in every.into_iter().chain(self.of.iter().map(|(name, actions)| (name.as_str(), *actions)))
+        {
+            if actions == EVERY_ACTION {
+                words.push(format!("{name}:{ALL}"));
+            } else {
+                let named = Action::iter().filter(|action| actions & action.bit() != 0);
+                words.extend(named.map(|action| format!("{name}:{}", action.name())));
+            }
+        }
+        formatter.write_str(&words.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn scopes(text: &str) -> Scopes {
+        text.parse().expect("scopes")
+    }
+
+    #[test]
+    fn a_scope_permits_what_it_says_and_nothing_else() {
+        let both = [("passengers", Action::Read), ("passengers", Action::Delete), ("steps", Action::Read)];
+        let permitted = |text| both.map(|(resource, action)| scopes(text).permits(resource, action));
+        assert_eq!(permitted(""), [false, false, false]);
+        assert_eq!(permitted("passengers:read"), [true, false, false]);
+        assert_eq!(permitted("passengers:*"), [true, true, false]);
+        assert_eq!(permitted("*:read"), [true, false, true]);
+        assert_eq!(permitted("*:read, passengers:delete"), [true, true, true]);
+        assert_eq!(permitted("passenger:*"), [false, false, false]);
+        assert_eq!(permitted("admin"), [true, true, true]);
+        assert!(!scopes("*:*").permit(Access::Admin));
+        assert!(scopes("admin").permit(Access::Admin));
+        assert!(scopes("").permit(Access::Public));
+    }
+
+    #[test]
+    fn what_is_no_scope_is_refused_by_name() {
+        for wrong in
+            ["passengers", "passengers:", ":read", "passengers:write", "Passengers:read", "admin:*", "a:b:read"]
+        {
+            assert_eq!(wrong.parse::<Scopes>(), Err(ScopeError(wrong.to_owned())));
+        }
+        assert_eq!(Scopes::of_claim(["openid", "passengers:read", "email"]), scopes("passengers:read"));
+    }
+
+    proptest! {
+        #[test]
+        fn scopes_are_written_as_they_are_read(
+            words in prop::collection::vec("(admin|(\\*|a|b-c|d2):(\\*|read|create|update|delete))", 0..8),
+        ) {
+            let scopes = scopes(&words.join(" "));
+            prop_assert_eq!(scopes.to_string().parse::<Scopes>().expect("scopes"), scopes);
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Every route of the public listener, with what it asks of whoever sends a request.
+
+use crate::http::endpoint::Endpoint;
+use crate::resource::registry::Resources;
+use crate::{air_quality, docs, ops, pages, resource, steps};
+
+/// Those that the OpenAPI document has.
+pub fn operations(resources: Resources) -> impl Iterator<Item = &'static Endpoint> {
+    let others = [
+        air_quality::routes::ENDPOINTS,
+        steps::routes::ENDPOINTS,
+        ops::health::ENDPOINTS,
+        docs::routes::ENDPOINTS,
+        pages::routes::ENDPOINTS,
+    ];
+    resources.iter().copied().map(resource::routes::endpoints).chain(others).flatten()
+}
+
+/// All of them.
+pub fn all(resources: Resources) -> impl Iterator<Item = &'static Endpoint> {
+    operations(resources).chain(docs::routes::FILE_ENDPOINTS).chain(pages::routes::FILE_ENDPOINTS)
+}

@@ -1,0 +1,101 @@
+//! What is routed: templates with their methods, and what each asks of whoever sends a request.
+
+use std::collections::HashMap;
+
+use warp::http::Method;
+
+use crate::auth::scope::Access;
+
+/// Templates that take the same methods.
+#[derive(Debug, Clone, Copy)]
+pub struct Endpoint {
+    /// The templates.
+    pub templates: &'static [&'static str],
+    /// The methods, each with what it asks of whoever sends it; `GET` stands for HEAD as well.
+    pub methods: &'static [(&'static str, Access)],
+}
+
+/// What anybody may read.
+pub const PUBLIC: &[(&str, Access)] = &[("GET", Access::Public)];
+
+impl Endpoint {
+    /// What a method asks for, if it is taken.
+    pub fn access(&self, method: &str) -> Option<Access> {
+        self.methods.iter().find(|(known, _)| *known == method).map(|(_, access)| *access)
+    }
+
+    /// The methods as `Allow` lists them.
+    pub fn allow(&self) -> String {
+        let names = self.methods.iter().map(|(method, _)| if *method == "GET" { "GET, HEAD" } else { method });
+        names.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The path's part at the template's placeholder, if the path fits; empty when there is no placeholder.
+pub fn segment_at<'a>(template: &str, path: &'a str) -> Option<&'a str> {
+    match template.split_once('{') {
+        None => (path == template).then_some(""),
+        Some((prefix, _)) => path.strip_prefix(prefix).filter(|rest| !rest.is_empty() && !rest.contains('/')),
+    }
+}
+
+/// What every route asks for.
+#[derive(Debug)]
+pub struct AccessTable {
+    /// Those without a placeholder; where they fit, no other does.
+    fixed: HashMap<&'static str, &'static Endpoint>,
+    /// Those with one, in the order of their routes.
+    with_placeholder: Vec<(&'static str, &'static Endpoint)>,
+}
+
+impl AccessTable {
+    /// The table of these.
+    pub fn new(endpoints: impl IntoIterator<Item = &'static Endpoint>) -> Self {
+        let mut table = Self { fixed: HashMap::new(), with_placeholder: Vec::new() };
+        for endpoint in endpoints {
+            for template in endpoint.templates {
+                if template.contains('{') {
+                    table.with_placeholder.push((template, endpoint));
+                } else {
+                    table.fixed.insert(template, endpoint);
+                }
+            }
+        }
+        table
+    }
+
+    /// What a method on a template asks for.
+    pub fn of(&self, method: &str, template: &str) -> Option<Access> {
+        let with_placeholder = || {
+            self.with_placeholder
+                .iter()
+                .find(|(known, endpoint)| *known == template && endpoint.access(method).is_some())
+        };
+        let endpoint = self.fixed.get(template).or_else(|| with_placeholder().map(|(_, endpoint)| endpoint))?;
+        endpoint.access(method)
+    }
+
+    /// The template that takes a request, and what it asks for; none when no route does.
+    pub fn find(&self, method: &Method, path: &str) -> Option<(&'static str, Access)> {
+        let method = if method == Method::HEAD { Method::GET.as_str() } else { method.as_str() };
+        if let Some((template, endpoint)) = self.fixed.get_key_value(path) {
+            return endpoint.access(method).map(|access| (*template, access));
+        }
+        let mut fitting = self.with_placeholder.iter().filter(|(template, _)| segment_at(template, path).is_some());
+        fitting.find_map(|(template, endpoint)| Some((*template, endpoint.access(method)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_placeholder_takes_exactly_one_segment() {
+        assert_eq!(segment_at("/v1/p/{uuid}", "/v1/p/abc"), Some("abc"));
+        assert_eq!(segment_at("/v1/p/{uuid}", "/v1/p/"), None);
+        assert_eq!(segment_at("/v1/p/{uuid}", "/v1/p/a/b"), None);
+        assert_eq!(segment_at("/v1/p", "/v1/p"), Some(""));
+        assert_eq!(segment_at("/v1/p", "/v1/p/"), None);
+    }
+}
