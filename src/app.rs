@@ -12,7 +12,9 @@ use tokio::task::JoinHandle;
 
 use crate::air_quality::cache::Cache;
 use crate::air_quality::transfer::Readings;
-use crate::config::{ConfigError, DatabaseConfig, ServerConfig};
+use crate::auth::authenticator::Authenticator;
+use crate::auth::tokens::Tokens;
+use crate::config::{Auth, ConfigError, DatabaseConfig, ServerConfig, WrongSetting, known_resources};
 use crate::db::analyze::Growth;
 use crate::db::conninfo::ConnInfo;
 use crate::db::copy::{self, CopyError};
@@ -22,6 +24,7 @@ use crate::db::pool::{Pool, PoolKind};
 use crate::db::reads::Reads;
 use crate::db::roles;
 use crate::http::cors::{self, Origins};
+use crate::http::endpoint::AccessTable;
 use crate::http::etag::IfMatch;
 use crate::idempotency::expiry;
 use crate::idempotency::once::Once;
@@ -33,11 +36,12 @@ use crate::resource::list::first::Lists;
 use crate::resource::registry::Resources;
 use crate::resource::store::Store;
 use crate::server::access_log::AccessLog;
+use crate::server::gate::Gate;
 use crate::server::guard::Guard;
 use crate::server::listener::Listener;
 use crate::server::{self, Drained, ServerLimits};
 use crate::shutdown::Shutdown;
-use crate::{air_quality, docs, ops, pages, resource, steps, telemetry};
+use crate::{air_quality, docs, ops, pages, resource, steps, telemetry, tokens};
 
 /// How long the start waits for the database before it listens anyway. A server that is restarted in front of a healthy
 /// database thereby answers nothing with 503.
@@ -52,6 +56,9 @@ pub enum AppError {
     /// A setting is at fault.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A setting does not do.
+    #[error(transparent)]
+    Setting(#[from] WrongSetting),
     /// PostgreSQL answers, and says that it never will let us in.
     #[error(
         "postgres refuses this user, password or database name; check DATABASE_URL or the POSTGRES_ settings, and MIGRATE_USER"
@@ -68,6 +75,7 @@ pub enum AppError {
 /// A service that has been started.
 pub struct App {
     servers: Vec<JoinHandle<Drained>>,
+    gate: Option<Arc<Gate>>,
     preparation: JoinHandle<Result<(), AppError>>,
 }
 
@@ -89,7 +97,7 @@ impl App {
         let reads = Reads::new(pool_of(PoolKind::Lists), pool.clone(), database.checkout_timeout_ms);
         let probe = pool_of(PoolKind::Probe);
         let pools = vec![("keys", pool.clone()), ("lists", reads.pool().clone()), ("probe", probe.clone())];
-        let health = Arc::new(Health::new(probe, shutdown.clone()));
+        let health = Arc::new(Health::new(probe, server.common.auth.name(), shutdown.clone()));
         let room = &server.room;
         let bodies = room.bodies();
         let body_limits = room.body_limits(&bodies, server.common.max_body_bytes, server.body_timeout_ms);
@@ -103,6 +111,11 @@ impl App {
             once: once.clone(),
             body_limits: body_limits.clone(),
             buffers: buffers.clone(),
+        });
+        let tokens = Arc::new(tokens::context::Context {
+            pool: pool.clone(),
+            body_limits: body_limits.clone(),
+            resources: known_resources(resources),
         });
         let bulk = Arc::new(Bulk::new(
             room.body_limits(&bodies, server.common.bulk_max_bytes, server.common.bulk_timeout_ms),
@@ -153,6 +166,7 @@ impl App {
         routes.extend([
             air_quality::routes::routes(&cache),
             steps::routes::routes(&steps),
+            tokens::routes::routes(&tokens),
             ops::health::routes(&health),
             docs::routes::routes(docs::document::json(resources)),
             pages::routes::routes(resources),
@@ -161,7 +175,16 @@ impl App {
         let origins = server.common.cors_allow_origins.clone().unwrap_or(Origins::Nobody);
         let routes = cors::allowing(origins.clone(), routes);
         let hosts = server.allowed_hosts.clone().unwrap_or_default().with_own_name();
-        let guard = Arc::new(Guard { hosts, origins });
+        let gate = match server.common.auth {
+            Auth::Off => None,
+            Auth::On => {
+                let anonymous = server.auth.anonymous_scopes(resources)?;
+                let tokens = Tokens::start(pool.clone(), conninfo.clone(), shutdown.clone());
+                let table = AccessTable::new(docs::endpoints::all(resources));
+                Some(Arc::new(Gate::new(Authenticator::new(anonymous, tokens), table, None)))
+            }
+        };
+        let guard = Arc::new(Guard { hosts: hosts.clone(), origins: origins.clone(), gate: gate.clone() });
         let mut servers: Vec<_> = listeners
             .public
             .into_iter()
@@ -175,13 +198,14 @@ impl App {
             let routes = server::routes(vec![ops::metrics::routes(pools, handle, server.log_dropped_file.clone())]);
             servers.push(tokio::spawn(server::serve(
                 listener,
-                (guard, routes),
+                // Whoever may reach this listener may read it.
+                (Arc::new(Guard { hosts, origins, gate: None }), routes),
                 limits,
                 listeners.log,
                 shutdown.clone(),
             )));
         }
-        Ok(Self { servers, preparation })
+        Ok(Self { servers, gate, preparation })
     }
 
     /// Returns when every listener has drained, or when the database turns out to be unusable.
@@ -196,6 +220,9 @@ impl App {
                 if server.await.expect("a server does not panic") == Drained::Partly {
                     outcome = Drained::Partly;
                 }
+            }
+            if let Some(gate) = self.gate {
+                gate.finish().await;
             }
             outcome
         };

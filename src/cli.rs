@@ -1,7 +1,8 @@
-//! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `openapi`, `resource`, `healthcheck`, `nginx`.
+//! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `openapi`, `resource`, `token`, `healthcheck`, `nginx`.
 
 mod output;
 mod resource;
+mod token;
 mod transfer;
 
 use std::io::{BufWriter, Write};
@@ -20,7 +21,7 @@ use transfer::{Source, Transferred, import, transferred};
 use crate::air_quality::transfer::Readings;
 use crate::app::{App, Listeners};
 use crate::config::{
-    DatabaseChoice, DatabaseConfig, HttpPort, LogConfig, MetricsListen, ResourcesConfig, ServerConfig, arguments,
+    Auth, DatabaseChoice, DatabaseConfig, HttpPort, LogConfig, MetricsListen, ResourcesConfig, ServerConfig, arguments,
 };
 use crate::db::conninfo::ConnInfo;
 use crate::db::copy::{self, CopyError};
@@ -123,6 +124,11 @@ enum Command {
         #[command(subcommand)]
         command: resource::Command,
     },
+    /// Make, list, rotate and revoke tokens of the API, for AUTH=on.
+    Token {
+        #[command(subcommand)]
+        command: token::Command,
+    },
     /// Ask a running server whether it is ready; the exit status is the answer.
     Healthcheck(HealthcheckArgs),
     /// Check nginx's settings, write its configuration and become nginx.
@@ -188,18 +194,18 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
                 shutdown::end_with_parent(parent, Signal::TERM).context("the process PARENT_PID has ended")?;
             }
             let log = telemetry::access_log(&cli.log, log);
-            with_database(database, server.worker_threads.into(), |conninfo| {
+            with_database(database, Use::Alone, server.worker_threads.into(), |conninfo| {
                 serve((database, server), resources, log, conninfo)
             })
         }
         Command::Migrate { wait, resources, database } => {
             let resources = resources.load()?;
-            with_database(database, TRANSFER_THREADS, |conninfo| migrate(conninfo, resources, *wait))
+            with_database(database, Use::Alone, TRANSFER_THREADS, |conninfo| migrate(conninfo, resources, *wait))
         }
         Command::Import { resource, from, resources, database } => {
             let resources = resources.load()?;
             let table = transferred(resource, resources)?;
-            with_database(database, TRANSFER_THREADS, |conninfo| async move {
+            with_database(database, Use::Shared, TRANSFER_THREADS, |conninfo| async move {
                 match table {
                     Transferred::Resource(resource) => import(resource, from, conninfo, resources, resource.name).await,
                     Transferred::AirQuality => import(Readings, from, conninfo, resources, "readings").await,
@@ -208,7 +214,7 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
         }
         Command::Export { resource, resources, database } => {
             let table = transferred(resource, resources.load()?)?;
-            with_database(database, TRANSFER_THREADS, |conninfo| async move {
+            with_database(database, Use::Shared, TRANSFER_THREADS, |conninfo| async move {
                 let client = connect(&conninfo).await?;
                 let output = tokio::io::stdout();
                 let exported = match table {
@@ -234,17 +240,34 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Resource { command } => resource::run(command, log),
+        Command::Token { command } => token::run(command),
         Command::Healthcheck(args) => healthcheck(args),
         #[cfg(target_os = "linux")]
-        Command::Nginx { action, config } => nginx::run(*action, config),
+        Command::Nginx { action, config } => {
+            if *action == nginx::Action::Run && config.common.auth == Auth::Off {
+                tell_auth_is_off(true); // nginx listens on every address
+            }
+            nginx::run(*action, config)
+        }
         #[cfg(target_os = "linux")]
         Command::NginxConnections(args) => nginx::connections::run(args),
     }
 }
 
-/// Runs a subcommand on the configured database, or on the embedded one, which lives as long as the subcommand.
+/// Whether a subcommand works on an embedded database that another process keeps running.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// It keeps it running itself.
+    Alone,
+    /// It works beside the server.
+    Shared,
+}
+
+/// Runs a subcommand on the configured database, or on the embedded one, which lives as long as the subcommand unless it
+/// is there already.
 fn with_database<F>(
     database: &DatabaseConfig,
+    usage: Use,
     threads: usize,
     work: impl FnOnce(ConnInfo) -> F,
 ) -> anyhow::Result<ExitCode>
@@ -262,10 +285,20 @@ where
         DatabaseChoice::Given(conninfo) => runtime()?.block_on(work(*conninfo))?,
         #[cfg(feature = "embedded")]
         DatabaseChoice::Embedded => {
-            use crate::db::embedded::Embedded;
+            use crate::db::embedded::{self, Embedded, EmbeddedError};
             use crate::db::roles;
-            let embedded = Embedded::start(&database.embedded_options())?;
-            let conninfo = ConnInfo::from_config(embedded.config())?.with_requests_as(roles::REQUESTS);
+            let options = database.embedded_options();
+            let (_embedded, config) = match Embedded::start(&options) {
+                Ok(embedded) => {
+                    let config = embedded.config();
+                    (Some(embedded), config)
+                }
+                Err(in_use @ EmbeddedError::InUse { .. }) if usage == Use::Shared => {
+                    (None, embedded::running(&options)?.ok_or(in_use)?)
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let conninfo = ConnInfo::from_config(config)?.with_requests_as(roles::REQUESTS);
             runtime()?.block_on(async {
                 // Before anybody tries to connect as this role.
                 let administrator = connect(&conninfo.as_migrator().expect("it is another role")).await?;
@@ -331,6 +364,9 @@ async fn serve(
             App::start((database, server), &conninfo, resources, Listeners { public, metrics, log }, &shutdown).await?;
         let listen: Vec<String> = server.listen.iter().map(ToString::to_string).collect();
         tracing::info!(listen = listen.join(","), metrics = %server.metrics_listen, "listening");
+        if server.common.auth == Auth::Off {
+            tell_auth_is_off(!server.listen.iter().all(ListenAddr::is_local));
+        }
         app.finished().await
     };
     tokio::pin!(serving);
@@ -346,6 +382,18 @@ async fn serve(
         tracing::info!("stopped");
     }
     Ok(())
+}
+
+/// Said once, by the server and by nginx, each of which may be what others reach.
+fn tell_auth_is_off(others_may_come: bool) {
+    if others_may_come {
+        tracing::warn!(
+            "AUTH=off: whoever reaches this machine may read, change and delete everything; set AUTH=on, and make a token with \
+             `pycrudapi token create`"
+        );
+    } else {
+        tracing::info!("AUTH=off: no credentials are looked at; AUTH=on with `pycrudapi token create` changes that");
+    }
 }
 
 fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {

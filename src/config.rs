@@ -4,6 +4,7 @@
 //! Secrets have a type whose `Debug` prints nothing.
 
 pub mod arguments;
+mod auth;
 mod common;
 mod error;
 mod fault;
@@ -22,16 +23,18 @@ use crate::db::conninfo::{ConnInfo, Migrator};
 #[cfg(feature = "embedded")]
 use crate::db::embedded;
 use crate::db::pool::{PoolKind, PoolOptions};
+use crate::duration::span;
 use crate::http::host::Hosts;
 use crate::log_output::LogFormat;
 use crate::resource::registry::{self, RegistryError, Resources};
 use crate::server::listener::ListenAddr;
+pub use auth::{Auth, AuthConfig, known_resources, unknown_resource};
 pub use common::{CommonConfig, HttpPort};
 pub use error::ConfigError;
 pub use fault::WrongSetting;
 pub use room::{RoomConfig, memory_limit};
 pub use values::{MetricsListen, Secret};
-use values::{default_worker_threads, millis, secret, span};
+use values::{default_worker_threads, millis, secret};
 
 /// Settings of the log, common to all subcommands.
 #[derive(Debug, Clone, Args)]
@@ -233,6 +236,10 @@ pub struct ServerConfig {
     /// What nginx takes as well.
     #[command(flatten)]
     pub common: CommonConfig,
+
+    /// Who may do what.
+    #[command(flatten)]
+    pub auth: AuthConfig,
 
     /// Room for requests.
     #[command(flatten)]

@@ -11,7 +11,7 @@ const PARTS: &[&[&str]] = &[
     &["app"],
     &["docs", "nginx", "telemetry"],
     &["config", "pages"],
-    &["air_quality", "steps"],
+    &["air_quality", "steps", "tokens"],
     &["resource"],
     &["ops", "server"],
     &["idempotency"],
@@ -19,7 +19,7 @@ const PARTS: &[&[&str]] = &[
     &["auth"],
     &["db"],
     &["csv"],
-    &["log_output", "shutdown"],
+    &["duration", "log_output", "shutdown"],
 ];
 
 /// Modules by their path in the crate, with their text.

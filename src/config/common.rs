@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, value_parser};
 use rustix::process::Pid;
 
+use super::auth::Auth;
 use super::values::{millis, process_id};
 use crate::http::cors::Origins;
 
@@ -35,6 +36,12 @@ pub struct CommonConfig {
     /// Nobody by default. The API takes no cookies, so `*` shows no page more than anybody can read anyway.
     #[arg(long, env, hide_env_values = true)]
     pub cors_allow_origins: Option<Origins>,
+
+    /// Whether credentials are looked at: off lets everybody do everything, on what their scopes say.
+    ///
+    /// `pycrudapi token create` makes the first token. Off is for one machine; never let others reach a service that is off.
+    #[arg(long, env, value_enum, default_value_t = Auth::Off, hide_env_values = true)]
+    pub auth: Auth,
 
     /// Longest that requests in flight may take after a stop was asked for, in milliseconds (0 to 30000).
     ///

@@ -7,8 +7,9 @@ use clap::{Arg, Command, value_parser};
 use thiserror::Error;
 
 /// Examples of settings that have no default.
-const EXAMPLES: [(&str, &str); 9] = [
+const EXAMPLES: [(&str, &str); 10] = [
     ("ALLOWED_HOSTS", "api.example.com,*.example.com"),
+    ("AUTH_ANONYMOUS_SCOPES", "*:read"),
     ("CORS_ALLOW_ORIGINS", "https://app.example"),
     ("HEALTHCHECK_URL", "http://127.0.0.1:8080/readyz"),
     ("PARENT_PID", "1234"),

@@ -95,27 +95,6 @@ pub fn millis<const MIN: u64, const MAX: u64>(text: &str) -> Result<Duration, St
     }
 }
 
-/// Reads how long something is kept, between a second and some hours: a number of seconds, or with a unit.
-///
-/// # Errors
-/// A sentence that names the bounds.
-pub fn span<const HOURS: u64>(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
-        Some(number) => (number, &text[number.len()..]),
-        None => (text, "s"),
-    };
-    let seconds = match unit {
-        "h" => 60 * 60,
-        "m" => 60,
-        _ => 1,
-    };
-    let total = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds));
-    match total.filter(|total| (1..=HOURS * 60 * 60).contains(total)) {
-        Some(total) => Ok(Duration::from_secs(total)),
-        None => Err(format!("expected a time between 1s and {HOURS}h, for example 3600, 90s, 15m or 1h")),
-    }
-}
-
 /// Reads a number of bytes within bounds, with a binary unit if it has one.
 ///
 /// # Errors

@@ -27,6 +27,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V8__key_index_is_newest", include_str!("../../migrations/0008_key_index_is_newest.sql")),
     ("V9__analyze_described_tables", include_str!("../../migrations/0009_analyze_described_tables.sql")),
     ("V10__station_names", include_str!("../../migrations/0010_station_names.sql")),
+    ("V11__api_tokens", include_str!("../../migrations/0011_api_tokens.sql")),
 ];
 
 /// The key of the advisory lock; any constant does as long as it never changes ("pycr" in ASCII).

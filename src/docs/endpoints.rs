@@ -2,13 +2,14 @@
 
 use crate::http::endpoint::Endpoint;
 use crate::resource::registry::Resources;
-use crate::{air_quality, docs, ops, pages, resource, steps};
+use crate::{air_quality, docs, ops, pages, resource, steps, tokens};
 
 /// Those that the OpenAPI document has.
 pub fn operations(resources: Resources) -> impl Iterator<Item = &'static Endpoint> {
     let others = [
         air_quality::routes::ENDPOINTS,
         steps::routes::ENDPOINTS,
+        tokens::routes::ENDPOINTS,
         ops::health::ENDPOINTS,
         docs::routes::ENDPOINTS,
         pages::routes::ENDPOINTS,

@@ -22,6 +22,16 @@ pub enum Denied {
 }
 
 impl Denied {
+    /// The label in metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NoCredentials => "missing",
+            Self::Invalid(_) => "invalid",
+            Self::Insufficient => "insufficient_scope",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
     /// As the client reads it. `metadata` is the URL of the document that names the identity provider (RFC 9728).
     pub fn problem(&self, access: Access, metadata: Option<&str>) -> Problem {
         let scope = access.to_string();

@@ -21,13 +21,13 @@ use super::route::Route;
 /// What a script may send, besides what any page may.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "accept, content-encoding, content-type, idempotency-key, if-match, if-none-match, prefer, traceparent, x-request-id",
+    "accept, authorization, content-encoding, content-type, idempotency-key, if-match, if-none-match, prefer, traceparent, x-request-id",
 );
 
 /// What a script may read, besides what any page may.
 const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
     "accept-patch, allow, content-range, etag, idempotency-replayed, link, location, preference-applied, retry-after, \
-     server-timing, x-request-id",
+     server-timing, www-authenticate, x-request-id",
 );
 
 /// How long a browser may remember a preflight, in seconds: an origin that is taken off the list is out after this.

@@ -35,7 +35,11 @@ impl Endpoint {
 pub fn segment_at<'a>(template: &str, path: &'a str) -> Option<&'a str> {
     match template.split_once('{') {
         None => (path == template).then_some(""),
-        Some((prefix, _)) => path.strip_prefix(prefix).filter(|rest| !rest.is_empty() && !rest.contains('/')),
+        Some((prefix, rest)) => {
+            let suffix = rest.split_once('}').map_or("", |(_, suffix)| suffix);
+            let segment = path.strip_prefix(prefix)?.strip_suffix(suffix)?;
+            (!segment.is_empty() && !segment.contains('/')).then_some(segment)
+        }
     }
 }
 
@@ -95,6 +99,10 @@ mod tests {
         assert_eq!(segment_at("/v1/p/{uuid}", "/v1/p/abc"), Some("abc"));
         assert_eq!(segment_at("/v1/p/{uuid}", "/v1/p/"), None);
         assert_eq!(segment_at("/v1/p/{uuid}", "/v1/p/a/b"), None);
+        assert_eq!(segment_at("/v1/p/{uuid}/q", "/v1/p/abc/q"), Some("abc"));
+        for other in ["/v1/p/abc", "/v1/p//q", "/v1/p/q", "/v1/p/a/b/q", "/v1/p/abc/q/", "/v1/p/abcq"] {
+            assert_eq!(segment_at("/v1/p/{uuid}/q", other), None, "{other}");
+        }
         assert_eq!(segment_at("/v1/p", "/v1/p"), Some(""));
         assert_eq!(segment_at("/v1/p", "/v1/p/"), None);
     }

@@ -147,6 +147,9 @@ impl Matched {
             let mut response = outcome.unwrap_or_else(Problem::into_response);
             response.headers_mut().insert(SERVER_TIMING, timing::value(begun.elapsed(), waited));
             response.extensions_mut().insert(self.route);
+            if let Some(caller) = &self.caller {
+                response.extensions_mut().insert(caller.clone());
+            }
             if let Some(canonical) = self.canonical {
                 let prefix = canonical.bytes().position(|byte| byte == b'{').map_or(canonical, |end| &canonical[..end]);
                 let link = ["<", prefix, &self.segment, ">; rel=\"canonical\""].concat();

@@ -1,9 +1,13 @@
 //! Reads the key of a request, and makes the fingerprint that tells one request from another.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD_NO_PAD as BASE64;
+use ring::digest::{SHA256, digest};
 use warp::http::header::{CONTENT_TYPE, HeaderName};
 use warp::http::{HeaderMap, Method};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::auth::principal::Principal;
 use crate::http::problem::{Code, Problem};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -11,20 +15,41 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Longest key: room for any uuid, hash or name, and an index takes it.
 pub const KEY_MAX_BYTES: usize = 255;
 
+/// Stands in front of the key of a principal with a name: no key of a client has it, so none of anonymous clients is another's.
+const NAMED: char = '\u{1}';
+
 /// A request that is to be carried out once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The client's name for it.
+    /// The name for it, as it is stored.
     pub key: String,
     /// What the request was.
     pub fingerprint: [u8; 16],
 }
 
-/// The key of a request, if it has one: 1 to 255 printable ASCII characters.
+/// The key of a principal's request as it is stored, if it has one.
+///
+/// A key belongs to whoever sends it: another principal's request with the same one is another request. Those of anonymous
+/// clients are one space, in which a key that nobody guesses, such as a uuid, is as good as one's own; their addresses would
+/// not do, because a retry may come from another one.
+///
+/// # Errors
+/// As [`given_key`].
+pub fn key(headers: &HeaderMap, principal: &Principal) -> Result<Option<String>, Problem> {
+    let Some(key) = given_key(headers)? else { return Ok(None) };
+    let Some(name) = &principal.name else { return Ok(Some(key.to_owned())) };
+    // Of a fixed length, whatever the names are; half a digest tells principals apart as well.
+    let mut text = NAMED.to_string();
+    BASE64.encode_string(&digest(&SHA256, name.as_bytes()).as_ref()[..16], &mut text);
+    BASE64.encode_string(digest(&SHA256, key.as_bytes()), &mut text);
+    Ok(Some(text))
+}
+
+/// The key that a client has given: 1 to 255 printable ASCII characters.
 ///
 /// # Errors
 /// 400 when it is something else, or given twice.
-pub fn key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+fn given_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = given.next() else { return Ok(None) };
     let printable = |text: &&str| text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
@@ -71,11 +96,16 @@ impl Request {
     ///
     /// # Errors
     /// As [`key`].
-    pub fn read(headers: &HeaderMap, path: &str, query: &str, body: &[u8]) -> Result<Option<Self>, Problem> {
-        let Some(key) = key(headers)? else { return Ok(None) };
+    pub fn read(
+        (headers, principal): (&HeaderMap, &Principal),
+        path: &str,
+        query: &str,
+        body: &[u8],
+    ) -> Result<Option<Self>, Problem> {
+        let Some(key) = key(headers, principal)? else { return Ok(None) };
         let mut fingerprint = Fingerprint::begin(path, query, headers);
         fingerprint.update(body);
-        Ok(Some(Self { key: key.to_owned(), fingerprint: fingerprint.finish() }))
+        Ok(Some(Self { key, fingerprint: fingerprint.finish() }))
     }
 }
 
@@ -85,6 +115,7 @@ mod tests {
     use warp::http::HeaderValue;
 
     use super::*;
+    use crate::auth::scope::Scopes;
 
     fn headers(lines: &[&[u8]]) -> HeaderMap {
         let value = |line: &&[u8]| HeaderValue::from_bytes(line).expect("a header");
@@ -93,9 +124,10 @@ mod tests {
 
     #[test]
     fn a_key_is_one_short_printable_line() {
+        let key = |headers: &HeaderMap| key(headers, Principal::anybody());
         assert!(key(&headers(&[])).is_ok_and(|key| key.is_none()));
         for good in ["k", "8e03978e-40d5-43dd-bc93-6894a57f9324", "\"quoted, as the draft has it\"", &"x".repeat(255)] {
-            assert_eq!(key(&headers(&[good.as_bytes()])).expect("a key"), Some(good));
+            assert_eq!(key(&headers(&[good.as_bytes()])).expect("a key").as_deref(), Some(good));
         }
         for bad in [&[&b""[..]][..], &[&[b'x'; 256][..]], &[b"caf\xc3\xa9"], &[b"tab\tin"], &[b"a", b"a"]] {
             assert!(key(&headers(bad)).is_err(), "{bad:?}");
@@ -103,11 +135,36 @@ mod tests {
     }
 
     #[test]
+    fn a_key_belongs_to_whoever_sends_it() {
+        let named = |name: &str| Principal { name: Some(name.into()), ..Principal::anonymous(Scopes::default()) };
+        let stored = |principal: &Principal, text: &str| {
+            key(&headers(&[text.as_bytes()]), principal).expect("a key").expect("a key")
+        };
+        let long = "x".repeat(255);
+        let mut all: Vec<String> = ["k", &long]
+            .iter()
+            .flat_map(|text| {
+                let nobody = Principal::anybody();
+                [stored(nobody, text), stored(&named("token:1"), text), stored(&named("token:2"), text)]
+            })
+            .collect();
+        // Nobody can send what another's key is stored as.
+        assert!(HeaderValue::from_str(&all[1]).is_err());
+        assert!(all.iter().all(|key| key.len() <= KEY_MAX_BYTES));
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 6);
+    }
+
+    #[test]
     fn every_part_of_a_request_counts() {
         let fingerprint = |path, query, media_type: &'static str, body: &[u8]| {
             let mut headers = headers(&[b"k"]);
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-            Request::read(&headers, path, query, body).expect("a key").expect("a key").fingerprint
+            Request::read((&headers, Principal::anybody()), path, query, body)
+                .expect("a key")
+                .expect("a key")
+                .fingerprint
         };
         let all = [
             fingerprint("/a", "", "application/json", b"{}"),
@@ -127,7 +184,7 @@ mod tests {
         #[test]
         fn no_header_is_too_odd_to_be_read(line in prop::collection::vec(any::<u8>(), 0..300)) {
             if let Ok(value) = HeaderValue::from_bytes(&line) {
-                let _ = key(&HeaderMap::from_iter([(IDEMPOTENCY_KEY, value)]));
+                let _ = given_key(&HeaderMap::from_iter([(IDEMPOTENCY_KEY, value)]));
             }
         }
 

@@ -60,6 +60,7 @@ pub enum Preparation {
 pub struct Health {
     /// The connection on which the database is asked.
     probe: Pool,
+    auth: &'static str,
     shutdown: Shutdown,
     preparation: watch::Sender<Preparation>,
     database: Mutex<Option<(Instant, Database)>>,
@@ -80,6 +81,8 @@ const EXCLUDED: &str = "excluded";
 #[derive(Serialize, ToSchema)]
 pub struct Readiness {
     status: &'static str,
+    /// Whether credentials are looked at: `off` lets everybody do everything.
+    auth: &'static str,
     checks: Checks,
 }
 
@@ -92,9 +95,15 @@ struct Checks {
 }
 
 impl Health {
-    /// Readiness that ends when the shutdown is requested.
-    pub fn new(probe: Pool, shutdown: Shutdown) -> Self {
-        Self { probe, shutdown, preparation: watch::Sender::new(Preparation::Pending), database: Mutex::new(None) }
+    /// Readiness that ends when the shutdown is requested; whether credentials are looked at is told with it.
+    pub fn new(probe: Pool, auth: &'static str, shutdown: Shutdown) -> Self {
+        Self {
+            probe,
+            auth,
+            shutdown,
+            preparation: watch::Sender::new(Preparation::Pending),
+            database: Mutex::new(None),
+        }
     }
 
     /// Takes down how far the start has got.
@@ -176,7 +185,7 @@ async fn ready(health: &Health, query: &str) -> Result<Response, Problem> {
         None => (health.checks().await, &[OK]),
     };
     if [checks.postgres, checks.migrations, checks.shutdown].iter().all(|check| fine.contains(check)) {
-        return Ok(uncached(reply::json(&Readiness { status: "ready", checks })));
+        return Ok(uncached(reply::json(&Readiness { status: "ready", auth: health.auth, checks })));
     }
     let problem = Problem::unavailable("not ready; the checks say what is missing").with_checks(&checks);
     Ok(uncached(problem.into_response()))

@@ -37,7 +37,8 @@ pub fn describe(document: &mut Document) {
         .answers(200, "It is.", [(JSON, content(object([("status", text(), true)]), json!({"status": "live"})))]);
     document.operation(HttpMethod::Get, LIVE, &live);
 
-    let checks = json!({"status": "ready", "checks": {"postgres": "ok", "migrations": "ok", "shutdown": "ok"}});
+    let checks =
+        json!({"status": "ready", "auth": "off", "checks": {"postgres": "ok", "migrations": "ok", "shutdown": "ok"}});
     let ready = Operation::new(TAG, "getReadiness", "Whether it can serve, check by check")
         .says(
             "Otherwise 503, with the same `checks` in the problem. Load balancers ask with `exclude=postgres`: a replica is \

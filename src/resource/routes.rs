@@ -26,6 +26,7 @@ use super::problem::problem;
 use super::row::Stored;
 use super::store;
 use super::value::Value;
+use crate::auth::principal::Principal;
 use crate::auth::scope::{Access, Action};
 use crate::csv::notes::UnknownColumns;
 use crate::db::error::StoreError;
@@ -119,7 +120,11 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
         );
     let create = at(creations).and(warp::post()).and(body.clone()).and(context.clone()).then(
         |matched: Matched, headers, body, context| {
-            async move { matched.answer(create(matched.route, headers, body, context)).await }.boxed()
+            async move {
+                let principal = matched.principal().clone();
+                matched.answer(create(matched.route, (headers, principal), body, context)).await
+            }
+            .boxed()
         },
     );
     let replace = at_except(replaced, stats).and(warp::put()).and(body.clone()).and(context.clone()).then(
@@ -171,12 +176,12 @@ async fn get_if(segment: &str, headers: &HeaderMap, context: Arc<Context>) -> Re
 
 async fn create(
     route: Route,
-    headers: HeaderMap,
+    (headers, principal): (HeaderMap, Arc<Principal>),
     body: impl Stream<Item = Result<Bytes, Broken>>,
     context: Arc<Context>,
 ) -> Result<Response, Problem> {
     let body = if context.resource.offers(Operation::Bulk) {
-        match bulk::routes::receive(route, &headers, body, &context).await? {
+        match bulk::routes::receive(route, (&headers, &principal), body, &context).await? {
             Posted::One(body) => body,
             Posted::Many(response) => return Ok(response),
         }
@@ -197,7 +202,7 @@ async fn create(
         }
         response
     };
-    if let Some(request) = Request::read(&headers, route.0, "", &body)? {
+    if let Some(request) = Request::read((&headers, &principal), route.0, "", &body)? {
         // Boxed, because it is large and rare.
         let work = CreateOnce { resource: context.resource, values };
         let failed = |error| problem(context.resource, error);

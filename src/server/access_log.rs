@@ -26,6 +26,8 @@ pub struct Entry<'a> {
     pub request_id: &'a str,
     /// Hexadecimal digits.
     pub trace_id: &'a str,
+    /// The name of whoever asked; empty for an anonymous one.
+    pub principal: &'a str,
 }
 
 /// Takes lines; clones share one output.
@@ -56,23 +58,23 @@ impl AccessLog {
 
 /// A line in the shape of the general log's.
 fn write_line(out: &mut Vec<u8>, format: LogFormat, stamp: &str, micros: u32, entry: &Entry<'_>) {
-    let Entry { method, route, status, bytes, truncated, duration, request_id, trace_id } = entry;
+    let Entry { method, route, status, bytes, truncated, duration, request_id, trace_id, principal } = entry;
     let (ms, us) = (duration.as_millis(), duration.subsec_micros() % 1000);
-    // A request id may hold any printable character; the rest are our own words.
-    let request_id = Escaped(request_id);
+    // These two may hold any printable character; the rest are our own words.
+    let (request_id, principal) = (Escaped(request_id), Escaped(principal));
     let written = match format {
         LogFormat::Text => writeln!(
             out,
             "{stamp}.{micros:06}Z  INFO access: request http.method=\"{method}\" http.route=\"{route}\" \
              http.status={status} http.response.bytes={bytes} http.truncated={truncated} duration_ms={ms}.{us:03} \
-             request_id=\"{request_id}\" trace_id=\"{trace_id}\""
+             request_id=\"{request_id}\" trace_id=\"{trace_id}\" principal=\"{principal}\""
         ),
         LogFormat::Json => writeln!(
             out,
             "{{\"timestamp\":\"{stamp}.{micros:06}Z\",\"level\":\"INFO\",\"message\":\"request\",\
              \"http.method\":\"{method}\",\"http.route\":\"{route}\",\"http.status\":{status},\
              \"http.response.bytes\":{bytes},\"http.truncated\":{truncated},\"duration_ms\":{ms}.{us:03},\
-             \"request_id\":\"{request_id}\",\"trace_id\":\"{trace_id}\",\"target\":\"access\"}}"
+             \"request_id\":\"{request_id}\",\"trace_id\":\"{trace_id}\",\"principal\":\"{principal}\",\"target\":\"access\"}}"
         ),
     };
     written.expect("a vector takes everything");
@@ -108,6 +110,7 @@ mod tests {
             duration: Duration::from_micros(1234),
             request_id: "a\"b\\c",
             trace_id: "4bf92f3577b34da6a3ce929d0e0e4736",
+            principal: "https://issuer.example \"me\"",
         };
         let mut line = Vec::new();
         write_line(&mut line, LogFormat::Json, "2026-01-31T23:59:58", 42, &entry);
@@ -116,6 +119,7 @@ mod tests {
         assert_eq!(value["http.status"], 200);
         assert_eq!(value["duration_ms"], 1.234);
         assert_eq!(value["request_id"], "a\"b\\c");
+        assert_eq!(value["principal"], "https://issuer.example \"me\"");
         assert_eq!(value["target"], "access");
     }
 }

@@ -1,21 +1,24 @@
-//! What stands in front of every route: the host name, the origin of what writes, and the form of the target.
+//! What stands in front of every route: the host name, the origin of what writes, the form of the target, and the
+//! credentials.
 //!
 //! It looks at the request as it came and reads no body. A request that passes pays for two header lookups.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
 
-use futures_util::future::Either;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Either};
 use hyper::service::Service;
-use warp::http::Request;
 use warp::http::header::HOST;
+use warp::http::{HeaderMap, Request};
 use warp::reply::Response;
 
+use super::gate::{Admission, Gate, Refusal};
 use crate::http::browser::check_origin;
 use crate::http::cors::Origins;
 use crate::http::host::Hosts;
 use crate::http::problem::{Code, Problem};
-use crate::http::route::{Front, Route};
+use crate::http::route::{Caller, Front, Route};
 use crate::http::target;
 
 /// The label of refusals in logs and metrics: they are answered before any route is looked at.
@@ -24,15 +27,31 @@ const REFUSED: Route = Route("refused");
 const SHOWN_MAX_CHARS: usize = 100;
 
 /// Who may ask.
-#[derive(Debug, Clone)]
 pub struct Guard {
     /// Under which names.
     pub hosts: Hosts,
     /// Pages of which other origins may write.
     pub origins: Origins,
+    /// With which credentials; nobody looks at them without.
+    pub gate: Option<Arc<Gate>>,
 }
 
 impl Guard {
+    fn refuse(&self, headers: &HeaderMap, problem: Problem, route: Route) -> Response {
+        let mut response = problem.into_response();
+        response.extensions_mut().insert(route);
+        self.origins.mark(headers, response.headers_mut());
+        response
+    }
+
+    fn turn_away(&self, headers: &HeaderMap, refusal: Refusal) -> Response {
+        let mut response = self.refuse(headers, refusal.problem, refusal.route);
+        if let Some(caller) = refusal.caller {
+            response.extensions_mut().insert(caller);
+        }
+        response
+    }
+
     fn check<B>(&self, request: &Request<B>) -> Result<(), Problem> {
         if request.uri().path_and_query().is_none() {
             // A host and a port alone, as for CONNECT, which only a proxy takes (RFC 9112, section 3.2.3).
@@ -74,7 +93,7 @@ fn misdirected(host: &str) -> Problem {
 }
 
 /// A service that only those may ask.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Guarded<S> {
     /// What answers.
     pub service: S,
@@ -84,25 +103,48 @@ pub struct Guarded<S> {
 
 impl<S, B> Service<Request<B>> for Guarded<S>
 where
-    S: Service<Request<B>, Response = Response>,
+    S: Service<Request<B>, Response = Response, Future: Send> + Clone + Send + Sync + 'static,
+    B: Send + 'static,
 {
     type Response = Response;
     type Error = S::Error;
-    type Future = Either<S::Future, Ready<Result<Response, S::Error>>>;
+    type Future =
+        Either<S::Future, Either<Ready<Result<Response, S::Error>>, BoxFuture<'static, Result<Response, S::Error>>>>;
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
+        let refused = |response| Either::Right(Either::Left(ready(Ok(response))));
         if let Err(problem) = self.guard.check(&request) {
-            let mut response = problem.into_response();
-            response.extensions_mut().insert(REFUSED);
-            self.guard.origins.mark(request.headers(), response.headers_mut());
-            return Either::Right(ready(Ok(response)));
+            return refused(self.guard.refuse(request.headers(), problem, REFUSED));
         }
         if let Some(normal) = target::normal(request.uri()) {
             *request.uri_mut() = normal;
         }
-        if let Some(front) = Front::of(request.uri(), None) {
-            request.extensions_mut().insert(front);
-        }
-        Either::Left(self.service.call(request))
+        let caller = match &self.guard.gate {
+            None => None,
+            Some(gate) => match gate.admit(&request) {
+                Admission::Decided(Ok(caller)) => Some(caller),
+                Admission::Decided(Err(refusal)) => {
+                    return refused(self.guard.turn_away(request.headers(), *refusal));
+                }
+                Admission::Unknown(unknown) => {
+                    let (gate, Self { service, guard }) = (gate.clone(), self.clone());
+                    let answering = async move {
+                        match gate.look_up(unknown).await {
+                            Ok(caller) => service.call(with_front(request, Some(caller))).await,
+                            Err(refusal) => Ok(guard.turn_away(request.headers(), *refusal)),
+                        }
+                    };
+                    return Either::Right(Either::Right(answering.boxed()));
+                }
+            },
+        };
+        Either::Left(self.service.call(with_front(request, caller)))
     }
+}
+
+fn with_front<B>(mut request: Request<B>, caller: Option<Caller>) -> Request<B> {
+    if let Some(front) = Front::of(request.uri(), caller) {
+        request.extensions_mut().insert(front);
+    }
+    request
 }

@@ -6,6 +6,7 @@
 
 pub mod access_log;
 mod framing;
+pub mod gate;
 pub mod guard;
 mod heads;
 pub mod listener;

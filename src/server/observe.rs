@@ -23,7 +23,8 @@ use warp::http::{HeaderMap, Method, Request, Response};
 use super::access_log::{AccessLog, Entry};
 use super::refusal::Answer;
 use super::unread::{self, Watched};
-use crate::http::route::Route;
+use crate::auth::principal::Principal;
+use crate::http::route::{Caller, Route};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -73,6 +74,7 @@ impl Recorder {
             duration,
             request_id: &answer.request_id,
             trace_id: "",
+            principal: "",
         });
     }
 
@@ -122,6 +124,7 @@ where
             unread.discard().await;
             record.status = response.status().as_u16();
             record.route = response.extensions().get().copied().unwrap_or(UNMATCHED);
+            record.principal = response.extensions().get::<Caller>().map(|caller| caller.principal.clone());
             // Until its end is seen: a client that leaves has the body dropped without a word.
             record.truncated = record.method != Method::HEAD && !response.body().is_end_stream();
             let headers = response.headers_mut();
@@ -176,6 +179,7 @@ struct Record {
     truncated: bool,
     request_id: HeaderValue,
     traceparent: HeaderValue,
+    principal: Option<Arc<Principal>>,
 }
 
 impl Record {
@@ -191,6 +195,7 @@ impl Record {
             truncated: false,
             request_id: request_id(request.headers(), &traceparent),
             traceparent,
+            principal: None,
         }
     }
 }
@@ -209,6 +214,7 @@ impl Drop for Record {
             duration,
             request_id: ascii(&self.request_id),
             trace_id: trace_id(ascii(&self.traceparent)),
+            principal: self.principal.as_ref().and_then(|principal| principal.name.as_deref()).unwrap_or_default(),
         });
     }
 }

@@ -18,6 +18,7 @@ use super::listing::{DURATIONS, Listing, STEPS, SUMMARY};
 use super::model::{self, Filter, Position};
 use super::request::{self, ListRequest, PAGE_MAX};
 use super::store;
+use crate::auth::principal::Principal;
 use crate::auth::scope::{Access, Action};
 use crate::db::error::StoreError;
 use crate::db::reads::Reader;
@@ -59,7 +60,8 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
     let record =
         at_with_query(STEPS_URLS).and(warp::post()).and(headers_and_body(&limits.memory)).and(context.clone()).then(
             |matched: Matched, raw, headers, body, context| async move {
-                matched.answer(record(matched.route, raw, headers, body, context)).await
+                let principal = matched.principal().clone();
+                matched.answer(record(matched.route, raw, (headers, principal), body, context)).await
             },
         );
     let list_at = |urls, what| {
@@ -76,13 +78,13 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
 async fn record(
     route: Route,
     raw: String,
-    headers: HeaderMap,
+    (headers, principal): (HeaderMap, Arc<Principal>),
     body: impl Stream<Item = Result<Bytes, Broken>>,
     context: Arc<Context>,
 ) -> Result<Response, Problem> {
     let (media_type, body) = body::read(&headers, body, &context.body_limits, &[JSON, FORM]).await?;
     let new = request::read_step(&raw, media_type, &body)?;
-    if let Some(request) = Request::read(&headers, route.0, &raw, &body)? {
+    if let Some(request) = Request::read((&headers, &principal), route.0, &raw, &body)? {
         return Box::pin(context.once.run(&request, RecordOnce(new), problem)).await;
     }
     let row = store::record(&context.pool, &new).await.map_err(problem)?;

@@ -3,6 +3,7 @@
 mod abandoned;
 mod air_quality;
 mod air_quality_cache;
+mod auth;
 mod batching;
 mod bodies;
 mod bulk;

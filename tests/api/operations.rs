@@ -63,7 +63,7 @@ async fn readiness_reports_each_check() {
     ready.expect(StatusCode::OK);
     assert_eq!(
         ready.json(),
-        json!({"status": "ready", "checks": {"postgres": "ok", "migrations": "ok", "shutdown": "ok"}})
+        json!({"status": "ready", "auth": "off", "checks": {"postgres": "ok", "migrations": "ok", "shutdown": "ok"}})
     );
     assert_eq!(ready.header("cache-control"), "no-store");
 }

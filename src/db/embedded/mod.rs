@@ -120,9 +120,7 @@ impl Embedded {
 
     /// How to connect: over the socket, as the superuser, to the database `postgres`.
     pub fn config(&self) -> tokio_postgres::Config {
-        let mut config = tokio_postgres::Config::new();
-        config.host_path(&self.socket_dir).user(cluster::SUPERUSER).dbname("postgres");
-        config
+        config_at(&self.socket_dir)
     }
 
     /// The folder everything is in, after any fall-back: `DATA_DIR/embedded`, canonical.
@@ -148,6 +146,23 @@ impl Drop for Embedded {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn config_at(socket_dir: &Path) -> tokio_postgres::Config {
+    let mut config = tokio_postgres::Config::new();
+    config.host_path(socket_dir).user(cluster::SUPERUSER).dbname("postgres");
+    config
+}
+
+/// How to connect to the one that another process has started on the same directory and keeps running; none when nobody
+/// does, or when it does not accept connections now.
+///
+/// # Errors
+///
+/// As [`Embedded::start`].
+pub fn running(options: &Options) -> Result<Option<tokio_postgres::Config>, EmbeddedError> {
+    let directory = DataDirectory::choose(&options.data_dir, Path::new(SYSTEM_DATA_DIR), account::for_root()?)?;
+    Ok(postmaster_file::socket_dir(&directory.data()).map(|socket_dir| config_at(&socket_dir)))
 }
 
 /// The user's data directory for this program, from the values of `XDG_DATA_HOME` and `HOME`.

@@ -14,6 +14,8 @@ use super::files;
 
 /// The line PostgreSQL keeps its state on, counted from 0.
 const STATUS_LINE: usize = 7;
+/// The line with the directory of its socket.
+const SOCKET_LINE: usize = 4;
 
 /// What the file says.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +28,13 @@ pub(super) struct Claim {
 /// Reads the claim on the cluster in `data`; none if there is no file, or half of one.
 pub(super) fn read(data: &Path) -> Option<Claim> {
     parse(&fs::read_to_string(path(data)).ok()?)
+}
+
+/// The directory of the socket of whoever serves the cluster, once connections are accepted.
+pub(super) fn socket_dir(data: &Path) -> Option<PathBuf> {
+    let text = fs::read_to_string(path(data)).ok()?;
+    parse(&text).filter(|claim| claim.ready)?;
+    text.lines().nth(SOCKET_LINE).map(PathBuf::from)
 }
 
 fn path(data: &Path) -> PathBuf {

@@ -17,6 +17,7 @@ use super::super::problem::problem;
 use super::faults::Faults;
 use super::rows::{Form, Loader};
 use super::store::Loading;
+use crate::auth::principal::Principal;
 use crate::db::attempt::Attempt as Fate;
 use crate::db::error::StoreError;
 use crate::http::body::{CSV, JSON, charset};
@@ -45,7 +46,7 @@ pub struct Asked<'a> {
     /// Who sends them.
     pub client: Sender,
     /// The name of a request that is to be carried out once.
-    pub key: Option<&'a str>,
+    pub key: Option<String>,
     /// Whether the keys of the rows are wanted.
     pub with_keys: bool,
     /// Of what has arrived; it arrives while it is stored.
@@ -58,7 +59,11 @@ impl<'a> Asked<'a> {
     ///
     /// # Errors
     /// 400 for a malformed key, 415 for an unknown charset.
-    pub fn new(route: Route, headers: &'a HeaderMap, media_type: &'static str) -> Result<Self, Problem> {
+    pub fn new(
+        route: Route,
+        (headers, principal): (&'a HeaderMap, &Principal),
+        media_type: &'static str,
+    ) -> Result<Self, Problem> {
         Ok(Self {
             headers,
             form: Form {
@@ -67,7 +72,7 @@ impl<'a> Asked<'a> {
                 unknown: unknown(headers),
             },
             client: Sender::of(headers),
-            key: key(headers)?,
+            key: key(headers, principal)?,
             with_keys: false,
             fingerprint: Mutex::new(Fingerprint::begin(route.0, "", headers)),
             begun: Instant::now(),
@@ -181,7 +186,7 @@ async fn copy(
     rows: &mut Rows<'_>,
     mut more: bool,
 ) -> Result<Option<Attempt>, Problem> {
-    let key = asked.key.map(|key| (key, context.once.ttl()));
+    let key = asked.key.as_deref().map(|key| (key, context.once.ttl()));
     let mut loading = match Loading::begin(context.resource, client, context.bulk.limits.timeout, key)
         .await
         .map_err(|error| problem(context.resource, error))?
@@ -206,7 +211,7 @@ async fn copy(
     let (rest, count, keys) = rows.loader.finish();
     loading.send(rest).await.map_err(|error| problem(context.resource, error))?;
     let answer = Answer::new(status(count), JSON, stored(count, &notes).into());
-    let request = asked.key.map(|key| Request { key: key.to_owned(), fingerprint: asked.fingerprint() });
+    let request = asked.key.clone().map(|key| Request { key, fingerprint: asked.fingerprint() });
     let committed = loading.commit(fate, request.as_ref().map(|request| (request, &answer))).await;
     fate.judge(committed).map_err(|error| problem(context.resource, error))?;
     context.growth.add(count);

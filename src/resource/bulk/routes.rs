@@ -14,6 +14,7 @@ use super::super::list::shape::Shape;
 use super::super::problem::problem;
 use super::load::{self, Asked, Keys, Loaded};
 use super::store;
+use crate::auth::principal::Principal;
 use crate::csv::notes::UnknownColumns;
 use crate::db::error::StoreError;
 use crate::http::body::{self, CSV, Growing, JSON, NDJSON, Pace};
@@ -53,7 +54,7 @@ pub enum Posted {
 /// that lists the faults of the rows, 503 when the database does not answer.
 pub async fn receive(
     route: Route,
-    headers: &HeaderMap,
+    (headers, principal): (&HeaderMap, &Principal),
     body: impl Stream<Item = Result<Bytes, Broken>>,
     context: &Arc<Context>,
 ) -> Result<Posted, Problem> {
@@ -66,9 +67,9 @@ pub async fn receive(
             return Ok(Posted::One(bytes));
         }
         let whole = stream::iter([Ok(bytes)]);
-        return Box::pin(many(Asked::new(route, headers, JSON)?, whole, context)).await.map(Posted::Many);
+        return Box::pin(many(Asked::new(route, (headers, principal), JSON)?, whole, context)).await.map(Posted::Many);
     }
-    Box::pin(one_or_many(Asked::new(route, headers, media_type)?, Box::pin(body), context)).await
+    Box::pin(one_or_many(Asked::new(route, (headers, principal), media_type)?, Box::pin(body), context)).await
 }
 
 /// The same for a body that is long, of unknown length, or no JSON.

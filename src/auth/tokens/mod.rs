@@ -1,0 +1,298 @@
+//! Tokens of the API's own: how they are made, and whom one that was sent stands for.
+//!
+//! Invariants. A token is stored as its SHA-256 and shown once, to whoever makes it. What is known of a token holds as long
+//! as the generation of all tokens that it was read with; the generation is followed by `LISTEN`, and while it is unknown
+//! (the connection is lost) the database is asked for each request. So no server takes a revoked token for longer than the
+//! announcement needs, or two heartbeats of that connection.
+
+pub mod format;
+pub mod store;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use moka::sync::Cache;
+use subtle::ConstantTimeEq;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::principal::{Kind, Principal};
+use super::scope::Scopes;
+use crate::db::conninfo::ConnInfo;
+use crate::db::error::StoreError;
+use crate::db::listen::listen;
+use crate::db::pool::Pool;
+use crate::duration::long_span;
+use crate::shutdown::Shutdown;
+use format::{ApiToken, is_well_formed};
+use store::{Listed, New};
+
+/// Most tokens of which something is known; of those that are not there, too.
+const CACHED_MAX: u64 = 10_000;
+
+/// Uses are written this often, whatever their number.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
+
+/// The tokens as one server knows them.
+pub struct Tokens {
+    pool: Pool,
+    generation: Arc<watch::Sender<Option<Uuid>>>,
+    known: Cache<[u8; 32], Known>,
+    uses: Arc<Mutex<HashMap<Uuid, (i64, SystemTime)>>>,
+    _working: JoinSet<()>, // ends with us
+}
+
+/// What was found out of a token.
+#[derive(Debug, Clone)]
+struct Known {
+    generation: Uuid,
+    token: Result<(Uuid, Arc<Principal>), Unusable>,
+}
+
+/// Why a token proves nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unusable {
+    /// There is none like it.
+    Unknown,
+    /// It was revoked.
+    Revoked,
+    /// Its time has passed.
+    Expired,
+}
+
+impl Unusable {
+    /// For whoever has sent it.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Unknown => "the token is unknown",
+            Self::Revoked => "the token was revoked",
+            Self::Expired => "the token has expired",
+        }
+    }
+}
+
+impl Tokens {
+    /// Begins to follow changes and to count uses; nothing is waited for.
+    pub fn start(pool: Pool, conninfo: ConnInfo, shutdown: Shutdown) -> Self {
+        let generation = Arc::new(watch::Sender::new(None));
+        let uses = Arc::default();
+        let mut working = JoinSet::new();
+        working.spawn(listen(conninfo, store::CHANGES, generation.clone()));
+        working.spawn(count(pool.clone(), Arc::clone(&uses), shutdown));
+        Self { pool, generation, known: Cache::new(CACHED_MAX), uses, _working: working }
+    }
+
+    /// Whom a token stands for, if that is known without asking the database.
+    pub fn known(&self, token: &str) -> Option<Result<Arc<Principal>, Unusable>> {
+        if !is_well_formed(token) {
+            return Some(Err(Unusable::Unknown));
+        }
+        let known = self.known.get(&format::hash(token))?;
+        let current = *self.generation.borrow();
+        (current == Some(known.generation)).then(|| self.usable(known.token))
+    }
+
+    /// The same, asking the database.
+    ///
+    /// # Errors
+    /// The pool's.
+    pub async fn find(&self, token: &str) -> Result<Result<Arc<Principal>, Unusable>, StoreError> {
+        let hash = format::hash(token);
+        let found = store::find(&self.pool, &hash).await?;
+        let token = match found.token {
+            Some(token) if bool::from(token.hash.ct_eq(&hash)) => {
+                if token.is_revoked {
+                    Err(Unusable::Revoked)
+                } else {
+                    let principal = Principal {
+                        kind: Kind::Token,
+                        name: Some(format!("token:{}", token.id).into()),
+                        // What a newer release has written and this one does not know allows nothing.
+                        scopes: Scopes::of_claim(token.scopes.split(' ')),
+                        expires: token.expires_at.map(SystemTime::from),
+                    };
+                    Ok((token.id, Arc::new(principal)))
+                }
+            }
+            _ => Err(Unusable::Unknown),
+        };
+        self.known.insert(hash, Known { generation: found.generation, token: token.clone() });
+        Ok(self.usable(token))
+    }
+
+    fn usable(&self, token: Result<(Uuid, Arc<Principal>), Unusable>) -> Result<Arc<Principal>, Unusable> {
+        let (id, principal) = token?;
+        let now = SystemTime::now();
+        if !principal.is_current(now) {
+            return Err(Unusable::Expired);
+        }
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, last) = uses.entry(id).or_insert((0, now));
+        *count += 1;
+        *last = now;
+        Ok(principal)
+    }
+
+    /// Writes the uses that were counted since the last time; at the end, when nobody counts any more.
+    pub async fn write_uses(&self) {
+        write(&self.pool, &self.uses).await;
+    }
+}
+
+/// Writes uses now and then.
+async fn count(pool: Pool, uses: Arc<Mutex<HashMap<Uuid, (i64, SystemTime)>>>, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            // What is bounded here is how often something is written, so there is nothing else to wait for.
+            () = tokio::time::sleep(COUNT_EVERY) => {}
+            () = shutdown.requested() => return,
+        }
+        write(&pool, &uses).await;
+    }
+}
+
+async fn write(pool: &Pool, uses: &Mutex<HashMap<Uuid, (i64, SystemTime)>>) {
+    let taken = std::mem::take(&mut *uses.lock().unwrap_or_else(PoisonError::into_inner));
+    if taken.is_empty() {
+        return;
+    }
+    let (ids, (counts, times)): (Vec<_>, (Vec<_>, Vec<_>)) = taken.iter().map(|(id, used)| (*id, *used)).unzip();
+    let times: Vec<Timestamp> = times.into_iter().map(|at| Timestamp::try_from(at).unwrap_or_default()).collect();
+    if let Err(error) = store::count(pool, &ids, &counts, &times).await {
+        tracing::debug!(error = &error as &dyn std::error::Error, "cannot write how often tokens were used");
+        let mut uses = uses.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, (count, last)) in taken {
+            let (known, at) = uses.entry(id).or_insert((0, last));
+            *known += count;
+            *at = last.max(*at);
+        }
+    }
+}
+
+/// Most characters of a name.
+pub const NAME_MAX_CHARS: usize = 100;
+
+/// How long a token lives unless somebody says otherwise.
+pub const LIFETIME_DEFAULT: &str = "90d";
+
+/// The longest lifetime with an end: ten years.
+const LIFETIME_MAX_HOURS: u64 = 10 * 366 * 24;
+
+/// Whether a token can be called this.
+pub fn is_name(text: &str) -> bool {
+    (1..=NAME_MAX_CHARS).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+}
+
+/// Reads a lifetime; `never` has no end.
+///
+/// # Errors
+/// What it must be.
+pub fn lifetime(text: &str) -> Result<Option<Duration>, String> {
+    if text == "never" {
+        return Ok(None);
+    }
+    long_span::<LIFETIME_MAX_HOURS>(text).map(Some).map_err(|wanted| format!("{wanted}, or never"))
+}
+
+/// What a token is to be.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// What people call it.
+    pub name: String,
+    /// What it allows.
+    pub scopes: Scopes,
+    /// How long it lives; for good without.
+    pub lifetime: Option<Duration>,
+}
+
+/// Makes a token.
+///
+/// # Errors
+/// The database's, or that the system has no random bytes.
+pub async fn create(
+    client: &tokio_postgres::Client,
+    wanted: &Wanted,
+    by: Option<&str>,
+) -> Result<(ApiToken, Listed), StoreError> {
+    insert(client, &wanted.name, &wanted.scopes.to_string(), wanted.lifetime, by).await
+}
+
+async fn insert(
+    client: &impl tokio_postgres::GenericClient,
+    name: &str,
+    scopes: &str,
+    lifetime: Option<Duration>,
+    created_by: Option<&str>,
+) -> Result<(ApiToken, Listed), StoreError> {
+    let token = ApiToken::generate().map_err(|_| StoreError::unavailable("the system has no random bytes"))?;
+    let seconds = lifetime.map(|lifetime| lifetime.as_secs_f64());
+    let new = New { name, hash: format::hash(token.reveal()), scopes, created_by, seconds };
+    Ok((token, store::insert(client, &new).await?))
+}
+
+/// Makes another token in the place of one, with the same name, scopes and lifetime from now on. The old one ends after
+/// `overlap`. Nothing when there is no such token, or when it cannot be used any more.
+///
+/// # Errors
+/// As [`create`].
+pub async fn rotate(
+    client: &mut tokio_postgres::Client,
+    id: Uuid,
+    overlap: Duration,
+    by: Option<&str>,
+) -> Result<Option<(ApiToken, Listed)>, StoreError> {
+    let transaction = client.transaction().await?;
+    let Some(old) = store::one(&transaction, id).await?.filter(Listed::is_usable) else { return Ok(None) };
+    let lifetime = old.expires_at.map(|end| end.duration_since(old.created_at).unsigned_abs());
+    let made = insert(&transaction, &old.name, &old.scopes, lifetime, by).await?;
+    if overlap.is_zero() {
+        store::revoke(&transaction, id, by).await?;
+    } else {
+        store::end_soon(&transaction, id, overlap.as_secs_f64()).await?;
+    }
+    transaction.commit().await?;
+    Ok(Some(made))
+}
+
+impl Listed {
+    /// Whether it can be used now.
+    pub fn is_usable(&self) -> bool {
+        self.state() == State::Active
+    }
+
+    /// What became of it.
+    pub fn state(&self) -> State {
+        if self.revoked_at.is_some() {
+            State::Revoked
+        } else if self.expires_at.is_some_and(|end| end <= Timestamp::now()) {
+            State::Expired
+        } else {
+            State::Active
+        }
+    }
+}
+
+/// What became of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It can be used.
+    Active,
+    /// Its time has passed.
+    Expired,
+    /// It was revoked.
+    Revoked,
+}
+
+impl State {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+}

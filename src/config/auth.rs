@@ -1,0 +1,63 @@
+//! Settings of authentication.
+
+use clap::Args;
+
+use super::fault::WrongSetting;
+use crate::auth::scope::Scopes;
+use crate::resource::registry::Resources;
+
+/// Whether credentials are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Auth {
+    /// Everybody may do everything.
+    Off,
+    /// Everybody may do what their scopes say.
+    On,
+}
+
+impl Auth {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::On => "on",
+        }
+    }
+}
+
+/// Who may do what.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Authentication")]
+pub struct AuthConfig {
+    /// Scopes of requests without credentials, with AUTH=on, separated by commas: `*:read`, `steps:create`.
+    ///
+    /// Nobody without credentials may do anything by default. Probes, the documentation and the pages need none.
+    #[arg(long, env, hide_env_values = true)]
+    pub auth_anonymous_scopes: Option<Scopes>,
+}
+
+impl AuthConfig {
+    /// What requests without credentials may do.
+    ///
+    /// # Errors
+    /// When a resource is named that is not served.
+    pub fn anonymous_scopes(&self, resources: Resources) -> Result<Scopes, WrongSetting> {
+        let scopes = self.auth_anonymous_scopes.clone().unwrap_or_default();
+        match unknown_resource(&scopes, resources) {
+            Some(reason) => Err(WrongSetting::of("AUTH_ANONYMOUS_SCOPES", &scopes, &reason)),
+            None => Ok(scopes),
+        }
+    }
+}
+
+/// What a scope may name.
+pub fn known_resources(resources: Resources) -> Vec<&'static str> {
+    resources.iter().map(|resource| resource.name).chain(["steps", "air-quality"]).collect()
+}
+
+/// What is wrong with the resources that scopes name.
+pub fn unknown_resource(scopes: &Scopes, resources: Resources) -> Option<String> {
+    let known = known_resources(resources);
+    let unknown = scopes.resources().find(|name| !known.contains(name))?;
+    Some(format!("there is no resource {unknown}; there are {}", known.join(", ")))
+}

@@ -1,0 +1,174 @@
+//! The URLs of tokens: filters and handlers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::time::timeout;
+use tokio_postgres::Client;
+use uuid::Uuid;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::http::header::{CACHE_CONTROL, HeaderValue, LOCATION};
+use warp::http::{HeaderMap, StatusCode};
+use warp::reply::Response;
+
+use super::context::Context;
+use super::model::{Made, Shown, read, read_overlap};
+use crate::auth::principal::Principal;
+use crate::auth::scope::Access;
+use crate::auth::tokens::format::ApiToken;
+use crate::auth::tokens::store::Listed;
+use crate::auth::tokens::{self, store};
+use crate::db::error::StoreError;
+use crate::http::body::read_json;
+use crate::http::coding::{Broken, announced, headers_and_body};
+use crate::http::endpoint::Endpoint;
+use crate::http::problem::{Code, Problem};
+use crate::http::reply;
+use crate::http::route::{Matched, at, get_or_head, method_not_allowed};
+
+pub(super) const TOKENS: &[&str] = &["/v1/tokens"];
+pub(super) const TOKEN: &[&str] = &["/v1/tokens/{id}"];
+pub(super) const ROTATE: &[&str] = &["/v1/tokens/{id}/rotate"];
+
+/// What is routed here.
+pub const ENDPOINTS: &[Endpoint] = &[
+    Endpoint { templates: TOKENS, methods: &[("GET", Access::Admin), ("POST", Access::Admin)] },
+    Endpoint { templates: TOKEN, methods: &[("DELETE", Access::Admin)] },
+    Endpoint { templates: ROTATE, methods: &[("POST", Access::Admin)] },
+];
+
+const MISSING: &str = "no token that can be used has this id; GET /v1/tokens lists all";
+
+/// All routes of tokens.
+pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
+    let body = headers_and_body(&context.body_limits.memory);
+    let context = {
+        let context = context.clone();
+        warp::any().map(move || context.clone())
+    };
+    let list = at(TOKENS)
+        .and(get_or_head())
+        .and(context.clone())
+        .then(|matched: Matched, context| async move { matched.answer(guarded(&matched, list(context))).await });
+    let create = at(TOKENS).and(warp::post()).and(body.clone()).and(context.clone()).then(
+        |matched: Matched, headers, body, context| async move {
+            let principal = matched.principal().clone();
+            matched.answer(guarded(&matched, create(principal, headers, body, context))).await
+        },
+    );
+    let revoke = at(TOKEN).and(warp::delete()).and(context.clone()).then(|matched: Matched, context| async move {
+        let principal = matched.principal().clone();
+        matched.answer(guarded(&matched, revoke(principal, &matched.segment, context))).await
+    });
+    let rotate = at(ROTATE).and(warp::post()).and(body).and(context).then(
+        |matched: Matched, headers, body, context| async move {
+            let principal = matched.principal().clone();
+            let rotated = rotate(principal, &matched.segment, headers, body, context);
+            matched.answer(guarded(&matched, rotated)).await
+        },
+    );
+    list.or(create).unify().or(revoke).unify().or(rotate).unify().or(method_not_allowed(ENDPOINTS)).unify().boxed()
+}
+
+/// While nobody looks at credentials, nobody may make any: they would be good once somebody does.
+async fn guarded(
+    matched: &Matched,
+    work: impl Future<Output = Result<Response, Problem>>,
+) -> Result<Response, Problem> {
+    if matched.principal().name.is_none() {
+        return Err(Problem::new(
+            Code::NotFound,
+            "tokens are made over HTTP with AUTH=on only; the operator makes them with `pycrudapi token create`",
+        ));
+    }
+    work.await
+}
+
+async fn list(context: Arc<Context>) -> Result<Response, Problem> {
+    let tokens = on_connection(&context, async |client| store::list(client).await).await?;
+    Ok(uncached(reply::json(&tokens.into_iter().map(Shown::of).collect::<Vec<_>>())))
+}
+
+async fn create(
+    principal: Arc<Principal>,
+    headers: HeaderMap,
+    body: impl Stream<Item = Result<Bytes, Broken>>,
+    context: Arc<Context>,
+) -> Result<Response, Problem> {
+    let body = read_json(&headers, body, &context.body_limits).await?;
+    let wanted = read(&body, &context.resources)?;
+    let by = principal.name.as_deref();
+    let (token, listed) = on_connection(&context, async |client| tokens::create(client, &wanted, by).await).await?;
+    Ok(made(&token, listed))
+}
+
+async fn revoke(principal: Arc<Principal>, segment: &str, context: Arc<Context>) -> Result<Response, Problem> {
+    let id = id(segment)?;
+    let by = principal.name.as_deref();
+    on_connection(&context, async |client| store::revoke(client, id, by).await).await?.ok_or_else(missing)?;
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+async fn rotate(
+    principal: Arc<Principal>,
+    segment: &str,
+    headers: HeaderMap,
+    body: impl Stream<Item = Result<Bytes, Broken>>,
+    context: Arc<Context>,
+) -> Result<Response, Problem> {
+    let id = id(segment)?;
+    let overlap = match announced(&headers) {
+        Some(0) => Duration::ZERO,
+        _ => read_overlap(&read_json(&headers, body, &context.body_limits).await?)?,
+    };
+    let by = principal.name.as_deref();
+    let rotated = on_connection(&context, async |client| tokens::rotate(client, id, overlap, by).await).await?;
+    let (token, listed) = rotated.ok_or_else(missing)?;
+    Ok(made(&token, listed))
+}
+
+/// Does work on a connection of the pool, in time.
+async fn on_connection<T>(
+    context: &Context,
+    work: impl AsyncFnOnce(&mut Client) -> Result<T, StoreError>,
+) -> Result<T, Problem> {
+    let mut session = context.pool.session().await.map_err(problem)?;
+    let (deadline, attempt) = (session.deadline(), session.attempt());
+    attempt.sending();
+    let outcome = timeout(deadline, work(session.client_mut())).await;
+    attempt.judge(session.settle(outcome)).map_err(problem)
+}
+
+fn id(segment: &str) -> Result<Uuid, Problem> {
+    segment.parse().map_err(|_| {
+        Problem::new(Code::InvalidUuid, "the id of a token is a uuid; GET /v1/tokens lists those that exist")
+    })
+}
+
+fn missing() -> Problem {
+    Problem::new(Code::NotFound, MISSING)
+}
+
+/// The answer to whoever made a token; nobody may keep it.
+fn made(token: &ApiToken, listed: Listed) -> Response {
+    let location = HeaderValue::from_str(&format!("{}/{}", TOKENS[0], listed.id)).expect("a uuid is printable ASCII");
+    let mut response = uncached(reply::json(&Made::of(token.reveal(), listed)));
+    *response.status_mut() = StatusCode::CREATED;
+    response.headers_mut().insert(LOCATION, location);
+    response
+}
+
+fn uncached(mut response: Response) -> Response {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "an adapter for map_err")]
+fn problem(error: StoreError) -> Problem {
+    Problem::from_store(&error, MISSING, |_| None)
+}

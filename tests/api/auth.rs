@@ -1,0 +1,383 @@
+//! Who may do what: every route with no token, another's and the right one; tokens that end; and what belongs to a principal.
+
+use std::time::Duration;
+
+use pycrudapi::auth::scope::{Access, Scopes};
+use pycrudapi::auth::tokens::{self, Wanted, store};
+use pycrudapi::docs::endpoints;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::harness::{Answer, Database, TestApp, eventually, passenger, resources, send};
+
+const ON: &str = "--auth=on";
+
+/// A token for these scopes, and its id.
+async fn token(app: &TestApp, scopes: &str) -> (String, Uuid) {
+    token_in(app.database.as_ref().expect("the test's own"), scopes, None).await
+}
+
+async fn token_in(database: &Database, scopes: &str, lifetime: Option<Duration>) -> (String, Uuid) {
+    let wanted = Wanted { name: "test".to_owned(), scopes: scopes.parse().expect("scopes"), lifetime };
+    let (token, listed) = tokens::create(&database.client().await, &wanted, None).await.expect("made");
+    (token.reveal().to_owned(), listed.id)
+}
+
+fn bearing(request: RequestBuilder, token: &str) -> RequestBuilder {
+    request.header(AUTHORIZATION, format!("Bearer {token}"))
+}
+
+async fn get(app: &TestApp, path: &str, token: &str) -> Answer {
+    send(bearing(app.request(Method::GET, path), token)).await
+}
+
+/// A request that a route takes, whatever becomes of it.
+fn request(app: &TestApp, method: &str, template: &str) -> RequestBuilder {
+    let path = template.replace("{uuid}", &Uuid::now_v7().to_string()).replace("{id}", &Uuid::now_v7().to_string());
+    let path = path.replace("{code}", "not-found").replace("{name}", "passengers");
+    let request = app.request(method.parse().expect("a method"), &path);
+    match method {
+        "POST" | "PUT" | "PATCH" => request.header(CONTENT_TYPE, "application/json").body("{}"),
+        _ => request,
+    }
+}
+
+#[track_caller]
+fn expect_challenge(answer: &Answer, scope: &str) -> String {
+    let challenge = answer.header(WWW_AUTHENTICATE.as_str()).to_owned();
+    assert!(challenge.starts_with("Bearer realm=\"pycrudapi\""), "{challenge}");
+    assert!(challenge.contains(&format!("scope=\"{scope}\"")), "{challenge}");
+    challenge
+}
+
+#[tokio::test]
+async fn every_route_asks_for_its_scope_and_nothing_else() {
+    let app = TestApp::start_with(&[ON]).await;
+    let (admin, _) = token(&app, "admin").await;
+    let mut guarded = 0;
+    for endpoint in endpoints::all(resources()) {
+        for (method, access) in endpoint.methods {
+            let right = access.to_string();
+            for template in endpoint.templates {
+                let named = format!("{method} {template}");
+                let without = send(request(&app, method, template)).await;
+                if *access == Access::Public {
+                    assert!(![401, 403].contains(&without.status.as_u16()), "{named}: {}", without.status);
+                    // A wrong token is nobody's business where none is needed.
+                    let wrong = send(bearing(request(&app, method, template), "wrong")).await;
+                    assert_eq!(wrong.status, without.status, "{named}");
+                    continue;
+                }
+                guarded += 1;
+                without.expect_problem(401, "unauthenticated");
+                assert!(!expect_challenge(&without, &right).contains("error="), "{named}");
+                let others = match access {
+                    Access::Scope(resource, action) => {
+                        let actions = ["read", "create", "update", "delete"];
+                        let others = actions.iter().filter(|name| **name != action.name());
+                        let same = others.map(|name| format!("{resource}:{name}")).collect::<Vec<_>>();
+                        [same.join(" "), format!("other:* tokens:*")].join(" ")
+                    }
+                    _ => "*:*".to_owned(),
+                };
+                let (other, _) = token(&app, &others).await;
+                let refused = send(bearing(request(&app, method, template), &other)).await;
+                refused.expect_problem(403, "insufficient-scope");
+                assert!(expect_challenge(&refused, &right).contains("insufficient_scope"), "{named}");
+                let (exact, _) = token(&app, &right).await;
+                for good in [&exact, &admin] {
+                    let through = send(bearing(request(&app, method, template), good)).await;
+                    let status = through.status.as_u16();
+                    assert!(
+                        ![401, 403, 405, 500, 503].contains(&status),
+                        "{named}: {} {}",
+                        through.status,
+                        through.body
+                    );
+                }
+            }
+        }
+    }
+    assert!(guarded > 20, "{guarded}");
+}
+
+#[tokio::test]
+async fn nothing_is_done_and_nothing_is_told_without_the_scope() {
+    let app = TestApp::start_with(&[ON]).await;
+    let (admin, _) = token(&app, "admin").await;
+    let (writer, _) = token(&app, "passengers:create").await;
+    let created = send(bearing(app.request(Method::POST, "/v1/passengers"), &writer).json(&passenger())).await;
+    created.expect(StatusCode::CREATED);
+    let path = format!("/v1/passengers/{}", created.json()["uuid"].as_str().expect("a uuid"));
+    let gone = format!("/v1/passengers/{}", Uuid::now_v7());
+    for method in [Method::GET, Method::PUT, Method::PATCH, Method::DELETE] {
+        let refused = async |path: &str, token: Option<&str>| {
+            let request = app.request(method.clone(), path).json(&json!({"age": 1}));
+            let answer = send(token.map_or(request.try_clone().expect("short"), |token| bearing(request, token))).await;
+            (answer.status, answer.body)
+        };
+        // The same of a row that is there, of one that is not, and of what is no uuid.
+        for token in [None, Some(writer.as_str())] {
+            let there = refused(&path, token).await;
+            assert!([401, 403].contains(&there.0.as_u16()));
+            assert_eq!(there, refused(&gone, token).await);
+            assert_eq!(there, refused("/v1/passengers/nonsense", token).await);
+        }
+    }
+    let row = get(&app, &path, &admin).await;
+    assert_eq!(row.json()["name"], passenger()["name"]);
+    assert_eq!(row.json()["age"], passenger()["age"]);
+}
+
+#[tokio::test]
+async fn credentials_that_prove_nothing_are_told_why() {
+    let app = TestApp::start_with(&[ON, "--auth-anonymous-scopes=passengers:read"]).await;
+    let (good, _) = token(&app, "*:read").await;
+    let mut mistyped = good.clone();
+    mistyped.replace_range(20..21, if &good[20..21] == "a" { "b" } else { "a" });
+    let forms = ["Bearer", "Basic dXNlcjpwYXNz", "Bearer a b", "Token abc", &good];
+    let unknown =
+        ["abc", "a.b.c", &mistyped, "pycrudapi_", &good[..good.len() - 1]].map(|token| format!("Bearer {token}"));
+    for credentials in forms.iter().copied().chain(unknown.iter().map(String::as_str)) {
+        let answer = send(app.request(Method::GET, "/v1/passengers").header(AUTHORIZATION, credentials)).await;
+        let problem = answer.expect_problem(401, "unauthenticated");
+        assert!(expect_challenge(&answer, "passengers:read").contains("error=\"invalid_token\""), "{credentials}");
+        let sent = credentials.split_once(' ').map_or(credentials, |(_, sent)| sent);
+        assert!(sent.len() < 8 || !problem.to_string().contains(sent), "{problem}");
+    }
+    let twice = app.request(Method::GET, "/v1/passengers").header(AUTHORIZATION, format!("Bearer {good}"));
+    send(bearing(twice, &good)).await.expect_problem(401, "unauthenticated");
+    for scheme in ["Bearer", "bearer", "BEARER"] {
+        let request = app.request(Method::GET, "/v1/steps").header(AUTHORIZATION, format!("{scheme} {good}"));
+        send(request).await.expect(StatusCode::OK);
+    }
+    // Without any, what is allowed to everybody.
+    app.get("/v1/passengers").await.expect(StatusCode::OK);
+    app.get("/v1/steps").await.expect_problem(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_refused_by_every_server() {
+    let database = Database::migrated().await;
+    let (one, other) =
+        (TestApp::start_on(&database.conninfo(), &[ON]).await, TestApp::start_on(&database.conninfo(), &[ON]).await);
+    let (admin, _) = token_in(&database, "admin", None).await;
+    let (token, id) = token_in(&database, "passengers:read", None).await;
+    for app in [&one, &other, &one] {
+        get(app, "/v1/passengers", &token).await.expect(StatusCode::OK);
+    }
+    let revoke = bearing(one.request(Method::DELETE, &format!("/v1/tokens/{id}")), &admin);
+    send(revoke).await.expect(StatusCode::NO_CONTENT);
+    for app in [&one, &other] {
+        eventually(|| async {
+            let answer = get(app, "/v1/passengers", &token).await;
+            if answer.status == StatusCode::UNAUTHORIZED { Ok(()) } else { Err(answer.status.to_string()) }
+        })
+        .await;
+        let answer = get(app, "/v1/passengers", &token).await;
+        assert!(expect_challenge(&answer, "passengers:read").contains("the token was revoked"));
+    }
+    get(&other, "/v1/passengers", &admin).await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn while_nobody_announces_changes_the_database_is_asked_for_each_request() {
+    let app = TestApp::start_with(&[ON]).await;
+    let database = app.database.as_ref().expect("the test's own");
+    let (token, id) = token(&app, "passengers:read").await;
+    get(&app, "/v1/passengers", &token).await.expect(StatusCode::OK);
+    let client = database.client().await;
+    // Nobody can listen while nobody can connect: connections of the pool stay.
+    let name = client.query_one("select current_database()", &[]).await.expect("a name").get::<_, String>(0);
+    let elsewhere = Database::empty().await;
+    let other = elsewhere.client().await;
+    other.batch_execute(&format!("alter database {name} allow_connections false")).await.expect("closed");
+    let ended = client
+        .query("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and (query like 'listen%' or query like '%api_tokens_generation%')", &[])
+        .await
+        .expect("ended");
+    assert!(!ended.is_empty());
+    eventually(|| async {
+        // Nothing is announced to anybody: the change is made where no trigger sees it.
+        client.batch_execute("set session_replication_role = replica").await.expect("a superuser");
+        client.execute("update api_tokens set revoked_at = now() where id = $1", &[&id]).await.expect("revoked");
+        let answer = get(&app, "/v1/passengers", &token).await;
+        if answer.status == StatusCode::UNAUTHORIZED { Ok(()) } else { Err(answer.status.to_string()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_ends_when_it_expires() {
+    let app = TestApp::start_with(&[ON]).await;
+    let database = app.database.as_ref().expect("the test's own");
+    let (token, id) = token_in(database, "passengers:read", Some(Duration::from_secs(3600))).await;
+    get(&app, "/v1/passengers", &token).await.expect(StatusCode::OK);
+    let (short, _) = token_in(database, "passengers:read", Some(Duration::from_millis(300))).await;
+    eventually(|| async {
+        let answer = get(&app, "/v1/passengers", &short).await;
+        if answer.status == StatusCode::UNAUTHORIZED { Ok(()) } else { Err(answer.status.to_string()) }
+    })
+    .await;
+    let answer = get(&app, "/v1/passengers", &short).await;
+    assert!(expect_challenge(&answer, "passengers:read").contains("the token has expired"));
+    // A change by hand counts as well.
+    let client = database.client().await;
+    client.execute("update api_tokens set expires_at = now() where id = $1", &[&id]).await.expect("changed");
+    eventually(|| async {
+        let answer = get(&app, "/v1/passengers", &token).await;
+        if answer.status == StatusCode::UNAUTHORIZED { Ok(()) } else { Err(answer.status.to_string()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn uses_are_counted_without_a_write_for_each() {
+    let mut app = TestApp::start_with(&[ON]).await;
+    let (token, id) = token(&app, "passengers:read").await;
+    let before = app.database.as_ref().expect("the test's own").client().await;
+    let changes = "select n_tup_upd::bigint from pg_stat_get_tuples_updated('api_tokens'::regclass) as n_tup_upd";
+    for _ in 0..50 {
+        get(&app, "/v1/passengers?limit=1", &token).await.expect(StatusCode::OK);
+    }
+    app.stop().await;
+    let listed = store::list(&before).await.expect("listed");
+    let listed = listed.iter().find(|listed| listed.id == id).expect("it is there");
+    assert_eq!(listed.uses, 50);
+    assert!(listed.last_used_at.is_some());
+    let written: i64 = before.query_one(changes, &[]).await.expect("counted").get(0);
+    assert!(written < 10, "{written}");
+}
+
+#[tokio::test]
+async fn an_administrator_makes_rotates_and_revokes_tokens() {
+    let app = TestApp::start_with(&[ON]).await;
+    let (admin, admin_id) = token(&app, "admin").await;
+    let post = async |path: &str, body: &Value| send(bearing(app.request(Method::POST, path), &admin).json(body)).await;
+    let made = post("/v1/tokens", &json!({"name": "ci", "scopes": ["steps:create", "passengers:*"]})).await;
+    made.expect(StatusCode::CREATED);
+    assert_eq!(made.header("cache-control"), "no-store");
+    let made = made.json();
+    assert_eq!(made["scopes"], json!(["steps:create", "passengers:*"]));
+    assert_eq!(made["createdBy"], format!("token:{admin_id}"));
+    assert!(made["expiresAt"].is_string(), "an end unless somebody says never: {made}");
+    let (first, id) =
+        (made["token"].as_str().expect("a token").to_owned(), made["id"].as_str().expect("an id").to_owned());
+    get(&app, "/v1/passengers", &first).await.expect(StatusCode::OK);
+
+    let rotated = post(&format!("/v1/tokens/{id}/rotate"), &json!({})).await;
+    rotated.expect(StatusCode::CREATED);
+    let second = rotated.json()["token"].as_str().expect("a token").to_owned();
+    assert_eq!(rotated.json()["scopes"], made["scopes"]);
+    get(&app, "/v1/passengers", &second).await.expect(StatusCode::OK);
+    eventually(|| async {
+        let answer = get(&app, "/v1/passengers", &first).await;
+        if answer.status == StatusCode::UNAUTHORIZED { Ok(()) } else { Err(answer.status.to_string()) }
+    })
+    .await;
+    post(&format!("/v1/tokens/{id}/rotate"), &json!({})).await.expect_problem(404, "not-found");
+    let id = rotated.json()["id"].as_str().expect("an id").to_owned();
+    let third = post(&format!("/v1/tokens/{id}/rotate"), &json!({"overlap": "1h"})).await;
+    third.expect(StatusCode::CREATED);
+    get(&app, "/v1/passengers", &second).await.expect(StatusCode::OK);
+
+    let list = get(&app, "/v1/tokens", &admin).await;
+    list.expect(StatusCode::OK);
+    for secret in [&first, &second, &admin] {
+        assert!(!list.body.contains(secret.as_str()), "a token is shown once");
+    }
+    let states: Vec<Value> =
+        list.json().as_array().expect("a list").iter().map(|token| token["state"].clone()).collect();
+    assert_eq!(states, ["active", "revoked", "active", "active"]);
+
+    for (body, pointer) in [
+        (json!({}), "/name"),
+        (json!({"name": "", "scopes": ["admin"]}), "/name"),
+        (json!({"name": "x", "scopes": []}), "/scopes"),
+        (json!({"name": "x", "scopes": "admin"}), "/scopes"),
+        (json!({"name": "x", "scopes": ["passengers:write"]}), "/scopes"),
+        (json!({"name": "x", "scopes": ["nowhere:read"]}), "/scopes"),
+        (json!({"name": "x", "scopes": ["passengers:read steps:read"]}), "/scopes"),
+        (json!({"name": "x", "scopes": ["admin"], "expires": 90}), "/expires"),
+        (json!({"name": "x", "scopes": ["admin"], "expires": "soon"}), "/expires"),
+        (json!({"name": "x", "scopes": ["admin"], "token": "mine"}), "/token"),
+    ] {
+        let answer = post("/v1/tokens", &body).await;
+        answer.expect_problem(422, "invalid-fields");
+        assert!(answer.pointers().contains(&pointer.to_owned()), "{body}: {}", answer.body);
+    }
+    post("/v1/tokens/nonsense/rotate", &json!({})).await.expect_problem(400, "invalid-uuid");
+    let revoke = bearing(app.request(Method::DELETE, &format!("/v1/tokens/{}", Uuid::now_v7())), &admin);
+    send(revoke).await.expect_problem(404, "not-found");
+}
+
+#[tokio::test]
+async fn nobody_makes_a_token_while_no_credentials_are_looked_at() {
+    let app = TestApp::start().await;
+    app.get("/v1/tokens").await.expect_problem(404, "not-found");
+    app.post("/v1/tokens", &json!({"name": "x", "scopes": ["admin"]})).await.expect_problem(404, "not-found");
+    let client = app.database.as_ref().expect("the test's own").client().await;
+    assert!(store::list(&client).await.expect("listed").is_empty());
+    assert_eq!(app.get("/readyz").await.json()["auth"], "off");
+}
+
+#[tokio::test]
+async fn a_key_of_one_principal_is_none_of_anothers() {
+    let app = TestApp::start_with(&[ON, "--auth-anonymous-scopes=passengers:create,steps:create"]).await;
+    let mut tokens = vec![None];
+    for _ in 0..2 {
+        tokens.push(Some(token(&app, "passengers:create steps:create").await.0));
+    }
+    let row = passenger();
+    let rows = json!([passenger(), passenger()]);
+    let step = json!({"component": "c", "version": "1", "owner": "o", "status": "s"});
+    for (path, body) in [("/v1/passengers", &row), ("/v1/passengers", &rows), ("/v1/steps", &step)] {
+        let key = Uuid::new_v4().to_string();
+        let mut answers = Vec::new();
+        for token in &tokens {
+            let send_once = async || {
+                let request = app.request(Method::POST, path).header("idempotency-key", &key).json(body);
+                send(match token {
+                    Some(token) => bearing(request, token),
+                    None => request,
+                })
+                .await
+            };
+            let (first, again) = (send_once().await, send_once().await);
+            first.expect(StatusCode::CREATED);
+            assert!(!first.headers.contains_key("idempotency-replayed"), "another's answer");
+            assert_eq!(again.header("idempotency-replayed"), "true");
+            assert_eq!(again.body, first.body);
+            answers.push(first.body);
+        }
+        if body.is_object() {
+            answers.sort();
+            answers.dedup();
+            assert_eq!(answers.len(), 3, "each has made a row of its own");
+        }
+    }
+}
+
+#[tokio::test]
+async fn browsers_ask_before_they_send_credentials() {
+    let app = TestApp::start_with(&[ON, "--cors-allow-origins=https://app.example"]).await;
+    let preflight = app
+        .request(Method::OPTIONS, "/v1/passengers")
+        .header("origin", "https://app.example")
+        .header("access-control-request-method", "GET")
+        .header("access-control-request-headers", "authorization");
+    let answer = send(preflight).await;
+    answer.expect(StatusCode::NO_CONTENT);
+    assert!(answer.header("access-control-allow-headers").contains("authorization"));
+    let refused = send(app.request(Method::GET, "/v1/passengers").header("origin", "https://app.example")).await;
+    refused.expect_problem(401, "unauthenticated");
+    assert_eq!(refused.header("access-control-allow-origin"), "https://app.example");
+    assert!(refused.header("access-control-expose-headers").contains("www-authenticate"));
+}
+
+#[test]
+fn scopes_of_settings_are_read_as_those_of_tokens() {
+    assert_eq!("*:read,steps:create".parse::<Scopes>(), "*:read steps:create".parse::<Scopes>());
+}
