@@ -3,6 +3,7 @@
 //! The database need not be there yet: the service listens soon after its start, says so on `/readyz`, and prepares the
 //! database (migrations, seed) as soon as it can be reached.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ use crate::server::access_log::AccessLog;
 use crate::server::gate::Gate;
 use crate::server::guard::Guard;
 use crate::server::listener::Listener;
+use crate::server::quota::PrincipalQuota;
 use crate::server::{self, Drained, ServerLimits};
 use crate::shutdown::Shutdown;
 use crate::{air_quality, docs, ops, pages, resource, steps, telemetry, tokens};
@@ -181,7 +183,9 @@ impl App {
                 let anonymous = server.auth.anonymous_scopes(resources)?;
                 let tokens = Tokens::start(pool.clone(), conninfo.clone(), shutdown.clone());
                 let table = AccessTable::new(docs::endpoints::all(resources));
-                Some(Arc::new(Gate::new(Authenticator::new(anonymous, tokens), table, None)))
+                let quota = NonZeroU32::new(server.auth.principal_rate_limit)
+                    .map(|per_second| PrincipalQuota::start(per_second, shutdown.clone()));
+                Some(Arc::new(Gate::new(Authenticator::new(anonymous, tokens), table, None, quota)))
             }
         };
         let guard = Arc::new(Guard { hosts: hosts.clone(), origins: origins.clone(), gate: gate.clone() });

@@ -1,6 +1,6 @@
 //! Settings of authentication.
 
-use clap::Args;
+use clap::{Args, value_parser};
 
 use super::fault::WrongSetting;
 use crate::auth::scope::Scopes;
@@ -34,6 +34,12 @@ pub struct AuthConfig {
     /// Nobody without credentials may do anything by default. Probes, the documentation and the pages need none.
     #[arg(long, env, hide_env_values = true)]
     pub auth_anonymous_scopes: Option<Scopes>,
+
+    /// Most requests of a principal in a second, with AUTH=on (0 to 1000000; 0 is no limit); more are answered with 429.
+    ///
+    /// Requests without credentials are told apart by the client's address. Each server counts for itself.
+    #[arg(long, env, default_value_t = 0, value_parser = value_parser!(u32).range(..=1_000_000), hide_env_values = true)]
+    pub principal_rate_limit: u32,
 }
 
 impl AuthConfig {

@@ -170,10 +170,10 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
             "Send it from a page of this service, or from a program. The operator lists pages that may in CORS_ALLOW_ORIGINS.",
         ),
         Code::TooManyRequests => (
-            "More requests or connections come from this client's address than are allowed, or those under way hold its share \
-             of the service's memory.",
-            "Wait as long as Retry-After says, and send fewer at once; the operator sets RATE_LIMIT, CONN_LIMIT and \
-             MEMORY_BUDGET.",
+            "More requests come from this principal, or more requests or connections from this client's address, than are \
+             allowed; or those under way hold its share of the service's memory.",
+            "Wait as long as Retry-After says, and send fewer at once; RateLimit says how many are left. The operator sets \
+             PRINCIPAL_RATE_LIMIT, RATE_LIMIT, CONN_LIMIT and MEMORY_BUDGET.",
         ),
         Code::Internal => (
             "The server has a defect, and this request met it.",

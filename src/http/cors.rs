@@ -26,7 +26,7 @@ const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
 
 /// What a script may read, besides what any page may.
 const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
-    "accept-patch, allow, content-range, etag, idempotency-replayed, link, location, preference-applied, retry-after, \
+    "accept-patch, allow, content-range, etag, idempotency-replayed, link, location, preference-applied, ratelimit, ratelimit-policy, retry-after, \
      server-timing, www-authenticate, x-request-id",
 );
 

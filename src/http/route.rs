@@ -14,14 +14,14 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use futures_util::future::Either;
 use warp::filters::path::FullPath;
-use warp::http::header::{HeaderValue, LINK};
+use warp::http::header::{HeaderName, HeaderValue, LINK, RETRY_AFTER};
 use warp::http::uri::PathAndQuery;
 use warp::http::{Method, Uri};
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use super::endpoint::{Endpoint, segment_at};
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 use super::query::Query;
 use super::timing::{self, SERVER_TIMING};
 use crate::auth::principal::Principal;
@@ -38,6 +38,40 @@ pub struct Caller {
     pub principal: Arc<Principal>,
     /// The template that they were let through to.
     pub template: Option<&'static str>,
+    /// What is left of their share of requests, where it is counted.
+    pub share: Option<Share>,
+}
+
+/// A principal's share of requests (draft-ietf-httpapi-ratelimit-headers-10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Requests in a second.
+    pub per_second: u32,
+    /// Those that may come now.
+    pub remaining: u32,
+}
+
+impl Share {
+    const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+    const LEFT: HeaderName = HeaderName::from_static("ratelimit");
+
+    fn headers(self) -> [(HeaderName, String); 2] {
+        let Self { per_second, remaining } = self;
+        [
+            (Self::POLICY, format!("\"principal\";q={per_second};w=1")),
+            (Self::LEFT, format!("\"principal\";r={remaining};t=1")),
+        ]
+    }
+
+    /// What is answered to a request that is one too many; another may come after so many seconds.
+    pub fn problem(self, seconds: u64) -> Problem {
+        let detail = format!(
+            "more than {} requests in a second come from this principal; send the next one after Retry-After",
+            self.per_second
+        );
+        let problem = Problem::new(Code::TooManyRequests, detail).with_header(RETRY_AFTER, seconds.to_string());
+        self.headers().into_iter().fold(problem, |problem, (name, value)| problem.with_header(name, value))
+    }
 }
 
 /// What is known of a request in front of all routes, put into its extensions: only requests with a query or with
@@ -148,6 +182,9 @@ impl Matched {
             response.headers_mut().insert(SERVER_TIMING, timing::value(begun.elapsed(), waited));
             response.extensions_mut().insert(self.route);
             if let Some(caller) = &self.caller {
+                for (name, value) in caller.share.into_iter().flat_map(Share::headers) {
+                    response.headers_mut().insert(name, value.try_into().expect("digits are printable"));
+                }
                 response.extensions_mut().insert(caller.clone());
             }
             if let Some(canonical) = self.canonical {

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use warp::http::header::AUTHORIZATION;
 use warp::http::{HeaderMap, Request};
 
+use super::quota::PrincipalQuota;
 use crate::auth::authenticator::{Authenticator, Refused};
 use crate::auth::principal::Principal;
 use crate::auth::scope::Access;
 use crate::http::access::Denied;
+use crate::http::client::Client;
 use crate::http::endpoint::AccessTable;
 use crate::http::problem::Problem;
-use crate::http::route::{Caller, Route};
+use crate::http::route::{Caller, Route, Share};
 
 const SCHEME: &str = "bearer";
 
@@ -23,6 +25,8 @@ pub struct Gate {
     table: AccessTable,
     /// The URL of the document that names the identity provider.
     metadata: Option<String>,
+    /// How often a principal may ask.
+    quota: Option<PrincipalQuota>,
 }
 
 /// Whom a request goes through for, or what it is answered with instead.
@@ -49,14 +53,20 @@ pub enum Admission {
 /// A request whose token must be looked up.
 pub struct Unknown {
     token: String,
+    client: Client,
     template: &'static str,
     access: Access,
 }
 
 impl Gate {
     /// A gate in front of the routes of a table.
-    pub fn new(authenticator: Authenticator, table: AccessTable, metadata: Option<String>) -> Self {
-        Self { authenticator, table, metadata }
+    pub fn new(
+        authenticator: Authenticator,
+        table: AccessTable,
+        metadata: Option<String>,
+        quota: Option<PrincipalQuota>,
+    ) -> Self {
+        Self { authenticator, table, metadata, quota }
     }
 
     /// What is to be done with a request, as far as that is known without waiting.
@@ -64,16 +74,21 @@ impl Gate {
         let anonymous = || self.authenticator.anonymous().clone();
         let Some((template, access)) = self.table.find(request.method(), request.uri().path()) else {
             // No route takes it, so there is nothing to guard.
-            return Admission::Decided(Ok(Caller { principal: anonymous(), template: None }));
+            return Admission::Decided(Ok(Caller { principal: anonymous(), template: None, share: None }));
         };
         if access == Access::Public {
-            return Admission::Decided(Ok(Caller { principal: anonymous(), template: Some(template) }));
+            return Admission::Decided(Ok(Caller { principal: anonymous(), template: Some(template), share: None }));
         }
+        let client = Client::of(request.headers());
         Admission::Decided(match token(request.headers()) {
-            Ok(None) => self.judge(anonymous(), template, access),
+            Ok(None) => self.judge(anonymous(), client, template, access),
             Ok(Some(token)) => match self.authenticator.known(token) {
-                Some(found) => self.found(found, template, access),
-                None => return Admission::Unknown(Unknown { token: token.to_owned(), template, access }),
+                Some(found) => self.found(found, client, template, access),
+                // Asking somebody costs more than a request, so whoever makes tokens up has their address's share for it.
+                None => match self.take(&anonymous(), client, template) {
+                    Ok(_) => return Admission::Unknown(Unknown { token: token.to_owned(), client, template, access }),
+                    Err(refusal) => Err(refusal),
+                },
             },
             Err(why) => Err(self.refusal(&Denied::Invalid(why), template, access)),
         })
@@ -82,7 +97,7 @@ impl Gate {
     /// What is to be done with a request whose token has to be looked up.
     pub async fn look_up(&self, unknown: Unknown) -> Decision {
         let found = self.authenticator.verify(&unknown.token).await;
-        self.found(found, unknown.template, unknown.access)
+        self.found(found, unknown.client, unknown.template, unknown.access)
     }
 
     /// At the end, when nobody asks any more.
@@ -90,24 +105,47 @@ impl Gate {
         self.authenticator.finish().await;
     }
 
-    fn found(&self, found: Result<Arc<Principal>, Refused>, template: &'static str, access: Access) -> Decision {
+    fn found(
+        &self,
+        found: Result<Arc<Principal>, Refused>,
+        client: Client,
+        template: &'static str,
+        access: Access,
+    ) -> Decision {
         match found {
-            Ok(principal) => self.judge(principal, template, access),
+            Ok(principal) => self.judge(principal, client, template, access),
             Err(Refused::Invalid(why)) => Err(self.refusal(&Denied::Invalid(why), template, access)),
             Err(Refused::Unavailable) => Err(self.refusal(&Denied::Unavailable, template, access)),
         }
     }
 
-    fn judge(&self, principal: Arc<Principal>, template: &'static str, access: Access) -> Decision {
+    fn judge(&self, principal: Arc<Principal>, client: Client, template: &'static str, access: Access) -> Decision {
         let is_anonymous = principal.name.is_none();
         if principal.scopes.permit(access) {
             metrics::counter!("auth_requests_total", "credential" => principal.kind.label(), "result" => "permitted")
                 .increment(1);
-            return Ok(Caller { principal, template: Some(template) });
+            let share = self.take(&principal, client, template)?;
+            return Ok(Caller { principal, template: Some(template), share });
         }
         let denied = if is_anonymous { Denied::NoCredentials } else { Denied::Insufficient };
-        let caller = Some(Caller { principal, template: Some(template) });
+        let caller = Some(Caller { principal, template: Some(template), share: None });
         Err(Box::new(Refusal { caller, ..*self.refusal(&denied, template, access) }))
+    }
+
+    /// Takes a request out of a principal's share, where that is counted.
+    fn take(
+        &self,
+        principal: &Arc<Principal>,
+        client: Client,
+        template: &'static str,
+    ) -> Result<Option<Share>, Box<Refusal>> {
+        let Some(quota) = &self.quota else { return Ok(None) };
+        quota.take(principal, client).map(Some).map_err(|problem| {
+            metrics::counter!("auth_requests_total", "credential" => principal.kind.label(), "result" => "too_many")
+                .increment(1);
+            let caller = Some(Caller { principal: principal.clone(), template: Some(template), share: None });
+            Box::new(Refusal { problem: *problem, caller, route: Route(template) })
+        })
     }
 
     fn refusal(&self, denied: &Denied, template: &'static str, access: Access) -> Box<Refusal> {

@@ -11,6 +11,7 @@ pub mod guard;
 mod heads;
 pub mod listener;
 pub mod observe;
+pub mod quota;
 mod refusal;
 mod unread;
 

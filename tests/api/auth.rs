@@ -78,7 +78,7 @@ async fn every_route_asks_for_its_scope_and_nothing_else() {
                         let actions = ["read", "create", "update", "delete"];
                         let others = actions.iter().filter(|name| **name != action.name());
                         let same = others.map(|name| format!("{resource}:{name}")).collect::<Vec<_>>();
-                        [same.join(" "), format!("other:* tokens:*")].join(" ")
+                        [same.join(" "), "other:* tokens:*".to_owned()].join(" ")
                     }
                     _ => "*:*".to_owned(),
                 };
@@ -375,6 +375,36 @@ async fn browsers_ask_before_they_send_credentials() {
     refused.expect_problem(401, "unauthenticated");
     assert_eq!(refused.header("access-control-allow-origin"), "https://app.example");
     assert!(refused.header("access-control-expose-headers").contains("www-authenticate"));
+}
+
+#[tokio::test]
+async fn a_principal_has_a_share_of_requests_and_nobody_elses() {
+    let app = TestApp::start_with(&[ON, "--principal-rate-limit=20", "--auth-anonymous-scopes=steps:read"]).await;
+    let (greedy, _) = token(&app, "passengers:read").await;
+    let (quiet, _) = token(&app, "passengers:read").await;
+    let first = get(&app, "/v1/passengers?limit=1", &greedy).await;
+    first.expect(StatusCode::OK);
+    assert_eq!(first.header("ratelimit-policy"), "\"principal\";q=20;w=1");
+    let asked = (0..200).map(|_| get(&app, "/v1/passengers?limit=1", &greedy));
+    let answers = futures_util::future::join_all(asked).await;
+    let refused: Vec<&Answer> = answers.iter().filter(|answer| answer.status != StatusCode::OK).collect();
+    assert!(!refused.is_empty());
+    for answer in &refused {
+        answer.expect_problem(429, "too-many-requests");
+        assert_eq!(answer.header("ratelimit"), "\"principal\";r=0;t=1");
+        assert!(answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds >= 1));
+    }
+    // Neither somebody else nor whoever has no name pays for it.
+    get(&app, "/v1/passengers?limit=1", &quiet).await.expect(StatusCode::OK);
+    app.get("/v1/steps").await.expect(StatusCode::OK);
+    app.get("/readyz").await.expect(StatusCode::OK);
+    // Made-up tokens cost their sender, not the database.
+    let made_up = futures_util::future::join_all((0..100).map(|_| async {
+        let token = tokens::format::ApiToken::generate().expect("random bytes");
+        get(&app, "/v1/passengers", token.reveal()).await.status
+    }))
+    .await;
+    assert!(made_up.contains(&StatusCode::UNAUTHORIZED) && made_up.contains(&StatusCode::TOO_MANY_REQUESTS));
 }
 
 #[test]

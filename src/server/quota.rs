@@ -1,0 +1,76 @@
+//! How many requests a principal may send in a second.
+//!
+//! By the generic cell rate algorithm: a second's requests may come at once, and the next ones as time passes. Whoever has no
+//! name is told apart by the client's address. Each server counts for itself.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::{Quota, RateLimiter};
+
+use crate::auth::principal::Principal;
+use crate::http::client::Client;
+use crate::http::problem::Problem;
+use crate::http::route::Share;
+use crate::shutdown::Shutdown;
+
+/// Principals that have everything left are forgotten this often.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+
+/// Who is counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Counted {
+    /// A principal with a name.
+    Named(Arc<str>),
+    /// Whoever comes from this address.
+    At(Client),
+}
+
+type Counts =
+    RateLimiter<Counted, governor::state::keyed::DashMapStateStore<Counted>, DefaultClock, StateInformationMiddleware>;
+
+/// Counts the requests of each principal.
+#[derive(Clone)]
+pub struct PrincipalQuota {
+    per_second: NonZeroU32,
+    counts: Arc<Counts>,
+}
+
+impl PrincipalQuota {
+    /// So many requests a second; until the shutdown it forgets who has sent none for a while.
+    pub fn start(per_second: NonZeroU32, shutdown: Shutdown) -> Self {
+        let counts = RateLimiter::dashmap(Quota::per_second(per_second));
+        let counts = Arc::new(counts.with_middleware::<StateInformationMiddleware>());
+        let quota = Self { per_second, counts: counts.clone() };
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    // What ends here is a time itself, so there is nothing else to wait for.
+                    () = tokio::time::sleep(FORGET_EVERY) => counts.retain_recent(),
+                    () = shutdown.requested() => return,
+                }
+            }
+        });
+        quota
+    }
+
+    /// Takes a request of a principal from an address.
+    ///
+    /// # Errors
+    /// 429 when there is none left.
+    pub fn take(&self, principal: &Principal, client: Client) -> Result<Share, Box<Problem>> {
+        let counted = principal.name.clone().map_or(Counted::At(client), Counted::Named);
+        let share = |remaining| Share { per_second: self.per_second.get(), remaining };
+        match self.counts.check_key(&counted) {
+            Ok(state) => Ok(share(state.remaining_burst_capacity())),
+            Err(refused) => {
+                // Whole seconds, as Retry-After has it.
+                let wait = refused.wait_time_from(DefaultClock::default().now()).as_secs() + 1;
+                Err(Box::new(share(0).problem(wait)))
+            }
+        }
+    }
+}
