@@ -30,19 +30,49 @@ pub enum Verify {
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// `sslrootcert` names a file without usable certificates.
-    #[error("names sslrootcert {}, which holds no usable PEM certificate: {reason}", path.display())]
-    RootFile {
+    #[error("names sslrootcert {0}")]
+    RootFile(RootsError),
+    /// The system has no trusted certificates.
+    #[error("asks for a verified certificate, and {0}; set sslrootcert=/path/to/ca.pem")]
+    NoRoots(RootsError),
+    /// rustls refused the combination.
+    #[error("cannot set up TLS: {0}")]
+    Setup(String),
+}
+
+/// Why there are no authorities to trust.
+#[derive(Debug, Error)]
+pub enum RootsError {
+    /// A file without usable certificates.
+    #[error("{}, which holds no usable PEM certificate: {reason}", path.display())]
+    File {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// The system has no trusted certificates.
-    #[error("asks for a verified certificate, and this machine trusts no authority; set sslrootcert=/path/to/ca.pem")]
-    NoRoots,
-    /// rustls refused the combination.
-    #[error("cannot set up TLS: {0}")]
-    Setup(String),
+    /// The system has none.
+    #[error("this machine trusts no authority")]
+    None,
+}
+
+/// The authorities in a file, or those that the system trusts.
+///
+/// # Errors
+/// When there are none.
+pub fn roots(file: Option<&Path>) -> Result<RootCertStore, RootsError> {
+    let mut roots = RootCertStore::empty();
+    let Some(path) = file else {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        return if roots.is_empty() { Err(RootsError::None) } else { Ok(roots) };
+    };
+    let fault = |reason: String| RootsError::File { path: path.to_owned(), reason };
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| fault(error.to_string()))?;
+        roots.add(certificate).map_err(|error| fault(error.to_string()))?;
+    }
+    if roots.is_empty() { Err(fault("the file is empty".to_owned())) } else { Ok(roots) }
 }
 
 /// Builds the connector that tokio-postgres opens TLS sessions with.
@@ -70,23 +100,10 @@ fn chain(
     if verify == Verify::Nothing {
         return Ok(None);
     }
-    let mut roots = RootCertStore::empty();
-    if let Some(path) = root {
-        let fault = |reason: String| TlsError::RootFile { path: path.to_owned(), reason };
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))?;
-        for certificate in certificates {
-            let certificate = certificate.map_err(|error| fault(error.to_string()))?;
-            roots.add(certificate).map_err(|error| fault(error.to_string()))?;
-        }
-        if roots.is_empty() {
-            return Err(fault("the file is empty".to_owned()));
-        }
-    } else {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(TlsError::NoRoots);
-        }
-    }
+    let roots = roots(root).map_err(|error| match error {
+        RootsError::File { .. } => TlsError::RootFile(error),
+        RootsError::None => TlsError::NoRoots(error),
+    })?;
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .build()
         .map(Some)
