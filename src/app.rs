@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use crate::air_quality::cache::Cache;
 use crate::air_quality::transfer::Readings;
 use crate::auth::authenticator::Authenticator;
+use crate::auth::issuer::Issuer;
 use crate::auth::tokens::Tokens;
 use crate::config::{Auth, ConfigError, DatabaseConfig, ServerConfig, WrongSetting, known_resources};
 use crate::db::analyze::Growth;
@@ -177,15 +178,18 @@ impl App {
         let origins = server.common.cors_allow_origins.clone().unwrap_or(Origins::Nobody);
         let routes = cors::allowing(origins.clone(), routes);
         let hosts = server.allowed_hosts.clone().unwrap_or_default().with_own_name();
+        // Judged with AUTH=off, too: it shows what is wrong before it matters.
+        let issuer = server.issuer.options()?;
         let gate = match server.common.auth {
             Auth::Off => None,
             Auth::On => {
                 let anonymous = server.auth.anonymous_scopes(resources)?;
                 let tokens = Tokens::start(pool.clone(), conninfo.clone(), shutdown.clone());
+                let issuer = issuer.map(|options| Issuer::start(options, shutdown.clone()));
                 let table = AccessTable::new(docs::endpoints::all(resources));
                 let quota = NonZeroU32::new(server.auth.principal_rate_limit)
                     .map(|per_second| PrincipalQuota::start(per_second, shutdown.clone()));
-                Some(Arc::new(Gate::new(Authenticator::new(anonymous, tokens), table, None, quota)))
+                Some(Arc::new(Gate::new(Authenticator::new(anonymous, tokens, issuer), table, None, quota)))
             }
         };
         let guard = Arc::new(Guard { hosts: hosts.clone(), origins: origins.clone(), gate: gate.clone() });

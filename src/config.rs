@@ -8,6 +8,7 @@ mod auth;
 mod common;
 mod error;
 mod fault;
+mod issuer;
 pub mod nginx;
 mod room;
 mod values;
@@ -32,6 +33,7 @@ pub use auth::{Auth, AuthConfig, known_resources, unknown_resource};
 pub use common::{CommonConfig, HttpPort};
 pub use error::ConfigError;
 pub use fault::WrongSetting;
+pub use issuer::IssuerConfig;
 pub use room::{RoomConfig, memory_limit};
 pub use values::{MetricsListen, Secret};
 use values::{default_worker_threads, millis, secret};
@@ -240,6 +242,10 @@ pub struct ServerConfig {
     /// Who may do what.
     #[command(flatten)]
     pub auth: AuthConfig,
+
+    /// The identity provider.
+    #[command(flatten)]
+    pub issuer: IssuerConfig,
 
     /// Room for requests.
     #[command(flatten)]

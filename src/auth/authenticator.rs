@@ -1,7 +1,10 @@
 //! Whom a request's credentials prove.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use super::issuer::Issuer;
+use super::issuer::rules::Refused;
 use super::principal::Principal;
 use super::scope::Scopes;
 use super::tokens::{Tokens, Unusable};
@@ -10,15 +13,8 @@ use super::tokens::{Tokens, Unusable};
 pub struct Authenticator {
     anonymous: Arc<Principal>,
     tokens: Tokens,
-}
-
-/// Why a token proves nobody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// It is not good; why.
-    Invalid(&'static str),
-    /// What it would be checked with cannot be asked.
-    Unavailable,
+    /// The identity provider, if there is one.
+    issuer: Option<Issuer>,
 }
 
 impl From<Unusable> for Refused {
@@ -28,9 +24,9 @@ impl From<Unusable> for Refused {
 }
 
 impl Authenticator {
-    /// With these tokens; without any credentials somebody may do what these scopes say.
-    pub fn new(anonymous: Scopes, tokens: Tokens) -> Self {
-        Self { anonymous: Arc::new(Principal::anonymous(anonymous)), tokens }
+    /// With these tokens, and those of an identity provider; without any credentials somebody may do what these scopes say.
+    pub fn new(anonymous: Scopes, tokens: Tokens, issuer: Option<Issuer>) -> Self {
+        Self { anonymous: Arc::new(Principal::anonymous(anonymous)), tokens, issuer }
     }
 
     /// Whoever comes without credentials.
@@ -40,7 +36,10 @@ impl Authenticator {
 
     /// Whom a token proves, if that is known without asking anybody.
     pub fn known(&self, token: &str) -> Option<Result<Arc<Principal>, Refused>> {
-        Some(self.tokens.known(token)?.map_err(Refused::from))
+        match self.issuer_of(token) {
+            Some(issuer) => issuer.known(token, SystemTime::now()).map(Ok),
+            None => Some(self.tokens.known(token)?.map_err(Refused::from)),
+        }
     }
 
     /// The same, asking whoever must be asked.
@@ -48,6 +47,9 @@ impl Authenticator {
     /// # Errors
     /// [`Refused`].
     pub async fn verify(&self, token: &str) -> Result<Arc<Principal>, Refused> {
+        if let Some(issuer) = self.issuer_of(token) {
+            return issuer.principal(token, SystemTime::now()).await;
+        }
         match self.tokens.find(token).await {
             Ok(found) => found.map_err(Refused::from),
             Err(error) => {
@@ -55,6 +57,11 @@ impl Authenticator {
                 Err(Refused::Unavailable)
             }
         }
+    }
+
+    /// The identity provider, when this may be one of its tokens.
+    fn issuer_of(&self, token: &str) -> Option<&Issuer> {
+        self.issuer.as_ref().filter(|_| Issuer::is_meant(token))
     }
 
     /// Keeps what was counted; at the end, when nobody asks any more.

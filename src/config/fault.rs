@@ -7,9 +7,16 @@ use clap::{Arg, Command, value_parser};
 use thiserror::Error;
 
 /// Examples of settings that have no default.
-const EXAMPLES: [(&str, &str); 10] = [
+const EXAMPLES: &[(&str, &str)] = &[
     ("ALLOWED_HOSTS", "api.example.com,*.example.com"),
     ("AUTH_ANONYMOUS_SCOPES", "*:read"),
+    ("AUTH_AUDIENCE", "https://api.example.com"),
+    ("AUTH_CA_FILE", "/etc/pycrudapi/ca.pem"),
+    ("AUTH_ISSUER", "https://id.example.com"),
+    ("AUTH_JWKS_FILE", "/etc/pycrudapi/jwks.json"),
+    ("AUTH_JWKS_URL", "https://id.example.com/keys"),
+    ("AUTH_SCOPE_CLAIM", "realm_access.roles"),
+    ("AUTH_SCOPE_MAP", "reader=*:read,clerk=passengers:*"),
     ("CORS_ALLOW_ORIGINS", "https://app.example"),
     ("HEALTHCHECK_URL", "http://127.0.0.1:8080/readyz"),
     ("PARENT_PID", "1234"),

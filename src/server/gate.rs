@@ -8,7 +8,8 @@ use warp::http::header::AUTHORIZATION;
 use warp::http::{HeaderMap, Request};
 
 use super::quota::PrincipalQuota;
-use crate::auth::authenticator::{Authenticator, Refused};
+use crate::auth::authenticator::Authenticator;
+use crate::auth::issuer::rules::Refused;
 use crate::auth::principal::Principal;
 use crate::auth::scope::Access;
 use crate::http::access::Denied;

@@ -21,6 +21,7 @@ mod growth;
 mod harness;
 mod heads;
 mod idempotency;
+mod issuer;
 mod lists;
 mod operations;
 mod origins;

@@ -1,0 +1,220 @@
+//! Fetches a document of the identity provider: over TLS that is verified, within a deadline and a size, without redirects.
+//!
+//! Plain HTTP is taken for this machine alone. A redirect is a failure: nobody but the operator and the issuer's own document says where keys
+//! come from.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::ServerName;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use warp::http::header::{ACCEPT, HOST, USER_AGENT};
+use warp::http::uri::{Scheme, Uri};
+use warp::http::{Request, StatusCode};
+
+use crate::db::tls::{RootsError, roots};
+
+/// Longest wait for a whole document.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// A key with its certificates takes about 4 KiB.
+pub const DOCUMENT_MAX_BYTES: usize = 256 * 1024;
+
+/// The address of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    uri: Uri,
+    host: String,
+}
+
+impl FromStr for Address {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let uri: Uri = text.parse().map_err(|_| "expected a URL")?;
+        let host = uri.host().unwrap_or_default();
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned();
+        if host.is_empty() || uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err("expected https://host/path, without user and password");
+        }
+        // `Uri` drops a fragment without a word.
+        if text.contains('#') {
+            return Err("expected a URL without a fragment");
+        }
+        if uri.scheme() == Some(&Scheme::HTTPS) || (uri.scheme() == Some(&Scheme::HTTP) && is_loopback(&host)) {
+            return Ok(Self { uri, host });
+        }
+        Err("expected an https URL; http is taken for localhost, 127.0.0.1 and [::1] alone")
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.uri.fmt(formatter)
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+impl Address {
+    /// Whether it is fetched over TLS.
+    pub fn is_https(&self) -> bool {
+        self.uri.scheme() == Some(&Scheme::HTTPS)
+    }
+
+    fn port(&self) -> u16 {
+        self.uri.port_u16().unwrap_or(if self.is_https() { 443 } else { 80 })
+    }
+}
+
+/// Why a document could not be fetched. The texts are for the log.
+#[derive(Debug, Error)]
+pub enum FetchError {
+    /// Nobody listens, or the certificate is not trusted.
+    #[error("cannot connect")]
+    Connect(#[source] std::io::Error),
+    /// What listens does not speak HTTP.
+    #[error("the answer is not HTTP")]
+    Http(#[source] hyper::Error),
+    /// It answered, and not with 200.
+    #[error("expected status 200, found {0}; redirects are not followed")]
+    Status(StatusCode),
+    /// The document is too long, or was cut off.
+    #[error("the document is longer than 256 KiB, or was cut off")]
+    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It did not answer in time.
+    #[error("no answer within {} s", DEADLINE.as_secs())]
+    Timeout,
+    /// TLS is not set up.
+    #[error("this machine trusts no authority; AUTH_CA_FILE names a file with one")]
+    NoRoots,
+}
+
+/// Fetches documents.
+#[derive(Clone)]
+pub struct Client {
+    /// None where no authority is trusted.
+    tls: Option<TlsConnector>,
+}
+
+impl Client {
+    /// One that trusts the authorities in a file, or those of the system.
+    ///
+    /// # Errors
+    /// When the file has none.
+    pub fn new(file: Option<&Path>) -> Result<Self, RootsError> {
+        let roots = match roots(file) {
+            Ok(roots) => roots,
+            Err(RootsError::None) => return Ok(Self { tls: None }),
+            Err(error) => return Err(error),
+        };
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring knows the ciphers of TLS 1.2 and 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self { tls: Some(TlsConnector::from(Arc::new(config))) })
+    }
+
+    /// The document at an address.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub async fn get(&self, address: &Address) -> Result<Bytes, FetchError> {
+        tokio::time::timeout(DEADLINE, self.request(address)).await.unwrap_or(Err(FetchError::Timeout))
+    }
+
+    async fn request(&self, address: &Address) -> Result<Bytes, FetchError> {
+        let host = address.host.as_str();
+        let stream = TcpStream::connect((host, address.port())).await.map_err(FetchError::Connect)?;
+        if !address.is_https() {
+            return exchange(stream, address).await;
+        }
+        let tls = self.tls.as_ref().ok_or(FetchError::NoRoots)?;
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| FetchError::Connect(std::io::Error::new(std::io::ErrorKind::InvalidInput, error)))?;
+        exchange(tls.connect(name, stream).await.map_err(FetchError::Connect)?, address).await
+    }
+}
+
+/// One request on a connection of its own: the next is minutes away.
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    address: &Address,
+) -> Result<Bytes, FetchError> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(FetchError::Http)?;
+    let path = address.uri.path_and_query().map_or("/", |path| path.as_str());
+    let authority = address.uri.authority().map_or("", |authority| authority.as_str());
+    let request = Request::get(path)
+        .header(HOST, authority)
+        .header(ACCEPT, "application/json")
+        .header(USER_AGENT, concat!("pycrudapi/", env!("CARGO_PKG_VERSION")))
+        .body(Empty::<Bytes>::new())
+        .expect("a URL's own parts make a request");
+    let answering = async {
+        let response = sender.send_request(request).await.map_err(FetchError::Http)?;
+        if response.status() != StatusCode::OK {
+            return Err(FetchError::Status(response.status()));
+        }
+        let body = Limited::new(response.into_body(), DOCUMENT_MAX_BYTES).collect().await.map_err(FetchError::Body)?;
+        Ok(body.to_bytes())
+    };
+    // Driven here and not by a task, so that what is given up at the deadline is closed.
+    tokio::pin!(answering);
+    tokio::select! {
+        answer = &mut answering => answer,
+        _ = connection => answering.await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Address;
+
+    #[test]
+    fn only_https_is_taken_and_http_of_this_machine() {
+        for text in [
+            "https://id.example",
+            "https://id.example:8443/keys?tenant=a",
+            "https://[2001:db8::1]/keys",
+            "http://localhost:9000/keys",
+            "http://127.8.0.1/keys",
+            "http://[::1]:9000/keys",
+        ] {
+            assert!(text.parse::<Address>().is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            "id.example",
+            "/keys",
+            "http://id.example/keys",
+            "http://localhost.id.example/keys",
+            "http://127.0.0.1.id.example/keys",
+            "http://10.0.0.1/keys",
+            "http://[::ffff:10.0.0.1]/keys",
+            "http://user@localhost/keys",
+            "https://user:password@id.example/keys",
+            "http://localhost@id.example/keys",
+            "https://id.example/keys#one",
+            "file:///etc/passwd",
+            "ftp://localhost/keys",
+            "https:///keys",
+        ] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Settings of the identity provider whose access tokens are taken.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::WrongSetting;
+use crate::auth::issuer::Options;
+use crate::auth::issuer::fetch::{Address, Client};
+use crate::auth::issuer::keys::Pace;
+use crate::auth::issuer::rules::{Rules, TokenType};
+use crate::auth::issuer::scope_claim::{ScopeClaim, ScopeMap, ScopeRules};
+use crate::auth::issuer::source::Source;
+use crate::duration::span;
+
+/// Clocks that are further apart than this are broken.
+const LEEWAY_MAX: Duration = Duration::from_secs(300);
+/// The least time between two readings of the keys from an address, however many tokens name unknown ones.
+const PAUSE: Duration = Duration::from_secs(10);
+/// The same for a file, which costs nobody anything.
+const FILE_PAUSE: Duration = Duration::from_secs(1);
+/// How soon a file that has changed is heeded.
+const FILE_REFRESH: Duration = Duration::from_secs(5);
+
+/// The identity provider.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Identity provider")]
+pub struct IssuerConfig {
+    /// Identity provider whose access tokens (RFC 9068) are taken, exactly as it stands in their `iss`.
+    ///
+    /// Its keys are found by OpenID Connect discovery, unless AUTH_JWKS_URL or AUTH_JWKS_FILE says where they are.
+    #[arg(long, env, hide_env_values = true, value_parser = issuer)]
+    pub auth_issuer: Option<String>,
+
+    /// What must be in the `aud` of these tokens: this service's name at the identity provider. Mandatory with AUTH_ISSUER.
+    #[arg(long, env, hide_env_values = true)]
+    pub auth_audience: Option<String>,
+
+    /// Address of the identity provider's key set; https, or http on this machine.
+    #[arg(long, env, hide_env_values = true)]
+    pub auth_jwks_url: Option<Address>,
+
+    /// File with the identity provider's key set, read again when it has changed.
+    #[arg(long, env, hide_env_values = true)]
+    pub auth_jwks_file: Option<PathBuf>,
+
+    /// How often the keys are read (1s to 24h): whole seconds, or a number with s, m or h.
+    ///
+    /// A key that the identity provider has taken away is accepted for as long; a new one is fetched when the first token names it.
+    #[arg(long, env, default_value = "10m", value_parser = span::<24>, hide_env_values = true)]
+    pub auth_jwks_refresh: Duration,
+
+    /// File with the certificates (PEM) of the authorities that the identity provider's certificate is signed by, instead of the
+    /// system's.
+    #[arg(long, env, hide_env_values = true)]
+    pub auth_ca_file: Option<PathBuf>,
+
+    /// How far the identity provider's clock may be from this one's (0s to 5m).
+    ///
+    /// Shorter refuses tokens of a provider whose clock is ahead; longer takes expired ones for as long.
+    #[arg(long, env, default_value = "30s", value_parser = leeway, hide_env_values = true)]
+    pub auth_leeway: Duration,
+
+    /// `typ` of the tokens: `at+jwt` (RFC 9068), or `jwt` for a provider that calls its access tokens JWT, or nothing.
+    ///
+    /// With `jwt` ID tokens are told by their claims alone: let AUTH_AUDIENCE be no client's id.
+    #[arg(long, env, default_value = "at+jwt", hide_env_values = true)]
+    pub auth_token_type: TokenType,
+
+    /// Claim with the scopes, such as `roles`, or a path to it, such as `realm_access.roles`; `scope` or `scp` unless it is given.
+    #[arg(long, env, hide_env_values = true)]
+    pub auth_scope_claim: Option<ScopeClaim>,
+
+    /// What the words of that claim mean here: `reader=*:read,clerk=passengers:* steps:read`. Other words mean nothing then.
+    ///
+    /// Without it the words are scopes as they are.
+    #[arg(long, env, hide_env_values = true)]
+    pub auth_scope_map: Option<ScopeMap>,
+}
+
+impl IssuerConfig {
+    /// Everything about the identity provider; `None` where there is none.
+    ///
+    /// # Errors
+    /// When settings do not go together, or AUTH_CA_FILE cannot be read.
+    pub fn options(&self) -> Result<Option<Options>, WrongSetting> {
+        let Some(issuer) = self.auth_issuer.clone() else {
+            let lone = self.given().next();
+            return lone.map_or(Ok(None), |(name, value)| {
+                Err(WrongSetting::new(name, &value, "AUTH_ISSUER must be set, too", ""))
+            });
+        };
+        let Some(audience) = self.auth_audience.clone() else {
+            return Err(missing_audience());
+        };
+        let (source, pace) = self.source(&issuer)?;
+        Ok(Some(Options {
+            rules: Rules { issuer, audience, leeway: self.auth_leeway, token_type: self.auth_token_type },
+            scopes: ScopeRules { claim: self.auth_scope_claim.clone(), map: self.auth_scope_map.clone() },
+            source,
+            pace,
+        }))
+    }
+
+    /// The settings that mean nothing without an issuer.
+    fn given(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let path = |path: &Option<PathBuf>| path.as_deref().map(|path| path.display().to_string());
+        [
+            ("AUTH_AUDIENCE", self.auth_audience.clone()),
+            ("AUTH_JWKS_URL", self.auth_jwks_url.as_ref().map(ToString::to_string)),
+            ("AUTH_JWKS_FILE", path(&self.auth_jwks_file)),
+            ("AUTH_CA_FILE", path(&self.auth_ca_file)),
+            ("AUTH_SCOPE_CLAIM", self.auth_scope_claim.as_ref().map(ToString::to_string)),
+            ("AUTH_SCOPE_MAP", self.auth_scope_map.as_ref().map(ToString::to_string)),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+    }
+
+    /// Where the keys are, and how often they are read.
+    fn source(&self, issuer: &str) -> Result<(Source, Pace), WrongSetting> {
+        let refresh = self.auth_jwks_refresh;
+        let pace = Pace { refresh, pause: PAUSE.min(refresh) };
+        let client = client(self.auth_ca_file.as_deref())?;
+        match (&self.auth_jwks_url, &self.auth_jwks_file) {
+            (Some(address), Some(_)) => {
+                Err(WrongSetting::of("AUTH_JWKS_URL", address, "AUTH_JWKS_FILE is set, too; expected one of them"))
+            }
+            (Some(address), None) => Ok((Source::Url { address: address.clone(), client }, pace)),
+            (None, Some(path)) => {
+                Ok((Source::File(path.clone()), Pace { refresh: FILE_REFRESH.min(refresh), pause: FILE_PAUSE }))
+            }
+            (None, None) => Source::discovery(issuer, client).map(|source| (source, pace)).map_err(|reason| {
+                let reason = format!("{reason}, or AUTH_JWKS_URL or AUTH_JWKS_FILE besides");
+                WrongSetting::of("AUTH_ISSUER", issuer, &reason)
+            }),
+        }
+    }
+}
+
+fn missing_audience() -> WrongSetting {
+    let reason = "must be set with AUTH_ISSUER: tokens that were issued for another service would be taken otherwise";
+    WrongSetting::of("AUTH_AUDIENCE", "", reason)
+}
+
+fn client(file: Option<&Path>) -> Result<Client, WrongSetting> {
+    Client::new(file).map_err(|error| {
+        let value = file.map(|path| path.display().to_string()).unwrap_or_default();
+        WrongSetting::of("AUTH_CA_FILE", &value, &format!("cannot use {error}"))
+    })
+}
+
+/// Any name without blanks, which stand behind it in the names of principals.
+fn issuer(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() || text.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
+        return Err("expected the identity provider's name as in iss, without blanks");
+    }
+    Ok(text.to_owned())
+}
+
+fn leeway(text: &str) -> Result<Duration, &'static str> {
+    let leeway = if matches!(text, "0" | "0s") { Ok(Duration::ZERO) } else { span::<1>(text) };
+    leeway.ok().filter(|leeway| *leeway <= LEEWAY_MAX).ok_or("expected a time between 0s and 5m, for example 30s or 1m")
+}

@@ -1,0 +1,95 @@
+//! Access tokens through the API: what each is answered with, and who it says it was.
+
+use reqwest::header::HeaderValue;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::hostile_tokens::{all, document};
+use super::key_server::{KeyServer, Mode};
+use super::signer::{Signer, ec, ed, rsa, rsa_pss};
+use super::{AUDIENCE, ISSUER, claims, with};
+use crate::harness::{Answer, TestApp, send};
+
+const LIST: &str = "/v1/passengers?limit=1";
+
+/// A server that takes the tokens of an issuer with these keys, and nothing without one.
+async fn guarded(keys: &KeyServer) -> TestApp {
+    TestApp::start_with(&[
+        "--auth=on",
+        &format!("--auth-issuer={ISSUER}"),
+        &format!("--auth-audience={AUDIENCE}"),
+        &format!("--auth-jwks-url={}", keys.keys_url()),
+    ])
+    .await
+}
+
+async fn get(app: &TestApp, path: &str, token: &HeaderValue) -> Answer {
+    let mut value = HeaderValue::from_bytes(&[b"Bearer ", token.as_bytes()].concat()).expect("a header's value");
+    value.set_sensitive(true);
+    send(app.request(Method::GET, path).header("authorization", value)).await
+}
+
+async fn get_with(app: &TestApp, path: &str, token: &str) -> Answer {
+    get(app, path, &HeaderValue::from_str(token).expect("a header's value")).await
+}
+
+#[tokio::test]
+async fn a_token_of_each_algorithm_may_do_what_its_scopes_say() {
+    let keys = KeyServer::start(&[rsa(), rsa_pss(), ec(), ed()].map(Signer::jwk)).await;
+    let app = guarded(&keys).await;
+    for signer in [rsa(), rsa_pss(), ec(), ed()] {
+        let token = signer.token(&claims());
+        // The second time it is known.
+        for _ in 0..2 {
+            get_with(&app, LIST, &token).await.expect(StatusCode::OK);
+        }
+        let deleted = app.request(Method::DELETE, "/v1/passengers/018f0000-0000-7000-8000-000000000000");
+        let answer = send(deleted.bearer_auth(&token)).await;
+        answer.expect_problem(403, "insufficient-scope");
+        let all = signer.token(&with("scope", json!("*:read")));
+        get_with(&app, LIST, &all).await.expect(StatusCode::OK);
+        let none = signer.token(&with("scope", json!("openid")));
+        get_with(&app, LIST, &none).await.expect_problem(403, "insufficient-scope");
+    }
+    assert_eq!(keys.requests(), 1);
+}
+
+#[tokio::test]
+async fn every_hostile_token_is_answered_with_401() {
+    let keys = KeyServer::start(&[]).await;
+    keys.document("/keys", &document());
+    let app = guarded(&keys).await;
+    get_with(&app, LIST, &ec().token(&claims())).await.expect(StatusCode::OK);
+    let mut sent = 0;
+    for hostile in all() {
+        // What no header can hold, and what is too long for one, is refused before anybody looks at it.
+        let Ok(token) = HeaderValue::from_bytes(hostile.token.as_bytes()) else { continue };
+        if hostile.token.is_empty() || hostile.token.len() > 9000 || hostile.token.trim_ascii() != hostile.token {
+            continue;
+        }
+        let answer = get(&app, LIST, &token).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{}: {}", hostile.kind, answer.body);
+        let problem = answer.expect_problem(401, "unauthenticated");
+        assert!(answer.header("www-authenticate").contains("error=\"invalid_token\""), "{}", hostile.kind);
+        let shown = problem["detail"].as_str().expect("a text");
+        let part = hostile.token.rsplit('.').next().expect("a part");
+        assert!(part.len() < 8 || !shown.contains(part), "{}: {shown}", hostile.kind);
+        sent += 1;
+    }
+    assert!(sent >= 400, "{sent}");
+    assert_eq!(keys.requests(), 1, "none had the issuer asked again within the pause");
+    get_with(&app, LIST, &ec().token(&claims())).await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_token_that_nobody_can_judge_is_answered_with_503() {
+    let keys = KeyServer::start(&[]).await;
+    keys.set(Mode::Raw(String::new()));
+    let app = guarded(&keys).await;
+    let answer = get_with(&app, LIST, &ec().token(&claims())).await;
+    answer.expect(StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.header("retry-after").parse::<u32>().is_ok());
+    // What needs no token is answered, and so is a token that is wrong whoever signed it.
+    app.get("/readyz").await.expect(StatusCode::OK);
+    get_with(&app, LIST, &ec().token(&with("aud", Value::Null))).await.expect_problem(401, "unauthenticated");
+}

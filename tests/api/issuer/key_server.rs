@@ -1,0 +1,112 @@
+//! Serves an issuer's documents on this machine, counts who asks, and fails as it is told.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::signer::key_set;
+
+/// How it answers.
+#[derive(Clone)]
+pub enum Mode {
+    /// 200 with the documents.
+    Serving,
+    /// These bytes, whatever is asked.
+    Raw(String),
+    /// It accepts, and says nothing.
+    Silent,
+}
+
+struct State {
+    mode: Mutex<Mode>,
+    documents: Mutex<HashMap<String, String>>,
+    requests: AtomicUsize,
+}
+
+pub struct KeyServer {
+    pub addr: SocketAddr,
+    state: Arc<State>,
+}
+
+impl KeyServer {
+    /// Serves these keys at `/keys`, and the discovery document that names them.
+    pub async fn start(keys: &[serde_json::Value]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("port 0 is free");
+        let addr = listener.local_addr().expect("an address");
+        let state = Arc::new(State {
+            mode: Mutex::new(Mode::Serving),
+            documents: Mutex::default(),
+            requests: AtomicUsize::new(0),
+        });
+        let server = Self { addr, state: state.clone() };
+        server.publish(keys);
+        server.document(
+            "/.well-known/openid-configuration",
+            &serde_json::json!({"issuer": server.issuer(), "jwks_uri": server.keys_url()}).to_string(),
+        );
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(answer(socket, state.clone()));
+            }
+        });
+        server
+    }
+
+    pub fn issuer(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    pub fn keys_url(&self) -> String {
+        format!("http://{}/keys", self.addr)
+    }
+
+    /// Serves these keys from now on.
+    pub fn publish(&self, keys: &[serde_json::Value]) {
+        self.document("/keys", &key_set(keys));
+    }
+
+    pub fn document(&self, path: &str, text: &str) {
+        self.state.documents.lock().expect("no panic").insert(path.to_owned(), text.to_owned());
+    }
+
+    pub fn set(&self, mode: Mode) {
+        *self.state.mode.lock().expect("no panic") = mode;
+    }
+
+    /// How many requests have come.
+    pub fn requests(&self) -> usize {
+        self.state.requests.load(Ordering::SeqCst)
+    }
+}
+
+async fn answer(mut socket: TcpStream, state: Arc<State>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match socket.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return,
+        }
+    }
+    state.requests.fetch_add(1, Ordering::SeqCst);
+    let head = String::from_utf8(head).expect("a head of text");
+    let path = head.split(' ').nth(1).expect("a target").to_owned();
+    let mode = state.mode.lock().expect("no panic").clone();
+    let text = match mode {
+        Mode::Serving => {
+            let documents = state.documents.lock().expect("no panic");
+            let (status, body) = documents.get(&path).map_or(("404 Not Found", ""), |body| ("200 OK", body.as_str()));
+            format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+        }
+        Mode::Raw(text) => text,
+        Mode::Silent => {
+            // Until the client leaves.
+            let _ = socket.read_u8().await;
+            return;
+        }
+    };
+    let _ = socket.write_all(text.as_bytes()).await; // the client may have left
+}
