@@ -113,6 +113,25 @@ def test_every_setting_can_be_given_in_the_file_of_compose():
         assert documented - OF_COMPOSE - elsewhere == passed_on, f"{file}: {service}"
 
 
+def test_the_trial_of_signing_in_has_a_service_and_a_provider_that_mean_the_same():
+    services = yaml.safe_load((ROOT / "docker-compose.auth.yml").read_text())["services"]
+    service, provider = services["pycrudapi"], services["identity"]
+    assert service["environment"]["AUTH"] == "on"
+    assert service["environment"]["AUTH_ISSUER"] == provider["environment"]["ISSUER"]
+    assert service["environment"]["AUTH_AUDIENCE"] == provider["environment"]["AUDIENCE"]
+    # One address for the browser on this machine and the service in its container, and no other machine can sign in.
+    assert provider["network_mode"] == "service:pycrudapi"
+    port = provider["environment"]["PORT"]
+    assert provider["environment"]["ISSUER"] == f"http://localhost:{port}"
+    assert service["ports"] == [f"127.0.0.1:{port}:{port}"]
+    # What the other containers are shut in by, too.
+    hardened = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["x-hardening"]
+    assert hardened.items() <= provider.items()
+    lines = (ROOT / "identity/Dockerfile").read_text().splitlines()
+    assert {line.split()[1] for line in lines if line.startswith("FROM ")} == {"debian:trixie-slim"}
+    assert "USER 10001:10001" in lines
+
+
 def test_the_dockerfile_names_public_images_by_version_and_ends_unprivileged():
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     assert [line.split()[1] for line in lines if line.startswith("FROM ")] == ["rust:1.95-slim-trixie", "debian:trixie-slim"]
