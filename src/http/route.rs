@@ -105,8 +105,8 @@ pub struct Matched {
     caller: Option<Caller>,
 }
 
-/// Lets requests through whose path fits one of the templates; a template may end in one `{placeholder}`. Of the
-/// templates of one operation the canonical one comes first. The operation has no parameters: any is refused.
+/// Lets requests through whose path fits one of the templates; a template may have one `{placeholder}`. Of the templates
+/// of one operation the canonical one comes first. The operation has no parameters: any is refused.
 pub fn at(
     templates: &'static [&'static str],
 ) -> impl Filter<Extract = (Matched,), Error = Rejection> + Clone + Send + Sync + 'static {
@@ -146,8 +146,7 @@ pub fn at_with_query(
 ) -> impl Filter<Extract = (Matched, String), Error = Rejection> + Clone + Send + Sync + 'static {
     at(templates)
         .map(|mut matched: Matched| {
-            let query = matched.query.take();
-            let raw = query.as_ref().and_then(PathAndQuery::query).unwrap_or_default().to_owned();
+            let raw = matched.take_query().unwrap_or_default();
             (matched, raw)
         })
         .untuple_one()
@@ -197,6 +196,11 @@ impl Matched {
             }
             response
         })
+    }
+
+    /// Takes the query string, which the handler reads then.
+    pub fn take_query(&mut self) -> Option<String> {
+        self.query.take().and_then(|query| query.query().map(str::to_owned))
     }
 
     /// Who asks.
