@@ -15,6 +15,8 @@ QUIET = {"LOG": "info,access=off"}
 LOGGING = {"LOG": "info"}
 
 OURS = "pycrudapi"
+# The same without a history of passengers: the work that peers and PostgreSQL's own tools do.
+PLAIN = "pycrudapi, no history"
 NGINX = "pycrudapi behind nginx"
 FLASK = "Flask + psycopg2"
 FASTAPI = "FastAPI + asyncpg"
@@ -41,8 +43,19 @@ class Running:
         self.start_seconds = start_seconds
 
 
+def without_history():
+    """A folder whose passengers are those of the program but for their history."""
+    folder = f"{VAR}/without-history"
+    os.makedirs(folder, exist_ok=True)
+    with open(f"{ROOT}/resources/passengers.toml", encoding="utf-8") as file:
+        described = file.read()
+    with open(f"{folder}/passengers.toml", "w", encoding="utf-8") as file:
+        file.write(described.replace("\nhistory = true\n", "\n"))
+    return folder
+
+
 @contextlib.contextmanager
-def ours(binary, database_url, access_log=None):
+def ours(binary, database_url, access_log=None, resources=""):
     """The server alone, as it is after installation but for the access log, which goes to the named file or nowhere."""
     port = free_port()
     settings = {
@@ -50,6 +63,7 @@ def ours(binary, database_url, access_log=None):
         "LISTEN": f"127.0.0.1:{port}",
         "METRICS_LISTEN": f"127.0.0.1:{free_port()}",
         "SEED": "false",
+        "RESOURCES_DIR": resources,
     }
     env = settings | (LOGGING if access_log else QUIET)
     with processes.Service([binary, "serve"], port, env, path="/readyz", log=access_log or LOG_FILE) as service:

@@ -3,7 +3,7 @@
 import math
 from statistics import median
 
-from contestants import AXUM, CHECKOUT_PEERS, FLASK, NGINX, OURS, PGBENCH
+from contestants import AXUM, CHECKOUT_PEERS, FLASK, NGINX, OURS, PGBENCH, PLAIN
 
 
 def ratio(numerators, denominators, field="per_second"):
@@ -71,9 +71,13 @@ def judge(results, notes):
     judge.ratio("get, 1 connection: p50", 1.3, ("get 1", OURS), ("get 1", AXUM),
                 f"the plain pooled path ({AXUM})", "p50_us", at_most=True)  # fmt: skip
     judge.ratio("get through nginx, 64 connections", 0.65, ("get 64", NGINX), ours64, "direct")
-    judge.ratio("create, 64 connections", 2.0, ("create", OURS), ("create", PGBENCH), "pgbench's insert, 64 clients")
+    judge.ratio("create without history, 64 connections", 2.0, ("create", PLAIN), ("create", PGBENCH),
+                "pgbench's insert, 64 clients")  # fmt: skip
     peer = fastest(create, CHECKOUT_PEERS)
-    judge.ratio("create, 64 connections", 3, ("create", OURS), ("create", peer), peer or "the fastest pooled peer")
+    judge.ratio("create without history, 64 connections", 3, ("create", PLAIN), ("create", peer),
+                peer or "the fastest pooled peer")  # fmt: skip
+    # Of rates, so the one without comes first.
+    judge.ratio("create with history: time", 1.4, ("create", PLAIN), ("create", OURS), "without", at_most=True)
     judge.list_rows("`/passengerlist`, 891 rows", 1.2)
     judge.ratio("`/passengerlist`, 891 rows", 10, ("list", OURS), ("list", FLASK), FLASK)
     copy = ("export", "psql \\copy, CSV")
@@ -82,7 +86,7 @@ def judge(results, notes):
     exports = results.get("export", {})
     growths = [run["rss_growth_mb"] for runs in exports.values() for run in runs if "rss_growth_mb" in run]
     judge.amount("export: growth of the server's memory", 16, " MiB", max(growths, default=None))
-    judge.ratio("import, CSV", 0.9, ("import", "pycrudapi import, CSV"), ("import", "psql \\copy, CSV"),
+    judge.ratio("import without history, CSV", 0.9, ("import", "pycrudapi import, CSV"), ("import", "psql \\copy, CSV"),
                 "psql \\copy in")  # fmt: skip
     sizes = list(results.get("growth", {})) or ["many rows", "few rows"]
     judge.ratio("get in a large table", 0.85, ("growth", sizes[0]), ("growth", sizes[-1]), f"with {sizes[-1]}")

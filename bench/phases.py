@@ -13,7 +13,7 @@ import contestants
 import load
 import needs
 import processes
-from contestants import NGINX, OURS, PEERS, PGBENCH, PGBENCH_EIGHT, PGBENCH_SOCKET
+from contestants import NGINX, OURS, PEERS, PGBENCH, PGBENCH_EIGHT, PGBENCH_SOCKET, PLAIN
 
 from bench import OTHER, PAGE_FAR, PAGE_ROWS, SMALL_ROWS, Bench
 
@@ -170,19 +170,26 @@ class Phases(Bench):
             "psql \\copy, CSV": lambda: load.psql(
                 self.cluster, "imported", f"\\copy passengers ({load.COLUMNS}) from '{self.csv}' csv header", rows),
             "pycrudapi import, CSV": lambda: load.timed(
+                [self.binary, "import", self.csv], rows, {"postgres": self.cluster.pid},
+                env=env | {"RESOURCES_DIR": contestants.without_history()}, stdout=subprocess.DEVNULL),
+            "pycrudapi import, CSV, with history": lambda: load.timed(
                 [self.binary, "import", self.csv], rows, {"postgres": self.cluster.pid}, env=env,
                 stdout=subprocess.DEVNULL),
         }, before=fresh)  # fmt: skip
         self.cluster.drop("imported")
 
     def create(self):
-        with self.everybody("million") as running:
+        url = self.cluster.url("million")
+        plain = contestants.ours(self.binary, url, resources=contestants.without_history())
+        with self.everybody("million") as running, plain as running[PLAIN]:
             measures = {n: lambda s=s: self.wrk(s, "create", 64) for n, s in running.items()}
             measures[PGBENCH] = lambda: self.pgbench("insert", 64)
             self.rounds("create", measures, before=self.checkpoint)
 
     def replace(self):
-        with self.everybody("million", peers=False) as running:
+        url = self.cluster.url("million")
+        plain = contestants.ours(self.binary, url, resources=contestants.without_history())
+        with self.everybody("million", peers=False) as running, plain as running[PLAIN]:
             measures = {n: lambda s=s: self.wrk(s, "replace", 64) for n, s in running.items()}
             self.rounds("replace", measures, before=self.checkpoint)
 
