@@ -34,6 +34,7 @@ use crate::ops::health::{Health, Preparation};
 use crate::resource::bulk::bounds::Bulk;
 use crate::resource::context::Context;
 use crate::resource::definition::Resource;
+use crate::resource::history;
 use crate::resource::list::first::Lists;
 use crate::resource::registry::Resources;
 use crate::resource::store::Store;
@@ -107,6 +108,9 @@ impl App {
         let buffers = room.buffers(database.checkout_timeout_ms);
         let once = Once::new(pool.clone(), server.idempotency_ttl);
         tokio::spawn(expiry::run(pool.clone(), once.ttl(), shutdown.clone()));
+        if let Some(retention) = server.history_retention {
+            tokio::spawn(history::expiry::run(resources, pool.clone(), retention, shutdown.clone()));
+        }
         let cache = Cache::start(pool.clone(), reads.clone(), conninfo.clone(), server.air_quality.options()?);
         let steps = Arc::new(steps::context::Context {
             pool: pool.clone(),

@@ -24,7 +24,7 @@ use crate::db::conninfo::{ConnInfo, Migrator};
 #[cfg(feature = "embedded")]
 use crate::db::embedded;
 use crate::db::pool::{PoolKind, PoolOptions};
-use crate::duration::span;
+use crate::duration::{long_span, span};
 use crate::http::host::Hosts;
 use crate::log_output::LogFormat;
 use crate::resource::registry::{self, RegistryError, Resources};
@@ -210,6 +210,13 @@ pub struct ServerConfig {
     /// A retry that comes later is carried out again; longer takes room in the database.
     #[arg(long, env, default_value = "24h", value_parser = span::<720>, hide_env_values = true)]
     pub idempotency_ttl: Duration,
+
+    /// How long the entries of histories are kept (1s to 87600h): whole seconds, or a number with s, m, h or d.
+    ///
+    /// Without it they are kept for good, and the histories grow with every change. A row can be read and brought back as it was
+    /// only as far back as they reach.
+    #[arg(long, env, value_parser = long_span::<87_600>, hide_env_values = true)]
+    pub history_retention: Option<Duration>,
 
     /// Host names under which requests are answered besides the local ones, separated by commas: `api.example.com`,
     /// `*.example.com`; or `*` for all.

@@ -90,6 +90,9 @@ pub struct Output {
     /// Write over a file that is there.
     #[arg(long)]
     force: bool,
+    /// Keep each change of a row: who made it, when, and what was there before.
+    #[arg(long)]
+    history: bool,
 }
 
 /// Runs the chosen subcommand to its end.
@@ -99,7 +102,7 @@ pub struct Output {
 pub fn run(command: &Command, log: &LogOutput) -> anyhow::Result<ExitCode> {
     match command {
         Command::New { name, columns, output, resources } => match new(name, columns) {
-            Ok(sketch) => output.write(&sketch, resources),
+            Ok(sketch) => output.write(sketch, resources),
             Err(faults) => {
                 for fault in faults {
                     log.say(&format!("pycrudapi: {fault}"));
@@ -108,7 +111,7 @@ pub fn run(command: &Command, log: &LogOutput) -> anyhow::Result<ExitCode> {
             }
         },
         Command::Infer { file, name, encoding, output, resources } => {
-            output.write(&inferred(file, name.as_deref(), *encoding)?, resources)
+            output.write(inferred(file, name.as_deref(), *encoding)?, resources)
         }
         Command::Check { file } => Ok(check(file)),
         Command::Sql { name, resources } => {
@@ -145,6 +148,7 @@ fn new(name: &str, arguments: &[String]) -> Result<Sketch, Vec<String>> {
     }
     let sketch = Sketch {
         name: name.to_owned(),
+        history: false,
         comments: vec![
             format!("{name}: the table, the API, CSV and the page follow from this file."),
             "A column may also have description, unit, default, examples, pattern and csv (other headers that mean it).".to_owned(),
@@ -204,7 +208,8 @@ fn inferred(file: &Path, name: Option<&str>, encoding: Option<&'static Encoding>
 }
 
 impl Output {
-    fn write(&self, sketch: &Sketch, resources: &ResourcesConfig) -> anyhow::Result<ExitCode> {
+    fn write(&self, mut sketch: Sketch, resources: &ResourcesConfig) -> anyhow::Result<ExitCode> {
+        sketch.history = self.history;
         let text = sketch.text().0;
         let path = match (&self.output, &resources.resources_dir) {
             (Some(path), _) if path.as_os_str() == "-" => {

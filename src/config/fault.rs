@@ -19,6 +19,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("AUTH_SCOPE_MAP", "reader=*:read,clerk=passengers:*"),
     ("CORS_ALLOW_ORIGINS", "https://app.example"),
     ("HEALTHCHECK_URL", "http://127.0.0.1:8080/readyz"),
+    ("HISTORY_RETENTION", "90d"),
     ("PARENT_PID", "1234"),
     ("TLS_CERT", "/etc/pycrudapi/tls/tls.crt"),
     ("TLS_DIR", "/var/lib/pycrudapi/tls"),

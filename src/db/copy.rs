@@ -49,6 +49,11 @@ pub trait Table: Copy + Send + Sync + 'static {
     /// `copy (select …) to stdout (format csv, header true)`, in the form that import reads.
     fn copy_out(self) -> &'static str;
 
+    /// A statement that belongs into the transaction of a copy, behind it.
+    fn behind_copy(self) -> Option<&'static str> {
+        None
+    }
+
     /// Understands a header row.
     ///
     /// # Errors
@@ -227,7 +232,11 @@ async fn copy_in(
     }
     // Without `finish` the copy is cancelled when the sink is dropped, so a bad row leaves nothing.
     let notes = reader.await.expect("parsing does not panic")?;
-    Ok(Imported { rows: sink.finish().await?, notes })
+    let rows = sink.finish().await?;
+    if let Some(statement) = table.behind_copy() {
+        transaction.batch_execute(statement).await?;
+    }
+    Ok(Imported { rows, notes })
 }
 
 /// Parses CSV and sends it on as binary rows; what was taken otherwise than it was written.

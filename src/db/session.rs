@@ -129,7 +129,7 @@ impl Session {
         client
             .batch_execute(&format!(
                 "set statement_timeout = {ms}; set idle_in_transaction_session_timeout = {ms}; set timezone = 'UTC'; \
-                 {NOTICE_LOSS}; {}{}",
+                 set extra_float_digits = 1; {NOTICE_LOSS}; {}{}",
                 Planner::Keyed.sql(),
                 settings
             ))

@@ -22,6 +22,12 @@ impl Condition {
     pub fn is_none(&self) -> bool {
         self.required.is_none() && self.refused.is_none()
     }
+
+    /// Whether this version will do.
+    pub fn is_met(&self, version: i64) -> bool {
+        let names = |versions: &Vec<i64>| versions.contains(&version);
+        self.required.as_ref().is_none_or(names) && !self.refused.as_ref().is_some_and(names)
+    }
 }
 
 /// Conditions as two columns for `unnest`: each list is the text of a `bigint[]`, because arrays in arrays must be of

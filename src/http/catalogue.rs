@@ -119,6 +119,10 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
             "A header of the request is not of the form that its standard gives it.",
             "The detail names the header and its form. An ETag is sent back as it came, with its quotes.",
         ),
+        Code::Conflict => (
+            "What is asked for does not fit the state of the resource: what is to be brought back is not deleted.",
+            "Read the resource. To bring an earlier version of it back, name the version in the body.",
+        ),
         Code::IdempotencyInFlight => (
             "The first request with this Idempotency-Key has not been answered yet.",
             "Wait as long as Retry-After says and send the same request again: its answer will be the first one's.",

@@ -83,10 +83,7 @@ impl ReadCondition {
 pub fn condition(headers: &HeaderMap, rule: IfMatch) -> Result<Condition, Problem> {
     let only = Tags::read(headers, &IF_MATCH)?;
     if only.is_none() && rule == IfMatch::Required {
-        return Err(Problem::new(
-            Code::PreconditionRequired,
-            "read the resource first and send its ETag as If-Match, so that no change of others is lost",
-        ));
+        return Err(required());
     }
     let mut condition = Condition { required: only.and_then(|tags| tags.versions(Comparison::Strong)), refused: None };
     match Tags::read(headers, &IF_NONE_MATCH)?.map(|tags| tags.versions(Comparison::Weak)) {
@@ -96,6 +93,14 @@ pub fn condition(headers: &HeaderMap, rule: IfMatch) -> Result<Condition, Proble
         Some(versions) => condition.refused = versions,
     }
     Ok(condition)
+}
+
+/// A change must say which version it is for.
+pub fn required() -> Problem {
+    Problem::new(
+        Code::PreconditionRequired,
+        "read the resource first and send its ETag as If-Match, so that no change of others is lost",
+    )
 }
 
 /// Lets requests through that put no condition on a tag. The others pay for reading their headers in another route.

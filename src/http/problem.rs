@@ -45,6 +45,8 @@ pub enum Code {
     InvalidHeader,
     /// The body took too long to arrive.
     RequestTimeout,
+    /// What is asked for does not fit the state of the resource.
+    Conflict,
     /// A request with the same key is at work.
     IdempotencyInFlight,
     /// A key came with another request than the first time.
@@ -92,6 +94,7 @@ impl Code {
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
             Self::NotAcceptable => (StatusCode::NOT_ACCEPTABLE, "not-acceptable", "Not acceptable"),
             Self::InvalidHeader => (StatusCode::BAD_REQUEST, "invalid-header", "A header is malformed"),
+            Self::Conflict => (StatusCode::CONFLICT, "conflict", "The state does not allow it"),
             Self::IdempotencyInFlight => {
                 (StatusCode::CONFLICT, "idempotency-in-flight", "The first attempt is still at work")
             }

@@ -226,6 +226,10 @@ impl Table for &'static Resource {
         self.sql.copy_out
     }
 
+    fn behind_copy(self) -> Option<&'static str> {
+        self.sql.history.as_ref().map(|history| history.imported)
+    }
+
     fn read_header(self, record: &Cells, unknown: UnknownColumns) -> Result<Rows, TableError> {
         Rows::behind(self, record, unknown)
     }

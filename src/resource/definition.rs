@@ -72,6 +72,10 @@ pub struct ResourceUrls {
     pub patch: &'static [&'static str],
     /// Of deletion.
     pub delete: &'static [&'static str],
+    /// Of the changes of one row; none without a history.
+    pub history: &'static [&'static str],
+    /// Of bringing an earlier state of a row back; none without a history.
+    pub restore: &'static [&'static str],
 }
 
 /// Groups and numbers about them.
@@ -165,12 +169,16 @@ impl Resource {
             let all = std::iter::once(canonical).chain(other).filter(|_| operations.contains(&operation));
             Vec::leak(all.collect())
         };
+        let templates_of_history = |operation, last: &str| -> &'static [&'static str] {
+            let template = leak(format!("{one}/{last}"));
+            if description.history { templates(operation, template, None) } else { &[] }
+        };
         Self {
             name,
             title: leak(description.title.clone().unwrap_or_else(|| capitalised(name))),
             description: description.description.clone().map(leak),
             table,
-            sql: Statements::of(table, &columns),
+            sql: Statements::of(table, &columns, description.history),
             urls: ResourceUrls {
                 list: templates(Operation::List, many, urls.list.as_ref()),
                 statistics: templates(Operation::Statistics, leak(format!("/v1/{name}/stats")), None),
@@ -179,6 +187,8 @@ impl Resource {
                 replace: templates(Operation::Replace, one, urls.replace.as_ref()),
                 patch: templates(Operation::Patch, one, None),
                 delete: templates(Operation::Delete, one, urls.delete.as_ref()),
+                history: templates_of_history(Operation::Read, "history"),
+                restore: templates_of_history(Operation::Replace, "restore"),
             },
             statistics: description.statistics.as_ref().map(|statistics| Measures::of(statistics.as_ref(), &columns)),
             seed: seed.map(|seed| &*Vec::leak(seed)),

@@ -50,6 +50,9 @@ pub struct Description {
     pub description: Option<String>,
     /// What can be done; everything unless it is given.
     pub operations: Option<BTreeSet<Operation>>,
+    /// Whether every change of a row is kept: who made it, when, and what was there before.
+    #[serde(default)]
+    pub history: bool,
     /// The columns, in the order of the keys of a row in JSON.
     pub column: Vec<Spanned<ColumnDescription>>,
     /// Groups and numbers about them.

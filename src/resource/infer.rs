@@ -92,7 +92,7 @@ pub fn infer(
     }
     let described = columns.iter().filter(|column| !column.is_key && column.nameless.is_none());
     let columns = described.map(Found::describe).collect();
-    Ok(Sketch { name: name.to_owned(), comments, columns })
+    Ok(Sketch { name: name.to_owned(), history: false, comments, columns })
 }
 
 /// What has been seen of a file.

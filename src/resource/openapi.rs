@@ -1,24 +1,21 @@
 //! A resource in the OpenAPI document.
 
-use utoipa::openapi::path::Parameter;
-use utoipa::openapi::{HttpMethod, ObjectBuilder, RefOr, Schema, Type};
+use utoipa::openapi::HttpMethod;
 
 use super::bulk;
 use super::column::{Column, leak};
 use super::definition::{Resource, camel};
 use super::description::Operation as Offered;
-use super::examples::UUID;
+use super::history;
 use super::kind::Kind;
 use super::list;
-use super::representation::{article, changes, described, details, patch_example, shape, stored, uuid};
+use super::parameters::{CONDITIONS, at, if_match, key, tags};
+use super::representation::{article, changes, described, details, patch_example, shape, stored};
 use crate::http::body::{JSON, MERGE_PATCH};
-use crate::http::describe::{Document, Operation, content, header, path};
+use crate::http::describe::{Document, Operation, content, header};
 use crate::http::problem::Code;
 use crate::http::schema::{named, one_of, text};
 use crate::idempotency::openapi::retried;
-
-/// What a change may fail with that is made under a condition.
-const CONDITIONS: [Code; 3] = [Code::InvalidHeader, Code::PreconditionFailed, Code::PreconditionRequired];
 
 /// Adds the operations on a resource.
 pub fn describe(resource: &'static Resource, document: &mut Document) {
@@ -69,6 +66,7 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
 
     let get = Operation::new(tag, id("get"), title("Read", ""))
         .with([key(singular)])
+        .with(resource.sql.history.as_ref().map(|_| at(singular)))
         .with([header("If-None-Match", tags(), &format!("answer 304 while the {singular} is in this state"), "\"6\"")])
         .with([header("If-Match", tags(), &format!("answer 412 unless the {singular} is in this state"), "\"6\"")])
         .answers(200, the, row())
@@ -121,6 +119,7 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
             document.operation(method, templates, &operation);
         }
     }
+    history::openapi::describe(resource, document);
 }
 
 /// Which fields must be there, and which may be null.
@@ -140,18 +139,4 @@ fn requirements(resource: &Resource) -> String {
     } else {
         format!("{required}; only {nullable} may be null.")
     }
-}
-
-fn if_match(singular: &str) -> Parameter {
-    let meaning = format!("change the {singular} only while it is in this state, which its ETag names");
-    header("If-Match", tags(), &meaning, "\"6\"")
-}
-
-fn tags() -> RefOr<Schema> {
-    let form = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#;
-    RefOr::T(ObjectBuilder::new().schema_type(Type::String).pattern(Some(form)).into())
-}
-
-fn key(singular: &str) -> Parameter {
-    path("uuid", uuid(), &format!("the {singular}'s key"), UUID)
 }

@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 
 use super::definition::Resource;
 use super::description::Fault;
+use super::history;
 use super::schema::{self, Table};
 use crate::db::migrate::{Tables, TablesError};
 
@@ -37,7 +38,10 @@ pub type Resources = &'static [&'static Resource];
 
 impl Tables for Resources {
     fn objects(&self) -> Vec<String> {
-        let of = |table: &str| [table.to_owned(), format!("{table}_version_seq"), format!("{table}_draw_version")];
+        let of = |table: &str| {
+            let others = [format!("{table}_version_seq"), format!("{table}_draw_version")];
+            [table.to_owned(), history::sql::name(table), history::sql::since(table)].into_iter().chain(others)
+        };
         self.iter().flat_map(|resource| of(resource.table)).collect()
     }
 
@@ -147,6 +151,13 @@ pub fn load(folder: Option<&Path>, chosen: Option<&[String]>) -> Result<Resource
     for (file, resource) in &found {
         let taken = |what| Err(RegistryError::Taken { file: file.clone(), what });
         if TAKEN.contains(&resource.name) {
+            return taken(format!("the name {}", resource.name));
+        }
+        // The table of another one's history would have the same name.
+        let others = found.iter().filter(|(_, other)| other.sql.history.is_some());
+        let mut tables =
+            others.flat_map(|(_, other)| [history::sql::name(other.table), history::sql::since(other.table)]);
+        if tables.any(|table| table == resource.table) {
             return taken(format!("the name {}", resource.name));
         }
         for url in resource.short_urls() {

@@ -19,13 +19,15 @@ use super::bulk::{self, routes::Posted};
 use super::context::Context;
 use super::definition::{Resource, ResourceUrls};
 use super::description::Operation;
+use super::history;
 use super::json::{self, UuidRule};
 use super::list::read::Sources;
 use super::list::routes::{PAGE_DEFAULT, list, statistics};
+use super::one::{parse_uuid, shown};
 use super::problem::problem;
-use super::row::Stored;
 use super::store;
 use super::value::Value;
+use super::writes::By;
 use crate::auth::principal::Principal;
 use crate::auth::scope::{Access, Action};
 use crate::csv::notes::UnknownColumns;
@@ -37,7 +39,6 @@ use crate::http::endpoint::Endpoint;
 use crate::http::etag::{self, ReadCondition};
 use crate::http::prefer::{self, unknown};
 use crate::http::problem::{Code, Problem};
-use crate::http::reply;
 use crate::http::route::{Matched, Route, at, at_except, at_with_query, get_or_head, method_not_allowed};
 use crate::idempotency::answer::Answer;
 use crate::idempotency::once::Work;
@@ -46,7 +47,7 @@ use crate::idempotency::request::Request;
 /// What is routed of a resource.
 pub fn endpoints(resource: &Resource) -> &'static [Endpoint] {
     let urls = &resource.urls;
-    let methods: [(Operation, &'static [&'static str], &str, Action); 8] = [
+    let methods: [(Operation, &'static [&'static str], &str, Action); 10] = [
         (Operation::List, urls.list, "GET", Action::Read),
         (Operation::Create, urls.create, "POST", Action::Create),
         (Operation::Bulk, urls.create, "POST", Action::Create),
@@ -55,6 +56,8 @@ pub fn endpoints(resource: &Resource) -> &'static [Endpoint] {
         (Operation::Replace, urls.replace, "PUT", Action::Update),
         (Operation::Patch, urls.patch, "PATCH", Action::Update),
         (Operation::Delete, urls.delete, "DELETE", Action::Delete),
+        (Operation::Read, urls.history, "GET", Action::Read),
+        (Operation::Replace, urls.restore, "POST", Action::Update),
     ];
     let mut found: IndexMap<&'static str, IndexMap<&'static str, Access>> = IndexMap::new();
     for (operation, templates, method, action) in methods {
@@ -85,6 +88,8 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
         replace: replaced,
         patch: patched,
         delete: deleted,
+        history,
+        restore,
     } = resource.urls;
     let body = headers_and_body(&context.body_limits.memory);
     let context = {
@@ -92,14 +97,19 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
         warp::any().map(move || context.clone())
     };
     // The handlers' futures are boxed: warp moves whatever a route returns through every alternative around it.
-    let get =
-        at_except(read, stats).and(get_or_head()).and(etag::unconditional()).and(context.clone()).then(
-            |matched: Matched, context| async move { matched.answer(get(&matched.segment, context)).await }.boxed(),
-        );
+    let get = at_except(read, stats).and(get_or_head()).and(etag::unconditional()).and(context.clone()).then(
+        move |mut matched: Matched, context| match past_of(resource, &mut matched) {
+            None => async move { matched.answer(get(&matched.segment, context)).await }.boxed(),
+            past => {
+                async move { matched.answer(get_if(&matched.segment, past, &HeaderMap::new(), context)).await }.boxed()
+            }
+        },
+    );
     let get_if =
         at_except(read, stats).and(get_or_head()).and(warp::header::headers_cloned()).and(context.clone()).then(
-            |matched: Matched, headers: HeaderMap, context| {
-                async move { matched.answer(get_if(&matched.segment, &headers, context)).await }.boxed()
+            move |mut matched: Matched, headers: HeaderMap, context| {
+                let past = past_of(resource, &mut matched);
+                async move { matched.answer(get_if(&matched.segment, past, &headers, context)).await }.boxed()
             },
         );
     let list = at_with_query(lists).and(get_or_head()).and(warp::header::headers_cloned()).and(context.clone()).then(
@@ -129,17 +139,36 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
     );
     let replace = at_except(replaced, stats).and(warp::put()).and(body.clone()).and(context.clone()).then(
         |matched: Matched, headers, body, context| {
-            async move { matched.answer(replace(&matched.segment, headers, body, context)).await }.boxed()
+            async move { matched.answer(replace(&matched.segment, who(&matched), headers, body, context)).await }
+                .boxed()
         },
     );
     let patch = at_except(patched, stats).and(warp::patch()).and(body.clone()).and(context.clone()).then(
         |matched: Matched, headers, body, context| {
-            async move { matched.answer(patch(&matched.segment, headers, body, context)).await }.boxed()
+            async move { matched.answer(patch(&matched.segment, who(&matched), headers, body, context)).await }.boxed()
         },
     );
-    let delete = at_except(deleted, stats).and(warp::delete()).and(warp::header::headers_cloned()).and(context).then(
-        |matched: Matched, headers: HeaderMap, context| {
-            async move { matched.answer(delete(&matched.segment, &headers, context)).await }.boxed()
+    let delete =
+        at_except(deleted, stats).and(warp::delete()).and(warp::header::headers_cloned()).and(context.clone()).then(
+            |matched: Matched, headers: HeaderMap, context| {
+                async move { matched.answer(delete(&matched.segment, who(&matched), &headers, context)).await }.boxed()
+            },
+        );
+    let history = at_with_query(history)
+        .and(get_or_head())
+        .and(warp::header::headers_cloned())
+        .and(context.clone())
+        .then(|matched: Matched, raw: String, headers: HeaderMap, context: Arc<Context>| {
+            async move { matched.answer(history::routes::history(&matched.segment, &raw, &headers, &context)).await }
+                .boxed()
+        });
+    let restore = at(restore).and(warp::post()).and(body).and(context).then(
+        |matched: Matched, headers, body, context: Arc<Context>| {
+            async move {
+                let asked = (matched.segment.as_str(), matched.principal().as_ref());
+                matched.answer(history::routes::restore(asked, headers, body, &context)).await
+            }
+            .boxed()
         },
     );
     // In boxes, because what is copied for every request is as large as all alternatives that are not in one.
@@ -154,6 +183,10 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
         .unify()
         .or(statistics)
         .unify()
+        .or(history)
+        .unify()
+        .or(restore)
+        .unify()
         .or(method_not_allowed(endpoints(resource)))
         .unify()
         .boxed();
@@ -166,11 +199,24 @@ async fn get(segment: &str, context: Arc<Context>) -> Result<Response, Problem> 
     Ok(shown(StatusCode::OK, stored))
 }
 
-/// The same for a client that has an earlier answer or wants a certain version.
-async fn get_if(segment: &str, headers: &HeaderMap, context: Arc<Context>) -> Result<Response, Problem> {
+/// The query string of a request that may ask for a row as it was.
+fn past_of(resource: &Resource, matched: &mut Matched) -> Option<String> {
+    resource.sql.history.as_ref().and_then(|_| matched.take_query())
+}
+
+/// The same for a client that has an earlier answer or wants a certain version, be it a past one.
+async fn get_if(
+    segment: &str,
+    past: Option<String>,
+    headers: &HeaderMap,
+    context: Arc<Context>,
+) -> Result<Response, Problem> {
     let uuid = parse_uuid(context.resource, segment)?;
     let condition = ReadCondition::read(headers)?;
-    let stored = context.store.get(uuid).await.map_err(|error| problem(context.resource, error))?;
+    let stored = match past {
+        None => context.store.get(uuid).await.map_err(|error| problem(context.resource, error))?,
+        Some(raw) => history::routes::as_it_was(uuid, &raw, &context).await?,
+    };
     Ok(condition.instead(stored.version)?.unwrap_or_else(|| shown(StatusCode::OK, stored)))
 }
 
@@ -204,11 +250,12 @@ async fn create(
     };
     if let Some(request) = Request::read((&headers, &principal), route.0, "", &body)? {
         // Boxed, because it is large and rare.
-        let work = CreateOnce { resource: context.resource, values };
+        let work = CreateOnce { resource: context.resource, values, changed_by: principal.name.clone() };
         let failed = |error| problem(context.resource, error);
         return Box::pin(context.once.run(&request, work, failed)).await.map(applied);
     }
-    let (uuid, stored) = context.store.create(values).await.map_err(|error| problem(context.resource, error))?;
+    let (uuid, stored) =
+        context.store.create(values, principal.name.clone()).await.map_err(|error| problem(context.resource, error))?;
     let mut response = shown(StatusCode::CREATED, stored);
     let location = HeaderValue::from_str(&location(context.resource, uuid)).expect("a uuid is printable ASCII");
     response.headers_mut().insert(LOCATION, location);
@@ -219,11 +266,12 @@ async fn create(
 struct CreateOnce<'a> {
     resource: &'static Resource,
     values: Vec<Value<'a>>,
+    changed_by: By,
 }
 
 impl Work for CreateOnce<'_> {
     async fn run(self, transaction: &Transaction<'_>) -> Result<Answer, StoreError> {
-        let (uuid, stored) = store::create_in(self.resource, transaction, self.values).await?;
+        let (uuid, stored) = store::create_in(self.resource, transaction, self.values, self.changed_by).await?;
         let answer = Answer::new(StatusCode::CREATED, JSON, stored.document);
         let location = Some(location(self.resource, uuid));
         Ok(Answer { location, etag: Some(etag::text(stored.version)), ..answer })
@@ -236,6 +284,7 @@ fn location(resource: &Resource, uuid: Uuid) -> String {
 
 async fn replace(
     segment: &str,
+    changed_by: By,
     headers: HeaderMap,
     body: impl Stream<Item = Result<Bytes, Broken>>,
     context: Arc<Context>,
@@ -244,13 +293,14 @@ async fn replace(
     let condition = etag::condition(&headers, context.if_match)?;
     let body = read_json(&headers, body, &context.body_limits).await?;
     let values = json::read(context.resource, &body, UuidRule::Equals(uuid), UnknownColumns::Refused)?;
-    let stored =
-        context.store.replace(uuid, values, condition).await.map_err(|error| problem(context.resource, error))?;
+    let stored = context.store.replace(uuid, values, condition, changed_by).await;
+    let stored = stored.map_err(|error| problem(context.resource, error))?;
     Ok(shown(StatusCode::OK, stored))
 }
 
 async fn patch(
     segment: &str,
+    changed_by: By,
     headers: HeaderMap,
     body: impl Stream<Item = Result<Bytes, Broken>>,
     context: Arc<Context>,
@@ -266,24 +316,26 @@ async fn patch(
         }
     })?;
     let patch = json::read_patch(context.resource, &body, UuidRule::Equals(uuid))?;
-    let stored = context.store.patch(uuid, patch, condition).await.map_err(|error| problem(context.resource, error))?;
+    let stored = context.store.patch(uuid, patch, condition, changed_by).await;
+    let stored = stored.map_err(|error| problem(context.resource, error))?;
     Ok(shown(StatusCode::OK, stored))
 }
 
-async fn delete(segment: &str, headers: &HeaderMap, context: Arc<Context>) -> Result<Response, Problem> {
+async fn delete(
+    segment: &str,
+    changed_by: By,
+    headers: &HeaderMap,
+    context: Arc<Context>,
+) -> Result<Response, Problem> {
     let uuid = parse_uuid(context.resource, segment)?;
     let condition = etag::condition(headers, context.if_match)?;
-    context.store.delete(uuid, condition).await.map_err(|error| problem(context.resource, error))?;
+    context.store.delete(uuid, condition, changed_by).await.map_err(|error| problem(context.resource, error))?;
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
 }
 
-/// A row with the tag of its state.
-fn shown(status: StatusCode, stored: Stored) -> Response {
-    etag::tagged(reply::json_bytes(status, stored.document), stored.version)
-}
-
-fn parse_uuid(resource: &Resource, segment: &str) -> Result<Uuid, Problem> {
-    Uuid::try_parse(segment).map_err(|_| Problem::new(Code::InvalidUuid, resource.invalid_uuid))
+/// The name of who asks, which the history keeps.
+fn who(matched: &Matched) -> By {
+    matched.principal().name.clone()
 }

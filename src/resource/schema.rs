@@ -5,6 +5,7 @@
 //! by what they allow and not by their text, so the form in which PostgreSQL shows them does not matter.
 
 mod compare;
+mod history;
 mod rule;
 
 use super::column::{Column, IndexKind};
@@ -42,6 +43,9 @@ pub fn ddl(resource: &Resource) -> Vec<String> {
     }
     // Last, because among equally cheap indexes PostgreSQL takes the newest.
     statements.push(format!("alter table {quoted_table} add constraint {table}_pkey primary key (uuid)"));
+    if resource.sql.history.is_some() {
+        statements.extend(history::ddl(resource));
+    }
     statements
 }
 

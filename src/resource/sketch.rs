@@ -13,6 +13,8 @@ use super::description::{ColumnDescription, Index};
 pub struct Sketch {
     /// The resource's name.
     pub name: String,
+    /// Whether every change of a row is kept.
+    pub history: bool,
     /// What stands on top, a line each.
     pub comments: Vec<String>,
     /// The columns.
@@ -37,6 +39,11 @@ impl Sketch {
         line(&mut text, "\nname", &quoted(&self.name));
         line(&mut text, "title", &quoted(&capitalised(&self.name)));
         text.push_str("# description = \"What a row is.\"\n");
+        text.push_str(if self.history {
+            "history = true\n"
+        } else {
+            "# history = true # keeps each change of a row\n"
+        });
         for ColumnSketch { comments, column } in &self.columns {
             text.push('\n');
             comment(&mut text, comments);

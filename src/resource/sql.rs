@@ -1,9 +1,14 @@
 //! Every SQL statement of a resource, as text, made once of its columns. Columns are always named: `select *` would break
 //! prepared plans when one is added.
+//!
+//! Those that change rows of a resource with a history take who changes them as their last parameter, and write the history in
+//! the same statement (`history::sql`).
 
 use super::column::{Column, leak};
+use super::history::sql::{Change, HistoryStatements, Recorder};
 use super::identifier::quoted;
 use super::kind::Kind;
+use super::own::own;
 
 /// The statements of a resource.
 #[derive(Debug)]
@@ -42,14 +47,8 @@ pub struct Statements {
     pub copy_in: &'static str,
     /// `COPY` of all rows as CSV that can be imported.
     pub copy_out: &'static str,
-}
-
-/// What an array holds for the row at hand, by its key's place among the ascending keys in `$1`.
-///
-/// A join with `unnest` would do the same, in an order that the planner chooses. Without a join there is one way to go: an
-/// index scan over the keys, which a b-tree takes in ascending order, and so are the rows locked.
-fn own(parameter: usize, of: &str) -> String {
-    format!("(${parameter}::{of}[])[width_bucket(p.uuid, $1)]")
+    /// Those of the history, if there is one.
+    pub history: Option<HistoryStatements>,
 }
 
 /// The rows of the keys in `$1` that meet their conditions, which are two arrays of texts.
@@ -61,13 +60,22 @@ fn where_met(required: usize) -> String {
     )
 }
 
+/// The row of the key in `$1` that meets its conditions, which are two arrays of versions.
+fn where_one_met(required: usize) -> String {
+    let refused = required + 1;
+    format!(
+        " where p.uuid = $1 and (${required}::int8[] is null or p.version = any(${required})) and \
+         (${refused}::int8[] is null or p.version <> all(${refused})) "
+    )
+}
+
 impl Statements {
-    /// The statements of a table whose first column is the key.
-    pub fn of(table: &str, columns: &[Column]) -> Self {
+    /// The statements of a table whose first column is the key, and of its history if it has one.
+    pub fn of(table: &str, columns: &[Column], has_history: bool) -> Self {
         let names = |before: &str| {
             columns.iter().map(|column| format!("{before}{}", column.sql)).collect::<Vec<_>>().join(", ")
         };
-        let (all, mine) = (names(""), names("p."));
+        let all = names("");
         let fields = &columns[1..];
         let table_sql = quoted(table);
         let next = format!("nextval('{table}_version_seq')");
@@ -79,16 +87,19 @@ impl Statements {
             each.chain([format!("version = {next}")]).collect::<Vec<_>>().join(", ")
         };
         let behind = columns.len() + 1;
-        let replace = format!(
-            "update {table_sql} set {} where uuid = $1 and (${behind}::int8[] is null or version = any(${behind})) \
-             and (${other}::int8[] is null or version <> all(${other})) returning uuid, version",
-            set(&|column| format!("${}", column.position + 1)),
-            other = behind + 1
+        let values = set(&|column| format!("${}", column.position + 1));
+        let recorder = Recorder { table, is_on: has_history };
+        let replace = recorder.update(
+            Change { operation: "replace", by: behind + 2, is_one: true },
+            &values,
+            &where_one_met(behind),
+            &[],
         );
-        let replace_many = format!(
-            "update {table_sql} p set {}{}returning p.uuid, p.version",
-            set(&|column| own(column.position + 1, column.array_type())),
-            where_met(behind)
+        let replace_many = recorder.update(
+            Change { operation: "replace", by: behind + 2, is_one: false },
+            &set(&|column| own(column.position + 1, column.array_type())),
+            &where_met(behind),
+            &[],
         );
         let mut parameter = 1;
         let mut patch_values = Vec::new();
@@ -102,23 +113,25 @@ impl Statements {
                 format!("coalesce({}, p.{})", own(parameter, column.array_type()), column.sql)
             });
         }
-        let patch_many = format!(
-            "update {table_sql} p set {}{}returning {mine}, p.version",
-            set(&|column| patch_values[column.position - 1].clone()),
-            where_met(parameter + 1)
+        let patch_many = recorder.update(
+            Change { operation: "patch", by: parameter + 3, is_one: false },
+            &set(&|column| patch_values[column.position - 1].clone()),
+            &where_met(parameter + 1),
+            columns,
         );
+        let insert = |rows: &str| format!("insert into {table_sql} ({all}) {rows} ");
+        let create_one = Change { operation: "create", by: behind, is_one: true };
+        let create_many = Change { is_one: false, ..create_one };
         let copied = columns.iter().map(copied).collect::<Vec<_>>().join(", ");
         Self {
             get: leak(format!("select {all}, version from {table_sql} where uuid = any($1) order by uuid")),
             get_rows: leak(format!("select {all} from {table_sql} where uuid = any($1) order by uuid")),
-            create: leak(format!("insert into {table_sql} ({all}) values ({numbers}) returning uuid, version")),
-            create_many: leak(format!(
-                "insert into {table_sql} ({all}) select * from unnest({arrays}) returning uuid, version"
-            )),
+            create: leak(recorder.insert(create_one, &insert(&format!("values ({numbers})")))),
+            create_many: leak(recorder.insert(create_many, &insert(&format!("select * from unnest({arrays})")))),
             replace: leak(replace),
             replace_many: leak(replace_many),
             patch_many: leak(patch_many),
-            delete_many: leak(format!("delete from {table_sql} p{}returning p.uuid", where_met(2))),
+            delete_many: leak(recorder.delete(Change { operation: "delete", by: 4, is_one: false }, &where_met(2))),
             which_exist: leak(format!("select uuid from {table_sql} where uuid = any($1) order by uuid")),
             list: leak(format!("select {all} from {table_sql}")),
             page: leak(format!("select {all} from {table_sql} where uuid > $1 order by uuid limit $2")),
@@ -129,6 +142,13 @@ impl Statements {
             copy_out: leak(format!(
                 "copy (select {copied} from {table_sql} order by uuid) to stdout (format csv, header true)"
             )),
+            history: has_history.then(|| {
+                let restore = Change { operation: "restore", ..create_one };
+                let over = recorder.update(restore, &values, " where p.uuid = $1 ", &[]);
+                let anew =
+                    recorder.insert(restore, &insert(&format!("values ({numbers}) on conflict (uuid) do nothing")));
+                HistoryStatements::of(table, &over, &anew)
+            }),
         }
     }
 }

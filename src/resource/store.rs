@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::definition::Resource;
 use super::row::{self, JSON_BYTES, Record, Stored, all_failed, owned, owned_patch};
 use super::value::Value;
-use super::writes::{Create, Delete, Patch, Replace, Write, write_many};
+use super::writes::{By, Create, Delete, Patch, Replace, Write, write_many};
 use crate::db::batch::{BatchLimits, BatchName, Batcher, QUEUE};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
@@ -92,10 +92,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when a constraint refuses it, or the pool's and the batch's errors.
-    pub async fn create(&self, values: Vec<Value<'_>>) -> Result<(Uuid, Stored), StoreError> {
+    pub async fn create(&self, values: Vec<Value<'_>>, changed_by: By) -> Result<(Uuid, Stored), StoreError> {
         let uuid = Uuid::now_v7();
         let record = Record { uuid, values: owned(values) };
-        let stored = self.creates.submit(Create { resource: self.resource, record }).await?;
+        let stored = self.creates.submit(Create { resource: self.resource, record, changed_by }).await?;
         Ok((uuid, stored))
     }
 
@@ -108,26 +108,33 @@ impl Store {
         uuid: Uuid,
         values: Vec<Value<'_>>,
         condition: Condition,
+        changed_by: By,
     ) -> Result<Stored, StoreError> {
         let record = Record { uuid, values: owned(values) };
-        self.replaces.submit(Replace { resource: self.resource, record, condition }).await
+        self.replaces.submit(Replace { resource: self.resource, record, condition, changed_by }).await
     }
 
     /// Sets some columns of a row.
     ///
     /// # Errors
     /// As [`Store::replace`].
-    pub async fn patch(&self, uuid: Uuid, patch: row::Patch<'_>, condition: Condition) -> Result<Stored, StoreError> {
+    pub async fn patch(
+        &self,
+        uuid: Uuid,
+        patch: row::Patch<'_>,
+        condition: Condition,
+        changed_by: By,
+    ) -> Result<Stored, StoreError> {
         let patch = owned_patch(patch);
-        self.patches.submit(Patch { resource: self.resource, uuid, patch, condition }).await
+        self.patches.submit(Patch { resource: self.resource, uuid, patch, condition, changed_by }).await
     }
 
     /// Removes a row.
     ///
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::Stale`], or the pool's and the batch's errors.
-    pub async fn delete(&self, uuid: Uuid, condition: Condition) -> Result<(), StoreError> {
-        self.deletes.submit(Delete { resource: self.resource, uuid, condition }).await
+    pub async fn delete(&self, uuid: Uuid, condition: Condition, changed_by: By) -> Result<(), StoreError> {
+        self.deletes.submit(Delete { resource: self.resource, uuid, condition, changed_by }).await
     }
 }
 
@@ -139,8 +146,9 @@ pub async fn create_in(
     resource: &'static Resource,
     transaction: &Transaction<'_>,
     values: Vec<Value<'_>>,
+    changed_by: By,
 ) -> Result<(Uuid, Stored), StoreError> {
-    let creation = Create { resource, record: Record { uuid: Uuid::now_v7(), values: owned(values) } };
+    let creation = Create { resource, record: Record { uuid: Uuid::now_v7(), values: owned(values) }, changed_by };
     Ok((creation.uuid(), creation.run_in(transaction).await?))
 }
 

@@ -6,6 +6,8 @@
 //! Invariant: the keys of one statement ascend and are distinct. Two changes of one row would race; and every statement
 //! that locks many rows locks them in the order of their keys, so no two of them wait for each other.
 
+use std::sync::Arc;
+
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
@@ -34,6 +36,9 @@ pub trait Write: Sized + Send + Sync + 'static {
     /// What is asked of its version.
     fn condition(&self) -> &Condition;
 
+    /// Who makes the change.
+    fn changed_by(&self) -> Option<&str>;
+
     /// Runs the statement for items whose keys ascend; a row, beginning with its key, for each that was written.
     fn run(
         resource: &'static Resource,
@@ -48,12 +53,17 @@ pub trait Write: Sized + Send + Sync + 'static {
     fn done(&self, row: &Row) -> Result<Self::Done, StoreError>;
 }
 
+/// The name of who changes something, if they have one.
+pub type By = Option<Arc<str>>;
+
 /// A row to be stored anew.
 pub struct Create {
     /// Of what.
     pub resource: &'static Resource,
     /// The row.
     pub record: Record<'static>,
+    /// Who stores it.
+    pub changed_by: By,
 }
 
 impl Create {
@@ -62,7 +72,9 @@ impl Create {
     /// # Errors
     /// The database's.
     pub async fn run_in(&self, transaction: &Transaction<'_>) -> Result<Stored, StoreError> {
-        let row = transaction.query_one(self.resource.sql.create, &params(&self.record)).await?;
+        let by = self.changed_by();
+        let params = recorded(self.resource, params(&self.record), &by);
+        let row = transaction.query_one(self.resource.sql.create, &params).await?;
         self.done(&row)
     }
 }
@@ -75,6 +87,8 @@ pub struct Replace {
     pub record: Record<'static>,
     /// What is asked of the old state.
     pub condition: Condition,
+    /// Who asks it.
+    pub changed_by: By,
 }
 
 /// A row some of whose columns are to be set.
@@ -87,6 +101,8 @@ pub struct Patch {
     pub patch: row::Patch<'static>,
     /// What is asked of the old state.
     pub condition: Condition,
+    /// Who asks it.
+    pub changed_by: By,
 }
 
 /// A row to be removed.
@@ -97,6 +113,8 @@ pub struct Delete {
     pub uuid: Uuid,
     /// What is asked of the state that is removed.
     pub condition: Condition,
+    /// Who asks it.
+    pub changed_by: By,
 }
 
 impl Write for Create {
@@ -114,13 +132,18 @@ impl Write for Create {
         &Condition::NONE
     }
 
+    fn changed_by(&self) -> Option<&str> {
+        self.changed_by.as_deref()
+    }
+
     async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
-        if let [Self { record, .. }] = items {
-            return pool.write(resource.sql.create, &params(record)).await;
+        if let [item] = items {
+            let by = item.changed_by();
+            return pool.write(resource.sql.create, &recorded(resource, params(&item.record), &by)).await;
         }
         let records: Vec<&Record<'_>> = items.iter().map(|item| &item.record).collect();
-        let columns = Columns::of(resource, &records);
-        pool.write(resource.sql.create_many, &columns.params()).await
+        let (columns, by) = (Columns::of(resource, &records), all_by(items));
+        pool.write(resource.sql.create_many, &recorded(resource, columns.params(), &by)).await
     }
 
     fn done(&self, row: &Row) -> Result<Stored, StoreError> {
@@ -143,16 +166,22 @@ impl Write for Replace {
         &self.condition
     }
 
+    fn changed_by(&self) -> Option<&str> {
+        self.changed_by.as_deref()
+    }
+
     async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
-        if let [Self { record, condition: Condition { required, refused }, .. }] = items {
+        if let [item @ Self { record, condition: Condition { required, refused }, .. }] = items {
             let mut params = params(record);
             params.extend([required as Param<'_>, refused]);
-            return pool.write(resource.sql.replace, &params).await;
+            let by = item.changed_by();
+            return pool.write(resource.sql.replace, &recorded(resource, params, &by)).await;
         }
         let records: Vec<&Record<'_>> = items.iter().map(|item| &item.record).collect();
-        let columns = Columns::of(resource, &records);
+        let (columns, by) = (Columns::of(resource, &records), all_by(items));
         let conditions = Conditions::of(items.iter().map(Self::condition));
-        pool.write(resource.sql.replace_many, &[&columns.params()[..], &conditions.params()].concat()).await
+        let params = [&columns.params()[..], &conditions.params()].concat();
+        pool.write(resource.sql.replace_many, &recorded(resource, params, &by)).await
     }
 
     fn done(&self, row: &Row) -> Result<Stored, StoreError> {
@@ -175,11 +204,16 @@ impl Write for Patch {
         &self.condition
     }
 
+    fn changed_by(&self) -> Option<&str> {
+        self.changed_by.as_deref()
+    }
+
     async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
         let patches: Vec<_> = items.iter().map(|item| (item.uuid, &item.patch)).collect();
-        let columns = PatchColumns::of(resource, &patches);
+        let (columns, by) = (PatchColumns::of(resource, &patches), all_by(items));
         let conditions = Conditions::of(items.iter().map(Self::condition));
-        pool.write(resource.sql.patch_many, &[&columns.params()[..], &conditions.params()].concat()).await
+        let params = [&columns.params()[..], &conditions.params()].concat();
+        pool.write(resource.sql.patch_many, &recorded(resource, params, &by)).await
     }
 
     fn done(&self, row: &Row) -> Result<Stored, StoreError> {
@@ -206,10 +240,15 @@ impl Write for Delete {
         &self.condition
     }
 
+    fn changed_by(&self) -> Option<&str> {
+        self.changed_by.as_deref()
+    }
+
     async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
         let keys: Vec<Uuid> = items.iter().map(Self::uuid).collect();
-        let conditions = Conditions::of(items.iter().map(Self::condition));
-        pool.write(resource.sql.delete_many, &[&[&keys as Param<'_>], &conditions.params()[..]].concat()).await
+        let (conditions, by) = (Conditions::of(items.iter().map(Self::condition)), all_by(items));
+        let params = [&[&keys as Param<'_>], &conditions.params()[..]].concat();
+        pool.write(resource.sql.delete_many, &recorded(resource, params, &by)).await
     }
 
     fn done(&self, _row: &Row) -> Result<(), StoreError> {
@@ -310,8 +349,21 @@ async fn tell_stale_from_missing<W: Write>(pool: &Pool, items: &[W], outcomes: &
     }
 }
 
+/// Who makes the changes of a statement for many rows.
+fn all_by<W: Write>(items: &[W]) -> Vec<Option<&str>> {
+    items.iter().map(W::changed_by).collect()
+}
+
+/// The parameters of a statement, and behind them who makes its changes where that is recorded.
+pub fn recorded<'a>(resource: &Resource, mut params: Vec<Param<'a>>, by: Param<'a>) -> Vec<Param<'a>> {
+    if resource.sql.history.is_some() {
+        params.push(by);
+    }
+    params
+}
+
 /// The parameters of the statements for one row.
-fn params<'a>(record: &'a Record<'_>) -> Vec<Param<'a>> {
+pub fn params<'a>(record: &'a Record<'_>) -> Vec<Param<'a>> {
     let key: Param<'a> = &record.uuid;
     std::iter::once(key).chain(record.values.iter().map(|value| value as Param<'a>)).collect()
 }

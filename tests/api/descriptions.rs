@@ -24,7 +24,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::harness::{Database, TestApp, send};
 
 #[path = "../support/descriptions.rs"]
-mod random;
+pub mod random;
 
 const CASES: u32 = 10;
 const ROWS: u64 = 30;

@@ -20,6 +20,7 @@ mod following;
 mod growth;
 mod harness;
 mod heads;
+mod history;
 mod idempotency;
 mod issuer;
 mod lists;

@@ -15,7 +15,7 @@ use pycrudapi::idempotency::store::forget;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::harness::{Answer, Database, Settings, TestApp, eventually, passenger, send};
+use crate::harness::{Answer, Database, Settings, TestApp, eventually, passenger, resources, send};
 
 /// Rows of each table when the statements are planned.
 const BEFORE: [i64; 4] = [0, 1, 10, 891];
@@ -27,7 +27,7 @@ const KEPT: i64 = 6;
 const AGAIN: i64 = 2;
 /// Enough at once that most of them share a statement.
 const TOGETHER: i64 = 24;
-const TABLES: [&str; 4] = ["passengers", "steps", "air_quality", "idempotency_keys"];
+const TABLES: [&str; 5] = ["passengers", "passengers_history", "steps", "air_quality", "idempotency_keys"];
 /// More than everything asked for once needs of an index; all that share a fare are sorted, for one.
 const ENTRIES_NEEDED: i64 = 1000;
 /// Whole walks of an index read more blocks than this, and a table's rows one by one many more.
@@ -159,6 +159,10 @@ async fn fill(database: &Database, from: i64, to: i64) {
         "insert into passengers select ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, n % 2 = 0, 1 + n % 3, \
          'Number ' || n, 'male', case when n % 5 > 0 then n % 80 end, n % 5, n % 7, n % 500 \
          from generate_series({from}, {to}) n",
+        // Each row has some entries, and they lie apart.
+        "insert into passengers_history (uuid, operation, changed_at, version_before, version_after, before) \
+         select ('00000000-0000-4000-8000-' || lpad((1 + n % (1 + {to} / 3))::text, 12, '0'))::uuid, 'replace', \
+         now() - interval '1 hour', n, n + 1, '{}' from generate_series({from}, {to}) n",
         "insert into steps (ts, component, version, owner, status) \
          select timestamptz '2026-01-01 00:00:00Z' + n * interval '1 second', 'c' || n % 7, '1.' || n / 100, 'o' || n % 3, \
          's' || n % 4 from generate_series({from}, {to}) n",
@@ -224,6 +228,16 @@ impl<'a> Asker<'a> {
             join_all((0..TOGETHER).map(|n| async move { patch(app, &there(n * 17)).await })).await;
             join_all((0..TOGETHER).map(|n| app.delete(&missing(n)).into_future())).await;
             forget(&self.pool, Duration::from_secs(3600), 10).await.expect("nothing is old");
+            let history = resources()[0].sql.history.as_ref().expect("passengers have one");
+            self.pool.write(history.prune, &[&86400.0, &10_i64]).await.expect("nothing is old");
+            past(app, &url, found).await;
+            app.delete(&there(time * 31 + 7)).await.expect(if rows > 0 {
+                StatusCode::NO_CONTENT
+            } else {
+                StatusCode::NOT_FOUND
+            });
+            let restored = app.post(&format!("{}/restore", there(time * 31 + 7)), &json!({})).await;
+            restored.expect(if rows > 0 { StatusCode::OK } else { StatusCode::NOT_FOUND });
             pages(app).await;
             steps(app, time).await;
             let station = format!("/v1/air-quality?entity=none{time}");
@@ -235,6 +249,25 @@ impl<'a> Asker<'a> {
 async fn patch(app: &TestApp, url: &str) -> Answer {
     let request = app.request(Method::PATCH, url).header("content-type", "application/merge-patch+json");
     send(request.body(r#"{"age":30}"#)).await
+}
+
+/// The history of a row, and the row as it was.
+async fn past(app: &TestApp, url: &str, found: StatusCode) {
+    let first = app.get(&format!("{url}/history?limit=1")).await;
+    first.expect(found);
+    if let Some(next) = link(&first, "next") {
+        let second = app.get(&next).await;
+        second.expect(StatusCode::OK);
+        app.get(&link(&second, "prev").expect("there is a page before")).await.expect(StatusCode::OK);
+    }
+    for at in ["1", "9223372036854775807", "2999-01-01T00:00:00Z", "2001-01-01T00:00:00Z"] {
+        let answer = app.get(&format!("{url}?at={at}")).await;
+        assert!([StatusCode::OK, StatusCode::NOT_FOUND].contains(&answer.status), "{}", answer.body);
+    }
+    let version = first.json()[0]["versionBefore"].as_i64();
+    if let Some(version) = version {
+        app.post(&format!("{url}/restore"), &json!({"version": version})).await.expect(StatusCode::OK);
+    }
 }
 
 /// The first page, the one behind it, and the one before that, in each order that an index has.

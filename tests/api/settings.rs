@@ -95,6 +95,8 @@ fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
         ("AIR_QUALITY_CACHE_TTL", "-1s"),
         ("IDEMPOTENCY_TTL", "0"),
         ("IDEMPOTENCY_TTL", "721h"),
+        ("HISTORY_RETENTION", "3651d"),
+        ("HISTORY_RETENTION", "off"),
         ("REQUIRE_IF_MATCH", "maybe"),
         ("CORS_ALLOW_ORIGINS", "https://app.example/"),
         ("CORS_ALLOW_ORIGINS", "app.example"),

@@ -21,7 +21,13 @@ fn a_folder_adds_to_the_built_in_resources_and_may_replace_one() {
     write("notes.txt", "none of it");
     write(".boats.toml", "an editor's");
     assert_eq!(succeeded(&list(&[])), "passengers\t8 columns\tPassengers\nboats\t1 column\tBoats\n");
+    // The table of the passengers' history has that name, and so it has only while they have one.
+    write("y.toml", &described("passengers-history", "History"));
+    let of_history = refused(&list(&[]), 1);
+    assert!(of_history.contains("y.toml") && of_history.contains("passengers-history is taken"), "{of_history}");
     write("passengers.toml", &described("passengers", "Others"));
+    assert_eq!(succeeded(&list(&[])).lines().count(), 3);
+    fs::remove_file(folder.path().join("resources/y.toml")).expect("removed");
     assert_eq!(succeeded(&list(&[])), "passengers\t1 column\tOthers\nboats\t1 column\tBoats\n");
     assert_eq!(succeeded(&list(&["--resources", "boats, passengers,boats"])).lines().count(), 2);
     assert_eq!(succeeded(&list(&["--resources", "boats"])), "boats\t1 column\tBoats\n");

@@ -46,6 +46,11 @@ fn a_description_is_written_where_the_output_says_and_never_over_another() {
     assert!(sql.ends_with(";\n"), "{sql}");
     let list = succeeded(&program(folder.path(), &["list", "--resources-dir", "my resources"]));
     assert!(list.contains("\nvessels\t1 column\tVessels\n") && list.starts_with("passengers\t8 columns\t"), "{list}");
+    assert!(!sql.contains("vessels_history"), "{sql}");
+    let kept = ["new", "vessels", "day:date", "--resources-dir", "my resources", "--force", "--history"];
+    succeeded(&program(folder.path(), &kept));
+    let sql = succeeded(&program(folder.path(), &["sql", "vessels", "--resources-dir", "my resources"]));
+    assert!(sql.contains("create table if not exists vessels_history ("), "{sql}");
     let unknown = refused(&program(folder.path(), &["sql", "ships", "--resources-dir", "my resources"]), 1);
     assert!(unknown.contains("the resources are passengers, vessels"), "{unknown}");
 }
@@ -129,7 +134,7 @@ proptest! {
             column: shorthand::column(&format!("column{index}:{argument}")).expect("the argument is right"),
         };
         let columns: Vec<_> = arguments.iter().enumerate().map(column).collect();
-        let sketch = Sketch { name: "things".to_owned(), comments: vec!["\u{7}".to_owned()], columns };
+        let sketch = Sketch { name: "things".to_owned(), comments: vec!["\u{7}".to_owned()], columns, ..Sketch::default() };
         let (text, lines) = sketch.text();
         let resource = loaded(&text);
         prop_assert_eq!(resource.fields().len(), arguments.len());

@@ -14,9 +14,10 @@ use uuid::Uuid;
 use warp::http::{HeaderMap, StatusCode};
 
 use super::super::problem::problem;
+use super::super::writes::By;
 use super::faults::Faults;
 use super::rows::{Form, Loader};
-use super::store::Loading;
+use super::store::{Copied, Loading};
 use crate::auth::principal::Principal;
 use crate::db::attempt::Attempt as Fate;
 use crate::db::error::StoreError;
@@ -49,6 +50,8 @@ pub struct Asked<'a> {
     pub key: Option<String>,
     /// Whether the keys of the rows are wanted.
     pub with_keys: bool,
+    /// The name of who sends them.
+    pub changed_by: By,
     /// Of what has arrived; it arrives while it is stored.
     fingerprint: Mutex<Fingerprint>,
     begun: Instant,
@@ -74,6 +77,7 @@ impl<'a> Asked<'a> {
             client: Sender::of(headers),
             key: key(headers, principal)?,
             with_keys: false,
+            changed_by: principal.name.clone(),
             fingerprint: Mutex::new(Fingerprint::begin(route.0, "", headers)),
             begun: Instant::now(),
         })
@@ -208,11 +212,14 @@ async fn copy(
         }
     }
     let notes = rows.loader.notes();
+    let (between, by) = (rows.loader.keys_between(), asked.changed_by.as_deref());
     let (rest, count, keys) = rows.loader.finish();
     loading.send(rest).await.map_err(|error| problem(context.resource, error))?;
     let answer = Answer::new(status(count), JSON, stored(count, &notes).into());
     let request = asked.key.clone().map(|key| Request { key, fingerprint: asked.fingerprint() });
-    let committed = loading.commit(fate, request.as_ref().map(|request| (request, &answer))).await;
+    let copied = Copied { between, count, by };
+    let committed =
+        loading.commit(context.resource, copied, fate, request.as_ref().map(|request| (request, &answer))).await;
     fate.judge(committed).map_err(|error| problem(context.resource, error))?;
     context.growth.add(count);
     Ok(Some(Attempt::Loaded(Loaded::Stored(answer, Keys { keys, _held: held }))))

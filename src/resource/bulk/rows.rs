@@ -56,6 +56,7 @@ impl Loader {
             rows: None,
             count: 0,
             keys: keys.then(Vec::new),
+            between: None,
             notes: Notes::default(),
             faults: Faults::default(),
             is_stuck: false,
@@ -133,6 +134,11 @@ impl Loader {
         (std::mem::take(&mut validator.binary).finish(), validator.count, validator.keys.take().unwrap_or_default())
     }
 
+    /// The least and the greatest key of the rows so far.
+    pub fn keys_between(&self) -> Option<(Uuid, Uuid)> {
+        self.validator.between
+    }
+
     /// What was taken otherwise than it was written, in sentences.
     pub fn notes(&self) -> Vec<String> {
         match (&self.splitter, &self.validator.rows) {
@@ -162,6 +168,8 @@ struct RowValidator {
     /// Rows so far, good or bad.
     count: u64,
     keys: Option<Vec<Uuid>>,
+    /// The least and the greatest key.
+    between: Option<(Uuid, Uuid)>,
     /// What was left out of rows of JSON.
     notes: Notes,
     faults: Faults,
@@ -184,6 +192,8 @@ impl RowValidator {
             Ok(record) if self.faults.is_empty() => {
                 self.binary.put(|row| put(self.resource, &record, row));
                 self.keys.iter_mut().for_each(|keys| keys.push(record.uuid));
+                let (least, greatest) = self.between.unwrap_or((record.uuid, record.uuid));
+                self.between = Some((least.min(record.uuid), greatest.max(record.uuid)));
             }
             Ok(_) => {}
             Err(errors) => self.faults.row(line, self.is_array.then_some(index), errors),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, CopyInSink, Row, Transaction};
 use uuid::Uuid;
 
@@ -12,6 +13,7 @@ use super::super::definition::Resource;
 use crate::db::attempt::Attempt;
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
+use crate::db::session::Param;
 use crate::idempotency::answer::Answer;
 use crate::idempotency::request::Request;
 use crate::idempotency::store::{Claim, claim, keep};
@@ -55,17 +57,45 @@ impl<'a> Loading<'a> {
         Ok(self.sink.send(chunk).await?)
     }
 
-    /// Keeps what was sent, and with it the answer to a request with a key.
+    /// Keeps what was sent and the history of it, and with it the answer to a request with a key.
     ///
     /// # Errors
     /// The database's, still to be judged by the attempt.
-    pub async fn commit(mut self, attempt: &Attempt, answer: Option<(&Request, &Answer)>) -> Result<(), StoreError> {
+    pub async fn commit(
+        mut self,
+        resource: &Resource,
+        copied: Copied<'_>,
+        attempt: &Attempt,
+        answer: Option<(&Request, &Answer)>,
+    ) -> Result<(), StoreError> {
         self.sink.as_mut().finish().await?;
+        if let (Some(history), Some((least, greatest))) = (&resource.sql.history, copied.between) {
+            let params = [
+                (&least as Param<'_>, Type::UUID),
+                (&greatest as Param<'_>, Type::UUID),
+                (&copied.by as Param<'_>, Type::TEXT),
+            ];
+            let entries = self.transaction.execute_typed(history.copied, &params).await?;
+            if entries != copied.count {
+                return Err(StoreError::unavailable("the history of a copy is not whole"));
+            }
+        }
         if let Some((request, answer)) = answer {
             keep(&self.transaction, &request.key, &request.fingerprint, answer).await?;
         }
         Ok(attempt.commit(self.transaction).await?)
     }
+}
+
+/// Rows that were sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Copied<'a> {
+    /// The least and the greatest of their keys, between which there may be others' rows.
+    pub between: Option<(Uuid, Uuid)>,
+    /// How many they are.
+    pub count: u64,
+    /// Who sent them.
+    pub by: Option<&'a str>,
 }
 
 /// The rows with these keys, in key order.

@@ -202,7 +202,8 @@ fn order(resource: &Resource) -> RefOr<Schema> {
     pattern(&format!("^{key}(,{key})*$"))
 }
 
-fn cursor() -> RefOr<Schema> {
+/// A text of `Link`.
+pub fn cursor() -> RefOr<Schema> {
     pattern("^[A-Za-z0-9_-]+$")
 }
 

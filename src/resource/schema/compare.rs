@@ -7,10 +7,11 @@ use tokio_postgres::Client;
 
 use super::super::column::{Column, IndexKind};
 use super::super::definition::Resource;
+use super::super::history::sql::of;
 use super::super::identifier::quoted;
 use super::super::kind::Kind;
 use super::rule::Rule;
-use super::{check, constraint, ddl, definition, indexes, literal};
+use super::{check, constraint, ddl, definition, history, indexes, literal};
 
 /// A larger table is indexed without holding up its writers.
 const SMALL_BYTES: i64 = 8 * 1024 * 1024;
@@ -76,6 +77,8 @@ pub struct Table {
     /// The first column of each usable index, and whether it is one for patterns.
     indexes: Vec<(String, bool)>,
     bytes: i64,
+    /// The columns of its history.
+    history: BTreeMap<String, TableColumn>,
 }
 
 #[derive(Debug)]
@@ -104,14 +107,12 @@ impl Table {
     /// When the connection is lost.
     pub async fn read(client: &Client, resource: &Resource) -> Result<Option<Self>, tokio_postgres::Error> {
         let name = quoted(resource.table);
-        let mut table = Self::default();
-        for row in client.query(COLUMNS, &[&name]).await? {
-            let column =
-                TableColumn { sql_type: row.try_get(1)?, is_required: row.try_get(2)?, has_default: row.try_get(3)? };
-            table.columns.insert(row.try_get(0)?, column);
-        }
+        let mut table = Self { columns: columns(client, &name).await?, ..Self::default() };
         if table.columns.is_empty() {
             return Ok(None);
+        }
+        if resource.sql.history.is_some() {
+            table.history = columns(client, &of(resource.table)).await?;
         }
         for row in client.query(CHECKS, &[&name]).await? {
             table.checks.insert(row.try_get(0)?, row.try_get(1)?);
@@ -122,6 +123,16 @@ impl Table {
         table.bytes = client.query_one(BYTES, &[&name]).await?.try_get(0)?;
         Ok(Some(table))
     }
+}
+
+async fn columns(client: &Client, table: &str) -> Result<BTreeMap<String, TableColumn>, tokio_postgres::Error> {
+    let mut columns = BTreeMap::new();
+    for row in client.query(COLUMNS, &[&table]).await? {
+        let column =
+            TableColumn { sql_type: row.try_get(1)?, is_required: row.try_get(2)?, has_default: row.try_get(3)? };
+        columns.insert(row.try_get(0)?, column);
+    }
+    Ok(columns)
 }
 
 /// What is different in the table of a resource, `None` standing for no table.
@@ -156,7 +167,25 @@ pub fn differences(resource: &Resource, table: Option<&Table>) -> Vec<Difference
             ));
         }
     }
+    found.extend(history_of(resource, table));
     found
+}
+
+/// What is missing of the history, if there is to be one.
+fn history_of(resource: &Resource, table: &Table) -> Option<Difference> {
+    resource.sql.history.as_ref()?;
+    let name = of(resource.table);
+    if table.history.is_empty() {
+        return Some(Difference::safe(format!("table {name} is missing"), history::ddl(resource)));
+    }
+    let fits =
+        |(column, sql_type): &(&str, &str)| table.history.get(*column).is_some_and(|known| known.sql_type == *sql_type);
+    (!history::COLUMNS.iter().all(fits)).then(|| {
+        Difference::unsafe_(
+            format!("table {name} is none that this program has made for the history"),
+            vec![format!("alter table {name} rename to {}", quoted(&format!("{}_history_before", resource.table)))],
+        )
+    })
 }
 
 fn added(resource: &Resource, column: &Column, alter: &str) -> Difference {

@@ -1,0 +1,41 @@
+//! Removes entries of histories whose time has passed: in the background, a bounded number at a time, on one replica at a time.
+
+use std::time::Duration;
+
+use super::super::definition::Resource;
+use crate::db::error::StoreError;
+use crate::db::pool::Pool;
+use crate::shutdown::Shutdown;
+
+/// Removed by one statement: a few milliseconds, so that no lock is held long.
+const BATCH: i64 = 1000;
+
+/// The longest pause between two looks.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Works until the shutdown is requested.
+pub async fn run(resources: &'static [&'static Resource], pool: Pool, retention: Duration, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            // What ends here is a time itself, so there is nothing else to wait for.
+            () = tokio::time::sleep(retention.min(PAUSE_MAX)) => {}
+            () = shutdown.requested() => return,
+        }
+        for history in resources.iter().filter_map(|resource| resource.sql.history.as_ref()) {
+            if let Err(error) = prune(history.prune, &pool, retention).await {
+                // The next look is soon enough; while the database is away, requests report that.
+                tracing::debug!(error = &error as &dyn std::error::Error, "cannot prune a history");
+            }
+        }
+    }
+}
+
+async fn prune(sql: &'static str, pool: &Pool, retention: Duration) -> Result<(), StoreError> {
+    loop {
+        let rows = pool.write(sql, &[&retention.as_secs_f64(), &BATCH]).await?;
+        let count: i64 = rows.first().ok_or(StoreError::Missing)?.try_get(0)?;
+        if count < BATCH {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Histories in the OpenAPI document.
+
+use serde_json::json;
+use utoipa::openapi::schema::{OneOfBuilder, SchemaType};
+use utoipa::openapi::{HttpMethod, ObjectBuilder, RefOr, Schema, Type};
+
+use super::super::column::leak;
+use super::super::definition::{Resource, camel};
+use super::super::list::openapi::cursor;
+use super::super::list::request::{PAGE_DEFAULT, PAGE_MAX};
+use super::super::parameters::{CONDITIONS, date_time, if_match, key, tags};
+use super::super::representation::stored;
+use super::routes::encode;
+use crate::http::body::{JSON, NDJSON};
+use crate::http::describe::{Document, Operation, content, query};
+use crate::http::problem::Code;
+use crate::http::schema::{array_of, integer, named, object, one_of, text};
+use crate::idempotency::openapi::retried;
+
+/// Adds the operations on the history of a resource, if there is one.
+pub fn describe(resource: &'static Resource, document: &mut Document) {
+    if resource.sql.history.is_none() {
+        return;
+    }
+    let (tag, singular, name) = (resource.title, resource.singular, leak(camel(resource.singular)));
+    let change = leak(format!("{name}Change"));
+    document.named(change, entry(name));
+    let example = json!({
+        "operation": "replace", "changedAt": "2026-01-31T12:00:00.000001Z", "changedBy": "token:3f2a", "versionBefore": 6,
+        "versionAfter": 7, "before": stored(resource)
+    });
+    let history = Operation::new(
+        tag,
+        leak(format!("{}History", uncapitalised(name))),
+        leak(format!("List the changes of one {singular}")),
+    )
+    .says(leak(format!(
+        "Newest first, each with who made it, when, and what was there before; of one that is deleted, too. Without \
+             `limit` {PAGE_DEFAULT} of them; `Link` leads to the pages on either side."
+    )))
+    .with([key(singular)])
+    .with([
+        query("limit", integer(1, PAGE_MAX as i64), "most changes in the answer", 100),
+        query("after", cursor(), "the page of older changes; a cursor of `Link`", encode(7)),
+        query("before", cursor(), "the page of newer changes; a cursor of `Link`", encode(7)),
+    ])
+    .answers(
+        200,
+        "The changes.",
+        [(JSON, content(array_of(named(change)), json!([example]))), (NDJSON, content(text(), format!("{example}\n")))],
+    )
+    .header("Link", text(), "`rel=\"next\"` and `rel=\"prev\"`: the pages on either side, where there is more")
+    .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidQuery, Code::NotAcceptable]);
+    let wanted = object([("version", integer(i64::MIN, i64::MAX), false)]);
+    let restore = Operation::new(tag, leak(format!("restore{name}")), leak(format!("Restore one {singular}")))
+        .says(leak(format!(
+            "Brings back a deleted {singular}, or one of its versions, as a change with a new version. Without `version`, and \
+             without a body, only what is deleted comes back."
+        )))
+        .with([key(singular), if_match(singular)])
+        .takes(false, "Which version.", [(JSON, content(wanted, json!({"version": 6})))])
+        .answers(200, leak(format!("The {singular} as stored.")), [(JSON, content(named(name), stored(resource)))])
+        .header("ETag", tags(), &format!("names this state of the {singular}"))
+        .fails([Code::InvalidUuid, Code::NotFound, Code::Conflict, Code::InvalidJson, Code::InvalidFields])
+        .fails(CONDITIONS);
+    document.operation(HttpMethod::Get, resource.urls.history, &history);
+    document.operation(HttpMethod::Post, resource.urls.restore, &retried(restore));
+}
+
+fn entry(name: &str) -> RefOr<Schema> {
+    let version = || or_null(Type::Integer);
+    let before = OneOfBuilder::new().item(named(name)).item(ObjectBuilder::new().schema_type(Type::Null));
+    object([
+        ("operation", one_of(["create", "replace", "patch", "delete", "restore"]), true),
+        ("changedAt", date_time(), true),
+        ("changedBy", or_null(Type::String), true),
+        ("versionBefore", version(), true),
+        ("versionAfter", version(), true),
+        ("before", RefOr::T(before.into()), true),
+    ])
+}
+
+fn or_null(kind: Type) -> RefOr<Schema> {
+    RefOr::T(ObjectBuilder::new().schema_type(SchemaType::from_iter([kind, Type::Null])).into())
+}
+
+/// `Passenger` as `passenger`.
+fn uncapitalised(name: &str) -> String {
+    let mut letters = name.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}

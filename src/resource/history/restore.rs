@@ -1,0 +1,102 @@
+//! Brings back what a row was, as a change like any other: with a new version, and an entry of its own.
+//!
+//! In one transaction: the row is locked, what is wanted is looked up, and one statement writes it and the history.
+
+use tokio_postgres::Transaction;
+use uuid::Uuid;
+
+use super::super::definition::Resource;
+use super::super::row::{Record, Stored};
+use super::super::writes::{By, params, recorded};
+use super::state::State;
+use crate::db::error::StoreError;
+use crate::db::pool::Pool;
+use crate::db::version::Condition;
+use crate::db::wait_time::Waiting;
+
+/// How often a restore begins again because another one was quicker; each time that one has been carried out.
+const ATTEMPTS: usize = 3;
+
+/// What is to be brought back.
+#[derive(Debug, Clone)]
+pub struct Restore {
+    /// Of what.
+    pub resource: &'static Resource,
+    /// Whose.
+    pub uuid: Uuid,
+    /// Which version; the last one of a deleted row unless it is given.
+    pub version: Option<i64>,
+    /// What is asked of the row that is there.
+    pub condition: Condition,
+    /// Whether the row may not be there.
+    pub may_be_gone: bool,
+    /// Who asks it.
+    pub changed_by: By,
+}
+
+impl Restore {
+    /// In a transaction of its own.
+    ///
+    /// # Errors
+    /// As [`Restore::run_in`], or the pool's.
+    pub async fn run_alone(&self, pool: &Pool) -> Result<Stored, StoreError> {
+        let _waiting = Waiting::begin();
+        let mut session = pool.session().await?;
+        let (deadline, attempt) = (session.deadline(), session.attempt());
+        let work = async {
+            let transaction = session.client_mut().transaction().await?;
+            let outcome = self.run_in(&transaction).await;
+            match &outcome {
+                Ok(_) => attempt.commit(transaction).await?,
+                Err(_) => transaction.rollback().await?,
+            }
+            outcome
+        };
+        let outcome = tokio::time::timeout(deadline, work).await;
+        attempt.judge(session.settle(outcome))
+    }
+
+    /// As a part of somebody's transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] when what is wanted is not kept, [`StoreError::Stale`] when the row is not in the state that is
+    /// asked for, [`StoreError::Conflict`] with the key's constraint when a row is there that no version is named for, and with a
+    /// column's when its rule does not allow the value any more.
+    pub async fn run_in(&self, transaction: &Transaction<'_>) -> Result<Stored, StoreError> {
+        let history = self.resource.sql.history.as_ref().ok_or(StoreError::Missing)?;
+        for _ in 0..ATTEMPTS {
+            let current: Option<i64> =
+                transaction.query_opt(history.lock, &[&self.uuid]).await?.map(|row| row.try_get(0)).transpose()?;
+            let is_met = match current {
+                Some(current) => self.condition.is_met(current),
+                None => self.may_be_gone,
+            };
+            let wanted = match (self.version, current) {
+                (Some(version), _) => transaction.query_opt(history.at_version, &[&self.uuid, &version]).await?,
+                (None, None) => transaction.query_opt(history.last, &[&self.uuid]).await?,
+                (None, Some(_)) if !is_met => return Err(StoreError::Stale),
+                (None, Some(_)) => {
+                    return Err(StoreError::Conflict { constraint: format!("{}_pkey", self.resource.table) });
+                }
+            };
+            let Some(wanted) = wanted else { return Err(StoreError::Missing) };
+            if !is_met {
+                return Err(StoreError::Stale);
+            }
+            // Unless it is of a deletion, another restore was quicker than the look at the history, or the row went by hand.
+            let is_deletion = self.version.is_some() || wanted.try_get::<_, &str>("operation")? == "delete";
+            let Some(before) = wanted.try_get::<_, Option<String>>("before")?.filter(|_| is_deletion) else { continue };
+            let values = State::read(&before)?.values(self.resource).map_err(|column| StoreError::Conflict {
+                constraint: format!("{}_{}", self.resource.table, column.identifier),
+            })?;
+            let record = Record { uuid: self.uuid, values };
+            let sql = if current.is_some() { history.restore_over } else { history.restore_anew };
+            let by = self.changed_by.as_deref();
+            let written = transaction.query_opt(sql, &recorded(self.resource, params(&record), &by)).await?;
+            if let Some(row) = written {
+                return Ok(Stored { document: record.document(self.resource), version: row.try_get(1)? });
+            }
+        }
+        Err(StoreError::Missing)
+    }
+}

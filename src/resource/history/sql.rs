@@ -1,0 +1,185 @@
+//! The SQL of histories: what makes a statement that changes rows write the history as well, and what reads it.
+//!
+//! A change becomes a common table expression whose rows are inserted into the history. Where the row was there before, it is
+//! locked and kept first: PostgreSQL before release 18 returns none but the new values of an update.
+
+use super::super::column::{Column, leak};
+use super::super::identifier::quoted;
+use super::super::own::own_of;
+
+/// What is recorded of a statement's changes.
+#[derive(Debug, Clone, Copy)]
+pub struct Change {
+    /// What it is called.
+    pub operation: &'static str,
+    /// The number of the parameter that says who makes it: a text, or an array of them for many rows.
+    pub by: usize,
+    /// Whether it is of one row, whose key is the first parameter, and not of many.
+    pub is_one: bool,
+}
+
+/// Makes statements that change rows of a table.
+#[derive(Debug, Clone, Copy)]
+pub struct Recorder<'a> {
+    /// The table.
+    pub table: &'a str,
+    /// Whether the statements write a history.
+    pub is_on: bool,
+}
+
+impl Recorder<'_> {
+    /// The statement around an `insert` without its `returning`; it returns keys and versions.
+    pub fn insert(self, change: Change, insert: &str) -> String {
+        if !self.is_on {
+            return format!("{insert}returning uuid, version");
+        }
+        let entries = self.entries(change, "null", "version", "null");
+        format!("with changed as ({insert}returning uuid, version) {entries} returning uuid, version_after")
+    }
+
+    /// An `update` of the table as `p`; it returns keys and versions, or `columns` and versions.
+    pub fn update(self, change: Change, set: &str, condition: &str, columns: &[Column]) -> String {
+        let table = quoted(self.table);
+        let names = |before: &str| {
+            let names = columns.iter().map(|column| format!("{before}{}", column.sql)).collect::<Vec<_>>();
+            if names.is_empty() { format!("{before}uuid") } else { names.join(", ") }
+        };
+        let (all, mine) = (names(""), names("p."));
+        if !self.is_on {
+            return format!("update {table} p set {set}{condition}returning {mine}, p.version");
+        }
+        let entries = self.entries(change, "\"old.version\"", "version", "\"old.before\"");
+        let changed = format!(
+            "with old as (select p.uuid, p.version, row_to_json(p.*) as before from {table} p{condition}\
+             order by p.uuid for no key update of p), \
+             changed as (update {table} p set {set} from old where p.uuid = old.uuid \
+             returning {mine}, p.version, old.version as \"old.version\", old.before as \"old.before\")"
+        );
+        if columns.is_empty() {
+            format!("{changed} {entries} returning uuid, version_after")
+        } else {
+            format!("{changed}, kept as ({entries}) select {all}, version from changed")
+        }
+    }
+
+    /// A `delete` from the table as `p`; it returns keys.
+    pub fn delete(self, change: Change, condition: &str) -> String {
+        let table = quoted(self.table);
+        if !self.is_on {
+            return format!("delete from {table} p{condition}returning p.uuid");
+        }
+        let entries = self.entries(change, "version", "null", "before");
+        format!(
+            "with changed as (delete from {table} p{condition}returning p.uuid, p.version, row_to_json(p.*) as before) \
+             {entries} returning uuid"
+        )
+    }
+
+    /// The entries of what has changed.
+    fn entries(self, change: Change, version_before: &str, version_after: &str, before: &str) -> String {
+        let Change { operation, by, is_one } = change;
+        let by = if is_one { format!("${by}::text") } else { own_of("changed", by, "text") };
+        format!(
+            "insert into {} (uuid, operation, changed_by, version_before, version_after, before) \
+             select uuid, '{operation}', {by}, {version_before}, {version_after}, {before} from changed",
+            of(self.table)
+        )
+    }
+}
+
+/// The table of a table's history, as SQL writes it.
+pub fn of(table: &str) -> String {
+    quoted(&name(table))
+}
+
+/// Its name.
+pub fn name(table: &str) -> String {
+    format!("{table}_history")
+}
+
+/// The name of the table whose only row says since when the history is whole.
+pub fn since(table: &str) -> String {
+    format!("{table}_history_since")
+}
+
+/// The statements of a history.
+#[derive(Debug)]
+pub struct HistoryStatements {
+    /// The entries of one row older than one of them, newest first.
+    pub older: &'static str,
+    /// The entries of one row newer than one of them, oldest first.
+    pub newer: &'static str,
+    /// Whether there is such a row, or an entry of one.
+    pub is_known: &'static str,
+    /// The values of a row in one of its versions, if they are kept.
+    pub at_version: &'static str,
+    /// What is known of a row at an instant: the first change after it, the row, and the last change until then.
+    pub at_time: &'static str,
+    /// The row's version; nobody changes it until the end of the transaction.
+    pub lock: &'static str,
+    /// The last change of a row.
+    pub last: &'static str,
+    /// Values in place of those of a row.
+    pub restore_over: &'static str,
+    /// Values of a row that is not there any more, unless it is.
+    pub restore_anew: &'static str,
+    /// The entries of rows that this transaction has copied, whose keys lie between two.
+    pub copied: &'static str,
+    /// The entries of all rows that this transaction has copied.
+    pub imported: &'static str,
+    /// Removes the oldest entries that have passed their time, in the order of their age. One replica at a time does, the others
+    /// find the lock taken. Returns how many, and since when the history is whole afterwards.
+    pub prune: &'static str,
+}
+
+impl HistoryStatements {
+    /// The statements of a table's history.
+    pub fn of(table: &str, restore_over: &str, restore_anew: &str) -> Self {
+        let (history, rows, since_table) = (of(table), quoted(table), quoted(&since(table)));
+        let entry = format!(
+            "select id, operation, changed_at, changed_by, version_before, version_after, before::text from {history}"
+        );
+        let copied = format!(
+            "insert into {history} (uuid, operation, changed_by, version_after) \
+             select uuid, 'create', $3::text, version from {rows} where uuid between $1 and $2 and \
+             xmin = pg_current_xact_id()::xid"
+        );
+        let since = format!("(select complete_since from {since_table})");
+        let event = |name: &str, condition: &str| {
+            format!(
+                "(select before::text, version_before, operation, changed_at, {since}, '{name}', version_after from {history} \
+                 where uuid = $1 and {condition} limit 1)"
+            )
+        };
+        Self {
+            older: leak(format!("{entry} where uuid = $1 and id < $2 order by uuid desc, id desc limit $3")),
+            newer: leak(format!("{entry} where uuid = $1 and id > $2 order by uuid, id limit $3")),
+            is_known: leak(format!(
+                "select exists (select from {rows} where uuid = $1) or exists (select from {history} where uuid = $1)"
+            )),
+            at_version: leak(format!(
+                "(select before::text from {history} where uuid = $1 and version_before = $2 order by uuid, id limit 1) \
+                 union all select row_to_json(p.*)::text from {rows} p where uuid = $1 and version = $2"
+            )),
+            at_time: leak(format!(
+                "{} union all select row_to_json(p.*)::text, version, null, null, {since}, 'row', null from {rows} p \
+                 where uuid = $1 union all {}",
+                event("next", "changed_at > $2 order by uuid, id"),
+                event("last", "changed_at <= $2 order by uuid desc, id desc"),
+            )),
+            lock: leak(format!("select version from {rows} where uuid = $1 for no key update")),
+            last: leak(format!("{entry} where uuid = $1 order by uuid desc, id desc limit 1")),
+            restore_over: leak(restore_over),
+            restore_anew: leak(restore_anew),
+            imported: leak(copied.replace("uuid between $1 and $2 and ", "").replace("$3::text", "null")),
+            copied: leak(copied),
+            prune: leak(format!(
+                "with pruned as (delete from {history} where ctid = any(array(select ctid from {history} \
+                 where changed_at <= now() - make_interval(secs => $1) order by changed_at limit $2)) \
+                 and (select pg_try_advisory_xact_lock(1751741300, hashtext('{table}'))) returning changed_at), \
+                 told as (update {since_table} set complete_since = greatest(complete_since, (select max(changed_at) from pruned)) \
+                 where exists (select from pruned)) select count(*) from pruned"
+            )),
+        }
+    }
+}

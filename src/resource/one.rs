@@ -1,0 +1,24 @@
+//! What the handlers of single rows share: the key in the path, and a row as an answer.
+
+use uuid::Uuid;
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use super::definition::Resource;
+use super::row::Stored;
+use crate::http::etag;
+use crate::http::problem::{Code, Problem};
+use crate::http::reply;
+
+/// A row with the tag of its state.
+pub fn shown(status: StatusCode, stored: Stored) -> Response {
+    etag::tagged(reply::json_bytes(status, stored.document), stored.version)
+}
+
+/// The key that a path names.
+///
+/// # Errors
+/// 400 when it is no uuid.
+pub fn parse_uuid(resource: &Resource, segment: &str) -> Result<Uuid, Problem> {
+    Uuid::try_parse(segment).map_err(|_| Problem::new(Code::InvalidUuid, resource.invalid_uuid))
+}

@@ -1,0 +1,44 @@
+//! Parameters of operations on single rows in the OpenAPI document.
+
+use utoipa::openapi::path::Parameter;
+use utoipa::openapi::schema::OneOfBuilder;
+use utoipa::openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type};
+
+use super::examples::UUID;
+use super::representation::uuid;
+use crate::http::describe::{header, path, query};
+use crate::http::problem::Code;
+
+/// What a change may fail with that is made under a condition.
+pub const CONDITIONS: [Code; 3] = [Code::InvalidHeader, Code::PreconditionFailed, Code::PreconditionRequired];
+
+/// The parameter that asks for a row as it was.
+pub fn at(singular: &str) -> Parameter {
+    let version = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0_i64)).maximum(Some(i64::MAX));
+    let either = OneOfBuilder::new().item(version).item(date_time());
+    let meaning = format!("the {singular} as it was: a version, which its ETag names, or a time of RFC 3339");
+    query("at", RefOr::T(either.into()), &meaning, "2026-01-31T12:00:00Z")
+}
+
+/// The header that names the state which is to be changed.
+pub fn if_match(singular: &str) -> Parameter {
+    let meaning = format!("change the {singular} only while it is in this state, which its ETag names");
+    header("If-Match", tags(), &meaning, "\"6\"")
+}
+
+/// A list of tags.
+pub fn tags() -> RefOr<Schema> {
+    let form = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)?$"#;
+    RefOr::T(ObjectBuilder::new().schema_type(Type::String).pattern(Some(form)).into())
+}
+
+/// The key in the path.
+pub fn key(singular: &str) -> Parameter {
+    path("uuid", uuid(), &format!("the {singular}'s key"), UUID)
+}
+
+/// An instant.
+pub fn date_time() -> RefOr<Schema> {
+    let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+    RefOr::T(ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into())
+}
