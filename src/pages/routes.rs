@@ -36,6 +36,7 @@ const FILES: &[&str] = &[
     "/assets/site.js",
     "/assets/resource.js",
     "/assets/import.js",
+    "/assets/history.js",
 ];
 
 /// What is routed here.
@@ -79,6 +80,7 @@ const ASSETS: [Asset; FILES.len()] = [
     file(11, SCRIPT, include_bytes!("site/site.js")),
     file(12, SCRIPT, include_bytes!("site/resource.js")),
     file(13, SCRIPT, include_bytes!("site/import.js")),
+    file(14, SCRIPT, include_bytes!("site/history.js")),
 ];
 
 const RESOURCE_PAGE: Asset =

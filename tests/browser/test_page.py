@@ -217,9 +217,31 @@ def test_a_passenger_is_deleted_only_after_a_yes(open_page, stack, stored):
     assert stack.request("GET", f"/v1/passengers/{uuid}").status == 200
     dialog.get_by_role("button", name="Delete").click()
     dialog.get_by_role("button", name="Delete passenger").click()
+    expect(dialog.get_by_role("heading")).to_have_text("Page, Mr. Doomed was deleted")
+    dialog.get_by_role("button", name="Close", exact=True).last.click()
     expect(dialog).to_be_hidden()
     expect(page.locator("#rows")).to_contain_text("No passenger fits")
     assert stack.request("GET", f"/v1/passengers/{uuid}").status == 404
+
+
+def test_a_passenger_is_brought_back_and_so_is_what_was_before_a_change(open_page, stack, stored):
+    uuid = stored(name="Page, Mr. Past")
+    changed = stack.request("PUT", f"/v1/passengers/{uuid}", {**PASSENGER, "name": "Page, Mr. Past", "age": 61})
+    assert changed.status == 200
+    page = open_page()
+    dialog = open_passenger(page, "Page, Mr. Past")
+    dialog.get_by_role("button", name="History").click()
+    expect(dialog.get_by_role("heading")).to_have_text("History of Page, Mr. Past")
+    expect(dialog.locator("ol > li")).to_have_count(2)
+    expect(dialog.locator("ol > li").first).to_contain_text("→ 61")
+    dialog.get_by_role("button", name="Restore what was before").click()
+    expect(dialog.get_by_role("heading")).to_have_text("Page, Mr. Past")
+    assert stack.request("GET", f"/v1/passengers/{uuid}").json()["age"] == PASSENGER["age"]
+    dialog.get_by_role("button", name="Delete…").click()
+    dialog.get_by_role("button", name="Delete passenger").click()
+    dialog.get_by_role("button", name="Bring it back").click()
+    expect(dialog.get_by_role("heading")).to_have_text("Page, Mr. Past")
+    assert stack.request("GET", f"/v1/passengers/{uuid}").status == 200
 
 
 def test_everything_can_be_done_by_keyboard(open_page, stored):

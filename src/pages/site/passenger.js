@@ -2,6 +2,7 @@
 
 import { Problem, ask, newKey } from "./api.js";
 import { byId, complaint, element, ordinal } from "./dom.js";
+import { histories } from "./history.js";
 
 const dialog = byId("passenger");
 const title = byId("passenger-title");
@@ -54,24 +55,36 @@ export async function open(uuid) {
   }
 }
 
+const factsOf = (passenger) => [
+  ["Survived", passenger.survived ? "Yes" : "No"],
+  ["Class", ordinal(passenger.passengerClass)],
+  ["Sex", passenger.sex],
+  ["Age", String(passenger.age ?? "unknown")],
+  ["Fare", `£${passenger.fare.toFixed(2)}`],
+  ["Siblings or spouses aboard", String(passenger.siblingsOrSpousesAboard)],
+  ["Parents or children aboard", String(passenger.parentsOrChildrenAboard)],
+];
+
+const past = histories({
+  pathOf,
+  present,
+  fail,
+  facts: (passenger) => [["Name", passenger.name], ...factsOf(passenger)],
+  called: (passenger) => passenger.name,
+  show: (passenger, tag) => show(passenger, tag),
+  changed: (message, uuid) => changed(message, uuid),
+  close: () => dialog.close(),
+});
+
 function show(passenger, tag) {
   history.replaceState(history.state, "", `#${passenger.uuid}`);
-  const facts = {
-    Survived: passenger.survived ? "Yes" : "No",
-    Class: ordinal(passenger.passengerClass),
-    Sex: passenger.sex,
-    Age: passenger.age ?? "unknown",
-    Fare: `£${passenger.fare.toFixed(2)}`,
-    "Siblings or spouses aboard": passenger.siblingsOrSpousesAboard,
-    "Parents or children aboard": passenger.parentsOrChildrenAboard,
-    Key: passenger.uuid,
-  };
   const list = element("dl", {});
-  for (const [term, fact] of Object.entries(facts)) {
-    list.append(element("div", {}, element("dt", {}, term), element("dd", {}, String(fact))));
+  for (const [term, fact] of [...factsOf(passenger), ["Key", passenger.uuid]]) {
+    list.append(element("div", {}, element("dt", {}, term), element("dd", {}, fact)));
   }
   const buttons = actions(
     button("Edit", "primary", () => edit(passenger, tag)),
+    button("History", "", () => past.open(passenger, tag)),
     button("Delete…", "danger quiet", () => confirmDelete(passenger, tag)),
   );
   present(passenger.name, null, list, buttons);
@@ -84,14 +97,13 @@ function confirmDelete(passenger, tag) {
     gone.disabled = true;
     try {
       await ask(pathOf(passenger.uuid), { method: "DELETE", headers: conditional(tag) });
-      dialog.close();
-      changed(`${passenger.name} was deleted`, null);
+      past.gone(passenger);
     } catch (error) {
       gone.disabled = false;
       fail(error, reload(error, passenger.uuid));
     }
   });
-  const question = element("p", {}, "This deletes ", element("strong", {}, passenger.name), " for good. It cannot be undone.");
+  const question = element("p", {}, "This deletes ", element("strong", {}, passenger.name), ". Its history is kept, and can bring it back.");
   present("Delete this passenger?", keep, question, actions(gone, keep));
 }
 

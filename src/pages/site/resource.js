@@ -3,6 +3,7 @@
 
 import { Problem, ask, linked, newKey } from "./api.js";
 import { byId, complaint, element, grouped, hint, picture, shape } from "./dom.js";
+import { histories } from "./history.js";
 import { offerImport } from "./import.js";
 import { described, link, resolved, titleOf, words } from "./site.js";
 
@@ -70,6 +71,7 @@ function read(document) {
   main = fields.find(({ kind }) => kind === "text") ?? fields[0];
   const takesMany = many.post?.requestBody.content["text/csv"];
   offered = { create: many.post, bulk: takesMany, read: one.get, replace: one.put, delete: one.delete };
+  offered.restore = document.paths[`${base}/{uuid}/restore`];
   singular = one.get?.summary?.replace(/^Read an? /, "") ?? "row";
   const title = titleOf(document, name);
   byId("title").textContent = title;
@@ -275,12 +277,26 @@ async function open(uuid) {
   }
 }
 
+const factsOf = (row) => fields.map((item) => [item.label, shown(item, row[item.key])]);
+
+const past = histories({
+  pathOf: (uuid) => pathOf(uuid),
+  present,
+  fail,
+  facts: factsOf,
+  called,
+  show: (row, tag) => reveal(row, tag),
+  changed: (message) => changed(message),
+  close: () => dialog.close(),
+});
+
 function reveal(row, tag) {
-  const facts = [...fields.map((item) => [item.label, shown(item, row[item.key])]), ["Key", row.uuid]];
+  const facts = [...factsOf(row), ["Key", row.uuid]];
   const list = element("dl", {});
   for (const [term, fact] of facts) list.append(element("div", {}, element("dt", {}, term), element("dd", {}, fact)));
   const possible = [
     offered.replace ? button("Edit", "primary", () => edit(row, tag)) : null,
+    offered.restore ? button("History", "", () => past.open(row, tag)) : null,
     offered.delete ? button("Delete…", "danger quiet", () => confirmDelete(row, tag)) : null,
   ];
   present(called(row), null, list, actions(...possible));
@@ -292,6 +308,7 @@ function confirmDelete(row, tag) {
     gone.disabled = true;
     try {
       await ask(pathOf(row.uuid), { method: "DELETE", headers: conditional(tag) });
+      if (offered.restore) return past.gone(row);
       dialog.close();
       changed(`${called(row)} was deleted`);
     } catch (error) {
@@ -299,7 +316,8 @@ function confirmDelete(row, tag) {
       fail(error, reload(error, row.uuid));
     }
   });
-  const question = element("p", {}, "This deletes ", element("strong", {}, called(row)), " for good. It cannot be undone.");
+  const kept = offered.restore ? ". Its history is kept, and can bring it back." : " for good. It cannot be undone.";
+  const question = element("p", {}, "This deletes ", element("strong", {}, called(row)), kept);
   present(`Delete this ${singular}?`, keep, question, actions(gone, keep));
 }
 

@@ -1,0 +1,85 @@
+// The history of a row: who changed it, when, and what was there before. Each of its versions can be brought back.
+
+import { ask, linked } from "./api.js";
+import { element } from "./dom.js";
+
+const DONE = { create: "Created", replace: "Replaced", patch: "Changed", delete: "Deleted", restore: "Restored" };
+const PAGE = 20;
+const moments = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+const button = (label, kind, act) => element("button", { type: "button", class: kind, onclick: act }, label);
+const actions = (...children) => element("div", { class: "actions" }, ...children);
+
+/**
+ * What a page does with histories. It has `pathOf(uuid)`, `present(heading, focus, ...content)`, `fail(error, ...actions)`,
+ * `facts(row)` as pairs of texts, `called(row)`, `show(row, tag)`, `changed(message, uuid)` and `close()`.
+ */
+export function histories(page) {
+  /** Brings back the version, or what was deleted. */
+  async function restore(uuid, version, tag, pressed) {
+    pressed.disabled = true;
+    try {
+      const options = { method: "POST", body: version === null ? {} : { version }, headers: tag ? { "If-Match": tag } : {} };
+      const { value, headers } = await ask(`${page.pathOf(uuid)}/restore`, options);
+      page.changed(`${page.called(value)} was restored`, uuid);
+      page.show(value, headers.get("ETag"));
+    } catch (error) {
+      pressed.disabled = false;
+      page.fail(error);
+    }
+  }
+
+  /** One change: its fields before and after, where there was something on both sides. */
+  function item(change, after, row, tag) {
+    const { operation, changedAt, changedBy, before, versionBefore } = change;
+    const told = element("p", {}, element("strong", {}, DONE[operation] ?? operation), ` ${moments.format(new Date(changedAt))}`);
+    if (changedBy !== null) told.append(` by ${changedBy}`);
+    const list = element("ul", {});
+    if (before && after) {
+      const now = new Map(page.facts(after));
+      for (const [label, was] of page.facts(before)) {
+        if (now.get(label) !== was) list.append(element("li", {}, `${label}: ${was} → ${now.get(label)}`));
+      }
+    }
+    const back = before
+      ? button(`Restore what was before`, "quiet", (event) => restore(row.uuid, versionBefore, tag, event.target))
+      : null;
+    return element("li", {}, told, list.childElementCount > 0 ? list : null, back);
+  }
+
+  /** Shows the changes of a row, newest first; `tag` is that of the row, none when it is deleted. */
+  async function open(row, tag, query = `limit=${PAGE}`, after = tag ? row : null) {
+    try {
+      const { value: changes, headers } = await ask(`${page.pathOf(row.uuid)}/history?${query}`);
+      const list = element("ol", { class: "history" });
+      for (const change of changes) {
+        list.append(item(change, after, row, tag));
+        after = change.before;
+      }
+      const older = linked(headers, "next");
+      const last = after;
+      page.present(
+        `History of ${page.called(row)}`,
+        null,
+        changes.length > 0 ? list : element("p", { class: "empty" }, "No change is kept."),
+        actions(
+          older ? button("Older changes", "", () => open(row, tag, String(older), last)) : null,
+          tag ? button("Back", "quiet", () => page.show(row, tag)) : button("Close", "quiet", () => page.close()),
+        ),
+      );
+    } catch (error) {
+      page.fail(error);
+    }
+  }
+
+  /** Says that a row is gone, and offers it back. */
+  function gone(row) {
+    const message = `${page.called(row)} was deleted`;
+    page.changed(message, null);
+    const back = button("Bring it back", "", () => restore(row.uuid, null, null, back));
+    const close = button("Close", "primary", () => page.close());
+    page.present(message, close, actions(close, back, button("History", "quiet", () => open(row, null))));
+  }
+
+  return { open, gone };
+}
