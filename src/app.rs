@@ -45,7 +45,7 @@ use crate::server::listener::Listener;
 use crate::server::quota::PrincipalQuota;
 use crate::server::{self, Drained, ServerLimits};
 use crate::shutdown::Shutdown;
-use crate::{air_quality, docs, ops, pages, resource, steps, telemetry, tokens};
+use crate::{air_quality, docs, identity, ops, pages, resource, steps, telemetry, tokens};
 
 /// How long the start waits for the database before it listens anyway. A server that is restarted in front of a healthy
 /// database thereby answers nothing with 503.
@@ -119,6 +119,11 @@ impl App {
             body_limits: body_limits.clone(),
             buffers: buffers.clone(),
         });
+        let identity = identity::routes::Context {
+            auth: server.common.auth.name(),
+            issuer: server.auth.issuer.auth_issuer.clone(),
+            resources: known_resources(resources),
+        };
         let tokens = Arc::new(tokens::context::Context {
             pool: pool.clone(),
             body_limits: body_limits.clone(),
@@ -173,6 +178,7 @@ impl App {
         routes.extend([
             air_quality::routes::routes(&cache),
             steps::routes::routes(&steps),
+            identity::routes::routes(identity),
             tokens::routes::routes(&tokens),
             ops::health::routes(&health),
             docs::routes::routes(docs::document::json(resources)),
@@ -183,17 +189,18 @@ impl App {
         let routes = cors::allowing(origins.clone(), routes);
         let hosts = server.allowed_hosts.clone().unwrap_or_default().with_own_name();
         // Judged with AUTH=off, too: it shows what is wrong before it matters.
-        let issuer = server.issuer.options()?;
+        let issuer = server.auth.issuer.options()?;
         let gate = match server.common.auth {
             Auth::Off => None,
             Auth::On => {
                 let anonymous = server.auth.anonymous_scopes(resources)?;
                 let tokens = Tokens::start(pool.clone(), conninfo.clone(), shutdown.clone());
                 let issuer = issuer.map(|options| Issuer::start(options, shutdown.clone()));
+                let has_issuer = issuer.is_some();
                 let table = AccessTable::new(docs::endpoints::all(resources));
                 let quota = NonZeroU32::new(server.auth.principal_rate_limit)
                     .map(|per_second| PrincipalQuota::start(per_second, shutdown.clone()));
-                Some(Arc::new(Gate::new(Authenticator::new(anonymous, tokens, issuer), table, None, quota)))
+                Some(Arc::new(Gate::new(Authenticator::new(anonymous, tokens, issuer), table, has_issuer, quota)))
             }
         };
         let guard = Arc::new(Guard { hosts: hosts.clone(), origins: origins.clone(), gate: gate.clone() });

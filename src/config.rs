@@ -33,7 +33,6 @@ pub use auth::{Auth, AuthConfig, known_resources, unknown_resource};
 pub use common::{CommonConfig, HttpPort};
 pub use error::ConfigError;
 pub use fault::WrongSetting;
-pub use issuer::IssuerConfig;
 pub use room::{RoomConfig, memory_limit};
 pub use values::{MetricsListen, Secret};
 use values::{default_worker_threads, millis, secret};
@@ -147,7 +146,8 @@ pub struct DatabaseConfig {
     /// Most connections to PostgreSQL (1 to 1000), those for lists included.
     ///
     /// Fewer make requests wait; more only help when PostgreSQL has cores to spare, and count against its
-    /// max_connections. Two more are opened besides: one for the readiness probe, one that follows changes.
+    /// max_connections. Two more are opened besides, for the readiness probe and to follow changes of readings; with AUTH=on one to follow
+    /// changes of tokens.
     #[arg(long, env, default_value_t = 10, value_parser = value_parser!(u32).range(1..=1000), hide_env_values = true)]
     pub pool_size: u32,
 
@@ -249,10 +249,6 @@ pub struct ServerConfig {
     /// Who may do what.
     #[command(flatten)]
     pub auth: AuthConfig,
-
-    /// The identity provider.
-    #[command(flatten)]
-    pub issuer: IssuerConfig,
 
     /// Room for requests.
     #[command(flatten)]

@@ -27,6 +27,7 @@ pub mod docs;
 pub mod duration;
 pub mod http;
 pub mod idempotency;
+pub mod identity;
 pub mod log_output;
 #[cfg(target_os = "linux")]
 pub mod nginx;

@@ -11,7 +11,7 @@ const PARTS: &[&[&str]] = &[
     &["app"],
     &["docs", "nginx", "telemetry"],
     &["config", "pages"],
-    &["air_quality", "steps", "tokens"],
+    &["air_quality", "identity", "steps", "tokens"],
     &["resource"],
     &["ops", "server"],
     &["idempotency"],

@@ -48,6 +48,8 @@ const EVERY_ACTION: u8 = 0b1111;
 pub enum Access {
     /// Nothing: documentation, probes and pages.
     Public,
+    /// Nothing; but credentials that are given must be good.
+    Anybody,
     /// A scope.
     Scope(&'static str, Action),
     /// The scope `admin`.
@@ -57,7 +59,7 @@ pub enum Access {
 impl fmt::Display for Access {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Public => Ok(()),
+            Self::Public | Self::Anybody => Ok(()),
             Self::Scope(resource, action) => write!(formatter, "{resource}:{}", action.name()),
             Self::Admin => formatter.write_str(ADMIN),
         }
@@ -83,7 +85,7 @@ impl Scopes {
     /// Whether they let somebody through to a route.
     pub fn permit(&self, access: Access) -> bool {
         match access {
-            Access::Public => true,
+            Access::Public | Access::Anybody => true,
             Access::Scope(resource, action) => self.permits(resource, action),
             Access::Admin => self.admin,
         }
@@ -93,6 +95,11 @@ impl Scopes {
     pub fn permits(&self, resource: &str, action: Action) -> bool {
         let of = || self.of.iter().find(|(name, _)| name == resource).map_or(0, |(_, actions)| *actions);
         self.admin || (self.every | of()) & action.bit() != 0
+    }
+
+    /// Those of everybody while no credentials are looked at.
+    pub fn everything() -> Self {
+        Self { every: EVERY_ACTION, ..Self::default() }
     }
 
     /// Whether nothing can be done with them.

@@ -3,6 +3,7 @@
 use clap::{Args, value_parser};
 
 use super::fault::WrongSetting;
+use super::issuer::IssuerConfig;
 use crate::auth::scope::Scopes;
 use crate::resource::registry::Resources;
 
@@ -40,6 +41,10 @@ pub struct AuthConfig {
     /// Requests without credentials are told apart by the client's address. Each server counts for itself.
     #[arg(long, env, default_value_t = 0, value_parser = value_parser!(u32).range(..=1_000_000), hide_env_values = true)]
     pub principal_rate_limit: u32,
+
+    /// The identity provider.
+    #[command(flatten)]
+    pub issuer: IssuerConfig,
 }
 
 impl AuthConfig {

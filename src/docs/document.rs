@@ -8,7 +8,7 @@ use crate::http::describe::Document;
 use crate::http::endpoint::AccessTable;
 use crate::http::problem;
 use crate::resource::registry::Resources;
-use crate::{air_quality, docs, ops, pages, resource, steps, tokens};
+use crate::{air_quality, docs, identity, ops, pages, resource, steps, tokens};
 
 const DESCRIPTION: &str = "Passengers, air quality and deployment steps over HTTP, on PostgreSQL.\n\n\
     An operation has one canonical URL and may have short ones, kept from the systems this service replaces; they are \
@@ -26,6 +26,7 @@ pub fn json(resources: Resources) -> Bytes {
     }
     air_quality::openapi::describe(&mut document);
     steps::openapi::describe(&mut document);
+    identity::openapi::describe(&mut document);
     tokens::openapi::describe(&mut document);
     ops::openapi::describe(&mut document);
     docs::openapi::describe(&mut document);

@@ -2,13 +2,14 @@
 
 use crate::http::endpoint::Endpoint;
 use crate::resource::registry::Resources;
-use crate::{air_quality, docs, ops, pages, resource, steps, tokens};
+use crate::{air_quality, docs, identity, ops, pages, resource, steps, tokens};
 
 /// Those that the OpenAPI document has.
 pub fn operations(resources: Resources) -> impl Iterator<Item = &'static Endpoint> {
     let others = [
         air_quality::routes::ENDPOINTS,
         steps::routes::ENDPOINTS,
+        identity::routes::ENDPOINTS,
         tokens::routes::ENDPOINTS,
         ops::health::ENDPOINTS,
         docs::routes::ENDPOINTS,

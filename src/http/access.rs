@@ -1,9 +1,15 @@
 //! How the refusal of a request without the right credentials reads (RFC 6750).
 
-use warp::http::header::WWW_AUTHENTICATE;
+use warp::http::HeaderMap;
+use warp::http::header::{HOST, WWW_AUTHENTICATE};
 
+use super::browser::FORWARDED_PROTO;
 use super::problem::{Code, Problem};
+use super::route::Share;
 use crate::auth::scope::Access;
+
+/// Where the document is that names the identity provider (RFC 9728, section 3).
+pub const METADATA: &str = "/.well-known/oauth-protected-resource";
 
 /// The protection space (RFC 9110, section 11.5).
 const REALM: &str = "Bearer realm=\"pycrudapi\"";
@@ -19,6 +25,8 @@ pub enum Denied {
     Insufficient,
     /// They cannot be looked at now.
     Unavailable,
+    /// They prove somebody who has no request left, and has another one after so many seconds.
+    TooMany(Share, u64),
 }
 
 impl Denied {
@@ -29,11 +37,12 @@ impl Denied {
             Self::Invalid(_) => "invalid",
             Self::Insufficient => "insufficient_scope",
             Self::Unavailable => "unavailable",
+            Self::TooMany(..) => "too_many",
         }
     }
 
-    /// As the client reads it. `metadata` is the URL of the document that names the identity provider (RFC 9728).
-    pub fn problem(&self, access: Access, metadata: Option<&str>) -> Problem {
+    /// As a client reads it that has sent these headers, where there is an identity provider or is none.
+    pub fn problem(&self, access: Access, headers: &HeaderMap, has_issuer: bool) -> Problem {
         let scope = access.to_string();
         let mut challenge = REALM.to_owned();
         let problem = match self {
@@ -52,16 +61,31 @@ impl Denied {
                     format!("the credentials of this request do not have the scope {scope}, which this needs"),
                 )
             }
+            Self::TooMany(share, seconds) => return share.problem(*seconds),
             Self::Unavailable => {
                 return Problem::unavailable(
                     "the token cannot be checked now; nothing was done, send the request again",
                 );
             }
         };
-        challenge += &format!(", scope=\"{scope}\"");
-        if let Some(metadata) = metadata {
-            challenge += &format!(", resource_metadata=\"{metadata}\"");
+        if !scope.is_empty() {
+            challenge += &format!(", scope=\"{scope}\"");
+        }
+        if has_issuer {
+            challenge += &format!(", resource_metadata=\"{}{METADATA}\"", origin(headers));
         }
         problem.with_header(WWW_AUTHENTICATE, challenge)
     }
+}
+
+/// The origin under which a client asks; nginx says by which scheme, and the host was found to be ours.
+pub fn origin(headers: &HeaderMap) -> String {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let scheme = text(FORWARDED_PROTO).filter(|scheme| *scheme == "https").unwrap_or("http");
+    format!("{scheme}://{}", text(HOST).filter(|host| is_host(host)).unwrap_or("localhost"))
+}
+
+/// Whether a text can stand in a URL and in a quoted string.
+fn is_host(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))
 }

@@ -22,7 +22,7 @@ const FETCH_METADATA: [HeaderName; 4] = [
     HeaderName::from_static("sec-fetch-user"),
 ];
 /// The scheme that the client used, as nginx saw it.
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Whether a browser sent the request: programs send neither header.
 pub fn is_browser(headers: &HeaderMap) -> bool {

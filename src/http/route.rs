@@ -203,6 +203,11 @@ impl Matched {
         self.query.take().and_then(|query| query.query().map(str::to_owned))
     }
 
+    /// Whether credentials are looked at.
+    pub fn is_guarded(&self) -> bool {
+        self.caller.is_some()
+    }
+
     /// Who asks.
     pub fn principal(&self) -> &Arc<Principal> {
         self.caller.as_ref().map_or(Principal::anybody(), |caller| &caller.principal)

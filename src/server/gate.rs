@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use warp::http::header::AUTHORIZATION;
 use warp::http::{HeaderMap, Request};
+use warp::reply::Response;
 
 use super::quota::PrincipalQuota;
 use crate::auth::authenticator::Authenticator;
@@ -15,7 +16,6 @@ use crate::auth::scope::Access;
 use crate::http::access::Denied;
 use crate::http::client::Client;
 use crate::http::endpoint::AccessTable;
-use crate::http::problem::Problem;
 use crate::http::route::{Caller, Route, Share};
 
 const SCHEME: &str = "bearer";
@@ -24,8 +24,8 @@ const SCHEME: &str = "bearer";
 pub struct Gate {
     authenticator: Authenticator,
     table: AccessTable,
-    /// The URL of the document that names the identity provider.
-    metadata: Option<String>,
+    /// Whether there is an identity provider.
+    has_issuer: bool,
     /// How often a principal may ask.
     quota: Option<PrincipalQuota>,
 }
@@ -33,14 +33,25 @@ pub struct Gate {
 /// Whom a request goes through for, or what it is answered with instead.
 pub type Decision = Result<Caller, Box<Refusal>>;
 
-/// The answer to a request that does not go through.
+/// A request that does not go through.
 pub struct Refusal {
-    /// What is wrong.
-    pub problem: Problem,
-    /// Who asked for what the route would have done.
-    pub caller: Option<Caller>,
-    /// The route that would have taken it.
-    pub route: Route,
+    /// Why.
+    pub denied: Denied,
+    /// Where it would have gone.
+    pub target: Target,
+    /// Who asked, if that is known.
+    pub principal: Option<Arc<Principal>>,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// The route that takes it.
+    pub template: &'static str,
+    /// What that asks for.
+    pub access: Access,
+    /// From where it comes.
+    client: Client,
 }
 
 /// What is to be done with a request.
@@ -54,9 +65,7 @@ pub enum Admission {
 /// A request whose token must be looked up.
 pub struct Unknown {
     token: String,
-    client: Client,
-    template: &'static str,
-    access: Access,
+    target: Target,
 }
 
 impl Gate {
@@ -64,41 +73,53 @@ impl Gate {
     pub fn new(
         authenticator: Authenticator,
         table: AccessTable,
-        metadata: Option<String>,
+        has_issuer: bool,
         quota: Option<PrincipalQuota>,
     ) -> Self {
-        Self { authenticator, table, metadata, quota }
+        Self { authenticator, table, has_issuer, quota }
     }
 
     /// What is to be done with a request, as far as that is known without waiting.
     pub fn admit<B>(&self, request: &Request<B>) -> Admission {
         let anonymous = || self.authenticator.anonymous().clone();
+        let through = |template| Caller { principal: anonymous(), template, share: None };
         let Some((template, access)) = self.table.find(request.method(), request.uri().path()) else {
             // No route takes it, so there is nothing to guard.
-            return Admission::Decided(Ok(Caller { principal: anonymous(), template: None, share: None }));
+            return Admission::Decided(Ok(through(None)));
         };
         if access == Access::Public {
-            return Admission::Decided(Ok(Caller { principal: anonymous(), template: Some(template), share: None }));
+            return Admission::Decided(Ok(through(Some(template))));
         }
-        let client = Client::of(request.headers());
+        let target = Target { template, access, client: Client::of(request.headers()) };
         Admission::Decided(match token(request.headers()) {
-            Ok(None) => self.judge(anonymous(), client, template, access),
+            Ok(None) => self.judge(anonymous(), target),
             Ok(Some(token)) => match self.authenticator.known(token) {
-                Some(found) => self.found(found, client, template, access),
+                Some(found) => self.found(found, target),
                 // Asking somebody costs more than a request, so whoever makes tokens up has their address's share for it.
-                None => match self.take(&anonymous(), client, template) {
-                    Ok(_) => return Admission::Unknown(Unknown { token: token.to_owned(), client, template, access }),
+                None => match self.take(&anonymous(), target) {
+                    Ok(_) => return Admission::Unknown(Unknown { token: token.to_owned(), target }),
                     Err(refusal) => Err(refusal),
                 },
             },
-            Err(why) => Err(self.refusal(&Denied::Invalid(why), template, access)),
+            Err(why) => Err(refusal(Denied::Invalid(why), target, None)),
         })
     }
 
     /// What is to be done with a request whose token has to be looked up.
     pub async fn look_up(&self, unknown: Unknown) -> Decision {
         let found = self.authenticator.verify(&unknown.token).await;
-        self.found(found, unknown.client, unknown.template, unknown.access)
+        self.found(found, unknown.target)
+    }
+
+    /// The answer to a request with these headers that does not go through.
+    pub fn answer(&self, headers: &HeaderMap, refusal: Refusal) -> Response {
+        let Refusal { denied, target: Target { template, access, .. }, principal } = refusal;
+        let mut response = denied.problem(access, headers, self.has_issuer).into_response();
+        response.extensions_mut().insert(Route(template));
+        if let Some(principal) = principal {
+            response.extensions_mut().insert(Caller { principal, template: Some(template), share: None });
+        }
+        response
     }
 
     /// At the end, when nobody asks any more.
@@ -106,57 +127,41 @@ impl Gate {
         self.authenticator.finish().await;
     }
 
-    fn found(
-        &self,
-        found: Result<Arc<Principal>, Refused>,
-        client: Client,
-        template: &'static str,
-        access: Access,
-    ) -> Decision {
+    fn found(&self, found: Result<Arc<Principal>, Refused>, target: Target) -> Decision {
         match found {
-            Ok(principal) => self.judge(principal, client, template, access),
-            Err(Refused::Invalid(why)) => Err(self.refusal(&Denied::Invalid(why), template, access)),
-            Err(Refused::Unavailable) => Err(self.refusal(&Denied::Unavailable, template, access)),
+            Ok(principal) => self.judge(principal, target),
+            Err(Refused::Invalid(why)) => Err(refusal(Denied::Invalid(why), target, None)),
+            Err(Refused::Unavailable) => Err(refusal(Denied::Unavailable, target, None)),
         }
     }
 
-    fn judge(&self, principal: Arc<Principal>, client: Client, template: &'static str, access: Access) -> Decision {
-        let is_anonymous = principal.name.is_none();
-        if principal.scopes.permit(access) {
-            metrics::counter!("auth_requests_total", "credential" => principal.kind.label(), "result" => "permitted")
-                .increment(1);
-            let share = self.take(&principal, client, template)?;
-            return Ok(Caller { principal, template: Some(template), share });
+    fn judge(&self, principal: Arc<Principal>, target: Target) -> Decision {
+        if !principal.scopes.permit(target.access) {
+            let denied = if principal.name.is_none() { Denied::NoCredentials } else { Denied::Insufficient };
+            return Err(refusal(denied, target, Some(principal)));
         }
-        let denied = if is_anonymous { Denied::NoCredentials } else { Denied::Insufficient };
-        let caller = Some(Caller { principal, template: Some(template), share: None });
-        Err(Box::new(Refusal { caller, ..*self.refusal(&denied, template, access) }))
+        let share = self.take(&principal, target)?;
+        count(Some(&principal), "permitted");
+        Ok(Caller { principal, template: Some(target.template), share })
     }
 
     /// Takes a request out of a principal's share, where that is counted.
-    fn take(
-        &self,
-        principal: &Arc<Principal>,
-        client: Client,
-        template: &'static str,
-    ) -> Result<Option<Share>, Box<Refusal>> {
+    fn take(&self, principal: &Arc<Principal>, target: Target) -> Result<Option<Share>, Box<Refusal>> {
         let Some(quota) = &self.quota else { return Ok(None) };
-        quota.take(principal, client).map(Some).map_err(|problem| {
-            metrics::counter!("auth_requests_total", "credential" => principal.kind.label(), "result" => "too_many")
-                .increment(1);
-            let caller = Some(Caller { principal: principal.clone(), template: Some(template), share: None });
-            Box::new(Refusal { problem: *problem, caller, route: Route(template) })
+        quota.take(principal, target.client).map(Some).map_err(|(share, seconds)| {
+            refusal(Denied::TooMany(share, seconds), target, Some(principal.clone()))
         })
     }
+}
 
-    fn refusal(&self, denied: &Denied, template: &'static str, access: Access) -> Box<Refusal> {
-        metrics::counter!("auth_requests_total", "credential" => "none", "result" => denied.label()).increment(1);
-        Box::new(Refusal {
-            problem: denied.problem(access, self.metadata.as_deref()),
-            caller: None,
-            route: Route(template),
-        })
-    }
+fn refusal(denied: Denied, target: Target, principal: Option<Arc<Principal>>) -> Box<Refusal> {
+    count(principal.as_deref(), denied.label());
+    Box::new(Refusal { denied, target, principal })
+}
+
+fn count(principal: Option<&Principal>, result: &'static str) {
+    let credential = principal.map_or("invalid", |principal| principal.kind.label());
+    metrics::counter!("auth_requests_total", "credential" => credential, "result" => result).increment(1);
 }
 
 /// The token of a request, if it has credentials (RFC 6750, section 2.1).

@@ -13,7 +13,7 @@ use warp::http::header::HOST;
 use warp::http::{HeaderMap, Request};
 use warp::reply::Response;
 
-use super::gate::{Admission, Gate, Refusal};
+use super::gate::{Admission, Gate};
 use crate::http::browser::check_origin;
 use crate::http::cors::Origins;
 use crate::http::host::Hosts;
@@ -37,18 +37,9 @@ pub struct Guard {
 }
 
 impl Guard {
-    fn refuse(&self, headers: &HeaderMap, problem: Problem, route: Route) -> Response {
-        let mut response = problem.into_response();
-        response.extensions_mut().insert(route);
+    /// An answer that is given in front of all routes.
+    fn marked(&self, headers: &HeaderMap, mut response: Response) -> Response {
         self.origins.mark(headers, response.headers_mut());
-        response
-    }
-
-    fn turn_away(&self, headers: &HeaderMap, refusal: Refusal) -> Response {
-        let mut response = self.refuse(headers, refusal.problem, refusal.route);
-        if let Some(caller) = refusal.caller {
-            response.extensions_mut().insert(caller);
-        }
         response
     }
 
@@ -114,7 +105,9 @@ where
     fn call(&self, mut request: Request<B>) -> Self::Future {
         let refused = |response| Either::Right(Either::Left(ready(Ok(response))));
         if let Err(problem) = self.guard.check(&request) {
-            return refused(self.guard.refuse(request.headers(), problem, REFUSED));
+            let mut response = problem.into_response();
+            response.extensions_mut().insert(REFUSED);
+            return refused(self.guard.marked(request.headers(), response));
         }
         if let Some(normal) = target::normal(request.uri()) {
             *request.uri_mut() = normal;
@@ -124,14 +117,16 @@ where
             Some(gate) => match gate.admit(&request) {
                 Admission::Decided(Ok(caller)) => Some(caller),
                 Admission::Decided(Err(refusal)) => {
-                    return refused(self.guard.turn_away(request.headers(), *refusal));
+                    return refused(self.guard.marked(request.headers(), gate.answer(request.headers(), *refusal)));
                 }
                 Admission::Unknown(unknown) => {
                     let (gate, Self { service, guard }) = (gate.clone(), self.clone());
                     let answering = async move {
                         match gate.look_up(unknown).await {
                             Ok(caller) => service.call(with_front(request, Some(caller))).await,
-                            Err(refusal) => Ok(guard.turn_away(request.headers(), *refusal)),
+                            Err(refusal) => {
+                                Ok(guard.marked(request.headers(), gate.answer(request.headers(), *refusal)))
+                            }
                         }
                     };
                     return Either::Right(Either::Right(answering.boxed()));

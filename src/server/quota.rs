@@ -13,7 +13,6 @@ use governor::{Quota, RateLimiter};
 
 use crate::auth::principal::Principal;
 use crate::http::client::Client;
-use crate::http::problem::Problem;
 use crate::http::route::Share;
 use crate::shutdown::Shutdown;
 
@@ -60,17 +59,14 @@ impl PrincipalQuota {
     /// Takes a request of a principal from an address.
     ///
     /// # Errors
-    /// 429 when there is none left.
-    pub fn take(&self, principal: &Principal, client: Client) -> Result<Share, Box<Problem>> {
+    /// When there is none left: after how many seconds there is another.
+    pub fn take(&self, principal: &Principal, client: Client) -> Result<Share, (Share, u64)> {
         let counted = principal.name.clone().map_or(Counted::At(client), Counted::Named);
         let share = |remaining| Share { per_second: self.per_second.get(), remaining };
         match self.counts.check_key(&counted) {
             Ok(state) => Ok(share(state.remaining_burst_capacity())),
-            Err(refused) => {
-                // Whole seconds, as Retry-After has it.
-                let wait = refused.wait_time_from(DefaultClock::default().now()).as_secs() + 1;
-                Err(Box::new(share(0).problem(wait)))
-            }
+            // Whole seconds, as Retry-After has it.
+            Err(refused) => Err((share(0), refused.wait_time_from(DefaultClock::default().now()).as_secs() + 1)),
         }
     }
 }

@@ -63,6 +63,11 @@ async fn every_route_asks_for_its_scope_and_nothing_else() {
             for template in endpoint.templates {
                 let named = format!("{method} {template}");
                 let without = send(request(&app, method, template)).await;
+                if *access == Access::Anybody {
+                    without.expect(StatusCode::OK);
+                    send(bearing(request(&app, method, template), "wrong")).await.expect_problem(401, "unauthenticated");
+                    continue;
+                }
                 if *access == Access::Public {
                     assert!(![401, 403].contains(&without.status.as_u16()), "{named}: {}", without.status);
                     // A wrong token is nobody's business where none is needed.
@@ -375,6 +380,23 @@ async fn browsers_ask_before_they_send_credentials() {
     refused.expect_problem(401, "unauthenticated");
     assert_eq!(refused.header("access-control-allow-origin"), "https://app.example");
     assert!(refused.header("access-control-expose-headers").contains("www-authenticate"));
+}
+
+#[tokio::test]
+async fn whoever_asks_is_told_who_they_are_and_what_they_may_do() {
+    let app = TestApp::start_with(&[ON, "--auth-anonymous-scopes=steps:read"]).await;
+    let (token, id) = token(&app, "passengers:read steps:*").await;
+    let nobody = app.get("/v1/principal").await.json();
+    let expected = json!({
+        "auth": "on", "credential": "anonymous", "principal": null, "scopes": ["steps:read"], "expiresAt": null,
+    });
+    assert_eq!(nobody, expected);
+    let known = get(&app, "/v1/principal", &token).await.json();
+    assert_eq!(known["principal"], format!("token:{id}"));
+    assert_eq!(known["scopes"], json!(["passengers:read", "steps:*"]));
+    app.get("/.well-known/oauth-protected-resource").await.expect_problem(404, "not-found");
+    let open = TestApp::start().await;
+    assert_eq!(open.get("/v1/principal").await.json()["scopes"], json!(["*:*"]));
 }
 
 #[tokio::test]

@@ -102,7 +102,7 @@ def test_a_provider_that_is_away_fails_nobody_whose_key_is_known(provider, guard
         # A key that nobody knows yet: nobody can say whether the token is good.
         stranger = provider(ISSUER=issuer.issuer).start()
         unknown = stranger.job_token("*:read")
-        assert_problem(read(stack, unknown), 503, "database-unavailable")
+        assert_problem(read(stack, unknown), 503, "unavailable")
         issuer.start()
         until(lambda: read(stack, unknown).status == 401, "the provider says that it has no such key")
     finally:

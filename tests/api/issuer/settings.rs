@@ -30,18 +30,18 @@ fn settings_that_do_not_go_together_are_refused_by_name() {
         (vec![issuer, audience, "--auth-ca-file=/nowhere"], "AUTH_CA_FILE"),
         (vec![issuer, audience, &empty], "AUTH_CA_FILE"),
     ] {
-        let outcome = Settings::parse(&flags).server.issuer.options();
+        let outcome = Settings::parse(&flags).server.auth.issuer.options();
         let error = outcome.err().unwrap_or_else(|| panic!("{flags:?} was accepted")).to_string();
         assert!(
             error.starts_with(&format!("{name}: ")) || error.starts_with(&format!("{name}=")),
             "{flags:?}: {error}"
         );
     }
-    assert!(matches!(Settings::parse(&[]).server.issuer.options(), Ok(None)));
-    assert!(matches!(Settings::parse(&good).server.issuer.options(), Ok(Some(_))));
+    assert!(matches!(Settings::parse(&[]).server.auth.issuer.options(), Ok(None)));
+    assert!(matches!(Settings::parse(&good).server.auth.issuer.options(), Ok(Some(_))));
     // Where the keys are is said, so the name may be any.
     let flags = ["--auth-issuer=accounts.example", audience, "--auth-jwks-file=/keys"];
-    assert!(matches!(Settings::parse(&flags).server.issuer.options(), Ok(Some(_))));
+    assert!(matches!(Settings::parse(&flags).server.auth.issuer.options(), Ok(Some(_))));
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn every_setting_is_heeded() {
         "--auth-scope-map=staff=passengers:*",
         "--auth-jwks-refresh=1h",
     ];
-    let options = Settings::parse(&flags).server.issuer.options().expect("good settings").expect("an issuer");
+    let options = Settings::parse(&flags).server.auth.issuer.options().expect("good settings").expect("an issuer");
     assert_eq!(options.pace.refresh, Duration::from_secs(3600));
     let verifier = start(options);
     let mut claims = claims();

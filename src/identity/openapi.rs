@@ -1,0 +1,44 @@
+//! This module in the OpenAPI document.
+
+use serde_json::json;
+use utoipa::openapi::HttpMethod;
+
+use super::routes::{PRINCIPAL, RESOURCE, Shown};
+use crate::http::body::JSON;
+use crate::http::describe::{Document, Operation, content};
+use crate::http::problem::Code;
+use crate::http::schema::{array_of, object, reference, text};
+
+const TAG: &str = "Tokens";
+
+/// Adds the operations of this module.
+pub fn describe(document: &mut Document) {
+    document.schema::<Shown>();
+    let example = json!({
+        "auth": "on",
+        "credential": "token",
+        "principal": "token:0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10",
+        "scopes": ["passengers:read"],
+        "expiresAt": "2027-02-24T18:13:38Z"
+    });
+    let principal = Operation::new(TAG, "getPrincipal", "Who asks, and what they may do")
+        .says("With the credentials of the request, or without any.")
+        .answers(200, "As the service sees it.", [(JSON, content(reference::<Shown>(), example))])
+        .fails([Code::Unauthenticated]);
+    document.operation(HttpMethod::Get, PRINCIPAL, &principal);
+
+    let members = ["resource", "resource_documentation"].map(|name| (name, text(), true));
+    let lists = ["authorization_servers", "scopes_supported", "bearer_methods_supported"];
+    let members = members.into_iter().chain(lists.map(|name| (name, array_of(text()), true)));
+    let example = json!({
+        "resource": "https://pycrudapi.example.com",
+        "authorization_servers": ["https://id.example.com"],
+        "scopes_supported": ["passengers:read"],
+        "bearer_methods_supported": ["header"],
+        "resource_documentation": "https://pycrudapi.example.com/docs"
+    });
+    let resource = Operation::new(TAG, "getProtectedResourceMetadata", "Where tokens come from (RFC 9728)")
+        .answers(200, "The identity provider, and the scopes that there are.", [(JSON, content(object(members), example))])
+        .fails([Code::NotFound]);
+    document.operation(HttpMethod::Get, RESOURCE, &resource);
+}

@@ -1,0 +1,110 @@
+//! The URLs of this module: filters and handlers.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::http::HeaderMap;
+use warp::http::header::{CACHE_CONTROL, HeaderValue};
+use warp::reply::Response;
+
+use crate::auth::scope::{Access, Action, Scopes};
+use crate::http::access::{METADATA, origin};
+use crate::http::endpoint::{Endpoint, PUBLIC};
+use crate::http::problem::{Code, Problem};
+use crate::http::reply;
+use crate::http::route::{Matched, at, get_or_head, method_not_allowed};
+
+pub(super) const PRINCIPAL: &[&str] = &["/v1/principal"];
+pub(super) const RESOURCE: &[&str] = &[METADATA];
+
+/// What is routed here.
+pub const ENDPOINTS: &[Endpoint] = &[
+    Endpoint { templates: PRINCIPAL, methods: &[("GET", Access::Anybody)] },
+    Endpoint { templates: RESOURCE, methods: PUBLIC },
+];
+
+/// What the handlers tell.
+pub struct Context {
+    /// Whether credentials are looked at.
+    pub auth: &'static str,
+    /// The identity provider.
+    pub issuer: Option<String>,
+    /// What a scope may name.
+    pub resources: Vec<&'static str>,
+}
+
+/// Whoever a request is made by.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Principal)]
+pub struct Shown {
+    /// Whether credentials are looked at: `on` or `off`.
+    auth: &'static str,
+    /// `anonymous`, `token` or `issuer`.
+    credential: &'static str,
+    /// As history and the log have it; null without credentials.
+    principal: Option<String>,
+    /// What may be done.
+    scopes: Vec<String>,
+    /// When the credential ends.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+}
+
+/// All routes of this module.
+pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
+    let context = Arc::new(context);
+    let principal = {
+        let context = context.clone();
+        at(PRINCIPAL).and(get_or_head()).then(move |matched: Matched| {
+            let shown = principal(&matched, &context);
+            async move { matched.answer(async { Ok(shown) }).await }
+        })
+    };
+    let resource = at(RESOURCE).and(get_or_head()).and(warp::header::headers_cloned()).then(
+        move |matched: Matched, headers: HeaderMap| {
+            let document = resource(&headers, &context);
+            async move { matched.answer(async { document }).await }
+        },
+    );
+    principal.or(resource).unify().or(method_not_allowed(ENDPOINTS)).unify().boxed()
+}
+
+fn principal(matched: &Matched, context: &Context) -> Response {
+    let principal = matched.principal();
+    let scopes = if matched.is_guarded() { principal.scopes.clone() } else { Scopes::everything() };
+    let mut response = reply::json(&Shown {
+        auth: context.auth,
+        credential: principal.kind.label(),
+        principal: principal.name.as_deref().map(str::to_owned),
+        scopes: scopes.to_string().split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect(),
+        expires_at: principal.expires.and_then(|at| Timestamp::try_from(at).ok()).map(|at| at.to_string()),
+    });
+    // Of one request, whatever a cache makes of its Authorization.
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn resource(headers: &HeaderMap, context: &Context) -> Result<Response, Problem> {
+    let Some(issuer) = &context.issuer else {
+        return Err(Problem::new(
+            Code::NotFound,
+            "no identity provider is configured; the operator makes tokens with `pycrudapi token create`",
+        ));
+    };
+    let scopes = context.resources.iter().flat_map(|resource| {
+        [Action::Read, Action::Create, Action::Update, Action::Delete].map(|action| Access::Scope(resource, action).to_string())
+    });
+    Ok(reply::json(&json!({
+        "resource": origin(headers),
+        "authorization_servers": [issuer],
+        "scopes_supported": scopes.collect::<Vec<_>>(),
+        "bearer_methods_supported": ["header"],
+        "resource_documentation": format!("{}/docs", origin(headers)),
+    })))
+}
