@@ -27,9 +27,13 @@ pub fn describe(document: &mut Document) {
         .fails([Code::Unauthenticated]);
     document.operation(HttpMethod::Get, PRINCIPAL, &principal);
 
-    let members = ["resource", "resource_documentation"].map(|name| (name, text(), true));
-    let lists = ["authorization_servers", "scopes_supported", "bearer_methods_supported"];
-    let members = members.into_iter().chain(lists.map(|name| (name, array_of(text()), true)));
+    let members = [
+        ("resource", text(), true),
+        ("authorization_servers", array_of(text()), true),
+        ("scopes_supported", array_of(text()), true),
+        ("bearer_methods_supported", array_of(text()), true),
+        ("resource_documentation", text(), true),
+    ];
     let example = json!({
         "resource": "https://pycrudapi.example.com",
         "authorization_servers": ["https://id.example.com"],
@@ -38,7 +42,11 @@ pub fn describe(document: &mut Document) {
         "resource_documentation": "https://pycrudapi.example.com/docs"
     });
     let resource = Operation::new(TAG, "getProtectedResourceMetadata", "Where tokens come from (RFC 9728)")
-        .answers(200, "The identity provider, and the scopes that there are.", [(JSON, content(object(members), example))])
+        .answers(
+            200,
+            "The identity provider, and the scopes that there are.",
+            [(JSON, content(object(members), example))],
+        )
         .fails([Code::NotFound]);
     document.operation(HttpMethod::Get, RESOURCE, &resource);
 }

@@ -98,7 +98,8 @@ fn resource(headers: &HeaderMap, context: &Context) -> Result<Response, Problem>
         ));
     };
     let scopes = context.resources.iter().flat_map(|resource| {
-        [Action::Read, Action::Create, Action::Update, Action::Delete].map(|action| Access::Scope(resource, action).to_string())
+        [Action::Read, Action::Create, Action::Update, Action::Delete]
+            .map(|action| Access::Scope(resource, action).to_string())
     });
     Ok(reply::json(&json!({
         "resource": origin(headers),

@@ -148,9 +148,10 @@ impl Gate {
     /// Takes a request out of a principal's share, where that is counted.
     fn take(&self, principal: &Arc<Principal>, target: Target) -> Result<Option<Share>, Box<Refusal>> {
         let Some(quota) = &self.quota else { return Ok(None) };
-        quota.take(principal, target.client).map(Some).map_err(|(share, seconds)| {
-            refusal(Denied::TooMany(share, seconds), target, Some(principal.clone()))
-        })
+        quota
+            .take(principal, target.client)
+            .map(Some)
+            .map_err(|(share, seconds)| refusal(Denied::TooMany(share, seconds), target, Some(principal.clone())))
     }
 }
 

@@ -65,7 +65,9 @@ async fn every_route_asks_for_its_scope_and_nothing_else() {
                 let without = send(request(&app, method, template)).await;
                 if *access == Access::Anybody {
                     without.expect(StatusCode::OK);
-                    send(bearing(request(&app, method, template), "wrong")).await.expect_problem(401, "unauthenticated");
+                    send(bearing(request(&app, method, template), "wrong"))
+                        .await
+                        .expect_problem(401, "unauthenticated");
                     continue;
                 }
                 if *access == Access::Public {
