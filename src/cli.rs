@@ -189,6 +189,11 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
     }
     match &cli.command {
         Command::Serve { database, resources, server } => {
+            // Before a database is prepared for a server that cannot start.
+            if let Err(wrong) = server.auth.issuer.options() {
+                log.say(&wrong.to_string());
+                return Ok(ExitCode::from(2));
+            }
             let resources = resources.load()?;
             if let Some(parent) = server.common.parent_pid {
                 shutdown::end_with_parent(parent, Signal::TERM).context("the process PARENT_PID has ended")?;

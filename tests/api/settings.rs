@@ -133,6 +133,20 @@ fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
 }
 
 #[test]
+fn settings_of_the_identity_provider_that_do_not_go_together_stop_the_start() {
+    for (name, given) in [
+        ("AUTH_AUDIENCE", &[("AUTH_ISSUER", "https://id.example")][..]),
+        ("AUTH_AUDIENCE", &[("AUTH_AUDIENCE", "api")]),
+        ("AUTH_ISSUER", &[("AUTH_ISSUER", "http://id.example"), ("AUTH_AUDIENCE", "api")]),
+    ] {
+        let output = program(&["serve"], given);
+        let message = standard_error(&output);
+        assert_eq!((output.status.code(), message.lines().count()), (Some(2), 1), "{given:?}: {message}");
+        assert!(message.starts_with(name), "{given:?}: {message}");
+    }
+}
+
+#[test]
 fn an_empty_variable_is_an_unset_one_for_every_setting() {
     let variables = variables();
     let empty = variables.iter().filter(|name| *name != "DATA_DIR").map(|name| (name.as_str(), ""));
