@@ -75,10 +75,15 @@ impl Share {
 }
 
 /// What is known of a request in front of all routes, put into its extensions: only requests with a query or with
-/// credentials pay for looking at it.
+/// credentials pay for looking at it. In a box, because warp moves what is matched through every alternative.
 #[derive(Debug, Clone)]
-pub struct Front {
+pub struct Front(Box<Known>);
+
+#[derive(Debug, Clone)]
+struct Known {
+    /// The query string; gone when a handler has taken it.
     query: Option<PathAndQuery>,
+    /// Whom the request was let through for; nobody where credentials are not looked at.
     caller: Option<Caller>,
 }
 
@@ -86,7 +91,7 @@ impl Front {
     /// What is known of a request for this target; nothing when it has no query and nobody looks at credentials.
     pub fn of(uri: &Uri, caller: Option<Caller>) -> Option<Self> {
         let query = uri.query().filter(|query| !query.is_empty()).and(uri.path_and_query()).cloned();
-        (query.is_some() || caller.is_some()).then_some(Self { query, caller })
+        (query.is_some() || caller.is_some()).then(|| Self(Box::new(Known { query, caller })))
     }
 }
 
@@ -99,10 +104,8 @@ pub struct Matched {
     canonical: Option<&'static str>,
     /// The path segment at the placeholder; empty when the template has none.
     pub segment: String,
-    /// What nobody has read yet.
-    query: Option<PathAndQuery>,
-    /// Whom it was let through for; nobody where credentials are not looked at.
-    caller: Option<Caller>,
+    /// What is known of it besides, if anything is.
+    front: Option<Front>,
 }
 
 /// Lets requests through whose path fits one of the templates; a template may have one `{placeholder}`. Of the templates
@@ -122,14 +125,11 @@ pub fn at_except(
         let matched = templates.iter().find_map(|template| {
             let segment = segment_at(template, path.as_str()).filter(|_| !others.contains(&path.as_str()))?;
             let canonical = templates.first().copied().filter(|canonical| canonical != template);
-            Some(Matched { route: Route(template), canonical, segment: segment.to_owned(), query: None, caller: None })
+            Some(Matched { route: Route(template), canonical, segment: segment.to_owned(), front: None })
         });
         ready(matched.ok_or_else(warp::reject::not_found))
     });
-    path.and(warp::ext::optional()).map(|matched: Matched, front: Option<Front>| match front {
-        None => matched,
-        Some(Front { query, caller }) => Matched { query, caller, ..matched },
-    })
+    path.and(warp::ext::optional()).map(|matched, front| Matched { front, ..matched })
 }
 
 /// The same for several operations of one handler, such as files: no template is another's canonical one.
@@ -180,7 +180,7 @@ impl Matched {
             let mut response = outcome.unwrap_or_else(Problem::into_response);
             response.headers_mut().insert(SERVER_TIMING, timing::value(begun.elapsed(), waited));
             response.extensions_mut().insert(self.route);
-            if let Some(caller) = &self.caller {
+            if let Some(caller) = self.caller() {
                 for (name, value) in caller.share.into_iter().flat_map(Share::headers) {
                     response.headers_mut().insert(name, value.try_into().expect("digits are printable"));
                 }
@@ -200,29 +200,34 @@ impl Matched {
 
     /// Takes the query string, which the handler reads then.
     pub fn take_query(&mut self) -> Option<String> {
-        self.query.take().and_then(|query| query.query().map(str::to_owned))
+        self.front.as_mut()?.0.query.take().and_then(|query| query.query().map(str::to_owned))
+    }
+
+    /// Whom the request was let through for.
+    fn caller(&self) -> Option<&Caller> {
+        self.front.as_ref()?.0.caller.as_ref()
     }
 
     /// Whether credentials are looked at.
     pub fn is_guarded(&self) -> bool {
-        self.caller.is_some()
+        self.caller().is_some()
     }
 
     /// Who asks.
     pub fn principal(&self) -> &Arc<Principal> {
-        self.caller.as_ref().map_or(Principal::anybody(), |caller| &caller.principal)
+        self.caller().map_or(Principal::anybody(), |caller| &caller.principal)
     }
 
     /// Why the handler must not run: somebody was let through to another route than this one, or there are parameters that
     /// nobody has taken.
     fn refused(&self) -> Option<Problem> {
-        if let Some(Caller { template, .. }) = &self.caller
+        if let Some(Caller { template, .. }) = self.caller()
             && *template != Some(self.route.0)
         {
             tracing::error!(route = self.route.0, ?template, "a route is not in the table of what routes ask for");
             return Some(Problem::internal());
         }
-        Query::parse(self.query.as_ref()?.query()?, &[]).finish().err()
+        Query::parse(self.front.as_ref()?.0.query.as_ref()?.query()?, &[]).finish().err()
     }
 }
 

@@ -28,7 +28,6 @@ use super::problem::problem;
 use super::store;
 use super::value::Value;
 use super::writes::By;
-use crate::auth::principal::Principal;
 use crate::auth::scope::{Access, Action};
 use crate::csv::notes::UnknownColumns;
 use crate::db::error::StoreError;
@@ -39,7 +38,7 @@ use crate::http::endpoint::Endpoint;
 use crate::http::etag::{self, ReadCondition};
 use crate::http::prefer::{self, unknown};
 use crate::http::problem::{Code, Problem};
-use crate::http::route::{Matched, Route, at, at_except, at_with_query, get_or_head, method_not_allowed};
+use crate::http::route::{Matched, at, at_except, at_with_query, get_or_head, method_not_allowed};
 use crate::idempotency::answer::Answer;
 use crate::idempotency::once::Work;
 use crate::idempotency::request::Request;
@@ -130,11 +129,7 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
         );
     let create = at(creations).and(warp::post()).and(body.clone()).and(context.clone()).then(
         |matched: Matched, headers, body, context| {
-            async move {
-                let principal = matched.principal().clone();
-                matched.answer(create(matched.route, (headers, principal), body, context)).await
-            }
-            .boxed()
+            async move { matched.answer(create(&matched, headers, body, context)).await }.boxed()
         },
     );
     let replace = at_except(replaced, stats).and(warp::put()).and(body.clone()).and(context.clone()).then(
@@ -221,13 +216,14 @@ async fn get_if(
 }
 
 async fn create(
-    route: Route,
-    (headers, principal): (HeaderMap, Arc<Principal>),
+    matched: &Matched,
+    headers: HeaderMap,
     body: impl Stream<Item = Result<Bytes, Broken>>,
     context: Arc<Context>,
 ) -> Result<Response, Problem> {
+    let (route, principal) = (matched.route, &**matched.principal());
     let body = if context.resource.offers(Operation::Bulk) {
-        match bulk::routes::receive(route, (&headers, &principal), body, &context).await? {
+        match bulk::routes::receive(route, (&headers, principal), body, &context).await? {
             Posted::One(body) => body,
             Posted::Many(response) => return Ok(response),
         }
@@ -248,7 +244,7 @@ async fn create(
         }
         response
     };
-    if let Some(request) = Request::read((&headers, &principal), route.0, "", &body)? {
+    if let Some(request) = Request::read((&headers, principal), route.0, "", &body)? {
         // Boxed, because it is large and rare.
         let work = CreateOnce { resource: context.resource, values, changed_by: principal.name.clone() };
         let failed = |error| problem(context.resource, error);

@@ -85,6 +85,9 @@ struct Escaped<'a>(&'a str);
 
 impl std::fmt::Display for Escaped<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
         for part in self.0.split_inclusive(['"', '\\']) {
             match part.strip_suffix(['"', '\\']) {
                 None => formatter.write_str(part)?,
