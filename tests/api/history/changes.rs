@@ -149,9 +149,11 @@ async fn changes_that_meet_follow_each_other_without_a_gap() {
 }
 
 async fn meet(subject: &Subject) {
-    let first = start().await;
+    // On a busy machine nobody is to be refused for waiting.
+    let flags = [&*flag(), "--checkout-timeout-ms=60000", "--statement-timeout-ms=60000"];
+    let first = TestApp::start_with(&flags).await;
     let database = first.database.as_ref().expect("own database");
-    let second = TestApp::start_on(&database.conninfo(), &[&flag()]).await;
+    let second = TestApp::start_on(&database.conninfo(), &flags).await;
     let told: Mutex<BTreeMap<String, Vec<Told>>> = Mutex::default();
     let tell = |url: &str, operation, answer: &crate::harness::Answer| {
         let is_gone = operation == "delete";
