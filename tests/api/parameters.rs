@@ -14,7 +14,11 @@ fn operations(uuid: &str) -> Vec<(Method, String)> {
         methods.flat_map(|method| endpoint.templates.iter().map(move |template| (method, *template)))
     });
     let operation = |(method, template): (&str, &str)| {
-        let path = template.replace("{uuid}", uuid).replace("{code}", "not-found").replace("{name}", "passengers");
+        let path = template
+            .replace("{uuid}", uuid)
+            .replace("{id}", uuid)
+            .replace("{code}", "not-found")
+            .replace("{name}", "passengers");
         (method.parse().expect("a method"), path)
     };
     templates.map(operation).collect()
@@ -78,8 +82,12 @@ async fn an_empty_query_string_is_none() {
             // A step's fields may come in either place, so a query string beside a body is a fault whatever it holds.
             let both = method == Method::POST && path == "/v1/steps" && query == "?&";
             // A passenger that is not deleted is not brought back, which is said only when the request is right.
-            let is_taken =
-                answer.status.is_success() || path.ends_with("/restore") && answer.status == StatusCode::CONFLICT;
+            let is_taken = match answer.status {
+                StatusCode::CONFLICT => path.ends_with("/restore"),
+                // Without AUTH=on and an identity provider these have nothing to tell, once the request is right.
+                StatusCode::NOT_FOUND => path.starts_with("/v1/tokens") || path.starts_with("/.well-known/"),
+                status => status.is_success(),
+            };
             assert_eq!(is_taken, !both, "{method} {path}{query}: {}", answer.body);
         }
     }
