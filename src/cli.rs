@@ -189,12 +189,12 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
     }
     match &cli.command {
         Command::Serve { database, resources, server } => {
+            let resources = resources.load()?;
             // Before a database is prepared for a server that cannot start.
-            if let Err(wrong) = server.auth.issuer.options() {
+            if let Err(wrong) = server.auth.check(resources) {
                 log.say(&wrong.to_string());
                 return Ok(ExitCode::from(2));
             }
-            let resources = resources.load()?;
             if let Some(parent) = server.common.parent_pid {
                 shutdown::end_with_parent(parent, Signal::TERM).context("the process PARENT_PID has ended")?;
             }

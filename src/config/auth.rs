@@ -48,6 +48,15 @@ pub struct AuthConfig {
 }
 
 impl AuthConfig {
+    /// Whether the settings go together, and with the resources that are served.
+    ///
+    /// # Errors
+    /// The first one that does not.
+    pub fn check(&self, resources: Resources) -> Result<(), WrongSetting> {
+        self.anonymous_scopes(resources)?;
+        self.issuer.options().map(drop)
+    }
+
     /// What requests without credentials may do.
     ///
     /// # Errors

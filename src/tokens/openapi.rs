@@ -21,7 +21,8 @@ pub fn describe(document: &mut Document) {
 
     let list = Operation::new(TAG, "listTokens", "List all tokens")
         .says("The oldest first, with those that were revoked or have expired; never a token itself.")
-        .answers(200, "The tokens.", [(JSON, content(array_of(reference::<Shown>()), json!([shown()])))]);
+        .answers(200, "The tokens.", [(JSON, content(array_of(reference::<Shown>()), json!([shown()])))])
+        .fails([Code::NotFound]);
     document.operation(HttpMethod::Get, TOKENS, &list);
 
     let create = Operation::new(TAG, "createToken", "Make a token")
@@ -36,7 +37,7 @@ pub fn describe(document: &mut Document) {
         )
         .answers(201, "The token, this once.", [(JSON, content(reference::<Made>(), made()))])
         .header("Location", text(), "the URL that revokes it")
-        .fails([Code::InvalidJson, Code::InvalidFields]);
+        .fails([Code::InvalidJson, Code::InvalidFields, Code::NotFound]);
     document.operation(HttpMethod::Post, TOKENS, &create);
 
     let revoke = Operation::new(TAG, "revokeToken", "Revoke a token")
