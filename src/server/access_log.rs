@@ -2,7 +2,6 @@
 //!
 //! The general logger costs a request a third of its instructions; this one appends the line to the log's buffer.
 
-use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use crate::log_output::{LogFormat, LogOutput, Urgency};
@@ -56,45 +55,65 @@ impl AccessLog {
     }
 }
 
-/// A line in the shape of the general log's.
+/// A line in the shape of the general log's. Piece by piece: `write!` costs three times as much.
 fn write_line(out: &mut Vec<u8>, format: LogFormat, stamp: &str, micros: u32, entry: &Entry<'_>) {
     let Entry { method, route, status, bytes, truncated, duration, request_id, trace_id, principal } = entry;
     let (ms, us) = (duration.as_millis(), duration.subsec_micros() % 1000);
-    // These two may hold any printable character; the rest are our own words.
-    let (request_id, principal) = (Escaped(request_id), Escaped(principal));
-    let written = match format {
-        LogFormat::Text => writeln!(
-            out,
-            "{stamp}.{micros:06}Z  INFO access: request http.method=\"{method}\" http.route=\"{route}\" \
-             http.status={status} http.response.bytes={bytes} http.truncated={truncated} duration_ms={ms}.{us:03} \
-             request_id=\"{request_id}\" trace_id=\"{trace_id}\" principal=\"{principal}\""
-        ),
-        LogFormat::Json => writeln!(
-            out,
-            "{{\"timestamp\":\"{stamp}.{micros:06}Z\",\"level\":\"INFO\",\"message\":\"request\",\
-             \"http.method\":\"{method}\",\"http.route\":\"{route}\",\"http.status\":{status},\
-             \"http.response.bytes\":{bytes},\"http.truncated\":{truncated},\"duration_ms\":{ms}.{us:03},\
-             \"request_id\":\"{request_id}\",\"trace_id\":\"{trace_id}\",\"principal\":\"{principal}\",\"target\":\"access\"}}"
-        ),
-    };
-    written.expect("a vector takes everything");
+    let truncated = if *truncated { "true" } else { "false" };
+    let mut line = Line(out);
+    match format {
+        LogFormat::Text => {
+            line.text(stamp).text(".").digits::<6>(micros).text("Z  INFO access: request http.method=\"").text(method);
+            line.text("\" http.route=\"").text(route).text("\" http.status=").number(*status);
+            line.text(" http.response.bytes=").number(*bytes).text(" http.truncated=").text(truncated);
+            line.text(" duration_ms=").number(ms).text(".").digits::<3>(us).text(" request_id=\"").escaped(request_id);
+            line.text("\" trace_id=\"").text(trace_id).text("\" principal=\"").escaped(principal).text("\"\n");
+        }
+        LogFormat::Json => {
+            line.text("{\"timestamp\":\"").text(stamp).text(".").digits::<6>(micros);
+            line.text("Z\",\"level\":\"INFO\",\"message\":\"request\",\"http.method\":\"").text(method);
+            line.text("\",\"http.route\":\"").text(route).text("\",\"http.status\":").number(*status);
+            line.text(",\"http.response.bytes\":").number(*bytes).text(",\"http.truncated\":").text(truncated);
+            line.text(",\"duration_ms\":").number(ms).text(".").digits::<3>(us);
+            line.text(",\"request_id\":\"").escaped(request_id).text("\",\"trace_id\":\"").text(trace_id);
+            line.text("\",\"principal\":\"").escaped(principal).text("\",\"target\":\"access\"}\n");
+        }
+    }
 }
 
-/// Printable ASCII inside of double quotes.
-struct Escaped<'a>(&'a str);
+/// A line under construction.
+struct Line<'a>(&'a mut Vec<u8>);
 
-impl std::fmt::Display for Escaped<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0.is_empty() {
-            return Ok(());
+impl Line<'_> {
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.0.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    /// What may hold any printable character, inside of double quotes.
+    fn escaped(&mut self, text: &str) -> &mut Self {
+        let mut rest = text;
+        while let Some(at) = memchr::memchr2(b'"', b'\\', rest.as_bytes()) {
+            let (before, behind) = rest.split_at(at);
+            self.text(before).text("\\").text(&behind[..1]);
+            rest = &behind[1..];
         }
-        for part in self.0.split_inclusive(['"', '\\']) {
-            match part.strip_suffix(['"', '\\']) {
-                None => formatter.write_str(part)?,
-                Some(before) => write!(formatter, "{before}\\{}", &part[before.len()..])?,
-            }
+        self.text(rest)
+    }
+
+    fn number(&mut self, number: impl itoa::Integer) -> &mut Self {
+        self.text(itoa::Buffer::new().format(number))
+    }
+
+    /// A number with zeros in front of it.
+    fn digits<const N: usize>(&mut self, mut number: u32) -> &mut Self {
+        let mut digits = [b'0'; N];
+        for digit in digits.iter_mut().rev() {
+            *digit += u8::try_from(number % 10).expect("a digit");
+            number /= 10;
         }
-        Ok(())
+        self.0.extend_from_slice(&digits);
+        self
     }
 }
 
@@ -124,5 +143,14 @@ mod tests {
         assert_eq!(value["request_id"], "a\"b\\c");
         assert_eq!(value["principal"], "https://issuer.example \"me\"");
         assert_eq!(value["target"], "access");
+        line.clear();
+        write_line(&mut line, LogFormat::Text, "2026-01-31T23:59:58", 42, &entry);
+        let expected = concat!(
+            r#"2026-01-31T23:59:58.000042Z  INFO access: request http.method="GET" http.route="/v1/passengers/{uuid}" "#,
+            r#"http.status=200 http.response.bytes=198 http.truncated=false duration_ms=1.234 request_id="a\"b\\c" "#,
+            r#"trace_id="4bf92f3577b34da6a3ce929d0e0e4736" principal="https://issuer.example \"me\"""#,
+            "\n"
+        );
+        assert_eq!(String::from_utf8(line).expect("UTF-8"), expected);
     }
 }
