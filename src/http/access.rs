@@ -52,7 +52,12 @@ impl Denied {
             ),
             Self::Invalid(why) => {
                 challenge += &format!(", error=\"invalid_token\", error_description=\"{why}\"");
-                Problem::new(Code::Unauthenticated, format!("{why}; this needs a token with the scope {scope}"))
+                let remedy = if scope.is_empty() {
+                    "send another one, or none".to_owned()
+                } else {
+                    format!("this needs a token with the scope {scope}")
+                };
+                Problem::new(Code::Unauthenticated, format!("{why}; {remedy}"))
             }
             Self::Insufficient => {
                 challenge += ", error=\"insufficient_scope\"";

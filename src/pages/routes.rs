@@ -37,6 +37,7 @@ const FILES: &[&str] = &[
     "/assets/resource.js",
     "/assets/import.js",
     "/assets/history.js",
+    "/assets/sign-in.js",
 ];
 
 /// What is routed here.
@@ -81,6 +82,7 @@ const ASSETS: [Asset; FILES.len()] = [
     file(12, SCRIPT, include_bytes!("site/resource.js")),
     file(13, SCRIPT, include_bytes!("site/import.js")),
     file(14, SCRIPT, include_bytes!("site/history.js")),
+    file(15, SCRIPT, include_bytes!("site/sign-in.js")),
 ];
 
 const RESOURCE_PAGE: Asset =

@@ -12,6 +12,19 @@ export class Problem extends Error {
   }
 }
 
+const TOKEN = "token";
+
+/** The token of this tab: it goes with the tab, and no other site sees it. */
+export const credentials = {
+  get token() {
+    return sessionStorage.getItem(TOKEN);
+  },
+  set token(token) {
+    if (token === null) sessionStorage.removeItem(TOKEN);
+    else sessionStorage.setItem(TOKEN, token);
+  },
+};
+
 // A JSON pointer (RFC 6901) with one step.
 const fieldOf = (pointer) => pointer.slice(1).replaceAll("~1", "/").replaceAll("~0", "~");
 
@@ -32,12 +45,14 @@ const exact = (key, value, context) => (/^-?\d{16,}$/.test(context?.source ?? ""
 export async function ask(path, { method = "GET", body, headers = {}, signal } = {}) {
   const isFile = body instanceof Blob;
   const given = body === undefined || isFile ? {} : { "Content-Type": "application/json" };
+  const { token } = credentials;
+  const proof = token === null ? {} : { Authorization: `Bearer ${token}` };
   let response;
   try {
     response = await fetch(path, {
       method,
       signal,
-      headers: { Accept: "application/json", ...given, ...headers },
+      headers: { Accept: "application/json", ...proof, ...given, ...headers },
       body: isFile || body === undefined ? body : JSON.stringify(body),
     });
   } catch (error) {

@@ -6,6 +6,7 @@ import * as deployments from "./deployments.js";
 import { byId, complaint, element, grouped } from "./dom.js";
 import { offerImport } from "./import.js";
 import * as passenger from "./passenger.js";
+import { begin, may } from "./sign-in.js";
 import { link } from "./site.js";
 import * as survival from "./survival.js";
 import * as table from "./table.js";
@@ -139,7 +140,7 @@ async function changed(message) {
   await refresh();
 }
 passenger.whenChanged(changed);
-offerImport(byId("add"), "passengers", changed);
+const importing = offerImport(byId("add"), "passengers", changed);
 addEventListener("popstate", () => {
   view = fromAddress();
   start = view.after || view.before ? history.state?.start ?? null : 0;
@@ -147,8 +148,15 @@ addEventListener("popstate", () => {
   refresh();
 });
 
-refresh();
+/** Shows what whoever asks may do and see. */
+function allowed() {
+  byId("create").hidden = importing.hidden = !may("passengers", "create");
+  counted = null;
+  refresh();
+  deployments.draw();
+  air.draw();
+}
+
+await begin(allowed);
 if (location.hash.length === 37) passenger.open(location.hash.slice(1));
-deployments.draw();
-air.draw();
 link("passengers");

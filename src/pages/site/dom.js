@@ -26,8 +26,11 @@ export const byId = (id) => document.getElementById(id);
 
 export const hint = (text) => element("p", { class: "empty" }, text);
 
-/** What a failure says, with a way to the page that explains its kind. */
+/** What a failure says, with a way to the page that explains its kind, and to sign in where that is what is missing. */
 export function complaint(problem, ...actions) {
+  if (problem.status === 401) {
+    actions.unshift(element("button", { type: "button", onclick: () => dispatchEvent(new Event("sign-in")) }, "Sign in"));
+  }
   const link = problem.type ? element("a", { href: problem.type }, "What does this mean?") : null;
   return element(
     "div",

@@ -2,6 +2,7 @@
 
 import { ask, linked } from "./api.js";
 import { element } from "./dom.js";
+import { may } from "./sign-in.js";
 
 const DONE = { create: "Created", replace: "Replaced", patch: "Changed", delete: "Deleted", restore: "Restored" };
 const PAGE = 20;
@@ -11,7 +12,7 @@ const button = (label, kind, act) => element("button", { type: "button", class: 
 const actions = (...children) => element("div", { class: "actions" }, ...children);
 
 /**
- * What a page does with histories. It has `pathOf(uuid)`, `present(heading, focus, ...content)`, `fail(error, ...actions)`,
+ * What a page does with histories. It has `resource`, `pathOf(uuid)`, `present(heading, focus, ...content)`, `fail(error, ...actions)`,
  * `facts(row)` as pairs of texts, `called(row)`, `show(row, tag)`, `changed(message, uuid)` and `close()`.
  */
 export function histories(page) {
@@ -41,7 +42,7 @@ export function histories(page) {
         if (now.get(label) !== was) list.append(element("li", {}, `${label}: ${was} → ${now.get(label)}`));
       }
     }
-    const back = before
+    const back = before && may(page.resource, "update")
       ? button(`Restore what was before`, "quiet", (event) => restore(row.uuid, versionBefore, tag, event.target))
       : null;
     return element("li", {}, told, list.childElementCount > 0 ? list : null, back);
@@ -76,7 +77,7 @@ export function histories(page) {
   function gone(row) {
     const message = `${page.called(row)} was deleted`;
     page.changed(message, null);
-    const back = button("Bring it back", "", () => restore(row.uuid, null, null, back));
+    const back = may(page.resource, "update") ? button("Bring it back", "", () => restore(row.uuid, null, null, back)) : null;
     const close = button("Close", "primary", () => page.close());
     page.present(message, close, actions(close, back, button("History", "quiet", () => open(row, null))));
   }

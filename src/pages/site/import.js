@@ -30,7 +30,7 @@ function faults(error) {
   return element("ul", { class: "faults" }, ...shown);
 }
 
-/** Adds a button for the rows of a resource; `done` is told what was imported. */
+/** Adds a button for the rows of a resource, and gives it; `done` is told what was imported. */
 export function offerImport(place, resource, done) {
   const title = element("h2", { id: "import-title", tabindex: -1 }, "Import a CSV file");
   const trouble = element("div", { role: "alert" });
@@ -88,5 +88,7 @@ export function offerImport(place, resource, done) {
     done(said);
   }
 
-  place.append(button("Import…", "", choose));
+  const offer = button("Import…", "", choose);
+  place.append(offer);
+  return offer;
 }

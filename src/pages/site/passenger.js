@@ -3,6 +3,7 @@
 import { Problem, ask, newKey } from "./api.js";
 import { byId, complaint, element, ordinal } from "./dom.js";
 import { histories } from "./history.js";
+import { may } from "./sign-in.js";
 
 const dialog = byId("passenger");
 const title = byId("passenger-title");
@@ -66,6 +67,7 @@ const factsOf = (passenger) => [
 ];
 
 const past = histories({
+  resource: "passengers",
   pathOf,
   present,
   fail,
@@ -83,9 +85,9 @@ function show(passenger, tag) {
     list.append(element("div", {}, element("dt", {}, term), element("dd", {}, fact)));
   }
   const buttons = actions(
-    button("Edit", "primary", () => edit(passenger, tag)),
+    may("passengers", "update") ? button("Edit", "primary", () => edit(passenger, tag)) : null,
     button("History", "", () => past.open(passenger, tag)),
-    button("Delete…", "danger quiet", () => confirmDelete(passenger, tag)),
+    may("passengers", "delete") ? button("Delete…", "danger quiet", () => confirmDelete(passenger, tag)) : null,
   );
   present(passenger.name, null, list, buttons);
 }

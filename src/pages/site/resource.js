@@ -5,6 +5,7 @@ import { Problem, ask, linked, newKey } from "./api.js";
 import { byId, complaint, element, grouped, hint, picture, shape } from "./dom.js";
 import { histories } from "./history.js";
 import { offerImport } from "./import.js";
+import { begin, may } from "./sign-in.js";
 import { described, link, resolved, titleOf, words } from "./site.js";
 
 const PAGE = 50;
@@ -280,6 +281,7 @@ async function open(uuid) {
 const factsOf = (row) => fields.map((item) => [item.label, shown(item, row[item.key])]);
 
 const past = histories({
+  resource: name,
   pathOf: (uuid) => pathOf(uuid),
   present,
   fail,
@@ -295,9 +297,9 @@ function reveal(row, tag) {
   const list = element("dl", {});
   for (const [term, fact] of facts) list.append(element("div", {}, element("dt", {}, term), element("dd", {}, fact)));
   const possible = [
-    offered.replace ? button("Edit", "primary", () => edit(row, tag)) : null,
+    offered.replace && may(name, "update") ? button("Edit", "primary", () => edit(row, tag)) : null,
     offered.restore ? button("History", "", () => past.open(row, tag)) : null,
-    offered.delete ? button("Delete…", "danger quiet", () => confirmDelete(row, tag)) : null,
+    offered.delete && may(name, "delete") ? button("Delete…", "danger quiet", () => confirmDelete(row, tag)) : null,
   ];
   present(called(row), null, list, actions(...possible));
 }
@@ -485,10 +487,14 @@ try {
   heads();
   controls();
   byId("create").textContent = `New ${singular}`;
-  byId("create").hidden = !offered.create;
-  if (offered.bulk) offerImport(byId("add"), name, changed);
+  const importing = offered.bulk ? offerImport(byId("add"), name, changed) : null;
   if (statistics) pictured(document, statistics);
-  refresh();
+  begin(() => {
+    const mayCreate = may(name, "create");
+    byId("create").hidden = !offered.create || !mayCreate;
+    if (importing) importing.hidden = !mayCreate;
+    refresh();
+  });
 } catch (error) {
   byId("problem").replaceChildren(complaint(error));
   byId("table").setAttribute("aria-busy", false);
