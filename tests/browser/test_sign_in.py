@@ -107,3 +107,18 @@ def test_a_token_that_ends_in_the_middle_of_an_edit_loses_nothing_that_was_typed
 def bearer(page):
     token = page.evaluate("sessionStorage.getItem('token')")
     return {"authorization": f"Bearer {token}"}
+
+
+def test_swagger_ui_sends_the_token_that_it_is_given(open_page, stack):
+    page = open_page("/docs")
+    page.get_by_role("button", name="Authorize").first.click()
+    dialog = page.locator(".dialog-ux")
+    dialog.locator("input").fill(make_token(stack, "passengers:read"))
+    dialog.get_by_role("button", name="Apply credentials").click()
+    dialog.get_by_role("button", name="Close", exact=True).last.click()
+    for identifier, status in [("getPrincipal", "200"), ("listPassengers", "200"), ("listSteps", "403")]:
+        block = page.locator(f"[id$='-{identifier}']")
+        block.locator(".opblock-summary-control").click()
+        block.get_by_role("button", name="Execute").click()
+        shown = block.locator(".live-responses-table td.response-col_status:not(.col_header)").first
+        expect(shown).to_contain_text(status)
