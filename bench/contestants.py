@@ -4,7 +4,7 @@ import contextlib
 import os
 
 import processes
-from needs import ROOT, VAR
+from needs import ROOT, VAR, run
 from postgres import free_port
 
 CORES = len(os.sched_getaffinity(0))
@@ -17,6 +17,7 @@ LOGGING = {"LOG": "info"}
 OURS = "pycrudapi"
 # The same without a history of passengers: the work that peers and PostgreSQL's own tools do.
 PLAIN = "pycrudapi, no history"
+TOKEN = "pycrudapi, with a token"
 NGINX = "pycrudapi behind nginx"
 FLASK = "Flask + psycopg2"
 FASTAPI = "FastAPI + asyncpg"
@@ -37,10 +38,12 @@ LOG_FILE = os.path.join(VAR, "contestants.log")
 class Running:
     """A started contestant: its port, and the root of each process tree whose CPU time is its own."""
 
-    def __init__(self, port, roots, start_seconds):
+    def __init__(self, port, roots, start_seconds, headers=()):
         self.port = port
         self.roots = roots
         self.start_seconds = start_seconds
+        # Sent with every get: one, or none.
+        self.headers = headers
 
 
 def without_history():
@@ -55,10 +58,16 @@ def without_history():
 
 
 @contextlib.contextmanager
-def ours(binary, database_url, access_log=None, resources=""):
+def ours(binary, database_url, access_log=None, resources="", with_token=False):
     """The server alone, as it is after installation but for the access log, which goes to the named file or nowhere."""
     port = free_port()
+    headers = ()
+    if with_token:
+        make = [binary, "token", "create", "--name", "bench", "--scope", "*:read", "--expires", "1h"]
+        said = run(make, env=os.environ | {"DATABASE_URL": database_url}).split()
+        headers = (f"Authorization: Bearer {next(word for word in said if word.startswith('pycrudapi_'))}",)
     settings = {
+        "AUTH": "on" if with_token else "off",
         "DATABASE_URL": database_url,
         "LISTEN": f"127.0.0.1:{port}",
         "METRICS_LISTEN": f"127.0.0.1:{free_port()}",
@@ -67,7 +76,7 @@ def ours(binary, database_url, access_log=None, resources=""):
     }
     env = settings | (LOGGING if access_log else QUIET)
     with processes.Service([binary, "serve"], port, env, path="/readyz", log=access_log or LOG_FILE) as service:
-        yield Running(port, {"server": service.pid}, service.start_seconds)
+        yield Running(port, {"server": service.pid}, service.start_seconds, headers)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import math
 from statistics import median
 
-from contestants import AXUM, CHECKOUT_PEERS, FLASK, NGINX, OURS, PGBENCH, PLAIN
+from contestants import AXUM, CHECKOUT_PEERS, FLASK, NGINX, OURS, PGBENCH, PLAIN, TOKEN
 
 
 def ratio(numerators, denominators, field="per_second"):
@@ -71,6 +71,7 @@ def judge(results, notes):
     judge.ratio("get, 1 connection: p50", 1.3, ("get 1", OURS), ("get 1", AXUM),
                 f"the plain pooled path ({AXUM})", "p50_us", at_most=True)  # fmt: skip
     judge.ratio("get through nginx, 64 connections", 0.65, ("get 64", NGINX), ours64, "direct")
+    judge.ratio("get with a token", 0.95, ("token", TOKEN), ("token", OURS), "one without")
     judge.ratio("create without history, 64 connections", 2.0, ("create", PLAIN), ("create", PGBENCH),
                 "pgbench's insert, 64 clients")  # fmt: skip
     peer = fastest(create, CHECKOUT_PEERS)

@@ -60,7 +60,7 @@ def wrk(running, postgres_pid, script, connections, seconds, argument=""):
     """Closed-loop HTTP load: requests/s, latency, CPU time per request of everybody involved."""
     roots = running.roots | {"postgres": postgres_pid}
     command = ["wrk", "-t", str(WRK_THREADS), "-c", str(connections), "-d", f"{seconds}s", "--timeout", "10s", "--latency",
-               "-s", f"{script}.lua", f"http://127.0.0.1:{running.port}", "--", argument]  # fmt: skip
+               "-s", f"{script}.lua", f"http://127.0.0.1:{running.port}", "--", argument, *running.headers]  # fmt: skip
     for pid in running.roots.values():
         processes.reset_peak_rss(pid)
     clock = CpuClock(roots)

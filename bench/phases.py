@@ -13,7 +13,7 @@ import contestants
 import load
 import needs
 import processes
-from contestants import NGINX, OURS, PEERS, PGBENCH, PGBENCH_EIGHT, PGBENCH_SOCKET, PLAIN
+from contestants import NGINX, OURS, PEERS, PGBENCH, PGBENCH_EIGHT, PGBENCH_SOCKET, PLAIN, TOKEN
 
 from bench import OTHER, PAGE_FAR, PAGE_ROWS, SMALL_ROWS, Bench
 
@@ -98,6 +98,19 @@ class Phases(Bench):
             }
             self.rounds("access log", {n: lambda s=s: self.wrk(s, "get", 64) for n, s in running.items()})
         os.unlink(log)
+
+    def token(self):
+        """What it costs that somebody asks by name."""
+        url = self.cluster.url("million")
+        with (
+            contestants.ours(self.binary, url) as anybody,
+            contestants.ours(self.binary, url, with_token=True) as somebody,
+        ):
+            measures = {
+                OURS: lambda: self.wrk(anybody, "get", 64),
+                TOKEN: lambda: self.wrk(somebody, "get", 64),
+            }
+            self.rounds("token", measures)
 
     def growth(self):
         with (
@@ -223,6 +236,7 @@ PHASES = {
     "start": Phases.start,
     "get": Phases.get,
     "growth": Phases.growth,
+    "token": Phases.token,
     "list": Phases.list,
     "export": Phases.export,
     "fairness": Phases.fairness,

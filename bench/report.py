@@ -14,6 +14,7 @@ TABLES = {
     "get 16": "Get by key, 16 connections",
     "get 64": "Get by key, 64 connections",
     "get 256": "Get by key, 256 connections",
+    "token": "Get by key with a token of the service's own (AUTH=on), 64 connections",
     "growth": "Get by key in a large and in a small table, 64 connections",
     "page": "A page of 100 by keyset, near and far, 16 connections",
     "create": "Create, 64 connections, durable",

@@ -52,8 +52,10 @@ end
 
 -- LuaJIT keeps each string once and finds it by few of its bytes. With a host name of this length those in the middle are
 -- random ones of the key; with a shorter one a thousand requests would share a place.
-function keyed_get(path)
-   return keyed(path, "GET /getpassenger/", " HTTP/1.1\r\nHost: localhost:8080\r\n\r\n")
+-- `header`, if there is one, is a line.
+function keyed_get(path, header)
+   local more = header and header .. "\r\n" or ""
+   return keyed(path, "GET /getpassenger/", " HTTP/1.1\r\nHost: localhost:8080\r\n" .. more .. "\r\n")
 end
 
 BODY = '{"survived":true,"passengerClass":2,"name":"Bench, Mr. Post Put","sex":"male","age":27.5,'
