@@ -28,6 +28,7 @@ use crate::db::roles;
 use crate::http::cors::{self, Origins};
 use crate::http::endpoint::AccessTable;
 use crate::http::etag::IfMatch;
+use crate::idempotency::bound::Bound;
 use crate::idempotency::expiry;
 use crate::idempotency::once::Once;
 use crate::ops::health::{Health, Preparation};
@@ -106,7 +107,8 @@ impl App {
         let bodies = room.bodies();
         let body_limits = room.body_limits(&bodies, server.common.max_body_bytes, server.body_timeout_ms);
         let buffers = room.buffers(database.checkout_timeout_ms);
-        let once = Once::new(pool.clone(), server.idempotency_ttl);
+        let bound = Bound::start(pool.clone(), server.idempotency_max_keys, shutdown.clone());
+        let once = Once::new(pool.clone(), server.idempotency_ttl, bound);
         tokio::spawn(expiry::run(pool.clone(), once.ttl(), shutdown.clone()));
         if let Some(retention) = server.history_retention {
             tokio::spawn(history::expiry::run(resources, pool.clone(), retention, shutdown.clone()));

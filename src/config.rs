@@ -218,6 +218,12 @@ pub struct ServerConfig {
     #[arg(long, env, value_parser = long_span::<87_600>, hide_env_values = true)]
     pub history_retention: Option<Duration>,
 
+    /// Most answers that are kept of one principal (10 to 100000000); more requests with a key are answered with 429.
+    ///
+    /// Counted every ten seconds. Requests without credentials have no such bound: their keys are one space.
+    #[arg(long, env, default_value_t = 1_000_000, value_parser = value_parser!(u32).range(10..=100_000_000), hide_env_values = true)]
+    pub idempotency_max_keys: u32,
+
     /// Host names under which requests are answered besides the local ones, separated by commas: `api.example.com`,
     /// `*.example.com`; or `*` for all.
     ///

@@ -9,6 +9,7 @@
 //! beginning and [`store::keep`] at its end.
 
 pub mod answer;
+pub mod bound;
 pub mod expiry;
 pub mod once;
 pub mod openapi;

@@ -8,6 +8,7 @@ use warp::http::header::RETRY_AFTER;
 use warp::reply::Response;
 
 use super::answer::Answer;
+use super::bound::Bound;
 use super::request::Request;
 use super::store::{self, Claim};
 use crate::db::attempt::Attempt;
@@ -27,6 +28,7 @@ pub trait Work: Send {
 pub struct Once {
     pool: Pool,
     ttl: Duration,
+    bound: Bound,
 }
 
 /// What came of a request.
@@ -35,12 +37,18 @@ enum Outcome {
     Again(Answer),
     Reused,
     InFlight,
+    TooMany,
 }
 
 impl Once {
-    /// Keeps answers for this long.
-    pub fn new(pool: Pool, ttl: Duration) -> Self {
-        Self { pool, ttl }
+    /// Keeps answers for this long, and so many of one principal.
+    pub fn new(pool: Pool, ttl: Duration, bound: Bound) -> Self {
+        Self { pool, ttl, bound }
+    }
+
+    /// Whether no more keys are kept of the owner of this one.
+    pub fn is_full(&self, key: &str) -> bool {
+        self.bound.is_reached(key)
     }
 
     /// How long answers are kept.
@@ -66,6 +74,7 @@ impl Once {
             Outcome::Again(answer) => answer.into_response(true),
             Outcome::Reused => Err(reused()),
             Outcome::InFlight => Err(in_flight()),
+            Outcome::TooMany => Err(too_many()),
         }
     }
 
@@ -73,7 +82,7 @@ impl Once {
         let _waiting = Waiting::begin();
         let mut session = self.pool.session().await?;
         let (deadline, attempt) = (session.deadline(), session.attempt());
-        let work = carry_out(session.client_mut(), &attempt, request, self.ttl, work);
+        let work = carry_out(session.client_mut(), &attempt, request, self, work);
         let outcome = tokio::time::timeout(deadline, work).await;
         attempt.judge(session.settle(outcome))
     }
@@ -84,11 +93,11 @@ async fn carry_out(
     client: &mut Client,
     attempt: &Attempt,
     request: &Request,
-    ttl: Duration,
+    once: &Once,
     work: impl Work,
 ) -> Result<Outcome, StoreError> {
     let transaction = client.transaction().await?;
-    let outcome = claim_and_work(&transaction, request, ttl, work).await;
+    let outcome = claim_and_work(&transaction, request, once, work).await;
     match &outcome {
         Ok(Outcome::First(_)) => attempt.commit(transaction).await?,
         // Waited for, so that the key is free when the client hears of its mistake.
@@ -100,13 +109,14 @@ async fn carry_out(
 async fn claim_and_work(
     transaction: &Transaction<'_>,
     request: &Request,
-    ttl: Duration,
+    once: &Once,
     work: impl Work,
 ) -> Result<Outcome, StoreError> {
-    match store::claim(transaction, &request.key, ttl).await? {
+    match store::claim(transaction, &request.key, once.ttl).await? {
         Claim::InFlight => Ok(Outcome::InFlight),
         Claim::Kept { fingerprint, .. } if fingerprint != request.fingerprint => Ok(Outcome::Reused),
         Claim::Kept { answer, .. } => Ok(Outcome::Again(answer)),
+        Claim::New if once.is_full(&request.key) => Ok(Outcome::TooMany),
         Claim::New => {
             let answer = work.run(transaction).await?;
             store::keep(transaction, &request.key, &request.fingerprint, &answer).await?;
@@ -122,6 +132,7 @@ impl Outcome {
             Self::Again(_) => "replayed",
             Self::Reused => "reused",
             Self::InFlight => "in_flight",
+            Self::TooMany => "too_many",
         }
     }
 }
@@ -133,6 +144,16 @@ pub fn reused() -> Problem {
         "this Idempotency-Key was used for another request (method, path, media type and body must be the same); \
          use a new key for a new request",
     )
+}
+
+/// No more keys are kept of whoever sends this one.
+pub fn too_many() -> Problem {
+    Problem::new(
+        Code::TooManyRequests,
+        "too many Idempotency-Keys of this principal are kept; nothing was done, send the request without one, or wait until \
+         older ones have passed their time. The operator sets IDEMPOTENCY_MAX_KEYS and IDEMPOTENCY_TTL",
+    )
+    .with_header(RETRY_AFTER, "60")
 }
 
 /// The first attempt is still at work.

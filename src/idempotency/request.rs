@@ -45,6 +45,14 @@ pub fn key(headers: &HeaderMap, principal: &Principal) -> Result<Option<String>,
     Ok(Some(text))
 }
 
+/// Bytes of a stored key that are its owner's: [`NAMED`] and 16 bytes in base 64.
+const OWNER_BYTES: usize = 1 + 22;
+
+/// The part of a stored key that tells whose it is; none for those of anonymous clients.
+pub fn owner(key: &str) -> Option<&str> {
+    if key.starts_with(NAMED) { key.get(..OWNER_BYTES) } else { None }
+}
+
 /// The key that a client has given: 1 to 255 printable ASCII characters.
 ///
 /// # Errors
@@ -111,6 +119,8 @@ impl Request {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
     use warp::http::HeaderValue;
 
@@ -151,6 +161,9 @@ mod tests {
         // Nobody can send what another's key is stored as.
         assert!(HeaderValue::from_str(&all[1]).is_err());
         assert!(all.iter().all(|key| key.len() <= KEY_MAX_BYTES));
+        // Of two principals, whatever their keys.
+        assert_eq!(all.iter().filter_map(|key| owner(key)).collect::<BTreeSet<_>>().len(), 2);
+        assert_eq!(owner(&all[1]), owner(&all[4]));
         all.sort();
         all.dedup();
         assert_eq!(all.len(), 6);

@@ -1,5 +1,6 @@
 //! Every SQL statement on kept answers. They run on the transaction of whoever writes.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::future::try_join;
@@ -31,6 +32,10 @@ const FORGET: &str = "delete from idempotency_keys where key = any(array( \
          select key from idempotency_keys where created_at <= now() - make_interval(secs => $1) \
          order by created_at limit $2 \
      )) and created_at + make_interval(secs => $1) <= now() and (select pg_try_advisory_xact_lock(1768186222)) returning 1";
+
+/// Principals of whom more keys than this are kept. Keys with an owner stand together in the order of the index.
+const CROWDED: &str = "select left(key, 23) from idempotency_keys where key >= E'\\x01' and key < E'\\x02' \
+     group by left(key, 23) having count(*) >= $1";
 
 /// What is known of a key.
 #[derive(Debug)]
@@ -99,6 +104,15 @@ pub async fn keep(
     ];
     transaction.query_typed(KEEP, &values).await?;
     Ok(())
+}
+
+/// The owners of at least so many keys.
+///
+/// # Errors
+/// The pool's.
+pub async fn crowded(pool: &Pool, most: i64) -> Result<HashSet<String>, StoreError> {
+    let rows = pool.read(CROWDED, &[&most]).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 /// Removes at most `limit` keys that have passed their time, and says how many.

@@ -368,6 +368,33 @@ async fn a_key_of_one_principal_is_none_of_anothers() {
 }
 
 #[tokio::test]
+async fn a_principal_has_so_many_keys_and_no_more() {
+    let app = TestApp::start_with(&[ON, "--idempotency-max-keys=10"]).await;
+    let (hoarder, _) = token(&app, "passengers:create").await;
+    let (other, _) = token(&app, "passengers:create").await;
+    let keyed = async |token: &str, key: &str, body: &Value| {
+        let request = app.request(Method::POST, "/v1/passengers").header("idempotency-key", key).json(body);
+        send(bearing(request, token)).await
+    };
+    for number in 0..10 {
+        keyed(&hoarder, &number.to_string(), &passenger()).await.expect(StatusCode::CREATED);
+    }
+    for body in [passenger(), json!([passenger()])] {
+        eventually(|| async {
+            let answer = keyed(&hoarder, &Uuid::new_v4().to_string(), &body).await;
+            if answer.status == StatusCode::TOO_MANY_REQUESTS { Ok(()) } else { Err(answer.body) }
+        })
+        .await;
+    }
+    // What was carried out is told again, and others are not concerned.
+    assert_eq!(keyed(&hoarder, "3", &passenger()).await.header("idempotency-replayed"), "true");
+    keyed(&other, "3", &passenger()).await.expect(StatusCode::CREATED);
+    send(bearing(app.request(Method::POST, "/v1/passengers"), &hoarder).json(&passenger()))
+        .await
+        .expect(StatusCode::CREATED);
+}
+
+#[tokio::test]
 async fn browsers_ask_before_they_send_credentials() {
     let app = TestApp::start_with(&[ON, "--cors-allow-origins=https://app.example"]).await;
     let preflight = app

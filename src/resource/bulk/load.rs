@@ -29,6 +29,7 @@ use crate::http::problem::Problem;
 use crate::http::route::Route;
 use crate::http::spool::{Read, Reader, Spool};
 use crate::idempotency::answer::Answer;
+use crate::idempotency::once::too_many;
 use crate::idempotency::request::{Fingerprint, Request, key};
 use crate::idempotency::store::Claim;
 use crate::resource::context::Context;
@@ -195,6 +196,7 @@ async fn copy(
         .await
         .map_err(|error| problem(context.resource, error))?
     {
+        Ok(_) if asked.key.as_deref().is_some_and(|key| context.once.is_full(key)) => return Err(too_many()),
         Ok(loading) => loading,
         Err(known) => return Ok(Some(Attempt::Loaded(Loaded::Known(known)))),
     };
