@@ -11,6 +11,8 @@ create table api_tokens (
     -- The principal; null for whoever has access to the database.
     created_by text,
     expires_at timestamptz,
+    -- In seconds, as it was made for; a rotation ends a token sooner, and its successor has the whole again. Null for no end.
+    lifetime double precision,
     revoked_at timestamptz,
     revoked_by text,
     -- Written now and then, for many uses at once.

@@ -371,6 +371,11 @@ async fn serve(
         tracing::info!(listen = listen.join(","), metrics = %server.metrics_listen, "listening");
         if server.common.auth == Auth::Off {
             tell_auth_is_off(!server.listen.iter().all(ListenAddr::is_local));
+            if server.auth.is_given() {
+                tracing::warn!(
+                    "AUTH_ISSUER, AUTH_ANONYMOUS_SCOPES and PRINCIPAL_RATE_LIMIT have no effect while AUTH=off"
+                );
+            }
         }
         app.finished().await
     };

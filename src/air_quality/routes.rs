@@ -39,6 +39,9 @@ const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 /// but ours can be told of it.
 const ASK_EACH_TIME: HeaderValue = HeaderValue::from_static("public, no-cache");
 
+/// The same for what not everybody may read: no shared cache keeps it (RFC 9111, section 3.5).
+const ASK_EACH_TIME_ALONE: HeaderValue = HeaderValue::from_static("private, no-cache");
+
 /// All routes of air quality.
 pub fn routes(cache: &Arc<Cache>) -> BoxedFilter<(Response,)> {
     let cache = cache.clone();
@@ -47,21 +50,21 @@ pub fn routes(cache: &Arc<Cache>) -> BoxedFilter<(Response,)> {
         .and(warp::header::headers_cloned())
         .then(move |matched: Matched, query: String, headers| {
             let cache = cache.clone();
-            async move { matched.answer(list(&query, headers, &cache)).await }
+            async move { matched.answer(list(&query, headers, matched.is_guarded(), &cache)).await }
         })
         .or(method_not_allowed(ENDPOINTS))
         .unify()
         .boxed()
 }
 
-async fn list(query: &str, headers: HeaderMap, cache: &Arc<Cache>) -> Result<Response, Problem> {
+async fn list(query: &str, headers: HeaderMap, is_guarded: bool, cache: &Arc<Cache>) -> Result<Response, Problem> {
     let selection = selection(query, &headers)?;
     let format = selection.format;
     let served = cache.answer(selection, Client::of(&headers).address()).await.map_err(|error| problem(&error))?;
     let mut response = Response::new(cache::body(&served, format).into());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
-    headers.insert(CACHE_CONTROL, ASK_EACH_TIME);
+    headers.insert(CACHE_CONTROL, if is_guarded { ASK_EACH_TIME_ALONE } else { ASK_EACH_TIME });
     headers.insert(AGE, HeaderValue::from(served.entry.age().as_secs()));
     headers.insert(VARY, HeaderValue::from_static("accept"));
     headers.insert(X_CACHE, HeaderValue::from_static(if served.cached { "HIT" } else { "MISS" }));

@@ -14,7 +14,9 @@ use crate::auth::scope::Scopes;
 use crate::auth::tokens::format::ApiToken;
 use crate::auth::tokens::store::{self, Listed};
 use crate::auth::tokens::{self, LIFETIME_DEFAULT, NAME_MAX_CHARS, Wanted, lifetime};
-use crate::config::{DatabaseConfig, ResourcesConfig, unknown_resource};
+use crate::config::{DatabaseChoice, DatabaseConfig, ResourcesConfig, unknown_resource};
+#[cfg(feature = "embedded")]
+use crate::db::embedded;
 use crate::db::migrate;
 use crate::duration::span;
 use crate::resource::registry::Resources;
@@ -29,6 +31,7 @@ pub enum Command {
     /// Refuse a token from now on; every server does within a second.
     Revoke {
         /// The id of the token, as the list has it.
+        #[arg(value_parser = read_id)]
         id: Uuid,
         #[command(flatten)]
         at: At,
@@ -36,6 +39,7 @@ pub enum Command {
     /// Make another token in the place of one: the same name, scopes and lifetime.
     Rotate {
         /// The id of the token, as the list has it.
+        #[arg(value_parser = read_id)]
         id: Uuid,
         /// How long the old token can still be used (1s to 720h): whole seconds, or a number with s, m or h; it is revoked
         /// at once without.
@@ -131,13 +135,37 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
 }
 
 impl At {
+    /// A database that would be made now has no token, and no server that would know one.
+    #[cfg(feature = "embedded")]
+    fn expect_database(&self) -> anyhow::Result<()> {
+        let options = self.database.embedded_options();
+        let is_given = matches!(self.database.choice()?, DatabaseChoice::Given(_));
+        if !is_given && embedded::existing(&options)?.is_none() {
+            bail!(
+                "there is no database in {}; start the server first, or set DATA_DIR or DATABASE_URL to what it has",
+                options.data_dir.display()
+            );
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "embedded"))]
+    fn expect_database(&self) -> anyhow::Result<()> {
+        self.database.choice().map(drop).map_err(Into::into)
+    }
+
     fn run(&self, work: impl AsyncFnOnce(&mut Client, Resources) -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
         let resources = self.resources.load()?;
+        self.expect_database()?;
         with_database(&self.database, Use::Shared, TRANSFER_THREADS, |conninfo| async move {
             let (_, mut client) = migrate::prepare(&conninfo, &resources, || ()).await?;
             work(&mut client, resources).await
         })
     }
+}
+
+fn read_id(text: &str) -> Result<Uuid, &'static str> {
+    text.parse().map_err(|_| "expected the id of a token, a uuid; `pycrudapi token list` lists them")
 }
 
 fn missing(id: Uuid) -> anyhow::Error {

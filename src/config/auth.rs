@@ -4,7 +4,7 @@ use clap::{Args, value_parser};
 
 use super::fault::WrongSetting;
 use super::issuer::IssuerConfig;
-use crate::auth::scope::Scopes;
+use crate::auth::scope::{Access, Scopes};
 use crate::resource::registry::Resources;
 
 /// Whether credentials are looked at.
@@ -54,7 +54,17 @@ impl AuthConfig {
     /// The first one that does not.
     pub fn check(&self, resources: Resources) -> Result<(), WrongSetting> {
         self.anonymous_scopes(resources)?;
+        if let Some(map) = &self.issuer.auth_scope_map
+            && let Some(reason) = map.scopes().find_map(|scopes| unknown_resource(scopes, resources))
+        {
+            return Err(WrongSetting::of("AUTH_SCOPE_MAP", map, &reason));
+        }
         self.issuer.options().map(drop)
+    }
+
+    /// Whether any of them says something that only AUTH=on heeds.
+    pub fn is_given(&self) -> bool {
+        self.auth_anonymous_scopes.is_some() || self.principal_rate_limit > 0 || self.issuer.auth_issuer.is_some()
     }
 
     /// What requests without credentials may do.
@@ -63,6 +73,10 @@ impl AuthConfig {
     /// When a resource is named that is not served.
     pub fn anonymous_scopes(&self, resources: Resources) -> Result<Scopes, WrongSetting> {
         let scopes = self.auth_anonymous_scopes.clone().unwrap_or_default();
+        if scopes.permit(Access::Admin) {
+            let reason = "nobody is an administrator without credentials; name what is to be open, such as *:read";
+            return Err(WrongSetting::of("AUTH_ANONYMOUS_SCOPES", &scopes, reason));
+        }
         match unknown_resource(&scopes, resources) {
             Some(reason) => Err(WrongSetting::of("AUTH_ANONYMOUS_SCOPES", &scopes, &reason)),
             None => Ok(scopes),

@@ -1,7 +1,7 @@
 //! How the refusal of a request without the right credentials reads (RFC 6750).
 
 use warp::http::HeaderMap;
-use warp::http::header::{HOST, WWW_AUTHENTICATE};
+use warp::http::header::{HOST, RETRY_AFTER, WWW_AUTHENTICATE};
 
 use super::browser::FORWARDED_PROTO;
 use super::problem::{Code, Problem};
@@ -27,6 +27,8 @@ pub enum Denied {
     Unavailable,
     /// They prove somebody who has no request left, and has another one after so many seconds.
     TooMany(Share, u64),
+    /// Too many tokens that nobody knows come from their address, which may send another after so many seconds.
+    TooManyTokens(u64),
 }
 
 impl Denied {
@@ -37,7 +39,7 @@ impl Denied {
             Self::Invalid(_) => "invalid",
             Self::Insufficient => "insufficient_scope",
             Self::Unavailable => "unavailable",
-            Self::TooMany(..) => "too_many",
+            Self::TooMany(..) | Self::TooManyTokens(_) => "too_many",
         }
     }
 
@@ -67,6 +69,11 @@ impl Denied {
                 )
             }
             Self::TooMany(share, seconds) => return share.problem(*seconds),
+            Self::TooManyTokens(seconds) => {
+                let detail = "too many tokens that are not known come from this address; nothing was done, send the request \
+                              again after Retry-After";
+                return Problem::new(Code::TooManyRequests, detail).with_header(RETRY_AFTER, seconds.to_string());
+            }
             Self::Unavailable => {
                 return Problem::unavailable(
                     "the token cannot be checked now; nothing was done, send the request again",

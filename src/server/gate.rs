@@ -96,12 +96,12 @@ impl Gate {
             Ok(Some(token)) => match self.authenticator.known(token) {
                 Some(found) => self.found(found, target),
                 // Asking somebody costs more than a request, so whoever makes tokens up has their address's share for it.
-                None => match self.take(&anonymous(), target) {
-                    Ok(_) => return Admission::Unknown(Unknown { token: token.to_owned(), target }),
-                    Err(refusal) => Err(refusal),
+                None => match self.quota.as_ref().map_or(Ok(()), |quota| quota.take_look_up(target.client)) {
+                    Ok(()) => return Admission::Unknown(Unknown { token: token.to_owned(), target }),
+                    Err(seconds) => Err(refusal(Denied::TooManyTokens(seconds), target, None)),
                 },
             },
-            Err(why) => Err(refusal(Denied::Invalid(why), target, None)),
+            Err(why) => Err(self.invalid(why, target)),
         })
     }
 
@@ -130,17 +130,23 @@ impl Gate {
     fn found(&self, found: Result<Arc<Principal>, Refused>, target: Target) -> Decision {
         match found {
             Ok(principal) => self.judge(principal, target),
-            Err(Refused::Invalid(why)) => Err(refusal(Denied::Invalid(why), target, None)),
+            Err(Refused::Invalid(why)) => Err(self.invalid(why, target)),
             Err(Refused::Unavailable) => Err(refusal(Denied::Unavailable, target, None)),
         }
     }
 
+    /// A token that proves nothing is a request of its address.
+    fn invalid(&self, why: &'static str, target: Target) -> Box<Refusal> {
+        let taken = self.take(self.authenticator.anonymous(), target);
+        taken.err().unwrap_or_else(|| refusal(Denied::Invalid(why), target, None))
+    }
+
     fn judge(&self, principal: Arc<Principal>, target: Target) -> Decision {
+        let share = self.take(&principal, target)?;
         if !principal.scopes.permit(target.access) {
             let denied = if principal.name.is_none() { Denied::NoCredentials } else { Denied::Insufficient };
             return Err(refusal(denied, target, Some(principal)));
         }
-        let share = self.take(&principal, target)?;
         count(Some(&principal), "permitted");
         Ok(Caller { principal, template: Some(target.template), share })
     }

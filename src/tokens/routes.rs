@@ -88,7 +88,7 @@ async fn guarded(
 }
 
 async fn list(context: Arc<Context>) -> Result<Response, Problem> {
-    let tokens = on_connection(&context, async |client| store::list(client).await).await?;
+    let tokens = on_connection(&context, Aim::Read, async |client| store::list(client).await).await?;
     Ok(uncached(reply::json(&tokens.into_iter().map(Shown::of).collect::<Vec<_>>())))
 }
 
@@ -101,14 +101,17 @@ async fn create(
     let body = read_json(&headers, body, &context.body_limits).await?;
     let wanted = read(&body, &context.resources)?;
     let by = principal.name.as_deref();
-    let (token, listed) = on_connection(&context, async |client| tokens::create(client, &wanted, by).await).await?;
+    let (token, listed) =
+        on_connection(&context, Aim::Change, async |client| tokens::create(client, &wanted, by).await).await?;
     Ok(made(&token, listed))
 }
 
 async fn revoke(principal: Arc<Principal>, segment: &str, context: Arc<Context>) -> Result<Response, Problem> {
     let id = id(segment)?;
     let by = principal.name.as_deref();
-    on_connection(&context, async |client| store::revoke(client, id, by).await).await?.ok_or_else(missing)?;
+    on_connection(&context, Aim::Change, async |client| store::revoke(client, id, by).await)
+        .await?
+        .ok_or_else(missing)?;
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
@@ -127,19 +130,30 @@ async fn rotate(
         _ => read_overlap(&read_json(&headers, body, &context.body_limits).await?)?,
     };
     let by = principal.name.as_deref();
-    let rotated = on_connection(&context, async |client| tokens::rotate(client, id, overlap, by).await).await?;
+    let rotated =
+        on_connection(&context, Aim::Change, async |client| tokens::rotate(client, id, overlap, by).await).await?;
     let (token, listed) = rotated.ok_or_else(missing)?;
     Ok(made(&token, listed))
+}
+
+/// Whether something may have been done when the answer is missing.
+#[derive(PartialEq, Eq)]
+enum Aim {
+    Read,
+    Change,
 }
 
 /// Does work on a connection of the pool, in time.
 async fn on_connection<T>(
     context: &Context,
+    aim: Aim,
     work: impl AsyncFnOnce(&mut Client) -> Result<T, StoreError>,
 ) -> Result<T, Problem> {
     let mut session = context.pool.session().await.map_err(problem)?;
     let (deadline, attempt) = (session.deadline(), session.attempt());
-    attempt.sending();
+    if aim == Aim::Change {
+        attempt.sending();
+    }
     let outcome = timeout(deadline, work(session.client_mut())).await;
     attempt.judge(session.settle(outcome)).map_err(problem)
 }
@@ -170,5 +184,14 @@ fn uncached(mut response: Response) -> Response {
 
 #[expect(clippy::needless_pass_by_value, reason = "an adapter for map_err")]
 fn problem(error: StoreError) -> Problem {
-    Problem::from_store(&error, MISSING, |_| None)
+    let problem = Problem::from_store(&error, MISSING, |_| None);
+    if problem.is(Code::OutcomeUnknown) {
+        // No answer is kept for a key here, so sending it again is no way to learn what became of it.
+        return Problem::new(
+            Code::OutcomeUnknown,
+            "the database did not say whether the change was carried out; look with GET /v1/tokens, and revoke a token that \
+             nobody has got",
+        );
+    }
+    problem
 }

@@ -106,6 +106,8 @@ fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
         ("AUTH", "maybe"),
         ("AUTH_ANONYMOUS_SCOPES", "passengers:write"),
         ("AUTH_ANONYMOUS_SCOPES", "nowhere:read"),
+        ("AUTH_ANONYMOUS_SCOPES", "admin"),
+        ("AUTH_SCOPE_MAP", "reader=nowhere:read"),
         ("PRINCIPAL_RATE_LIMIT", "-1"),
         ("AUTH_ISSUER", "https://id.example.com /"),
         ("AUTH_JWKS_URL", "http://id.example.com/keys"),

@@ -49,6 +49,13 @@ pub struct ScopeMap {
     words: HashMap<String, Scopes>,
 }
 
+impl ScopeMap {
+    /// What each of its words means.
+    pub fn scopes(&self) -> impl Iterator<Item = &Scopes> {
+        self.words.values()
+    }
+}
+
 impl fmt::Display for ScopeMap {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.text)

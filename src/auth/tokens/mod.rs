@@ -246,7 +246,7 @@ pub async fn rotate(
 ) -> Result<Option<(ApiToken, Listed)>, StoreError> {
     let transaction = client.transaction().await?;
     let Some(old) = store::one(&transaction, id).await?.filter(Listed::is_usable) else { return Ok(None) };
-    let lifetime = old.expires_at.map(|end| end.duration_since(old.created_at).unsigned_abs());
+    let lifetime = old.lifetime.map(Duration::from_secs_f64);
     let made = insert(&transaction, &old.name, &old.scopes, lifetime, by).await?;
     if overlap.is_zero() {
         store::revoke(&transaction, id, by).await?;

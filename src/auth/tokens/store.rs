@@ -16,8 +16,8 @@ pub const CHANGES: Topic =
 const FIND: &str = "select generation, id, hash, scopes, expires_at, revoked_at is not null \
      from api_tokens_generation left join api_tokens on hash = $1";
 
-const INSERT: &str = "insert into api_tokens (id, name, hash, scopes, created_by, expires_at) \
-     values ($1, $2, $3, $4, $5, now() + make_interval(secs => $6)) returning";
+const INSERT: &str = "insert into api_tokens (id, name, hash, scopes, created_by, expires_at, lifetime) \
+     values ($1, $2, $3, $4, $5, now() + make_interval(secs => $6), $6) returning";
 const LIST: &str = "from api_tokens order by id";
 const ONE: &str = "from api_tokens where id = $1 for update";
 /// A token that was revoked before, or has expired, stays as it was.
@@ -36,7 +36,7 @@ const COUNT: &str = "with used as materialized ( \
      from held join used using (id) where t.id = held.id";
 
 const COLUMNS: &str =
-    " id, name, scopes, created_at, created_by, expires_at, revoked_at, revoked_by, last_used_at, uses ";
+    " id, name, scopes, created_at, created_by, expires_at, revoked_at, revoked_by, last_used_at, uses, lifetime ";
 
 /// What is known of a token that somebody has sent.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ pub struct Known {
 }
 
 /// A token as it is shown; never itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Listed {
     /// What it is called in commands, logs and history.
     pub id: Uuid,
@@ -85,6 +85,8 @@ pub struct Listed {
     pub last_used_at: Option<Timestamp>,
     /// About how many requests it came with.
     pub uses: i64,
+    /// How many seconds it was made for; for good without.
+    pub lifetime: Option<f64>,
 }
 
 /// A token to be stored.
@@ -115,6 +117,7 @@ impl Listed {
             revoked_by: row.try_get(7)?,
             last_used_at: row.try_get(8)?,
             uses: row.try_get(9)?,
+            lifetime: row.try_get(10)?,
         })
     }
 }

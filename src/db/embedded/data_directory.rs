@@ -78,7 +78,8 @@ impl DataDirectory {
         Self { home, account: Some(account) }
     }
 
-    fn has_cluster(&self) -> bool {
+    /// Whether a cluster was made here.
+    pub fn has_cluster(&self) -> bool {
         self.data().join("PG_VERSION").exists()
     }
 

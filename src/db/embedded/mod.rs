@@ -165,6 +165,16 @@ pub fn running(options: &Options) -> Result<Option<tokio_postgres::Config>, Embe
     Ok(postmaster_file::socket_dir(&directory.data()).map(|socket_dir| config_at(&socket_dir)))
 }
 
+/// The directory of the cluster, if there is one.
+///
+/// # Errors
+///
+/// As [`Embedded::start`].
+pub fn existing(options: &Options) -> Result<Option<PathBuf>, EmbeddedError> {
+    let directory = DataDirectory::choose(&options.data_dir, Path::new(SYSTEM_DATA_DIR), account::for_root()?)?;
+    Ok(directory.has_cluster().then_some(directory.home))
+}
+
 /// The user's data directory for this program, from the values of `XDG_DATA_HOME` and `HOME`.
 ///
 /// None when neither is an absolute path: the caller must then ask for `DATA_DIR`, since a
