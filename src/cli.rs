@@ -1,5 +1,6 @@
 //! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `openapi`, `resource`, `token`, `healthcheck`, `nginx`.
 
+mod database;
 mod output;
 mod resource;
 mod token;
@@ -12,8 +13,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use rustix::process::Signal;
-use tokio_postgres::Client;
 
+use database::{Use, connect, with_database};
 pub use output::told;
 use output::{say, written};
 use transfer::{Source, Transferred, import, transferred};
@@ -21,7 +22,7 @@ use transfer::{Source, Transferred, import, transferred};
 use crate::air_quality::transfer::Readings;
 use crate::app::{App, Listeners};
 use crate::config::{
-    Auth, DatabaseChoice, DatabaseConfig, HttpPort, LogConfig, MetricsListen, ResourcesConfig, ServerConfig, arguments,
+    Auth, DatabaseConfig, HttpPort, LogConfig, MetricsListen, ResourcesConfig, ServerConfig, arguments,
 };
 use crate::db::conninfo::ConnInfo;
 use crate::db::copy::{self, CopyError};
@@ -248,80 +249,10 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
         Command::Token { command } => token::run(command),
         Command::Healthcheck(args) => healthcheck(args),
         #[cfg(target_os = "linux")]
-        Command::Nginx { action, config } => {
-            if *action == nginx::Action::Run && config.common.auth == Auth::Off {
-                tell_auth_is_off(true); // nginx listens on every address
-            }
-            nginx::run(*action, config)
-        }
+        Command::Nginx { action, config } => nginx::run(*action, config),
         #[cfg(target_os = "linux")]
         Command::NginxConnections(args) => nginx::connections::run(args),
     }
-}
-
-/// Whether a subcommand works on an embedded database that another process keeps running.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Use {
-    /// It keeps it running itself.
-    Alone,
-    /// It works beside the server.
-    Shared,
-}
-
-/// Runs a subcommand on the configured database, or on the embedded one, which lives as long as the subcommand unless it
-/// is there already.
-fn with_database<F>(
-    database: &DatabaseConfig,
-    usage: Use,
-    threads: usize,
-    work: impl FnOnce(ConnInfo) -> F,
-) -> anyhow::Result<ExitCode>
-where
-    F: Future<Output = anyhow::Result<()>>,
-{
-    let runtime = || {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .enable_all()
-            .build()
-            .context("cannot start threads")
-    };
-    match database.choice()? {
-        DatabaseChoice::Given(conninfo) => runtime()?.block_on(work(*conninfo))?,
-        #[cfg(feature = "embedded")]
-        DatabaseChoice::Embedded => {
-            use crate::db::embedded::{self, Embedded, EmbeddedError};
-            use crate::db::roles;
-            let options = database.embedded_options();
-            let (_embedded, config) = match Embedded::start(&options) {
-                Ok(embedded) => {
-                    let config = embedded.config();
-                    (Some(embedded), config)
-                }
-                Err(in_use @ EmbeddedError::InUse { .. }) if usage == Use::Shared => {
-                    (None, embedded::running(&options)?.ok_or(in_use)?)
-                }
-                Err(error) => return Err(error.into()),
-            };
-            let conninfo = ConnInfo::from_config(config)?.with_requests_as(roles::REQUESTS);
-            runtime()?.block_on(async {
-                // Before anybody tries to connect as this role.
-                let administrator = connect(&conninfo.as_migrator().expect("it is another role")).await?;
-                roles::make_requests(&administrator, &conninfo).await?;
-                drop(administrator);
-                work(conninfo).await
-            })?;
-        }
-        #[cfg(not(feature = "embedded"))]
-        DatabaseChoice::Embedded => {
-            bail!("no database is configured; set DATABASE_URL, for example postgres://user:password@host:5432/name")
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn connect(conninfo: &ConnInfo) -> anyhow::Result<Client> {
-    migrate::connect(conninfo).await.context("cannot connect to the database; check DATABASE_URL")
 }
 
 async fn migrate(conninfo: ConnInfo, resources: Resources, wait: bool) -> anyhow::Result<()> {
@@ -394,7 +325,7 @@ async fn serve(
     Ok(())
 }
 
-/// Said once, by the server and by nginx, each of which may be what others reach.
+/// Said once at the start.
 fn tell_auth_is_off(others_may_come: bool) {
     if others_may_come {
         tracing::warn!(

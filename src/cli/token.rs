@@ -8,13 +8,16 @@ use clap::{Args, Subcommand};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
+use super::TRANSFER_THREADS;
+use super::database::{Use, with_database};
 use super::output::say;
-use super::{TRANSFER_THREADS, Use, with_database};
 use crate::auth::scope::Scopes;
 use crate::auth::tokens::format::ApiToken;
 use crate::auth::tokens::store::{self, Listed};
 use crate::auth::tokens::{self, LIFETIME_DEFAULT, NAME_MAX_CHARS, Wanted, lifetime};
-use crate::config::{DatabaseChoice, DatabaseConfig, ResourcesConfig, unknown_resource};
+#[cfg(feature = "embedded")]
+use crate::config::DatabaseChoice;
+use crate::config::{DatabaseConfig, ResourcesConfig, unknown_resource};
 #[cfg(feature = "embedded")]
 use crate::db::embedded;
 use crate::db::migrate;

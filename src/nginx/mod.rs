@@ -21,8 +21,8 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use rustix::process::{Signal, getppid, kill_process};
 
-use crate::config::WrongSetting;
 use crate::config::nginx::{NginxConfig, program};
+use crate::config::{Auth, WrongSetting};
 use crate::shutdown;
 use certificate::Remembered;
 use private::Refused;
@@ -72,6 +72,12 @@ fn carry_out(action: Action, config: &NginxConfig) -> anyhow::Result<ExitCode> {
             let configuration = write(config, &rendering)?;
             Remembered(&rendering.work_dir).set(&fingerprint)?;
             let sockets = listen::listen(&rendering.ports, machine.ipv6)?;
+            if config.common.auth == Auth::Off && config.upstream.is_some() {
+                // Servers elsewhere are reached over a network; one on this machine says it itself.
+                tracing::warn!(
+                    "AUTH=off: whoever reaches this or the servers behind it may change everything; set AUTH=on there"
+                );
+            }
             connections::start(&sockets, rendering.connections, config.trusted())?;
             let error = command(&nginx, &configuration).env("NGINX", listen::hand_over(sockets)).exec();
             Err(error).context("cannot become nginx")

@@ -1,0 +1,85 @@
+//! The database that a subcommand works on: the configured one, or the embedded one.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio_postgres::Client;
+
+use crate::config::{DatabaseChoice, DatabaseConfig};
+use crate::db::conninfo::ConnInfo;
+use crate::db::migrate;
+
+/// Whether a subcommand works on an embedded database that another process keeps running.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// It keeps it running itself.
+    Alone,
+    /// It works beside the server.
+    Shared,
+}
+
+/// Runs a subcommand on the configured database, or on the embedded one, which lives as long as the subcommand unless it
+/// is there already.
+///
+/// # Errors
+/// The subcommand's, or that there is no database.
+#[cfg_attr(not(feature = "embedded"), expect(unused_variables, reason = "there is no embedded database to share"))]
+pub fn with_database<F>(
+    database: &DatabaseConfig,
+    usage: Use,
+    threads: usize,
+    work: impl FnOnce(ConnInfo) -> F,
+) -> anyhow::Result<ExitCode>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .build()
+            .context("cannot start threads")
+    };
+    match database.choice()? {
+        DatabaseChoice::Given(conninfo) => runtime()?.block_on(work(*conninfo))?,
+        #[cfg(feature = "embedded")]
+        DatabaseChoice::Embedded => {
+            use crate::db::embedded::{self, Embedded, EmbeddedError};
+            use crate::db::roles;
+            let options = database.embedded_options();
+            let (_embedded, config) = match Embedded::start(&options) {
+                Ok(embedded) => {
+                    let config = embedded.config();
+                    (Some(embedded), config)
+                }
+                Err(in_use @ EmbeddedError::InUse { .. }) if usage == Use::Shared => {
+                    (None, embedded::running(&options)?.ok_or(in_use)?)
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let conninfo = ConnInfo::from_config(config)?.with_requests_as(roles::REQUESTS);
+            runtime()?.block_on(async {
+                // Before anybody tries to connect as this role.
+                let administrator = connect(&conninfo.as_migrator().expect("it is another role")).await?;
+                roles::make_requests(&administrator, &conninfo).await?;
+                drop(administrator);
+                work(conninfo).await
+            })?;
+        }
+        #[cfg(not(feature = "embedded"))]
+        DatabaseChoice::Embedded => {
+            anyhow::bail!(
+                "no database is configured; set DATABASE_URL, for example postgres://user:password@host:5432/name"
+            )
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A connection to it.
+///
+/// # Errors
+/// When it cannot be reached.
+pub async fn connect(conninfo: &ConnInfo) -> anyhow::Result<Client> {
+    migrate::connect(conninfo).await.context("cannot connect to the database; check DATABASE_URL")
+}
