@@ -34,7 +34,7 @@ pub struct Request {
 /// not do, because a retry may come from another one.
 ///
 /// # Errors
-/// As [`given_key`].
+/// 400 when it is not 1 to 255 printable ASCII characters, or given twice.
 pub fn key(headers: &HeaderMap, principal: &Principal) -> Result<Option<String>, Problem> {
     let Some(key) = given_key(headers)? else { return Ok(None) };
     let Some(name) = &principal.name else { return Ok(Some(key.to_owned())) };

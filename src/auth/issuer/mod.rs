@@ -1,6 +1,6 @@
 //! Access tokens of an identity provider (RFC 9068), judged as RFC 8725 says.
 //!
-//! A token is taken apart ([`jws`]), its claims are judged ([`claims`]), and only then a key is looked for ([`keys`]) and the
+//! A token is taken apart (`jws`), its claims are judged (`claims`), and only then a key is looked for (`keys`) and the
 //! signature checked: what would be refused anyway asks nobody for keys. A refusal's reason is a fixed sentence, so no part of a
 //! token can get into an answer or a log.
 
