@@ -10,6 +10,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use thiserror::Error;
 use tokio::task::JoinHandle;
+use tokio_postgres::error::SqlState;
 
 use crate::air_quality::cache::Cache;
 use crate::air_quality::transfer::Readings;
@@ -289,7 +290,8 @@ async fn prepare(health: Arc<Health>, conninfo: ConnInfo, resources: Resources, 
             Ok(false) => {
                 tracing::info!("waiting for the migrations, which MIGRATE=false leaves to `pycrudapi migrate`");
             }
-            Err(error) if is_final(&error) => return Err(error),
+            // Whoever migrates grants at the end what the migrations have made before.
+            Err(error) if is_final(&error) && (steps.migrate || !is_not_granted(&error)) => return Err(error),
             Err(error) => {
                 if matches!(error, AppError::Migrate(MigrateError::Silent)) || is_unreachable(&error) {
                     health.prepared(Preparation::Unreachable);
@@ -350,6 +352,11 @@ fn tell_seeded(resource: &str, rows: Option<u64>) {
     if let Some(rows) = rows {
         tracing::info!(rows, "seeded the database with {resource}");
     }
+}
+
+/// Whether the role of requests may not use what is there.
+fn is_not_granted(error: &AppError) -> bool {
+    matches!(error, AppError::Migrate(MigrateError::Connect(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE))
 }
 
 /// Whether trying again cannot help: the server answered, and the answer will stay the same.

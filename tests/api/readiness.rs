@@ -120,6 +120,18 @@ async fn a_replica_whose_database_is_not_migrated_is_not_given_requests() {
     expect_ready(&app).await;
 }
 
+/// Migrations are there before the role of requests may read that they are: a replica that starts in between waits.
+#[tokio::test]
+async fn a_replica_waits_for_what_is_granted_last() {
+    let database = Database::migrated().await;
+    let client = database.client().await;
+    client.batch_execute("revoke all on refinery_schema_history from pycrudapi").await.expect("revoked");
+    let app = TestApp::start_on(&database.conninfo(), &["--migrate=false"]).await;
+    app.get(PROBE).await.expect_problem(503, "unavailable");
+    client.batch_execute("grant select on refinery_schema_history to pycrudapi").await.expect("granted");
+    expect_ready(&app).await;
+}
+
 #[tokio::test]
 async fn readiness_takes_the_one_exclusion_that_there_is() {
     let app = TestApp::start().await;
