@@ -1,11 +1,13 @@
 //! What a setting's text may be: types and readers of single values. A refusal says what was expected, with an example.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use rustix::process::Pid;
 
+use super::error::ConfigError;
 use crate::server::listener::ListenAddr;
 
 /// A text that must not reach logs or errors.
@@ -82,6 +84,17 @@ pub fn default_worker_threads() -> u16 {
 /// A sentence that says so.
 pub fn secret(text: &str) -> Result<Secret, &'static str> {
     if text.is_empty() { Err("expected a value") } else { Ok(Secret(text.to_owned())) }
+}
+
+/// The secret that a file holds.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn secret_in(setting: &'static str, path: &PathBuf, instead: &'static str) -> Result<String, ConfigError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
+        Err(reason) => Err(ConfigError::SecretFile { setting, path: path.clone(), reason, instead }),
+    }
 }
 
 /// Reads whole milliseconds within bounds.

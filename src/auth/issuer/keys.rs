@@ -120,9 +120,11 @@ impl Reader {
             let now = Instant::now();
             let readings = self.tell(outcome, now + pause);
             tokio::select! {
+                // An issuer that changes its keys tells nobody: they are read when they are due, or a token names one.
                 () = tokio::time::sleep_until(now + due) => {}
                 wanted = self.wants.wait_for(|wanted| *wanted > readings) => if wanted.is_err() { return },
             }
+            // The issuer is asked no more often than this, however many tokens name keys that are not there.
             tokio::time::sleep_until(now + pause).await;
         }
     }

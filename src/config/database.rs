@@ -1,0 +1,192 @@
+//! Settings of the database: where it is, and how it is used.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, value_parser};
+
+use super::error::ConfigError;
+use super::values::{Secret, millis, secret, secret_in};
+use crate::db::conninfo::{ConnInfo, Migrator};
+#[cfg(feature = "embedded")]
+use crate::db::embedded;
+use crate::db::pool::{PoolKind, PoolOptions};
+
+/// Where the database is and how it is used.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Database")]
+pub struct DatabaseConfig {
+    /// PostgreSQL, as a libpq URL or key/value string; several hosts, target_session_attrs, sslmode and sslrootcert included.
+    ///
+    /// Example: postgres://app:secret@db.example:5432/app?sslmode=verify-full. Without it and without POSTGRES_HOST
+    /// the server starts a PostgreSQL of its own in DATA_DIR. A password on the command line is shown to every user of the
+    /// machine by /proc: prefer the variable, DATABASE_URL_FILE or POSTGRES_PASSWORD_FILE.
+    #[arg(long, env, hide_env_values = true, value_parser = secret)]
+    pub database_url: Option<Secret>,
+
+    /// File that holds DATABASE_URL, such as a mounted secret, instead of DATABASE_URL.
+    #[arg(long, env, hide_env_values = true)]
+    pub database_url_file: Option<PathBuf>,
+
+    /// Host name or socket directory of PostgreSQL, instead of DATABASE_URL.
+    #[arg(long, env, hide_env_values = true)]
+    pub postgres_host: Option<String>,
+
+    /// Port of PostgreSQL (1 to 65535), with POSTGRES_HOST.
+    #[arg(long, env, default_value_t = 5432, value_parser = value_parser!(u16).range(1..), hide_env_values = true)]
+    pub postgres_port: u16,
+
+    /// User, with POSTGRES_HOST.
+    #[arg(long, env, default_value = "postgres", hide_env_values = true)]
+    pub postgres_user: String,
+
+    /// Password, with POSTGRES_HOST.
+    #[arg(long, env, hide_env_values = true, value_parser = secret)]
+    pub postgres_password: Option<Secret>,
+
+    /// File that holds the password, such as a mounted secret, instead of POSTGRES_PASSWORD.
+    #[arg(long, env, hide_env_values = true)]
+    pub postgres_password_file: Option<PathBuf>,
+
+    /// Database name, with POSTGRES_HOST.
+    #[arg(long, env, default_value = "postgres", hide_env_values = true)]
+    pub postgres_db: String,
+
+    /// Who migrates the database: the owner of its tables, or an administrator, who then makes the role that requests work as.
+    ///
+    /// Host, port, database and TLS are those of DATABASE_URL or POSTGRES_HOST, whose user needs no right then but to
+    /// change rows. Without it one role does both, and a mistake in a statement may drop a table.
+    #[arg(long, env, hide_env_values = true)]
+    pub migrate_user: Option<String>,
+
+    /// Password of MIGRATE_USER.
+    #[arg(long, env, hide_env_values = true, value_parser = secret)]
+    pub migrate_password: Option<Secret>,
+
+    /// File that holds the password of MIGRATE_USER, such as a mounted secret, instead of MIGRATE_PASSWORD.
+    #[arg(long, env, hide_env_values = true)]
+    pub migrate_password_file: Option<PathBuf>,
+
+    /// Directory of the server's own PostgreSQL, used when no database is configured.
+    ///
+    /// [default: the user's data directory, /var/lib/pycrudapi for root]
+    #[arg(long, env, hide_env_values = true)]
+    pub data_dir: Option<PathBuf>,
+
+    /// Directory of the PostgreSQL programs (postgres, initdb) for the server's own PostgreSQL.
+    ///
+    /// [default: the newest found on the machine]
+    #[arg(long, env, hide_env_values = true)]
+    pub pg_bin: Option<PathBuf>,
+
+    /// Most connections to PostgreSQL (1 to 1000), those for lists included.
+    ///
+    /// Fewer make requests wait; more only help when PostgreSQL has cores to spare, and count against its
+    /// max_connections. Two more are opened besides, for the readiness probe and to follow changes of readings; with AUTH=on one to follow
+    /// changes of tokens.
+    #[arg(long, env, default_value_t = 10, value_parser = value_parser!(u32).range(1..=1000), hide_env_values = true)]
+    pub pool_size: u32,
+
+    /// How many of these connections are kept for lists, counts, statistics and exports (1 to 1000).
+    ///
+    /// Each can keep one of PostgreSQL's processors busy. More take processors away from single rows; fewer make
+    /// lists wait for each other. At least one connection is left for everything else, and one for lists.
+    #[arg(long, env, default_value_t = 2, value_parser = value_parser!(u32).range(1..=1000), hide_env_values = true)]
+    pub list_pool_size: u32,
+
+    /// Longest wait for a connection, in milliseconds (10 to 60000); then the answer is 503.
+    ///
+    /// Shorter refuses requests in a burst; longer lets them pile up while PostgreSQL is away.
+    #[arg(long, env, default_value = "1000", value_parser = millis::<10, 60_000>, hide_env_values = true)]
+    pub checkout_timeout_ms: Duration,
+
+    /// Longest a statement may run, in milliseconds (10 to 600000); then the answer is 503.
+    ///
+    /// Shorter breaks slow but honest queries; longer lets one hold its connection.
+    #[arg(long, env, default_value = "5000", value_parser = millis::<10, 600_000>, hide_env_values = true)]
+    pub statement_timeout_ms: Duration,
+}
+
+/// Which database the settings name.
+#[derive(Clone)]
+pub enum DatabaseChoice {
+    /// The one at this address.
+    Given(Box<ConnInfo>),
+    /// None is named: the server's own.
+    Embedded,
+}
+
+impl DatabaseConfig {
+    /// Which database is meant.
+    ///
+    /// # Errors
+    /// When the URL or a part cannot be understood, or the password file cannot be read.
+    pub fn choice(&self) -> Result<DatabaseChoice, ConfigError> {
+        let Some(mut conninfo) = self.conninfo()? else {
+            return Ok(DatabaseChoice::Embedded);
+        };
+        if let Some(user) = self.migrate_user.as_deref() {
+            let password = match &self.migrate_password_file {
+                Some(path) => Some(secret_in("MIGRATE_PASSWORD_FILE", path, "MIGRATE_PASSWORD")?),
+                None => self.migrate_password.as_ref().map(|password| password.reveal().to_owned()),
+            };
+            conninfo.migrator = Some(Migrator { user: user.to_owned(), password: password.map(String::into_bytes) });
+        }
+        Ok(DatabaseChoice::Given(Box::new(conninfo)))
+    }
+
+    /// The database that is named, if one is.
+    fn conninfo(&self) -> Result<Option<ConnInfo>, ConfigError> {
+        if let Some(url) = &self.database_url {
+            return ConnInfo::parse(url.reveal()).map(Some).map_err(ConfigError::Url);
+        }
+        if let Some(path) = &self.database_url_file {
+            let url = secret_in("DATABASE_URL_FILE", path, "DATABASE_URL")?;
+            return ConnInfo::parse(&url).map(Some).map_err(ConfigError::Url);
+        }
+        let Some(host) = self.postgres_host.as_deref() else {
+            return Ok(None);
+        };
+        let mut config = tokio_postgres::Config::new();
+        config.host(host).port(self.postgres_port).user(&self.postgres_user).dbname(&self.postgres_db);
+        if let Some(path) = &self.postgres_password_file {
+            config.password(secret_in("POSTGRES_PASSWORD_FILE", path, "POSTGRES_PASSWORD")?);
+        } else if let Some(password) = &self.postgres_password {
+            config.password(password.reveal());
+        }
+        ConnInfo::from_config(config).map(Some).map_err(ConfigError::Parts)
+    }
+
+    /// How the server's own PostgreSQL is started.
+    #[cfg(feature = "embedded")]
+    pub fn embedded_options(&self) -> embedded::Options {
+        let variable = |name| std::env::var_os(name);
+        let data_dir = self
+            .data_dir
+            .clone()
+            .or_else(|| embedded::default_data_dir(variable("XDG_DATA_HOME").as_deref(), variable("HOME").as_deref()));
+        embedded::Options {
+            // Without a home the current directory is as good as any.
+            data_dir: data_dir.unwrap_or_else(|| PathBuf::from("var")),
+            pg_bin: self.pg_bin.clone(),
+            search_path: variable("PATH"),
+            extra_settings: Vec::new(),
+        }
+    }
+
+    /// Size and deadlines of the pool for this kind of work.
+    pub fn pool_options(&self, kind: PoolKind) -> PoolOptions {
+        let lists = self.list_pool_size.min(self.pool_size - 1).max(1);
+        let size = match kind {
+            PoolKind::Keys => self.pool_size.saturating_sub(lists).max(1),
+            PoolKind::Lists => lists,
+            PoolKind::Probe => 1,
+        };
+        PoolOptions {
+            kind,
+            size,
+            checkout_timeout: self.checkout_timeout_ms,
+            statement_timeout: self.statement_timeout_ms,
+        }
+    }
+}
