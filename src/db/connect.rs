@@ -231,7 +231,11 @@ fn set_options(stream: &TcpStream, config: &Config) -> io::Result<()> {
     Ok(())
 }
 
-async fn is_read_only(client: &Client) -> Result<bool, tokio_postgres::Error> {
+/// Whether a server takes no changes.
+///
+/// # Errors
+/// When the connection is lost.
+pub async fn is_read_only(client: &Client) -> Result<bool, tokio_postgres::Error> {
     let answer = client.simple_query("show transaction_read_only").await?;
     Ok(answer.iter().any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on"))))
 }

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio_postgres::Config;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::term::Terms;
 use super::tls::{self, TlsError, Verify};
 
 /// A connection attempt is given up after this long when the settings say nothing else.
@@ -28,6 +29,8 @@ pub struct ConnInfo {
     pub tls: MakeRustlsConnect,
     /// Who migrates the same database, when it is somebody else.
     pub migrator: Option<Migrator>,
+    /// How long sessions may be used.
+    pub terms: Terms,
 }
 
 /// A role that may make and change tables.
@@ -123,7 +126,7 @@ impl ConnInfo {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
         let root = root.filter(|path| *path != "system").map(PathBuf::from);
-        Ok(Self { tls: tls::connector(verify, root.as_deref())?, config, migrator: None })
+        Ok(Self { tls: tls::connector(verify, root.as_deref())?, config, migrator: None, terms: Terms::default() })
     }
 
     /// The same database as whoever migrates it; `None` when that is the role that requests work as.
@@ -132,7 +135,12 @@ impl ConnInfo {
         // A role without a password must not be tried with the other's.
         let mut config = self.config.clone();
         config.user(&migrator.user).password(migrator.password.as_deref().unwrap_or_default());
-        Some(Self { config, tls: self.tls.clone(), migrator: None })
+        Some(Self { config, tls: self.tls.clone(), migrator: None, terms: self.terms.clone() })
+    }
+
+    /// Whether only a server that takes changes will do.
+    pub fn wants_primary(&self) -> bool {
+        self.config.get_target_session_attrs() == TargetSessionAttrs::ReadWrite
     }
 
     /// The same database with requests working as this role, and migrations as the role of before.

@@ -111,6 +111,11 @@ impl StoreError {
         }
     }
 
+    /// Whether the server takes no changes: it is a standby, or was told so.
+    pub fn is_read_only(&self) -> bool {
+        self.unavailable_state() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
+    }
+
     fn unavailable_state(&self) -> Option<&SqlState> {
         match self {
             Self::Unavailable { source: Some(source), .. } => source.code(),

@@ -2,7 +2,8 @@
 //! notification, and at a heartbeat besides.
 //!
 //! While the connection is lost, or silent for longer than its heartbeat, the value is unknown rather than old. That
-//! bounds how long a server that was cut off from PostgreSQL may believe in the past.
+//! bounds how long a server that was cut off from PostgreSQL may believe in the past. A primary that was demoted is noticed here,
+//! too, for all sessions ([`super::term`]).
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -13,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio_postgres::AsyncMessage;
 use uuid::Uuid;
 
+use super::connect::is_read_only;
 use super::conninfo::ConnInfo;
 use super::error::StoreError;
 
@@ -62,6 +64,7 @@ async fn listen_once(
     sender: &watch::Sender<Option<Uuid>>,
     lost: &mut bool,
 ) -> Result<Infallible, StoreError> {
+    let term = conninfo.terms.current();
     let connecting = conninfo.config.connect(conninfo.tls.clone());
     let (client, mut connection) = within(CONNECT_DEADLINE, connecting).await?;
     let changed = Notify::new();
@@ -84,6 +87,11 @@ async fn listen_once(
             sender.send_replace(Some(value));
             if std::mem::take(lost) {
                 tracing::info!(listen = topic.listen, "listening for changes again");
+            }
+            // Nobody announces a demotion, and reads alone would not tell of it.
+            if conninfo.wants_primary() && within(DEADLINE, is_read_only(&client)).await? {
+                term.end();
+                return Err(StoreError::unavailable("the server takes no changes any more"));
             }
             // A change announced during the read has left its permit, so this returns at once. Time passing is fine.
             let _ = tokio::time::timeout(HEARTBEAT, changed.notified()).await;

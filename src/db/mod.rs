@@ -22,6 +22,7 @@ pub mod roles;
 pub mod seed;
 pub mod session;
 pub mod single_flight;
+pub mod term;
 pub mod tls;
 pub mod turns;
 pub mod version;

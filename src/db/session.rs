@@ -27,6 +27,7 @@ use tokio_postgres::{Client, Row, Statement};
 use super::attempt::{Attempt, Unreplicated};
 use super::connect::{ConnectError, Connection, Server};
 use super::error::StoreError;
+use super::term::Term;
 
 /// The value of a statement's parameter.
 pub type Param<'a> = &'a (dyn ToSql + Sync);
@@ -111,6 +112,7 @@ pub struct Session {
     /// Whether nobody may use it any more.
     given_up: AtomicBool,
     unreplicated: Unreplicated,
+    term: Term,
 }
 
 impl Session {
@@ -121,6 +123,7 @@ impl Session {
     /// When the connection is lost or the server refuses a setting.
     pub async fn new(
         connection: Connection,
+        term: Term,
         statement_timeout: Duration,
         settings: &str,
     ) -> Result<Self, tokio_postgres::Error> {
@@ -144,12 +147,14 @@ impl Session {
             busy: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             unreplicated,
+            term,
         })
     }
 
-    /// Whether the connection is gone, or must not be used again because it was given up or told that the server is ending.
+    /// Whether the connection is gone, or must not be used again because it was given up, told that the server is ending, or
+    /// leads to a server that was found to take no changes any more.
     pub fn is_broken(&self) -> bool {
-        self.client.is_closed() || self.given_up.load(Ordering::Relaxed)
+        self.client.is_closed() || self.given_up.load(Ordering::Relaxed) || self.term.is_over()
     }
 
     /// Whether something was begun whose end has not been seen.
@@ -317,6 +322,9 @@ impl Session {
         // A server that is ending says so before the socket closes; nobody else shall get this connection.
         if error.is_connection_lost() {
             self.give_up();
+        }
+        if error.is_read_only() {
+            self.term.end();
         }
         Err(error)
     }
