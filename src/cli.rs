@@ -1,6 +1,8 @@
-//! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `openapi`, `resource`, `token`, `healthcheck`, `nginx`.
+//! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `openapi`, `resource`, `token`, `doctor`,
+//! `healthcheck`, `nginx`.
 
 mod database;
+mod doctor;
 mod output;
 mod resource;
 mod token;
@@ -15,7 +17,6 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use rustix::process::Signal;
 
 use database::{Use, connect, with_database};
-pub use output::told;
 use output::{say, written};
 use transfer::{Source, Transferred, import, transferred};
 
@@ -130,6 +131,8 @@ enum Command {
         #[command(subcommand)]
         command: token::Command,
     },
+    /// Look at everything that the service depends on, and say what is wrong, with what mends it; the exit status is 1 then.
+    Doctor(Box<doctor::Doctor>),
     /// Ask a running server whether it is ready; the exit status is the answer.
     Healthcheck(HealthcheckArgs),
     /// Check nginx's settings, write its configuration and become nginx.
@@ -247,6 +250,7 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
         }
         Command::Resource { command } => resource::run(command, log),
         Command::Token { command } => token::run(command),
+        Command::Doctor(doctor) => doctor.run(),
         Command::Healthcheck(args) => healthcheck(args),
         #[cfg(target_os = "linux")]
         Command::Nginx { action, config } => nginx::run(*action, config),

@@ -14,6 +14,7 @@
 //! - [`nginx`] checks and renders the configuration of the nginx in front, and becomes it;
 //! - [`idempotency`] carries a request out once, however often it is sent;
 //! - [`csv`] reads the files that spreadsheets and other programs write;
+//! - [`doctor`] looks for what is wrong with everything that the service depends on;
 //! - [`db`] is PostgreSQL without HTTP; [`telemetry`], [`log_output`] and [`shutdown`] are process-wide.
 
 pub mod air_quality;
@@ -24,6 +25,7 @@ pub mod config;
 pub mod csv;
 pub mod db;
 pub mod docs;
+pub mod doctor;
 pub mod duration;
 pub mod http;
 pub mod idempotency;

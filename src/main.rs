@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use pycrudapi::cli::{self, Cli};
+use pycrudapi::db::told::told;
 use pycrudapi::log_output::LogOutput;
 use pycrudapi::telemetry;
 
@@ -17,7 +18,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            output.say(&format!("pycrudapi: {}", cli::told(&error)));
+            output.say(&format!("pycrudapi: {}", told(error.as_ref())));
             ExitCode::FAILURE
         }
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const PARTS: &[&[&str]] = &[
     &["main"],
     &["cli"],
-    &["app"],
+    &["app", "doctor"],
     &["docs", "nginx", "telemetry"],
     &["config", "pages"],
     &["air_quality", "identity", "steps", "tokens"],

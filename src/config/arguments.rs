@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::builder::Resettable;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use super::fault::wrong_setting;
 use super::values::Secret;
@@ -18,6 +18,18 @@ pub fn read(command: Command) -> ArgMatches {
         let _ = writeln!(std::io::stderr(), "{wrong}"); // the status says it as well
         std::process::exit(error.exit_code())
     })
+}
+
+/// Settings of another program than this one, by the environment alone.
+///
+/// # Errors
+/// A sentence that names the wrong one.
+pub fn of_environment<T: Args + FromArgMatches>() -> Result<T, String> {
+    let command = without_empty_variables(T::augment_args(Command::new("environment")));
+    let matches = command.clone().try_get_matches_from(["environment"]);
+    matches
+        .and_then(|matches| T::from_arg_matches(&matches))
+        .map_err(|error| wrong_setting(&command, &error).map_or_else(|| error.to_string(), |wrong| wrong.to_string()))
 }
 
 /// The command with every empty variable taken for an unset one: Compose files and manifests set what they pass on to

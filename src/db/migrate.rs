@@ -39,7 +39,8 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(300);
 /// Longest that opening a connection may take, so that a server which accepts and stays silent is asked anew.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
-const APPLIED_VERSION: &str = "select coalesce(max(version), 0) from refinery_schema_history";
+/// The query for the version that a database is at.
+pub const APPLIED_VERSION: &str = "select coalesce(max(version), 0) from refinery_schema_history";
 
 /// Why the schema could not be brought up to date.
 #[derive(Debug, Error)]
@@ -154,7 +155,7 @@ async fn run_locked(
 }
 
 /// The tables, sequences and functions that the migrations and descriptions make, with commas between them.
-fn objects(tables: &dyn Tables) -> String {
+pub fn objects(tables: &dyn Tables) -> String {
     let made = |line: &'static str| {
         let rest = ["create table ", "create sequence ", "create function ", "create or replace function "]
             .iter()

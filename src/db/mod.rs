@@ -24,6 +24,7 @@ pub mod session;
 pub mod single_flight;
 pub mod term;
 pub mod tls;
+pub mod told;
 pub mod turns;
 pub mod version;
 pub mod wait_time;

@@ -46,14 +46,15 @@ pub fn prepare(certificate: Option<&Certificate>) -> anyhow::Result<String> {
 
 /// Whether a file holds a key and a certificate that is not near its end.
 fn is_good(file: &Path) -> bool {
-    let end = || {
-        let pem = fs::read(file).ok()?;
-        PrivateKeyDer::from_pem_slice(&pem).ok()?;
-        let der = CertificateDer::from_pem_slice(&pem).ok()?;
-        let read = x509_cert::Certificate::from_der(&der).ok()?;
-        Some(read.tbs_certificate.validity.not_after.to_system_time())
-    };
-    end().is_some_and(|end| end > SystemTime::now() + RENEW_BEFORE)
+    let has_key = fs::read(file).is_ok_and(|pem| PrivateKeyDer::from_pem_slice(&pem).is_ok());
+    has_key && end(file).is_some_and(|end| end > SystemTime::now() + RENEW_BEFORE)
+}
+
+/// When the first certificate in a file ends; none when there is none.
+pub fn end(file: &Path) -> Option<SystemTime> {
+    let der = CertificateDer::from_pem_slice(&fs::read(file).ok()?).ok()?;
+    let read = x509_cert::Certificate::from_der(&der).ok()?;
+    Some(read.tbs_certificate.validity.not_after.to_system_time())
 }
 
 /// Writes a new key and a certificate of this machine's names.

@@ -13,6 +13,7 @@ mod csv_quoting;
 mod deadlocks;
 mod descriptions;
 mod docs;
+mod doctor;
 mod every_resource;
 mod failover;
 mod failures;

@@ -1,0 +1,51 @@
+//! `pycrudapi doctor`: looks at everything that the service depends on, and says what is wrong first, with the command that
+//! mends it. Nothing is changed.
+
+mod auth;
+mod backups;
+mod database;
+#[cfg(target_os = "linux")]
+mod front;
+mod machine;
+pub mod report;
+
+use crate::config::{DatabaseConfig, ServerConfig};
+use crate::db::conninfo::ConnInfo;
+use crate::db::migrate;
+use crate::resource::registry::Resources;
+use report::Report;
+
+/// Looks at the machine, at what stands in front of the server, and at what it asks besides PostgreSQL.
+pub async fn look_around(report: &mut Report, server: &ServerConfig, resources: Resources, port: u16) {
+    if let Err(wrong) = server.auth.check(resources) {
+        report.wrong("settings", wrong.to_string(), "correct this setting");
+    }
+    #[cfg(target_os = "linux")]
+    {
+        front::service(report, port).await;
+        front::nginx(report);
+    }
+    auth::look(report, server).await;
+    auth::redis(report, &server.air_quality).await;
+    machine::spool(report, &server.room);
+    machine::limits(report, &server.room);
+}
+
+/// Looks at the directory of a PostgreSQL of the server's own.
+pub fn look_at_data(report: &mut Report, directory: &std::path::Path) {
+    machine::disk(report, "DATA_DIR", directory);
+}
+
+/// Looks at the database.
+pub async fn look_at_database(
+    report: &mut Report,
+    (database, server): (&DatabaseConfig, &ServerConfig),
+    conninfo: &ConnInfo,
+    resources: Resources,
+) {
+    database::look(report, database, conninfo, resources).await;
+    let Ok(client) = migrate::connect(conninfo).await else { return }; // said already
+    if let Err(error) = auth::tokens(report, server, &client).await {
+        tracing::debug!(error = &error as &dyn std::error::Error, "there are no tokens to look at");
+    }
+}
