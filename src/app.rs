@@ -293,7 +293,7 @@ async fn prepare(health: Arc<Health>, conninfo: ConnInfo, resources: Resources, 
             // Whoever migrates grants at the end what the migrations have made before.
             Err(error) if is_final(&error) && (steps.migrate || !is_not_granted(&error)) => return Err(error),
             Err(error) => {
-                if matches!(error, AppError::Migrate(MigrateError::Silent)) || is_unreachable(&error) {
+                if matches!(&error, AppError::Migrate(error) if error.is_absence()) || is_unreachable(&error) {
                     health.prepared(Preparation::Unreachable);
                 }
                 tracing::warn!(error = &error as &dyn std::error::Error, "the database is not ready, trying again");
@@ -363,7 +363,7 @@ fn is_not_granted(error: &AppError) -> bool {
 fn is_final(error: &AppError) -> bool {
     match error {
         AppError::Refused(_) => true,
-        AppError::Migrate(MigrateError::Silent) => false,
+        AppError::Migrate(error) if error.is_absence() => false,
         _ => !is_transient(error),
     }
 }

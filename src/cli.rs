@@ -28,7 +28,7 @@ use crate::config::{
 use crate::db::conninfo::ConnInfo;
 use crate::db::copy::{self, CopyError};
 use crate::db::error::is_unreachable;
-use crate::db::migrate::{self, MigrateError};
+use crate::db::migrate;
 use crate::log_output::LogOutput;
 use crate::ops::probe::{self, ProbeTarget};
 use crate::resource::generate::generate;
@@ -263,7 +263,7 @@ async fn migrate(conninfo: ConnInfo, resources: Resources, wait: bool) -> anyhow
     let migrating = async {
         loop {
             match migrate::prepare(&conninfo, &resources, || ()).await {
-                Err(error) if wait && (matches!(error, MigrateError::Silent) || is_unreachable(&error)) => {
+                Err(error) if wait && (error.is_absence() || is_unreachable(&error)) => {
                     tracing::info!(reason = &error as &dyn std::error::Error, "waiting for postgres");
                     tokio::time::sleep(WAIT_PAUSE).await; // nobody announces that a database has come up
                 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio_postgres::error::DbError;
 use tokio_postgres::{AsyncMessage, Connection, Transaction};
 
@@ -23,18 +24,24 @@ const WAIT_FOR_STANDBY: &str = "SyncRepWaitForLSN";
 pub struct Unreplicated(Arc<AtomicBool>);
 
 impl Unreplicated {
-    /// Drives a connection to its end, with an eye on its warnings.
+    /// Drives a connection to its end, with an eye on its warnings; of each notification `announced` is told.
     ///
     /// # Errors
     /// What ended it, if PostgreSQL did not close it in order.
-    pub async fn drive<S, T>(self, mut connection: Connection<S, T>) -> Result<(), tokio_postgres::Error>
+    pub async fn drive<S, T>(
+        self,
+        mut connection: Connection<S, T>,
+        announced: Arc<Notify>,
+    ) -> Result<(), tokio_postgres::Error>
     where
         S: AsyncRead + AsyncWrite + Unpin,
         T: AsyncRead + AsyncWrite + Unpin,
     {
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
-            if let AsyncMessage::Notice(notice) = message? {
-                self.note(&notice);
+            match message? {
+                AsyncMessage::Notice(notice) => self.note(&notice),
+                AsyncMessage::Notification(_) => announced.notify_one(),
+                _ => {}
             }
         }
         Ok(())

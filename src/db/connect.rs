@@ -1,22 +1,27 @@
-//! Opens connections to PostgreSQL, one address after the other, and remembers the address, because a cancel request must
-//! reach the server that runs the statement.
+//! Opens connections to PostgreSQL, and remembers the address, because a cancel request must reach the server that runs the
+//! statement. Of several hosts each has a head start before the next is tried beside it, so that one that stands still holds up
+//! nobody (as RFC 8305 does with addresses).
 //!
 //! The driver's own `connect` keeps the address to itself, and its cancel request returns before the server has read it:
 //! the signal could then hit the statement of whoever uses the connection next. Here PostgreSQL's closing of a connection
 //! is waited for, which it does last: a cancel request has been obeyed by then, and a session has ended.
 
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use std::{fmt, io};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::{Host, LoadBalanceHosts, TargetSessionAttrs};
@@ -27,11 +32,14 @@ use uuid::Uuid;
 
 use super::attempt::Unreplicated;
 use super::conninfo::ConnInfo;
+use super::term::Term;
 
 /// PostgreSQL's port when the settings say none.
 const PORT: u16 = 5432;
 /// Longest that a server which has accepted a connection may take to begin a session on it.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long a host has before the next one is tried beside it.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Why there is no connection.
 #[derive(Debug, Error)]
@@ -48,6 +56,9 @@ pub enum ConnectError {
     /// The server is a standby, or none.
     #[error("the server is not of the kind that target_session_attrs asks for")]
     OtherKind,
+    /// The server takes changes, and another one was promoted after it.
+    #[error("the server was replaced as the primary, and does not know it yet")]
+    Replaced,
 }
 
 /// An open connection.
@@ -60,6 +71,10 @@ pub struct Connection {
     pub driver: JoinHandle<()>,
     /// What PostgreSQL has warned of on it.
     pub unreplicated: Unreplicated,
+    /// Told of each notification (`LISTEN`).
+    pub announced: Arc<Notify>,
+    /// How long it may be used.
+    pub term: Term,
 }
 
 /// The server at the other end of a connection.
@@ -75,41 +90,69 @@ enum Address {
     Unix(PathBuf),
 }
 
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(formatter),
+            Self::Unix(path) => path.display().fmt(formatter),
+        }
+    }
+}
+
 impl ConnInfo {
-    /// Opens a connection to the first address that takes one.
+    /// Opens a connection to the first host that takes one and is of the kind that is wanted.
     ///
     /// # Errors
-    /// Why the last address did not.
+    /// Why the last host did not.
     pub async fn connect(&self) -> Result<Connection, ConnectError> {
-        let config = &self.config;
-        let count = config.get_hosts().len().max(config.get_hostaddrs().len());
-        let mut indices: Vec<usize> = (0..count).collect();
-        shuffle_if_asked(config, &mut indices);
-        let mut failure = ConnectError::Socket(io::Error::new(io::ErrorKind::NotFound, "no host has an address"));
-        for index in indices {
-            let addresses = match addresses(config, index).await {
-                Ok(addresses) => addresses,
-                Err(error) => {
-                    failure = error.into();
-                    continue;
+        let mut indices: Vec<usize> = (0..self.hosts()).collect();
+        shuffle_if_asked(&self.config, &mut indices);
+        let mut hosts = indices.into_iter();
+        let mut attempts = FuturesUnordered::new();
+        let mut failure = no_address();
+        loop {
+            attempts.extend(hosts.next().map(|index| self.connect_to(index)));
+            let ended = if hosts.len() == 0 {
+                attempts.next().await
+            } else {
+                match timeout(HEAD_START, attempts.next()).await {
+                    Ok(ended) => ended,
+                    Err(_) => continue,
                 }
             };
-            let host = match config.get_hosts().get(index) {
-                Some(Host::Tcp(name)) => name.as_str(),
-                _ => "",
-            };
-            for address in addresses {
-                let server = Server { address, host: host.to_owned(), tls: self.tls.clone() };
-                match server.connect(config).await {
-                    Ok((client, driver, unreplicated)) => {
-                        return Ok(Connection { client, server, driver, unreplicated });
-                    }
-                    Err(error) => failure = error,
-                }
+            match ended {
+                Some(Ok(connection)) => return Ok(connection),
+                Some(Err(error)) => failure = error,
+                None => return Err(failure),
+            }
+        }
+    }
+
+    /// How many hosts there are.
+    fn hosts(&self) -> usize {
+        self.config.get_hosts().len().max(self.config.get_hostaddrs().len())
+    }
+
+    /// Opens a connection to the first address of a host that takes one.
+    async fn connect_to(&self, index: usize) -> Result<Connection, ConnectError> {
+        let host = match self.config.get_hosts().get(index) {
+            Some(Host::Tcp(name)) => name.as_str(),
+            _ => "",
+        };
+        let mut failure = no_address();
+        for address in addresses(&self.config, index).await? {
+            let server = Server { address, host: host.to_owned(), tls: self.tls.clone() };
+            match server.connect(self).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => failure = error,
             }
         }
         Err(failure)
     }
+}
+
+fn no_address() -> ConnectError {
+    ConnectError::Socket(io::Error::new(io::ErrorKind::NotFound, "no host has an address"))
 }
 
 fn shuffle_if_asked<T>(config: &Config, list: &mut [T]) {
@@ -135,41 +178,59 @@ async fn addresses(config: &Config, index: usize) -> io::Result<Vec<Address>> {
 }
 
 impl Server {
-    async fn connect(&self, config: &Config) -> Result<(Client, JoinHandle<()>, Unreplicated), ConnectError> {
-        let patience = config.get_connect_timeout().copied();
+    async fn connect(self, to: &ConnInfo) -> Result<Connection, ConnectError> {
+        let patience = to.config.get_connect_timeout().copied();
         match &self.address {
             Address::Tcp(address) => {
                 let stream = within(patience, TcpStream::connect(address)).await?;
-                set_options(&stream, config)?;
-                self.begin(config, stream).await
+                set_options(&stream, &to.config)?;
+                self.begin(to, stream).await
             }
-            Address::Unix(path) => self.begin(config, within(patience, UnixStream::connect(path)).await?).await,
+            Address::Unix(path) => {
+                let stream = within(patience, UnixStream::connect(path)).await?;
+                self.begin(to, stream).await
+            }
         }
     }
 
-    async fn begin<S>(&self, config: &Config, stream: S) -> Result<(Client, JoinHandle<()>, Unreplicated), ConnectError>
+    async fn begin<S>(self, to: &ConnInfo, stream: S) -> Result<Connection, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let beginning = async {
+            let term = to.terms.current();
             let stream = UntilClosed { stream, shut: false };
-            let (client, connection) = config.connect_raw(stream, self.tls::<UntilClosed<S>>()).await?;
-            let unreplicated = Unreplicated::default();
-            let warned = unreplicated.clone();
+            let (client, connection) = to.config.connect_raw(stream, self.tls::<UntilClosed<S>>()).await?;
+            let (unreplicated, announced) = (Unreplicated::default(), Arc::new(Notify::new()));
+            let driving = unreplicated.clone().drive(connection, announced.clone());
             let driver = tokio::spawn(async move {
-                if let Err(error) = warned.drive(connection).await {
+                if let Err(error) = driving.await {
                     tracing::debug!(error = &error as &dyn std::error::Error, "a postgres connection ended");
                 }
             });
-            let wanted = config.get_target_session_attrs();
-            if wanted != TargetSessionAttrs::Any
-                && is_read_only(&client).await? != (wanted == TargetSessionAttrs::ReadOnly)
-            {
-                return Err(ConnectError::OtherKind);
-            }
-            Ok((client, driver, unreplicated))
+            let term = match to.config.get_target_session_attrs() {
+                TargetSessionAttrs::ReadWrite => self.primary(to, &client).await?,
+                TargetSessionAttrs::ReadOnly if !is_read_only(&client).await? => return Err(ConnectError::OtherKind),
+                _ => term,
+            };
+            Ok((client, driver, unreplicated, announced, term))
         };
-        timeout(HANDSHAKE, beginning).await.unwrap_or(Err(ConnectError::Silent))
+        let begun = timeout(HANDSHAKE, beginning).await.unwrap_or(Err(ConnectError::Silent));
+        let (client, driver, unreplicated, announced, term) = begun?;
+        Ok(Connection { client, server: self, driver, unreplicated, announced, term })
+    }
+
+    /// The term of a session on a server that takes changes.
+    async fn primary(&self, to: &ConnInfo, client: &Client) -> Result<Term, ConnectError> {
+        if is_read_only(client).await? {
+            return Err(ConnectError::OtherKind);
+        }
+        // Where sessions are spread over servers on purpose, none of them is the only one.
+        if to.hosts() < 2 || to.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
+            return Ok(to.terms.current());
+        }
+        let timeline = timeline(client).await?;
+        to.terms.of_primary(&self.address.to_string(), timeline).ok_or(ConnectError::Replaced)
     }
 
     /// Asks the server to cancel what runs on a connection to it, and returns when it has passed that on: a statement
@@ -238,6 +299,21 @@ fn set_options(stream: &TcpStream, config: &Config) -> io::Result<()> {
 pub async fn is_read_only(client: &Client) -> Result<bool, tokio_postgres::Error> {
     let answer = client.simple_query("show transaction_read_only").await?;
     Ok(answer.iter().any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on"))))
+}
+
+/// Which promotion a server that takes changes works since; `None` where PostgreSQL does not let us know.
+async fn timeline(client: &Client) -> Result<Option<u32>, tokio_postgres::Error> {
+    // The first eight digits of the name of the file that the log is written to.
+    let answer = match client.simple_query("select left(pg_walfile_name(pg_current_wal_lsn()), 8)").await {
+        Ok(answer) => answer,
+        Err(error) if error.code().is_some() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let digits = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    Ok(digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()))
 }
 
 /// A stream whose shutdown is complete only when the other side has closed it too.

@@ -6,15 +6,13 @@
 //! too, for all sessions ([`super::term`]).
 
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
-use tokio_postgres::AsyncMessage;
+use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::connect::is_read_only;
+use super::connect::{ConnectError, Connection, is_read_only};
 use super::conninfo::ConnInfo;
 use super::error::StoreError;
 
@@ -64,19 +62,11 @@ async fn listen_once(
     sender: &watch::Sender<Option<Uuid>>,
     lost: &mut bool,
 ) -> Result<Infallible, StoreError> {
-    let term = conninfo.terms.current();
-    let connecting = conninfo.config.connect(conninfo.tls.clone());
-    let (client, mut connection) = within(CONNECT_DEADLINE, connecting).await?;
-    let changed = Notify::new();
-    let listening = async {
-        loop {
-            match poll_fn(|context| connection.poll_message(context)).await {
-                Some(Ok(AsyncMessage::Notification(_))) => changed.notify_one(),
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return StoreError::from(error),
-                None => return StoreError::unavailable("the connection was closed"),
-            }
-        }
+    let connecting = tokio::time::timeout(CONNECT_DEADLINE, conninfo.connect());
+    let Connection { client, driver, announced, term, .. } = match connecting.await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(ConnectError::Postgres(error))) => return Err(error.into()),
+        Ok(Err(_)) | Err(_) => return Err(StoreError::unavailable("cannot connect to postgres")),
     };
     let reading = async {
         within(DEADLINE, client.batch_execute(topic.listen)).await?;
@@ -91,14 +81,16 @@ async fn listen_once(
             // Nobody announces a demotion, and reads alone would not tell of it.
             if conninfo.wants_primary() && within(DEADLINE, is_read_only(&client)).await? {
                 term.end();
-                return Err(StoreError::unavailable("the server takes no changes any more"));
+            }
+            if term.is_over() {
+                return Err(StoreError::unavailable("the server is not the primary any more"));
             }
             // A change announced during the read has left its permit, so this returns at once. Time passing is fine.
-            let _ = tokio::time::timeout(HEARTBEAT, changed.notified()).await;
+            let _ = tokio::time::timeout(HEARTBEAT, announced.notified()).await;
         }
     };
     tokio::select! {
-        error = listening => Err(error),
+        _ = driver => Err(StoreError::unavailable("the connection was closed")),
         ended = reading => ended,
     }
 }

@@ -55,9 +55,8 @@ impl ManageConnection for Manager {
 
     async fn connect(&self) -> Result<Box<Session>, Self::Error> {
         let opening = async {
-            let term = self.conninfo.terms.current();
             let connection = self.conninfo.connect().await?;
-            Ok(Box::new(Session::new(connection, term, self.statement_timeout, self.kind.settings()).await?))
+            Ok(Box::new(Session::new(connection, self.statement_timeout, self.kind.settings()).await?))
         };
         let opened = opening.await;
         self.down.send_replace(opened.is_err());

@@ -11,6 +11,7 @@ use thiserror::Error;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+use super::connect::ConnectError;
 use super::conninfo::ConnInfo;
 use super::pool::Pool;
 use super::roles;
@@ -48,6 +49,9 @@ pub enum MigrateError {
     /// No connection, or it was lost.
     #[error("cannot connect to the database")]
     Connect(#[source] tokio_postgres::Error),
+    /// No host takes a connection, or none is of the kind that is wanted.
+    #[error("cannot connect to the database")]
+    Unreachable(#[source] ConnectError),
     /// The connection is accepted, and then nothing is said on it.
     #[error("postgres does not answer within {} s", CONNECT_DEADLINE.as_secs())]
     Silent,
@@ -73,6 +77,13 @@ pub enum MigrateError {
     Embedded(#[source] refinery::Error),
 }
 
+impl MigrateError {
+    /// Whether no server can be had, or none that answers.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Silent | Self::Unreachable(_))
+    }
+}
+
 /// Tables that follow descriptions and not migrations.
 pub trait Tables: Send + Sync {
     /// The tables, sequences and functions.
@@ -96,16 +107,15 @@ pub fn latest_version() -> i32 {
 /// Opens a connection of its own, outside of any pool and without a statement deadline.
 ///
 /// # Errors
-/// [`MigrateError::Connect`] when no host accepts the connection, [`MigrateError::Silent`] when none answers in time.
+/// [`MigrateError::Unreachable`] when no host accepts the connection, [`MigrateError::Silent`] when none answers in time,
+/// [`MigrateError::Connect`] when PostgreSQL refuses it.
 pub async fn connect(conninfo: &ConnInfo) -> Result<Client, MigrateError> {
-    let connecting = tokio::time::timeout(CONNECT_DEADLINE, conninfo.config.connect(conninfo.tls.clone()));
-    let (client, connection) = connecting.await.map_err(|_| MigrateError::Silent)?.map_err(MigrateError::Connect)?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a postgres connection ended");
-        }
-    });
-    Ok(client)
+    match tokio::time::timeout(CONNECT_DEADLINE, conninfo.connect()).await {
+        Ok(Ok(connection)) => Ok(connection.client),
+        Ok(Err(ConnectError::Postgres(error))) => Err(MigrateError::Connect(error)),
+        Ok(Err(ConnectError::Silent)) | Err(_) => Err(MigrateError::Silent),
+        Ok(Err(error)) => Err(MigrateError::Unreachable(error)),
+    }
 }
 
 /// Applies what is missing and returns how many migrations that was. With `requests` this session is another one's, who

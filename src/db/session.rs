@@ -123,11 +123,10 @@ impl Session {
     /// When the connection is lost or the server refuses a setting.
     pub async fn new(
         connection: Connection,
-        term: Term,
         statement_timeout: Duration,
         settings: &str,
     ) -> Result<Self, tokio_postgres::Error> {
-        let Connection { client, server, driver, unreplicated } = connection;
+        let Connection { client, server, driver, unreplicated, term, .. } = connection;
         let ms = statement_timeout.as_millis();
         client
             .batch_execute(&format!(
