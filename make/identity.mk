@@ -3,8 +3,8 @@
 TEST_TARGETS += test-identity
 
 .PHONY: test-identity
-test-identity: identity/node_modules/installed ## sign in at a certified OpenID provider, and use its access tokens
-	@scripts/install-packages nodejs
+test-identity: identity/node_modules/installed ## sign in at a certified OpenID provider, in Chromium too, and use its access tokens
+	@scripts/install-packages nodejs chromium
 	@$(MAKE) --no-print-directory .venv/installed
 	@.venv/bin/python -m pytest tests/identity
 

@@ -26,6 +26,7 @@ use crate::db::migrate::{self, MigrateError};
 use crate::db::pool::{Pool, PoolKind};
 use crate::db::reads::Reads;
 use crate::db::roles;
+use crate::http::asset::Policy;
 use crate::http::cors::{self, Origins};
 use crate::http::endpoint::AccessTable;
 use crate::http::etag::IfMatch;
@@ -122,10 +123,16 @@ impl App {
             body_limits: body_limits.clone(),
             buffers: buffers.clone(),
         });
+        let table = AccessTable::new(docs::endpoints::all(resources));
+        let scopes = table.scopes();
+        // Judged with AUTH=off, too: it shows what is wrong before it matters.
+        let sign_in = server.auth.issuer.sign_in(&scopes)?.filter(|_| server.common.auth == Auth::On);
+        let policy = Policy::asking(sign_in.as_ref().map(|sign_in| sign_in.origin.as_str()));
         let identity = identity::routes::Context {
             auth: server.common.auth.name(),
             issuer: server.auth.issuer.auth_issuer.clone(),
-            resources: known_resources(resources),
+            scopes,
+            sign_in: sign_in.clone(),
         };
         let tokens = Arc::new(tokens::context::Context {
             pool: pool.clone(),
@@ -184,14 +191,13 @@ impl App {
             identity::routes::routes(identity),
             tokens::routes::routes(&tokens),
             ops::health::routes(&health),
-            docs::routes::routes(docs::document::json(resources)),
-            pages::routes::routes(resources),
+            docs::routes::routes(docs::document::json(resources, sign_in.as_ref()), policy.clone()),
+            pages::routes::routes(pages::routes::Context { resources, signs_in: sign_in.is_some(), policy }),
         ]);
         let routes = server::routes(routes);
         let origins = server.common.cors_allow_origins.clone().unwrap_or(Origins::Nobody);
         let routes = cors::allowing(origins.clone(), routes);
         let hosts = server.allowed_hosts.clone().unwrap_or_default().with_own_name();
-        // Judged with AUTH=off, too: it shows what is wrong before it matters.
         let issuer = server.auth.issuer.options()?;
         let gate = match server.common.auth {
             Auth::Off => None,
@@ -200,7 +206,6 @@ impl App {
                 let tokens = Tokens::start(pool.clone(), conninfo.clone(), shutdown.clone());
                 let issuer = issuer.map(|options| Issuer::start(options, shutdown.clone()));
                 let has_issuer = issuer.is_some();
-                let table = AccessTable::new(docs::endpoints::all(resources));
                 let quota = NonZeroU32::new(server.auth.principal_rate_limit)
                     .map(|per_second| PrincipalQuota::start(per_second, shutdown.clone()));
                 Some(Arc::new(Gate::new(Authenticator::new(anonymous, tokens, issuer), table, has_issuer, quota)))

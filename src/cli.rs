@@ -245,7 +245,7 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Openapi { resources } => {
-            written(std::io::stdout().write_all(&docs::document::json(resources.load()?)))?;
+            written(std::io::stdout().write_all(&docs::document::json(resources.load()?, None)))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Resource { command } => resource::run(command, log),

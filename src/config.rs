@@ -12,6 +12,7 @@ mod fault;
 mod issuer;
 pub mod nginx;
 mod room;
+mod sign_in;
 mod values;
 
 use std::path::PathBuf;

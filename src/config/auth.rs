@@ -59,7 +59,8 @@ impl AuthConfig {
         {
             return Err(WrongSetting::of("AUTH_SCOPE_MAP", map, &reason));
         }
-        self.issuer.options().map(drop)
+        self.issuer.options()?;
+        self.issuer.sign_in(&[]).map(drop)
     }
 
     /// Whether any of them says something that only AUTH=on heeds.

@@ -12,6 +12,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("AUTH_ANONYMOUS_SCOPES", "*:read"),
     ("AUTH_AUDIENCE", "https://api.example.com"),
     ("AUTH_CA_FILE", "/etc/pycrudapi/ca.pem"),
+    ("AUTH_CLIENT_ID", "pycrudapi-pages"),
+    ("AUTH_CLIENT_SCOPE", "openid passengers:read"),
     ("AUTH_ISSUER", "https://id.example.com"),
     ("AUTH_JWKS_FILE", "/etc/pycrudapi/jwks.json"),
     ("AUTH_JWKS_URL", "https://id.example.com/keys"),
@@ -38,6 +40,17 @@ pub struct WrongSetting {
     example: String,
 }
 
+/// The value without what may be secret in an address: a user with a password, and the query. The message gets into logs.
+fn masked(value: String) -> String {
+    let (address, rest) = value.split_at(value.find(['?', '#']).unwrap_or(value.len()));
+    let Some((user, host)) = address.rsplit_once('@') else {
+        return if rest.is_empty() { value } else { format!("{address}{}***", &rest[..1]) };
+    };
+    let scheme = user.find("://").map_or("", |end| &user[..end + 3]);
+    let rest = rest.get(..1).map_or(String::new(), |mark| format!("{mark}***"));
+    format!("{scheme}***@{host}{rest}")
+}
+
 fn shown(before: &str, text: &str) -> String {
     // On one line, whatever it holds.
     let visible = |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.into() };
@@ -51,7 +64,12 @@ fn shown(before: &str, text: &str) -> String {
 impl WrongSetting {
     /// A value that was understood, but does not do; an empty one is missing.
     pub fn new(name: &str, value: &(impl ToString + ?Sized), reason: &str, example: &str) -> Self {
-        Self { name: name.to_owned(), value: value.to_string(), reason: reason.to_owned(), example: example.to_owned() }
+        Self {
+            name: name.to_owned(),
+            value: masked(value.to_string()),
+            reason: reason.to_owned(),
+            example: example.to_owned(),
+        }
     }
 
     /// A value that was understood, but does not do, of a setting without a default.
@@ -103,4 +121,25 @@ fn value_of(argument: &Arg) -> Option<std::ffi::OsString> {
 /// The arguments of a command and of its subcommands.
 fn arguments(command: &Command) -> impl Iterator<Item = &Arg> {
     command.get_subcommands().flat_map(Command::get_arguments).chain(command.get_arguments())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::masked;
+
+    #[test]
+    fn what_may_be_secret_in_an_address_is_not_repeated() {
+        for (value, shown) in [
+            ("https://id.example/keys", "https://id.example/keys"),
+            ("https://user:secret@id.example/keys", "https://***@id.example/keys"),
+            ("https://a@b:secret@id.example", "https://***@id.example"),
+            ("user:secret@id.example", "***@id.example"),
+            ("https://id.example/keys?key=secret", "https://id.example/keys?***"),
+            ("https://secret@id.example/keys?key=a@secret", "https://***@id.example/keys?***"),
+            ("https://id.example/#secret", "https://id.example/#***"),
+            ("60s", "60s"),
+        ] {
+            assert_eq!(masked(value.to_owned()), shown, "{value}");
+        }
+    }
 }

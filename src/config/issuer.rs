@@ -6,12 +6,14 @@ use std::time::Duration;
 use clap::Args;
 
 use super::WrongSetting;
+use super::sign_in::SignInConfig;
 use crate::auth::issuer::Options;
 use crate::auth::issuer::fetch::{Address, Client};
 use crate::auth::issuer::keys::Pace;
 use crate::auth::issuer::rules::{Rules, TokenType};
 use crate::auth::issuer::scope_claim::{ScopeClaim, ScopeMap, ScopeRules};
 use crate::auth::issuer::source::Source;
+use crate::auth::sign_in::SignIn;
 use crate::duration::span;
 
 /// Clocks that are further apart than this are broken.
@@ -77,6 +79,10 @@ pub struct IssuerConfig {
     /// Without it the words are scopes as they are.
     #[arg(long, env, hide_env_values = true)]
     pub auth_scope_map: Option<ScopeMap>,
+
+    /// The pages' sign-in.
+    #[command(flatten)]
+    pub sign_in: SignInConfig,
 }
 
 impl IssuerConfig {
@@ -103,6 +109,16 @@ impl IssuerConfig {
         }))
     }
 
+    /// How the pages sign somebody in, where they do; `scopes` are those of all routes.
+    ///
+    /// # Errors
+    /// When settings do not go together.
+    pub fn sign_in(&self, scopes: &[String]) -> Result<Option<SignIn>, WrongSetting> {
+        let Some(issuer) = &self.auth_issuer else { return Ok(None) };
+        // Where roles say what somebody may do, scopes need not be known at the provider at all.
+        self.sign_in.at(issuer, if self.auth_scope_claim.is_some() { &[] } else { scopes })
+    }
+
     /// The settings that mean nothing without an issuer.
     fn given(&self) -> impl Iterator<Item = (&'static str, String)> {
         let path = |path: &Option<PathBuf>| path.as_deref().map(|path| path.display().to_string());
@@ -115,6 +131,7 @@ impl IssuerConfig {
             ("AUTH_SCOPE_MAP", self.auth_scope_map.as_ref().map(ToString::to_string)),
         ]
         .into_iter()
+        .chain(self.sign_in.given())
         .filter_map(|(name, value)| Some((name, value?)))
     }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApiBuilder, ServerBuilder};
 
 use super::endpoints;
+use crate::auth::sign_in::SignIn;
 use crate::http::describe::Document;
 use crate::http::endpoint::AccessTable;
 use crate::http::problem;
@@ -17,9 +18,9 @@ const DESCRIPTION: &str = "Passengers, air quality and deployment steps over HTT
     says what to do: see [all problems](/docs/problems). Besides those named at each operation, a request that breaks \
     HTTP itself may be answered with 403, 405, 421, 501 or 505, in the same form.";
 
-/// The document as JSON, with what these resources offer.
-pub fn json(resources: Resources) -> Bytes {
-    let mut document = Document::new(AccessTable::new(endpoints::operations(resources)));
+/// The document as JSON, with what these resources offer, and where somebody signs in.
+pub fn json(resources: Resources, sign_in: Option<&SignIn>) -> Bytes {
+    let mut document = Document::new(AccessTable::new(endpoints::operations(resources)), sign_in);
     document.schema::<problem::Document<'_>>();
     for resource in resources {
         resource::openapi::describe(resource, &mut document);
@@ -65,7 +66,7 @@ mod tests {
     }
 
     fn built_in() -> Bytes {
-        json(resources())
+        json(resources(), None)
     }
 
     fn document() -> Value {

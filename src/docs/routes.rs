@@ -8,7 +8,7 @@ use warp::reply::Response;
 
 use super::problems;
 use super::urls::{OPENAPI, PAGE, PROBLEM, PROBLEMS};
-use crate::http::asset::{self, Asset, CSS, HTML, SCRIPT};
+use crate::http::asset::{self, Asset, CSS, HTML, Policy, SCRIPT};
 use crate::http::catalogue;
 use crate::http::endpoint::{Endpoint, PUBLIC};
 use crate::http::problem::{Code, Problem};
@@ -41,7 +41,7 @@ const fn file(index: usize, media_type: &'static str, body: &'static [u8]) -> As
 }
 
 /// All routes of the documentation.
-pub fn routes(document: Bytes) -> BoxedFilter<(Response,)> {
+pub fn routes(document: Bytes, policy: Policy) -> BoxedFilter<(Response,)> {
     let headers = warp::header::headers_cloned;
     let openapi = at(OPENAPI).and(get_or_head()).and(headers()).then(move |matched: Matched, headers: HeaderMap| {
         let document = document.clone();
@@ -55,10 +55,14 @@ pub fn routes(document: Bytes) -> BoxedFilter<(Response,)> {
         at(PROBLEM).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| async move {
             matched.answer(async { problem(&matched.segment, &headers) }).await
         });
-    let files = at_each(FILES).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| {
-        let asset = ASSETS.iter().find(|asset| asset.path == matched.route.0);
-        async move { matched.answer(async { asset.ok_or_else(Problem::internal)?.answer(&headers) }).await }
-    });
+    let files =
+        at_each(FILES).and(get_or_head()).and(headers()).then(move |matched: Matched, headers: HeaderMap| {
+            let asset = ASSETS.iter().find(|asset| asset.path == matched.route.0);
+            let policy = policy.clone();
+            async move {
+                matched.answer(async { asset.ok_or_else(Problem::internal)?.answer_with(&headers, &policy) }).await
+            }
+        });
     openapi
         .or(files)
         .unify()

@@ -3,6 +3,8 @@
 //! A browser may keep a file, and asks each time whether it is still the one: the `ETag` is a hash of the content, so a
 //! new release is seen at once and an unchanged file costs no bytes. Large files are stored compressed and sent so.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use warp::http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue,
@@ -10,15 +12,28 @@ use warp::http::header::{
 };
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::problem::{Code, Problem};
 
-/// What every page of ours may do: load our own scripts, styles and images, ask our own API, and nothing else.
-const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
-     base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-);
+/// What a page of ours may do: load our own scripts, styles and images, ask our own API, and nothing else.
+#[derive(Debug, Clone)]
+pub struct Policy(HeaderValue);
+
+impl Policy {
+    /// One that lets a page ask another origin, too.
+    pub fn asking(origin: Option<&str>) -> Self {
+        let other = origin.map_or(String::new(), |origin| format!(" {origin}"));
+        let text = format!(
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'{other}; \
+             base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+        );
+        Self(HeaderValue::from_str(&text).expect("an origin is printable ASCII"))
+    }
+}
+
+/// That of files which need no other.
+static OWN: LazyLock<Policy> = LazyLock::new(|| Policy::asking(None));
 
 /// A page.
 pub const HTML: &str = "text/html; charset=utf-8";
@@ -49,10 +64,18 @@ impl Asset {
     /// # Errors
     /// 406 when it is compressed and the client refuses that.
     pub fn answer(&self, headers: &HeaderMap) -> Result<Response, Problem> {
+        self.answer_with(headers, &OWN)
+    }
+
+    /// The same, of a page with a policy of its own.
+    ///
+    /// # Errors
+    /// As [`Asset::answer`].
+    pub fn answer_with(&self, headers: &HeaderMap, policy: &Policy) -> Result<Response, Problem> {
         if self.gzipped && refuses_gzip(headers) {
             return Err(Problem::new(Code::NotAcceptable, "ask with the header Accept-Encoding: gzip"));
         }
-        let mut response = answer(headers, self.media_type, Bytes::from_static(self.body));
+        let mut response = answer_with(headers, self.media_type, Bytes::from_static(self.body), policy);
         if self.gzipped {
             response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
             response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -63,7 +86,12 @@ impl Asset {
 
 /// Answers with a content that changes with the release only, or says that it is the one the client has.
 pub fn answer(headers: &HeaderMap, media_type: &'static str, body: Bytes) -> Response {
-    let tag = format!("\"{:016x}\"", xxh3_64(&body));
+    answer_with(headers, media_type, body, &OWN)
+}
+
+fn answer_with(headers: &HeaderMap, media_type: &'static str, body: Bytes, policy: &Policy) -> Response {
+    // Of the policy, too: a browser keeps the one that came with the content.
+    let tag = format!("\"{:016x}\"", xxh3_64_with_seed(&body, xxh3_64(policy.0.as_bytes())));
     let known = has_tag(headers, &tag);
     let mut response = Response::new(if known { Bytes::new() } else { body }.into());
     if known {
@@ -73,7 +101,7 @@ pub fn answer(headers: &HeaderMap, media_type: &'static str, body: Bytes) -> Res
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(ETAG, HeaderValue::from_str(&tag).expect("hexadecimal digits in quotes"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+    headers.insert(CONTENT_SECURITY_POLICY, policy.0.clone());
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     response
 }

@@ -12,34 +12,40 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem, PathsBuilder};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, OpenIdConnect, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, ComponentsBuilder, Content, HttpMethod, Paths, Ref, RefOr, Required, Schema};
 
 use super::catalogue::{self, Kind};
 use super::endpoint::AccessTable;
 use super::problem::Code;
 use super::schema::{integer, one_of};
+use crate::auth::issuer::source;
 use crate::auth::scope::Access;
+use crate::auth::sign_in::SignIn;
 
 /// What holds for every body.
 const COMPRESSED: &str = "It may come with `Content-Encoding: gzip`.";
 /// The media type of every error.
 pub const PROBLEM: &str = "application/problem+json";
 
-/// The name of how credentials are sent.
+/// The names of how credentials are sent.
 const BEARER: &str = "bearer";
+const SIGN_IN: &str = "signIn";
 
 /// Paths and components under construction.
 pub struct Document {
     access: AccessTable,
+    /// The address of the identity provider's discovery document, where pages sign in there.
+    discovery: Option<String>,
     paths: PathsBuilder,
     components: ComponentsBuilder,
 }
 
 impl Document {
-    /// A document of routes that ask for this.
-    pub fn new(access: AccessTable) -> Self {
-        Self { access, paths: PathsBuilder::default(), components: ComponentsBuilder::default() }
+    /// A document of routes that ask for this, and where somebody signs in.
+    pub fn new(access: AccessTable, sign_in: Option<&SignIn>) -> Self {
+        let discovery = sign_in.map(|sign_in| source::discovery(&sign_in.issuer));
+        Self { access, discovery, paths: PathsBuilder::default(), components: ComponentsBuilder::default() }
     }
 
     /// Adds a type that operations refer to by [`reference`].
@@ -63,7 +69,7 @@ impl Document {
     pub fn operation(&mut self, method: HttpMethod, templates: &[&str], operation: &Operation) {
         for (index, template) in templates.iter().enumerate() {
             let access = self.access.of(method_name(&method), template).unwrap_or(Access::Public);
-            let mut built = operation.build(method != HttpMethod::Get, access);
+            let mut built = operation.build(method != HttpMethod::Get, access, self.discovery.is_some());
             if let (Some(canonical), true) = (templates.first(), index > 0) {
                 let id = built.operation_id.unwrap_or_default();
                 built.operation_id = Some(format!("{id}At{}", camel(template)));
@@ -84,6 +90,10 @@ impl Document {
             ))
             .build();
         let mut components = self.components.security_scheme(BEARER, SecurityScheme::Http(bearer));
+        if let Some(discovery) = self.discovery {
+            let scheme = OpenIdConnect::with_description(discovery.as_str(), "The same, of whoever signs in there.");
+            components = components.security_scheme(SIGN_IN, SecurityScheme::OpenIdConnect(scheme));
+        }
         for kind in catalogue::all() {
             components = components.response(kind.code, problem_response(&[&kind]));
         }
@@ -193,7 +203,7 @@ impl Operation {
         self
     }
 
-    fn build(&self, writes: bool, access: Access) -> utoipa::openapi::path::Operation {
+    fn build(&self, writes: bool, access: Access, signs_in: bool) -> utoipa::openapi::path::Operation {
         let mut operation = OperationBuilder::new()
             .tag(self.tag)
             .operation_id(Some(self.id))
@@ -202,8 +212,9 @@ impl Operation {
             .request_body(self.body.clone());
         if access != Access::Public {
             // Credentials are looked at with AUTH=on only, so what does not have them may do, too.
-            let scope = SecurityRequirement::new(BEARER, [access.to_string()]);
-            operation = operation.securities(Some([scope, SecurityRequirement::default()]));
+            let schemes = std::iter::once(BEARER).chain(signs_in.then_some(SIGN_IN));
+            let required = schemes.map(|scheme| SecurityRequirement::new(scheme, [access.to_string()]));
+            operation = operation.securities(Some(required.chain([SecurityRequirement::default()])));
         }
         for parameter in &self.parameters {
             operation = operation.parameter(parameter.clone());

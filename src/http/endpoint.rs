@@ -1,6 +1,6 @@
 //! What is routed: templates with their methods, and what each asks of whoever sends a request.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use warp::http::Method;
 
@@ -66,6 +66,14 @@ impl AccessTable {
             }
         }
         table
+    }
+
+    /// The scopes that routes ask for, but `admin`.
+    pub fn scopes(&self) -> Vec<String> {
+        let endpoints = self.fixed.values().chain(self.with_placeholder.iter().map(|(_, endpoint)| endpoint));
+        let asked = endpoints.flat_map(|endpoint| endpoint.methods).map(|(_, access)| access);
+        let scopes = asked.filter(|access| matches!(access, Access::Scope(..))).map(Access::to_string);
+        scopes.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// What a method on a template asks for.

@@ -12,7 +12,8 @@ use warp::http::HeaderMap;
 use warp::http::header::{CACHE_CONTROL, HeaderValue};
 use warp::reply::Response;
 
-use crate::auth::scope::{Access, Action, Scopes};
+use crate::auth::scope::{Access, Scopes};
+use crate::auth::sign_in::SignIn;
 use crate::http::access::{METADATA, origin};
 use crate::http::endpoint::{Endpoint, PUBLIC};
 use crate::http::problem::{Code, Problem};
@@ -34,8 +35,10 @@ pub struct Context {
     pub auth: &'static str,
     /// The identity provider.
     pub issuer: Option<String>,
-    /// What a scope may name.
-    pub resources: Vec<&'static str>,
+    /// The scopes that routes ask for.
+    pub scopes: Vec<String>,
+    /// How the pages sign somebody in, where they do.
+    pub sign_in: Option<SignIn>,
 }
 
 /// Whoever a request is made by.
@@ -54,6 +57,9 @@ pub struct Shown {
     /// When the credential ends.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
+    /// How a page signs somebody in at the identity provider; absent where a token is pasted instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sign_in: Option<SignIn>,
 }
 
 /// All routes of this module.
@@ -83,6 +89,7 @@ fn principal(matched: &Matched, context: &Context) -> Response {
         credential: principal.kind.label(),
         principal: principal.name.as_deref().map(str::to_owned),
         scopes: scopes.to_string().split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect(),
+        sign_in: context.sign_in.clone(),
         expires_at: principal.expires.and_then(|at| Timestamp::try_from(at).ok()).map(|at| at.to_string()),
     });
     // Of one request, whatever a cache makes of its Authorization.
@@ -97,14 +104,10 @@ fn resource(headers: &HeaderMap, context: &Context) -> Result<Response, Problem>
             "no identity provider is configured; the operator makes tokens with `pycrudapi token create`",
         ));
     };
-    let scopes = context.resources.iter().flat_map(|resource| {
-        [Action::Read, Action::Create, Action::Update, Action::Delete]
-            .map(|action| Access::Scope(resource, action).to_string())
-    });
     Ok(reply::json(&json!({
         "resource": origin(headers),
         "authorization_servers": [issuer],
-        "scopes_supported": scopes.collect::<Vec<_>>(),
+        "scopes_supported": context.scopes,
         "bearer_methods_supported": ["header"],
         "resource_documentation": format!("{}/docs", origin(headers)),
     })))

@@ -1,15 +1,17 @@
 //! The root, and the files of its page.
 
+use std::sync::Arc;
+
 use utoipa::openapi::HttpMethod;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::http::HeaderMap;
-use warp::http::header::{HeaderValue, VARY};
+use warp::http::header::{CACHE_CONTROL, HeaderValue, VARY};
 use warp::reply::Response;
 
 use super::index;
 use crate::http::accept;
-use crate::http::asset::{self, Asset, CSS, HTML, SCRIPT, SVG};
+use crate::http::asset::{self, Asset, CSS, HTML, Policy, SCRIPT, SVG};
 use crate::http::describe::{Document, Operation, content, query};
 use crate::http::endpoint::{Endpoint, PUBLIC};
 use crate::http::problem::{Code, Problem};
@@ -38,6 +40,8 @@ const FILES: &[&str] = &[
     "/assets/import.js",
     "/assets/history.js",
     "/assets/sign-in.js",
+    "/assets/provider.js",
+    "/assets/signed-in.js",
 ];
 
 /// What is routed here.
@@ -66,6 +70,10 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 const PAGE: Asset = Asset { path: ROOT[0], media_type: HTML, body: include_bytes!("site/index.html"), gzipped: false };
 
+/// Where the identity provider sends a browser back to.
+const SIGNED_IN: Asset =
+    Asset { path: ROOT[0], media_type: HTML, body: include_bytes!("site/signed-in.html"), gzipped: false };
+
 const ASSETS: [Asset; FILES.len()] = [
     file(0, CSS, include_bytes!("site/app.css")),
     file(1, SVG, include_bytes!("site/icon.svg")),
@@ -83,6 +91,8 @@ const ASSETS: [Asset; FILES.len()] = [
     file(13, SCRIPT, include_bytes!("site/import.js")),
     file(14, SCRIPT, include_bytes!("site/history.js")),
     file(15, SCRIPT, include_bytes!("site/sign-in.js")),
+    file(16, SCRIPT, include_bytes!("site/provider.js")),
+    file(17, SCRIPT, include_bytes!("site/signed-in.js")),
 ];
 
 const RESOURCE_PAGE: Asset =
@@ -92,22 +102,37 @@ const fn file(index: usize, media_type: &'static str, body: &'static [u8]) -> As
     Asset { path: FILES[index], media_type, body, gzipped: false }
 }
 
+/// What the pages are made for.
+pub struct Context {
+    /// What is served.
+    pub resources: Resources,
+    /// Whether they sign somebody in at an identity provider.
+    pub signs_in: bool,
+    /// What they may do.
+    pub policy: Policy,
+}
+
 /// All routes of the page.
-pub fn routes(resources: Resources) -> BoxedFilter<(Response,)> {
+pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
     let headers = warp::header::headers_cloned;
-    let root = at_with_query(ROOT).and(get_or_head()).and(headers()).then(
-        move |matched: Matched, raw: String, headers: HeaderMap| async move {
-            matched.answer(async { root(resources, &raw, &headers) }).await
-        },
-    );
+    let context = Arc::new(context);
+    let root = {
+        let context = context.clone();
+        at_with_query(ROOT).and(get_or_head()).and(headers()).then(
+            move |matched: Matched, raw: String, headers: HeaderMap| {
+                let context = context.clone();
+                async move { matched.answer(async { root(&context, &raw, &headers) }).await }
+            },
+        )
+    };
     let files = at_each(FILES).and(get_or_head()).and(headers()).then(|matched: Matched, headers: HeaderMap| {
         let asset = ASSETS.iter().find(|asset| asset.path == matched.route.0);
         async move { matched.answer(async { asset.ok_or_else(Problem::internal)?.answer(&headers) }).await }
     });
-    let resource =
-        at(RESOURCE).and(get_or_head()).and(headers()).then(move |matched: Matched, headers: HeaderMap| async move {
-            matched.answer(async { resource(resources, &matched.segment, &headers) }).await
-        });
+    let resource = at(RESOURCE).and(get_or_head()).and(headers()).then(move |matched: Matched, headers: HeaderMap| {
+        let context = context.clone();
+        async move { matched.answer(async { resource(&context, &matched.segment, &headers) }).await }
+    });
     root.or(files)
         .unify()
         .or(resource)
@@ -120,22 +145,33 @@ pub fn routes(resources: Resources) -> BoxedFilter<(Response,)> {
 }
 
 /// A browser names `text/html`; curl and programs do not. What the page shows is in its address, which its script reads.
-fn root(resources: Resources, raw: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+fn root(context: &Context, raw: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+    if context.signs_in && is_answer(raw) {
+        let mut response = SIGNED_IN.answer(headers)?;
+        // Its address has the code.
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        return Ok(response);
+    }
     Query::parse(raw, VIEW).finish()?;
     let mut response = if accept::names(headers, "text/html") {
-        PAGE.answer(headers)?
+        PAGE.answer_with(headers, &context.policy)?
     } else {
-        asset::answer(headers, TEXT, index::text(resources).into())
+        asset::answer(headers, TEXT, index::text(context.resources).into())
     };
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
     Ok(response)
 }
 
-fn resource(resources: Resources, name: &str, headers: &HeaderMap) -> Result<Response, Problem> {
-    if resources.iter().all(|resource| resource.name != name) {
+/// Whether a browser comes back from the identity provider (RFC 6749, section 4.1.2), whatever else its address says.
+fn is_answer(raw: &str) -> bool {
+    raw.split('&').any(|parameter| parameter.starts_with("state="))
+}
+
+fn resource(context: &Context, name: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+    if context.resources.iter().all(|resource| resource.name != name) {
         return Err(Problem::new(Code::NotFound, "no resource has this name; GET / lists those that are served"));
     }
-    RESOURCE_PAGE.answer(headers)
+    RESOURCE_PAGE.answer_with(headers, &context.policy)
 }
 
 /// Adds the root to the document.

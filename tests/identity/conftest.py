@@ -1,9 +1,15 @@
-"""Fixtures: providers, and stacks that take their tokens."""
+"""Fixtures: providers, stacks that take their tokens, and pages of these stacks in Chromium."""
+
+import os
+import shutil
 
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 import support
 from provider import AUDIENCE, Provider
+
+SCREENSHOTS = support.REPOSITORY / "var" / "browser"
 
 
 @pytest.fixture
@@ -48,3 +54,51 @@ def guarded(directory):
         one.destroy()
         # Shown when the test has failed.
         print(f"--- what the stack on port {one.port} said\n{one.process.output[-6000:]}")
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    assert program, "chromium is missing: scripts/install-packages chromium"
+    with sync_playwright() as playwright:
+        # Root has no sandbox, a container no GPU; the rest keeps Chromium from talking to others.
+        flags = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --no-first-run"
+        browser = playwright.chromium.launch(executable_path=program, args=flags.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium, request):
+    """open_page(stack, provider, path): a page that may ask nobody but these two, and must not complain."""
+    opened = []
+
+    def start(stack, issuer, path="/"):
+        context = chromium.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
+        context.set_default_timeout(support.DEADLINE_SECONDS * 1000)
+        complaints = []
+        own = (f"http://localhost:{stack.port}/", f"{issuer.issuer}/", "data:", "blob:")
+        # What the provider's own pages would like to have.
+        context.route("https://**", lambda route: route.abort())
+        context.on("console", lambda message: complaints.append(message.text) if is_complaint(message) else None)
+        context.on("weberror", lambda error: complaints.append(str(error.error)))
+        page = context.new_page()
+        page.on("request", lambda asked: complaints.append(asked.url) if not asked.url.startswith(own) else None)
+        opened.append((context, complaints))
+        page.goto(f"http://localhost:{stack.port}{path}")
+        return page
+
+    yield start
+    for number, (context, complaints) in enumerate(opened):
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        for place, page in enumerate(context.pages):
+            page.screenshot(path=SCREENSHOTS / f"{request.node.name.replace('/', '-')}-{number}-{place}.png")
+        context.close()
+        assert complaints == []
+
+
+def is_complaint(message):
+    return message.type in ("error", "warning") and "Failed to load resource" not in message.text
+
+
+expect.set_options(timeout=support.DEADLINE_SECONDS * 1000)

@@ -76,6 +76,13 @@ impl Address {
         self.uri.scheme() == Some(&Scheme::HTTPS)
     }
 
+    /// Scheme, host and port, as a content security policy names them; none where it cannot: only names and IPv4 addresses stand there.
+    pub fn origin(&self) -> Option<String> {
+        let authority = self.uri.authority()?.as_str();
+        let is_plain = authority.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte));
+        is_plain.then(|| format!("{}://{authority}", if self.is_https() { "https" } else { "http" }))
+    }
+
     fn port(&self) -> u16 {
         self.uri.port_u16().unwrap_or(if self.is_https() { 443 } else { 80 })
     }

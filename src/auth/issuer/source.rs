@@ -68,7 +68,7 @@ impl Source {
     /// # Errors
     /// A sentence, when the issuer's name is no address.
     pub fn discovery(issuer: &str, client: Client) -> Result<Self, &'static str> {
-        let address = format!("{}{WELL_KNOWN}", issuer.trim_end_matches('/')).parse()?;
+        let address = discovery(issuer).parse()?;
         Ok(Self::Discovery { issuer: issuer.to_owned(), address, client })
     }
 
@@ -92,6 +92,11 @@ impl Source {
         }
         KeySet::parse(&document).map_err(SourceError::Document)
     }
+}
+
+/// The address of an issuer's discovery document.
+pub fn discovery(issuer: &str) -> String {
+    format!("{}{WELL_KNOWN}", issuer.trim_end_matches('/'))
 }
 
 async fn fetch(what: &'static str, client: &Client, address: &Address) -> Result<bytes::Bytes, SourceError> {

@@ -1,7 +1,9 @@
-// Who asks: a token, kept by this tab until it is closed, and what its scopes allow.
+// Who asks, and what their scopes allow: a token that this tab keeps until it is closed. It is the identity provider's where the
+// pages are its client, and pasted otherwise.
 
 import { ask, credentials } from "./api.js";
 import { complaint, element } from "./dom.js";
+import { openWindow, signIn, signOut } from "./provider.js";
 
 let principal = null;
 let changed = () => {};
@@ -18,7 +20,7 @@ export function may(resource, action) {
 export async function begin(done) {
   changed = done;
   document.querySelector(".bar").append(place);
-  addEventListener("sign-in", open);
+  addEventListener("sign-in", start);
   await look().catch(() => {});
   changed();
 }
@@ -45,19 +47,85 @@ function show() {
   } else if (principal?.principal) {
     place.replaceChildren(element("span", { class: "hint name", title: principal.scopes.join(" ") }, principal.principal), button("Sign out", "quiet", leave));
   } else {
-    place.replaceChildren(button("Sign in", "", open));
+    place.replaceChildren(button("Sign in", "", start));
   }
 }
 
+/** Forgets the token here, and has the identity provider forget who it was. */
 function leave() {
+  const { credential, signIn: provider } = principal;
   credentials.token = null;
   look().catch(() => {}).finally(changed);
+  if (credential !== "issuer" || !provider) return;
+  try {
+    const opened = openWindow();
+    signOut(provider, opened).catch(() => opened.close());
+  } catch {
+    // Nothing more can be forgotten when no window may be opened.
+  }
 }
 
-/** In a dialog of its own, above whatever is being edited. */
-function open() {
+/** Takes a token, if it is good. */
+async function take(token) {
+  credentials.token = token;
+  await look();
+  changed();
+}
+
+function start() {
   if (document.getElementById("sign-in")) return;
+  if (principal?.signIn) atProvider(principal.signIn);
+  else pasted();
+}
+
+/** A dialog above whatever is being edited, and a way to say in it what is wrong. */
+function dialogOf(...content) {
   const trouble = element("div", { role: "alert" });
+  const dialog = element("dialog", { id: "sign-in", "aria-labelledby": "sign-in-title" },
+    element("div", { class: "dialog-head" },
+      element("h2", { id: "sign-in-title" }, "Sign in"),
+      element("button", { type: "button", class: "quiet close", "aria-label": "Close", onclick: () => dialog.close() }, "✕")),
+    trouble, ...content);
+  dialog.addEventListener("close", () => dialog.remove());
+  const say = (error) => trouble.replaceChildren(error ? complaint({ ...error, title: error.title, detail: error.message, status: null }) : "");
+  document.body.append(dialog);
+  dialog.showModal();
+  return { dialog, say };
+}
+
+/** In a window of the identity provider; meanwhile the dialog waits here. */
+function atProvider(provider) {
+  const { host } = new URL(provider.issuer);
+  const again = button("Open the window again", "primary", open);
+  const note = element("p", {}, "Go on in the window of ", element("strong", {}, host), ".");
+  const { dialog, say } = dialogOf(note, element("div", { class: "actions" }, again, button("Cancel", "quiet", () => dialog.close())));
+  let attempt = new AbortController();
+  let opened = null;
+  dialog.addEventListener("close", () => {
+    attempt.abort();
+    opened?.close();
+  });
+  async function open() {
+    attempt.abort();
+    const { signal } = (attempt = new AbortController());
+    say(null);
+    note.hidden = false;
+    try {
+      opened = openWindow();
+      await take(await signIn(provider, opened, signal));
+      dialog.close();
+    } catch (error) {
+      if (signal.aborted) return;
+      note.hidden = true;
+      say(error);
+      opened?.close();
+    }
+  }
+  open();
+}
+
+/** With a token that somebody has. */
+function pasted() {
   const token = element("input", { type: "password", id: "token", autocomplete: "off", spellcheck: "false" });
   const submit = element("button", { type: "submit", class: "primary" }, "Sign in");
   const form = element("form", { novalidate: true },
@@ -65,28 +133,19 @@ function open() {
       element("label", { for: "token" }, "Token"), token,
       element("span", { class: "hint" }, "made by pycrudapi token create; it is forgotten when this tab is closed")),
     element("div", { class: "actions" }, submit));
-  const dialog = element("dialog", { id: "sign-in", "aria-labelledby": "sign-in-title" },
-    element("div", { class: "dialog-head" },
-      element("h2", { id: "sign-in-title" }, "Sign in"),
-      element("button", { type: "button", class: "quiet close", "aria-label": "Close", onclick: () => dialog.close() }, "✕")),
-    trouble, form);
-  dialog.addEventListener("close", () => dialog.remove());
+  const { dialog, say } = dialogOf(form);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    trouble.replaceChildren();
+    say(null);
     submit.disabled = true;
-    credentials.token = token.value.trim() || null;
     try {
-      await look();
+      await take(token.value.trim() || null);
       dialog.close();
-      changed();
     } catch (error) {
-      trouble.replaceChildren(complaint({ ...error, title: error.title, detail: error.message, status: null }));
+      say(error);
     } finally {
       submit.disabled = false;
     }
   });
-  document.body.append(dialog);
-  dialog.showModal();
   token.focus();
 }

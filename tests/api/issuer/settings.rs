@@ -23,6 +23,8 @@ fn settings_that_do_not_go_together_are_refused_by_name() {
         (vec!["--auth-ca-file=/ca"], "AUTH_CA_FILE"),
         (vec!["--auth-scope-claim=roles"], "AUTH_SCOPE_CLAIM"),
         (vec!["--auth-scope-map=a=*:read"], "AUTH_SCOPE_MAP"),
+        (vec!["--auth-client-id=page"], "AUTH_CLIENT_ID"),
+        (vec!["--auth-client-scope=openid"], "AUTH_CLIENT_SCOPE"),
         (vec![issuer, audience, "--auth-jwks-url=https://id.example/keys", "--auth-jwks-file=/keys"], "AUTH_JWKS_URL"),
         (vec!["--auth-issuer=id.example", audience], "AUTH_ISSUER"),
         (vec!["--auth-issuer=http://id.example", audience], "AUTH_ISSUER"),
@@ -42,6 +44,44 @@ fn settings_that_do_not_go_together_are_refused_by_name() {
     // Where the keys are is said, so the name may be any.
     let flags = ["--auth-issuer=accounts.example", audience, "--auth-jwks-file=/keys"];
     assert!(matches!(Settings::parse(&flags).server.auth.issuer.options(), Ok(Some(_))));
+}
+
+#[test]
+fn pages_sign_in_where_the_issuer_is_an_address_that_they_can_ask() {
+    let scopes = ["passengers:read".to_owned(), "steps:create".to_owned()];
+    let sign_in = |issuer: &str, more: &[&str]| {
+        let issuer = format!("--auth-issuer={issuer}");
+        let flags = [&[issuer.as_str(), "--auth-audience=api", "--auth-jwks-file=/keys"], more].concat();
+        Settings::parse(&flags).server.auth.issuer.sign_in(&scopes)
+    };
+    let client = "--auth-client-id=page";
+    assert!(matches!(sign_in("https://id.example", &[]), Ok(None)));
+    for (issuer, origin) in [
+        ("https://id.example/tenant/", "https://id.example"),
+        ("https://id.example:8443", "https://id.example:8443"),
+        ("http://localhost:9000", "http://localhost:9000"),
+    ] {
+        let found = sign_in(issuer, &[client]).expect("an address").expect("a client");
+        assert_eq!((found.issuer.as_str(), found.origin.as_str(), found.client_id.as_str()), (issuer, origin, "page"));
+        assert_eq!(found.scope, "openid passengers:read steps:create");
+    }
+    for (more, scope) in [
+        ("--auth-client-scope=steps:*", "openid steps:*"),
+        ("--auth-client-scope=email openid api://pages/all", "openid email api://pages/all"),
+        ("--auth-scope-claim=roles", "openid"),
+    ] {
+        let found = sign_in("https://id.example", &[client, more]).expect("settings that go together");
+        assert_eq!(found.expect("a client").scope, scope, "{more}");
+    }
+    // None of them may stand in the pages' content security policy.
+    for issuer in
+        ["accounts.example", "http://id.example", "https://id.example;script-src", "https://[2001:db8::1]", "https://*"]
+    {
+        let error = sign_in(issuer, &[client]).expect_err(issuer).to_string();
+        assert!(error.starts_with("AUTH_CLIENT_ID=page: AUTH_ISSUER must be"), "{error}");
+    }
+    let error = sign_in("https://id.example", &["--auth-client-scope=openid"]).expect_err("no client").to_string();
+    assert!(error.starts_with("AUTH_CLIENT_SCOPE=openid: AUTH_CLIENT_ID must be set, too"), "{error}");
 }
 
 #[tokio::test]
