@@ -90,7 +90,7 @@ fn name(text: &str) -> Result<String, String> {
     if tokens::is_name(text) {
         Ok(text.to_owned())
     } else {
-        Err(format!("expected 1 to {NAME_MAX_CHARS} characters, none a control character"))
+        Err(format!("expected 1 to {NAME_MAX_CHARS} characters, none a control or direction character"))
     }
 }
 

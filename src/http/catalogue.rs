@@ -76,7 +76,7 @@ pub fn of(code: Code) -> Kind {
 fn explanation(code: Code) -> (&'static str, &'static str) {
     match code {
         Code::InvalidUuid => (
-            "The last part of the path is not a uuid.",
+            "The key in the path is not a uuid.",
             "Take the uuid from a list, or from the Location header that a creation answered with.",
         ),
         Code::InvalidQuery => (
@@ -162,7 +162,8 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
             "This needs a token, and the request has none; or its token is malformed, unknown, expired or revoked. Nothing was \
              done.",
             "Send Authorization: Bearer <token>. WWW-Authenticate says what is wrong with a token that was sent, and which \
-             scope is needed. The operator makes tokens with `pycrudapi token create`.",
+             scope is needed. The operator makes tokens with `pycrudapi token create`; where there is an identity provider, the document that \
+             resource_metadata names says which.",
         ),
         Code::InsufficientScope => (
             "The token of this request is good, and does not allow this. Nothing was done.",

@@ -197,7 +197,7 @@ impl Resource {
             expected_header: leak(format!("{header}, optionally with uuid")),
             missing: leak(format!("no {singular} has this uuid; GET /v1/{name} lists those that exist")),
             invalid_uuid: leak(format!(
-                "the last part of the path must be a uuid such as 0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10; \
+                "the key in the path must be a uuid such as 0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10; \
                  GET /v1/{name} lists those that exist"
             )),
             conditions: Vec::leak(conditions),

@@ -96,7 +96,7 @@ pub fn read(body: &[u8], resources: &[&str]) -> Result<Wanted, Problem> {
     let mut fields = Fields::of(body, FIELDS)?;
     let name = fields.required(
         "name",
-        &format!("must be a text of 1 to {NAME_MAX_CHARS} characters, none a control character"),
+        &format!("must be a text of 1 to {NAME_MAX_CHARS} characters, none a control or direction character"),
         |raw| json::text(raw).map(Cow::into_owned).filter(|text| tokens::is_name(text)),
     );
     let rule = format!(

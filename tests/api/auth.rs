@@ -309,6 +309,9 @@ async fn an_administrator_makes_rotates_and_revokes_tokens() {
     for (body, pointer) in [
         (json!({}), "/name"),
         (json!({"name": "", "scopes": ["admin"]}), "/name"),
+        (json!({"name": "ci\u{202e}nimda", "scopes": ["admin"]}), "/name"),
+        (json!({"name": "ci\u{2066}", "scopes": ["admin"]}), "/name"),
+        (json!({"name": "c\u{2028}i", "scopes": ["admin"]}), "/name"),
         (json!({"name": "x", "scopes": []}), "/scopes"),
         (json!({"name": "x", "scopes": "admin"}), "/scopes"),
         (json!({"name": "x", "scopes": ["passengers:write"]}), "/scopes"),

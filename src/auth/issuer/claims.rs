@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::json;
 use super::rules::{Refused, Rules, TokenType};
+use crate::auth::is_readable;
 
 /// OpenID Connect Core, 2: a subject has at most 255 characters.
 const SUBJECT_MAX_BYTES: usize = 255;
@@ -46,7 +47,11 @@ impl Claims {
         let expires = judge_times(&members, rules.leeway, now)?;
         let subject = match members.get("sub") {
             Some(Value::String(subject)) if is_subject(subject) => subject.clone(),
-            _ => return Err(Refused::Invalid("its sub is not a text of 1 to 255 bytes without control characters")),
+            _ => {
+                return Err(Refused::Invalid(
+                    "its sub is not a text of 1 to 255 bytes without control and direction characters",
+                ));
+            }
         };
         if members.contains_key("cnf") {
             return Err(Refused::Invalid("it is bound to a key of the client (cnf), which this service cannot check"));
@@ -86,7 +91,7 @@ fn judge_times(members: &Map<String, Value>, leeway: Duration, now: SystemTime) 
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let expires = expires + leeway;
     if now >= expires {
-        return Err(Refused::Invalid("it has expired"));
+        return Err(Refused::Invalid("the token has expired"));
     }
     if not_before.is_some_and(|time| time > now + leeway) {
         return Err(Refused::Invalid("it is not valid yet (nbf); are the clocks right?"));
@@ -98,7 +103,7 @@ fn judge_times(members: &Map<String, Value>, leeway: Duration, now: SystemTime) 
 }
 
 fn is_subject(text: &str) -> bool {
-    (1..=SUBJECT_MAX_BYTES).contains(&text.len()) && !text.contains(char::is_control)
+    (1..=SUBJECT_MAX_BYTES).contains(&text.len()) && is_readable(text)
 }
 
 /// Whether the claims are those of an ID, refresh or logout token: by what OpenID Connect puts into these, and by what Keycloak (`typ`)

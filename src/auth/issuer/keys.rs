@@ -19,6 +19,9 @@ use crate::shutdown::Shutdown;
 /// The pause after a first failure; it doubles up to [`Pace::pause`].
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
+/// How often the log says again that keys cannot be read.
+const REMINDER: Duration = Duration::from_secs(600);
+
 /// How often keys are read.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -56,7 +59,7 @@ impl Keys {
     pub fn start(source: Source, pace: Pace, shutdown: Shutdown) -> Self {
         let (sender, known) = watch::channel(Known::default());
         let (wanted, wants) = watch::channel(0);
-        let reader = Reader { source, pace, sender, wants };
+        let reader = Reader { source, pace, sender, wants, complained: None };
         tokio::spawn(async move {
             tokio::select! {
                 () = reader.run() => {}
@@ -101,6 +104,8 @@ struct Reader {
     pace: Pace,
     sender: watch::Sender<Known>,
     wants: watch::Receiver<u64>,
+    /// When the log was told last that the keys cannot be read; none since they could.
+    complained: Option<Instant>,
 }
 
 impl Reader {
@@ -130,13 +135,14 @@ impl Reader {
     }
 
     /// Says what came of a reading, and after which time the next may be; the number of readings so far.
-    fn tell(&self, outcome: Result<KeySet, SourceError>, next: Instant) -> u64 {
+    fn tell(&mut self, outcome: Result<KeySet, SourceError>, next: Instant) -> u64 {
         let result = if outcome.is_ok() { "ok" } else { "failed" };
         counter!("auth_key_fetches_total", "result" => result).increment(1);
+        let complained = &mut self.complained;
         self.sender.send_modify(|known| {
             known.readings += 1;
             known.next = Some(next);
-            let failed_before = std::mem::replace(&mut known.failed, outcome.is_err());
+            known.failed = outcome.is_err();
             match outcome {
                 Ok(set) => {
                     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -149,12 +155,14 @@ impl Reader {
                         }
                         known.set = Some(Arc::new(set));
                         known.generation += 1;
-                    } else if failed_before {
+                    } else if complained.is_some() {
                         tracing::info!("the keys of AUTH_ISSUER can be read again");
                     }
+                    *complained = None;
                 }
-                // Once per loss.
-                Err(error) if !failed_before => {
+                // Once per loss, and now and then while it lasts: whoever reads only the end of a log must see it.
+                Err(error) if complained.is_none_or(|at| at.elapsed() >= REMINDER) => {
+                    *complained = Some(Instant::now());
                     tracing::warn!(error = &error as &dyn std::error::Error, "cannot read the keys of AUTH_ISSUER");
                 }
                 Err(_) => {}
@@ -167,4 +175,42 @@ impl Reader {
 /// Between 0 and 1.
 fn random() -> f64 {
     f64::from((RandomState::new().build_hasher().finish() >> 32) as u32) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::shutdown;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic").write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_that_cannot_be_read_are_complained_of_again_now_and_then() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let (trigger, shutdown) = shutdown::channel();
+        let pace = Pace { refresh: Duration::from_secs(5), pause: Duration::from_secs(1) };
+        let keys = Keys::start(Source::File("/nowhere/keys".into()), pace, shutdown);
+        tokio::time::sleep(REMINDER * 6 - REMINDER / 2).await;
+        drop(trigger);
+        let told = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text");
+        assert_eq!(told.matches("cannot read the keys of AUTH_ISSUER").count(), 6, "{told}");
+        assert!(keys.known().failed && keys.known().readings > 600);
+    }
 }

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::is_readable;
 use super::principal::{Kind, Principal};
 use super::scope::Scopes;
 use crate::db::conninfo::ConnInfo;
@@ -183,7 +184,7 @@ const LIFETIME_MAX_HOURS: u64 = 10 * 366 * 24;
 
 /// Whether a token can be called this.
 pub fn is_name(text: &str) -> bool {
-    (1..=NAME_MAX_CHARS).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+    (1..=NAME_MAX_CHARS).contains(&text.chars().count()) && is_readable(text)
 }
 
 /// Reads a lifetime; `never` has no end.

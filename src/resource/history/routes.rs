@@ -77,7 +77,7 @@ pub async fn history(segment: &str, raw: &str, headers: &HeaderMap, context: &Co
     let sources = (&context.reads.of(client.address()), &context.pool);
     let page = store::page((resource, kept(resource)?), sources, uuid, start, limit).await;
     let (entries, more) = page.map_err(failed)?;
-    let body = written(resource, uuid, &entries, format).map_err(failed)?;
+    let body = written(resource, uuid, &entries, format)?;
     let mut response = reply::ok(format.content_type(), reply::buffer(body, held));
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
     let is_newer = matches!(start, Start::NewerThan(_));
@@ -102,17 +102,40 @@ pub async fn history(segment: &str, raw: &str, headers: &HeaderMap, context: &Co
     Ok(response)
 }
 
-fn written(resource: &Resource, uuid: Uuid, entries: &[Entry], format: Format) -> Result<Vec<u8>, StoreError> {
+fn written(resource: &'static Resource, uuid: Uuid, entries: &[Entry], format: Format) -> Result<Vec<u8>, Problem> {
     let mut out = Vec::with_capacity(entries.len() * ENTRY_BYTES);
     let is_array = format == Format::Json;
     out.extend_from_slice(if is_array { b"[" } else { b"" });
     for (index, entry) in entries.iter().enumerate() {
         out.extend_from_slice(if is_array && index > 0 { b"," } else { b"" });
-        entry.write_json(resource, uuid, &mut out)?;
+        entry
+            .write_json(resource, uuid, &mut out)
+            .map_err(|error| unreadable((resource, uuid), entry.ended(), error))?;
         out.extend_from_slice(if is_array { b"" } else { b"\n" });
     }
     out.extend_from_slice(if is_array { b"]" } else { b"" });
     Ok(out)
+}
+
+/// What is said of an entry whose values are none of a row any more: which it is, so that the operator finds it.
+fn unreadable((resource, uuid): (&'static Resource, Uuid), version: Option<i64>, error: StoreError) -> Problem {
+    match error {
+        StoreError::Unreadable { .. } => damaged(resource, uuid, version),
+        error => problem(resource, error),
+    }
+}
+
+fn damaged(resource: &Resource, uuid: Uuid, version: Option<i64>) -> Problem {
+    tracing::error!(resource = resource.name, %uuid, version, "an entry of a history holds no values of a row");
+    let version = version.map_or("the last version".to_owned(), |version| format!("version {version}"));
+    let singular = resource.singular;
+    Problem::new(
+        Code::Internal,
+        format!(
+            "the entry that keeps {version} of this {singular} was damaged in the database; the operator can mend or \
+             remove it"
+        ),
+    )
 }
 
 /// The cursor of an entry.
@@ -161,7 +184,7 @@ pub async fn as_it_was(uuid: Uuid, raw: &str, context: &Context) -> Result<Store
             let stored = store::at_version(resource, history, &context.pool, uuid, version).await;
             stored.map_err(|error| match error {
                 StoreError::Missing => version_missing(resource, uuid, version),
-                error => failed(error),
+                error => unreadable((resource, uuid), Some(version), error),
             })
         }
         Some(At::Time(time)) => {
@@ -170,6 +193,7 @@ pub async fn as_it_was(uuid: Uuid, raw: &str, context: &Context) -> Result<Store
             let missing = |detail: String| Err(Problem::new(Code::NotFound, detail));
             match past {
                 Past::There(stored) => Ok(stored),
+                Past::Damaged(version) => Err(damaged(resource, uuid, Some(version))),
                 Past::CreatedLater(at) => {
                     missing(format!("this {singular} did not exist at {time}; it was created at {at}"))
                 }
@@ -228,6 +252,7 @@ pub async fn restore(
     let failed = |error| match (&error, version) {
         (StoreError::Stale, _) if must_name_state => etag::required(),
         (StoreError::Missing, Some(version)) => version_missing(resource, uuid, version),
+        (StoreError::Unreadable { .. }, _) => unreadable((resource, uuid), version, error),
         (StoreError::Missing, None) => Problem::new(
             Code::NotFound,
             format!("no {} with this uuid was deleted, as far as its history is kept", resource.singular),

@@ -43,6 +43,8 @@ pub enum Past {
     Deleted(Timestamp),
     /// The history does not reach back so far; it is whole since then, if that is known.
     NotKept(Option<Timestamp>),
+    /// The entry that keeps this version holds no values of a row any more.
+    Damaged(i64),
     /// Somebody changed the row without an entry, at a time that nobody knows.
     Unrecorded,
 }
@@ -50,6 +52,11 @@ pub enum Past {
 impl Entry {
     fn of(row: Row) -> Result<Self, StoreError> {
         Ok(Self { id: row.try_get(0)?, row })
+    }
+
+    /// The version that the change ended, whose values it keeps.
+    pub fn ended(&self) -> Option<i64> {
+        self.row.try_get(4).ok().flatten()
     }
 
     /// Appends it as JSON.
@@ -169,7 +176,10 @@ pub async fn at_time(
         return Ok(Past::Unrecorded);
     }
     match (before, version, last) {
-        (Some(before), Some(version), _) => stored(resource, uuid, before, version).map(Past::There),
+        (Some(before), Some(version), _) => match stored(resource, uuid, before, version) {
+            Err(StoreError::Unreadable { .. }) => Ok(Past::Damaged(version)),
+            read => read.map(Past::There),
+        },
         (_, _, Some(last)) => Ok(Past::Deleted(instant(last, 3)?.ok_or(UNREADABLE)?)),
         (_, _, None) => Ok(Past::NotKept(whole_since)),
     }

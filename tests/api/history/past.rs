@@ -13,6 +13,35 @@ fn changed_at(entries: &[Value], place: usize) -> String {
 }
 
 #[tokio::test]
+async fn a_damaged_entry_is_named_by_its_version_wherever_it_is_read() {
+    for subject in subjects() {
+        let app = start().await;
+        let url = create(&app, subject.path, &subject.one).await;
+        let first = app.get(&url).await;
+        let (version, table) = (version(&first).to_string(), subject.path.trim_start_matches("/v1/"));
+        let replaced = app.put(&url, &subject.other).await;
+        let time = changed_at(&history(&app, &url).await, 1);
+        let client = app.database.as_ref().expect("own database").client().await;
+        for damage in ["null", "[]", "7", "\"text\""] {
+            let sql = format!("update {table}_history set before = '{damage}' where before is not null");
+            client.batch_execute(&sql).await.expect("damaged");
+            let answers = [
+                app.get(&format!("{url}/history")).await,
+                app.get(&format!("{url}?at={version}")).await,
+                app.get(&format!("{url}?at={time}")).await,
+                restore(&app, &url, json!({"version": version.parse::<i64>().expect("a number")})).await,
+            ];
+            for answer in answers {
+                let detail = answer.expect_problem(500, "internal")["detail"].as_str().expect("a text").to_owned();
+                assert!(detail.contains(&format!("version {version} ")), "{damage}: {detail}");
+            }
+            // The row itself is none of it, nor are newer entries.
+            assert_eq!(app.get(&url).await.body, replaced.body);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_row_is_read_as_it_was_in_a_version_and_at_a_time() {
     for subject in subjects() {
         let app = start().await;

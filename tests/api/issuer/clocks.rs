@@ -43,7 +43,7 @@ async fn what_is_said_of_the_end_is_when_it_is_refused() {
         let token = ed().token(&with("exp", exp));
         let expires = issuer.verify(&token, now()).await.expect("a good token").expires;
         assert!(issuer.verify(&token, expires - Duration::from_millis(1)).await.is_ok());
-        assert!(matches!(issuer.verify(&token, expires).await, Err(Refused::Invalid("it has expired"))));
+        assert!(matches!(issuer.verify(&token, expires).await, Err(Refused::Invalid("the token has expired"))));
     }
 }
 

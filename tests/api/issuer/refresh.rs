@@ -271,5 +271,5 @@ async fn a_remembered_token_ends_when_it_expires() {
     let expires = issuer.principal(&token, now()).await.expect("a good token").expires.expect("it ends");
     assert!(issuer.known(&token, expires - Duration::from_millis(1)).is_some());
     assert_eq!(issuer.known(&token, expires), None);
-    assert_eq!(issuer.principal(&token, expires).await, Err(Refused::Invalid("it has expired")));
+    assert_eq!(issuer.principal(&token, expires).await, Err(Refused::Invalid("the token has expired")));
 }
