@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 
 import kubernetes_validate
 import pytest
@@ -366,20 +367,42 @@ def test_the_ingress_takes_what_the_service_takes(rendered, name):
             assert annotations[f"{prefix}/{timeout}"] == f"{seconds}{unit}"
 
 
-def test_a_gateway_can_take_the_place_of_the_ingress(kustomize):
-    overlay = kustomize / "overlays" / "gateway"
+def made_up(kustomize, resource, component, **more):
+    """The objects of an overlay that lists a component."""
+    overlay = kustomize / "overlays" / component
     overlay.mkdir()
     (overlay / "kustomization.yaml").write_text(yaml.safe_dump({
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
-        "namespace": "python-crud-api-gateway",
-        "resources": ["../../base"],
-        "components": ["../../components/gateway"],
+        "namespace": f"python-crud-api-{component}",
+        "resources": [f"../../{resource}"],
+        "components": [f"../../components/{component}"],
+        **more,
     }))
     try:
-        objects = render(overlay)
+        return render(overlay)
     finally:
         shutil.rmtree(overlay)
+
+
+@pytest.mark.parametrize("resource", ["base", "overlays/staging", "overlays/production", "overlays/production-external-database"])
+def test_an_overlay_sets_the_identity_provider_as_the_documentation_says(kustomize, resource):
+    # The patch is the one of docs/security.md, word for word.
+    (block,) = re.findall(r"^    patches:\n(?:    .*\n)+", (ROOT / "docs" / "security.md").read_text(), re.M)
+    objects = made_up(kustomize, resource, "identity-provider", **yaml.safe_load(textwrap.dedent(block)))
+    variables = environment(objects)
+    assert variables["AUTH"] == "on"
+    assert variables["AUTH_ISSUER"] == "https://login.example.net/tenant"
+    assert variables["AUTH_AUDIENCE"] and variables["AUTH_CLIENT_ID"]
+    # Its keys can be fetched, and nothing else is opened.
+    opened = [rule for rule in named(objects, "NetworkPolicy", "pycrudapi")["spec"]["egress"] if {"port": 443, "protocol": "TCP"} in rule["ports"]]
+    assert len(opened) == 1 and len(opened[0]["ports"]) == 1
+    for item in objects:
+        kubernetes_validate.validate(item, VERSIONS[-1], strict=True)
+
+
+def test_a_gateway_can_take_the_place_of_the_ingress(kustomize):
+    objects = made_up(kustomize, "base", "gateway")
     route, service = named(objects, "HTTPRoute", "pycrudapi"), named(objects, "Service", "pycrudapi")
     assert route["metadata"]["namespace"] == "python-crud-api-gateway"
     (rule,) = route["spec"]["rules"]
