@@ -22,8 +22,8 @@ fn openssl(folder: &Path, arguments: &str) {
     assert!(made.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&made.stderr));
 }
 
-/// Two authorities, and a server's certificate of the first.
-fn certificates(folder: &Path) {
+/// Two authorities, and a server's certificate of the first, for a name; the server's side of TLS with it.
+pub fn certificates(folder: &Path, name: &str) -> Arc<ServerConfig> {
     let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
     for authority in ["ca", "stranger"] {
         openssl(folder, &format!("{new} -keyout {authority}.key -out {authority}.pem -subj /CN={authority}"));
@@ -32,9 +32,16 @@ fn certificates(folder: &Path) {
         folder,
         &format!(
             "{new} -CA ca.pem -CAkey ca.key -keyout server.key -out server.pem -subj /CN=server \
-             -addext subjectAltName=DNS:{NAME} -addext basicConstraints=critical,CA:FALSE"
+             -addext subjectAltName=DNS:{name} -addext basicConstraints=critical,CA:FALSE"
         ),
     );
+    let chain = vec![CertificateDer::from_pem_file(folder.join("server.pem")).expect("a certificate")];
+    let key = PrivateKeyDer::from_pem_file(folder.join("server.key")).expect("a key");
+    ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map(Arc::new)
+        .expect("a configuration")
 }
 
 /// Answers one connection: TLS is offered, and whether anything was said inside of it is returned.
@@ -51,15 +58,8 @@ fn serve_once(listener: &TcpListener, config: &Arc<ServerConfig>) -> bool {
 #[tokio::test]
 async fn a_certificate_is_judged_as_far_as_sslmode_asks_name_included() {
     let folder = tempfile::tempdir().expect("a temporary directory");
-    certificates(folder.path());
+    let config = certificates(folder.path(), NAME);
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let chain = vec![CertificateDer::from_pem_file(path("server.pem")).expect("a certificate")];
-    let key = PrivateKeyDer::from_pem_file(path("server.key")).expect("a key");
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map(Arc::new)
-        .expect("a configuration");
     let listener = Arc::new(TcpListener::bind("127.0.0.1:0").expect("port 0 is free"));
     let port = listener.local_addr().expect("an address").port();
 

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use super::signer::key_set;
 
@@ -29,12 +31,22 @@ struct State {
 
 pub struct KeyServer {
     pub addr: SocketAddr,
+    is_tls: bool,
     state: Arc<State>,
 }
 
 impl KeyServer {
     /// Serves these keys at `/keys`, and the discovery document that names them.
     pub async fn start(keys: &[serde_json::Value]) -> Self {
+        Self::start_with(keys, None).await
+    }
+
+    /// The same over TLS.
+    pub async fn start_tls(keys: &[serde_json::Value], config: Arc<ServerConfig>) -> Self {
+        Self::start_with(keys, Some(TlsAcceptor::from(config))).await
+    }
+
+    async fn start_with(keys: &[serde_json::Value], tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("port 0 is free");
         let addr = listener.local_addr().expect("an address");
         let state = Arc::new(State {
@@ -42,7 +54,7 @@ impl KeyServer {
             documents: Mutex::default(),
             requests: AtomicUsize::new(0),
         });
-        let server = Self { addr, state: state.clone() };
+        let server = Self { addr, is_tls: tls.is_some(), state: state.clone() };
         server.publish(keys);
         server.document(
             "/.well-known/openid-configuration",
@@ -50,18 +62,29 @@ impl KeyServer {
         );
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(answer(socket, state.clone()));
+                let (state, tls) = (state.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => answer(socket, state).await,
+                        // A client that does not trust it leaves.
+                        Some(tls) => {
+                            if let Ok(socket) = tls.accept(socket).await {
+                                answer(socket, state).await;
+                            }
+                        }
+                    }
+                });
             }
         });
         server
     }
 
     pub fn issuer(&self) -> String {
-        format!("http://{}", self.addr)
+        if self.is_tls { format!("https://localhost:{}", self.addr.port()) } else { format!("http://{}", self.addr) }
     }
 
     pub fn keys_url(&self) -> String {
-        format!("http://{}/keys", self.addr)
+        format!("{}/keys", self.issuer())
     }
 
     /// Serves these keys from now on.
@@ -83,7 +106,7 @@ impl KeyServer {
     }
 }
 
-async fn answer(mut socket: TcpStream, state: Arc<State>) {
+async fn answer(mut socket: impl AsyncRead + AsyncWrite + Unpin, state: Arc<State>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match socket.read_u8().await {
@@ -109,4 +132,5 @@ async fn answer(mut socket: TcpStream, state: Arc<State>) {
         }
     };
     let _ = socket.write_all(text.as_bytes()).await; // the client may have left
+    let _ = socket.shutdown().await;
 }

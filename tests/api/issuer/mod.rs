@@ -9,6 +9,7 @@ mod key_server;
 mod refresh;
 mod settings;
 mod signer;
+mod tls;
 
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
