@@ -183,6 +183,7 @@ impl App {
             header_timeout: server.header_timeout_ms,
             send_buffer: room.send_buffer(),
             drain_timeout: server.common.drain_timeout_ms,
+            drain_grace: server.drain_grace_ms,
         };
         let mut routes: Vec<_> = contexts.iter().map(resource::routes::routes).collect();
         routes.extend([
@@ -227,7 +228,8 @@ impl App {
                 listener,
                 // Whoever may reach this listener may read it.
                 (Arc::new(Guard { hosts, origins, gate: None }), routes),
-                limits,
+                // Nobody balances over it, and a Prometheus keeps its connection.
+                ServerLimits { drain_grace: Duration::ZERO, ..limits },
                 listeners.log,
                 shutdown.clone(),
             )));

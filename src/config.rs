@@ -147,6 +147,14 @@ pub struct ServerConfig {
     #[arg(long, env, default_value = "60000", value_parser = millis::<100, 600_000>, hide_env_values = true)]
     pub header_timeout_ms: Duration,
 
+    /// After a stop was asked for, connections are accepted and idle ones kept for so long at most, in milliseconds (0 to 30000),
+    /// as a part of DRAIN_TIMEOUT_MS.
+    ///
+    /// Whoever balances over several servers must hear of the stop in this time: by a failed `/readyz`, or by `Connection: close`
+    /// on each connection. nginx keeps none idle for longer than two seconds. It ends sooner when no connection from before is left.
+    #[arg(long, env, default_value = "3000", value_parser = millis::<0, 30_000>, hide_env_values = true)]
+    pub drain_grace_ms: Duration,
+
     /// File with the number of log lines that whoever relays the log has dropped, added to `log_lines_dropped_total`;
     /// supervisord sets its own.
     #[arg(long, env, hide_env_values = true)]

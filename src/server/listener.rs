@@ -143,6 +143,15 @@ impl Listener {
         }
     }
 
+    /// Lets nobody find it any more, where that can be; whether those who have found it are this server's to serve. A supervisor
+    /// keeps its socket, and whoever waits there is its next server's.
+    pub fn withdraw(&mut self) -> bool {
+        match self {
+            Self::Tcp(_) => true,
+            Self::Unix(_, file) => file.take().is_some(),
+        }
+    }
+
     /// Waits for a connection; one that was reset before it was taken is skipped.
     ///
     /// # Errors

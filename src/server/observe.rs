@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use metrics::Histogram;
 use uuid::Uuid;
-use warp::http::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use warp::http::header::{CONNECTION, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{HeaderMap, Method, Request, Response};
 
 use super::access_log::{AccessLog, Entry};
@@ -104,6 +105,8 @@ pub struct Observed<S> {
     pub service: S,
     /// Where the records go.
     pub recorder: Recorder,
+    /// Whether every answer is the last one on its connection.
+    pub draining: Arc<AtomicBool>,
 }
 
 impl<S, B: Body + Send> Service<Request<Incoming>> for Observed<S>
@@ -119,6 +122,7 @@ where
         let mut record = Record::begin(&request, self.recorder.clone());
         let (request, unread) = unread::watch(request);
         let answering = self.service.call(request);
+        let draining = self.draining.clone();
         Box::pin(async move {
             let mut response = answering.await?;
             unread.discard().await;
@@ -131,6 +135,9 @@ where
             headers.insert(REQUEST_ID, record.request_id.clone());
             headers.insert(TRACEPARENT, record.traceparent.clone());
             headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            if draining.load(Ordering::Relaxed) {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok(response.map(|inner| ObservedBody { inner, record }))
         })
     }

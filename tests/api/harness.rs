@@ -195,11 +195,10 @@ impl TestApp {
     pub async fn try_start_on(conninfo: &ConnInfo, flags: &[&str]) -> Result<Self, AppError> {
         static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
         let handle = METRICS.get_or_init(|| telemetry::init_metrics().expect("set up once")).clone();
-        let with_default: Vec<_> = if flags.iter().any(|flag| flag.starts_with("--seed")) {
-            flags.to_vec()
-        } else {
-            [&["--seed=false"], flags].concat()
-        };
+        // Idle connections of this client are no reason for a test to wait at its end.
+        let mut with_default = vec!["--seed=false", "--drain-grace-ms=0"];
+        with_default.retain(|flag| !flags.iter().any(|given| given.split('=').next() == flag.split('=').next()));
+        with_default.extend(flags);
         let settings = Settings::parse(&with_default);
         let local = ListenAddr::Tcp("127.0.0.1:0".to_owned());
         let public = Listener::bind(&local).await.expect("port 0 is free");

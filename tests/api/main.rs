@@ -14,6 +14,7 @@ mod deadlocks;
 mod descriptions;
 mod docs;
 mod doctor;
+mod draining;
 mod every_resource;
 mod failover;
 mod failures;
