@@ -21,6 +21,8 @@ COPY data data
 COPY resources resources
 COPY nginx nginx
 COPY src src
+# What /metrics says is running.
+ARG REVISION=unknown
 # Copied files keep their dates, which are older than the empty crate's: cargo would think it is done.
 RUN touch src/main.rs src/lib.rs && cargo build --release --locked --no-default-features
 

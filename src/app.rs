@@ -103,7 +103,8 @@ impl App {
         let pool = pool_of(PoolKind::Keys);
         let reads = Reads::new(pool_of(PoolKind::Lists), pool.clone(), database.checkout_timeout_ms);
         let probe = pool_of(PoolKind::Probe);
-        let pools = vec![("keys", pool.clone()), ("lists", reads.pool().clone()), ("probe", probe.clone())];
+        let pools = [(PoolKind::Keys, &pool), (PoolKind::Lists, reads.pool()), (PoolKind::Probe, &probe)]
+            .map(|(kind, pool)| (kind.name(), pool.clone()));
         let health = Arc::new(Health::new(probe, server.common.auth.name(), shutdown.clone()));
         let room = &server.room;
         let bodies = room.bodies();
@@ -223,7 +224,9 @@ impl App {
             .collect();
         if let Some((listener, handle)) = listeners.metrics {
             tokio::spawn(telemetry::sort_histograms(handle.clone()));
-            let routes = server::routes(vec![ops::metrics::routes(pools, handle, server.log_dropped_file.clone())]);
+            tokio::spawn(ops::runtime::measure());
+            let dropped = server.log_dropped_file.clone();
+            let routes = server::routes(vec![ops::metrics::routes(pools.into(), health, handle, dropped)]);
             servers.push(tokio::spawn(server::serve(
                 listener,
                 // Whoever may reach this listener may read it.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use metrics_exporter_prometheus::PrometheusHandle;
 use rustix::process::Signal;
 
 use database::{Use, connect, with_database};
@@ -203,8 +204,13 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
                 shutdown::end_with_parent(parent, Signal::TERM).context("the process PARENT_PID has ended")?;
             }
             let log = telemetry::access_log(&cli.log, log);
+            // Before an embedded PostgreSQL is started, which is measured too.
+            let metrics = match server.metrics_listen {
+                MetricsListen::Off => None,
+                MetricsListen::At(_) => Some(telemetry::init_metrics()?),
+            };
             with_database(database, Use::Alone, server.worker_threads.into(), |conninfo| {
-                serve((database, server), resources, log, conninfo)
+                serve((database, server), resources, (log, metrics), conninfo)
             })
         }
         Command::Migrate { wait, resources, database } => {
@@ -283,7 +289,7 @@ async fn migrate(conninfo: ConnInfo, resources: Resources, wait: bool) -> anyhow
 async fn serve(
     (database, server): (&DatabaseConfig, &ServerConfig),
     resources: Resources,
-    log: AccessLog,
+    (log, metrics): (AccessLog, Option<PrometheusHandle>),
     conninfo: ConnInfo,
 ) -> anyhow::Result<()> {
     let (trigger, shutdown) = shutdown::channel();
@@ -291,12 +297,11 @@ async fn serve(
     for address in &server.listen {
         public.push(Listener::bind(address).await?);
     }
-    let metrics = match &server.metrics_listen {
-        MetricsListen::Off => None,
-        MetricsListen::At(address) => {
-            let listener = Listener::bind(&ListenAddr::Tcp(address.clone())).await?;
-            Some((listener, telemetry::init_metrics()?))
+    let metrics = match (&server.metrics_listen, metrics) {
+        (MetricsListen::At(address), Some(handle)) => {
+            Some((Listener::bind(&ListenAddr::Tcp(address.clone())).await?, handle))
         }
+        _ => None,
     };
     let signalled = shutdown::signalled();
     let serving = async {

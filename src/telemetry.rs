@@ -12,20 +12,106 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogConfig;
 use crate::db::batch::{BATCH_REFUSED, BATCH_SIZE, BATCH_WAIT};
+#[cfg(feature = "embedded")]
+use crate::db::embedded::{EMBEDDED_RESTARTS, EMBEDDED_UP};
 use crate::db::lease::ABANDONED;
+use crate::db::operation::OPERATION_DURATION;
+use crate::db::pool::{CONNECTION_ERRORS, TIMEOUTS, WAIT_TIME};
+use crate::db::reads::{LISTS_IN_FLIGHT, LISTS_PAUSED};
 use crate::db::turns::TURNS_REFUSED;
+use crate::http::budget::{BUDGET_REFUSED, BUDGET_USED};
 use crate::log_output::{LOG_LINES_DROPPED, LogFormat, LogOutput};
+use crate::ops::metrics::{CONNECTIONS, CONNECTIONS_MAX, READY};
+use crate::ops::runtime::{ALIVE_TASKS, BUSY_RATIO, QUEUE_DEPTH};
+use crate::resource::history::expiry::ENTRIES_REMOVED;
 use crate::server::access_log::AccessLog;
-use crate::server::observe::REQUEST_DURATION;
+use crate::server::observe::{ACTIVE_REQUESTS, REQUEST_DURATION, REQUEST_SIZE, RESPONSE_SIZE};
 
-/// Bucket bounds in seconds, as the semantic conventions advise.
+/// Bucket bounds in seconds, as the semantic conventions advise for requests.
 const DURATION_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// The same for what is asked of a database.
+const DATABASE_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
+
+/// Bucket bounds in bytes: a row, a page, a chunk of a list, and bodies of many rows.
+const BODY_BUCKETS: &[f64] = &[1024.0, 16_384.0, 131_072.0, 1_048_576.0, 16_777_216.0];
 
 /// Bucket bounds of batch sizes: 1 is a lone request, 128 a full batch; more share the reading of a list.
 const BATCH_SIZE_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 512.0, 2048.0, 8192.0];
 
 /// Bucket bounds in seconds of the wait for the batch before; a healthy one takes about a millisecond.
 const BATCH_WAIT_BUCKETS: &[f64] = &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 1.0];
+
+/// Every histogram, with its bounds.
+const HISTOGRAMS: &[(&str, &[f64], &str)] = &[
+    (REQUEST_DURATION, DURATION_BUCKETS, "Duration of requests, from the first header to the last byte of the answer."),
+    (REQUEST_SIZE, BODY_BUCKETS, "Bytes of the bodies of requests that have one."),
+    (RESPONSE_SIZE, BODY_BUCKETS, "Bytes of the bodies of answers."),
+    (WAIT_TIME, DATABASE_BUCKETS, "Time until a connection to PostgreSQL was free, by pool."),
+    (OPERATION_DURATION, DATABASE_BUCKETS, "Duration of what is asked of PostgreSQL, from sending it to its end."),
+    (BATCH_SIZE, BATCH_SIZE_BUCKETS, "Requests that shared a statement, or the reading of a list, by kind."),
+    (BATCH_WAIT, BATCH_WAIT_BUCKETS, "Wait of a request for the batch before its own."),
+];
+
+/// Every gauge.
+const GAUGES: &[(&str, &str)] = &[
+    (ACTIVE_REQUESTS, "Requests that are being answered."),
+    (CONNECTIONS, "Connections to PostgreSQL, by pool (keys, lists, probe) and state."),
+    (CONNECTIONS_MAX, "Most connections that a pool may open."),
+    (LISTS_IN_FLIGHT, "Statements at work whose cost grows with a table."),
+    (READY, "What readiness asks for: 1 where a check is passed."),
+    (BUSY_RATIO, "The part of their time that the threads for requests had work, over the last 5 seconds."),
+    (QUEUE_DEPTH, "Tasks that no thread has taken yet."),
+    (ALIVE_TASKS, "Tasks that have not ended."),
+    #[cfg(feature = "embedded")]
+    (EMBEDDED_UP, "1 while the embedded PostgreSQL serves."),
+    ("cache_redis_up", "1 while the cache is connected to Redis."),
+    (BUDGET_USED, "Bytes that requests hold now, by budget."),
+    ("auth_keys", "Keys of the identity provider that can be used."),
+    ("auth_keys_fetched_timestamp_seconds", "When the identity provider's keys were last read."),
+    (BUILD_INFO, "Always 1; the labels say what is running."),
+];
+
+/// How a counter begins: one that is there before anything was counted shows the first of what it counts.
+enum Counted {
+    /// Without a label.
+    Whole,
+    /// By the values of a label.
+    By(&'static str, &'static [&'static str]),
+    /// By labels that whoever counts knows.
+    Elsewhere,
+}
+
+/// Every counter.
+const COUNTERS: &[(&str, &str, Counted)] = &[
+    (TIMEOUTS, "Waits for a connection that were given up, by pool.", Counted::Elsewhere),
+    (CONNECTION_ERRORS, "Connection attempts to PostgreSQL that failed, by pool.", Counted::Elsewhere),
+    (BATCH_REFUSED, "Requests refused because too many or too old ones waited.", Counted::Elsewhere),
+    (
+        ABANDONED,
+        "Statements cancelled because nobody waited for them any more or their deadline passed.",
+        Counted::Whole,
+    ),
+    (TURNS_REFUSED, "Lists refused because too many waited, or one had waited too long.", Counted::Whole),
+    (LISTS_PAUSED, "Long lists that were followed by a pause, for requests of single rows.", Counted::Whole),
+    (ENTRIES_REMOVED, "Entries of histories that had passed their time.", Counted::Elsewhere),
+    #[cfg(feature = "embedded")]
+    (EMBEDDED_RESTARTS, "Times that the embedded PostgreSQL was started again after it had died.", Counted::Elsewhere),
+    ("cache_requests_total", "Requests to the air-quality cache.", Counted::By("result", &["hit", "shared", "miss"])),
+    ("cache_errors_total", "What Redis failed to do for the cache, by reason.", Counted::Elsewhere),
+    ("air_quality_refreshes_total", "Answers about air quality read from PostgreSQL.", Counted::Whole),
+    (
+        "idempotency_requests_total",
+        "Requests with an Idempotency-Key.",
+        Counted::By("result", &["first", "replayed", "reused", "in_flight", "too_many"]),
+    ),
+    (BUDGET_REFUSED, "Times that nothing was left for a request, by budget.", Counted::Elsewhere),
+    ("auth_requests_total", "Requests for what is not public.", Counted::Elsewhere),
+    ("auth_key_fetches_total", "Readings of the identity provider's keys.", Counted::Elsewhere),
+    (LOG_LINES_DROPPED, "Log lines that were dropped because nobody read them.", Counted::Whole),
+];
+
+const BUILD_INFO: &str = "pycrudapi_build_info";
 
 /// Histograms keep each value until it is sorted into its bucket. At 60,000 requests a second that is 4 MB a second.
 const SORT_EVERY: Duration = Duration::from_millis(250);
@@ -82,44 +168,34 @@ pub fn access_log(config: &LogConfig, output: &LogOutput) -> AccessLog {
 /// When metrics are collected already.
 pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
     let mut builder = PrometheusBuilder::new();
-    for (name, buckets) in
-        [(REQUEST_DURATION, DURATION_BUCKETS), (BATCH_SIZE, BATCH_SIZE_BUCKETS), (BATCH_WAIT, BATCH_WAIT_BUCKETS)]
-    {
-        let matcher = Matcher::Full(name.to_owned());
+    for (name, buckets, _) in HISTOGRAMS {
+        let matcher = Matcher::Full((*name).to_owned());
         builder = builder.set_buckets_for_metric(matcher, buckets).expect("the list of buckets is not empty");
     }
     let handle = builder.install_recorder().map_err(|_| TelemetryError::Twice)?;
-    metrics::describe_histogram!(
-        REQUEST_DURATION,
-        metrics::Unit::Seconds,
-        "Duration of HTTP requests, from the first header to the last byte of the answer."
-    );
-    metrics::describe_histogram!(
-        BATCH_SIZE,
-        metrics::Unit::Count,
-        "Requests that shared a statement, or the reading of a list, by kind."
-    );
-    metrics::describe_histogram!(BATCH_WAIT, metrics::Unit::Seconds, "Wait of a request for the batch before its own.");
-    metrics::describe_counter!(BATCH_REFUSED, "Requests refused because too many or too old ones waited.");
-    metrics::describe_gauge!(
-        "db_client_connection_count",
-        "Connections to PostgreSQL, by pool (keys, lists, probe) and state."
-    );
-    metrics::describe_counter!(
-        ABANDONED,
-        "Statements cancelled because nobody waited for them any more or their deadline passed."
-    );
-    metrics::describe_counter!(TURNS_REFUSED, "Lists refused because too many waited, or one had waited too long.");
-    metrics::describe_gauge!("db_client_connection_max", "Most connections that a pool may open.");
-    metrics::describe_counter!("db_client_connection_errors_total", "Connection attempts to PostgreSQL that failed.");
-    metrics::describe_counter!("cache_requests_total", "Requests to the air-quality cache: hit, shared, miss.");
-    metrics::describe_counter!("cache_errors_total", "What Redis failed to do for the cache, by reason.");
-    metrics::describe_gauge!("cache_redis_up", "1 while the cache is connected to Redis.");
-    metrics::describe_counter!("air_quality_refreshes_total", "Answers about air quality read from PostgreSQL.");
-    metrics::describe_counter!(LOG_LINES_DROPPED, "Log lines that were dropped because nobody read them.");
-    metrics::counter!(LOG_LINES_DROPPED).increment(0);
-    metrics::describe_gauge!("pycrudapi_build_info", "Always 1; the labels say what is running.");
-    metrics::gauge!("pycrudapi_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    for (name, _, help) in HISTOGRAMS {
+        metrics::describe_histogram!(*name, *help);
+    }
+    for (name, help) in GAUGES {
+        metrics::describe_gauge!(*name, *help);
+    }
+    for (name, help, counted) in COUNTERS {
+        metrics::describe_counter!(*name, *help);
+        match counted {
+            Counted::Whole => metrics::counter!(*name).increment(0),
+            Counted::By(label, values) => {
+                values.iter().for_each(|value| metrics::counter!(*name, *label => *value).increment(0));
+            }
+            Counted::Elsewhere => {}
+        }
+    }
+    let build = match option_env!("REVISION").filter(|revision| !revision.is_empty() && *revision != "unknown") {
+        Some(revision) => {
+            metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "revision" => revision)
+        }
+        None => metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")),
+    };
+    build.set(1.0);
     Ok(handle)
 }
 

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::model::{MEASURES, Reading, Selection};
 use crate::db::error::StoreError;
 use crate::db::listen::Topic;
+use crate::db::operation::DbOperation;
 use crate::db::pool::Pool;
 use crate::db::reads::Reader;
 use crate::db::session::{Param, Planner, Query};
@@ -35,6 +36,9 @@ const OF_ENTITIES: &str = "select g.generation, a.id_entity, a.measured_at, a.so
 
 const GENERATION: &str = "select generation from air_quality_generation";
 
+static LIST: DbOperation = DbOperation::new("list", "air-quality");
+static READ_GENERATION: DbOperation = DbOperation::new("generation", "air-quality");
+
 /// How a server learns at once that the readings have changed.
 pub const CHANGES: Topic = Topic { listen: "listen air_quality_changed", current: GENERATION };
 
@@ -56,9 +60,9 @@ pub async fn readings(reader: &Reader, selection: &Selection) -> Result<Readings
     let (from, to) = (&selection.from, &selection.to);
     let mut rows = if selection.entities.is_empty() {
         let params: [(Param<'_>, Type); 3] = [(from, Type::TIMESTAMPTZ), (to, Type::TIMESTAMPTZ), (&limit, Type::INT8)];
-        reader.collect(Query::Once(Planner::Free, ALL, &params)).await?
+        reader.collect(&LIST, Query::Once(Planner::Free, ALL, &params)).await?
     } else {
-        reader.read(OF_ENTITIES, &[from, to, &limit, &selection.entities]).await?
+        reader.read(&LIST, OF_ENTITIES, &[from, to, &limit, &selection.entities]).await?
     };
     let first = rows.first().ok_or(StoreError::Missing)?;
     let generation = first.try_get(0)?;
@@ -73,7 +77,7 @@ pub async fn readings(reader: &Reader, selection: &Selection) -> Result<Readings
 /// # Errors
 /// The pool's.
 pub async fn generation(pool: &Pool) -> Result<Uuid, StoreError> {
-    let rows = pool.read(GENERATION, &[]).await?;
+    let rows = pool.read(&READ_GENERATION, GENERATION, &[]).await?;
     Ok(rows.first().ok_or(StoreError::Missing)?.try_get(0)?)
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio_postgres::GenericClient;
 
 use super::error::StoreError;
+use super::operation::DbOperation;
 use super::pool::Pool;
 use crate::shutdown::Shutdown;
 
@@ -22,6 +23,7 @@ const WORTH: i64 = 1000;
 #[derive(Debug)]
 pub struct Growth {
     table: &'static str,
+    operation: DbOperation,
     added: AtomicI64,
     grown: Notify,
 }
@@ -29,7 +31,7 @@ pub struct Growth {
 impl Growth {
     /// Of a table of the schema.
     pub fn new(table: &'static str) -> Self {
-        Self { table, added: AtomicI64::new(0), grown: Notify::new() }
+        Self { table, operation: DbOperation::new("analyze", table), added: AtomicI64::new(0), grown: Notify::new() }
     }
 
     /// Tells of rows that were added and committed.
@@ -48,7 +50,7 @@ impl Growth {
                 () = shutdown.requested() => return,
             }
             let added = self.added.load(Ordering::Relaxed);
-            match pool.write(ANALYZE, &[&self.table, &added]).await {
+            match pool.write(&self.operation, ANALYZE, &[&self.table, &added]).await {
                 Ok(rows) => {
                     if rows.first().is_some_and(|row| row.get(0)) {
                         self.added.fetch_sub(added, Ordering::Relaxed);

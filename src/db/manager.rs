@@ -26,6 +26,15 @@ pub enum PoolKind {
 }
 
 impl PoolKind {
+    /// The label in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Keys => "keys",
+            Self::Lists => "lists",
+            Self::Probe => "probe",
+        }
+    }
+
     /// Further settings of its sessions. A list cannot take several processors to itself: as many sessions read lists as
     /// processors may be busy with them.
     fn settings(self) -> &'static str {

@@ -13,6 +13,7 @@ use tokio_postgres::error::SqlState;
 
 use super::connect::ConnectError;
 use super::conninfo::ConnInfo;
+use super::operation::DbOperation;
 use super::pool::Pool;
 use super::roles;
 
@@ -39,6 +40,8 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Longest that opening a connection may take, so that a server which accepts and stays silent is asked anew.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+static CHECK: DbOperation = DbOperation::new("check", "migrations");
 
 /// The query for the version that a database is at.
 pub const APPLIED_VERSION: &str = "select coalesce(max(version), 0) from refinery_schema_history";
@@ -251,7 +254,7 @@ fn is_latest(version: i32) -> bool {
 /// # Errors
 /// When the database does not answer.
 pub async fn is_current(pool: &Pool) -> Result<bool, super::error::StoreError> {
-    let rows = pool.read(APPLIED_VERSION, &[]).await?;
+    let rows = pool.read(&CHECK, APPLIED_VERSION, &[]).await?;
     let applied = rows.first().and_then(|row| row.try_get::<_, i32>(0).ok());
     Ok(applied.is_some_and(is_latest))
 }

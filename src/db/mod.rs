@@ -16,6 +16,7 @@ pub mod lease;
 pub mod listen;
 mod manager;
 pub mod migrate;
+pub mod operation;
 pub mod pool;
 pub mod reads;
 pub mod roles;

@@ -7,9 +7,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bb8::{ErrorSink, RunError};
+use metrics::{Counter, Histogram};
 use tokio::sync::watch;
 use tokio_postgres::Row;
 
@@ -19,8 +20,16 @@ use super::error::StoreError;
 use super::lease::Lease;
 use super::manager::Manager;
 pub use super::manager::PoolKind;
+use super::operation::DbOperation;
 use super::session::{Params, Query};
 use super::wait_time::Waiting;
+
+/// Name of the histogram of waits for a connection (OpenTelemetry semantic conventions, `db.client.connection.wait_time`).
+pub const WAIT_TIME: &str = "db_client_connection_wait_time_seconds";
+/// Name of the counter of waits that were given up (`db.client.connection.timeouts`).
+pub const TIMEOUTS: &str = "db_client_connection_timeouts_total";
+/// Name of the counter of connection attempts that failed.
+pub const CONNECTION_ERRORS: &str = "db_client_connection_errors_total";
 
 /// While the server is known to be away a request waits this long for one connection attempt, not the whole checkout
 /// deadline: answers stay well within a second and do not pile up.
@@ -46,6 +55,8 @@ pub struct Pool {
     down: Arc<watch::Sender<bool>>,
     waiting: Arc<AtomicUsize>,
     size: u32,
+    waits: Histogram,
+    timeouts: Counter,
 }
 
 /// How many connections a pool holds, for its gauges.
@@ -69,6 +80,8 @@ impl Pool {
             statement_timeout: options.statement_timeout,
             down: down.clone(),
         };
+        let pool = options.kind.name();
+        let errors = metrics::counter!(CONNECTION_ERRORS, "pool" => pool);
         let inner = bb8::Pool::builder()
             .max_size(options.size)
             .min_idle(1)
@@ -76,9 +89,16 @@ impl Pool {
             .connection_timeout(options.checkout_timeout)
             // Its own pauses grow with the checkout deadline; `Manager::connect` makes a short one.
             .retry_connection(false)
-            .error_sink(Box::new(LogSink))
+            .error_sink(Box::new(LogSink(errors)))
             .build_unchecked(manager);
-        Self { inner, down, waiting: Arc::default(), size: options.size }
+        Self {
+            inner,
+            down,
+            waiting: Arc::default(),
+            size: options.size,
+            waits: metrics::histogram!(WAIT_TIME, "pool" => pool),
+            timeouts: metrics::counter!(TIMEOUTS, "pool" => pool),
+        }
     }
 
     /// Takes a live session out of the pool.
@@ -86,10 +106,12 @@ impl Pool {
     /// # Errors
     /// [`StoreError::Unavailable`] when none can be had before the checkout deadline.
     pub async fn session(&self) -> Result<Lease, StoreError> {
+        let begun = Instant::now();
         // After a server restart every idle connection may be dead: each is dropped in turn, so the bound is the size.
         for _ in 0..=self.size {
             let session = self.checkout().await?;
             if !session.is_broken() {
+                self.waits.record(begun.elapsed().as_secs_f64());
                 return Ok(session);
             }
         }
@@ -116,7 +138,10 @@ impl Pool {
         };
         taken.map(Lease::new).map_err(|error| match error {
             RunError::User(_) => StoreError::unavailable("cannot connect to postgres"), // the sink has logged why
-            RunError::TimedOut => StoreError::unavailable("no free connection before the checkout deadline"),
+            RunError::TimedOut => {
+                self.timeouts.increment(1);
+                StoreError::unavailable("no free connection before the checkout deadline")
+            }
         })
     }
 
@@ -124,9 +149,18 @@ impl Pool {
     ///
     /// # Errors
     /// As [`super::session::Session::query`] and [`Pool::session`].
-    pub async fn read(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
+    pub async fn read(
+        &self,
+        operation: &DbOperation,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
         let _waiting = Waiting::begin();
-        retried(|| async { self.session().await?.query(sql, params).await }).await
+        retried(|| async {
+            let session = self.session().await?;
+            operation.run(session.query(sql, params)).await
+        })
+        .await
     }
 
     /// Runs a statement that changes nothing and hands over each row as it arrives. Whoever may forget the rows of an
@@ -136,11 +170,13 @@ impl Pool {
     /// As [`super::session::Session::for_each`] and [`Pool::session`].
     pub async fn for_each(
         &self,
+        operation: &DbOperation,
         query: Query<'_>,
         each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
     ) -> Result<(), StoreError> {
         let _waiting = Waiting::begin();
-        self.session().await?.for_each(query, each).await
+        let session = self.session().await?;
+        operation.run(session.for_each(query, each)).await
     }
 
     /// Runs a statement that changes data, once. What fails after the statement was sent (a lost connection, a deadline)
@@ -148,9 +184,15 @@ impl Pool {
     ///
     /// # Errors
     /// As [`super::session::Session::write`] and [`Pool::session`].
-    pub async fn write(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
+    pub async fn write(
+        &self,
+        operation: &DbOperation,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
         let _waiting = Waiting::begin();
-        self.session().await?.write(sql, params).await
+        let session = self.session().await?;
+        operation.run(session.write(sql, params)).await
     }
 
     /// Most connections open at once.
@@ -201,16 +243,16 @@ where
 }
 
 /// Puts failed connection attempts into the log; the requests that waited report only that none was free.
-#[derive(Debug, Clone, Copy)]
-struct LogSink;
+#[derive(Debug, Clone)]
+struct LogSink(Counter);
 
 impl ErrorSink<ConnectError> for LogSink {
     fn sink(&self, error: ConnectError) {
-        metrics::counter!("db_client_connection_errors_total").increment(1);
+        self.0.increment(1);
         tracing::warn!(error = &error as &dyn std::error::Error, "cannot connect to postgres");
     }
 
     fn boxed_clone(&self) -> Box<dyn ErrorSink<ConnectError>> {
-        Box::new(*self)
+        Box::new(self.clone())
     }
 }

@@ -6,13 +6,20 @@
 
 use std::time::{Duration, Instant};
 
+use metrics::{Counter, Gauge};
 use tokio_postgres::Row;
 
 use super::error::StoreError;
+use super::operation::DbOperation;
 use super::pool::{Pool, retried};
 use super::session::{Params, Query};
 use super::turns::{Client, Turn, Turns};
 use super::wait_time::Waiting;
+
+/// Name of the gauge of turns at work.
+pub const LISTS_IN_FLIGHT: &str = "lists_in_flight";
+/// Name of the counter of turns that were followed by a pause.
+pub const LISTS_PAUSED: &str = "lists_paused_total";
 
 /// Most that wait for a turn.
 const QUEUE: usize = 1024;
@@ -35,13 +42,22 @@ pub struct Reads {
     keys: Pool,
     turns: Turns,
     patience: Duration,
+    in_flight: Gauge,
+    paused: Counter,
 }
 
 impl Reads {
     /// On a pool of its own, beside the one for rows by key; nobody waits longer than `patience` for the first turn.
     pub fn new(pool: Pool, keys: Pool, patience: Duration) -> Self {
         let size = usize::try_from(pool.size()).expect("a pool is small");
-        Self { pool, keys, turns: Turns::new(size, QUEUE), patience }
+        Self {
+            pool,
+            keys,
+            turns: Turns::new(size, QUEUE),
+            patience,
+            in_flight: metrics::gauge!(LISTS_IN_FLIGHT),
+            paused: metrics::counter!(LISTS_PAUSED),
+        }
     }
 
     /// The pool.
@@ -73,22 +89,27 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Pool::read`], and [`StoreError::Unavailable`] when too many wait.
-    pub async fn read(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
-        self.collect(Query::Prepared(sql, params)).await
+    pub async fn read(
+        &self,
+        operation: &DbOperation,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.collect(operation, Query::Prepared(sql, params)).await
     }
 
     /// The same for any query.
     ///
     /// # Errors
     /// As [`Reader::read`].
-    pub async fn collect(&self, query: Query<'_>) -> Result<Vec<Row>, StoreError> {
+    pub async fn collect(&self, operation: &DbOperation, query: Query<'_>) -> Result<Vec<Row>, StoreError> {
         retried(|| async {
             let mut rows = Vec::new();
             let keep = &mut |row| {
                 rows.push(row);
                 Ok(())
             };
-            self.for_each(query, keep).await?;
+            self.for_each(operation, query, keep).await?;
             Ok(rows)
         })
         .await
@@ -100,6 +121,7 @@ impl Reader {
     /// As [`Pool::for_each`], and [`StoreError::Unavailable`] when too many wait.
     pub async fn for_each(
         &self,
+        operation: &DbOperation,
         query: Query<'_>,
         each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
     ) -> Result<(), StoreError> {
@@ -107,30 +129,38 @@ impl Reader {
             let _waiting = Waiting::begin();
             self.reads.turns.take(&self.client, self.patience).await?
         };
-        let keys = &self.reads.keys;
-        let _paced = Paced { turn: Some(turn), keys, begun: Instant::now(), checkouts: keys.checkouts() };
-        self.reads.pool.for_each(query, each).await
+        let _paced = Paced::begin(&self.reads, turn);
+        self.reads.pool.for_each(operation, query, each).await
     }
 }
 
 /// A turn with its pause, also for a client that leaves before the end of its statement.
 struct Paced<'a> {
     turn: Option<Turn>,
-    keys: &'a Pool,
+    reads: &'a Reads,
     begun: Instant,
     /// How often a session for keys had been taken when it began.
     checkouts: u64,
 }
 
+impl<'a> Paced<'a> {
+    fn begin(reads: &'a Reads, turn: Turn) -> Self {
+        reads.in_flight.increment(1);
+        Self { turn: Some(turn), reads, begun: Instant::now(), checkouts: reads.keys.checkouts() }
+    }
+}
+
 impl Drop for Paced<'_> {
     fn drop(&mut self) {
+        self.reads.in_flight.decrement(1);
         let took = self.begun.elapsed();
         if took <= SHORT {
             return;
         }
         #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
-        let checkouts = (self.keys.checkouts() - self.checkouts) as f64;
+        let checkouts = (self.reads.keys.checkouts() - self.checkouts) as f64;
         if let Some(turn) = self.turn.take_if(|_| checkouts / took.as_secs_f64() > BUSY) {
+            self.reads.paused.increment(1);
             turn.end_after((took * PAUSE_FACTOR).min(PAUSE_MAX));
         }
     }

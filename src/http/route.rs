@@ -42,6 +42,10 @@ pub struct Caller {
     pub share: Option<Share>,
 }
 
+/// Kept in the response's extensions where somebody had credentials that prove nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Unproven;
+
 /// A principal's share of requests (draft-ietf-httpapi-ratelimit-headers-10).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {

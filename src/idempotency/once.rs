@@ -13,12 +13,16 @@ use super::request::Request;
 use super::store::{self, Claim};
 use crate::db::attempt::Attempt;
 use crate::db::error::StoreError;
+use crate::db::operation::DbOperation;
 use crate::db::pool::Pool;
 use crate::db::wait_time::Waiting;
 use crate::http::problem::{Code, Problem};
 
 /// What is to be done once.
 pub trait Work: Send {
+    /// What it does, as metrics name it.
+    fn operation(&self) -> &'static DbOperation;
+
     /// Does it, as a part of the transaction.
     fn run(self, transaction: &Transaction<'_>) -> impl Future<Output = Result<Answer, StoreError>> + Send;
 }
@@ -81,6 +85,7 @@ impl Once {
     async fn attempt(&self, request: &Request, work: impl Work) -> Result<Outcome, StoreError> {
         let _waiting = Waiting::begin();
         let mut session = self.pool.session().await?;
+        let _timed = work.operation().begin();
         let (deadline, attempt) = (session.deadline(), session.attempt());
         let work = carry_out(session.client_mut(), &attempt, request, self, work);
         let outcome = tokio::time::timeout(deadline, work).await;

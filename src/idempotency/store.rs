@@ -9,6 +9,7 @@ use tokio_postgres::{GenericClient, Row};
 
 use super::answer::Answer;
 use crate::db::error::StoreError;
+use crate::db::operation::DbOperation;
 use crate::db::pool::Pool;
 use crate::db::session::Param;
 
@@ -36,6 +37,9 @@ const FORGET: &str = "delete from idempotency_keys where key = any(array( \
 /// Principals of whom more keys than this are kept. Keys with an owner stand together in the order of the index.
 const CROWDED: &str = "select left(key, 23) from idempotency_keys where key >= E'\\x01' and key < E'\\x02' \
      group by left(key, 23) having count(*) >= $1";
+
+static COUNT: DbOperation = DbOperation::new("count", "idempotency-keys");
+static EXPIRE: DbOperation = DbOperation::new("expire", "idempotency-keys");
 
 /// What is known of a key.
 #[derive(Debug)]
@@ -111,7 +115,7 @@ pub async fn keep(
 /// # Errors
 /// The pool's.
 pub async fn crowded(pool: &Pool, most: i64) -> Result<HashSet<String>, StoreError> {
-    let rows = pool.read(CROWDED, &[&most]).await?;
+    let rows = pool.read(&COUNT, CROWDED, &[&most]).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
@@ -120,5 +124,5 @@ pub async fn crowded(pool: &Pool, most: i64) -> Result<HashSet<String>, StoreErr
 /// # Errors
 /// The pool's.
 pub async fn forget(pool: &Pool, ttl: Duration, limit: i64) -> Result<usize, StoreError> {
-    Ok(pool.write(FORGET, &[&ttl.as_secs_f64(), &limit]).await?.len())
+    Ok(pool.write(&EXPIRE, FORGET, &[&ttl.as_secs_f64(), &limit]).await?.len())
 }

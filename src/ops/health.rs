@@ -88,10 +88,18 @@ pub struct Readiness {
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = ReadinessChecks)]
-struct Checks {
+pub(super) struct Checks {
     postgres: &'static str,
     migrations: &'static str,
     shutdown: &'static str,
+}
+
+impl Checks {
+    /// Each check, and whether it is passed.
+    pub(super) fn passed(&self) -> [(&'static str, bool); 3] {
+        [("postgres", self.postgres), ("migrations", self.migrations), ("shutdown", self.shutdown)]
+            .map(|(name, found)| (name, found == OK))
+    }
 }
 
 impl Health {
@@ -111,7 +119,8 @@ impl Health {
         self.preparation.send_replace(preparation);
     }
 
-    async fn checks(&self) -> Checks {
+    /// What must hold of the database and of this process.
+    pub(super) async fn checks(&self) -> Checks {
         let Database { postgres, migrations } = self.database().await;
         Checks { postgres, migrations, shutdown: self.shutdown() }
     }

@@ -14,10 +14,19 @@ use crate::db::pool::Pool;
 use crate::http::endpoint::{Endpoint, PUBLIC};
 use crate::http::route::{Matched, at, get_or_head, method_not_allowed};
 use crate::log_output::LOG_LINES_DROPPED;
+use crate::ops::health::Health;
+use crate::ops::{process, runtime};
 
 const METRICS: &[&str] = &["/metrics"];
 /// What is routed here.
 const ENDPOINTS: &[Endpoint] = &[Endpoint { templates: METRICS, methods: PUBLIC }];
+
+/// Name of the gauge of connections, by pool and state (`db.client.connection.count`).
+pub const CONNECTIONS: &str = "db_client_connection_count";
+/// Name of the gauge of the most that a pool may open (`db.client.connection.max`).
+pub const CONNECTIONS_MAX: &str = "db_client_connection_max";
+/// Name of the gauge of what readiness asks for: 1 where a check is passed.
+pub const READY: &str = "ready";
 
 /// Prometheus documentation, "Exposition formats", text format.
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -25,6 +34,7 @@ const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0
 /// The routes of the metrics listener; `pools` by the name that their gauges carry.
 pub fn routes(
     pools: Vec<(&'static str, Pool)>,
+    health: Arc<Health>,
     handle: PrometheusHandle,
     log_dropped_file: Option<PathBuf>,
 ) -> BoxedFilter<(Response,)> {
@@ -33,12 +43,12 @@ pub fn routes(
     at(METRICS)
         .and(get_or_head())
         .then(move |matched: Matched| {
-            let (pools, handle, relay) = (pools.clone(), handle.clone(), relay.clone());
+            let (pools, health, handle, relay) = (pools.clone(), health.clone(), handle.clone(), relay.clone());
             async move {
                 if let Some(relay) = relay {
                     relay.count_dropped();
                 }
-                matched.answer(async { Ok(render(&pools, &handle)) }).await
+                matched.answer(async { Ok(render(&pools, &health, handle).await) }).await
             }
         })
         .or(method_not_allowed(ENDPOINTS))
@@ -46,16 +56,25 @@ pub fn routes(
         .boxed()
 }
 
-/// Gauges of the pools are read when asked for, and histograms brought up to now.
-fn render(pools: &[(&'static str, Pool)], handle: &PrometheusHandle) -> Response {
+/// Gauges are read when asked for, and histograms brought up to now.
+async fn render(pools: &[(&'static str, Pool)], health: &Health, handle: PrometheusHandle) -> Response {
     for &(name, ref pool) in pools {
         let usage = pool.usage();
-        metrics::gauge!("db_client_connection_count", "pool" => name, "state" => "used").set(f64::from(usage.used));
-        metrics::gauge!("db_client_connection_count", "pool" => name, "state" => "idle").set(f64::from(usage.idle));
-        metrics::gauge!("db_client_connection_max", "pool" => name).set(f64::from(usage.max));
+        metrics::gauge!(CONNECTIONS, "pool" => name, "state" => "used").set(f64::from(usage.used));
+        metrics::gauge!(CONNECTIONS, "pool" => name, "state" => "idle").set(f64::from(usage.idle));
+        metrics::gauge!(CONNECTIONS_MAX, "pool" => name).set(f64::from(usage.max));
     }
-    handle.run_upkeep();
-    let mut response = Response::new(handle.render().into());
+    for (check, is_passed) in health.checks().await.passed() {
+        metrics::gauge!(READY, "check" => check).set(if is_passed { 1.0 } else { 0.0 });
+    }
+    runtime::record();
+    // Files are read and a long text is written: the threads that handle requests go on meanwhile.
+    let text = tokio::task::spawn_blocking(move || {
+        handle.run_upkeep();
+        handle.render() + &process::exposition()
+    });
+    let text = text.await.unwrap_or_default(); // it does not panic
+    let mut response = Response::new(text.into());
     response.headers_mut().insert(CONTENT_TYPE, TEXT_FORMAT);
     response
 }

@@ -7,3 +7,5 @@ pub mod health;
 pub mod metrics;
 pub mod openapi;
 pub mod probe;
+pub mod process;
+pub mod runtime;

@@ -8,6 +8,7 @@ use super::check::{self, measure};
 use super::column::{Column, leak};
 use super::description::{Description, Fault, Operation, Seed, Statistics, line_at};
 use super::form;
+use super::operations::DbOperations;
 use super::sql::Statements;
 use super::value::Value;
 
@@ -33,6 +34,8 @@ pub struct Resource {
     pub columns: Vec<Column>,
     /// The statements of requests.
     pub sql: Statements,
+    /// What they do, as metrics name it.
+    pub db: DbOperations,
     /// The URLs of each operation.
     pub urls: ResourceUrls,
     /// Groups and numbers about them.
@@ -179,6 +182,7 @@ impl Resource {
             description: description.description.clone().map(leak),
             table,
             sql: Statements::of(table, &columns, description.history),
+            db: DbOperations::of(name),
             urls: ResourceUrls {
                 list: templates(Operation::List, many, urls.list.as_ref()),
                 statistics: templates(Operation::Statistics, leak(format!("/v1/{name}/stats")), None),

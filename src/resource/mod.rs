@@ -30,6 +30,7 @@ mod nameless;
 pub mod naming;
 mod one;
 pub mod openapi;
+pub mod operations;
 mod own;
 mod parameters;
 mod problem;

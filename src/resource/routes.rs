@@ -31,6 +31,7 @@ use super::writes::By;
 use crate::auth::scope::{Access, Action};
 use crate::csv::notes::UnknownColumns;
 use crate::db::error::StoreError;
+use crate::db::operation::DbOperation;
 use crate::http::body::{self, JSON, MERGE_PATCH, read_json};
 use crate::http::client::Client;
 use crate::http::coding::{Broken, headers_and_body};
@@ -266,6 +267,10 @@ struct CreateOnce<'a> {
 }
 
 impl Work for CreateOnce<'_> {
+    fn operation(&self) -> &'static DbOperation {
+        &self.resource.db.create
+    }
+
     async fn run(self, transaction: &Transaction<'_>) -> Result<Answer, StoreError> {
         let (uuid, stored) = store::create_in(self.resource, transaction, self.values, self.changed_by).await?;
         let answer = Answer::new(StatusCode::CREATED, JSON, stored.document);

@@ -158,7 +158,8 @@ fn writes<W: Write>(name: BatchName, limits: BatchLimits, pool: &Pool) -> Batche
 }
 
 async fn get_many(resource: &'static Resource, pool: Pool, keys: Vec<Uuid>) -> Vec<Result<Stored, StoreError>> {
-    match pool.read(resource.sql.get, &[&keys]).await.and_then(|rows| Documents::of(resource, &rows)) {
+    match pool.read(&resource.db.get, resource.sql.get, &[&keys]).await.and_then(|rows| Documents::of(resource, &rows))
+    {
         Ok(documents) => keys.iter().map(|key| documents.get(*key).ok_or(StoreError::Missing)).collect(),
         // A row that cannot be read is no fault of the others.
         Err(StoreError::Unreadable { .. }) if keys.len() > 1 => {

@@ -139,11 +139,13 @@ impl Write for Create {
     async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
         if let [item] = items {
             let by = item.changed_by();
-            return pool.write(resource.sql.create, &recorded(resource, params(&item.record), &by)).await;
+            return pool
+                .write(&resource.db.create, resource.sql.create, &recorded(resource, params(&item.record), &by))
+                .await;
         }
         let records: Vec<&Record<'_>> = items.iter().map(|item| &item.record).collect();
         let (columns, by) = (Columns::of(resource, &records), all_by(items));
-        pool.write(resource.sql.create_many, &recorded(resource, columns.params(), &by)).await
+        pool.write(&resource.db.create, resource.sql.create_many, &recorded(resource, columns.params(), &by)).await
     }
 
     fn done(&self, row: &Row) -> Result<Stored, StoreError> {
@@ -175,13 +177,13 @@ impl Write for Replace {
             let mut params = params(record);
             params.extend([required as Param<'_>, refused]);
             let by = item.changed_by();
-            return pool.write(resource.sql.replace, &recorded(resource, params, &by)).await;
+            return pool.write(&resource.db.replace, resource.sql.replace, &recorded(resource, params, &by)).await;
         }
         let records: Vec<&Record<'_>> = items.iter().map(|item| &item.record).collect();
         let (columns, by) = (Columns::of(resource, &records), all_by(items));
         let conditions = Conditions::of(items.iter().map(Self::condition));
         let params = [&columns.params()[..], &conditions.params()].concat();
-        pool.write(resource.sql.replace_many, &recorded(resource, params, &by)).await
+        pool.write(&resource.db.replace, resource.sql.replace_many, &recorded(resource, params, &by)).await
     }
 
     fn done(&self, row: &Row) -> Result<Stored, StoreError> {
@@ -213,7 +215,7 @@ impl Write for Patch {
         let (columns, by) = (PatchColumns::of(resource, &patches), all_by(items));
         let conditions = Conditions::of(items.iter().map(Self::condition));
         let params = [&columns.params()[..], &conditions.params()].concat();
-        pool.write(resource.sql.patch_many, &recorded(resource, params, &by)).await
+        pool.write(&resource.db.patch, resource.sql.patch_many, &recorded(resource, params, &by)).await
     }
 
     fn done(&self, row: &Row) -> Result<Stored, StoreError> {
@@ -248,7 +250,7 @@ impl Write for Delete {
         let keys: Vec<Uuid> = items.iter().map(Self::uuid).collect();
         let (conditions, by) = (Conditions::of(items.iter().map(Self::condition)), all_by(items));
         let params = [&[&keys as Param<'_>], &conditions.params()[..]].concat();
-        pool.write(resource.sql.delete_many, &recorded(resource, params, &by)).await
+        pool.write(&resource.db.delete, resource.sql.delete_many, &recorded(resource, params, &by)).await
     }
 
     fn done(&self, _row: &Row) -> Result<(), StoreError> {
@@ -337,8 +339,8 @@ async fn tell_stale_from_missing<W: Write>(pool: &Pool, items: &[W], outcomes: &
         return;
     }
     let keys: Vec<Uuid> = unclear.iter().map(|(_, uuid)| *uuid).collect();
-    let which_exist = items[unclear[0].0].resource().sql.which_exist;
-    let existing = pool.read(which_exist, &[&keys]).await;
+    let resource = items[unclear[0].0].resource();
+    let existing = pool.read(&resource.db.exists, resource.sql.which_exist, &[&keys]).await;
     let existing = existing.and_then(|rows| rows.iter().map(row::key).collect::<Result<Vec<Uuid>, _>>());
     for (place, uuid) in unclear {
         match &existing {

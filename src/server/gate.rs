@@ -16,7 +16,7 @@ use crate::auth::scope::Access;
 use crate::http::access::Denied;
 use crate::http::client::Client;
 use crate::http::endpoint::AccessTable;
-use crate::http::route::{Caller, Route, Share};
+use crate::http::route::{Caller, Route, Share, Unproven};
 
 const SCHEME: &str = "bearer";
 
@@ -116,8 +116,11 @@ impl Gate {
         let Refusal { denied, target: Target { template, access, .. }, principal } = refusal;
         let mut response = denied.problem(access, headers, self.has_issuer).into_response();
         response.extensions_mut().insert(Route(template));
-        if let Some(principal) = principal {
-            response.extensions_mut().insert(Caller { principal, template: Some(template), share: None });
+        match principal {
+            Some(principal) => {
+                response.extensions_mut().insert(Caller { principal, template: Some(template), share: None });
+            }
+            None => drop(response.extensions_mut().insert(Unproven)),
         }
         response
     }

@@ -16,22 +16,32 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::Service;
-use metrics::Histogram;
+use metrics::{Gauge, Histogram};
 use uuid::Uuid;
 use warp::http::header::{CONNECTION, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{HeaderMap, Method, Request, Response};
 
 use super::access_log::{AccessLog, Entry};
 use super::refusal::Answer;
-use super::unread::{self, Watched};
-use crate::auth::principal::Principal;
-use crate::http::route::{Caller, Route};
+use super::unread::{self, Received, Watched};
+use crate::auth::principal::{Kind, Principal};
+use crate::http::route::{Caller, Route, Unproven};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Name of the request duration histogram (OpenTelemetry semantic conventions, `http.server.request.duration`).
 pub const REQUEST_DURATION: &str = "http_server_request_duration_seconds";
+
+/// Name of the gauge of requests that are being answered (`http.server.active_requests`).
+pub const ACTIVE_REQUESTS: &str = "http_server_active_requests";
+/// Name of the histogram of request bodies, of requests that have one (`http.server.request.body.size`).
+pub const REQUEST_SIZE: &str = "http_server_request_body_size_bytes";
+/// Name of the histogram of response bodies (`http.server.response.body.size`).
+pub const RESPONSE_SIZE: &str = "http_server_response_body_size_bytes";
+
+/// The label of credentials that prove nothing.
+const INVALID: &str = "invalid";
 
 /// Longest request id that is taken over from a client.
 const REQUEST_ID_MAX_BYTES: usize = 128;
@@ -48,24 +58,58 @@ const UNMATCHED: Route = Route("unmatched");
 #[derive(Clone)]
 pub struct Recorder {
     log: AccessLog,
-    /// Histograms by their labels: finding one here costs a tenth of registering it anew for each request.
-    durations: Arc<RwLock<HashMap<Labels, Histogram>>>,
+    active: Gauge,
+    /// Histograms by their labels: finding them here costs a tenth of registering them anew for each request.
+    series: Arc<RwLock<HashMap<Labels, Series>>>,
 }
 
-/// What tells the series of a request: its template, method and status.
-type Labels = (Route, &'static str, u16);
+/// What tells the series of a request: its template, method, status and the kind of its credentials.
+type Labels = (Route, &'static str, u16, &'static str);
+
+/// What is measured of requests.
+struct Series {
+    duration: Histogram,
+    request_size: Histogram,
+    response_size: Histogram,
+}
+
+impl Series {
+    fn of((route, method, status, credential): Labels) -> Self {
+        Self {
+            duration: metrics::histogram!(
+                REQUEST_DURATION,
+                "http_request_method" => method,
+                "http_route" => route.0,
+                "http_response_status_code" => status.to_string(),
+                "url_scheme" => "http",
+                "credential" => credential,
+            ),
+            request_size: metrics::histogram!(REQUEST_SIZE, "http_route" => route.0),
+            response_size: metrics::histogram!(RESPONSE_SIZE, "http_route" => route.0),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a size in a bucket need not be exact")]
+    fn record(&self, duration: Duration, received: Option<u64>, sent: usize) {
+        self.duration.record(duration.as_secs_f64());
+        self.response_size.record(sent as f64);
+        if let Some(received) = received {
+            self.request_size.record(received as f64);
+        }
+    }
+}
 
 impl Recorder {
     /// Records into this log and the process's metrics.
     pub fn new(log: AccessLog) -> Self {
-        Self { log, durations: Arc::default() }
+        Self { log, active: metrics::gauge!(ACTIVE_REQUESTS), series: Arc::default() }
     }
 
     /// Records an answer to what hyper could not read as a request.
     pub fn refused(&self, answer: &Answer) {
         let duration = Duration::ZERO;
         let method = "_OTHER";
-        self.measure(MALFORMED, method, answer.status, duration);
+        self.measure((MALFORMED, method, answer.status, Kind::Anonymous.label()), duration, None, answer.length);
         self.log.log(&Entry {
             method,
             route: MALFORMED.0,
@@ -79,22 +123,13 @@ impl Recorder {
         });
     }
 
-    fn measure(&self, route: Route, method: &'static str, status: u16, duration: Duration) {
-        let labels = (route, method, status);
-        let known = self.durations.read().unwrap_or_else(PoisonError::into_inner).get(&labels).cloned();
-        let histogram = known.unwrap_or_else(|| {
-            let histogram = metrics::histogram!(
-                REQUEST_DURATION,
-                "http_request_method" => method,
-                "http_route" => route.0,
-                "http_response_status_code" => status.to_string(),
-                "url_scheme" => "http",
-            );
-            // Routes, methods and statuses are few, and none is chosen by a client.
-            self.durations.write().unwrap_or_else(PoisonError::into_inner).insert(labels, histogram.clone());
-            histogram
-        });
-        histogram.record(duration.as_secs_f64());
+    fn measure(&self, labels: Labels, duration: Duration, received: Option<u64>, sent: usize) {
+        if let Some(series) = self.series.read().unwrap_or_else(PoisonError::into_inner).get(&labels) {
+            return series.record(duration, received, sent);
+        }
+        // Routes, methods, statuses and credentials are few, and none is chosen by a client.
+        let mut known = self.series.write().unwrap_or_else(PoisonError::into_inner);
+        known.entry(labels).or_insert_with(|| Series::of(labels)).record(duration, received, sent);
     }
 }
 
@@ -121,6 +156,7 @@ where
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let mut record = Record::begin(&request, self.recorder.clone());
         let (request, unread) = unread::watch(request);
+        record.received = unread.received.clone();
         let answering = self.service.call(request);
         let draining = self.draining.clone();
         Box::pin(async move {
@@ -129,6 +165,11 @@ where
             record.status = response.status().as_u16();
             record.route = response.extensions().get().copied().unwrap_or(UNMATCHED);
             record.principal = response.extensions().get::<Caller>().map(|caller| caller.principal.clone());
+            record.credential = match &record.principal {
+                Some(principal) => principal.kind.label(),
+                None if response.extensions().get::<Unproven>().is_some() => INVALID,
+                None => Kind::Anonymous.label(),
+            };
             // Until its end is seen: a client that leaves has the body dropped without a word.
             record.truncated = record.method != Method::HEAD && !response.body().is_end_stream();
             let headers = response.headers_mut();
@@ -186,12 +227,15 @@ struct Record {
     truncated: bool,
     request_id: HeaderValue,
     traceparent: HeaderValue,
+    received: Received,
     principal: Option<Arc<Principal>>,
+    credential: &'static str,
 }
 
 impl Record {
     fn begin(request: &Request<Incoming>, recorder: Recorder) -> Self {
         let traceparent = traceparent(request.headers());
+        recorder.active.increment(1);
         Self {
             recorder,
             started: Instant::now(),
@@ -202,7 +246,9 @@ impl Record {
             truncated: false,
             request_id: request_id(request.headers(), &traceparent),
             traceparent,
+            received: Received::default(),
             principal: None,
+            credential: Kind::Anonymous.label(),
         }
     }
 }
@@ -211,7 +257,9 @@ impl Drop for Record {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
         let method = method_label(&self.method);
-        self.recorder.measure(self.route, method, self.status, duration);
+        self.recorder.active.decrement(1);
+        let labels = (self.route, method, self.status, self.credential);
+        self.recorder.measure(labels, duration, self.received.bytes(), self.bytes);
         self.recorder.log.log(&Entry {
             method,
             route: self.route.0,

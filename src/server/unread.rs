@@ -6,6 +6,8 @@
 //! client that goes on and on loses its connection after all.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,35 +27,58 @@ const TIME_MAX: Duration = Duration::from_secs(2);
 /// A request's body that comes back when its handler drops it before the end.
 pub struct Watched {
     body: Option<Incoming>,
+    received: Received,
     back: Option<oneshot::Sender<Incoming>>,
 }
 
+/// How many bytes of a request's body have been read so far; nothing is counted of a request without one.
+#[derive(Debug, Clone, Default)]
+pub struct Received(Option<Arc<AtomicU64>>);
+
+impl Received {
+    /// The bytes.
+    pub fn bytes(&self) -> Option<u64> {
+        self.0.as_ref().map(|bytes| bytes.load(Ordering::Relaxed))
+    }
+
+    fn add(&self, frame: &Frame<Bytes>) {
+        if let (Some(bytes), Some(data)) = (&self.0, frame.data_ref()) {
+            bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Where such a body comes back to.
-pub struct Unread(Option<oneshot::Receiver<Incoming>>);
+pub struct Unread {
+    back: Option<oneshot::Receiver<Incoming>>,
+    /// What was read of it, by whomever.
+    pub received: Received,
+}
 
 /// Watches the body of a request, if it has one.
 pub fn watch(request: Request<Incoming>) -> (Request<Watched>, Unread) {
     // A client that asks before it sends has not sent anything, and reading would invite it to.
-    if request.body().is_end_stream() || request.headers().contains_key(EXPECT) {
-        return (request.map(|body| Watched { body: Some(body), back: None }), Unread(None));
-    }
-    let (back, unread) = oneshot::channel();
-    (request.map(|body| Watched { body: Some(body), back: Some(back) }), Unread(Some(unread)))
+    let is_expected = request.headers().contains_key(EXPECT);
+    let received = Received((!request.body().is_end_stream()).then(Arc::default));
+    let (back, unread) = (received.0.is_some() && !is_expected).then(oneshot::channel).unzip();
+    let counted = received.clone();
+    (request.map(|body| Watched { body: Some(body), received: counted, back }), Unread { back: unread, received })
 }
 
 impl Unread {
     /// Reads what the handler has left.
     pub async fn discard(self) {
         // A handler that streams its answer may still be reading: then nothing has come back.
-        let Some(body) = self.0.and_then(|mut unread| unread.try_recv().ok()) else { return };
+        let Some(body) = self.back.and_then(|mut unread| unread.try_recv().ok()) else { return };
         // At the deadline the connection is closed as it would have been before.
-        let _ = tokio::time::timeout(TIME_MAX, discard(body)).await;
+        let _ = tokio::time::timeout(TIME_MAX, discard(body, &self.received)).await;
     }
 }
 
-async fn discard(mut body: Incoming) {
+async fn discard(mut body: Incoming, received: &Received) {
     let mut bytes = 0;
     while let Some(Ok(frame)) = body.frame().await {
+        received.add(&frame);
         bytes += frame.data_ref().map_or(0, Bytes::len);
         if bytes > BYTES_MAX {
             return;
@@ -79,10 +104,12 @@ impl Body for Watched {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.body {
-            Some(body) => Pin::new(body).poll_frame(context),
-            None => Poll::Ready(None),
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let polled = Pin::new(body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            self.received.add(frame);
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -21,6 +21,7 @@ use super::store;
 use crate::auth::principal::Principal;
 use crate::auth::scope::{Access, Action};
 use crate::db::error::StoreError;
+use crate::db::operation::DbOperation;
 use crate::db::reads::Reader;
 use crate::http::body::{self, FORM, JSON};
 use crate::http::client::Client;
@@ -101,6 +102,10 @@ fn document(step: &Row) -> Result<Vec<u8>, StoreError> {
 struct RecordOnce<'a>(Vec<Value<'a>>);
 
 impl Work for RecordOnce<'_> {
+    fn operation(&self) -> &'static DbOperation {
+        &store::CREATE
+    }
+
     async fn run(self, transaction: &Transaction<'_>) -> Result<Answer, StoreError> {
         let row = store::record_in(transaction, &self.0).await?;
         Ok(Answer::new(StatusCode::CREATED, JSON, document(&row)?.into()))

@@ -15,6 +15,7 @@ use tokio_postgres::{Row, Transaction};
 
 use super::model::{Filter, Position};
 use crate::db::error::StoreError;
+use crate::db::operation::DbOperation;
 use crate::db::pool::Pool;
 use crate::db::reads::Reader;
 use crate::db::session::{Param, Planner, Query};
@@ -73,12 +74,19 @@ const SUMMARY_OF_COMPONENT: &str = "select status, count(*), count(seconds), \
          where component = $4 and ts >= $1 window following as (partition by version order by ts, id) \
      ) as step where ts <= $2 and ($3::text is null or owner = $3) group by status order by status";
 
+/// A step that begins now.
+pub static CREATE: DbOperation = DbOperation::new("create", "steps");
+static GET: DbOperation = DbOperation::new("get", "steps");
+static LISTING: DbOperation = DbOperation::new("list", "steps");
+static LASTING: DbOperation = DbOperation::new("durations", "steps");
+static SUMMING: DbOperation = DbOperation::new("summary", "steps");
+
 /// Records a step that begins now and returns it as recorded.
 ///
 /// # Errors
 /// The pool's, or [`StoreError::Conflict`] when a constraint refuses it.
 pub async fn record(pool: &Pool, new: &[Value<'_>]) -> Result<Row, StoreError> {
-    let rows = pool.write(RECORD, &params(new)).await?;
+    let rows = pool.write(&CREATE, RECORD, &params(new)).await?;
     rows.into_iter().next().ok_or(StoreError::Missing)
 }
 
@@ -103,10 +111,10 @@ pub async fn list(reader: &Reader, filter: &Filter, after: &Position, limit: i64
     let (ts, id) = (after.ts, after.id).max((*start, 0));
     match (component, owner) {
         (Some(component), owner) => {
-            reader.read(LIST_OF_COMPONENT, &[&ts, &id, end, &limit, &from_ref(component), owner]).await
+            reader.read(&LISTING, LIST_OF_COMPONENT, &[&ts, &id, end, &limit, &from_ref(component), owner]).await
         }
-        (None, Some(owner)) => reader.read(LIST_OF_OWNER, &[&ts, &id, end, &limit, &from_ref(owner)]).await,
-        (None, None) => reader.read(LIST, &[&ts, &id, end, &limit]).await,
+        (None, Some(owner)) => reader.read(&LISTING, LIST_OF_OWNER, &[&ts, &id, end, &limit, &from_ref(owner)]).await,
+        (None, None) => reader.read(&LISTING, LIST, &[&ts, &id, end, &limit]).await,
     }
 }
 
@@ -115,7 +123,7 @@ pub async fn list(reader: &Reader, filter: &Filter, after: &Position, limit: i64
 /// # Errors
 /// The pool's.
 pub async fn position(pool: &Pool, id: i64) -> Result<Option<Position>, StoreError> {
-    let rows = pool.read(PLACE, &[&from_ref(&id)]).await?;
+    let rows = pool.read(&GET, PLACE, &[&from_ref(&id)]).await?;
     rows.first().map(place).transpose()
 }
 
@@ -140,14 +148,16 @@ pub async fn durations(reader: &Reader, filter: &Filter, after: &Position, limit
     let Filter { start, end, component, owner } = filter;
     let Position { component: after_component, version, ts, id } = after;
     match component {
-        None => reader.read(DURATIONS, &[after_component, version, ts, id, start, end, owner, &limit]).await,
+        None => reader.read(&LASTING, DURATIONS, &[after_component, version, ts, id, start, end, owner, &limit]).await,
         // A position in another component is either before all of this one's steps or behind them.
         Some(component) if component < after_component => Ok(Vec::new()),
         Some(component) if component > after_component => {
-            reader.read(DURATIONS_OF_COMPONENT, &[component, &"", ts, id, start, end, owner, &limit]).await
+            reader.read(&LASTING, DURATIONS_OF_COMPONENT, &[component, &"", ts, id, start, end, owner, &limit]).await
         }
         Some(component) => {
-            reader.read(DURATIONS_OF_COMPONENT, &[component, version, ts, id, start, end, owner, &limit]).await
+            reader
+                .read(&LASTING, DURATIONS_OF_COMPONENT, &[component, version, ts, id, start, end, owner, &limit])
+                .await
         }
     }
 }
@@ -160,10 +170,10 @@ pub async fn summary(reader: &Reader, filter: &Filter) -> Result<Vec<Row>, Store
     let Filter { start, end, component, owner } = filter;
     let bounds = [(start as Param<'_>, Type::TIMESTAMPTZ), (end, Type::TIMESTAMPTZ), (owner, Type::TEXT)];
     match component {
-        None => reader.collect(Query::Once(Planner::Free, SUMMARY, &bounds)).await,
+        None => reader.collect(&SUMMING, Query::Once(Planner::Free, SUMMARY, &bounds)).await,
         Some(component) => {
             let params = [&bounds[..], &[(component, Type::TEXT)]].concat();
-            reader.collect(Query::Once(Planner::Free, SUMMARY_OF_COMPONENT, &params)).await
+            reader.collect(&SUMMING, Query::Once(Planner::Free, SUMMARY_OF_COMPONENT, &params)).await
         }
     }
 }

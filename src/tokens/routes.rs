@@ -154,6 +154,7 @@ async fn on_connection<T>(
     if aim == Aim::Change {
         attempt.sending();
     }
+    let _timed = store::MANAGE.begin();
     let outcome = timeout(deadline, work(session.client_mut())).await;
     attempt.judge(session.settle(outcome)).map_err(problem)
 }

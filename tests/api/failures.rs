@@ -10,7 +10,7 @@ use pycrudapi::db::embedded::{Embedded, Options};
 use pycrudapi::db::pool::{Pool, PoolKind, PoolOptions};
 use reqwest::{Method, StatusCode};
 
-use crate::harness::{Database, TestApp, eventually, passenger, send};
+use crate::harness::{ASKED, Database, TestApp, eventually, passenger, send};
 
 /// A PostgreSQL of the test's own, to be killed or set up differently.
 pub fn own_postgres(extra_settings: Vec<(String, String)>) -> (Embedded, tempfile::TempDir) {
@@ -165,7 +165,7 @@ async fn whoever_waits_for_a_connection_goes_before_one_who_gives_it_back_and_wa
         let (pool, turns) = (pool.clone(), turns.clone());
         tokio::spawn(async move {
             for _ in 0..100 {
-                pool.read("select 1", &[]).await.expect("a row");
+                pool.read(&ASKED, "select 1", &[]).await.expect("a row");
                 turns.fetch_add(1, Ordering::Relaxed);
             }
         })
@@ -173,7 +173,7 @@ async fn whoever_waits_for_a_connection_goes_before_one_who_gives_it_back_and_wa
     while turns.load(Ordering::Relaxed) == 0 {
         tokio::task::yield_now().await;
     }
-    pool.read("select 1", &[]).await.expect("a row");
+    pool.read(&ASKED, "select 1", &[]).await.expect("a row");
     let turn = turns.load(Ordering::Relaxed);
     greedy.await.expect("no panic");
     assert!(turn <= 3, "waited for {turn} turns");

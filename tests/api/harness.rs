@@ -17,6 +17,7 @@ use pycrudapi::app::{App, AppError, Listeners};
 use pycrudapi::config::{DatabaseConfig, ResourcesConfig, ServerConfig};
 use pycrudapi::db::conninfo::ConnInfo;
 use pycrudapi::db::embedded::{Embedded, Options};
+use pycrudapi::db::operation::DbOperation;
 use pycrudapi::db::{migrate, roles};
 use pycrudapi::resource::registry::{self, Resources};
 use pycrudapi::server::Drained;
@@ -31,6 +32,9 @@ use tokio_postgres::Client;
 
 /// Generous: only a condition that never comes true takes this long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a test asks past the API.
+pub static ASKED: DbOperation = DbOperation::new("ask", "tests");
 
 const TEMPLATE: &str = "test_template";
 

@@ -27,6 +27,7 @@ mod history;
 mod idempotency;
 mod issuer;
 mod lists;
+mod metrics;
 mod operations;
 mod origins;
 mod parameters;

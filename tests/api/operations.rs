@@ -102,7 +102,7 @@ async fn metrics_are_labelled_by_template_and_served_on_their_own_listener() {
     scraped.expect(StatusCode::OK);
     assert!(scraped.header("content-type").starts_with("text/plain; version=0.0.4"));
     for expected in [
-        r#"http_server_request_duration_seconds_count{http_request_method="GET",http_route="/v1/passengers/{uuid}",http_response_status_code="200",url_scheme="http"}"#,
+        r#"http_server_request_duration_seconds_count{http_request_method="GET",http_route="/v1/passengers/{uuid}",http_response_status_code="200",url_scheme="http",credential="anonymous"}"#,
         r#"http_request_method="_OTHER",http_route="/hello",http_response_status_code="405""#,
         r#"db_batch_size_bucket{resource="passengers",batch="get",le="1"}"#,
         r#"db_batch_wait_seconds_count{resource="passengers",batch="create"}"#,

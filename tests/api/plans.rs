@@ -15,7 +15,7 @@ use pycrudapi::idempotency::store::forget;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::harness::{Answer, Database, Settings, TestApp, eventually, passenger, resources, send};
+use crate::harness::{ASKED, Answer, Database, Settings, TestApp, eventually, passenger, resources, send};
 
 /// Rows of each table when the statements are planned.
 const BEFORE: [i64; 4] = [0, 1, 10, 891];
@@ -229,7 +229,7 @@ impl<'a> Asker<'a> {
             join_all((0..TOGETHER).map(|n| app.delete(&missing(n)).into_future())).await;
             forget(&self.pool, Duration::from_secs(3600), 10).await.expect("nothing is old");
             let history = resources()[0].sql.history.as_ref().expect("passengers have one");
-            self.pool.write(history.prune, &[&86400.0, &10_i64]).await.expect("nothing is old");
+            self.pool.write(&ASKED, history.prune, &[&86400.0, &10_i64]).await.expect("nothing is old");
             past(app, &url, found).await;
             app.delete(&there(time * 31 + 7)).await.expect(if rows > 0 {
                 StatusCode::NO_CONTENT

@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
-use crate::harness::{Database, TestApp, eventually, passenger};
+use crate::harness::{ASKED, Database, TestApp, eventually, passenger};
 use crate::pools::until_active;
 
 /// Far beyond anything that these tests wait for when all is well.
@@ -21,7 +21,7 @@ fn pool(database: &Database, statement_timeout: Duration) -> Pool {
 }
 
 async fn pid_of(pool: &Pool) -> i32 {
-    pool.read("select pg_backend_pid()", &[]).await.expect("a row")[0].get(0)
+    pool.read(&ASKED, "select pg_backend_pid()", &[]).await.expect("a row")[0].get(0)
 }
 
 fn signal(name: &str, pid: i32) {
@@ -46,7 +46,7 @@ async fn postgres_bounds_statements_and_idle_transactions_of_every_kind_of_sessi
         let pool = Pool::new(&database.conninfo(), &options);
         let settings = "select current_setting('statement_timeout'), \
                         current_setting('idle_in_transaction_session_timeout'), current_setting('timezone')";
-        let row = pool.read(settings, &[]).await.expect("a row").remove(0);
+        let row = pool.read(&ASKED, settings, &[]).await.expect("a row").remove(0);
         let found: [&str; 3] = [row.get(0), row.get(1), row.get(2)];
         assert_eq!(found, ["1234ms", "1234ms", "UTC"], "{kind:?}");
     }
@@ -59,7 +59,7 @@ async fn a_backend_that_stops_costs_503_and_its_session_and_no_more() {
     let pid = pid_of(&pool).await;
     signal("-STOP", pid);
     let _stopped = Stopped(pid);
-    let refused = timeout(PATIENCE, pool.read("select 1", &[])).await.expect("our own deadline passes");
+    let refused = timeout(PATIENCE, pool.read(&ASKED, "select 1", &[])).await.expect("our own deadline passes");
     assert!(refused.is_err());
     // Its place in the pool is free again although it is still stopped.
     let next = timeout(PATIENCE, pid_of(&pool)).await.expect("another session");
@@ -84,7 +84,7 @@ async fn a_connection_that_died_while_nobody_used_it_is_not_handed_out() {
             client.query_one("select 1", &[]).await.expect("a row"); // the driver sees the end meanwhile
         }
         // A write is not tried twice, so it tells.
-        pool.write("select 1", &[]).await.expect("a live connection");
+        pool.write(&ASKED, "select 1", &[]).await.expect("a live connection");
     }
 }
 
@@ -97,7 +97,7 @@ async fn a_connection_that_is_ending_is_not_used_again() {
         session.query("select pg_terminate_backend(pg_backend_pid())", &[]).await.expect_err("it ends");
         assert!(session.is_broken(), "the server has said that it is ending");
         drop(session);
-        pool.write("select 1", &[]).await.expect("a live connection");
+        pool.write(&ASKED, "select 1", &[]).await.expect("a live connection");
     }
 }
 

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::db::error::StoreError;
 use crate::db::listen::Topic;
+use crate::db::operation::DbOperation;
 use crate::db::pool::Pool;
 
 /// How changes are announced, and what is kept up to date.
@@ -122,12 +123,17 @@ impl Listed {
     }
 }
 
+static GET: DbOperation = DbOperation::new("get", "tokens");
+static COUNT_USES: DbOperation = DbOperation::new("count_uses", "tokens");
+/// Reading and changing tokens for those who manage them.
+pub static MANAGE: DbOperation = DbOperation::new("manage", "tokens");
+
 /// Looks for the token with this hash.
 ///
 /// # Errors
 /// The pool's.
 pub async fn find(pool: &Pool, hash: &[u8; 32]) -> Result<Found, StoreError> {
-    let rows = pool.read(FIND, &[&hash.as_slice()]).await?;
+    let rows = pool.read(&GET, FIND, &[&hash.as_slice()]).await?;
     let row = rows.first().ok_or_else(|| StoreError::unavailable("the generation of tokens has no row"))?;
     let id: Option<Uuid> = row.try_get(1)?;
     let token = match id {
@@ -193,6 +199,6 @@ pub async fn end_soon(client: &impl GenericClient, id: Uuid, seconds: f64) -> Re
 /// # Errors
 /// The pool's.
 pub async fn count(pool: &Pool, ids: &[Uuid], uses: &[i64], at: &[Timestamp]) -> Result<(), StoreError> {
-    pool.write(COUNT, &[&ids, &uses, &at]).await?;
+    pool.write(&COUNT_USES, COUNT, &[&ids, &uses, &at]).await?;
     Ok(())
 }

@@ -43,6 +43,7 @@ pub use self::error::EmbeddedError;
 use self::lock::Lock;
 use self::postmaster::Postmaster;
 use self::supervisor::Supervisor;
+pub use self::supervisor::{EMBEDDED_RESTARTS, EMBEDDED_UP};
 
 /// Where root keeps clusters: ours by default, and those whose own directory is closed to the
 /// account PostgreSQL runs under.

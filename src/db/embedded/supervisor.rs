@@ -32,6 +32,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// One that served this long died for a new reason: it is replaced without a pause.
 const STEADY: Duration = Duration::from_secs(10);
 
+/// Name of the gauge that is 1 while the postmaster serves.
+pub const EMBEDDED_UP: &str = "postgres_embedded_up";
+/// Name of the counter of postmasters that took the place of one that had died.
+pub const EMBEDDED_RESTARTS: &str = "postgres_embedded_restarts_total";
+
 /// A supervised postmaster; `stop` ends both.
 #[derive(Debug)]
 pub(super) struct Supervisor {
@@ -151,10 +156,14 @@ fn supervise(postmaster: &Postmaster, shared: &Shared, started: &Sender<Result<(
 /// Replaces the postmaster whenever it dies, until told to stop.
 fn keep_serving(postmaster: &Postmaster, shared: &Shared) {
     let mut pause = Duration::ZERO;
+    let (up, restarts) = (metrics::gauge!(EMBEDDED_UP), metrics::counter!(EMBEDDED_RESTARTS));
+    restarts.increment(0);
+    up.set(1.0);
     loop {
         let serving = Instant::now();
         let status = await_exit(shared);
         let died = Instant::now();
+        up.set(0.0);
         if shared.lock().stopping {
             return;
         }
@@ -167,7 +176,11 @@ fn keep_serving(postmaster: &Postmaster, shared: &Shared) {
         }
         pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         match attempt(postmaster, shared) {
-            Ok(()) => info!(duration_ms = died.elapsed().as_millis(), "embedded postgresql is back"),
+            Ok(()) => {
+                up.set(1.0);
+                restarts.increment(1);
+                info!(duration_ms = died.elapsed().as_millis(), "embedded postgresql is back");
+            }
             Err(EmbeddedError::Stopped) => return,
             Err(failure) => {
                 warn!(error = chain(&failure), pause_ms = pause.as_millis(), "embedded postgresql did not start");

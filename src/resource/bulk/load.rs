@@ -171,6 +171,7 @@ async fn store(
     more: bool,
 ) -> Result<Option<Attempt>, Problem> {
     let mut session = context.pool.session().await.map_err(|error| problem(context.resource, error))?;
+    let _timed = context.resource.db.bulk.begin();
     let fate = session.attempt();
     let work = copy(context, (session.client_mut(), &fate), asked, rows, more);
     let stored = timeout_at(asked.begun + context.bulk.limits.timeout + GRACE, work).await.unwrap_or_else(|_| {

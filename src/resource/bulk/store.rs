@@ -103,5 +103,5 @@ pub struct Copied<'a> {
 /// # Errors
 /// The pool's.
 pub async fn stored(resource: &Resource, pool: &Pool, keys: &[Uuid]) -> Result<Vec<Row>, StoreError> {
-    pool.read(resource.sql.get_rows, &[&keys]).await
+    pool.read(&resource.db.get, resource.sql.get_rows, &[&keys]).await
 }

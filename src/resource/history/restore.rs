@@ -52,6 +52,7 @@ impl Restore {
             }
             outcome
         };
+        let _timed = self.resource.db.restore.begin();
         let outcome = tokio::time::timeout(deadline, work).await;
         attempt.judge(session.settle(outcome))
     }

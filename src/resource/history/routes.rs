@@ -23,6 +23,7 @@ use super::sql::HistoryStatements;
 use super::store::{self, Entry, Past, Start};
 use crate::auth::principal::Principal;
 use crate::db::error::StoreError;
+use crate::db::operation::DbOperation;
 use crate::db::version::Condition;
 use crate::http::body::{JSON, read_json};
 use crate::http::budget::Holder;
@@ -275,6 +276,10 @@ pub async fn restore(
 }
 
 impl Work for Restore {
+    fn operation(&self) -> &'static DbOperation {
+        &self.resource.db.restore
+    }
+
     async fn run(self, transaction: &Transaction<'_>) -> Result<Answer, StoreError> {
         let stored = self.run_in(transaction).await?;
         let answer = Answer::new(StatusCode::OK, JSON, stored.document);

@@ -107,9 +107,9 @@ pub async fn page(
     };
     // One more than asked for tells whether there are more.
     let most = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-    let rows = reader.read(sql, &[&uuid, &from, &most]).await?;
+    let rows = reader.read(&resource.db.history, sql, &[&uuid, &from, &most]).await?;
     let mut entries = rows.into_iter().map(Entry::of).collect::<Result<Vec<_>, _>>()?;
-    if entries.is_empty() && !is_known(history, pool, uuid).await? {
+    if entries.is_empty() && !is_known((resource, history), pool, uuid).await? {
         return Err(StoreError::Missing);
     }
     let more = entries.len() > limit;
@@ -120,8 +120,12 @@ pub async fn page(
     Ok((entries, more))
 }
 
-async fn is_known(history: &HistoryStatements, pool: &Pool, uuid: Uuid) -> Result<bool, StoreError> {
-    let rows = pool.read(history.is_known, &[&uuid]).await?;
+async fn is_known(
+    (resource, history): (&Resource, &HistoryStatements),
+    pool: &Pool,
+    uuid: Uuid,
+) -> Result<bool, StoreError> {
+    let rows = pool.read(&resource.db.exists, history.is_known, &[&uuid]).await?;
     Ok(rows.first().ok_or(StoreError::Missing)?.try_get(0)?)
 }
 
@@ -136,7 +140,7 @@ pub async fn at_version(
     uuid: Uuid,
     version: i64,
 ) -> Result<Stored, StoreError> {
-    let rows = pool.read(history.at_version, &[&uuid, &version]).await?;
+    let rows = pool.read(&resource.db.history, history.at_version, &[&uuid, &version]).await?;
     stored(resource, uuid, rows.first().ok_or(StoreError::Missing)?.try_get(0)?, version)
 }
 
@@ -152,7 +156,7 @@ pub async fn at_time(
     time: Timestamp,
 ) -> Result<Past, StoreError> {
     // One statement, so that no change comes between what is read of the history and of the table.
-    let rows = pool.read(history.at_time, &[&uuid, &Value::DateTime(time)]).await?;
+    let rows = pool.read(&resource.db.history, history.at_time, &[&uuid, &Value::DateTime(time)]).await?;
     let named = |name: &str| rows.iter().find(|row| row.try_get(5).is_ok_and(|found: &str| found == name));
     let (next, current, last) = (named("next"), named("row"), named("last"));
     let Some(any) = rows.first() else { return Err(StoreError::Missing) };

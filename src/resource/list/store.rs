@@ -16,6 +16,7 @@ use super::keyset::keyset_ranges;
 use super::order::{Key, Order};
 use super::sql::Statement;
 use crate::db::error::StoreError;
+use crate::db::operation::DbOperation;
 use crate::db::reads::Reader;
 use crate::db::session::{Planner, Query};
 
@@ -30,7 +31,7 @@ pub async fn page(
     limit: i64,
     each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
 ) -> Result<(), StoreError> {
-    reader.for_each(Query::Prepared(resource.sql.page, &[&after, &limit]), each).await
+    reader.for_each(&resource.db.list, Query::Prepared(resource.sql.page, &[&after, &limit]), each).await
 }
 
 /// Hands over the rows behind a position, or from the beginning, in order, at most `limit` of them.
@@ -64,7 +65,8 @@ pub async fn rows(
             missing -= 1;
             each(row)
         };
-        reader.for_each(Query::Once(planner, &statement.text, &statement.params()), each).await?;
+        let query = Query::Once(planner, &statement.text, &statement.params());
+        reader.for_each(&resource.db.list, query, each).await?;
         if missing == 0 {
             break;
         }
@@ -79,7 +81,7 @@ pub async fn rows(
 pub async fn count(resource: &Resource, reader: &Reader, filter: &Filter) -> Result<i64, StoreError> {
     let mut statement = Statement::new(resource.sql.count);
     statement.rows(filter, None);
-    let rows = run(reader, &statement).await?;
+    let rows = run(&resource.db.count, reader, &statement).await?;
     Ok(rows.first().ok_or(StoreError::Missing)?.try_get(0)?)
 }
 
@@ -90,7 +92,7 @@ pub async fn count(resource: &Resource, reader: &Reader, filter: &Filter) -> Res
 pub async fn estimate(resource: &Resource, reader: &Reader, filter: &Filter) -> Result<i64, StoreError> {
     let mut statement = Statement::new(resource.sql.estimate);
     statement.rows(filter, None);
-    let rows = run(reader, &statement).await?;
+    let rows = run(&resource.db.estimate, reader, &statement).await?;
     let plan: serde_json::Value = rows.first().ok_or(StoreError::Missing)?.try_get(0)?;
     Ok(plan[0]["Plan"]["Plan Rows"].as_i64().unwrap_or_default())
 }
@@ -130,7 +132,7 @@ pub async fn statistics(
         }
     }
     statement.limit(GROUPS_MAX);
-    run(reader, &statement).await
+    run(&resource.db.statistics, reader, &statement).await
 }
 
 /// PostgreSQL refuses a sum or an average beyond the greatest double. So a double counts as 1e290 at most, of which a table
@@ -157,6 +159,6 @@ fn aggregate(resource: &Resource, measure: &Measure) -> String {
     }
 }
 
-async fn run(reader: &Reader, statement: &Statement) -> Result<Vec<Row>, StoreError> {
-    reader.collect(Query::Once(Planner::Free, &statement.text, &statement.params())).await
+async fn run(operation: &DbOperation, reader: &Reader, statement: &Statement) -> Result<Vec<Row>, StoreError> {
+    reader.collect(operation, Query::Once(Planner::Free, &statement.text, &statement.params())).await
 }
