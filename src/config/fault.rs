@@ -22,6 +22,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("CORS_ALLOW_ORIGINS", "https://app.example"),
     ("HEALTHCHECK_URL", "http://127.0.0.1:8080/readyz"),
     ("HISTORY_RETENTION", "90d"),
+    ("NGINX_STATUS_PORT", "8081"),
     ("PARENT_PID", "1234"),
     ("TLS_CERT", "/etc/pycrudapi/tls/tls.crt"),
     ("TLS_DIR", "/var/lib/pycrudapi/tls"),

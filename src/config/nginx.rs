@@ -95,6 +95,12 @@ pub struct NginxConfig {
     #[arg(long, env, value_enum, default_value_t = Switch::On, hide_env_values = true)]
     pub access_log: Switch,
 
+    /// Port of 127.0.0.1 where nginx says how many connections and requests it has, at /stub_status (1 to 65535).
+    ///
+    /// For an exporter of metrics on this machine, or in the same pod; never reachable through the other ports.
+    #[arg(long, env, value_parser = value_parser!(u16).range(1..), hide_env_values = true)]
+    pub nginx_status_port: Option<u16>,
+
     /// Worker processes (1 to 512); `auto` is one per processor, as far as memory goes.
     #[arg(long, env, default_value = "auto", value_parser = workers, hide_env_values = true)]
     pub nginx_workers: Workers,

@@ -19,7 +19,7 @@ const HTTP2_DIRECTIVE: [u32; 3] = [1, 25, 1];
 const BULK_GRACE_MS: u128 = 5000;
 
 /// The files of the folder nginx/, each with the name that nginx knows it by.
-const FILES: [(&str, &str); 11] = [
+const FILES: [(&str, &str); 12] = [
     ("cors.conf", include_str!("../../nginx/cors.conf.template")),
     ("errors.conf", include_str!("../../nginx/errors.conf")),
     ("fate.conf", include_str!("../../nginx/fate.conf")),
@@ -30,6 +30,7 @@ const FILES: [(&str, &str); 11] = [
     ("nginx.conf", include_str!("../../nginx/nginx.conf.template")),
     ("problems.conf", include_str!("../../nginx/problems.conf")),
     ("proxy.conf", include_str!("../../nginx/proxy.conf")),
+    ("status.conf", include_str!("../../nginx/status.conf.template")),
     ("tls.conf", include_str!("../../nginx/tls.conf.template")),
 ];
 
@@ -68,6 +69,9 @@ pub fn rendering(config: &NginxConfig, machine: Machine) -> Result<Rendering, Wr
     let long_bodies = capacity::long_bodies(limit);
     let common = &config.common;
     let (http, https) = (config.http.http_port, config.https_port);
+    if let Some(port) = config.nginx_status_port.filter(|port| [http, https].contains(port)) {
+        return Err(WrongSetting::new("NGINX_STATUS_PORT", &port, "must differ from HTTP_PORT and HTTPS_PORT", "8081"));
+    }
     let trusted = config.trusted();
     let directive = machine.version >= HTTP2_DIRECTIVE;
     let listen_http2 = if directive { "" } else { " http2" };
@@ -128,6 +132,8 @@ pub fn rendering(config: &NginxConfig, machine: Machine) -> Result<Rendering, Wr
         ("set_real_ip_from", lines(trusted.iter().map(|network| format!("set_real_ip_from {network};")), "\n")),
         ("trusted", lines(trusted.iter().map(|network| format!("{network} 1;")), "\n    ")),
         ("cors_origins", lines(cors_origins(common.cors_allow_origins.as_ref()).into_iter(), "\n    ")),
+        ("status", with(config.nginx_status_port.is_some(), "include status.conf;")),
+        ("status_port", config.nginx_status_port.map(|port| port.to_string()).unwrap_or_default()),
         ("tls", with(certificate.is_some(), "include tls.conf;")),
         ("https_port", https.to_string()),
         ("https_port_v6", v6(https, &format!(" ssl{listen_http2}"))),
@@ -303,6 +309,17 @@ mod tests {
         let files = rendered(&["--trusted-proxies=10.1.2.3/8, fd00::1,", "--cors-allow-origins=https://app.example"]);
         assert!(files["forwarded.conf"].contains("set_real_ip_from 10.0.0.0/8;\nset_real_ip_from fd00::1/128;\n"));
         assert!(files["cors.conf"].contains(r#""https://app.example" "https://app.example";"#));
+    }
+
+    #[test]
+    fn the_status_is_served_on_this_machine_alone_and_only_where_it_is_wanted() {
+        let files = rendered(&["--nginx-status-port=8081"]);
+        assert!(files["nginx.conf"].contains("include status.conf;"), "{}", files["nginx.conf"]);
+        assert_eq!(files["status.conf"].matches("listen ").count(), 1);
+        assert!(files["status.conf"].contains("listen 127.0.0.1:8081;"), "{}", files["status.conf"]);
+        assert!(!rendered(&[])["nginx.conf"].contains("status.conf"));
+        let taken = rendering(&config(&["--nginx-status-port=8080"]), Machine { version: [1, 26, 0], ipv6: true });
+        assert!(taken.err().is_some_and(|wrong| wrong.to_string().contains("must differ")));
     }
 
     #[test]
