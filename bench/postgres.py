@@ -36,14 +36,16 @@ def free_port():
 class Cluster:
     """`with Cluster() as cluster:`; the user is always postgres, without a password, on this machine only."""
 
-    def __init__(self, settings=None):
+    # Not /tmp, which may be kept in memory: there fsync would cost nothing.
+    def __init__(self, settings=None, environment=None, place="/var/tmp"):
         self._settings = SETTINGS | (settings or {})
+        self._environment = {**os.environ, **(environment or {})}
+        self._place = place
         self.port = free_port()
         self._process = None
 
     def __enter__(self):
-        # Not /tmp, which may be kept in memory: there fsync would cost nothing.
-        self.folder = tempfile.mkdtemp(prefix="pycrudapi-bench-", dir="/var/tmp")
+        self.folder = tempfile.mkdtemp(prefix="pycrudapi-bench-", dir=self._place)
         try:
             self._make()
             self.start()
@@ -73,7 +75,7 @@ class Cluster:
             self._process = subprocess.Popen(
                 [postgres_program("postgres"), "-D", self._data, "-k", self.folder, "-p", str(self.port),
                  "--listen_addresses=127.0.0.1", *settings],
-                cwd="/", stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self._as_user,
+                cwd="/", stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self._environment, **self._as_user,
             )  # fmt: skip
         self.pid = self._process.pid
         deadline = time.monotonic() + 60
@@ -82,6 +84,10 @@ class Cluster:
                 with open(f"{self.folder}/log", encoding="utf-8") as log:
                     raise RuntimeError(f"postgres did not start:\n{log.read()[-4000:]}")
             time.sleep(0.05)
+
+    @property
+    def running(self):
+        return self._process is not None and self._process.poll() is None
 
     def _answers(self):
         command = [postgres_program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
