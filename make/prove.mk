@@ -2,18 +2,26 @@
 
 TEST_TARGETS += prove-short
 
-# What scenarios ask for besides; see prove/run.py.
-PROVE_NUMBERS = $(foreach name,WRITES ROWS,$(if $($(name)),$(name)=$($(name))))
-PROVE = python3 prove/run.py $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(PROVE_NUMBERS)
+# What scenarios ask for besides; see prove/run.py and the top of each scenario.
+PROVE_NUMBERS = $(foreach name,WRITES ROWS RATE EPISODE SLOW WATCH,$(if $($(name)),$(name)=$($(name))))
+PROVE = python3 prove/run.py $(if $(SEED),--seed $(SEED)) $(if $(FAULT),--fault "$(FAULT)") $(if $(PUBLISH),--publish) $(PROVE_NUMBERS)
+# redis-server and libfaketime are for two kinds of faults, wrk for overload.
+PROVE_PACKAGES := $(UP_PACKAGES) postgresql redis-server libfaketime wrk
 
 .PHONY: prove
-prove: ## break real stacks and count what became of each promise, into var/prove (MINUTES, 3; SEED; ONLY=name,name)
-	@scripts/install-packages $(UP_PACKAGES) postgresql
+prove: ## break real stacks and count what became of each promise, into var/prove (MINUTES, 3; SEED; ONLY=name,name; FAULT; PUBLISH=1)
+	@scripts/install-packages $(PROVE_PACKAGES)
 	@cargo build --release
-	@$(PROVE) --minutes $(or $(MINUTES),3)
+	@$(PROVE) $(if $(ONLY),--only $(ONLY)) --minutes $(or $(MINUTES),3)
 
 .PHONY: prove-short
-prove-short: ## the same in two minutes or three
-	@scripts/install-packages $(UP_PACKAGES) postgresql
+prove-short: ## the same in three minutes
+	@scripts/install-packages $(PROVE_PACKAGES)
 	@cargo build --release
-	@$(PROVE) --short
+	@$(PROVE) $(if $(ONLY),--only $(ONLY)) --short
+
+.PHONY: soak
+soak: ## the same load for long, and whether memory, descriptors, connections and tables stay level (MINUTES, 120)
+	@scripts/install-packages $(PROVE_PACKAGES)
+	@cargo build --release
+	@$(PROVE) --only soak --minutes $(or $(MINUTES),120)

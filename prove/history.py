@@ -4,6 +4,7 @@ Each state of a row has a version (its ETag) and a name that no other change wri
 With such histories linearizability is checked without search (Gibbons and Korach, "Testing shared memories", 1997): the
 times at which a state was surely there form a zone, and zones must not lie in each other. Versions are compared for
 equality only. What is checked is necessary for linearizability, not sufficient for it: what is reported is a fault.
+A restore brings a name back, so rows with restores are for search.py and chain.py, which judge the others too.
 """
 
 import bisect
@@ -17,13 +18,14 @@ UNKNOWN = "unknown"  # no answer, or one that says that its fate is unknown: at 
 UNDONE = "undone"  # answered with an error that means that nothing was done
 REFUSED = "refused"  # 412
 MISSING = "missing"  # 404
+PRESENT = "present"  # 409: it is not deleted, so there is nothing to bring back
 
 
 @dataclasses.dataclass(slots=True)
 class Operation:
     """One request on the row; times are seconds of one monotonic clock."""
 
-    kind: str  # create, read, write, delete
+    kind: str  # create, read, write, delete, restore
     begun: float
     ended: float
     outcome: str
@@ -33,11 +35,16 @@ class Operation:
     name: str | None = None
     # The version that If-Match named.
     expected: str | None = None
+    # The version that a restore brings back; without one it is the state before the deletion.
+    source: str | None = None
+    # Who asked, as the history names them.
+    principal: str | None = None
 
     def __str__(self):
         condition = f" if {self.expected}" if self.expected else ""
+        source = f" of {self.source}" if self.source else ""
         shown = f" {self.name} {self.version}" if self.name else ""
-        return f"{self.kind}{condition}{shown}: {self.outcome}, {self.begun:.4f} to {self.ended:.4f}"
+        return f"{self.kind}{condition}{source}{shown}: {self.outcome}, {self.begun:.4f} to {self.ended:.4f}"
 
 
 def faults(operations):

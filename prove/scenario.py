@@ -20,18 +20,24 @@ class Row:
 class Context:
     """What a scenario may depend on: its own random numbers, its time, and the numbers given on the command line."""
 
-    def __init__(self, name, seed, seconds, short, numbers):
-        self.name = name
+    def __init__(self, name, seconds, options):
+        self.name, self.seconds = name, seconds
         # Of its own, so that a scenario makes the same choices whether it runs alone or among others.
-        self.random = random.Random(f"{seed}:{name}")
-        self.seconds = seconds
-        self.short = short
-        self._numbers = numbers
+        self.random = random.Random(f"{options.seed}:{name}")
+        self.short = options.short
+        # A part of the names of the faults that are injected; None for all.
+        self.fault = options.fault
+        self.published = {}
+        self._numbers = options.numbers
         self._end = None
 
     def number(self, name, default):
         """A whole number given as NAME=VALUE, such as WRITES or ROWS."""
         return self._numbers.get(name, default)
+
+    def publish(self, name, found):
+        """For docs/reliability.md, which report.py makes of it."""
+        self.published[name] = found
 
     def start_clock(self):
         """The stack runs, the load begins: what a start takes does not shorten the time of the load."""

@@ -6,15 +6,12 @@ Each is a context manager that ends what it started, processes that were left be
 import asyncio
 import contextlib
 import pathlib
-import sys
+
+import support
+from postgres import Cluster
+from support import until
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-# The tests' stack and the benchmark's PostgreSQL are what is broken here.
-sys.path += [str(REPOSITORY / "tests" / "stack"), str(REPOSITORY / "bench")]
-
-import support  # noqa: E402
-from postgres import Cluster  # noqa: E402
-from support import until  # noqa: E402
 
 # A load of one address, of which every line of log would be kept in memory.
 SETTINGS = {"RATE_LIMIT": "off", "CONN_LIMIT": "off", "ACCESS_LOG": "off", "LOG": "warn,access=off", "SEED": "false"}
@@ -28,7 +25,6 @@ KINDS = {
     "nginx master": "nginx: master",
     "nginx worker": "nginx: worker",
     "postmaster": "postgres -D",
-    "backend": "postgres: postgres ",
 }
 
 

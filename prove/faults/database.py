@@ -1,0 +1,90 @@
+"""What others do in the same database: hold locks, use connections up, rewrite tables; and a failover."""
+
+import asyncio
+import contextlib
+import os
+import signal
+
+import postgres_wire
+import standby
+from faults import LAPTOP, SERVERS, Skip, fault
+from ledger import RESOURCES
+
+
+def _in_psql(name, statements, wait=True):
+    @fault(name, LAPTOP, SERVERS)
+    async def _(world, dice):
+        seconds = dice.uniform(0.5, 3.0)
+        table = dice.choice(RESOURCES).name
+        commands = [one.format(table=table, seconds=f"{seconds:.2f}") for one in statements]
+        running = asyncio.create_task(world.psql(*commands))
+        try:
+            yield seconds
+        finally:
+            if wait:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(running, 30)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+_in_psql("table locked", ("begin; lock table {table} in access exclusive mode; select pg_sleep({seconds}); rollback",))
+_in_psql("rows locked", ("begin; select count(*) from (select 1 from {table} for update) l; select pg_sleep({seconds}); rollback",))
+_in_psql("history locked", ("begin; lock table {table}_history in exclusive mode; select pg_sleep({seconds}); rollback",))
+_in_psql("vacuum full", ("vacuum full {table}", "vacuum full {table}_history"))
+_in_psql("reindex", ("reindex table {table}", "cluster {table} using {table}_pkey"))
+_in_psql("every session ended", ("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'pycrudapi%'",))
+_in_psql("every statement cancelled", ("select pg_cancel_backend(pid) from pg_stat_activity where application_name like 'pycrudapi%'",) * 5)
+_in_psql("checkpoint", ("checkpoint",))
+
+
+@fault("max_connections used up by others", SERVERS)
+async def _(world, dice):
+    """All that are left; then the service's are ended, which others take, too."""
+    port, held = world.database_port, []
+
+    async def take():
+        with contextlib.suppress(OSError, EOFError):
+            while one := await postgres_wire.session(port, "postgres"):
+                held.append(one)
+
+    try:
+        async with asyncio.timeout(5):
+            await take()
+            for pid in world.pids("backend"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+            await take()
+        yield dice.uniform(0.5, 3.0)
+    finally:
+        for _, writer in held:
+            writer.transport.abort()
+
+
+@fault("standby stopped", SERVERS)
+async def _(world, dice):
+    """What changes something waits for it, and at last nobody knows whether it was carried out."""
+    if world.standby is None:
+        raise Skip("there is no standby, or it is the primary already")
+    pids = postgres_wire.children(world.standby.pid, "postgres: walreceiver")
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        yield dice.uniform(0.5, 7.0)
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+@fault("failover to the standby", SERVERS, waits_for_postgres=True)
+async def _(world, _):
+    """The primary dies and never comes back; the standby has all that was acknowledged."""
+    if world.standby is None:
+        raise Skip("there is no standby, or it is the primary already")
+    world.held.add("postgres")
+    await asyncio.to_thread(standby.kill, world.cluster)
+    try:
+        yield 0.3
+    finally:
+        await asyncio.to_thread(world.fail_over)

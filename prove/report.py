@@ -1,0 +1,81 @@
+"""docs/reliability.md: each fault with what it did to the service, and the promises that were counted meanwhile."""
+
+import collections
+import datetime
+import os
+import platform
+
+import picture
+from scenario import table
+
+HEAD = """# Reliability
+
+Written by `make prove`: clients change two resources at a steady rate while one thing after the other breaks; then everything
+that they were told is compared with what there is. [Decision 0034](decisions/0034-faults-by-seed-and-three-judges.md) says how it is judged,
+[operations](operations.md#seeing-it-hold) how to run it.
+
+"""
+
+EXPLANATION = """
+`away` is the time from when the fault was over (from when it was injected, if it was over at once; from PostgreSQL's own return, if it restarted)
+until each entrance (nginx, and each server past it) has made a row that was sent from then on. `failed` are answers with that status between the fault and that
+moment, `not sent` requests that found no connection, `no answer` those whose connection broke: of these nobody knows whether they were
+carried out, and clients find out by sending them again with their `Idempotency-Key`. Many last as long as the fault itself does: while a
+table is locked, say, changes of it are told to come back.
+
+![Requests a second and their latency, with the faults]({picture})
+
+Requests are due at a steady rate whether or not earlier ones were answered; their latency counts from when they were due. White stretches between stacks are
+left out.
+"""
+
+
+def write(folder, results, episodes, seed, how):
+    folder.mkdir(parents=True, exist_ok=True)
+    image = folder / "reliability.svg"
+    image.write_text(picture.draw([one.timeline for one in episodes]), encoding="utf-8")
+    requests = sum(one.ledger.counts.requests for one in episodes)
+    blows = [blow for one in episodes for blow in one.blows]
+    seconds = sum(point[0] for one in episodes for point in list(one.timeline.points())[-1:])
+    memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
+    said = (
+        f"{len(blows):,} faults of {len({blow.name for blow in blows})} kinds, {requests:,} requests, {seconds / 60:.1f} minutes of load on "
+        f"{len(episodes)} stacks, seed {seed}. {datetime.date.today()}, {_processor()}, {os.cpu_count()} cores, {memory} GiB, "
+        f"{platform.freedesktop_os_release().get('PRETTY_NAME', 'Linux')}. To repeat it:\n\n    {how}\n\n"
+    )
+    text = HEAD + said + _faults(episodes) + EXPLANATION.format(picture=image.name) + "\n## Promises\n\n" + table(results) + "\n"
+    (folder / "reliability.md").write_text(text, encoding="utf-8")
+
+
+def _processor():
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _faults(episodes):
+    """A line for each kind of fault."""
+    blows, wrong = collections.defaultdict(list), collections.Counter()
+    for one in episodes:
+        for blow in one.blows:
+            blows[blow.name].append(blow)
+        for topic, at, _ in one.ledger.complaints:
+            # What is noticed in the end belongs to the last fault before it was done.
+            before = [blow.name for blow in one.blows if blow.begun <= at]
+            wrong[before[-1] if before else "none", topic] += 1
+    lines = [
+        "| fault | times | requests | failed | away p50, ms | away max, ms | lost | doubled | not linearizable | other |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    names = sorted(blows) + (["none"] if any(name == "none" for name, _ in wrong) else [])
+    for name in names:
+        found = blows[name]
+        counts = sum((collections.Counter(blow.counts) for blow in found), collections.Counter())
+        requests = counts.pop("requests", 0)
+        failed = ", ".join(f"{what} {n:,}" for what, n in counts.items()) or "none"
+        away = sorted(blow.away * 1000 for blow in found) or [0]
+        others = sum(n for (at, topic), n in wrong.items() if at == name and topic not in ("lost", "doubled", "linearizable"))
+        numbers = [wrong[name, topic] for topic in ("lost", "doubled", "linearizable")]
+        cells = [name, len(found), f"{requests:,}", failed, f"{away[len(away) // 2]:.0f}", f"{away[-1]:.0f}", *numbers, others]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,119 @@
+"""Clients at a steady rate change two resources in all ways there are, while one thing after the other breaks, in an order that
+the seed chooses: on the stack of `make up`, and on two or three servers behind nginx, with and without authentication. Then
+everything that was told is compared with what there is, and each row is judged by three judges.
+
+RATE=300 requests a second; EPISODE=60 seconds on one stack."""
+
+import collections
+import os
+
+from episode import RECOVERY_SECONDS, Episode
+from faults import LAPTOP, all_faults
+from fleet import fleet
+from laptop import laptop
+from load import quantile
+from scenario import Row, milliseconds
+
+WEIGHT = 6
+SHORT = 50
+# Each episode starts a stack and judges what happened on it.
+PATIENCE = 3.0
+
+# {topic of a complaint: (promise, goal)}
+PROMISES = {
+    "lost": ("acknowledged creations, bulk bodies and imports are there", "0 lost"),
+    "doubled": ("what was sent again with its key is there once, and is answered as the first time", "0 doubled"),
+    "half": ("nothing is carried out by half: rows, bulk bodies, imports", "0"),
+    "untruthful": ("what is answered as not carried out was not", "0"),
+    "mixed": ("no answer is another's", "0"),
+    "linearizable": ("some order explains every answer about a row, 404, 409 and 412 included", "0 without"),
+    "judges": ("the judges agree", "0 times not"),
+    "history": ("each row's history is complete, in order, and names who it was", "0 otherwise"),
+    "versions": ("no version is given twice, by a restore neither", "0"),
+    "lists": ("lists have each row that nobody touched exactly once, while others change", "0 otherwise"),
+    "errors": ("errors are problem documents with the right code, and Retry-After where it helps", "0 otherwise"),
+}
+
+
+async def run(context):
+    seconds = context.number("EPISODE", 60)
+    count = max(2, round(context.seconds / seconds))
+    seconds = context.seconds / count
+    episodes = []
+    for number in range(count):
+        one = await _episode(context, number, seconds)
+        episodes.append(one)
+        complaints = collections.Counter(topic for topic, _, _ in one.ledger.complaints)
+        said = ", ".join(f"{topic} {n}" for topic, n in complaints.items()) or "all held"
+        print(f"   episode {number + 1} of {count}, {one.world.kind}: {one.ledger.counts.requests:,} requests, {len(one.blows)} faults, {said}", flush=True)
+    context.publish("storm", episodes)
+    return [*_rows(episodes), *_returns(episodes)]
+
+
+async def _episode(context, number, seconds):
+    dice = context.random
+    settings = {"AUTH": "on"} if dice.random() < 0.5 else {}
+    if number % 2 == 0:
+        place, opening = LAPTOP, laptop(with_disk=os.geteuid() == 0 and dice.random() < 0.5, **settings)
+    else:
+        place, opening = "servers", fleet(dice.choice((2, 3)), with_standby=dice.random() < 0.5, **settings)
+    faults = [one for one in all_faults(place) if not context.fault or context.fault in one.name]
+    async with opening as world:
+        tokens = [_token(world, name) for name in ("ada", "bea")] if settings else []
+        if provider := getattr(world, "identity", None):
+            tokens.append((provider.token, provider.principal))
+        return await Episode(world, dice, seconds, context.number("RATE", 300), tokens).run(faults)
+
+
+def _token(world, name):
+    """(token, principal): the token is on standard output alone, its number beside it."""
+    status, token, said = world.run("token", "create", "--name", name, "--scope", "admin")
+    if status:
+        raise RuntimeError(f"token create: {said}")
+    status, listed, _ = world.run("token", "list")
+    number = next(line for line in listed.splitlines() if f" {name} " in f" {line} ").split()[0]
+    return token.strip(), f"token:{number}"
+
+
+def _rows(episodes):
+    """One for each promise."""
+    ledgers = [one.ledger for one in episodes]
+    complaints = [complaint for ledger in ledgers for complaint in ledger.complaints]
+    judged = sum((one.judged for one in episodes), collections.Counter())
+    done = collections.Counter(creation.how for ledger in ledgers for creation in ledger.creations if creation.outcome == "done")
+    codes = sum((ledger.codes for ledger in ledgers), collections.Counter())
+    latencies = [one for episode in episodes for one in episode.timeline.all_latencies()]
+    beside = {
+        "lost": dict(done),
+        "doubled": {"sent again": sum(ledger.resent for ledger in ledgers)},
+        "linearizable": dict(judged),
+        "history": {"rows": judged["rows"], "creations": judged["creations"]},
+        "lists": {"lists": sum(ledger.walks for ledger in ledgers), "rows in them": sum(ledger.in_walks for ledger in ledgers)},
+        "errors": {
+            "requests": sum(ledger.counts.requests for ledger in ledgers),
+            "p99": f"{quantile(latencies, 0.99) * 1000:.0f} ms from when they were due",
+            **dict(sorted(codes.items())),
+            "not sent": sum(ledger.counts.not_sent for ledger in ledgers),
+            "no answer": sum(ledger.counts.lost for ledger in ledgers),
+        },
+    }
+    for topic, (what, goal) in PROMISES.items():
+        sentences = [sentence for one, _, sentence in complaints if one == topic]
+        counted = {**beside.get(topic, {}), "otherwise": len(sentences)}
+        counted |= {str(place): sentence[:1500] for place, sentence in enumerate(sorted(set(sentences), key=len)[:3], 1)}
+        yield Row(what, goal, counted, not sentences and (topic != "linearizable" or judged["rows"] > 0))
+
+
+def _returns(episodes):
+    blows = [blow for one in episodes for blow in one.blows]
+    by_name = collections.defaultdict(list)
+    for blow in blows:
+        by_name[blow.name].append(blow.away)
+    times = {f"{name} {len(away)} ×": milliseconds(away) for name, away in sorted(by_name.items())}
+    skipped = {name: why for one in episodes for name, why in one.skipped.items() if name not in by_name}
+    for name, why in skipped.items():
+        print(f"   not injected: {name}: {why}", flush=True)
+    left = [line for one in episodes for line in one.left_behind]
+    yield Row("the service makes rows again at every entrance after each fault", f"within {RECOVERY_SECONDS} s",
+              {"faults": len(blows), **times, **{f"not injected: {name}": why for name, why in skipped.items()}}, bool(blows))  # fmt: skip
+    yield Row("nothing outlives supervisord", "0", {"left behind": len(left), **({"such as": left[0]} if left else {})}, not left)

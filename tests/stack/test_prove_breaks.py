@@ -1,0 +1,228 @@
+"""What `make prove` breaks with: links do to a connection what they say, and faults are chosen, healed and reported."""
+
+import asyncio
+import contextlib
+import random
+import re
+import sys
+import time
+
+import pytest
+
+from support import REPOSITORY, free_port
+
+sys.path += [str(REPOSITORY / "prove"), str(REPOSITORY / "bench")]
+
+import picture  # noqa: E402
+import report  # noqa: E402
+from episode import Blow, Episode  # noqa: E402
+from faults import Fault, all_faults  # noqa: E402
+from ledger import Ledger  # noqa: E402
+from links import Links  # noqa: E402
+from load import Timeline  # noqa: E402
+from scenario import Row  # noqa: E402
+from shims import together  # noqa: E402
+
+BYTES = bytes(range(256)) * 40
+
+
+@contextlib.asynccontextmanager
+async def linked():
+    """(links, connect): an echo behind a link called `echo`."""
+
+    async def echo(reader, writer):
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    port = free_port()
+    server = await asyncio.start_server(echo, "127.0.0.1", port)
+    with Links({"echo": port}) as links:
+        yield links, lambda: asyncio.open_connection("127.0.0.1", links.ports["echo"])
+    server.close()
+
+
+async def said_back(connection, data=BYTES):
+    reader, writer = connection
+    writer.write(data)
+    async with asyncio.timeout(20):
+        return await reader.readexactly(len(data))
+
+
+def test_a_link_passes_on_cuts_and_passes_on_again():
+    async def run():
+        async with linked() as (links, connect):
+            first = await connect()
+            assert await said_back(first) == BYTES
+            await links.set("echo", "cut")
+            with pytest.raises((OSError, EOFError)):
+                await said_back(first)
+            assert await said_back(await connect()) == BYTES
+
+    asyncio.run(run())
+
+
+def test_a_link_that_refuses_is_nobody():
+    async def run():
+        async with linked() as (links, connect):
+            await links.set("echo", "refuse")
+            with pytest.raises(ConnectionRefusedError):
+                await connect()
+            await links.set("echo", "pass")
+            assert await said_back(await connect()) == BYTES
+
+    asyncio.run(run())
+
+
+def test_a_delay_is_kept_and_nothing_overtakes_it():
+    async def run():
+        async with linked() as (links, connect):
+            one = await connect()
+            await said_back(one)
+            await links.set("echo", "delay", 0.2)
+            begun = time.monotonic()
+            one[1].write(BYTES)
+            await asyncio.sleep(0.05)
+            await links.set("echo", "pass")
+            assert await said_back(one, b"end") + await one[0].readexactly(len(BYTES)) == BYTES + b"end"
+            assert time.monotonic() - begun >= 0.2
+
+    asyncio.run(run())
+
+
+def test_a_hole_keeps_everything_until_it_closes():
+    async def run():
+        async with linked() as (links, connect):
+            one = await connect()
+            await said_back(one)
+            await links.set("echo", "hole")
+            one[1].write(BYTES)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(one[0].readexactly(1), 0.3)
+            await links.set("echo", "pass")
+            async with asyncio.timeout(20):
+                assert await one[0].readexactly(len(BYTES)) == BYTES
+
+    asyncio.run(run())
+
+
+def test_a_reset_comes_after_so_many_bytes_of_answers():
+    async def run():
+        async with linked() as (links, connect):
+            one = await connect()
+            await links.set("echo", "reset", 1000)
+            one[1].write(BYTES)
+            with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)) as raised:
+                async with asyncio.timeout(20):
+                    await one[0].readexactly(len(BYTES))
+            if isinstance(raised.value, asyncio.IncompleteReadError):
+                assert len(raised.value.partial) <= 1000
+
+    asyncio.run(run())
+
+
+# --- faults -------------------------------------------------------------------------------------------------------
+
+
+def test_every_fault_has_a_place_and_a_name_of_its_own():
+    for place in ("laptop", "servers"):
+        names = [one.name for one in all_faults(place)]
+        assert len(names) > 20 and names == sorted(set(names))
+
+
+class World:
+    """A stack that answers at once."""
+
+    kind, port, entrances = "servers", 1, [1]
+
+    async def postgres_answers(self):
+        return True
+
+
+async def back_at_once(_):
+    return time.monotonic()
+
+
+def test_the_seed_chooses_and_each_fault_heals_and_comes_once_before_any_comes_twice(monkeypatch):
+    monkeypatch.setattr(Episode, "_back", back_at_once)
+
+    def chosen(seed):
+        healed = []
+
+        def named(name):
+            async def body(*_):
+                try:
+                    yield 0.001
+                finally:
+                    healed.append(name)
+
+            return Fault(name, ("servers",), body)
+
+        async def run():
+            episode = Episode(World(), random.Random(seed), 1, 1)
+            monkeypatch.setattr(episode, "_dice", _Quick(episode._dice))
+            breaking = asyncio.create_task(episode._break([named(name) for name in "abcdef"], time.monotonic() + 60))
+            while len(healed) < 12:
+                await asyncio.sleep(0.01)
+            breaking.cancel()
+            await asyncio.gather(breaking, return_exceptions=True)
+            return [blow.name for blow in episode.blows][:12]
+
+        names = asyncio.run(run())
+        assert names == healed[: len(names)]
+        return names
+
+    first = chosen(3)
+    assert sorted(first[:6]) == sorted(first[6:]) == list("abcdef")
+    assert chosen(3) == first
+    assert chosen(4) != first
+
+
+class _Quick:
+    """Dice that keep nobody waiting."""
+
+    def __init__(self, dice):
+        self._dice = dice
+
+    def uniform(self, low, high):
+        self._dice.uniform(low, high)
+        return 0.001
+
+    def __getattr__(self, name):
+        return getattr(self._dice, name)
+
+
+def test_the_time_away_counts_from_what_the_service_can_do_something_about():
+    assert Blow("a", 1.0, 2.0, 2.5, 0.0, {}, False).away == 0.5
+    assert Blow("a", 1.0, 2.0, 2.5, 2.4, {}, True).away == pytest.approx(0.1)
+    assert Blow("a", 1.0, 2.0, 2.5, 2.4, {}, False).away == 0.5
+
+
+def test_libraries_in_front_of_others_are_a_list():
+    joined = together({"LD_PRELOAD": "/a.so", "A": "1"}, {}, {"LD_PRELOAD": "/b.so", "B": "2"})
+    assert joined == {"LD_PRELOAD": "/a.so /b.so", "A": "1", "B": "2"}
+
+
+def test_the_report_counts_by_fault_and_the_picture_marks_each(directory):
+    episode = Episode(World(), random.Random(1), 1, 1)
+    episode.ledger, episode.timeline = Ledger(random.Random(1)), Timeline()
+    for _ in range(10):
+        episode.timeline.record(time.monotonic() - 0.05, True)
+    episode.timeline.record(time.monotonic(), False)
+    episode.blows = [
+        Blow("server killed", 10.0, 10.0, 10.25, 0.0, {"requests": 7, "503": 2, "no answer": 1}, False),
+        Blow("server killed", 20.0, 20.0, 20.75, 0.0, {"requests": 5, "503": 1}, False),
+        Blow("table <locked>", 30.0, 31.0, 31.1, 0.0, {"requests": 4}, False),
+    ]
+    for blow in episode.blows:
+        episode.timeline.mark(blow.begun - 10 + episode.timeline.start, blow.back, blow.name)
+    episode.ledger.complain("lost", "a row", 21.0)
+    report.write(directory, {"storm": [Row("a promise", "0", {"lost": 1}, False)]}, [episode], 7, "make prove SEED=7")
+    text = (directory / "reliability.md").read_text()
+    assert re.search(r"\| server killed \| 2 \| 12 \| 503 3, no answer 1 \| 750 \| 750 \| 1 \| 0 \| 0 \| 0 \|", text), text
+    assert "seed 7" in text and "make prove SEED=7" in text and "| storm | a promise | 0 | lost 1 | **no** |" in text
+    drawn = picture.draw([episode.timeline])
+    assert drawn.count("server killed at") == 2 and "table &lt;locked&gt;" in drawn
+    assert (directory / "reliability.svg").read_text() == drawn
