@@ -88,26 +88,22 @@ class Worker:
 
     async def _first(self, creation):
         """Sends what has a key, and has it sent again: until it is answered, and once more."""
+        creation.headers = {**self._headers, "Idempotency-Key": creation.names[0].replace(" ", "-")}
         self._ledger.creations.append(creation)
-        self._ledger.keyed.append((creation, self))
-        return await self._send(creation, creation.body, _key(creation))
+        self._ledger.keyed.append(creation)
+        return await self._send(creation, creation.body, creation.headers)
 
     async def _send_again(self, resource):
         if not self._ledger.keyed:
             return await self._create_with_key(resource)
-        creation, owner = self._ledger.keyed.popleft()
-        return await self.again(creation, owner)
+        return await self.again(self._ledger.keyed.popleft())
 
-    async def again(self, creation, owner):
-        """A retry, on this connection, with the credentials of whoever sent it first."""
+    async def again(self, creation):
+        """A retry, on this connection, with the credentials of whoever sent it first: a key belongs to its principal."""
         self._ledger.resent += 1
-        before, self._headers = self._headers, owner._headers
-        try:
-            is_good = await self._send(creation, creation.body, _key(creation))
-        finally:
-            self._headers = before
+        is_good = await self._send(creation, creation.body, creation.headers)
         if creation.answers < 2:
-            self._ledger.keyed.append((creation, owner))
+            self._ledger.keyed.append(creation)
         return is_good
 
     async def _send(self, creation, body, headers):
@@ -220,6 +216,3 @@ class Worker:
             self._ledger.complain("half", f"half a change: {row}")
         return row
 
-
-def _key(creation):
-    return {"Idempotency-Key": creation.names[0].replace(" ", "-")}

@@ -137,8 +137,8 @@ async def answer_all(ledger, worker):
     """What was sent with a key is sent until it is answered; faults are over."""
     begun = time.monotonic()
     while ledger.keyed:
-        creation, owner = ledger.keyed.popleft()
-        if not await worker.again(creation, owner):
+        creation = ledger.keyed.popleft()
+        if not await worker.again(creation):
             if time.monotonic() - begun > PATIENCE_SECONDS:
                 ledger.complain("errors", f"{creation.how} {creation.names[0]} is not answered in {PATIENCE_SECONDS} s")
                 return

@@ -98,7 +98,9 @@ class Creation:
     how: str  # create, create with key, bulk, bulk with key, import
     uuid: str | None = None
     principal: str | None = None
+    # With a key: what is sent again as it is.
     body: bytes | None = None
+    headers: dict | None = None
     was_unknown: bool = False
     answers: int = 0
 
