@@ -4,6 +4,7 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
+import itertools
 import random
 import time
 
@@ -64,7 +65,7 @@ class Episode:
         return Worker(self.ledger, port, self.timeline, {"Authorization": f"Bearer {token}"}, principal)
 
     async def run(self, faults):
-        """`faults` are injected in an order that the dice choose, over and over."""
+        """`faults` are injected one after the other, from the first again after the last."""
         world = self.world
         headers = {"Authorization": f"Bearer {self._tokens[0][0]}"} if self._tokens else {}
         await beside.make_still(self.ledger, world.port, headers)
@@ -93,11 +94,9 @@ class Episode:
 
     async def _break(self, faults, end):
         await asyncio.sleep(CALM_SECONDS)
-        turns = []
-        while time.monotonic() < end and faults:
-            if not turns:
-                turns = self._dice.sample(faults, len(faults))
-            fault = turns.pop()
+        for fault in itertools.cycle(faults):
+            if time.monotonic() >= end:
+                return
             try:
                 await self._blow(fault)
             except Skip as skip:
@@ -114,7 +113,11 @@ class Episode:
             async with fault.inject(self.world, self._dice) as seconds:
                 await asyncio.sleep(seconds or 0)
             healed = begun if seconds is None else time.monotonic()
-            back = await self._back()
+            try:
+                back = await self._back()
+            except TimeoutError:
+                self.ledger.complain("away", f"not back {RECOVERY_SECONDS} s after {fault.name}")
+                back = time.monotonic()
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)

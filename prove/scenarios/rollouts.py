@@ -16,7 +16,7 @@ from scenario import Row
 from stack import is_ready, servers, support, whole
 
 WEIGHT = 1
-SHORT = 12
+SHORT = 8
 
 WORKERS = 32
 PASSENGERS = RESOURCES[0]

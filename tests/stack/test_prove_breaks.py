@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import errno
+import os
 import random
 import re
+import subprocess
 import sys
 import time
 
@@ -21,7 +24,9 @@ from ledger import Ledger  # noqa: E402
 from links import Links  # noqa: E402
 from load import Timeline  # noqa: E402
 from scenario import Row  # noqa: E402
-from shims import together  # noqa: E402
+from scenarios import storm  # noqa: E402
+from scenarios.storm import from_turn, shuffled  # noqa: E402
+from shims import Clock, Fsync, together  # noqa: E402
 
 BYTES = bytes(range(256)) * 40
 
@@ -145,39 +150,60 @@ async def back_at_once(_):
     return time.monotonic()
 
 
-def test_the_seed_chooses_and_each_fault_heals_and_comes_once_before_any_comes_twice(monkeypatch):
+def named(name, healed=None):
+    async def body(*_):
+        try:
+            yield 0.001
+        finally:
+            healed.append(name)
+
+    return Fault(name, ("servers",), body)
+
+
+def test_faults_come_in_turn_and_each_heals(monkeypatch):
     monkeypatch.setattr(Episode, "_back", back_at_once)
 
-    def chosen(seed):
-        healed = []
+    async def run(healed):
+        episode = Episode(World(), random.Random(1), 1, 1)
+        monkeypatch.setattr(episode, "_dice", _Quick(episode._dice))
+        faults = [named(name, healed) for name in "abc"]
+        breaking = asyncio.create_task(episode._break(faults, time.monotonic() + 60))
+        while len(healed) < 7:
+            await asyncio.sleep(0.01)
+        breaking.cancel()
+        await asyncio.gather(breaking, return_exceptions=True)
+        return "".join(blow.name for blow in episode.blows)
 
-        def named(name):
-            async def body(*_):
-                try:
-                    yield 0.001
-                finally:
-                    healed.append(name)
+    healed = []
+    assert asyncio.run(run(healed)).startswith("abcabc")
+    assert "".join(healed).startswith("abcabca")
 
-            return Fault(name, ("servers",), body)
 
-        async def run():
-            episode = Episode(World(), random.Random(seed), 1, 1)
-            monkeypatch.setattr(episode, "_dice", _Quick(episode._dice))
-            breaking = asyncio.create_task(episode._break([named(name) for name in "abcdef"], time.monotonic() + 60))
-            while len(healed) < 12:
-                await asyncio.sleep(0.01)
-            breaking.cancel()
-            await asyncio.gather(breaking, return_exceptions=True)
-            return [blow.name for blow in episode.blows][:12]
+def test_a_service_that_does_not_come_back_is_a_broken_promise(monkeypatch):
+    async def never(_):
+        raise TimeoutError
 
-        names = asyncio.run(run())
-        assert names == healed[: len(names)]
-        return names
+    monkeypatch.setattr(Episode, "_back", never)
 
-    first = chosen(3)
-    assert sorted(first[:6]) == sorted(first[6:]) == list("abcdef")
-    assert chosen(3) == first
-    assert chosen(4) != first
+    async def run():
+        episode = Episode(World(), random.Random(1), 1, 1)
+        await episode._blow(named("a", []))
+        return episode
+
+    episode = asyncio.run(run())
+    assert [topic for topic, _, _ in episode.ledger.complaints] == ["away"]
+    assert [row.held for row in storm._returns([episode])] == [False, True]
+
+
+def test_the_seed_chooses_the_order_and_later_stacks_go_on_in_it():
+    faults = [named(name) for name in "abcdefgh"]
+    order = shuffled(random.Random(3), faults, None)
+    assert sorted(one.name for one in order) == list("abcdefgh")
+    assert shuffled(random.Random(3), faults, None) == order != shuffled(random.Random(4), faults, None)
+    assert [one.name for one in shuffled(random.Random(3), faults, "c")] == ["c"]
+    assert from_turn(order, 0, 10) == order
+    assert from_turn(order, 1, 10) == order[4:] + order[:4]
+    assert from_turn([], 1, 10) == []
 
 
 class _Quick:
@@ -203,6 +229,46 @@ def test_the_time_away_counts_from_what_the_service_can_do_something_about():
 def test_libraries_in_front_of_others_are_a_list():
     joined = together({"LD_PRELOAD": "/a.so", "A": "1"}, {}, {"LD_PRELOAD": "/b.so", "B": "2"})
     assert joined == {"LD_PRELOAD": "/a.so /b.so", "A": "1", "B": "2"}
+
+
+def _python(program, environment):
+    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, **environment}, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_clock_steps_and_steps_back(directory):
+    clock = Clock(directory, "test")
+    if clock.why_not:
+        pytest.skip(clock.why_not)
+    shown = "import time; print(time.time(), time.monotonic())"
+    clock.step(3600)
+    begun = time.time(), time.monotonic()
+    wall, monotonic = map(float, _python(shown, clock.environment).split())
+    assert 3500 < wall - begun[0] < 3700 and monotonic - begun[1] < 60
+    clock.step(0)
+    assert abs(float(_python(shown, clock.environment).split()[0]) - time.time()) < 60
+
+
+def test_fsync_is_slow_and_fails_as_it_is_told(directory):
+    fsync = Fsync(directory)
+    if fsync.why_not:
+        pytest.skip(fsync.why_not)
+    program = f"""
+import os, time
+begun = time.monotonic()
+with open({str(directory / "file")!r}, "w") as file:
+    for call in os.fsync, os.fdatasync:
+        try:
+            call(file.fileno())
+        except OSError as error:
+            print(error.errno)
+print(time.monotonic() - begun)
+"""
+    assert float(_python(program, fsync.environment)) < 0.4
+    fsync.set("slow 200")
+    assert float(_python(program, fsync.environment)) >= 0.4
+    fsync.set("fail")
+    assert _python(program, fsync.environment).split()[:2] == [str(errno.EIO)] * 2
 
 
 def test_the_report_counts_by_fault_and_the_picture_marks_each(directory):
