@@ -85,6 +85,7 @@ class Fleet:
         self.held = set()
         self.url = self.direct_url = None
         self.upgrades = 0
+        self.is_ended = False
 
     def start(self, opened):
         """In threads' time; `opened` is an ExitStack that ends what was started."""
@@ -191,7 +192,7 @@ class Fleet:
 
     async def keep(self):
         """As an orchestrator does: what has died is started again, unless somebody holds it down."""
-        while True:
+        while not self.is_ended:
             for server in list(self.servers):
                 if not server.running and server not in self.held:
                     server.start()
@@ -225,6 +226,7 @@ async def fleet(count, with_standby=False, **settings):
         try:
             yield one
         finally:
-            keeper.cancel()
+            # Not cut off: what a thread of it is starting would be left behind.
+            one.is_ended = True
             await asyncio.gather(keeper, return_exceptions=True)
             one.end_left()

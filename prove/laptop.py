@@ -30,6 +30,7 @@ class Laptop:
         (directory / "stack").mkdir(mode=0o755)
         self.disk = self.stack.data_dir if with_disk else None
         self.left_behind = []
+        self.is_ended = False
 
     def start(self, opened):
         if self.disk:
@@ -65,7 +66,7 @@ class Laptop:
 
     async def keep(self):
         """As whoever supervises the container does: supervisord that is gone is started again."""
-        while True:
+        while not self.is_ended:
             if not self.stack.process.running:
                 await asyncio.to_thread(self._start_again)
             await asyncio.sleep(0.05)
@@ -98,6 +99,7 @@ async def laptop(with_disk=False, **settings):
         try:
             yield one
         finally:
-            keeper.cancel()
+            # Not cut off: what a thread of it is starting would be left behind.
+            one.is_ended = True
             await asyncio.gather(keeper, return_exceptions=True)
             one.end_left()
