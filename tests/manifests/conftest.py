@@ -35,6 +35,8 @@ def kustomize(tmp_path_factory):
         pytest.skip(reason)
     copy = tmp_path_factory.mktemp("repository") / "kustomize"
     shutil.copytree(ROOT / "kustomize", copy, ignore=shutil.ignore_patterns("secret.env"))
+    # The components for monitoring take their files from there.
+    shutil.copytree(ROOT / "monitoring", copy.parent / "monitoring")
     for example in copy.glob("overlays/*/secret.env.example"):
         shutil.copy(example, example.with_suffix(""))
     return copy
