@@ -1,0 +1,259 @@
+"""Two PostgreSQL with a synchronous standby, run by Patroni on etcd, on free ports of this machine.
+
+Every process is ours and ends with `Cluster.stop`; whom a test has killed or paused, `Node.mend` brings back.
+"""
+
+import contextlib
+import json
+import os
+import pwd
+import shutil
+import signal
+import sysconfig
+import threading
+import time
+
+import psutil
+import psycopg
+from needs import postgres_program
+from support import Process, free_port, request, until
+
+# The smallest that Patroni takes: a primary whose node is gone is replaced after TTL_SECONDS at the latest.
+TTL_SECONDS, LOOP_SECONDS, RETRY_SECONDS = 20, 1, 3
+# A standby that lost its place copies the whole primary when it cannot be rewound.
+PATIENCE_SECONDS = 120
+
+SETTINGS = {
+    "ttl": TTL_SECONDS,
+    "loop_wait": LOOP_SECONDS,
+    "retry_timeout": RETRY_SECONDS,
+    # 0: a primary that died is replaced at once where a standby has everything, instead of being started again.
+    "primary_start_timeout": 0,
+    "synchronous_mode": True,
+    "postgresql": {
+        "use_pg_rewind": True,
+        "parameters": {
+            "max_connections": 60,
+            "wal_log_hints": "on",
+            "wal_keep_size": "256MB",
+            "shared_buffers": "32MB",
+            "synchronous_commit": "on",
+            "fsync": "on",
+        },
+    },
+}
+
+DATABASE = "failover"
+
+
+class Node:
+    """Patroni and its PostgreSQL."""
+
+    def __init__(self, name, directory, etcd, programs, user):
+        self.name, self.port, self.rest = name, free_port(), free_port()
+        self._directory = directory / name
+        self._directory.mkdir(mode=0o700)
+        self._user, self._paused = user, []
+        settings = {
+            "scope": "pycrudapi",
+            "name": name,
+            "restapi": {"listen": f"127.0.0.1:{self.rest}", "connect_address": f"127.0.0.1:{self.rest}"},
+            "etcd3": {"hosts": f"127.0.0.1:{etcd}"},
+            "bootstrap": {
+                "dcs": SETTINGS,
+                "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, "data-checksums"],
+                "pg_hba": ["local all all trust", "host all all 127.0.0.1/32 trust", "host replication all 127.0.0.1/32 trust"],
+            },
+            "postgresql": {
+                "listen": f"127.0.0.1:{self.port}",
+                "connect_address": f"127.0.0.1:{self.port}",
+                "data_dir": str(self._directory / "data"),
+                "bin_dir": os.path.dirname(programs),
+                "pgpass": str(self._directory / "pgpass"),
+                "authentication": {
+                    "superuser": {"username": "postgres"},
+                    "replication": {"username": "replicator"},
+                    "rewind": {"username": "postgres"},
+                },
+                "parameters": {"unix_socket_directories": str(self._directory)},
+            },
+        }
+        # YAML takes JSON as it is.
+        (self._directory / "patroni.yml").write_text(json.dumps(settings), encoding="utf-8")
+        if user:
+            for path in (self._directory, self._directory / "patroni.yml"):
+                os.chown(path, user.pw_uid, user.pw_gid)
+        self.process = None
+
+    def start(self, packages):
+        environment = {"PATH": os.defpath, "PYTHONPATH": str(packages), "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+        command = ["/usr/bin/python3", "-m", "patroni", str(self._directory / "patroni.yml")]
+        self._packages = packages
+        self.process = Process(command, environment, user=self._user)
+
+    def state(self):
+        """What Patroni says of its PostgreSQL; nothing while it does not answer."""
+        with contextlib.suppress(OSError, ValueError):
+            return request(self.rest, "GET", "/patroni", timeout=2).json()
+        return {}
+
+    def connect(self, database="postgres", **options):
+        where = {"host": "127.0.0.1", "port": self.port, "user": "postgres", "dbname": database, "connect_timeout": 2}
+        return psycopg.connect(**(where | options), autocommit=True)
+
+    def processes(self, patroni):
+        """PostgreSQL's, and with `patroni` Patroni's own, parents first."""
+        found = [psutil.Process(self.process.pid)] if patroni and self.process.running else []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.name() == "postgres" and process.cwd().startswith(str(self._directory)):
+                    found.append(process)
+        return sorted(found, key=lambda process: process.create_time())
+
+    def signal(self, number, patroni=False):
+        for process in self.processes(patroni):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+    def kill(self):
+        """PostgreSQL is gone at once; Patroni sees it."""
+        self.signal(signal.SIGKILL)
+
+    def kill_node(self):
+        """Nobody is left to say that the primary is gone."""
+        self.signal(signal.SIGKILL, patroni=True)
+        self.process.wait()
+
+    def pause(self):
+        """Everything stands still, sessions open, as on a machine that is moved or starved."""
+        self.signal(signal.SIGSTOP, patroni=True)
+        self._paused = True
+
+    def mend(self):
+        """Continues, or starts again, what a fault has stopped."""
+        if self._paused:
+            self.signal(signal.SIGCONT, patroni=True)
+            self._paused = False
+        if not self.process.running:
+            self.start(self._packages)
+
+    def stop(self):
+        self.mend()
+        self.process.signal(signal.SIGTERM)
+        with contextlib.suppress(AssertionError):
+            self.process.wait(30)
+        self.signal(signal.SIGKILL, patroni=True)
+
+
+class Cluster:
+    """etcd and two nodes."""
+
+    def __init__(self, directory):
+        self._directory = directory
+        self._etcd_port, peer = free_port(), free_port()
+        # PostgreSQL refuses to run as root.
+        self._user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
+        programs = postgres_program("postgres")
+        etcd = f"http://127.0.0.1:{self._etcd_port}"
+        self._etcd = Process(
+            [
+                "etcd", "--data-dir", str(directory / "etcd"), "--listen-client-urls", etcd, "--advertise-client-urls", etcd,
+                "--listen-peer-urls", f"http://127.0.0.1:{peer}", "--initial-advertise-peer-urls", f"http://127.0.0.1:{peer}",
+                "--initial-cluster", f"default=http://127.0.0.1:{peer}", "--log-level", "error",
+            ],
+            {"PATH": os.defpath, "HOME": str(directory)},
+        )  # fmt: skip
+        self.nodes = [Node(f"node{number}", directory, self._etcd_port, programs, self._user) for number in (0, 1)]
+
+    def start(self):
+        packages = self._packages()
+        until(self._etcd_answers, "etcd answers")
+        for node in self.nodes:
+            node.start(packages)
+            # The first makes the cluster, so that the roles are the same each time.
+            until(lambda node=node: node.state().get("state") == "running", self, PATIENCE_SECONDS)
+        self.wait_synchronous()
+        with self.primary().connect() as session:
+            session.execute("create role app login")
+            session.execute(f"create database {DATABASE} owner app")
+        return self
+
+    def _packages(self):
+        """Where Patroni is imported from: a copy for PostgreSQL's user, who may not enter root's folders."""
+        packages = sysconfig.get_path("purelib")
+        if self._user is None:
+            return packages
+        copy = self._directory / "packages"
+        shutil.copytree(packages, copy, ignore=shutil.ignore_patterns("__pycache__", "pip", "setuptools"))
+        return copy
+
+    def _etcd_answers(self):
+        with contextlib.suppress(OSError):
+            return request(self._etcd_port, "GET", "/health", timeout=2).status == 200
+
+    @property
+    def url(self):
+        """For DATABASE_URL."""
+        hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        return f"postgres://app@{hosts}/{DATABASE}?target_session_attrs=read-write"
+
+    def primary(self):
+        """The node that Patroni calls the leader."""
+        found = [node for node in self.nodes if node.state().get("role") in ("primary", "master")]
+        assert len(found) == 1, [node.state() for node in self.nodes]
+        return found[0]
+
+    def other(self, node):
+        return self.nodes[1 - self.nodes.index(node)]
+
+    def wait_synchronous(self):
+        """Both nodes run, and each commit waits for both: only then is anything promised about the next fault."""
+
+        def synchronous():
+            states = [node.state() for node in self.nodes]
+            roles = sorted(state.get("role", "") for state in states)
+            running = all(state.get("state") == "running" for state in states)
+            if not running or roles not in (["primary", "replica"], ["master", "replica"]):
+                return False
+            replication = [one for state in states for one in state.get("replication", [])]
+            return any(one["sync_state"] in ("sync", "quorum") and one["state"] == "streaming" for one in replication) and any(
+                state.get("sync_standby") or state.get("quorum_standby") for state in states
+            )
+
+        until(synchronous, self, PATIENCE_SECONDS)
+
+    def __str__(self):
+        states = [node.state() for node in self.nodes]
+        logs = "\n".join(f"--- {node.name}\n{node.process.output[-3000:]}" for node in self.nodes)
+        return f"both nodes run, one synchronous: {states}\n{logs}"
+
+    def switch_over(self):
+        """Asks Patroni for it; returns when it has begun."""
+        leader = self.primary()
+        order = {"leader": leader.name, "candidate": self.other(leader).name}
+        answer = request(leader.rest, "POST", "/switchover", body=order, timeout=60)
+        assert answer.status == 200, answer
+
+    def stop(self):
+        for node in self.nodes:
+            if node.process:
+                node.stop()
+        self._etcd.signal(signal.SIGKILL)
+        self._etcd.wait()
+
+
+class Promotion(threading.Thread):
+    """Watches a standby and keeps when (monotonic clock) it took writes for the first time."""
+
+    def __init__(self, node):
+        super().__init__(daemon=True)
+        self.at = None
+        self._session = node.connect()
+        assert self._session.execute("select pg_is_in_recovery()").fetchone()[0], f"{node.name} is no standby"
+        self.start()
+
+    def run(self):
+        with self._session:
+            while self._session.execute("select pg_is_in_recovery()").fetchone()[0]:
+                time.sleep(0.01)  # the interval of a poll: how exact `at` is
+            self.at = time.monotonic()
