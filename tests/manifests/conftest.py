@@ -55,6 +55,24 @@ def render(folder):
     return list(yaml.safe_load_all(done.stdout))
 
 
+def render_with(kustomize, onto, component, namespace="python-crud-api", **more):
+    """The objects of an overlay that adds a component to what is in `onto`, as somebody would write it."""
+    overlay = kustomize / "overlays" / f"with-{component}"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": namespace,
+        "resources": [f"../../{onto}"],
+        "components": [f"../../components/{component}"],
+        **more,
+    }))
+    try:
+        return render(overlay)
+    finally:
+        shutil.rmtree(overlay)
+
+
 @pytest.fixture(params=OVERLAYS)
 def overlay(request, rendered):
     """One overlay after the other: its objects."""

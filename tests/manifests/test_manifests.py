@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from conftest import OVERLAYS, ROOT, render
+from conftest import OVERLAYS, ROOT, render_with
 
 # The oldest Kubernetes whose API has all that is used (preStop's sleep), and the newest schema there is.
 VERSIONS = ["1.30", "1.37"]
@@ -367,29 +367,11 @@ def test_the_ingress_takes_what_the_service_takes(rendered, name):
             assert annotations[f"{prefix}/{timeout}"] == f"{seconds}{unit}"
 
 
-def made_up(kustomize, resource, component, **more):
-    """The objects of an overlay that lists a component."""
-    overlay = kustomize / "overlays" / component
-    overlay.mkdir()
-    (overlay / "kustomization.yaml").write_text(yaml.safe_dump({
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "namespace": f"python-crud-api-{component}",
-        "resources": [f"../../{resource}"],
-        "components": [f"../../components/{component}"],
-        **more,
-    }))
-    try:
-        return render(overlay)
-    finally:
-        shutil.rmtree(overlay)
-
-
 @pytest.mark.parametrize("resource", ["base", "overlays/staging", "overlays/production", "overlays/production-external-database"])
 def test_an_overlay_sets_the_identity_provider_as_the_documentation_says(kustomize, resource):
     # The patch is the one of docs/security.md, word for word.
     (block,) = re.findall(r"^    patches:\n(?:    .*\n)+", (ROOT / "docs" / "security.md").read_text(), re.M)
-    objects = made_up(kustomize, resource, "identity-provider", **yaml.safe_load(textwrap.dedent(block)))
+    objects = render_with(kustomize, resource, "identity-provider", **yaml.safe_load(textwrap.dedent(block)))
     variables = environment(objects)
     assert variables["AUTH"] == "on"
     assert variables["AUTH_ISSUER"] == "https://login.example.net/tenant"
@@ -402,7 +384,7 @@ def test_an_overlay_sets_the_identity_provider_as_the_documentation_says(kustomi
 
 
 def test_a_gateway_can_take_the_place_of_the_ingress(kustomize):
-    objects = made_up(kustomize, "base", "gateway")
+    objects = render_with(kustomize, "base", "gateway", "python-crud-api-gateway")
     route, service = named(objects, "HTTPRoute", "pycrudapi"), named(objects, "Service", "pycrudapi")
     assert route["metadata"]["namespace"] == "python-crud-api-gateway"
     (rule,) = route["spec"]["rules"]
@@ -442,11 +424,3 @@ def test_no_password_of_staging_or_production_is_in_the_repository(name):
     tracked = subprocess.run(["git", "ls-files", "--", overlay], cwd=ROOT, capture_output=True, text=True)
     assert "secret.env\n" not in tracked.stdout
     assert (overlay / ".gitignore").read_text() == "secret.env\n"
-
-
-def test_the_external_database_variant_has_no_postgres0_and_reads_a_url(rendered):
-    objects = rendered["production-external-database"]
-    assert not [item for item in objects if item["metadata"]["name"] == "postgres0"]
-    names = {variable["name"] for variable in main_container(named(objects, "Deployment", "pycrudapi"))["env"]}
-    assert "DATABASE_URL" in names
-    assert not [name for name in names if name.startswith("POSTGRES_")]
