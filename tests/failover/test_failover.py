@@ -4,6 +4,7 @@
     make failover FAULTS=30 SEED=7       more, chosen by the seed
 """
 
+import contextlib
 import os
 import random
 import time
@@ -11,7 +12,7 @@ import time
 import pytest
 
 from cluster import DATABASE, PATIENCE_SECONDS, Cluster, Promotion
-from support import Stack, short_directory, until
+from support import BINARY_DIR, Process, Stack, clean_environment, free_port, request, short_directory, until
 from writers import Writers
 
 FAULTS = int(os.environ.get("FAILOVER_FAULTS") or 0)
@@ -143,6 +144,36 @@ def test_no_acknowledged_write_is_lost_however_the_primary_goes(cluster, stack):
     assert not lost
     assert not kept
     assert not behind
+    # A primary that was paused and goes on does not know yet that it is none: nobody may read from it any more.
+    assert not writers.unseen
     assert not writers.wrong
     slow = [cost for cost in costs if cost["back"] > BACK_SECONDS]
     assert not slow
+
+
+def test_a_host_that_stands_still_keeps_nobody_from_the_other(cluster, stack):
+    if cluster.primary() is cluster.nodes[0]:
+        cluster.switch_over()
+        until(lambda: cluster.nodes[1].state().get("role") in ("primary", "master"), cluster, PATIENCE_SECONDS)
+    cluster.wait_synchronous()
+    first = cluster.nodes[0]
+    port = free_port()
+    environment = clean_environment(DATABASE_URL=cluster.url, LISTEN=f"127.0.0.1:{port}", METRICS_LISTEN="off", LOG="info")
+    first.pause()
+    # One that is just starting, beside the one that runs.
+    server = Process([BINARY_DIR / "pycrudapi", "serve"], environment)
+    try:
+        until(lambda: not server.running or is_ready(port), "a server starts")
+        assert server.running, server.output
+        # Lists have sessions of their own, which the switch has ended.
+        assert [stack.request("GET", "/v1/passengers?limit=1").status for _ in range(20)] == [200] * 20
+    finally:
+        first.mend()
+        server.signal(9)
+        print(f"--- what the server said\n{server.output}")
+        server.wait()
+
+
+def is_ready(port):
+    with contextlib.suppress(OSError):
+        return request(port, "GET", "/readyz", timeout=5).status == 200
