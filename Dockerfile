@@ -46,7 +46,13 @@ RUN apt-get update \
         lib-dynload/_codecs_* lib-dynload/_curses* lib-dynload/_sqlite3* lib-dynload/_test* lib-dynload/readline* \
         ../python3/dist-packages/supervisor/tests \
     && apt-get clean \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/cache/debconf /var/log/* /usr/share/doc /usr/share/man
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/cache/debconf /var/cache/ldconfig /var/log/* \
+        /usr/share/doc /usr/share/man
+
+# The time of the commit, which useradd notes as that of the password and BuildKit gives to files: two builds of a commit are
+# the same bytes as long as the base images and Debian's packages are (docs/production.md). Below the packages, which are to
+# be kept from one commit to the next.
+ARG SOURCE_DATE_EPOCH
 
 # The one user, and the one directory besides /tmp that it writes to. Open like /tmp, because a tmpfs that is mounted
 # there belongs to root and takes its mode from here.

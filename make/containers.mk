@@ -4,12 +4,19 @@ IMAGE ?= pycrudapi
 VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 REVISION ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 DIGEST ?=
+# The time of the commit, for everything in an image that has one.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 
 TEST_TARGETS += test-manifests
 
 .PHONY: image
 image: ## build the container image (IMAGE, VERSION)
-	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --tag $(IMAGE):$(VERSION) .
+	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+		$(if $(SOURCE_DATE_EPOCH),--build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH)) --tag $(IMAGE):$(VERSION) .
+
+.PHONY: reproducible
+reproducible: cargo ## build the release binary twice from nothing, and compare the two
+	@scripts/reproducible
 
 .PHONY: publish
 publish: ## build the image and push it to the registry its name begins with (IMAGE, VERSION)
