@@ -76,6 +76,7 @@ class Node:
                     "rewind": {"username": "postgres"},
                 },
                 "parameters": {"unix_socket_directories": str(self._directory)},
+                "basebackup": [{"checkpoint": "fast"}],
             },
         }
         # YAML takes JSON as it is.
@@ -138,11 +139,11 @@ class Node:
             self.start(self._packages)
 
     def stop(self):
-        self.mend()
-        self.process.signal(signal.SIGTERM)
-        with contextlib.suppress(AssertionError):
-            self.process.wait(30)
+        """At once: nothing of it is needed any more."""
         self.signal(signal.SIGKILL, patroni=True)
+        self.process.wait()
+        # Whom Patroni was just starting.
+        self.signal(signal.SIGKILL)
 
 
 class Cluster:
