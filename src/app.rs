@@ -48,11 +48,15 @@ use crate::server::listener::Listener;
 use crate::server::quota::PrincipalQuota;
 use crate::server::{self, Drained, ServerLimits};
 use crate::shutdown::Shutdown;
+use crate::trace::tracer::Tracer;
 use crate::{air_quality, docs, identity, ops, pages, resource, steps, telemetry, tokens};
 
 /// How long the start waits for the database before it listens anyway. A server that is restarted in front of a healthy
 /// database thereby answers nothing with 503.
 const START_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Longest that the end waits for the delivery of what was recorded.
+const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
 /// The wait between two attempts to prepare the database grows from the first of these to the second.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -66,6 +70,9 @@ pub enum AppError {
     /// A setting does not do.
     #[error(transparent)]
     Setting(#[from] WrongSetting),
+    /// There is no thread for the delivery of traces.
+    #[error("cannot deliver traces")]
+    Traces(#[source] std::io::Error),
     /// PostgreSQL answers, and says that it never will let us in.
     #[error(
         "postgres refuses this user, password or database name; check DATABASE_URL or the POSTGRES_ settings, and MIGRATE_USER"
@@ -83,6 +90,7 @@ pub enum AppError {
 pub struct App {
     servers: Vec<JoinHandle<Drained>>,
     gate: Option<Arc<Gate>>,
+    tracer: Option<Arc<Tracer>>,
     preparation: JoinHandle<Result<(), AppError>>,
 }
 
@@ -99,6 +107,7 @@ impl App {
         shutdown: &Shutdown,
     ) -> Result<Self, AppError> {
         let (database, server) = config;
+        let tracer = telemetry::traces(server.traces.options(conninfo)?).map_err(AppError::Traces)?;
         let pool_of = |kind| Pool::new(conninfo, &database.pool_options(kind));
         let pool = pool_of(PoolKind::Keys);
         let reads = Reads::new(pool_of(PoolKind::Lists), pool.clone(), database.checkout_timeout_ms);
@@ -219,7 +228,8 @@ impl App {
             .into_iter()
             .map(|listener| {
                 let guarded = (guard.clone(), routes.clone());
-                tokio::spawn(server::serve(listener, guarded, limits, listeners.log.clone(), shutdown.clone()))
+                let records = (listeners.log.clone(), tracer.clone());
+                tokio::spawn(server::serve(listener, guarded, limits, records, shutdown.clone()))
             })
             .collect();
         if let Some((listener, handle)) = listeners.metrics {
@@ -233,11 +243,11 @@ impl App {
                 (Arc::new(Guard { hosts, origins, gate: None }), routes),
                 // Nobody balances over it, and a Prometheus keeps its connection.
                 ServerLimits { drain_grace: Duration::ZERO, ..limits },
-                listeners.log,
+                (listeners.log, None),
                 shutdown.clone(),
             )));
         }
-        Ok(Self { servers, gate, preparation })
+        Ok(Self { servers, gate, tracer, preparation })
     }
 
     /// Returns when every listener has drained, or when the database turns out to be unusable.
@@ -255,6 +265,10 @@ impl App {
             }
             if let Some(gate) = self.gate {
                 gate.finish().await;
+            }
+            if let Some(tracer) = self.tracer {
+                let flushing = tokio::task::spawn_blocking(move || tracer.close(FLUSH_WITHIN));
+                flushing.await.expect("it does not panic");
             }
             outcome
         };

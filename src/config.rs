@@ -13,6 +13,7 @@ mod issuer;
 pub mod nginx;
 mod room;
 mod sign_in;
+pub mod traces;
 mod values;
 
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ pub use database::{DatabaseChoice, DatabaseConfig};
 pub use error::ConfigError;
 pub use fault::WrongSetting;
 pub use room::{RoomConfig, memory_limit};
+pub use traces::TracesConfig;
 pub use values::{MetricsListen, Secret};
 use values::{default_worker_threads, millis, secret, secret_in};
 
@@ -175,6 +177,10 @@ pub struct ServerConfig {
     /// Settings of the air-quality cache.
     #[command(flatten)]
     pub air_quality: CacheConfig,
+
+    /// Settings of traces.
+    #[command(flatten)]
+    pub traces: TracesConfig,
 }
 
 /// Settings of the air-quality cache.

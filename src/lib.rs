@@ -15,6 +15,7 @@
 //! - [`idempotency`] carries a request out once, however often it is sent;
 //! - [`csv`] reads the files that spreadsheets and other programs write;
 //! - [`doctor`] looks for what is wrong with everything that the service depends on;
+//! - [`trace`] is what is recorded of requests, and how it waits for its delivery;
 //! - [`db`] is PostgreSQL without HTTP; [`telemetry`], [`log_output`] and [`shutdown`] are process-wide.
 
 pub mod air_quality;
@@ -41,3 +42,4 @@ pub mod shutdown;
 pub mod steps;
 pub mod telemetry;
 pub mod tokens;
+pub mod trace;

@@ -1,8 +1,13 @@
 //! Logs to standard error and metrics for Prometheus: set up once per process.
 
+mod collector;
+mod exporter;
+mod otlp;
+
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
 use std::panic;
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -11,7 +16,11 @@ use tokio::time::MissedTickBehavior;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogConfig;
+use crate::config::traces::TraceOptions;
 use crate::db::batch::{BATCH_REFUSED, BATCH_SIZE, BATCH_WAIT};
+use collector::Address;
+use exporter::ExporterOptions;
+
 #[cfg(feature = "embedded")]
 use crate::db::embedded::{EMBEDDED_RESTARTS, EMBEDDED_UP};
 use crate::db::lease::ABANDONED;
@@ -26,6 +35,7 @@ use crate::ops::runtime::{ALIVE_TASKS, BUSY_RATIO, QUEUE_DEPTH};
 use crate::resource::history::expiry::ENTRIES_REMOVED;
 use crate::server::access_log::AccessLog;
 use crate::server::observe::{ACTIVE_REQUESTS, REQUEST_DURATION, REQUEST_SIZE, RESPONSE_SIZE};
+use crate::trace::tracer::{TRACES_DROPPED, TRACES_EXPORTED, Tracer};
 
 /// Bucket bounds in seconds, as the semantic conventions advise for requests.
 const DURATION_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
@@ -108,6 +118,8 @@ const COUNTERS: &[(&str, &str, Counted)] = &[
     (BUDGET_REFUSED, "Times that nothing was left for a request, by budget.", Counted::Elsewhere),
     ("auth_requests_total", "Requests for what is not public.", Counted::Elsewhere),
     ("auth_key_fetches_total", "Readings of the identity provider's keys.", Counted::Elsewhere),
+    (TRACES_EXPORTED, "Spans that a collector of traces has taken.", Counted::Whole),
+    (TRACES_DROPPED, "Spans that were dropped: the collector was away, slow, or refused them.", Counted::Whole),
     (LOG_LINES_DROPPED, "Log lines that were dropped because nobody read them.", Counted::Whole),
 ];
 
@@ -197,6 +209,18 @@ pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
     };
     build.set(1.0);
     Ok(handle)
+}
+
+/// Records traces from now on, where there is somewhere to deliver them.
+///
+/// # Errors
+/// When there is no thread for it.
+pub fn traces(options: Option<TraceOptions>) -> std::io::Result<Option<Arc<Tracer>>> {
+    let Some(TraceOptions { tracer, url, headers, gzip, tls, timeout, resource }) = options else { return Ok(None) };
+    let tracer = Tracer::new(tracer);
+    let address = Address { url, headers, gzip, tls };
+    exporter::start(tracer.clone(), ExporterOptions { address, timeout, resource })?;
+    Ok(Some(tracer))
 }
 
 /// Keeps the memory of the histograms bounded, whether or not anybody asks for them; never returns.

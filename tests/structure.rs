@@ -18,7 +18,7 @@ const PARTS: &[&[&str]] = &[
     &["http"],
     &["auth"],
     &["db"],
-    &["csv"],
+    &["csv", "trace"],
     &["duration", "log_output", "shutdown"],
 ];
 

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::error::StoreError;
 use super::wait_time::Waiting;
+use crate::trace::current::Current;
 
 /// Name of the histogram of items per batch.
 pub const BATCH_SIZE: &str = "db_batch_size";
@@ -97,6 +98,8 @@ struct State<I, O> {
 struct Waiter<I, O> {
     item: I,
     since: Instant,
+    /// What it is a part of, if that is recorded.
+    trace: Option<Current>,
     answer: oneshot::Sender<Result<O, StoreError>>,
 }
 
@@ -133,7 +136,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
                 return Err(StoreError::unavailable("too many requests are waiting"));
             }
             let since = Instant::now();
-            state.waiting.push(Waiter { item, since, answer });
+            state.waiting.push(Waiter { item, since, trace: Current::get(), answer });
             let limits = &self.shared.limits;
             let another = match state.in_flight {
                 0 => true,
@@ -232,17 +235,20 @@ async fn drain<I: Send + 'static, O: Send + 'static>(shared: Arc<Shared<I, O>>) 
     while let Some(batch) = shared.take() {
         let mut items = Vec::with_capacity(batch.len());
         let mut answers = Vec::with_capacity(batch.len());
+        let mut traces = Vec::new();
         let begun = Instant::now();
-        for Waiter { item, since, answer } in batch {
+        for Waiter { item, since, trace, answer } in batch {
             shared.metrics.wait.record((begun - since).as_secs_f64());
             items.push(item);
             answers.push(answer);
+            traces.extend(trace);
         }
         #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
         shared.metrics.size.record(items.len() as f64);
         let expected = items.len();
         // A panic in the work must not leave the queue without anybody to drain it.
-        let mut work = std::pin::pin!(AssertUnwindSafe(async { (shared.work)(items).await }).catch_unwind());
+        let work = AssertUnwindSafe(async { Current::joined_scope(&traces, (shared.work)(items)).await });
+        let mut work = std::pin::pin!(work.catch_unwind());
         let finished = loop {
             match tokio::time::timeout(shared.limits.look(), &mut work).await {
                 Ok(finished) => break finished,

@@ -6,6 +6,7 @@
 //! It refuses to speak HTTP (`http::problem` translates) and never matches on the text of a driver's message,
 //! only on SQLSTATE codes and constraint names.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::sync::Arc;
 
@@ -114,6 +115,20 @@ impl StoreError {
     /// Whether the server takes no changes: it is a standby, or was told so.
     pub fn is_read_only(&self) -> bool {
         self.unavailable_state() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
+    }
+
+    /// What kind of failure it is of the database's, for those who count: PostgreSQL's code where it gave one. A row that is
+    /// not there is none.
+    pub fn kind(&self) -> Option<Cow<'static, str>> {
+        let (source, kind) = match self {
+            Self::Missing | Self::Stale | Self::Unreadable { .. } => return None,
+            Self::Conflict { .. } => (None, "constraint_violation"),
+            Self::Unavailable { source, .. } => (source.as_deref(), "unavailable"),
+            Self::OutcomeUnknown { source, .. } => (source.as_deref(), "outcome_unknown"),
+            Self::Internal(source) => (Some(&**source), "_OTHER"),
+        };
+        let code = source.and_then(tokio_postgres::Error::code);
+        Some(code.map_or(Cow::Borrowed(kind), |code| Cow::Owned(code.code().to_owned())))
     }
 
     fn unavailable_state(&self) -> Option<&SqlState> {

@@ -28,6 +28,7 @@ use super::attempt::{Attempt, Unreplicated};
 use super::connect::{ConnectError, Connection, Server};
 use super::error::StoreError;
 use super::term::Term;
+use crate::trace::current::Statement as Recorded;
 
 /// The value of a statement's parameter.
 pub type Param<'a> = &'a (dyn ToSql + Sync);
@@ -219,7 +220,7 @@ impl Session {
         self.busy.store(true, Ordering::Relaxed);
         let work = async {
             let statement = self.statement(sql).await?;
-            self.client.query(&statement, params).await
+            self.send(sql, &statement, params).await
         };
         self.settle(timeout(self.deadline, self.planned(Planner::Keyed, work)).await)
     }
@@ -234,7 +235,7 @@ impl Session {
         let work = async {
             let statement = self.statement(sql).await?;
             attempt.sending();
-            self.client.query(&statement, params).await
+            self.send(sql, &statement, params).await
         };
         attempt.judge(self.settle(timeout(self.deadline, self.planned(Planner::Keyed, work)).await))
     }
@@ -263,11 +264,18 @@ impl Session {
             let rows = match query {
                 Query::Prepared(sql, params) => {
                     let statement = self.statement(sql).await?;
-                    self.client.query_raw(&statement, params.iter().copied()).await?
+                    match Recorded::get() {
+                        None => self.client.query_raw(&statement, params.iter().copied()).await?,
+                        Some(recorded) => {
+                            let sql = recorded.sent(sql.into());
+                            self.client.query_typed_raw(&sql, typed(&statement, params)).await?
+                        }
+                    }
                 }
                 Query::Once(_, sql, params) => {
+                    let commented = Recorded::get().map(|recorded| recorded.sent(sql.to_owned().into()));
                     let params = params.iter().map(|(value, of)| (*value, of.clone()));
-                    self.client.query_typed_raw(sql, params).await?
+                    self.client.query_typed_raw(commented.as_deref().unwrap_or(sql), params).await?
                 }
             };
             let mut rows = pin!(rows);
@@ -328,6 +336,23 @@ impl Session {
         Err(error)
     }
 
+    /// Sends a statement that was prepared. One that is recorded says whose it is, which no prepared one can: it is sent anew,
+    /// with the types that are known already, and planned for this once.
+    async fn send(
+        &self,
+        sql: &'static str,
+        statement: &Statement,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        match Recorded::get() {
+            None => self.client.query(statement, params).await,
+            Some(recorded) => {
+                let typed: Vec<_> = typed(statement, params).collect();
+                self.client.query_typed(&recorded.sent(sql.into()), &typed).await
+            }
+        }
+    }
+
     async fn statement(&self, sql: &'static str) -> Result<Statement, tokio_postgres::Error> {
         let mut statements = self.statements.lock().await;
         if let Some((_, statement)) = statements.iter().find(|(text, _)| std::ptr::eq(*text, sql)) {
@@ -337,6 +362,11 @@ impl Session {
         statements.push((sql, statement.clone()));
         Ok(statement)
     }
+}
+
+/// Values with the types that a statement takes them in.
+fn typed<'a>(statement: &Statement, params: Params<'a>) -> impl ExactSizeIterator<Item = (Param<'a>, Type)> {
+    params.iter().copied().zip(statement.params().iter().cloned())
 }
 
 impl Drop for Session {

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::batch::{BATCH_REFUSED, BATCH_SIZE, QUEUE};
 use super::error::StoreError;
 use super::wait_time::Waiting;
+use crate::trace::current::Current;
 
 /// Readings under way, by what is asked for; at most [`QUEUE`] wait for the same one. Cheap to clone; clones share them.
 pub struct SingleFlight<K, O> {
@@ -29,7 +30,11 @@ pub struct SingleFlight<K, O> {
 /// Those who wait for the next reading of something that is being read.
 type UnderWay<K, O> = HashMap<K, Vec<Reader<O>>>;
 
-type Reader<O> = oneshot::Sender<Result<O, StoreError>>;
+struct Reader<O> {
+    answer: oneshot::Sender<Result<O, StoreError>>,
+    /// What it is a part of, if that is recorded.
+    trace: Option<Current>,
+}
 
 impl<K, O> Clone for SingleFlight<K, O> {
     fn clone(&self) -> Self {
@@ -62,7 +67,8 @@ where
         F: Future<Output = Result<O, StoreError>> + Send + 'static,
     {
         let _waiting = Waiting::begin();
-        let (reader, answer) = oneshot::channel();
+        let (sender, answer) = oneshot::channel();
+        let reader = Reader { answer: sender, trace: Current::get() };
         let first = match self.lock().entry(key.clone()) {
             Entry::Occupied(waiting) if waiting.get().len() >= QUEUE => {
                 self.refused.increment(1);
@@ -97,26 +103,28 @@ where
     /// Reads until nobody waits.
     async fn serve<F>(self, key: K, first: Reader<O>, read: impl Fn() -> F + Send + Sync)
     where
-        F: Future<Output = Result<O, StoreError>> + Send,
+        F: Future<Output = Result<O, StoreError>> + Send + 'static,
     {
         let mut readers = vec![first];
         loop {
             #[expect(clippy::cast_precision_loss, reason = "a service has few clients")]
             self.readers.record(readers.len() as f64);
             // A panic must not leave those who wait without anybody to read for them.
-            let reading = AssertUnwindSafe(async { read().await }).catch_unwind();
+            let traces: Vec<Current> = readers.iter().filter_map(|reader| reader.trace.clone()).collect();
+            let reading =
+                AssertUnwindSafe(async { Current::joined_scope(&traces, read().boxed()).await }).catch_unwind();
             let outcome = tokio::select! {
                 outcome = reading => outcome.unwrap_or_else(|_| Err(StoreError::unavailable("the reading was given up"))),
                 // Nobody is left to read for.
-                _ = join_all(readers.iter_mut().map(oneshot::Sender::closed)) => Err(StoreError::unavailable("left")),
+                _ = join_all(readers.iter_mut().map(|reader| reader.answer.closed())) => Err(StoreError::unavailable("left")),
             };
             for reader in readers {
-                let _ = reader.send(outcome.clone()); // the client may have gone
+                let _ = reader.answer.send(outcome.clone()); // the client may have gone
             }
             let mut under_way = self.lock();
             let waiting = under_way.get_mut(&key).expect("only the task that reads for a key takes it out");
             // A client that has gone needs no answer.
-            waiting.retain(|reader| !reader.is_closed());
+            waiting.retain(|reader| !reader.answer.is_closed());
             if waiting.is_empty() {
                 under_way.remove(&key);
                 return;

@@ -60,7 +60,7 @@ pub enum RootsError {
 ///
 /// # Errors
 /// When there are none.
-pub fn roots(file: Option<&Path>) -> Result<RootCertStore, RootsError> {
+fn roots(file: Option<&Path>) -> Result<RootCertStore, RootsError> {
     let mut roots = RootCertStore::empty();
     let Some(path) = file else {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -73,6 +73,19 @@ pub fn roots(file: Option<&Path>) -> Result<RootCertStore, RootsError> {
         roots.add(certificate).map_err(|error| fault(error.to_string()))?;
     }
     if roots.is_empty() { Err(fault("the file is empty".to_owned())) } else { Ok(roots) }
+}
+
+/// What a client of HTTPS needs, which trusts the authorities in a file, or those of the system.
+///
+/// # Errors
+/// When there are none.
+pub fn client_config(file: Option<&Path>) -> Result<Arc<ClientConfig>, RootsError> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring knows the ciphers of TLS 1.2 and 1.3")
+        .with_root_certificates(roots(file)?)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }
 
 /// Builds the connector that tokio-postgres opens TLS sessions with.

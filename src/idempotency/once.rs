@@ -85,11 +85,13 @@ impl Once {
     async fn attempt(&self, request: &Request, work: impl Work) -> Result<Outcome, StoreError> {
         let _waiting = Waiting::begin();
         let mut session = self.pool.session().await?;
-        let _timed = work.operation().begin();
+        let mut timed = work.operation().begin();
         let (deadline, attempt) = (session.deadline(), session.attempt());
         let work = carry_out(session.client_mut(), &attempt, request, self, work);
-        let outcome = tokio::time::timeout(deadline, work).await;
-        attempt.judge(session.settle(outcome))
+        let outcome = timed.around(tokio::time::timeout(deadline, work)).await;
+        let outcome = attempt.judge(session.settle(outcome));
+        timed.judge(&outcome);
+        outcome
     }
 }
 

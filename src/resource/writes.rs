@@ -18,6 +18,7 @@ use crate::db::error::StoreError;
 use crate::db::pool::Pool;
 use crate::db::session::Param;
 use crate::db::version::{Condition, Conditions};
+use crate::trace::current::commented;
 
 /// A kind of write whose items become one statement.
 pub trait Write: Sized + Send + Sync + 'static {
@@ -74,7 +75,7 @@ impl Create {
     pub async fn run_in(&self, transaction: &Transaction<'_>) -> Result<Stored, StoreError> {
         let by = self.changed_by();
         let params = recorded(self.resource, params(&self.record), &by);
-        let row = transaction.query_one(self.resource.sql.create, &params).await?;
+        let row = transaction.query_one(&*commented(self.resource.sql.create), &params).await?;
         self.done(&row)
     }
 }

@@ -9,6 +9,7 @@ mod framing;
 pub mod gate;
 pub mod guard;
 mod heads;
+mod identity;
 pub mod listener;
 pub mod observe;
 pub mod quota;
@@ -27,6 +28,7 @@ use warp::{Filter, Rejection};
 use crate::http::problem::{Code, Problem};
 use crate::http::target;
 use crate::shutdown::Shutdown;
+use crate::trace::tracer::Tracer;
 use acceptor::Acceptor;
 use access_log::AccessLog;
 use guard::{Guard, Guarded};
@@ -78,11 +80,11 @@ pub async fn serve(
     listener: Listener,
     (guard, routes): (Arc<Guard>, BoxedFilter<(Response,)>),
     limits: ServerLimits,
-    log: AccessLog,
+    (log, tracer): (AccessLog, Option<Arc<Tracer>>),
     shutdown: Shutdown,
 ) -> Drained {
     let service = Guarded { service: TowerToHyperService::new(warp::service(routes)), guard };
-    let service = Observed { service, recorder: Recorder::new(log), draining: Arc::default() };
+    let service = Observed { service, recorder: Recorder::new(log, tracer), draining: Arc::default() };
     let acceptor = Acceptor::new(listener, service, limits);
     tokio::select! {
         never = acceptor.accept() => match never {},

@@ -13,22 +13,22 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use metrics::{Gauge, Histogram};
-use uuid::Uuid;
-use warp::http::header::{CONNECTION, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use warp::http::{HeaderMap, Method, Request, Response};
+use warp::http::header::{CONNECTION, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use warp::http::{Method, Request, Response};
 
 use super::access_log::{AccessLog, Entry};
+use super::identity::{Ended, Identity, OTHER, REQUEST_ID, TRACEPARENT, ascii, method_label};
 use super::refusal::Answer;
 use super::unread::{self, Received, Watched};
 use crate::auth::principal::{Kind, Principal};
 use crate::http::route::{Caller, Route, Unproven};
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+use crate::trace::current::Current;
+use crate::trace::tracer::Tracer;
 
 /// Name of the request duration histogram (OpenTelemetry semantic conventions, `http.server.request.duration`).
 pub const REQUEST_DURATION: &str = "http_server_request_duration_seconds";
@@ -43,9 +43,6 @@ pub const RESPONSE_SIZE: &str = "http_server_response_body_size_bytes";
 /// The label of credentials that prove nothing.
 const INVALID: &str = "invalid";
 
-/// Longest request id that is taken over from a client.
-const REQUEST_ID_MAX_BYTES: usize = 128;
-
 /// What is recorded when the client went away before there was an answer (nginx's convention).
 const CLIENT_CLOSED: u16 = 499;
 
@@ -58,6 +55,7 @@ const UNMATCHED: Route = Route("unmatched");
 #[derive(Clone)]
 pub struct Recorder {
     log: AccessLog,
+    tracer: Option<Arc<Tracer>>,
     active: Gauge,
     /// Histograms by their labels: finding them here costs a tenth of registering them anew for each request.
     series: Arc<RwLock<HashMap<Labels, Series>>>,
@@ -100,15 +98,15 @@ impl Series {
 }
 
 impl Recorder {
-    /// Records into this log and the process's metrics.
-    pub fn new(log: AccessLog) -> Self {
-        Self { log, active: metrics::gauge!(ACTIVE_REQUESTS), series: Arc::default() }
+    /// Records into this log, the process's metrics and, where there is one, this tracer.
+    pub fn new(log: AccessLog, tracer: Option<Arc<Tracer>>) -> Self {
+        Self { log, tracer, active: metrics::gauge!(ACTIVE_REQUESTS), series: Arc::default() }
     }
 
     /// Records an answer to what hyper could not read as a request.
     pub fn refused(&self, answer: &Answer) {
         let duration = Duration::ZERO;
-        let method = "_OTHER";
+        let method = OTHER;
         self.measure((MALFORMED, method, answer.status, Kind::Anonymous.label()), duration, None, answer.length);
         self.log.log(&Entry {
             method,
@@ -159,6 +157,10 @@ where
         record.received = unread.received.clone();
         let answering = self.service.call(request);
         let draining = self.draining.clone();
+        let answering = match record.current() {
+            None => Either::Left(answering),
+            Some(current) => Either::Right(current.scope(answering)),
+        };
         Box::pin(async move {
             let mut response = answering.await?;
             unread.discard().await;
@@ -173,8 +175,8 @@ where
             // Until its end is seen: a client that leaves has the body dropped without a word.
             record.truncated = record.method != Method::HEAD && !response.body().is_end_stream();
             let headers = response.headers_mut();
-            headers.insert(REQUEST_ID, record.request_id.clone());
-            headers.insert(TRACEPARENT, record.traceparent.clone());
+            headers.insert(REQUEST_ID, record.identity.request_id.clone());
+            headers.insert(TRACEPARENT, record.identity.traceparent.clone());
             headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
             if draining.load(Ordering::Relaxed) {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -195,7 +197,10 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ObservedBody<B> {
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        let polled = match self.record.current() {
+            None => Pin::new(&mut self.inner).poll_frame(context),
+            Some(current) => current.sync_scope(|| Pin::new(&mut self.inner).poll_frame(context)),
+        };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.record.bytes += frame.data_ref().map_or(0, Bytes::len);
@@ -225,8 +230,7 @@ struct Record {
     status: u16,
     bytes: usize,
     truncated: bool,
-    request_id: HeaderValue,
-    traceparent: HeaderValue,
+    identity: Identity,
     received: Received,
     principal: Option<Arc<Principal>>,
     credential: &'static str,
@@ -234,7 +238,7 @@ struct Record {
 
 impl Record {
     fn begin(request: &Request<Incoming>, recorder: Recorder) -> Self {
-        let traceparent = traceparent(request.headers());
+        let identity = Identity::of(request, recorder.tracer.as_ref());
         recorder.active.increment(1);
         Self {
             recorder,
@@ -244,12 +248,18 @@ impl Record {
             status: CLIENT_CLOSED,
             bytes: 0,
             truncated: false,
-            request_id: request_id(request.headers(), &traceparent),
-            traceparent,
+            identity,
             received: Received::default(),
             principal: None,
             credential: Kind::Anonymous.label(),
         }
+    }
+}
+
+impl Record {
+    /// What its work belongs to, if it is recorded.
+    fn current(&self) -> Option<Current> {
+        self.identity.span.as_ref().map(|span| span.current())
     }
 }
 
@@ -260,6 +270,7 @@ impl Drop for Record {
         self.recorder.active.decrement(1);
         let labels = (self.route, method, self.status, self.credential);
         self.recorder.measure(labels, duration, self.received.bytes(), self.bytes);
+        let principal = self.principal.as_ref().and_then(|principal| principal.name.as_deref());
         self.recorder.log.log(&Entry {
             method,
             route: self.route.0,
@@ -267,97 +278,17 @@ impl Drop for Record {
             bytes: self.bytes,
             truncated: self.truncated,
             duration,
-            request_id: ascii(&self.request_id),
-            trace_id: trace_id(ascii(&self.traceparent)),
-            principal: self.principal.as_ref().and_then(|principal| principal.name.as_deref()).unwrap_or_default(),
+            request_id: ascii(&self.identity.request_id),
+            trace_id: self.identity.trace_id(),
+            principal: principal.unwrap_or_default(),
         });
-    }
-}
-
-/// A client's own request id if it is short and printable, otherwise the trace id.
-fn request_id(headers: &HeaderMap, traceparent: &HeaderValue) -> HeaderValue {
-    let printable = |value: &&HeaderValue| {
-        let bytes = value.as_bytes();
-        (1..=REQUEST_ID_MAX_BYTES).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
-    };
-    match headers.get(REQUEST_ID).filter(printable) {
-        Some(given) => given.clone(),
-        None => HeaderValue::from_str(trace_id(ascii(traceparent))).expect("hexadecimal digits are printable"),
-    }
-}
-
-/// The client's trace context if it is well formed (W3C Trace Context, section 3.2), otherwise a new one.
-fn traceparent(headers: &HeaderMap) -> HeaderValue {
-    let given = headers.get(TRACEPARENT).filter(|value| is_traceparent(ascii(value)));
-    given.cloned().unwrap_or_else(|| {
-        let mut text = *b"00-________________________________-________________-00";
-        Uuid::new_v4().simple().encode_lower(&mut text[3..35]);
-        let mut span = [0; 32];
-        text[36..52].copy_from_slice(&Uuid::new_v4().simple().encode_lower(&mut span).as_bytes()[16..]);
-        HeaderValue::from_bytes(&text).expect("hexadecimal digits are printable")
-    })
-}
-
-fn is_traceparent(text: &str) -> bool {
-    let mut parts = text.split('-');
-    let mut hex = |length: usize| {
-        parts.next().filter(|part| {
-            part.len() == length && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        })
-    };
-    let nonzero = |part: &&str| part.bytes().any(|b| b != b'0');
-    let (version, trace, span, flags) = (hex(2), hex(32).filter(nonzero), hex(16).filter(nonzero), hex(2));
-    version.is_some_and(|version| version != "ff" && (version != "00" || text.len() == 55))
-        && trace.is_some()
-        && span.is_some()
-        && flags.is_some()
-}
-
-/// The trace id inside of a well-formed traceparent.
-fn trace_id(traceparent: &str) -> &str {
-    traceparent.get(3..35).unwrap_or_default()
-}
-
-fn ascii(value: &HeaderValue) -> &str {
-    value.to_str().unwrap_or_default()
-}
-
-/// The method if it is a known one, `_OTHER` otherwise, so that clients cannot grow the number of series.
-fn method_label(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "PATCH" => "PATCH",
-        "DELETE" => "DELETE",
-        "OPTIONS" => "OPTIONS",
-        "CONNECT" => "CONNECT",
-        "TRACE" => "TRACE",
-        _ => "_OTHER",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{is_traceparent, trace_id};
-
-    #[test]
-    fn only_well_formed_trace_contexts_are_taken_over() {
-        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert!(is_traceparent(good));
-        assert_eq!(trace_id(good), "4bf92f3577b34da6a3ce929d0e0e4736");
-        for wrong in [
-            "",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
-            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-extra",
-        ] {
-            assert!(!is_traceparent(wrong), "{wrong}");
+        if let Some(span) = self.identity.span.take() {
+            let status = Some(self.status).filter(|status| *status != CLIENT_CLOSED);
+            let (received, sent) = (self.received.bytes(), self.bytes);
+            span.end(
+                &self.identity.request_id,
+                &Ended { method, route: self.route, status, received, sent, principal },
+            );
         }
-        assert!(is_traceparent("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-later"));
     }
 }

@@ -20,6 +20,7 @@ use crate::db::pool::Pool;
 use crate::db::reads::Reader;
 use crate::db::session::{Param, Planner, Query};
 use crate::resource::value::Value;
+use crate::trace::current::commented;
 
 /// The clock is the database's. Should it step back, time stands still for the component and version concerned; otherwise
 /// a step could sort before its predecessor. That is the last one up to the component and version, if it is theirs.
@@ -95,7 +96,7 @@ pub async fn record(pool: &Pool, new: &[Value<'_>]) -> Result<Row, StoreError> {
 /// # Errors
 /// As [`record`].
 pub async fn record_in(transaction: &Transaction<'_>, new: &[Value<'_>]) -> Result<Row, StoreError> {
-    Ok(transaction.query_one(RECORD, &params(new)).await?)
+    Ok(transaction.query_one(&*commented(RECORD), &params(new)).await?)
 }
 
 fn params<'a>(new: &'a [Value<'_>]) -> Vec<Param<'a>> {

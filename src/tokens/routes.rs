@@ -154,9 +154,11 @@ async fn on_connection<T>(
     if aim == Aim::Change {
         attempt.sending();
     }
-    let _timed = store::MANAGE.begin();
-    let outcome = timeout(deadline, work(session.client_mut())).await;
-    attempt.judge(session.settle(outcome)).map_err(problem)
+    let mut timed = store::MANAGE.begin();
+    let outcome = timed.around(timeout(deadline, work(session.client_mut()))).await;
+    let outcome = attempt.judge(session.settle(outcome));
+    timed.judge(&outcome);
+    outcome.map_err(problem)
 }
 
 fn id(segment: &str) -> Result<Uuid, Problem> {

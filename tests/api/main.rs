@@ -51,4 +51,5 @@ mod tables;
 mod targets;
 mod times;
 mod tls;
+mod traces;
 mod transfer;

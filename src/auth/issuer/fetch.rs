@@ -6,15 +6,12 @@
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
-use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,7 +21,7 @@ use warp::http::header::{ACCEPT, HOST, USER_AGENT};
 use warp::http::uri::{Scheme, Uri};
 use warp::http::{Request, StatusCode};
 
-use crate::db::tls::{RootsError, roots};
+use crate::db::tls::{RootsError, client_config};
 
 /// Longest wait for a whole document.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -124,17 +121,11 @@ impl Client {
     /// # Errors
     /// When the file has none.
     pub fn new(file: Option<&Path>) -> Result<Self, RootsError> {
-        let roots = match roots(file) {
-            Ok(roots) => roots,
-            Err(RootsError::None) => return Ok(Self { tls: None }),
-            Err(error) => return Err(error),
-        };
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("ring knows the ciphers of TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self { tls: Some(TlsConnector::from(Arc::new(config))) })
+        match client_config(file) {
+            Ok(config) => Ok(Self { tls: Some(TlsConnector::from(config)) }),
+            Err(RootsError::None) => Ok(Self { tls: None }),
+            Err(error) => Err(error),
+        }
     }
 
     /// The document at an address.

@@ -171,13 +171,17 @@ async fn store(
     more: bool,
 ) -> Result<Option<Attempt>, Problem> {
     let mut session = context.pool.session().await.map_err(|error| problem(context.resource, error))?;
-    let _timed = context.resource.db.bulk.begin();
+    let mut timed = context.resource.db.bulk.begin();
     let fate = session.attempt();
     let work = copy(context, (session.client_mut(), &fate), asked, rows, more);
-    let stored = timeout_at(asked.begun + context.bulk.limits.timeout + GRACE, work).await.unwrap_or_else(|_| {
+    let work = timed.around(timeout_at(asked.begun + context.bulk.limits.timeout + GRACE, work));
+    let stored = work.await.unwrap_or_else(|_| {
         let late = StoreError::unavailable("a bulk body was not stored in time");
         fate.judge(Err(late)).map_err(|error| problem(context.resource, error))
     });
+    if stored.is_ok() {
+        timed.judge(&Ok(())); // a body at fault is no failure of the database's
+    }
     if matches!(stored, Ok(Some(Attempt::Loaded(Loaded::Stored(..))))) {
         session.settled(); // in every other case a copy or a transaction may still be at work
     }

@@ -17,6 +17,7 @@ use crate::db::session::Param;
 use crate::idempotency::answer::Answer;
 use crate::idempotency::request::Request;
 use crate::idempotency::store::{Claim, claim, keep};
+use crate::trace::current::commented;
 
 /// Rows on their way into the table; dropping it undoes everything.
 pub struct Loading<'a> {
@@ -45,7 +46,7 @@ impl<'a> Loading<'a> {
                 known => return Ok(Err(known)),
             }
         }
-        let sink = Box::pin(transaction.copy_in::<_, Bytes>(resource.sql.copy_in).await?);
+        let sink = Box::pin(transaction.copy_in::<_, Bytes>(&*commented(resource.sql.copy_in)).await?);
         Ok(Ok(Self { sink, transaction }))
     }
 

@@ -13,6 +13,7 @@ use crate::db::error::StoreError;
 use crate::db::pool::Pool;
 use crate::db::version::Condition;
 use crate::db::wait_time::Waiting;
+use crate::trace::current::commented;
 
 /// How often a restore begins again because another one was quicker; each time that one has been carried out.
 const ATTEMPTS: usize = 3;
@@ -52,9 +53,11 @@ impl Restore {
             }
             outcome
         };
-        let _timed = self.resource.db.restore.begin();
-        let outcome = tokio::time::timeout(deadline, work).await;
-        attempt.judge(session.settle(outcome))
+        let mut timed = self.resource.db.restore.begin();
+        let outcome = timed.around(tokio::time::timeout(deadline, work)).await;
+        let outcome = attempt.judge(session.settle(outcome));
+        timed.judge(&outcome);
+        outcome
     }
 
     /// As a part of somebody's transaction.
@@ -93,7 +96,8 @@ impl Restore {
             let record = Record { uuid: self.uuid, values };
             let sql = if current.is_some() { history.restore_over } else { history.restore_anew };
             let by = self.changed_by.as_deref();
-            let written = transaction.query_opt(sql, &recorded(self.resource, params(&record), &by)).await?;
+            let written =
+                transaction.query_opt(&*commented(sql), &recorded(self.resource, params(&record), &by)).await?;
             if let Some(row) = written {
                 return Ok(Stored { document: record.document(self.resource), version: row.try_get(1)? });
             }

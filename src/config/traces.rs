@@ -1,0 +1,365 @@
+//! Settings of traces: the standard variables of OpenTelemetry, as far as they mean something here.
+//!
+//! Nothing is recorded without an endpoint. Variables of OpenTelemetry that are not named here have no effect.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, ValueEnum, value_parser};
+use percent_encoding::percent_decode_str;
+use tokio_postgres::config::Host;
+use warp::http::header::{HeaderName, HeaderValue};
+use warp::http::uri::{Scheme, Uri};
+
+use super::fault::WrongSetting;
+use super::values::{Secret, millis, secret};
+use crate::db::conninfo::ConnInfo;
+use crate::db::tls::client_config;
+use crate::trace::sampler::Sampler;
+use crate::trace::span::Attribute;
+use crate::trace::tracer::{QueueLimits, TracerOptions};
+
+/// The path of traces below an endpoint for everything (OTLP specification, "Endpoint URLs for OTLP/HTTP").
+const TRACES_PATH: &str = "v1/traces";
+/// PostgreSQL's port, which spans do not repeat.
+const POSTGRES_PORT: u16 = 5432;
+
+/// Settings of traces.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Traces")]
+pub struct TracesConfig {
+    /// Collector that takes traces by OTLP over HTTP; `/v1/traces` is added: `http://otel-collector:4318`.
+    ///
+    /// Nothing is recorded without it or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT.
+    #[arg(long, env, value_parser = endpoint, hide_env_values = true)]
+    pub otel_exporter_otlp_endpoint: Option<Uri>,
+
+    /// The same for traces alone, with its whole path: `http://otel-collector:4318/v1/traces`.
+    #[arg(long, env, value_parser = endpoint, hide_env_values = true)]
+    pub otel_exporter_otlp_traces_endpoint: Option<Uri>,
+
+    /// The protocol: HTTP with Protocol Buffers is the only one.
+    #[arg(long, env, value_enum, default_value_t = Protocol::HttpProtobuf, hide_env_values = true)]
+    pub otel_exporter_otlp_protocol: Protocol,
+
+    /// The same for traces alone.
+    #[arg(long, env, value_enum, hide_env_values = true)]
+    pub otel_exporter_otlp_traces_protocol: Option<Protocol>,
+
+    /// Headers for the collector, such as its key: `name=value` separated by commas, percent-encoded.
+    #[arg(long, env, value_parser = secret, hide_env_values = true)]
+    pub otel_exporter_otlp_headers: Option<Secret>,
+
+    /// The same for traces alone.
+    #[arg(long, env, value_parser = secret, hide_env_values = true)]
+    pub otel_exporter_otlp_traces_headers: Option<Secret>,
+
+    /// Longest that a batch of spans is tried to be delivered, in milliseconds (1 to 600000); then it is dropped.
+    #[arg(long, env, default_value = "10000", value_parser = millis::<1, 600_000>, hide_env_values = true)]
+    pub otel_exporter_otlp_timeout: Duration,
+
+    /// The same for traces alone.
+    #[arg(long, env, value_parser = millis::<1, 600_000>, hide_env_values = true)]
+    pub otel_exporter_otlp_traces_timeout: Option<Duration>,
+
+    /// Whether what is sent is compressed.
+    #[arg(long, env, value_enum, default_value_t = Packing::None, hide_env_values = true)]
+    pub otel_exporter_otlp_compression: Packing,
+
+    /// File with the authorities that the collector's certificate is signed by; the system's unless it is given.
+    #[arg(long, env, hide_env_values = true)]
+    pub otel_exporter_otlp_certificate: Option<PathBuf>,
+
+    /// Where traces go: otlp, or none.
+    #[arg(long, env, value_enum, default_value_t = Exporter::Otlp, hide_env_values = true)]
+    pub otel_traces_exporter: Exporter,
+
+    /// Which traces are recorded: always_on, always_off or traceidratio; behind parentbased_ whoever sent a `traceparent` has
+    /// decided.
+    #[arg(long, env, default_value = "parentbased_always_on", value_parser = sampler, hide_env_values = true)]
+    pub otel_traces_sampler: String,
+
+    /// The part of all traces that is recorded by traceidratio (0 to 1).
+    #[arg(long, env, default_value = "1", value_parser = ratio, hide_env_values = true)]
+    pub otel_traces_sampler_arg: f64,
+
+    /// What spans say that they were recorded by; pycrudapi unless it is given.
+    #[arg(long, env, hide_env_values = true)]
+    pub otel_service_name: Option<String>,
+
+    /// What else they say of it: `name=value` separated by commas, percent-encoded.
+    #[arg(long, env, value_parser = pairs, hide_env_values = true)]
+    pub otel_resource_attributes: Option<Pairs>,
+
+    /// How the trace of a request is told: `tracecontext` (W3C), or `none`, which continues no client's trace.
+    #[arg(long, env, default_value = "tracecontext", value_delimiter = ',', value_parser = ["tracecontext", "baggage", "none"], hide_env_values = true)]
+    pub otel_propagators: Vec<String>,
+
+    /// Longest that spans wait for others to be delivered with, in milliseconds (1 to 600000).
+    #[arg(long, env, default_value = "5000", value_parser = millis::<1, 600_000>, hide_env_values = true)]
+    pub otel_bsp_schedule_delay: Duration,
+
+    /// Longest that a batch is tried, as OTEL_EXPORTER_OTLP_TIMEOUT; the shorter one holds.
+    #[arg(long, env, default_value = "30000", value_parser = millis::<1, 600_000>, hide_env_values = true)]
+    pub otel_bsp_export_timeout: Duration,
+
+    /// Most spans that wait (1 to 1000000); further ones are dropped. A span takes about 2 KiB.
+    #[arg(long, env, default_value_t = 2048, value_parser = value_parser!(u32).range(1..=1_000_000), hide_env_values = true)]
+    pub otel_bsp_max_queue_size: u32,
+
+    /// Most spans that are delivered together (1 to 100000).
+    #[arg(long, env, default_value_t = 512, value_parser = value_parser!(u32).range(1..=100_000), hide_env_values = true)]
+    pub otel_bsp_max_export_batch_size: u32,
+
+    /// true turns traces off, whatever else is set.
+    #[arg(long, env, default_value_t = false, action = ArgAction::Set, hide_env_values = true)]
+    pub otel_sdk_disabled: bool,
+}
+
+/// Protocols of collectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    /// OTLP over HTTP with Protocol Buffers.
+    #[value(name = "http/protobuf")]
+    HttpProtobuf,
+}
+
+/// How bodies are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Packing {
+    /// As they are.
+    None,
+    /// Compressed.
+    Gzip,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Exporter {
+    /// To the collector.
+    Otlp,
+    /// Nowhere.
+    None,
+}
+
+/// Names with values.
+pub type Pairs = Box<[(String, String)]>;
+
+/// How traces are recorded and delivered.
+pub struct TraceOptions {
+    /// What is recorded.
+    pub tracer: TracerOptions,
+    /// Where it goes.
+    pub url: Uri,
+    /// With these headers.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Compressed.
+    pub gzip: bool,
+    /// Over TLS.
+    pub tls: Option<std::sync::Arc<rustls::ClientConfig>>,
+    /// Longest that a batch is tried.
+    pub timeout: Duration,
+    /// What spans are recorded by.
+    pub resource: Vec<(String, String)>,
+}
+
+impl TracesConfig {
+    /// How traces are recorded; `None` where nothing is. Spans of the database say which one it is.
+    ///
+    /// # Errors
+    /// When headers or certificates do not do.
+    pub fn options(&self, database: &ConnInfo) -> Result<Option<TraceOptions>, WrongSetting> {
+        let Some(url) = self.url()? else { return Ok(None) };
+        let (given, name) = match &self.otel_exporter_otlp_traces_headers {
+            Some(given) => (Some(given), "OTEL_EXPORTER_OTLP_TRACES_HEADERS"),
+            None => (self.otel_exporter_otlp_headers.as_ref(), "OTEL_EXPORTER_OTLP_HEADERS"),
+        };
+        let headers = given.map_or(Ok(Vec::new()), |given| headers(name, given))?;
+        let tls = match url.scheme() == Some(&Scheme::HTTPS) {
+            false => None,
+            true => Some(client_config(self.otel_exporter_otlp_certificate.as_deref()).map_err(|error| {
+                WrongSetting::of("OTEL_EXPORTER_OTLP_CERTIFICATE", "", &format!("expected a file: {error}"))
+            })?),
+        };
+        let sampler = Sampler::named(&self.otel_traces_sampler, self.otel_traces_sampler_arg).map_err(|expected| {
+            WrongSetting::of("OTEL_TRACES_SAMPLER", &self.otel_traces_sampler, &expected.to_string())
+        })?;
+        let limits = QueueLimits {
+            queue: self.otel_bsp_max_queue_size as usize,
+            batch: self.otel_bsp_max_export_batch_size.min(self.otel_bsp_max_queue_size) as usize,
+            delay: self.otel_bsp_schedule_delay,
+        };
+        Ok(Some(TraceOptions {
+            tracer: TracerOptions {
+                sampler,
+                continues: self.otel_propagators.iter().any(|name| name == "tracecontext"),
+                database: of_database(database),
+                limits,
+            },
+            url,
+            headers,
+            gzip: self.otel_exporter_otlp_compression == Packing::Gzip,
+            tls,
+            timeout: self
+                .otel_exporter_otlp_traces_timeout
+                .unwrap_or(self.otel_exporter_otlp_timeout)
+                .min(self.otel_bsp_export_timeout),
+            resource: self.resource(),
+        }))
+    }
+
+    fn url(&self) -> Result<Option<Uri>, WrongSetting> {
+        if self.otel_sdk_disabled || self.otel_traces_exporter == Exporter::None {
+            return Ok(None);
+        }
+        if let Some(url) = &self.otel_exporter_otlp_traces_endpoint {
+            return Ok(Some(url.clone()));
+        }
+        let Some(base) = &self.otel_exporter_otlp_endpoint else { return Ok(None) };
+        let below = format!("{}/{TRACES_PATH}", base.to_string().trim_end_matches('/'));
+        let url = endpoint(&below).map_err(|reason| WrongSetting::of("OTEL_EXPORTER_OTLP_ENDPOINT", base, reason))?;
+        Ok(Some(url))
+    }
+
+    /// OTEL_SERVICE_NAME counts for more than the same among the attributes.
+    fn resource(&self) -> Vec<(String, String)> {
+        let given = self.otel_resource_attributes.as_deref().unwrap_or_default();
+        let mut resource: Vec<(String, String)> = vec![
+            (
+                "service.name".to_owned(),
+                self.otel_service_name.clone().unwrap_or_else(|| env!("CARGO_PKG_NAME").to_owned()),
+            ),
+            ("service.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ("service.instance.id".to_owned(), uuid::Uuid::new_v4().to_string()),
+        ];
+        for (name, value) in given {
+            match resource.iter_mut().find(|(known, _)| known == name) {
+                Some(_) if name == "service.name" && self.otel_service_name.is_some() => {}
+                Some((_, known)) => known.clone_from(value),
+                None => resource.push((name.clone(), value.clone())),
+            }
+        }
+        resource
+    }
+}
+
+fn of_database(database: &ConnInfo) -> Vec<Attribute> {
+    let config = &database.config;
+    let mut attributes: Vec<Attribute> = vec![("db.system.name", "postgresql".into())];
+    let name = config.get_dbname().or(config.get_user());
+    attributes.extend(name.map(|name| ("db.namespace", name.to_owned().into())));
+    let host = config.get_hosts().first().map(|host| match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(folder) => folder.display().to_string(),
+    });
+    attributes.extend(host.map(|host| ("server.address", host.into())));
+    let port = config.get_ports().first().copied().filter(|port| *port != POSTGRES_PORT);
+    attributes.extend(port.map(|port| ("server.port", port.into())));
+    attributes
+}
+
+fn endpoint(text: &str) -> Result<Uri, &'static str> {
+    const EXPECTED: &str = "expected an http or https URL without user and password";
+    let url: Uri = text.parse().map_err(|_| EXPECTED)?;
+    let is_known = [Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&url.scheme());
+    let is_plain =
+        url.authority().is_some_and(|authority| !authority.host().is_empty() && !authority.as_str().contains('@'));
+    if is_known && is_plain { Ok(url) } else { Err(EXPECTED) }
+}
+
+fn sampler(text: &str) -> Result<String, String> {
+    Sampler::named(text, 1.0).map(|_| text.to_owned()).map_err(|expected| expected.to_string())
+}
+
+fn ratio(text: &str) -> Result<f64, &'static str> {
+    let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.ok_or("expected a number from 0 to 1")
+}
+
+/// `name=value` separated by commas, percent-encoded (W3C Baggage, which OpenTelemetry refers to).
+fn pairs(text: &str) -> Result<Pairs, &'static str> {
+    const EXPECTED: &str = "expected name=value separated by commas";
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts
+        .map(|part| {
+            let (name, value) = part.split_once('=').ok_or(EXPECTED)?;
+            let decoded = |text: &str| percent_decode_str(text.trim()).decode_utf8().map(std::borrow::Cow::into_owned);
+            match (decoded(name), decoded(value)) {
+                (Ok(name), Ok(value)) if !name.is_empty() => Ok((name, value)),
+                _ => Err(EXPECTED),
+            }
+        })
+        .collect()
+}
+
+/// The reason never repeats what was given.
+fn headers(setting: &str, given: &Secret) -> Result<Vec<(HeaderName, HeaderValue)>, WrongSetting> {
+    let wrong = || WrongSetting::of(setting, "", "expected names of headers with values, separated by commas");
+    let pairs = pairs(given.reveal()).map_err(|_| wrong())?;
+    let header = |(name, value): &(String, String)| {
+        let mut value = HeaderValue::from_str(value).ok()?;
+        value.set_sensitive(true);
+        Some((HeaderName::from_bytes(name.as_bytes()).ok()?, value))
+    };
+    pairs.iter().map(|pair| header(pair).ok_or_else(wrong)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command, FromArgMatches};
+
+    use super::*;
+
+    fn config(arguments: &[&str]) -> TracesConfig {
+        let command = TracesConfig::augment_args(Command::new("traces"))
+            .mut_args(|argument| argument.env(clap::builder::Resettable::Reset));
+        let matches = command.try_get_matches_from([&["traces"], arguments].concat()).expect("settings");
+        TracesConfig::from_arg_matches(&matches).expect("settings")
+    }
+
+    #[test]
+    fn an_endpoint_for_everything_gets_the_path_of_traces_and_one_for_traces_is_taken_as_it_is() {
+        let url = |arguments: &[&str]| config(arguments).url().expect("right").map(|url| url.to_string());
+        assert_eq!(url(&[]), None);
+        for (given, expected) in [
+            ("http://collector:4318", "http://collector:4318/v1/traces"),
+            ("http://collector:4318/", "http://collector:4318/v1/traces"),
+            ("https://collector/otlp", "https://collector/otlp/v1/traces"),
+        ] {
+            let everything = format!("--otel-exporter-otlp-endpoint={given}");
+            assert_eq!(url(&[&everything]).as_deref(), Some(expected));
+            let traces = "--otel-exporter-otlp-traces-endpoint=http://other:1/";
+            assert_eq!(url(&[&everything, traces]).as_deref(), Some("http://other:1/"));
+            assert_eq!(url(&[&everything, "--otel-sdk-disabled=true"]), None);
+            assert_eq!(url(&[&everything, "--otel-traces-exporter=none"]), None);
+        }
+        for wrong in ["collector:4318", "grpc://collector:4317", "http://user:key@collector", "http://"] {
+            assert!(endpoint(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_spans_are_recorded_by_can_be_told_in_two_ways() {
+        let named = |arguments: &[&str]| {
+            let resource = config(arguments).resource();
+            let value = |name: &str| resource.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+            (value("service.name").expect("a name"), value("deployment.environment.name"))
+        };
+        let attributes = "--otel-resource-attributes=service.name=api,deployment.environment.name=caf%C3%A9";
+        assert_eq!(named(&[]), ("pycrudapi".to_owned(), None));
+        assert_eq!(named(&[attributes]), ("api".to_owned(), Some("café".to_owned())));
+        assert_eq!(named(&[attributes, "--otel-service-name=mine"]).0, "mine");
+        assert!(pairs("name").is_err() && pairs("=value").is_err());
+    }
+
+    #[test]
+    fn a_wrong_header_is_refused_without_being_repeated() {
+        let given = |text: &str| headers("OTEL_EXPORTER_OTLP_HEADERS", &secret(text).expect("a value"));
+        let found = given("api-key=s%20ecret,x-scope=a").expect("right");
+        assert_eq!(found[0].1.to_str().expect("printable"), "s ecret");
+        for wrong in ["hunter2", "a b=hunter2", "key=hunter2%0A"] {
+            let error = given(wrong).expect_err("wrong").to_string();
+            assert!(error.starts_with("OTEL_EXPORTER_OTLP_HEADERS") && !error.contains("hunter2"), "{error}");
+        }
+    }
+}
