@@ -18,6 +18,8 @@ OURS = "pycrudapi"
 # The same without a history of passengers: the work that peers and PostgreSQL's own tools do.
 PLAIN = "pycrudapi, no history"
 TOKEN = "pycrudapi, with a token"
+TRACED = "pycrudapi, every request traced"
+TRACED_SOME = "pycrudapi, 1 % traced"
 NGINX = "pycrudapi behind nginx"
 FLASK = "Flask + psycopg2"
 FASTAPI = "FastAPI + asyncpg"
@@ -58,7 +60,7 @@ def without_history():
 
 
 @contextlib.contextmanager
-def ours(binary, database_url, access_log=None, resources="", with_token=False):
+def ours(binary, database_url, access_log=None, resources="", with_token=False, traces=None):
     """The server alone, as it is after installation but for the access log, which goes to the named file or nowhere."""
     port = free_port()
     headers = ()
@@ -74,9 +76,25 @@ def ours(binary, database_url, access_log=None, resources="", with_token=False):
         "SEED": "false",
         "RESOURCES_DIR": resources,
     }
-    env = settings | (LOGGING if access_log else QUIET)
+    env = settings | (traces or {}) | (LOGGING if access_log else QUIET)
     with processes.Service([binary, "serve"], port, env, path="/readyz", log=access_log or LOG_FILE) as service:
         yield Running(port, {"server": service.pid}, service.start_seconds, headers)
+
+
+@contextlib.contextmanager
+def collector(folder):
+    """Takes whatever it is sent and throws it away: an nginx; yields the settings of who sends traces there."""
+    port = free_port()
+    configuration = f"{folder}/collector.conf"
+    with open(configuration, "w", encoding="utf-8") as file:
+        file.write(
+            f"daemon off; pid {folder}/collector.pid; error_log stderr; worker_processes 1; events {{}}\n"
+            f"http {{ access_log off; client_max_body_size 0; client_body_temp_path {folder}/body; server {{\n"
+            f"listen 127.0.0.1:{port}; keepalive_requests 1000000; location / {{ return 200; }} }} }}\n"
+        )
+    with processes.Service(["nginx", "-e", "stderr", "-c", configuration], port, path="/", log=LOG_FILE):
+        # Room for the spans of a second: what is dropped would cost less.
+        yield {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTEL_BSP_MAX_QUEUE_SIZE": "100000"}
 
 
 @contextlib.contextmanager

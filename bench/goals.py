@@ -3,7 +3,7 @@
 import math
 from statistics import median
 
-from contestants import AXUM, CHECKOUT_PEERS, FLASK, NGINX, OURS, PGBENCH, PLAIN, TOKEN
+from contestants import AXUM, CHECKOUT_PEERS, FLASK, NGINX, OURS, PGBENCH, PLAIN, TOKEN, TRACED, TRACED_SOME
 
 
 def ratio(numerators, denominators, field="per_second"):
@@ -72,6 +72,8 @@ def judge(results, notes):
                 f"the plain pooled path ({AXUM})", "p50_us", at_most=True)  # fmt: skip
     judge.ratio("get through nginx, 64 connections", 0.65, ("get 64", NGINX), ours64, "direct")
     judge.ratio("get with a token", 0.95, ("token", TOKEN), ("token", OURS), "one without")
+    judge.ratio("get, 1 % of requests traced", 0.98, ("traces", TRACED_SOME), ("traces", OURS), "none")
+    judge.ratio("get, every request traced", 0.85, ("traces", TRACED), ("traces", OURS), "none")
     judge.ratio("create without history, 64 connections", 2.0, ("create", PLAIN), ("create", PGBENCH),
                 "pgbench's insert, 64 clients")  # fmt: skip
     peer = fastest(create, CHECKOUT_PEERS)

@@ -13,7 +13,7 @@ import contestants
 import load
 import needs
 import processes
-from contestants import NGINX, OURS, PEERS, PGBENCH, PGBENCH_EIGHT, PGBENCH_SOCKET, PLAIN, TOKEN
+from contestants import NGINX, OURS, PEERS, PGBENCH, PGBENCH_EIGHT, PGBENCH_SOCKET, PLAIN, TOKEN, TRACED, TRACED_SOME
 
 from bench import OTHER, PAGE_FAR, PAGE_ROWS, SMALL_ROWS, Bench
 
@@ -98,6 +98,20 @@ class Phases(Bench):
             }
             self.rounds("access log", {n: lambda s=s: self.wrk(s, "get", 64) for n, s in running.items()})
         os.unlink(log)
+
+    def traces(self):
+        """What traces cost: of no request, of one in a hundred, of each; the collector, on the same cores, throws them away."""
+        url = self.cluster.url("million")
+        with contextlib.ExitStack() as stack:
+            enter = stack.enter_context
+            sent = enter(contestants.collector(enter(self.folder())))
+            some = sent | {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
+            running = {
+                OURS: enter(contestants.ours(self.binary, url)),
+                TRACED_SOME: enter(contestants.ours(self.binary, url, traces=some)),
+                TRACED: enter(contestants.ours(self.binary, url, traces=sent)),
+            }
+            self.rounds("traces", {n: lambda s=s: self.wrk(s, "get", 64) for n, s in running.items()})
 
     def token(self):
         """What it costs that somebody asks by name."""
@@ -243,6 +257,7 @@ PHASES = {
     "import": Phases.importing,
     "air-quality": Phases.air_quality,
     "access-log": Phases.access_log,
+    "traces": Phases.traces,
     "memory": Phases.memory,
     "create": Phases.create,
     "replace": Phases.replace,

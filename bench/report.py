@@ -25,6 +25,7 @@ TABLES = {
     "import": "Import of the whole table (per row)",
     "fairness": "Get by key beside exports of the whole table, 16 connections",
     "air quality": "Cached air quality, 64 connections",
+    "traces": "Get by key, traces of no request, of one in a hundred and of each recorded, 64 connections",
     "access log": "Get by key with and without an access log, 64 connections",
 }
 BY_ROWS = ("export", "import")
