@@ -24,6 +24,38 @@ publish: ## build the image and push it to the registry its name begins with (IM
 	@$(MAKE) --no-print-directory image
 	docker push $(IMAGE):$(VERSION)
 
+# The settings of Compose are one file, and so is what it runs: `COMPOSE_FILES="docker-compose.yml docker-compose.scale.yml"` for
+# three servers.
+ENV_FILE ?= .env
+COMPOSE_FILES ?= docker-compose.yml
+COMPOSE = $(if $(shell command -v docker-compose),docker-compose,docker compose) \
+	$(if $(wildcard $(ENV_FILE)),--env-file $(ENV_FILE)) $(addprefix --file ,$(COMPOSE_FILES))
+
+.PHONY: compose-build
+compose-build: ## build the image of Compose (ENV_FILE, COMPOSE_FILES)
+	@$(COMPOSE) build
+
+# What a variant of before has started and this one does not have would go on beside it.
+.PHONY: compose-up
+compose-up: ## build and start everything with Compose on http://localhost, and nothing else of a variant before
+	@$(COMPOSE) up --detach --build --remove-orphans
+
+.PHONY: compose-stop
+compose-stop: ## stop the containers of Compose and keep them
+	@$(COMPOSE) stop
+
+.PHONY: compose-start
+compose-start: ## start stopped containers of Compose
+	@$(COMPOSE) start
+
+.PHONY: compose-down
+compose-down: ## remove the containers of Compose and keep the data
+	@$(COMPOSE) down --remove-orphans
+
+.PHONY: compose-logs
+compose-logs: ## follow the logs of Compose
+	@$(COMPOSE) logs --follow --tail=100
+
 .PHONY: manifest
 manifest: ## set the image of every overlay (IMAGE, VERSION, DIGEST) and render install/pycrudapi.yaml
 	@kustomize/manifest '$(IMAGE)' '$(VERSION)' '$(DIGEST)'

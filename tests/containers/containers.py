@@ -59,14 +59,14 @@ class Project:
     """One compose project on ports of its own, without anybody's .env."""
 
     def __init__(self, name, directory, *files):
-        self.http, self.https = free_port(), free_port()
+        self.http, self.https, self.metrics = free_port(), free_port(), free_port()
         empty = directory / "empty.env"
         empty.touch()
         tool = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
         self.command = [*tool, "--env-file", str(empty), "--project-directory", str(REPOSITORY), "--project-name", name]
         for file in files:
             self.command += ["--file", str(REPOSITORY / file)]
-        self.settings = {"IMAGE": IMAGE, "VERSION": VERSION, "HTTP_PORT": self.http, "HTTPS_PORT": self.https}
+        self.settings = {"IMAGE": IMAGE, "VERSION": VERSION, "HTTP_PORT": self.http, "HTTPS_PORT": self.https, "METRICS_PORT": self.metrics}
 
     def __call__(self, *arguments, **settings):
         environment = clean_environment(**{**self.settings, **settings})

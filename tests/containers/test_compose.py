@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import subprocess
+import urllib.request
 
 import pytest
 
@@ -39,12 +40,16 @@ def test_a_fresh_database_holds_the_real_passengers(stack):
     assert len(stack.request("GET", "/passengerlist").json()) >= 891
 
 
-def test_http_and_https_are_published_and_nothing_else(stack):
+def test_http_and_https_are_published_metrics_to_this_machine_and_nothing_else(stack):
     published = {}
     for service in SERVICES:
         ports = inspect(stack.container(service))["NetworkSettings"]["Ports"]
         published[service] = {port for port, bindings in ports.items() if bindings}
-    assert published == {"pycrudapi": {"8080/tcp", "8443/tcp"}, "postgres": set(), "redis": set()}
+        for binding in ports.get("9464/tcp") or []:
+            assert binding["HostIp"] == "127.0.0.1"
+    assert published == {"pycrudapi": {"8080/tcp", "8443/tcp", "9464/tcp"}, "postgres": set(), "redis": set()}
+    with urllib.request.urlopen(f"http://127.0.0.1:{stack.metrics}/metrics") as answer:
+        assert b"http_server_request_duration_seconds" in answer.read()
 
 
 def test_postgres_and_redis_have_no_way_out(stack):
