@@ -80,10 +80,10 @@ VOLUME /var/spool/pycrudapi
 
 USER 10001:10001
 EXPOSE 8080 8443 9464
-# nginx drains first, then the server: give it longer than DRAIN_TIMEOUT_MS twice (`docker stop --time 30`).
+# nginx drains first, then the server: give it longer than both (`docker stop --time 90`).
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["pycrudapi", "healthcheck"]
-CMD ["supervisord", "-c", "/etc/pycrudapi/supervisord.conf"]
+CMD ["python3", "-m", "begin", "-c", "/etc/pycrudapi/supervisord.conf"]
 
 # Last, because they change with every build.
 ARG VERSION=0.0.0

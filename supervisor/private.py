@@ -25,8 +25,11 @@ def worker():
 
 def directory(path, setting, shared=False):
     """Makes a directory, or takes one that is ours, for us alone; a shared one may be passed through by the workers."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     remedy = f"remove it, or set {setting} to a directory of yours"
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, setting, error.strerror) from None
     for above in ancestors(path):
         if os.stat(above).st_uid not in trusted_users():
             raise Refused(f"{setting}={path}: {above} belongs to another user; {remedy}")
@@ -34,6 +37,10 @@ def directory(path, setting, shared=False):
         os.mkdir(path, 0o700)
     except FileExistsError:
         pass
+    except OSError as error:
+        raise unwritable(path, setting, error.strerror) from None
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        raise unwritable(path, setting, "read-only file system")
     try:
         opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
@@ -56,6 +63,13 @@ def directory(path, setting, shared=False):
             raise Refused(f"{setting}={path}: other users may have written to it; {remedy}")
     finally:
         os.close(opened)
+
+
+def unwritable(path, setting, reason):
+    return Refused(
+        f"{setting}={path}: nothing can be written there ({reason.lower()}); mount a file system in memory on it "
+        f"(docker run --tmpfs {path}), or set {setting} to a directory of yours"
+    )
 
 
 def is_foreign(opened, name):

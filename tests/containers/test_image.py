@@ -26,7 +26,7 @@ def test_it_says_what_it_is_and_how_it_runs(image):
     assert config["ExposedPorts"].keys() == {"8080/tcp", "8443/tcp", "9464/tcp"}
     # A list without CMD-SHELL: no shell, no curl.
     assert config["Healthcheck"]["Test"] == ["CMD", "pycrudapi", "healthcheck"]
-    assert config["Cmd"][0] == "supervisord"
+    assert config["Cmd"][:3] == ["python3", "-m", "begin"]
     assert not config.get("Entrypoint")
     labels = {name.removeprefix("org.opencontainers.image."): value for name, value in config["Labels"].items()}
     assert labels["title"] == "pycrudapi"

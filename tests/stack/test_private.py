@@ -53,6 +53,31 @@ def test_nothing_in_the_run_directory_can_be_read_or_written_by_others(stack):
     assert key.stat().st_mode & 0o077 == 0
 
 
+@needs_root
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_read_only_container_without_its_file_systems_in_memory_says_what_is_missing(directory, writable):
+    """Only RUN_DIR is needed: with it supervisord starts, though there is no place for temporary files besides."""
+    run_dir = directory / "run"
+    run_dir.mkdir(mode=0o755)
+    script = f"""
+        mount -t tmpfs -o mode=1777 none {run_dir} || exit 77
+        {"" if writable else f"mount -o remount,ro {run_dir}"}
+        for place in /tmp /var/tmp; do mount --rbind $place $place && mount -o remount,ro,bind $place || exit 77; done
+        cd / && exec /usr/bin/python3 -m begin --version
+    """
+    environment = support.clean_environment(RUN_DIR=run_dir, PYTHONPATH=REPOSITORY / "supervisor", PYTHONDONTWRITEBYTECODE=1)
+    environment.pop("TMPDIR", None)
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], env=environment, capture_output=True, text=True, check=False)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip(f"file systems cannot be mounted here: {done.stderr}")
+    assert "Traceback" not in done.stderr, done.stderr
+    if writable:
+        assert (done.returncode, done.stderr) == (0, "")
+    else:
+        assert done.returncode == 2
+        assert f"RUN_DIR={run_dir}: nothing can be written there" in done.stderr and f"--tmpfs {run_dir}" in done.stderr
+
+
 def prepared_by_nobody(path, how):
     programs = {
         "directory": "import os, sys; os.mkdir(sys.argv[1]); os.chmod(sys.argv[1], 0o777)",
