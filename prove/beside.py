@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import contextlib
 import csv
 import io
 import time
@@ -127,10 +128,8 @@ async def imports(ledger, world, ended):
         if status == 0:
             creation.outcome, creation.at = DONE, time.monotonic()
         ledger.actions["import"] += 1
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ended.wait(), IMPORT_SECONDS)
-        except TimeoutError:
-            pass
 
 
 async def answer_all(ledger, worker):

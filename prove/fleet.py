@@ -9,6 +9,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -193,8 +194,8 @@ class Fleet:
     async def keep(self):
         """As an orchestrator does: what has died is started again, unless somebody holds it down."""
         while not self.is_ended:
-            for server in list(self.servers):
-                if not server.running and server not in self.held:
+            for server in self.servers:
+                if not server.running:
                     server.start()
             if self.redis and self.redis.poll() is not None and "redis" not in self.held:
                 self.start_redis()
@@ -209,7 +210,7 @@ class Fleet:
         """Whatever a fault has left stopped goes on, so that it can be ended."""
         for pid in [*self.pids("server"), *self.pids("redis"), *self.pids("identity provider"), *(server.reader.pid for server in self.servers if server.reader)]:
             with contextlib.suppress(OSError):
-                os.kill(pid, 18)
+                os.kill(pid, signal.SIGCONT)
 
 
 @contextlib.asynccontextmanager

@@ -20,11 +20,9 @@ SHRUNK = 5
 
 async def look(ledger, client, headers, readers):
     """Reads all there is, and complains to the ledger. `readers` are workers of all entrances."""
-    for number, row in enumerate(ledger.all_rows()):
+    for row in ledger.all_rows():
         for reader in readers:
             await reader.read(row)
-        if number % 50 == 0:
-            ledger.dice.shuffle(readers)
     for resource in RESOURCES:
         there = await everything(client, resource, headers)
         _creations(ledger, resource, there)

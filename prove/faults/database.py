@@ -11,7 +11,11 @@ from faults import LAPTOP, SERVERS, Skip, fault
 from ledger import RESOURCES
 
 
-def _in_psql(name, statements, wait=True):
+# Of what waits for locks that requests hold.
+PATIENCE_SECONDS = 30
+
+
+def _in_psql(name, *statements):
     @fault(name, LAPTOP, SERVERS)
     async def _(world, dice):
         seconds = dice.uniform(0.5, 3.0)
@@ -21,21 +25,23 @@ def _in_psql(name, statements, wait=True):
         try:
             yield seconds
         finally:
-            if wait:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(running, 30)
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(running, PATIENCE_SECONDS)
+        done, said = (False, f"not over in {PATIENCE_SECONDS} s") if running.cancelled() else running.result()
+        if not done:
+            raise Skip(said)
 
 
-_in_psql("table locked", ("begin; lock table {table} in access exclusive mode; select pg_sleep({seconds}); rollback",))
-_in_psql("rows locked", ("begin; select count(*) from (select 1 from {table} for update) l; select pg_sleep({seconds}); rollback",))
-_in_psql("history locked", ("begin; lock table {table}_history in exclusive mode; select pg_sleep({seconds}); rollback",))
-_in_psql("vacuum full", ("vacuum full {table}", "vacuum full {table}_history"))
-_in_psql("reindex", ("reindex table {table}", "cluster {table} using {table}_pkey"))
-_in_psql("every session ended", ("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'pycrudapi%'",))
-_in_psql("every statement cancelled", ("select pg_cancel_backend(pid) from pg_stat_activity where application_name like 'pycrudapi%'",) * 5)
-_in_psql("checkpoint", ("checkpoint",))
+OURS = "from pg_stat_activity where application_name like 'pycrudapi%'"
+
+_in_psql("table locked", "begin; lock table {table} in access exclusive mode; select pg_sleep({seconds}); rollback")
+_in_psql("rows locked", "begin; select count(*) from (select 1 from {table} for update) l; select pg_sleep({seconds}); rollback")
+_in_psql("history locked", "begin; lock table {table}_history in exclusive mode; select pg_sleep({seconds}); rollback")
+_in_psql("vacuum full", "vacuum full {table}", "vacuum full {table}_history")
+_in_psql("reindex", "reindex table {table}", "reindex table {table}_history")
+_in_psql("every session ended", f"select pg_terminate_backend(pid) {OURS}")
+_in_psql("every statement cancelled", *[f"select pg_cancel_backend(pid) {OURS}"] * 5)
+_in_psql("checkpoint", "checkpoint")
 
 
 @fault("max_connections used up by others", SERVERS)

@@ -6,11 +6,12 @@ import signal
 from faults import SERVERS, Skip, fault
 from stack import is_ready
 
+# Clients of before leave it out, so it has a default.
 COLUMN = """
 [[column]]
 name = "{name}"
 type = "integer"
-nullable = true
+default = 7
 """
 
 

@@ -48,7 +48,9 @@ async def run(context):
         episodes.append(one)
         complaints = collections.Counter(topic for topic, _, _ in one.ledger.complaints)
         said = ", ".join(f"{topic} {n}" for topic, n in complaints.items()) or "all held"
-        print(f"   episode {number + 1} of {count}, {one.world.kind}: {one.ledger.counts.requests:,} requests, {len(one.blows)} faults, {said}", flush=True)
+        print(f"   episode {number + 1} of {count}, {place}: {one.ledger.counts.requests:,} requests, {len(one.blows)} faults, {said}", flush=True)
+        for topic in complaints:
+            print(f"      {topic}: {next(sentence for its, _, sentence in one.ledger.complaints if its == topic)}", flush=True)
     context.publish("storm", episodes)
     return [*_rows(episodes), *_returns(episodes)]
 
