@@ -80,21 +80,22 @@ async def _rows(ledger, client, headers):
 
 def judge_row(ledger, path, operations, counted):
     """By the zones of its states where they can tell, and by search always; the two must agree."""
+    is_decided, unexplained = True, None
     try:
         unexplained = search.unexplained(operations)
     except search.Undecided:
+        is_decided = False
         counted["undecided"] += 1
-        unexplained = None
     zones = []
     if not any(op.kind == "restore" and op.outcome in (DONE, history.UNKNOWN) for op in operations):
         counted["by both"] += 1
         zones = history.faults([op for op in operations if op.kind != "restore"])
-        if zones and not unexplained:
+        if zones and is_decided and not unexplained:
             ledger.complain("judges", f"{path}: zones say {zones[0]}, and search finds an order")
     if not zones and not unexplained:
         return
     counted["not linearizable"] += 1
-    if counted["not linearizable"] <= SHRUNK:
+    if unexplained and counted["not linearizable"] <= SHRUNK:
         operations = shrink.smallest(operations, _has_fault)
     at = max(op.begun for op in operations)
     shown = "; ".join(map(str, sorted(operations, key=lambda op: op.begun)[:12]))

@@ -324,6 +324,20 @@ def test_a_row_that_is_not_linearizable_is_shown_with_its_smallest_history():
     assert topic == "linearizable" and "Smallest:" in sentence
 
 
+def test_judges_that_do_not_agree_are_a_fault_of_theirs(monkeypatch):
+    def judged(unexplained):
+        ledger = Ledger(random.Random(1))
+        monkeypatch.setattr(search, "unexplained", unexplained)
+        verdict.judge_row(ledger, "/v1/passengers/u1", [create(0, 1), *UNEXPLAINED["stale: the state"]], collections.Counter())
+        return [topic for topic, _, _ in ledger.complaints]
+
+    def undecided(_):
+        raise search.Undecided
+
+    assert judged(lambda _: None) == ["judges", "linearizable"]
+    assert judged(undecided) == ["linearizable"]
+
+
 def test_requests_that_waited_for_their_turn_are_late_from_when_they_were_due():
     timeline = Timeline()
 
