@@ -189,9 +189,9 @@ BACKUPS = {
         Panel("WAL since the last archived", SECONDS, {"{{instance}}": "pg_stat_archiver_last_archive_age{NS}"}),
     ],
     "Restore drills": [
-        Panel("Age of the newest", SECONDS, {"age": "time() - max(restore_drill_last_success_timestamp_seconds{NS})"}, number=True),
-        Panel("Time it took", SECONDS, {"duration": "max(restore_drill_last_duration_seconds{NS})"}, number=True),
-        Panel("Since the last failure", SECONDS, {"age": "time() - max(restore_drill_last_failure_timestamp_seconds{NS})"}, needs="a failure", number=True),
+        Panel("Age of the newest drill", SECONDS, {"age": "time() - max(restore_drill_last_success_timestamp_seconds{NS})"}, number=True),
+        Panel("Time the drill took", SECONDS, {"duration": "max(restore_drill_last_duration_seconds{NS})"}, number=True),
+        Panel("Since the last failed drill", SECONDS, {"age": "time() - max(restore_drill_last_failure_timestamp_seconds{NS})"}, needs="a failure", number=True),
     ],
 }
 

@@ -1,0 +1,331 @@
+"""A fault for each alert that a test can cause in seconds: `with fault(world):` has it, and it is gone afterwards."""
+
+import contextlib
+import http.client
+import itertools
+import os
+import signal
+import threading
+
+import world as worlds
+from support import request, until
+
+# What is not drilled, and why; rules and runbook are tested for them all the same.
+NOT_DRILLED = {
+    "AvailabilityBurnSlow": "takes hours of errors; its rule is the fast one's with longer windows",
+    "LatencyBurnSlow": "takes hours of slow answers; its rule is the fast one's with longer windows",
+    "MemoryNearLimit": "the metrics are a container's, of cAdvisor or the kubelet",
+    "PostgresTransactionIds": "takes 400 million transactions",
+    "LogLinesDropped": "takes a log that nobody reads, which the tests of the stack have (test_output.py)",
+}
+
+
+@contextlib.contextmanager
+def repeating(work, times=1, pause=0.0):
+    """So many threads that do it again and again; connections that break are a part of what is drilled."""
+    ended = threading.Event()
+
+    def repeat():
+        while not ended.is_set():
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                work()
+            ended.wait(pause)
+
+    threads = [threading.Thread(target=repeat, daemon=True) for _ in range(times)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+
+
+@contextlib.contextmanager
+def postgres_down(world):
+    world.postgres.stop()
+    try:
+        yield
+    finally:
+        world.postgres.start()
+        until(world.stack.is_ready, "the service is ready again")
+
+
+@contextlib.contextmanager
+def nginx_down(world):
+    world.supervisorctl("stop", "nginx")
+    try:
+        yield
+    finally:
+        world.supervisorctl("start", "nginx")
+        until(world.stack.is_ready, "nginx answers again")
+
+
+@contextlib.contextmanager
+def server_down(world):
+    world.supervisorctl("stop", "server:server")
+    try:
+        yield
+    finally:
+        world.supervisorctl("start", "server:server")
+        until(world.stack.is_ready, "the server answers again")
+
+
+@contextlib.contextmanager
+def role_locked_out(world):
+    """PostgreSQL is there, and the server's role may not log in."""
+    world.psql("alter role pycrudapi nologin", "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'pycrudapi'")
+    try:
+        yield
+    finally:
+        world.psql("alter role pycrudapi login")
+        until(world.stack.is_ready, "the service is ready again")
+
+
+@contextlib.contextmanager
+def errors(world):
+    """Lists are refused while others are answered: some requests in a hundred fail."""
+    with table_locked(world), worlds.Load(world):
+        yield
+
+
+@contextlib.contextmanager
+def table_locked(world):
+    """Somebody locks a table, and clients go on: with lists, and with keys of idempotency, whose transactions take a connection each."""
+    (session,) = world.sessions(1, "begin; lock table passengers; select pg_sleep(120)")
+    number = itertools.count()
+
+    def create():
+        credentials = {"authorization": f"Bearer {world.token}", "idempotency-key": f"{os.getpid()}-{next(number)}"}
+        request(world.stack.port, "POST", "/v1/passengers", worlds.PASSENGER, credentials)
+
+    try:
+        with (
+            repeating(lambda: request(world.stack.port, "GET", f"/v1/passengers?name=eq.{next(number)}"), times=24),
+            repeating(create, times=12),
+        ):
+            yield
+    finally:
+        world.psql("select pg_terminate_backend(pid) from pg_stat_activity where query like 'begin; lock table%'")
+        session.wait()
+
+
+@contextlib.contextmanager
+def slow_answers(world):
+    """Changes wait for a row that somebody holds, a third of a second each."""
+    credentials = {"authorization": f"Bearer {world.token}"}
+    path = "/v1/passengers/" + request(world.stack.port, "POST", "/v1/passengers", worlds.PASSENGER, credentials).json()["uuid"]
+    hold = f"begin; select 1 from passengers where uuid = '{path[-36:]}' for update; select pg_sleep(0.4); commit"
+    change = {"content-type": "application/merge-patch+json", **credentials}
+    with (
+        repeating(lambda: world.sessions(1, hold)[0].wait()),
+        repeating(lambda: request(world.stack.port, "PATCH", path, '{"age": 30}', change), times=6),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def wrong_tokens(world):
+    with repeating(lambda: request(world.stack.port, "GET", "/v1/passengers?limit=1", headers={"authorization": "Bearer wrong"}), pause=0.02):
+        yield
+
+
+@contextlib.contextmanager
+def issuer_away(world):
+    world.issuer.close()
+    try:
+        yield
+    finally:
+        world.start_issuer()
+
+
+@contextlib.contextmanager
+def restarts(world):
+    for _ in range(3):
+        began = started(world)
+        os.kill(world.stack.server_pid(), signal.SIGKILL)
+        until(lambda: started(world) not in (None, began), "a new server was scraped")
+    yield
+
+
+def started(world):
+    samples = world.prometheus.query('process_start_time_seconds{job="pycrudapi"}')
+    return samples[0][1] if samples else None
+
+
+@contextlib.contextmanager
+def redis_away(world):
+    world.redis.end()
+    try:
+        # That it is away is known from the first request that needs it.
+        with repeating(lambda: request(world.stack.port, "GET", "/air_quality"), pause=0.2):
+            yield
+    finally:
+        world.start_redis()
+
+
+@contextlib.contextmanager
+def certificate_old(world):
+    world.certificate(days=5)
+    world.program("nginx", "reload")
+    try:
+        yield
+    finally:
+        world.certificate(days=90)
+        world.program("nginx", "reload")
+
+
+@contextlib.contextmanager
+def exporter_away(world):
+    exporter = world.exporters["blackbox"]
+    exporter.end()
+    try:
+        yield
+    finally:
+        world.exporters["blackbox"] = exporter.again()
+
+
+@contextlib.contextmanager
+def connections_taken(world):
+    sessions = world.sessions(26, "select pg_sleep(120)")
+    try:
+        yield
+    finally:
+        world.psql("select pg_terminate_backend(pid) from pg_stat_activity where query like 'select pg_sleep%'")
+        for session in sessions:
+            session.wait()
+
+
+@contextlib.contextmanager
+def replay_paused(world):
+    world.standby.psql("select pg_wal_replay_pause()")
+    write_wal(world, 6)
+    try:
+        yield
+    finally:
+        world.standby.psql("select pg_wal_replay_resume()")
+
+
+@contextlib.contextmanager
+def slot_forgotten(world):
+    world.psql("select pg_create_physical_replication_slot('nobody', true)")
+    write_wal(world, 70)
+    try:
+        yield
+    finally:
+        world.psql("select pg_drop_replication_slot('nobody')", "checkpoint")
+
+
+def write_wal(world, segments):
+    """So many segments of 16 MB, nearly all of it unused."""
+    world.psql(*["select pg_logical_emit_message(false, 'test', 'x'), pg_switch_wal()"] * segments)
+
+
+@contextlib.contextmanager
+def archive_refuses(world):
+    world.psql("alter system set archive_command = 'false'", "select pg_reload_conf()")
+    write_wal(world, 1)
+    try:
+        yield
+    finally:
+        world.psql("alter system set archive_command = 'true'", "select pg_reload_conf()")
+
+
+@contextlib.contextmanager
+def deadlocks(world):
+    """Two sessions that take two locks in two orders, again and again."""
+
+    def lock():
+        sessions = [
+            world.sessions(1, f"begin; select pg_advisory_xact_lock({a}); select pg_sleep(0.3); select pg_advisory_xact_lock({b}); commit")[0]
+            for a, b in ((1, 2), (2, 1))
+        ]
+        for session in sessions:
+            session.wait()
+
+    with repeating(lock):
+        yield
+
+
+@contextlib.contextmanager
+def vacuum_off(world):
+    world.psql(
+        "create table if not exists churned (n integer) with (autovacuum_enabled = off)",
+        "insert into churned select generate_series(1, 30000)",
+        "delete from churned where n > 5000",
+    )
+    try:
+        yield
+    finally:
+        world.psql("vacuum churned", "drop table churned")
+
+
+@contextlib.contextmanager
+def disk_full(world):
+    (world.small_disk / "full").write_bytes(bytes(15 * 2**20))
+    try:
+        yield
+    finally:
+        (world.small_disk / "full").unlink()
+
+
+def run_of(kind, succeeded, age):
+    """A row as the programs leave it."""
+    return (
+        "insert into maintenance_runs (kind, started_at, finished_at, succeeded, size_bytes, message) values "
+        f"('{kind}', now() - interval '{age}' - interval '1 min', now() - interval '{age}', {succeeded}, 1000000, 'drill')"
+    )
+
+
+def good_runs(world):
+    """A backup that was made just now, and restored."""
+    world.psql(run_of("backup", True, "0 s"), run_of("restore-drill", True, "0 s"))
+
+
+@contextlib.contextmanager
+def old_runs(world):
+    world.psql("delete from maintenance_runs", run_of("backup", True, "27 hours"), run_of("restore-drill", True, "9 days"))
+    try:
+        yield
+    finally:
+        good_runs(world)
+
+
+@contextlib.contextmanager
+def failed_runs(world):
+    world.psql(run_of("backup", False, "0 s"), run_of("restore-drill", False, "0 s"))
+    try:
+        yield
+    finally:
+        good_runs(world)
+
+
+# What the service begins with, before its first backup.
+AT_FIRST = ["BackupMissing"]
+# What is broken at the same time, and which alerts must tell of it. Faults of a round do not hide each other.
+ROUNDS = {
+    "postgres": {
+        replay_paused: ["PostgresReplicationLag"],
+        slot_forgotten: ["PostgresSlotGrowth", "PostgresWalGrowth"],
+        archive_refuses: ["PostgresArchiveFails"],
+        deadlocks: ["PostgresDeadlocks"],
+        vacuum_off: ["PostgresVacuumLate"],
+        connections_taken: ["PostgresConnections"],
+        disk_full: ["DiskFilling"],
+    },
+    "around": {
+        wrong_tokens: ["AuthFailures"],
+        issuer_away: ["IssuerUnreachable"],
+        redis_away: ["RedisDown"],
+        certificate_old: ["CertificateExpires"],
+        old_runs: ["BackupOld", "RestoreDrillOld"],
+    },
+    "failed": {failed_runs: ["BackupFailed", "RestoreDrillFailed"], exporter_away: ["ExporterDown"], slow_answers: ["LatencyBurnFast"]},
+    "locked": {errors: ["QueueRefusals", "PoolWait", "AvailabilityBurnFast"]},
+    "nginx": {nginx_down: ["NginxDown", "EntranceFails"]},
+    "role": {role_locked_out: ["ServerNotReady"]},
+    "server": {server_down: ["ServerDown"]},
+    "restarts": {restarts: ["RestartLoop"]},
+    "postgres away": {postgres_down: ["PostgresDown"]},
+}
