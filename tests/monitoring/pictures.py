@@ -4,6 +4,7 @@
 import json
 import math
 import pathlib
+import re
 import sys
 import threading
 import time
@@ -22,7 +23,7 @@ import world as worlds  # noqa: E402
 from support import REPOSITORY  # noqa: E402
 
 PICTURES = REPOSITORY / "docs" / "monitoring"
-LOADED_SECONDS = 150
+LOADED_SECONDS = 120
 COLUMNS = 3
 # As Grafana's legends: beyond these a picture has no room.
 CURVES = 8
@@ -31,12 +32,12 @@ CURVES = 8
 def legend(pattern, labels):
     for name, value in labels.items():
         pattern = pattern.replace("{{" + name + "}}", value)
-    return pattern
+    return re.sub(r"{{\w+}}", "", pattern).strip() or "(none)"
 
 
 def number(value, unit):
     if unit == panels.RATIO:
-        return f"{value:.1%}"
+        return f"{value * 100:.3g} %"
     if unit == panels.BYTES:
         power = min(int(math.log(max(abs(value), 1), 1024)), 4)
         return f"{value / 1024**power:.3g} {['B', 'KiB', 'MiB', 'GiB', 'TiB'][power]}"
@@ -70,7 +71,9 @@ def draw(panel, axes, prometheus, end):
         axes.text(0.5, 0.5, panel.get("description", "").rstrip("."), transform=axes.transAxes, ha="center", fontsize=8, color="grey")
     for name, values in sorted(curves, key=lambda curve: -float(curve[1][-1][1]))[:CURVES]:
         axes.plot([float(at) - end for at, _ in values], [float(value) for _, value in values], linewidth=1.1, label=name[:44])
-    axes.set_ylim(bottom=0)
+    # A little room below, where a curve lies on zero.
+    top = axes.get_ylim()[1]
+    axes.set_ylim(-0.03 * top, top)
     if curves:
         axes.legend(fontsize=6, loc="upper left", framealpha=0.7)
 

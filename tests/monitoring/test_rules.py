@@ -6,7 +6,8 @@ import subprocess
 import pytest
 import yaml
 
-from support import REPOSITORY
+import drills
+from support import REPOSITORY, until
 
 PROMETHEUS = REPOSITORY / "monitoring" / "prometheus"
 RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))
@@ -94,6 +95,10 @@ def test_names_of_an_expression_are_found():
 
 
 def test_rules_use_what_is_served(world):
+    with drills.failed_runs(world):
+        # Served from the first failure on.
+        failures = {"backup_last_failure_timestamp_seconds", "restore_drill_last_failure_timestamp_seconds"}
+        until(lambda: failures <= world.prometheus.names(), "the failures are served")
     served = world.prometheus.names()
     for rule in rules():
         used = names(rule["expr"])

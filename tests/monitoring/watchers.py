@@ -29,7 +29,8 @@ class Watcher(Process):
 
     def __init__(self, command, port, **environment):
         self.command, self.environment = [str(word) for word in command], environment
-        super().__init__(self.command, clean_environment(**environment))
+        # It ends with the tests, however these end.
+        super().__init__(["setpriv", "--pdeathsig", "TERM", *self.command], clean_environment(**environment))
         self.port = port
         until(lambda: not self.running or self.listening(), f"{command[0]} listens")
         assert self.running, self.output
