@@ -84,15 +84,14 @@ def open_page(chromium, request):
         context.on("weberror", lambda error: complaints.append(str(error.error)))
         page = context.new_page()
         page.on("request", lambda asked: complaints.append(asked.url) if not asked.url.startswith(own) else None)
-        opened.append((context, complaints))
+        opened.append((context, page, complaints))
         page.goto(f"http://localhost:{stack.port}{path}")
         return page
 
     yield start
-    for number, (context, complaints) in enumerate(opened):
+    for number, (context, page, complaints) in enumerate(opened):
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        for place, page in enumerate(context.pages):
-            page.screenshot(path=SCREENSHOTS / f"{request.node.name.replace('/', '-')}-{number}-{place}.png")
+        page.screenshot(path=SCREENSHOTS / f"{request.node.name.replace('/', '-')}-{number}.png")
         context.close()
         assert complaints == []
 
