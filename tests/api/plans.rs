@@ -21,6 +21,8 @@ use crate::harness::{ASKED, Answer, Database, Settings, TestApp, eventually, pas
 const BEFORE: [i64; 4] = [0, 1, 10, 891];
 /// Rows of each table later.
 const AFTER: i64 = 15_000;
+/// Entries of the history then: it only grows.
+const ENTRIES_AFTER: i64 = 100_000;
 /// A plan of PostgreSQL's own choice is kept from the sixth time on.
 const KEPT: i64 = 6;
 /// Times that everything is asked for when the tables have grown.
@@ -162,7 +164,7 @@ async fn fill(database: &Database, from: i64, to: i64) {
         // Each row has some entries, and they lie apart.
         "insert into passengers_history (uuid, operation, changed_at, version_before, version_after, before) \
          select ('00000000-0000-4000-8000-' || lpad((1 + n % (1 + {to} / 3))::text, 12, '0'))::uuid, 'replace', \
-         now() - interval '1 hour', n, n + 1, '{}' from generate_series({from}, {to}) n",
+         now() - interval '1 hour', n, n + 1, '{}' from generate_series({from}, {entries}) n",
         "insert into steps (ts, component, version, owner, status) \
          select timestamptz '2026-01-01 00:00:00Z' + n * interval '1 second', 'c' || n % 7, '1.' || n / 100, 'o' || n % 3, \
          's' || n % 4 from generate_series({from}, {to}) n",
@@ -171,8 +173,11 @@ async fn fill(database: &Database, from: i64, to: i64) {
         "insert into idempotency_keys (key, fingerprint, status, content_type, body) \
          select 'key ' || n, decode(repeat('00', 16), 'hex'), 201, 'text/plain', '' from generate_series({from}, {to}) n",
     ];
+    let entries = if to == AFTER { ENTRIES_AFTER } else { to };
     for sql in each {
-        run(database, &sql.replace("{from}", &from.to_string()).replace("{to}", &to.to_string())).await;
+        let numbers = [("{from}", from), ("{to}", to), ("{entries}", entries)];
+        let sql = numbers.iter().fold(sql.to_owned(), |sql, (name, number)| sql.replace(name, &number.to_string()));
+        run(database, &sql).await;
     }
 }
 

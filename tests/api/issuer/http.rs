@@ -8,7 +8,7 @@ use super::hostile_tokens::{all, document};
 use super::key_server::{KeyServer, Mode};
 use super::signer::{Signer, ec, ed, rsa, rsa_pss};
 use super::{AUDIENCE, ISSUER, claims, with};
-use crate::harness::{Answer, TestApp, send};
+use crate::harness::{Answer, TestApp, eventually, send};
 
 const LIST: &str = "/v1/passengers?limit=1";
 
@@ -92,4 +92,62 @@ async fn a_token_that_nobody_can_judge_is_answered_with_503() {
     // What needs no token is answered, and so is a token that is wrong whoever signed it.
     app.get("/readyz").await.expect(StatusCode::OK);
     get_with(&app, LIST, &ec().token(&with("aud", Value::Null))).await.expect_problem(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn a_list_in_flight_when_its_token_expires_ends_whole() {
+    const ROWS: usize = 100_000;
+    let keys = KeyServer::start(&[ec().jwk()]).await;
+    let app = TestApp::start_with(&[
+        "--auth=on",
+        &format!("--auth-issuer={ISSUER}"),
+        &format!("--auth-audience={AUDIENCE}"),
+        &format!("--auth-jwks-url={}", keys.keys_url()),
+        "--auth-leeway=0s",
+    ])
+    .await;
+    let client = app.database.as_ref().expect("own database").client().await;
+    let fill = format!(
+        "insert into passengers select gen_random_uuid(), true, 1, 'Number ' || n, 'male', null, 0, 0, 0 \
+         from generate_series(1, {ROWS}) n"
+    );
+    client.batch_execute(&fill).await.expect("filled");
+    // More than fits into what lies between server and client, so most of it is sent when the token has expired.
+    let begun = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let token = ec().token(&with("exp", json!(begun.as_secs() + 5)));
+    let mut list = app.request(Method::GET, "/passengerlist").bearer_auth(&token).send().await.expect("answered");
+    assert_eq!(list.status(), StatusCode::OK);
+    let mut text = list.chunk().await.expect("a beginning").expect("not empty").to_vec();
+    eventually(|| async {
+        let answer = get_with(&app, LIST, &token).await;
+        if answer.status == StatusCode::UNAUTHORIZED { Ok(()) } else { Err(format!("still {}", answer.status)) }
+    })
+    .await;
+    while let Some(chunk) = list.chunk().await.expect("it goes on") {
+        text.extend_from_slice(&chunk);
+    }
+    let rows: Vec<Value> = serde_json::from_slice(&text).expect("a whole array");
+    assert_eq!(rows.len(), ROWS);
+}
+
+#[tokio::test]
+async fn the_metadata_name_the_issuer_and_the_scopes_that_routes_ask_for() {
+    let keys = KeyServer::start(&[ec().jwk()]).await;
+    let app = guarded(&keys).await;
+    let metadata = app.get("/.well-known/oauth-protected-resource").await.json();
+    assert_eq!(metadata["authorization_servers"], json!([ISSUER]));
+    let document = app.get("/openapi.json").await.json();
+    let mut asked = std::collections::BTreeSet::new();
+    for item in document["paths"].as_object().expect("paths").values() {
+        for operation in item.as_object().expect("an item").values() {
+            for requirement in operation["security"].as_array().into_iter().flatten() {
+                let scopes = requirement["bearer"].as_array().into_iter().flatten();
+                asked.extend(scopes.map(|scope| scope.as_str().expect("a text").to_owned()));
+            }
+        }
+    }
+    asked.remove("admin");
+    asked.remove("");
+    assert!(asked.contains("air-quality:read") && !asked.contains("air-quality:create"), "{asked:?}");
+    assert_eq!(metadata["scopes_supported"], json!(asked));
 }
