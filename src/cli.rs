@@ -159,6 +159,10 @@ struct HealthcheckArgs {
     #[arg(long, env, hide_env_values = true)]
     healthcheck_url: Option<ProbeTarget>,
 
+    /// Ask again until it is; whoever runs this has the deadline.
+    #[arg(long)]
+    wait: bool,
+
     /// The port asked on this machine when HEALTHCHECK_URL is not set.
     #[command(flatten)]
     http: HttpPort,
@@ -179,6 +183,9 @@ const TRANSFER_THREADS: usize = 2;
 
 /// Pause between two attempts of `migrate --wait`; whoever starts a replica waits for it.
 const WAIT_PAUSE: Duration = Duration::from_millis(500);
+
+/// Pause between two questions of `healthcheck --wait`.
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs the chosen subcommand to its end.
 ///
@@ -349,7 +356,15 @@ fn tell_auth_is_off(others_may_come: bool) {
 fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
     let target = args.healthcheck_url.clone().unwrap_or_else(|| ProbeTarget::local(args.http.http_port));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match runtime.block_on(probe::ask(&target)) {
+    let asking = async {
+        loop {
+            match probe::ask(&target).await {
+                Err(_) if args.wait => tokio::time::sleep(PROBE_PAUSE).await, // nobody announces that it is ready
+                outcome => break outcome,
+            }
+        }
+    };
+    match runtime.block_on(asking) {
         Ok(body) => {
             say(&body);
             Ok(ExitCode::SUCCESS)

@@ -116,7 +116,8 @@ class Pod:
         ports = {port["name"]: port["containerPort"] for port in self.container["ports"]}
         timeout = probe["timeoutSeconds"]
         if "exec" in probe:
-            return subprocess.run(["docker", "exec", self.id, *probe["exec"]["command"]], capture_output=True).returncode == 0
+            command = ["docker", "exec", self.id, *probe["exec"]["command"]]
+            return subprocess.run(command, capture_output=True, timeout=timeout).returncode == 0
         kind = probe.get("httpGet") or probe["tcpSocket"]
         try:
             if "httpGet" in probe:
@@ -133,7 +134,7 @@ class Pod:
             assert inspect(each)["State"]["ExitCode"] == 0, logs(each)
         self.id = self.id or self.run(self.container)
         probe = self.container["startupProbe"]
-        until(lambda: self.passes("startup"), f"started: {logs(self.id)[-2000:]}", probe["periodSeconds"] * probe["failureThreshold"])
+        until(lambda: self.passes("startup"), f"started: {logs(self.id)[-2000:]}", probe["timeoutSeconds"])
 
     def ready(self):
         until(lambda: self.passes("readiness") and self.passes("liveness"), f"ready: {logs(self.id)[-2000:]}")

@@ -285,14 +285,23 @@ def test_the_grace_period_covers_prestop_and_both_drains(overlay):
 
 def test_probes_go_through_nginx_and_liveness_asks_nothing_of_the_database(overlay):
     container = main_container(named(overlay, "Deployment", "pycrudapi"))
-    paths = {name: container[f"{name}Probe"]["httpGet"] for name in ["startup", "liveness", "readiness"]}
+    (url,) = (word for word in container["startupProbe"]["exec"]["command"] if word.startswith("--healthcheck-url="))
+    assert url.endswith("http://127.0.0.1:8080/livez")
+    paths = {name: container[f"{name}Probe"]["httpGet"] for name in ["liveness", "readiness"]}
     assert {name: each["path"] for name, each in paths.items()} == {
-        "startup": "/livez",
         "liveness": "/livez",
         "readiness": "/readyz?exclude=postgres",
     }
     assert {each["port"] for each in paths.values()} == {"http"}
     assert {"name": "http", "containerPort": 8080, "protocol": "TCP"} in container["ports"]
+
+
+def test_a_start_that_takes_its_time_fails_no_probe(overlay):
+    """Each failure is an event: startup probes wait by themselves, and have all the time once."""
+    for workload in of_kind(overlay, "Deployment", "StatefulSet"):
+        probe = main_container(workload)["startupProbe"]
+        assert "exec" in probe and probe["failureThreshold"] == 1 and probe["timeoutSeconds"] >= 60, workload["metadata"]["name"]
+        assert {"--wait"} & set(probe["exec"]["command"]) or "until " in probe["exec"]["command"][-1]
 
 
 def test_disruption_budgets_let_unhealthy_pods_go(overlay):
@@ -388,7 +397,9 @@ def test_a_gateway_can_take_the_place_of_the_ingress(kustomize):
     route, service = named(objects, "HTTPRoute", "pycrudapi"), named(objects, "Service", "pycrudapi")
     assert route["metadata"]["namespace"] == "python-crud-api-gateway"
     (rule,) = route["spec"]["rules"]
-    assert rule["backendRefs"] == [{"name": "pycrudapi", "port": service["spec"]["ports"][0]["port"]}]
+    # With what the Gateway API adds, or each apply would change the list.
+    port = service["spec"]["ports"][0]["port"]
+    assert rule["backendRefs"] == [{"group": "", "kind": "Service", "name": "pycrudapi", "port": port, "weight": 1}]
     assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/"}}]
     assert rule["timeouts"] == {"request": "0s", "backendRequest": "0s"}
     assert route["spec"]["parentRefs"] and route["spec"]["hostnames"]
