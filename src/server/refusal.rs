@@ -84,11 +84,29 @@ fn fault(head: &[u8]) -> String {
     if let Some(fault) = fault_of_request_line(request) {
         return fault.to_owned();
     }
-    let fields = lines.take_while(|line| !line.is_empty()).enumerate();
-    fields.filter_map(|(index, line)| fault_of_field(index + 1, line)).next().unwrap_or_else(|| {
-        "this is not a well-formed HTTP request; check the request line, the headers and the percent-encoding of the URL"
-            .to_owned()
+    let fields: Vec<&[u8]> = lines.take_while(|line| !line.is_empty()).collect();
+    let of_one = fields.iter().enumerate().find_map(|(index, line)| fault_of_field(index + 1, line));
+    of_one.unwrap_or_else(|| {
+        let unknown =
+            "this is not a well-formed HTTP request; check the request line, the headers and the percent-encoding of the URL";
+        fault_of_length(request, &fields).unwrap_or(unknown).to_owned()
     })
+}
+
+/// What leaves open where the body ends.
+fn fault_of_length(request: &[u8], fields: &[&[u8]]) -> Option<&'static str> {
+    let given = |name: &str| {
+        let begins =
+            |line: &&&[u8]| line.get(..name.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(name.as_bytes()));
+        fields.iter().filter(begins).count()
+    };
+    match (given("content-length:"), given("transfer-encoding:")) {
+        (2.., _) => Some("Content-Length must be given once"),
+        (_, 2..) => Some("Transfer-Encoding must be given once"),
+        (1, 1) => Some("Content-Length and Transfer-Encoding must not be given together"),
+        (_, 1) if request.ends_with(b"HTTP/1.0") => Some("Transfer-Encoding needs HTTP/1.1; send a Content-Length"),
+        _ => None,
+    }
 }
 
 fn fault_of_request_line(line: &[u8]) -> Option<&'static str> {

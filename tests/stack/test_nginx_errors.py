@@ -19,6 +19,11 @@ MALFORMED = {
     "no host": b"GET / HTTP/1.1\r\n\r\n",
     "two hosts": b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
     "two lengths": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    "two equal lengths": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na",
+    "a length with a sign": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\na",
+    "chunks in HTTP/1.0": b"POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a chunk size of 16 digits": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\na",
+    "two transfer codings": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
     "a length and chunks": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
     "a chunk that is none": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     "a path above the root": b"GET /../x HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -82,8 +87,9 @@ def test_many_headers_answer_431(nginx):
     assert_problem(nginx(ok).request("GET", "/x", headers=headers), 431, "headers-too-large")
 
 
-def test_an_unknown_transfer_coding_answers_501(nginx):
-    head = b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: brotli\r\n\r\n"
+@pytest.mark.parametrize("coding", [b"brotli", b"gzip, chunked", b"identity"])
+def test_an_unknown_transfer_coding_answers_501(nginx, coding):
+    head = b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: %s\r\n\r\n" % coding
     assert_problem(nginx(ok).raw(head), 501, "not-implemented")
 
 
