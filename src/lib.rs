@@ -39,6 +39,8 @@ pub mod pages;
 pub mod resource;
 pub mod server;
 pub mod shutdown;
+#[cfg(test)]
+mod simulation;
 pub mod steps;
 pub mod telemetry;
 pub mod tokens;

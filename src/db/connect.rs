@@ -20,7 +20,9 @@ use futures_util::stream::FuturesUnordered;
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+#[cfg(not(test))]
+use tokio::net::UnixStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -33,6 +35,8 @@ use uuid::Uuid;
 use super::attempt::Unreplicated;
 use super::conninfo::ConnInfo;
 use super::term::Term;
+#[cfg(test)]
+use crate::simulation::postgres::Socket as UnixStream;
 
 /// PostgreSQL's port when the settings say none.
 const PORT: u16 = 5432;
@@ -53,6 +57,9 @@ pub enum ConnectError {
     /// The server accepted, and then said nothing.
     #[error("postgres does not answer")]
     Silent,
+    /// It was away a moment ago, and somebody else asks for it.
+    #[error("postgres is away")]
+    Away,
     /// The server is a standby, or none.
     #[error("the server is not of the kind that target_session_attrs asks for")]
     OtherKind,

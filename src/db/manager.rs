@@ -4,15 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bb8::ManageConnection;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::time::{Instant, timeout_at};
 
 use super::connect::ConnectError;
 use super::conninfo::ConnInfo;
 use super::session::Session;
 
-/// After a connection attempt that failed its place in the pool is kept this long: bounds the attempts, and how late the
-/// first request after PostgreSQL's return is served.
-const PAUSE_BETWEEN_ATTEMPTS: Duration = Duration::from_millis(250);
+/// A place in the pool for which there is no connection is kept this long, whoever waits for it.
+const PLACE_IS_KEPT: Duration = Duration::from_millis(250);
+
+/// While PostgreSQL is away it is asked so often: bounds how late the first request after its return is served. A server that is
+/// recovering starts a process for each attempt.
+const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// What a pool's sessions are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +59,28 @@ pub struct Manager {
     pub statement_timeout: Duration,
     /// Told whether the server is away.
     pub down: Arc<watch::Sender<bool>>,
+    /// Who asks for a server that is away.
+    pub asking: Mutex<()>,
+}
+
+impl Manager {
+    async fn open(&self) -> Result<Box<Session>, ConnectError> {
+        let connection = self.conninfo.connect().await?;
+        Ok(Box::new(Session::new(connection, self.statement_timeout, self.kind.settings()).await?))
+    }
+
+    /// Waits for the turn to ask for a server that is away, or for its return.
+    async fn turn_to_ask(&self, until: Instant) -> Result<Option<MutexGuard<'_, ()>>, ConnectError> {
+        let mut down = self.down.subscribe();
+        let waiting = async {
+            tokio::select! {
+                biased;
+                _ = down.wait_for(|down| !down) => None, // the sender is ours
+                turn = self.asking.lock() => Some(turn),
+            }
+        };
+        timeout_at(until, waiting).await.map_err(|_| ConnectError::Away)
+    }
 }
 
 impl ManageConnection for Manager {
@@ -63,17 +89,20 @@ impl ManageConnection for Manager {
     type Error = ConnectError;
 
     async fn connect(&self) -> Result<Box<Session>, Self::Error> {
-        let opening = async {
-            let connection = self.conninfo.connect().await?;
-            Ok(Box::new(Session::new(connection, self.statement_timeout, self.kind.settings()).await?))
-        };
-        let opened = opening.await;
-        self.down.send_replace(opened.is_err());
-        if opened.is_err() {
-            // Whoever wants a connection next is the next to try; this keeps many of them from trying without pause.
-            tokio::time::sleep(PAUSE_BETWEEN_ATTEMPTS).await;
+        let until = Instant::now() + PLACE_IS_KEPT;
+        loop {
+            // While the server is away one place asks for it, and the others hear of its return.
+            let asking = if *self.down.borrow() { Some(self.turn_to_ask(until).await?) } else { None };
+            let begun = Instant::now();
+            let opened = self.open().await;
+            tracing::debug!(pool = ?self.kind, is_open = opened.is_ok(), duration_us = begun.elapsed().as_micros(), "a session");
+            self.down.send_replace(opened.is_err());
+            if opened.is_ok() || Instant::now() >= until {
+                return opened;
+            }
+            tokio::time::sleep(ASK_EVERY).await; // nobody announces that a database is back
+            drop(asking);
         }
-        opened
     }
 
     async fn is_valid(&self, _session: &mut Box<Session>) -> Result<(), Self::Error> {

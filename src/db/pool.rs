@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bb8::{ErrorSink, RunError};
 use metrics::{Counter, Histogram};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_postgres::Row;
 
 use super::connect::ConnectError;
@@ -79,6 +79,7 @@ impl Pool {
             kind: options.kind,
             statement_timeout: options.statement_timeout,
             down: down.clone(),
+            asking: Mutex::default(),
         };
         let pool = options.kind.name();
         let errors = metrics::counter!(CONNECTION_ERRORS, "pool" => pool);
@@ -87,7 +88,7 @@ impl Pool {
             .min_idle(1)
             .test_on_check_out(false)
             .connection_timeout(options.checkout_timeout)
-            // Its own pauses grow with the checkout deadline; `Manager::connect` makes a short one.
+            // Its own pauses grow with the checkout deadline; `Manager::connect` makes short ones.
             .retry_connection(false)
             .error_sink(Box::new(LogSink(errors)))
             .build_unchecked(manager);
@@ -248,6 +249,9 @@ struct LogSink(Counter);
 
 impl ErrorSink<ConnectError> for LogSink {
     fn sink(&self, error: ConnectError) {
+        if matches!(error, ConnectError::Away) {
+            return; // whoever asks for it says why
+        }
         self.0.increment(1);
         tracing::warn!(error = &error as &dyn std::error::Error, "cannot connect to postgres");
     }

@@ -114,6 +114,7 @@ where
             let reading =
                 AssertUnwindSafe(async { Current::joined_scope(&traces, read().boxed()).await }).catch_unwind();
             let outcome = tokio::select! {
+                biased; // the same outcome for the same order of events
                 outcome = reading => outcome.unwrap_or_else(|_| Err(StoreError::unavailable("the reading was given up"))),
                 // Nobody is left to read for.
                 _ = join_all(readers.iter_mut().map(|reader| reader.answer.closed())) => Err(StoreError::unavailable("left")),

@@ -1,0 +1,129 @@
+//! Holders of a budget that take, grow, settle, wait and leave.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::join_all;
+use tokio::time::{Duration, Instant, sleep, timeout};
+use warp::http::header::{HeaderMap, HeaderName, HeaderValue};
+
+use super::random::Random;
+use crate::http::budget::{Budget, Held, Holder};
+use crate::http::client::Client;
+
+/// Longer than any deadline in a schedule.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// So many clients share it.
+const CLIENTS: u64 = 4;
+
+/// What is known of all holders together.
+#[derive(Default)]
+struct Sum(AtomicUsize);
+
+/// Something held, with its part in the sum.
+struct Counted {
+    held: Held,
+    sum: Arc<Sum>,
+    counts: bool,
+}
+
+impl Counted {
+    fn new(held: Held, sum: &Arc<Sum>, holder: Holder) -> Self {
+        let counts = !matches!(holder, Holder::Part(_));
+        if counts {
+            sum.0.fetch_add(held.bytes(), Ordering::Relaxed);
+        }
+        Self { held, sum: sum.clone(), counts }
+    }
+
+    /// Changes what is held, and the sum with it.
+    fn change(&mut self, change: impl FnOnce(&mut Held)) {
+        let before = self.held.bytes();
+        change(&mut self.held);
+        if self.counts {
+            self.sum.0.fetch_add(self.held.bytes(), Ordering::Relaxed);
+            self.sum.0.fetch_sub(before, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if self.counts {
+            self.sum.0.fetch_sub(self.held.bytes(), Ordering::Relaxed);
+        }
+    }
+}
+
+fn client(number: u64) -> Client {
+    let address = HeaderValue::from_str(&format!("10.0.0.{number}")).expect("an address");
+    Client::of(&HeaderMap::from_iter([(HeaderName::from_static("x-forwarded-for"), address)]))
+}
+
+pub async fn schedule(random: Random) {
+    let total = random.size(1, 200);
+    let share = random.size(1, total + 1);
+    let budget = Budget::new("simulated", total, share);
+    let sum = Arc::new(Sum::default());
+    let holders = (0..random.between(2, 40)).map(|_| {
+        let (budget, sum, random) = (budget.clone(), sum.clone(), random.clone());
+        tokio::spawn(async move {
+            sleep(random.millis(0, 100)).await;
+            let holder = match random.between(0, 4) {
+                0 => Holder::Several,
+                1 => Holder::Part(client(random.between(0, CLIENTS))),
+                _ => Holder::Client(client(random.between(0, CLIENTS))),
+            };
+            let bytes = random.size(0, total + 2);
+            let stays = random.millis(0, 50);
+            let taken = if random.percent(50) {
+                budget.take(holder, bytes)
+            } else {
+                let waiting = budget.wait(holder, bytes, Instant::now() + random.millis(0, 200));
+                // Whoever leaves while it waits holds nothing.
+                match timeout(random.millis(0, 200), waiting).await {
+                    Ok(taken) => taken,
+                    Err(_) => return,
+                }
+            };
+            let Ok(held) = taken else { return };
+            let mut counted = Counted::new(held, &sum, holder);
+            // One alone may have more than there is; so may what was settled.
+            let alone = counted.counts && sum.0.load(Ordering::Relaxed) == counted.held.bytes();
+            let within = sum.0.load(Ordering::Relaxed) <= total;
+            assert!(within || alone || !counted.counts, "{} of {total} bytes are held", sum.0.load(Ordering::Relaxed));
+            sleep(stays).await;
+            match random.between(0, 3) {
+                0 => counted.change(|held| {
+                    let _ = held.grow(random.size(0, 20)); // refused or not
+                }),
+                1 => counted.change(|held| held.settle(random.size(0, held.bytes() + 1))),
+                _ => {}
+            }
+            sleep(random.millis(0, 50)).await;
+        })
+    });
+    for holder in join_all(holders).await {
+        holder.expect("no panic");
+    }
+    assert_eq!(sum.0.load(Ordering::Relaxed), 0);
+    // Everything is there again, for everybody and for each client.
+    drop(budget.take(Holder::Several, total).expect("all of it came back"));
+    for number in 0..CLIENTS {
+        drop(budget.take(Holder::Part(client(number)), share).expect("its share came back"));
+        drop(budget.take(Holder::Client(client(number)), share).expect("its share came back"));
+    }
+    // Whoever waits gets it as soon as it comes back.
+    let all = budget.take(Holder::Several, total).expect("all of it");
+    let waiting = budget.wait(Holder::Several, total, Instant::now() + LONG);
+    let after = random.millis(1, 1000);
+    let begun = Instant::now();
+    let (taken, ()) = futures_util::future::join(waiting, async move {
+        sleep(after).await;
+        drop(all);
+    })
+    .await;
+    assert!(taken.is_ok());
+    assert_eq!(begun.elapsed(), after);
+}
