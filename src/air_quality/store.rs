@@ -40,7 +40,8 @@ static LIST: DbOperation = DbOperation::new("list", "air-quality");
 static READ_GENERATION: DbOperation = DbOperation::new("generation", "air-quality");
 
 /// How a server learns at once that the readings have changed.
-pub const CHANGES: Topic = Topic { listen: "listen air_quality_changed", current: GENERATION };
+pub const CHANGES: Topic =
+    Topic { listen: "listen air_quality_changed", table: "air_quality_generation", current: GENERATION };
 
 /// Readings, and the generation of the table they were read from.
 #[derive(Debug)]

@@ -13,6 +13,9 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio_postgres::error::{Severity, SqlState};
 
+/// Why nothing can be read or stored before the first start has migrated.
+const NOT_MIGRATED: &str = "migrations have not run";
+
 /// The reason a store operation did not succeed.
 #[derive(Debug, Clone, Error)]
 pub enum StoreError {
@@ -85,7 +88,12 @@ impl StoreError {
 
     /// Whether a table is missing: the database answers, and its migrations have not run.
     pub fn is_missing_table(&self) -> bool {
-        self.unavailable_state() == Some(&SqlState::UNDEFINED_TABLE)
+        matches!(self, Self::Unavailable { reason: NOT_MIGRATED, .. })
+    }
+
+    /// A table is missing, as it was found without asking it.
+    pub fn missing_table() -> Self {
+        Self::unavailable(NOT_MIGRATED)
     }
 
     /// Whether the server answered that it undid the whole statement, so that its rows may be tried one by one.
@@ -195,7 +203,7 @@ fn unavailability(error: &tokio_postgres::Error) -> Option<&'static str> {
     match *state {
         SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => return Some("concurrent change"),
         // Before the first migration has run there is no table: not a bug, only too early.
-        SqlState::UNDEFINED_TABLE => return Some("migrations have not run"),
+        SqlState::UNDEFINED_TABLE => return Some(NOT_MIGRATED),
         SqlState::READ_ONLY_SQL_TRANSACTION => return Some("server is read-only"),
         SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => return Some("transaction ended by the server"),
         _ => {}

@@ -32,6 +32,8 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 pub struct Topic {
     /// `listen <channel>`.
     pub listen: &'static str,
+    /// The table of the value: nothing is asked before it is there.
+    pub table: &'static str,
     /// A statement that answers the value, in one row.
     pub current: &'static str,
 }
@@ -69,6 +71,10 @@ async fn listen_once(
         Ok(Err(_)) | Err(_) => return Err(StoreError::unavailable("cannot connect to postgres")),
     };
     let reading = async {
+        let there = within(DEADLINE, client.query_one("select to_regclass($1) is not null", &[&topic.table])).await?;
+        if !there.try_get::<_, bool>(0)? {
+            return Err(StoreError::missing_table());
+        }
         within(DEADLINE, client.batch_execute(topic.listen)).await?;
         let current = within(DEADLINE, client.prepare(topic.current)).await?;
         loop {

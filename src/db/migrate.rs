@@ -43,6 +43,8 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
 static CHECK: DbOperation = DbOperation::new("check", "migrations");
 
+/// Asked first: a statement about a table that is not there is an error in PostgreSQL's log, of a start that is none.
+pub const HAS_VERSION: &str = "select to_regclass('refinery_schema_history') is not null";
 /// The query for the version that a database is at.
 pub const APPLIED_VERSION: &str = "select coalesce(max(version), 0) from refinery_schema_history";
 
@@ -229,12 +231,8 @@ pub fn is_refusal(error: &tokio_postgres::Error) -> bool {
 /// # Errors
 /// When the database does not answer.
 pub async fn is_current_for(client: &Client, tables: &dyn Tables) -> Result<bool, tokio_postgres::Error> {
-    let migrated = match client.query_one(APPLIED_VERSION, &[]).await {
-        Ok(row) => is_latest(row.try_get(0)?),
-        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => false,
-        Err(error) => return Err(error),
-    };
-    if !migrated {
+    let is_begun: bool = client.query_one(HAS_VERSION, &[]).await?.try_get(0)?;
+    if !is_begun || !is_latest(client.query_one(APPLIED_VERSION, &[]).await?.try_get(0)?) {
         return Ok(false);
     }
     let missing = tables.missing(client).await?;
@@ -249,11 +247,15 @@ fn is_latest(version: i32) -> bool {
     version >= latest_version()
 }
 
-/// Whether the database holds every migration of this binary; one query, nothing is written.
+/// Whether the database holds every migration of this binary; nothing is written.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn is_current(pool: &Pool) -> Result<bool, super::error::StoreError> {
+    let begun = pool.read(&CHECK, HAS_VERSION, &[]).await?;
+    if !begun.first().is_some_and(|row| row.get(0)) {
+        return Ok(false);
+    }
     let rows = pool.read(&CHECK, APPLIED_VERSION, &[]).await?;
     let applied = rows.first().and_then(|row| row.try_get::<_, i32>(0).ok());
     Ok(applied.is_some_and(is_latest))

@@ -152,7 +152,7 @@ async fn connections(report: &mut Report, client: &Client, pool_size: u32) -> Re
 
 /// Whether migrations have run and tables are as they are described; returns whether there is a schema at all.
 async fn schema(report: &mut Report, client: &Client, resources: Resources) -> Result<bool, Error> {
-    let there: bool = one(client, "select to_regclass('refinery_schema_history') is not null").await?;
+    let there: bool = one(client, migrate::HAS_VERSION).await?;
     let applied: i32 = if there { one(client, migrate::APPLIED_VERSION).await? } else { 0 };
     let latest = migrate::latest_version();
     if applied < latest {

@@ -152,7 +152,6 @@ impl Health {
         let database = match look {
             Ok(Ok(true)) => Database { postgres: OK, migrations: OK },
             Ok(Ok(false)) => Database { postgres: OK, migrations: "pending" },
-            Ok(Err(error)) if error.is_missing_table() => Database { postgres: OK, migrations: "pending" },
             Ok(Err(_)) | Err(_) => Database { postgres: "unavailable", migrations: UNKNOWN },
         };
         *known = Some((Instant::now(), database));

@@ -10,8 +10,11 @@ use crate::db::operation::DbOperation;
 use crate::db::pool::Pool;
 
 /// How changes are announced, and what is kept up to date.
-pub const CHANGES: Topic =
-    Topic { listen: "listen api_tokens_changed", current: "select generation from api_tokens_generation" };
+pub const CHANGES: Topic = Topic {
+    listen: "listen api_tokens_changed",
+    table: "api_tokens_generation",
+    current: "select generation from api_tokens_generation",
+};
 
 /// One row, whether or not there is such a token.
 const FIND: &str = "select generation, id, hash, scopes, expires_at, revoked_at is not null \
