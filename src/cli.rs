@@ -210,7 +210,8 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
             if let Some(parent) = server.common.parent_pid {
                 shutdown::end_with_parent(parent, Signal::TERM).context("the process PARENT_PID has ended")?;
             }
-            let log = telemetry::access_log(&cli.log, log);
+            let is_behind = server.listen.iter().all(|address| matches!(address, ListenAddr::Inherited(_)));
+            let log = telemetry::access_log(&cli.log, log, is_behind);
             // Before an embedded PostgreSQL is started, which is measured too.
             let metrics = match server.metrics_listen {
                 MetricsListen::Off => None,

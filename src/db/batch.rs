@@ -82,6 +82,7 @@ impl<I, O> Clone for Batcher<I, O> {
 }
 
 struct Shared<I, O> {
+    name: BatchName,
     limits: BatchLimits,
     work: Box<Work<I, O>>,
     state: Mutex<State<I, O>>,
@@ -118,7 +119,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
             refused: metrics::counter!(BATCH_REFUSED, "resource" => name.resource, "batch" => name.batch),
         };
         let state = Mutex::new(State { waiting: Vec::new(), in_flight: 0, last_begin: None });
-        Self { shared: Arc::new(Shared { limits, work, state, metrics }) }
+        Self { shared: Arc::new(Shared { name, limits, work, state, metrics }) }
     }
 
     /// Hands in an item and waits for its outcome. Dropping the future takes the item out of the queue.
@@ -262,6 +263,8 @@ async fn drain<I: Send + 'static, O: Send + 'static>(shared: Arc<Shared<I, O>>) 
                 }
             }
         };
+        let BatchName { resource, batch } = shared.name;
+        tracing::debug!(resource, batch, items = expected, duration_us = begun.elapsed().as_micros(), "a batch");
         match finished {
             Ok(outcomes) => {
                 debug_assert!(outcomes.is_empty() || outcomes.len() == expected, "one outcome per item");

@@ -125,10 +125,12 @@ impl Reader {
         query: Query<'_>,
         each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
     ) -> Result<(), StoreError> {
+        let asked = Instant::now();
         let turn = {
             let _waiting = Waiting::begin();
             self.reads.turns.take(&self.client, self.patience).await?
         };
+        tracing::debug!(client = %self.client, waited_us = asked.elapsed().as_micros(), "a turn at lists");
         let _paced = Paced::begin(&self.reads, turn);
         self.reads.pool.for_each(operation, query, each).await
     }

@@ -29,24 +29,33 @@ pub struct Entry<'a> {
     pub principal: &'a str,
 }
 
+/// What orchestrators ask every few seconds, which says nothing while the answer is 200.
+const PROBES: [&str; 2] = ["/livez", "/readyz"];
+
 /// Takes lines; clones share one output.
 #[derive(Clone)]
-pub struct AccessLog(Option<(LogFormat, LogOutput)>);
+pub struct AccessLog {
+    output: Option<(LogFormat, LogOutput)>,
+    /// Whether probes are worth a line.
+    probes: bool,
+}
 
 impl AccessLog {
     /// Takes no lines.
     pub fn off() -> Self {
-        Self(None)
+        Self { output: None, probes: false }
     }
 
-    /// Writes to an output in the given format.
-    pub fn to(format: LogFormat, output: LogOutput) -> Self {
-        Self(Some((format, output)))
+    /// Writes to an output in the given format, probes that are answered with 200 only if asked to.
+    pub fn to(format: LogFormat, output: LogOutput, probes: bool) -> Self {
+        Self { output: Some((format, output)), probes }
     }
 
     /// Appends a line.
     pub fn log(&self, entry: &Entry<'_>) {
-        if let Some((format, output)) = &self.0 {
+        if let Some((format, output)) = &self.output
+            && (self.probes || entry.status != 200 || !PROBES.contains(&entry.route))
+        {
             output.append(Urgency::Soon, |lines, clock| {
                 let (stamp, micros) = clock.spell(SystemTime::now());
                 write_line(lines, *format, stamp, micros, entry);

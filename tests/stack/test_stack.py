@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -93,20 +94,44 @@ def test_https_and_http2_reach_the_server(shared):
     assert (answer.http_version, answer.json()) == ("HTTP/2", {"message": "ok"})
 
 
-def test_one_request_id_and_trace_join_the_answer_nginx_and_the_server(shared):
-    identifier = uuid.uuid4().hex
-    trace = uuid.uuid4().hex
-    headers = {"x-request-id": identifier, "traceparent": f"00-{trace}-b7ad6b7169203331-01"}
-    answer = shared.request("GET", "/hello", headers=headers)
-    assert answer.headers["x-request-id"] == identifier
+def lines_of_a_request(one, path="/hello"):
+    """The lines of the log that have its identifier, once a later request has its own."""
+    found = []
+    for identifier, path in ((uuid.uuid4().hex, path), (uuid.uuid4().hex, "/hello")):
+        trace = uuid.uuid4().hex
+        headers = {"x-request-id": identifier, "traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+        assert one.request("GET", path, headers=headers).headers["x-request-id"] == identifier
+        found.append((identifier, trace))
+    (identifier, trace), (later, _) = found
+    until(lambda: [line for line in one.process.lines if later in line], "the later request is in the log")
+    lines = [line for line in one.process.lines if identifier in line]
+    assert all(trace in line for line in lines), lines
+    return lines
 
-    def logged():
-        lines = [line for line in shared.process.lines if identifier in line]
+
+def test_a_request_is_logged_once_and_a_probe_that_is_content_not_at_all(shared):
+    (line,) = lines_of_a_request(shared)
+    assert line.startswith('{"time"')
+    for probe in ("/livez", "/readyz", "/readyz?exclude=postgres"):
+        assert lines_of_a_request(shared, probe) == []
+
+
+def test_one_request_id_and_trace_join_the_answer_nginx_and_the_server(stack):
+    one = stack(LOG="info,access=info")
+
+    def both():
+        lines = lines_of_a_request(one)
         return lines if len(lines) == 2 else None
 
-    lines = until(logged, "both log lines of the request")
-    assert all(trace in line for line in lines), lines
-    assert sum(line.startswith('{"time"') for line in lines) == 1
+    # Each writes when it likes to.
+    assert sum(line.startswith('{"time"') for line in until(both, "both log lines of a request")) == 1
+    assert one.stop() == 0
+
+
+def test_a_healthy_start_is_no_error_to_postgres(shared):
+    log = next(shared.data_dir.glob("**/postgres.log")).read_text()
+    assert "database system is ready" in log
+    assert not [line for line in log.splitlines() if re.search(r"\b(ERROR|FATAL|PANIC|WARNING):", line)], log
 
 
 def test_the_list_is_compressed_and_one_passenger_is_not(shared):
