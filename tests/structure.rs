@@ -37,7 +37,8 @@ fn modules() -> BTreeMap<Vec<String>, String> {
             }
         }
     }
-    found.retain(|name, _| !name.iter().any(|part| part == "tests") && *name != ["lib"]);
+    // Tests, and what they simulate, are not compiled into the program.
+    found.retain(|name, _| !name.iter().any(|part| part == "tests" || part == "simulation") && *name != ["lib"]);
     found
 }
 
