@@ -203,7 +203,7 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
         Command::Serve { database, resources, server } => {
             let resources = resources.load()?;
             // Before a database is prepared for a server that cannot start.
-            if let Err(wrong) = server.auth.check(resources) {
+            if let Err(wrong) = server.auth.check(resources).and_then(|()| server.traces.check()) {
                 log.say(&wrong.to_string());
                 return Ok(ExitCode::from(2));
             }

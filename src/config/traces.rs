@@ -3,10 +3,12 @@
 //! Nothing is recorded without an endpoint. Variables of OpenTelemetry that are not named here have no effect.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum, value_parser};
 use percent_encoding::percent_decode_str;
+use rustls::ClientConfig;
 use tokio_postgres::config::Host;
 use warp::http::header::{HeaderName, HeaderValue};
 use warp::http::uri::{Scheme, Uri};
@@ -77,7 +79,7 @@ pub struct TracesConfig {
     /// Which traces are recorded: always_on, always_off or traceidratio; behind parentbased_ whoever sent a `traceparent` has
     /// decided.
     #[arg(long, env, default_value = "parentbased_always_on", value_parser = sampler, hide_env_values = true)]
-    pub otel_traces_sampler: String,
+    pub otel_traces_sampler: Sampler,
 
     /// The part of all traces that is recorded by traceidratio (0 to 1).
     #[arg(long, env, default_value = "1", value_parser = ratio, hide_env_values = true)]
@@ -142,6 +144,9 @@ pub enum Exporter {
     None,
 }
 
+/// A URL with headers, and what a client of HTTPS needs.
+type Delivery = (Uri, Vec<(HeaderName, HeaderValue)>, Option<Arc<ClientConfig>>);
+
 /// Names with values.
 pub type Pairs = Box<[(String, String)]>;
 
@@ -156,7 +161,7 @@ pub struct TraceOptions {
     /// Compressed.
     pub gzip: bool,
     /// Over TLS.
-    pub tls: Option<std::sync::Arc<rustls::ClientConfig>>,
+    pub tls: Option<Arc<ClientConfig>>,
     /// Longest that a batch is tried.
     pub timeout: Duration,
     /// What spans are recorded by.
@@ -164,34 +169,29 @@ pub struct TraceOptions {
 }
 
 impl TracesConfig {
-    /// How traces are recorded; `None` where nothing is. Spans of the database say which one it is.
+    /// Whether the settings go together.
     ///
     /// # Errors
     /// When headers or certificates do not do.
+    pub fn check(&self) -> Result<(), WrongSetting> {
+        self.delivery().map(drop)
+    }
+
+    /// How traces are recorded; `None` where nothing is. Spans of the database say which one it is.
+    ///
+    /// # Errors
+    /// As [`TracesConfig::check`].
     pub fn options(&self, database: &ConnInfo) -> Result<Option<TraceOptions>, WrongSetting> {
-        let Some(url) = self.url()? else { return Ok(None) };
-        let (given, name) = match &self.otel_exporter_otlp_traces_headers {
-            Some(given) => (Some(given), "OTEL_EXPORTER_OTLP_TRACES_HEADERS"),
-            None => (self.otel_exporter_otlp_headers.as_ref(), "OTEL_EXPORTER_OTLP_HEADERS"),
-        };
-        let headers = given.map_or(Ok(Vec::new()), |given| headers(name, given))?;
-        let tls = match url.scheme() == Some(&Scheme::HTTPS) {
-            false => None,
-            true => Some(client_config(self.otel_exporter_otlp_certificate.as_deref()).map_err(|error| {
-                WrongSetting::of("OTEL_EXPORTER_OTLP_CERTIFICATE", "", &format!("expected a file: {error}"))
-            })?),
-        };
-        let sampler = Sampler::named(&self.otel_traces_sampler, self.otel_traces_sampler_arg).map_err(|expected| {
-            WrongSetting::of("OTEL_TRACES_SAMPLER", &self.otel_traces_sampler, &expected.to_string())
-        })?;
+        let Some((url, headers, tls)) = self.delivery()? else { return Ok(None) };
         let limits = QueueLimits {
             queue: self.otel_bsp_max_queue_size as usize,
             batch: self.otel_bsp_max_export_batch_size.min(self.otel_bsp_max_queue_size) as usize,
             delay: self.otel_bsp_schedule_delay,
         };
+        let timeout = self.otel_exporter_otlp_traces_timeout.unwrap_or(self.otel_exporter_otlp_timeout);
         Ok(Some(TraceOptions {
             tracer: TracerOptions {
-                sampler,
+                sampler: self.otel_traces_sampler.with_ratio(self.otel_traces_sampler_arg),
                 continues: self.otel_propagators.iter().any(|name| name == "tracecontext"),
                 database: of_database(database),
                 limits,
@@ -200,12 +200,28 @@ impl TracesConfig {
             headers,
             gzip: self.otel_exporter_otlp_compression == Packing::Gzip,
             tls,
-            timeout: self
-                .otel_exporter_otlp_traces_timeout
-                .unwrap_or(self.otel_exporter_otlp_timeout)
-                .min(self.otel_bsp_export_timeout),
+            timeout: timeout.min(self.otel_bsp_export_timeout),
             resource: self.resource(),
         }))
+    }
+
+    /// Where spans go, and how.
+    fn delivery(&self) -> Result<Option<Delivery>, WrongSetting> {
+        let Some(url) = self.url()? else { return Ok(None) };
+        let (given, name) = match &self.otel_exporter_otlp_traces_headers {
+            Some(given) => (Some(given), "OTEL_EXPORTER_OTLP_TRACES_HEADERS"),
+            None => (self.otel_exporter_otlp_headers.as_ref(), "OTEL_EXPORTER_OTLP_HEADERS"),
+        };
+        let headers = given.map_or(Ok(Vec::new()), |given| headers(name, given))?;
+        if url.scheme() != Some(&Scheme::HTTPS) {
+            return Ok(Some((url, headers, None)));
+        }
+        let file = self.otel_exporter_otlp_certificate.as_deref();
+        let tls = client_config(file).map_err(|error| {
+            let reason = format!("expected a file with authorities: {error}");
+            WrongSetting::of("OTEL_EXPORTER_OTLP_CERTIFICATE", "", &reason)
+        })?;
+        Ok(Some((url, headers, Some(tls))))
     }
 
     fn url(&self) -> Result<Option<Uri>, WrongSetting> {
@@ -267,8 +283,8 @@ fn endpoint(text: &str) -> Result<Uri, &'static str> {
     if is_known && is_plain { Ok(url) } else { Err(EXPECTED) }
 }
 
-fn sampler(text: &str) -> Result<String, String> {
-    Sampler::named(text, 1.0).map(|_| text.to_owned()).map_err(|expected| expected.to_string())
+fn sampler(text: &str) -> Result<Sampler, String> {
+    Sampler::named(text).map_err(|expected| expected.to_string())
 }
 
 fn ratio(text: &str) -> Result<f64, &'static str> {

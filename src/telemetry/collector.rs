@@ -105,7 +105,7 @@ impl Collector {
         }
         match status.as_u16() {
             200..300 => {
-                let answer = answer.map(|answer| answer.to_bytes()).unwrap_or_default();
+                let answer = answer.map(http_body_util::Collected::to_bytes).unwrap_or_default();
                 let partial = ExportTraceServiceResponse::decode(answer).unwrap_or_default().partial_success;
                 Ok(partial.and_then(|partial| usize::try_from(partial.rejected_spans).ok()).unwrap_or_default())
             }

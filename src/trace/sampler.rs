@@ -8,10 +8,10 @@ use super::context::TraceId;
 const NAMES: [(&str, bool, Root); 6] = [
     ("always_on", false, Root::All),
     ("always_off", false, Root::Nothing),
-    ("traceidratio", false, Root::Ratio(0)),
+    ("traceidratio", false, Root::Ratio(1 << 63)),
     ("parentbased_always_on", true, Root::All),
     ("parentbased_always_off", true, Root::Nothing),
-    ("parentbased_traceidratio", true, Root::Ratio(0)),
+    ("parentbased_traceidratio", true, Root::Ratio(1 << 63)),
 ];
 
 /// Decides for each request.
@@ -42,17 +42,22 @@ impl fmt::Display for Expected {
 }
 
 impl Sampler {
-    /// The sampler of this name; a ratio is one of all traces.
+    /// The sampler of this name; a ratio is that of all traces.
     ///
     /// # Errors
     /// When there is none.
-    pub fn named(name: &str, ratio: f64) -> Result<Self, Expected> {
+    pub fn named(name: &str) -> Result<Self, Expected> {
         let (_, heeds_parent, root) = NAMES.iter().find(|(known, ..)| *known == name).ok_or(Expected)?;
-        let root = match root {
-            Root::Ratio(_) => Root::Ratio(bound(ratio)),
-            other => *other,
-        };
-        Ok(Self { heeds_parent: *heeds_parent, root })
+        Ok(Self { heeds_parent: *heeds_parent, root: *root })
+    }
+
+    /// The same for a part of all traces, if it has a ratio.
+    #[must_use]
+    pub fn with_ratio(self, ratio: f64) -> Self {
+        match self.root {
+            Root::Ratio(_) => Self { root: Root::Ratio(bound(ratio)), ..self },
+            Root::All | Root::Nothing => self,
+        }
     }
 
     /// Whether a request is recorded; `parent` says whether its sender is, if it has a trace.
@@ -84,7 +89,7 @@ mod tests {
     use super::*;
 
     fn named(name: &str, ratio: f64) -> Sampler {
-        Sampler::named(name, ratio).unwrap_or_else(|expected| panic!("{expected}"))
+        Sampler::named(name).unwrap_or_else(|expected| panic!("{expected}")).with_ratio(ratio)
     }
 
     #[test]
@@ -100,7 +105,7 @@ mod tests {
             let decided = [None, Some(true), Some(false)].map(|parent| sampler.samples(parent, trace));
             assert_eq!(decided, [of_nobody, of_sampled, of_unsampled], "{name}");
         }
-        assert!(Sampler::named("sometimes", 1.0).is_err());
+        assert!(Sampler::named("sometimes").is_err());
     }
 
     #[test]

@@ -123,6 +123,13 @@ fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
         ("AUTH_SCOPE_MAP", "reader="),
         ("AUTH_SCOPE_MAP", "reader=passengers:write"),
         ("AUTH_SCOPE_MAP", "reader=*:read,reader=steps:*"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "otel-collector:4318"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "0"),
+        ("OTEL_TRACES_SAMPLER", "sometimes"),
+        ("OTEL_TRACES_SAMPLER_ARG", "2"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "nonsense"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
         ("DATABASE_URL", "nonsense"),
         ("DATABASE_URL", "postgres://h/db?sslmode=perhaps"),
     ] {
@@ -139,6 +146,15 @@ fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
         let flag = format!("--{}={value}", name.to_lowercase().replace('_', "-"));
         assert_eq!(standard_error(&program(&["serve", &flag], &[])), message, "{flag}");
     }
+}
+
+#[test]
+fn a_wrong_header_for_the_collector_stops_the_start_and_is_not_repeated() {
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
+    let output = program(&["serve"], &[endpoint, ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2")]);
+    let message = standard_error(&output);
+    assert_eq!((output.status.code(), message.lines().count()), (Some(2), 1), "{message}");
+    assert!(message.starts_with("OTEL_EXPORTER_OTLP_HEADERS: expected ") && !message.contains("hunter2"), "{message}");
 }
 
 #[test]
