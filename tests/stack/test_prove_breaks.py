@@ -19,7 +19,7 @@ sys.path += [str(REPOSITORY / "prove"), str(REPOSITORY / "bench")]
 import picture  # noqa: E402
 import report  # noqa: E402
 from episode import Blow, Episode  # noqa: E402
-from faults import Fault, all_faults  # noqa: E402
+from faults import Fault, Skip, all_faults  # noqa: E402
 from ledger import Ledger  # noqa: E402
 from links import Links  # noqa: E402
 from load import Timeline  # noqa: E402
@@ -129,6 +129,26 @@ def test_a_reset_comes_after_so_many_bytes_of_answers():
 
 
 # --- faults -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_what_postgresql_refuses_is_no_fault(is_done):
+    class Database:
+        async def psql(self, *commands):
+            assert "lock table" in commands[0]
+            return is_done, "it says why"
+
+    locked = next(one for one in all_faults("servers") if one.name == "table locked")
+
+    async def run():
+        async with locked.inject(Database(), random.Random(1)) as seconds:
+            assert 0.5 <= seconds <= 3.0
+
+    if is_done:
+        asyncio.run(run())
+    else:
+        with pytest.raises(Skip, match="it says why"):
+            asyncio.run(run())
 
 
 def test_every_fault_has_a_place_and_a_name_of_its_own():
