@@ -17,6 +17,7 @@ use crate::air_quality::transfer::Readings;
 use crate::auth::authenticator::Authenticator;
 use crate::auth::issuer::Issuer;
 use crate::auth::tokens::Tokens;
+use crate::backup::runs;
 use crate::config::{Auth, ConfigError, DatabaseConfig, ServerConfig, WrongSetting, known_resources};
 use crate::db::analyze::Growth;
 use crate::db::conninfo::ConnInfo;
@@ -124,6 +125,9 @@ impl App {
         tokio::spawn(expiry::run(pool.clone(), once.ttl(), shutdown.clone()));
         if let Some(retention) = server.history_retention {
             tokio::spawn(history::expiry::run(resources, pool.clone(), retention, shutdown.clone()));
+        }
+        if listeners.metrics.is_some() {
+            tokio::spawn(runs::watch(pool.clone(), shutdown.clone()));
         }
         let cache = Cache::start(pool.clone(), reads.clone(), conninfo.clone(), server.air_quality.options()?);
         let steps = Arc::new(steps::context::Context {

@@ -1,6 +1,7 @@
-//! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `openapi`, `resource`, `token`, `doctor`,
-//! `healthcheck`, `nginx`.
+//! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `openapi`, `resource`, `token`, `backup`, `backups`,
+//! `restore`, `restore-drill`, `doctor`, `healthcheck`, `nginx`.
 
+mod backup;
 mod database;
 mod doctor;
 mod output;
@@ -134,6 +135,14 @@ enum Command {
     },
     /// Look at everything that the service depends on, and say what is wrong, with what mends it; the exit status is 1 then.
     Doctor(Box<doctor::Doctor>),
+    /// Back the database up into a folder while the service runs: once, or all the time.
+    Backup(backup::Make),
+    /// List the backups in a folder, and to which instants they can be brought back.
+    Backups(backup::List),
+    /// Bring a backup back: a new directory for DATA_DIR, or an empty database.
+    Restore(backup::Restore),
+    /// Bring the newest backup back beside the service, compare every table, and throw it away.
+    RestoreDrill(backup::Drill),
     /// Ask a running server whether it is ready; the exit status is the answer.
     Healthcheck(HealthcheckArgs),
     /// Check nginx's settings, write its configuration and become nginx.
@@ -265,6 +274,10 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
         Command::Resource { command } => resource::run(command, log),
         Command::Token { command } => token::run(command),
         Command::Doctor(doctor) => doctor.run(),
+        Command::Backup(make) => make.run(),
+        Command::Backups(list) => list.run(),
+        Command::Restore(restore) => restore.run(),
+        Command::RestoreDrill(drill) => drill.run(),
         Command::Healthcheck(args) => healthcheck(args),
         #[cfg(target_os = "linux")]
         Command::Nginx { action, config } => nginx::run(*action, config),

@@ -5,6 +5,7 @@
 
 pub mod arguments;
 mod auth;
+mod backup;
 mod common;
 mod database;
 mod error;
@@ -29,6 +30,7 @@ use crate::log_output::LogFormat;
 use crate::resource::registry::{self, RegistryError, Resources};
 use crate::server::listener::ListenAddr;
 pub use auth::{Auth, AuthConfig, known_resources, unknown_resource};
+pub use backup::{BackupConfig, RetentionConfig};
 pub use common::{CommonConfig, HttpPort};
 pub use database::{DatabaseChoice, DatabaseConfig};
 pub use error::ConfigError;

@@ -13,6 +13,7 @@
 //!   with `mod`, `routes`, `model` and `store`;
 //! - [`nginx`] checks and renders the configuration of the nginx in front, and becomes it;
 //! - [`idempotency`] carries a request out once, however often it is sent;
+//! - [`backup`] makes backups and brings them back;
 //! - [`csv`] reads the files that spreadsheets and other programs write;
 //! - [`doctor`] looks for what is wrong with everything that the service depends on;
 //! - [`trace`] is what is recorded of requests, and how it waits for its delivery;
@@ -21,6 +22,7 @@
 pub mod air_quality;
 pub mod app;
 pub mod auth;
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod csv;

@@ -16,7 +16,7 @@ const PARTS: &[&[&str]] = &[
     &["ops", "server"],
     &["idempotency"],
     &["http"],
-    &["auth"],
+    &["auth", "backup"],
     &["db"],
     &["csv", "trace"],
     &["duration", "log_output", "shutdown"],

@@ -16,6 +16,8 @@ pub enum Use {
     Alone,
     /// It works beside the server.
     Shared,
+    /// The same, and not without one: it would keep the server from starting.
+    Running,
 }
 
 /// Runs a subcommand on the configured database, or on the embedded one, which lives as long as the subcommand unless it
@@ -47,15 +49,22 @@ where
             use crate::db::embedded::{self, Embedded, EmbeddedError};
             use crate::db::roles;
             let options = database.embedded_options();
-            let (_embedded, config) = match Embedded::start(&options) {
+            let start = || match Embedded::start(&options) {
                 Ok(embedded) => {
                     let config = embedded.config();
-                    (Some(embedded), config)
+                    Ok((Some(embedded), config))
                 }
                 Err(in_use @ EmbeddedError::InUse { .. }) if usage == Use::Shared => {
-                    (None, embedded::running(&options)?.ok_or(in_use)?)
+                    Ok((None, embedded::running(&options)?.ok_or(in_use)?))
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => Err(error),
+            };
+            let (_embedded, config) = if usage == Use::Running {
+                let none =
+                    || format!("nobody serves the database in {}; start the server first", options.data_dir.display());
+                (None, embedded::running(&options)?.with_context(none)?)
+            } else {
+                start()?
             };
             let conninfo = ConnInfo::from_config(config)?.with_requests_as(roles::REQUESTS);
             runtime()?.block_on(async {
@@ -74,6 +83,32 @@ where
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a database that would be made now, and has nothing in it.
+///
+/// # Errors
+/// When there is none.
+#[cfg(feature = "embedded")]
+pub fn expect_database(database: &DatabaseConfig) -> anyhow::Result<()> {
+    let options = database.embedded_options();
+    let is_given = matches!(database.choice()?, DatabaseChoice::Given(_));
+    if !is_given && crate::db::embedded::existing(&options)?.is_none() {
+        anyhow::bail!(
+            "there is no database in {}; start the server first, or set DATA_DIR or DATABASE_URL to what it has",
+            options.data_dir.display()
+        );
+    }
+    Ok(())
+}
+
+/// The same where it is always given.
+///
+/// # Errors
+/// When its settings are at fault.
+#[cfg(not(feature = "embedded"))]
+pub fn expect_database(database: &DatabaseConfig) -> anyhow::Result<()> {
+    database.choice().map(drop).map_err(Into::into)
 }
 
 /// A connection to it.

@@ -19,3 +19,13 @@ pub fn written(outcome: std::io::Result<()>) -> anyhow::Result<()> {
 pub fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
+
+/// Says rows in columns.
+pub fn table<const N: usize>(rows: &[[String; N]]) {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    for row in rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        say(cells.join("  ").trim_end());
+    }
+}

@@ -9,17 +9,13 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::TRANSFER_THREADS;
-use super::database::{Use, with_database};
-use super::output::say;
+use super::database::{Use, expect_database, with_database};
+use super::output::{say, table};
 use crate::auth::scope::Scopes;
 use crate::auth::tokens::format::ApiToken;
 use crate::auth::tokens::store::{self, Listed};
 use crate::auth::tokens::{self, LIFETIME_DEFAULT, NAME_MAX_CHARS, Wanted, lifetime};
-#[cfg(feature = "embedded")]
-use crate::config::DatabaseChoice;
 use crate::config::{DatabaseConfig, ResourcesConfig, unknown_resource};
-#[cfg(feature = "embedded")]
-use crate::db::embedded;
 use crate::db::migrate;
 use crate::duration::span;
 use crate::resource::registry::Resources;
@@ -138,28 +134,9 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
 }
 
 impl At {
-    /// A database that would be made now has no token, and no server that would know one.
-    #[cfg(feature = "embedded")]
-    fn expect_database(&self) -> anyhow::Result<()> {
-        let options = self.database.embedded_options();
-        let is_given = matches!(self.database.choice()?, DatabaseChoice::Given(_));
-        if !is_given && embedded::existing(&options)?.is_none() {
-            bail!(
-                "there is no database in {}; start the server first, or set DATA_DIR or DATABASE_URL to what it has",
-                options.data_dir.display()
-            );
-        }
-        Ok(())
-    }
-
-    #[cfg(not(feature = "embedded"))]
-    fn expect_database(&self) -> anyhow::Result<()> {
-        self.database.choice().map(drop).map_err(Into::into)
-    }
-
     fn run(&self, work: impl AsyncFnOnce(&mut Client, Resources) -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
         let resources = self.resources.load()?;
-        self.expect_database()?;
+        expect_database(&self.database)?;
         with_database(&self.database, Use::Shared, TRANSFER_THREADS, |conninfo| async move {
             let (_, mut client) = migrate::prepare(&conninfo, &resources, || ()).await?;
             work(&mut client, resources).await
@@ -196,13 +173,4 @@ fn row(token: &Listed) -> [String; 7] {
         time(token.last_used_at),
         token.uses.to_string(),
     ]
-}
-
-fn table<const N: usize>(rows: &[[String; N]]) {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    for row in rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        say(cells.join("  ").trim_end());
-    }
 }

@@ -122,9 +122,21 @@ impl DatabaseConfig {
     /// # Errors
     /// When the URL or a part cannot be understood, or the password file cannot be read.
     pub fn choice(&self) -> Result<DatabaseChoice, ConfigError> {
-        let Some(mut conninfo) = self.conninfo()? else {
-            return Ok(DatabaseChoice::Embedded);
-        };
+        match self.conninfo()? {
+            Some(conninfo) => Ok(DatabaseChoice::Given(Box::new(self.with_migrator(conninfo)?))),
+            None => Ok(DatabaseChoice::Embedded),
+        }
+    }
+
+    /// Another database than the one that these settings name, with the same migrator.
+    ///
+    /// # Errors
+    /// As [`Self::choice`].
+    pub fn at(&self, url: &str) -> Result<ConnInfo, ConfigError> {
+        self.with_migrator(ConnInfo::parse(url).map_err(ConfigError::Into)?)
+    }
+
+    fn with_migrator(&self, mut conninfo: ConnInfo) -> Result<ConnInfo, ConfigError> {
         if let Some(user) = self.migrate_user.as_deref() {
             let password = match &self.migrate_password_file {
                 Some(path) => Some(secret_in("MIGRATE_PASSWORD_FILE", path, "MIGRATE_PASSWORD")?),
@@ -132,7 +144,7 @@ impl DatabaseConfig {
             };
             conninfo.migrator = Some(Migrator { user: user.to_owned(), password: password.map(String::into_bytes) });
         }
-        Ok(DatabaseChoice::Given(Box::new(conninfo)))
+        Ok(conninfo)
     }
 
     /// The database that is named, if one is.

@@ -6,12 +6,14 @@
 //!
 //! Source of the rules: PostgreSQL documentation, "Database Connection Control Functions".
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio_postgres::Config;
-use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::term::Terms;
@@ -31,6 +33,8 @@ pub struct ConnInfo {
     pub migrator: Option<Migrator>,
     /// How long sessions may be used.
     pub terms: Terms,
+    /// What was asked of TLS, for programs that speak libpq.
+    ssl: Extra,
 }
 
 /// A role that may make and change tables.
@@ -65,7 +69,7 @@ pub enum ConnInfoError {
 }
 
 /// The parameters that this module reads itself.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Extra {
     sslmode: Option<String>,
     sslrootcert: Option<String>,
@@ -126,7 +130,8 @@ impl ConnInfo {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
         let root = root.filter(|path| *path != "system").map(PathBuf::from);
-        Ok(Self { tls: tls::connector(verify, root.as_deref())?, config, migrator: None, terms: Terms::default() })
+        let tls = tls::connector(verify, root.as_deref())?;
+        Ok(Self { tls, config, migrator: None, terms: Terms::default(), ssl: extra.clone() })
     }
 
     /// The same database as whoever migrates it; `None` when that is the role that requests work as.
@@ -135,12 +140,35 @@ impl ConnInfo {
         // A role without a password must not be tried with the other's.
         let mut config = self.config.clone();
         config.user(&migrator.user).password(migrator.password.as_deref().unwrap_or_default());
-        Some(Self { config, tls: self.tls.clone(), migrator: None, terms: self.terms.clone() })
+        let (tls, ssl) = (self.tls.clone(), self.ssl.clone());
+        Some(Self { config, tls, migrator: None, terms: self.terms.clone(), ssl })
     }
 
     /// Whether only a server that takes changes will do.
     pub fn wants_primary(&self) -> bool {
         self.config.get_target_session_attrs() == TargetSessionAttrs::ReadWrite
+    }
+
+    /// The same server for PostgreSQL's own programs: libpq's variables, since command lines are shown to everybody.
+    pub fn variables(&self) -> Vec<(&'static str, OsString)> {
+        let host = |host: &Host| match host {
+            Host::Tcp(name) => OsString::from(name),
+            Host::Unix(folder) => folder.clone().into_os_string(),
+        };
+        let hosts = self.config.get_hosts().iter().map(host).collect::<Vec<_>>().join(OsStr::new(","));
+        let ports: Vec<String> = self.config.get_ports().iter().map(ToString::to_string).collect();
+        let mut variables = vec![("PGHOST", hosts), ("PGPORT", ports.join(",").into())];
+        let texts = [
+            ("PGUSER", self.config.get_user()),
+            ("PGSSLMODE", self.ssl.sslmode.as_deref()),
+            ("PGSSLROOTCERT", self.ssl.sslrootcert.as_deref()),
+        ];
+        variables.extend(texts.into_iter().filter_map(|(name, text)| Some((name, OsString::from(text?)))));
+        if let Some(password) = self.config.get_password() {
+            variables.push(("PGPASSWORD", OsString::from_vec(password.to_vec())));
+        }
+        variables.retain(|(_, value)| !value.is_empty());
+        variables
     }
 
     /// The same database with requests working as this role, and migrations as the role of before.
@@ -256,7 +284,7 @@ fn split_pairs(text: &str, extra: &mut Extra) -> Result<String, ConnInfoError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio_postgres::config::{Host, TargetSessionAttrs};
+    use tokio_postgres::config::TargetSessionAttrs;
 
     fn config(text: &str) -> Config {
         ConnInfo::parse(text).map(|info| info.config).unwrap_or_else(|error| panic!("{text}: {error}"))

@@ -30,6 +30,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V9__analyze_described_tables", include_str!("../../migrations/0009_analyze_described_tables.sql")),
     ("V10__station_names", include_str!("../../migrations/0010_station_names.sql")),
     ("V11__api_tokens", include_str!("../../migrations/0011_api_tokens.sql")),
+    ("V12__maintenance_runs", include_str!("../../migrations/0012_maintenance_runs.sql")),
 ];
 
 /// The key of the advisory lock; any constant does as long as it never changes ("pycr" in ASCII).
@@ -240,6 +241,14 @@ pub async fn is_current_for(client: &Client, tables: &dyn Tables) -> Result<bool
         tracing::warn!(difference, "a table differs from its description");
     }
     Ok(missing.is_empty())
+}
+
+/// The version of the newest migration that the database holds.
+///
+/// # Errors
+/// When the database does not answer, or holds none.
+pub async fn applied_version(client: &Client) -> Result<i32, tokio_postgres::Error> {
+    client.query_one(APPLIED_VERSION, &[]).await?.try_get(0)
 }
 
 /// A newer release may have migrated already, during a rollout.

@@ -27,6 +27,7 @@ pub const TAKEN: &[&str] = &[
     "air-quality-generation",
     "api-tokens",
     "idempotency-keys",
+    "maintenance-runs",
     "refinery-schema-history",
     "seeds",
     "steps",

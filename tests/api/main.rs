@@ -4,6 +4,7 @@ mod abandoned;
 mod air_quality;
 mod air_quality_cache;
 mod auth;
+mod backup;
 mod batching;
 mod bodies;
 mod bulk;

@@ -66,12 +66,7 @@ pub(super) struct Sources<'a> {
 
 /// The newest binaries, or those of the major version a cluster already has.
 pub(super) fn find(sources: &Sources<'_>, data: &Path, major: Option<u32>) -> Result<Binaries, EmbeddedError> {
-    let dirs = match sources.pg_bin {
-        Some(dir) => vec![dir.to_path_buf()],
-        None => candidates(sources.search_path, &PACKAGED),
-    };
-    let found = newest(&dirs, sources.account, major);
-    match (found, major, sources.pg_bin) {
+    match (newest_of(sources, major), major, sources.pg_bin) {
         (Some(found), _, _) => Ok(found),
         (None, Some(major), _) => {
             Err(EmbeddedError::NoBinariesFor { data: data.to_path_buf(), major, install: install_command(Some(major)) })
@@ -79,6 +74,15 @@ pub(super) fn find(sources: &Sources<'_>, data: &Path, major: Option<u32>) -> Re
         (None, None, Some(dir)) => Err(EmbeddedError::WrongPgBin { dir: dir.to_path_buf() }),
         (None, None, None) => Err(EmbeddedError::NoBinaries { install: install_command(None) }),
     }
+}
+
+/// The same, or none.
+pub(super) fn newest_of(sources: &Sources<'_>, major: Option<u32>) -> Option<Binaries> {
+    let dirs = match sources.pg_bin {
+        Some(dir) => vec![dir.to_path_buf()],
+        None => candidates(sources.search_path, &PACKAGED),
+    };
+    newest(&dirs, sources.account, major)
 }
 
 /// PATH, then the directory `pg_config` names, then the packages'.
@@ -148,7 +152,7 @@ fn ask(program: &Path, question: &str) -> Option<String> {
 }
 
 /// The one command that installs a server here, of the given major version if there is a choice.
-fn install_command(major: Option<u32>) -> String {
+pub(super) fn install_command(major: Option<u32>) -> String {
     let sudo = if rustix::process::geteuid().is_root() { "" } else { "sudo " };
     for (sign, command, versioned) in INSTALLERS {
         if Path::new(sign).exists() {

@@ -32,6 +32,18 @@ pub enum EmbeddedError {
     )]
     NoBinariesFor { data: PathBuf, major: u32, install: String },
 
+    #[error(
+        "the programs of postgresql {major} are not on this machine, and only they speak with a server of that version: \
+         install them with `{install}`, or name their directory in PG_BIN"
+    )]
+    NoPrograms { major: u32, install: String },
+
+    #[error("{} has no {name}: install the whole of postgresql, or name another directory in PG_BIN", .dir.display())]
+    NoProgram { dir: PathBuf, name: &'static str },
+
+    #[error("{} is not empty: name a new directory, or empty this one", .path.display())]
+    NotEmpty { path: PathBuf },
+
     #[error("{} is in use by another server{}: stop it, or choose another DATA_DIR",
         .home.display(), .holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
     InUse { home: PathBuf, holder: Option<u32> },

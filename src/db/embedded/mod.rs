@@ -12,6 +12,7 @@
 //! embedded/lock             held by the running server, names its pid
 //! embedded/data/            the cluster
 //! embedded/data.new/        a cluster in the making, worthless if found at start
+//! embedded/restoring/       one that is made out of a backup, worthless unless somebody is at it
 //! embedded/run/             the socket, unless its path would be too long
 //! embedded/postgres.log(.1) what PostgreSQL said in this run and in the one before
 //! ```
@@ -26,6 +27,8 @@ mod lock;
 mod orphans;
 mod postmaster;
 mod postmaster_file;
+mod programs;
+mod restored;
 mod spawn;
 mod supervisor;
 
@@ -41,7 +44,9 @@ use tracing::info;
 use self::data_directory::DataDirectory;
 pub use self::error::EmbeddedError;
 use self::lock::Lock;
-use self::postmaster::Postmaster;
+use self::postmaster::{Postmaster, READY_WITHIN};
+pub use self::programs::Programs;
+pub use self::restored::{Recovered, Target};
 use self::supervisor::Supervisor;
 pub use self::supervisor::{EMBEDDED_RESTARTS, EMBEDDED_UP};
 
@@ -109,6 +114,7 @@ impl Embedded {
             directory: directory.clone(),
             socket_dir: socket_dir.clone(),
             settings: options.extra_settings.clone(),
+            ready_within: READY_WITHIN,
         })?;
         info!(
             postgres.version = %binaries.version,

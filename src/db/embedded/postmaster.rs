@@ -10,6 +10,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -18,7 +19,9 @@ use super::error::{self, EmbeddedError};
 use super::{orphans, postmaster_file, spawn};
 
 /// May be altered by `extra_settings`.
-const DEFAULTS: [(&str, &str); 5] = [
+const DEFAULTS: [(&str, &str); 6] = [
+    // What a backup that stays away has not fetched yet: it must not fill the disk.
+    ("max_slot_wal_keep_size", "4GB"),
     ("max_connections", "100"),
     // A passenger list is small; the default of twice this is as much again at every start.
     ("shared_buffers", "64MB"),
@@ -40,6 +43,9 @@ const INVARIANTS: [(&str, &str); 7] = [
     ("log_destination", "stderr"),
 ];
 
+/// Recovery after a crash replays at most `max_wal_size`, 1 GiB: a minute on a slow disk.
+pub(super) const READY_WITHIN: Duration = Duration::from_secs(300);
+
 /// How much of the log an error shows.
 const TAIL_BYTES: u64 = 2048;
 
@@ -50,6 +56,8 @@ pub(super) struct Postmaster {
     pub directory: DataDirectory,
     pub socket_dir: PathBuf,
     pub settings: Vec<(String, String)>,
+    /// How long a start may take.
+    pub ready_within: Duration,
 }
 
 /// A postmaster just spawned, and where its part of the log begins.
@@ -149,6 +157,7 @@ mod tests {
             directory: DataDirectory { home: PathBuf::from("/h"), account: None },
             socket_dir: PathBuf::from("/a, \"b\""),
             settings: vec![("max_connections".into(), "7".into()), ("fsync".into(), "off".into())],
+            ready_within: READY_WITHIN,
         };
         let arguments = postmaster.arguments();
         let last = |name: &str| arguments.iter().rfind(|text| text.to_string_lossy().starts_with(name));

@@ -22,8 +22,6 @@ const STOP_STEPS: [(Signal, Duration); 3] = [
     (Signal::QUIT, Duration::from_secs(5)),
     (Signal::KILL, Duration::from_secs(5)),
 ];
-/// Recovery after a crash replays at most `max_wal_size`, 1 GiB: a minute on a slow disk.
-const READY_WITHIN: Duration = Duration::from_secs(300);
 /// How often we look whether it is ready, which it writes into a file and tells nobody; a twentieth of a warm start.
 const POLL: Duration = Duration::from_millis(5);
 /// The pause before a restart doubles from the one to the other.
@@ -198,13 +196,13 @@ fn attempt(postmaster: &Postmaster, shared: &Shared) -> Result<(), EmbeddedError
         match step(postmaster, shared) {
             Step::Ready => return Ok(()),
             Step::Ended(status) => return Err(ended(postmaster, shared, status, log_start)),
-            Step::Starting if begun.elapsed() > READY_WITHIN => {
+            Step::Starting if begun.elapsed() > postmaster.ready_within => {
                 shared.signal(Signal::KILL);
                 await_exit(shared);
                 let (log, tail) = (postmaster.directory.log(), postmaster.log_tail(log_start));
-                return Err(EmbeddedError::NotReady { seconds: READY_WITHIN.as_secs(), log, tail });
+                return Err(EmbeddedError::NotReady { seconds: postmaster.ready_within.as_secs(), log, tail });
             }
-            Step::Starting => thread::sleep(POLL), // until the next look, or until READY_WITHIN
+            Step::Starting => thread::sleep(POLL), // until the next look, or until it took too long
         }
     }
 }

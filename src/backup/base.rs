@@ -1,0 +1,227 @@
+//! The files of a cluster: what `pg_basebackup` sends, as one tar, and that tar read again.
+//!
+//! Every file is compared with the manifest that the server has sent with it, as `pg_verifybackup` does, both after the tar
+//! was written and while it is unpacked.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Component, Path};
+use std::process::Stdio;
+
+use anyhow::{Context, bail};
+use ring::digest;
+use serde::Deserialize;
+
+use super::folder::{is_segment, unwritable};
+use super::seal::{Key, Writer, Written, hex};
+use crate::db::conninfo::ConnInfo;
+use crate::db::embedded::Programs;
+
+/// Its name in the directory of a backup.
+pub const TAR: &str = "base.tar";
+const MANIFEST: &str = "backup_manifest";
+const LABEL: &str = "backup_label";
+const WAL: &str = "pg_wal/";
+const COPY_BYTES: usize = 256 * 1024;
+
+/// The server's list of what it has sent.
+#[derive(Deserialize)]
+struct Manifest {
+    #[serde(rename = "Files")]
+    files: Vec<ManifestFile>,
+}
+
+#[derive(Deserialize)]
+struct ManifestFile {
+    #[serde(rename = "Path")]
+    path: Option<String>,
+    #[serde(rename = "Encoded-Path")]
+    encoded_path: Option<String>,
+    #[serde(rename = "Size")]
+    size: u64,
+    #[serde(rename = "Checksum")]
+    checksum: String,
+}
+
+/// What was found in a tar.
+#[derive(Debug)]
+pub struct Contents {
+    /// The segment of WAL at which replay begins.
+    pub first_wal: String,
+    /// The last one in it.
+    pub last_wal: String,
+}
+
+/// Writes what the server sends into a file.
+///
+/// # Errors
+/// What `pg_basebackup` says, or that the file cannot be written.
+pub fn write(
+    programs: &Programs,
+    server: &ConnInfo,
+    label: &str,
+    path: &Path,
+    key: Option<&Key>,
+) -> anyhow::Result<Written> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let mut child = programs
+        .command("pg_basebackup", folder)?
+        .args(["--pgdata=-", "--format=tar", "--wal-method=fetch", "--checkpoint=fast", "--no-password"])
+        .args(["--manifest-checksums=SHA256", &format!("--label=pycrudapi {label}")])
+        .envs(server.variables())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot run pg_basebackup")?;
+    let mut output = child.stdout.take().expect("piped");
+    let written = (|| {
+        let mut writer = Writer::create(path, key)?;
+        let mut buffer = vec![0; COPY_BYTES];
+        loop {
+            match output.read(&mut buffer)? {
+                0 => return writer.finish(),
+                length => writer.write_all(&buffer[..length])?,
+            }
+        }
+    })();
+    drop(output); // one that cannot write any more ends
+    let mut said = String::new();
+    let _ = child.stderr.take().expect("piped").read_to_string(&mut said); // the status says the rest
+    let status = child.wait().context("cannot wait for pg_basebackup")?;
+    let written = written.map_err(|error| unwritable(path, error))?;
+    if !status.success() {
+        bail!("pg_basebackup failed ({status}): {}{}", said.trim(), remedy(&said, server));
+    }
+    Ok(written)
+}
+
+/// What to do about a server that lets nobody copy it.
+fn remedy(said: &str, server: &ConnInfo) -> String {
+    if said.contains("pg_hba.conf") {
+        let user = server.config.get_user().unwrap_or("postgres");
+        return format!(
+            "; add a line such as `host replication {user} samenet scram-sha-256` to its pg_hba.conf and run `select \
+             pg_reload_conf()`, or make a logical backup with --kind logical"
+        );
+    }
+    if said.contains("No space left") {
+        return "; make room on that disk".to_owned();
+    }
+    String::new()
+}
+
+/// Reads a tar to its end and compares every file with the manifest; `into` is where files are unpacked, `wal` where
+/// segments of WAL are.
+///
+/// # Errors
+/// When a file is missing, was changed or cannot be unpacked.
+pub fn read(tar: impl Read, into: Option<&Path>, wal: Option<&Path>) -> anyhow::Result<Contents> {
+    const DAMAGED: &str = "the backup is damaged: its tar cannot be read to its end";
+    let mut found: HashMap<String, (u64, String)> = HashMap::new();
+    let (mut manifest, mut label, mut last_wal) = (None, None, String::new());
+    let mut archive = tar::Archive::new(tar);
+    for entry in archive.entries().context(DAMAGED)? {
+        let mut entry = entry.context(DAMAGED)?;
+        let path = entry.path().context(DAMAGED)?.into_owned();
+        if path.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
+            bail!("the backup is damaged: it has a file {}", path.display());
+        }
+        let name = path.to_string_lossy().trim_start_matches("./").trim_end_matches('/').to_owned();
+        if entry.header().entry_type().is_dir() {
+            if let Some(into) = into {
+                fs::create_dir_all(into.join(&name)).map_err(|error| unwritable(into, error))?;
+            }
+            continue;
+        }
+        if !entry.header().entry_type().is_file() {
+            bail!("the cluster has a tablespace, {name}; such a one cannot be brought back by this program");
+        }
+        let segment = name.strip_prefix(WAL).filter(|segment| is_segment(segment)).map(str::to_owned);
+        let kept = [MANIFEST, LABEL].contains(&name.as_str());
+        let place = into.map(|into| into.join(&name)).or_else(|| Some(wal?.join(segment.as_ref()?)));
+        let mut copy = Copy::to(place.as_deref(), kept)?;
+        io::copy(&mut entry, &mut copy).with_context(|| format!("cannot unpack {name}"))?;
+        let (bytes, sha256, text) = copy.finish();
+        match name.as_str() {
+            MANIFEST => manifest = Some(text),
+            LABEL => label = Some(String::from_utf8_lossy(&text).into_owned()),
+            _ => {}
+        }
+        if let Some(segment) = segment {
+            last_wal = last_wal.max(segment);
+        }
+        found.insert(name, (bytes, sha256));
+    }
+    let manifest = manifest.context("the backup is damaged: it ends before its manifest")?;
+    compare(&manifest, &found)?;
+    // START WAL LOCATION: 0/2000028 (file 000000010000000000000002)
+    let first = label.as_deref().and_then(|text| text.split("(file ").nth(1)?.get(..24));
+    let first_wal = first.context("the backup is damaged: its backup_label says no segment of WAL")?.to_owned();
+    Ok(Contents { first_wal, last_wal })
+}
+
+fn compare(manifest: &[u8], found: &HashMap<String, (u64, String)>) -> anyhow::Result<()> {
+    const DAMAGED: &str = "the backup is damaged: its manifest cannot be read";
+    let text = std::str::from_utf8(manifest).context(DAMAGED)?;
+    // The last line is the hash of all the others.
+    let end = text.rfind("\"Manifest-Checksum\"").context(DAMAGED)?;
+    let hash = hex(digest::digest(&digest::SHA256, &manifest[..end]).as_ref());
+    if !text[end..].contains(&hash) {
+        bail!("the backup is damaged: its manifest was changed");
+    }
+    let manifest: Manifest = serde_json::from_str(text).context(DAMAGED)?;
+    for file in manifest.files {
+        let Some(path) = file.path else {
+            bail!("the cluster has a file whose name is no UTF-8: {}", file.encoded_path.unwrap_or_default());
+        };
+        match found.get(&path) {
+            None => bail!("the backup is damaged: {path} is missing"),
+            Some((bytes, _)) if *bytes != file.size => {
+                bail!("the backup is damaged: {path} has {bytes} bytes instead of {}", file.size)
+            }
+            Some((_, sha256)) if *sha256 != file.checksum => bail!("the backup is damaged: {path} was changed"),
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Takes a file of a tar: hashes it, and writes or keeps it.
+struct Copy {
+    file: Option<File>,
+    hash: digest::Context,
+    bytes: u64,
+    text: Option<Vec<u8>>,
+}
+
+impl Copy {
+    fn to(place: Option<&Path>, kept: bool) -> anyhow::Result<Self> {
+        let create = |path: &Path| File::create(path).map_err(|error| unwritable(path, error));
+        let file = place.map(create).transpose()?;
+        Ok(Self { file, hash: digest::Context::new(&digest::SHA256), bytes: 0, text: kept.then(Vec::new) })
+    }
+
+    /// What is unpacked is synced by PostgreSQL, before it replays the first record.
+    fn finish(self) -> (u64, String, Vec<u8>) {
+        (self.bytes, hex(self.hash.finish().as_ref()), self.text.unwrap_or_default())
+    }
+}
+
+impl Write for Copy {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(file) = &mut self.file {
+            file.write_all(bytes)?;
+        }
+        if let Some(text) = &mut self.text {
+            text.extend_from_slice(bytes);
+        }
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,64 @@
+//! A restore that nobody waits for: the newest backup is brought back beside the service, compared, and thrown away.
+//!
+//! The hashes were taken of the live tables at one instant whose place in WAL is known ([`super::state`]); WAL is replayed up to
+//! that place and no further, so that every row must be the same, whatever was written before and after.
+
+use super::folder::Folder;
+use super::physical::{self, Until};
+use super::record::Backup;
+use super::scratch::Scratch;
+use super::seal::Key;
+use super::{logical, restored, state};
+use crate::db::conninfo::ConnInfo;
+use crate::db::embedded::{Embedded, Options, Target};
+use crate::db::migrate::{self, Tables};
+use crate::db::roles;
+
+/// Restores a physical backup into a PostgreSQL of its own, compares every table, and removes it again.
+///
+/// # Errors
+/// When it cannot be restored, or a table differs.
+pub async fn physical(folder: &Folder, backup: &Backup, key: Option<&Key>, options: &Options) -> anyhow::Result<()> {
+    let scratch = Scratch::within(&std::env::temp_dir(), 0o755)?;
+    let options = Options { data_dir: scratch.path().to_path_buf(), ..options.clone() };
+    let target = Target::prepare(&options, backup.major)?;
+    let (recovered, _) = physical::restore(folder, backup, key, &target, Until::State).await?;
+    let mut config = recovered.config();
+    config.dbname(&backup.database);
+    let client = migrate::connect(&ConnInfo::from_config(config)?).await?;
+    client.batch_execute(state::FORMATS).await?;
+    backup.expect_same(&state::hashes(&client, &backup.state.columns()).await?)?;
+    restored::move_versions(&client).await
+}
+
+/// The same with a logical one.
+///
+/// # Errors
+/// As [`physical`].
+pub async fn logical(
+    folder: &Folder,
+    backup: &Backup,
+    key: Option<&Key>,
+    options: &Options,
+    tables: &dyn Tables,
+) -> anyhow::Result<()> {
+    let scratch = Scratch::within(&std::env::temp_dir(), 0o755)?;
+    let options = Options { data_dir: scratch.path().to_path_buf(), ..options.clone() };
+    logical_into(&options, folder, backup, key, tables).await
+}
+
+/// Loads a logical backup into a new embedded database.
+///
+/// # Errors
+/// As [`logical::restore`]; a directory with a database that has tables is refused.
+pub async fn logical_into(
+    options: &Options,
+    folder: &Folder,
+    backup: &Backup,
+    key: Option<&Key>,
+    tables: &dyn Tables,
+) -> anyhow::Result<()> {
+    let embedded = Embedded::start(options)?;
+    let server = ConnInfo::from_config(embedded.config())?.with_requests_as(roles::REQUESTS);
+    logical::restore(&server, folder, backup, key, tables).await
+}

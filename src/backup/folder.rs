@@ -1,0 +1,368 @@
+//! The folder of backups: what is in it, one writer at a time, and what is removed from it.
+//!
+//! Invariant: what is removed is a backup that is not the newest, WAL before the first backup that is kept, or what an
+//! interrupted run has left, which only the lock's holder sees as such.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+
+use super::record::{Backup, FILE, Kind};
+
+/// What the name of a backup in the making ends with.
+const PARTIAL: &str = ".partial";
+/// The folder of WAL that is received all the time.
+pub const WAL: &str = "wal";
+/// The form of a backup's name.
+const ID: &str = "%Y%m%dT%H%M%SZ";
+
+/// A folder of backups.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+/// The right to write into it, until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// How long backups are kept.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Retention {
+    /// So many of the newest.
+    pub count: Option<u32>,
+    /// Those that are younger.
+    pub age: Option<Duration>,
+}
+
+/// A backup in the making; dropping it removes it.
+#[derive(Debug)]
+pub struct Partial {
+    /// What it will be called.
+    pub id: String,
+    path: PathBuf,
+    folder: PathBuf,
+    is_done: bool,
+}
+
+impl Folder {
+    /// The folder, which is made when it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be made, or is none.
+    pub fn create(path: &Path) -> anyhow::Result<Self> {
+        // Absolute: programs that write into it run elsewhere.
+        let path = std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| unwritable(&path, error))?;
+        Ok(Self { path })
+    }
+
+    /// A folder that is there.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let path = std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
+        if !path.is_dir() {
+            bail!("there is no folder {} with backups; `pycrudapi backup --to` makes one", path.display());
+        }
+        Ok(Self { path })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where WAL is received.
+    pub fn wal(&self) -> PathBuf {
+        self.path.join(WAL)
+    }
+
+    /// Where that of a timeline is received, and of those that it turns into meanwhile. A cluster that was restored is on another
+    /// one than the cluster of before: their segments have the same places.
+    pub fn wal_of(&self, segment: &str) -> PathBuf {
+        self.wal().join(&segment[..8])
+    }
+
+    /// The directory of a backup.
+    pub fn directory(&self, backup: &Backup) -> PathBuf {
+        self.path.join(&backup.id)
+    }
+
+    /// Takes the right to write, and removes what an interrupted run has left.
+    ///
+    /// # Errors
+    /// When another has it, or the folder cannot be written.
+    pub fn lock(&self) -> anyhow::Result<Lock> {
+        let lock = lock(&self.path.join("lock"), "another backup into the same folder is under way; wait for its end")?;
+        for entry in fs::read_dir(&self.path).map_err(|error| unwritable(&self.path, error))?.flatten() {
+            if entry.file_name().to_string_lossy().ends_with(PARTIAL) {
+                tracing::warn!(backup = %entry.path().display(), "removing what an interrupted backup has left");
+                fs::remove_dir_all(entry.path()).map_err(|error| unwritable(&entry.path(), error))?;
+            }
+        }
+        Ok(lock)
+    }
+
+    /// Every whole backup, the oldest first.
+    ///
+    /// # Errors
+    /// When the folder cannot be read; a backup without a record that can be understood is passed over with a warning.
+    pub fn list(&self) -> anyhow::Result<Vec<Backup>> {
+        let unreadable = || format!("cannot read {}: see that this user may", self.path.display());
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.path).with_context(unreadable)? {
+            let path = entry.with_context(unreadable)?.path();
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if Timestamp::strptime(ID.replace('Z', "%z"), name.replace('Z', "+0000")).is_err() {
+                continue;
+            }
+            let text = match fs::read_to_string(path.join(FILE)) {
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    return Err(error).with_context(unreadable);
+                }
+                read => read.map_err(anyhow::Error::new),
+            };
+            match text.and_then(|text| serde_json::from_str::<Backup>(&text).map_err(Into::into)) {
+                Ok(backup) if backup.id == name => found.push(backup),
+                Ok(_) => tracing::warn!(backup = name, "passing over a backup whose record is of another one"),
+                Err(error) => {
+                    let reason = error.to_string();
+                    tracing::warn!(backup = name, reason, "passing over a backup without a record that can be read");
+                }
+            }
+        }
+        found.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(found)
+    }
+
+    /// Begins a backup.
+    ///
+    /// # Errors
+    /// When its directory cannot be made.
+    pub fn begin(&self, _lock: &Lock) -> anyhow::Result<Partial> {
+        let mut now = Timestamp::now();
+        let mut id = now.strftime(ID).to_string();
+        // Two in one second: the name is a time, and names are unique.
+        while self.path.join(&id).exists() {
+            now += Duration::from_secs(1);
+            id = now.strftime(ID).to_string();
+        }
+        let path = self.path.join(format!("{id}{PARTIAL}"));
+        DirBuilder::new().mode(0o700).create(&path).map_err(|error| unwritable(&path, error))?;
+        Ok(Partial { id, path, folder: self.path.clone(), is_done: false })
+    }
+
+    /// Removes what need not be kept, and says which backups went.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn forget(&self, retention: Retention, _lock: &Lock) -> anyhow::Result<Vec<String>> {
+        let all = self.list()?;
+        let removed = superfluous(&all, retention, Timestamp::now());
+        for id in &removed {
+            // Out of the list in one step, whatever happens to the rest.
+            let (from, aside) = (self.path.join(id), self.path.join(format!("{id}{PARTIAL}")));
+            fs::rename(&from, &aside).map_err(|error| unwritable(&from, error))?;
+            fs::remove_dir_all(&aside).map_err(|error| unwritable(&aside, error))?;
+        }
+        let kept = all.iter().filter(|backup| !removed.contains(&backup.id));
+        if let Some(first) = kept.filter_map(|backup| backup.wal.as_ref()).map(|wal| place(&wal.first)).min() {
+            for timeline in fs::read_dir(self.wal()).into_iter().flatten().flatten() {
+                for entry in fs::read_dir(timeline.path()).into_iter().flatten().flatten() {
+                    let name = entry.file_name().to_string_lossy().into_owned();
+                    if is_segment(&name) && place(&name) < first {
+                        fs::remove_file(entry.path()).map_err(|error| unwritable(&entry.path(), error))?;
+                    }
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    /// The backup of this id, or the newest that is fit for the instant.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn choose(&self, id: Option<&str>, at: Option<Timestamp>) -> anyhow::Result<Backup> {
+        let mut all = self.list()?;
+        let known = all.iter().map(|backup| backup.id.as_str()).collect::<Vec<_>>().join(", ");
+        if all.is_empty() {
+            bail!("there is no backup in {}; `pycrudapi backup --to {0}` makes one", self.path.display());
+        }
+        if let Some(id) = id {
+            all.retain(|backup| backup.id == id);
+            return all.pop().with_context(|| format!("there is no backup {id}; there are {known}"));
+        }
+        let Some(at) = at else { return Ok(all.pop().expect("not empty")) };
+        let first = all[0].state.at.clone();
+        let mut fit = Vec::new();
+        for backup in all {
+            if backup.kind == Kind::Physical && backup.state.instant()? <= at {
+                fit.push(backup);
+            }
+        }
+        fit.pop().with_context(|| {
+            format!("no backup reaches back to {at}; the first is of {first}, and logical ones are of one instant only")
+        })
+    }
+}
+
+/// Takes a lock of the kernel, which goes with its holder.
+///
+/// # Errors
+/// When another has it.
+pub fn lock(path: &Path, taken: &'static str) -> anyhow::Result<Lock> {
+    let file = File::options().write(true).create(true).truncate(false).open(path);
+    let file = file.map_err(|error| unwritable(path, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Lock { _file: file }),
+        Err(TryLockError::WouldBlock) => bail!("{} is locked: {taken}", path.display()),
+        Err(TryLockError::Error(error)) => Err(unwritable(path, error)),
+    }
+}
+
+/// Which of these go. The newest stays, whatever is asked.
+fn superfluous(all: &[Backup], retention: Retention, now: Timestamp) -> Vec<String> {
+    if retention.count.is_none() && retention.age.is_none() {
+        return Vec::new();
+    }
+    let count = retention.count.map_or(0, |count| count as usize).max(1);
+    let is_young = |backup: &&Backup| {
+        let age = backup.state.instant().ok().map(|at| now.duration_since(at));
+        // One whose age is not known is not removed for it.
+        retention.age.is_some_and(|limit| age.is_none_or(|age| age.unsigned_abs() < limit))
+    };
+    let old = all.iter().rev().skip(count).filter(|backup| !is_young(backup));
+    old.map(|backup| backup.id.clone()).collect()
+}
+
+/// Whether this is a segment of WAL, whole or not, encrypted or not.
+pub fn is_segment(name: &str) -> bool {
+    let digits = name.get(..24).is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    digits && !name.contains(".history")
+}
+
+/// Where a segment is in WAL, whatever its timeline.
+pub fn place(name: &str) -> &str {
+    &name[8..24]
+}
+
+/// Makes the entries of a directory survive a loss of power.
+///
+/// # Errors
+/// When it cannot be synced.
+pub fn sync(path: &Path) -> anyhow::Result<()> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(|error| unwritable(path, error))
+}
+
+/// Says what to do about a folder that cannot be written.
+pub fn unwritable(path: &Path, error: std::io::Error) -> anyhow::Error {
+    let advice = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "its disk is full; make room, or keep fewer (--keep)",
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "see that this user may write there",
+        _ => "see that it is a folder on a disk that works",
+    };
+    anyhow::Error::new(error).context(format!("cannot write {}: {advice}", path.display()))
+}
+
+impl Partial {
+    /// Where its files go.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads all of it again, and gives it its name.
+    ///
+    /// # Errors
+    /// When what is on the disk is not what was written.
+    pub fn finish(mut self, backup: &Backup) -> anyhow::Result<()> {
+        backup.check(&self.path)?;
+        let record = self.path.join(FILE);
+        let text = serde_json::to_string_pretty(backup).context("cannot write the record")?;
+        let write = || {
+            let mut file = File::create_new(&record)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        };
+        write().map_err(|error| unwritable(&record, error))?;
+        for directory in backup.files.iter().filter_map(|file| Path::new(&file.path).parent()) {
+            sync(&self.path.join(directory))?;
+        }
+        sync(&self.path)?;
+        let whole = self.folder.join(&self.id);
+        fs::rename(&self.path, &whole).map_err(|error| unwritable(&whole, error))?;
+        self.is_done = true;
+        sync(&self.folder)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // What cannot be removed now is by the next run.
+        if !self.is_done {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::record::State;
+
+    fn backup(hours_ago: i64) -> Backup {
+        let at = Timestamp::UNIX_EPOCH + Duration::from_secs(1000 * 3600) - jiff::SignedDuration::from_hours(hours_ago);
+        Backup {
+            id: at.strftime(ID).to_string(),
+            kind: Kind::Physical,
+            program: String::new(),
+            postgres: String::new(),
+            major: 15,
+            database: String::new(),
+            system: String::new(),
+            schema_version: 1,
+            wal: None,
+            state: State { at: at.to_string(), lsn: String::new(), tables: Vec::new() },
+            sequences: Vec::new(),
+            key: None,
+            files: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_one_of_the_newest_or_young_is_kept_and_the_newest_always() {
+        let now = Timestamp::UNIX_EPOCH + Duration::from_secs(1000 * 3600);
+        let all: Vec<Backup> = [90, 60, 30, 10].into_iter().map(backup).collect();
+        let removed = |count, hours: Option<u64>| {
+            let age = hours.map(|hours| Duration::from_secs(hours * 3600));
+            superfluous(&all, Retention { count, age }, now).len()
+        };
+        assert_eq!(removed(None, None), 0);
+        assert_eq!(removed(Some(1), None), 3);
+        assert_eq!(removed(Some(9), None), 0);
+        assert_eq!(removed(None, Some(1)), 3, "the newest is kept although it is old");
+        assert_eq!(removed(None, Some(61)), 1);
+        assert_eq!(removed(Some(1), Some(61)), 1, "either is a reason to keep it");
+    }
+
+    #[test]
+    fn a_segment_is_known_by_its_digits() {
+        for name in ["000000010000000000000002", "000000010000000000000002.partial", "000000010000000000000002.sealed"]
+        {
+            assert!(is_segment(name), "{name}");
+            assert_eq!(place(name), "0000000000000002");
+        }
+        for name in ["00000002.history", "received.json", "00000001000000000000000"] {
+            assert!(!is_segment(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! WAL received all the time, so that a backup can be brought back to any instant after it.
+//!
+//! `pg_receivewal --synchronous` writes what the server flushes; a replication slot keeps on the server what was not received
+//! yet while nobody follows. Once a second a commit of nothing is made: when it was received, so was everything before it, and
+//! that instant is written down.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use tokio_postgres::Client;
+
+use super::folder::{self, Folder, unwritable};
+use super::physical::{Cluster, expect_same_cluster};
+use super::record::Wal;
+use super::seal::{self, Key, SUFFIX};
+use super::wal::{self, PARTIAL, Received};
+use crate::db::conninfo::ConnInfo;
+use crate::db::embedded::{Options, Programs};
+use crate::db::migrate;
+
+/// The replication slot that keeps WAL on the server.
+const SLOT: &str = "pycrudapi_backup";
+const MAKE_SLOT: &str = "select case
+    when exists (select from pg_replication_slots where slot_name = $1) then null
+    else pg_create_physical_replication_slot($1, true) end is null";
+/// Whether the server has thrown away what was not received; and whether everything up to a place was.
+const SLOT_IS: &str = "select wal_status = 'lost' from pg_replication_slots where slot_name = $1";
+const IS_RECEIVED: &str = "select restart_lsn >= $2::text::pg_lsn from pg_replication_slots where slot_name = $1";
+/// Between two commits of nothing, and between two attempts to reach the server.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Whoever receives WAL into a folder.
+pub struct Follower<'a> {
+    server: &'a ConnInfo,
+    programs: Programs,
+    /// Where the WAL is to be.
+    place: PathBuf,
+    key: Option<&'a Key>,
+    cluster: Cluster,
+    /// Where `pg_receivewal` writes: the folder, or a place of ours from which files go there encrypted.
+    into: PathBuf,
+    receiver: Child,
+    client: Client,
+    _lock: folder::Lock,
+}
+
+impl<'a> Follower<'a> {
+    /// Begins to receive.
+    ///
+    /// # Errors
+    /// When somebody else does so into the same folder, or the server does not let us.
+    pub async fn start(
+        server: &'a ConnInfo,
+        options: &Options,
+        folder: &Folder,
+        key: Option<&'a Key>,
+    ) -> anyhow::Result<Self> {
+        let lock = folder::lock(&folder.path().join("wal.lock"), "somebody else follows into the same folder")?;
+        let client = migrate::connect(server).await.context("cannot connect to the database; check DATABASE_URL")?;
+        let cluster = Cluster::read(&client).await?;
+        expect_same_cluster(folder, &cluster.system)?;
+        let programs = Programs::find(options, cluster.major)?;
+        let place = folder.wal_of(&cluster.timeline);
+        DirBuilder::new().recursive(true).mode(0o700).create(&place).map_err(|error| unwritable(&place, error))?;
+        client.query_one(MAKE_SLOT, &[&SLOT]).await.context("cannot make a replication slot")?;
+        let into = match key {
+            Some(_) => private_spool(&cluster)?,
+            None => place.clone(),
+        };
+        let receiver = wal::receiver(&programs, server, &into, &["--no-loop", &format!("--slot={SLOT}")])?;
+        Ok(Self { server, programs, place, key, cluster, into, receiver, client, _lock: lock })
+    }
+
+    /// Whether WAL alone is there, which brings nothing back.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn needs_backup(&self, folder: &Folder) -> anyhow::Result<bool> {
+        let is_ours = |wal: &Wal| wal.first.starts_with(&self.cluster.timeline);
+        Ok(!folder.list()?.iter().any(|backup| backup.wal.as_ref().is_some_and(is_ours)))
+    }
+
+    /// Goes on until it cannot any more; `each` is told of every instant up to which everything was received.
+    ///
+    /// # Errors
+    /// When WAL was lost, or the folder cannot be written.
+    pub async fn run(&mut self, mut each: impl AsyncFnMut(Timestamp) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        loop {
+            match self.receive_to_now().await {
+                Ok(at) => each(at).await?,
+                Err(error) if error.downcast_ref::<tokio_postgres::Error>().is_some() || self.client.is_closed() => {
+                    tracing::warn!(error = format!("{error:#}"), "the server is away; following again when it is back");
+                }
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(PAUSE).await; // an instant a second is enough, and nobody announces a server's return
+            self.keep_receiving().await?;
+        }
+    }
+
+    /// Waits until everything is there that was committed before this call.
+    async fn receive_to_now(&mut self) -> anyhow::Result<Timestamp> {
+        let at: Timestamp = self.client.query_one(wal::HEARTBEAT, &[]).await?.try_get(1)?;
+        let end: String = self.client.query_one("select pg_current_wal_insert_lsn()::text", &[]).await?.try_get(0)?;
+        loop {
+            let received = self.client.query_one(IS_RECEIVED, &[&SLOT, &end]).await?;
+            if received.try_get::<_, Option<bool>>(0)? == Some(true) {
+                break;
+            }
+            self.keep_receiving().await?;
+            tokio::time::sleep(Duration::from_millis(20)).await; // pg_receivewal tells the server, not us
+        }
+        self.ship()?;
+        Received { at: at.to_string(), system: self.cluster.system.clone() }.write(&self.place)?;
+        Ok(at)
+    }
+
+    /// Starts the receiver again when it has ended, and the session when the server has.
+    async fn keep_receiving(&mut self) -> anyhow::Result<()> {
+        if self.client.is_closed() {
+            match migrate::connect(self.server).await {
+                Ok(client) => self.client = client,
+                Err(error) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "the server is not back yet");
+                    return Ok(());
+                }
+            }
+        }
+        if self.receiver.try_wait().context("cannot wait for pg_receivewal")?.is_none() {
+            return Ok(());
+        }
+        let said = std::io::read_to_string(self.receiver.stderr.take().expect("piped")).unwrap_or_default();
+        let lost = self.client.query_opt(SLOT_IS, &[&SLOT]).await?;
+        if lost.is_some_and(|row| row.try_get(0).unwrap_or(false))
+            || ["has already been removed", "is not in this server's history"].iter().any(|sign| said.contains(sign))
+        {
+            bail!(
+                "WAL that was not received is gone from the server: {}; run `select pg_drop_replication_slot('{SLOT}')`, move {} \
+                 away, and follow again, which begins with a new backup",
+                said.trim(),
+                self.place.display()
+            );
+        }
+        if said.contains("No space left") || said.contains("Permission denied") {
+            bail!("pg_receivewal cannot write {}: {}", self.into.display(), said.trim());
+        }
+        tracing::warn!(reason = said.trim(), "pg_receivewal ended; starting it again");
+        let arguments = ["--no-loop", &format!("--slot={SLOT}")];
+        self.receiver = wal::receiver(&self.programs, self.server, &self.into, &arguments)?;
+        Ok(())
+    }
+
+    /// Encrypts what was received into the folder; segments that are there whole are received no more.
+    fn ship(&self) -> anyhow::Result<()> {
+        let Some(key) = self.key else { return Ok(()) };
+        let entries = fs::read_dir(&self.into).with_context(|| format!("cannot read {}", self.into.display()))?;
+        let mut names: Vec<String> =
+            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.retain(|name| name.starts_with(|letter: char| letter.is_ascii_hexdigit()));
+        names.sort();
+        let wal = &self.place;
+        for name in &names {
+            let place = wal.join(format!("{name}{SUFFIX}"));
+            let is_partial = name.ends_with(PARTIAL);
+            let from = self.into.join(name);
+            if (is_partial || !place.exists()) && !seal_into(&from, &place, key)? {
+                continue;
+            }
+            // What it was before it was whole.
+            let part = wal.join(format!("{name}{PARTIAL}{SUFFIX}"));
+            if part.exists() {
+                fs::remove_file(&part).map_err(|error| unwritable(&part, error))?;
+            }
+        }
+        folder::sync(wal)?;
+        // pg_receivewal goes on behind the last one that it finds.
+        let whole: Vec<&String> = names.iter().filter(|name| folder::is_segment(name) && name.len() == 24).collect();
+        for name in whole.iter().rev().skip(1) {
+            let path = self.into.join(name);
+            fs::remove_file(&path).map_err(|error| unwritable(&path, error))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Follower<'_> {
+    fn drop(&mut self) {
+        let _ = self.receiver.kill(); // it may have ended
+        let _ = self.receiver.wait();
+    }
+}
+
+/// Whether it was there: a segment loses the mark of its being a part when it is whole.
+fn seal_into(from: &Path, place: &Path, key: &Key) -> anyhow::Result<bool> {
+    let mut text = match seal::open(from, None) {
+        Err(_) if !from.exists() => return Ok(false),
+        opened => opened?,
+    };
+    let new = place.with_extension("new");
+    let _ = fs::remove_file(&new); // of a run that was cut off
+    let mut writer = seal::Writer::create(&new, Some(key)).map_err(|error| unwritable(&new, error))?;
+    std::io::copy(&mut text, &mut writer).map_err(|error| unwritable(&new, error))?;
+    writer.finish().map_err(|error| unwritable(&new, error))?;
+    fs::rename(&new, place).map_err(|error| unwritable(place, error))?;
+    Ok(true)
+}
+
+/// A directory of ours outside of the folder, the same for every run, so that one that was killed loses nothing.
+fn private_spool(cluster: &Cluster) -> anyhow::Result<PathBuf> {
+    let path = std::env::temp_dir().join(format!("pycrudapi-wal-{}-{}", cluster.system, cluster.timeline));
+    DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| unwritable(&path, error))?;
+    let found = path.symlink_metadata().with_context(|| format!("cannot read {}", path.display()))?;
+    if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o077 != 0 {
+        bail!("{} is not a private directory of this user; remove it, or set TMPDIR", path.display());
+    }
+    Ok(path)
+}

@@ -1,0 +1,173 @@
+//! The rows of one database as `COPY` writes them, read in one snapshot: for servers that let nobody copy their files.
+//!
+//! They are loaded into tables that the migrations make, in one transaction that ends only when every table is what it was.
+//! Memory is a chunk, whatever the size.
+
+use std::fs::DirBuilder;
+use std::io::{Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::pin::pin;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use futures_util::{SinkExt, TryStreamExt};
+use jiff::Timestamp;
+use tokio_postgres::{Client, Transaction};
+
+use super::folder::{Folder, Lock, unwritable};
+use super::record::{Backup, Columns, Kind, Sequence, State, Table};
+use super::seal::{self, Key, SUFFIX};
+use super::{restored, state};
+use crate::db::conninfo::ConnInfo;
+use crate::db::migrate::{self, Tables};
+
+const SERVER: &str = "select current_setting('server_version'), current_setting('server_version_num')::int / 10000,
+    current_database()::text, clock_timestamp()";
+const SEQUENCES: &str = "select sequencename::text, last_value from pg_sequences
+    where schemaname = current_schema() and last_value is not null";
+/// Whose presence says that a restore into this database was cut off.
+const MARKER: &str = "pycrudapi_restoring";
+const CHUNK_BYTES: usize = 128 * 1024;
+
+/// Makes one.
+///
+/// # Errors
+/// A chain of causes that ends in what to do; nothing of the backup stays.
+pub async fn make(server: &ConnInfo, folder: &Folder, key: Option<&Key>, lock: &Lock) -> anyhow::Result<Backup> {
+    let client = migrate::connect(server).await.context("cannot connect to the database; check DATABASE_URL")?;
+    let schema_version = migrate::applied_version(&client)
+        .await
+        .context("the database has no tables of this service; check DATABASE_URL")?;
+    let begin = format!("{}; begin isolation level repeatable read read only", state::FORMATS);
+    client.batch_execute(&begin).await.context("the connection to postgres was lost")?;
+    let row = client.query_one(SERVER, &[]).await.context("the connection to postgres was lost")?;
+    let partial = folder.begin(lock)?;
+    let directory = partial.path().join("tables");
+    DirBuilder::new().mode(0o700).create(&directory).map_err(|error| unwritable(&directory, error))?;
+    let at: Timestamp = row.try_get(3)?;
+    let mut backup = Backup {
+        id: partial.id.clone(),
+        kind: Kind::Logical,
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        postgres: row.try_get(0)?,
+        major: u32::try_from(row.try_get::<_, i32>(1)?).context("the server has no version")?,
+        database: row.try_get(2)?,
+        system: String::new(),
+        schema_version,
+        wal: None,
+        state: State { at: at.to_string(), lsn: String::new(), tables: Vec::new() },
+        sequences: Vec::new(),
+        key: key.map(Key::mark),
+        files: Vec::new(),
+    };
+    let tables = state::tables(&client).await.context("cannot list the tables")?;
+    for columns in &tables {
+        let path = file_of(&columns.table, key.is_some());
+        let place = partial.path().join(&path);
+        let unwritable = |error| unwritable(&place, error);
+        let mut writer = seal::Writer::create(&place, key).map_err(unwritable)?;
+        let Columns { table, names } = columns;
+        let copy = format!("copy (select {names} from {}) to stdout", state::quoted(table));
+        let unread = || format!("cannot read {table}; make backups as the owner of the tables (MIGRATE_USER)");
+        let mut chunks = pin!(client.copy_out(&copy).await.with_context(unread)?);
+        while let Some(chunk) = chunks.try_next().await.with_context(unread)? {
+            writer.write_all(&chunk).map_err(unwritable)?;
+        }
+        backup.note(&path, writer.finish().map_err(unwritable)?);
+    }
+    backup.state.tables = state::hashes(&client, &tables).await?;
+    for row in client.query(SEQUENCES, &[]).await.context("cannot read the sequences")? {
+        backup.sequences.push(Sequence { name: row.try_get(0)?, last: row.try_get(1)? });
+    }
+    partial.finish(&backup)?;
+    Ok(backup)
+}
+
+fn file_of(table: &str, is_sealed: bool) -> String {
+    format!("tables/{}.copy{}", table.replace('/', "_"), if is_sealed { SUFFIX } else { "" })
+}
+
+/// Loads one into an empty database: all of it, or nothing.
+///
+/// # Errors
+/// When the database is not empty, the backup is damaged, or a table is not what it was.
+pub async fn restore(
+    server: &ConnInfo,
+    folder: &Folder,
+    backup: &Backup,
+    key: Option<&Key>,
+    tables: &dyn Tables,
+) -> anyhow::Result<()> {
+    backup.expect_key(key)?;
+    backup.check(&folder.directory(backup))?;
+    if backup.schema_version > migrate::latest_version() {
+        bail!(
+            "backup {} was made by a newer release (schema {}, this one knows {}); restore it with that one",
+            backup.id,
+            backup.schema_version,
+            migrate::latest_version()
+        );
+    }
+    let owner = server.as_migrator().unwrap_or_else(|| server.clone());
+    let mut client = migrate::connect(&owner).await.context("cannot connect to the database that --into names")?;
+    claim(&client).await?;
+    migrate::prepare(server, tables, || ()).await.context("cannot make the tables")?;
+    client.batch_execute(state::FORMATS).await?;
+    let transaction = client.transaction().await?;
+    for table in &backup.state.tables {
+        load(&transaction, folder, backup, key, table).await?;
+    }
+    for Sequence { name, last } in &backup.sequences {
+        let set = format!("select setval($1::text::regclass, {last})");
+        transaction.query_one(&set, &[&state::quoted(name)]).await.with_context(|| format!("cannot set {name}"))?;
+    }
+    let found = state::hashes(transaction.client(), &backup.state.columns()).await?;
+    backup.expect_same(&found)?;
+    restored::move_versions(transaction.client()).await?;
+    transaction.batch_execute(&format!("drop table {MARKER}")).await?;
+    transaction.commit().await.context("the rows may or may not be stored: postgres did not answer the commit")?;
+    client.batch_execute("analyze").await.context("cannot gather statistics")?;
+    Ok(())
+}
+
+/// Refuses a database that has tables, unless a restore into it was cut off.
+async fn claim(client: &Client) -> anyhow::Result<()> {
+    let marker = client.query_one("select to_regclass($1) is not null", &[&MARKER]).await?;
+    if marker.try_get(0)? {
+        return Ok(());
+    }
+    let tables = state::tables(client).await.context("cannot list the tables")?;
+    if let Some(first) = tables.first() {
+        bail!("the database that --into names is not empty, it has a table {}; name an empty one", first.table);
+    }
+    client.batch_execute(&format!("create table {MARKER} ()")).await.context("cannot make a table")
+}
+
+async fn load(
+    transaction: &Transaction<'_>,
+    folder: &Folder,
+    backup: &Backup,
+    key: Option<&Key>,
+    table: &Table,
+) -> anyhow::Result<()> {
+    let name = state::quoted(&table.name);
+    let path = folder.directory(backup).join(file_of(&table.name, backup.key.is_some()));
+    let mut rows = seal::open(&path, key)?;
+    let refused =
+        || format!("cannot load {}; a table of a description needs that description (RESOURCES_DIR)", table.name);
+    // What migrations have put there goes, and no trigger takes the rows for changes.
+    let clear = format!("alter table {name} disable trigger user; delete from {name}");
+    transaction.batch_execute(&clear).await.with_context(refused)?;
+    let copy = format!("copy {name} ({}) from stdin", table.columns);
+    let mut sink = pin!(transaction.copy_in::<_, Bytes>(&copy).await.with_context(refused)?);
+    let mut buffer = vec![0; CHUNK_BYTES];
+    loop {
+        let length = rows.read(&mut buffer).with_context(|| format!("cannot read {}", path.display()))?;
+        if length == 0 {
+            break;
+        }
+        sink.send(Bytes::copy_from_slice(&buffer[..length])).await.with_context(refused)?;
+    }
+    sink.finish().await.with_context(refused)?;
+    transaction.batch_execute(&format!("alter table {name} enable trigger user")).await.with_context(refused)
+}

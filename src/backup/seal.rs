@@ -1,0 +1,343 @@
+//! Files of a backup on the disk: hashed while they are written, and encrypted when there is a key.
+//!
+//! An encrypted file is a magic, the key's mark and a random salt, then the payload of age's format (age-encryption.org/v1): a key
+//! derived from ours and the salt by HKDF-SHA-256, and chunks of 64 KiB in the STREAM construction over ChaCha20-Poly1305, whose
+//! nonces are a counter and whether it is the last. A chunk that was changed, moved or cut off is noticed when it is read. Memory is one
+//! chunk.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::{digest, hkdf};
+
+/// What encrypted files begin with.
+const MAGIC: &[u8; 16] = b"pycrudapi-seal-1";
+/// What the names of encrypted files end with.
+pub const SUFFIX: &str = ".sealed";
+/// Keeps a file's key apart from what else might be derived from the same key.
+const PURPOSE: &[&[u8]] = &[b"pycrudapi backup"];
+const MARK_BYTES: usize = 8;
+const SALT_BYTES: usize = 32;
+const CHUNK_BYTES: usize = 64 * 1024;
+const TAG_BYTES: usize = 16;
+
+/// A key of 32 bytes.
+#[derive(Clone)]
+pub struct Key {
+    bytes: Vec<u8>,
+    mark: [u8; MARK_BYTES],
+}
+
+impl Key {
+    /// Reads it from a file: 64 hexadecimal digits.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or holds something else.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the key in {} (BACKUP_KEY_FILE)", path.display()))?;
+        let Some(bytes) = unhex(text.trim()).filter(|bytes| bytes.len() == 32) else {
+            bail!(
+                "the key in {} (BACKUP_KEY_FILE) is not 64 hexadecimal digits; `openssl rand -hex 32` makes one",
+                path.display()
+            );
+        };
+        Ok(Self::of(&bytes))
+    }
+
+    fn of(bytes: &[u8]) -> Self {
+        let digest = digest::digest(&digest::SHA256, &[b"pycrudapi backup key", bytes].concat());
+        Self { bytes: bytes.to_vec(), mark: digest.as_ref()[..MARK_BYTES].try_into().expect("so many bytes") }
+    }
+
+    /// The key of one file.
+    fn of_file(&self, salt: &[u8]) -> Stream {
+        let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(&self.bytes);
+        let expanded = extracted.expand(PURPOSE, &CHACHA20_POLY1305);
+        let key = UnboundKey::from(expanded.expect("a key is shorter than what HKDF may give"));
+        Stream { key: LessSafeKey::new(key), count: 0 }
+    }
+
+    /// What tells keys apart and betrays none.
+    pub fn mark(&self) -> String {
+        hex(&self.mark)
+    }
+}
+
+/// Encrypts or decrypts the chunks of one file, in their order.
+struct Stream {
+    key: LessSafeKey,
+    count: u64,
+}
+
+impl Stream {
+    /// Never the same for two chunks: each file has a key of its own.
+    fn nonce(&mut self, is_last: bool) -> Nonce {
+        let mut nonce = [0; NONCE_LEN];
+        nonce[3..11].copy_from_slice(&self.count.to_be_bytes());
+        nonce[11] = u8::from(is_last);
+        self.count += 1;
+        Nonce::assume_unique_for_key(nonce)
+    }
+
+    fn encrypt(&mut self, chunk: &mut Vec<u8>, is_last: bool) -> io::Result<()> {
+        let nonce = self.nonce(is_last);
+        let sealed = self.key.seal_in_place_append_tag(nonce, Aad::empty(), chunk);
+        sealed.map_err(|_| io::Error::other("the chunk is too long"))
+    }
+
+    fn decrypt(&mut self, chunk: &mut Vec<u8>, is_last: bool) -> io::Result<()> {
+        let nonce = self.nonce(is_last);
+        let length = self.key.open_in_place(nonce, Aad::empty(), chunk).map(|text| text.len());
+        // Nothing of a damaged chunk is given to anybody.
+        chunk.truncate(length.unwrap_or_default());
+        length.map(drop).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the file is damaged"))
+    }
+}
+
+/// Hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    if text.len().is_multiple_of(2) && text.is_ascii() { digits.collect() } else { None }
+}
+
+/// What was written: how much, and its SHA-256.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// On the disk.
+    pub bytes: u64,
+    /// Of what is on the disk.
+    pub sha256: String,
+}
+
+/// Writes a file that is new.
+pub struct Writer {
+    file: File,
+    hash: digest::Context,
+    bytes: u64,
+    seal: Option<Stream>,
+    chunk: Vec<u8>,
+}
+
+impl Writer {
+    /// Makes the file, for our eyes only.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn create(path: &Path, key: Option<&Key>) -> io::Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut writer = Self {
+            file,
+            hash: digest::Context::new(&digest::SHA256),
+            bytes: 0,
+            seal: None,
+            chunk: Vec::with_capacity(CHUNK_BYTES),
+        };
+        if let Some(key) = key {
+            let mut salt = [0; SALT_BYTES];
+            SystemRandom::new().fill(&mut salt).map_err(|_| io::Error::other("the system has no random numbers"))?;
+            writer.put(&[&MAGIC[..], &key.mark, &salt].concat())?;
+            writer.seal = Some(key.of_file(&salt));
+        }
+        Ok(writer)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn put_chunk(&mut self, is_last: bool) -> io::Result<()> {
+        let mut chunk = std::mem::take(&mut self.chunk);
+        if let Some(seal) = &mut self.seal {
+            seal.encrypt(&mut chunk, is_last)?;
+        }
+        self.put(&chunk)?;
+        chunk.clear();
+        self.chunk = chunk;
+        Ok(())
+    }
+
+    /// Writes what is left, and returns when it is on the disk.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn finish(mut self) -> io::Result<Written> {
+        self.put_chunk(true)?;
+        self.file.sync_all()?;
+        Ok(Written { bytes: self.bytes, sha256: hex(self.hash.finish().as_ref()) })
+    }
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // A whole chunk is kept until there is more, because the last one is sealed otherwise.
+        if self.chunk.len() == CHUNK_BYTES {
+            self.put_chunk(false)?;
+        }
+        let taken = bytes.len().min(CHUNK_BYTES - self.chunk.len());
+        self.chunk.extend_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads what [`Writer`] has written.
+pub struct Reader {
+    file: BufReader<File>,
+    seal: Option<Stream>,
+    chunk: Vec<u8>,
+    at: usize,
+}
+
+/// Opens a file; an encrypted one has [`SUFFIX`].
+///
+/// # Errors
+/// When it cannot be read, or not with this key.
+pub fn open(path: &Path, key: Option<&Key>) -> anyhow::Result<Reader> {
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut file = BufReader::with_capacity(CHUNK_BYTES + TAG_BYTES, file);
+    let seal = if path.to_string_lossy().ends_with(SUFFIX) {
+        let Some(key) = key else {
+            bail!("{} is encrypted; name the file of its key with --key-file (BACKUP_KEY_FILE)", path.display());
+        };
+        let mut head = [0; MAGIC.len() + MARK_BYTES + SALT_BYTES];
+        file.read_exact(&mut head).with_context(|| format!("{} is damaged: it is cut off", path.display()))?;
+        let (magic, rest) = head.split_at(MAGIC.len());
+        let (mark, salt) = rest.split_at(MARK_BYTES);
+        if magic != MAGIC {
+            bail!("{} is damaged: it is no encrypted file of a backup", path.display());
+        }
+        if mark != key.mark {
+            bail!(
+                "wrong key: {} was encrypted with key {}, and the one given is {}",
+                path.display(),
+                hex(mark),
+                key.mark()
+            );
+        }
+        Some(key.of_file(salt))
+    } else {
+        None
+    };
+    Ok(Reader { file, seal, chunk: Vec::new(), at: 0 })
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.chunk.len() {
+            let Some(mut seal) = self.seal.take() else {
+                return if self.chunk.is_empty() { self.file.read(buffer) } else { Ok(0) };
+            };
+            self.chunk.clear();
+            self.at = 0;
+            (&mut self.file).take((CHUNK_BYTES + TAG_BYTES) as u64).read_to_end(&mut self.chunk)?;
+            let is_last = io::BufRead::fill_buf(&mut self.file)?.is_empty();
+            seal.decrypt(&mut self.chunk, is_last)?;
+            if !is_last {
+                self.seal = Some(seal);
+            }
+        }
+        let taken = buffer.len().min(self.chunk.len() - self.at);
+        buffer[..taken].copy_from_slice(&self.chunk[self.at..self.at + taken]);
+        self.at += taken;
+        Ok(taken)
+    }
+}
+
+/// The SHA-256 and length of what is on the disk.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn measure(path: &Path) -> io::Result<Written> {
+    let mut file = File::open(path)?;
+    let mut hash = digest::Context::new(&digest::SHA256);
+    let (mut buffer, mut bytes) = (vec![0; CHUNK_BYTES], 0);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Written { bytes, sha256: hex(hash.finish().as_ref()) }),
+            length => {
+                hash.update(&buffer[..length]);
+                bytes += length as u64;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+
+    fn sealed(key: Option<&Key>, text: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join(if key.is_some() { "file.sealed" } else { "file" });
+        let mut writer = Writer::create(&path, key).expect("created");
+        writer.write_all(text).expect("written");
+        let written = writer.finish().expect("finished");
+        assert_eq!(measure(&path).expect("measured"), written);
+        (folder, path)
+    }
+
+    fn read(path: &Path, key: Option<&Key>) -> anyhow::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        open(path, key)?.read_to_end(&mut text)?;
+        Ok(text)
+    }
+
+    #[test]
+    fn what_was_written_is_read_whatever_its_length() {
+        let key = Key::of(&[7; 32]);
+        for length in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES] {
+            let text: Vec<u8> = (0..length).map(|number| (number % 251) as u8).collect();
+            for key in [None, Some(&key)] {
+                let (_folder, path) = sealed(key, &text);
+                assert!(read(&path, key).expect("read") == text, "{length} bytes, key: {}", key.is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn another_key_and_none_are_refused_by_name() {
+        let (_folder, path) = sealed(Some(&Key::of(&[7; 32])), b"a secret");
+        let wrong = read(&path, Some(&Key::of(&[8; 32]))).expect_err("refused").to_string();
+        assert!(wrong.starts_with("wrong key: "), "{wrong}");
+        let none = read(&path, None).expect_err("refused").to_string();
+        assert!(none.contains("--key-file"), "{none}");
+        assert!(!std::fs::read(&path).expect("bytes").windows(8).any(|window| window == b"a secret"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_file_that_was_changed_or_cut_off_is_never_taken_for_whole(at in any::<usize>(), cut in any::<bool>()) {
+            let key = Key::of(&[7; 32]);
+            let text = vec![5; CHUNK_BYTES + 100];
+            let (_folder, path) = sealed(Some(&key), &text);
+            let mut bytes = std::fs::read(&path).expect("bytes");
+            let at = at % bytes.len();
+            if cut { bytes.truncate(at) } else { bytes[at] ^= 1 }
+            std::fs::write(&path, bytes).expect("written");
+            prop_assert!(read(&path, Some(&key)).is_err());
+        }
+
+        #[test]
+        fn digits_are_read_as_they_are_written(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            prop_assert_eq!(unhex(&hex(&bytes)), Some(bytes));
+        }
+    }
+}

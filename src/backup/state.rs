@@ -1,0 +1,103 @@
+//! What every table is at one instant whose place in WAL is known.
+//!
+//! Writers are kept off all tables for the moment in which a snapshot is taken: whoever has committed by then is in it, and
+//! WAL has nothing else before the place that is noted. Waiting for that moment is short and repeated, so that a long
+//! import holds up the backup, and the backup holds up nobody.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Row};
+
+use super::record::{Columns, State, Table};
+
+/// The tables of the service: all but those of extensions and the list of migrations, which a restore writes itself.
+const TABLES: &str = "
+    select c.relname::text,
+        string_agg(quote_ident(a.attname), ', ' order by a.attname) filter (where a.attgenerated = '')
+    from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+    where c.relnamespace = current_schema()::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
+        and c.relname <> 'refinery_schema_history'
+        and not exists (select from pg_depend d where d.objid = c.oid and d.deptype = 'e')
+    group by c.relname order by c.relname";
+
+/// Values as text are the same whatever the session's defaults are.
+pub const FORMATS: &str = "set statement_timeout = 0; set datestyle = 'ISO, YMD'; set intervalstyle = 'postgres'; \
+    set timezone = 'UTC'; set extra_float_digits = 1; set bytea_output = 'hex'; set client_encoding = 'UTF8'";
+
+/// A writer that waits behind us waits no longer; below PostgreSQL's `deadlock_timeout`, so that we are never the reason
+/// why one is ended.
+const LOCK_TIMEOUT_MS: u32 = 100;
+/// Between two attempts, and how many of them there are: a long import takes minutes.
+const PAUSE: Duration = Duration::from_secs(1);
+const ATTEMPTS: u32 = 600;
+
+/// The tables of the service with their columns.
+///
+/// # Errors
+/// When the connection is lost.
+pub async fn tables(client: &Client) -> Result<Vec<Columns>, tokio_postgres::Error> {
+    let columns = |row: &Row| Ok(Columns { table: row.try_get(0)?, names: row.try_get(1)? });
+    client.query(TABLES, &[]).await?.iter().map(columns).collect()
+}
+
+/// A name as SQL writes it.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Begins a transaction that sees one instant; where that is in WAL, and when it was.
+///
+/// # Errors
+/// When the tables cannot be locked for a moment.
+pub async fn begin_snapshot(locker: &Client, reader: &Client) -> anyhow::Result<State> {
+    let tables = tables(locker).await.context("cannot list the tables")?;
+    let names = tables.iter().map(|columns| quoted(&columns.table)).collect::<Vec<_>>().join(", ");
+    let lock = format!("set lock_timeout = {LOCK_TIMEOUT_MS}; begin; lock table {names} in share mode");
+    let mut attempt = 0;
+    while let Err(error) = locker.batch_execute(&lock).await {
+        locker.batch_execute("rollback").await.context("the connection to postgres was lost")?;
+        attempt += 1;
+        if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
+            return Err(error).context("cannot lock the tables; make backups as their owner (MIGRATE_USER)");
+        }
+        if attempt == ATTEMPTS {
+            bail!("somebody writes in one transaction all the time; try again when that has ended");
+        }
+        tokio::time::sleep(PAUSE).await; // nobody announces the end of another's transaction
+    }
+    let begin = format!("{FORMATS}; begin isolation level repeatable read read only");
+    reader.batch_execute(&begin).await.context("the connection to postgres was lost")?;
+    // The first statement takes the snapshot.
+    let place = "select pg_current_wal_insert_lsn()::text, clock_timestamp()";
+    let row = reader.query_one(place, &[]).await.context("cannot read the place in WAL")?;
+    locker.batch_execute("commit").await.context("the connection to postgres was lost")?;
+    let at: Timestamp = row.try_get(1)?;
+    Ok(State { at: at.to_string(), lsn: row.try_get(0)?, tables: Vec::new() })
+}
+
+/// Counts and hashes tables as this session sees them.
+///
+/// # Errors
+/// When the connection is lost, or one of them is missing.
+pub async fn hashes(client: &Client, tables: &[Columns]) -> anyhow::Result<Vec<Table>> {
+    let mut hashes = Vec::new();
+    for Columns { table, names } in tables {
+        // A sum, so that no order is needed; 16 digits of SHA-256 are a number of 64 bits.
+        let hash = format!(
+            "select count(*), coalesce(sum(('x' || substr(encode(sha256(convert_to(row({names})::text, 'UTF8')), 'hex'), 1, 16))\
+             ::bit(64)::bigint::numeric), 0)::text from {}",
+            quoted(table)
+        );
+        let row = client.query_one(&hash, &[]).await.with_context(|| format!("cannot read {table}"))?;
+        hashes.push(Table {
+            name: table.clone(),
+            columns: names.clone(),
+            rows: row.try_get(0)?,
+            hash: row.try_get(1)?,
+        });
+    }
+    Ok(hashes)
+}

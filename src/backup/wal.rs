@@ -1,0 +1,183 @@
+//! WAL behind a backup: received from the server, kept in the folder, and laid out for its replay.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio_postgres::Client;
+
+use super::folder::{Folder, is_segment, place, unwritable};
+use super::record::{Backup, Wal};
+use super::seal::{self, Key, SUFFIX};
+use crate::db::conninfo::ConnInfo;
+use crate::db::embedded::Programs;
+
+/// What the name of a segment that is not whole ends with.
+pub const PARTIAL: &str = ".partial";
+/// What is known of the WAL that was received.
+const RECEIVED: &str = "received.json";
+/// Between two looks at a program that tells nobody how far it is.
+const POLL: Duration = Duration::from_millis(20);
+
+/// A commit of nothing: its record is behind everything that was committed before, and says when that was.
+pub const HEARTBEAT: &str = "select pg_current_xact_id()::text, clock_timestamp()";
+
+/// How far WAL was received.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Received {
+    /// Everything that was committed by then, by the database's clock, is there.
+    pub at: String,
+    /// The cluster's own number.
+    pub system: String,
+}
+
+impl Received {
+    /// What is known of a directory; none when no WAL is received into it.
+    fn read(directory: &Path) -> Option<Self> {
+        serde_json::from_str(&fs::read_to_string(directory.join(RECEIVED)).ok()?).ok()
+    }
+
+    /// Replaces what is known.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, directory: &Path) -> anyhow::Result<()> {
+        let (path, new) = (directory.join(RECEIVED), directory.join("received.new"));
+        let text = serde_json::to_string(self).context("cannot write what was received")?;
+        fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).map_err(|error| unwritable(&path, error))
+    }
+}
+
+/// Starts `pg_receivewal`; its error output is piped.
+///
+/// # Errors
+/// When it cannot be run.
+pub fn receiver(programs: &Programs, server: &ConnInfo, into: &Path, arguments: &[&str]) -> anyhow::Result<Child> {
+    programs
+        .command("pg_receivewal", into)?
+        .args(["--directory=.", "--synchronous", "--no-password"])
+        .args(arguments)
+        .envs(server.variables())
+        .env("PGAPPNAME", "pycrudapi backup")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot run pg_receivewal")
+}
+
+/// Receives WAL behind the segments in the directory, until everything is there that was committed before this call.
+///
+/// # Errors
+/// What `pg_receivewal` says.
+pub async fn receive_until_now(
+    programs: &Programs,
+    server: &ConnInfo,
+    client: &Client,
+    into: &Path,
+) -> anyhow::Result<()> {
+    client.query_one(HEARTBEAT, &[]).await.context("the connection to postgres was lost")?;
+    let end = client.query_one("select pg_current_wal_insert_lsn()::text", &[]).await?;
+    let end = format!("--endpos={}", end.try_get::<_, String>(0)?);
+    let mut child = receiver(programs, server, into, &["--no-loop", &end])?;
+    loop {
+        if let Some(status) = child.try_wait().context("cannot wait for pg_receivewal")? {
+            if status.success() {
+                return Ok(());
+            }
+            let said = io::read_to_string(child.stderr.take().expect("piped")).unwrap_or_default();
+            bail!("pg_receivewal failed ({status}): {}", said.trim());
+        }
+        // It ends when it has something behind the place, and an idle server writes nothing.
+        client.query_one(HEARTBEAT, &[]).await.context("the connection to postgres was lost")?;
+        tokio::time::sleep(POLL).await; // it tells nobody how far it is
+    }
+}
+
+/// The segments that are there for a backup, by their name without suffixes: those that are received, and its own.
+fn segments(folder: &Folder, backup: &Backup, wal: &Wal) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    let mut found = BTreeMap::new();
+    // What is received is newer than the end of what a backup has itself; a whole segment is better than a part.
+    for directory in [folder.directory(backup).join("wal"), folder.wal_of(&wal.first)] {
+        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        let is_whole = |path: &PathBuf| !path.to_string_lossy().contains(PARTIAL);
+        paths.sort_by_key(|path| (is_whole(path), path.clone()));
+        for path in paths {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let bare = name.trim_end_matches(SUFFIX).trim_end_matches(PARTIAL).to_owned();
+            let is_needed = is_segment(&bare) && bare.len() == 24 && place(&bare) >= place(&wal.first);
+            if is_needed || bare.ends_with(".history") {
+                found.insert(bare, path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Lays out all WAL that there is behind a backup, and returns the timeline that it leads to. The histories of all other timelines
+/// are laid out as well: the restored cluster begins one that nobody has had.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn lay_out(folder: &Folder, backup: &Backup, key: Option<&Key>, into: &Path) -> anyhow::Result<u32> {
+    let Some(wal) = &backup.wal else { bail!("backup {} has no WAL", backup.id) };
+    let own = segments(folder, backup, wal)?;
+    let last = own.keys().filter(|name| is_segment(name)).map(|name| &name[..8]).max().unwrap_or(&wal.first[..8]);
+    let timeline = u32::from_str_radix(last, 16).context("a segment of WAL has no timeline")?;
+    for (name, path) in histories(folder).into_iter().chain(own) {
+        let mut from = seal::open(&path, key)?;
+        let place = into.join(&name);
+        let mut file = File::create(&place).map_err(|error| unwritable(&place, error))?;
+        io::copy(&mut from, &mut file).with_context(|| format!("cannot unpack {}", path.display()))?;
+    }
+    Ok(timeline)
+}
+
+/// The histories of timelines that were received.
+fn histories(folder: &Folder) -> BTreeMap<String, PathBuf> {
+    let timelines = fs::read_dir(folder.wal()).into_iter().flatten().flatten();
+    let files = timelines.flat_map(|timeline| fs::read_dir(timeline.path()).into_iter().flatten().flatten());
+    let named = files.map(|file| {
+        let name = file.file_name().to_string_lossy().into_owned();
+        (name.trim_end_matches(SUFFIX).to_owned(), file.path())
+    });
+    named.filter(|(name, _)| name.ends_with(".history")).collect()
+}
+
+/// Up to when a backup can be brought back: to its own instant, or to what was received if nothing is missing between.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn reach(folder: &Folder, backup: &Backup) -> anyhow::Result<Timestamp> {
+    let own = backup.state.instant()?;
+    let Some(wal) = &backup.wal else { return Ok(own) };
+    let directory = folder.wal_of(&wal.first);
+    let Some(received) = Received::read(&directory) else { return Ok(own) };
+    if received.system != backup.system {
+        return Ok(own);
+    }
+    let number = |name: &str| {
+        let digits = |range| u64::from_str_radix(&name[range], 16).unwrap_or_default();
+        digits(8..16) * ((1 << 32) / wal.segment_bytes) + digits(16..24)
+    };
+    let names = segments(folder, backup, wal)?;
+    let mut received_numbers: Vec<u64> = names
+        .iter()
+        .filter(|(name, path)| is_segment(name) && path.starts_with(&directory))
+        .map(|(name, _)| number(name))
+        .collect();
+    received_numbers.sort_unstable();
+    received_numbers.dedup();
+    let last = number(&wal.last);
+    received_numbers.retain(|number| *number >= last);
+    let is_whole =
+        received_numbers.first() == Some(&last) && received_numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+    let received: Timestamp = received.at.parse().context("what was received cannot be read")?;
+    Ok(if is_whole { received.max(own) } else { own })
+}

@@ -1,0 +1,195 @@
+//! A cluster that is made out of a backup: files are laid aside, recovered there, and put in their place when all is well.
+//!
+//! Refuses a directory that has anything in it but the remains of a restore that was cut off. Invariant: `embedded/data` is
+//! absent or a whole cluster that has been recovered, whenever the power goes; what is half made is in `embedded/restoring`.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, lchown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::account::Account;
+use super::binaries::{self, Binaries};
+use super::data_directory::DataDirectory;
+use super::error::{self, EmbeddedError};
+use super::lock::Lock;
+use super::postmaster::Postmaster;
+use super::supervisor::Supervisor;
+use super::{Options, account, config_at, files, orphans};
+
+/// Where the files are until the cluster is whole.
+const ASIDE: &str = "restoring";
+/// What a restore that was cut off may have left beside it.
+const REMAINS: [&str; 2] = ["lock", ASIDE];
+/// Recovery takes as long as there is WAL: more than a week of it is no restore any more.
+const READY_WITHIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Who may connect: whoever may open the socket.
+const PG_HBA: &str = "local all all trust\nlocal replication all trust\n";
+
+/// Where a cluster is to be; dropping it removes what is half made.
+#[derive(Debug)]
+pub struct Target {
+    /// Where it will be.
+    directory: DataDirectory,
+    /// Where it is made.
+    aside: DataDirectory,
+    binaries: Binaries,
+    _lock: Lock,
+}
+
+/// A cluster that has been recovered and answers; dropping it stops it.
+#[derive(Debug)]
+pub struct Recovered {
+    supervisor: Supervisor,
+    socket_dir: PathBuf,
+    aside: DataDirectory,
+}
+
+impl Target {
+    /// An empty place for a cluster of a major version.
+    ///
+    /// # Errors
+    /// When there is anything in it, or there are no binaries of that version.
+    pub fn prepare(options: &Options, major: u32) -> Result<Self, EmbeddedError> {
+        let requested = &options.data_dir;
+        let account = account::for_root()?;
+        // A fall-back would put the cluster where nobody finds it.
+        let directory = DataDirectory::choose(requested, requested, account)?;
+        let home = &directory.home;
+        let stranger = |path: &Path, known: &[&str]| {
+            let entries = fs::read_dir(path).into_iter().flatten().flatten();
+            entries.map(|entry| entry.file_name()).find(|name| !known.iter().any(|known| name == known))
+        };
+        let parent = home.parent().unwrap_or(home);
+        if stranger(parent, &["embedded"]).is_some() || stranger(home, &REMAINS).is_some() {
+            return Err(EmbeddedError::NotEmpty { path: parent.to_path_buf() });
+        }
+        let sources = binaries::Sources {
+            pg_bin: options.pg_bin.as_deref(),
+            search_path: options.search_path.as_deref(),
+            account,
+        };
+        let binaries = binaries::newest_of(&sources, Some(major))
+            .ok_or_else(|| EmbeddedError::NoPrograms { major, install: binaries::install_command(Some(major)) })?;
+        if let Some(account) = account
+            && let Some(closed) = account.first_closed(home)
+        {
+            return Err(EmbeddedError::Closed { home: home.clone(), closed, uid: account.uid });
+        }
+        directory.create()?;
+        let lock = Lock::take(&directory)?;
+        let aside = DataDirectory { home: home.join(ASIDE), account };
+        let target = Self { directory, aside, binaries, _lock: lock };
+        target.clear()?;
+        files::create_dirs(&target.aside.home)?;
+        files::private_dir(&target.aside.data(), None)?;
+        files::private_dir(&target.wal(), None)?;
+        Ok(target)
+    }
+
+    /// Where the files of the cluster go.
+    pub fn data(&self) -> PathBuf {
+        self.aside.data()
+    }
+
+    /// Where WAL goes that is replayed.
+    pub fn wal(&self) -> PathBuf {
+        self.aside.home.join("wal")
+    }
+
+    /// Replays WAL up to where the settings say, and makes the cluster one that serves.
+    ///
+    /// # Errors
+    /// When it cannot be recovered that far; it may be tried again with other settings.
+    pub fn recover(&self, settings: &[(&str, String)]) -> Result<Recovered, EmbeddedError> {
+        let data = self.data();
+        let put =
+            |name: &str, text: &str| fs::write(data.join(name), text).map_err(error::file("write", &data.join(name)));
+        put("recovery.signal", "")?;
+        put("pg_hba.conf", PG_HBA)?;
+        for name in ["postgresql.conf", "pg_ident.conf"] {
+            // Packages keep them elsewhere; the settings come on the command line.
+            if !data.join(name).exists() {
+                put(name, "")?;
+            }
+        }
+        if let Some(account) = self.aside.account {
+            give(&data, account)?;
+            give(&self.wal(), account)?;
+        }
+        let socket_dir = self.aside.create_socket_dir()?;
+        let mut all = vec![
+            // Its directory is the cluster's.
+            ("restore_command".to_owned(), "cp ../wal/%f %p".to_owned()),
+            ("recovery_target_action".to_owned(), "promote".to_owned()),
+            ("hot_standby".to_owned(), "off".to_owned()),
+            ("archive_mode".to_owned(), "off".to_owned()),
+        ];
+        all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        let supervisor = Supervisor::start(Postmaster {
+            program: self.binaries.dir.join("postgres"),
+            directory: self.aside.clone(),
+            socket_dir: socket_dir.clone(),
+            settings: all,
+            ready_within: READY_WITHIN,
+        })?;
+        Ok(Recovered { supervisor, socket_dir, aside: self.aside.clone() })
+    }
+
+    /// Stops it and puts it in its place; `DATA_DIR`.
+    ///
+    /// # Errors
+    /// When it cannot be moved there.
+    pub fn keep(self, recovered: Recovered) -> Result<PathBuf, EmbeddedError> {
+        drop(recovered);
+        let data = self.directory.data();
+        fs::rename(self.data(), &data).map_err(error::file("rename", &self.data()))?;
+        files::sync_dir(&self.directory.home)?;
+        Ok(self.directory.home.parent().unwrap_or(&self.directory.home).to_path_buf())
+    }
+
+    fn clear(&self) -> Result<(), EmbeddedError> {
+        let aside = &self.aside.home;
+        if aside.symlink_metadata().is_err() {
+            return Ok(());
+        }
+        orphans::end(&self.aside.data(), self.aside.account)?;
+        fs::remove_dir_all(aside).map_err(error::file("remove", aside))
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Err(failure) = self.clear() {
+            let failure: &dyn std::error::Error = &failure;
+            tracing::warn!(error = failure, "cannot remove what is half restored");
+        }
+    }
+}
+
+impl Recovered {
+    /// How to connect.
+    pub fn config(&self) -> tokio_postgres::Config {
+        config_at(&self.socket_dir)
+    }
+}
+
+impl Drop for Recovered {
+    fn drop(&mut self) {
+        self.supervisor.stop();
+        self.aside.remove_socket_dir(&self.socket_dir);
+    }
+}
+
+/// Hands a directory and everything in it to an account, and keeps others out.
+fn give(path: &Path, account: Account) -> Result<(), EmbeddedError> {
+    lchown(path, Some(account.uid), Some(account.gid)).map_err(error::file("give an owner to", path))?;
+    let found = path.symlink_metadata().map_err(error::file("read", path))?;
+    if found.is_dir() {
+        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(error::file("close", path))?;
+        for entry in fs::read_dir(path).map_err(error::file("read", path))? {
+            give(&entry.map_err(error::file("read", path))?.path(), account)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! What goes wrong with backups: a clear sentence each time, and the older backup is as good as before.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::Rig;
+use crate::harness::{Database, eventually, passenger_with};
+use crate::transfer::{refused, succeeded};
+
+async fn rig_with_a_backup() -> (Rig, String) {
+    let rig = Rig::start().await;
+    rig.app.create(&passenger_with("name", "kept")).await;
+    let id = rig.backup(&[]);
+    (rig, id)
+}
+
+async fn expect_good(rig: &Rig, id: &str) {
+    assert_eq!(rig.restore(&["--backup", id]).names().await, ["kept"]);
+}
+
+fn flip_a_byte(path: &Path) {
+    let mut bytes = fs::read(path).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).expect("written");
+}
+
+fn partials(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).expect("listed").flatten();
+    entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".partial")).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_killed_leaves_nothing_that_counts() {
+    let (rig, id) = rig_with_a_backup().await;
+    let mut killed = rig.command(&["backup"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
+    eventually(|| async { if partials(rig.folder()) == 1 { Ok(()) } else { Err("not begun".to_owned()) } }).await;
+    killed.kill().expect("kill");
+    killed.wait().expect("wait");
+    let listed = succeeded(rig.program(&["backups"]));
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    expect_good(&rig, &id).await;
+    rig.backup(&[]);
+    assert_eq!(partials(rig.folder()), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_is_named_and_the_older_backup_is_good() {
+    let (rig, older) = rig_with_a_backup().await;
+    let newer = rig.backup(&[]);
+    flip_a_byte(&rig.folder().join(&newer).join("base.tar"));
+    let checked = rig.program(&["backups", "--check"]);
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(!checked.status.success() && said.contains("damaged"), "{said}");
+    let said = refused(&rig.program(&["restore", "--into", "/tmp/never-made"]));
+    assert!(said.contains(&newer) && said.contains("damaged") && said.contains("base.tar"), "{said}");
+    assert!(!Path::new("/tmp/never-made/embedded/data").exists());
+    let said = refused(&rig.program(&["restore-drill"]));
+    assert!(said.contains("damaged"), "{said}");
+    expect_good(&rig, &older).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_key_and_none_are_refused_and_the_right_one_opens() {
+    let rig = Rig::start().await;
+    rig.app.create(&passenger_with("name", "kept")).await;
+    let keys = tempfile::tempdir().expect("a temporary directory");
+    let key = |name: &str, text: String| {
+        let path = keys.path().join(name);
+        fs::write(&path, text).expect("written");
+        format!("--key-file={}", path.display())
+    };
+    let (right, wrong, none) =
+        (key("right", "0a".repeat(32)), key("wrong", "0b".repeat(32)), key("none", String::new()));
+    let id = rig.backup(&[&right]);
+    for file in fs::read_dir(rig.folder().join(&id)).expect("listed").flatten() {
+        let is_readable = file.file_name() == "backup.json" || file.path().is_dir();
+        assert!(is_readable || file.file_name().to_string_lossy().ends_with(".sealed"), "{:?}", file.path());
+    }
+    let said = refused(&rig.program(&["restore", "--into", "/tmp/never-made", &wrong]));
+    assert!(said.contains("wrong key"), "{said}");
+    let said = refused(&rig.program(&["restore", "--into", "/tmp/never-made"]));
+    assert!(said.contains("BACKUP_KEY_FILE"), "{said}");
+    let said = refused(&rig.program(&["backup", &none]));
+    assert!(said.contains("64 hexadecimal digits"), "{said}");
+    assert_eq!(rig.restore(&["--backup", &id, &right]).names().await, ["kept"]);
+    succeeded(rig.program(&["restore-drill", &right]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told_and_takes_no_older_backup_along() {
+    let rig = Rig::start().await;
+    rig.app.create(&passenger_with("name", "kept")).await;
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=150m", "none"]).arg(rig.folder()).output();
+    if !mounted.as_ref().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: a small disk takes root and mount: {mounted:?}");
+        return;
+    }
+    let id = rig.backup(&[]);
+    // Leaves less than a backup takes.
+    let (filler, room) = (rig.folder().join("filler"), 150 - 20 - size_of(&rig.folder().join(&id)) / (1 << 20));
+    fs::write(&filler, vec![1; usize::try_from(room << 20).expect("small")]).expect("written");
+    let said = refused(&rig.program(&["backup"]));
+    let partials = partials(rig.folder());
+    fs::remove_file(&filler).expect("removed");
+    let good = rig.restore(&["--backup", &id]).names().await;
+    let unmounted = Command::new("umount").arg(rig.folder()).status().expect("umount runs");
+    assert!(unmounted.success());
+    assert!(said.contains("disk is full"), "{said}");
+    assert_eq!((partials, good), (0, vec!["kept".to_owned()]));
+}
+
+fn size_of(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).expect("listed").flatten();
+    entries
+        .map(
+            |entry| {
+                if entry.path().is_dir() {
+                    size_of(&entry.path())
+                } else {
+                    entry.metadata().map_or(0, |file| file.len())
+                }
+            },
+        )
+        .sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_at_a_time_and_another_cluster_are_refused() {
+    let (rig, _) = rig_with_a_backup().await;
+    let lock = fs::File::open(rig.folder().join("lock")).expect("a lock");
+    lock.lock().expect("locked");
+    let said = refused(&rig.program(&["backup"]));
+    assert!(said.contains("under way"), "{said}");
+    drop(lock);
+    let database = Database::migrated().await;
+    let other =
+        rig.command(&["backup", "--kind=physical"]).env("DATABASE_URL", database.url()).output().expect("it runs");
+    assert!(refused(&other).contains("backups of another cluster"), "{}", refused(&other));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_not_copy_the_cluster_is_told_the_statement_that_lets_it() {
+    let database = Database::migrated().await;
+    let folder = super::open_folder();
+    let as_requests = database.url().replace("user=postgres", "user=pycrudapi");
+    let run = |kind: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pycrudapi"));
+        command.args(["backup", "--kind", kind, "--to"]).arg(folder.path()).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("DATABASE_URL", &as_requests);
+        command.output().expect("it runs")
+    };
+    let said = refused(&run("physical"));
+    assert!(said.contains("alter role pycrudapi replication"), "{said}");
+    let output = run("auto");
+    let warned = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(succeeded(output).contains(", logical, "), "{warned}");
+    assert!(warned.contains("alter role pycrudapi replication"), "{warned}");
+}
