@@ -58,7 +58,9 @@ ARG SOURCE_DATE_EPOCH
 # there belongs to root and takes its mode from here.
 RUN groupadd --gid 10001 pycrudapi \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin pycrudapi \
-    && install --directory --mode=1777 /run/pycrudapi /var/spool/pycrudapi
+    && install --directory --mode=1777 /run/pycrudapi /var/spool/pycrudapi \
+    # A volume that is mounted here for backups takes its owner and mode from it.
+    && install --directory --owner=10001 --group=10001 --mode=0700 /var/backups/pycrudapi
 
 # The same files that a laptop runs.
 COPY supervisord.conf /etc/pycrudapi/

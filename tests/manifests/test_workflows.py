@@ -95,13 +95,15 @@ OF_COMPOSE = set("""
     RESOURCES_DIR LISTEN METRICS_LISTEN METRICS_PORT HTTP_PORT HTTPS_PORT HEALTHCHECK_URL UPSTREAM SPOOL_DIR RUN_DIR TLS_CERT
     TLS_KEY TLS_DIR PARENT_PID LOG_DROPPED_FILE AUTH_JWKS_FILE AUTH_CA_FILE OTEL_EXPORTER_OTLP_CERTIFICATE
 """.split())
+# Those of backups, which containers of their own make (docker-compose.backup.yml).
+OF_BACKUPS = set("BACKUP_DIR BACKUP_KEY_FILE BACKUP_KEEP BACKUP_KEEP_FOR RESTORE_INTO DRILL_INTO".split())
 # nginx has a container of its own there, with the settings of docker-compose.yml.
 OF_NGINX = set("TLS_SELF_SIGNED RATE_LIMIT CONN_LIMIT TRUSTED_PROXIES CLIENT_TIMEOUT_MS UPSTREAM_TIMEOUT_MS ACCESS_LOG NGINX_WORKERS NGINX_STATUS_PORT".split())
 
 
 def test_every_setting_can_be_given_in_the_file_of_compose():
     documented = set(re.findall(r"(?m)^\| `([A-Z_]+)` \|", (ROOT / "docs/settings.md").read_text()))
-    assert OF_COMPOSE < documented and OF_NGINX < documented
+    assert OF_COMPOSE | OF_BACKUPS | OF_NGINX < documented
     for file, service, elsewhere in (
         ("docker-compose.yml", "pycrudapi", set()),
         ("docker-compose.scale.yml", "api1", OF_NGINX),
@@ -110,7 +112,7 @@ def test_every_setting_can_be_given_in_the_file_of_compose():
     ):
         given = yaml.safe_load((ROOT / file).read_text())["services"][service]["environment"]
         passed_on = {name for name, value in given.items() if str(value).startswith(f"${{{name}:-")}
-        assert documented - OF_COMPOSE - elsewhere == passed_on, f"{file}: {service}"
+        assert documented - OF_COMPOSE - OF_BACKUPS - elsewhere == passed_on, f"{file}: {service}"
 
 
 def test_the_trial_of_signing_in_has_a_service_and_a_provider_that_mean_the_same():
@@ -159,3 +161,23 @@ def test_every_container_of_compose_that_serves_or_migrates_has_the_descriptions
         assert any(mounted in service.get("volumes", []) for service in read[name]), name
         assert any(service.get("environment", {}).get("RESOURCES") == "${RESOURCES:-}" for service in read[name]), name
     assert "RESOURCES_DIR=/etc/pycrudapi/resources" in (ROOT / "Dockerfile").read_text()
+
+
+def test_backups_and_drills_are_jobs_that_are_shut_in_and_started_by_nobody_else():
+    services = yaml.safe_load((ROOT / "docker-compose.backup.yml").read_text())["services"]
+    main = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    hardened = {name: main["x-hardening"][name] for name in ("read_only", "cap_drop", "security_opt")}
+    for name, service in services.items():
+        assert hardened.items() <= service.items(), name
+        assert service["profiles"] == ["backup"] and service["restart"] == "no", name
+        assert service["networks"] == ["private"], name
+    environment = main["services"]["pycrudapi"]["environment"]
+    for name in ("backup", "restore-drill"):
+        given = services[name]["environment"]
+        assert given["BACKUP_DIR"] == services[name]["volumes"][0].rsplit(":", 1)[1]
+        for setting in ("POSTGRES_HOST", "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD"):
+            assert given[setting] == environment[setting], f"{name}: {setting}"
+    assert "throwaway" in services["restore-drill"]["environment"]["DRILL_INTO"]
+    assert services["throwaway"]["image"] == main["services"]["postgres"]["image"]
+    # The data of a throwaway database is in memory.
+    assert any(entry.startswith("/var/lib/postgresql/data:") for entry in services["throwaway"]["tmpfs"])

@@ -1,0 +1,101 @@
+"""The component `backup`: a backup every night and a drill every week, in every overlay that takes it."""
+
+import shutil
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from conftest import render
+from test_manifests import VERSIONS, containers, named, of_kind, pod
+
+
+@pytest.fixture(scope="module", params=["own database", "external database"])
+def objects(request, kustomize):
+    components = ["../../components/backup"]
+    if request.param == "external database":
+        components.append("../../components/external-database")
+    overlay = kustomize / "overlays" / "backup"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": "python-crud-api",
+        "resources": ["../../base"],
+        "components": components,
+    }))
+    try:
+        return request.param, render(overlay)
+    finally:
+        shutil.rmtree(overlay)
+
+
+def jobs(objects):
+    found = {item["metadata"]["name"]: item for item in of_kind(objects, "CronJob")}
+    assert set(found) == {"backup", "restore-drill"}
+    return found
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_object_fits_the_api_schema_strictly(objects, version):
+    for item in objects[1]:
+        kubernetes_validate.validate(item, version, strict=True)
+
+
+def test_a_job_ends_leaves_nothing_and_may_nothing(objects):
+    account = named(objects[1], "ServiceAccount", "backup")
+    assert account["automountServiceAccountToken"] is False
+    for job in jobs(objects[1]).values():
+        assert job["spec"]["concurrencyPolicy"] == "Forbid"
+        spec = job["spec"]["jobTemplate"]["spec"]
+        assert spec["activeDeadlineSeconds"] > 0 and spec["ttlSecondsAfterFinished"] > 0
+        shut = pod(job)["spec"]
+        assert shut["serviceAccountName"] == "backup" and shut["automountServiceAccountToken"] is False
+        assert shut["securityContext"]["runAsNonRoot"] is True
+        for container in containers(job):
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] and not context["allowPrivilegeEscalation"]
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert set(container["resources"]["limits"]) == {"cpu", "memory", "ephemeral-storage"}
+            assert container["image"] != "pycrudapi", "the component image names the build"
+
+
+def test_both_jobs_read_the_database_that_the_service_has_and_the_same_claim(objects):
+    kind, items = objects
+    deployment = pod(named(items, "Deployment", "pycrudapi"))["spec"]["containers"][0]
+    wanted = {each["name"]: each for each in deployment["env"]}
+    for name, job in jobs(items).items():
+        (container,) = pod(job)["spec"]["containers"]
+        given = {each["name"]: each for each in container["env"]}
+        settings = ["DATABASE_URL"] if kind == "external database" else ["POSTGRES_HOST", "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD_FILE"]
+        for setting in settings:
+            assert given[setting] == wanted[setting], f"{name}: {setting}"
+        assert ("POSTGRES_HOST" in given) == (kind == "own database")
+        volumes = {volume["name"]: volume for volume in pod(job)["spec"]["volumes"]}
+        assert volumes["backups"]["persistentVolumeClaim"]["claimName"] == "backup"
+        mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        assert given["BACKUP_DIR"]["value"] == mounted["backups"]
+        assert set(mounted) <= set(volumes)
+    named(items, "PersistentVolumeClaim", "backup")
+
+
+def test_the_drill_has_a_postgres_of_its_own_that_goes_with_it(objects):
+    job = jobs(objects[1])["restore-drill"]
+    (throwaway,) = pod(job)["spec"]["initContainers"]
+    assert throwaway["restartPolicy"] == "Always", "a sidecar, which ends with the job"
+    volumes = {volume["name"]: volume for volume in pod(job)["spec"]["volumes"]}
+    for mount in throwaway["volumeMounts"]:
+        assert "emptyDir" in volumes[mount["name"]], mount
+    (container,) = pod(job)["spec"]["containers"]
+    into = next(each["value"] for each in container["env"] if each["name"] == "DRILL_INTO")
+    assert "@127.0.0.1:5432/" in into
+
+
+def test_the_network_lets_the_jobs_reach_the_database_alone(objects):
+    kind, items = objects
+    policy = named(items, "NetworkPolicy", "backup")["spec"]
+    assert not policy.get("ingress") and [port["port"] for rule in policy["egress"] for port in rule["ports"]] == [5432]
+    for job in jobs(items).values():
+        assert policy["podSelector"]["matchLabels"].items() <= pod(job)["metadata"]["labels"].items()
+    names = {item["metadata"]["name"] for item in of_kind(items, "NetworkPolicy")}
+    assert ("postgres0-backup" in names) == (kind == "own database")
