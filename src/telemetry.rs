@@ -165,11 +165,11 @@ pub fn init_logs(config: &LogConfig, output: &LogOutput) -> Result<(), Telemetry
     done.map_err(|_| TelemetryError::Twice)
 }
 
-/// The access log, which the filter may silence with `access=off`. `is_behind` says that nginx beside this server has a line for
+/// The access log, which the filter may silence with `access=off`. `is_told` says that nginx beside this server has a line for
 /// each request: then there is a second one only if the filter names `access`.
-pub fn access_log(config: &LogConfig, output: &LogOutput, is_behind: bool) -> AccessLog {
+pub fn access_log(config: &LogConfig, output: &LogOutput, is_told: bool) -> AccessLog {
     let is_named = config.log.split(',').any(|directive| directive.trim().starts_with("access"));
-    if tracing::enabled!(target: "access", tracing::Level::INFO) && (is_named || !is_behind) {
+    if tracing::enabled!(target: "access", tracing::Level::INFO) && (is_named || !is_told) {
         let probes = tracing::enabled!(target: "access", tracing::Level::DEBUG);
         AccessLog::to(config.log_format, output.clone(), probes)
     } else {

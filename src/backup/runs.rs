@@ -5,11 +5,14 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use crate::db::error::StoreError;
+use crate::db::operation::DbOperation;
 use crate::db::pool::Pool;
 use crate::shutdown::Shutdown;
 
 const RECORD: &str = "insert into maintenance_runs (kind, started_at, finished_at, succeeded, size_bytes, message)
     values ($1, now() - make_interval(secs => $2), now(), $3, $4, $5)";
+
+static LOOK: DbOperation = DbOperation::new("look", "maintenance_runs");
 
 /// The newest of each kind and outcome.
 const NEWEST: &str = "
@@ -72,7 +75,7 @@ pub async fn watch(pool: Pool, shutdown: Shutdown) {
 
 async fn show(pool: &Pool) -> Result<(), StoreError> {
     let unreadable = |error| StoreError::Internal(std::sync::Arc::new(error));
-    for row in pool.read(NEWEST, &[]).await? {
+    for row in pool.read(&LOOK, NEWEST, &[]).await? {
         let kind: &str = row.try_get(0).map_err(unreadable)?;
         let succeeded: bool = row.try_get(1).map_err(unreadable)?;
         let finished: f64 = row.try_get(2).map_err(unreadable)?;

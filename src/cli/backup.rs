@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 
 use super::TRANSFER_THREADS;
 use super::database::{Use, expect_database, with_database};
-use super::output::{say, table, told};
+use super::output::{say, table};
 use crate::backup::folder::Folder;
 #[cfg(feature = "embedded")]
 use crate::backup::follow::Follower;
@@ -33,6 +33,7 @@ use crate::db::conninfo::ConnInfo;
 #[cfg(feature = "embedded")]
 use crate::db::embedded::{Options, Target};
 use crate::db::migrate;
+use crate::db::told::told;
 use crate::resource::registry::Resources;
 #[cfg(feature = "embedded")]
 use crate::shutdown;
@@ -265,7 +266,7 @@ impl List {
                 (Ok(()), false) => "when written",
                 (Err(error), _) => {
                     is_whole = false;
-                    say(&told(error));
+                    say(&told(error.as_ref()));
                     "damaged"
                 }
             };
@@ -475,7 +476,7 @@ async fn record<T>(
 ) {
     let (size_bytes, message) = match outcome {
         Ok(value) => told_of(value),
-        Err(error) => (None, told(error)),
+        Err(error) => (None, told(error.as_ref())),
     };
     let run = Run { task, duration: started.elapsed(), succeeded: outcome.is_ok(), size_bytes, message };
     let written = async {

@@ -14,6 +14,7 @@ use super::random::Random;
 use crate::db::batch::{BatchLimits, BatchName, Batcher};
 use crate::db::conninfo::ConnInfo;
 use crate::db::error::StoreError;
+use crate::db::operation::DbOperation;
 use crate::db::pool::{Pool, PoolKind, PoolOptions};
 use crate::db::reads::Reads;
 use crate::db::single_flight::SingleFlight;
@@ -25,6 +26,9 @@ const HANGS: Duration = Duration::from_secs(120);
 const CANCELLED_WITHIN: Duration = Duration::from_millis(3000);
 /// Everything is over by then: the end of what was frozen, and all that had to wait for it.
 const QUIET_AFTER: Duration = Duration::from_secs(60);
+
+/// What every statement is counted as.
+pub static ASK: DbOperation = DbOperation::new("ask", "simulation");
 
 /// An item, and how long its statement takes.
 type Item = (i64, u64);
@@ -118,7 +122,7 @@ impl Service {
             Kind::BatchedWrite => self.writing.submit((key, time)).await,
             Kind::List => {
                 let time = i64::try_from(time).expect("small");
-                let rows = self.lists.of(client).read(READ, &[&vec![key], &time]).await?;
+                let rows = self.lists.of(client).read(&ASK, READ, &[&vec![key], &time]).await?;
                 Ok(only(keys_of(&rows)))
             }
             Kind::Shared => {
@@ -143,7 +147,7 @@ impl Service {
 async fn statement_of(pool: &Pool, sql: &'static str, keys: &[i64], time: u64) -> Result<Vec<i64>, StoreError> {
     let (keys, time) = (keys.to_vec(), i64::try_from(time).expect("small"));
     let params: [&(dyn ToSql + Sync); 2] = [&keys, &time];
-    let rows = if sql == WRITE { pool.write(sql, &params).await? } else { pool.read(sql, &params).await? };
+    let rows = if sql == WRITE { pool.write(&ASK, sql, &params).await? } else { pool.read(&ASK, sql, &params).await? };
     Ok(keys_of(&rows))
 }
 

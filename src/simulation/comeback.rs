@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Config;
 
+use super::clients::ASK;
 use super::postgres::{Mode, Order, Postgres, READ};
 use super::random::Random;
 use crate::db::conninfo::ConnInfo;
@@ -26,7 +27,7 @@ async fn comeback(mode: Mode, away: Duration, clients: usize) -> (Duration, usiz
         statement_timeout: Duration::from_secs(10),
     };
     let pool = Pool::new(&ConnInfo::from_config(config).expect("no TLS is asked for"), &options);
-    let ask = async || pool.read(READ, &[&vec![1_i64], &1_i64]).await.is_ok();
+    let ask = async || pool.read(&ASK, READ, &[&vec![1_i64], &1_i64]).await.is_ok();
     assert!(join_all((0..clients).map(|_| ask())).await.iter().all(|served| *served));
     postgres.set(mode);
     postgres.order(Order::Kill, true);

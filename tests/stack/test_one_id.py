@@ -151,6 +151,7 @@ def test_one_id_leads_through_everything_also_while_the_server_restarts(stack, r
         OTEL_BSP_MAX_QUEUE_SIZE=100000,
         OTEL_BSP_SCHEDULE_DELAY=200,
         LOG_FORMAT="json",
+        LOG="info,access=info",
         RATE_LIMIT="off",
         CONN_LIMIT="off",
     )
