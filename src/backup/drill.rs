@@ -34,7 +34,7 @@ pub async fn physical(folder: &Folder, backup: &Backup, key: Option<&Key>, optio
 /// The same with a logical one.
 ///
 /// # Errors
-/// As [`physical`].
+/// As [`physical()`].
 pub async fn logical(
     folder: &Folder,
     backup: &Backup,

@@ -66,11 +66,10 @@ impl Terms {
             known.timeline = timeline;
             known.older_since = None;
         }
-        if known.server.as_deref() != Some(server) {
-            if known.server.replace(server.to_owned()).is_some() {
-                self.0.current.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(server, "another server is the primary; every connection to the one before is closed");
-            }
+        let before = known.server.replace(server.to_owned());
+        if before.is_some_and(|before| before != server) {
+            self.0.current.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(server, "another server is the primary; every connection to the one before is closed");
         }
         Some(self.current())
     }

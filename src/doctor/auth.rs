@@ -33,7 +33,7 @@ pub async fn look(report: &mut Report, server: &ServerConfig) {
                     "see whether the identity provider answers from here, and AUTH_ISSUER, AUTH_JWKS_URL, AUTH_CA_FILE";
                 report.wrong(AREA, format!("the identity provider's keys cannot be read: {}", told(&error)), mend);
             }
-            Ok(keys) if keys.len() == 0 => {
+            Ok(keys) if keys.is_empty() => {
                 report.wrong(
                     AREA,
                     "the identity provider names no key that can be used",

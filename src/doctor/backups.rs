@@ -2,7 +2,7 @@
 
 use tokio_postgres::{Client, Error};
 
-use super::database::one;
+use super::query::one;
 use super::report::Report;
 
 const AREA: &str = "backups";

@@ -2,10 +2,10 @@
 //!
 //! Whoever asks may read all of this: no superuser is needed, except where a sentence says so.
 
-use tokio_postgres::types::FromSql;
-use tokio_postgres::{Client, Error, Row};
+use tokio_postgres::{Client, Error};
 
 use super::backups;
+use super::query::one;
 use super::report::Report;
 use crate::config::DatabaseConfig;
 use crate::db::conninfo::ConnInfo;
@@ -305,10 +305,4 @@ async fn state(report: &mut Report, client: &Client) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// The first value of the only row.
-pub async fn one<T: for<'a> FromSql<'a>>(client: &Client, sql: &str) -> Result<T, Error> {
-    let row: Row = client.query_one(sql, &[]).await?;
-    row.try_get(0)
 }

@@ -29,7 +29,7 @@ pub fn nginx(report: &mut Report) {
     match check() {
         Ok(None) => report.fine(AREA_NGINX, "it takes the configuration that the settings make"),
         Ok(Some(said)) => {
-            report.wrong(AREA_NGINX, format!("it refuses its configuration: {said}"), "pycrudapi nginx check")
+            report.wrong(AREA_NGINX, format!("it refuses its configuration: {said}"), "pycrudapi nginx check");
         }
         Err(error) => report.wrong(AREA_NGINX, format!("it cannot be run: {error}"), "pycrudapi nginx check"),
     }

@@ -58,7 +58,7 @@ fn make(directory: &Path) -> String {
 pub fn spool(report: &mut Report, room: &RoomConfig) {
     disk(report, "SPOOL_DIR", &room.spool_dir);
     let Ok(space) = statfs(&room.spool_dir) else { return };
-    if i64::try_from(space.f_type).is_ok_and(|kind| kind == TMPFS) {
+    if space.f_type == TMPFS {
         let what = format!("SPOOL_DIR={} is a tmpfs: long bodies are in memory after all", room.spool_dir.display());
         report.warning(AREA_DISK, what, "mount a disk there, or set SPOOL_DIR=/var/tmp");
     }

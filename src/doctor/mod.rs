@@ -7,6 +7,7 @@ mod database;
 #[cfg(target_os = "linux")]
 mod front;
 mod machine;
+mod query;
 pub mod report;
 
 use crate::config::{DatabaseConfig, ServerConfig};

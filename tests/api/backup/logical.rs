@@ -60,7 +60,12 @@ async fn rows_histories_and_tokens_come_back_into_an_empty_database() {
             "/v1/air-quality".to_owned(),
         ] {
             let (there, here) = (app.get(&path).await, restored.get(&path).await);
-            assert_eq!(there.expect(StatusCode::OK).body, here.expect(StatusCode::OK).body, "{path}");
+            let [mut there, mut here] = [there, here].map(|answer| answer.expect(StatusCode::OK).json());
+            for answer in [&mut there, &mut here] {
+                // Each server has a cache of its own.
+                answer.as_object_mut().and_then(|members| members.remove("cache"));
+            }
+            assert_eq!(there, here, "{path}");
         }
         let tokens = "select count(*) from api_tokens";
         assert_eq!(empty.client().await.query_one(tokens, &[]).await.expect("counted").get::<_, i64>(0), 1);
