@@ -6,6 +6,7 @@ mod database;
 mod doctor;
 mod output;
 mod resource;
+mod restore;
 mod token;
 mod transfer;
 
@@ -140,9 +141,9 @@ enum Command {
     /// List the backups in a folder, and to which instants they can be brought back.
     Backups(backup::List),
     /// Bring a backup back: a new directory for DATA_DIR, or an empty database.
-    Restore(backup::Restore),
+    Restore(restore::Restore),
     /// Bring the newest backup back beside the service, compare every table, and throw it away.
-    RestoreDrill(backup::Drill),
+    RestoreDrill(restore::Drill),
     /// Ask a running server whether it is ready; the exit status is the answer.
     Healthcheck(HealthcheckArgs),
     /// Check nginx's settings, write its configuration and become nginx.

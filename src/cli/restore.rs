@@ -1,0 +1,235 @@
+//! `pycrudapi restore` and `restore-drill`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::bail;
+use clap::Args;
+use jiff::Timestamp;
+
+use super::TRANSFER_THREADS;
+#[cfg(not(feature = "embedded"))]
+use super::backup::NO_PROGRAMS;
+use super::backup::record;
+use super::database::{Use, expect_database, with_database};
+use super::output::say;
+use crate::backup::folder::Folder;
+use crate::backup::logical;
+#[cfg(feature = "embedded")]
+use crate::backup::physical::Until;
+use crate::backup::record::{Backup, Kind};
+use crate::backup::runs::Task;
+use crate::backup::seal::Key;
+#[cfg(feature = "embedded")]
+use crate::backup::{drill, physical, restored};
+use crate::config::{BackupConfig, DatabaseConfig, ResourcesConfig};
+#[cfg(feature = "embedded")]
+use crate::db::conninfo::ConnInfo;
+#[cfg(feature = "embedded")]
+use crate::db::embedded::{Options, Target};
+#[cfg(feature = "embedded")]
+use crate::db::migrate;
+use crate::resource::registry::Resources;
+
+/// `restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The folder that backups are in.
+    #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
+    from: PathBuf,
+    /// The backup; the newest, or the one before --at, without.
+    #[arg(long)]
+    backup: Option<String>,
+    /// The instant, such as 2026-11-26T22:45:01.5Z or with an offset: what was acknowledged before it by the database's clock is there, and
+    /// nothing that was begun after it. Without it the backup's own instant with --backup, or the end of WAL.
+    #[arg(long)]
+    at: Option<Timestamp>,
+    /// A new directory for DATA_DIR; or the URL of an empty database, for a logical backup.
+    #[arg(long, env = "RESTORE_INTO", hide_env_values = true)]
+    into: String,
+    #[command(flatten)]
+    key: BackupConfig,
+    #[command(flatten)]
+    resources: ResourcesConfig,
+    #[command(flatten)]
+    database: DatabaseConfig,
+}
+
+/// `restore-drill`.
+#[derive(Debug, Args)]
+pub struct Drill {
+    /// The folder that backups are in.
+    #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
+    from: PathBuf,
+    /// The URL of an empty database that a logical backup is loaded into; without it a PostgreSQL of its own is started in the
+    /// system's directory for temporary files.
+    #[arg(long, env = "DRILL_INTO", hide_env_values = true)]
+    into: Option<String>,
+    #[command(flatten)]
+    key: BackupConfig,
+    #[command(flatten)]
+    resources: ResourcesConfig,
+    #[command(flatten)]
+    database: DatabaseConfig,
+}
+
+impl Restore {
+    /// Brings a backup back.
+    ///
+    /// # Errors
+    /// A chain of causes that ends in what to do; what is half restored is removed.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        let key = self.key.key()?;
+        let folder = Folder::open(&self.from)?;
+        let backup = folder.choose(self.backup.as_deref(), self.at)?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(TRANSFER_THREADS).enable_all().build()?;
+        let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| self.into.starts_with(scheme))
+            || self.into.contains("host=");
+        match (backup.kind, is_url) {
+            (Kind::Logical, true) => {
+                if self.at.is_some() {
+                    bail!("a logical backup is of one instant, {}; leave --at out", backup.state.at);
+                }
+                let server = self.database.at(&self.into)?;
+                let resources = self.resources.load()?;
+                runtime.block_on(logical::restore(&server, &folder, &backup, key.as_ref(), &resources))?;
+                say(&format!("restored backup {} as of {}", backup.id, backup.state.at));
+            }
+            (Kind::Physical, false) => self.physical(&runtime, &folder, &backup, key.as_ref())?,
+            (Kind::Logical, false) => self.logical_into_directory(&runtime, &folder, &backup, key.as_ref())?,
+            (Kind::Physical, true) => bail!(
+                "backup {} is physical and becomes a directory; name a new one with --into, or a logical backup with --backup",
+                backup.id
+            ),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    #[cfg(feature = "embedded")]
+    fn options(&self) -> Options {
+        Options { data_dir: PathBuf::from(&self.into), ..self.database.embedded_options() }
+    }
+
+    #[cfg(feature = "embedded")]
+    fn physical(
+        &self,
+        runtime: &tokio::runtime::Runtime,
+        folder: &Folder,
+        backup: &Backup,
+        key: Option<&Key>,
+    ) -> anyhow::Result<()> {
+        let until = match (self.at, &self.backup) {
+            (Some(at), _) => Until::Instant(at),
+            (None, Some(_)) => Until::State,
+            (None, None) => Until::End,
+        };
+        let target = Target::prepare(&self.options(), backup.major)?;
+        let (recovered, reached) = runtime.block_on(async {
+            let (recovered, reached) = physical::restore(folder, backup, key, &target, until).await?;
+            let mut config = recovered.config();
+            config.dbname(&backup.database);
+            let client = migrate::connect(&ConnInfo::from_config(config)?).await?;
+            restored::move_versions(&client).await?;
+            anyhow::Ok((recovered, reached))
+        })?;
+        let place = target.keep(recovered)?;
+        let reached = reached.map_or_else(|| backup.state.at.clone(), |at| at.to_string());
+        say(&format!("restored backup {}; the last commit in it is of {reached}", backup.id));
+        say(&format!("serve it: DATA_DIR={} make up", place.display()));
+        if backup.database != "postgres" {
+            say(&format!("its tables are in the database {}, not in postgres", backup.database));
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "embedded")]
+    fn logical_into_directory(
+        &self,
+        runtime: &tokio::runtime::Runtime,
+        folder: &Folder,
+        backup: &Backup,
+        key: Option<&Key>,
+    ) -> anyhow::Result<()> {
+        let resources = self.resources.load()?;
+        runtime.block_on(drill::logical_into(&self.options(), folder, backup, key, &resources))?;
+        say(&format!("restored backup {} as of {}", backup.id, backup.state.at));
+        say(&format!("serve it: DATA_DIR={} make up", self.into));
+        Ok(())
+    }
+
+    #[cfg(not(feature = "embedded"))]
+    fn physical(&self, _: &tokio::runtime::Runtime, _: &Folder, _: &Backup, _: Option<&Key>) -> anyhow::Result<()> {
+        bail!(NO_PROGRAMS)
+    }
+
+    #[cfg(not(feature = "embedded"))]
+    fn logical_into_directory(
+        &self,
+        _: &tokio::runtime::Runtime,
+        _: &Folder,
+        _: &Backup,
+        _: Option<&Key>,
+    ) -> anyhow::Result<()> {
+        bail!("this build has no embedded database; name an empty one with --into postgres://…")
+    }
+}
+
+impl Drill {
+    /// Drills.
+    ///
+    /// # Errors
+    /// When the backup cannot be brought back, or is not what the database was.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        let key = self.key.key()?;
+        expect_database(&self.database)?;
+        with_database(&self.database, Use::Shared, TRANSFER_THREADS, |conninfo| async move {
+            let started = Instant::now();
+            let outcome = async {
+                let folder = Folder::open(&self.from)?;
+                let backup = folder.choose(None, None)?;
+                self.drill(&folder, &backup, key.as_ref(), self.resources.load()?).await?;
+                anyhow::Ok(backup)
+            }
+            .await;
+            record(&conninfo, Task::RestoreDrill, started, &outcome, |backup| {
+                (Some(backup.bytes()), format!("backup {}", backup.id))
+            })
+            .await;
+            let backup = outcome?;
+            let rows: i64 = backup.state.tables.iter().map(|table| table.rows).sum();
+            let tables = backup.state.tables.len();
+            say(&format!(
+                "backup {} is what the database was at {}: {rows} rows in {tables} tables",
+                backup.id, backup.state.at
+            ));
+            Ok(())
+        })
+    }
+
+    async fn drill(
+        &self,
+        folder: &Folder,
+        backup: &Backup,
+        key: Option<&Key>,
+        resources: Resources,
+    ) -> anyhow::Result<()> {
+        if let (Kind::Logical, Some(into)) = (backup.kind, &self.into) {
+            return logical::restore(&self.database.at(into)?, folder, backup, key, &resources).await;
+        }
+        #[cfg(feature = "embedded")]
+        {
+            let options = self.database.embedded_options();
+            match backup.kind {
+                Kind::Physical => drill::physical(folder, backup, key, &options).await,
+                Kind::Logical => drill::logical(folder, backup, key, &options, &resources).await,
+            }
+        }
+        #[cfg(not(feature = "embedded"))]
+        match backup.kind {
+            Kind::Physical => bail!(NO_PROGRAMS),
+            Kind::Logical => bail!("this build has no embedded database; name an empty one with --into (DRILL_INTO)"),
+        }
+    }
+}
