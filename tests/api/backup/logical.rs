@@ -60,11 +60,11 @@ async fn rows_histories_and_tokens_come_back_into_an_empty_database() {
             "/v1/air-quality".to_owned(),
         ] {
             let (there, here) = (app.get(&path).await, restored.get(&path).await);
-            let [mut there, mut here] = [there, here].map(|answer| answer.expect(StatusCode::OK).json());
-            for answer in [&mut there, &mut here] {
+            let [there, here] = [there, here].map(|answer| {
+                let body = &answer.expect(StatusCode::OK).body;
                 // Each server has a cache of its own.
-                answer.as_object_mut().and_then(|members| members.remove("cache"));
-            }
+                body.replace("\"cache\":true", "\"cache\":false")
+            });
             assert_eq!(there, here, "{path}");
         }
         let tokens = "select count(*) from api_tokens";
