@@ -14,7 +14,7 @@ from actions import Worker
 from client import Client
 from faults import Skip
 from ledger import Ledger
-from load import Timeline, open_loop
+from open_loop import Timeline, open_loop
 
 WORKERS = 48
 # Generous: what was counted says how long it takes.

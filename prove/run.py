@@ -31,7 +31,7 @@ import sys
 import time
 import traceback
 
-import report
+import publish
 from scenario import Context, Row, table
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -145,7 +145,7 @@ def main(words):
     (VAR / "report.md").write_text(text + "\n", encoding="utf-8")
     if "storm" in published:
         how = again("storm", times["storm"], options)
-        report.write(DOCS if options.publish else VAR, results, published["storm"], options.seed, how)
+        publish.write(DOCS if options.publish else VAR, results, published["storm"], options.seed, how)
     print(text)
     rows = [row for found in results.values() for row in found]
     held = sum(row.held for row in rows)

@@ -12,7 +12,7 @@ import tempfile
 import time
 
 from client import Client
-from load import quantile
+from open_loop import quantile
 from scenario import Row
 from stack import REPOSITORY, servers, support
 

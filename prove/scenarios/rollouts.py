@@ -11,7 +11,7 @@ import time
 
 from client import Client, Counts, Lost, NotSent
 from ledger import RESOURCES
-from load import Timeline, open_loop, quantile
+from open_loop import Timeline, open_loop, quantile
 from scenario import Row
 from stack import is_ready, servers, support, whole
 

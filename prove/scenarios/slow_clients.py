@@ -13,7 +13,7 @@ import sys
 import time
 
 from client import Client, Counts, Lost, NotSent
-from load import Timeline, open_loop, quantile
+from open_loop import Timeline, open_loop, quantile
 from scenario import Row, milliseconds
 from stack import servers, support
 

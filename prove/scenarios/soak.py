@@ -12,7 +12,7 @@ from client import Client, Counts, Lost, NotSent
 from history import DONE
 from laptop import laptop
 from ledger import RESOURCES, Ledger
-from load import Timeline, open_loop, quantile
+from open_loop import Timeline, open_loop, quantile
 from scenario import Row
 
 # By its name alone.

@@ -11,7 +11,7 @@ from episode import RECOVERY_SECONDS, Episode
 from faults import LAPTOP, SERVERS, all_faults
 from fleet import fleet
 from laptop import laptop
-from load import quantile
+from open_loop import quantile
 from scenario import Row, milliseconds
 
 WEIGHT = 6

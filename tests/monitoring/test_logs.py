@@ -70,7 +70,7 @@ def delivered():
         directory = place / "stack"
         directory.mkdir()
         to_file = ["sh", "-c", f'exec "$@" >>{written}/stack.log 2>&1', "sh"]
-        stack = Stack(directory, prefix=to_file, DATABASE_URL=cluster.url(worlds.DATABASE), LOG_FORMAT="json", RATE_LIMIT="off", CONN_LIMIT="off",
+        stack = Stack(directory, prefix=to_file, DATABASE_URL=cluster.url(worlds.DATABASE), LOG_FORMAT="json", LOG="info,access=info", RATE_LIMIT="off", CONN_LIMIT="off",
                       REDIS_URL=f"redis://127.0.0.1:{redis_port}/0")  # fmt: skip
         ends.callback(stack.destroy)
         stack.start()

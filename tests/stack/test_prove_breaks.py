@@ -16,13 +16,13 @@ from support import REPOSITORY, free_port
 
 sys.path += [str(REPOSITORY / "prove"), str(REPOSITORY / "bench")]
 
-import picture  # noqa: E402
-import report  # noqa: E402
+import timeline_picture  # noqa: E402
+import publish  # noqa: E402
 from episode import Blow, Episode  # noqa: E402
 from faults import Fault, Skip, all_faults  # noqa: E402
 from ledger import Ledger  # noqa: E402
 from links import Links  # noqa: E402
-from load import Timeline  # noqa: E402
+from open_loop import Timeline  # noqa: E402
 from scenario import Row  # noqa: E402
 from scenarios import storm  # noqa: E402
 from scenarios.storm import from_turn, shuffled  # noqa: E402
@@ -305,10 +305,10 @@ def test_the_report_counts_by_fault_and_the_picture_marks_each(directory):
     for blow in episode.blows:
         episode.timeline.mark(blow.begun - 10 + episode.timeline.start, blow.back, blow.name)
     episode.ledger.complain("lost", "a row", 21.0)
-    report.write(directory, {"storm": [Row("a promise", "0", {"lost": 1}, False)]}, [episode], 7, "make prove SEED=7")
+    publish.write(directory, {"storm": [Row("a promise", "0", {"lost": 1}, False)]}, [episode], 7, "make prove SEED=7")
     text = (directory / "reliability.md").read_text()
     assert re.search(r"\| server killed \| 2 \| 12 \| 503 3, no answer 1 \| 750 \| 750 \| 1 \| 0 \| 0 \| 0 \|", text), text
     assert "seed 7" in text and "make prove SEED=7" in text and "| storm | a promise | 0 | lost 1 | **no** |" in text
-    drawn = picture.draw([episode.timeline])
+    drawn = timeline_picture.draw([episode.timeline])
     assert drawn.count("server killed at") == 2 and "table &lt;locked&gt;" in drawn
     assert (directory / "reliability.svg").read_text() == drawn

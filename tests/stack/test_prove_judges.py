@@ -21,7 +21,7 @@ from actions import Worker  # noqa: E402
 from client import Answer  # noqa: E402
 from history import DONE, MISSING, PRESENT, REFUSED, UNDONE, UNKNOWN, Operation, faults  # noqa: E402
 from ledger import RESOURCES, Creation, Ledger, Row  # noqa: E402
-from load import Timeline, open_loop  # noqa: E402
+from open_loop import Timeline, open_loop  # noqa: E402
 from test_prove import EXPLAINED, FOREVER, UNEXPLAINED, create, delete, read, write  # noqa: E402
 
 PASSENGERS = RESOURCES[0]

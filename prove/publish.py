@@ -5,7 +5,7 @@ import datetime
 import os
 import platform
 
-import picture
+import timeline_picture
 from scenario import table
 
 HEAD = """# Reliability
@@ -33,7 +33,7 @@ left out.
 def write(folder, results, episodes, seed, how):
     folder.mkdir(parents=True, exist_ok=True)
     image = folder / "reliability.svg"
-    image.write_text(picture.draw([one.timeline for one in episodes]), encoding="utf-8")
+    image.write_text(timeline_picture.draw([one.timeline for one in episodes]), encoding="utf-8")
     requests = sum(one.ledger.counts.requests for one in episodes)
     blows = [blow for one in episodes for blow in one.blows]
     seconds = sum(point[0] for one in episodes for point in list(one.timeline.points())[-1:])
