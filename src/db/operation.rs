@@ -1,6 +1,7 @@
 //! What statements do, as metrics and spans name it: each is timed from when it is sent until its end has been seen.
 
 use std::borrow::Cow;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
@@ -31,11 +32,12 @@ impl DbOperation {
         Self { name, collection, durations: OnceLock::new() }
     }
 
-    /// Does the work on a connection and records how long it took, also when it is dropped before its end.
+    /// Does the work on a connection and records how long it took, also when it is dropped before its end. The work stays where it
+    /// is pinned: each function that took it by value would have room for it twice, and it is copied with whoever calls it.
     ///
     /// # Errors
     /// The work's.
-    pub async fn run<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    pub async fn run<T>(&self, work: Pin<&mut impl Future<Output = Result<T, StoreError>>>) -> Result<T, StoreError> {
         let mut timed = self.begin();
         let outcome = timed.around(work).await;
         timed.judge(&outcome);

@@ -5,6 +5,7 @@
 //! reports the loss. A read whose connection dies under it is tried once more; a write never is, because it may have
 //! been committed.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -159,7 +160,8 @@ impl Pool {
         let _waiting = Waiting::begin();
         retried(|| async {
             let session = self.session().await?;
-            operation.run(session.query(sql, params)).await
+            let work = pin!(session.query(sql, params));
+            operation.run(work).await
         })
         .await
     }
@@ -177,7 +179,8 @@ impl Pool {
     ) -> Result<(), StoreError> {
         let _waiting = Waiting::begin();
         let session = self.session().await?;
-        operation.run(session.for_each(query, each)).await
+        let work = pin!(session.for_each(query, each));
+        operation.run(work).await
     }
 
     /// Runs a statement that changes data, once. What fails after the statement was sent (a lost connection, a deadline)
@@ -193,7 +196,8 @@ impl Pool {
     ) -> Result<Vec<Row>, StoreError> {
         let _waiting = Waiting::begin();
         let session = self.session().await?;
-        operation.run(session.write(sql, params)).await
+        let work = pin!(session.write(sql, params));
+        operation.run(work).await
     }
 
     /// Most connections open at once.
