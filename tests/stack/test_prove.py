@@ -101,7 +101,7 @@ def test_a_history_that_no_order_explains_is_reported(name):
 def test_a_broken_promise_is_the_exit_status(directory, held, status):
     here = pathlib.Path(directory) / "prove"
     (here / "scenarios").mkdir(parents=True)
-    for file in ("run.py", "scenario.py", "report.py", "picture.py"):
+    for file in ("run.py", "scenario.py", "publish.py", "timeline_picture.py"):
         (here / file).write_text((REPOSITORY / "prove" / file).read_text())
     (here / "scenarios" / "made_up.py").write_text(
         "from scenario import Row\n"

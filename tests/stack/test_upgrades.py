@@ -23,6 +23,7 @@ COMMITTED = {
     "0009_analyze_described_tables.sql": "ac16e6f456d0303d044aec3c831c9a33a0418b312af7d78c7a09c311a1d79520",
     "0010_station_names.sql": "777abe94e05c8f597500e4f4a8a64eac1d1729e045f9515fbf62bc48705b3cb0",
     "0011_api_tokens.sql": "21a2b9e5eab3f54aac81133cca0eb6b3402020f855dffe64c18912854c9fa27c",
+    "0012_maintenance_runs.sql": "bfa862041f8e25755a59e4ed0e8739b9f88b670f86032c86b778af17277c63b5",
 }
 
 
