@@ -17,7 +17,7 @@
 //! - [`csv`] reads the files that spreadsheets and other programs write;
 //! - [`doctor`] looks for what is wrong with everything that the service depends on;
 //! - [`trace`] is what is recorded of requests, and how it waits for its delivery;
-//! - [`db`] is PostgreSQL without HTTP; [`telemetry`], [`log_output`] and [`shutdown`] are process-wide.
+//! - [`db`] is PostgreSQL without HTTP; [`telemetry`], [`log_output`], [`shutdown`] and [`staggered`] are process-wide.
 
 pub mod air_quality;
 pub mod app;
@@ -43,6 +43,7 @@ pub mod server;
 pub mod shutdown;
 #[cfg(test)]
 mod simulation;
+pub mod staggered;
 pub mod steps;
 pub mod telemetry;
 pub mod tokens;

@@ -1,6 +1,5 @@
 //! Opens connections to PostgreSQL, and remembers the address, because a cancel request must reach the server that runs the
-//! statement. Of several hosts each has a head start before the next is tried beside it, so that one that stands still holds up
-//! nobody (as RFC 8305 does with addresses).
+//! statement. Of several hosts and addresses one that stands still holds up nobody.
 //!
 //! The driver's own `connect` keeps the address to itself, and its cancel request returns before the server has read it:
 //! the signal could then hit the statement of whoever uses the connection next. Here PostgreSQL's closing of a connection
@@ -15,8 +14,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::{fmt, io};
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -37,13 +34,12 @@ use super::conninfo::ConnInfo;
 use super::term::Term;
 #[cfg(test)]
 use crate::simulation::postgres::Socket as UnixStream;
+use crate::staggered::{first_of, no_address};
 
 /// PostgreSQL's port when the settings say none.
 const PORT: u16 = 5432;
 /// Longest that a server which has accepted a connection may take to begin a session on it.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// How long a host has before the next one is tried beside it.
-const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Why there is no connection.
 #[derive(Debug, Error)]
@@ -114,25 +110,7 @@ impl ConnInfo {
     pub async fn connect(&self) -> Result<Connection, ConnectError> {
         let mut indices: Vec<usize> = (0..self.hosts()).collect();
         shuffle_if_asked(&self.config, &mut indices);
-        let mut hosts = indices.into_iter();
-        let mut attempts = FuturesUnordered::new();
-        let mut failure = no_address();
-        loop {
-            attempts.extend(hosts.next().map(|index| self.connect_to(index)));
-            let ended = if hosts.len() == 0 {
-                attempts.next().await
-            } else {
-                match timeout(HEAD_START, attempts.next()).await {
-                    Ok(ended) => ended,
-                    Err(_) => continue,
-                }
-            };
-            match ended {
-                Some(Ok(connection)) => return Ok(connection),
-                Some(Err(error)) => failure = error,
-                None => return Err(failure),
-            }
-        }
+        first_of(indices.into_iter().map(|index| self.connect_to(index)), no_address().into()).await
     }
 
     /// How many hosts there are.
@@ -146,20 +124,10 @@ impl ConnInfo {
             Some(Host::Tcp(name)) => name.as_str(),
             _ => "",
         };
-        let mut failure = no_address();
-        for address in addresses(&self.config, index).await? {
-            let server = Server { address, host: host.to_owned(), tls: self.tls.clone() };
-            match server.connect(self).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
+        let servers = addresses(&self.config, index).await?.into_iter();
+        let servers = servers.map(|address| Server { address, host: host.to_owned(), tls: self.tls.clone() });
+        first_of(servers.map(|server| server.connect(self)), no_address().into()).await
     }
-}
-
-fn no_address() -> ConnectError {
-    ConnectError::Socket(io::Error::new(io::ErrorKind::NotFound, "no host has an address"))
 }
 
 fn shuffle_if_asked<T>(config: &Config, list: &mut [T]) {

@@ -16,11 +16,12 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use warp::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use warp::http::uri::{Scheme, Uri};
 use warp::http::{Request, StatusCode};
+
+use crate::staggered;
 
 /// More of an answer than this is no collector's.
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
@@ -122,7 +123,7 @@ impl Collector {
         let is_https = url.scheme() == Some(&Scheme::HTTPS);
         let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
         let port = url.port_u16().unwrap_or(if is_https { 443 } else { 80 });
-        let stream = TcpStream::connect((host, port)).await.map_err(DeliveryError::Connect)?;
+        let stream = staggered::connect(host, port).await.map_err(DeliveryError::Connect)?;
         let Some(tls) = self.address.tls.clone().filter(|_| is_https) else { return begin(stream).await };
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| DeliveryError::Connect(io::Error::new(io::ErrorKind::InvalidInput, error)))?;

@@ -15,13 +15,13 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use warp::http::header::{ACCEPT, HOST, USER_AGENT};
 use warp::http::uri::{Scheme, Uri};
 use warp::http::{Request, StatusCode};
 
 use crate::db::tls::{RootsError, client_config};
+use crate::staggered;
 
 /// Longest wait for a whole document.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -138,7 +138,7 @@ impl Client {
 
     async fn request(&self, address: &Address) -> Result<Bytes, FetchError> {
         let host = address.host.as_str();
-        let stream = TcpStream::connect((host, address.port())).await.map_err(FetchError::Connect)?;
+        let stream = staggered::connect(host, address.port()).await.map_err(FetchError::Connect)?;
         if !address.is_https() {
             return exchange(stream, address).await;
         }

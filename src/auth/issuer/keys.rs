@@ -207,7 +207,7 @@ mod tests {
         let (trigger, shutdown) = shutdown::channel();
         let pace = Pace { refresh: Duration::from_secs(5), pause: Duration::from_secs(1) };
         let keys = Keys::start(Source::File("/nowhere/keys".into()), pace, shutdown);
-        tokio::time::sleep(REMINDER * 6 - REMINDER / 2).await;
+        tokio::time::sleep(REMINDER * 6 - REMINDER / 2).await; // the paused clock: no time passes
         drop(trigger);
         let told = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text");
         assert_eq!(told.matches("cannot read the keys of AUTH_ISSUER").count(), 6, "{told}");
