@@ -10,6 +10,7 @@ mod comeback;
 pub mod postgres;
 mod random;
 mod room;
+mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
