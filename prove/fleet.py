@@ -18,6 +18,7 @@ import postgres_wire
 import shims
 import standby
 import support
+from direct import Direct
 from links import Links
 from postgres import Cluster
 from stack import POSTGRES, SETTINGS, is_ready, until
@@ -66,7 +67,7 @@ class Server:
                 one.wait()
 
 
-class Fleet:
+class Fleet(Direct):
     """See the module; `fleet()` makes one. `port` is nginx's, `entrances` are that and the servers' own."""
 
     kind = "servers"
@@ -150,17 +151,6 @@ class Fleet:
             | {"RESOURCES_DIR": self.resources_dir, **redis, **self.clock.environment}
             | self._settings
         )
-
-    def run(self, *words, text=None):
-        """A subcommand of the program on the same database, past the links; its status and what it wrote."""
-        environment = support.clean_environment(DATABASE_URL=self.direct_url, RESOURCES_DIR=self.resources_dir, SEED="false")
-        done = subprocess.run(
-            [support.BINARY_DIR / "pycrudapi", *words], input=text, env=environment, capture_output=True, text=True, check=False
-        )
-        return done.returncode, done.stdout, done.stderr
-
-    async def psql(self, *commands):
-        return await postgres_wire.psql(self.direct_url, *commands)
 
     def pids(self, kind):
         if kind == "server":

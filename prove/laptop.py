@@ -10,13 +10,14 @@ import subprocess
 
 import postgres_wire
 import support
+from direct import Direct
 from stack import SETTINGS, Stack, until
 
 # Room for a database under an hour's load, and little enough to fill in a moment.
 DISK_MIB = 400
 
 
-class Laptop:
+class Laptop(Direct):
     """`laptop()` makes one; beside what Fleet has there is `disk`, when its data are on a disk of their own."""
 
     kind = "laptop"
@@ -44,16 +45,6 @@ class Laptop:
         self.entrances = [self.port]
         self._socket = self.stack.data_dir / "embedded" / "run"
         self.direct_url = f"host={self._socket} user=postgres dbname={self.database}"
-
-    def run(self, *words, text=None):
-        environment = support.clean_environment(DATABASE_URL=self.direct_url, RESOURCES_DIR=self.resources_dir, SEED="false")
-        done = subprocess.run(
-            [support.BINARY_DIR / "pycrudapi", *words], input=text, env=environment, capture_output=True, text=True, check=False
-        )
-        return done.returncode, done.stdout, done.stderr
-
-    async def psql(self, *commands):
-        return await postgres_wire.psql(self.direct_url, *commands)
 
     def pids(self, kind):
         if kind == "backend":

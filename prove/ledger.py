@@ -6,7 +6,7 @@ import itertools
 import time
 
 from client import Counts, fault_of
-from history import DONE, MISSING, PRESENT, REFUSED, UNDONE, UNKNOWN
+from history import DONE, MISSING, REFUSED, UNDONE, UNKNOWN
 
 # docs/api.md: which problems say that nothing was done, and which that it is unknown.
 FATES = {

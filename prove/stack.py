@@ -6,6 +6,7 @@ Each is a context manager that ends what it started, processes that were left be
 import asyncio
 import contextlib
 import pathlib
+import subprocess
 
 import support
 from postgres import Cluster
@@ -84,6 +85,14 @@ class Servers:
 
     def psql(self, *commands):
         return self.cluster.psql(self.database, *commands)
+
+    def fill(self, rows):
+        """Imports so many made-up passengers."""
+        program = str(support.BINARY_DIR / "pycrudapi")
+        environment = support.clean_environment(DATABASE_URL=self.url)
+        with subprocess.Popen([program, "generate", "--rows", str(rows)], stdout=subprocess.PIPE) as generate:
+            subprocess.run([program, "import", "-"], stdin=generate.stdout, env=environment, check=True, stdout=subprocess.DEVNULL)
+        self.psql("vacuum analyze passengers")
 
     def end(self):
         if self.nginx:

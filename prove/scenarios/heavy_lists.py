@@ -57,12 +57,7 @@ async def run(context):
 
 
 def _fill(stack, rows, keys):
-    program = str(support.BINARY_DIR / "pycrudapi")
-    generate = subprocess.Popen([program, "generate", "--rows", str(rows)], stdout=subprocess.PIPE)
-    environment = support.clean_environment(DATABASE_URL=stack.url)
-    subprocess.run([program, "import", "-"], stdin=generate.stdout, env=environment, check=True, stdout=subprocess.DEVNULL)
-    generate.wait()
-    stack.psql("vacuum analyze passengers")
+    stack.fill(rows)
     keys.write_text(stack.psql("select uuid from passengers order by random() limit 100000") + "\n", encoding="ascii")
 
 

@@ -14,7 +14,7 @@ import time
 from client import Client
 from open_loop import quantile
 from scenario import Row
-from stack import REPOSITORY, servers, support
+from stack import REPOSITORY, servers
 
 WEIGHT = 1
 
@@ -65,11 +65,7 @@ async def _rows(where, port, stack, keys, seconds):
 
 
 def _fill(stack, keys):
-    program = str(support.BINARY_DIR / "pycrudapi")
-    generate = subprocess.Popen([program, "generate", "--rows", str(ROWS)], stdout=subprocess.PIPE)
-    environment = support.clean_environment(DATABASE_URL=stack.url)
-    subprocess.run([program, "import", "-"], stdin=generate.stdout, env=environment, check=True, stdout=subprocess.DEVNULL)
-    generate.wait()
+    stack.fill(ROWS)
     keys.write_text(stack.psql("select uuid from passengers") + "\n", encoding="ascii")
 
 

@@ -15,7 +15,7 @@ import time
 from client import Client, Counts, Lost, NotSent
 from open_loop import Timeline, open_loop, quantile
 from scenario import Row, milliseconds
-from stack import servers, support
+from stack import servers
 
 WEIGHT = 1
 
@@ -33,7 +33,7 @@ async def run(context):
     slow, rows = context.number("SLOW", 10_000), context.number("ROWS", 200_000)
     seconds = max(3.0, context.seconds / 2)
     async with servers(1, MEMORY_BUDGET=f"{BUDGET_MIB}MiB") as stack:
-        await asyncio.to_thread(_fill, stack, rows)
+        await asyncio.to_thread(stack.fill, rows)
         port, counts = stack.ports[0], Counts()
         alone, _ = await _others(port, seconds, Counts())
         with contextlib.ExitStack() as opened:
@@ -52,14 +52,6 @@ async def run(context):
         Row("none of the others fails", "0, but lists that are told to come back", {**counts.shown(), "failed": failed}, failed == 0),
         Row("the server's memory", f"≤ {LIMIT_MIB} MiB", {"MiB": memory}, memory <= LIMIT_MIB),
     ]  # fmt: skip
-
-
-def _fill(stack, rows):
-    program = str(support.BINARY_DIR / "pycrudapi")
-    generate = subprocess.Popen([program, "generate", "--rows", str(rows)], stdout=subprocess.PIPE)
-    environment = support.clean_environment(DATABASE_URL=stack.url)
-    subprocess.run([program, "import", "-"], stdin=generate.stdout, env=environment, check=True, stdout=subprocess.DEVNULL)
-    generate.wait()
 
 
 async def _others(port, seconds, counts):

@@ -86,7 +86,7 @@ def faults(before, after, directory):
     live = in_the_cluster(before)
     with ApiServer(live, after) as server:
         patches, created = server.apply(after, directory)
-    old, new = {key(item): item for item in before}, {key(item): item for item in after}
+    new = {key(item): item for item in after}
     said = []
 
     for (kind, name), patch in patches.items():

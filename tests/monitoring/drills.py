@@ -52,24 +52,22 @@ def postgres_down(world):
         until(world.stack.is_ready, "the service is ready again")
 
 
-@contextlib.contextmanager
-def nginx_down(world):
-    world.supervisorctl("stop", "nginx")
-    try:
-        yield
-    finally:
-        world.supervisorctl("start", "nginx")
-        until(world.stack.is_ready, "nginx answers again")
+def program_down(program):
+    """A fault: supervisord has stopped this program."""
+
+    @contextlib.contextmanager
+    def stopped(world):
+        world.supervisorctl("stop", program)
+        try:
+            yield
+        finally:
+            world.supervisorctl("start", program)
+            until(world.stack.is_ready, "the service is ready again")
+
+    return stopped
 
 
-@contextlib.contextmanager
-def server_down(world):
-    world.supervisorctl("stop", "server:server")
-    try:
-        yield
-    finally:
-        world.supervisorctl("start", "server:server")
-        until(world.stack.is_ready, "the server answers again")
+nginx_down, server_down = program_down("nginx"), program_down("server:server")
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ They read the configuration files of monitoring/; only intervals, targets and th
 import contextlib
 import http.server
 import json
-import os
 import re
 import socket
 import threading
