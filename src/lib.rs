@@ -30,6 +30,7 @@ pub mod db;
 pub mod docs;
 pub mod doctor;
 pub mod duration;
+pub mod hexadecimal;
 pub mod http;
 pub mod idempotency;
 pub mod identity;

@@ -14,9 +14,10 @@ use ring::digest;
 use serde::Deserialize;
 
 use super::folder::{is_segment, unwritable};
-use super::seal::{Key, Writer, Written, hex};
+use super::seal::{Key, Writer, Written};
 use crate::db::conninfo::ConnInfo;
 use crate::db::embedded::Programs;
+use crate::hexadecimal;
 
 /// Its name in the directory of a backup.
 pub const TAR: &str = "base.tar";
@@ -166,7 +167,7 @@ fn compare(manifest: &[u8], found: &HashMap<String, (u64, String)>) -> anyhow::R
     let text = std::str::from_utf8(manifest).context(DAMAGED)?;
     // The last line is the hash of all the others.
     let end = text.rfind("\"Manifest-Checksum\"").context(DAMAGED)?;
-    let hash = hex(digest::digest(&digest::SHA256, &manifest[..end]).as_ref());
+    let hash = hexadecimal::text(digest::digest(&digest::SHA256, &manifest[..end]).as_ref());
     if !text[end..].contains(&hash) {
         bail!("the backup is damaged: its manifest was changed");
     }
@@ -204,7 +205,7 @@ impl Copy {
 
     /// What is unpacked is synced by PostgreSQL, before it replays the first record.
     fn finish(self) -> (u64, String, Vec<u8>) {
-        (self.bytes, hex(self.hash.finish().as_ref()), self.text.unwrap_or_default())
+        (self.bytes, hexadecimal::text(self.hash.finish().as_ref()), self.text.unwrap_or_default())
     }
 }
 

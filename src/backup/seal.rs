@@ -14,6 +14,8 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundK
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::{digest, hkdf};
 
+use crate::hexadecimal;
+
 /// What encrypted files begin with.
 const MAGIC: &[u8; 16] = b"pycrudapi-seal-1";
 /// What the names of encrypted files end with.
@@ -40,7 +42,7 @@ impl Key {
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the key in {} (BACKUP_KEY_FILE)", path.display()))?;
-        let Some(bytes) = unhex(text.trim()).filter(|bytes| bytes.len() == 32) else {
+        let Some(bytes) = hexadecimal::bytes(text.trim()).filter(|bytes| bytes.len() == 32) else {
             bail!(
                 "the key in {} (BACKUP_KEY_FILE) is not 64 hexadecimal digits; `openssl rand -hex 32` makes one",
                 path.display()
@@ -64,7 +66,7 @@ impl Key {
 
     /// What tells keys apart and betrays none.
     pub fn mark(&self) -> String {
-        hex(&self.mark)
+        hexadecimal::text(&self.mark)
     }
 }
 
@@ -97,16 +99,6 @@ impl Stream {
         chunk.truncate(length.unwrap_or_default());
         length.map(drop).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the file is damaged"))
     }
-}
-
-/// Hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-    if text.len().is_multiple_of(2) && text.is_ascii() { digits.collect() } else { None }
 }
 
 /// What was written: how much, and its SHA-256.
@@ -176,7 +168,7 @@ impl Writer {
     pub fn finish(mut self) -> io::Result<Written> {
         self.put_chunk(true)?;
         self.file.sync_all()?;
-        Ok(Written { bytes: self.bytes, sha256: hex(self.hash.finish().as_ref()) })
+        Ok(Written { bytes: self.bytes, sha256: hexadecimal::text(self.hash.finish().as_ref()) })
     }
 }
 
@@ -226,7 +218,7 @@ pub fn open(path: &Path, key: Option<&Key>) -> anyhow::Result<Reader> {
             bail!(
                 "wrong key: {} was encrypted with key {}, and the one given is {}",
                 path.display(),
-                hex(mark),
+                hexadecimal::text(mark),
                 key.mark()
             );
         }
@@ -269,7 +261,7 @@ pub fn measure(path: &Path) -> io::Result<Written> {
     let (mut buffer, mut bytes) = (vec![0; CHUNK_BYTES], 0);
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(Written { bytes, sha256: hex(hash.finish().as_ref()) }),
+            0 => return Ok(Written { bytes, sha256: hexadecimal::text(hash.finish().as_ref()) }),
             length => {
                 hash.update(&buffer[..length]);
                 bytes += length as u64;
@@ -280,7 +272,7 @@ pub fn measure(path: &Path) -> io::Result<Written> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+    use proptest::prelude::{any, prop_assert, proptest};
 
     use super::*;
 
@@ -333,11 +325,6 @@ mod tests {
             if cut { bytes.truncate(at) } else { bytes[at] ^= 1 }
             std::fs::write(&path, bytes).expect("written");
             prop_assert!(read(&path, Some(&key)).is_err());
-        }
-
-        #[test]
-        fn digits_are_read_as_they_are_written(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-            prop_assert_eq!(unhex(&hex(&bytes)), Some(bytes));
         }
     }
 }

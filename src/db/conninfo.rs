@@ -18,6 +18,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::term::Terms;
 use super::tls::{self, TlsError, Verify};
+use crate::hexadecimal;
 
 /// A connection attempt is given up after this long when the settings say nothing else.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -235,7 +236,7 @@ fn percent_decode(text: &str) -> Option<String> {
     while let Some(byte) = rest.next() {
         if byte == b'%' {
             let digits = [rest.next()?, rest.next()?];
-            bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+            bytes.push(hexadecimal::byte(&digits)?);
         } else {
             bytes.push(byte);
         }

@@ -11,6 +11,8 @@ use warp::http::uri::PathAndQuery;
 use warp::http::{StatusCode, Uri};
 use warp::reply::Response;
 
+use crate::hexadecimal;
+
 /// The same target with a path in which no unreserved character is percent-encoded; `None` if it has that form.
 pub fn normal(uri: &Uri) -> Option<Uri> {
     let path = uri.path();
@@ -21,7 +23,7 @@ pub fn normal(uri: &Uri) -> Option<Uri> {
     let mut rest = path;
     while let Some((before, behind)) = rest.split_once('%') {
         decoded.push_str(before);
-        let byte = behind.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let byte = behind.get(..2).and_then(|digits| hexadecimal::byte(digits.as_bytes()));
         match byte.filter(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte)) {
             Some(byte) => {
                 decoded.push(byte.into());
