@@ -14,6 +14,11 @@ image: ## build the container image (IMAGE, VERSION)
 	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
 		$(if $(SOURCE_DATE_EPOCH),--build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH)) --tag $(IMAGE):$(VERSION) .
 
+# Its own name, so that the one that people run stays what it is.
+.PHONY: test-image
+test-image: ## build the image that test-containers runs
+	@$(MAKE) --silent image IMAGE=pycrudapi-test VERSION=test
+
 .PHONY: reproducible
 reproducible: cargo ## build the release binary twice from nothing, and compare the two
 	@scripts/reproducible
