@@ -61,6 +61,15 @@ compose-down: ## remove the containers of Compose and keep the data
 compose-logs: ## follow the logs of Compose
 	@$(COMPOSE) logs --follow --tail=100
 
+# What Compose runs, on a Swarm. Its image is one that each node can have: build and push it first.
+STACK ?= pycrudapi
+REPLICAS ?= 2
+
+.PHONY: stack-deploy
+stack-deploy: ## deploy what Compose runs to this engine's Swarm (STACK, REPLICAS, IMAGE, VERSION, ENV_FILE)
+	@scripts/install-packages python3-yaml
+	@$(COMPOSE) config | scripts/stack '$(STACK)' --replicas '$(REPLICAS)'
+
 .PHONY: manifest
 manifest: ## set the image of every overlay (IMAGE, VERSION, DIGEST) and render install/pycrudapi.yaml
 	@kustomize/manifest '$(IMAGE)' '$(VERSION)' '$(DIGEST)'
