@@ -33,14 +33,19 @@ FROM debian:trixie-slim
 # pull in and nothing here runs: iproute2 (for a script of nginx's service) with its libraries, Python's tests, manual,
 # terminal and database modules. Packages go by dpkg, so that the list an SBOM is made from stays true. Compiled Python
 # stays: a read-only file system could not keep it.
-RUN apt-get update \
-    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        ca-certificates nginx supervisor \
-    && dpkg --purge --force-depends \
+# Nothing is started meanwhile (policy-rc.d), and dpkg's remarks on what is forced are shown only when it fails.
+RUN export DEBIAN_FRONTEND=noninteractive \
+    && printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod 0755 /usr/sbin/policy-rc.d \
+    && apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates nginx supervisor \
+    && rm /usr/sbin/policy-rc.d \
+    && { dpkg --purge --force-depends \
         iproute2 libbpf1 libcap2-bin libcom-err2 libelf1t64 libgssapi-krb5-2 libk5crypto3 libkeyutils1 libkrb5-3 \
         libkrb5support0 libmnl0 libtirpc-common libtirpc3t64 libxtables12 \
         libncursesw6 libreadline8t64 libsqlite3-0 readline-common \
         python3-autocommand python3-inflect python3-typeguard python3-typing-extensions \
+        2>/tmp/forced || { cat /tmp/forced; exit 1; }; } \
+    && rm /tmp/forced \
     && cd /usr/lib/python3.13 \
     && rm -r _pyrepl asyncio concurrent curses dbm multiprocessing pydoc_data sqlite3 test unittest venv wsgiref \
         lib-dynload/_codecs_* lib-dynload/_curses* lib-dynload/_sqlite3* lib-dynload/_test* lib-dynload/readline* \
