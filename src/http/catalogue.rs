@@ -8,6 +8,9 @@ use strum::IntoEnumIterator;
 
 use super::problem::{Code, FieldError, ParameterError, Problem};
 
+/// The id of a request in examples.
+const REQUEST: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
 /// A kind of problem.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
@@ -281,7 +284,7 @@ impl Kind {
             Some(code) => Problem::new(code, self.remedy),
             None => return self.example_of_nginx(),
         };
-        serde_json::from_slice(&problem.to_json()).expect("it was just written")
+        serde_json::from_slice(&problem.to_json(REQUEST)).expect("it was just written")
     }
 
     fn example_of_nginx(&self) -> Value {
@@ -291,6 +294,7 @@ impl Kind {
             "status": self.status,
             "code": self.code,
             "detail": self.remedy,
+            "requestId": REQUEST,
         })
     }
 }

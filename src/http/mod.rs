@@ -24,6 +24,7 @@ pub mod prefer;
 pub mod problem;
 pub mod query;
 pub mod reply;
+pub mod request_id;
 pub mod route;
 pub mod schema;
 pub mod spool;

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::sync::Arc;
 
 use serde::Serialize;
 use strum::EnumIter;
@@ -208,6 +209,7 @@ pub struct Problem {
 
 /// An error (RFC 9457); the members are in the order in which it lists them.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = Problem)]
 pub struct Document<'a> {
     /// The URL of a page that explains this kind of problem, relative to the host.
@@ -222,6 +224,8 @@ pub struct Document<'a> {
     code: &'a str,
     /// What to do about this one, for people; may change.
     detail: &'a str,
+    /// The id of the request, as in `X-Request-Id`, in the logs and in the history of what it changed.
+    request_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     errors: &'a Option<Faults>,
@@ -330,8 +334,8 @@ impl Problem {
         Self { checks: serde_json::to_value(checks).ok().map(Box::new), ..self }
     }
 
-    /// The document.
-    pub fn to_json(&self) -> Vec<u8> {
+    /// The document about the request with this id.
+    pub fn to_json(&self, request_id: &str) -> Vec<u8> {
         let (status, code, title) = self.code.parts();
         let document = Document {
             r#type: format!("/docs/problems/{code}"),
@@ -339,25 +343,38 @@ impl Problem {
             status: status.as_u16(),
             code,
             detail: &self.detail,
+            request_id,
             errors: &self.errors,
             checks: &self.checks,
         };
         serde_json::to_vec(&document).expect("strings and numbers always serialise")
     }
 
-    /// The answer.
-    pub fn into_response(self) -> Response {
-        let mut response = Response::new(self.to_json().into());
+    /// The answer; [`write`] adds the document in front of all routes, where the request's id is known.
+    pub fn into_response(mut self) -> Response {
+        let mut response = Response::default();
         *response.status_mut() = self.code.parts().0;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         // RFC 9110, section 15.1: caches may keep a 404, 405, 410, 414 or 501 unless they are told otherwise.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        for (name, value) in self.headers {
+        for (name, value) in std::mem::take(&mut self.headers) {
             let value = HeaderValue::try_from(&*value).expect("headers of problems are printable");
             headers.insert(name, value);
         }
+        response.extensions_mut().insert(Unwritten(Arc::new(self)));
         response
+    }
+}
+
+/// The problem of an answer whose document is still to be written, kept in its extensions.
+#[derive(Clone)]
+struct Unwritten(Arc<Problem>);
+
+/// Writes the document of an answer that is a problem.
+pub fn write<B: From<Vec<u8>>>(answer: &mut warp::http::Response<B>, request_id: &str) {
+    if let Some(Unwritten(problem)) = answer.extensions_mut().remove() {
+        *answer.body_mut() = problem.to_json(request_id).into();
     }
 }
 

@@ -46,4 +46,4 @@ pub mod store;
 pub mod time;
 pub mod value;
 mod wording;
-mod writes;
+pub mod writes;

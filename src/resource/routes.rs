@@ -135,19 +135,18 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
     );
     let replace = at_except(replaced, stats).and(warp::put()).and(body.clone()).and(context.clone()).then(
         |matched: Matched, headers, body, context| {
-            async move { matched.answer(replace(&matched.segment, who(&matched), headers, body, context)).await }
-                .boxed()
+            async move { matched.answer(replace(&matched, headers, body, context)).await }.boxed()
         },
     );
     let patch = at_except(patched, stats).and(warp::patch()).and(body.clone()).and(context.clone()).then(
         |matched: Matched, headers, body, context| {
-            async move { matched.answer(patch(&matched.segment, who(&matched), headers, body, context)).await }.boxed()
+            async move { matched.answer(patch(&matched, headers, body, context)).await }.boxed()
         },
     );
     let delete =
         at_except(deleted, stats).and(warp::delete()).and(warp::header::headers_cloned()).and(context.clone()).then(
             |matched: Matched, headers: HeaderMap, context| {
-                async move { matched.answer(delete(&matched.segment, who(&matched), &headers, context)).await }.boxed()
+                async move { matched.answer(delete(&matched, &headers, context)).await }.boxed()
             },
         );
     let history = at_with_query(history)
@@ -247,12 +246,12 @@ async fn create(
     };
     if let Some(request) = Request::read((&headers, principal), route.0, "", &body)? {
         // Boxed, because it is large and rare.
-        let work = CreateOnce { resource: context.resource, values, changed_by: principal.name.clone() };
+        let work = CreateOnce { resource: context.resource, values, changed_by: By::of(principal, &headers) };
         let failed = |error| problem(context.resource, error);
         return Box::pin(context.once.run(&request, work, failed)).await.map(applied);
     }
-    let (uuid, stored) =
-        context.store.create(values, principal.name.clone()).await.map_err(|error| problem(context.resource, error))?;
+    let created = context.store.create(values, By::of(principal, &headers)).await;
+    let (uuid, stored) = created.map_err(|error| problem(context.resource, error))?;
     let mut response = shown(StatusCode::CREATED, stored);
     let location = HeaderValue::from_str(&location(context.resource, uuid)).expect("a uuid is printable ASCII");
     response.headers_mut().insert(LOCATION, location);
@@ -284,29 +283,27 @@ fn location(resource: &Resource, uuid: Uuid) -> String {
 }
 
 async fn replace(
-    segment: &str,
-    changed_by: By,
+    matched: &Matched,
     headers: HeaderMap,
     body: impl Stream<Item = Result<Bytes, Broken>>,
     context: Arc<Context>,
 ) -> Result<Response, Problem> {
-    let uuid = parse_uuid(context.resource, segment)?;
+    let uuid = parse_uuid(context.resource, &matched.segment)?;
     let condition = etag::condition(&headers, context.if_match)?;
     let body = read_json(&headers, body, &context.body_limits).await?;
     let values = json::read(context.resource, &body, UuidRule::Equals(uuid), UnknownColumns::Refused)?;
-    let stored = context.store.replace(uuid, values, condition, changed_by).await;
+    let stored = context.store.replace(uuid, values, condition, By::of(matched.principal(), &headers)).await;
     let stored = stored.map_err(|error| problem(context.resource, error))?;
     Ok(shown(StatusCode::OK, stored))
 }
 
 async fn patch(
-    segment: &str,
-    changed_by: By,
+    matched: &Matched,
     headers: HeaderMap,
     body: impl Stream<Item = Result<Bytes, Broken>>,
     context: Arc<Context>,
 ) -> Result<Response, Problem> {
-    let uuid = parse_uuid(context.resource, segment)?;
+    let uuid = parse_uuid(context.resource, &matched.segment)?;
     let condition = etag::condition(&headers, context.if_match)?;
     let (_, body) = body::read(&headers, body, &context.body_limits, PATCHES).await.map_err(|problem| {
         // RFC 5789, section 2.2: the refusal says what is taken.
@@ -317,26 +314,17 @@ async fn patch(
         }
     })?;
     let patch = json::read_patch(context.resource, &body, UuidRule::Equals(uuid))?;
-    let stored = context.store.patch(uuid, patch, condition, changed_by).await;
+    let stored = context.store.patch(uuid, patch, condition, By::of(matched.principal(), &headers)).await;
     let stored = stored.map_err(|error| problem(context.resource, error))?;
     Ok(shown(StatusCode::OK, stored))
 }
 
-async fn delete(
-    segment: &str,
-    changed_by: By,
-    headers: &HeaderMap,
-    context: Arc<Context>,
-) -> Result<Response, Problem> {
-    let uuid = parse_uuid(context.resource, segment)?;
+async fn delete(matched: &Matched, headers: &HeaderMap, context: Arc<Context>) -> Result<Response, Problem> {
+    let uuid = parse_uuid(context.resource, &matched.segment)?;
     let condition = etag::condition(headers, context.if_match)?;
-    context.store.delete(uuid, condition, changed_by).await.map_err(|error| problem(context.resource, error))?;
+    let deleted = context.store.delete(uuid, condition, By::of(matched.principal(), headers)).await;
+    deleted.map_err(|error| problem(context.resource, error))?;
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
-}
-
-/// The name of who asks, which the history keeps.
-fn who(matched: &Matched) -> By {
-    matched.principal().name.clone()
 }

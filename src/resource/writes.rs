@@ -10,14 +10,17 @@ use std::sync::Arc;
 
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
+use warp::http::{HeaderMap, HeaderValue};
 
 use super::arrays::{Columns, PatchColumns};
 use super::definition::Resource;
 use super::row::{self, Record, Stored, all_failed};
+use crate::auth::principal::Principal;
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
 use crate::db::session::Param;
 use crate::db::version::{Condition, Conditions};
+use crate::http::request_id;
 use crate::trace::current::commented;
 
 /// A kind of write whose items become one statement.
@@ -38,7 +41,7 @@ pub trait Write: Sized + Send + Sync + 'static {
     fn condition(&self) -> &Condition;
 
     /// Who makes the change.
-    fn changed_by(&self) -> Option<&str>;
+    fn changed_by(&self) -> &By;
 
     /// Runs the statement for items whose keys ascend; a row, beginning with its key, for each that was written.
     fn run(
@@ -54,8 +57,26 @@ pub trait Write: Sized + Send + Sync + 'static {
     fn done(&self, row: &Row) -> Result<Self::Done, StoreError>;
 }
 
-/// The name of who changes something, if they have one.
-pub type By = Option<Arc<str>>;
+/// Who changes something, and in which request.
+#[derive(Debug, Clone, Default)]
+pub struct By {
+    /// The name of the principal, if they have one.
+    pub name: Option<Arc<str>>,
+    /// The request's id, if it is one.
+    pub request_id: Option<HeaderValue>,
+}
+
+impl By {
+    /// Who asks with these headers.
+    pub fn of(principal: &Principal, headers: &HeaderMap) -> Self {
+        Self { name: principal.name.clone(), request_id: request_id::of(headers) }
+    }
+
+    /// What the history keeps of it: the name, and the request's id.
+    pub fn recorded(&self) -> (Option<&str>, Option<&str>) {
+        (self.name.as_deref(), self.request_id.as_ref().and_then(|id| id.to_str().ok()))
+    }
+}
 
 /// A row to be stored anew.
 pub struct Create {
@@ -73,8 +94,8 @@ impl Create {
     /// # Errors
     /// The database's.
     pub async fn run_in(&self, transaction: &Transaction<'_>) -> Result<Stored, StoreError> {
-        let by = self.changed_by();
-        let params = recorded(self.resource, params(&self.record), &by);
+        let by = self.changed_by.recorded();
+        let params = recorded(self.resource, params(&self.record), (&by.0, &by.1));
         let row = transaction.query_one(&*commented(self.resource.sql.create), &params).await?;
         self.done(&row)
     }
@@ -133,20 +154,20 @@ impl Write for Create {
         &Condition::NONE
     }
 
-    fn changed_by(&self) -> Option<&str> {
-        self.changed_by.as_deref()
+    fn changed_by(&self) -> &By {
+        &self.changed_by
     }
 
     async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
         if let [item] = items {
-            let by = item.changed_by();
-            return pool
-                .write(&resource.db.create, resource.sql.create, &recorded(resource, params(&item.record), &by))
-                .await;
+            let by = item.changed_by.recorded();
+            let params = recorded(resource, params(&item.record), (&by.0, &by.1));
+            return pool.write(&resource.db.create, resource.sql.create, &params).await;
         }
         let records: Vec<&Record<'_>> = items.iter().map(|item| &item.record).collect();
         let (columns, by) = (Columns::of(resource, &records), all_by(items));
-        pool.write(&resource.db.create, resource.sql.create_many, &recorded(resource, columns.params(), &by)).await
+        let params = recorded(resource, columns.params(), (&by.0, &by.1));
+        pool.write(&resource.db.create, resource.sql.create_many, &params).await
     }
 
     fn done(&self, row: &Row) -> Result<Stored, StoreError> {
@@ -169,22 +190,23 @@ impl Write for Replace {
         &self.condition
     }
 
-    fn changed_by(&self) -> Option<&str> {
-        self.changed_by.as_deref()
+    fn changed_by(&self) -> &By {
+        &self.changed_by
     }
 
     async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
         if let [item @ Self { record, condition: Condition { required, refused }, .. }] = items {
             let mut params = params(record);
             params.extend([required as Param<'_>, refused]);
-            let by = item.changed_by();
-            return pool.write(&resource.db.replace, resource.sql.replace, &recorded(resource, params, &by)).await;
+            let by = item.changed_by.recorded();
+            let params = recorded(resource, params, (&by.0, &by.1));
+            return pool.write(&resource.db.replace, resource.sql.replace, &params).await;
         }
         let records: Vec<&Record<'_>> = items.iter().map(|item| &item.record).collect();
         let (columns, by) = (Columns::of(resource, &records), all_by(items));
         let conditions = Conditions::of(items.iter().map(Self::condition));
         let params = [&columns.params()[..], &conditions.params()].concat();
-        pool.write(&resource.db.replace, resource.sql.replace_many, &recorded(resource, params, &by)).await
+        pool.write(&resource.db.replace, resource.sql.replace_many, &recorded(resource, params, (&by.0, &by.1))).await
     }
 
     fn done(&self, row: &Row) -> Result<Stored, StoreError> {
@@ -207,8 +229,8 @@ impl Write for Patch {
         &self.condition
     }
 
-    fn changed_by(&self) -> Option<&str> {
-        self.changed_by.as_deref()
+    fn changed_by(&self) -> &By {
+        &self.changed_by
     }
 
     async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
@@ -216,7 +238,7 @@ impl Write for Patch {
         let (columns, by) = (PatchColumns::of(resource, &patches), all_by(items));
         let conditions = Conditions::of(items.iter().map(Self::condition));
         let params = [&columns.params()[..], &conditions.params()].concat();
-        pool.write(&resource.db.patch, resource.sql.patch_many, &recorded(resource, params, &by)).await
+        pool.write(&resource.db.patch, resource.sql.patch_many, &recorded(resource, params, (&by.0, &by.1))).await
     }
 
     fn done(&self, row: &Row) -> Result<Stored, StoreError> {
@@ -243,15 +265,15 @@ impl Write for Delete {
         &self.condition
     }
 
-    fn changed_by(&self) -> Option<&str> {
-        self.changed_by.as_deref()
+    fn changed_by(&self) -> &By {
+        &self.changed_by
     }
 
     async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
         let keys: Vec<Uuid> = items.iter().map(Self::uuid).collect();
         let (conditions, by) = (Conditions::of(items.iter().map(Self::condition)), all_by(items));
         let params = [&[&keys as Param<'_>], &conditions.params()[..]].concat();
-        pool.write(&resource.db.delete, resource.sql.delete_many, &recorded(resource, params, &by)).await
+        pool.write(&resource.db.delete, resource.sql.delete_many, &recorded(resource, params, (&by.0, &by.1))).await
     }
 
     fn done(&self, _row: &Row) -> Result<(), StoreError> {
@@ -352,15 +374,19 @@ async fn tell_stale_from_missing<W: Write>(pool: &Pool, items: &[W], outcomes: &
     }
 }
 
-/// Who makes the changes of a statement for many rows.
-fn all_by<W: Write>(items: &[W]) -> Vec<Option<&str>> {
-    items.iter().map(W::changed_by).collect()
+/// What is recorded of who makes the changes of a statement for many rows.
+fn all_by<W: Write>(items: &[W]) -> (Vec<Option<&str>>, Vec<Option<&str>>) {
+    items.iter().map(|item| item.changed_by().recorded()).unzip()
 }
 
-/// The parameters of a statement, and behind them who makes its changes where that is recorded.
-pub fn recorded<'a>(resource: &Resource, mut params: Vec<Param<'a>>, by: Param<'a>) -> Vec<Param<'a>> {
+/// The parameters of a statement, and behind them who makes its changes, and in which requests, where that is recorded.
+pub fn recorded<'a>(
+    resource: &Resource,
+    mut params: Vec<Param<'a>>,
+    (by, request_id): (Param<'a>, Param<'a>),
+) -> Vec<Param<'a>> {
     if resource.sql.history.is_some() {
-        params.push(by);
+        params.extend([by, request_id]);
     }
     params
 }

@@ -70,7 +70,11 @@ impl<S, B> Acceptor<S>
 where
     S: Service<Request<Watched>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
-    B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>, Data = Bytes> + Send + Unpin + 'static,
+    B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>, Data = Bytes>
+        + From<Vec<u8>>
+        + Send
+        + Unpin
+        + 'static,
 {
     /// Accepts nothing yet.
     pub fn new(listener: Listener, service: Observed<S>, limits: ServerLimits) -> Self {

@@ -9,14 +9,13 @@ use warp::http::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
 use warp::http::uri::Authority;
 use warp::http::{HeaderMap, Method, Request, Version};
 
+use crate::http::request_id::REQUEST_ID;
 use crate::http::route::Route;
 use crate::trace::context::{SpanContext, SpanId, TraceId};
 use crate::trace::current::Current;
 use crate::trace::span::{Attribute, Kind, Span, Value};
 use crate::trace::tracer::Tracer;
 
-/// The header with a request's id.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header with its place in a trace.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -43,8 +42,9 @@ pub struct Identity {
 
 impl Identity {
     /// Takes over what the client says of itself as far as it is well formed. A request without a trace has one of the name
-    /// of its id, if that can be one, as nginx's can; so the two are one, whoever is asked for it.
-    pub fn of<B>(request: &Request<B>, tracer: Option<&Arc<Tracer>>) -> Self {
+    /// of its id, if that can be one, as nginx's can; so the two are one, whoever is asked for it. Whoever reads the request
+    /// behind this finds the id in its headers.
+    pub fn of<B>(request: &mut Request<B>, tracer: Option<&Arc<Tracer>>) -> Self {
         let headers = request.headers();
         let given_id = headers.get(REQUEST_ID).filter(|id| is_printable(id));
         let header = headers.get(TRACEPARENT).filter(|_| tracer.is_none_or(|tracer| tracer.continues()));
@@ -60,7 +60,9 @@ impl Identity {
             (None, None) => spelled(SpanContext::unsampled_in(trace)),
         };
         let request_id = given_id.cloned().unwrap_or_else(|| {
-            HeaderValue::from_str(trace_id(&traceparent)).expect("hexadecimal digits are printable")
+            let made = HeaderValue::from_str(trace_id(&traceparent)).expect("hexadecimal digits are printable");
+            request.headers_mut().insert(REQUEST_ID, made.clone());
+            made
         });
         Self { request_id, traceparent, span }
     }
@@ -230,8 +232,8 @@ mod tests {
     #[test]
     fn a_request_id_that_can_be_a_traces_is() {
         let of = |id: &str| {
-            let request = Request::get("/").header("x-request-id", id).body(()).expect("a request");
-            let identity = Identity::of(&request, None);
+            let mut request = Request::get("/").header("x-request-id", id).body(()).expect("a request");
+            let identity = Identity::of(&mut request, None);
             (identity.request_id.to_str().expect("printable").to_owned(), identity.trace_id().to_owned())
         };
         let id = "4bf92f3577b34da6a3ce929d0e0e4736";

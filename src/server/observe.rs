@@ -22,10 +22,12 @@ use warp::http::header::{CONNECTION, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{Method, Request, Response};
 
 use super::access_log::{AccessLog, Entry};
-use super::identity::{Ended, Identity, OTHER, REQUEST_ID, TRACEPARENT, ascii, method_label};
+use super::identity::{Ended, Identity, OTHER, TRACEPARENT, ascii, method_label};
 use super::refusal::Answer;
 use super::unread::{self, Received, Watched};
 use crate::auth::principal::{Kind, Principal};
+use crate::http::problem;
+use crate::http::request_id::REQUEST_ID;
 use crate::http::route::{Caller, Route, Unproven};
 use crate::trace::current::Current;
 use crate::trace::tracer::Tracer;
@@ -142,7 +144,7 @@ pub struct Observed<S> {
     pub draining: Arc<AtomicBool>,
 }
 
-impl<S, B: Body + Send> Service<Request<Incoming>> for Observed<S>
+impl<S, B: Body + From<Vec<u8>> + Send> Service<Request<Incoming>> for Observed<S>
 where
     S: Service<Request<Watched>, Response = Response<B>, Error = Infallible>,
     S::Future: Send + 'static,
@@ -151,8 +153,8 @@ where
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let mut record = Record::begin(&request, self.recorder.clone());
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let mut record = Record::begin(&mut request, self.recorder.clone());
         let (request, unread) = unread::watch(request);
         record.received = unread.received.clone();
         let answering = self.service.call(request);
@@ -165,6 +167,9 @@ where
             let mut response = answering.await?;
             unread.discard().await;
             record.status = response.status().as_u16();
+            if record.status >= 400 {
+                problem::write(&mut response, ascii(&record.identity.request_id));
+            }
             record.route = response.extensions().get().copied().unwrap_or(UNMATCHED);
             record.principal = response.extensions().get::<Caller>().map(|caller| caller.principal.clone());
             record.credential = match &record.principal {
@@ -237,7 +242,7 @@ struct Record {
 }
 
 impl Record {
-    fn begin(request: &Request<Incoming>, recorder: Recorder) -> Self {
+    fn begin(request: &mut Request<Incoming>, recorder: Recorder) -> Self {
         let identity = Identity::of(request, recorder.tracer.as_ref());
         recorder.active.increment(1);
         Self {

@@ -43,8 +43,8 @@ pub fn is_bare(written: &[u8]) -> bool {
 pub fn answer(head: &[u8], bare: &[u8]) -> Answer {
     let bare = String::from_utf8_lossy(bare);
     let status = bare.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(400);
-    let document = problem(head, status).to_json();
     let request_id = Uuid::new_v4().simple().to_string();
+    let document = problem(head, status).to_json(&request_id);
     let mut text = bare.trim_end().replace("content-length: 0", &format!("content-length: {}", document.len()));
     let _ = write!(
         text,

@@ -333,6 +333,7 @@ impl Answer {
         assert_eq!(problem["code"], code, "{}", self.body);
         assert_eq!(problem["type"], format!("/docs/problems/{code}"), "{}", self.body);
         assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{}", self.body);
+        assert_eq!(problem["requestId"], self.header("x-request-id"), "{}", self.body);
         problem
     }
 

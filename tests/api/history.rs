@@ -73,6 +73,14 @@ async fn entries(app: &TestApp, subject: &Subject) -> i64 {
     client.query_one(&format!("select count(*) from {table}_history"), &[]).await.expect("counted").get(0)
 }
 
+/// Those of one request.
+async fn entries_of(app: &TestApp, subject: &Subject, request_id: &str) -> i64 {
+    let table = subject.path.trim_start_matches("/v1/");
+    let client = app.database.as_ref().expect("own database").client().await;
+    let count = format!("select count(*) from {table}_history where request_id = $1");
+    client.query_one(&count, &[&request_id]).await.expect("counted").get(0)
+}
+
 async fn post_as(app: &TestApp, path: &str, headers: &[(&str, &str)], body: String) -> Answer {
     let mut request = app.request(Method::POST, path).body(body);
     for (name, value) in headers {

@@ -133,6 +133,7 @@ def assert_problem(answer, status, code):
     assert problem["code"] == code, answer
     assert problem["type"] == f"/docs/problems/{code}", answer
     assert problem["title"] and problem["detail"], answer
+    assert problem["requestId"] == answer.headers["x-request-id"], answer
     if status in (429, 502, 503, 504) and code != "outcome-unknown":
         assert int(answer.headers["retry-after"]) >= 1, answer
     return problem

@@ -1,4 +1,4 @@
-// The history of a row: who changed it, when, and what was there before. Each of its versions can be brought back.
+// The history of a row: who changed it, when, in which request, and what was there before. Each of its versions can be brought back.
 
 import { ask, linked } from "./api.js";
 import { element } from "./dom.js";
@@ -32,9 +32,10 @@ export function histories(page) {
 
   /** One change: its fields before and after, where there was something on both sides. */
   function item(change, after, row, tag) {
-    const { operation, changedAt, changedBy, before, versionBefore } = change;
+    const { operation, changedAt, changedBy, requestId, before, versionBefore } = change;
     const told = element("p", {}, element("strong", {}, DONE[operation] ?? operation), ` ${moments.format(new Date(changedAt))}`);
     if (changedBy !== null) told.append(` by ${changedBy}`);
+    if (requestId !== null) told.append(" ", element("span", { class: "request" }, `in request ${requestId}`));
     const list = element("ul", {});
     if (before && after) {
       const now = new Map(page.facts(after));

@@ -51,7 +51,7 @@ pub struct Asked<'a> {
     pub key: Option<String>,
     /// Whether the keys of the rows are wanted.
     pub with_keys: bool,
-    /// The name of who sends them.
+    /// Who sends them.
     pub changed_by: By,
     /// Of what has arrived; it arrives while it is stored.
     fingerprint: Mutex<Fingerprint>,
@@ -78,7 +78,7 @@ impl<'a> Asked<'a> {
             client: Sender::of(headers),
             key: key(headers, principal)?,
             with_keys: false,
-            changed_by: principal.name.clone(),
+            changed_by: By::of(principal, headers),
             fingerprint: Mutex::new(Fingerprint::begin(route.0, "", headers)),
             begun: Instant::now(),
         })
@@ -219,12 +219,12 @@ async fn copy(
         }
     }
     let notes = rows.loader.notes();
-    let (between, by) = (rows.loader.keys_between(), asked.changed_by.as_deref());
+    let between = rows.loader.keys_between();
     let (rest, count, keys) = rows.loader.finish();
     loading.send(rest).await.map_err(|error| problem(context.resource, error))?;
     let answer = Answer::new(status(count), JSON, stored(count, &notes).into());
     let request = asked.key.clone().map(|key| Request { key, fingerprint: asked.fingerprint() });
-    let copied = Copied { between, count, by };
+    let copied = Copied { between, count, by: &asked.changed_by };
     let committed =
         loading.commit(context.resource, copied, fate, request.as_ref().map(|request| (request, &answer))).await;
     fate.judge(committed).map_err(|error| problem(context.resource, error))?;

@@ -10,6 +10,7 @@ use tokio_postgres::{Client, CopyInSink, Row, Transaction};
 use uuid::Uuid;
 
 use super::super::definition::Resource;
+use super::super::writes::By;
 use crate::db::attempt::Attempt;
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
@@ -71,10 +72,12 @@ impl<'a> Loading<'a> {
     ) -> Result<(), StoreError> {
         self.sink.as_mut().finish().await?;
         if let (Some(history), Some((least, greatest))) = (&resource.sql.history, copied.between) {
+            let (name, request_id) = copied.by.recorded();
             let params = [
                 (&least as Param<'_>, Type::UUID),
                 (&greatest as Param<'_>, Type::UUID),
-                (&copied.by as Param<'_>, Type::TEXT),
+                (&name as Param<'_>, Type::TEXT),
+                (&request_id as Param<'_>, Type::TEXT),
             ];
             let entries = self.transaction.execute_typed(history.copied, &params).await?;
             if entries != copied.count {
@@ -96,7 +99,7 @@ pub struct Copied<'a> {
     /// How many they are.
     pub count: u64,
     /// Who sent them.
-    pub by: Option<&'a str>,
+    pub by: &'a By,
 }
 
 /// The rows with these keys, in key order.

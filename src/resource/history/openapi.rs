@@ -26,7 +26,8 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
     let change = leak(format!("{name}Change"));
     document.named(change, entry(name));
     let example = json!({
-        "operation": "replace", "changedAt": "2026-01-31T12:00:00.000001Z", "changedBy": "token:3f2a", "versionBefore": 6,
+        "operation": "replace", "changedAt": "2026-01-31T12:00:00.000001Z", "changedBy": "token:3f2a",
+        "requestId": "4bf92f3577b34da6a3ce929d0e0e4736", "versionBefore": 6,
         "versionAfter": 7, "before": stored(resource)
     });
     let history = Operation::new(
@@ -35,7 +36,7 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
         leak(format!("List the changes of one {singular}")),
     )
     .says(leak(format!(
-        "Newest first, each with who made it, when, and what was there before; of one that is deleted, too. Without \
+        "Newest first, each with who made it, when, in which request, and what was there before; of one that is deleted, too. Without \
              `limit` {PAGE_DEFAULT} of them; `Link` leads to the pages on either side."
     )))
     .with([key(singular)])
@@ -74,6 +75,7 @@ fn entry(name: &str) -> RefOr<Schema> {
         ("operation", one_of(["create", "replace", "patch", "delete", "restore"]), true),
         ("changedAt", date_time(), true),
         ("changedBy", or_null(Type::String), true),
+        ("requestId", or_null(Type::String), true),
         ("versionBefore", version(), true),
         ("versionAfter", version(), true),
         ("before", RefOr::T(before.into()), true),

@@ -95,9 +95,9 @@ impl Restore {
             })?;
             let record = Record { uuid: self.uuid, values };
             let sql = if current.is_some() { history.restore_over } else { history.restore_anew };
-            let by = self.changed_by.as_deref();
-            let written =
-                transaction.query_opt(&*commented(sql), &recorded(self.resource, params(&record), &by)).await?;
+            let by = self.changed_by.recorded();
+            let params = recorded(self.resource, params(&record), (&by.0, &by.1));
+            let written = transaction.query_opt(&*commented(sql), &params).await?;
             if let Some(row) = written {
                 return Ok(Stored { document: record.document(self.resource), version: row.try_get(1)? });
             }

@@ -18,6 +18,7 @@ use super::super::one::{parse_uuid, shown};
 use super::super::problem::problem;
 use super::super::row::Stored;
 use super::super::time::{Unzoned, read_date_time};
+use super::super::writes::By;
 use super::restore::Restore;
 use super::sql::HistoryStatements;
 use super::store::{self, Entry, Past, Start};
@@ -248,7 +249,7 @@ pub async fn restore(
     }
     let body = read_json(&headers, body, &context.body_limits).await?;
     let version = read_version(&body)?;
-    let changed_by = principal.name.clone();
+    let changed_by = By::of(principal, &headers);
     let restore = Restore { resource, uuid, version, condition, may_be_gone: !names_state, changed_by };
     let failed = |error| match (&error, version) {
         (StoreError::Stale, _) if must_name_state => etag::required(),

@@ -12,7 +12,8 @@ use super::super::own::own_of;
 pub struct Change {
     /// What it is called.
     pub operation: &'static str,
-    /// The number of the parameter that says who makes it: a text, or an array of them for many rows.
+    /// The number of the parameter that says who makes it: a text, or an array of them for many rows. The next one says in which
+    /// request.
     pub by: usize,
     /// Whether it is of one row, whose key is the first parameter, and not of many.
     pub is_one: bool,
@@ -78,10 +79,12 @@ impl Recorder<'_> {
     /// The entries of what has changed.
     fn entries(self, change: Change, version_before: &str, version_after: &str, before: &str) -> String {
         let Change { operation, by, is_one } = change;
-        let by = if is_one { format!("${by}::text") } else { own_of("changed", by, "text") };
+        let told =
+            |parameter| if is_one { format!("${parameter}::text") } else { own_of("changed", parameter, "text") };
+        let (by, request_id) = (told(by), told(by + 1));
         format!(
-            "insert into {} (uuid, operation, changed_by, version_before, version_after, before) \
-             select uuid, '{operation}', {by}, {version_before}, {version_after}, {before} from changed",
+            "insert into {} (uuid, operation, changed_by, request_id, version_before, version_after, before) \
+             select uuid, '{operation}', {by}, {request_id}, {version_before}, {version_after}, {before} from changed",
             of(self.table)
         )
     }
@@ -137,11 +140,11 @@ impl HistoryStatements {
     pub fn of(table: &str, restore_over: &str, restore_anew: &str) -> Self {
         let (history, rows, since_table) = (of(table), quoted(table), quoted(&since(table)));
         let entry = format!(
-            "select id, operation, changed_at, changed_by, version_before, version_after, before::text from {history}"
+            "select id, operation, changed_at, changed_by, version_before, version_after, before::text, request_id from {history}"
         );
         let copied = format!(
-            "insert into {history} (uuid, operation, changed_by, version_after) \
-             select uuid, 'create', $3::text, version from {rows} where uuid between $1 and $2 and \
+            "insert into {history} (uuid, operation, changed_by, request_id, version_after) \
+             select uuid, 'create', $3::text, $4::text, version from {rows} where uuid between $1 and $2 and \
              xmin = pg_current_xact_id()::xid"
         );
         let since = format!("(select complete_since from {since_table})");
@@ -171,7 +174,9 @@ impl HistoryStatements {
             last: leak(format!("{entry} where uuid = $1 order by uuid desc, id desc limit 1")),
             restore_over: leak(restore_over),
             restore_anew: leak(restore_anew),
-            imported: leak(copied.replace("uuid between $1 and $2 and ", "").replace("$3::text", "null")),
+            imported: leak(
+                copied.replace("uuid between $1 and $2 and ", "").replace("$3::text, $4::text", "null, null"),
+            ),
             copied: leak(copied),
             prune: leak(format!(
                 "with pruned as (delete from {history} where ctid = any(array(select ctid from {history} \

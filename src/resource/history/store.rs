@@ -65,7 +65,10 @@ impl Entry {
     /// [`StoreError::Internal`] or [`StoreError::Unreadable`] when the row is none of a history.
     pub fn write_json(&self, resource: &Resource, uuid: Uuid, out: &mut Vec<u8>) -> Result<(), StoreError> {
         let operation: &str = self.row.try_get(1)?;
-        let by: Option<&str> = self.row.try_get(3)?;
+        let (by, request_id): (Option<&str>, Option<&str>) = (self.row.try_get(3)?, self.row.try_get(7)?);
+        let text = |text: Option<&str>, out: &mut Vec<u8>| {
+            text.map_or(Value::Null, |text| Value::Text(text.into())).write_json(out);
+        };
         let number =
             |place| Ok::<_, StoreError>(self.row.try_get::<_, Option<i64>>(place)?.map_or(Value::Null, Value::Integer));
         out.extend_from_slice(b"{\"operation\":");
@@ -73,7 +76,9 @@ impl Entry {
         out.extend_from_slice(b",\"changedAt\":");
         Value::DateTime(instant(&self.row, 2)?.ok_or(UNREADABLE)?).write_json(out);
         out.extend_from_slice(b",\"changedBy\":");
-        by.map_or(Value::Null, |by| Value::Text(by.into())).write_json(out);
+        text(by, out);
+        out.extend_from_slice(b",\"requestId\":");
+        text(request_id, out);
         out.extend_from_slice(b",\"versionBefore\":");
         number(4)?.write_json(out);
         out.extend_from_slice(b",\"versionAfter\":");

@@ -178,14 +178,24 @@ fn history_of(resource: &Resource, table: &Table) -> Option<Difference> {
     if table.history.is_empty() {
         return Some(Difference::safe(format!("table {name} is missing"), history::ddl(resource)));
     }
-    let fits =
-        |(column, sql_type): &(&str, &str)| table.history.get(*column).is_some_and(|known| known.sql_type == *sql_type);
-    (!history::COLUMNS.iter().all(fits)).then(|| {
-        Difference::unsafe_(
-            format!("table {name} is none that this program has made for the history"),
-            vec![format!("alter table {name} rename to {}", quoted(&format!("{}_history_before", resource.table)))],
-        )
-    })
+    let fits = |column: &str, sql_type: &str| table.history.get(column).is_some_and(|known| known.sql_type == sql_type);
+    let misfits: Vec<_> = history::COLUMNS.iter().filter(|(column, sql_type)| !fits(column, sql_type)).collect();
+    if misfits.is_empty() {
+        return None;
+    }
+    let alter = format!("alter table {}", of(resource.table));
+    let is_later = |column: &str| history::LATER.contains(&column) && !table.history.contains_key(column);
+    if misfits.iter().all(|(column, _)| is_later(column)) {
+        let add = |(column, sql_type): &&(&str, &str)| format!("{alter} add column {column} {sql_type}");
+        return Some(Difference::safe(
+            format!("table {name} is from before it kept all that this program keeps"),
+            misfits.iter().map(add).collect(),
+        ));
+    }
+    Some(Difference::unsafe_(
+        format!("table {name} is none that this program has made for the history"),
+        vec![format!("{alter} rename to {}", quoted(&format!("{}_history_before", resource.table)))],
+    ))
 }
 
 fn added(resource: &Resource, column: &Column, alter: &str) -> Difference {

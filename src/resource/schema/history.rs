@@ -17,7 +17,12 @@ pub const COLUMNS: &[(&str, &str)] = &[
     ("operation", "text"),
     ("changed_by", "text"),
     ("before", "json"),
+    ("request_id", "text"),
 ];
+
+/// Those that a history may be without, because it was made before there were any. They may be null and have no default, so adding
+/// one rewrites nothing, and a release from before it goes on writing.
+pub const LATER: &[&str] = &["request_id"];
 
 /// The statements that make the tables of a resource's history, in order.
 pub fn ddl(resource: &Resource) -> Vec<String> {
@@ -28,7 +33,8 @@ pub fn ddl(resource: &Resource) -> Vec<String> {
         format!(
             "create table if not exists {history} (\n    id bigint generated always as identity,\n    \
              changed_at timestamp with time zone not null default clock_timestamp(),\n    version_before bigint,\n    \
-             version_after bigint,\n    uuid uuid not null,\n    operation text not null,\n    changed_by text,\n    before json\n)"
+             version_after bigint,\n    uuid uuid not null,\n    operation text not null,\n    changed_by text,\n    before json,\n    \
+             request_id text\n)"
         ),
         format!("create index if not exists {} on {history} (changed_at)", quoted(&format!("{name}_by_changed_at"))),
         // Last, because among equally cheap indexes PostgreSQL takes the newest.

@@ -11,10 +11,11 @@ use pycrudapi::db::pool::{Pool, PoolKind};
 use pycrudapi::db::version::Condition;
 use pycrudapi::resource::json::{self as rows, UuidRule};
 use pycrudapi::resource::store::Store;
+use pycrudapi::resource::writes::By;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{create, entries, history, operations, part, patch, post_as, restore, start, version};
+use super::{create, entries, entries_of, history, operations, part, patch, post_as, restore, start, version};
 use crate::harness::{Settings, TestApp, resources};
 use crate::subjects::{Subject, flag, subjects};
 
@@ -32,7 +33,8 @@ async fn each_way_to_change_a_row_has_one_entry_of_it() {
         let mut states = vec![app.get(&url).await];
         states.push(app.put(&url, &subject.other).await);
         states.push(patch(&app, &url, &part(&subject)).await);
-        app.delete(&url).await.expect(StatusCode::NO_CONTENT);
+        let deleted = app.delete(&url).await;
+        deleted.expect(StatusCode::NO_CONTENT);
         states.push(restore(&app, &url, json!({})).await);
         states.push(restore(&app, &url, json!({"version": version(&states[0])})).await);
         for state in &states {
@@ -50,12 +52,16 @@ async fn each_way_to_change_a_row_has_one_entry_of_it() {
             (Value::Null, json!(versions[3]), Value::Null),
             (json!(versions[3]), json!(versions[4]), row(3)),
         ];
+        let changes = [&states[1], &states[2], &deleted, &states[3], &states[4]];
+        for (entry, change) in found.iter().rev().skip(1).zip(changes) {
+            assert_eq!(entry["requestId"], change.header("x-request-id"), "{entry}");
+        }
         for (entry, (before, after, values)) in found.iter().rev().zip(expected) {
             let told = (&entry["versionBefore"], &entry["versionAfter"], &entry["before"]);
             assert_eq!(told, (&before, &after, &values), "{entry}");
             assert_eq!(entry["changedBy"], Value::Null);
             assert!(entry["changedAt"].as_str().is_some_and(|at| at.ends_with('Z')), "{entry}");
-            assert_eq!(entry.as_object().expect("an object").len(), 6, "{entry}");
+            assert_eq!(entry.as_object().expect("an object").len(), 7, "{entry}");
         }
         let mut sorted = versions.clone();
         sorted.sort_unstable();
@@ -99,6 +105,7 @@ async fn rows_that_are_created_together_have_an_entry_each() {
             assert!(answer.status.is_success(), "{}", answer.body);
             expected += rows;
             assert_eq!(entries(&app, &subject).await, expected, "{headers:?}");
+            assert_eq!(entries_of(&app, &subject, answer.header("x-request-id")).await, rows, "{headers:?}");
         }
         // What fails leaves nothing, be it one of many rows.
         let bad = subject.wrong.to_string();
@@ -250,7 +257,7 @@ async fn a_change_that_the_database_refuses_has_no_entry_and_its_neighbours_have
     assert_eq!((refused, entries(&app, subject).await), (4, before + 32));
 }
 
-/// Changes of several people share a statement: each entry has the name of who made that change.
+/// Changes of several people share a statement: each entry has the name of who made that change, and the id of their request.
 #[tokio::test]
 async fn changes_that_share_a_statement_keep_who_made_which() {
     let app = TestApp::start().await;
@@ -264,7 +271,10 @@ async fn changes_that_share_a_statement_keep_who_made_which() {
         rows::read(resources()[0], body.as_bytes(), UuidRule::Refused, pycrudapi::csv::notes::UnknownColumns::Refused)
             .expect("a row")
     };
-    let by = |number: usize| (!number.is_multiple_of(3)).then(|| format!("token:{number}").into());
+    let by = |number: usize| By {
+        name: (!number.is_multiple_of(3)).then(|| format!("token:{number}").into()),
+        request_id: (!number.is_multiple_of(4)).then(|| format!("request {number}").try_into().expect("printable")),
+    };
     let made = join_all((0..40).map(|number| store.create(values(), by(number)))).await;
     let keys: Vec<_> = made.into_iter().map(|made| made.expect("created").0).collect();
     let none = || Condition::NONE;
@@ -281,10 +291,11 @@ async fn changes_that_share_a_statement_keep_who_made_which() {
     }
     for (number, key) in keys.iter().enumerate() {
         let found = history(&app, &format!("/v1/passengers/{key}")).await;
-        let names: Vec<Option<&str>> = found.iter().rev().map(|entry| entry["changedBy"].as_str()).collect();
-        let expected: Vec<Option<String>> =
-            (0..4).map(|turn| by(number + turn).map(|name: std::sync::Arc<str>| name.to_string())).collect();
-        assert_eq!(names, expected.iter().map(Option::as_deref).collect::<Vec<_>>());
+        for (turn, entry) in found.iter().rev().enumerate() {
+            let told = (entry["changedBy"].as_str(), entry["requestId"].as_str());
+            assert_eq!(told, by(number + turn).recorded(), "{entry}");
+        }
+        assert_eq!(found.len(), 4);
     }
 }
 

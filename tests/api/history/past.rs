@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{create, entries, history, link, part, patch, restore, start, version};
+use super::{create, entries, history, link, operations, part, patch, restore, start, version};
 use crate::harness::{TestApp, eventually};
 use crate::subjects::{flag, subjects};
 
@@ -161,6 +161,36 @@ async fn a_table_that_is_there_gets_a_history_at_the_start() {
         let past = app.get(&format!("{url}?at={}", version(&before))).await;
         assert_eq!(past.expect(StatusCode::OK).body, before.body);
         app.get(&format!("{url}?at=2026-01-31T12:00:00Z")).await.expect_problem(404, "not-found");
+    }
+}
+
+/// A history from before it kept the ids of requests: a server of then goes on beside one of now.
+#[tokio::test]
+async fn a_history_without_ids_of_requests_gets_them_while_a_release_from_before_writes() {
+    for subject in subjects() {
+        let mut app = start().await;
+        let table = subject.path.trim_start_matches("/v1/");
+        let url = create(&app, subject.path, &subject.one).await;
+        app.stop().await;
+        let database = app.database.take().expect("own database");
+        let client = database.client().await;
+        client.batch_execute(&format!("alter table {table}_history drop column request_id")).await.expect("dropped");
+        let of_then = format!(
+            "with changed as (update {table} p set version = nextval('{table}_version_seq') from {table} old \
+             where p.uuid = old.uuid returning p.uuid, p.version, old.version as was, row_to_json(old.*) as before) \
+             insert into {table}_history (uuid, operation, changed_by, version_before, version_after, before) \
+             select uuid, 'patch', null, was, version, before from changed returning uuid, version_after"
+        );
+        let of_then = client.prepare(&of_then).await.expect("prepared");
+        assert_eq!(client.query(&of_then, &[]).await.expect("changed").len(), 1);
+        let app = TestApp::start_on(&database.conninfo(), &[&flag()]).await;
+        assert_eq!(client.query(&of_then, &[]).await.expect("changed").len(), 1);
+        let changed = app.put(&url, &subject.other).await;
+        assert_eq!(client.query(&of_then, &[]).await.expect("changed").len(), 1);
+        let found = history(&app, &url).await;
+        assert_eq!(operations(&found), ["create", "patch", "patch", "replace", "patch"]);
+        let ids: Vec<_> = found.iter().filter_map(|entry| entry["requestId"].as_str()).collect();
+        assert_eq!(ids, [changed.header("x-request-id")]);
     }
 }
 

@@ -54,6 +54,7 @@ async fn rows_of_any_description_are_kept_shown_and_brought_back_byte_by_byte() 
         let resources = registry::load(Some(folder.path()), None).unwrap_or_else(|error| panic!("{error}\n{text}"));
         let resource = *resources.iter().find(|resource| resource.name == "things").expect("it is there");
         let app = TestApp::start_with(&[&format!("--resources-dir={}", folder.path().display())]).await;
+        app.until_ready().await;
         let mut csv = Vec::new();
         generate(resource, &mut csv, ROWS, seed).unwrap_or_else(|error| panic!("{error}\n{text}"));
         let mut client = app.database.as_ref().expect("own database").client().await;
