@@ -1,5 +1,5 @@
 //! The subcommands: `serve`, `migrate`, `import`, `export`, `generate`, `openapi`, `resource`, `token`, `backup`, `backups`,
-//! `restore`, `restore-drill`, `doctor`, `healthcheck`, `nginx`.
+//! `restore`, `restore-drill`, `upgrade-cluster`, `doctor`, `healthcheck`, `nginx`.
 
 mod backup;
 mod database;
@@ -9,6 +9,7 @@ mod resource;
 mod restore;
 mod token;
 mod transfer;
+mod upgrade;
 
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
@@ -144,6 +145,8 @@ enum Command {
     Restore(restore::Restore),
     /// Bring the newest backup back beside the service, compare every table, and throw it away.
     RestoreDrill(restore::Drill),
+    /// Move the embedded database to the newest PostgreSQL on this machine: copied, compared, exchanged, and the old one kept.
+    UpgradeCluster(upgrade::UpgradeCluster),
     /// Ask a running server whether it is ready; the exit status is the answer.
     Healthcheck(HealthcheckArgs),
     /// Check nginx's settings, write its configuration and become nginx.
@@ -281,6 +284,7 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
         Command::Backups(list) => list.run(),
         Command::Restore(restore) => restore.run(),
         Command::RestoreDrill(drill) => drill.run(),
+        Command::UpgradeCluster(upgrade) => upgrade.run(),
         Command::Healthcheck(args) => healthcheck(args),
         #[cfg(target_os = "linux")]
         Command::Nginx { action, config } => nginx::run(*action, config),

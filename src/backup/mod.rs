@@ -33,4 +33,6 @@ mod scratch;
 pub mod seal;
 pub mod state;
 #[cfg(feature = "embedded")]
+pub mod upgrade;
+#[cfg(feature = "embedded")]
 pub mod wal;

@@ -15,7 +15,7 @@ use super::scratch::Scratch;
 use super::seal::{self, Key, SUFFIX};
 use super::{state, wal};
 use crate::db::conninfo::ConnInfo;
-use crate::db::embedded::{Options, Programs, Recovered, Target};
+use crate::db::embedded::{Options, Programs, Server, Target};
 use crate::db::migrate;
 
 /// Keeps the WAL of a backup on the server while it is made; goes with the session that has made it.
@@ -198,7 +198,7 @@ pub async fn restore(
     key: Option<&Key>,
     target: &Target,
     until: Until,
-) -> anyhow::Result<(Recovered, Option<Timestamp>)> {
+) -> anyhow::Result<(Server, Option<Timestamp>)> {
     backup.expect_key(key)?;
     if let Until::Instant(at) = until {
         let (first, last) = (backup.state.instant()?, wal::reach(folder, backup)?);

@@ -66,10 +66,17 @@ pub(super) struct Sources<'a> {
 
 /// The newest binaries, or those of the major version a cluster already has.
 pub(super) fn find(sources: &Sources<'_>, data: &Path, major: Option<u32>) -> Result<Binaries, EmbeddedError> {
-    match (newest_of(sources, major), major, sources.pg_bin) {
+    let all = all(sources);
+    match (newest(&all, major).cloned(), major, sources.pg_bin) {
         (Some(found), _, _) => Ok(found),
         (None, Some(major), _) => {
-            Err(EmbeddedError::NoBinariesFor { data: data.to_path_buf(), major, install: install_command(Some(major)) })
+            let (data, install) = (data.to_path_buf(), install_command(Some(major)));
+            match all.first() {
+                Some(newer) if newer.version.major > major => {
+                    Err(EmbeddedError::OldCluster { data, major, newest: newer.version.major, install })
+                }
+                _ => Err(EmbeddedError::NoBinariesFor { data, major, install }),
+            }
         }
         (None, None, Some(dir)) => Err(EmbeddedError::WrongPgBin { dir: dir.to_path_buf() }),
         (None, None, None) => Err(EmbeddedError::NoBinaries { install: install_command(None) }),
@@ -78,11 +85,20 @@ pub(super) fn find(sources: &Sources<'_>, data: &Path, major: Option<u32>) -> Re
 
 /// The same, or none.
 pub(super) fn newest_of(sources: &Sources<'_>, major: Option<u32>) -> Option<Binaries> {
+    newest(&all(sources), major).cloned()
+}
+
+/// All that there are, the newest first.
+pub(super) fn all(sources: &Sources<'_>) -> Vec<Binaries> {
     let dirs = match sources.pg_bin {
         Some(dir) => vec![dir.to_path_buf()],
         None => candidates(sources.search_path, &PACKAGED),
     };
-    newest(&dirs, sources.account, major)
+    usable(&dirs, sources.account)
+}
+
+fn newest(all: &[Binaries], major: Option<u32>) -> Option<&Binaries> {
+    all.iter().find(|candidate| major.is_none_or(|major| candidate.version.major == major))
 }
 
 /// PATH, then the directory `pg_config` names, then the packages'.
@@ -106,7 +122,7 @@ fn bin_dir_of(pg_config: &Path) -> Option<PathBuf> {
 }
 
 /// Among equals the first wins, so PATH goes before the packages' directories.
-fn newest(dirs: &[PathBuf], account: Option<Account>, major: Option<u32>) -> Option<Binaries> {
+fn usable(dirs: &[PathBuf], account: Option<Account>) -> Vec<Binaries> {
     let mut seen = Vec::new();
     let mut found = Vec::new();
     for dir in dirs.iter().filter_map(|dir| real_dir(dir)) {
@@ -118,10 +134,9 @@ fn newest(dirs: &[PathBuf], account: Option<Account>, major: Option<u32>) -> Opt
         }
         seen.push(dir);
     }
-    found.retain(|candidate| major.unwrap_or(candidate.version.major) == candidate.version.major);
     found.retain(|candidate| candidate.version.major >= OLDEST_MAJOR);
     found.sort_by_key(|candidate| Reverse(candidate.version));
-    found.into_iter().next()
+    found
 }
 
 /// Follows links of the program, not of its directory: /usr/local/bin may link a single one out
@@ -206,7 +221,8 @@ mod tests {
         let dirs: Vec<PathBuf> = [("a", "15.9"), ("b", "17.2"), ("c", "15.10"), ("d", "9.6.24")]
             .map(|(name, version)| installed(root.path(), name, version))
             .into();
-        let taken = |major| newest(&dirs, None, major).map(|found| found.dir);
+        let all = usable(&dirs, None);
+        let taken = |major| newest(&all, major).map(|found| found.dir.clone());
         assert_eq!(taken(None).as_ref(), Some(&dirs[1]));
         assert_eq!(taken(Some(15)).as_ref(), Some(&dirs[2]));
         assert_eq!(taken(Some(16)), None);
@@ -220,7 +236,7 @@ mod tests {
         let bin = root.path().join("bin");
         fs::create_dir(&bin).expect("mkdir");
         symlink(real.join("postgres"), bin.join("postgres")).expect("symlink");
-        assert_eq!(newest(&[bin], None, None).map(|found| found.dir), Some(real));
+        assert_eq!(usable(&[bin], None).first().map(|found| &found.dir), Some(&real));
     }
 
     #[test]
@@ -229,8 +245,8 @@ mod tests {
         let dir = installed(root.path(), "private", "17.0");
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o700)).expect("chmod");
         let stranger = Account { uid: 4242, gid: 4242 };
-        assert!(newest(std::slice::from_ref(&dir), Some(stranger), None).is_none());
-        assert!(newest(&[dir], None, None).is_some());
+        assert!(usable(std::slice::from_ref(&dir), Some(stranger)).is_empty());
+        assert_eq!(usable(&[dir], None).len(), 1);
     }
 
     #[test]

@@ -33,6 +33,37 @@ pub enum EmbeddedError {
     NoBinariesFor { data: PathBuf, major: u32, install: String },
 
     #[error(
+        "the cluster in {} was made by postgresql {major}, and the newest release that was found is {newest}: install {major} with \
+         `{install}` and start again, or, with both of them there, move the cluster to {newest} with `pycrudapi upgrade-cluster`; \
+         PG_BIN names one release alone", .data.display()
+    )]
+    OldCluster { data: PathBuf, major: u32, newest: u32, install: String },
+
+    #[error(
+        "the programs of postgresql {major}, which made {}, are not on this machine, and only they read it: install them with \
+         `{install}`, or name their directory with --old-bin", .data.display()
+    )]
+    NoOldBinaries { data: PathBuf, major: u32, install: String },
+
+    #[error(
+        "neither {new} nor {old} has pg_dumpall, pg_dump and psql, nor has any release between: install the whole of postgresql {major} with \
+         `{install}`", old = .old.display(), new = .new.display()
+    )]
+    NoDump { old: PathBuf, new: PathBuf, major: u32, install: String },
+
+    #[error("PG_BIN names postgresql {found}, and the cluster in {} was made by {major}: name a newer one, or unset it", .data.display())]
+    Older { data: PathBuf, major: u32, found: u32 },
+
+    #[error("{} is the cluster that an earlier upgrade has kept: move it away, or remove it", .path.display())]
+    Kept { path: PathBuf },
+
+    #[error(
+        "the disk of {} has {} MiB, and the cluster beside the old one takes up to {} MiB: make room", .path.display(),
+        .free_bytes >> 20, (.needed_bytes >> 20) + 1
+    )]
+    NoRoom { path: PathBuf, needed_bytes: u64, free_bytes: u64 },
+
+    #[error(
         "the programs of postgresql {major} are not on this machine, and only they speak with a server of that version: \
          install them with `{install}`, or name their directory in PG_BIN"
     )]

@@ -13,6 +13,8 @@
 //! embedded/data/            the cluster
 //! embedded/data.new/        a cluster in the making, worthless if found at start
 //! embedded/restoring/       one that is made out of a backup, worthless unless somebody is at it
+//! embedded/upgrading/       the cluster of a newer release, worthless unless somebody is at it
+//! embedded/data-15/         the cluster of before an upgrade, as it was
 //! embedded/run/             the socket, unless its path would be too long
 //! embedded/postgres.log(.1) what PostgreSQL said in this run and in the one before
 //! ```
@@ -29,8 +31,10 @@ mod postmaster;
 mod postmaster_file;
 mod programs;
 mod restored;
+mod server;
 mod spawn;
 mod supervisor;
+mod upgrade;
 
 #[cfg(test)]
 mod tests;
@@ -46,9 +50,11 @@ pub use self::error::EmbeddedError;
 use self::lock::Lock;
 use self::postmaster::{Postmaster, READY_WITHIN};
 pub use self::programs::Programs;
-pub use self::restored::{Recovered, Target};
+pub use self::restored::Target;
+pub use self::server::Server;
 use self::supervisor::Supervisor;
 pub use self::supervisor::{EMBEDDED_RESTARTS, EMBEDDED_UP};
+pub use self::upgrade::Upgrade;
 
 /// Where root keeps clusters: ours by default, and those whose own directory is closed to the
 /// account PostgreSQL runs under.

@@ -1,4 +1,4 @@
-//! PostgreSQL's programs for whoever makes and reads backups: `pg_basebackup`, `pg_receivewal`, `pg_verifybackup`.
+//! PostgreSQL's programs for whoever makes and reads backups, and upgrades a cluster: `pg_basebackup`, `pg_receivewal`, `pg_dumpall`.
 //!
 //! Invariant: they are of the major version of the server that they speak to, and no program outlives us.
 
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use super::binaries;
+use super::binaries::{self, Binaries};
 use super::error::EmbeddedError;
 use super::{Options, spawn};
 
@@ -32,6 +32,11 @@ impl Programs {
             Some(found) => Ok(Self { dir: found.dir }),
             None => Err(EmbeddedError::NoPrograms { major, install: binaries::install_command(Some(major)) }),
         }
+    }
+
+    /// Those of a release that was found.
+    pub(super) fn of(found: &Binaries) -> Self {
+        Self { dir: found.dir.clone() }
     }
 
     /// A program, to be run in a directory with nothing of our environment; it is killed when the thread that starts it

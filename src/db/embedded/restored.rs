@@ -13,9 +13,8 @@ use super::binaries::{self, Binaries};
 use super::data_directory::DataDirectory;
 use super::error::{self, EmbeddedError};
 use super::lock::Lock;
-use super::postmaster::Postmaster;
-use super::supervisor::Supervisor;
-use super::{Options, account, config_at, files, orphans};
+use super::server::Server;
+use super::{Options, account, files, orphans};
 
 /// Where the files are until the cluster is whole.
 const ASIDE: &str = "restoring";
@@ -35,14 +34,6 @@ pub struct Target {
     aside: DataDirectory,
     binaries: Binaries,
     _lock: Lock,
-}
-
-/// A cluster that has been recovered and answers; dropping it stops it.
-#[derive(Debug)]
-pub struct Recovered {
-    supervisor: Supervisor,
-    socket_dir: PathBuf,
-    aside: DataDirectory,
 }
 
 impl Target {
@@ -101,7 +92,7 @@ impl Target {
     ///
     /// # Errors
     /// When it cannot be recovered that far; it may be tried again with other settings.
-    pub fn recover(&self, settings: &[(&str, String)]) -> Result<Recovered, EmbeddedError> {
+    pub fn recover(&self, settings: &[(&str, String)]) -> Result<Server, EmbeddedError> {
         let data = self.data();
         let put =
             |name: &str, text: &str| fs::write(data.join(name), text).map_err(error::file("write", &data.join(name)));
@@ -117,7 +108,6 @@ impl Target {
             give(&data, account)?;
             give(&self.wal(), account)?;
         }
-        let socket_dir = self.aside.create_socket_dir()?;
         let mut all = vec![
             // Its directory is the cluster's.
             ("restore_command".to_owned(), "cp ../wal/%f %p".to_owned()),
@@ -126,21 +116,14 @@ impl Target {
             ("archive_mode".to_owned(), "off".to_owned()),
         ];
         all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-        let supervisor = Supervisor::start(Postmaster {
-            program: self.binaries.dir.join("postgres"),
-            directory: self.aside.clone(),
-            socket_dir: socket_dir.clone(),
-            settings: all,
-            ready_within: READY_WITHIN,
-        })?;
-        Ok(Recovered { supervisor, socket_dir, aside: self.aside.clone() })
+        Server::start(&self.aside, &self.binaries, all, READY_WITHIN)
     }
 
     /// Stops it and puts it in its place; `DATA_DIR`.
     ///
     /// # Errors
     /// When it cannot be moved there.
-    pub fn keep(self, recovered: Recovered) -> Result<PathBuf, EmbeddedError> {
+    pub fn keep(self, recovered: Server) -> Result<PathBuf, EmbeddedError> {
         drop(recovered);
         let data = self.directory.data();
         fs::rename(self.data(), &data).map_err(error::file("rename", &self.data()))?;
@@ -164,20 +147,6 @@ impl Drop for Target {
             let failure: &dyn std::error::Error = &failure;
             tracing::warn!(error = failure, "cannot remove what is half restored");
         }
-    }
-}
-
-impl Recovered {
-    /// How to connect.
-    pub fn config(&self) -> tokio_postgres::Config {
-        config_at(&self.socket_dir)
-    }
-}
-
-impl Drop for Recovered {
-    fn drop(&mut self) {
-        self.supervisor.stop();
-        self.aside.remove_socket_dir(&self.socket_dir);
     }
 }
 

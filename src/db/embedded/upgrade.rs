@@ -1,0 +1,217 @@
+//! A cluster of a newer major release, made beside the one that serves, and put in its place.
+//!
+//! The two change places in one step of the file system. Refuses to remove the old one. Invariant: `embedded/data` is a whole
+//! cluster, the old one or the new one, whenever the power goes; what is half made is in `embedded/upgrading`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with, statvfs};
+
+use super::binaries::{self, Binaries, Sources};
+use super::data_directory::DataDirectory;
+use super::error::{self, EmbeddedError};
+use super::lock::Lock;
+use super::postmaster::READY_WITHIN;
+use super::programs::Programs;
+use super::server::Server;
+use super::{Options, SYSTEM_DATA_DIR, account, cluster, files, orphans};
+
+/// Where the new cluster is until it is whole.
+const ASIDE: &str = "upgrading";
+/// WAL while rows are loaded: PostgreSQL keeps it below twice this.
+const WAL_BYTES: u64 = 256 << 20;
+/// What the copy is made with.
+const DUMP: [&str; 3] = ["pg_dumpall", "pg_dump", "psql"];
+
+/// Two releases and the places of their clusters; dropping it removes what is half made.
+#[derive(Debug)]
+pub struct Upgrade {
+    directory: DataDirectory,
+    aside: DataDirectory,
+    old: Binaries,
+    new: Binaries,
+    programs: Programs,
+    _lock: Lock,
+}
+
+impl Upgrade {
+    /// Looks at everything that an upgrade needs, and takes the cluster's lock; none when there is no newer release on
+    /// this machine.
+    ///
+    /// # Errors
+    /// When somebody serves the cluster, programs or room are missing, or an earlier cluster is still kept.
+    pub fn prepare(options: &Options, old_bin: Option<&Path>) -> Result<Option<Self>, EmbeddedError> {
+        let directory = DataDirectory::choose(&options.data_dir, Path::new(SYSTEM_DATA_DIR), account::for_root()?)?;
+        let data = directory.data();
+        let major = cluster::version(&data)?.ok_or_else(|| EmbeddedError::NotACluster { data: data.clone() })?;
+        let lock = Lock::take(&directory)?;
+        finish(&directory)?;
+        let sources =
+            |pg_bin| Sources { pg_bin, search_path: options.search_path.as_deref(), account: directory.account };
+        let named = options.pg_bin.as_deref();
+        let new = binaries::find(&sources(named), &data, None)?;
+        if new.version.major <= major {
+            return match named {
+                Some(_) => Err(EmbeddedError::Older { data, major, found: new.version.major }),
+                None => Ok(None),
+            };
+        }
+        let install = || binaries::install_command(Some(major));
+        let old = binaries::newest_of(&sources(old_bin), Some(major)).ok_or_else(|| {
+            let (data, install) = (data.clone(), install());
+            EmbeddedError::NoOldBinaries { data, major, install }
+        })?;
+        let programs = dump_programs(&[new.clone(), old.clone()], &binaries::all(&sources(None))).ok_or_else(|| {
+            EmbeddedError::NoDump { old: old.dir.clone(), new: new.dir.clone(), major, install: install() }
+        })?;
+        let kept = kept(&directory, major);
+        if kept.symlink_metadata().is_ok() {
+            return Err(EmbeddedError::Kept { path: kept });
+        }
+        expect_room(&directory)?;
+        let aside = DataDirectory { home: directory.home.join(ASIDE), account: directory.account };
+        let upgrade = Self { directory, aside, old, new, programs, _lock: lock };
+        upgrade.clear()?;
+        upgrade.expect_exchange()?;
+        Ok(Some(upgrade))
+    }
+
+    /// The releases, in words.
+    pub fn releases(&self) -> (String, String) {
+        (self.old.version.to_string(), self.new.version.to_string())
+    }
+
+    /// What the old cluster is read with, and the new one filled.
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// The directory of the cluster.
+    pub fn data(&self) -> PathBuf {
+        self.directory.data()
+    }
+
+    /// Starts the old cluster where it is. Nobody writes into it: what came after the copy would be lost.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_old(&self) -> Result<Server, EmbeddedError> {
+        let settings = vec![("default_transaction_read_only".to_owned(), "on".to_owned())];
+        Server::start(&self.directory, &self.old, settings, READY_WITHIN)
+    }
+
+    /// Makes the new cluster and starts it.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn start_new(&self) -> Result<Server, EmbeddedError> {
+        files::create_dirs(&self.aside.home)?;
+        cluster::create(&self.aside, &self.new)?;
+        let settings = vec![("max_wal_size".to_owned(), format!("{}MB", WAL_BYTES >> 20))];
+        Server::start(&self.aside, &self.new, settings, READY_WITHIN)
+    }
+
+    /// Puts the new cluster in the old one's place; both have been stopped. Returns where the old one is kept.
+    ///
+    /// # Errors
+    /// When they cannot be moved.
+    pub fn keep(self) -> Result<PathBuf, EmbeddedError> {
+        let (data, new) = (self.directory.data(), self.aside.data());
+        exchange(&new, &data).map_err(error::file("exchange", &data))?;
+        let kept = finish(&self.directory)?.unwrap_or(new);
+        Ok(kept)
+    }
+
+    /// Tried now, and not when everything has been copied.
+    fn expect_exchange(&self) -> Result<(), EmbeddedError> {
+        let [one, other] = ["one", "other"].map(|name| self.aside.home.join(name));
+        files::create_dirs(&one)?;
+        files::create_dirs(&other)?;
+        exchange(&one, &other).map_err(|source| EmbeddedError::File {
+            action: "exchange two directories in one step in",
+            path: self.aside.home.clone(),
+            source,
+        })
+    }
+
+    fn clear(&self) -> Result<(), EmbeddedError> {
+        let aside = &self.aside.home;
+        if aside.symlink_metadata().is_err() {
+            return Ok(());
+        }
+        orphans::end(&self.aside.data(), self.aside.account)?;
+        fs::remove_dir_all(aside).map_err(error::file("remove", aside))
+    }
+}
+
+impl Drop for Upgrade {
+    fn drop(&mut self) {
+        if let Err(failure) = self.clear() {
+            let failure: &dyn std::error::Error = &failure;
+            tracing::warn!(error = failure, "cannot remove what is half upgraded");
+        }
+    }
+}
+
+/// Where the cluster of a major release is kept.
+fn kept(directory: &DataDirectory, major: u32) -> PathBuf {
+    directory.home.join(format!("data-{major}"))
+}
+
+/// Gives the old cluster the name that it is kept under, when it has changed places with the new one; also what was cut off there.
+fn finish(directory: &DataDirectory) -> Result<Option<PathBuf>, EmbeddedError> {
+    let aside = directory.home.join(ASIDE).join("data");
+    // One that is half made has no such file, or that of the newer release.
+    let (Ok(Some(before)), Some(now)) = (cluster::version(&aside), cluster::version(&directory.data())?) else {
+        return Ok(None);
+    };
+    if before >= now {
+        return Ok(None);
+    }
+    let kept = kept(directory, before);
+    fs::rename(&aside, &kept).map_err(error::file("rename", &aside))?;
+    files::sync_dir(&directory.home)?;
+    Ok(Some(kept))
+}
+
+fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).map_err(Into::into)
+}
+
+/// The newest that can read the old release and be read by the new one.
+fn dump_programs(ends: &[Binaries; 2], all: &[Binaries]) -> Option<Programs> {
+    let [new, old] = ends.each_ref().map(|end| end.version.major);
+    let between = all.iter().filter(|found| (old..=new).contains(&found.version.major));
+    let mut candidates: Vec<&Binaries> = ends.iter().chain(between).collect();
+    candidates.sort_by_key(|found| std::cmp::Reverse(found.version));
+    let whole = |found: &&&Binaries| DUMP.iter().all(|name| found.dir.join(name).is_file());
+    candidates.iter().find(whole).map(|found| Programs::of(found))
+}
+
+fn expect_room(directory: &DataDirectory) -> Result<(), EmbeddedError> {
+    let (home, data) = (&directory.home, directory.data());
+    let needed_bytes = bytes_below(&data).map_err(error::file("read", &data))? + 2 * WAL_BYTES;
+    let disk = statvfs(home).map_err(|failure| error::file("read", home)(failure.into()))?;
+    let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free_bytes < needed_bytes {
+        return Err(EmbeddedError::NoRoom { path: home.clone(), needed_bytes, free_bytes });
+    }
+    Ok(())
+}
+
+/// What a copy takes: everything but WAL.
+fn bytes_below(dir: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let found = entry.metadata()?;
+        if !found.is_dir() {
+            bytes += found.len();
+        } else if entry.file_name() != "pg_wal" {
+            bytes += bytes_below(&entry.path())?;
+        }
+    }
+    Ok(bytes)
+}
