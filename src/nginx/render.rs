@@ -201,9 +201,12 @@ fn upstream_lines(servers: &[Upstream]) -> Vec<String> {
                 format!("server {} max_fails=0{backup};", spelled(only, detours))
             })
             .collect(),
-        // One that fails twice is left alone for two seconds; the others answer meanwhile.
+        // One that fails twice is left alone for two seconds; the others answer meanwhile. Where all have failed (restarted at
+        // once, say), nginx would ask none of them until then, so each is listed again, and asked whenever no other is left.
         several => {
-            several.iter().map(|server| format!("server {} max_fails=2 fail_timeout=2s;", spelled(server, 0))).collect()
+            let first = several.iter().map(|server| format!("server {} max_fails=2 fail_timeout=2s;", spelled(server, 0)));
+            let again = several.iter().map(|server| format!("server {} max_fails=0 backup;", spelled(server, 1)));
+            first.chain(again).collect()
         }
     }
 }
@@ -300,7 +303,12 @@ mod tests {
         let several: Vec<Upstream> = ["a:80", "unix:/b"].map(|text| text.parse().expect("a server")).into();
         assert_eq!(
             upstream_lines(&several),
-            ["server a:80 max_fails=2 fail_timeout=2s;", "server \"unix:/b\" max_fails=2 fail_timeout=2s;",]
+            [
+                "server a:80 max_fails=2 fail_timeout=2s;",
+                "server \"unix:/b\" max_fails=2 fail_timeout=2s;",
+                "server a:80 max_fails=0 backup;",
+                "server \"unix:/./b\" max_fails=0 backup;",
+            ]
         );
     }
 

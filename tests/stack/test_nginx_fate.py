@@ -43,7 +43,7 @@ class Front:
     """nginx in front of stand-ins that answer by their handlers; None is a place where nobody listens."""
 
     def __init__(self, nginx, directory, kind, handlers, **settings):
-        self.stand_ins, upstream = [], []
+        self.places, self.stand_ins, upstream = [], [], []
         for number, handler in enumerate(handlers):
             if kind == "tcp":
                 place = free_port()
@@ -51,6 +51,7 @@ class Front:
             else:
                 place = directory / f"{number}.sock"
                 upstream.append(f"unix:{place}")
+            self.places.append(place)
             if handler is not None:
                 self.stand_ins.append(support.StandIn(place, handler))
         self.nginx = nginx(
@@ -167,6 +168,17 @@ def test_servers_that_are_away_beside_one_that_answers_cost_no_request(front, ki
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         assert set(pool.map(ask, range(400))) == {(200, 1)}
+
+
+@pytest.mark.parametrize("kind", ("unix", "tcp"))
+def test_servers_that_all_failed_are_asked_again_as_soon_as_one_is_back(front, kind):
+    one = front(f"three {kind}", None, None, None)
+    for _ in range(4):
+        assert one.ask("HTTP/1.1", "GET", "/x").status == 502
+    one.stand_ins.append(support.StandIn(one.places[1], ok))
+    for method in (*SAFE, *UNSAFE):
+        assert one.ask("HTTP/1.1", method, "/back", b"{}").status == 200
+    assert one.seen("/back") == len((*SAFE, *UNSAFE))
 
 
 @pytest.mark.parametrize("method", UNSAFE)
