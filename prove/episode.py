@@ -101,7 +101,7 @@ class Episode:
                 await self._blow(fault)
             except Skip as skip:
                 self.skipped[fault.name] = str(skip)
-            await asyncio.sleep(self._dice.uniform(0.1, 1.0))
+            await asyncio.sleep(self._dice.uniform(0.05, 0.25))
 
     async def _blow(self, fault):
         counts, statuses = self.ledger.counts, collections.Counter(self.ledger.counts.statuses)

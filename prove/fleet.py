@@ -58,7 +58,7 @@ class Server:
         self._environment |= {name: str(value) for name, value in settings.items()}
 
     def said(self):
-        return self._log.read_text(errors="replace")[-3000:]
+        return self._log.read_text(errors="replace")
 
     def end(self):
         for one in (self.process, self.reader):
@@ -122,7 +122,7 @@ class Fleet(Direct):
             server.start()
             until(lambda: not server.running or is_ready(server.port), "a server is ready", 120)
             if not server.running:
-                raise RuntimeError(f"a server ended: {server.said()}")
+                raise RuntimeError(f"a server ended: {server.said()[-3000:]}")
         place = self.directory / "nginx"
         place.mkdir(mode=0o755)
         upstream = ",".join(f"127.0.0.1:{self.links.ports[f'server-{number}']}" for number in range(1, len(self.servers) + 1))
@@ -151,6 +151,10 @@ class Fleet(Direct):
             | {"RESOURCES_DIR": self.resources_dir, **redis, **self.clock.environment}
             | self._settings
         )
+
+    def said(self):
+        """What the servers wrote to their logs."""
+        return "".join(server.said() for server in self.servers)
 
     def pids(self, kind):
         if kind == "server":
@@ -211,7 +215,7 @@ async def fleet(count, with_standby=False, **settings):
         try:
             await asyncio.to_thread(one.start, opened)
         except BaseException:
-            print("\n".join(server.said() for server in one.servers if server.process), file=sys.stderr)
+            print("\n".join(server.said()[-3000:] for server in one.servers if server.process), file=sys.stderr)
             raise
         keeper = asyncio.create_task(one.keep())
         try:

@@ -30,7 +30,7 @@ class Laptop(Direct):
         self.stack = Stack(directory / "stack", **(SETTINGS | {"RESOURCES_DIR": self.resources_dir} | settings))
         (directory / "stack").mkdir(mode=0o755)
         self.disk = self.stack.data_dir if with_disk else None
-        self.left_behind = []
+        self.left_behind, self._said = [], []
         self.is_ended = False
 
     def start(self, opened):
@@ -45,6 +45,10 @@ class Laptop(Direct):
         self.entrances = [self.port]
         self._socket = self.stack.data_dir / "embedded" / "run"
         self.direct_url = f"host={self._socket} user=postgres dbname={self.database}"
+
+    def said(self):
+        """What everything under each supervisord wrote."""
+        return "".join(f"{line}\n" for line in [*self._said, *self.stack.process.lines])
 
     def pids(self, kind):
         if kind == "backend":
@@ -73,6 +77,7 @@ class Laptop(Direct):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             until(lambda: not self.stack.processes(), "what was left behind is gone")
+        self._said += self.stack.process.lines
         self.stack.start(ready=False)
 
     def end_left(self):

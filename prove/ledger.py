@@ -142,7 +142,7 @@ class Ledger:
             self.codes[f"{answer.status} {code}"] += 1
         fault = fault_of(answer, repeatable) or (None if expected else f"{answer.status} {code}: {answer.json().get('detail')}")
         if fault:
-            self.complain("errors", fault)
+            self.complain("errors", f"{fault} ({answer.headers.get('x-request-id')})")
         return expected or UNKNOWN
 
     def all_rows(self):

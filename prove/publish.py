@@ -17,16 +17,18 @@ that they were told is compared with what there is. [Decision 0034](decisions/00
 """
 
 EXPLANATION = """
-`away` is the time from when the fault was over (from when it was injected, if it was over at once; from PostgreSQL's own return, if it restarted)
-until each entrance (nginx, and each server past it) has made a row that was sent from then on. `failed` are answers with that status between the fault and that
-moment, `not sent` requests that found no connection, `no answer` those whose connection broke: of these nobody knows whether they were
-carried out, and clients find out by sending them again with their `Idempotency-Key`. Many last as long as the fault itself does: while a
-table is locked, say, changes of it are told to come back.
+- `away`: from the end of the fault (of PostgreSQL's own restart, where it restarted) until each entrance, nginx and each server past it, has
+  made a row that was sent after that.
+- `failed`: answers with that status from the beginning of the fault until then. Many are due to what lasts as long as the fault: while
+  a table is locked, changes of it are told to come back.
+- `not sent`: requests that found no connection.
+- `no answer`: requests whose connection broke. Nobody knows whether they were carried out; clients find out by sending them again with
+  their `Idempotency-Key`.
 
 ![Requests a second and their latency, with the faults]({picture})
 
-Requests are due at a steady rate whether or not earlier ones were answered; their latency counts from when they were due. White stretches between stacks are
-left out.
+Requests are due at a steady rate whether or not earlier ones were answered, and their latency counts from when they were due: a table
+that is locked for three seconds is seconds of latency. The time between two stacks is left out.
 """
 
 
@@ -43,8 +45,19 @@ def write(folder, results, episodes, seed, how):
         f"{len(episodes)} stacks, seed {seed}. {datetime.date.today()}, {_processor()}, {os.cpu_count()} cores, {memory} GiB, "
         f"{platform.freedesktop_os_release().get('PRETTY_NAME', 'Linux')}. To repeat it:\n\n    {how}\n\n"
     )
-    text = HEAD + said + _faults(episodes) + EXPLANATION.format(picture=image.name) + "\n## Promises\n\n" + table(results) + "\n"
+    text = HEAD + said + _faults(episodes) + _not_injected(episodes) + EXPLANATION.format(picture=image.name) + "\n## Promises\n\n" + table(results) + "\n"
     (folder / "reliability.md").write_text(text, encoding="utf-8")
+
+
+def skipped(episodes):
+    """{fault: why it was never injected}"""
+    injected = {blow.name for one in episodes for blow in one.blows}
+    return {name: why for one in episodes for name, why in one.skipped.items() if name not in injected}
+
+
+def _not_injected(episodes):
+    found = "; ".join(f"{name} ({why})" for name, why in sorted(skipped(episodes).items()))
+    return f"\nNot injected on this machine: {found}.\n" if found else ""
 
 
 def _processor():

@@ -16,7 +16,8 @@ class Standby(Cluster):
     """`with Standby(primary) as standby`; `promote()` when the primary is gone."""
 
     def __init__(self, primary):
-        super().__init__(primary._settings)
+        # While it does not follow nothing can be committed: it looks for a primary that restarted at once, and not after 5 s.
+        super().__init__(primary._settings | {"wal_retrieve_retry_interval": "50ms"})
         self._primary = primary
         self.port = support.free_port()
 

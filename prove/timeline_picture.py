@@ -41,10 +41,13 @@ def draw(timelines):
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
     ]
+    # Few are lines through both; many would hide what is behind them, and are a row of strokes between the two.
+    is_few = len(marks) <= 40
+    top, bottom = (TOP, TOP + 2 * PANEL + GAP) if is_few else (TOP + PANEL + 6, TOP + PANEL + 20)
     for at, name in marks:
-        parts.append(f'<line x1="{x(at):.1f}" x2="{x(at):.1f}" y1="{TOP}" y2="{TOP + 2 * PANEL + GAP}" stroke="{FAULT}" '
+        parts.append(f'<line x1="{x(at):.1f}" x2="{x(at):.1f}" y1="{top}" y2="{bottom}" stroke="{FAULT}" '
                      f'stroke-width="0.6"><title>{escape(name)} at {at:.1f} s</title></line>')  # fmt: skip
-    if len(marks) <= 40:
+    if is_few:
         parts += [f'<text transform="translate({x(at) + 3:.1f},{TOP + 2}) rotate(90)" font-size="8" fill="#666">{escape(name)}</text>' for at, name in marks]
     for at in borders[:-1]:
         parts.append(f'<line x1="{x(at):.1f}" x2="{x(at):.1f}" y1="{TOP}" y2="{TOP + 2 * PANEL + GAP}" stroke="black" stroke-dasharray="4 3"/>')

@@ -96,6 +96,15 @@ async def _(world, _):
     yield None
 
 
+@fault("all servers restarted", SERVERS)
+async def _(world, _):
+    before = set(world.pids("server"))
+    for pid in before:
+        _signal(pid, signal.SIGTERM)
+    await _until(lambda: not before & set(world.pids("server")))
+    yield 0
+
+
 @fault("log reader stuck", SERVERS)
 async def _(world, dice):
     server = dice.choice(world.servers)

@@ -222,7 +222,7 @@ def test_the_seed_chooses_the_order_and_later_stacks_go_on_in_it():
     assert shuffled(random.Random(3), faults, None) == order != shuffled(random.Random(4), faults, None)
     assert [one.name for one in shuffled(random.Random(3), faults, "c")] == ["c"]
     assert from_turn(order, 0, 10) == order
-    assert from_turn(order, 1, 10) == order[4:] + order[:4]
+    assert from_turn(order, 1, 10) == order[5:] + order[:5]
     assert from_turn([], 1, 10) == []
 
 
