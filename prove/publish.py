@@ -32,21 +32,46 @@ that is locked for three seconds is seconds of latency. The time between two sta
 """
 
 
-def write(folder, results, episodes, seed, how):
+# Between what a run of storm writes and what those of other scenarios do: each is replaced by its own runs alone.
+OTHERS = "\n## Other scenarios\n"
+
+
+def write(folder, results, episodes, seed, commands):
+    """Puts what was run in the place of what an earlier run has left in the folder. `commands` say how to run each again."""
     folder.mkdir(parents=True, exist_ok=True)
-    image = folder / "reliability.svg"
-    image.write_text(timeline_picture.draw([one.timeline for one in episodes]), encoding="utf-8")
+    page = folder / "reliability.md"
+    before, _, sections = (page.read_text(encoding="utf-8") if page.exists() else HEAD).partition(OTHERS)
+    others = dict(section.split("\n", 1) for section in sections.split("\n### ")[1:])
+    for name, rows in results.items():
+        if name == "storm":
+            if not episodes:  # it did not run to its end
+                continue
+            image = folder / "reliability.svg"
+            image.write_text(timeline_picture.draw([one.timeline for one in episodes]), encoding="utf-8")
+            before = HEAD + _storm(rows, episodes, seed, commands[name], image.name)
+        else:
+            others[name] = f"\n{_where()} To repeat it:\n\n    {commands[name]}\n\n{table({name: rows})}\n"
+    text = "".join(f"\n### {name}\n{section.rstrip()}\n" for name, section in sorted(others.items()))
+    page.write_text(before + (OTHERS + text if text else ""), encoding="utf-8")
+
+
+def _storm(rows, episodes, seed, command, image):
     requests = sum(one.ledger.counts.requests for one in episodes)
     blows = [blow for one in episodes for blow in one.blows]
     seconds = sum(point[0] for one in episodes for point in list(one.timeline.points())[-1:])
-    memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
     said = (
         f"{len(blows):,} faults of {len({blow.name for blow in blows})} kinds, {requests:,} requests, {seconds / 60:.1f} minutes of load on "
-        f"{len(episodes)} stacks, seed {seed}. {datetime.date.today()}, {_processor()}, {os.cpu_count()} cores, {memory} GiB, "
-        f"{platform.freedesktop_os_release().get('PRETTY_NAME', 'Linux')}. To repeat it:\n\n    {how}\n\n"
+        f"{len(episodes)} stacks, seed {seed}. {_where()} To repeat it:\n\n    {command}\n\n"
     )
-    text = HEAD + said + _faults(episodes) + _not_injected(episodes) + EXPLANATION.format(picture=image.name) + "\n## Promises\n\n" + table(results) + "\n"
-    (folder / "reliability.md").write_text(text, encoding="utf-8")
+    explained = EXPLANATION.format(picture=image)
+    return f"{said}{_faults(episodes)}{_not_injected(episodes)}{explained}\n## Promises\n\n{table({'storm': rows})}\n"
+
+
+def _where():
+    """When, and on what machine."""
+    memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
+    system = platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    return f"{datetime.date.today()}, {_processor()}, {os.cpu_count()} cores, {memory} GiB, {system}."
 
 
 def skipped(episodes):

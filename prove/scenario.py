@@ -28,6 +28,7 @@ class Context:
         # A part of the names of the faults that are injected; None for all.
         self.fault = options.fault
         self.published = {}
+        self.told_to_end = options.told_to_end
         self._numbers = options.numbers
         self._end = None
 

@@ -1,5 +1,6 @@
 """Compares what the clients were told with what there is in the end, and judges each row by three judges."""
 
+import asyncio
 import collections
 import time
 
@@ -21,8 +22,7 @@ SHRUNK = 5
 async def look(ledger, client, headers, readers):
     """Reads all there is, and complains to the ledger. `readers` are workers of all entrances."""
     for row in ledger.all_rows():
-        for reader in readers:
-            await reader.read(row)
+        await asyncio.gather(*(reader.read(row) for reader in readers))
     for resource in RESOURCES:
         there = await everything(client, resource, headers)
         _creations(ledger, resource, there)

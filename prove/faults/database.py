@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 30
 def _in_psql(name, *statements):
     @fault(name, LAPTOP, SERVERS)
     async def _(world, dice):
-        seconds = dice.uniform(0.5, 3.0)
+        seconds = dice.uniform(0.3, 2.0)
         table = dice.choice(RESOURCES).name
         commands = [one.format(table=table, seconds=f"{seconds:.2f}") for one in statements]
         running = asyncio.create_task(world.psql(*commands))
@@ -61,7 +61,7 @@ async def _(world, dice):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
             await take()
-        yield dice.uniform(0.5, 3.0)
+        yield dice.uniform(0.3, 2.0)
     finally:
         for _, writer in held:
             writer.transport.abort()
@@ -76,7 +76,7 @@ async def _(world, dice):
     try:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
-        yield dice.uniform(0.5, 7.0)
+        yield dice.uniform(0.5, 5.0)
     finally:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):

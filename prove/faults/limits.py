@@ -16,7 +16,7 @@ async def _(world, dice):
         with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(b"\0" * 65536)
-        yield dice.uniform(1, 4)
+        yield dice.uniform(0.5, 2.5)
     finally:
         filler.unlink(missing_ok=True)
 
@@ -51,7 +51,7 @@ def _limited(name, of, kind, more):
         except (OSError, ValueError) as error:
             raise Skip(f"{of}: {error}") from error
         try:
-            yield dice.uniform(0.5, 3.0)
+            yield dice.uniform(0.3, 1.5)
         finally:
             for one in (pid, *_children(pid)):
                 with contextlib.suppress(OSError):

@@ -17,7 +17,7 @@ def _fsync(name, words, seconds, **more):
             world.fsync.set("")
 
 
-_fsync("fsync slow", lambda dice: f"slow {dice.randrange(20, 400)}", (1.0, 4.0))
+_fsync("fsync slow", lambda dice: f"slow {dice.randrange(20, 400)}", (0.5, 2.0))
 # PostgreSQL ends itself then, and recovers: what it cannot write it must not acknowledge.
 _fsync("fsync fails", lambda _: "fail", (0.1, 0.6), waits_for_postgres=True)
 
@@ -30,7 +30,7 @@ def _clock(name, which):
             raise Skip(clock.why_not)
         clock.step(dice.choice((-3600, -30, 30, 3600)))
         try:
-            yield dice.uniform(1.5, 4.0)
+            yield dice.uniform(1.1, 2.0)
         finally:
             clock.step(0)
             await asyncio.sleep(1.1)  # libfaketime looks once a second

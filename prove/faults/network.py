@@ -23,7 +23,7 @@ def _breaks(between, word, mode, seconds, number=None):
 
 for _between in BETWEEN:
     _breaks(_between, "cut", "cut", None)
-    _breaks(_between, "refused", "refuse", (0.2, 2.0))
-    _breaks(_between, "delayed", "delay", (1.0, 3.0), lambda dice: round(dice.uniform(0.02, 0.3), 3))
-    _breaks(_between, "silent", "hole", (0.5, 4.0))
+    _breaks(_between, "refused", "refuse", (0.2, 1.5))
+    _breaks(_between, "delayed", "delay", (0.5, 2.0), lambda dice: round(dice.uniform(0.02, 0.3), 3))
+    _breaks(_between, "silent", "hole", (0.3, 3.0))
     _breaks(_between, "reset after n bytes", "reset", (0.3, 1.5), lambda dice: dice.randrange(1, 3000))

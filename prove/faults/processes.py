@@ -49,7 +49,7 @@ def _stops(kind, *places):
         pid = _one(world, dice, kind)
         _signal(pid, signal.SIGSTOP)
         try:
-            yield dice.uniform(0.1, 2.0)
+            yield dice.uniform(0.1, 1.5)
         finally:
             _signal(pid, signal.SIGCONT)
 
@@ -80,7 +80,7 @@ def _is_away(kind):
         world.held.add(kind)
         try:
             _signal(pid, signal.SIGTERM)
-            yield dice.uniform(1, 4)
+            yield dice.uniform(0.5, 2.0)
         finally:
             world.held.discard(kind)
 
@@ -110,7 +110,7 @@ async def _(world, dice):
     server = dice.choice(world.servers)
     _signal(server.reader.pid, signal.SIGSTOP)
     try:
-        yield dice.uniform(2, 5)
+        yield dice.uniform(1, 3)
     finally:
         _signal(server.reader.pid, signal.SIGCONT)
 

@@ -47,6 +47,8 @@ async def run(context):
     orders = {place: shuffled(context.random, all_faults(place), context.fault) for place in (LAPTOP, SERVERS)}
     episodes = []
     for number in range(count):
+        if context.told_to_end():
+            break
         place = (LAPTOP, SERVERS)[number % 2]
         one = await _episode(context, number + 1, place, seconds, from_turn(orders[place], number // 2, seconds))
         episodes.append(one)

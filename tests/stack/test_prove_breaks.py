@@ -305,10 +305,15 @@ def test_the_report_counts_by_fault_and_the_picture_marks_each(directory):
     for blow in episode.blows:
         episode.timeline.mark(blow.begun - 10 + episode.timeline.start, blow.back, blow.name)
     episode.ledger.complain("lost", "a row", 21.0)
-    publish.write(directory, {"storm": [Row("a promise", "0", {"lost": 1}, False)]}, [episode], 7, "make prove SEED=7")
+    rows = [Row("a promise", "0", {"lost": 1}, False)]
+    publish.write(directory, {"storm": rows, "calm": rows}, [episode], 7, {"storm": "make prove SEED=7", "calm": "make prove ONLY=calm"})
+    publish.write(directory, {"away": rows}, [], 8, {"away": "make prove ONLY=away"})
     text = (directory / "reliability.md").read_text()
     assert re.search(r"\| server killed \| 2 \| 12 \| 503 3, no answer 1 \| 750 \| 750 \| 1 \| 0 \| 0 \| 0 \|", text), text
     assert "seed 7" in text and "make prove SEED=7" in text and "| storm | a promise | 0 | lost 1 | **no** |" in text
+    assert text.count("| calm | a promise |") == text.count("| away | a promise |") == 1 and text.index("### away") < text.index("### calm")
+    publish.write(directory, {"storm": rows, "away": rows}, [episode], 7, {"storm": "make prove SEED=7", "away": "make prove ONLY=away"})
+    assert (directory / "reliability.md").read_text() == text
     drawn = timeline_picture.draw([episode.timeline])
     assert drawn.count("server killed at") == 2 and "table &lt;locked&gt;" in drawn
     assert (directory / "reliability.svg").read_text() == drawn
