@@ -20,6 +20,7 @@ pub mod etag;
 pub mod format;
 pub mod host;
 pub mod json;
+pub mod link;
 pub mod prefer;
 pub mod problem;
 pub mod query;

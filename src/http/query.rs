@@ -200,8 +200,17 @@ fn meant(name: &str, known: &[&'static str]) -> Option<&'static str> {
     elsewhere.map(|(_, meant, _)| *meant).or_else(|| known.iter().find(|known| plain(known) == name).copied())
 }
 
-/// All but RFC 3986's unreserved characters, so that a text fits into a URL and into a header.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// All but RFC 3986's unreserved characters, so that a text fits into a URL and into a header, and those of a filter that mean nothing
+/// in either: a link is not to be much longer than what was asked.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b':');
 
 /// `None` when no two hexadecimal digits follow a percent sign, or the bytes are no UTF-8.
 fn decode(text: &str) -> Option<Cow<'_, str>> {

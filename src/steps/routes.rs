@@ -9,7 +9,7 @@ use futures_util::Stream;
 use tokio_postgres::{Row, Transaction};
 use warp::Filter as _;
 use warp::filters::BoxedFilter;
-use warp::http::header::{CONTENT_DISPOSITION, HeaderValue, LINK, VARY};
+use warp::http::header::{CONTENT_DISPOSITION, HeaderValue, VARY};
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
@@ -28,8 +28,8 @@ use crate::http::client::Client;
 use crate::http::coding::{Broken, headers_and_body};
 use crate::http::endpoint::Endpoint;
 use crate::http::format::Format;
+use crate::http::link;
 use crate::http::problem::Problem;
-use crate::http::query::Query;
 use crate::http::reply::{self, Chunks};
 use crate::http::route::{Matched, Route, at_with_query, get_or_head, method_not_allowed};
 use crate::idempotency::answer::Answer;
@@ -168,7 +168,7 @@ async fn list(list: List, raw: String, headers: HeaderMap, context: Arc<Context>
         page(listing, format, &rows).map_err(problem)?
     };
     let path = if list == List::Steps { STEPS_URLS[0] } else { DURATIONS_URLS[0] };
-    Ok(linked(response, path, &query, next.map(|position| position.id)))
+    link::linked(response, path, next.map(|position| (query.with("after", &position.id.to_string()), "next")))
 }
 
 /// The durations of a page, after the aggregates of everything that the filters let through.
@@ -211,15 +211,6 @@ fn described(mut response: Response, listing: &Listing, format: Format) -> Respo
     if format == Format::Csv {
         let disposition = HeaderValue::from_str(&format!("attachment; filename=\"{}.csv\"", listing.name));
         headers.insert(CONTENT_DISPOSITION, disposition.expect("names of lists are plain words"));
-    }
-    response
-}
-
-/// Tells where the next page is (RFC 8288).
-fn linked(mut response: Response, path: &str, query: &Query<'_>, after: Option<i64>) -> Response {
-    if let Some(after) = after {
-        let link = format!("<{path}?{}>; rel=\"next\"", query.with("after", &after.to_string()));
-        response.headers_mut().insert(LINK, HeaderValue::from_str(&link).expect("a query is percent-encoded"));
     }
     response
 }

@@ -469,3 +469,11 @@ def test_a_newer_nginx_gets_http2_as_a_directive_of_its_own(directory):
         rendered = (directory / "run" / "nginx" / "tls.conf").read_text()
         assert ("ssl http2 default_server" in rendered) is old_form
         assert ("\nhttp2 on;" in rendered) is not old_form
+
+
+def test_headers_as_long_as_those_of_a_page_are_handed_on(nginx):
+    """Two links of 8,000 bytes, which is as long as the server makes any (src/http/link.rs)."""
+    link = ", ".join(f'<{"x" * 8000}>; rel="{relation}"' for relation in ("next", "prev"))
+    server = nginx(lambda connection, _head: reply(connection, headers=[f"Link: {link}"]))
+    answer = server.request("GET", "/v1/passengers")
+    assert (answer.status, answer.headers["link"]) == (200, link)

@@ -7,7 +7,7 @@ use futures_util::Stream;
 use jiff::Timestamp;
 use tokio_postgres::Transaction;
 use uuid::Uuid;
-use warp::http::header::{HeaderValue, IF_MATCH, LINK, VARY};
+use warp::http::header::{HeaderValue, IF_MATCH, VARY};
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
@@ -33,6 +33,7 @@ use crate::http::coding::Broken;
 use crate::http::etag::{self, IfMatch};
 use crate::http::format::Format;
 use crate::http::json::members;
+use crate::http::link;
 use crate::http::problem::{Code, FieldError, Problem};
 use crate::http::query::Query;
 use crate::http::reply;
@@ -88,18 +89,10 @@ pub async fn history(segment: &str, raw: &str, headers: &HeaderMap, context: &Co
             (if is_newer { true } else { more }, last, "after", "next"),
             (if is_newer { more } else { start != Start::Newest }, first, "before", "prev"),
         ];
-        let links: Vec<String> = sides
-            .into_iter()
-            .filter(|(is_there, ..)| *is_there)
-            .map(|(_, entry, parameter, relation)| {
-                let query = query.with_instead(&["after", "before"], parameter, &encode(entry.id));
-                format!("</v1/{}/{uuid}/history?{query}>; rel=\"{relation}\"", resource.name)
-            })
-            .collect();
-        if !links.is_empty() {
-            let links = HeaderValue::from_str(&links.join(", ")).expect("a query is percent-encoded");
-            response.headers_mut().insert(LINK, links);
-        }
+        let pages = sides.into_iter().filter(|(is_there, ..)| *is_there).map(|(_, entry, parameter, relation)| {
+            (query.with_instead(&["after", "before"], parameter, &encode(entry.id)), relation)
+        });
+        return link::linked(response, &format!("/v1/{}/{uuid}/history", resource.name), pages);
     }
     Ok(response)
 }

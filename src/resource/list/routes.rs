@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use warp::http::HeaderMap;
-use warp::http::header::{CONTENT_RANGE, HeaderValue, LINK, VARY};
+use warp::http::header::{CONTENT_RANGE, HeaderValue, VARY};
 use warp::reply::Response;
 
 use super::super::definition::Resource;
@@ -21,6 +21,7 @@ use crate::db::reads::Reader;
 use crate::http::budget::Holder;
 use crate::http::client::Client;
 use crate::http::format::Format;
+use crate::http::link;
 use crate::http::prefer;
 use crate::http::problem::{Code, Problem};
 use crate::http::query::Query;
@@ -61,7 +62,7 @@ pub async fn list(
     let content_type = request.shape.format.content_type();
     let (mut response, length) = if request.limit.is_some() {
         let page = reply::ok(content_type, body);
-        (linked(page, &first.page, path, &query, &request.order), Some(first.page.rows))
+        (linked(page, &first.page, path, &query, &request.order)?, Some(first.page.rows))
     } else {
         let buffers = sources.context.buffers.clone();
         let rest = rest_behind(&first.page).map(|position| {
@@ -99,23 +100,14 @@ async fn count(
     })
 }
 
-/// Tells where the pages on either side are (RFC 8288).
-fn linked(mut response: Response, page: &Page, path: &str, query: &Query<'_>, order: &Order) -> Response {
-    let Some((first, last)) = &page.ends else { return response };
+/// Tells where the pages on either side are.
+fn linked(response: Response, page: &Page, path: &str, query: &Query<'_>, order: &Order) -> Result<Response, Problem> {
+    let Some((first, last)) = &page.ends else { return Ok(response) };
     let sides = [(page.after, last, "after", "next"), (page.before, first, "before", "prev")];
-    let links: Vec<_> = sides
-        .into_iter()
-        .filter(|(is_there, ..)| *is_there)
-        .map(|(_, position, parameter, relation)| {
-            let query = query.with_instead(&["after", "before"], parameter, &cursor::encode(order, position));
-            format!("<{path}?{query}>; rel=\"{relation}\"")
-        })
-        .collect();
-    if !links.is_empty() {
-        let links = HeaderValue::from_str(&links.join(", ")).expect("a query is percent-encoded");
-        response.headers_mut().insert(LINK, links);
-    }
-    response
+    let pages = sides.into_iter().filter(|(is_there, ..)| *is_there).map(|(_, position, parameter, relation)| {
+        (query.with_instead(&["after", "before"], parameter, &cursor::encode(order, position)), relation)
+    });
+    link::linked(response, path, pages)
 }
 
 /// What follows the first chunk of a list without a limit.
