@@ -5,11 +5,17 @@ use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8};
 /// Decoded text is handed on in chunks of at most so many bytes.
 const CHUNK_BYTES: usize = 16 * 1024;
 
+/// Names of ASCII, which the Encoding Standard takes for windows-1252: bytes that are none of its letters would be guessed.
+const ASCII: [&str; 3] = ["ascii", "us-ascii", "ansi_x3.4-1968"];
+
 /// The encoding of this name (Encoding Standard, section 4.2); windows-1252 is what `latin1` and `iso-8859-1` mean there.
 ///
 /// # Errors
 /// A sentence with what to name.
 pub fn named(label: &str) -> Result<&'static Encoding, String> {
+    if ASCII.iter().any(|name| label.trim().eq_ignore_ascii_case(name)) {
+        return Err(format!("{label:?} says nothing of bytes above 127; name utf-8, which a text in ASCII is as well"));
+    }
     Encoding::for_label_no_replacement(label.as_bytes()).ok_or_else(|| {
         format!("{label:?} is no encoding that is known; name one such as utf-8, windows-1252, iso-8859-15 or utf-16le")
     })

@@ -23,6 +23,15 @@ pub struct Malformed {
     pub fault: Fault,
 }
 
+/// What a record of one cell more than the header probably has.
+fn unnamed(expected: usize, found: usize) -> &'static str {
+    if found == expected + 1 {
+        "; if the first ones are names of rows, as R's write.table writes them, write them with col.names=NA or without row.names"
+    } else {
+        ""
+    }
+}
+
 /// Where in a record a fault is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -68,7 +77,7 @@ pub enum Fault {
     #[error("must be a row of at most {VALUES_MAX} cells")]
     TooManyValues,
     /// The record is not as wide as the header.
-    #[error("must have {expected} cells as the header has, and not {found}")]
+    #[error("must have {expected} cells as the header has, and not {found}{}", unnamed(*expected, *found))]
     Width {
         /// The header's cells.
         expected: usize,

@@ -57,10 +57,11 @@ impl HeaderLine {
         if !key.eq_ignore_ascii_case("sep=") {
             return Ok(None);
         }
+        // A program that saved such a file anew has made it a row of as many cells as the others have.
         let mut letters = name.chars();
-        match (letters.next(), letters.next()) {
-            (Some(letter), None) if SEPARATORS.contains(&letter) => Ok(Some(letter)),
-            _ => Err(Fault::UnknownSeparator),
-        }
+        let letter = letters.next().filter(|letter| SEPARATORS.contains(letter)).ok_or(Fault::UnknownSeparator)?;
+        let rest = letters.as_str();
+        let is_filled = rest.chars().all(|other| other == letter) || rest.chars().all(|other| other == ',');
+        if is_filled || rest.trim().is_empty() { Ok(Some(letter)) } else { Err(Fault::UnknownSeparator) }
     }
 }

@@ -30,6 +30,8 @@ pub struct Notes {
     pub nulls: u64,
     /// Numbers with a decimal comma.
     pub decimal_commas: u64,
+    /// Numbers with marks between their thousands.
+    pub thousands: u64,
     /// Words such as `yes` that were read as booleans.
     pub booleans: u64,
     /// Values of an enumeration in another letter case.
@@ -60,6 +62,11 @@ impl Notes {
             counted(self.empty_rows, "row without a value was left out", "rows without a value were left out"),
             counted(self.nulls, "word such as NA was read as null", "words such as NA were read as null"),
             counted(self.decimal_commas, "number has a decimal comma", "numbers have a decimal comma"),
+            counted(
+                self.thousands,
+                "number has marks between its thousands",
+                "numbers have marks between their thousands",
+            ),
             counted(self.booleans, "word such as yes was read as a boolean", "words such as yes were read as booleans"),
             counted(
                 self.letter_cases,

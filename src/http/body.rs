@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use encoding_rs::Encoding;
+use encoding_rs::{Encoding, UTF_8};
 use futures_util::{Stream, StreamExt};
 use tokio::task::coop;
 use tokio::time::{Instant, timeout_at};
@@ -259,12 +259,22 @@ impl BodyLimits {
 /// 415 when it is none of them, or has a coding that could not be undone.
 pub fn media_type(headers: &HeaderMap, taken: &'static [&'static str]) -> Result<&'static str, Problem> {
     coding::check(headers)?;
+    if let [first, others @ ..] = &headers.get_all(CONTENT_TYPE).iter().collect::<Vec<_>>()[..]
+        && others.iter().any(|other| other != first)
+    {
+        return Err(Problem::new(Code::UnsupportedMediaType, "Content-Type is given more than once; send one"));
+    }
     let is_untyped = headers.get(CONTENT_TYPE).is_none() && is_browser(headers) && !is_empty(headers);
     let given = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
     let given = if is_untyped { Some("") } else { given };
     let essence = given.map(|value| value.split(';').next().unwrap_or_default().trim());
     let fits = |media_type: &&&str| essence.is_none_or(|essence| essence.eq_ignore_ascii_case(media_type));
-    taken.iter().find(fits).copied().ok_or_else(|| {
+    let found = taken.iter().find(fits).copied();
+    if found.is_some_and(|found| found != CSV) && charset(headers)?.is_some_and(|encoding| encoding != UTF_8) {
+        let detail = "JSON and forms are UTF-8 (RFC 8259, section 8.1); encode the body so, and leave charset out";
+        return Err(Problem::new(Code::UnsupportedMediaType, detail));
+    }
+    found.ok_or_else(|| {
         let problem = Problem::new(
             Code::UnsupportedMediaType,
             format!("send the body with the header Content-Type: {}", taken.join(" or ")),
@@ -282,10 +292,13 @@ pub fn media_type(headers: &HeaderMap, taken: &'static [&'static str]) -> Result
 /// 415 for one that is not known.
 pub fn charset(headers: &HeaderMap) -> Result<Option<&'static Encoding>, Problem> {
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let mut parameters = given.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
-    let Some((_, label)) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset")) else {
-        return Ok(None);
-    };
+    let parameters = given.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let mut labels = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
+    let Some((_, label)) = labels.next() else { return Ok(None) };
+    if labels.any(|(_, other)| !other.trim().eq_ignore_ascii_case(label.trim())) {
+        let detail = "Content-Type names more than one charset; name one";
+        return Err(Problem::new(Code::UnsupportedMediaType, detail));
+    }
     let known = encoding::named(label.trim().trim_matches('"'));
     known.map(Some).map_err(|detail| Problem::new(Code::UnsupportedMediaType, format!("charset {detail}")))
 }

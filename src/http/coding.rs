@@ -89,8 +89,11 @@ pub fn is_empty(headers: &HeaderMap) -> bool {
 /// # Errors
 /// 415, with the coding that is taken (RFC 9110, section 15.5.16).
 pub fn check(headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(given) = headers.get(CONTENT_ENCODING) else { return Ok(()) };
-    let shown: String = String::from_utf8_lossy(given.as_bytes()).chars().take(SHOWN_MAX_CHARS).collect();
+    if !headers.contains_key(CONTENT_ENCODING) {
+        return Ok(());
+    }
+    let lines = headers.get_all(CONTENT_ENCODING).iter().map(|line| String::from_utf8_lossy(line.as_bytes()));
+    let shown: String = lines.collect::<Vec<_>>().join(", ").chars().take(SHOWN_MAX_CHARS).collect();
     let detail = format!(
         "Content-Encoding {shown:?} is not taken; compress the body with gzip alone, or send it as it is without that header"
     );

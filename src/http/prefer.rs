@@ -4,6 +4,7 @@ use crate::csv::notes::UnknownColumns;
 use warp::http::{HeaderMap, HeaderName, HeaderValue};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
+const NOTES: HeaderName = HeaderName::from_static("notes");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// The value of a preference; of several with one name the first counts (section 2).
@@ -32,6 +33,23 @@ pub fn applied(headers: &mut HeaderMap, preference: &'static str) {
     headers.append(PREFERENCE_APPLIED, HeaderValue::from_static(preference));
 }
 
+/// Tells what was taken otherwise than it was written, where the body is the rows themselves: a list of display strings (RFC 9651, section
+/// 3.3.8).
+pub fn noted(headers: &mut HeaderMap, notes: &[String]) {
+    for note in notes {
+        let text: String = note.bytes().map(displayed).collect();
+        headers.append(NOTES, HeaderValue::try_from(format!("%\"{text}\"")).expect("it is printable ASCII"));
+    }
+}
+
+fn displayed(byte: u8) -> String {
+    match byte {
+        b'"' | b'%' => format!("%{byte:02x}"),
+        b' '..=b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02x}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +63,13 @@ mod tests {
         assert_eq!(preference(&headers, "count"), Some("exact"));
         assert_eq!(preference(&headers, "respond-async"), Some(""));
         assert_eq!(preference(&headers, "wait"), None);
+    }
+
+    #[test]
+    fn notes_of_any_letters_are_printable() {
+        let mut headers = HeaderMap::new();
+        noted(&mut headers, &["the unknown column \"größe\" was left out".to_owned(), "100 %".to_owned()]);
+        let lines: Vec<_> = headers.get_all(NOTES).iter().collect();
+        assert_eq!(lines, ["%\"the unknown column %22gr%c3%b6%c3%9fe%22 was left out\"", "%\"100 %25\""]);
     }
 }

@@ -204,7 +204,8 @@ fn upstream_lines(servers: &[Upstream]) -> Vec<String> {
         // One that fails twice is left alone for two seconds; the others answer meanwhile. Where all have failed (restarted at
         // once, say), nginx would ask none of them until then, so each is listed again, and asked whenever no other is left.
         several => {
-            let first = several.iter().map(|server| format!("server {} max_fails=2 fail_timeout=2s;", spelled(server, 0)));
+            let first =
+                several.iter().map(|server| format!("server {} max_fails=2 fail_timeout=2s;", spelled(server, 0)));
             let again = several.iter().map(|server| format!("server {} max_fails=0 backup;", spelled(server, 1)));
             first.chain(again).collect()
         }

@@ -104,10 +104,12 @@ impl Header {
     /// # Errors
     /// The first value that breaks its column's rule.
     pub fn values<'a>(&mut self, record: &'a Cells) -> Result<Option<Vec<Value<'a>>>, TableError> {
-        let values = self.check(record).and_then(|()| self.judged(record));
-        match values {
+        let checked = self.check(record);
+        // A number of a row is no value; what is no number might be one.
+        let counts = checked.is_ok();
+        match checked.and_then(|()| self.judged(record)) {
             Ok(values) => Ok(Some(values)),
-            Err(_) if self.is_empty(record) => {
+            Err(_) if self.is_empty(record, counts) => {
                 self.reading.notes.empty_rows += 1;
                 Ok(None)
             }
@@ -157,9 +159,10 @@ impl Header {
         Ok(())
     }
 
-    fn is_empty(&self, record: &Cells) -> bool {
-        let is_nameless = |place: usize| self.nameless.iter().any(|(nameless, _)| *nameless == place);
-        record.texts().enumerate().all(|(place, text)| is_nameless(place) || text.trim().is_empty())
+    /// Whether no cell has a value; `counts` says that columns without a name have the numbers of rows.
+    fn is_empty(&self, record: &Cells, counts: bool) -> bool {
+        let is_count = |place: usize| counts && self.nameless.iter().any(|(nameless, _)| *nameless == place);
+        record.texts().enumerate().all(|(place, text)| is_count(place) || text.trim().is_empty())
     }
 }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use indexmap::IndexMap;
 use serde::Deserialize;
 use toml::Spanned;
+use unicode_normalization::UnicodeNormalization;
 
 /// What can be done with a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -209,7 +210,7 @@ pub fn line_at(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// What is left of a header in CSV: case and punctuation do not count.
+/// What is left of a header in CSV: case and punctuation do not count, nor whether a letter and its marks are one character (NFC).
 pub fn header_key(name: &str) -> String {
-    name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    name.nfc().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }

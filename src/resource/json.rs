@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::definition::Resource;
 use super::row::Patch;
 use super::value::Value;
-use crate::csv::notes::{Notes, UnknownColumns};
+use crate::csv::notes::Notes;
 use crate::http::json::{MEMBERS_MAX, Members, is_crowded, members};
 use crate::http::problem::{FieldError, Problem};
 
@@ -25,7 +25,7 @@ pub enum UuidRule {
     Equals(Uuid),
 }
 
-/// Reads a whole row.
+/// Reads a whole row. With `left_out` unknown members are noted there.
 ///
 /// # Errors
 /// 400 when the body is no JSON, 422 with one entry per field at fault.
@@ -33,11 +33,9 @@ pub fn read<'a>(
     resource: &Resource,
     body: &'a [u8],
     uuid: UuidRule,
-    unknown: UnknownColumns,
+    left_out: Option<&mut Notes>,
 ) -> Result<Vec<Value<'a>>, Problem> {
     let members = members(body, || resource.field_names.to_owned())?;
-    let mut notes = Notes::default();
-    let left_out = (unknown == UnknownColumns::Ignored).then_some(&mut notes);
     Fields::read(resource, &members, uuid, left_out).whole().map_err(Problem::fields)
 }
 
@@ -182,7 +180,7 @@ mod tests {
             (resource, record) in resource().prop_flat_map(|resource| (Just(resource), record(resource))),
         ) {
             let body = record.document(resource);
-            let read = read(resource, &body, UuidRule::Equals(record.uuid), UnknownColumns::Refused);
+            let read = read(resource, &body, UuidRule::Equals(record.uuid), None);
             let read = read.map_err(|problem| TestCaseError::fail(format!("{problem:?}")))?;
             prop_assert_eq!(read, record.values);
         }
@@ -200,7 +198,7 @@ mod tests {
             // Without an age it is unknown, which a whole document says by null.
             merged.entry("age".to_owned()).or_insert_with(|| raw(Json::Null));
             let merged = serde_json::to_vec(&merged).expect("serialised");
-            let expected = read(passengers(), &merged, UuidRule::Refused, UnknownColumns::Refused);
+            let expected = read(passengers(), &merged, UuidRule::Refused, None);
             let body = serde_json::to_vec(&patch).expect("serialised");
             match (read_patch(passengers(), &body, UuidRule::Refused), expected) {
                 (Ok(patch), Ok(expected)) => {

@@ -29,7 +29,7 @@ use super::store;
 use super::value::Value;
 use super::writes::By;
 use crate::auth::scope::{Access, Action};
-use crate::csv::notes::UnknownColumns;
+use crate::csv::notes::{Notes, UnknownColumns};
 use crate::db::error::StoreError;
 use crate::db::operation::DbOperation;
 use crate::http::body::{self, JSON, MERGE_PATCH, read_json};
@@ -230,17 +230,21 @@ async fn create(
     } else {
         read_json(&headers, body, &context.body_limits).await?
     };
-    let (values, is_lenient) = match json::read(context.resource, &body, UuidRule::Refused, UnknownColumns::Refused) {
+    let mut left_out = Notes::default();
+    let (values, is_lenient) = match json::read(context.resource, &body, UuidRule::Refused, None) {
         Ok(values) => (values, false),
         // Only who is refused is asked what else they would have: the others pay nothing for it.
         Err(problem) => match unknown(&headers) {
             UnknownColumns::Refused => return Err(problem),
-            lenient => (json::read(context.resource, &body, UuidRule::Refused, lenient)?, true),
+            UnknownColumns::Ignored => {
+                (json::read(context.resource, &body, UuidRule::Refused, Some(&mut left_out))?, true)
+            }
         },
     };
     let applied = move |mut response: Response| {
         if is_lenient {
             prefer::applied(response.headers_mut(), prefer::LENIENT);
+            prefer::noted(response.headers_mut(), &left_out.sentences(None));
         }
         response
     };
@@ -291,7 +295,7 @@ async fn replace(
     let uuid = parse_uuid(context.resource, &matched.segment)?;
     let condition = etag::condition(&headers, context.if_match)?;
     let body = read_json(&headers, body, &context.body_limits).await?;
-    let values = json::read(context.resource, &body, UuidRule::Equals(uuid), UnknownColumns::Refused)?;
+    let values = json::read(context.resource, &body, UuidRule::Equals(uuid), None)?;
     let stored = context.store.replace(uuid, values, condition, By::of(matched.principal(), &headers)).await;
     let stored = stored.map_err(|error| problem(context.resource, error))?;
     Ok(shown(StatusCode::OK, stored))

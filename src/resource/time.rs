@@ -57,7 +57,7 @@ pub enum TimeFault {
     #[error("it names no offset from UTC; add Z, or one such as +02:00")]
     NoOffset,
     /// A plus that was not percent-encoded.
-    #[error("it has a blank before the offset, which is what + means in a URL; write %2B there")]
+    #[error("it has a blank where + or - belongs; in a URL a plus is a blank, so write %2B there")]
     Plus,
     /// An offset of more than a day.
     #[error("there is no such offset from UTC")]
@@ -111,7 +111,7 @@ pub enum TimeFault {
     #[error("it lies before the year 1 in UTC")]
     Early,
     /// Behind the last one.
-    #[error("it lies behind the year 9999 in UTC")]
+    #[error("it lies behind 9999-12-30T22:00:00.999999Z, the last instant that is taken")]
     Late,
 }
 
@@ -184,7 +184,14 @@ fn read_local(text: &str) -> Result<(civil::DateTime, Written), TimeFault> {
         Written::Zulu
     } else if rest.0[0] == b' ' && Rest(&rest.0[1..]).offset(1).is_some() {
         return Err(TimeFault::Plus);
+    } else if rest.0 == b" UTC" {
+        rest.0 = b"";
+        Written::Zulu
     } else {
+        // A blank in front of the sign, as git, Go and Ruby write it.
+        if matches!(rest.0, [b' ', b'+' | b'-', ..]) {
+            rest.0 = &rest.0[1..];
+        }
         let sign = if rest.one_of(b"+-").ok_or(TimeFault::Form)? == b'-' { -1 } else { 1 };
         match rest.offset(sign).ok_or(TimeFault::Form)?? {
             // `-00:00` is Z (RFC 9557, section 2.2).
@@ -227,7 +234,8 @@ fn zone(name: &str) -> Option<TimeZone> {
         let offset = rest.offset(if sign == b'-' { -1 } else { 1 })?.ok()?;
         return rest.0.is_empty().then(|| TimeZone::fixed(offset));
     }
-    ZONES.get(name).ok().filter(|zone| !zone.is_unknown())
+    // "Factory" is what a computer has until somebody chooses a zone.
+    ZONES.get(name).ok().filter(|zone| !zone.is_unknown() && !name.eq_ignore_ascii_case("Factory"))
 }
 
 /// The offset that clocks have in the zone when they show this time.

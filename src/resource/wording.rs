@@ -15,7 +15,7 @@ pub enum Place {
 /// What a value of this kind must be.
 pub fn rule(kind: &Kind, place: Place) -> String {
     match kind {
-        Kind::Boolean if place == Place::Csv => "must be true, false, 1 or 0".to_owned(),
+        Kind::Boolean if place == Place::Csv => "must be true, false, yes, no, on, off, 1 or 0".to_owned(),
         Kind::Boolean => "must be true or false".to_owned(),
         Kind::Integer { values: Some(values), .. } => {
             format!("must be {}", either(values.iter().map(ToString::to_string).collect()))

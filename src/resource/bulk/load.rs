@@ -105,10 +105,12 @@ pub enum Loaded {
     Known(Claim),
 }
 
-/// The keys of the rows that were stored, in their order, and the memory for them.
+/// The rows that were stored: their keys, and the memory for them.
 pub struct Keys {
-    /// The keys.
+    /// The keys, in the rows' order.
     pub keys: Vec<Uuid>,
+    /// What was taken otherwise than it was written.
+    pub notes: Vec<String>,
     _held: Option<Held>,
 }
 
@@ -229,7 +231,7 @@ async fn copy(
         loading.commit(context.resource, copied, fate, request.as_ref().map(|request| (request, &answer))).await;
     fate.judge(committed).map_err(|error| problem(context.resource, error))?;
     context.growth.add(count);
-    Ok(Some(Attempt::Loaded(Loaded::Stored(answer, Keys { keys, _held: held }))))
+    Ok(Some(Attempt::Loaded(Loaded::Stored(answer, Keys { keys, notes, _held: held }))))
 }
 
 /// The short answer: how many rows there are, and what was taken otherwise than it was written.

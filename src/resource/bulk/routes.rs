@@ -143,6 +143,7 @@ async fn many(
             let resource = context.resource;
             let shape = Shape { resource, format, columns: None };
             let status = load::status(keys.keys.len() as u64);
+            let notes = keys.notes.clone();
             let chunks = Stored { context: context.clone(), shape, keys, told: 0 };
             match reply::in_chunks(&context.buffers, asked.client, format.content_type(), chunks, |error| {
                 problem(resource, error)
@@ -151,6 +152,7 @@ async fn many(
             {
                 Ok(mut response) => {
                     *response.status_mut() = status;
+                    prefer::noted(response.headers_mut(), &notes);
                     (response, Some("return=representation"))
                 }
                 // They are stored, whatever became of reading them again: a preference may go unheeded.

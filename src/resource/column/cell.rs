@@ -14,7 +14,7 @@ use crate::csv::cells::Cell;
 use crate::csv::notes::Notes;
 
 /// What stands for a missing value, in any letter case (pandas' `na_values`, R's `NA`, psql's `\N`, spreadsheets' `#N/A`).
-const NULL_WORDS: [&str; 9] = ["na", "n/a", "#n/a", "nan", "-nan", "null", "none", "<na>", "\\n"];
+const NULL_WORDS: [&str; 10] = ["na", "n/a", "#n/a", "nan", "-nan", "nat", "null", "none", "<na>", "\\n"];
 const TRUE_WORDS: [&str; 4] = ["t", "yes", "y", "on"];
 const FALSE_WORDS: [&str; 4] = ["f", "no", "n", "off"];
 
@@ -95,6 +95,14 @@ impl Column {
 
     /// A number with a decimal point, where it may have a comma.
     fn with_point<'a>(&self, text: &'a str, reading: &mut Reading) -> Result<Cow<'a, str>, Complaint> {
+        let ungrouped = ungrouped(text).filter(|(mark, _)| *mark != '.' || reading.mark != Some(Mark::Point));
+        if let Some((mark, plain)) = ungrouped {
+            if mark == '.' {
+                reading.mark = Some(Mark::Comma);
+            }
+            reading.notes.thousands += u64::from(mark == '.' || self.read_number(&plain.replace(',', ".")).is_some());
+            return self.with_point(&plain, reading).map(|number| Cow::Owned(number.into_owned()));
+        }
         let count = |mark: char| text.matches(mark).count();
         let both = |first: &str, second: &str| {
             Err(Cow::Owned(format!(
@@ -168,12 +176,29 @@ fn has_group(text: &str, mark: char) -> bool {
         && are_digits(group)
 }
 
+/// A number without the marks between its thousands, if these can mean nothing else: blanks that do not break, apostrophes, and more than
+/// one point.
+fn ungrouped(text: &str) -> Option<(char, String)> {
+    let mark = ['\u{a0}', '\u{202f}', '\u{2009}', '\'', '’', '.'].into_iter().find(|mark| text.contains(*mark))?;
+    let decimals = if mark == '.' { &[','][..] } else { &[',', '.'][..] };
+    let (whole, fraction) = text.split_at(text.find(decimals).unwrap_or(text.len()));
+    let whole = whole.trim_start_matches(['-', '+']);
+    let groups: Vec<&str> = whole.split(mark).collect();
+    let (first, others) = groups.split_first()?;
+    let is_enough = if mark == '.' { others.len() > 1 && fraction.is_empty() } else { !others.is_empty() };
+    let is_grouped =
+        (1..=3).contains(&first.len()) && !first.starts_with('0') && others.iter().all(|group| group.len() == 3);
+    (is_enough && is_grouped && !fraction.contains(mark)).then(|| (mark, text.replace(mark, "")))
+}
+
 /// Whether points separate the thousands in front of a decimal comma.
 fn is_grouped(text: &str) -> bool {
     let Some((whole, fraction)) = text.split_once(',') else { return false };
-    let mut groups = whole.trim_start_matches(['-', '+']).split('.');
+    let whole = whole.trim_start_matches(['-', '+']);
+    let mut groups = whole.split('.');
     let first = groups.next().unwrap_or_default();
-    (1..=3).contains(&first.len()) && groups.all(|group| group.len() == 3) && !fraction.contains('.')
+    let is_first = whole == first || !first.starts_with('0');
+    is_first && (1..=3).contains(&first.len()) && groups.all(|group| group.len() == 3) && !fraction.contains('.')
 }
 
 #[cfg(test)]
@@ -245,7 +270,7 @@ mod tests {
                 &["1e-999", "1e999"],
                 "must be a number; a double is zero, or between about 5e-324 and 1.8e308 from it",
             ),
-            ("flag", &["2", "wahr", "1.5", "10"], "must be true, false, 1 or 0, or empty"),
+            ("flag", &["2", "wahr", "1.5", "10"], "must be true, false, yes, no, on, off, 1 or 0, or empty"),
         ] {
             assert_eq!(read(column, ',', cells), vec![expected; cells.len()], "{column} {cells:?}");
         }

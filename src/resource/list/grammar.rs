@@ -320,7 +320,7 @@ fn is_word(text: &str) -> bool {
 
 /// Whether a text begins with an operator that is written wrongly: `in(1,2)`, `like(any).{a*,b*}`, `EQ.1`.
 fn begins_as_condition(text: &str) -> bool {
-    let word = text.split(['.', '(']).next().unwrap_or_default().to_ascii_lowercase();
+    let word = text.trim_start().split(['.', '(', ':', '=', ' ']).next().unwrap_or_default().to_ascii_lowercase();
     matches!(&*word, "like" | "ilike" | "in" | "is" | "not") || Comparison::ALL.iter().any(|(_, name, _)| *name == word)
 }
 

@@ -267,10 +267,7 @@ async fn changes_that_share_a_statement_keep_who_made_which() {
         Pool::new(&crate::harness::with_roles(&database.conninfo()), &settings.database.pool_options(PoolKind::Keys));
     let store = &Store::new(resources()[0], &pool, Duration::from_secs(20));
     let body = subjects()[0].one.to_string();
-    let values = || {
-        rows::read(resources()[0], body.as_bytes(), UuidRule::Refused, pycrudapi::csv::notes::UnknownColumns::Refused)
-            .expect("a row")
-    };
+    let values = || rows::read(resources()[0], body.as_bytes(), UuidRule::Refused, None).expect("a row");
     let by = |number: usize| By {
         name: (!number.is_multiple_of(3)).then(|| format!("token:{number}").into()),
         request_id: (!number.is_multiple_of(4)).then(|| format!("request {number}").try_into().expect("printable")),
