@@ -11,7 +11,7 @@ POSTGRESQL := $(if $(DATABASE_URL)$(POSTGRES_HOST),,postgresql)
 BUILD_PACKAGES := gcc libc6-dev
 # curl is for the lines that `make up` proposes.
 UP_PACKAGES := nginx supervisor curl $(POSTGRESQL) $(BUILD_PACKAGES)
-TEST_PACKAGES := nginx supervisor openssl curl postgresql redis-server python3-venv chromium $(BUILD_PACKAGES)
+TEST_PACKAGES := nginx supervisor openssl curl postgresql redis-server libfaketime python3-venv chromium $(BUILD_PACKAGES)
 
 .PHONY: help
 help: ## list the targets

@@ -1,0 +1,154 @@
+"""`pycrudapi doctor` on a PostgreSQL of its own, for faults that a whole cluster has: its clock, transactions, WAL, and backups."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from postgres import Cluster
+from support import BINARY_DIR, REPOSITORY, clean_environment, open_to_all, short_directory, until
+
+sys.path.append(str(REPOSITORY / "prove"))
+
+from shims import Clock  # noqa: E402
+
+DATABASE = "looked_at"
+HOUR = 3600
+POSTGRES = {
+    "shared_buffers": "32MB",
+    "max_wal_size": "64MB",
+    "min_wal_size": "32MB",
+    "wal_init_zero": "off",
+    "archive_mode": "on",
+    # So much that PostgreSQL freezes nothing by itself; it is a fault that somebody has made before.
+    "autovacuum_freeze_max_age": "2000000000",
+    "autovacuum": "on",
+}
+
+
+class Patient:
+    """A database with a schema, its clock, and what the doctor says of it."""
+
+    def __init__(self, cluster, clock, directory):
+        self.cluster, self.clock, self.directory = cluster, clock, directory
+        cluster.create(DATABASE)
+        # Not on the command line, which a test could not change.
+        cluster.psql("postgres", "alter system set archive_command = 'true'", "select pg_reload_conf()")
+        url = cluster.url(DATABASE).replace("postgres@", "pycrudapi@")
+        # Nobody listens on this port, so that no service of this machine is asked.
+        self.environment = clean_environment(DATABASE_URL=url, MIGRATE_USER="postgres", HTTP_PORT="9", AUTH="off")
+        self.program("migrate")
+
+    def program(self, *words, check=True):
+        command = [BINARY_DIR / "pycrudapi", *words]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0 or not check, done.stdout + done.stderr
+        return done
+
+    def psql(self, *commands):
+        return self.cluster.psql(DATABASE, *commands)
+
+    def findings(self):
+        done = self.program("doctor", "--format", "json", check=False)
+        found = json.loads(done.stdout)
+        assert done.returncode == any(finding["severity"] == "wrong" for finding in found), done.stdout
+        return found
+
+    def mend(self, severity, words):
+        """What mends the fault that is found with this pattern, once it is."""
+        return until(lambda: next((one["mend"] for one in self.findings() if one["severity"] == severity and re.search(words, one["what"])), None), words)
+
+    def is_well(self, words):
+        """Nothing is found any more that has this pattern."""
+        bad = lambda: [one for one in self.findings() if one["severity"] != "fine" and re.search(words, one["what"])]  # noqa: E731
+        until(lambda: not bad(), f"no {words}")
+
+
+@pytest.fixture(scope="module")
+def patient():
+    with short_directory() as directory:
+        clock = Clock(directory, "postgres")
+        if clock.why_not:
+            pytest.skip(clock.why_not)
+        open_to_all(directory)
+        with Cluster(POSTGRES, clock.environment) as cluster:
+            yield Patient(cluster, clock, directory)
+
+
+def write_wal(patient, segments):
+    """So many segments of 16 MB, nearly all of it unused."""
+    patient.psql(*["select pg_logical_emit_message(false, 'test', 'x'), pg_switch_wal()"] * segments)
+
+
+def test_a_wal_that_cannot_be_archived_is_wrong(patient):
+    patient.is_well("archiving")
+    patient.psql("alter system set archive_command = 'false'", "select pg_reload_conf()")
+    write_wal(patient, 1)
+    assert "archive_command" in patient.mend("wrong", "archiving the log has failed since [0-9A-F]{24}")
+    patient.psql("alter system set archive_command = 'true'", "select pg_reload_conf()")
+    write_wal(patient, 1)
+    patient.is_well("archiving")
+
+
+def test_a_slot_that_keeps_much_is_wrong_and_its_sql_mends_it(patient):
+    patient.psql("select pg_create_physical_replication_slot('forgotten', true)")
+    patient.mend("warning", "replication slot forgotten")
+    write_wal(patient, 70)
+    sql = patient.mend("wrong", "replication slot forgotten, which keeps 1[0-9]{3} MiB").partition("or: ")[2]
+    patient.psql(sql, "checkpoint")
+    patient.is_well("replication slot")
+
+
+def test_backups_that_are_missing_old_or_failed_are_told_until_there_is_one(patient):
+    place = patient.directory / "backups"
+    missing = patient.mend("warning", "no backup has succeeded yet")
+    undrilled = patient.mend("warning", "no restore drill has succeeded yet")
+    commands = [command.replace("DIR", str(place)).split()[1:] for command in (missing, undrilled)]
+    for command in commands:
+        patient.program(*command)
+    patient.is_well("backup|drill")
+    patient.clock.step(27 * HOUR)
+    patient.mend("warning", "the newest backup is 27 hours old")
+    patient.is_well("drill")
+    patient.clock.step(9 * 24 * HOUR)
+    patient.mend("warning", "the newest restore drill is 216 hours old")
+    patient.clock.step(0)
+    patient.is_well("backup|drill")
+    patient.psql("insert into maintenance_runs (kind, started_at, finished_at, succeeded, message) values ('backup', now(), now(), false, 'no room')")
+    patient.mend("wrong", "the newest backup failed: no room")
+    patient.program(*commands[0])
+    patient.is_well("backup")
+
+
+def test_a_clock_that_is_wrong_is_told(patient):
+    patient.is_well("clock")
+    for step in (HOUR, -HOUR):
+        patient.clock.step(step)
+        assert "set-ntp" in patient.mend("warning", "PostgreSQL's clock and this machine's differ by 3(600|59[0-9]|60[0-9]) s")
+    patient.clock.step(0)
+    patient.is_well("clock")
+
+
+def test_a_transaction_that_does_nothing_is_told_and_its_sql_ends_it(patient):
+    url = patient.cluster.url(DATABASE)
+    with subprocess.Popen(["psql", "-XqAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as session:
+        session.stdin.write("begin; select pg_backend_pid();\n")
+        session.stdin.flush()
+        pid = int(session.stdout.readline())
+        patient.is_well("session")
+        patient.clock.step(HOUR)
+        sql = patient.mend("warning", f"session {pid} has held a transaction for 3[0-9]{{3}} s and does nothing")
+        patient.psql(sql)
+        patient.is_well("session")
+        patient.clock.step(0)
+
+
+def test_transactions_that_are_nearly_used_up_are_told_and_vacuum_mends_that(patient):
+    patient.is_well("oldest row")
+    for hundreds_of_millions, severity in ((6, "warning"), (16, "wrong")):
+        patient.cluster.skip_transactions(hundreds_of_millions * 100_000_000)
+        mend = patient.mend(severity, f"the oldest row of {DATABASE} is {hundreds_of_millions - 1}99[0-9]{{6}} transactions old")
+    patient.psql(mend.partition(";")[0])
+    patient.is_well("oldest row")
