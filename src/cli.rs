@@ -224,9 +224,7 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
                 shutdown::end_with_parent(parent, Signal::TERM).context("the process PARENT_PID has ended")?;
             }
             let is_behind = server.listen.iter().all(|address| matches!(address, ListenAddr::Inherited(_)));
-            // Only this line names the principal.
-            let is_told = is_behind && server.common.auth == Auth::Off;
-            let log = telemetry::access_log(&cli.log, log, is_told);
+            let log = telemetry::access_log(&cli.log, log, is_behind);
             // Before an embedded PostgreSQL is started, which is measured too.
             let metrics = match server.metrics_listen {
                 MetricsListen::Off => None,

@@ -23,7 +23,7 @@ local function nginx(record)
     return {
         timestamp = record.time, service = "nginx", level = "info", message = "request", method = record.method, uri = record.uri,
         status = record.status, bytes = record.bytes_sent, duration_ms = record.duration_s and record.duration_s * 1000,
-        client = record.client, user_agent = record.user_agent, request_id = record.request_id,
+        client = record.client, user_agent = record.user_agent, request_id = record.request_id, principal = record.principal,
         trace_id = trace_of(record.traceparent, "^%x%x%-(%x+)%-"), fields = record,
     }
 end

@@ -84,7 +84,8 @@ pub async fn serve(
     shutdown: Shutdown,
 ) -> Drained {
     let service = Guarded { service: TowerToHyperService::new(warp::service(routes)), guard };
-    let service = Observed { service, recorder: Recorder::new(log, tracer), draining: Arc::default() };
+    let is_behind_proxy = matches!(listener, Listener::Unix(..));
+    let service = Observed { service, recorder: Recorder::new(log, tracer), draining: Arc::default(), is_behind_proxy };
     let acceptor = Acceptor::new(listener, service, limits);
     tokio::select! {
         never = acceptor.accept() => match never {},

@@ -18,7 +18,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use metrics::{Gauge, Histogram};
-use warp::http::header::{CONNECTION, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use warp::http::header::{CONNECTION, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use warp::http::{Method, Request, Response};
 
 use super::access_log::{AccessLog, Entry};
@@ -44,6 +44,9 @@ pub const RESPONSE_SIZE: &str = "http_server_response_body_size_bytes";
 
 /// The label of credentials that prove nothing.
 const INVALID: &str = "invalid";
+
+/// The header in which nginx is told who asked.
+const PRINCIPAL: HeaderName = HeaderName::from_static("x-principal");
 
 /// What is recorded when the client went away before there was an answer (nginx's convention).
 const CLIENT_CLOSED: u16 = 499;
@@ -142,6 +145,8 @@ pub struct Observed<S> {
     pub recorder: Recorder,
     /// Whether every answer is the last one on its connection.
     pub draining: Arc<AtomicBool>,
+    /// Whether nginx is told whose request it was: its line of the log may be the only one. It hands that on to nobody.
+    pub is_behind_proxy: bool,
 }
 
 impl<S, B: Body + From<Vec<u8>> + Send> Service<Request<Incoming>> for Observed<S>
@@ -158,7 +163,7 @@ where
         let (request, unread) = unread::watch(request);
         record.received = unread.received.clone();
         let answering = self.service.call(request);
-        let draining = self.draining.clone();
+        let (draining, is_behind_proxy) = (self.draining.clone(), self.is_behind_proxy);
         let answering = match record.current() {
             None => Either::Left(answering),
             Some(current) => Either::Right(current.scope(answering)),
@@ -183,6 +188,10 @@ where
             headers.insert(REQUEST_ID, record.identity.request_id.clone());
             headers.insert(TRACEPARENT, record.identity.traceparent.clone());
             headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            let name = record.principal.as_ref().and_then(|principal| principal.name.as_deref());
+            if is_behind_proxy && let Some(Ok(name)) = name.map(|name| HeaderValue::from_bytes(name.as_bytes())) {
+                headers.insert(PRINCIPAL, name);
+            }
             if draining.load(Ordering::Relaxed) {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -94,12 +94,12 @@ def test_https_and_http2_reach_the_server(shared):
     assert (answer.http_version, answer.json()) == ("HTTP/2", {"message": "ok"})
 
 
-def lines_of_a_request(one, path="/hello"):
+def lines_of_a_request(one, path="/hello", **more):
     """The lines of the log that have its identifier, once a later request has its own."""
     found = []
     for identifier, path in ((uuid.uuid4().hex, path), (uuid.uuid4().hex, "/hello")):
         trace = uuid.uuid4().hex
-        headers = {"x-request-id": identifier, "traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+        headers = {"x-request-id": identifier, "traceparent": f"00-{trace}-b7ad6b7169203331-01", **more}
         assert one.request("GET", path, headers=headers).headers["x-request-id"] == identifier
         found.append((identifier, trace))
     (identifier, trace), (later, _) = found
@@ -114,6 +114,26 @@ def test_a_request_is_logged_once_and_a_probe_that_is_content_not_at_all(shared)
     assert line.startswith('{"time"')
     for probe in ("/livez", "/readyz", "/readyz?exclude=postgres"):
         assert lines_of_a_request(shared, probe) == []
+
+
+def test_a_request_with_credentials_is_logged_once_too_with_whose_they_are(stack):
+    one = stack(AUTH="on")
+    create = [BINARY_DIR / "pycrudapi", "token", "create", "--name", "logged", "--scope", "*:read"]
+    made = subprocess.run(create, env=one.environment, check=True, capture_output=True, text=True, timeout=60)
+    owner = f"token:{made.stderr.split(' id ')[1].split(',')[0]}"
+    bearer = {"authorization": f"Bearer {made.stdout.strip()}"}
+    for path, headers, status, principal in [
+        ("/v1/passengers?limit=1", bearer, 200, owner),
+        (f"/v1/passengers/{uuid.uuid4()}", bearer, 404, owner),
+        ("/v1/tokens", bearer, 403, owner),
+        ("/v1/passengers?limit=1", {}, 401, ""),
+        ("/v1/passengers?limit=1", {"authorization": "Bearer wrong"}, 401, ""),
+    ]:
+        answer = one.request("GET", path, headers=headers)
+        assert (answer.status, answer.headers.get("x-principal")) == (status, None), "it is for the log alone"
+        (line,) = lines_of_a_request(one, path, **headers)
+        line = json.loads(line)
+        assert (line["log"], line["status"], line["principal"]) == ("nginx.access", status, principal)
 
 
 def test_one_request_id_and_trace_join_the_answer_nginx_and_the_server(stack):
