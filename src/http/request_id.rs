@@ -3,7 +3,7 @@
 use warp::http::HeaderMap;
 use warp::http::header::{HeaderName, HeaderValue};
 
-/// The header with it. In front of all routes each request gets one that has none, or none that can be logged.
+/// The header with it. In front of all routes each request that may change something gets one if it has none that can be logged.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The id of a request with these headers.

@@ -42,8 +42,8 @@ pub struct Identity {
 
 impl Identity {
     /// Takes over what the client says of itself as far as it is well formed. A request without a trace has one of the name
-    /// of its id, if that can be one, as nginx's can; so the two are one, whoever is asked for it. Whoever reads the request
-    /// behind this finds the id in its headers.
+    /// of its id, if that can be one, as nginx's can; so the two are one, whoever is asked for it. Whoever carries out a
+    /// change behind this finds the id in its headers.
     pub fn of<B>(request: &mut Request<B>, tracer: Option<&Arc<Tracer>>) -> Self {
         let headers = request.headers();
         let given_id = headers.get(REQUEST_ID).filter(|id| is_printable(id));
@@ -61,7 +61,10 @@ impl Identity {
         };
         let request_id = given_id.cloned().unwrap_or_else(|| {
             let made = HeaderValue::from_str(trace_id(&traceparent)).expect("hexadecimal digits are printable");
-            request.headers_mut().insert(REQUEST_ID, made.clone());
+            // Those that only read leave no trace of it, and are most.
+            if !request.method().is_safe() {
+                request.headers_mut().insert(REQUEST_ID, made.clone());
+            }
             made
         });
         Self { request_id, traceparent, span }
