@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import pwd
+import shutil
 import subprocess
 import threading
 
@@ -25,6 +26,8 @@ POSTGRES = {
     "deadlock_timeout": "100ms",
     "archive_mode": "on",
     "autovacuum": "on",
+    # So much that PostgreSQL freezes nothing by itself.
+    "autovacuum_freeze_max_age": "2000000000",
 }
 # RFC 7517, appendix A.1: a public key is all that an issuer shows.
 KEYS = {"keys": [{"kty": "EC", "crv": "P-256", "kid": "1", "alg": "ES256",
@@ -84,13 +87,17 @@ class World:
         self.small_disk = mount(self.directory / "disk", "16m")
         if self.small_disk:
             self.ends.callback(lambda: subprocess.run(["umount", "--lazy", str(self.small_disk)], check=False))
-        self.standby = Standby(self.postgres)
-        self.ends.callback(self.standby.stop)
+        self.start_standby()
+        self.ends.callback(lambda: self.standby.stop())
         self.start_redis()
         self.ends.callback(lambda: self.redis.end())
         self.issuer_port = free_port()
         self.start_issuer()
         self.ends.callback(lambda: self.issuer.close())
+        # It takes traces, and keeps none.
+        collector_port = free_port()
+        self.collector = StandIn(collector_port, lambda connection, _head: reply(connection, b""))
+        self.ends.callback(self.collector.close)
         self.certificate(days=90)
         stack = self.directory / "stack"
         stack.mkdir(mode=0o755)
@@ -100,7 +107,8 @@ class World:
             REDIS_URL=f"redis://127.0.0.1:{self.redis.port}/0", RATE_LIMIT="off", CONN_LIMIT="off", TLS_CERT=self.directory / "tls.crt",
             TLS_KEY=self.directory / "tls.key", AUTH="on", AUTH_ANONYMOUS_SCOPES="*:read", AUTH_ISSUER="https://issuer.example", AUTH_AUDIENCE="urn:test",
             AUTH_JWKS_URL=f"http://127.0.0.1:{self.issuer_port}/jwks", AUTH_JWKS_REFRESH="1s", LOG_FORMAT="json", POOL_SIZE="6", CHECKOUT_TIMEOUT_MS="300",
-            NGINX_STATUS_PORT=self.status_port, TLS_SELF_SIGNED="false",
+            NGINX_STATUS_PORT=self.status_port, TLS_SELF_SIGNED="false", OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{collector_port}",
+            OTEL_EXPORTER_OTLP_TIMEOUT=1000, OTEL_BSP_SCHEDULE_DELAY=500, OTEL_TRACES_SAMPLER="parentbased_traceidratio", OTEL_TRACES_SAMPLER_ARG="0.5",
         )  # fmt: skip
         self.ends.callback(self.stack.destroy)
         self.stack.start()
@@ -134,6 +142,16 @@ class World:
         port = self.redis.port if hasattr(self, "redis") else free_port()
         command = ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", self.directory]
         self.redis = watchers.Watcher(command, port)
+
+    def start_standby(self):
+        self.standby = Standby(self.postgres)
+
+    def end_standby(self):
+        """Ends it, and forgets that there was one."""
+        self.standby.stop()
+        shutil.rmtree(self.standby.folder)
+        until(lambda: self.psql("select count(*) from pg_replication_slots where active") == "0", "nobody reads the standby's slot")
+        self.psql("select pg_drop_replication_slot('standby')")
 
     def start_issuer(self):
         self.issuer = StandIn(self.issuer_port, lambda connection, _head: reply(connection, json.dumps(KEYS).encode()))

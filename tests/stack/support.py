@@ -165,6 +165,8 @@ class Process:
         os.close(output)
         self.pid = self.process.pid
         self._lines = []
+        self._flows = threading.Event()
+        self._flows.set()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -172,6 +174,16 @@ class Process:
         with open(self._output, "rb") as output:
             for line in output:
                 self._lines.append(line.decode(errors="replace").rstrip("\n"))
+                self._flows.wait()
+
+    @contextlib.contextmanager
+    def unread(self):
+        """Nobody reads its output meanwhile."""
+        self._flows.clear()
+        try:
+            yield
+        finally:
+            self._flows.set()
 
     @property
     def output(self):
