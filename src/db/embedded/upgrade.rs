@@ -138,7 +138,8 @@ impl Upgrade {
 
     fn clear(&self) -> Result<(), EmbeddedError> {
         let aside = &self.aside.home;
-        if aside.symlink_metadata().is_err() {
+        // The old cluster is never removed, whatever keeps it from its name.
+        if aside.symlink_metadata().is_err() || exchanged(&self.directory)?.is_some() {
             return Ok(());
         }
         orphans::end(&self.aside.data(), self.aside.account)?;
@@ -160,17 +161,18 @@ fn kept(directory: &DataDirectory, major: u32) -> PathBuf {
     directory.home.join(format!("data-{major}"))
 }
 
-/// Gives the old cluster the name that it is kept under, when it has changed places with the new one; also what was cut off there.
+/// The release of the old cluster, when it has changed places with the new one and has no name yet.
+fn exchanged(directory: &DataDirectory) -> Result<Option<u32>, EmbeddedError> {
+    // A cluster that is half made has no such file, or that of the newer release.
+    let aside = cluster::version(&directory.home.join(ASIDE).join("data")).unwrap_or_default();
+    let now = cluster::version(&directory.data())?;
+    Ok(aside.filter(|before| now.is_some_and(|now| *before < now)))
+}
+
+/// Gives the old cluster the name that it is kept under; also after a run that was cut off there.
 fn finish(directory: &DataDirectory) -> Result<Option<PathBuf>, EmbeddedError> {
-    let aside = directory.home.join(ASIDE).join("data");
-    // One that is half made has no such file, or that of the newer release.
-    let (Ok(Some(before)), Some(now)) = (cluster::version(&aside), cluster::version(&directory.data())?) else {
-        return Ok(None);
-    };
-    if before >= now {
-        return Ok(None);
-    }
-    let kept = kept(directory, before);
+    let Some(before) = exchanged(directory)? else { return Ok(None) };
+    let (aside, kept) = (directory.home.join(ASIDE).join("data"), kept(directory, before));
     fs::rename(&aside, &kept).map_err(error::file("rename", &aside))?;
     files::sync_dir(&directory.home)?;
     Ok(Some(kept))
