@@ -6,6 +6,7 @@
 pub mod arguments;
 mod auth;
 mod backup;
+mod bucket;
 mod common;
 mod database;
 mod error;
@@ -31,6 +32,7 @@ use crate::resource::registry::{self, RegistryError, Resources};
 use crate::server::listener::ListenAddr;
 pub use auth::{Auth, AuthConfig, known_resources, unknown_resource};
 pub use backup::{BackupConfig, RetentionConfig};
+pub use bucket::BucketConfig;
 pub use common::{CommonConfig, HttpPort};
 pub use database::{DatabaseChoice, DatabaseConfig};
 pub use error::ConfigError;

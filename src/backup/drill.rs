@@ -58,6 +58,9 @@ pub async fn logical_into(
     key: Option<&Key>,
     tables: &dyn Tables,
 ) -> anyhow::Result<()> {
+    // Before a cluster is made: what is damaged leaves nothing.
+    backup.expect_key(key)?;
+    backup.check(&folder.directory(backup))?;
     let embedded = Embedded::start(options)?;
     let server = ConnInfo::from_config(embedded.config())?.with_requests_as(roles::REQUESTS);
     logical::restore(&server, folder, backup, key, tables).await

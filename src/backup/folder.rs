@@ -122,22 +122,15 @@ impl Folder {
         for entry in fs::read_dir(&self.path).with_context(unreadable)? {
             let path = entry.with_context(unreadable)?.path();
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            if Timestamp::strptime(ID.replace('Z', "%z"), name.replace('Z', "+0000")).is_err() {
+            if time_of(&name).is_none() {
                 continue;
             }
-            let text = match fs::read_to_string(path.join(FILE)) {
+            match fs::read(path.join(FILE)) {
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                     return Err(error).with_context(unreadable);
                 }
-                read => read.map_err(anyhow::Error::new),
-            };
-            match text.and_then(|text| serde_json::from_str::<Backup>(&text).map_err(Into::into)) {
-                Ok(backup) if backup.id == name => found.push(backup),
-                Ok(_) => tracing::warn!(backup = name, "passing over a backup whose record is of another one"),
-                Err(error) => {
-                    let reason = error.to_string();
-                    tracing::warn!(backup = name, reason, "passing over a backup without a record that can be read");
-                }
+                Err(error) => pass_over(&name, &error),
+                Ok(text) => found.extend(understood(&name, &text)),
             }
         }
         found.sort_by(|one, other| one.id.cmp(&other.id));
@@ -165,14 +158,11 @@ impl Folder {
     ///
     /// # Errors
     /// When something cannot be removed.
-    pub fn forget(&self, retention: Retention, _lock: &Lock) -> anyhow::Result<Vec<String>> {
+    pub fn forget(&self, retention: Retention, lock: &Lock) -> anyhow::Result<Vec<String>> {
         let all = self.list()?;
         let removed = superfluous(&all, retention, Timestamp::now());
         for id in &removed {
-            // Out of the list in one step, whatever happens to the rest.
-            let (from, aside) = (self.path.join(id), self.path.join(format!("{id}{PARTIAL}")));
-            fs::rename(&from, &aside).map_err(|error| unwritable(&from, error))?;
-            fs::remove_dir_all(&aside).map_err(|error| unwritable(&aside, error))?;
+            self.remove(id, lock)?;
         }
         let kept = all.iter().filter(|backup| !removed.contains(&backup.id));
         if let Some(first) = kept.filter_map(|backup| backup.wal.as_ref()).map(|wal| place(&wal.first)).min() {
@@ -188,32 +178,62 @@ impl Folder {
         Ok(removed)
     }
 
-    /// The backup of this id, or the newest that is fit for the instant.
+    /// Removes a backup.
     ///
     /// # Errors
-    /// When there is none.
-    pub fn choose(&self, id: Option<&str>, at: Option<Timestamp>) -> anyhow::Result<Backup> {
-        let mut all = self.list()?;
-        let known = all.iter().map(|backup| backup.id.as_str()).collect::<Vec<_>>().join(", ");
-        if all.is_empty() {
-            bail!("there is no backup in {}; `pycrudapi backup --to {0}` makes one", self.path.display());
-        }
-        if let Some(id) = id {
-            all.retain(|backup| backup.id == id);
-            return all.pop().with_context(|| format!("there is no backup {id}; there are {known}"));
-        }
-        let Some(at) = at else { return Ok(all.pop().expect("not empty")) };
-        let first = all[0].state.at.clone();
-        let mut fit = Vec::new();
-        for backup in all {
-            if backup.kind == Kind::Physical && backup.state.instant()? <= at {
-                fit.push(backup);
-            }
-        }
-        fit.pop().with_context(|| {
-            format!("no backup reaches back to {at}; the first is of {first}, and logical ones are of one instant only")
-        })
+    /// When it cannot be removed.
+    pub fn remove(&self, id: &str, _lock: &Lock) -> anyhow::Result<()> {
+        // Out of the list in one step, whatever happens to the rest.
+        let (from, aside) = (self.path.join(id), self.path.join(format!("{id}{PARTIAL}")));
+        fs::rename(&from, &aside).map_err(|error| unwritable(&from, error))?;
+        fs::remove_dir_all(&aside).map_err(|error| unwritable(&aside, error))
     }
+}
+
+/// When the backup of this name was begun; none when this is no such name.
+pub fn time_of(name: &str) -> Option<Timestamp> {
+    Timestamp::strptime(ID.replace('Z', "%z"), name.replace('Z', "+0000")).ok()
+}
+
+/// A record that was read; none, with a warning, when it cannot be understood.
+pub fn understood(name: &str, text: &[u8]) -> Option<Backup> {
+    match serde_json::from_slice::<Backup>(text) {
+        Ok(backup) if backup.id == name => return Some(backup),
+        Ok(_) => tracing::warn!(backup = name, "passing over a backup whose record is of another one"),
+        Err(error) => pass_over(name, &error),
+    }
+    None
+}
+
+fn pass_over(name: &str, error: &dyn std::error::Error) {
+    let reason = error.to_string();
+    tracing::warn!(backup = name, reason, "passing over a backup without a record that can be read");
+}
+
+/// Of these, the backup of this id, or the newest that is fit for the instant.
+///
+/// # Errors
+/// When there is none.
+pub fn choose(mut all: Vec<Backup>, place: &str, id: Option<&str>, at: Option<Timestamp>) -> anyhow::Result<Backup> {
+    let known = all.iter().map(|backup| backup.id.as_str()).collect::<Vec<_>>().join(", ");
+    if all.is_empty() {
+        bail!("there is no backup in {place}; `pycrudapi backup --to {place}` makes one");
+    }
+    if let Some(id) = id {
+        all.retain(|backup| backup.id == id);
+        return all.pop().with_context(|| format!("there is no backup {id}; there are {known}"));
+    }
+    let Some(at) = at else { return Ok(all.pop().expect("not empty")) };
+    let first = all[0].state.at.clone();
+    let mut fit = Vec::new();
+    for backup in all {
+        if backup.kind == Kind::Physical && backup.state.instant()? <= at {
+            fit.push(backup);
+        }
+    }
+    fit.pop().with_context(|| {
+        format!("no backup reaches back to {at}; the first is of {first}, and logical ones are of one instant only")
+    })
 }
 
 /// Takes a lock of the kernel, which goes with its holder.
@@ -231,7 +251,7 @@ pub fn lock(path: &Path, taken: &'static str) -> anyhow::Result<Lock> {
 }
 
 /// Which of these go. The newest stays, whatever is asked.
-fn superfluous(all: &[Backup], retention: Retention, now: Timestamp) -> Vec<String> {
+pub fn superfluous(all: &[Backup], retention: Retention, now: Timestamp) -> Vec<String> {
     if retention.count.is_none() && retention.age.is_none() {
         return Vec::new();
     }

@@ -5,7 +5,7 @@
 //! that instant is written down.
 
 use std::fs::{self, DirBuilder};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tokio_postgres::Client;
 use super::folder::{self, Folder, unwritable};
 use super::physical::{Cluster, expect_same_cluster};
 use super::record::Wal;
+use super::scratch;
 use super::seal::{self, Key, SUFFIX};
 use super::wal::{self, PARTIAL, Received};
 use crate::db::conninfo::ConnInfo;
@@ -69,7 +70,7 @@ impl<'a> Follower<'a> {
         DirBuilder::new().recursive(true).mode(0o700).create(&place).map_err(|error| unwritable(&place, error))?;
         client.query_one(MAKE_SLOT, &[&SLOT]).await.context("cannot make a replication slot")?;
         let into = match key {
-            Some(_) => private_spool(&cluster)?,
+            Some(_) => scratch::private(&format!("pycrudapi-wal-{}-{}", cluster.system, cluster.timeline))?,
             None => place.clone(),
         };
         let receiver = wal::receiver(&programs, server, &into, &["--no-loop", &format!("--slot={SLOT}")])?;
@@ -208,15 +209,4 @@ fn seal_into(from: &Path, place: &Path, key: &Key) -> anyhow::Result<bool> {
     writer.finish().map_err(|error| unwritable(&new, error))?;
     fs::rename(&new, place).map_err(|error| unwritable(place, error))?;
     Ok(true)
-}
-
-/// A directory of ours outside of the folder, the same for every run, so that one that was killed loses nothing.
-fn private_spool(cluster: &Cluster) -> anyhow::Result<PathBuf> {
-    let path = std::env::temp_dir().join(format!("pycrudapi-wal-{}-{}", cluster.system, cluster.timeline));
-    DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| unwritable(&path, error))?;
-    let found = path.symlink_metadata().with_context(|| format!("cannot read {}", path.display()))?;
-    if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o077 != 0 {
-        bail!("{} is not a private directory of this user; remove it, or set TMPDIR", path.display());
-    }
-    Ok(path)
 }

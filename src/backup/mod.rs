@@ -12,11 +12,14 @@
 //! wal/00000001/             what `backup --follow` receives, by the timeline at which it began
 //! ```
 //!
+//! A bucket of an object store holds the same, but for WAL that is received all the time ([`bucket`]).
+//!
 //! Files whose names end in `.sealed` are encrypted ([`seal`]). Invariant: a directory without `.partial` was written,
 //! synced and read again.
 
 #[cfg(feature = "embedded")]
 mod base;
+pub mod bucket;
 #[cfg(feature = "embedded")]
 pub mod drill;
 pub mod folder;
@@ -25,10 +28,10 @@ pub mod follow;
 pub mod logical;
 #[cfg(feature = "embedded")]
 pub mod physical;
+pub mod place;
 pub mod record;
 pub mod restored;
 pub mod runs;
-#[cfg(feature = "embedded")]
 mod scratch;
 pub mod seal;
 pub mod state;

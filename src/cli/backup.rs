@@ -3,7 +3,7 @@
 //! The build without the embedded database makes and restores logical backups alone: its image has no programs of PostgreSQL,
 //! which the physical ones are made and recovered with.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -16,16 +16,18 @@ use tokio_postgres::Client;
 use super::TRANSFER_THREADS;
 use super::database::{Use, expect_database, with_database};
 use super::output::{say, table};
+use crate::backup::bucket::Bucket;
 use crate::backup::folder::Folder;
 #[cfg(feature = "embedded")]
 use crate::backup::follow::Follower;
 use crate::backup::logical;
+use crate::backup::place::Place;
 use crate::backup::record::Backup;
 use crate::backup::runs::{self, Run, Task};
 use crate::backup::seal::Key;
 #[cfg(feature = "embedded")]
 use crate::backup::{physical, wal};
-use crate::config::{BackupConfig, DatabaseConfig, RetentionConfig};
+use crate::config::{BackupConfig, BucketConfig, DatabaseConfig, RetentionConfig};
 use crate::db::conninfo::ConnInfo;
 use crate::db::migrate;
 use crate::db::told::told;
@@ -40,9 +42,10 @@ pub const NO_PROGRAMS: &str =
 /// `backup`.
 #[derive(Debug, Args)]
 pub struct Make {
-    /// The folder that backups are in; it is made when it is missing.
+    /// The folder that backups are in, which is made when it is missing; or a place in a bucket, s3://bucket/prefix, which takes
+    /// room for one backup in TMPDIR.
     #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
-    to: PathBuf,
+    to: String,
     /// Physical copies all files of the cluster, and can be brought back to any instant; logical copies the rows of the service's
     /// tables, and takes no more than the right to read them.
     #[arg(long, value_enum, default_value_t = Wanted::Auto)]
@@ -55,6 +58,8 @@ pub struct Make {
     retention: RetentionConfig,
     #[command(flatten)]
     backup: BackupConfig,
+    #[command(flatten)]
+    bucket: BucketConfig,
     #[command(flatten)]
     database: DatabaseConfig,
 }
@@ -71,12 +76,14 @@ enum Wanted {
 /// `backups`.
 #[derive(Debug, Args)]
 pub struct List {
-    /// The folder that backups are in.
+    /// The folder that backups are in, or s3://bucket/prefix.
     #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
-    from: PathBuf,
+    from: String,
     /// Read every file again and compare it with what was written; the exit status is 1 when one is damaged.
     #[arg(long)]
     check: bool,
+    #[command(flatten)]
+    bucket: BucketConfig,
 }
 
 impl Make {
@@ -86,25 +93,48 @@ impl Make {
     /// A chain of causes that ends in what to do.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let key = self.backup.key()?;
-        let folder = Folder::create(&self.to)?;
+        let bucket = self.bucket.bucket(&self.to)?;
+        if bucket.is_some() && self.follow {
+            bail!(
+                "--follow receives WAL into a folder of this machine; name one with --to, and take it to the bucket from there"
+            );
+        }
+        let folder = match &bucket {
+            Some(bucket) => bucket.stage()?,
+            None => Folder::create(Path::new(&self.to))?,
+        };
         expect_database(&self.database)?;
         let usage = if self.follow { Use::Running } else { Use::Shared };
         with_database(&self.database, usage, TRANSFER_THREADS, |conninfo| async move {
             if self.follow {
                 return self.follow(&conninfo, &folder, key.as_ref()).await;
             }
-            self.once(&conninfo, &folder, key.as_ref()).await
+            self.once(&conninfo, &folder, bucket.as_ref(), key.as_ref()).await
         })
     }
 
     /// Makes one and removes what need not be kept; what became of it is written down.
-    async fn once(&self, conninfo: &ConnInfo, folder: &Folder, key: Option<&Key>) -> anyhow::Result<()> {
+    async fn once(
+        &self,
+        conninfo: &ConnInfo,
+        folder: &Folder,
+        bucket: Option<&Bucket>,
+        key: Option<&Key>,
+    ) -> anyhow::Result<()> {
         let started = Instant::now();
+        let retention = self.retention.retention();
         let outcome = async {
             let lock = folder.lock()?;
+            let Some(bucket) = bucket else {
+                let backup = self.make(conninfo, folder, key, &lock).await?;
+                return anyhow::Ok((backup, folder.forget(retention, &lock)?));
+            };
+            // Before anything is read of the database: the bucket is there, and what waits for it goes first.
+            bucket.list().await?;
+            bucket.take(folder, &lock).await?;
             let backup = self.make(conninfo, folder, key, &lock).await?;
-            let removed = folder.forget(self.retention.retention(), &lock)?;
-            anyhow::Ok((backup, removed))
+            bucket.take(folder, &lock).await?;
+            Ok((backup, bucket.forget(retention).await?))
         }
         .await;
         record(conninfo, Task::Backup, started, &outcome, |(backup, _)| {
@@ -178,7 +208,7 @@ impl Make {
                     if is_first {
                         is_first = false;
                         if std::mem::take(&mut needs_backup) {
-                            self.once(conninfo, folder, key).await?;
+                            self.once(conninfo, folder, None, key).await?;
                         }
                         say(&format!("following; everything up to {at} is in {}", folder.path().display()));
                     }
@@ -208,12 +238,13 @@ impl List {
     /// # Errors
     /// When the folder cannot be read.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
-        let folder = Folder::open(&self.from)?;
+        let place = self.bucket.place(&self.from)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut rows =
             vec![["id", "kind", "size", "postgres", "encrypted", "verified", "restorable"].map(str::to_owned)];
         let mut is_whole = true;
-        for backup in folder.list()? {
-            let verified = if self.check { backup.check(&folder.directory(&backup)) } else { Ok(()) };
+        for backup in runtime.block_on(place.list())? {
+            let verified = if self.check { runtime.block_on(place.check(&backup)) } else { Ok(()) };
             let when = match (&verified, self.check) {
                 (Ok(()), true) => "now",
                 (Ok(()), false) => "when written",
@@ -231,7 +262,7 @@ impl List {
                 backup.postgres.clone(),
                 backup.key.clone().map_or("no".to_owned(), |mark| format!("key {mark}")),
                 when.to_owned(),
-                reach(&folder, &backup)?,
+                reach(&place, &backup)?,
             ]);
         }
         table(&rows);
@@ -240,17 +271,17 @@ impl List {
 }
 
 /// The instants that a backup can be brought back to, in words.
-fn reach(folder: &Folder, backup: &Backup) -> anyhow::Result<String> {
+fn reach(place: &Place, backup: &Backup) -> anyhow::Result<String> {
     let first = backup.state.instant()?;
     #[cfg(feature = "embedded")]
-    {
+    if let Place::Folder(folder) = place {
         let last = wal::reach(folder, backup)?;
         if last > first {
             return Ok(format!("{first} … {last}"));
         }
     }
     #[cfg(not(feature = "embedded"))]
-    let _ = folder;
+    let _ = place;
     Ok(first.to_string())
 }
 

@@ -1,5 +1,6 @@
 //! `pycrudapi restore` and `restore-drill`.
 
+#[cfg(feature = "embedded")]
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -23,7 +24,7 @@ use crate::backup::runs::Task;
 use crate::backup::seal::Key;
 #[cfg(feature = "embedded")]
 use crate::backup::{drill, physical, restored};
-use crate::config::{BackupConfig, DatabaseConfig, ResourcesConfig};
+use crate::config::{BackupConfig, BucketConfig, DatabaseConfig, ResourcesConfig};
 #[cfg(feature = "embedded")]
 use crate::db::conninfo::ConnInfo;
 #[cfg(feature = "embedded")]
@@ -35,9 +36,9 @@ use crate::resource::registry::Resources;
 /// `restore`.
 #[derive(Debug, Args)]
 pub struct Restore {
-    /// The folder that backups are in.
+    /// The folder that backups are in; or s3://bucket/prefix, from where one is brought into TMPDIR first.
     #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
-    from: PathBuf,
+    from: String,
     /// The backup; the newest, or the one before --at, without.
     #[arg(long)]
     backup: Option<String>,
@@ -51,6 +52,8 @@ pub struct Restore {
     #[command(flatten)]
     key: BackupConfig,
     #[command(flatten)]
+    bucket: BucketConfig,
+    #[command(flatten)]
     resources: ResourcesConfig,
     #[command(flatten)]
     database: DatabaseConfig,
@@ -59,15 +62,17 @@ pub struct Restore {
 /// `restore-drill`.
 #[derive(Debug, Args)]
 pub struct Drill {
-    /// The folder that backups are in.
+    /// The folder that backups are in; or s3://bucket/prefix, from where one is brought into TMPDIR first.
     #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
-    from: PathBuf,
+    from: String,
     /// The URL of an empty database that a logical backup is loaded into; without it a PostgreSQL of its own is started in the
     /// system's directory for temporary files.
     #[arg(long, env = "DRILL_INTO", hide_env_values = true)]
     into: Option<String>,
     #[command(flatten)]
     key: BackupConfig,
+    #[command(flatten)]
+    bucket: BucketConfig,
     #[command(flatten)]
     resources: ResourcesConfig,
     #[command(flatten)]
@@ -81,10 +86,11 @@ impl Restore {
     /// A chain of causes that ends in what to do; what is half restored is removed.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let key = self.key.key()?;
-        let folder = Folder::open(&self.from)?;
-        let backup = folder.choose(self.backup.as_deref(), self.at)?;
+        let place = self.bucket.place(&self.from)?;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(TRANSFER_THREADS).enable_all().build()?;
+        let fetched = runtime.block_on(place.fetch(self.backup.as_deref(), self.at))?;
+        let (folder, backup) = (&fetched.folder, &fetched.backup);
         let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| self.into.starts_with(scheme))
             || self.into.contains("host=");
         match (backup.kind, is_url) {
@@ -94,11 +100,11 @@ impl Restore {
                 }
                 let server = self.database.at(&self.into)?;
                 let resources = self.resources.load()?;
-                runtime.block_on(logical::restore(&server, &folder, &backup, key.as_ref(), &resources))?;
+                runtime.block_on(logical::restore(&server, folder, backup, key.as_ref(), &resources))?;
                 say(&format!("restored backup {} as of {}", backup.id, backup.state.at));
             }
-            (Kind::Physical, false) => self.physical(&runtime, &folder, &backup, key.as_ref())?,
-            (Kind::Logical, false) => self.logical_into_directory(&runtime, &folder, &backup, key.as_ref())?,
+            (Kind::Physical, false) => self.physical(&runtime, folder, backup, key.as_ref())?,
+            (Kind::Logical, false) => self.logical_into_directory(&runtime, folder, backup, key.as_ref())?,
             (Kind::Physical, true) => bail!(
                 "backup {} is physical and becomes a directory; name a new one with --into, or a logical backup with --backup",
                 backup.id
@@ -187,10 +193,9 @@ impl Drill {
         with_database(&self.database, Use::Shared, TRANSFER_THREADS, |conninfo| async move {
             let started = Instant::now();
             let outcome = async {
-                let folder = Folder::open(&self.from)?;
-                let backup = folder.choose(None, None)?;
-                self.drill(&folder, &backup, key.as_ref(), self.resources.load()?).await?;
-                anyhow::Ok(backup)
+                let fetched = self.bucket.place(&self.from)?.fetch(None, None).await?;
+                self.drill(&fetched.folder, &fetched.backup, key.as_ref(), self.resources.load()?).await?;
+                anyhow::Ok(fetched.backup)
             }
             .await;
             record(&conninfo, Task::RestoreDrill, started, &outcome, |backup| {

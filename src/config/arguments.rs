@@ -43,15 +43,17 @@ fn without_empty_variables(command: Command) -> Command {
 
 /// The settings on the command line that hold a password: anybody on the machine can read them in /proc.
 pub fn shown_passwords(matches: &ArgMatches) -> Vec<&'static str> {
-    const SETTINGS: [(&str, &str); 4] = [
+    const SETTINGS: [(&str, &str); 6] = [
         ("database_url", "DATABASE_URL"),
         ("postgres_password", "POSTGRES_PASSWORD"),
         ("migrate_password", "MIGRATE_PASSWORD"),
         ("redis_url", "REDIS_URL"),
+        ("aws_secret_access_key", "AWS_SECRET_ACCESS_KEY"),
+        ("aws_session_token", "AWS_SESSION_TOKEN"),
     ];
     let shown = |id: &str| {
         let given = matches.try_get_one::<Secret>(id).ok().flatten();
-        given.is_some_and(|secret| id.ends_with("_password") || secret.holds_password())
+        given.is_some_and(|secret| !id.ends_with("_url") || secret.holds_password())
             && matches.value_source(id) == Some(ValueSource::CommandLine)
     };
     SETTINGS.iter().filter(|(id, _)| shown(id)).map(|(_, name)| *name).collect()

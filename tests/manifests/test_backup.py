@@ -10,9 +10,11 @@ from conftest import render
 from test_manifests import VERSIONS, containers, named, of_kind, pod
 
 
-@pytest.fixture(scope="module", params=["own database", "external database"])
+@pytest.fixture(scope="module", params=["own database", "external database", "bucket"])
 def objects(request, kustomize):
     components = ["../../components/backup"]
+    if request.param == "bucket":
+        components.append("../../components/backup-bucket")
     if request.param == "external database":
         components.append("../../components/external-database")
     overlay = kustomize / "overlays" / "backup"
@@ -70,11 +72,17 @@ def test_both_jobs_read_the_database_that_the_service_has_and_the_same_claim(obj
         settings = ["DATABASE_URL"] if kind == "external database" else ["POSTGRES_HOST", "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD_FILE"]
         for setting in settings:
             assert given[setting] == wanted[setting], f"{name}: {setting}"
-        assert ("POSTGRES_HOST" in given) == (kind == "own database")
+        assert ("POSTGRES_HOST" in given) == (kind != "external database")
         volumes = {volume["name"]: volume for volume in pod(job)["spec"]["volumes"]}
         assert volumes["backups"]["persistentVolumeClaim"]["claimName"] == "backup"
         mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-        assert given["BACKUP_DIR"]["value"] == mounted["backups"]
+        if kind == "bucket":
+            assert given["BACKUP_DIR"]["value"].startswith("s3://")
+            assert given["TMPDIR"]["value"] == mounted["backups"]
+            assert given["AWS_SECRET_ACCESS_KEY_FILE"]["value"].startswith(mounted["bucket"])
+            assert not next(mount for mount in container["volumeMounts"] if mount["name"] == "backups").get("readOnly")
+        else:
+            assert given["BACKUP_DIR"]["value"] == mounted["backups"]
         assert set(mounted) <= set(volumes)
     named(items, "PersistentVolumeClaim", "backup")
 
@@ -91,11 +99,13 @@ def test_the_drill_has_a_postgres_of_its_own_that_goes_with_it(objects):
     assert "@127.0.0.1:5432/" in into
 
 
-def test_the_network_lets_the_jobs_reach_the_database_alone(objects):
+def test_the_network_lets_the_jobs_reach_the_database_and_the_bucket_alone(objects):
     kind, items = objects
     policy = named(items, "NetworkPolicy", "backup")["spec"]
-    assert not policy.get("ingress") and [port["port"] for rule in policy["egress"] for port in rule["ports"]] == [5432]
+    assert not policy.get("ingress") and [port["port"] for rule in policy["egress"] for port in rule["ports"]] == (
+        [5432, 443] if kind == "bucket" else [5432]
+    )
     for job in jobs(items).values():
         assert policy["podSelector"]["matchLabels"].items() <= pod(job)["metadata"]["labels"].items()
     names = {item["metadata"]["name"] for item in of_kind(items, "NetworkPolicy")}
-    assert ("postgres0-backup" in names) == (kind == "own database")
+    assert ("postgres0-backup" in names) == (kind != "external database")

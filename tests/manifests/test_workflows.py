@@ -96,7 +96,10 @@ OF_COMPOSE = set("""
     TLS_KEY TLS_DIR PARENT_PID LOG_DROPPED_FILE AUTH_JWKS_FILE AUTH_CA_FILE OTEL_EXPORTER_OTLP_CERTIFICATE
 """.split())
 # Those of backups, which containers of their own make (docker-compose.backup.yml).
-OF_BACKUPS = set("BACKUP_DIR BACKUP_KEY_FILE BACKUP_KEEP BACKUP_KEEP_FOR RESTORE_INTO DRILL_INTO".split())
+OF_BACKUPS = set("""
+    BACKUP_DIR BACKUP_KEY_FILE BACKUP_KEEP BACKUP_KEEP_FOR RESTORE_INTO DRILL_INTO AWS_ENDPOINT_URL AWS_REGION AWS_ACCESS_KEY_ID
+    AWS_SECRET_ACCESS_KEY AWS_SECRET_ACCESS_KEY_FILE AWS_SESSION_TOKEN AWS_CA_BUNDLE
+""".split())
 # nginx has a container of its own there, with the settings of docker-compose.yml.
 OF_NGINX = set("TLS_SELF_SIGNED RATE_LIMIT CONN_LIMIT TRUSTED_PROXIES CLIENT_TIMEOUT_MS UPSTREAM_TIMEOUT_MS ACCESS_LOG NGINX_WORKERS NGINX_STATUS_PORT".split())
 
@@ -179,5 +182,12 @@ def test_backups_and_drills_are_jobs_that_are_shut_in_and_started_by_nobody_else
             assert given[setting] == environment[setting], f"{name}: {setting}"
     assert "throwaway" in services["restore-drill"]["environment"]["DRILL_INTO"]
     assert services["throwaway"]["image"] == main["services"]["postgres"]["image"]
+    # In a bucket: the same jobs with a way out, and the volume as room for what is on its way.
+    for name, bucket in yaml.safe_load((ROOT / "docker-compose.bucket.yml").read_text())["services"].items():
+        given = bucket["environment"]
+        assert given["BACKUP_DIR"].startswith("${BACKUP_BUCKET:?")
+        assert {"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= set(given) & OF_BACKUPS | {"TMPDIR"}
+        assert given["TMPDIR"] == services[name]["volumes"][0].rsplit(":", 1)[1]
+        assert bucket["networks"] == ["private", "outside"], name
     # The data of a throwaway database is in memory.
     assert any(entry.startswith("/var/lib/postgresql/data:") for entry in services["throwaway"]["tmpfs"])
