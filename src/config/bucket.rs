@@ -15,7 +15,7 @@ use crate::db::tls::client_config;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Bucket")]
 pub struct BucketConfig {
-    /// URL of a store that speaks S3, such as https://s3.example.com; Amazon's without it.
+    /// URL of a store that speaks S3, such as `https://s3.example.com`; Amazon's without it.
     #[arg(long, env, hide_env_values = true)]
     pub aws_endpoint_url: Option<String>,
 
