@@ -3,7 +3,7 @@
 TEST_TARGETS += prove-short
 
 # What scenarios ask for besides; see prove/run.py and the top of each scenario.
-PROVE_NUMBERS = $(foreach name,WRITES ROWS RATE EPISODE SLOW WATCH,$(if $($(name)),$(name)=$($(name))))
+PROVE_NUMBERS = $(foreach name,WRITES ROWS RATE EPISODE TOGETHER SLOW WATCH,$(if $($(name)),$(name)=$($(name))))
 PROVE = python3 prove/run.py $(if $(SEED),--seed $(SEED)) $(if $(FAULT),--fault "$(FAULT)") $(if $(PUBLISH),--publish) $(PROVE_NUMBERS)
 # redis-server and libfaketime are for two kinds of faults, wrk for overload.
 PROVE_PACKAGES := $(UP_PACKAGES) postgresql redis-server libfaketime wrk

@@ -101,6 +101,8 @@ class Episode:
                 await self._blow(fault)
             except Skip as skip:
                 self.skipped[fault.name] = str(skip)
+            except TimeoutError:
+                self.ledger.complain("away", f"{fault.name}: what was broken did not end or begin in time")
             await asyncio.sleep(self._dice.uniform(0.05, 0.25))
 
     async def _blow(self, fault):

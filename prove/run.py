@@ -22,6 +22,7 @@ puts what was run into docs/reliability.md. Told SIGUSR1, `storm` ends after the
 
 import argparse
 import asyncio
+import concurrent.futures
 import contextlib
 import importlib
 import pathlib
@@ -41,6 +42,7 @@ VAR, DOCS = HERE.parent / "var" / "prove", HERE.parent / "docs"
 
 # Of seconds that a scenario may take besides its load: starts, tables to fill, looking at everything in the end. It is cut off then.
 PATIENCE_SECONDS = 600
+THREADS = 32
 
 
 def arguments(words):
@@ -94,18 +96,18 @@ async def run_one(name, module, seconds, options):
     context = Context(name, seconds, options)
     patience = PATIENCE_SECONDS + seconds * getattr(module, "PATIENCE", 0)
     try:
-        async with asyncio.timeout(seconds + patience):
+        async with asyncio.timeout(seconds + patience) as limit:
             return list(await module.run(context)), context.published
-    except TimeoutError:
-        reason = f"not over {patience:.0f} s after its load"
     except Exception as error:
         traceback.print_exc()
-        reason = f"{type(error).__name__}: {str(error)[:300]}"
+        reason = f"not over {patience:.0f} s after its load" if limit.expired() else f"{type(error).__name__}: {str(error)[:300]}"
     return [Row("the scenario runs to its end", "it does", {"instead": reason}, False)], context.published
 
 
 async def run_all(options):
     loop = asyncio.get_running_loop()
+    # Stacks wait in threads for their processes: more than there are processors.
+    loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(THREADS))
     # A stack is ended in `finally`, so being told to end must arrive as Ctrl-C does.
     loop.add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     # For runs that would last too long: storm ends after the stack that it is at, and what was counted until then is published.

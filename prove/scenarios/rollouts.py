@@ -23,7 +23,7 @@ PASSENGERS = RESOURCES[0]
 # nginx leaves a server alone for two seconds after two failures (nginx/nginx.conf.template); orchestrators are slower than this.
 TURN_SECONDS = 3.0
 # What exits five times in a minute ends the container: so it is promised.
-SUPERVISED_SECONDS = 13.0
+SUPERVISED_SECONDS = 16.0
 
 
 async def run(context):

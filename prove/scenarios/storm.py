@@ -2,10 +2,13 @@
 the seed chooses: on the stack of `make up`, and on two or three servers behind nginx, with and without authentication. Then
 everything that was told is compared with what there is, and each row is judged by three judges.
 
-RATE=300 requests a second; EPISODE=60 seconds on one stack."""
+RATE=300 requests a second on each; EPISODE=60 seconds on one stack; TOGETHER=1 stacks at the same time."""
 
+import asyncio
 import collections
 import os
+import random
+import traceback
 
 from episode import RECOVERY_SECONDS, Episode
 from faults import LAPTOP, SERVERS, all_faults
@@ -41,24 +44,37 @@ PROMISES = {
 
 
 async def run(context):
-    seconds = context.number("EPISODE", 60)
+    seconds, together = context.number("EPISODE", 60), context.number("TOGETHER", 1)
     count = max(2, round(context.seconds / seconds))
     seconds = context.seconds / count
     orders = {place: shuffled(context.random, all_faults(place), context.fault) for place in (LAPTOP, SERVERS)}
-    episodes = []
-    for number in range(count):
+    dice = [random.Random(context.random.random()) for _ in range(count)]
+    episodes, broken = [], []
+    for first in range(0, count, together):
         if context.told_to_end():
             break
-        place = (LAPTOP, SERVERS)[number % 2]
-        one = await _episode(context, number + 1, place, seconds, from_turn(orders[place], number // 2, seconds))
-        episodes.append(one)
-        complaints = collections.Counter(topic for topic, _, _ in one.ledger.complaints)
-        said = ", ".join(f"{topic} {n}" for topic, n in complaints.items()) or "all held"
-        print(f"   episode {number + 1} of {count}, {place}: {one.ledger.counts.requests:,} requests, {len(one.blows)} faults, {said}", flush=True)
-        for topic in complaints:
-            print(f"      {topic}: {next(sentence for its, _, sentence in one.ledger.complaints if its == topic)}", flush=True)
+        numbers = range(first, min(first + together, count))
+        places = [(LAPTOP, SERVERS)[number % 2] for number in numbers]
+        orders_now = [from_turn(orders[place], number // 2, seconds) for number, place in zip(numbers, places)]
+        starting = [_episode(context, dice[number], number + 1, place, seconds, faults) for number, place, faults in zip(numbers, places, orders_now)]
+        for number, place, one in zip(numbers, places, await asyncio.gather(*starting, return_exceptions=True)):
+            if isinstance(one, Exception):
+                traceback.print_exception(one)
+                broken.append(f"{place}: {one!r}"[:300])
+                continue
+            episodes.append(one)
+            _tell(f"episode {number + 1} of {count}, {place}", one)
     context.publish("storm", episodes)
-    return [*_rows(episodes), *_returns(episodes)]
+    ran = {"stacks": len(episodes), "otherwise": len(broken), **({"such as": broken[0]} if broken else {})}
+    return [*_rows(episodes), *_returns(episodes), Row("each stack is broken, and judged, to the end", "0 otherwise", ran, not broken)]
+
+
+def _tell(name, episode):
+    complaints = collections.Counter(topic for topic, _, _ in episode.ledger.complaints)
+    said = ", ".join(f"{topic} {n}" for topic, n in complaints.items()) or "all held"
+    print(f"   {name}: {episode.ledger.counts.requests:,} requests, {len(episode.blows)} faults, {said}", flush=True)
+    for topic in complaints:
+        print(f"      {topic}: {next(sentence for its, _, sentence in episode.ledger.complaints if its == topic)}", flush=True)
 
 
 def shuffled(dice, faults, text):
@@ -74,8 +90,7 @@ def from_turn(order, turn, seconds):
     return order[start:] + order[:start]
 
 
-async def _episode(context, number, place, seconds, faults):
-    dice = context.random
+async def _episode(context, dice, number, place, seconds, faults):
     settings = {"AUTH": "on"} if dice.random() < 0.5 else {}
     if place == LAPTOP:
         opening = laptop(with_disk=os.geteuid() == 0 and dice.random() < 0.5, **settings)
