@@ -1,6 +1,7 @@
 //! The database that a subcommand works on: the configured one, or the embedded one.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio_postgres::Client;
@@ -36,11 +37,16 @@ where
     F: Future<Output = anyhow::Result<()>>,
 {
     let runtime = || {
-        tokio::runtime::Builder::new_multi_thread()
+        let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
+            .thread_keep_alive(Duration::MAX)
             .enable_all()
             .build()
-            .context("cannot start threads")
+            .context("cannot start threads")?;
+        // The first of the threads for what blocks (files, names of hosts, long answers), which are kept: tokio panics where it has
+        // none and the system refuses it one, and with one the work waits its turn.
+        runtime.spawn_blocking(|| ());
+        anyhow::Ok(runtime)
     };
     match database.choice()? {
         DatabaseChoice::Given(conninfo) => runtime()?.block_on(work(*conninfo))?,
