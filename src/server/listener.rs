@@ -12,11 +12,17 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use socket2::{SockFilter, SockRef};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// Owner and group may connect: nginx runs as the same user, or shares its group.
 const SOCKET_MODE: u32 = 0o660;
+
+/// A program of the kernel's packet filter (linux/filter.h) that drops what asks for a connection, SYN without ACK in the 14th byte
+/// of TCP's header, and takes the rest.
+const DROP_SYN: [(u16, u8, u8, u32); 5] =
+    [(0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, u32::MAX)];
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,11 +149,19 @@ impl Listener {
         }
     }
 
-    /// Lets nobody find it any more, where that can be; whether those who have found it are this server's to serve. A supervisor
-    /// keeps its socket, and whoever waits there is its next server's.
+    /// Lets nobody find it any more; whether those who have found it are this server's to serve. A supervisor keeps its
+    /// socket, and whoever waits there is its next server's.
+    ///
+    /// The kernel resets who is in the queue of a TCP listener that closes, with what was sent. So whoever comes now hears nothing,
+    /// and is refused when it asks once more, a second later: then it goes elsewhere, and nothing of it was sent.
     pub fn withdraw(&mut self) -> bool {
         match self {
-            Self::Tcp(_) => true,
+            Self::Tcp(listener) => {
+                // Where the kernel has no filters, somebody may be reset, as ever.
+                let _ = SockRef::from(&*listener)
+                    .attach_filter(&DROP_SYN.map(|(code, yes, no, value)| SockFilter::new(code, yes, no, value)));
+                true
+            }
             Self::Unix(_, file) => file.take().is_some(),
         }
     }
@@ -271,6 +285,22 @@ mod tests {
         assert!(!path.exists());
         fs::write(&path, "a file").expect("written");
         assert!(matches!(Listener::bind(&address).await, Err(ListenError::NoSocket(_))));
+    }
+
+    #[tokio::test]
+    async fn who_is_in_the_queue_of_a_port_is_served_and_who_comes_later_goes_elsewhere() {
+        let mut listener = Listener::bind(&"127.0.0.1:0".parse().expect("an address")).await.expect("bound");
+        let address = listener.tcp_addr().expect("a port");
+        let queued = TcpStream::connect(address).await.expect("connected");
+        assert!(listener.withdraw());
+        let later = tokio::spawn(TcpStream::connect(address));
+        let Stream::Tcp(served) = listener.accept().await.expect("the one in the queue") else { panic!("no port") };
+        assert_eq!(served.peer_addr().ok(), queued.local_addr().ok());
+        served.try_write(b"answer").expect("written");
+        queued.readable().await.expect("answered");
+        drop(listener);
+        let refused = later.await.expect("no panic").expect_err("nobody listens");
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     }
 
     #[tokio::test]
