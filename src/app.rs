@@ -26,8 +26,10 @@ use crate::db::error::{is_transient, is_unreachable};
 use crate::db::migrate::{self, MigrateError};
 use crate::db::pool::{Pool, PoolKind};
 use crate::db::reads::Reads;
+use crate::db::replica::Followed;
 use crate::db::roles;
 use crate::http::asset::Policy;
+use crate::http::consistency;
 use crate::http::cors::{self, Origins};
 use crate::http::endpoint::AccessTable;
 use crate::http::etag::IfMatch;
@@ -111,11 +113,16 @@ impl App {
         let tracer = telemetry::traces(server.traces.options(conninfo)?).map_err(AppError::Traces)?;
         let pool_of = |kind| Pool::new(conninfo, &database.pool_options(kind));
         let pool = pool_of(PoolKind::Keys);
-        let reads = Reads::new(pool_of(PoolKind::Lists), pool.clone(), database.checkout_timeout_ms);
+        let followed = database.replica(conninfo)?.map(|replica| {
+            let pools = [PoolKind::Replica, PoolKind::ReplicaProbe]
+                .map(|kind| Pool::new(&replica, &database.pool_options(kind)));
+            Followed::start(pools, database.replica_options(), &pool, shutdown.clone())
+        });
+        let reads = Reads::new(pool_of(PoolKind::Lists), pool.clone(), database.checkout_timeout_ms, followed.clone());
         let probe = pool_of(PoolKind::Probe);
-        let pools = [(PoolKind::Keys, &pool), (PoolKind::Lists, reads.pool()), (PoolKind::Probe, &probe)]
-            .map(|(kind, pool)| (kind.name(), pool.clone()));
-        let health = Arc::new(Health::new(probe, server.common.auth.name(), shutdown.clone()));
+        let pools = [(PoolKind::Keys, &pool), (PoolKind::Probe, &probe)].into_iter().chain(reads.pools());
+        let pools = pools.map(|(kind, pool)| (kind.name(), pool.clone())).collect();
+        let health = Arc::new(Health::new(probe, followed.clone(), server.common.auth.name(), shutdown.clone()));
         let room = &server.room;
         let bodies = room.bodies();
         let body_limits = room.body_limits(&bodies, server.common.max_body_bytes, server.body_timeout_ms);
@@ -209,7 +216,7 @@ impl App {
             docs::routes::routes(docs::document::json(resources, sign_in.as_ref()), policy.clone()),
             pages::routes::routes(pages::routes::Context { resources, signs_in: sign_in.is_some(), policy }),
         ]);
-        let routes = server::routes(routes);
+        let routes = consistency::telling(followed, server::routes(routes));
         let origins = server.common.cors_allow_origins.clone().unwrap_or(Origins::Nobody);
         let routes = cors::allowing(origins.clone(), routes);
         let hosts = server.allowed_hosts.clone().unwrap_or_default().with_own_name();
@@ -240,7 +247,7 @@ impl App {
             tokio::spawn(telemetry::sort_histograms(handle.clone()));
             tokio::spawn(ops::runtime::measure());
             let dropped = server.log_dropped_file.clone();
-            let routes = server::routes(vec![ops::metrics::routes(pools.into(), health, handle, dropped)]);
+            let routes = server::routes(vec![ops::metrics::routes(pools, health, handle, dropped)]);
             servers.push(tokio::spawn(server::serve(
                 listener,
                 // Whoever may reach this listener may read it.

@@ -27,6 +27,7 @@ use crate::db::lease::ABANDONED;
 use crate::db::operation::OPERATION_DURATION;
 use crate::db::pool::{CONNECTION_ERRORS, TIMEOUTS, WAIT_TIME};
 use crate::db::reads::{LISTS_IN_FLIGHT, LISTS_PAUSED};
+use crate::db::replica::{REPLICA_LAG, REPLICA_READS, REPLICA_UP};
 use crate::db::turns::TURNS_REFUSED;
 use crate::http::budget::{BUDGET_REFUSED, BUDGET_USED};
 use crate::log_output::{LOG_LINES_DROPPED, LogFormat, LogOutput};
@@ -69,6 +70,8 @@ const GAUGES: &[(&str, &str)] = &[
     (CONNECTIONS, "Connections to PostgreSQL, by pool (keys, lists, probe) and state."),
     (CONNECTIONS_MAX, "Most connections that a pool may open."),
     (LISTS_IN_FLIGHT, "Statements at work whose cost grows with a table."),
+    (REPLICA_UP, "1 while lists are read on the replica."),
+    (REPLICA_LAG, "How far the replica is behind the primary, at most."),
     (READY, "What readiness asks for: 1 where a check is passed."),
     (BUSY_RATIO, "The part of their time that the threads for requests had work, over the last 5 seconds."),
     (QUEUE_DEPTH, "Tasks that no thread has taken yet."),
@@ -104,6 +107,11 @@ const COUNTERS: &[(&str, &str, Counted)] = &[
     ),
     (TURNS_REFUSED, "Lists refused because too many waited, or one had waited too long.", Counted::Whole),
     (LISTS_PAUSED, "Long lists that were followed by a pause, for requests of single rows.", Counted::Whole),
+    (
+        REPLICA_READS,
+        "Readings of lists where there is a replica: done there, or why on the primary.",
+        Counted::Elsewhere,
+    ),
     (ENTRIES_REMOVED, "Entries of histories that had passed their time.", Counted::Elsewhere),
     #[cfg(feature = "embedded")]
     (EMBEDDED_RESTARTS, "Times that the embedded PostgreSQL was started again after it had died.", Counted::Elsewhere),

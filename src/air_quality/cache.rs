@@ -24,6 +24,7 @@ use crate::db::conninfo::ConnInfo;
 use crate::db::error::StoreError;
 use crate::db::listen::listen;
 use crate::db::pool::Pool;
+use crate::db::position::Need;
 use crate::db::reads::{Reader, Reads};
 use crate::db::turns::Client;
 use crate::http::format::Format;
@@ -173,7 +174,7 @@ impl Cache {
         let (sender, receiver) = watch::channel(None);
         flights.insert(question.clone(), sender.clone());
         drop(flights);
-        let reader = self.reads.of(client);
+        let reader = self.reads.of(client, Need::Nothing);
         let flight = Flight { cache: self.clone(), question, outcome: sender };
         tokio::spawn(async move {
             match flight.cache.keep.take_turn(&flight.question, deadline).await {
@@ -182,7 +183,7 @@ impl Cache {
                 }
                 Turn::Ours(lock) => {
                     let read = tokio::select! {
-                        read = flight.cache.read(&reader, &selection) => read,
+                        read = flight.cache.read(&reader, &selection, flight.question.generation) => read,
                         () = flight.left() => Err(AnswerError::Left),
                     };
                     if let Ok(entry) = &read {
@@ -197,9 +198,14 @@ impl Cache {
         (receiver, true)
     }
 
-    async fn read(&self, reader: &Reader, selection: &Selection) -> Result<Entry, AnswerError> {
+    async fn read(&self, reader: &Reader, selection: &Selection, asked: Uuid) -> Result<Entry, AnswerError> {
         metrics::counter!("air_quality_refreshes_total").increment(1);
-        let readings = store::readings(reader, selection).await?;
+        let mut readings = store::readings(reader, selection).await?;
+        if readings.generation != asked && reader.may_be_behind() {
+            // A replica may not have the generation that was asked for yet; generations have no order.
+            reader.raise(Need::Primary);
+            readings = store::readings(reader, selection).await?;
+        }
         if readings.rows.len() > store::READINGS_MAX {
             return Err(AnswerError::TooMany);
         }

@@ -11,6 +11,8 @@ use crate::db::conninfo::{ConnInfo, Migrator};
 #[cfg(feature = "embedded")]
 use crate::db::embedded;
 use crate::db::pool::{PoolKind, PoolOptions};
+use crate::db::replica::ReplicaOptions;
+use crate::duration::span;
 
 /// Where the database is and how it is used.
 #[derive(Debug, Clone, Args)]
@@ -27,6 +29,33 @@ pub struct DatabaseConfig {
     /// File that holds DATABASE_URL, such as a mounted secret, instead of DATABASE_URL.
     #[arg(long, env, hide_env_values = true)]
     pub database_url_file: Option<PathBuf>,
+
+    /// One or several standbys of this PostgreSQL, in the form of DATABASE_URL, on which lists, counts, statistics and exports are
+    /// read.
+    ///
+    /// What it does not say (user, password, database, sslmode and sslrootcert) is as for the primary, which goes on answering
+    /// everything else, and lists as well while no standby does. Opens LIST_POOL_SIZE connections and one more there. Answers to
+    /// changes carry the header Database-LSN then; docs/operations.md says what it is for.
+    #[arg(long, env, hide_env_values = true, value_parser = secret)]
+    pub database_read_url: Option<Secret>,
+
+    /// File that holds DATABASE_READ_URL, such as a mounted secret, instead of DATABASE_READ_URL.
+    #[arg(long, env, hide_env_values = true)]
+    pub database_read_url_file: Option<PathBuf>,
+
+    /// Most that an answer of a standby may be behind the primary (1s to 24h): whole seconds, or a number with s, m or h.
+    ///
+    /// Shorter takes lists to the primary as soon as a standby is a little late; longer shows older states to whoever sends no
+    /// Database-LSN.
+    #[arg(long, env, default_value = "10s", value_parser = span::<24>, hide_env_values = true)]
+    pub database_read_max_lag: Duration,
+
+    /// Longest that a list waits for a standby to have what its Database-LSN asks for, in milliseconds (0 to 10000); then it is
+    /// read on the primary.
+    ///
+    /// Shorter takes more lists to the primary; longer makes whoever has just written wait for their list.
+    #[arg(long, env, default_value = "100", value_parser = millis::<0, 10_000>, hide_env_values = true)]
+    pub database_read_wait_ms: Duration,
 
     /// Host name or socket directory of PostgreSQL, instead of DATABASE_URL.
     #[arg(long, env, hide_env_values = true)]
@@ -136,6 +165,24 @@ impl DatabaseConfig {
         self.with_migrator(ConnInfo::parse(url).map_err(ConfigError::Into)?)
     }
 
+    /// Where lists are read, if that is not the primary.
+    ///
+    /// # Errors
+    /// When the URL cannot be understood, or its file cannot be read.
+    pub fn replica(&self, primary: &ConnInfo) -> Result<Option<ConnInfo>, ConfigError> {
+        let url = match (&self.database_read_url, &self.database_read_url_file) {
+            (Some(url), _) => url.reveal().to_owned(),
+            (None, Some(path)) => secret_in("DATABASE_READ_URL_FILE", path, "DATABASE_READ_URL")?,
+            (None, None) => return Ok(None),
+        };
+        ConnInfo::parse_beside(&url, primary).map(Some).map_err(ConfigError::ReadUrl)
+    }
+
+    /// How the replica is used.
+    pub fn replica_options(&self) -> ReplicaOptions {
+        ReplicaOptions { max_lag: self.database_read_max_lag, wait: self.database_read_wait_ms }
+    }
+
     fn with_migrator(&self, mut conninfo: ConnInfo) -> Result<ConnInfo, ConfigError> {
         if let Some(user) = self.migrate_user.as_deref() {
             let password = match &self.migrate_password_file {
@@ -191,8 +238,8 @@ impl DatabaseConfig {
         let lists = self.list_pool_size.min(self.pool_size - 1).max(1);
         let size = match kind {
             PoolKind::Keys => self.pool_size.saturating_sub(lists).max(1),
-            PoolKind::Lists => lists,
-            PoolKind::Probe => 1,
+            PoolKind::Lists | PoolKind::Replica => lists,
+            PoolKind::Probe | PoolKind::ReplicaProbe => 1,
         };
         PoolOptions {
             kind,

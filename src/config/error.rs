@@ -12,6 +12,9 @@ pub enum ConfigError {
     /// The URL is at fault.
     #[error("DATABASE_URL {0}")]
     Url(ConnInfoError),
+    /// The URL of the replica is at fault.
+    #[error("DATABASE_READ_URL {0}")]
+    ReadUrl(ConnInfoError),
     /// The URL of a restore is at fault.
     #[error("--into {0}")]
     Into(ConnInfoError),

@@ -96,6 +96,29 @@ impl ConnInfo {
         Self::with(config, &extra)
     }
 
+    /// Reads the address of another server of the same cluster: what the text does not say is as for the first.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_beside(text: &str, first: &Self) -> Result<Self, ConnInfoError> {
+        let mut beside = Self::parse(text)?;
+        let (said, config) = (beside.config.clone(), &first.config);
+        if said.get_dbname().is_none() {
+            beside.config.dbname(config.get_dbname().or(config.get_user()).unwrap_or_default());
+        }
+        if said.get_user().is_none_or(|user| Some(user) == config.get_user()) {
+            beside.config.user(config.get_user().unwrap_or_default());
+            if let (None, Some(password)) = (said.get_password(), config.get_password()) {
+                beside.config.password(password);
+            }
+        }
+        if beside.ssl.sslmode.is_none() && beside.ssl.sslrootcert.is_none() {
+            beside.config.ssl_mode(config.get_ssl_mode());
+            (beside.tls, beside.ssl) = (first.tls.clone(), first.ssl.clone());
+        }
+        Ok(beside)
+    }
+
     /// Wraps settings built in code; TLS is off unless they ask for it.
     ///
     /// # Errors
@@ -299,6 +322,19 @@ mod tests {
         assert_eq!(config.get_password(), Some("p@ss".as_bytes()));
         assert_eq!(config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
         assert_eq!(config.get_ssl_mode(), SslMode::Disable);
+    }
+
+    #[test]
+    fn a_second_server_has_the_credentials_of_the_first_unless_it_has_its_own() {
+        let first = ConnInfo::parse("host=a user=me password=secret dbname=d sslmode=require").expect("an address");
+        let beside = |text| ConnInfo::parse_beside(text, &first).expect("an address").config;
+        let second = beside("host=b port=7");
+        assert_eq!(second.get_hosts(), [Host::Tcp("b".to_owned())]);
+        assert_eq!((second.get_user(), second.get_password()), (Some("me"), Some(&b"secret"[..])));
+        assert_eq!((second.get_dbname(), second.get_ssl_mode()), (Some("d"), SslMode::Require));
+        let other = beside("postgres://other@b/e?sslmode=disable");
+        assert_eq!((other.get_user(), other.get_password()), (Some("other"), None));
+        assert_eq!((other.get_dbname(), other.get_ssl_mode()), (Some("e"), SslMode::Disable));
     }
 
     #[test]

@@ -16,6 +16,9 @@ use tokio_postgres::error::{Severity, SqlState};
 /// Why nothing can be read or stored before the first start has migrated.
 const NOT_MIGRATED: &str = "migrations have not run";
 
+/// Why a list has to be read once more.
+const REPLICA_FAILED: &str = "the replica failed";
+
 /// The reason a store operation did not succeed.
 #[derive(Debug, Clone, Error)]
 pub enum StoreError {
@@ -94,6 +97,26 @@ impl StoreError {
     /// A table is missing, as it was found without asking it.
     pub fn missing_table() -> Self {
         Self::unavailable(NOT_MIGRATED)
+    }
+
+    /// A replica failed in the middle of a list.
+    pub fn replica_failed() -> Self {
+        Self::unavailable(REPLICA_FAILED)
+    }
+
+    /// Whether the same reading may succeed at once: on another connection, or on the primary.
+    pub fn is_worth_reading_again(&self) -> bool {
+        self.is_connection_lost() || matches!(self, Self::Unavailable { reason: REPLICA_FAILED, .. })
+    }
+
+    /// Whether the server gave a statement up because it took too long, or because somebody asked it to.
+    pub fn is_cancelled(&self) -> bool {
+        self.unavailable_state() == Some(&SqlState::QUERY_CANCELED)
+    }
+
+    /// Whether no answer came in time.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Unavailable { source: None, .. })
     }
 
     /// Whether the server answered that it undid the whole statement, so that its rows may be tried one by one.

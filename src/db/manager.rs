@@ -27,6 +27,10 @@ pub enum PoolKind {
     Lists,
     /// The readiness probe.
     Probe,
+    /// The same as lists, on a replica.
+    Replica,
+    /// Who looks how far the replica is.
+    ReplicaProbe,
 }
 
 impl PoolKind {
@@ -36,6 +40,8 @@ impl PoolKind {
             Self::Keys => "keys",
             Self::Lists => "lists",
             Self::Probe => "probe",
+            Self::Replica => "replica",
+            Self::ReplicaProbe => "replica_probe",
         }
     }
 
@@ -43,8 +49,8 @@ impl PoolKind {
     /// processors may be busy with them.
     fn settings(self) -> &'static str {
         match self {
-            Self::Lists => "; set max_parallel_workers_per_gather = 0",
-            Self::Keys | Self::Probe => "",
+            Self::Lists | Self::Replica => "; set max_parallel_workers_per_gather = 0",
+            Self::Keys | Self::Probe | Self::ReplicaProbe => "",
         }
     }
 }

@@ -233,7 +233,7 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Reads once more when the connection is lost under a reading.
+/// Reads once more when the connection is lost under a reading, or the replica failed it.
 ///
 /// # Errors
 /// The reading's.
@@ -242,7 +242,7 @@ where
     F: Future<Output = Result<T, StoreError>>,
 {
     match read().await {
-        Err(error) if error.is_connection_lost() => read().await,
+        Err(error) if error.is_worth_reading_again() => read().await,
         outcome => outcome,
     }
 }

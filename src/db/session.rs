@@ -89,7 +89,7 @@ impl Planner {
 
 /// How much longer than the server's `statement_timeout` this side waits, so that the server's own, more precise
 /// answer normally arrives first.
-const DEADLINE_GRACE: Duration = Duration::from_millis(500);
+pub(super) const DEADLINE_GRACE: Duration = Duration::from_millis(500);
 
 /// A cancel request is repeated after this long while the statement goes on: the first may have come before PostgreSQL had
 /// read the statement.
@@ -238,6 +238,16 @@ impl Session {
             self.send(sql, &statement, params).await
         });
         attempt.judge(self.settle(timeout(self.deadline, self.planned(Planner::Keyed, work)).await))
+    }
+
+    /// Runs a statement without tables and parameters, of which no plan matters, and has so long for it.
+    ///
+    /// # Errors
+    /// As [`Session::query`].
+    pub async fn look(&self, sql: &'static str, patience: Duration) -> Result<Vec<Row>, StoreError> {
+        self.busy.store(true, Ordering::Relaxed);
+        let work = async { self.client.query(&self.statement(sql).await?, &[]).await };
+        self.settle(timeout(patience, work).await)
     }
 
     /// A change that is about to be made on this connection.

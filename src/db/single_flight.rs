@@ -1,7 +1,7 @@
 //! Lets requests for the same answer share one reading of it.
 //!
-//! While an answer is being read, others that ask for the same wait; the next reading answers them all. There is no cache:
-//! an answer is only ever given to those who asked before it began to be read. This module knows nothing of SQL, HTTP or
+//! While an answer is being read, others that ask for the same wait; the next reading answers them all, and holds what each of
+//! them needs of it. There is no cache: an answer is only ever given to those who asked before it began to be read. This module knows nothing of SQL, HTTP or
 //! passengers.
 
 use std::collections::HashMap;
@@ -21,31 +21,34 @@ use super::wait_time::Waiting;
 use crate::trace::current::Current;
 
 /// Readings under way, by what is asked for; at most [`QUEUE`] wait for the same one. Cheap to clone; clones share them.
-pub struct SingleFlight<K, O> {
-    under_way: Arc<Mutex<UnderWay<K, O>>>,
+pub struct SingleFlight<K, N, O> {
+    under_way: Arc<Mutex<UnderWay<K, N, O>>>,
     readers: Histogram,
     refused: Counter,
 }
 
 /// Those who wait for the next reading of something that is being read.
-type UnderWay<K, O> = HashMap<K, Vec<Reader<O>>>;
+type UnderWay<K, N, O> = HashMap<K, Vec<Reader<N, O>>>;
 
-struct Reader<O> {
+struct Reader<N, O> {
+    /// What the answer must hold.
+    need: N,
     answer: oneshot::Sender<Result<O, StoreError>>,
     /// What it is a part of, if that is recorded.
     trace: Option<Current>,
 }
 
-impl<K, O> Clone for SingleFlight<K, O> {
+impl<K, N, O> Clone for SingleFlight<K, N, O> {
     fn clone(&self) -> Self {
         let Self { under_way, readers, refused } = self;
         Self { under_way: under_way.clone(), readers: readers.clone(), refused: refused.clone() }
     }
 }
 
-impl<K, O> SingleFlight<K, O>
+impl<K, N, O> SingleFlight<K, N, O>
 where
     K: Clone + Eq + Hash + Send + 'static,
+    N: Copy + Ord + Default + Send + Sync + 'static,
     O: Clone + Send + 'static,
 {
     /// Readings whose metrics carry `name`.
@@ -58,17 +61,17 @@ where
     }
 
     /// Waits for an answer whose reading began after this call; `read` reads it, for this caller and for whoever asks
-    /// for the same meanwhile.
+    /// for the same meanwhile, and is told the greatest need of those it reads for.
     ///
     /// # Errors
     /// The reading's, or [`StoreError::Unavailable`] when too many wait or the reading panicked.
-    pub async fn get<F>(&self, key: K, read: impl Fn() -> F + Send + Sync + 'static) -> Result<O, StoreError>
+    pub async fn get<F>(&self, key: K, need: N, read: impl Fn(N) -> F + Send + Sync + 'static) -> Result<O, StoreError>
     where
         F: Future<Output = Result<O, StoreError>> + Send + 'static,
     {
         let _waiting = Waiting::begin();
         let (sender, answer) = oneshot::channel();
-        let reader = Reader { answer: sender, trace: Current::get() };
+        let reader = Reader { need, answer: sender, trace: Current::get() };
         let first = match self.lock().entry(key.clone()) {
             Entry::Occupied(waiting) if waiting.get().len() >= QUEUE => {
                 self.refused.increment(1);
@@ -95,13 +98,13 @@ where
         !self.lock().is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, UnderWay<K, O>> {
+    fn lock(&self) -> MutexGuard<'_, UnderWay<K, N, O>> {
         // No code that can panic runs under the lock.
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads until nobody waits.
-    async fn serve<F>(self, key: K, first: Reader<O>, read: impl Fn() -> F + Send + Sync)
+    async fn serve<F>(self, key: K, first: Reader<N, O>, read: impl Fn(N) -> F + Send + Sync)
     where
         F: Future<Output = Result<O, StoreError>> + Send + 'static,
     {
@@ -111,8 +114,9 @@ where
             self.readers.record(readers.len() as f64);
             // A panic must not leave those who wait without anybody to read for them.
             let traces: Vec<Current> = readers.iter().filter_map(|reader| reader.trace.clone()).collect();
+            let need = readers.iter().map(|reader| reader.need).max().unwrap_or_default();
             let reading =
-                AssertUnwindSafe(async { Current::joined_scope(&traces, read().boxed()).await }).catch_unwind();
+                AssertUnwindSafe(async { Current::joined_scope(&traces, read(need).boxed()).await }).catch_unwind();
             let outcome = tokio::select! {
                 biased; // the same outcome for the same order of events
                 outcome = reading => outcome.unwrap_or_else(|_| Err(StoreError::unavailable("the reading was given up"))),
@@ -146,26 +150,33 @@ mod tests {
     /// Numbers its readings; each reports itself and then waits for a permit.
     #[derive(Clone)]
     struct Gated {
-        sharing: SingleFlight<&'static str, usize>,
+        sharing: SingleFlight<&'static str, u32, usize>,
         readings: Arc<AtomicUsize>,
         begun: mpsc::UnboundedSender<&'static str>,
         permits: Arc<Semaphore>,
+        needs: Arc<Mutex<Vec<u32>>>,
     }
 
     impl Gated {
         fn new() -> (Self, mpsc::UnboundedReceiver<&'static str>) {
             let (begun, seen) = mpsc::unbounded_channel();
             let permits = Arc::new(Semaphore::new(0));
-            (Self { sharing: SingleFlight::new("test"), readings: Arc::default(), begun, permits }, seen)
+            let sharing = SingleFlight::new("test");
+            (Self { sharing, readings: Arc::default(), begun, permits, needs: Arc::default() }, seen)
         }
 
         fn ask(&self, key: &'static str) -> tokio::task::JoinHandle<Result<usize, StoreError>> {
+            self.ask_needing(key, 0)
+        }
+
+        fn ask_needing(&self, key: &'static str, need: u32) -> tokio::task::JoinHandle<Result<usize, StoreError>> {
             let gated = self.clone();
             tokio::spawn(async move {
                 let inner = gated.clone();
-                let read = move || {
+                let read = move |greatest| {
                     let inner = inner.clone();
                     async move {
+                        inner.needs.lock().expect("no panic").push(greatest);
                         let number = inner.readings.fetch_add(1, Ordering::SeqCst);
                         inner.begun.send(key).expect("the test listens");
                         inner.permits.acquire().await.expect("open").forget();
@@ -173,7 +184,7 @@ mod tests {
                         Ok(number)
                     }
                 };
-                gated.sharing.get(key, read).await
+                gated.sharing.get(key, need, read).await
             })
         }
 
@@ -207,6 +218,20 @@ mod tests {
         }
         assert_eq!(gated.readings.load(Ordering::SeqCst), 3);
         gated.until_idle().await;
+    }
+
+    #[tokio::test]
+    async fn a_reading_holds_what_each_of_those_it_answers_needs() {
+        let (gated, mut begun) = Gated::new();
+        let first = gated.ask_needing("a", 5);
+        begun.recv().await;
+        let others: Vec<_> = [2, 9, 0].into_iter().map(|need| gated.ask_needing("a", need)).collect();
+        gated.until_waiting("a", 3).await;
+        gated.permits.add_permits(2);
+        for answer in join_all(others.into_iter().chain([first])).await {
+            answer.expect("no panic").expect("an answer");
+        }
+        assert_eq!(*gated.needs.lock().expect("no panic"), [5, 9]);
     }
 
     #[tokio::test]

@@ -21,6 +21,8 @@ pub type Client = IpAddr;
 /// Name of the counter of turns that were refused.
 pub const TURNS_REFUSED: &str = "db_list_refused_total";
 
+/// Most that wait for a turn at sessions.
+const QUEUE: usize = 1024;
 /// So many clients are remembered for the time that they have taken while none of their work is here.
 const REMEMBERED: usize = 1024;
 
@@ -62,6 +64,11 @@ pub struct Turn {
 }
 
 impl Turns {
+    /// As many at once as there are sessions, with room for those who wait.
+    pub fn at_sessions(size: u32) -> Self {
+        Self::new(usize::try_from(size).expect("a pool is small"), QUEUE)
+    }
+
     /// So many at once, and so many waiting.
     pub fn new(size: usize, queue: usize) -> Self {
         let state = State { free: size, waiting: 0, level: Duration::ZERO, clients: HashMap::new() };

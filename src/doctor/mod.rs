@@ -8,6 +8,7 @@ mod database;
 mod front;
 mod machine;
 mod query;
+mod replica;
 pub mod report;
 
 use crate::config::{DatabaseConfig, ServerConfig};
@@ -45,6 +46,7 @@ pub async fn look_at_database(
     resources: Resources,
 ) {
     database::look(report, database, conninfo, resources).await;
+    replica::look(report, database, conninfo).await;
     let Ok(client) = migrate::connect(conninfo).await else { return }; // said already
     if let Err(error) = auth::tokens(report, server, &client).await {
         tracing::debug!(error = &error as &dyn std::error::Error, "there are no tokens to look at");

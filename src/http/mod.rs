@@ -12,6 +12,7 @@ pub mod budget;
 pub mod catalogue;
 pub mod client;
 pub mod coding;
+pub mod consistency;
 pub mod cors;
 pub mod csv;
 pub mod describe;

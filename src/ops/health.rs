@@ -19,6 +19,7 @@ use warp::reply::Response;
 
 use crate::db::migrate;
 use crate::db::pool::Pool;
+use crate::db::replica::{Followed, Unfit};
 use crate::http::endpoint::{Endpoint, PUBLIC};
 use crate::http::problem::Problem;
 use crate::http::query::Query;
@@ -60,6 +61,7 @@ pub enum Preparation {
 pub struct Health {
     /// The connection on which the database is asked.
     probe: Pool,
+    followed: Option<Followed>,
     auth: &'static str,
     shutdown: Shutdown,
     preparation: watch::Sender<Preparation>,
@@ -84,6 +86,18 @@ pub struct Readiness {
     /// Whether credentials are looked at: `off` lets everybody do everything.
     auth: &'static str,
     checks: Checks,
+    /// The replica that lists are read on, where there is one; without it they are read on the primary, so nobody is less ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replica: Option<ReplicaReadiness>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ReplicaReadiness {
+    /// `ok`, or why lists are read on the primary: `away`, `lagging`, `promoted`, `foreign`.
+    state: &'static str,
+    /// How far it is behind, in seconds, if that is known.
+    lag_seconds: Option<f64>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -103,10 +117,12 @@ impl Checks {
 }
 
 impl Health {
-    /// Readiness that ends when the shutdown is requested; whether credentials are looked at is told with it.
-    pub fn new(probe: Pool, auth: &'static str, shutdown: Shutdown) -> Self {
+    /// Readiness that ends when the shutdown is requested; whether credentials are looked at, and whether lists are read on a
+    /// replica, is told with it.
+    pub fn new(probe: Pool, followed: Option<Followed>, auth: &'static str, shutdown: Shutdown) -> Self {
         Self {
             probe,
+            followed,
             auth,
             shutdown,
             preparation: watch::Sender::new(Preparation::Pending),
@@ -133,6 +149,12 @@ impl Health {
             Preparation::Done => OK,
         };
         Checks { postgres: EXCLUDED, migrations, shutdown: self.shutdown() }
+    }
+
+    fn replica(&self) -> Option<ReplicaReadiness> {
+        let state = self.followed.as_ref()?.replica.state();
+        let lag_seconds = state.lag.map(|lag| lag.as_secs_f64());
+        Some(ReplicaReadiness { state: state.unfit.map_or(OK, Unfit::name), lag_seconds })
     }
 
     fn shutdown(&self) -> &'static str {
@@ -193,7 +215,12 @@ async fn ready(health: &Health, query: &str) -> Result<Response, Problem> {
         None => (health.checks().await, &[OK]),
     };
     if [checks.postgres, checks.migrations, checks.shutdown].iter().all(|check| fine.contains(check)) {
-        return Ok(uncached(reply::json(&Readiness { status: "ready", auth: health.auth, checks })));
+        return Ok(uncached(reply::json(&Readiness {
+            status: "ready",
+            auth: health.auth,
+            checks,
+            replica: health.replica(),
+        })));
     }
     let problem = Problem::unavailable("not ready; the checks say what is missing").with_checks(&checks);
     Ok(uncached(problem.into_response()))

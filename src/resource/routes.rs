@@ -33,8 +33,8 @@ use crate::csv::notes::{Notes, UnknownColumns};
 use crate::db::error::StoreError;
 use crate::db::operation::DbOperation;
 use crate::http::body::{self, JSON, MERGE_PATCH, read_json};
-use crate::http::client::Client;
 use crate::http::coding::{Broken, headers_and_body};
+use crate::http::consistency;
 use crate::http::endpoint::Endpoint;
 use crate::http::etag::{self, ReadCondition};
 use crate::http::prefer::{self, unknown};
@@ -117,15 +117,21 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
             let path = matched.route.0;
             // The short URL is the whole list, as it always was.
             let default = (path == lists[0]).then_some(PAGE_DEFAULT);
-            let sources = Sources { reader: context.reads.of(Client::of(&headers).address()), context };
-            async move { matched.answer(list(path, default, raw, headers, sources)).await }.boxed()
+            let answer = async move {
+                let sources = Sources { reader: consistency::reader(&context.reads, &headers)?, context };
+                list(path, default, raw, headers, sources).await
+            };
+            async move { matched.answer(answer).await }.boxed()
         },
     );
     let statistics =
         at_with_query(stats).and(get_or_head()).and(warp::header::headers_cloned()).and(context.clone()).then(
             move |matched: Matched, raw, headers: HeaderMap, context: Arc<Context>| {
-                let reader = context.reads.of(Client::of(&headers).address());
-                async move { matched.answer(statistics(resource, raw, reader)).await }.boxed()
+                let answer = async move {
+                    let reader = consistency::reader(&context.reads, &headers)?;
+                    statistics(resource, raw, reader).await
+                };
+                async move { matched.answer(answer).await }.boxed()
             },
         );
     let create = at(creations).and(warp::post()).and(body.clone()).and(context.clone()).then(

@@ -40,7 +40,7 @@ struct Service {
     lists: Reads,
     reading: Batcher<Item, i64>,
     writing: Batcher<Item, i64>,
-    sharing: SingleFlight<i64, (i64, Instant)>,
+    sharing: SingleFlight<i64, (), (i64, Instant)>,
 }
 
 /// What a client asks for.
@@ -75,7 +75,7 @@ impl Service {
             Pool::new(&conninfo, &PoolOptions { kind, size, checkout_timeout: checkout, statement_timeout: statement })
         };
         let keys = pool(PoolKind::Keys);
-        let lists = Reads::new(pool(PoolKind::Lists), keys.clone(), checkout);
+        let lists = Reads::new(pool(PoolKind::Lists), keys.clone(), checkout, None);
         let batcher = |sql: &'static str, changes| {
             let limits = BatchLimits {
                 size: random.size(1, 8),
@@ -122,20 +122,20 @@ impl Service {
             Kind::BatchedWrite => self.writing.submit((key, time)).await,
             Kind::List => {
                 let time = i64::try_from(time).expect("small");
-                let rows = self.lists.of(client).read(&ASK, READ, &[&vec![key], &time]).await?;
+                let rows = self.lists.on_primary(client).read(&ASK, READ, &[&vec![key], &time]).await?;
                 Ok(only(keys_of(&rows)))
             }
             Kind::Shared => {
                 let asked = Instant::now();
                 let (pool, what) = (self.keys.clone(), key % 3);
-                let read = move || {
+                let read = move |()| {
                     let pool = pool.clone();
                     async move {
                         let begun = Instant::now();
                         Ok((statement_of(&pool, READ, &[what], time).await?[0], begun))
                     }
                 };
-                let (answer, begun) = self.sharing.get(what, read).await?;
+                let (answer, begun) = self.sharing.get(what, (), read).await?;
                 assert_eq!(answer, what, "an answer is another key's");
                 assert!(begun >= asked, "an answer was read before it was asked for");
                 Ok(key)

@@ -26,6 +26,7 @@ use crate::db::reads::Reader;
 use crate::http::body::{self, FORM, JSON};
 use crate::http::client::Client;
 use crate::http::coding::{Broken, headers_and_body};
+use crate::http::consistency;
 use crate::http::endpoint::Endpoint;
 use crate::http::format::Format;
 use crate::http::link;
@@ -140,7 +141,7 @@ impl List {
 
 async fn list(list: List, raw: String, headers: HeaderMap, context: Arc<Context>) -> Result<Response, Problem> {
     let (client, listing) = (Client::of(&headers), list.listing());
-    let reader = context.reads.of(client.address());
+    let reader = consistency::reader(&context.reads, &headers)?;
     let (request, query) = match list {
         List::Steps => request::read_steps(&raw, &headers)?,
         List::Durations => request::read_durations(&raw, &headers)?,
@@ -149,6 +150,10 @@ async fn list(list: List, raw: String, headers: HeaderMap, context: Arc<Context>
     if summary && format == Format::Csv {
         let rows = store::summary(&reader, &filter).await.map_err(problem)?;
         return page(&SUMMARY, format, &rows).map_err(problem);
+    }
+    if request.after.is_some() {
+        // An id says nothing of what the page before it held.
+        reader.raise(reader.need_now().await);
     }
     let after = position(&context, request.after).await?.unwrap_or(Position::before(filter.start));
     // A summary is asked for to be quick, so a page is all that comes with it.

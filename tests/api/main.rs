@@ -42,6 +42,7 @@ mod proxy;
 mod readable;
 mod readiness;
 mod redis_server;
+mod replica;
 mod roles;
 mod room;
 mod sessions;

@@ -38,6 +38,7 @@ impl Everything {
             .env("DATA_DIR", folder.join("data"))
             .env("AUTH_JWKS_FILE", &keys)
             .envs([("LISTEN", &address), ("METRICS_LISTEN", &metrics)])
+            .env("DATABASE_READ_URL", "host=/nowhere/at/all")
             .env("REDIS_URL", format!("redis://127.0.0.1:{}/0", free_port()))
             .envs([("AUTH", "on"), ("AUTH_ANONYMOUS_SCOPES", "*:read,passengers:create"), ("LOG", "warn,access=off")])
             .envs([("AUTH_ISSUER", "https://id.example"), ("AUTH_AUDIENCE", "api"), ("HISTORY_RETENTION", "1h")])

@@ -53,6 +53,8 @@ def test_requests_and_migrations_log_in_to_the_primary_as_different_roles(operat
         volume = next(volume for volume in pod(deployment)["spec"]["volumes"] if volume["name"] == mount["name"])
         assert volume["secret"]["secretName"] == "postgres-ca"
         assert [item["path"] for item in volume["secret"]["items"]] == [path.rpartition("/")[2]]
+    (read,) = [variable["value"] for variable in main_container(deployment)["env"] if variable["name"] == "DATABASE_READ_URL"]
+    assert read == "host=postgres-ro target_session_attrs=standby"
     secret = {variable["name"]: variable.get("valueFrom", {}).get("secretKeyRef", {}) for variable in migrate["env"]}
     assert secret["MIGRATE_USER"]["name"] == secret["MIGRATE_PASSWORD"]["name"] == "postgres-app"
     assert [role["name"] for role in cluster["managed"]["roles"]] == [cluster["bootstrap"]["initdb"]["owner"]]

@@ -25,6 +25,20 @@ export const credentials = {
   },
 };
 
+// What this tab has changed last, so that a replica shows it no list without that. Answers may overtake each other: of several
+// positions the server takes the greatest.
+const POSITION = "Database-LSN";
+const POSITIONS_KEPT = 8;
+
+const positions = () => sessionStorage.getItem(POSITION);
+
+function remember(headers) {
+  const position = headers.get(POSITION);
+  if (position === null) return;
+  const kept = (positions()?.split(", ") ?? []).filter((known) => known !== position).slice(1 - POSITIONS_KEPT);
+  sessionStorage.setItem(POSITION, [...kept, position].join(", "));
+}
+
 // A JSON pointer (RFC 6901) with one step.
 const fieldOf = (pointer) => pointer.slice(1).replaceAll("~1", "/").replaceAll("~0", "~");
 
@@ -47,18 +61,21 @@ export async function ask(path, { method = "GET", body, headers = {}, signal } =
   const given = body === undefined || isFile ? {} : { "Content-Type": "application/json" };
   const { token } = credentials;
   const proof = token === null ? {} : { Authorization: `Bearer ${token}` };
+  const seen = positions();
+  const position = method === "GET" && seen !== null ? { [POSITION]: seen } : {};
   let response;
   try {
     response = await fetch(path, {
       method,
       signal,
-      headers: { Accept: "application/json", ...proof, ...given, ...headers },
+      headers: { Accept: "application/json", ...proof, ...position, ...given, ...headers },
       body: isFile || body === undefined ? body : JSON.stringify(body),
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem({ title: "The server cannot be reached", detail: "check the connection, then try again" });
   }
+  remember(response.headers);
   if (!response.ok) throw await problemOf(response);
   const value = response.status === 204 ? null : JSON.parse(await response.text(), exact);
   return { value, headers: response.headers };

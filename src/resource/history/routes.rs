@@ -77,7 +77,7 @@ pub async fn history(segment: &str, raw: &str, headers: &HeaderMap, context: &Co
     let client = Client::of(headers);
     let held = context.buffers.reserve(Holder::Client(client), limit * ENTRY_BYTES).await.map_err(reply::no_buffer)?;
     let failed = |error| problem(resource, error);
-    let sources = (&context.reads.of(client.address()), &context.pool);
+    let sources = (&context.reads.on_primary(client.address()), &context.pool);
     let page = store::page((resource, kept(resource)?), sources, uuid, start, limit).await;
     let (entries, more) = page.map_err(failed)?;
     let body = written(resource, uuid, &entries, format)?;

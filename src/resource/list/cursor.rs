@@ -1,4 +1,5 @@
-//! The position between two rows of an order, as a text that clients hand back: the order, and the values of one row in it.
+//! The position between two rows of an order, as a text that clients hand back: the order, and the values of one row in it. Behind
+//! them, where a replica answers lists, what the page held, so that the next one is not older.
 //!
 //! A cursor is not signed: whoever makes one up reaches only a position that a filter would reach too.
 
@@ -8,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::super::column::Column;
 use super::super::value::Value;
 use super::order::{Key, Order};
+use crate::db::position::Need;
 
 /// The values of one row in the columns of an order.
 pub type Position = Vec<Option<Value<'static>>>;
@@ -22,25 +24,32 @@ pub fn position<'a, E>(order: &Order, value: impl Fn(&Column) -> Result<Value<'a
 }
 
 /// The position as a text that fits into a URL.
-pub fn encode(order: &Order, position: &Position) -> String {
+pub fn encode(order: &Order, position: &Position, need: Need) -> String {
     let mut parts = vec![Some(order.to_string())];
     parts.extend(position.iter().map(|value| value.as_ref().map(ToString::to_string)));
+    parts.extend((need != Need::Nothing).then(|| Some(need.to_string())));
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&parts).expect("texts always serialise"))
 }
 
 /// The position that a text names, unless it is mangled or of another order.
-pub fn decode(order: &Order, text: &str) -> Option<Position> {
+pub fn decode(order: &Order, text: &str) -> Option<(Position, Need)> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let parts: Vec<Option<String>> = serde_json::from_slice(&bytes).ok()?;
     let (name, values) = parts.split_first()?;
-    if *name != Some(order.to_string()) || values.len() != order.keys().len() {
+    let (values, need) = values.split_at_checked(order.keys().len())?;
+    let need = match need {
+        [] => Need::Nothing,
+        [Some(need)] => need.parse().ok()?,
+        _ => return None,
+    };
+    if *name != Some(order.to_string()) {
         return None;
     }
     let read = |(value, key): (&Option<String>, &Key)| match value {
         Some(text) => key.column.read_filter(text).map(Some),
         None => key.column.nullable.then_some(None),
     };
-    values.iter().zip(order.keys()).map(read).collect()
+    Some((values.iter().zip(order.keys()).map(read).collect::<Option<_>>()?, need))
 }
 
 #[cfg(test)]
@@ -65,9 +74,11 @@ mod tests {
             (record, order) in resource().prop_flat_map(|resource| (record(resource), any_order(resource))),
         ) {
             let position = of(&order, &record);
-            let text = encode(&order, &position);
-            prop_assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
-            prop_assert_eq!(decode(&order, &text), Some(position));
+            for need in [Need::Nothing, "7:16/B374D848".parse().expect("a position"), Need::Primary] {
+                let text = encode(&order, &position, need);
+                prop_assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
+                prop_assert_eq!(decode(&order, &text), Some((position.clone(), need)));
+            }
         }
 
         #[test]
@@ -76,7 +87,7 @@ mod tests {
                 .prop_flat_map(|resource| (record(resource), any_order(resource), any_order(resource))),
         ) {
             prop_assume!(order != other);
-            prop_assert_eq!(decode(&other, &encode(&order, &of(&order, &record))), None);
+            prop_assert_eq!(decode(&other, &encode(&order, &of(&order, &record), Need::Nothing)), None);
         }
 
         #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::cursor::Position;
+use crate::db::position::Need;
 use crate::db::single_flight::SingleFlight;
 use crate::http::budget::Refused;
 use crate::http::format::Format;
@@ -18,10 +19,12 @@ pub struct Asked {
     pub format: Format,
     /// Rows of a page, which the query need not say.
     pub limit: Option<usize>,
+    /// Whether a replica must have something in particular: who asks for that keeps nobody else waiting.
+    pub is_needy: bool,
 }
 
 /// Those that are being read.
-pub type Lists = SingleFlight<Asked, Result<Arc<First>, Refused>>;
+pub type Lists = SingleFlight<Asked, Need, Result<Arc<First>, Refused>>;
 
 /// The first page or chunk of an answer.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub struct First {
     pub body: Bytes,
     /// What is in it.
     pub page: Page,
+    /// What the rest must hold, not to be older.
+    pub need: Need,
 }
 
 /// What is in a page or a chunk of a list.

@@ -16,6 +16,7 @@ use super::cursor;
 use super::filter::{operators, truths};
 use super::order::Order;
 use super::request::{PAGE_DEFAULT, PAGE_MAX};
+use crate::db::position::Need;
 use crate::http::body::{CSV, JSON, NDJSON};
 use crate::http::describe::{Document, Operation, content, header, query};
 use crate::http::format::Format;
@@ -211,7 +212,7 @@ pub fn cursor() -> RefOr<Schema> {
 fn position(resource: &'static Resource) -> String {
     let uuid = resource.key().read_filter(UUID);
     debug_assert!(matches!(uuid, Some(Value::Uuid(_))));
-    cursor::encode(&Order::of_key(resource), &vec![uuid])
+    cursor::encode(&Order::of_key(resource), &vec![uuid], Need::Nothing)
 }
 
 fn pattern(form: &str) -> RefOr<Schema> {

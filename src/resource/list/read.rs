@@ -58,8 +58,10 @@ pub async fn first(
     request: Arc<ListRequest>,
 ) -> Result<Result<Arc<First>, Refused>, StoreError> {
     let shared = sources.clone();
-    let read = move || {
-        let (sources, request) = (shared.clone(), request.clone());
+    let need = sources.reader.need();
+    let read = move |need| {
+        let sources = Sources { reader: shared.reader.needing(need), context: shared.context.clone() };
+        let request = request.clone();
         async move {
             let held = match sources.context.buffers.reserve(Holder::Several, estimate(request.limit)).await {
                 Ok(held) => held,
@@ -69,10 +71,10 @@ pub async fn first(
                 Some(limit) => page(&sources.reader, &request, limit).await?,
                 None => chunk(&sources, &request, None, 0).await?,
             };
-            Ok(Ok(Arc::new(First { body: reply::buffer(body, held), page })))
+            Ok(Ok(Arc::new(First { body: reply::buffer(body, held), page, need: sources.reader.need() })))
         }
     };
-    sources.context.lists.get(asked, read).await
+    sources.context.lists.get(asked, need, read).await
 }
 
 /// About how many bytes a first page or chunk will have.

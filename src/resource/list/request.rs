@@ -9,6 +9,7 @@ use super::filter::{Filter, Join};
 use super::grammar::{Reader, shown};
 use super::order::Order;
 use super::shape::Shape;
+use crate::db::position::Need;
 use crate::http::format::Format;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
@@ -46,6 +47,8 @@ pub struct ListRequest {
     pub start: Start,
     /// In which form.
     pub shape: Shape,
+    /// What must be there: what the page had that it begins behind.
+    pub need: Need,
 }
 
 /// From where on a list is read.
@@ -91,15 +94,15 @@ pub fn read_list<'a>(
         query.fault("before", "needs limit, which says where the page begins");
     }
     query.finish()?;
-    let start = match (after, before) {
-        (Some(position), _) => Start::After(position),
-        (None, Some(position)) => Start::Before(position),
-        (None, None) => Start::First,
+    let (start, need) = match (after, before) {
+        (Some((position, need)), _) => (Start::After(position), need),
+        (None, Some((position, need))) => (Start::Before(position), need),
+        (None, None) => (Start::First, Need::Nothing),
     };
     let shape = Shape { resource, format: Format::negotiate(headers, OFFERED)?, columns };
     // A second row tells that there is not one alone.
     let limit = if shape.format == Format::Object { Some(limit.map_or(2, |limit| limit.min(2))) } else { limit };
-    Ok((ListRequest { filter, order, limit, start, shape }, query))
+    Ok((ListRequest { filter, order, limit, start, shape, need }, query))
 }
 
 /// Reads the parameters of statistics: which rows, and the columns they are grouped by.

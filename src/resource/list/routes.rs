@@ -17,6 +17,7 @@ pub use super::request::PAGE_DEFAULT;
 use super::request::{self, ListRequest, Start};
 use super::{stats, store};
 use crate::db::error::StoreError;
+use crate::db::position::Need;
 use crate::db::reads::Reader;
 use crate::http::budget::Holder;
 use crate::http::client::Client;
@@ -41,6 +42,7 @@ pub async fn list(
     let resource = sources.context.resource;
     let failed = |error| problem(resource, error);
     let (request, query) = request::read_list(resource, &raw, &headers, default)?;
+    sources.reader.raise(request.need);
     let counted = count(resource, &sources.reader, &request.filter, &headers).await.map_err(failed)?;
     let request = Arc::new(request);
     let client = Client::of(&headers);
@@ -51,8 +53,10 @@ pub async fn list(
         .reserve(Holder::Part(client), read::estimate(request.limit))
         .await
         .map_err(reply::no_buffer)?;
-    let asked = Asked { query: raw.clone(), format: request.shape.format, limit: request.limit };
+    let is_needy = sources.reader.need() != Need::Nothing;
+    let asked = Asked { query: raw.clone(), format: request.shape.format, limit: request.limit, is_needy };
     let first = read::first(&sources, asked, request.clone()).await.map_err(failed)?.map_err(reply::no_buffer)?;
+    sources.reader.raise(first.need);
     let body = reply::part(first.body.clone(), held);
     if request.shape.format == Format::Object && first.page.rows != 1 {
         let rows = if first.page.rows == 0 { "no row" } else { "more than one row" };
@@ -62,7 +66,8 @@ pub async fn list(
     let content_type = request.shape.format.content_type();
     let (mut response, length) = if request.limit.is_some() {
         let page = reply::ok(content_type, body);
-        (linked(page, &first.page, path, &query, &request.order)?, Some(first.page.rows))
+        let links = Links { path, query: &query, order: &request.order };
+        (linked(page, &first.page, &links, &sources.reader).await?, Some(first.page.rows))
     } else {
         let buffers = sources.context.buffers.clone();
         let rest = rest_behind(&first.page).map(|position| {
@@ -100,12 +105,21 @@ async fn count(
     })
 }
 
+/// What links to pages are made of.
+struct Links<'a> {
+    path: &'static str,
+    query: &'a Query<'a>,
+    order: &'a Order,
+}
+
 /// Tells where the pages on either side are.
-fn linked(response: Response, page: &Page, path: &str, query: &Query<'_>, order: &Order) -> Result<Response, Problem> {
-    let Some((first, last)) = &page.ends else { return Ok(response) };
+async fn linked(response: Response, page: &Page, links: &Links<'_>, reader: &Reader) -> Result<Response, Problem> {
+    let Links { path, query, order } = links;
+    let Some((first, last)) = page.ends.as_ref().filter(|_| page.before || page.after) else { return Ok(response) };
+    let need = reader.need_behind().await;
     let sides = [(page.after, last, "after", "next"), (page.before, first, "before", "prev")];
     let pages = sides.into_iter().filter(|(is_there, ..)| *is_there).map(|(_, position, parameter, relation)| {
-        (query.with_instead(&["after", "before"], parameter, &cursor::encode(order, position)), relation)
+        (query.with_instead(&["after", "before"], parameter, &cursor::encode(order, position, need)), relation)
     });
     link::linked(response, path, pages)
 }

@@ -1,0 +1,93 @@
+//! Read your writes, where a replica answers lists: each answer to a change tells a position in the primary's log behind it, and a
+//! list that is asked for with that position is none that lacks the change.
+//!
+//! Without a replica every answer comes from the primary, and nothing of this is in a request's way.
+
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::http::header::{HeaderName, HeaderValue};
+use warp::http::{HeaderMap, Method};
+use warp::reply::Response;
+
+use super::client::Client;
+use super::problem::{Code, Problem};
+use crate::db::position::Need;
+use crate::db::reads::{Reader, Reads};
+use crate::db::replica::Followed;
+
+/// What a list must hold, as an answer to a change has told it.
+pub const DATABASE_LSN: HeaderName = HeaderName::from_static("database-lsn");
+
+/// Reads for whoever sent these headers.
+///
+/// # Errors
+/// 400 when the position cannot be read: to ignore it would be to show an older state than was asked for.
+pub fn reader(reads: &Reads, headers: &HeaderMap) -> Result<Reader, Problem> {
+    let need = if reads.has_replica() { need(headers)? } else { Need::Nothing };
+    Ok(reads.of(Client::of(headers).address(), need))
+}
+
+/// The greatest of the positions that a request carries.
+fn need(headers: &HeaderMap) -> Result<Need, Problem> {
+    let mut greatest = Need::Nothing;
+    for line in headers.get_all(DATABASE_LSN) {
+        let texts = line.to_str().map_err(|_| malformed())?;
+        for text in texts.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+            greatest = greatest.max(text.parse().map_err(|()| malformed())?);
+        }
+    }
+    Ok(greatest)
+}
+
+fn malformed() -> Problem {
+    Problem::new(
+        Code::InvalidHeader,
+        format!(
+            "{DATABASE_LSN} must be as an answer to a change has told it, such as 1:0/3000060; leave it out to read whatever there is"
+        ),
+    )
+}
+
+/// The routes, with answers to changes that tell a position behind them.
+pub fn telling(followed: Option<Followed>, routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
+    let Some(Followed { positions, .. }) = followed else { return routes };
+    warp::method()
+        .and(routes)
+        .then(move |method: Method, mut response: Response| {
+            let positions = positions.clone();
+            async move {
+                if !method.is_safe() && may_have_seen(&response) {
+                    // Asked now, the position is behind the commit of whatever the answer tells of.
+                    let need = positions.need().await.to_string();
+                    response.headers_mut().insert(DATABASE_LSN, HeaderValue::try_from(need).expect("ASCII"));
+                }
+                response
+            }
+        })
+        .boxed()
+}
+
+/// Whether the database was asked for this answer: what was refused before that tells of no change.
+fn may_have_seen(response: &Response) -> bool {
+    let status = response.status();
+    !status.is_client_error() || matches!(status.as_u16(), 404 | 409 | 412)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_greatest_position_counts_and_what_is_none_is_refused() {
+        let read = |lines: &[&str]| {
+            let line = |line: &&str| (DATABASE_LSN, HeaderValue::try_from(*line).expect("a header"));
+            need(&lines.iter().map(line).collect()).map(|need| need.to_string()).ok()
+        };
+        assert_eq!(read(&[]), Some(String::new()));
+        assert_eq!(read(&["1:0/30", " 2:0/10 , 1:0/FF,"]), Some("2:0/10".to_owned()));
+        assert_eq!(read(&["1:0/30", "primary"]), Some("primary".to_owned()));
+        for wrong in ["0/30", "1:0/30 1:0/40", "replica", "1:0/30,x"] {
+            assert_eq!(read(&[wrong]), None, "{wrong}");
+        }
+    }
+}
