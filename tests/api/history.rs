@@ -11,9 +11,11 @@ use serde_json::{Value, json};
 use crate::harness::{Answer, TestApp, send};
 use crate::subjects::{Subject, flag};
 
-/// A server of all resources of the suites.
+/// A server of all resources of the suites, once their tables are there.
 async fn start() -> TestApp {
-    TestApp::start_with(&[&flag()]).await
+    let app = TestApp::start_with(&[&flag()]).await;
+    app.until_ready().await;
+    app
 }
 
 /// Creates a row and returns its URL.
