@@ -236,7 +236,9 @@ impl Replica {
 
 impl Known {
     fn take_down(&mut self, at: Instant, cluster: i64, position: Position, max_lag: Duration) {
-        if self.cluster.replace(cluster).is_some_and(|before| before != cluster) {
+        let is_another = self.cluster.replace(cluster).is_some_and(|before| before != cluster);
+        // What a standby of the timeline before has replayed since the promotion is no part of this one.
+        if is_another || self.samples.back().is_some_and(|(_, last)| last.timeline != position.timeline) {
             self.samples.clear();
         }
         self.samples.push_back((at, position));
