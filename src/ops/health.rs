@@ -138,6 +138,9 @@ impl Health {
     /// What must hold of the database and of this process.
     pub(super) async fn checks(&self) -> Checks {
         let Database { postgres, migrations } = self.database().await;
+        // Tables that follow their descriptions come after the migrations, and may wait for whoever uses them.
+        let is_prepared = matches!(*self.preparation.borrow(), Preparation::Done);
+        let migrations = if migrations == OK && !is_prepared { "pending" } else { migrations };
         Checks { postgres, migrations, shutdown: self.shutdown() }
     }
 

@@ -1,9 +1,11 @@
 //! A table that is there beside its description.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::super::column::{Column, IndexKind};
 use super::super::definition::Resource;
@@ -15,6 +17,11 @@ use super::{check, constraint, ddl, definition, history, indexes, literal};
 
 /// A larger table is indexed without holding up its writers.
 const SMALL_BYTES: i64 = 8 * 1024 * 1024;
+
+/// Longest that a change waits for whoever uses the table, a backup say: those who come after it, who change rows, wait as long.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
+/// For them to get on, before it is tried again.
+const LOCK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why a table cannot be used.
 #[derive(Debug, Error)]
@@ -303,6 +310,16 @@ fn index(resource: &Resource, column: &Column, table: &Table) -> Vec<Difference>
     found
 }
 
+/// What can be changed in a transaction, unless somebody else uses the table for long.
+async fn change(client: &mut Client, differences: &[Difference]) -> Result<(), tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    transaction.batch_execute(&format!("set local lock_timeout = {}", LOCK_TIMEOUT.as_millis())).await?;
+    for statement in differences.iter().filter(|difference| !difference.is_concurrent).flat_map(|d| &d.sql) {
+        transaction.batch_execute(statement).await?;
+    }
+    transaction.commit().await
+}
+
 /// Brings the table of a resource up to date and says what was done; under the lock of migrations.
 ///
 /// # Errors
@@ -315,11 +332,13 @@ pub async fn follow(client: &mut Client, resource: &'static Resource) -> Result<
         let differences = differences.into_iter().filter(|difference| !difference.is_safe).collect();
         return Err(SchemaError::Differs { resource: resource.name, differences });
     }
-    let transaction = client.transaction().await.map_err(failed)?;
-    for statement in differences.iter().filter(|difference| !difference.is_concurrent).flat_map(|d| &d.sql) {
-        transaction.batch_execute(statement).await.map_err(failed)?;
+    while let Err(error) = change(client, &differences).await {
+        if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
+            return Err(failed(error));
+        }
+        tracing::info!(resource = resource.name, "the table is in use; its change is tried again");
+        tokio::time::sleep(LOCK_PAUSE).await;
     }
-    transaction.commit().await.map_err(failed)?;
     for statement in differences.iter().filter(|difference| difference.is_concurrent).flat_map(|d| &d.sql) {
         client.batch_execute(statement).await.map_err(failed)?;
     }

@@ -184,6 +184,7 @@ async fn a_history_without_ids_of_requests_gets_them_while_a_release_from_before
         let of_then = client.prepare(&of_then).await.expect("prepared");
         assert_eq!(client.query(&of_then, &[]).await.expect("changed").len(), 1);
         let app = TestApp::start_on(&database.conninfo(), &[&flag()]).await;
+        app.until_ready().await;
         assert_eq!(client.query(&of_then, &[]).await.expect("changed").len(), 1);
         let changed = app.put(&url, &subject.other).await;
         assert_eq!(client.query(&of_then, &[]).await.expect("changed").len(), 1);
@@ -192,6 +193,37 @@ async fn a_history_without_ids_of_requests_gets_them_while_a_release_from_before
         let ids: Vec<_> = found.iter().filter_map(|entry| entry["requestId"].as_str()).collect();
         assert_eq!(ids, [changed.header("x-request-id")]);
     }
+}
+
+/// A backup reads the history for long, and a release that adds a column to it comes up: whoever changes rows does not wait for both.
+#[tokio::test]
+async fn a_start_that_waits_for_a_reader_of_the_history_holds_no_writer_up() {
+    let mut app = start().await;
+    let url = create(&app, "/v1/passengers", &subjects()[0].one).await;
+    app.stop().await;
+    let database = app.database.take().expect("own database");
+    let (reader, writer) = (database.client().await, database.client().await);
+    reader.batch_execute("alter table passengers_history drop column request_id").await.expect("dropped");
+    reader.batch_execute("begin; select from passengers_history").await.expect("read");
+    let app = TestApp::start_on(&database.conninfo(), &[&flag()]).await;
+    let waits =
+        "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like 'alter table%')";
+    for _ in 0..2 {
+        eventually(|| async {
+            let waits: bool = writer.query_one(waits, &[]).await.expect("asked").get(0);
+            if waits { Ok(()) } else { Err("nobody waits".to_owned()) }
+        })
+        .await;
+        let change = "set statement_timeout = '20s'; update passengers set fare = fare; \
+                      insert into passengers_history (uuid, operation) select uuid, 'patch' from passengers limit 1";
+        writer.batch_execute(change).await.expect("changed while the reader reads");
+    }
+    assert_eq!(app.get("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    reader.batch_execute("commit").await.expect("read");
+    app.until_ready().await;
+    let changed = app.delete(&url).await;
+    let found = history(&app, &url).await;
+    assert_eq!(found[0]["requestId"], changed.header("x-request-id"));
 }
 
 #[tokio::test]
