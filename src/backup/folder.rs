@@ -104,7 +104,9 @@ impl Folder {
     pub fn lock(&self) -> anyhow::Result<Lock> {
         let lock = lock(&self.path.join("lock"), "another backup into the same folder is under way; wait for its end")?;
         for entry in fs::read_dir(&self.path).map_err(|error| unwritable(&self.path, error))?.flatten() {
-            if entry.file_name().to_string_lossy().ends_with(PARTIAL) {
+            // Others keep files of such names in a folder of theirs.
+            let name = entry.file_name();
+            if name.to_str().and_then(|name| name.strip_suffix(PARTIAL)).is_some_and(|id| time_of(id).is_some()) {
                 tracing::warn!(backup = %entry.path().display(), "removing what an interrupted backup has left");
                 fs::remove_dir_all(entry.path()).map_err(|error| unwritable(&entry.path(), error))?;
             }

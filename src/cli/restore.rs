@@ -93,11 +93,11 @@ impl Restore {
         let (folder, backup) = (&fetched.folder, &fetched.backup);
         let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| self.into.starts_with(scheme))
             || self.into.contains("host=");
+        if self.at.is_some() && backup.kind == Kind::Logical {
+            bail!("a logical backup is of one instant, {}; leave --at out", backup.state.at);
+        }
         match (backup.kind, is_url) {
             (Kind::Logical, true) => {
-                if self.at.is_some() {
-                    bail!("a logical backup is of one instant, {}; leave --at out", backup.state.at);
-                }
                 let server = self.database.at(&self.into)?;
                 let resources = self.resources.load()?;
                 runtime.block_on(logical::restore(&server, folder, backup, key.as_ref(), &resources))?;

@@ -41,8 +41,22 @@ async fn a_backup_that_is_killed_leaves_nothing_that_counts() {
     let listed = succeeded(rig.program(&["backups"]));
     assert_eq!(listed.lines().count(), 2, "{listed}");
     expect_good(&rig, &id).await;
+    // Somebody else's files, whatever they are called, are theirs.
+    let theirs = rig.folder().join("film.partial");
+    fs::create_dir(&theirs).expect("made");
     rig.backup(&[]);
-    assert_eq!(partials(rig.folder()), 0);
+    assert_eq!((partials(rig.folder()), theirs.is_dir()), (1, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logical_backup_is_of_one_instant_wherever_it_goes() {
+    let rig = Rig::start().await;
+    let id = rig.backup(&["--kind", "logical"]);
+    for into in ["/tmp/never-made", "postgres://127.0.0.1:1/never"] {
+        let at = ["restore", "--backup", &id, "--at", "2020-01-01T00:00:00Z", "--into", into];
+        let said = refused(&rig.program(&at));
+        assert!(said.contains("a logical backup is of one instant"), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
