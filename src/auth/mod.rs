@@ -3,6 +3,7 @@
 //! It knows nothing of HTTP: what is made of a refusal is said in `http::access`.
 
 pub mod authenticator;
+pub mod exposed;
 pub mod issuer;
 pub mod principal;
 pub mod scope;

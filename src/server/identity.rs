@@ -9,6 +9,7 @@ use warp::http::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
 use warp::http::uri::Authority;
 use warp::http::{HeaderMap, Method, Request, Version};
 
+use crate::auth::exposed;
 use crate::http::request_id::REQUEST_ID;
 use crate::http::route::Route;
 use crate::trace::context::{SpanContext, SpanId, TraceId};
@@ -90,9 +91,16 @@ pub fn ascii(value: &HeaderValue) -> &str {
     value.to_str().unwrap_or_default()
 }
 
+/// A part of a URL as it is traced.
+fn shown(text: &str) -> String {
+    if exposed::is_in(text) { exposed::MASKED } else { text }.to_owned()
+}
+
 fn is_printable(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
-    (1..=REQUEST_ID_MAX_BYTES).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
+    (1..=REQUEST_ID_MAX_BYTES).contains(&bytes.len())
+        && bytes.iter().all(u8::is_ascii_graphic)
+        && !exposed::is_in(ascii(value))
 }
 
 /// The trace whose id a request's id spells: 32 hexadecimal digits, or a uuid.
@@ -157,9 +165,9 @@ impl RequestSpan {
             attributes.push(("http.request.method_original", request.method().as_str().to_owned().into()));
         }
         attributes.push(("url.scheme", scheme.into()));
-        attributes.push(("url.path", uri.path().to_owned().into()));
+        attributes.push(("url.path", shown(uri.path()).into()));
         if let Some(query) = uri.query() {
-            attributes.push(("url.query", query.to_owned().into()));
+            attributes.push(("url.query", shown(query).into()));
         }
         let host = headers.get(HOST).and_then(|host| ascii(host).parse::<Authority>().ok());
         if let Some(host) = host.as_ref().or(uri.authority()) {

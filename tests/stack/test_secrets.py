@@ -53,6 +53,10 @@ def test_no_token_is_written_anywhere(stack):
         said.append(str(stack.request("GET", f"/v1/passengers?{'x' * 9000}", headers=bearer).body))
         said.append(str(stack.request("POST", "/v1/passengers", b"{", bearer).body))
         said.append(str(stack.request("GET", "/v1/tokens", headers=bearer).body))
+        # Where none belongs.
+        said.append(str(stack.request("GET", f"/v1/passengers?limit=1&access_token={credential}").body))
+        said.append(str(stack.request("DELETE", f"/v1/tokens/{credential}", headers=bearer).body))
+        said.append(str(stack.request("GET", "/hello", headers={"x-request-id": credential, "user-agent": credential}).body))
     identifier = made.stderr.split(" id ")[1].split(",")[0]
     rotated = stack.request("POST", f"/v1/tokens/{identifier}/rotate",
                             headers={"authorization": f"Bearer {token}", "content-length": "0"})  # fmt: skip
