@@ -350,7 +350,7 @@ impl Problem {
         serde_json::to_vec(&document).expect("strings and numbers always serialise")
     }
 
-    /// The answer; [`write`] adds the document in front of all routes, where the request's id is known.
+    /// The answer; [`write()`] adds the document in front of all routes, where the request's id is known.
     pub fn into_response(mut self) -> Response {
         let mut response = Response::default();
         *response.status_mut() = self.code.parts().0;
