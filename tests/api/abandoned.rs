@@ -91,8 +91,14 @@ async fn the_rest_of_a_streamed_list_is_cancelled_when_its_reader_leaves() {
     watcher.batch_execute(many).await.expect("inserted");
     let mut reader = app.client.get(app.url("/passengerlist?order=name")).send().await.expect("an answer");
     let locker = lock_all(&app).await;
-    while active(&watcher).await == 0 {
-        reader.chunk().await.expect("a chunk").expect("the list has not ended");
+    // The statement behind what has been sent waits for the lock, and so does the next chunk then.
+    let waits = eventually(|| async { if active(&watcher).await > 0 { Ok(()) } else { Err("none waits".to_owned()) } });
+    tokio::pin!(waits);
+    loop {
+        tokio::select! {
+            () = &mut waits => break,
+            chunk = reader.chunk() => drop(chunk.expect("a chunk").expect("the list has not ended")),
+        }
     }
     drop(reader);
     until_active(&watcher, 0).await;
