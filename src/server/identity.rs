@@ -96,7 +96,8 @@ fn shown(text: &str) -> String {
     if exposed::is_in(text) { exposed::MASKED } else { text }.to_owned()
 }
 
-fn is_printable(value: &HeaderValue) -> bool {
+/// Whether it can be a request's id: it is logged.
+pub fn is_printable(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     (1..=REQUEST_ID_MAX_BYTES).contains(&bytes.len())
         && bytes.iter().all(u8::is_ascii_graphic)

@@ -4,8 +4,11 @@ use std::fmt::Write;
 
 use bytes::BytesMut;
 use uuid::Uuid;
+use warp::http::header::HeaderValue;
 
+use super::identity::{ascii, is_printable};
 use crate::http::problem::{Code, Problem};
+use crate::http::request_id::REQUEST_ID;
 
 /// How hyper's refusals begin.
 pub const BEGINS: &[u8] = b"HTTP/1.1 4";
@@ -43,7 +46,7 @@ pub fn is_bare(written: &[u8]) -> bool {
 pub fn answer(head: &[u8], bare: &[u8]) -> Answer {
     let bare = String::from_utf8_lossy(bare);
     let status = bare.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(400);
-    let request_id = Uuid::new_v4().simple().to_string();
+    let request_id = given_id(head).unwrap_or_else(|| Uuid::new_v4().simple().to_string());
     let document = problem(head, status).to_json(&request_id);
     let mut text = bare.trim_end().replace("content-length: 0", &format!("content-length: {}", document.len()));
     let _ = write!(
@@ -55,6 +58,16 @@ pub fn answer(head: &[u8], bare: &[u8]) -> Answer {
     let length = if head.starts_with(b"HEAD ") { 0 } else { document.len() };
     bytes.extend_from_slice(&document[..length]);
     Answer { status, request_id, length, bytes }
+}
+
+/// The request's id, such as nginx gives it, as far as the head can be read.
+fn given_id(head: &[u8]) -> Option<String> {
+    let mut values = head.split(|byte| *byte == b'\n').filter_map(|line| {
+        let (name, value) = line.split_at_checked(REQUEST_ID.as_str().len())?;
+        let value = value.strip_prefix(b":").filter(|_| name.eq_ignore_ascii_case(REQUEST_ID.as_str().as_bytes()))?;
+        HeaderValue::from_bytes(value.trim_ascii()).ok().filter(is_printable)
+    });
+    Some(ascii(&values.next()?).to_owned())
 }
 
 fn problem(head: &[u8], status: u16) -> Problem {
