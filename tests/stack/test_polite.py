@@ -7,7 +7,7 @@ import pytest
 from support import PASSENGER, assert_problem, reply
 
 ORIGIN = "https://app.example"
-MEMBERS = ["type", "title", "status", "code", "detail"]
+MEMBERS = ["type", "title", "status", "code", "detail", "requestId"]
 ALWAYS = {"content-type", "cache-control", "x-content-type-options", "x-request-id"}
 # What belongs to a kind of problem, to one maker's way of logging, or to the connection.
 OTHERS = {"allow", "connection", "content-length", "date", "server", "server-timing", "traceparent", "vary"}
