@@ -53,6 +53,7 @@ fn displayed(byte: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::csv::notes::Notes;
 
     #[test]
     fn the_first_of_a_name_counts_whatever_its_case_and_quotes() {
@@ -63,6 +64,19 @@ mod tests {
         assert_eq!(preference(&headers, "count"), Some("exact"));
         assert_eq!(preference(&headers, "respond-async"), Some(""));
         assert_eq!(preference(&headers, "wait"), None);
+    }
+
+    #[test]
+    fn notes_on_any_names_are_handed_on_by_nginx() {
+        let mut notes = Notes::default();
+        for number in 0..30 {
+            notes.left_out(&format!("{number}{}", "\u{1f6a2}".repeat(1000)));
+            notes.left_out(&format!("{number}{}", "\u{7f}".repeat(1000)));
+        }
+        let mut headers = HeaderMap::new();
+        noted(&mut headers, &notes.sentences(None));
+        let bytes: usize = headers.values().map(HeaderValue::len).sum();
+        assert!((5_000..16_000).contains(&bytes), "{bytes}");
     }
 
     #[test]
