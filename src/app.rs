@@ -3,31 +3,29 @@
 //! The database need not be there yet: the service listens soon after its start, says so on `/readyz`, and prepares the
 //! database (migrations, seed) as soon as it can be reached.
 
+pub mod error;
+mod prepare;
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use thiserror::Error;
 use tokio::task::JoinHandle;
-use tokio_postgres::error::SqlState;
 
+use self::error::AppError;
+use self::prepare::{Steps, prepare};
 use crate::air_quality::cache::Cache;
-use crate::air_quality::transfer::Readings;
 use crate::auth::authenticator::Authenticator;
 use crate::auth::issuer::Issuer;
 use crate::auth::tokens::Tokens;
 use crate::backup::runs;
-use crate::config::{Auth, ConfigError, DatabaseConfig, ServerConfig, WrongSetting, known_resources};
+use crate::config::{Auth, DatabaseConfig, ServerConfig, known_resources};
 use crate::db::analyze::Growth;
 use crate::db::conninfo::ConnInfo;
-use crate::db::copy::{self, CopyError};
-use crate::db::error::{is_transient, is_unreachable};
-use crate::db::migrate::{self, MigrateError};
 use crate::db::pool::{Pool, PoolKind};
 use crate::db::reads::Reads;
 use crate::db::replica::Followed;
-use crate::db::roles;
 use crate::http::asset::Policy;
 use crate::http::consistency;
 use crate::http::cors::{self, Origins};
@@ -36,7 +34,7 @@ use crate::http::etag::IfMatch;
 use crate::idempotency::bound::Bound;
 use crate::idempotency::expiry;
 use crate::idempotency::once::Once;
-use crate::ops::health::{Health, Preparation};
+use crate::ops::health::Health;
 use crate::resource::bulk::bounds::Bulk;
 use crate::resource::context::Context;
 use crate::resource::definition::Resource;
@@ -60,34 +58,6 @@ const START_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Longest that the end waits for the delivery of what was recorded.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
-
-/// The wait between two attempts to prepare the database grows from the first of these to the second.
-const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-
-/// Why the service cannot go on.
-#[derive(Debug, Error)]
-pub enum AppError {
-    /// A setting is at fault.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// A setting does not do.
-    #[error(transparent)]
-    Setting(#[from] WrongSetting),
-    /// There is no thread for the delivery of traces.
-    #[error("cannot deliver traces")]
-    Traces(#[source] std::io::Error),
-    /// PostgreSQL answers, and says that it never will let us in.
-    #[error(
-        "postgres refuses this user, password or database name; check DATABASE_URL or the POSTGRES_ settings, and MIGRATE_USER"
-    )]
-    Refused(#[source] tokio_postgres::Error),
-    /// The schema cannot be brought up to date.
-    #[error("cannot migrate the database")]
-    Migrate(#[source] MigrateError),
-    /// The seed cannot be loaded.
-    #[error("cannot seed the database")]
-    Seed(#[source] CopyError),
-}
 
 /// A service that has been started.
 pub struct App {
@@ -304,101 +274,4 @@ pub struct Listeners {
     pub metrics: Option<(Listener, PrometheusHandle)>,
     /// Where requests are logged.
     pub log: AccessLog,
-}
-
-/// What the start may do to the database.
-#[derive(Debug, Clone, Copy)]
-struct Steps {
-    migrate: bool,
-    seed: bool,
-}
-
-/// Tries until the database is reached, migrated and seeded.
-async fn prepare(health: Arc<Health>, conninfo: ConnInfo, resources: Resources, steps: Steps) -> Result<(), AppError> {
-    let mut delay = RETRY_DELAYS.0;
-    loop {
-        match prepare_once(&health, &conninfo, resources, steps).await {
-            Ok(true) => {
-                health.prepared(Preparation::Done);
-                return Ok(());
-            }
-            Ok(false) => {
-                tracing::info!("waiting for the migrations, which MIGRATE=false leaves to `pycrudapi migrate`");
-            }
-            // Whoever migrates grants at the end what the migrations have made before.
-            Err(error) if is_final(&error) && (steps.migrate || !is_not_granted(&error)) => return Err(error),
-            Err(error) => {
-                if matches!(&error, AppError::Migrate(error) if error.is_absence()) || is_unreachable(&error) {
-                    health.prepared(Preparation::Unreachable);
-                }
-                tracing::warn!(error = &error as &dyn std::error::Error, "the database is not ready, trying again");
-            }
-        }
-        // Nobody announces that a database has come up or was migrated by somebody else: it has to be asked.
-        tokio::time::sleep(delay).await;
-        delay = (delay * 2).min(RETRY_DELAYS.1);
-    }
-}
-
-async fn prepare_once(
-    health: &Health,
-    conninfo: &ConnInfo,
-    resources: Resources,
-    steps: Steps,
-) -> Result<bool, AppError> {
-    let failed = |error| match error {
-        MigrateError::Connect(error) if migrate::is_refusal(&error) => AppError::Refused(error),
-        error => AppError::Migrate(error),
-    };
-    let answered = || health.prepared(Preparation::Pending);
-    let mut client = if steps.migrate {
-        let (applied, client) = migrate::prepare(conninfo, &resources, answered).await.map_err(failed)?;
-        if applied > 0 {
-            tracing::info!(applied, "migrated the database");
-        }
-        client
-    } else {
-        let client = migrate::connect(conninfo).await.map_err(failed)?;
-        answered();
-        if !migrate::is_current_for(&client, &resources).await.map_err(MigrateError::Connect).map_err(failed)? {
-            return Ok(false);
-        }
-        client
-    };
-    if steps.seed {
-        for resource in resources {
-            if let Some(seed) = resource.seed {
-                let seeded = copy::seed(*resource, seed, &mut client).await.map_err(AppError::Seed)?;
-                tell_seeded(resource.name, seeded);
-            }
-        }
-        let seeded = copy::seed(Readings, air_quality::transfer::SEED, &mut client).await.map_err(AppError::Seed)?;
-        tell_seeded("synthetic air quality", seeded);
-    }
-    if roles::is_superuser(&client).await.map_err(MigrateError::Connect).map_err(failed)? {
-        tracing::warn!(
-            "requests work as a superuser of PostgreSQL; docs/operations.md, \"Roles\", says how to give them less"
-        );
-    }
-    Ok(true)
-}
-
-fn tell_seeded(resource: &str, rows: Option<u64>) {
-    if let Some(rows) = rows {
-        tracing::info!(rows, "seeded the database with {resource}");
-    }
-}
-
-/// Whether the role of requests may not use what is there.
-fn is_not_granted(error: &AppError) -> bool {
-    matches!(error, AppError::Migrate(MigrateError::Connect(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE))
-}
-
-/// Whether trying again cannot help: the server answered, and the answer will stay the same.
-fn is_final(error: &AppError) -> bool {
-    match error {
-        AppError::Refused(_) => true,
-        AppError::Migrate(error) if error.is_absence() => false,
-        _ => !is_transient(error),
-    }
 }

@@ -11,6 +11,7 @@ pub mod browser;
 pub mod budget;
 pub mod catalogue;
 pub mod client;
+pub mod code;
 pub mod coding;
 pub mod consistency;
 pub mod cors;

@@ -10,6 +10,7 @@
 pub mod arbitrary;
 mod arrays;
 pub mod bulk;
+pub mod by;
 pub mod check;
 pub mod column;
 pub mod context;

@@ -16,6 +16,7 @@ use warp::http::{HeaderMap, HeaderName, StatusCode};
 use warp::reply::Response;
 
 use super::bulk::{self, routes::Posted};
+use super::by::By;
 use super::context::Context;
 use super::definition::{Resource, ResourceUrls};
 use super::description::Operation;
@@ -27,7 +28,6 @@ use super::one::{parse_uuid, shown};
 use super::problem::problem;
 use super::store;
 use super::value::Value;
-use super::writes::By;
 use crate::auth::scope::{Access, Action};
 use crate::csv::notes::{Notes, UnknownColumns};
 use crate::db::error::StoreError;

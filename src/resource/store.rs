@@ -12,10 +12,11 @@ use futures_util::FutureExt;
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
+use super::by::By;
 use super::definition::Resource;
 use super::row::{self, JSON_BYTES, Record, Stored, all_failed, owned, owned_patch};
 use super::value::Value;
-use super::writes::{By, Create, Delete, Patch, Replace, Write, write_many};
+use super::writes::{Create, Delete, Patch, Replace, Write, write_many};
 use crate::db::batch::{BatchLimits, BatchName, Batcher, QUEUE};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;

@@ -6,21 +6,17 @@
 //! Invariant: the keys of one statement ascend and are distinct. Two changes of one row would race; and every statement
 //! that locks many rows locks them in the order of their keys, so no two of them wait for each other.
 
-use std::sync::Arc;
-
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
-use warp::http::{HeaderMap, HeaderValue};
 
 use super::arrays::{Columns, PatchColumns};
+use super::by::By;
 use super::definition::Resource;
 use super::row::{self, Record, Stored, all_failed};
-use crate::auth::principal::Principal;
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
 use crate::db::session::Param;
 use crate::db::version::{Condition, Conditions};
-use crate::http::request_id;
 use crate::trace::current::commented;
 
 /// A kind of write whose items become one statement.
@@ -55,27 +51,6 @@ pub trait Write: Sized + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Internal`] when the row is not the statement's.
     fn done(&self, row: &Row) -> Result<Self::Done, StoreError>;
-}
-
-/// Who changes something, and in which request.
-#[derive(Debug, Clone, Default)]
-pub struct By {
-    /// The name of the principal, if they have one.
-    pub name: Option<Arc<str>>,
-    /// The request's id, if it is one.
-    pub request_id: Option<HeaderValue>,
-}
-
-impl By {
-    /// Who asks with these headers.
-    pub fn of(principal: &Principal, headers: &HeaderMap) -> Self {
-        Self { name: principal.name.clone(), request_id: request_id::of(headers) }
-    }
-
-    /// What the history keeps of it: the name, and the request's id.
-    pub fn recorded(&self) -> (Option<&str>, Option<&str>) {
-        (self.name.as_deref(), self.request_id.as_ref().and_then(|id| id.to_str().ok()))
-    }
 }
 
 /// A row to be stored anew.

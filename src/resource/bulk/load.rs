@@ -13,8 +13,8 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 use warp::http::{HeaderMap, StatusCode};
 
+use super::super::by::By;
 use super::super::problem::problem;
-use super::super::writes::By;
 use super::faults::Faults;
 use super::rows::{Form, Loader};
 use super::store::{Copied, Loading};

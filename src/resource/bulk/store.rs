@@ -9,8 +9,8 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, CopyInSink, Row, Transaction};
 use uuid::Uuid;
 
+use super::super::by::By;
 use super::super::definition::Resource;
-use super::super::writes::By;
 use crate::db::attempt::Attempt;
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;

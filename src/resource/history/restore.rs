@@ -5,9 +5,10 @@
 use tokio_postgres::Transaction;
 use uuid::Uuid;
 
+use super::super::by::By;
 use super::super::definition::Resource;
 use super::super::row::{Record, Stored};
-use super::super::writes::{By, params, recorded};
+use super::super::writes::{params, recorded};
 use super::state::State;
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;

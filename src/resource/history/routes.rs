@@ -11,6 +11,7 @@ use warp::http::header::{HeaderValue, IF_MATCH, VARY};
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
+use super::super::by::By;
 use super::super::context::Context;
 use super::super::definition::Resource;
 use super::super::list::request::{PAGE_DEFAULT, PAGE_MAX};
@@ -18,7 +19,6 @@ use super::super::one::{parse_uuid, shown};
 use super::super::problem::problem;
 use super::super::row::Stored;
 use super::super::time::{Unzoned, read_date_time};
-use super::super::writes::By;
 use super::restore::Restore;
 use super::sql::HistoryStatements;
 use super::store::{self, Entry, Past, Start};

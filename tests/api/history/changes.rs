@@ -9,9 +9,9 @@ use futures_util::future::join_all;
 use pycrudapi::db::copy::{self, Input};
 use pycrudapi::db::pool::{Pool, PoolKind};
 use pycrudapi::db::version::Condition;
+use pycrudapi::resource::by::By;
 use pycrudapi::resource::json::{self as rows, UuidRule};
 use pycrudapi::resource::store::Store;
-use pycrudapi::resource::writes::By;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
