@@ -137,7 +137,11 @@ def tampered(page, issuer, stack, change):
         route.fulfill(status=303, headers={"location": location})
 
     page.context.route(re.compile(re.escape(issuer.issuer) + "/auth"), answer)
-    banner(page).get_by_role("button", name="Sign in").click()
+    with page.expect_popup() as opened:
+        banner(page).get_by_role("button", name="Sign in").click()
+    # It closes itself when it has told the page; until then "Open the window again" takes this one, and opens none.
+    if not opened.value.is_closed():
+        opened.value.wait_for_event("close")
     return page.get_by_role("dialog", name="Sign in")
 
 
