@@ -19,7 +19,7 @@ const HTTP2_DIRECTIVE: [u32; 3] = [1, 25, 1];
 const BULK_GRACE_MS: u128 = 5000;
 
 /// The files of the folder nginx/, each with the name that nginx knows it by.
-const FILES: [(&str, &str); 12] = [
+const FILES: [(&str, &str); 13] = [
     ("cors.conf", include_str!("../../nginx/cors.conf.template")),
     ("errors.conf", include_str!("../../nginx/errors.conf")),
     ("fate.conf", include_str!("../../nginx/fate.conf")),
@@ -27,6 +27,7 @@ const FILES: [(&str, &str); 12] = [
     ("headers.conf", include_str!("../../nginx/headers.conf")),
     ("limits.conf", include_str!("../../nginx/limits.conf.template")),
     ("log.conf", include_str!("../../nginx/log.conf")),
+    ("malformed.conf", include_str!("../../nginx/malformed.conf")),
     ("nginx.conf", include_str!("../../nginx/nginx.conf.template")),
     ("problems.conf", include_str!("../../nginx/problems.conf")),
     ("proxy.conf", include_str!("../../nginx/proxy.conf")),

@@ -12,28 +12,50 @@ def ok(connection, _head):
     reply(connection)
 
 
+HOST = b"\r\nHost: x\r\n"
+CHUNKED = b"POST / HTTP/1.1" + HOST + b"Transfer-Encoding: chunked\r\n"
+FIELD = "a header field is malformed"
+
+# What is sent, and of what the problem speaks.
 MALFORMED = {
-    "a request line that is none": b"NONSENSE\r\n\r\n",
-    "bad percent encoding": b"GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a null byte in the path": b"GET /%00 HTTP/1.1\r\nHost: x\r\n\r\n",
-    "no host": b"GET / HTTP/1.1\r\n\r\n",
-    "two hosts": b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
-    "two lengths": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-    "two equal lengths": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na",
-    "a length with a sign": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\na",
-    "chunks in HTTP/1.0": b"POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "a chunk size of 16 digits": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\na",
-    "two transfer codings": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
-    "a length and chunks": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-    "a chunk that is none": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-    "a path above the root": b"GET /../x HTTP/1.1\r\nHost: x\r\n\r\n",
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", "use an http:// URL"),
+    "a request line that is none": (b"NONSENSE\r\n\r\n", "a method, a target and a version"),
+    "a method in small letters": (b"get / HTTP/1.1" + HOST + b"\r\n", "a method in capital letters"),
+    "CONNECT": (b"CONNECT x:80 HTTP/1.1" + HOST + b"\r\n", "CONNECT"),
+    "no such version": (b"GET / HTTP/one" + HOST + b"\r\n", "HTTP/1.1"),
+    "a blank in the path": (b"GET /a b HTTP/1.1" + HOST + b"\r\n", "%20"),
+    "blanks in the query": (b"GET /a?name=like.*b c d* HTTP/1.1" + HOST + b"\r\n", "%20"),
+    "a tab in the path": (b"GET /a\tb HTTP/1.1" + HOST + b"\r\n", "a control character; percent-encode it"),
+    "no slash": (b"GET passengers HTTP/1.1" + HOST + b"\r\n", "begin with /"),
+    "no host in the target": (b"GET http:///x HTTP/1.1" + HOST + b"\r\n", "begin with /"),
+    "bad percent encoding": (b"GET /%zz HTTP/1.1" + HOST + b"\r\n", "%25"),
+    "a percent sign at the end": (b"GET /a% HTTP/1.1" + HOST + b"\r\n", "%25"),
+    "a null byte in the path": (b"GET /%00 HTTP/1.1" + HOST + b"\r\n", "%00"),
+    "a path above the root": (b"GET /../x HTTP/1.1" + HOST + b"\r\n", "above the root"),
+    "a path above the root, encoded": (b"GET /a/%2e%2E/.%2e HTTP/1.1" + HOST + b"\r\n", "above the root"),
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", "no Host header"),
+    "an empty host": (b"GET / HTTP/1.1\r\nHost:\r\n\r\n", "Host header"),
+    "a host with a path": (b"GET / HTTP/1.1\r\nHost: x/y\r\n\r\n", "the Host header must be"),
+    "two hosts": (b"GET / HTTP/1.1" + HOST + b"Host: y\r\n\r\n", FIELD),
+    "a blank before the colon": (b"GET /%41?a=% HTTP/1.1" + HOST + b"X-A : b\r\n\r\n", FIELD),
+    "a header on two lines": (b"GET / HTTP/1.1" + HOST + b"X-A: b\r\n c: d\r\n\r\n", FIELD),
+    "a null byte in a header": (b"GET / HTTP/1.1" + HOST + b"X-A: b\0\r\n\r\n", FIELD),
+    "two lengths": (b"POST / HTTP/1.1" + HOST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", "given once"),
+    "two equal lengths": (b"POST / HTTP/1.1" + HOST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\na", "given once"),
+    "a length with a sign": (b"POST / HTTP/1.1" + HOST + b"Content-Length: +1\r\n\r\na", "one whole number"),
+    "chunks in HTTP/1.0": (CHUNKED.replace(b"1.1", b"1.0") + b"\r\n0\r\n\r\n", "needs HTTP/1.1"),
+    "a chunk size of 16 digits": (CHUNKED + b"\r\nffffffffffffffff\r\na", "not chunked"),
+    "two transfer codings": (CHUNKED + b"Transfer-Encoding: chunked\r\n\r\n", "given twice"),
+    "a length and chunks": (CHUNKED + b"Content-Length: 1\r\n\r\n", "not be given together"),
+    "a chunk that is none": (CHUNKED + b"\r\nzz\r\n", "not chunked"),
 }
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_a_malformed_request_answers_400(nginx, name):
+def test_a_malformed_request_answers_400_and_says_what_is_wrong(nginx, name):
     server = nginx(ok)
-    assert_problem(server.raw(MALFORMED[name]), 400, "bad-request")
+    sent, named = MALFORMED[name]
+    assert named in assert_problem(server.raw(sent), 400, "bad-request")["detail"]
     assert server.stand_in.requests == []
 
 
