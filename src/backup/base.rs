@@ -4,8 +4,9 @@
 //! was written and while it is unpacked.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Component, Path};
 use std::process::Stdio;
 
@@ -131,7 +132,9 @@ pub fn read(tar: impl Read, into: Option<&Path>, wal: Option<&Path>) -> anyhow::
         let name = path.to_string_lossy().trim_start_matches("./").trim_end_matches('/').to_owned();
         if entry.header().entry_type().is_dir() {
             if let Some(into) = into {
-                fs::create_dir_all(into.join(&name)).map_err(|error| unwritable(into, error))?;
+                let place = into.join(&name);
+                let made = DirBuilder::new().recursive(true).mode(0o700).create(&place);
+                made.map_err(|error| unwritable(&place, error))?;
             }
             continue;
         }
@@ -198,7 +201,11 @@ struct Copy {
 
 impl Copy {
     fn to(place: Option<&Path>, kept: bool) -> anyhow::Result<Self> {
-        let create = |path: &Path| File::create(path).map_err(|error| unwritable(path, error));
+        // For PostgreSQL alone, wherever somebody takes the directory.
+        let create = |path: &Path| {
+            let opened = File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
+            opened.map_err(|error| unwritable(path, error))
+        };
         let file = place.map(create).transpose()?;
         Ok(Self { file, hash: digest::Context::new(&digest::SHA256), bytes: 0, text: kept.then(Vec::new) })
     }

@@ -3,6 +3,8 @@
 //! The hashes were taken of the live tables at one instant whose place in WAL is known ([`super::state`]); WAL is replayed up to
 //! that place and no further, so that every row must be the same, whatever was written before and after.
 
+use std::path::PathBuf;
+
 use super::folder::Folder;
 use super::physical::{self, Until};
 use super::record::Backup;
@@ -10,7 +12,7 @@ use super::scratch::Scratch;
 use super::seal::Key;
 use super::{logical, restored, state};
 use crate::db::conninfo::ConnInfo;
-use crate::db::embedded::{Embedded, Options, Target};
+use crate::db::embedded::{Options, Target};
 use crate::db::migrate::{self, Tables};
 use crate::db::roles;
 
@@ -21,7 +23,7 @@ use crate::db::roles;
 pub async fn physical(folder: &Folder, backup: &Backup, key: Option<&Key>, options: &Options) -> anyhow::Result<()> {
     let scratch = Scratch::within(&std::env::temp_dir(), 0o755)?;
     let options = Options { data_dir: scratch.path().to_path_buf(), ..options.clone() };
-    let target = Target::prepare(&options, backup.major)?;
+    let target = Target::prepare(&options, Some(backup.major))?;
     let (recovered, _) = physical::restore(folder, backup, key, &target, Until::State).await?;
     let mut config = recovered.config();
     config.dbname(&backup.database);
@@ -44,24 +46,27 @@ pub async fn logical(
 ) -> anyhow::Result<()> {
     let scratch = Scratch::within(&std::env::temp_dir(), 0o755)?;
     let options = Options { data_dir: scratch.path().to_path_buf(), ..options.clone() };
-    logical_into(&options, folder, backup, key, tables).await
+    logical_into(&options, folder, backup, key, tables).await.map(drop)
 }
 
-/// Loads a logical backup into a new embedded database.
+/// Loads a logical backup into a new embedded database, and returns its `DATA_DIR`. It is made aside and has its name only when
+/// every table is what it was.
 ///
 /// # Errors
-/// As [`logical::restore`]; a directory with a database that has tables is refused.
+/// As [`logical::restore`]; a directory that is not empty is refused.
 pub async fn logical_into(
     options: &Options,
     folder: &Folder,
     backup: &Backup,
     key: Option<&Key>,
     tables: &dyn Tables,
-) -> anyhow::Result<()> {
-    // Before a cluster is made: what is damaged leaves nothing.
+) -> anyhow::Result<PathBuf> {
+    // Before a cluster is made, which takes a while.
     backup.expect_key(key)?;
     backup.check(&folder.directory(backup))?;
-    let embedded = Embedded::start(options)?;
-    let server = ConnInfo::from_config(embedded.config())?.with_requests_as(roles::REQUESTS);
-    logical::restore(&server, folder, backup, key, tables).await
+    let target = Target::prepare(options, None)?;
+    let made = target.make()?;
+    let server = ConnInfo::from_config(made.config())?.with_requests_as(roles::REQUESTS);
+    logical::restore(&server, folder, backup, key, tables).await?;
+    Ok(target.keep(made)?)
 }

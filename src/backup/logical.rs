@@ -25,8 +25,41 @@ const SERVER: &str = "select current_setting('server_version'), current_setting(
     current_database()::text, clock_timestamp()";
 const SEQUENCES: &str = "select sequencename::text, last_value from pg_sequences
     where schemaname = current_schema() and last_value is not null";
-/// Whose presence says that a restore into this database was cut off.
+/// Whose presence says that a restore into this database was cut off; its rows are what was there before.
 const MARKER: &str = "pycrudapi_restoring";
+const MARK: &str = "create table pycrudapi_restoring as
+    select oid as object from pg_class where relnamespace = current_schema()::regnamespace
+    union all select oid from pg_proc where pronamespace = current_schema()::regnamespace
+    union all select oid from pg_extension where extnamespace = current_schema()::regnamespace";
+/// Drops what was not there before: tables, views, sequences, functions, extensions. Roles and what they were granted stay.
+const UNDO: &str = "do $$
+declare
+    place constant oid := current_schema()::regnamespace;
+    change text;
+begin
+    -- All of them before the first is executed, which may take others along.
+    foreach change in array array(
+        with ours as (select object from pycrudapi_restoring),
+        owned as (select objid, classid from pg_depend where deptype in ('a', 'e', 'i'))
+        select format('drop %s if exists %I.%I cascade',
+            case relkind when 'S' then 'sequence' when 'v' then 'view' when 'm' then 'materialized view' else 'table' end,
+            current_schema(), relname)
+        from pg_class c where relnamespace = place and relkind in ('r', 'p', 'v', 'm', 'S')
+            and relname <> 'pycrudapi_restoring' and oid not in (select object from ours)
+            and not exists (select from owned o where o.classid = 'pg_class'::regclass and o.objid = c.oid)
+        union all
+        select format('drop function if exists %s cascade', oid::regprocedure)
+        from pg_proc p where pronamespace = place and prokind = 'f' and oid not in (select object from ours)
+            and not exists (select from owned o where o.classid = 'pg_proc'::regclass and o.objid = p.oid)
+        union all
+        select format('drop extension if exists %I cascade', extname)
+        from pg_extension where extnamespace = place and oid not in (select object from ours))
+    loop
+        execute change;
+    end loop;
+    drop table pycrudapi_restoring;
+end
+$$";
 const CHUNK_BYTES: usize = 128 * 1024;
 
 /// Makes one.
@@ -87,7 +120,7 @@ fn file_of(table: &str, is_sealed: bool) -> String {
     format!("tables/{}.copy{}", table.replace('/', "_"), if is_sealed { SUFFIX } else { "" })
 }
 
-/// Loads one into an empty database: all of it, or nothing.
+/// Loads one into an empty database: all of it, or nothing, and then the database is empty again.
 ///
 /// # Errors
 /// When the database is not empty, the backup is damaged, or a table is not what it was.
@@ -111,7 +144,39 @@ pub async fn restore(
     let owner = server.as_migrator().unwrap_or_else(|| server.clone());
     let mut client = migrate::connect(&owner).await.context("cannot connect to the database that --into names")?;
     claim(&client).await?;
-    migrate::prepare(server, tables, || ()).await.context("cannot make the tables")?;
+    let outcome = async {
+        migrate::prepare(server, tables, || ()).await.context("cannot make the tables")?;
+        fill(&mut client, folder, backup, key).await
+    }
+    .await;
+    if outcome.is_err() {
+        undo(client, &owner).await;
+        return outcome;
+    }
+    client.batch_execute("analyze").await.context("cannot gather statistics")
+}
+
+/// Takes back what a restore that has failed has made.
+async fn undo(client: Client, owner: &ConnInfo) {
+    let undone = async {
+        let client = if client.is_closed() { migrate::connect(owner).await? } else { client };
+        // What has failed may be a statement that is still under way on the server.
+        client.batch_execute(&format!("{}; set lock_timeout = '10s'", state::FORMATS)).await?;
+        // It commits last, and without an answer its outcome is not known.
+        let marker = client.query_one("select to_regclass($1) is not null", &[&MARKER]).await?;
+        if marker.try_get(0)? { anyhow::Ok(client.batch_execute(UNDO).await?) } else { Ok(()) }
+    };
+    if let Err(error) = undone.await {
+        let error = format!("{error:#}");
+        tracing::warn!(
+            error,
+            "the database keeps tables of a restore that has failed; the next restore into it replaces them"
+        );
+    }
+}
+
+/// Loads every table and compares it, in one transaction.
+async fn fill(client: &mut Client, folder: &Folder, backup: &Backup, key: Option<&Key>) -> anyhow::Result<()> {
     client.batch_execute(state::FORMATS).await?;
     let transaction = client.transaction().await?;
     for table in &backup.state.tables {
@@ -125,9 +190,7 @@ pub async fn restore(
     backup.expect_same(&found)?;
     restored::move_versions(transaction.client()).await?;
     transaction.batch_execute(&format!("drop table {MARKER}")).await?;
-    transaction.commit().await.context("the rows may or may not be stored: postgres did not answer the commit")?;
-    client.batch_execute("analyze").await.context("cannot gather statistics")?;
-    Ok(())
+    transaction.commit().await.context("the rows may or may not be stored: postgres did not answer the commit")
 }
 
 /// Refuses a database that has tables, unless a restore into it was cut off.
@@ -140,7 +203,7 @@ async fn claim(client: &Client) -> anyhow::Result<()> {
     if let Some(first) = tables.first() {
         bail!("the database that --into names is not empty, it has a table {}; name an empty one", first.table);
     }
-    client.batch_execute(&format!("create table {MARKER} ()")).await.context("cannot make a table")
+    client.batch_execute(MARK).await.context("cannot make a table")
 }
 
 async fn load(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -133,7 +134,8 @@ pub fn lay_out(folder: &Folder, backup: &Backup, key: Option<&Key>, into: &Path)
     for (name, path) in histories(folder).into_iter().chain(own) {
         let mut from = seal::open(&path, key)?;
         let place = into.join(&name);
-        let mut file = File::create(&place).map_err(|error| unwritable(&place, error))?;
+        let opened = File::options().write(true).create_new(true).mode(0o600).open(&place);
+        let mut file = opened.map_err(|error| unwritable(&place, error))?;
         io::copy(&mut from, &mut file).with_context(|| format!("cannot unpack {}", path.display()))?;
     }
     Ok(timeline)

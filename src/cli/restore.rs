@@ -131,7 +131,7 @@ impl Restore {
             (None, Some(_)) => Until::State,
             (None, None) => Until::End,
         };
-        let target = Target::prepare(&self.options(), backup.major)?;
+        let target = Target::prepare(&self.options(), Some(backup.major))?;
         let (recovered, reached) = runtime.block_on(async {
             let (recovered, reached) = physical::restore(folder, backup, key, &target, until).await?;
             let mut config = recovered.config();
@@ -159,9 +159,9 @@ impl Restore {
         key: Option<&Key>,
     ) -> anyhow::Result<()> {
         let resources = self.resources.load()?;
-        runtime.block_on(drill::logical_into(&self.options(), folder, backup, key, &resources))?;
+        let place = runtime.block_on(drill::logical_into(&self.options(), folder, backup, key, &resources))?;
         say(&format!("restored backup {} as of {}", backup.id, backup.state.at));
-        say(&format!("serve it: DATA_DIR={} make up", self.into));
+        say(&format!("serve it: DATA_DIR={} make up", place.display()));
         Ok(())
     }
 

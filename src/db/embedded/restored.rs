@@ -1,7 +1,8 @@
 //! A cluster that is made out of a backup: files are laid aside, recovered there, and put in their place when all is well.
 //!
-//! Refuses a directory that has anything in it but the remains of a restore that was cut off. Invariant: `embedded/data` is
-//! absent or a whole cluster that has been recovered, whenever the power goes; what is half made is in `embedded/restoring`.
+//! Refuses a directory that has anything in it but the remains of a restore that was cut off. Invariants: `embedded/data` is
+//! absent or a whole cluster, whenever the power goes; what is half made is in `embedded/restoring`. A restore that fails leaves
+//! the directory as it was: absent, or empty.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, lchown};
@@ -14,10 +15,14 @@ use super::data_directory::DataDirectory;
 use super::error::{self, EmbeddedError};
 use super::lock::Lock;
 use super::server::Server;
-use super::{Options, account, files, orphans};
+use super::{Options, account, cluster, files, orphans};
 
 /// Where the files are until the cluster is whole.
 const ASIDE: &str = "restoring";
+/// The modes of the directories around the cluster, which is closed by itself: nobody else lists them. PostgreSQL's account has to
+/// pass through those of root.
+const CLOSED: u32 = 0o700;
+const PASSABLE: u32 = 0o711;
 /// What a restore that was cut off may have left beside it.
 const REMAINS: [&str; 2] = ["lock", ASIDE];
 /// Recovery takes as long as there is WAL: more than a week of it is no restore any more.
@@ -33,15 +38,29 @@ pub struct Target {
     /// Where it is made.
     aside: DataDirectory,
     binaries: Binaries,
-    _lock: Lock,
+    lock: Lock,
+    is_kept: bool,
+    made: Made,
+}
+
+/// Directories that were made for a cluster, the innermost first; dropping this removes those that are empty.
+#[derive(Debug)]
+struct Made(Vec<PathBuf>);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = fs::remove_dir(path); // one that is not empty is somebody's
+        }
+    }
 }
 
 impl Target {
-    /// An empty place for a cluster of a major version.
+    /// An empty place for a cluster of a major version, or of the newest one.
     ///
     /// # Errors
     /// When there is anything in it, or there are no binaries of that version.
-    pub fn prepare(options: &Options, major: u32) -> Result<Self, EmbeddedError> {
+    pub fn prepare(options: &Options, major: Option<u32>) -> Result<Self, EmbeddedError> {
         let requested = &options.data_dir;
         let account = account::for_root()?;
         // A fall-back would put the cluster where nobody finds it.
@@ -60,17 +79,25 @@ impl Target {
             search_path: options.search_path.as_deref(),
             account,
         };
-        let binaries = binaries::newest_of(&sources, Some(major))
-            .ok_or_else(|| EmbeddedError::NoPrograms { major, install: binaries::install_command(Some(major)) })?;
+        let install = || binaries::install_command(major);
+        let binaries = binaries::newest_of(&sources, major).ok_or_else(|| match major {
+            Some(major) => EmbeddedError::NoPrograms { major, install: install() },
+            None => EmbeddedError::NoBinaries { install: install() },
+        })?;
         if let Some(account) = account
             && let Some(closed) = account.first_closed(home)
         {
             return Err(EmbeddedError::Closed { home: home.clone(), closed, uid: account.uid });
         }
+        let made = Made(home.ancestors().take_while(|path| !path.exists()).map(Path::to_path_buf).collect());
         directory.create()?;
+        let mode = Permissions::from_mode(if account.is_some() { PASSABLE } else { CLOSED });
+        for path in made.0.iter().take(2) {
+            fs::set_permissions(path, mode.clone()).map_err(error::file("close", path))?;
+        }
         let lock = Lock::take(&directory)?;
         let aside = DataDirectory { home: home.join(ASIDE), account };
-        let target = Self { directory, aside, binaries, _lock: lock };
+        let target = Self { directory, aside, binaries, lock, is_kept: false, made };
         target.clear()?;
         files::create_dirs(&target.aside.home)?;
         files::private_dir(&target.aside.data(), None)?;
@@ -86,6 +113,15 @@ impl Target {
     /// Where WAL goes that is replayed.
     pub fn wal(&self) -> PathBuf {
         self.aside.home.join("wal")
+    }
+
+    /// Makes a new cluster, with nothing in it.
+    ///
+    /// # Errors
+    /// When it cannot be made, or does not start.
+    pub fn make(&self) -> Result<Server, EmbeddedError> {
+        cluster::create(&self.aside, &self.binaries)?;
+        Server::start(&self.aside, &self.binaries, Vec::new(), READY_WITHIN)
     }
 
     /// Replays WAL up to where the settings say, and makes the cluster one that serves.
@@ -123,10 +159,12 @@ impl Target {
     ///
     /// # Errors
     /// When it cannot be moved there.
-    pub fn keep(self, recovered: Server) -> Result<PathBuf, EmbeddedError> {
+    pub fn keep(mut self, recovered: Server) -> Result<PathBuf, EmbeddedError> {
         drop(recovered);
         let data = self.directory.data();
         fs::rename(self.data(), &data).map_err(error::file("rename", &self.data()))?;
+        self.is_kept = true;
+        self.made.0.clear();
         files::sync_dir(&self.directory.home)?;
         Ok(self.directory.home.parent().unwrap_or(&self.directory.home).to_path_buf())
     }
@@ -146,6 +184,10 @@ impl Drop for Target {
         if let Err(failure) = self.clear() {
             let failure: &dyn std::error::Error = &failure;
             tracing::warn!(error = failure, "cannot remove what is half restored");
+        }
+        if !self.is_kept {
+            self.lock.remove();
+            let _ = fs::remove_dir(&self.directory.home); // what is in it then is told above
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod faults;
 mod instants;
+mod leftovers;
 mod logical;
 mod physical;
 
