@@ -114,14 +114,14 @@ pub struct ServerConfig {
     #[arg(long, env, default_value_t = false, action = ArgAction::Set, hide_env_values = true)]
     pub require_if_match: bool,
 
-    /// How long the answer to a request with an Idempotency-Key is kept (1s to 720h): whole seconds, or a number with s,
+    /// How long the answer to a request with an Idempotency-Key is kept (1s to 720h): a number with s,
     /// m or h.
     ///
     /// A retry that comes later is carried out again; longer takes room in the database.
     #[arg(long, env, default_value = "24h", value_parser = span::<720>, hide_env_values = true)]
     pub idempotency_ttl: Duration,
 
-    /// How long the entries of histories are kept (1s to 87600h): whole seconds, or a number with s, m, h or d.
+    /// How long the entries of histories are kept (1s to 87600h): a number with s, m, h or d.
     ///
     /// Without it they are kept for good, and the histories grow with every change. A row can be read and brought back as it was
     /// only as far back as they reach.
@@ -191,7 +191,7 @@ pub struct ServerConfig {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Air-quality cache")]
 pub struct CacheConfig {
-    /// How long an answer is kept (1s to 24h): whole seconds, or a number with s, m or h.
+    /// How long an answer is kept (1s to 24h): a number with s, m or h.
     ///
     /// An import ends it at once, so longer costs memory only; shorter asks PostgreSQL more often.
     #[arg(long, env, default_value = "1h", value_parser = span::<24>, hide_env_values = true)]

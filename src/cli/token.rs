@@ -40,7 +40,7 @@ pub enum Command {
         /// The id of the token, as the list has it.
         #[arg(value_parser = read_id)]
         id: Uuid,
-        /// How long the old token can still be used (1s to 720h): whole seconds, or a number with s, m or h; it is revoked
+        /// How long the old token can still be used (1s to 720h): a number with s, m or h; it is revoked
         /// at once without.
         #[arg(long, value_parser = span::<720>)]
         overlap: Option<Duration>,

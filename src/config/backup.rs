@@ -39,7 +39,7 @@ pub struct RetentionConfig {
     #[arg(long = "keep", env = "BACKUP_KEEP", value_parser = value_parser!(u32).range(1..=10_000), hide_env_values = true)]
     pub backup_keep: Option<u32>,
 
-    /// Keep backups that are younger (1s to 87600h): whole seconds, or a number with s, m, h or d; with BACKUP_KEEP a backup is kept for
+    /// Keep backups that are younger (1s to 87600h): a number with s, m, h or d; with BACKUP_KEEP a backup is kept for
     /// either reason.
     #[arg(long = "keep-for", env = "BACKUP_KEEP_FOR", value_parser = long_span::<87_600>, hide_env_values = true)]
     pub backup_keep_for: Option<Duration>,

@@ -43,7 +43,7 @@ pub struct DatabaseConfig {
     #[arg(long, env, hide_env_values = true)]
     pub database_read_url_file: Option<PathBuf>,
 
-    /// Most that an answer of a standby may be behind the primary (1s to 24h): whole seconds, or a number with s, m or h.
+    /// Most that an answer of a standby may be behind the primary (1s to 24h): a number with s, m or h.
     ///
     /// Shorter takes lists to the primary as soon as a standby is a little late; longer shows older states to whoever sends no
     /// Database-LSN.

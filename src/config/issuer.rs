@@ -47,7 +47,7 @@ pub struct IssuerConfig {
     #[arg(long, env, hide_env_values = true)]
     pub auth_jwks_file: Option<PathBuf>,
 
-    /// How often the keys are read (1s to 24h): whole seconds, or a number with s, m or h.
+    /// How often the keys are read (1s to 24h): a number with s, m or h.
     ///
     /// A key that the identity provider has taken away is accepted for as long; a new one is fetched when the first token names it.
     #[arg(long, env, default_value = "10m", value_parser = span::<24>, hide_env_values = true)]
