@@ -17,7 +17,8 @@
 //! - [`csv`] reads the files that spreadsheets and other programs write;
 //! - [`doctor`] looks for what is wrong with everything that the service depends on;
 //! - [`trace`] is what is recorded of requests, and how it waits for its delivery;
-//! - [`db`] is PostgreSQL without HTTP; [`telemetry`], [`log_output`], [`shutdown`] and [`staggered`] are process-wide.
+//! - [`db`] is PostgreSQL without HTTP; [`telemetry`], [`log_output`], [`shutdown`] and [`staggered`] are process-wide;
+//! - [`masked`] and [`short_file`] keep secrets out of messages, and memory bounded where a file is not the expected one.
 
 pub mod air_quality;
 pub mod app;
@@ -35,12 +36,14 @@ pub mod http;
 pub mod idempotency;
 pub mod identity;
 pub mod log_output;
+pub mod masked;
 #[cfg(target_os = "linux")]
 pub mod nginx;
 pub mod ops;
 pub mod pages;
 pub mod resource;
 pub mod server;
+pub mod short_file;
 pub mod shutdown;
 #[cfg(test)]
 mod simulation;

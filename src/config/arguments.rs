@@ -8,16 +8,33 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use super::fault::wrong_setting;
 use super::values::Secret;
+use crate::masked::masked_words;
 
 /// The arguments and the environment of this process. `--help` ends it, and so does a wrong setting, with a sentence and
 /// status 2.
 pub fn read(command: Command) -> ArgMatches {
     let command = without_empty_variables(command);
     command.clone().try_get_matches().unwrap_or_else(|error| {
-        let Some(wrong) = wrong_setting(&command, &error) else { error.exit() };
-        let _ = writeln!(std::io::stderr(), "{wrong}"); // the status says it as well
+        let said = match wrong_setting(&command, &error) {
+            Some(wrong) => without_secrets(&format!("{wrong}\n")),
+            None => {
+                let plain = error.to_string();
+                let said = without_secrets(&plain);
+                if said == plain || !error.use_stderr() {
+                    error.exit(); // with colours
+                }
+                said
+            }
+        };
+        let _ = write!(std::io::stderr(), "{said}"); // the status says it as well
         std::process::exit(error.exit_code())
     })
+}
+
+/// A complaint that may repeat arguments of this process, without what may be secret in them.
+pub fn without_secrets(complaint: &str) -> String {
+    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    masked_words(complaint, &words)
 }
 
 /// Settings of another program than this one, by the environment alone.

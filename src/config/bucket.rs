@@ -10,6 +10,7 @@ use crate::backup::bucket::{Access, Address, Bucket, Store};
 use crate::backup::folder::Folder;
 use crate::backup::place::Place;
 use crate::db::tls::client_config;
+use crate::masked::masked;
 
 /// The bucket's store and the key to it; where backups are in a folder, none of them is looked at.
 #[derive(Debug, Clone, Args)]
@@ -56,7 +57,10 @@ impl BucketConfig {
             (None, secret) => secret.as_ref().map(|secret| secret.reveal().to_owned()),
         };
         let (Some(key_id), Some(secret)) = (self.aws_access_key_id.clone(), secret) else {
-            bail!("{text} takes a key: set AWS_ACCESS_KEY_ID, and AWS_SECRET_ACCESS_KEY or AWS_SECRET_ACCESS_KEY_FILE");
+            bail!(
+                "{} takes a key: set AWS_ACCESS_KEY_ID, and AWS_SECRET_ACCESS_KEY or AWS_SECRET_ACCESS_KEY_FILE",
+                masked(text)
+            );
         };
         let session = self.aws_session_token.as_ref().map(|token| token.reveal().to_owned());
         let access = Access { key_id, secret, session };

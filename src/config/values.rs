@@ -1,7 +1,7 @@
 //! What a setting's text may be: types and readers of single values. A refusal says what was expected, with an example.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use rustix::process::Pid;
 
 use super::error::ConfigError;
 use crate::server::listener::ListenAddr;
+use crate::short_file::{self, SECRET_MAX_BYTES};
 
 /// A text that must not reach logs or errors.
 #[derive(Clone, PartialEq, Eq)]
@@ -90,10 +91,10 @@ pub fn secret(text: &str) -> Result<Secret, &'static str> {
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn secret_in(setting: &'static str, path: &PathBuf, instead: &'static str) -> Result<String, ConfigError> {
-    match std::fs::read_to_string(path) {
+pub fn secret_in(setting: &'static str, path: &Path, instead: &'static str) -> Result<String, ConfigError> {
+    match short_file::read_text(path, SECRET_MAX_BYTES) {
         Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
-        Err(reason) => Err(ConfigError::SecretFile { setting, path: path.clone(), reason, instead }),
+        Err(reason) => Err(ConfigError::SecretFile { setting, path: path.to_path_buf(), reason, instead }),
     }
 }
 

@@ -47,6 +47,13 @@ pub struct Migrator {
     pub password: Option<Vec<u8>>,
 }
 
+/// Whether a text means a database, right or wrong, and not a path: a URL, or pairs whose first has a name of libpq's.
+pub fn is_conninfo(text: &str) -> bool {
+    const NAMES: [&str; 8] = ["dbname", "host", "hostaddr", "password", "port", "service", "sslmode", "user"];
+    ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme))
+        || text.split_once('=').is_some_and(|(name, _)| NAMES.contains(&name.trim()))
+}
+
 /// Why connection settings were refused; never contains a value.
 #[derive(Debug, Error)]
 pub enum ConnInfoError {

@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use warp::http::{Request, StatusCode};
 
+use crate::masked::masked;
+
 /// Longest wait for the whole answer; shorter than the usual timeout of a container's health check.
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// More of an answer than this is nobody's health check.
@@ -60,7 +62,7 @@ impl FromStr for ProbeTarget {
 impl fmt::Display for ProbeTarget {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Http { authority, path } => write!(formatter, "http://{authority}{path}"),
+            Self::Http { authority, path } => formatter.write_str(&masked(&format!("http://{authority}{path}"))),
             Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
         }
     }

@@ -20,6 +20,7 @@ use warp::http::uri::{Scheme, Uri};
 use warp::http::{Method, Request, Response, StatusCode};
 
 use super::sign::{self, Access, Signed};
+use crate::masked::masked;
 use crate::staggered;
 
 /// Pauses before further attempts; a store that is away for longer is for the next run.
@@ -97,7 +98,7 @@ impl Store {
             None if bucket.contains('.') => (format!("https://s3.{region}.amazonaws.com"), format!("/{bucket}")),
             None => (format!("https://{bucket}.s3.{region}.amazonaws.com"), String::new()),
         };
-        let wrong = || format!("AWS_ENDPOINT_URL={text}: expected a URL such as https://s3.example.com");
+        let wrong = || format!("AWS_ENDPOINT_URL={}: expected a URL such as https://s3.example.com", masked(&text));
         let uri: Uri = text.parse().with_context(wrong)?;
         let is_https = uri.scheme() == Some(&Scheme::HTTPS);
         let (Some(authority), true) = (uri.authority(), is_https || uri.scheme() == Some(&Scheme::HTTP)) else {
@@ -292,7 +293,7 @@ async fn pour(
             Ok(Some(Err(error))) => return Ok(Some(error.into())),
             Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
         };
-        into.write_all(&data).context("cannot write what the store sends; make room in TMPDIR")?;
+        into.write_all(&data).context("cannot write what the store sends")?;
         *done += data.len() as u64;
     }
 }
@@ -331,7 +332,8 @@ mod tests {
         assert_eq!((own.host.as_str(), own.port, own.root.as_str()), ("::1", 9000, "/b"));
         for wrong in ["", "minio:9000", "ftp://minio", "https://key:secret@minio", "https://minio/path"] {
             let error = of("b", Some(wrong)).err().expect(wrong);
-            assert!(error.to_string().contains("AWS_ENDPOINT_URL"), "{error}");
+            let said = error.to_string();
+            assert!(said.contains("AWS_ENDPOINT_URL") && !said.contains("secret"), "{said}");
         }
     }
 }
