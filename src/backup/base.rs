@@ -10,15 +10,17 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Component, Path};
 use std::process::Stdio;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use ring::digest;
 use serde::Deserialize;
 
-use super::folder::{is_segment, unwritable};
+use super::disk::{self, unwritable};
+use super::folder::is_segment;
 use super::seal::{Key, Writer, Written};
 use crate::db::conninfo::ConnInfo;
 use crate::db::embedded::Programs;
 use crate::hexadecimal;
+use crate::short_file::Bounded;
 
 /// Its name in the directory of a backup.
 pub const TAR: &str = "base.tar";
@@ -26,6 +28,8 @@ const MANIFEST: &str = "backup_manifest";
 const LABEL: &str = "backup_label";
 const WAL: &str = "pg_wal/";
 const COPY_BYTES: usize = 256 * 1024;
+/// Longest manifest, which has about 150 bytes for each file of the cluster.
+const KEPT_MAX_BYTES: u64 = 512 << 20;
 
 /// The server's list of what it has sent.
 #[derive(Deserialize)]
@@ -93,7 +97,9 @@ pub fn write(
     let status = child.wait().context("cannot wait for pg_basebackup")?;
     let written = written.map_err(|error| unwritable(path, error))?;
     if !status.success() {
-        bail!("pg_basebackup failed ({status}): {}{}", said.trim(), remedy(&said, server));
+        let failure = anyhow!("pg_basebackup failed ({status}): {}{}", said.trim(), remedy(&said, server));
+        // What it writes to, it writes through us.
+        return Err(disk::told_full(failure, None));
     }
     Ok(written)
 }
@@ -106,9 +112,6 @@ fn remedy(said: &str, server: &ConnInfo) -> String {
             "; add a line such as `host replication {user} samenet scram-sha-256` to its pg_hba.conf and run `select \
              pg_reload_conf()`, or make a logical backup with --kind logical"
         );
-    }
-    if said.contains("No space left") {
-        return "; make room on that disk".to_owned();
     }
     String::new()
 }
@@ -145,7 +148,8 @@ pub fn read(tar: impl Read, into: Option<&Path>, wal: Option<&Path>) -> anyhow::
         let kept = [MANIFEST, LABEL].contains(&name.as_str());
         let place = into.map(|into| into.join(&name)).or_else(|| Some(wal?.join(segment.as_ref()?)));
         let mut copy = Copy::to(place.as_deref(), kept)?;
-        io::copy(&mut entry, &mut copy).with_context(|| format!("cannot unpack {name}"))?;
+        let copied = io::copy(&mut entry, &mut copy).with_context(|| format!("cannot unpack {name}"));
+        copied.map_err(|error| disk::told_full(error, place.as_deref()))?;
         let (bytes, sha256, text) = copy.finish();
         match name.as_str() {
             MANIFEST => manifest = Some(text),
@@ -196,7 +200,7 @@ struct Copy {
     file: Option<File>,
     hash: digest::Context,
     bytes: u64,
-    text: Option<Vec<u8>>,
+    text: Option<Bounded>,
 }
 
 impl Copy {
@@ -207,12 +211,21 @@ impl Copy {
             opened.map_err(|error| unwritable(path, error))
         };
         let file = place.map(create).transpose()?;
-        Ok(Self { file, hash: digest::Context::new(&digest::SHA256), bytes: 0, text: kept.then(Vec::new) })
+        Ok(Self {
+            file,
+            hash: digest::Context::new(&digest::SHA256),
+            bytes: 0,
+            text: kept.then(|| Bounded::new(KEPT_MAX_BYTES)),
+        })
     }
 
     /// What is unpacked is synced by PostgreSQL, before it replays the first record.
     fn finish(self) -> (u64, String, Vec<u8>) {
-        (self.bytes, hexadecimal::text(self.hash.finish().as_ref()), self.text.unwrap_or_default())
+        (
+            self.bytes,
+            hexadecimal::text(self.hash.finish().as_ref()),
+            self.text.map(|text| text.bytes).unwrap_or_default(),
+        )
     }
 }
 
@@ -222,7 +235,7 @@ impl Write for Copy {
             file.write_all(bytes)?;
         }
         if let Some(text) = &mut self.text {
-            text.extend_from_slice(bytes);
+            text.write_all(bytes)?;
         }
         self.hash.update(bytes);
         self.bytes += bytes.len() as u64;

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use super::disk;
 use super::folder::Folder;
 use super::physical::{self, Until};
 use super::record::Backup;
@@ -15,6 +16,9 @@ use crate::db::conninfo::ConnInfo;
 use crate::db::embedded::{Options, Target};
 use crate::db::migrate::{self, Tables};
 use crate::db::roles;
+
+/// What a new cluster takes before it has a row: 39 MiB and a segment of WAL, in release 15.
+const CLUSTER_BYTES: u64 = 64 << 20;
 
 /// Restores a physical backup into a PostgreSQL of its own, compares every table, and removes it again.
 ///
@@ -64,6 +68,7 @@ pub async fn logical_into(
     // Before a cluster is made, which takes a while.
     backup.expect_key(key)?;
     backup.check(&folder.directory(backup))?;
+    disk::expect_room(&options.data_dir, CLUSTER_BYTES + backup.bytes())?;
     let target = Target::prepare(options, None)?;
     let made = target.make()?;
     let server = ConnInfo::from_config(made.config())?.with_requests_as(roles::REQUESTS);

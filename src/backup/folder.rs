@@ -12,7 +12,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 
-use super::record::{Backup, FILE, Kind};
+use super::disk::{self, name_of, unreadable, unwritable};
+use super::record::{Backup, FILE, FILE_MAX_BYTES};
+use crate::short_file;
 
 /// What the name of a backup in the making ends with.
 const PARTIAL: &str = ".partial";
@@ -70,10 +72,14 @@ impl Folder {
     /// When it is not.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let path = std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
-        if !path.is_dir() {
-            bail!("there is no folder {} with backups; `pycrudapi backup --to` makes one", path.display());
+        match fs::metadata(&path) {
+            Ok(found) if found.is_dir() => Ok(Self { path }),
+            Ok(_) => bail!("{} is a file, and no folder with backups", path.display()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                bail!("there is no folder {} with backups; `pycrudapi backup --to` makes one", path.display())
+            }
+            Err(error) => Err(unreadable(&path, error)),
         }
-        Ok(Self { path })
     }
 
     /// Where it is.
@@ -92,6 +98,18 @@ impl Folder {
         self.wal().join(&segment[..8])
     }
 
+    /// Everything that was received, on every timeline.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn received(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for timeline in disk::entries(&self.wal())?.iter().filter(|path| path.is_dir()) {
+            found.extend(disk::entries(timeline)?);
+        }
+        Ok(found)
+    }
+
     /// The directory of a backup.
     pub fn directory(&self, backup: &Backup) -> PathBuf {
         self.path.join(&backup.id)
@@ -103,12 +121,11 @@ impl Folder {
     /// When another has it, or the folder cannot be written.
     pub fn lock(&self) -> anyhow::Result<Lock> {
         let lock = lock(&self.path.join("lock"), "another backup into the same folder is under way; wait for its end")?;
-        for entry in fs::read_dir(&self.path).map_err(|error| unwritable(&self.path, error))?.flatten() {
+        for path in disk::entries(&self.path)? {
             // Others keep files of such names in a folder of theirs.
-            let name = entry.file_name();
-            if name.to_str().and_then(|name| name.strip_suffix(PARTIAL)).is_some_and(|id| time_of(id).is_some()) {
-                tracing::warn!(backup = %entry.path().display(), "removing what an interrupted backup has left");
-                fs::remove_dir_all(entry.path()).map_err(|error| unwritable(&entry.path(), error))?;
+            if name_of(&path).strip_suffix(PARTIAL).is_some_and(|id| time_of(id).is_some()) {
+                tracing::warn!(backup = %path.display(), "removing what an interrupted backup has left");
+                fs::remove_dir_all(&path).map_err(|error| unwritable(&path, error))?;
             }
         }
         Ok(lock)
@@ -119,18 +136,15 @@ impl Folder {
     /// # Errors
     /// When the folder cannot be read; a backup without a record that can be understood is passed over with a warning.
     pub fn list(&self) -> anyhow::Result<Vec<Backup>> {
-        let unreadable = || format!("cannot read {}: see that this user may", self.path.display());
         let mut found = Vec::new();
-        for entry in fs::read_dir(&self.path).with_context(unreadable)? {
-            let path = entry.with_context(unreadable)?.path();
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        for path in disk::entries(&self.path)? {
+            let name = name_of(&path);
             if time_of(&name).is_none() {
                 continue;
             }
-            match fs::read(path.join(FILE)) {
-                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                    return Err(error).with_context(unreadable);
-                }
+            let record = path.join(FILE);
+            match short_file::read(&record, FILE_MAX_BYTES) {
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(unreadable(&record, error)),
                 Err(error) => pass_over(&name, &error),
                 Ok(text) => found.extend(understood(&name, &text)),
             }
@@ -168,12 +182,10 @@ impl Folder {
         }
         let kept = all.iter().filter(|backup| !removed.contains(&backup.id));
         if let Some(first) = kept.filter_map(|backup| backup.wal.as_ref()).map(|wal| place(&wal.first)).min() {
-            for timeline in fs::read_dir(self.wal()).into_iter().flatten().flatten() {
-                for entry in fs::read_dir(timeline.path()).into_iter().flatten().flatten() {
-                    let name = entry.file_name().to_string_lossy().into_owned();
-                    if is_segment(&name) && place(&name) < first {
-                        fs::remove_file(entry.path()).map_err(|error| unwritable(&entry.path(), error))?;
-                    }
+            for path in self.received()? {
+                let name = name_of(&path);
+                if is_segment(&name) && place(&name) < first {
+                    fs::remove_file(&path).map_err(|error| unwritable(&path, error))?;
                 }
             }
         }
@@ -210,32 +222,6 @@ pub fn understood(name: &str, text: &[u8]) -> Option<Backup> {
 fn pass_over(name: &str, error: &dyn std::error::Error) {
     let reason = error.to_string();
     tracing::warn!(backup = name, reason, "passing over a backup without a record that can be read");
-}
-
-/// Of these, the backup of this id, or the newest that is fit for the instant.
-///
-/// # Errors
-/// When there is none.
-pub fn choose(mut all: Vec<Backup>, place: &str, id: Option<&str>, at: Option<Timestamp>) -> anyhow::Result<Backup> {
-    let known = all.iter().map(|backup| backup.id.as_str()).collect::<Vec<_>>().join(", ");
-    if all.is_empty() {
-        bail!("there is no backup in {place}; `pycrudapi backup --to {place}` makes one");
-    }
-    if let Some(id) = id {
-        all.retain(|backup| backup.id == id);
-        return all.pop().with_context(|| format!("there is no backup {id}; there are {known}"));
-    }
-    let Some(at) = at else { return Ok(all.pop().expect("not empty")) };
-    let first = all[0].state.at.clone();
-    let mut fit = Vec::new();
-    for backup in all {
-        if backup.kind == Kind::Physical && backup.state.instant()? <= at {
-            fit.push(backup);
-        }
-    }
-    fit.pop().with_context(|| {
-        format!("no backup reaches back to {at}; the first is of {first}, and logical ones are of one instant only")
-    })
 }
 
 /// Takes a lock of the kernel, which goes with its holder.
@@ -286,16 +272,6 @@ pub fn sync(path: &Path) -> anyhow::Result<()> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(|error| unwritable(path, error))
 }
 
-/// Says what to do about a folder that cannot be written.
-pub fn unwritable(path: &Path, error: std::io::Error) -> anyhow::Error {
-    let advice = match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "its disk is full; make room, or keep fewer (--keep)",
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "see that this user may write there",
-        _ => "see that it is a folder on a disk that works",
-    };
-    anyhow::Error::new(error).context(format!("cannot write {}: {advice}", path.display()))
-}
-
 impl Partial {
     /// Where its files go.
     pub fn path(&self) -> &Path {
@@ -339,7 +315,7 @@ impl Drop for Partial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::record::State;
+    use crate::backup::record::{Kind, State};
 
     fn backup(hours_ago: i64) -> Backup {
         let at = Timestamp::UNIX_EPOCH + Duration::from_secs(1000 * 3600) - jiff::SignedDuration::from_hours(hours_ago);

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use jiff::Timestamp;
 use tokio_postgres::Client;
 
-use super::folder::{self, Folder, unwritable};
+use super::disk::{self, unreadable, unwritable};
+use super::folder::{self, Folder};
 use super::physical::{Cluster, expect_same_cluster};
 use super::record::Wal;
 use super::scratch;
@@ -147,8 +148,9 @@ impl<'a> Follower<'a> {
                 self.place.display()
             );
         }
-        if said.contains("No space left") || said.contains("Permission denied") {
-            bail!("pg_receivewal cannot write {}: {}", self.into.display(), said.trim());
+        if disk::says_full(&said) || said.contains("Permission denied") {
+            let failure = anyhow!("pg_receivewal cannot write {}: {}", self.into.display(), said.trim());
+            return Err(disk::told_full(failure, Some(&self.into)));
         }
         tracing::warn!(reason = said.trim(), "pg_receivewal ended; starting it again");
         let arguments = ["--no-loop", &format!("--slot={SLOT}")];
@@ -159,7 +161,7 @@ impl<'a> Follower<'a> {
     /// Encrypts what was received into the folder; segments that are there whole are received no more.
     fn ship(&self) -> anyhow::Result<()> {
         let Some(key) = self.key else { return Ok(()) };
-        let entries = fs::read_dir(&self.into).with_context(|| format!("cannot read {}", self.into.display()))?;
+        let entries = fs::read_dir(&self.into).map_err(|error| unreadable(&self.into, error))?;
         let mut names: Vec<String> =
             entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.retain(|name| name.starts_with(|letter: char| letter.is_ascii_hexdigit()));
@@ -204,9 +206,14 @@ fn seal_into(from: &Path, place: &Path, key: &Key) -> anyhow::Result<bool> {
     };
     let new = place.with_extension("new");
     let _ = fs::remove_file(&new); // of a run that was cut off
-    let mut writer = seal::Writer::create(&new, Some(key)).map_err(|error| unwritable(&new, error))?;
-    std::io::copy(&mut text, &mut writer).map_err(|error| unwritable(&new, error))?;
-    writer.finish().map_err(|error| unwritable(&new, error))?;
-    fs::rename(&new, place).map_err(|error| unwritable(place, error))?;
+    let written = seal::Writer::create(&new, Some(key)).and_then(|mut writer| {
+        std::io::copy(&mut text, &mut writer)?;
+        writer.finish()?;
+        fs::rename(&new, place)
+    });
+    written.map_err(|error| {
+        let _ = fs::remove_file(&new); // of no use to anybody
+        unwritable(place, error)
+    })?;
     Ok(true)
 }

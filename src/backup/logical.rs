@@ -14,7 +14,8 @@ use futures_util::{SinkExt, TryStreamExt};
 use jiff::Timestamp;
 use tokio_postgres::{Client, Transaction};
 
-use super::folder::{Folder, Lock, unwritable};
+use super::disk::unwritable;
+use super::folder::{Folder, Lock};
 use super::record::{Backup, Columns, Kind, Sequence, State, Table};
 use super::seal::{self, Key, SUFFIX};
 use super::{restored, state};

@@ -20,6 +20,7 @@
 #[cfg(feature = "embedded")]
 mod base;
 pub mod bucket;
+pub mod disk;
 #[cfg(feature = "embedded")]
 pub mod drill;
 pub mod folder;

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use tokio_postgres::Client;
 
 use super::base::{self, TAR};
-use super::folder::{Folder, Lock, is_segment, unwritable};
+use super::disk::{self, name_of, unwritable};
+use super::folder::{Folder, Lock, is_segment};
 use super::record::{Backup, Kind, Wal};
 use super::scratch::Scratch;
 use super::seal::{self, Key, SUFFIX};
@@ -177,17 +178,10 @@ pub fn expect_same_cluster(folder: &Folder, system: &str) -> anyhow::Result<()> 
 }
 
 fn names(directory: &Path) -> anyhow::Result<Vec<String>> {
-    let unreadable = || format!("cannot read {}", directory.display());
-    let entries = fs::read_dir(directory).with_context(unreadable)?;
-    let mut names = Vec::new();
-    for entry in entries {
-        names.push(entry.with_context(unreadable)?.file_name().to_string_lossy().into_owned());
-    }
-    names.sort();
-    Ok(names)
+    Ok(disk::entries(directory)?.iter().map(|path| name_of(path)).collect())
 }
 
-/// Makes a cluster out of a backup and WAL, and returns it running, with the instant that was reached; none when nothing was
+/// Makes a cluster out of a backup and WAL that reaches as far ([`wal::reach`]), and returns it running, with the instant that was reached; none when nothing was
 /// committed since the backup was begun.
 ///
 /// # Errors
@@ -200,14 +194,11 @@ pub async fn restore(
     until: Until,
 ) -> anyhow::Result<(Server, Option<Timestamp>)> {
     backup.expect_key(key)?;
-    if let Until::Instant(at) = until {
-        let (first, last) = (backup.state.instant()?, wal::reach(folder, backup)?);
-        if at < first || at > last {
-            bail!("backup {} can be brought back to any instant from {first} to {last}, and not to {at}", backup.id);
-        }
-    }
     let directory = folder.directory(backup);
     backup.check(&directory)?;
+    // WAL is laid out, and copied by PostgreSQL as it replays it.
+    let tar = backup.files.iter().filter(|file| file.path.starts_with(TAR)).map(|file| file.bytes).sum::<u64>();
+    disk::expect_room(&target.data(), tar + wal::bytes(folder, backup)?)?;
     let suffix = if backup.key.is_some() { SUFFIX } else { "" };
     base::read(seal::open(&directory.join(format!("{TAR}{suffix}")), key)?, Some(&target.data()), None)?;
     let timeline = wal::lay_out(folder, backup, key, &target.wal())?;

@@ -1,11 +1,18 @@
 //! Where backups are: a folder of this machine, or a bucket.
 
+use anyhow::{Context, bail};
 use jiff::Timestamp;
 
 use super::bucket::Bucket;
-use super::folder::{self, Folder};
-use super::record::Backup;
+use super::folder::Folder;
+use super::record::{Backup, Kind};
 use super::scratch::Scratch;
+use super::seal::Key;
+#[cfg(feature = "embedded")]
+use super::wal;
+
+/// Most ranges of instants that a complaint lists.
+const RANGES_MAX: usize = 5;
 
 /// Where backups are.
 pub enum Place {
@@ -47,16 +54,64 @@ impl Place {
         }
     }
 
-    /// The backup of this id, or the newest that is fit for the instant, on this machine.
+    /// The first and the last instant that a backup can be brought back to.
     ///
     /// # Errors
-    /// When there is none, or it cannot be fetched.
-    pub async fn fetch(&self, id: Option<&str>, at: Option<Timestamp>) -> anyhow::Result<Fetched> {
+    /// When the place cannot be read.
+    pub fn reach(&self, backup: &Backup) -> anyhow::Result<(Timestamp, Timestamp)> {
+        let first = backup.state.instant()?;
+        #[cfg(feature = "embedded")]
+        if let Self::Folder(folder) = self {
+            return Ok((first, wal::reach(folder, backup)?));
+        }
+        Ok((first, first))
+    }
+
+    /// Of these, the backup of this id, or the newest that can be brought back to the instant.
+    fn choose(&self, mut all: Vec<Backup>, id: Option<&str>, at: Option<Timestamp>) -> anyhow::Result<Backup> {
+        if let Some(id) = id {
+            let known = all.iter().map(|backup| backup.id.as_str()).collect::<Vec<_>>().join(", ");
+            all.retain(|backup| backup.id == id);
+            if all.is_empty() {
+                bail!("there is no backup {id}; there are {known}");
+            }
+        }
+        let Some(at) = at else { return Ok(all.pop().expect("not empty")) };
+        if let (Some(_), Kind::Logical) = (id, all[0].kind) {
+            bail!("a logical backup is of one instant, {}; leave --at out", all[0].state.at);
+        }
+        let mut ranges = Vec::new();
+        let mut fit = None;
+        for backup in all.into_iter().filter(|backup| backup.kind == Kind::Physical) {
+            let (first, last) = self.reach(&backup)?;
+            ranges.push((first, last));
+            if (first..=last).contains(&at) {
+                fit = Some(backup);
+            }
+        }
+        fit.with_context(|| {
+            let future = if at > Timestamp::now() { ", which is to come" } else { "" };
+            let whose = id.map_or("no backup".to_owned(), |id| format!("backup {id}"));
+            let can = if id.is_some() { "cannot" } else { "can" };
+            format!("{whose} {can} be brought back to {at}{future}; {}", told_ranges(ranges))
+        })
+    }
+
+    /// The backup of this id, or the newest that can be brought back to the instant, on this machine.
+    ///
+    /// # Errors
+    /// When there is none, the key is not that of the backup, or it cannot be fetched.
+    pub async fn fetch(&self, id: Option<&str>, at: Option<Timestamp>, key: Option<&Key>) -> anyhow::Result<Fetched> {
         let name = match self {
             Self::Folder(folder) => folder.path().display().to_string(),
             Self::Bucket(bucket) => bucket.name(),
         };
-        let backup = folder::choose(self.list().await?, &name, id, at)?;
+        let all = self.list().await?;
+        if all.is_empty() {
+            bail!("there is no backup in {name}; `pycrudapi backup --to {name}` makes one");
+        }
+        let backup = self.choose(all, id, at)?;
+        backup.expect_key(key)?;
         match self {
             Self::Folder(folder) => Ok(Fetched { folder: folder.clone(), backup, _scratch: None }),
             Self::Bucket(bucket) => {
@@ -66,5 +121,51 @@ impl Place {
                 Ok(Fetched { folder, backup, _scratch: Some(scratch) })
             }
         }
+    }
+}
+
+/// The instants that can be had, in words; what follows without a gap is one range.
+fn told_ranges(mut ranges: Vec<(Timestamp, Timestamp)>) -> String {
+    ranges.sort();
+    let mut merged: Vec<(Timestamp, Timestamp)> = Vec::new();
+    for (first, last) in ranges {
+        match merged.last_mut() {
+            Some(before) if first <= before.1 => before.1 = before.1.max(last),
+            _ => merged.push((first, last)),
+        }
+    }
+    let left_out = merged.len().saturating_sub(RANGES_MAX);
+    let words: Vec<String> = merged
+        .iter()
+        .skip(left_out)
+        .map(|(first, last)| if first == last { first.to_string() } else { format!("{first} to {last}") })
+        .collect();
+    match (words.is_empty(), left_out) {
+        (true, _) => {
+            "there are logical ones alone, each of one instant; leave --at out, or name one with --backup".to_owned()
+        }
+        (false, 0) => format!("the instants that can be had are {}", words.join(", ")),
+        (false, _) => format!(
+            "the newest instants that can be had are {}; `pycrudapi backups` lists {left_out} earlier ones",
+            words.join(", ")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_without_a_gap_are_one_range_and_a_long_list_ends_with_the_newest() {
+        let at = |second: i64| Timestamp::from_second(second).expect("a time");
+        assert_eq!(
+            told_ranges(vec![(at(5), at(5)), (at(0), at(2)), (at(1), at(3))]),
+            "the instants that can be had are 1970-01-01T00:00:00Z to 1970-01-01T00:00:03Z, 1970-01-01T00:00:05Z"
+        );
+        let many = told_ranges((0..9).map(|second| (at(second), at(second))).collect());
+        assert!(many.contains("00:00:04Z, ") && !many.contains("00:00:03Z"), "{many}");
+        assert!(many.ends_with("`pycrudapi backups` lists 4 earlier ones"), "{many}");
+        assert!(told_ranges(Vec::new()).contains("leave --at out"));
     }
 }

@@ -6,10 +6,13 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::disk::unreadable;
 use super::seal::{self, Key, Written};
 
 /// Its name in the directory of a backup.
 pub const FILE: &str = "backup.json";
+/// Longest such file: some hundred bytes for a table, and for a file.
+pub const FILE_MAX_BYTES: u64 = 16 << 20;
 
 /// How a backup was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
@@ -166,7 +169,8 @@ impl Backup {
         for file in &self.files {
             let path = directory.join(&file.path);
             let found = seal::measure(&path)
-                .with_context(|| format!("cannot read {} of backup {}", path.display(), self.id))?;
+                .map_err(|error| unreadable(&path, error))
+                .with_context(|| format!("backup {} cannot be checked", self.id))?;
             if found.bytes != file.bytes {
                 bail!(
                     "backup {} is damaged: {} has {} bytes instead of {}",
@@ -195,10 +199,10 @@ impl Backup {
         Ok(())
     }
 
-    /// Refuses a key that does not open it, before anything is done.
+    /// Refuses a key that does not open it, before anything is done; and a backup that nobody with the key has made.
     ///
     /// # Errors
-    /// When it is another one, or none is given and one is needed.
+    /// When it is another one, or only one of the two has a key.
     pub fn expect_key(&self, key: Option<&Key>) -> anyhow::Result<()> {
         match (&self.key, key) {
             (Some(_), None) => {
@@ -208,6 +212,11 @@ impl Backup {
                 "wrong key: backup {} was encrypted with key {mark}, and the one given is {}",
                 self.id,
                 key.mark()
+            ),
+            (None, Some(_)) => bail!(
+                "backup {} is not encrypted, and a key is given: whoever may write where backups are may have put it there; if it is \
+                 wanted, restore it without --key-file (BACKUP_KEY_FILE), otherwise name an encrypted one with --backup",
+                self.id
             ),
             _ => Ok(()),
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use uuid::Uuid;
 
-use super::folder::unwritable;
+use super::disk::unwritable;
 
 /// A new directory; dropping it removes it.
 #[derive(Debug)]

@@ -14,7 +14,9 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundK
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::{digest, hkdf};
 
+use super::disk::unreadable;
 use crate::hexadecimal;
+use crate::short_file::{self, SECRET_MAX_BYTES};
 
 /// What encrypted files begin with.
 const MAGIC: &[u8; 16] = b"pycrudapi-seal-1";
@@ -40,8 +42,9 @@ impl Key {
     /// # Errors
     /// When the file cannot be read, or holds something else.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the key in {} (BACKUP_KEY_FILE)", path.display()))?;
+        let text = short_file::read_text(path, SECRET_MAX_BYTES)
+            .map_err(|error| unreadable(path, error))
+            .context("the key of BACKUP_KEY_FILE cannot be read")?;
         let Some(bytes) = hexadecimal::bytes(text.trim()).filter(|bytes| bytes.len() == 32) else {
             bail!(
                 "the key in {} (BACKUP_KEY_FILE) is not 64 hexadecimal digits; `openssl rand -hex 32` makes one",
@@ -199,9 +202,9 @@ pub struct Reader {
 /// Opens a file; an encrypted one has [`SUFFIX`].
 ///
 /// # Errors
-/// When it cannot be read, or not with this key.
+/// When it cannot be read, or not with this key; and when there is a key and it is not encrypted.
 pub fn open(path: &Path, key: Option<&Key>) -> anyhow::Result<Reader> {
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file = File::open(path).map_err(|error| unreadable(path, error))?;
     let mut file = BufReader::with_capacity(CHUNK_BYTES + TAG_BYTES, file);
     let seal = if path.to_string_lossy().ends_with(SUFFIX) {
         let Some(key) = key else {
@@ -223,6 +226,8 @@ pub fn open(path: &Path, key: Option<&Key>) -> anyhow::Result<Reader> {
             );
         }
         Some(key.of_file(salt))
+    } else if key.is_some() {
+        bail!("{} is not encrypted, and a key is given: whoever may write there may have put it there", path.display());
     } else {
         None
     };
@@ -311,6 +316,9 @@ mod tests {
         assert!(wrong.starts_with("wrong key: "), "{wrong}");
         let none = read(&path, None).expect_err("refused").to_string();
         assert!(none.contains("--key-file"), "{none}");
+        let (_plain, plain) = sealed(None, b"anything");
+        let unsealed = read(&plain, Some(&Key::of(&[7; 32]))).expect_err("refused").to_string();
+        assert!(unsealed.contains("is not encrypted"), "{unsealed}");
         assert!(!std::fs::read(&path).expect("bytes").windows(8).any(|window| window == b"a secret"));
     }
 

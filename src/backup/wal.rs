@@ -2,22 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
-use super::folder::{Folder, is_segment, place, unwritable};
+use super::disk::{self, name_of, unreadable, unwritable};
+use super::folder::{Folder, is_segment, place};
 use super::record::{Backup, Wal};
 use super::seal::{self, Key, SUFFIX};
 use crate::db::conninfo::ConnInfo;
 use crate::db::embedded::Programs;
+use crate::short_file::{self, SECRET_MAX_BYTES};
 
 /// What the name of a segment that is not whole ends with.
 pub const PARTIAL: &str = ".partial";
@@ -40,8 +42,15 @@ pub struct Received {
 
 impl Received {
     /// What is known of a directory; none when no WAL is received into it.
-    fn read(directory: &Path) -> Option<Self> {
-        serde_json::from_str(&fs::read_to_string(directory.join(RECEIVED)).ok()?).ok()
+    fn read(directory: &Path) -> anyhow::Result<Option<Self>> {
+        let path = directory.join(RECEIVED);
+        let text = match short_file::read(&path, SECRET_MAX_BYTES) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(|error| unreadable(&path, error))?,
+        };
+        serde_json::from_slice(&text).map(Some).with_context(|| {
+            format!("{} is damaged; remove it, and follow again to have it written anew", path.display())
+        })
     }
 
     /// Replaces what is known.
@@ -51,7 +60,10 @@ impl Received {
     pub fn write(&self, directory: &Path) -> anyhow::Result<()> {
         let (path, new) = (directory.join(RECEIVED), directory.join("received.new"));
         let text = serde_json::to_string(self).context("cannot write what was received")?;
-        fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).map_err(|error| unwritable(&path, error))
+        fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).map_err(|error| {
+            let _ = fs::remove_file(&new); // of no use to anybody
+            unwritable(&path, error)
+        })
     }
 }
 
@@ -92,7 +104,7 @@ pub async fn receive_until_now(
                 return Ok(());
             }
             let said = io::read_to_string(child.stderr.take().expect("piped")).unwrap_or_default();
-            bail!("pg_receivewal failed ({status}): {}", said.trim());
+            return Err(disk::told_full(anyhow!("pg_receivewal failed ({status}): {}", said.trim()), Some(into)));
         }
         // It ends when it has something behind the place, and an idle server writes nothing.
         client.query_one(HEARTBEAT, &[]).await.context("the connection to postgres was lost")?;
@@ -100,17 +112,18 @@ pub async fn receive_until_now(
     }
 }
 
-/// The segments that are there for a backup, by their name without suffixes: those that are received, and its own.
+/// The segments that are there for a backup, by their name without suffixes: those that are received, and its own. Of an encrypted
+/// backup they are those that are encrypted as well: others may be anybody's, and nobody without the key reads those of one that is not.
 fn segments(folder: &Folder, backup: &Backup, wal: &Wal) -> anyhow::Result<BTreeMap<String, PathBuf>> {
     let mut found = BTreeMap::new();
     // What is received is newer than the end of what a backup has itself; a whole segment is better than a part.
     for directory in [folder.directory(backup).join("wal"), folder.wal_of(&wal.first)] {
-        let Ok(entries) = fs::read_dir(&directory) else { continue };
-        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        let mut paths = disk::entries(&directory)?;
+        paths.retain(|path| is_sealed(path) == backup.key.is_some());
         let is_whole = |path: &PathBuf| !path.to_string_lossy().contains(PARTIAL);
         paths.sort_by_key(|path| (is_whole(path), path.clone()));
         for path in paths {
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let name = name_of(&path);
             let bare = name.trim_end_matches(SUFFIX).trim_end_matches(PARTIAL).to_owned();
             let is_needed = is_segment(&bare) && bare.len() == 24 && place(&bare) >= place(&wal.first);
             if is_needed || bare.ends_with(".history") {
@@ -131,25 +144,41 @@ pub fn lay_out(folder: &Folder, backup: &Backup, key: Option<&Key>, into: &Path)
     let own = segments(folder, backup, wal)?;
     let last = own.keys().filter(|name| is_segment(name)).map(|name| &name[..8]).max().unwrap_or(&wal.first[..8]);
     let timeline = u32::from_str_radix(last, 16).context("a segment of WAL has no timeline")?;
-    for (name, path) in histories(folder).into_iter().chain(own) {
-        let mut from = seal::open(&path, key)?;
+    for (name, path) in histories(folder)?.into_iter().chain(own) {
         let place = into.join(&name);
-        let opened = File::options().write(true).create_new(true).mode(0o600).open(&place);
+        let opened = File::options().write(true).create(true).truncate(true).mode(0o600).open(&place);
         let mut file = opened.map_err(|error| unwritable(&place, error))?;
-        io::copy(&mut from, &mut file).with_context(|| format!("cannot unpack {}", path.display()))?;
+        // That there is such a timeline is all that is taken from one that is encrypted otherwise than the backup.
+        if is_sealed(&path) == backup.key.is_some() {
+            let mut from = seal::open(&path, key)?;
+            let copied = io::copy(&mut from, &mut file).with_context(|| format!("cannot unpack {}", path.display()));
+            copied.map_err(|error| disk::told_full(error, Some(into)))?;
+        }
     }
     Ok(timeline)
 }
 
+/// How long everything is that [`lay_out`] lays out.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn bytes(folder: &Folder, backup: &Backup) -> anyhow::Result<u64> {
+    let Some(wal) = &backup.wal else { return Ok(0) };
+    let mut bytes = 0;
+    for path in segments(folder, backup, wal)?.values() {
+        bytes += fs::metadata(path).map_err(|error| unreadable(path, error))?.len();
+    }
+    Ok(bytes)
+}
+
+fn is_sealed(path: &Path) -> bool {
+    path.to_string_lossy().ends_with(SUFFIX)
+}
+
 /// The histories of timelines that were received.
-fn histories(folder: &Folder) -> BTreeMap<String, PathBuf> {
-    let timelines = fs::read_dir(folder.wal()).into_iter().flatten().flatten();
-    let files = timelines.flat_map(|timeline| fs::read_dir(timeline.path()).into_iter().flatten().flatten());
-    let named = files.map(|file| {
-        let name = file.file_name().to_string_lossy().into_owned();
-        (name.trim_end_matches(SUFFIX).to_owned(), file.path())
-    });
-    named.filter(|(name, _)| name.ends_with(".history")).collect()
+fn histories(folder: &Folder) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    let named = folder.received()?.into_iter().map(|path| (name_of(&path).trim_end_matches(SUFFIX).to_owned(), path));
+    Ok(named.filter(|(name, _)| name.ends_with(".history")).collect())
 }
 
 /// Up to when a backup can be brought back: to its own instant, or to what was received if nothing is missing between.
@@ -160,7 +189,7 @@ pub fn reach(folder: &Folder, backup: &Backup) -> anyhow::Result<Timestamp> {
     let own = backup.state.instant()?;
     let Some(wal) = &backup.wal else { return Ok(own) };
     let directory = folder.wal_of(&wal.first);
-    let Some(received) = Received::read(&directory) else { return Ok(own) };
+    let Some(received) = Received::read(&directory)? else { return Ok(own) };
     if received.system != backup.system {
         return Ok(own);
     }

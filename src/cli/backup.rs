@@ -17,16 +17,16 @@ use super::TRANSFER_THREADS;
 use super::database::{Use, expect_database, with_database};
 use super::output::{say, table};
 use crate::backup::bucket::Bucket;
+use crate::backup::disk::{size, told_full};
 use crate::backup::folder::Folder;
 #[cfg(feature = "embedded")]
 use crate::backup::follow::Follower;
 use crate::backup::logical;
-use crate::backup::place::Place;
+#[cfg(feature = "embedded")]
+use crate::backup::physical;
 use crate::backup::record::Backup;
 use crate::backup::runs::{self, Run, Task};
 use crate::backup::seal::Key;
-#[cfg(feature = "embedded")]
-use crate::backup::{physical, wal};
 use crate::config::{BackupConfig, BucketConfig, DatabaseConfig, RetentionConfig};
 use crate::db::conninfo::ConnInfo;
 use crate::db::migrate;
@@ -136,7 +136,9 @@ impl Make {
             bucket.take(folder, &lock).await?;
             Ok((backup, bucket.forget(retention).await?))
         }
-        .await;
+        .await
+        // What was written to the folder says so itself; what remains is of the server.
+        .map_err(|error| told_full(error, None));
         record(conninfo, Task::Backup, started, &outcome, |(backup, _)| {
             (Some(backup.bytes()), format!("backup {}", backup.id))
         })
@@ -262,27 +264,15 @@ impl List {
                 backup.postgres.clone(),
                 backup.key.clone().map_or("no".to_owned(), |mark| format!("key {mark}")),
                 when.to_owned(),
-                reach(&place, &backup)?,
+                match place.reach(&backup)? {
+                    (first, last) if first == last => first.to_string(),
+                    (first, last) => format!("{first} … {last}"),
+                },
             ]);
         }
         table(&rows);
         Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
-}
-
-/// The instants that a backup can be brought back to, in words.
-fn reach(place: &Place, backup: &Backup) -> anyhow::Result<String> {
-    let first = backup.state.instant()?;
-    #[cfg(feature = "embedded")]
-    if let Place::Folder(folder) = place {
-        let last = wal::reach(folder, backup)?;
-        if last > first {
-            return Ok(format!("{first} … {last}"));
-        }
-    }
-    #[cfg(not(feature = "embedded"))]
-    let _ = place;
-    Ok(first.to_string())
 }
 
 /// Whoever owns the tables, and may copy the cluster if anybody may.
@@ -309,14 +299,5 @@ pub async fn record<T>(
     };
     if let Err(error) = written.await {
         tracing::warn!(error = format!("{error:#}"), "cannot write into maintenance_runs what became of this run");
-    }
-}
-
-/// A length as people read it.
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..0x10_0000 => format!("{} KiB", bytes.div_ceil(1024)),
-        0x10_0000..0x4000_0000 => format!("{} MiB", bytes.div_ceil(1 << 20)),
-        _ => format!("{} GiB", bytes.div_ceil(1 << 30)),
     }
 }

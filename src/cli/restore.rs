@@ -1,5 +1,6 @@
 //! `pycrudapi restore` and `restore-drill`.
 
+use std::path::Path;
 #[cfg(feature = "embedded")]
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ use super::backup::NO_PROGRAMS;
 use super::backup::record;
 use super::database::{Use, expect_database, with_database};
 use super::output::say;
+use crate::backup::disk::told_full;
 use crate::backup::folder::Folder;
 use crate::backup::logical;
 #[cfg(feature = "embedded")]
@@ -27,11 +29,14 @@ use crate::backup::{drill, physical, restored};
 use crate::config::{BackupConfig, BucketConfig, DatabaseConfig, ResourcesConfig};
 #[cfg(feature = "embedded")]
 use crate::db::conninfo::ConnInfo;
+use crate::db::conninfo::is_conninfo;
 #[cfg(feature = "embedded")]
 use crate::db::embedded::{Options, Target};
 #[cfg(feature = "embedded")]
 use crate::db::migrate;
+use crate::masked::masked;
 use crate::resource::registry::Resources;
+use crate::resource::time::{Unzoned, read_date_time};
 
 /// `restore`.
 #[derive(Debug, Args)]
@@ -42,9 +47,10 @@ pub struct Restore {
     /// The backup; the newest, or the one before --at, without.
     #[arg(long)]
     backup: Option<String>,
-    /// The instant, such as 2026-11-26T22:45:01.5Z or with an offset: what was acknowledged before it by the database's clock is there, and
-    /// nothing that was begun after it. Without it the backup's own instant with --backup, or the end of WAL.
-    #[arg(long)]
+    /// The instant, such as 2026-11-26T22:45:01.5Z, with an offset, or 2026-11-26T23:45:01[Europe/Warsaw], as the API reads it: what was
+    /// acknowledged before it by the database's clock is there, and nothing that was begun after it. Without it the backup's own instant
+    /// with --backup, or the end of WAL.
+    #[arg(long, value_parser = instant)]
     at: Option<Timestamp>,
     /// A new directory for DATA_DIR; or the URL of an empty database, for a logical backup.
     #[arg(long, env = "RESTORE_INTO", hide_env_values = true)]
@@ -79,6 +85,24 @@ pub struct Drill {
     database: DatabaseConfig,
 }
 
+/// An instant in any form that the API reads.
+fn instant(text: &str) -> Result<Timestamp, String> {
+    const RULE: &str = "expected an instant such as 2026-11-26T22:45:01.5Z, 2026-11-26T23:45:01+01:00 or 2026-11-26T23:45:01[Europe/Warsaw]";
+    read_date_time(text, Unzoned::Refused).map_err(|fault| fault.of(RULE))
+}
+
+/// Whether --into names a database; another address than that of one is nobody's directory.
+fn is_database(into: &str) -> anyhow::Result<bool> {
+    let is_database = is_conninfo(into);
+    if !is_database && into.contains("://") {
+        bail!(
+            "--into {}: expected a directory, or a database such as postgres://user:password@db.example:5432/name",
+            masked(into)
+        );
+    }
+    Ok(is_database)
+}
+
 impl Restore {
     /// Brings a backup back.
     ///
@@ -89,28 +113,37 @@ impl Restore {
         let place = self.bucket.place(&self.from)?;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(TRANSFER_THREADS).enable_all().build()?;
-        let fetched = runtime.block_on(place.fetch(self.backup.as_deref(), self.at))?;
-        let (folder, backup) = (&fetched.folder, &fetched.backup);
-        let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| self.into.starts_with(scheme))
-            || self.into.contains("host=");
-        if self.at.is_some() && backup.kind == Kind::Logical {
-            bail!("a logical backup is of one instant, {}; leave --at out", backup.state.at);
-        }
-        match (backup.kind, is_url) {
+        let is_database = is_database(&self.into)?;
+        let key = key.as_ref();
+        let fetched = runtime.block_on(place.fetch(self.backup.as_deref(), self.at, key))?;
+        let restored = self.bring_back(&runtime, &fetched.folder, &fetched.backup, (key, is_database));
+        let disk = (!is_database).then(|| Path::new(&self.into));
+        restored.map_err(|error| told_full(error, disk))?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn bring_back(
+        &self,
+        runtime: &tokio::runtime::Runtime,
+        folder: &Folder,
+        backup: &Backup,
+        (key, is_database): (Option<&Key>, bool),
+    ) -> anyhow::Result<()> {
+        match (backup.kind, is_database) {
             (Kind::Logical, true) => {
                 let server = self.database.at(&self.into)?;
                 let resources = self.resources.load()?;
-                runtime.block_on(logical::restore(&server, folder, backup, key.as_ref(), &resources))?;
+                runtime.block_on(logical::restore(&server, folder, backup, key, &resources))?;
                 say(&format!("restored backup {} as of {}", backup.id, backup.state.at));
             }
-            (Kind::Physical, false) => self.physical(&runtime, folder, backup, key.as_ref())?,
-            (Kind::Logical, false) => self.logical_into_directory(&runtime, folder, backup, key.as_ref())?,
+            (Kind::Physical, false) => self.physical(runtime, folder, backup, key)?,
+            (Kind::Logical, false) => self.logical_into_directory(runtime, folder, backup, key)?,
             (Kind::Physical, true) => bail!(
                 "backup {} is physical and becomes a directory; name a new one with --into, or a logical backup with --backup",
                 backup.id
             ),
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 
     #[cfg(feature = "embedded")]
@@ -193,11 +226,15 @@ impl Drill {
         with_database(&self.database, Use::Shared, TRANSFER_THREADS, |conninfo| async move {
             let started = Instant::now();
             let outcome = async {
-                let fetched = self.bucket.place(&self.from)?.fetch(None, None).await?;
+                let fetched = self.bucket.place(&self.from)?.fetch(None, None, key.as_ref()).await?;
                 self.drill(&fetched.folder, &fetched.backup, key.as_ref(), self.resources.load()?).await?;
                 anyhow::Ok(fetched.backup)
             }
-            .await;
+            .await
+            .map_err(|error| {
+                let scratch = std::env::temp_dir();
+                told_full(error, self.into.is_none().then_some(scratch.as_path()))
+            });
             record(&conninfo, Task::RestoreDrill, started, &outcome, |backup| {
                 (Some(backup.bytes()), format!("backup {}", backup.id))
             })

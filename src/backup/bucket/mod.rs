@@ -19,10 +19,13 @@ use ring::digest;
 use serde::{Deserialize, Serialize};
 use warp::http::Method;
 
-use super::folder::{self, Folder, Lock, Retention, unwritable};
-use super::record::{Backup, Entry, FILE};
+use super::disk::{self, unreadable, unwritable};
+use super::folder::{self, Folder, Lock, Retention};
+use super::record::{Backup, Entry, FILE, FILE_MAX_BYTES};
 use super::scratch;
 use crate::hexadecimal;
+use crate::masked::masked;
+use crate::short_file::{self, Bounded};
 pub use sign::Access;
 pub use store::Store;
 use store::{Ask, elements};
@@ -44,16 +47,21 @@ pub struct Address {
 }
 
 impl Address {
-    /// Reads `s3://bucket/prefix`; none when the text does not begin so, and is a folder.
+    /// Reads `s3://bucket/prefix`; none when the text is a folder.
     ///
     /// # Errors
-    /// When there is no bucket in it.
+    /// When there is no bucket in it, or it is another address, which nobody means as the name of a folder.
     pub fn parse(text: &str) -> anyhow::Result<Option<Self>> {
-        let Some(rest) = text.strip_prefix(SCHEME) else { return Ok(None) };
+        let Some(rest) = text.strip_prefix(SCHEME) else {
+            if text.contains("://") || text.starts_with("s3:") {
+                bail!("{}: expected a folder or s3://bucket/prefix", masked(text));
+            }
+            return Ok(None);
+        };
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
         if bucket.is_empty() || !bucket.bytes().all(is_name) {
-            bail!("{text} names no bucket; expected s3://bucket/prefix");
+            bail!("{} names no bucket; expected s3://bucket/prefix", masked(text));
         }
         let prefix = prefix.trim_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
@@ -116,10 +124,10 @@ impl Bucket {
             if folder::time_of(id).is_none() {
                 continue;
             }
-            let mut text = Vec::new();
+            let mut text = Bounded::new(FILE_MAX_BYTES);
             if !self.store.read(&self.key(id, FILE), &mut text).await? {
                 others.push(id.to_owned());
-            } else if let Some(backup) = folder::understood(id, &text) {
+            } else if let Some(backup) = folder::understood(id, &text.bytes) {
                 whole.push(backup);
             }
         }
@@ -172,12 +180,12 @@ impl Bucket {
             }
         }
         let path = directory.join(FILE);
-        let record = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let record = short_file::read(&path, FILE_MAX_BYTES).map_err(|error| unreadable(&path, error))?;
         let key = self.key(&backup.id, FILE);
         self.put(&key, &[], record.clone().into()).await?;
-        let mut stored = Vec::new();
+        let mut stored = Bounded::new(FILE_MAX_BYTES);
         self.store.read(&key, &mut stored).await?;
-        if stored != record {
+        if stored.bytes != record {
             bail!("the store has of {key} not what was sent; try again");
         }
         Ok(())
@@ -248,7 +256,9 @@ impl Bucket {
 
     /// The upload of a file that was begun, if the store still knows it, or a new one.
     async fn progress(&self, place: &Path, key: &str) -> anyhow::Result<Progress> {
-        let known = fs::read(place).ok().and_then(|text| serde_json::from_slice::<Progress>(&text).ok());
+        let known = short_file::read(place, FILE_MAX_BYTES)
+            .ok()
+            .and_then(|text| serde_json::from_slice::<Progress>(&text).ok());
         if let Some(known) = known.filter(|known| known.path == key) {
             let query = [("uploadId", known.upload.as_str())];
             let asked = self.store.ask(&Ask { key, query: &query, ..Ask::default() }).await?;
@@ -284,6 +294,7 @@ impl Bucket {
     /// # Errors
     /// When one cannot be read, or there is no room.
     pub async fn fetch(&self, backup: &Backup, into: &Folder) -> anyhow::Result<()> {
+        disk::expect_room(into.path(), backup.bytes())?;
         let directory = into.directory(backup);
         for path in backup.files.iter().map(|file| file.path.as_str()).chain([FILE]) {
             if Path::new(path).components().any(|part| !matches!(part, Component::Normal(_))) {
@@ -293,7 +304,8 @@ impl Bucket {
             let parent = place.parent().unwrap_or(&directory);
             fs::create_dir_all(parent).map_err(|error| unwritable(parent, error))?;
             let mut file = File::create(&place).map_err(|error| unwritable(&place, error))?;
-            if !self.store.read(&self.key(&backup.id, path), &mut file).await? {
+            let read = self.store.read(&self.key(&backup.id, path), &mut file).await;
+            if !read.map_err(|error| disk::told_full(error, Some(into.path())))? {
                 bail!("backup {} is damaged: {} is missing", backup.id, self.key(&backup.id, path));
             }
         }
@@ -366,8 +378,17 @@ mod tests {
         assert_eq!(of("/backups"), None);
         assert_eq!(of("s3://b"), Some(("b".to_owned(), String::new())));
         assert_eq!(of("s3://b/a/c/"), Some(("b".to_owned(), "a/c/".to_owned())));
-        for wrong in ["s3://", "s3:///prefix", "s3://B/prefix", "s3://key@b/prefix"] {
-            assert!(Address::parse(wrong).is_err(), "{wrong}");
+        for wrong in [
+            "s3://",
+            "s3:///prefix",
+            "s3://B/prefix",
+            "s3://key:secret@b/prefix",
+            "S3://b",
+            "s3:/b",
+            "https://key:secret@b",
+        ] {
+            let said = Address::parse(wrong).expect_err(wrong).to_string();
+            assert!(said.contains("s3://bucket/prefix") && !said.contains("secret"), "{said}");
         }
     }
 }

@@ -98,6 +98,8 @@ async fn another_key_and_none_are_refused_and_the_right_one_opens() {
     assert!(said.contains("BACKUP_KEY_FILE"), "{said}");
     let said = refused(&rig.program(&["backup", &none]));
     assert!(said.contains("64 hexadecimal digits"), "{said}");
+    let said = refused(&rig.program(&["backup", "--key-file=/dev/zero"]));
+    assert!(said.contains("/dev/zero") && said.contains("more than 65536 bytes"), "{said}");
     assert_eq!(rig.restore(&["--backup", &id, &right]).names().await, ["kept"]);
     succeeded(rig.program(&["restore-drill", &right]));
 }
@@ -121,7 +123,8 @@ async fn a_full_disk_is_told_and_takes_no_older_backup_along() {
     let good = rig.restore(&["--backup", &id]).names().await;
     let unmounted = Command::new("umount").arg(rig.folder()).status().expect("umount runs");
     assert!(unmounted.success());
-    assert!(said.contains("disk is full"), "{said}");
+    let place = format!("the disk of {}", rig.folder().display());
+    assert!(said.contains(&place) && said.contains(" is full (") && said.contains("make room there"), "{said}");
     assert_eq!((partials, good), (0, vec!["kept".to_owned()]));
 }
 
@@ -171,4 +174,114 @@ async fn a_role_that_may_not_copy_the_cluster_is_told_the_statement_that_lets_it
     let warned = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(succeeded(output).contains(", logical, "), "{warned}");
     assert!(warned.contains("alter role pycrudapi replication"), "{warned}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_nobody_with_the_key_has_made_is_refused() {
+    let rig = Rig::start().await;
+    rig.app.create(&passenger_with("name", "kept")).await;
+    let keys = tempfile::tempdir().expect("a temporary directory");
+    let key = keys.path().join("key");
+    fs::write(&key, "0a".repeat(32)).expect("written");
+    let key = format!("--key-file={}", key.display());
+    let sealed = rig.backup(&[&key]);
+    for kind in ["physical", "logical"] {
+        let plain = rig.backup(&["--kind", kind]);
+        for command in [&["restore", "--into", "/tmp/never-made", &key][..], &["restore-drill", &key]] {
+            let said = refused(&rig.program(command));
+            assert!(said.contains(&format!("backup {plain} is not encrypted")), "{said}");
+            assert!(said.contains("without --key-file"), "{said}");
+        }
+        assert!(!Path::new("/tmp/never-made").exists());
+        assert_eq!(rig.restore(&["--backup", &plain]).names().await, ["kept"]);
+    }
+    // WAL that was put beside an encrypted backup is not replayed either.
+    let name =
+        fs::read_dir(rig.folder().join(&sealed).join("wal")).expect("listed").flatten().next().expect("a segment");
+    let name = name.file_name().to_string_lossy().replace(".sealed", "");
+    fs::write(rig.folder().join(&sealed).join("wal").join(&name), "anything").expect("written");
+    let received = rig.folder().join("wal").join(&name[..8]);
+    fs::create_dir_all(&received).expect("made");
+    fs::write(received.join(&name), "anything").expect("written");
+    assert_eq!(rig.restore(&["--backup", &sealed, &key]).names().await, ["kept"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_without_room_is_told_how_much_it_takes_and_leaves_nothing() {
+    let (rig, id) = rig_with_a_backup().await;
+    let logical = rig.backup(&["--kind=logical"]);
+    let small = super::open_folder();
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=20m,mode=755", "none"]).arg(small.path()).output();
+    if !mounted.as_ref().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: a small disk takes root and mount: {mounted:?}");
+        return;
+    }
+    let into = small.path().join("new");
+    let restore = |id: &str| rig.program(&["restore", "--backup", id, "--into", into.to_str().expect("UTF-8")]);
+    let outputs = [restore(&id), restore(&logical)];
+    let left = fs::read_dir(small.path()).expect("listed").count();
+    let unmounted = Command::new("umount").arg(small.path()).status().expect("umount runs");
+    assert!(unmounted.success());
+    assert_eq!(left, 0);
+    for said in outputs.map(|output| refused(&output)) {
+        assert!(said.contains(" needed): make room there"), "{said}");
+        assert!(
+            said.contains(&format!("the disk of {}", small.path().display())) && said.contains(" is full ("),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_this_user_may_not_read_is_no_missing_backup() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+
+    let (rig, id) = rig_with_a_backup().await;
+    let is_root = rustix::process::geteuid().is_root();
+    let refused = || {
+        let mut command = rig.command(&["backups"]);
+        if is_root {
+            command.uid(65_534);
+        }
+        refused(&command.output().expect("it runs"))
+    };
+    let record = rig.folder().join(&id).join("backup.json");
+    let closed = [(record.as_path(), 0o600), (rig.folder(), 0o755)];
+    for (path, open) in closed {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o000)).expect("closed");
+        fs::set_permissions(rig.folder().join(&id), fs::Permissions::from_mode(0o755)).unwrap_or_default();
+        let said = refused();
+        fs::set_permissions(path, fs::Permissions::from_mode(open)).expect("opened");
+        assert!(said.contains("user ") && said.contains(&format!("may not read {}", path.display())), "{said}");
+    }
+}
+
+#[test]
+fn what_is_secret_in_an_argument_is_repeated_by_no_complaint() {
+    let url = "postgres://user:se-cret@db.example/name";
+    let commands: &[&[&str]] = &[
+        &["backups", url],
+        &["backup", "--to", url],
+        &["backup", "--to=/tmp/never-made", "--kind", url],
+        &["backup", "--to=s3://key:se-cret@bucket/prefix"],
+        &["backups", "--from=s3://bucket/prefix?key=se-cret"],
+        &["restore", "--from=/tmp", "--at", url, "--into=/tmp/never-made"],
+        &["restore", "--from=/tmp", "--into=postgre://user:se-cret@db.example/name"],
+        &["restore", "--from=/tmp", "--into=user=u password=se-cret port=none"],
+        &["token", "create", "--name=t", "--scope", url],
+        &["export", "--database-url=postgres://user:se-cret@db.example:none/name"],
+        &["export", "--postgres-password=", "se-cret"],
+        &["generate", "--rows", url],
+        &["healthcheck", "--healthcheck-url=http://user:se-cret@127.0.0.1:1/"],
+        &[url],
+    ];
+    for arguments in commands {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_pycrudapi")).args(*arguments).env_clear().output().expect("it runs");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(!output.status.success(), "{arguments:?}: {said}");
+        assert!(!said.is_empty() && !said.contains("se-cret"), "{arguments:?}: {said}");
+    }
 }

@@ -1,0 +1,213 @@
+//! What a disk refuses, told in one way: that it is full, and that this user may not read or write there.
+
+use std::error::Error;
+use std::fmt;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::statvfs;
+use tokio_postgres::error::SqlState;
+
+/// How the system and PostgreSQL's programs say that a disk is full.
+const SIGNS: [&str; 3] = ["No space left on device", "Disk quota exceeded", "Check free disk space"];
+
+/// A disk that is full.
+#[derive(Debug)]
+pub struct Full {
+    /// What is on it; none when it is that of the database's server.
+    path: Option<PathBuf>,
+    /// When it was met, and not when what was half made is gone.
+    free_bytes: Option<u64>,
+    needed_bytes: Option<u64>,
+}
+
+impl Full {
+    fn met(path: Option<&Path>, needed_bytes: Option<u64>) -> Self {
+        Self { path: path.map(Path::to_path_buf), free_bytes: path.and_then(free_bytes), needed_bytes }
+    }
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(formatter, "the disk of {} is full", path.display())?,
+            None => write!(formatter, "the disk of the database's server is full")?,
+        }
+        match (self.free_bytes, self.needed_bytes) {
+            (Some(free), Some(needed)) => write!(formatter, " ({} free, {} needed)", size(free), size(needed))?,
+            (Some(free), None) => write!(formatter, " ({} free)", size(free))?,
+            (None, Some(needed)) => write!(formatter, " ({} needed)", size(needed))?,
+            (None, None) => {}
+        }
+        write!(
+            formatter,
+            ": make room there and run this again; nothing half made stays, and the backups of before are as good as they were"
+        )
+    }
+}
+
+impl Error for Full {}
+
+/// A failure that a full disk is the reason of says so, with the disk that is meant if it does not yet.
+pub fn told_full(error: anyhow::Error, path: Option<&Path>) -> anyhow::Error {
+    if error.downcast_ref::<Full>().is_some() || !is_full(&error) {
+        return error;
+    }
+    error.context(Full::met(path, None))
+}
+
+fn is_full(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+            || cause.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code)
+                == Some(&SqlState::DISK_FULL)
+            || says_full(&cause.to_string())
+    })
+}
+
+/// Whether a program says that a disk is full.
+pub fn says_full(said: &str) -> bool {
+    SIGNS.iter().any(|sign| said.contains(sign))
+}
+
+/// Refuses a disk without room, before anything is written to it.
+///
+/// # Errors
+/// When it has less.
+pub fn expect_room(path: &Path, needed_bytes: u64) -> anyhow::Result<()> {
+    if free_bytes(path).is_some_and(|free| free < needed_bytes) {
+        return Err(Full::met(Some(path), Some(needed_bytes)).into());
+    }
+    Ok(())
+}
+
+/// What this user may still write there; none when the system does not say.
+fn free_bytes(path: &Path) -> Option<u64> {
+    let disk = path.ancestors().find_map(|path| statvfs(path).ok())?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Says what to do about a file or folder that cannot be written.
+pub fn unwritable(path: &Path, error: io::Error) -> anyhow::Error {
+    let said = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            let error = anyhow::Error::new(error).context(format!("cannot write {}", path.display()));
+            return error.context(Full::met(Some(path), None));
+        }
+        ErrorKind::PermissionDenied => {
+            format!("{} may not write {}: let that user, or run this as another", user(), path.display())
+        }
+        ErrorKind::ReadOnlyFilesystem => format!("cannot write {}: its disk is mounted read-only", path.display()),
+        _ => format!("cannot write {}: see that it is a folder on a disk that works", path.display()),
+    };
+    anyhow::Error::new(error).context(said)
+}
+
+/// Says what to do about a file or folder that cannot be read.
+pub fn unreadable(path: &Path, error: io::Error) -> anyhow::Error {
+    let said = match error.kind() {
+        ErrorKind::PermissionDenied => {
+            format!("{} may not read {}: let that user, or run this as another", user(), path.display())
+        }
+        _ => format!("cannot read {}", path.display()),
+    };
+    anyhow::Error::new(error).context(said)
+}
+
+/// The entries of a folder; none when it is not there.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn entries(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let listed = match fs::read_dir(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed.and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()),
+    };
+    let mut paths = listed.map_err(|error| unreadable(path, error))?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// The last part of a path.
+pub fn name_of(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Whom this runs as, by the name if there is one.
+fn user() -> String {
+    let uid = rustix::process::geteuid().as_raw();
+    let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let is_ours = |line: &&str| line.split(':').nth(2) == Some(uid.to_string().as_str());
+    match accounts.lines().find(is_ours).and_then(|line| line.split(':').next()) {
+        Some(name) => format!("user {name}"),
+        None => format!("user {uid}"),
+    }
+}
+
+/// A length as people read it.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    // The largest of which there is a whole one.
+    let unit = (1..UNITS.len()).rev().find(|unit| bytes >= 1 << (10 * (unit + 1))).unwrap_or_default();
+    format!("{} {}", bytes.div_ceil(1 << (10 * (unit + 1))), UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+
+    use super::*;
+    use crate::db::told::told;
+
+    #[test]
+    fn a_size_has_the_unit_that_fits() {
+        for (bytes, shown) in [
+            (0, "0 KiB"),
+            (1, "1 KiB"),
+            (1 << 20, "1 MiB"),
+            ((1 << 30) + 1, "2 GiB"),
+            (1 << 40, "1 TiB"),
+            (5 << 40, "5 TiB"),
+            (u64::MAX, "16777216 TiB"),
+        ] {
+            assert_eq!(size(bytes), shown, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_in_one_way_whoever_met_it() {
+        let place = Path::new("/");
+        let error = || io::Error::from(ErrorKind::StorageFull);
+        let said =
+            anyhow!("postgresql ended: could not extend file: No space left on device").context("cannot restore");
+        // PostgreSQL's own words, where the system wrote a part.
+        let short = anyhow!("could not extend file: wrote only 4096 of 8192 bytes\nHINT:  Check free disk space.");
+        let failures = [
+            told_full(short, Some(place)),
+            unwritable(place, error()),
+            told_full(unwritable(place, error()), None),
+            told_full(anyhow::Error::new(error()).context("cannot unpack base/1"), Some(place)),
+            told_full(said, Some(place)),
+        ];
+        for failure in failures {
+            let said = told(failure.as_ref());
+            assert!(said.starts_with("the disk of / is full (") && said.contains("make room there"), "{said}");
+            assert_eq!(said.matches("make room").count(), 1, "{said}");
+        }
+        let other = told_full(anyhow!("else"), Some(place)).to_string();
+        assert_eq!(other, "else");
+        let room = expect_room(place, u64::MAX).context("cannot restore").expect_err("refused");
+        assert!(told(room.as_ref()).contains("16777216 TiB needed"), "{room:#}");
+    }
+
+    #[test]
+    fn what_may_not_be_read_or_written_is_named_with_the_user() {
+        let denied = || io::Error::from(ErrorKind::PermissionDenied);
+        for said in [unreadable(Path::new("/a"), denied()), unwritable(Path::new("/a"), denied())] {
+            let said = said.to_string();
+            assert!(said.starts_with("user ") && said.contains(" /a: let that user"), "{said}");
+        }
+    }
+}
