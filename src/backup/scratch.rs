@@ -1,17 +1,27 @@
 //! Directories in `TMPDIR`: those that are gone when their work is done, and those that the next run finds again.
+//!
+//! Refuses to remove what another process is at: its lock is the kernel's.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use uuid::Uuid;
 
-use super::disk::unwritable;
+use super::disk::{name_of, unwritable};
 
-/// A new directory; dropping it removes it.
+/// What their names begin with, and how many hexadecimal digits follow.
+const NAME: &str = "pycrudapi-";
+const DIGITS: usize = 32;
+
+/// A new directory; dropping it removes it, and what was killed before it could is removed by the next that makes one there.
 #[derive(Debug)]
-pub struct Scratch(PathBuf);
+pub struct Scratch {
+    path: PathBuf,
+    /// The kernel's lock on it, which goes with this process, however that dies.
+    _lock: File,
+}
 
 impl Scratch {
     /// Makes one, with a name that nobody guesses.
@@ -19,20 +29,49 @@ impl Scratch {
     /// # Errors
     /// When it cannot be made.
     pub fn within(parent: &Path, mode: u32) -> anyhow::Result<Self> {
-        let path = parent.join(format!("pycrudapi-{}", Uuid::new_v4().simple()));
-        DirBuilder::new().mode(mode).create(&path).map_err(|error| unwritable(&path, error))?;
-        Ok(Self(path))
+        sweep(parent);
+        let digits = Uuid::new_v4().simple();
+        // It is locked before it has a name that is looked for.
+        let (new, path) = (parent.join(format!("{NAME}new-{digits}")), parent.join(format!("{NAME}{digits}")));
+        let make = || {
+            DirBuilder::new().mode(mode).create(&new)?;
+            let lock = File::open(&new)?;
+            lock.try_lock()?;
+            fs::rename(&new, &path)?;
+            Ok(lock)
+        };
+        let lock = make().map_err(|error| {
+            let _ = fs::remove_dir(&new); // it may not be there
+            unwritable(&path, error)
+        })?;
+        Ok(Self { path, _lock: lock })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0); // the system's own cleaning takes what cannot be removed now
+        let _ = fs::remove_dir_all(&self.path); // the next run takes what cannot be removed now
+    }
+}
+
+/// Removes what runs of this user have left that were killed: rows of a service, in the clear, or a whole cluster.
+fn sweep(parent: &Path) {
+    let ours = rustix::process::geteuid().as_raw();
+    for path in fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let name = name_of(&path);
+        let is_one = name
+            .strip_prefix(NAME)
+            .is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let is_ours = || path.symlink_metadata().is_ok_and(|found| found.is_dir() && found.uid() == ours);
+        if is_one && is_ours() && File::open(&path).is_ok_and(|held| held.try_lock().is_ok()) {
+            tracing::warn!(directory = %path.display(), "removing what a run that was killed has left");
+            let _ = fs::remove_dir_all(&path); // the next run tries it again
+        }
     }
 }
 
@@ -48,4 +87,25 @@ pub fn private(name: &str) -> anyhow::Result<PathBuf> {
         bail!("{} is not a private directory of this user; remove it, or set TMPDIR", path.display());
     }
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_run_has_left_is_removed_by_the_next_and_nothing_else() {
+        let parent = tempfile::tempdir().expect("a temporary directory");
+        let held = Scratch::within(parent.path(), 0o700).expect("made");
+        let left = parent.path().join(format!("{NAME}{}", "0".repeat(DIGITS)));
+        let others = [parent.path().join("pycrudapi-stage-0"), parent.path().join("0".repeat(DIGITS))];
+        for path in others.iter().chain([&left]) {
+            fs::create_dir(path).expect("made");
+            fs::write(path.join("rows"), "rows").expect("written");
+        }
+        drop(Scratch::within(parent.path(), 0o700).expect("made"));
+        assert!(!left.exists() && held.path().is_dir() && others.iter().all(|path| path.is_dir()));
+        drop(held);
+        assert_eq!(fs::read_dir(parent.path()).expect("listed").count(), others.len());
+    }
 }
