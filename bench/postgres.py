@@ -4,12 +4,17 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
+import sys
 import tempfile
 import time
 
-from needs import postgres_program, run
+from needs import ROOT, postgres_program, run
+
+# Tests start it beside each other.
+sys.path.append(os.path.join(ROOT, "tests", "stack"))
+
+from ports import free_port  # noqa: E402
 
 # fsync and synchronous_commit are PostgreSQL's defaults and stand here because everything depends on them.
 # No checkpoint and no autovacuum falls into one contestant's time and not into another's: run.py asks for a checkpoint
@@ -25,12 +30,6 @@ SETTINGS = {
     "autovacuum": "off",
     "logging_collector": "off",
 }
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Cluster:

@@ -2,13 +2,13 @@
 
 import os
 import re
-import socket
 import subprocess
 
 import pytest
 import yaml
 
 from conftest import ROOT
+from ports import free_port
 from test_manifests import containers, main_container, named, workloads
 
 PASSWORD = "it's \"one\" $HOME `id` \\n #1"
@@ -48,9 +48,7 @@ def test_redis_asks_for_the_password_and_shows_it_to_nobody(overlay):
     if not any(each["metadata"]["name"] == "redis" for each in workloads(overlay)):
         pytest.skip("this overlay has no Redis")
     for command in redis_commands(overlay):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
+        port = str(free_port())
         environment = {"PATH": os.environ["PATH"], "REDISCLI_AUTH": PASSWORD}
         redis = subprocess.Popen([*command, "--port", port], env=environment, stdout=subprocess.PIPE, text=True)
         try:

@@ -1,4 +1,4 @@
-"""What the stack tests share: free ports, waiting on conditions, raw HTTP, nginx alone, and the whole stack.
+"""What the stack tests share: waiting on conditions, raw HTTP, nginx alone, and the whole stack.
 
 Nothing here sleeps for a guessed time: `until` polls a condition and fails loudly at its deadline.
 """
@@ -8,7 +8,6 @@ import http.client
 import json
 import os
 import pathlib
-import random
 import shutil
 import signal
 import socket
@@ -16,6 +15,8 @@ import subprocess
 import tempfile
 import threading
 import time
+
+from ports import free_port
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BINARY_DIR = pathlib.Path(os.environ.get("PYCRUDAPI_BIN_DIR", REPOSITORY / "target" / "release"))
@@ -52,29 +53,6 @@ def until(condition, what, deadline=DEADLINE_SECONDS):
         if time.monotonic() > end:
             raise AssertionError(f"not within {deadline:.0f} s: {what}")
         time.sleep(POLL_SECONDS)
-
-
-_ports_given = set()
-
-
-def free_port():
-    """A port nobody listens on, and which no other call has returned.
-
-    Below the range from which the system takes ports for outgoing connections, one of which could otherwise take it
-    between this check and its use.
-    """
-    while True:
-        port = random.randrange(10_000, 32_000)
-        if port in _ports_given:
-            continue
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("0.0.0.0", port))
-            except OSError:
-                continue
-        _ports_given.add(port)
-        return port
 
 
 # --- HTTP on the wire ---------------------------------------------------------------------------------------------
