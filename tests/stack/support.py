@@ -23,7 +23,7 @@ BINARY_DIR = pathlib.Path(os.environ.get("PYCRUDAPI_BIN_DIR", REPOSITORY / "targ
 PROGRAM = BINARY_DIR / "pycrudapi"
 
 # Generous, because test machines are slow; nothing ever waits this long when all is well.
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.02
 
 # The ordinary environment, without settings of the developer's shell that would change what is tested.
@@ -115,6 +115,28 @@ def assert_problem(answer, status, code):
     if status in (429, 502, 503, 504) and code != "outcome-unknown":
         assert int(answer.headers["retry-after"]) >= 1, answer
     return problem
+
+
+def first_refused(ask, clients=4):
+    """The first answer that is no 200, of as many clients as it takes to be faster than a rate allows."""
+    refused, ended = [], threading.Event()
+
+    def repeat():
+        while not ended.is_set():
+            answer = ask()
+            if answer.status != 200:
+                refused.append(answer)
+                ended.set()
+
+    asking = [threading.Thread(target=repeat) for _ in range(clients)]
+    for thread in asking:
+        thread.start()
+    try:
+        return until(lambda: refused, "a request is refused")[0]
+    finally:
+        ended.set()
+        for thread in asking:
+            thread.join()
 
 
 # --- processes ----------------------------------------------------------------------------------------------------
@@ -320,7 +342,8 @@ class StandIn:
 
     def close(self):
         self._listener.close()
-        for connection in self._connections:
+        # Another may be accepted meanwhile.
+        for connection in list(self._connections):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         if self.path is not None:
@@ -448,7 +471,7 @@ class Stack:
         return status
 
     def assert_nothing_runs(self):
-        until(lambda: not self.processes(), f"no process is left: {self.processes()}\n{self.process.output[-3000:]}", 10)
+        until(lambda: not self.processes(), f"no process is left: {self.processes()}\n{self.process.output[-3000:]}")
 
     def destroy(self):
         """Leaves nothing behind whatever the test did."""

@@ -141,6 +141,8 @@ def test_a_server_that_answers_too_late_is_the_only_one_asked(front, upstream, m
     one = front(upstream, lambda _connection, _head: release.wait(30), UPSTREAM_TIMEOUT_MS=300)
     try:
         assert_fate_unknown(one.ask("HTTP/1.1", method, "/x", b"{}"), 504, "gateway-timeout")
+        # nginx may have given up before a stand-in has read what it was sent.
+        until(lambda: one.seen("/x"), "a server has the request")
         assert one.seen("/x") == 1
     finally:
         release.set()
