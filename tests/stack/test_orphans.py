@@ -87,7 +87,7 @@ def test_whichever_processes_are_killed_the_next_start_works_and_nothing_is_left
         process = again
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
-    assert not place.processes(process.pid)
+    until(lambda: not place.processes(process.pid), f"nothing is left: {place.processes(process.pid)}")
 
 
 def test_a_server_whose_parent_has_gone_stops_and_answers_what_it_has_begun(stack):
