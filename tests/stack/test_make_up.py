@@ -96,7 +96,7 @@ def test_it_announces_the_url_with_four_lines_that_work_and_ctrl_c_leaves_nothin
 def test_little_is_said_before_the_announcement(up):
     one = up().wait_ready()
     before = one.process.output.split("pycrudapi is ready")[0].splitlines()
-    said = [line for line in before if line and not line.lstrip().startswith(("Compiling", "Finished", "warning:"))]
+    said = [line for line in before if line and not line.lstrip().startswith(("Blocking", "Compiling", "Finished", "warning:"))]
     assert len(said) <= 10, said
     assert not [line for line in said if "WARN" in line or "ERROR" in line or "error" in line], said
 
