@@ -55,6 +55,16 @@ def kill_from_outside(container):
            "python3", "-c", f"import os; os.kill({pid}, 9)")  # fmt: skip
 
 
+def wait_restarted(container, restarts):
+    """Returns when the engine has started it once more than so often, and has begun to look at its health anew."""
+
+    def restarted():
+        now = inspect(container)
+        return now["RestartCount"] == restarts + 1 and now["State"]["Running"]
+
+    until(restarted, "the engine started it again")
+
+
 class Project:
     """One compose project on ports of its own, without anybody's .env."""
 

@@ -117,7 +117,10 @@ class Pod:
         timeout = probe["timeoutSeconds"]
         if "exec" in probe:
             command = ["docker", "exec", self.id, *probe["exec"]["command"]]
-            return subprocess.run(command, capture_output=True, timeout=timeout).returncode == 0
+            try:
+                return subprocess.run(command, capture_output=True, timeout=timeout).returncode == 0
+            except subprocess.TimeoutExpired:
+                return False
         kind = probe.get("httpGet") or probe["tcpSocket"]
         try:
             if "httpGet" in probe:
