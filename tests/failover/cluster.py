@@ -4,6 +4,7 @@ Every process is ours and ends with `Cluster.stop`; whom a test has killed or pa
 """
 
 import contextlib
+import http.client
 import json
 import os
 import pwd
@@ -94,7 +95,7 @@ class Node:
 
     def state(self):
         """What Patroni says of its PostgreSQL; nothing while it does not answer."""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
             return request(self.rest, "GET", "/patroni", timeout=2).json()
         return {}
 
@@ -199,10 +200,13 @@ class Cluster:
         return f"postgres://app@{hosts}/{DATABASE}?target_session_attrs=read-write"
 
     def primary(self):
-        """The node that Patroni calls the leader."""
-        found = [node for node in self.nodes if node.state().get("role") in ("primary", "master")]
-        assert len(found) == 1, [node.state() for node in self.nodes]
-        return found[0]
+        """The node that Patroni calls the leader, once it says so of one alone; it may be busy."""
+
+        def leaders():
+            found = [node for node in self.nodes if node.state().get("role") in ("primary", "master")]
+            return found if len(found) == 1 else None
+
+        return until(leaders, self, PATIENCE_SECONDS)[0]
 
     def other(self, node):
         return self.nodes[1 - self.nodes.index(node)]
