@@ -40,6 +40,8 @@ def fuzz(stack, examples, *more):
         *(pathlib.Path(sys.executable).with_name("schemathesis"), "run", "--no-color", "--continue-on-failure"),
         *("--checks", "all", "--exclude-checks", UNSUITABLE, "--phases", "examples,coverage,fuzzing"),
         *("--max-examples", EXAMPLES or str(examples), "--seed", SEED, *more),
+        # How long something takes depends on what else the machine does: what is made up, and what is answered.
+        *("--suppress-health-check", "too_slow", "--request-timeout", str(support.DEADLINE_SECONDS)),
         f"http://127.0.0.1:{stack.port}/openapi.json",
     ]
     print(f"seed {SEED}", flush=True)
