@@ -6,7 +6,7 @@ import json
 import httpx
 import pytest
 
-from support import PASSENGER, Answer, assert_problem, raw, request
+from support import DEADLINE_SECONDS, PASSENGER, Answer, assert_problem, raw, request
 
 EVIL = "evil.example"
 
@@ -49,7 +49,7 @@ def test_a_target_in_absolute_form_counts_and_two_hosts_are_refused(named):
 @pytest.mark.parametrize("http2", [True, False])
 def test_names_and_origins_over_tls(named, http2):
     own = f"https://localhost:{named.https_port}"
-    with httpx.Client(http2=http2, verify=False, base_url=own) as client:
+    with httpx.Client(http2=http2, verify=False, base_url=own, timeout=DEADLINE_SECONDS) as client:
         assert client.get("/hello").status_code == 200
         assert client.get("/hello", headers={"host": "api.example.com"}).status_code == 200
         answer = client.get("/hello", headers={"host": EVIL})

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 import support
-from support import BINARY_DIR, PASSENGER, assert_problem, until
+from support import BINARY_DIR, DEADLINE_SECONDS, PASSENGER, assert_problem, until
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_the_body_limit_of_nginx_and_of_the_server_is_the_same(shared):
 
 
 def test_https_and_http2_reach_the_server(shared):
-    with httpx.Client(http2=True, verify=False) as client:
+    with httpx.Client(http2=True, verify=False, timeout=DEADLINE_SECONDS) as client:
         answer = client.get(f"https://localhost:{shared.https_port}/hello")
     assert (answer.http_version, answer.json()) == ("HTTP/2", {"message": "ok"})
 
@@ -161,7 +161,7 @@ def test_the_list_is_compressed_and_one_passenger_is_not(shared):
 
 def test_metrics_are_not_served_to_the_public(shared):
     assert_problem(shared.request("GET", "/metrics"), 404, "not-found")
-    connection = http.client.HTTPConnection("127.0.0.1", shared.metrics_port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", shared.metrics_port, timeout=DEADLINE_SECONDS)
     connection.request("GET", "/metrics")
     assert connection.getresponse().status == 200
     connection.close()

@@ -8,7 +8,7 @@ import subprocess
 import httpx
 import pytest
 
-from support import PROGRAM, assert_problem, reply, request, until
+from support import DEADLINE_SECONDS, PROGRAM, assert_problem, reply, request, until
 
 MONTH = 30 * 24 * 3600
 
@@ -68,7 +68,7 @@ def test_without_a_certificate_there_is_no_https(nginx):
 def test_http2_and_http1_over_a_self_signed_certificate(nginx):
     server = nginx(ok, TLS_SELF_SIGNED="true")
     for http2, version in ((True, "HTTP/2"), (False, "HTTP/1.1")):
-        with httpx.Client(http2=http2, verify=False) as client:
+        with httpx.Client(http2=http2, verify=False, timeout=DEADLINE_SECONDS) as client:
             answer = client.get(f"https://localhost:{server.https_port}/")
             assert (answer.status_code, answer.http_version) == (200, version)
             # A browser would remember it and refuse the next self-signed certificate.
@@ -78,7 +78,7 @@ def test_http2_and_http1_over_a_self_signed_certificate(nginx):
 
 def test_errors_over_http2_are_problems_too(nginx):
     server = nginx(ok, TLS_SELF_SIGNED="true", MAX_BODY_BYTES=1024)
-    with httpx.Client(http2=True, verify=False, base_url=f"https://localhost:{server.https_port}") as client:
+    with httpx.Client(http2=True, verify=False, base_url=f"https://localhost:{server.https_port}", timeout=DEADLINE_SECONDS) as client:
         for answer, status, code in (
             (client.post("/x", content=b"a" * 1025), 413, "body-too-large"),
             (client.request("TRACE", "/x"), 405, "method-not-allowed"),
@@ -140,7 +140,7 @@ def test_the_self_signed_certificate_names_this_machine_and_its_key_is_private(n
     assert "DNS:localhost, IP Address:127.0.0.1" in shown
     assert [entry.name for entry in file.parent.iterdir()] == ["self-signed.pem"]
     # A client that trusts it is satisfied with it.
-    with httpx.Client(verify=ssl.create_default_context(cafile=file)) as client:
+    with httpx.Client(verify=ssl.create_default_context(cafile=file), timeout=DEADLINE_SECONDS) as client:
         assert client.get(f"https://localhost:{server.https_port}/").status_code == 200
 
 
@@ -194,7 +194,7 @@ def test_a_broken_self_signed_certificate_is_replaced(nginx, directory):
 def test_a_mounted_certificate_is_served_with_hsts_and_wins_over_a_self_signed_one(nginx, directory):
     certificate, key = make_certificate(directory, days=100)
     server = nginx(ok, TLS_CERT=certificate, TLS_KEY=key, TLS_SELF_SIGNED="true")
-    with httpx.Client(http2=True, verify=False) as client:
+    with httpx.Client(http2=True, verify=False, timeout=DEADLINE_SECONDS) as client:
         answer = client.get(f"https://localhost:{server.https_port}/")
     assert answer.headers["strict-transport-security"] == "max-age=63072000"
     assert shake_hands(server.https_port)[2] == ssl.PEM_cert_to_DER_cert(certificate.read_text())
@@ -225,6 +225,6 @@ def test_a_replaced_certificate_that_cannot_be_used_changes_nothing(nginx, direc
 def test_errors_on_both_ports_are_the_same(nginx):
     server = nginx(TLS_SELF_SIGNED="true")
     assert_problem(request(server.port, "GET", "/x"), 502, "bad-gateway")
-    with httpx.Client(verify=False) as client:
+    with httpx.Client(verify=False, timeout=DEADLINE_SECONDS) as client:
         answer = client.get(f"https://localhost:{server.https_port}/x")
     assert (answer.status_code, answer.json()["code"]) == (502, "bad-gateway")
