@@ -341,6 +341,9 @@ class StandIn:
                     return
 
     def close(self):
+        # While a thread waits in accept(), closing alone would leave the listener there until somebody connects.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         # Another may be accepted meanwhile.
         for connection in list(self._connections):
