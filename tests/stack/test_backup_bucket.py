@@ -165,7 +165,7 @@ def test_a_bucket_gives_back_what_a_folder_does(directory, store, run):
     assert "physical" in listed and "now" in listed and "damaged" not in listed
 
     # Retention, and the other kind.
-    assert f"removed backup {first}" in succeeded(run("backup", "--kind=logical", "--keep=1"))
+    assert f"removed backup {first}" in succeeded(run("backup", "--kind=logical", "--keep=1", **settings))
     (second,) = ids(succeeded(run("backups")))
     assert {key.split("/")[0] for key in store.files()} == {second}
     exported = succeeded(run("export"))
