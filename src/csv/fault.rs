@@ -4,6 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+use super::opening::Foreign;
 use super::separator;
 
 /// Most bytes of one record: names have at most 150 characters, so this is room for blanks, escapes and long numbers.
@@ -89,9 +90,9 @@ pub enum Fault {
         "must be text in {0}; name another encoding, such as windows-1252, as charset of the Content-Type or with --encoding"
     )]
     Encoding(&'static str),
-    /// The text begins as gzip does.
-    #[error("is compressed by gzip; send it with Content-Encoding: gzip, or decompress it")]
-    Compressed,
+    /// It is something else than text.
+    #[error(transparent)]
+    Foreign(Foreign),
     /// The header holds U+0000.
     #[error(
         "holds U+0000, as UTF-16 does in every letter; name the encoding, such as utf-16le, as charset of the Content-Type or with --encoding"

@@ -10,5 +10,6 @@ pub mod fault;
 pub mod file;
 mod header_line;
 pub mod notes;
+pub mod opening;
 pub mod records;
 pub mod separator;

@@ -7,14 +7,13 @@ use super::cutter::{Cutter, Sink};
 use super::encoding::{Text, Undecoded};
 use super::fault::{Fault, Malformed, Place};
 use super::header_line::HeaderLine;
+use super::opening::{Foreign, Opening};
 use super::separator::SEPARATORS;
-
-/// What gzip begins with, up to its first byte that is no text (RFC 1952, section 2.3.1).
-const GZIP: &str = "\u{1f}";
 
 /// The reader of one text, which may arrive in any chunks.
 #[derive(Debug)]
 pub struct Records {
+    opening: Opening,
     text: Text,
     /// Until the separator is known.
     header_line: Option<HeaderLine>,
@@ -24,7 +23,12 @@ pub struct Records {
 impl Records {
     /// For a text in this encoding, or in UTF-8; a byte order mark wins over either.
     pub fn new(encoding: Option<&'static Encoding>) -> Self {
-        Self { text: Text::new(encoding), header_line: Some(HeaderLine::default()), cutter: Cutter::new(',') }
+        Self {
+            opening: Opening::new(false),
+            text: Text::new(encoding),
+            header_line: Some(HeaderLine::default()),
+            cutter: Cutter::new(','),
+        }
     }
 
     /// The name of the encoding.
@@ -42,7 +46,8 @@ impl Records {
     /// # Errors
     /// Where the text is no CSV, or what the sink says; nothing may follow then.
     pub fn push<S: Sink>(&mut self, bytes: &[u8], sink: &mut S) -> Result<(), S::Error> {
-        self.decode(bytes, false, sink)
+        let text = self.opening.push(bytes).map_err(foreign)?;
+        self.decode(&text, false, sink)
     }
 
     /// The text has ended; its last line may lack a line end.
@@ -50,7 +55,8 @@ impl Records {
     /// # Errors
     /// As [`Records::push`].
     pub fn finish<S: Sink>(&mut self, sink: &mut S) -> Result<(), S::Error> {
-        self.decode(&[], true, sink)?;
+        let text = self.opening.finish().map_err(foreign)?;
+        self.decode(&text, true, sink)?;
         if let Some(line) = self.header_line.take() {
             self.begin(&line, sink)?;
         }
@@ -58,15 +64,12 @@ impl Records {
     }
 
     fn decode<S: Sink>(&mut self, bytes: &[u8], is_last: bool, sink: &mut S) -> Result<(), S::Error> {
-        let Self { text, header_line, cutter } = self;
+        let Self { text, header_line, cutter, .. } = self;
         let pushed = text.push(bytes, is_last, &mut |chunk| push(header_line, cutter, chunk, sink));
         pushed.map_err(|undecoded| match undecoded {
             Undecoded::Refused(error) => error,
             Undecoded::Bytes => {
                 if let Some(line) = &self.header_line {
-                    if line.text == GZIP {
-                        return Malformed { line: 1, place: Place::Record, fault: Fault::Compressed }.into();
-                    }
                     // Up to here it is text, so that the cutter knows the line and the column.
                     let _ = self.cutter.push(&line.text, &mut Nobody);
                 }
@@ -78,6 +81,11 @@ impl Records {
     fn begin<S: Sink>(&mut self, line: &HeaderLine, sink: &mut S) -> Result<(), S::Error> {
         begin(&mut self.cutter, line, sink)
     }
+}
+
+/// The content is no text at all.
+fn foreign(foreign: Foreign) -> Malformed {
+    Malformed { line: 1, place: Place::Record, fault: Fault::Foreign(foreign) }
 }
 
 fn push<S: Sink>(

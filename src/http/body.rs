@@ -33,6 +33,19 @@ pub const FORM: &str = "application/x-www-form-urlencoded";
 const BY_CURL: &str = "curl -d calls every body a form unless -H 'Content-Type: …' says otherwise, and takes the ends of lines \
                        out of a file, which --data-binary @file does not";
 
+/// What is the matter with a body whose type says that it is compressed.
+const GZIPPED: &str = "that it is compressed is said by Content-Encoding: gzip beside it";
+/// How the types of workbooks and of archives begin, which some systems give workbooks.
+const WORKBOOKS: [&str; 5] = [
+    "application/vnd.openxmlformats-officedocument.spreadsheetml",
+    "application/vnd.ms-excel",
+    "application/vnd.oasis.opendocument.spreadsheet",
+    "application/zip",
+    "application/x-zip",
+];
+/// What is the matter with those.
+const WORKBOOK: &str = "of a workbook save the sheet as CSV, of an archive send what is in it";
+
 /// The bounds of a body.
 #[derive(Clone)]
 pub struct BodyLimits {
@@ -279,8 +292,10 @@ pub fn media_type(headers: &HeaderMap, taken: &'static [&'static str]) -> Result
             Code::UnsupportedMediaType,
             format!("send the body with the header Content-Type: {}", taken.join(" or ")),
         );
-        match essence {
-            Some(essence) if essence.eq_ignore_ascii_case(FORM) => problem.with_hint(BY_CURL),
+        match essence.map(str::to_ascii_lowercase).as_deref() {
+            Some(FORM) => problem.with_hint(BY_CURL),
+            Some("application/gzip" | "application/x-gzip") => problem.with_hint(GZIPPED),
+            Some(other) if WORKBOOKS.iter().any(|begin| other.starts_with(begin)) => problem.with_hint(WORKBOOK),
             _ => problem,
         }
     })

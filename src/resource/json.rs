@@ -13,6 +13,7 @@ use super::definition::Resource;
 use super::row::Patch;
 use super::value::Value;
 use crate::csv::notes::Notes;
+use crate::http::json::fault::{Position, syntax};
 use crate::http::json::{MEMBERS_MAX, Members, is_crowded, members};
 use crate::http::problem::{FieldError, Problem};
 
@@ -39,22 +40,24 @@ pub fn read<'a>(
     Fields::read(resource, &members, uuid, left_out).whole().map_err(Problem::fields)
 }
 
-/// Reads one row of many; whatever is wrong is a fault of this row. With `left_out` unknown members are noted there.
+/// Reads one row of many, which begins at a place of the body; whatever is wrong is a fault of this row. With `left_out` unknown members are noted there.
 ///
 /// # Errors
 /// Everything that is wrong.
 pub fn read_row<'a>(
     resource: &Resource,
-    row: &'a [u8],
+    (begin, row): (Position, &'a [u8]),
     left_out: Option<&mut Notes>,
 ) -> Result<Vec<Value<'a>>, Vec<FieldError>> {
     let fault = |detail: String| vec![FieldError { pointer: String::new(), detail: detail.into() }];
-    let text = std::str::from_utf8(row).map_err(|_| fault("must be UTF-8".to_owned()))?;
-    let members: Members<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
+    let text = std::str::from_utf8(row).map_err(|error| {
+        fault(format!("must be UTF-8, which it is not at {}", begin.behind(&row[..error.valid_up_to()])))
+    })?;
+    let members = Members::parse(text, begin).map_err(|error| match error.classify() {
         Category::Data if is_crowded(&error) => fault(format!("must have at most {MEMBERS_MAX} members")),
         Category::Data => fault(format!("must be a JSON object with the fields {}", resource.field_names)),
         Category::Eof => fault("must be valid JSON; as a line of its own, each object is whole on its line".to_owned()),
-        _ => fault("must be valid JSON".to_owned()),
+        _ => fault(format!("must be valid JSON, which it is not {}", syntax(text, begin, &error))),
     })?;
     Fields::read(resource, &members, UuidRule::Refused, left_out).whole()
 }
@@ -103,7 +106,11 @@ impl<'a, 'r> Fields<'a, 'r> {
                     fields.seen[place] = true;
                     fields.values[place] = column.read_json(value.get());
                     if fields.values[place].is_none() {
-                        fields.errors.push(column.json_error(value.get()));
+                        let error = match members.half_pair(value) {
+                            Some(half) => FieldError::new(name, format!("{}; {half}", column.rule)),
+                            None => column.json_error(value.get()),
+                        };
+                        fields.errors.push(error);
                     }
                 }
                 None if name == "uuid" => check_uuid(value, uuid, &mut fields.errors),

@@ -6,6 +6,7 @@
 use warp::http::HeaderMap;
 
 use super::model::{Filter, check_time, field, fields};
+use crate::csv::opening::foreign;
 use crate::http::body::FORM;
 use crate::http::format::Format;
 use crate::http::json::members;
@@ -40,6 +41,9 @@ pub fn read_step<'a>(query: &'a str, media_type: &str, body: &'a [u8]) -> Result
     }
     if media_type != FORM {
         return read_json(body);
+    }
+    if let Some(foreign) = foreign(body, true) {
+        return Err(Problem::new(Code::InvalidQuery, format!("the form {foreign}")));
     }
     match std::str::from_utf8(body) {
         Ok(form) if form.trim_start().starts_with('{') => Err(Problem::new(
@@ -81,7 +85,10 @@ fn read_json(body: &[u8]) -> Result<Vec<Value<'_>>, Problem> {
         };
         let value = column.read_json(raw.get());
         if value.is_none() {
-            errors.push(column.error());
+            errors.push(match members.half_pair(raw) {
+                Some(half) => FieldError::new(column.name, format!("{}; {half}", column.rule)),
+                None => column.error(),
+            });
         }
         value
     };

@@ -192,9 +192,17 @@ fn the_header_tells_the_separator_and_a_line_in_front_of_it_names_one() {
 }
 
 #[test]
-fn gzip_is_told_for_what_it_is() {
-    let malformed = Malformed { line: 1, place: Place::Record, fault: Fault::Compressed };
-    assert_eq!(cut(b"\x1f\x8b\x08\0\0", 1).1, Some(malformed));
+fn what_is_no_text_is_told_for_what_it_is() {
+    for (content, foreign) in [
+        (&b"\x1f\x8b\x08\0\0"[..], Foreign::Gzip),
+        (b"PK\x03\x04\x14\0\0\0[Content_Types].xml", Foreign::Zip),
+        (b"\x28\xb5\x2f\xfd\x04", Foreign::Compressed("zstd")),
+    ] {
+        for size in 1..=content.len() {
+            let malformed = Malformed { line: 1, place: Place::Record, fault: Fault::Foreign(foreign) };
+            assert_eq!(cut(content, size).1, Some(malformed));
+        }
+    }
 }
 
 #[test]

@@ -14,10 +14,12 @@ use crate::csv::cells::Cells;
 use crate::csv::cutter::Sink;
 use crate::csv::fault::Malformed;
 use crate::csv::notes::{Notes, UnknownColumns};
+use crate::csv::opening::{Foreign, Opening};
 use crate::csv::records::Records;
 use crate::db::copy::{BinaryRows, TableError};
 use crate::http::body::{CSV, NDJSON};
-use crate::http::json::MARK;
+use crate::http::json::fault::Position;
+use crate::http::json::without_mark;
 use crate::http::problem::FieldError;
 
 /// How the rows of a body are written.
@@ -35,8 +37,8 @@ pub struct Form {
 #[derive(Debug)]
 pub struct Loader {
     splitter: Splitter,
-    /// How many bytes of the byte order mark have come, until something else does; CSV's reader looks for it itself.
-    mark: Option<usize>,
+    /// Of JSON, until its first bytes have told that it is that; CSV's reader looks at them itself.
+    opening: Option<Opening>,
     is_ended: bool,
     validator: RowValidator,
 }
@@ -62,28 +64,28 @@ impl Loader {
             is_stuck: false,
             binary: BinaryRows::default(),
         };
-        let mark = (!matches!(splitter, Splitter::Table(_))).then_some(0);
-        Self { splitter, mark, is_ended: false, validator }
+        let opening = (!matches!(splitter, Splitter::Table(_))).then(|| Opening::new(true));
+        Self { splitter, opening, is_ended: false, validator }
     }
 
     /// Takes what has arrived.
     pub fn push(&mut self, bytes: &[u8]) {
-        let bytes = self.behind_mark(bytes);
-        self.split(bytes);
+        let Some(opening) = &mut self.opening else { return self.split(bytes) };
+        match opening.push(bytes) {
+            Ok(begun) if begun.is_empty() => {} // nothing tells yet
+            begun => {
+                self.opening = None;
+                self.begin(begun.as_deref());
+            }
+        }
     }
 
-    /// What is behind the byte order mark.
-    fn behind_mark<'b>(&mut self, mut bytes: &'b [u8]) -> &'b [u8] {
-        while let (Some(seen), [first, rest @ ..]) = (self.mark, bytes) {
-            if *first != MARK[seen] {
-                self.mark = None;
-                self.split(&MARK[..seen]); // it was something else
-                break;
-            }
-            bytes = rest;
-            self.mark = (seen + 1 < MARK.len()).then_some(seen + 1);
+    /// Takes the first bytes, of which none belongs to what follows.
+    fn begin(&mut self, begun: Result<&[u8], &Foreign>) {
+        match begun {
+            Ok(begun) => self.split(without_mark(begun)),
+            Err(foreign) => self.validator.stuck(Stuck::new(1, foreign.to_string())),
         }
-        bytes
     }
 
     fn split(&mut self, bytes: &[u8]) {
@@ -97,7 +99,13 @@ impl Loader {
     /// The body has ended.
     pub fn end(&mut self) {
         // Whoever reads on for further faults may come to the end once more.
-        if self.validator.is_stuck || std::mem::replace(&mut self.is_ended, true) {
+        if std::mem::replace(&mut self.is_ended, true) {
+            return;
+        }
+        if let Some(mut opening) = self.opening.take() {
+            self.begin(opening.finish().as_deref());
+        }
+        if self.validator.is_stuck {
             return;
         }
         if let Err(stuck) = self.splitter.finish(&mut self.validator) {
@@ -229,10 +237,10 @@ fn faults_of(error: TableError) -> Vec<FieldError> {
 }
 
 impl Rows for RowValidator {
-    fn json(&mut self, line: u64, text: &[u8]) {
+    fn json(&mut self, begin: Position, text: &[u8]) {
         let left_out = (self.unknown == UnknownColumns::Ignored).then_some(&mut self.notes);
-        let row = json::read_row(self.resource, text, left_out);
-        self.row(line, row.map(|values| Record { uuid: Uuid::now_v7(), values }));
+        let row = json::read_row(self.resource, (begin, text), left_out);
+        self.row(begin.line, row.map(|values| Record { uuid: Uuid::now_v7(), values }));
     }
 }
 

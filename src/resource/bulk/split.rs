@@ -3,6 +3,7 @@
 use crate::csv::cutter::Sink;
 use crate::csv::fault::{Fault, Malformed, Place, RECORD_MAX_BYTES as ROW_MAX_BYTES};
 use crate::csv::records::Records;
+use crate::http::json::fault::Position;
 
 /// Why a body cannot be cut into rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +39,8 @@ impl From<Malformed> for Stuck {
 
 /// Takes the rows of a body: records of CSV, or one JSON value after the other.
 pub trait Rows: Sink<Error = Stuck> {
-    /// One JSON value, with the line on which it begins, counted from 1.
-    fn json(&mut self, line: u64, text: &[u8]);
+    /// One JSON value, with the place at which it begins.
+    fn json(&mut self, begin: Position, text: &[u8]);
 }
 
 /// What a body is cut by.
@@ -88,10 +89,8 @@ pub struct Array {
     depth: usize,
     in_string: bool,
     escaped: bool,
-    line: u64,
-    /// The last byte was a CR, so a LF after it begins no further line.
-    after_cr: bool,
-    element_line: u64,
+    at: LineCount,
+    begin: Position,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -113,8 +112,7 @@ impl Array {
     fn push(&mut self, bytes: &[u8], rows: &mut impl Rows) -> Result<(), Stuck> {
         for byte in bytes {
             self.byte(*byte, rows)?;
-            self.line += u64::from(*byte == b'\r' || (*byte == b'\n' && !self.after_cr));
-            self.after_cr = *byte == b'\r';
+            self.at.count(*byte);
         }
         Ok(())
     }
@@ -129,7 +127,7 @@ impl Array {
             (State::First, b']') => self.to(State::Behind),
             (State::First | State::Next, b',' | b']') => self.stuck("a JSON object"),
             (State::First | State::Next, _) => {
-                self.element_line = self.line + 1;
+                self.begin = self.at.place;
                 self.state = State::Element;
                 self.in_element(byte, rows)
             }
@@ -146,7 +144,7 @@ impl Array {
                 b'"' => self.in_string = true,
                 b'{' | b'[' => self.depth += 1,
                 b',' | b']' | b'}' if self.depth == 0 => {
-                    rows.json(self.element_line, &self.element);
+                    rows.json(self.begin, &self.element);
                     self.element.clear();
                     return match byte {
                         b',' => self.to(State::Next),
@@ -159,7 +157,7 @@ impl Array {
             }
         }
         if self.element.len() == ROW_MAX_BYTES {
-            return Err(Stuck::too_long(self.line + 1));
+            return Err(Stuck::too_long(self.at.place.line));
         }
         self.element.push(byte);
         Ok(())
@@ -180,43 +178,103 @@ impl Array {
     }
 
     fn stuck(&self, expected: &'static str) -> Result<(), Stuck> {
-        Err(Stuck::new(self.line + 1, format!("must be {expected}")))
+        Err(Stuck::new(self.at.place.line, format!("must be {expected}")))
     }
 }
 
-/// One JSON value per line; empty lines are passed over.
+/// One JSON value per line, which ends in LF, CRLF or CR; empty lines are passed over. Within brackets a CR is a blank of
+/// JSON's: no value ends there.
 #[derive(Debug, Default)]
 pub struct Lines {
     rest: Vec<u8>,
-    line: u64,
+    /// The place behind what has arrived, of which the line alone is counted, and the one where `rest` begins.
+    line: Position,
+    begin: Position,
+    /// The last byte was a CR, so a LF after it begins no further line.
+    after_cr: bool,
+    /// How much of `rest` was looked at for brackets, which nobody does without a CR, and what was found.
+    seen: usize,
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
 }
 
 impl Lines {
     fn push(&mut self, bytes: &[u8], rows: &mut impl Rows) -> Result<(), Stuck> {
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+        for part in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
             if self.rest.len() + part.len() > ROW_MAX_BYTES {
-                return Err(Stuck::too_long(self.line + 1));
+                return Err(Stuck::too_long(self.begin.line));
             }
             self.rest.extend_from_slice(part);
-            if part.ends_with(b"\n") {
-                self.row(rows);
+            match part.last() {
+                Some(b'\n') => {
+                    self.line.line += u64::from(!(self.after_cr && part.len() == 1));
+                    self.row(rows);
+                }
+                Some(b'\r') => {
+                    self.line.line += 1;
+                    if self.is_whole() {
+                        self.row(rows);
+                    }
+                }
+                _ => {}
             }
+            self.after_cr = part.ends_with(b"\r");
         }
         Ok(())
     }
 
+    /// Whether a CR ends a value here: outside of brackets, and within a string, which could not hold one.
+    fn is_whole(&mut self) -> bool {
+        for byte in &self.rest[self.seen..] {
+            match byte {
+                b'\r' => {}
+                _ if self.in_string => {
+                    self.in_string = self.escaped || *byte != b'"';
+                    self.escaped = !self.escaped && *byte == b'\\';
+                }
+                b'"' => self.in_string = true,
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        self.seen = self.rest.len();
+        self.depth == 0 || self.in_string
+    }
+
     fn row(&mut self, rows: &mut impl Rows) {
-        self.line += 1;
         if !self.rest.trim_ascii().is_empty() {
-            rows.json(self.line, &self.rest);
+            rows.json(self.begin, &self.rest);
         }
         self.rest.clear();
+        (self.seen, self.depth, self.in_string, self.escaped) = (0, 0, false, false);
+        self.begin = self.line;
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "as the other forms")]
     fn finish(&mut self, rows: &mut impl Rows) -> Result<(), Stuck> {
         self.row(rows);
         Ok(())
+    }
+}
+
+/// Counts lines, which end in LF, CRLF or CR, and the characters in them.
+#[derive(Debug, Default)]
+struct LineCount {
+    place: Position,
+    /// The last byte was a CR, so a LF after it begins no further line.
+    after_cr: bool,
+}
+
+impl LineCount {
+    fn count(&mut self, byte: u8) {
+        match byte {
+            b'\n' if self.after_cr => {}
+            b'\r' | b'\n' => self.place = Position { line: self.place.line + 1, column: 1 },
+            other => self.place.column += u64::from(other & 0xc0 != 0x80),
+        }
+        self.after_cr = byte == b'\r';
     }
 }
 

@@ -10,8 +10,8 @@ use crate::csv::cells::Cells;
 struct Seen(Vec<(u64, Vec<String>)>);
 
 impl Rows for Seen {
-    fn json(&mut self, line: u64, text: &[u8]) {
-        self.0.push((line, vec![String::from_utf8_lossy(text).trim().to_owned()]));
+    fn json(&mut self, begin: Position, text: &[u8]) {
+        self.0.push((begin.line, vec![String::from_utf8_lossy(text).trim().to_owned()]));
     }
 }
 
@@ -65,18 +65,21 @@ proptest! {
         values in prop::collection::vec(json(), 0..6), size in 1..40_usize, pretty in any::<bool>(),
     ) {
         let body = if pretty { serde_json::to_vec_pretty(&values) } else { serde_json::to_vec(&values) };
-        let [array, lines, _] = splitters();
+        let [array, ..] = splitters();
         let (seen, outcome) = cut(array, &body.expect("serialised"), size);
         prop_assert_eq!(outcome, Ok(()));
         let read = |seen: &Seen| -> Vec<serde_json::Value> {
             seen.0.iter().map(|(_, row)| serde_json::from_str(&row[0]).expect("JSON")).collect()
         };
         prop_assert_eq!(&read(&seen), &values);
-        let body: String = values.iter().map(|value| format!("{value}\n\r\n")).collect();
-        let (seen, outcome) = cut(lines, body.as_bytes(), size);
-        prop_assert_eq!(outcome, Ok(()));
-        prop_assert_eq!(&read(&seen), &values);
-        prop_assert!(seen.0.iter().enumerate().all(|(index, (line, _))| *line == 2 * index as u64 + 1));
+        for ends in ["\n\n", "\r\n\r\n", "\r\r", "\n\r\n", "\n\r"] {
+            let [_, lines, _] = splitters();
+            let body: String = values.iter().map(|value| format!("{value}{ends}")).collect();
+            let (seen, outcome) = cut(lines, body.as_bytes(), size);
+            prop_assert_eq!(outcome, Ok(()));
+            prop_assert_eq!(&read(&seen), &values);
+            prop_assert!(seen.0.iter().enumerate().all(|(index, (line, _))| *line == 2 * index as u64 + 1), "{:?}", ends);
+        }
     }
 
     #[test]

@@ -1,0 +1,167 @@
+//! The first bytes of a content: they tell compressed data, workbooks and other files that are sent in place of a text, which
+//! are refused for what they are and not for the first byte that is no letter. No text that can be read begins with them.
+
+use std::borrow::Cow;
+
+use thiserror::Error;
+
+/// What a content is in place of text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Foreign {
+    /// RFC 1952.
+    #[error(
+        "is compressed by gzip; send it with the header Content-Encoding: gzip (gunzip a file before it is imported)"
+    )]
+    Gzip,
+    /// A zip archive, which the workbooks of spreadsheets are.
+    #[error("is a zip archive, as .xlsx and .ods workbooks are; save the sheet as CSV, or unpack the archive")]
+    Zip,
+    /// A workbook of Excel 97 to 2003, and other compound files.
+    #[error("is a workbook as Excel saved them until 2003 (.xls); save the sheet as CSV")]
+    Workbook,
+    /// Another way to compress.
+    #[error("is compressed by {0}; decompress it, or compress it by gzip and send it with Content-Encoding: gzip")]
+    Compressed(&'static str),
+    /// Another file.
+    #[error("is {0}; send the rows as text")]
+    File(&'static str),
+    /// Where JSON must be UTF-8.
+    #[error("is encoded in {0}; JSON is UTF-8 (RFC 8259, section 8.1), encode it so")]
+    Encoded(&'static str),
+}
+
+/// What begins with which bytes.
+const SIGNATURES: [(&[u8], Foreign); 13] = [
+    (b"\x1f\x8b", Foreign::Gzip),
+    (b"PK\x03\x04", Foreign::Zip),
+    (b"PK\x05\x06", Foreign::Zip), // without a file in it
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Foreign::Workbook),
+    (b"\x28\xb5\x2f\xfd", Foreign::Compressed("zstd")),
+    (b"\xfd7zXZ\0", Foreign::Compressed("xz")),
+    (b"7z\xbc\xaf\x27\x1c", Foreign::Compressed("7-Zip")),
+    (b"Rar!\x1a\x07", Foreign::Compressed("RAR")),
+    (b"BZh91AY&SY", Foreign::Compressed("bzip2")), // 9 is what bzip2 uses unless told otherwise
+    (b"%PDF-", Foreign::File("a PDF")),
+    (b"PAR1\x15", Foreign::File("a Parquet file")),
+    (b"ARROW1\0\0", Foreign::File("an Arrow file")),
+    (b"SQLite format 3\0", Foreign::File("an SQLite database")),
+];
+
+/// So many bytes tell the encoding of JSON.
+const ENCODING_BYTES: usize = 4;
+
+/// What this content is, as far as its first bytes tell; `is_json` says that it must be UTF-8.
+pub fn foreign(content: &[u8], is_json: bool) -> Option<Foreign> {
+    let known = SIGNATURES.iter().find(|(signature, _)| content.starts_with(signature)).map(|(_, foreign)| *foreign);
+    known.or_else(|| if is_json { encoding(content).map(Foreign::Encoded) } else { None })
+}
+
+/// The encoding of JSON that is not in UTF-8: its first letter is ASCII, so every other byte of UTF-16 is zero.
+fn encoding(content: &[u8]) -> Option<&'static str> {
+    match content {
+        [0, 0, 0xfe, 0xff, ..] | [0xff, 0xfe, 0, 0, ..] => Some("UTF-32"),
+        [0, 0, 0, letter, ..] | [letter, 0, 0, 0, ..] if *letter > 0 => Some("UTF-32"),
+        [0xfe, 0xff, ..] | [0xff, 0xfe, ..] => Some("UTF-16"),
+        [0, letter, ..] | [letter, 0, ..] if *letter > 0 => Some("UTF-16"),
+        _ => None,
+    }
+}
+
+/// The beginning of a content that arrives in chunks: held until it is known what it is.
+#[derive(Debug)]
+pub struct Opening {
+    is_json: bool,
+    /// What is held; `None` once nothing is.
+    held: Option<Vec<u8>>,
+}
+
+impl Opening {
+    /// Of a text, or of JSON.
+    pub fn new(is_json: bool) -> Self {
+        Self { is_json, held: Some(Vec::new()) }
+    }
+
+    /// Takes what has arrived and gives what may be read as text; nothing as long as it may be something else.
+    ///
+    /// # Errors
+    /// What it is instead.
+    pub fn push<'b>(&mut self, bytes: &'b [u8]) -> Result<Cow<'b, [u8]>, Foreign> {
+        let Some(held) = &mut self.held else { return Ok(Cow::Borrowed(bytes)) };
+        let begun = if held.is_empty() {
+            Cow::Borrowed(bytes)
+        } else {
+            held.extend_from_slice(bytes);
+            Cow::Owned(std::mem::take(held))
+        };
+        let is_short = |signature: &[u8]| begun.len() < signature.len() && signature.starts_with(&begun);
+        let may_be = SIGNATURES.iter().any(|(signature, _)| is_short(signature));
+        if may_be || (self.is_json && begun.len() < ENCODING_BYTES) {
+            self.held = Some(begun.into_owned());
+            return Ok(Cow::Borrowed(&[]));
+        }
+        self.held = None;
+        foreign(&begun, self.is_json).map_or(Ok(begun), Err)
+    }
+
+    /// The content has ended: what was held.
+    ///
+    /// # Errors
+    /// What it is instead of a text.
+    pub fn finish(&mut self) -> Result<Vec<u8>, Foreign> {
+        let held = self.held.take().unwrap_or_default();
+        foreign(&held, self.is_json).map_or(Ok(held), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What is read of a content that arrives in chunks of this size.
+    fn read(content: &[u8], size: usize, is_json: bool) -> Result<Vec<u8>, Foreign> {
+        let mut opening = Opening::new(is_json);
+        let mut read = Vec::new();
+        for chunk in content.chunks(size) {
+            read.extend_from_slice(&opening.push(chunk)?);
+        }
+        read.extend(opening.finish()?);
+        Ok(read)
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_read_whole_whatever_its_chunks(text in "(\u{feff}|PK|PAR1|Rar!|%PD|7z|SQLite format 3|BZh9)?\\PC{0,20}", size in 1..9_usize) {
+            prop_assert_eq!(read(text.as_bytes(), size, false), Ok(text.clone().into_bytes()));
+        }
+
+        #[test]
+        fn it_does_not_matter_in_what_chunks_a_content_arrives(
+            which in 0..SIGNATURES.len(), rest in prop::collection::vec(any::<u8>(), 0..20), size in 1..9_usize, is_json in any::<bool>(),
+        ) {
+            let content = [SIGNATURES[which].0, &rest].concat();
+            prop_assert_eq!(read(&content, size, is_json), Err(SIGNATURES[which].1));
+            prop_assert_eq!(read(&rest, size, is_json), read(&rest, 1000, is_json));
+        }
+    }
+
+    #[test]
+    fn the_encoding_of_json_is_told_by_its_first_letters() {
+        for (content, expected) in [
+            (&b"\xff\xfe{\0"[..], Some("UTF-16")),
+            (b"\xfe\xff\0{", Some("UTF-16")),
+            (b"{\0\"\0", Some("UTF-16")),
+            (b"\0[\0{", Some("UTF-16")),
+            (b"\xff\xfe\0\0{\0\0\0", Some("UTF-32")),
+            (b"{\0\0\0", Some("UTF-32")),
+            (b"\0\0\0{", Some("UTF-32")),
+            (b"\xef\xbb\xbf{}", None),
+            (b"{}", None),
+            (b"", None),
+        ] {
+            assert_eq!(foreign(content, true), expected.map(Foreign::Encoded), "{content:?}");
+            assert_eq!(foreign(content, false), None, "{content:?}");
+        }
+    }
+}
