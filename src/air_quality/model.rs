@@ -10,7 +10,8 @@ use jiff::fmt::temporal::DateTimePrinter;
 use regex::Regex;
 
 use crate::http::format::Format;
-use crate::resource::time::{TimeFault, Unzoned, read_date_time};
+use crate::resource::time::fault::TimeFault;
+use crate::resource::time::{Unzoned, read_date_time};
 
 /// What is measured, in the order of the CSV columns and JSON keys.
 pub const MEASURES: [&str; 6] = ["so2", "no2", "co", "o3", "pm10", "pm2_5"];
@@ -102,9 +103,35 @@ pub fn check_value(value: f64) -> Option<f64> {
 /// # Errors
 /// What it must look like, and what is wrong with it.
 pub fn check_time(text: &str) -> Result<Timestamp, String> {
-    let at = read_date_time(text, Unzoned::Utc);
-    let at = at.and_then(|at| if at.as_second() < LATEST_SECOND { Ok(at) } else { Err(TimeFault::Late) });
-    at.map_err(|fault| fault.of(TIME_RULE))
+    let late = || format!("{TIME_RULE}; it lies behind 9999-12-29T23:59:59.999999Z, the last time that is kept");
+    match read_date_time(text, Unzoned::Utc) {
+        Ok(at) if at.as_second() < LATEST_SECOND => Ok(at),
+        Ok(_) | Err(TimeFault::Late) => Err(late()),
+        Err(fault) => Err(fault.of(TIME_RULE)),
+    }
+}
+
+/// A time from which readings are asked for; none for one before all that there are.
+///
+/// # Errors
+/// As [`check_time`].
+pub fn check_from(text: &str) -> Result<Option<Timestamp>, String> {
+    match read_date_time(text, Unzoned::Utc) {
+        Err(TimeFault::Early) => Ok(None),
+        _ => check_time(text).map(Some),
+    }
+}
+
+/// A time before which readings are asked for; none for one behind all that there are.
+///
+/// # Errors
+/// As [`check_time`].
+pub fn check_to(text: &str) -> Result<Option<Timestamp>, String> {
+    match read_date_time(text, Unzoned::Utc) {
+        Err(TimeFault::Late) => Ok(None),
+        Ok(at) if at.as_second() >= LATEST_SECOND => Ok(None),
+        _ => check_time(text).map(Some),
+    }
 }
 
 /// The end of the times that the table's constraint has.
@@ -154,7 +181,6 @@ mod tests {
         for wrong in [
             "",
             "yesterday",
-            "2016-10-1",
             "2016-13-01",
             "2023-02-29",
             "0000-01-01",
@@ -164,12 +190,25 @@ mod tests {
             "99999-01-01",
             "2016-10-01 00:15:00.",
             "2016-10-01 00:15:00 02:00",
-            "2016-10-01 00:15:00 Z",
             "2016-10-01Z",
             "2016-10-01x00:15:00",
             "２０１６-10-01",
         ] {
             assert_eq!(shown(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_bound_beyond_every_reading_is_none_or_is_refused() {
+        for early in ["0000-01-01", "0001-01-01T00:00:00+01:00"] {
+            assert_eq!(check_from(early), Ok(None), "{early}");
+            assert!(check_to(early).is_err_and(|detail| detail.contains("before the year 1")), "{early}");
+        }
+        for late in ["9999-12-31", "9999-12-30", "9999-12-29T23:30:00-01:00", "9999-12-29T23:59:59.9999996Z"] {
+            assert_eq!(check_to(late), Ok(None), "{late}");
+            let refused = check_from(late).expect_err(late);
+            assert!(refused.contains("behind 9999-12-29T23:59:59.999999Z"), "{late}: {refused}");
+            assert_eq!(check_time(late), Err(refused));
         }
     }
 

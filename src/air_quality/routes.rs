@@ -9,7 +9,7 @@ use warp::http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderVal
 use warp::reply::Response;
 
 use super::cache::{self, AnswerError, Cache};
-use super::model::{Selection, check_entities, check_time};
+use super::model::{Selection, check_entities, check_from, check_to};
 use super::store::READINGS_MAX;
 use crate::auth::scope::{Access, Action};
 use crate::http::client::Client;
@@ -75,8 +75,8 @@ async fn list(query: &str, headers: HeaderMap, is_guarded: bool, cache: &Arc<Cac
 fn selection(text: &str, headers: &HeaderMap) -> Result<Selection, Problem> {
     let mut query = Query::parse(text, PARAMETERS);
     let entities = query.optional("entity", ENTITIES_RULE, check_entities).unwrap_or_default();
-    let from = query.checked("from", check_time);
-    let to = query.checked("to", check_time);
+    let from = query.checked("from", check_from).flatten();
+    let to = query.checked("to", check_to).flatten();
     let format =
         query.optional("format", FORMAT_RULE, |text| Format::from_name(text).filter(|format| OFFERED.contains(format)));
     if from.zip(to).is_some_and(|(from, to)| from >= to) {

@@ -38,6 +38,8 @@ pub struct Notes {
     pub booleans: u64,
     /// Values of an enumeration in another letter case.
     pub letter_cases: u64,
+    /// Days in another form than that of ISO 8601.
+    pub dates: u64,
     /// Texts without the blanks around them.
     pub trimmed: u64,
 }
@@ -74,6 +76,11 @@ impl Notes {
                 self.letter_cases,
                 "value was taken in another letter case",
                 "values were taken in another letter case",
+            ),
+            counted(
+                self.dates,
+                "date was read from another form than 2026-01-31",
+                "dates were read from other forms than 2026-01-31",
             ),
             counted(self.trimmed, "text lost the blanks around it", "texts lost the blanks around them"),
             records

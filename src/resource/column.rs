@@ -1,6 +1,7 @@
 //! A column and what its values must be. JSON bodies, CSV and filters are judged here alone, so no way in is laxer than
 //! another; the table's constraints repeat the rules as a last line of defence. No I/O happens here.
 
+mod advice;
 pub mod cell;
 #[cfg(test)]
 mod faithful;

@@ -13,7 +13,7 @@ use super::column::cell::Reading;
 use super::definition::Resource;
 use super::description::header_key;
 use super::kind::Kind;
-use super::nameless::{NAMELESS_RULE, Nameless};
+use super::nameless::{NAMELESS_RULE, Nameless, is_nameless};
 use super::row::Record;
 use super::value::Value;
 use crate::csv::cells::Cells;
@@ -62,7 +62,7 @@ impl Header {
                     reading.notes.left_out(&format!("column {}", place + 1));
                 }
                 None if unknown == UnknownColumns::Ignored => reading.notes.left_out(name.trim()),
-                None if name.trim().is_empty() => nameless.push((place, Nameless::default())),
+                None if is_nameless(name) => nameless.push((place, Nameless::default())),
                 None => return Err(fault(format!("unknown column {name:?}"))),
             }
         }
@@ -149,9 +149,10 @@ impl Header {
         }
         for (place, column) in &mut self.nameless {
             if !record.get(*place).is_some_and(|cell| column.take(cell.text)) {
+                let name = &self.names[*place];
                 return Err(TableError::Value {
                     line: record.line(),
-                    column: (*place + 1).to_string(),
+                    column: if name.is_empty() { (*place + 1).to_string() } else { name.clone() },
                     rule: Cow::Borrowed(NAMELESS_RULE),
                 });
             }

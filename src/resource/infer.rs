@@ -20,6 +20,7 @@ use super::kind::LENGTH_MAX;
 use super::nameless::{NAMELESS_RULE, Nameless};
 use super::naming::Names;
 use super::sketch::{ColumnSketch, Sketch};
+use super::time::begins_as_iso;
 use crate::csv::cells::{Cell, Cells};
 use crate::csv::cutter::Sink;
 use crate::csv::fault::{Fault, Malformed, Place};
@@ -161,7 +162,8 @@ struct Found {
     misfit: Option<String>,
 }
 
-/// A type, and whether it would lose nothing of a value that it can read.
+/// A type, and whether it would lose nothing of a value that it can read: `2024-001` is a day of the year, and a number of
+/// something more often.
 struct Candidate {
     r#type: &'static str,
     format: Option<&'static str>,
@@ -177,8 +179,8 @@ impl Candidate {
             ("boolean", None, "booleans", is_word as fn(&str) -> bool),
             ("integer", Some("int64"), "integers", is_integer),
             ("number", None, "numbers", is_number),
-            ("string", Some("date"), "dates", |_| true),
-            ("string", Some("date-time"), "dates and times", |_| true),
+            ("string", Some("date"), "dates", begins_as_iso),
+            ("string", Some("date-time"), "dates and times", begins_as_iso),
             ("string", Some("uuid"), "uuids", |value| value.contains('-')),
         ]
         .map(|(r#type, format, called, keeps)| Self {
@@ -254,8 +256,8 @@ impl Found {
         if is_null {
             self.nulls += 1;
         } else {
-            // In what separates by semicolons, a comma may be a decimal one.
-            let plain = if separator == ';' { value.replace(',', ".") } else { value.to_owned() };
+            // Where something else separates the cells, a comma may be a decimal one.
+            let plain = if separator != ',' { value.replace(',', ".") } else { value.to_owned() };
             self.candidates.retain(|candidate| {
                 (candidate.keeps)(&plain) && candidate.column.read_cell(written, separator, true, reading).is_ok()
             });

@@ -6,6 +6,7 @@ use super::check::{IDENTIFIER_MAX, RESERVED};
 use super::definition::capitalised;
 use super::description::header_key;
 use super::identifier::snake_case;
+use super::nameless::is_nameless;
 use crate::csv::cells::Cells;
 
 /// Longest name of a resource.
@@ -32,7 +33,8 @@ impl<'a> Names<'a> {
     pub fn of(&self, header: &Cells) -> Result<Vec<String>, Vec<String>> {
         let line = header.line();
         let mut faults = Vec::new();
-        let header: Vec<&str> = header.texts().map(str::trim).collect();
+        let named = |header| if is_nameless(header) { "" } else { str::trim(header) };
+        let header: Vec<&str> = header.texts().map(named).collect();
         let keys: Vec<String> = header.iter().map(|name| header_key(name)).collect();
         for (index, (name, key)) in header.iter().zip(&keys).enumerate() {
             if name.is_empty() {

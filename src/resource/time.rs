@@ -1,15 +1,19 @@
 //! Days and instants as clients write them, for every column, parameter and file: RFC 3339 with what RFC 9557 puts in brackets,
-//! and the shorter forms of ISO 8601.
+//! and the shorter forms of ISO 8601; and the other forms that have one meaning (`day`).
 //!
 //! A time zone in brackets decides where no offset stands, and must agree with one that does. Zones come out of the program, so
 //! that every machine agrees on them. What cannot be honoured is refused with what is wrong; nothing is guessed or left out.
+
+mod day;
+pub mod fault;
 
 use std::sync::LazyLock;
 
 use jiff::civil::{self, date};
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase};
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
-use thiserror::Error;
+
+use self::fault::{DECIMALS_MAX, TimeFault};
 
 /// The earliest day and instant: PostgreSQL's own constraint on years that have four digits.
 const FIRST_DAY: civil::Date = date(1, 1, 1);
@@ -17,8 +21,6 @@ const FIRST_DAY: civil::Date = date(1, 1, 1);
 const LAST_DAY: civil::Date = date(9999, 12, 31);
 /// The first instant, in seconds of Unix; jiff has none behind the last one.
 const FIRST_SECOND: i64 = -62_135_596_800;
-/// Most decimals of a second: PostgreSQL's own most, too.
-const DECIMALS_MAX: usize = 9;
 /// How much of a client's text a complaint repeats.
 const SHOWN_MAX_CHARS: usize = 50;
 
@@ -33,100 +35,29 @@ pub enum Unzoned {
     Utc,
 }
 
-/// Why a text is no instant.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum TimeFault {
-    /// It has another form.
-    #[error("its form is another")]
-    Form,
-    /// The calendar has no such day.
-    #[error("there is no such day")]
-    Day,
-    /// No clock shows such a time.
-    #[error("there is no such time of day; the last ones are 23:59:59 and 24:00:00, which is midnight")]
-    Clock,
-    /// A leap second.
-    #[error(
-        "second 60 would have to be altered, because leap seconds are not kept; write second 59 or the next minute"
-    )]
-    LeapSecond,
-    /// More decimals than anybody could heed.
-    #[error("it has more than {DECIMALS_MAX} decimals")]
-    Decimals,
-    /// Neither offset nor zone.
-    #[error("it names no offset from UTC; add Z, or one such as +02:00")]
-    NoOffset,
-    /// A plus that was not percent-encoded.
-    #[error("it has a blank where + or - belongs; in a URL a plus is a blank, so write %2B there")]
-    Plus,
-    /// An offset of more than a day.
-    #[error("there is no such offset from UTC")]
-    Offset,
-    /// A zone that nobody knows.
-    #[error("there is no time zone {0:?}")]
-    Zone(String),
-    /// Several zones.
-    #[error("it names more than one time zone")]
-    Zones,
-    /// Clocks were put forward over it.
-    #[error(
-        "{local} does not exist in {zone}, where clocks went from {before} to {after}; write the offset that is meant"
-    )]
-    Skipped {
-        /// The time of the clocks.
-        local: civil::DateTime,
-        /// Where they are.
-        zone: String,
-        /// The offset until then.
-        before: Offset,
-        /// The offset from then on.
-        after: Offset,
-    },
-    /// Clocks were put back over it.
-    #[error("{local} comes twice in {zone}; write the offset that is meant, {before} or {after}")]
-    Repeated {
-        /// The time of the clocks.
-        local: civil::DateTime,
-        /// Where they are.
-        zone: String,
-        /// The offset of the first time.
-        before: Offset,
-        /// The offset of the second time.
-        after: Offset,
-    },
-    /// Offset and zone do not fit.
-    #[error("its offset {offset} is not that of {zone}, which is {expected} then")]
-    Disagreement {
-        /// The offset that was written.
-        offset: Offset,
-        /// The zone that was written.
-        zone: String,
-        /// The zone's offset.
-        expected: Offset,
-    },
-    /// An annotation that has to be heeded and cannot be.
-    #[error("the annotation [!{0}] must be heeded and is not known; leave it out")]
-    Critical(String),
-    /// Before the first instant.
-    #[error("it lies before the year 1 in UTC")]
-    Early,
-    /// Behind the last one.
-    #[error("it lies behind 9999-12-30T22:00:00.999999Z, the last instant that is taken")]
-    Late,
-}
-
-impl TimeFault {
-    /// The rule that was broken, and how.
-    pub fn of(&self, rule: &str) -> String {
-        if *self == Self::Form { rule.to_owned() } else { format!("{rule}; {self}") }
+/// A day; midnight in UTC or nowhere, as programs write a day that they keep as a time, is one.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_date(text: &str) -> Result<civil::Date, TimeFault> {
+    let other = || day::counted(text).unwrap_or(TimeFault::Form);
+    let (day, rest) = day::day(text).ok_or_else(other)?;
+    let day = day?;
+    if !rest.is_empty() {
+        let time = rest.strip_prefix(['T', 't', ' ']).ok_or(TimeFault::Form)?;
+        let mut clock = Rest(time.as_bytes());
+        let (time, is_end) = clock.clock().ok_or(TimeFault::Form)??;
+        if time != civil::Time::midnight() || is_end || !matches!(clock.0, b"" | b"Z" | b"z") {
+            return Err(TimeFault::TimeOfDay(day));
+        }
     }
+    if (FIRST_DAY..=LAST_DAY).contains(&day) { Ok(day) } else { Err(TimeFault::Day) }
 }
 
-/// A day of RFC 3339.
-pub fn read_date(text: &str) -> Option<civil::Date> {
+/// Whether a text begins with a day as ISO 8601 writes it: what is taken without a word.
+pub fn begins_as_iso(text: &str) -> bool {
     let mut rest = Rest(text.as_bytes());
-    let day = rest.day(true).filter(|_| rest.0.is_empty())?.ok()?;
-    (FIRST_DAY..=LAST_DAY).contains(&day).then_some(day)
+    rest.day().is_some()
 }
 
 /// An instant; what is finer than a microsecond is rounded, because PostgreSQL keeps no more.
@@ -172,7 +103,16 @@ enum Written {
 
 fn read_local(text: &str) -> Result<(civil::DateTime, Written), TimeFault> {
     let mut rest = Rest(text.as_bytes());
-    let day = rest.day(false).ok_or(TimeFault::Form)?;
+    let day = match rest.day() {
+        Some(day) => day,
+        None => {
+            let other = || day::counted(text).unwrap_or(TimeFault::Form);
+            let (day, behind) = day::day(text).ok_or_else(other)?;
+            // A date that is written out may have a comma behind it.
+            rest = Rest(behind.strip_prefix(',').unwrap_or(behind).as_bytes());
+            day
+        }
+    };
     if rest.0.is_empty() {
         return Ok((day?.at(0, 0, 0, 0), Written::Nothing));
     }
@@ -184,9 +124,14 @@ fn read_local(text: &str) -> Result<(civil::DateTime, Written), TimeFault> {
         Written::Zulu
     } else if rest.0[0] == b' ' && Rest(&rest.0[1..]).offset(1).is_some() {
         return Err(TimeFault::Plus);
-    } else if rest.0 == b" UTC" {
+    } else if matches!(rest.0, b" UTC" | b" GMT" | b" Z") {
         rest.0 = b"";
         Written::Zulu
+    } else if let [b' ', name @ ..] = rest.0
+        && (2..=5).contains(&name.len())
+        && name.iter().all(u8::is_ascii_uppercase)
+    {
+        return Err(TimeFault::Abbreviation(String::from_utf8_lossy(name).into_owned()));
     } else {
         // A blank in front of the sign, as git, Go and Ruby write it.
         if matches!(rest.0, [b' ', b'+' | b'-', ..]) {
@@ -273,20 +218,25 @@ impl Rest<'_> {
         self.number(2).and_then(|number| i8::try_from(number).ok())
     }
 
-    /// A day, with hyphens or, unless they must be there, without.
-    fn day(&mut self, hyphens: bool) -> Option<Result<civil::Date, TimeFault>> {
+    /// A day, with hyphens or without.
+    fn day(&mut self) -> Option<Result<civil::Date, TimeFault>> {
         let year = i16::try_from(self.number(4)?).ok()?;
-        let hyphens = self.one_of(b"-").is_some() || hyphens;
+        let hyphens = self.one_of(b"-").is_some();
         let month = self.pair()?;
         if hyphens {
             self.one_of(b"-")?;
         }
-        Some(civil::Date::new(year, month, self.pair()?).map_err(|_| TimeFault::Day))
+        let day = self.pair()?;
+        let is_longer = self.0.first().is_some_and(u8::is_ascii_digit); // it is a number
+        (!is_longer).then(|| civil::Date::new(year, month, day).map_err(|_| TimeFault::Day))
     }
 
     /// A time of day, with colons or without, and whether it is the end of the day.
     fn clock(&mut self) -> Option<Result<(civil::Time, bool), TimeFault>> {
-        let hour = self.pair()?;
+        let mut hour = match self.0 {
+            [_, b':', ..] => i8::try_from(self.number(1)?).ok()?,
+            _ => self.pair()?,
+        };
         let colons = self.one_of(b":").is_some();
         let minute = self.pair()?;
         let has_second =
@@ -303,12 +253,31 @@ impl Rest<'_> {
                 nanosecond = self.number(digits).filter(|_| digits > 0)? * power;
             }
         }
+        if let Some(half) = self.half() {
+            if !(1..=12).contains(&hour) {
+                return Some(Err(TimeFault::Clock));
+            }
+            hour = hour % 12 + half;
+        }
         if second == 60 {
             return Some(Err(TimeFault::LeapSecond));
         }
         let is_end = (hour, minute, second, nanosecond) == (24, 0, 0, 0);
         let time = civil::Time::new(if is_end { 0 } else { hour }, minute, second, nanosecond);
         Some(time.map(|time| (time, is_end)).map_err(|_| TimeFault::Clock))
+    }
+
+    /// Hours that `AM` or `PM` adds to those of half a day.
+    fn half(&mut self) -> Option<i8> {
+        let mark = self.0.strip_prefix(b" ").unwrap_or(self.0);
+        let (half, rest) = mark.split_at_checked(2)?;
+        let hours = match half.to_ascii_lowercase().as_slice() {
+            b"am" => 0,
+            b"pm" => 12,
+            _ => return None,
+        };
+        self.0 = rest;
+        Some(hours)
     }
 
     /// An offset behind its sign: hours, and minutes and seconds where there are any, with colons or without.

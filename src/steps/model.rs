@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use super::listing::STEPS;
 use crate::http::problem::FieldError;
 use crate::resource::column::Column;
-use crate::resource::time::{TimeFault, Unzoned, read_date_time};
+use crate::resource::time::fault::TimeFault;
+use crate::resource::time::{Unzoned, read_date_time};
 
 /// What a date and time must look like.
 const TIME_RULE: &str = "must be a date and time of the form YYYY-MM-DD hh:mm:ss, such as 2026-01-31 12:00:00, in UTC unless it \
@@ -66,13 +67,23 @@ impl Position {
     }
 }
 
-/// A time from or until which steps are asked for; one that nothing can have is the earliest or the latest.
+/// A time from which steps are asked for; one before the first that there is lets every step through.
 ///
 /// # Errors
-/// What it must look like, and what is wrong with it.
-pub fn check_time(text: &str) -> Result<Timestamp, String> {
+/// What it must look like, and what is wrong with it; one behind the last that there is would let none through.
+pub fn check_start(text: &str) -> Result<Timestamp, String> {
     match read_date_time(text, Unzoned::Utc) {
         Err(TimeFault::Early) => Ok(Filter::EARLIEST),
+        read => read.map_err(|fault| fault.of(TIME_RULE)),
+    }
+}
+
+/// A time until which steps are asked for; one behind the last that there is lets every step through.
+///
+/// # Errors
+/// As [`check_start`], the other way round.
+pub fn check_end(text: &str) -> Result<Timestamp, String> {
+    match read_date_time(text, Unzoned::Utc) {
         Err(TimeFault::Late) => Ok(Filter::LATEST),
         read => read.map_err(|fault| fault.of(TIME_RULE)),
     }
@@ -83,16 +94,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_that_nothing_can_have_is_the_earliest_or_the_latest() {
-        for (text, expected) in [
-            ("2026-01-31 12:00:00", "2026-01-31T12:00:00Z"),
-            ("2026-01-31", "2026-01-31T00:00:00Z"),
-            ("0000-01-01 00:00:00", "0000-01-01T00:00:00Z"),
-            ("9999-12-31 23:59:59", "9999-12-30T22:00:00.999999999Z"),
-        ] {
-            assert_eq!(check_time(text).map(|ts| ts.to_string()).as_deref(), Ok(expected), "{text}");
+    fn a_bound_that_nothing_can_have_lets_everything_through_or_is_refused() {
+        for (text, expected) in
+            [("2026-01-31 12:00:00", "2026-01-31T12:00:00Z"), ("2026-01-31", "2026-01-31T00:00:00Z")]
+        {
+            assert_eq!(check_start(text).map(|ts| ts.to_string()).as_deref(), Ok(expected), "{text}");
+            assert_eq!(check_end(text).map(|ts| ts.to_string()).as_deref(), Ok(expected), "{text}");
         }
-        assert!(check_time("now").is_err_and(|detail| detail == TIME_RULE));
+        for early in ["0000-01-01 00:00:00", "0001-01-01T00:00:00+01:00"] {
+            assert_eq!(check_start(early), Ok(Filter::EARLIEST), "{early}");
+            assert!(check_end(early).is_err_and(|detail| detail.contains("before the year 1")), "{early}");
+        }
+        for late in ["9999-12-31 23:59:59", "9999-12-30T21:00:01-01:00", "9999-12-30T22:00:00.9999995Z"] {
+            assert_eq!(check_end(late), Ok(Filter::LATEST), "{late}");
+            assert!(check_start(late).is_err_and(|detail| detail.contains("behind 9999-12-30")), "{late}");
+        }
+        assert!(check_start("now").is_err_and(|detail| detail == TIME_RULE));
+        assert!(check_end("now").is_err_and(|detail| detail == TIME_RULE));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use warp::http::HeaderMap;
 
-use super::model::{Filter, check_time, field, fields};
+use super::model::{Filter, check_end, check_start, field, fields};
 use crate::csv::opening::foreign;
 use crate::http::body::FORM;
 use crate::http::format::Format;
@@ -133,8 +133,8 @@ fn read_filters<'a>(
     offered: [Format; 2],
 ) -> Result<(ListRequest, Query<'a>), Problem> {
     let summary = query.optional("summary", "must be true or false", |text| text.parse().ok());
-    let start = query.checked("start_datetime", check_time);
-    let end = query.checked("end_datetime", check_time);
+    let start = query.checked("start_datetime", check_start);
+    let end = query.checked("end_datetime", check_end);
     if let (Some(start), Some(end)) = (start, end)
         && end < start
     {

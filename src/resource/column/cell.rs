@@ -8,13 +8,18 @@ use std::borrow::Cow;
 
 use super::super::decimal::Decimal;
 use super::super::kind::Kind;
+use super::super::time::begins_as_iso;
 use super::super::value::Value;
 use super::Column;
 use crate::csv::cells::Cell;
 use crate::csv::notes::Notes;
 
-/// What stands for a missing value, in any letter case (pandas' `na_values`, R's `NA`, psql's `\N`, spreadsheets' `#N/A`).
-const NULL_WORDS: [&str; 10] = ["na", "n/a", "#n/a", "nan", "-nan", "nat", "null", "none", "<na>", "\\n"];
+/// What stands for a missing value, in any letter case: pandas' `na_values`, R's `NA`, psql's `\N`, spreadsheets' `#N/A`, what
+/// programs that show tables write for null, and the strokes that people do.
+const NULL_WORDS: [&str; 26] = [
+    "na", "n/a", "#n/a", "nan", "-nan", "nat", "null", "none", "<na>", "\\n", "#na", "#n/a n/a", "1.#ind", "-1.#ind",
+    "1.#qnan", "-1.#qnan", "n.a.", "<null>", "(null)", "[null]", "nil", "-", "--", "–", "—", ".",
+];
 const TRUE_WORDS: [&str; 4] = ["t", "yes", "y", "on"];
 const FALSE_WORDS: [&str; 4] = ["f", "no", "n", "off"];
 
@@ -62,8 +67,8 @@ impl Column {
             return Ok(Value::Null);
         }
         match &self.kind {
-            Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. } if separator == ';' => {
-                let number = self.with_point(text, reading)?;
+            Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. } if separator != ',' => {
+                let number = self.with_point(text, separator, reading)?;
                 self.read_number(&number).ok_or_else(rule)
             }
             Kind::Boolean => match self.read_csv(text) {
@@ -82,7 +87,12 @@ impl Column {
                     Ok(Value::Text(Cow::Owned(value.to_owned())))
                 }
             },
-            _ => self.read_csv(text).ok_or_else(rule),
+            _ => {
+                let value = self.read_csv(text).ok_or_else(rule)?;
+                let is_day = matches!(self.kind, Kind::Date | Kind::DateTime);
+                reading.notes.dates += u64::from(is_day && !begins_as_iso(text));
+                Ok(value)
+            }
         }
     }
 
@@ -94,14 +104,14 @@ impl Column {
     }
 
     /// A number with a decimal point, where it may have a comma.
-    fn with_point<'a>(&self, text: &'a str, reading: &mut Reading) -> Result<Cow<'a, str>, Complaint> {
+    fn with_point<'a>(&self, text: &'a str, separator: char, reading: &mut Reading) -> Result<Cow<'a, str>, Complaint> {
         let ungrouped = ungrouped(text).filter(|(mark, _)| *mark != '.' || reading.mark != Some(Mark::Point));
         if let Some((mark, plain)) = ungrouped {
             if mark == '.' {
                 reading.mark = Some(Mark::Comma);
             }
             reading.notes.thousands += u64::from(mark == '.' || self.read_number(&plain.replace(',', ".")).is_some());
-            return self.with_point(&plain, reading).map(|number| Cow::Owned(number.into_owned()));
+            return self.with_point(&plain, separator, reading).map(|number| Cow::Owned(number.into_owned()));
         }
         let count = |mark: char| text.matches(mark).count();
         let both = |first: &str, second: &str| {
@@ -129,7 +139,10 @@ impl Column {
                 let can_be_whole = has_group(text, '.') && self.read_number(&whole).is_some();
                 match reading.mark {
                     Some(Mark::Comma) => return both(text, &whole),
-                    None if can_be_whole && self.read_number(text).is_some() => return both(text, &whole),
+                    // A semicolon in place of the comma tells that commas are in numbers; tabs and bars tell nothing.
+                    None if separator == ';' && can_be_whole && self.read_number(text).is_some() => {
+                        return both(text, &whole);
+                    }
                     None if self.read_number(text).is_some() => reading.mark = Some(Mark::Point),
                     _ => {}
                 }
@@ -158,7 +171,7 @@ fn boolean(text: &str) -> Option<bool> {
 }
 
 /// The one text that differs in letter case only.
-fn in_any_case<'a>(texts: &'a [String], text: &str) -> Option<&'a str> {
+pub fn in_any_case<'a>(texts: &'a [String], text: &str) -> Option<&'a str> {
     let folded = text.to_lowercase();
     let mut alike = texts.iter().filter(|known| known.to_lowercase() == folded);
     alike.next().filter(|_| alike.next().is_none()).map(String::as_str)
@@ -251,6 +264,14 @@ mod tests {
             ("flag", &["TRUE", "True", "t", "Yes", "y", "on", "1", "1.0"][..], "true"),
             ("flag", &["FALSE", "False", "f", "No", "n", "off", "0", "0.0"], "false"),
             ("flag", &["", "NA", "\\N", "NULL", "\"NA\""], "null"),
+            ("number", &["<NA>", "#NA", "n.a.", "(null)", "[NULL]", "-", "--", "—", ".", "-1.#IND"], "null"),
+            ("day", &["<NA>", "-", "n/a"], "null"),
+            ("flag", &["-", "None"], "null"),
+            (
+                "size",
+                &["#VALUE!"],
+                "must be a number, or empty; #VALUE! is what a spreadsheet writes where a formula fails; mend it, or leave the cell empty",
+            ),
             ("number", &["NA", "NaN", "nan", "null", "\\N", "#N/A", "None", " "], "null"),
             ("number", &["7", "+7", " 7 ", "7.0", "7e0", "\"7\""], "7"),
             ("size", &["#N/A", "-nan", "<NA>"], "null"),
@@ -264,7 +285,8 @@ mod tests {
             ("note", &["NA"], "\"NA\""),
             ("note", &["", "\"\""], "\"\""),
             ("code", &["", "\"\""], "null"),
-            ("must", &["", "NA", "1,5", "nan", "inf"], "must be a number"),
+            ("must", &["", "NA", "nan", "inf"], "must be a number"),
+            ("must", &["1,5"], "must be a number; send 1.5 or 15"),
             (
                 "must",
                 &["1e-999", "1e999"],
@@ -292,12 +314,30 @@ mod tests {
             (&["1.234"], vec![&both("1.234", "1234")]),
             (&["1,234"], vec![&both("1.234", "1234")]),
             (&["0,5", "1,234"], vec!["0.5", "1.234"]),
-            (&["1,234.5", "1,234,567.5"], vec!["must be a number, or empty"; 2]),
-            (&["7,", "1,2,3", "1.2.3"], vec!["7.0", "must be a number, or empty", "must be a number, or empty"]),
+            (
+                &["1,234.5", "1,234,567.5"],
+                vec!["must be a number, or empty; send 1234.5", "must be a number, or empty; send 1234567.5"],
+            ),
+            (
+                &["7,", "1,2,3", "1.2.3"],
+                vec!["7.0", "must be a number, or empty; send 123", "must be a number, or empty; send 123"],
+            ),
         ] {
             assert_eq!(read("size", ';', cells), expected, "{cells:?}");
         }
-        assert_eq!(read("size", ',', &["7,25"]), ["must be a number, or empty"]);
+        for separator in ['\t', '|'] {
+            for (cells, expected) in [
+                (&["7,25", "-0,5", "8", "1.234,5"][..], vec!["7.25", "-0.5", "8.0", "1234.5"]),
+                (&["1.234", "7.25"], vec!["1.234", "7.25"]),
+                (&["1.234", "7,25"], vec!["1.234", &both("7.25", "725")]),
+                (&["7,25", "1.234"], vec!["7.25", &both("1.234", "1234")]),
+                (&["1,234"], vec![&both("1.234", "1234")]),
+                (&["7.25", "1,234"], vec!["7.25", &both("1.234", "1234")]),
+            ] {
+                assert_eq!(read("size", separator, cells), expected, "{separator:?} {cells:?}");
+            }
+        }
+        assert_eq!(read("size", ',', &["7,25"]), ["must be a number, or empty; send 7.25 or 725"]);
         assert_eq!(read("price", ';', &["7,25", "1000000,01"]), ["7.25", "1000000.01"]);
         assert_eq!(read("number", ';', &["2.000", "7,0"]), [both("2.000", "2000").as_str(), "7"]);
         assert_eq!(read("flag", ';', &["1,0"]), ["true"]);

@@ -38,12 +38,14 @@ impl Column {
 
     /// The complaint about a value that [`Self::read_json`] refuses.
     pub fn json_error(&self, raw: &str) -> FieldError {
-        FieldError::new(self.name, self.complaint(self.rule, text(raw).as_deref().unwrap_or(raw)))
+        let (text, is_string) = text(raw).map_or((raw.into(), false), |text| (text, true));
+        let complaint = self.complaint_about(self.rule, &text, Unzoned::Refused);
+        FieldError::new(self.name, with(complaint, self.advice(&text, is_string).filter(|_| is_string)))
     }
 
-    /// A rule of this column, and how a text breaks it where that can be said more exactly.
+    /// A rule of this column, how a text breaks it where that can be said more exactly, and what to send instead.
     pub fn complaint(&self, rule: &'static str, text: &str) -> Cow<'static, str> {
-        self.complaint_about(rule, text, Unzoned::Refused)
+        with(self.complaint_about(rule, text, Unzoned::Refused), self.advice(text, false))
     }
 
     /// The complaint about a text that [`Self::read_filter`] refuses.
@@ -54,13 +56,20 @@ impl Column {
     fn complaint_about(&self, rule: &'static str, text: &str, unzoned: Unzoned) -> Cow<'static, str> {
         match self.kind {
             Kind::DateTime => read_date_time(text, unzoned).map_or_else(|fault| fault.of(rule).into(), |_| rule.into()),
+            Kind::Date => read_date(text).map_or_else(|fault| fault.of(rule).into(), |_| rule.into()),
             // A number by its form, and none that a double can be.
             Kind::Number { .. }
                 if text.contains(|letter: char| letter.is_ascii_digit())
                     && text.parse::<f64>().is_ok()
                     && read_double(text).is_none() =>
             {
-                format!("{rule}; a double is zero, or between about 5e-324 and 1.8e308 from it").into()
+                let why = match text.parse::<f64>() {
+                    Ok(value) if is_altered(text, value) => {
+                        "a double does not hold all of its digits, and would be another number; round it"
+                    }
+                    _ => "a double is zero, or between about 5e-324 and 1.8e308 from it",
+                };
+                format!("{rule}; {why}").into()
             }
             _ => rule.into(),
         }
@@ -137,13 +146,24 @@ impl Column {
                 (fits && !text.contains('\0')).then_some(Value::Text(Cow::Borrowed(text)))
             }
             Kind::Enum(texts) => texts.iter().any(|known| known == text).then_some(Value::Text(Cow::Borrowed(text))),
-            Kind::Date => read_date(text).map(Value::Date),
+            Kind::Date => read_date(text).ok().map(Value::Date),
             Kind::DateTime => read_date_time(text, Unzoned::Refused).ok().map(Value::DateTime),
             Kind::Uuid => Uuid::try_parse(text).ok().map(Value::Uuid),
             _ => None,
         }
     }
 }
+
+/// A complaint with what to send instead.
+fn with(complaint: Cow<'static, str>, advice: Option<String>) -> Cow<'static, str> {
+    match advice {
+        Some(advice) => format!("{complaint}; {advice}").into(),
+        None => complaint,
+    }
+}
+
+/// Every whole number of so many digits is a double.
+const EXACT_DIGITS: usize = 15;
 
 /// `2.0` and `2e0` are whole numbers, too.
 fn read_integer(text: &str) -> Option<i64> {
@@ -171,5 +191,17 @@ fn read_double(text: &str) -> Option<f64> {
     let value = text.parse::<f64>().ok().filter(|value| value.is_finite())?;
     let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
     let is_lost = value == 0.0 && mantissa.contains(|letter: char| matches!(letter, '1'..='9'));
-    (!is_lost).then_some(value)
+    (!is_lost && !is_altered(text, value)).then_some(value)
+}
+
+/// Whether a whole number became another one: it is none that a double holds, nor what programs write for one.
+fn is_altered(text: &str, value: f64) -> bool {
+    let is_whole = text.trim_start_matches(['-', '+']).bytes().all(|byte| byte.is_ascii_digit());
+    if !is_whole || text.len() <= EXACT_DIGITS {
+        return false;
+    }
+    let units = |text: &str| Decimal::parse(text, PRECISION_MAX, 0).map(Decimal::units);
+    // Of more digits than that nobody expects each to be kept.
+    units(text)
+        .is_some_and(|said| Some(said) != units(&format!("{value:e}")) && Some(said) != units(&format!("{value:.0}")))
 }

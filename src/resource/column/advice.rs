@@ -1,0 +1,99 @@
+//! What was probably meant by a text that is no value of a column, for complaints: nothing is stored or compared for it.
+
+use super::super::kind::Kind;
+use super::Column;
+use super::cell::{in_any_case, is_null_word};
+
+/// Longer texts are no numbers that somebody meant.
+const NUMBER_MAX_BYTES: usize = 60;
+/// The zeros of decimal digits other than ASCII's, whose nine others follow.
+const ZEROS: [char; 14] = [
+    '\u{660}', '\u{6f0}', '\u{7c0}', '\u{966}', '\u{9e6}', '\u{a66}', '\u{ae6}', '\u{b66}', '\u{be6}', '\u{c66}',
+    '\u{ce6}', '\u{d66}', '\u{e50}', '\u{ff10}',
+];
+/// What spreadsheets write where a formula fails.
+const SPREADSHEET_ERRORS: [&str; 8] = ["#value!", "#ref!", "#div/0!", "#num!", "#name?", "#null!", "#spill!", "#calc!"];
+
+impl Column {
+    /// Each value that this text could stand for, as it is written here.
+    pub fn meant(&self, text: &str) -> Vec<String> {
+        let text = text.trim();
+        let texts = match &self.kind {
+            Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. } if text.len() <= NUMBER_MAX_BYTES => {
+                numbers(text)
+            }
+            Kind::Enum(texts) => in_any_case(texts, text).map(str::to_owned).into_iter().collect(),
+            _ => Vec::new(),
+        };
+        let mut meant: Vec<String> = Vec::new();
+        for text in texts {
+            let value = self.read_csv(&text).filter(|value| !value.is_null()).map(|value| value.to_string());
+            // The same number twice, written in two ways, is one.
+            if value.is_some() && !meant.iter().any(|known| self.read_csv(known) == self.read_csv(&text)) {
+                meant.push(text);
+            }
+        }
+        meant
+    }
+
+    /// What to send instead of a text that is refused, where that is known; `is_json` says that it stood in quotes there.
+    pub fn advice(&self, text: &str, is_json: bool) -> Option<String> {
+        let text = text.trim();
+        if SPREADSHEET_ERRORS.iter().any(|error| text.eq_ignore_ascii_case(error)) && !self.is_text() {
+            return Some(format!(
+                "{text} is what a spreadsheet writes where a formula fails; mend it, or leave the cell empty"
+            ));
+        }
+        let is_unquoted = matches!(self.kind, Kind::Integer { .. } | Kind::Number { .. } | Kind::Boolean);
+        if is_json && is_unquoted && self.read_csv(text).is_some_and(|value| !value.is_null()) {
+            return Some("send it without quotes".to_owned());
+        }
+        if is_json && self.nullable && is_null_word(text) {
+            return Some("send null, without quotes".to_owned());
+        }
+        let meant = self.meant(text);
+        (!meant.is_empty()).then(|| format!("send {}", meant.join(" or ")))
+    }
+}
+
+/// What this could be as a number.
+fn numbers(text: &str) -> Vec<String> {
+    let plain: String = text.chars().map(ascii).collect();
+    let sign = if plain.starts_with('-') { "-" } else { "" };
+    let unsigned = plain.trim_start_matches(['-', '+']);
+    for (prefix, radix) in [("0x", 16), ("0o", 8), ("0b", 2)] {
+        let digits = unsigned.to_ascii_lowercase();
+        if let Some(number) = digits.strip_prefix(prefix).and_then(|digits| i64::from_str_radix(digits, radix).ok()) {
+            return vec![format!("{sign}{number}")];
+        }
+    }
+    // A percentage may be a hundredth or not, which nobody can tell.
+    if plain.contains('%') {
+        return Vec::new();
+    }
+    // In front of it a currency's sign, behind it a unit.
+    let number = plain.trim_start_matches(|letter: char| !letter.is_alphanumeric() && !"+-.,".contains(letter));
+    let number = number.trim_end_matches(|letter: char| !letter.is_ascii_digit() && !".,".contains(letter));
+    let number: String = number.chars().filter(|letter| !letter.is_whitespace() && !"_'’".contains(*letter)).collect();
+    let (commas, points) = (number.matches(',').count(), number.matches('.').count());
+    match (commas, points) {
+        (1, 0) => vec![number.replace(',', "."), number.replace(',', "")],
+        (2.., 0 | 1) => vec![number.replace(',', "")],
+        (0 | 1, 2..) => vec![number.replace('.', "").replace(',', ".")],
+        (1, 1) if number.find(',') > number.find('.') => vec![number.replace('.', "").replace(',', ".")],
+        (1, 1) => vec![number.replace(',', "")],
+        _ => vec![number],
+    }
+    .into_iter()
+    .filter(|meant| meant != text)
+    .collect()
+}
+
+/// The digit of ASCII for one of another script, and its minus for a typographic one.
+fn ascii(letter: char) -> char {
+    if letter == '\u{2212}' {
+        return '-';
+    }
+    let zero = ZEROS.iter().find(|zero| (u32::from(**zero)..u32::from(**zero) + 10).contains(&u32::from(letter)));
+    zero.and_then(|zero| char::from_digit(u32::from(letter) - u32::from(*zero), 10)).unwrap_or(letter)
+}

@@ -1,0 +1,173 @@
+//! Days as people and programs write them: year first in any separator, the names of months, points with the day first, the
+//! weeks and the days of the year of ISO 8601. What could be two days is refused with both.
+
+use jiff::ToSpan;
+use jiff::civil::{Date, ISOWeekDate, Weekday, date};
+
+use super::fault::TimeFault;
+
+const MONTHS: [&str; 12] = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
+const WEEKDAYS: [(&str, Weekday); 7] = [
+    ("monday", Weekday::Monday),
+    ("tuesday", Weekday::Tuesday),
+    ("wednesday", Weekday::Wednesday),
+    ("thursday", Weekday::Thursday),
+    ("friday", Weekday::Friday),
+    ("saturday", Weekday::Saturday),
+    ("sunday", Weekday::Sunday),
+];
+
+/// A day at the beginning of a text, and what follows it; `None` for what begins with none.
+pub fn day(text: &str) -> Option<(Result<Date, TimeFault>, &str)> {
+    let Some((weekday, rest)) = weekday(text) else { return plain(text) };
+    let (day, rest) = plain(rest)?;
+    let checked = day.and_then(|day| if day.weekday() == weekday { Ok(day) } else { Err(TimeFault::Weekday(day)) });
+    Some((checked, rest))
+}
+
+/// A number that counts seconds, milliseconds or the days of a spreadsheet: what it would be, in words.
+pub fn counted(text: &str) -> Option<TimeFault> {
+    let number: i64 = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let at = |instant: Result<jiff::Timestamp, jiff::Error>| instant.ok().map(|at| at.to_string());
+    let (what, meant) = match text.len() {
+        5 => ("the days of a spreadsheet", date(1899, 12, 30).checked_add(number.days()).ok()?.to_string()),
+        9 | 10 => ("seconds since 1970", at(jiff::Timestamp::from_second(number))?),
+        12 | 13 => ("milliseconds since 1970", at(jiff::Timestamp::from_millisecond(number))?),
+        _ => return None,
+    };
+    Some(TimeFault::Counted { what, meant })
+}
+
+fn weekday(text: &str) -> Option<(Weekday, &str)> {
+    let (word, rest) = letters(text);
+    let weekday = WEEKDAYS.iter().find(|(name, _)| is_called(name, word))?.1;
+    Some((weekday, rest.strip_prefix([',', '.']).unwrap_or(rest).trim_start_matches(' ')))
+}
+
+fn plain(text: &str) -> Option<(Result<Date, TimeFault>, &str)> {
+    let (first, rest) = digits(text);
+    match first.len() {
+        0 => month_first(text),
+        1 | 2 => day_first(number(first)?, rest),
+        4 => year_first(number(first)?, rest),
+        8 => Some((new(number(&first[..4])?, number(&first[4..6])?, number(&first[6..])?), rest)),
+        _ => None,
+    }
+}
+
+/// `2025/3/4`, `2025-W10-2`, `2025W102`, `2025-063`
+fn year_first(year: i32, rest: &str) -> Option<(Result<Date, TimeFault>, &str)> {
+    if let Some(week) = rest.strip_prefix("-W").or_else(|| rest.strip_prefix('W')) {
+        let (week, rest) = week.split_at_checked(2)?;
+        let (day, rest) = rest.strip_prefix('-').unwrap_or(rest).split_at_checked(1)?;
+        let weekday = Weekday::from_monday_one_offset(i8::try_from(number(day)?).ok()?);
+        let week = i8::try_from(number(week)?).ok()?;
+        let date = weekday.ok().and_then(|weekday| ISOWeekDate::new(i16::try_from(year).ok()?, week, weekday).ok());
+        return Some((date.map(ISOWeekDate::date).ok_or(TimeFault::Day), rest));
+    }
+    let (mark, rest) = mark(rest)?;
+    let (month, behind) = digits(rest);
+    if month.len() == 3 && mark == '-' {
+        let days = i64::from(number(month)?);
+        let day = new(year, 1, 1).ok().filter(|_| days > 0).and_then(|day| day.checked_add((days - 1).days()).ok());
+        let day = day.filter(|day| i32::from(day.year()) == year);
+        return Some((day.ok_or(TimeFault::Day), behind));
+    }
+    let (day, rest) = digits(behind.strip_prefix(mark)?);
+    let fits = |digits: &str| (1..=2).contains(&digits.len());
+    (fits(month) && fits(day)).then_some(())?;
+    Some((new(year, number(month)?, number(day)?), rest))
+}
+
+/// `4 March 2025`, `4-Mar-2025`, `04.03.2025`, `25/04/2025`
+fn day_first(first: i32, rest: &str) -> Option<(Result<Date, TimeFault>, &str)> {
+    let named = ["st", "nd", "rd", "th"].iter().find_map(|end| rest.strip_prefix(end)).unwrap_or(rest);
+    let named = named.trim_start_matches([' ', '-', '.', '/', ',']);
+    if let Some((month, rest)) = month(named) {
+        let (year, rest) = digits(rest.trim_start_matches([' ', '-', '.', '/', ',']));
+        return year_of(year, rest, |year| new(year, month, first));
+    }
+    let (mark, rest) = mark(rest)?;
+    let (second, rest) = digits(rest);
+    let second = number(second).filter(|_| (1..=2).contains(&second.len()))?;
+    let (year, rest) = digits(rest.strip_prefix(mark)?);
+    year_of(year, rest, |year| match (mark, first, second) {
+        // Whoever writes points writes the day first; whoever writes others may write either.
+        ('.', day, month) => new(year, month, day),
+        (_, 1..=12, 1..=12) if first != second => {
+            Err(TimeFault::Ambiguous(new(year, second, first)?, new(year, first, second)?))
+        }
+        (_, 13.., _) => new(year, second, first),
+        _ => new(year, first, second),
+    })
+}
+
+/// `March 4, 2025`
+fn month_first(text: &str) -> Option<(Result<Date, TimeFault>, &str)> {
+    let (month, rest) = month(text)?;
+    let (day, rest) = digits(rest.trim_start_matches([' ', '-', '.']));
+    let day = number(day).filter(|_| (1..=2).contains(&day.len()))?;
+    let rest = ["st", "nd", "rd", "th"].iter().find_map(|end| rest.strip_prefix(end)).unwrap_or(rest);
+    let (year, rest) = digits(rest.trim_start_matches([' ', '-', ',']));
+    year_of(year, rest, |year| new(year, month, day))
+}
+
+fn year_of<'t>(
+    year: &str,
+    rest: &'t str,
+    day: impl FnOnce(i32) -> Result<Date, TimeFault>,
+) -> Option<(Result<Date, TimeFault>, &'t str)> {
+    match year.len() {
+        4 => Some((day(number(year)?), rest)),
+        2 => Some((Err(TimeFault::ShortYear), rest)),
+        _ => None,
+    }
+}
+
+fn month(text: &str) -> Option<(i32, &str)> {
+    let (word, rest) = letters(text);
+    let place = MONTHS.iter().position(|month| is_called(month, word))?;
+    Some((i32::try_from(place).ok()? + 1, rest))
+}
+
+/// Whether it is the name, or its first three letters; September has four in much of English.
+fn is_called(name: &str, word: &str) -> bool {
+    let word = word.to_ascii_lowercase();
+    word == name || word == name[..3] || word == "sept" && name == "september"
+}
+
+fn mark(text: &str) -> Option<(char, &str)> {
+    let mark = text.chars().next().filter(|letter| "-/.".contains(*letter))?;
+    Some((mark, &text[1..]))
+}
+
+fn digits(text: &str) -> (&str, &str) {
+    text.split_at(text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len()))
+}
+
+fn letters(text: &str) -> (&str, &str) {
+    text.split_at(text.bytes().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(text.len()))
+}
+
+fn number(digits: &str) -> Option<i32> {
+    digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn new(year: i32, month: i32, day: i32) -> Result<Date, TimeFault> {
+    let part = |part: i32| i8::try_from(part).map_err(|_| TimeFault::Day);
+    let year = i16::try_from(year).map_err(|_| TimeFault::Day)?;
+    Date::new(year, part(month)?, part(day)?).map_err(|_| TimeFault::Day)
+}
