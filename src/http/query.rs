@@ -3,10 +3,13 @@
 //! Names are known beforehand and come at most once, unless they are repeatable; `+` is a blank and `%XX` a byte of UTF-8 (WHATWG URL standard,
 //! section 5.1). Faults are collected, so that the answer names all of them and not the first.
 
+pub mod meant;
+
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use self::meant::meant;
 use super::problem::{ParameterError, Problem};
 
 /// The longest name and value that a complaint repeats; the rest of it helps nobody.
@@ -47,14 +50,18 @@ impl<'a> Query<'a> {
     }
 
     fn take(&mut self, pair: &'a str) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (name, given) = pair.split_once('=').map_or((pair, None), |(name, value)| (name, Some(value)));
+        let value = given.unwrap_or_default();
         let decoded = decode(name).unwrap_or(Cow::Borrowed(name));
         let mut known = self.repeatable.iter().chain(self.single).copied();
         let Some(name) = known.find(|known| *known == decoded) else {
             let shown: String = decoded.chars().take(SHOWN_MAX_CHARS).collect();
             if !self.has_fault(&shown) {
                 let known = [self.repeatable, self.single].concat();
-                let meant = meant(&decoded, &known).map(|meant| format!("use {meant}; ")).unwrap_or_default();
+                let given = given.map(|value| decode(value).unwrap_or(Cow::Borrowed(value)));
+                let given = given.map(|value| value.chars().take(SHOWN_MAX_CHARS).collect::<String>());
+                let meant = meant(&shown, given.as_deref(), self.repeatable, &known);
+                let meant = meant.map(|meant| format!("{meant}; ")).unwrap_or_default();
                 let known = if known.is_empty() {
                     "there are none here".to_owned()
                 } else {
@@ -73,7 +80,13 @@ impl<'a> Query<'a> {
         }
         match decode(value) {
             Some(value) => self.values.push((name, value)),
-            None => self.fault(name, "is not percent-encoded UTF-8"),
+            None if are_digits_behind_percents(value) => {
+                self.fault(name, "is not percent-encoded UTF-8; encode each byte of its UTF-8");
+            }
+            None => {
+                let pattern = if self.repeatable.contains(&name) { ", or in a pattern * in its place" } else { "" };
+                self.fault(name, format!("is not percent-encoded UTF-8; write %25 for a percent sign{pattern}"));
+            }
         }
     }
 
@@ -165,41 +178,6 @@ impl<'a> Query<'a> {
     }
 }
 
-/// What other services call our parameters, without case and punctuation, and how ours is used.
-const ELSEWHERE: &[(&str, &str, &[&str])] = &[
-    (
-        "after",
-        "after, whose value is in the header Link of the page before",
-        &[
-            "offset",
-            "page",
-            "pagenumber",
-            "pageno",
-            "pagetoken",
-            "nextpage",
-            "skip",
-            "start",
-            "from",
-            "cursor",
-            "startingafter",
-            "since",
-        ],
-    ),
-    ("limit", "limit", &["perpage", "pagesize", "size", "count", "first", "top", "take", "rows", "maxresults", "n"]),
-    ("order", "order", &["sort", "sortby", "orderby", "ordering", "direction"]),
-    ("select", "select", &["fields", "columns", "include", "only", "props"]),
-];
-
-/// The known parameter that does what an unknown one was probably meant to do.
-fn meant(name: &str, known: &[&'static str]) -> Option<&'static str> {
-    let plain = |name: &str| -> String {
-        name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
-    };
-    let name = plain(name);
-    let elsewhere = ELSEWHERE.iter().find(|(ours, _, theirs)| known.contains(ours) && theirs.contains(&name.as_str()));
-    elsewhere.map(|(_, meant, _)| *meant).or_else(|| known.iter().find(|known| plain(known) == name).copied())
-}
-
 /// All but RFC 3986's unreserved characters, so that a text fits into a URL and into a header, and those of a filter that mean nothing
 /// in either: a link is not to be much longer than what was asked.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -217,13 +195,17 @@ fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['%', '+']) {
         return Some(Cow::Borrowed(text));
     }
-    let is_byte = |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-    if !text.split('%').skip(1).all(is_byte) {
+    if !are_digits_behind_percents(text) {
         return None;
     }
     let spaced = text.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
     Some(Cow::Owned(decoded.into_owned()))
+}
+
+fn are_digits_behind_percents(text: &str) -> bool {
+    let is_byte = |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+    text.split('%').skip(1).all(is_byte)
 }
 
 fn encode(text: &str, out: &mut String) {

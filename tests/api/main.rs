@@ -1,6 +1,7 @@
 //! The API on the wire: the real server on a real PostgreSQL, one database per test.
 
 mod abandoned;
+mod advice;
 mod air_quality;
 mod air_quality_cache;
 mod auth;

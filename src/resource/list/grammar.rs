@@ -4,10 +4,16 @@
 //! conditions are bounded. Blanks mean nothing behind a comma, a parenthesis or a closing quote. Nothing here panics,
 //! whatever the text.
 
+mod rest;
+
+use std::fmt::Write;
+
+use self::rest::{BLANKS, Rest, like, up_to_mark};
 use super::super::column::Column;
 use super::super::definition::Resource;
 use super::super::kind::Kind;
 use super::super::value::Value;
+use super::advice::meant;
 use super::filter::{Comparison, Condition, Join, Node, Test, Truth, operators, truths};
 
 /// Groups in groups; nobody writes more by hand.
@@ -20,8 +26,8 @@ const PATTERNS_MAX: usize = 16;
 const PATTERN_MAX_CHARS: usize = 256;
 /// Values of `in` in one request: each becomes a parameter and planning time.
 const VALUES_MAX: usize = 200;
-/// What may stand behind a mark.
-const BLANKS: [char; 2] = [' ', '\t'];
+/// The longest condition whose fault says what was probably meant.
+const ADVISED_MAX_BYTES: usize = 100;
 /// How much of a client's text a complaint repeats.
 const SHOWN_MAX_CHARS: usize = 50;
 
@@ -42,6 +48,8 @@ pub struct Reader {
     tests: usize,
     patterns: usize,
     values: usize,
+    /// Whether a fault says what was probably meant.
+    advises: bool,
 }
 
 /// Why a text could not be split any further; the fault has been noted.
@@ -50,7 +58,7 @@ struct Stuck;
 impl Reader {
     /// Conditions on the columns of a resource.
     pub fn new(resource: &'static Resource) -> Self {
-        Self { resource, faults: Vec::new(), tests: 0, patterns: 0, values: 0 }
+        Self { resource, faults: Vec::new(), tests: 0, patterns: 0, values: 0, advises: true }
     }
 
     /// What was wrong since the last call.
@@ -60,6 +68,40 @@ impl Reader {
 
     /// Reads the value of a parameter that is a column: `gte.30`, `not.in.(1,2)`.
     pub fn condition(&mut self, column: &'static Column, text: &str) -> Option<Node> {
+        let before = self.faults.len();
+        let node = self.one(column, text);
+        if node.is_none() {
+            self.advise(before, column, "", text);
+        }
+        node
+    }
+
+    /// One that tries what was meant, and says nothing.
+    fn quiet(&self) -> Self {
+        Self { advises: false, ..Self::new(self.resource) }
+    }
+
+    /// Adds what was probably meant to the only fault since then.
+    fn advise(&mut self, before: usize, column: &'static Column, prefix: &str, text: &str) {
+        let (negated, behind) = not(text);
+        let quiet = self.quiet();
+        let [fault] = &mut self.faults[before..] else { return };
+        if !self.advises || text.len() > ADVISED_MAX_BYTES || fault.contains("; write ") {
+            return;
+        }
+        let reads = |text: &str| Self { faults: Vec::new(), ..quiet }.condition(column, text).is_some();
+        if let Some(meant) = meant(column, behind, &reads) {
+            // Nobody needs to reverse twice.
+            let meant = match (negated, meant.strip_prefix("not.")) {
+                (true, Some(plain)) => plain.to_owned(),
+                (true, None) => format!("not.{meant}"),
+                (false, _) => meant,
+            };
+            let _ = write!(fault, "; write {prefix}{meant}"); // a text takes everything
+        }
+    }
+
+    fn one(&mut self, column: &'static Column, text: &str) -> Option<Node> {
         let (negated, behind) = not(text);
         let Some((operator, value)) = behind.split_once('.').filter(|(operator, _)| is_word(operator)) else {
             self.without_operator(column, negated, behind);
@@ -79,7 +121,14 @@ impl Reader {
     /// Reads the value of `and` or `or`: conditions in parentheses.
     pub fn group(&mut self, negated: bool, join: Join, text: &str) -> Option<Node> {
         let mut rest = Rest(text);
-        let group = self.nodes(negated, join, &mut rest, 1).ok()?;
+        let Ok(group) = self.nodes(negated, join, &mut rest, 1) else {
+            let whole = format!("({text})");
+            let is_one = !text.contains('(') && self.advises && self.quiet().group(negated, join, &whole).is_some();
+            if let Some(fault) = self.faults.last_mut().filter(|_| is_one) {
+                let _ = write!(fault, "; write {whole}"); // a text takes everything
+            }
+            return None;
+        };
         self.end(&rest);
         group
     }
@@ -150,8 +199,15 @@ impl Reader {
                 return self.nodes(negated, join, rest, depth + 1);
             }
         }
+        let (before, whole) = (self.faults.len(), rest.0);
         let Some(name) = rest.word() else {
-            return self.stuck(rest, "a condition, such as a.gte.30, or a group, such as or(…),");
+            let stuck = self.stuck(rest, "a condition, such as a.gte.30, or a group, such as or(…),");
+            let text = up_to_mark(whole);
+            let name = text.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next().unwrap_or_default();
+            if let Some(column) = self.resource.column(name) {
+                self.advise(before, column, &format!("{name}."), &text[name.len()..]);
+            }
+            return stuck;
         };
         let column = self.resource.column(name);
         if column.is_none() {
@@ -161,10 +217,15 @@ impl Reader {
                 self.resource.column_names
             ));
         }
+        let condition = rest.0;
         let (negated, behind) = not(rest.0);
         rest.0 = behind;
         let Some(operator) = rest.word() else {
-            return self.stuck(rest, "an operator and a value, such as gte.30,");
+            let stuck = self.stuck(rest, "an operator and a value, such as gte.30,");
+            if let Some(column) = column {
+                self.advise(before, column, &format!("{name}."), &format!("eq.{}", up_to_mark(condition)));
+            }
+            return stuck;
         };
         // An unknown column's condition is read on as one that takes any value, so that what comes behind is judged too.
         let judged = column.or(self.resource.columns.iter().find(|column| matches!(column.kind, Kind::Text { .. })));
@@ -175,6 +236,9 @@ impl Reader {
             let value = self.value(rest)?;
             column.and_then(|column| self.test(column, operator, &value))
         };
+        if let (None, Some(column)) = (&test, column) {
+            self.advise(before, column, &format!("{name}."), up_to_mark(condition));
+        }
         Ok(column.zip(test).map(|(column, test)| Node::Test(Condition { column, negated, test })))
     }
 
@@ -322,52 +386,6 @@ fn is_word(text: &str) -> bool {
 fn begins_as_condition(text: &str) -> bool {
     let word = text.trim_start().split(['.', '(', ':', '=', ' ']).next().unwrap_or_default().to_ascii_lowercase();
     matches!(&*word, "like" | "ilike" | "in" | "is" | "not") || Comparison::ALL.iter().any(|(_, name, _)| *name == word)
-}
-
-/// A client's pattern in SQL's form. As in PostgREST `*` is another way to write `%`, which would have to be escaped in a
-/// URL; a backslash takes the character behind it as it is. `None` when nothing is behind one, or for U+0000.
-fn like(text: &str) -> Option<String> {
-    let mut pattern = String::with_capacity(text.len());
-    let mut letters = text.chars();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '*' => pattern.push('%'),
-            '\0' => return None,
-            '\\' => match letters.next()? {
-                '\0' => return None,
-                '*' => pattern.push('*'), // no wildcard of SQL's
-                escaped => pattern.extend(['\\', escaped]),
-            },
-            plain => pattern.push(plain),
-        }
-    }
-    Some(pattern)
-}
-
-/// What has not been read yet.
-struct Rest<'a>(&'a str);
-
-impl<'a> Rest<'a> {
-    /// Skips a mark and the blanks behind it, if it is there.
-    fn mark(&mut self, mark: &str) -> bool {
-        let behind = self.0.strip_prefix(mark);
-        self.0 = behind.map_or(self.0, |behind| behind.trim_start_matches(BLANKS));
-        behind.is_some()
-    }
-
-    fn blanks(&mut self) {
-        self.0 = self.0.trim_start_matches(BLANKS);
-    }
-
-    /// A name up to the next dot, both of which are skipped.
-    fn word(&mut self) -> Option<&'a str> {
-        let (word, behind) = self.0.split_once('.')?;
-        if word.contains([',', '(', ')', '"']) {
-            return None;
-        }
-        self.0 = behind;
-        Some(word)
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //!
 //! Invariant: an order is total, because the key is its last column.
 
+mod advice;
 mod cursor;
 mod filter;
 pub mod first;

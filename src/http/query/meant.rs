@@ -1,0 +1,135 @@
+//! What an unknown parameter was probably meant to be: one that other services call otherwise, or a condition of a column whose
+//! operator stands in the name.
+
+/// What other services call our parameters, without case and punctuation, and how ours is used.
+const ELSEWHERE: &[(&str, &str, &[&str])] = &[
+    (
+        "after",
+        "after, whose value is in the header Link of the page before",
+        &[
+            "offset",
+            "page",
+            "pagenumber",
+            "pageno",
+            "pagetoken",
+            "nextpage",
+            "skip",
+            "start",
+            "from",
+            "cursor",
+            "startingafter",
+            "since",
+        ],
+    ),
+    ("limit", "limit", &["perpage", "pagesize", "size", "count", "first", "top", "take", "rows", "maxresults", "n"]),
+    ("order", "order", &["sort", "sortby", "orderby", "ordering", "direction"]),
+    ("select", "select", &["fields", "columns", "include", "only", "props"]),
+];
+
+/// Signs of comparison, the longer ones first, and the operators that mean the same.
+pub const SIGNS: [(&str, &str); 10] = [
+    (">=", "gte"),
+    ("=>", "gte"),
+    ("<=", "lte"),
+    ("=<", "lte"),
+    ("<>", "neq"),
+    ("!=", "neq"),
+    ("==", "eq"),
+    (">", "gt"),
+    ("<", "lt"),
+    ("=", "eq"),
+];
+
+/// Words of other grammars, without case and punctuation, and the condition that means the same; `{}` is the value.
+const WORDS: &[(&str, &[&str])] = &[
+    ("eq.{}", &["eq", "equals", "equal", "exact", "equalto"]),
+    ("neq.{}", &["neq", "ne", "noteq", "notequal", "notequals", "notequalto", "isnot", "neql", "noteql"]),
+    ("gt.{}", &["gt", "greater", "greaterthan", "above", "over", "after", "more", "morethan"]),
+    (
+        "gte.{}",
+        &["gte", "ge", "gteq", "goe", "greaterorequal", "greaterthanorequal", "min", "from", "since", "atleast"],
+    ),
+    ("lt.{}", &["lt", "less", "lessthan", "below", "under", "before"]),
+    ("lte.{}", &["lte", "le", "lteq", "loe", "lessorequal", "lessthanorequal", "max", "to", "until", "atmost"]),
+    ("in.({})", &["in", "any", "anyof", "oneof"]),
+    ("not.in.({})", &["nin", "notin", "noneof"]),
+    ("like.{}", &["like"]),
+    ("ilike.{}", &["ilike", "iexact", "ieq"]),
+    ("like.*{}*", &["contains", "includes", "substring", "has"]),
+    ("ilike.*{}*", &["icontains"]),
+    ("like.{}*", &["startswith", "starts", "startwith", "beginswith", "begins", "prefix"]),
+    ("ilike.{}*", &["istartswith"]),
+    ("like.*{}", &["endswith", "ends", "endwith", "suffix"]),
+    ("ilike.*{}", &["iendswith"]),
+    ("is.{}", &["is"]),
+];
+
+/// The condition that a word of another grammar stands for; `{}` is the value.
+pub fn condition(word: &str) -> Option<&'static str> {
+    let word = plain(word);
+    WORDS.iter().find(|(_, words)| words.contains(&word.as_str())).map(|(condition, _)| *condition)
+}
+
+/// Letters and digits in small letters.
+fn plain(name: &str) -> String {
+    name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+/// The known parameter that does what an unknown one was probably meant to do, and how; `columns` are those that take conditions.
+pub fn meant(name: &str, value: Option<&str>, columns: &[&'static str], known: &[&'static str]) -> Option<String> {
+    if let Some(condition) = columns.iter().find_map(|column| written_in_name(name, value, column)) {
+        return Some(format!("write {condition}"));
+    }
+    let name = plain(name);
+    let elsewhere = ELSEWHERE.iter().find(|(ours, _, theirs)| known.contains(ours) && theirs.contains(&name.as_str()));
+    let ours =
+        elsewhere.map(|(_, meant, _)| *meant).or_else(|| known.iter().find(|known| plain(known) == name).copied());
+    ours.map(|ours| format!("use {ours}"))
+}
+
+/// `age>=30`, `age[gte]=30`, `age__gte=30` and the like: a condition of a column whose operator is no part of the value.
+fn written_in_name(name: &str, value: Option<&str>, column: &str) -> Option<String> {
+    let whole = value.map_or(name.to_owned(), |value| format!("{name}={value}"));
+    let rest = whole.strip_prefix(column)?.trim_start();
+    if let Some((value, operator)) =
+        SIGNS.iter().find_map(|(sign, operator)| Some((rest.strip_prefix(sign)?, operator)))
+    {
+        let value = value.trim();
+        return (!value.is_empty()).then(|| format!("{column}={operator}.{value}"));
+    }
+    let rest = ["__", "_", ".", "[", ":", "-", "$"].iter().find_map(|mark| rest.strip_prefix(mark))?;
+    let (word, value) = rest.split_once('=').filter(|(_, value)| !value.is_empty())?;
+    let condition = condition(word.trim_end_matches(']'))?;
+    Some(format!("{column}={}", condition.replace("{}", value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_in_a_name_is_told_as_it_is_written_here() {
+        for (name, value, expected) in [
+            ("age>", Some("30"), "write age=gte.30"),
+            ("age<", Some("30"), "write age=lte.30"),
+            ("age!", Some("30"), "write age=neq.30"),
+            ("age>30", None, "write age=gt.30"),
+            ("age < 30", None, "write age=lt.30"),
+            ("age<>30", None, "write age=neq.30"),
+            ("age[gte]", Some("30"), "write age=gte.30"),
+            ("age__lt", Some("30"), "write age=lt.30"),
+            ("age.ne", Some("30"), "write age=neq.30"),
+            ("age_min", Some("30"), "write age=gte.30"),
+            ("age[in]", Some("1,2"), "write age=in.(1,2)"),
+            ("age[$gt]", Some("1"), "write age=gt.1"),
+            ("Age", Some("eq.30"), "use age"),
+            ("sort", Some("age"), "use order"),
+        ] {
+            let known = ["age", "name", "order"];
+            assert_eq!(meant(name, value, &known[..2], &known).as_deref(), Some(expected), "{name} {value:?}");
+        }
+        for (name, value) in [("ages", Some("30")), ("age", None), ("age>", None), ("age.x", Some("1"))] {
+            assert!(meant(name, value, &["age"], &[]).is_none(), "{name}");
+        }
+    }
+}
