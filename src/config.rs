@@ -31,7 +31,7 @@ use crate::log_output::LogFormat;
 use crate::resource::registry::{self, RegistryError, Resources};
 use crate::server::listener::ListenAddr;
 pub use auth::{Auth, AuthConfig, known_resources, unknown_resource};
-pub use backup::{BackupConfig, RetentionConfig};
+pub use backup::{BackupConfig, BackupPlaceConfig, RetentionConfig};
 pub use bucket::BucketConfig;
 pub use common::{CommonConfig, HttpPort};
 pub use database::{DatabaseChoice, DatabaseConfig};

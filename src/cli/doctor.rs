@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use super::TRANSFER_THREADS;
 use super::database::{Use, with_database};
 use super::output::say;
-use crate::config::{DatabaseConfig, HttpPort, ResourcesConfig, ServerConfig};
+use crate::config::{BackupPlaceConfig, DatabaseChoice, DatabaseConfig, HttpPort, ResourcesConfig, ServerConfig};
 use crate::db::told::told;
 use crate::doctor::report::Report;
 use crate::doctor::{look_around, look_at_database};
@@ -37,21 +37,35 @@ pub struct Doctor {
     database: DatabaseConfig,
     #[command(flatten)]
     server: ServerConfig,
+    #[command(flatten)]
+    backups: BackupPlaceConfig,
 }
 
 impl Doctor {
-    /// Looks at everything; the status is 1 when anything is wrong.
+    /// Looks at everything that the settings let it; the status is 1 when anything is wrong, and 2 when a setting is.
     ///
     /// # Errors
-    /// When descriptions of resources cannot be read, or a setting of the database is wrong.
+    /// When the system refuses what every program needs.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
-        let resources = self.resources.load()?;
         let mut report = Report::default();
+        let resources = match self.resources.load() {
+            Ok(resources) => Some(resources),
+            Err(error) => {
+                report.setting(
+                    told(&error),
+                    "correct RESOURCES_DIR or RESOURCES, or the description; pycrudapi resource check",
+                );
+                None
+            }
+        };
         // First, because the look at the database may start one.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(look_around(&mut report, &self.server, resources, self.http.http_port));
+        runtime.block_on(look_around(&mut report, (&self.server, &self.backups), resources, self.http.http_port));
         drop(runtime);
-        if self.expect_database(&mut report)? {
+        // Without its descriptions nobody can say what should be in it.
+        if self.expect_database(&mut report)
+            && let Some(resources) = resources
+        {
             self.look_at_database(&mut report, resources);
         }
         report.sort();
@@ -59,7 +73,7 @@ impl Doctor {
             Format::Text => report.text(),
             Format::Json => report.json(),
         });
-        Ok(if report.is_bad() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        Ok(ExitCode::from(report.status()))
     }
 
     fn look_at_database(&self, report: &mut Report, resources: Resources) {
@@ -74,34 +88,44 @@ impl Doctor {
     }
 
     /// Whether there is a database to look at: none is made for a look.
-    #[cfg(feature = "embedded")]
-    fn expect_database(&self, report: &mut Report) -> anyhow::Result<bool> {
-        use crate::config::DatabaseChoice;
-        use crate::db::embedded;
-        if matches!(self.database.choice()?, DatabaseChoice::Given(_)) {
-            return Ok(true);
+    fn expect_database(&self, report: &mut Report) -> bool {
+        match self.database.choice() {
+            Ok(DatabaseChoice::Given(_)) => true,
+            Ok(DatabaseChoice::Embedded) => self.expect_embedded(report),
+            Err(error) => {
+                report.setting(error.to_string(), "correct this setting: docs/settings.md");
+                false
+            }
         }
+    }
+
+    #[cfg(feature = "embedded")]
+    fn expect_embedded(&self, report: &mut Report) -> bool {
+        use crate::db::embedded;
         let options = self.database.embedded_options();
         let directory = options.data_dir.display();
         match embedded::existing(&options) {
             Ok(Some(found)) => {
                 crate::doctor::look_at_data(report, &found);
-                Ok(true)
+                true
             }
             Ok(None) => {
                 let mend = "make up makes one; DATA_DIR or DATABASE_URL name another";
                 report.warning("database", format!("there is none in {directory} yet"), mend);
-                Ok(false)
+                false
             }
             Err(error) => {
                 report.wrong("database", told(&error), "correct DATA_DIR");
-                Ok(false)
+                false
             }
         }
     }
 
     #[cfg(not(feature = "embedded"))]
-    fn expect_database(&self, _: &mut Report) -> anyhow::Result<bool> {
-        self.database.choice().map(|_| true).map_err(Into::into)
+    #[expect(clippy::unused_self, reason = "the other build's looks for it")]
+    fn expect_embedded(&self, report: &mut Report) -> bool {
+        let example = "set DATABASE_URL, for example postgres://user:password@host:5432/name";
+        report.setting("no database is configured", example);
+        false
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, value_parser};
 
+use super::bucket::BucketConfig;
 use crate::backup::folder::Retention;
 use crate::backup::seal::Key;
 use crate::duration::long_span;
@@ -28,6 +29,21 @@ impl BackupConfig {
     pub fn key(&self) -> anyhow::Result<Option<Key>> {
         self.backup_key_file.as_deref().map(Key::read).transpose()
     }
+}
+
+/// Where backups are, for whoever looks at them beside everything else.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Backup")]
+pub struct BackupPlaceConfig {
+    /// The folder that backups are in, or s3://bucket/prefix.
+    #[arg(long = "backups", env = "BACKUP_DIR", hide_env_values = true)]
+    pub backup_dir: Option<String>,
+    /// Their key.
+    #[command(flatten)]
+    pub backup: BackupConfig,
+    /// The key to their bucket.
+    #[command(flatten)]
+    pub bucket: BucketConfig,
 }
 
 /// How long backups are kept.

@@ -114,12 +114,15 @@ impl ConnInfo {
     }
 
     /// How many hosts there are.
-    fn hosts(&self) -> usize {
+    pub fn hosts(&self) -> usize {
         self.config.get_hosts().len().max(self.config.get_hostaddrs().len())
     }
 
-    /// Opens a connection to the first address of a host that takes one.
-    async fn connect_to(&self, index: usize) -> Result<Connection, ConnectError> {
+    /// Opens a connection to the first address of a host that takes one; `index` is one below [`Self::hosts`].
+    ///
+    /// # Errors
+    /// Why the last address did not.
+    pub async fn connect_to(&self, index: usize) -> Result<Connection, ConnectError> {
         let host = match self.config.get_hosts().get(index) {
             Some(Host::Tcp(name)) => name.as_str(),
             _ => "",

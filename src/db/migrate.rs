@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::connect::ConnectError;
+use super::connect::{ConnectError, Connection};
 use super::conninfo::ConnInfo;
 use super::operation::DbOperation;
 use super::pool::Pool;
@@ -116,7 +116,19 @@ pub fn latest_version() -> i32 {
 /// [`MigrateError::Unreachable`] when no host accepts the connection, [`MigrateError::Silent`] when none answers in time,
 /// [`MigrateError::Connect`] when PostgreSQL refuses it.
 pub async fn connect(conninfo: &ConnInfo) -> Result<Client, MigrateError> {
-    match tokio::time::timeout(CONNECT_DEADLINE, conninfo.connect()).await {
+    opened(conninfo.connect()).await
+}
+
+/// The same to one of several hosts, by its place in the settings.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_to(conninfo: &ConnInfo, index: usize) -> Result<Client, MigrateError> {
+    opened(conninfo.connect_to(index)).await
+}
+
+async fn opened(connecting: impl Future<Output = Result<Connection, ConnectError>>) -> Result<Client, MigrateError> {
+    match tokio::time::timeout(CONNECT_DEADLINE, connecting).await {
         Ok(Ok(connection)) => Ok(connection.client),
         Ok(Err(ConnectError::Postgres(error))) => Err(MigrateError::Connect(error)),
         Ok(Err(ConnectError::Silent)) | Err(_) => Err(MigrateError::Silent),
@@ -184,6 +196,13 @@ pub fn objects(tables: &dyn Tables) -> String {
     objects.push("refinery_schema_history".to_owned());
     objects.extend(tables.objects());
     objects.join(",")
+}
+
+/// The tables that the migrations up to a version make, but for those that follow a description.
+pub fn tables_made_until(version: i32) -> impl Iterator<Item = &'static str> {
+    let count = usize::try_from(version).unwrap_or_default();
+    let made = |line: &'static str| line.trim_start().strip_prefix("create table ")?.split([' ', '(']).next();
+    MIGRATIONS.iter().take(count).flat_map(|(_, sql)| sql.lines()).filter_map(made)
 }
 
 /// Brings the database up to date as whoever migrates it, and returns how many migrations that took and a connection as

@@ -2,19 +2,16 @@
 
 use std::time::Duration;
 
-use jiff::{Span, Timestamp};
-use tokio_postgres::Client;
-
 use super::report::Report;
-use crate::auth::tokens::{State, store};
+use crate::auth::issuer::source::Source;
 use crate::config::{Auth, CacheConfig, ServerConfig};
-use crate::db::error::StoreError;
 use crate::db::told::told;
 
 const AREA: &str = "auth";
 const AREA_REDIS: &str = "redis";
-/// Whoever uses a token that ends sooner has no time to get another.
-const TOKEN_WARNING_DAYS: i64 = 7;
+/// What a key set has to hold (RFC 7517).
+const KEY_SET: &str =
+    "a JSON object whose list `keys` has a public key for signatures: RSA of 2048 bits and more, EC P-256 or Ed25519";
 
 /// Looks at AUTH, and at the identity provider if there is one.
 pub async fn look(report: &mut Report, server: &ServerConfig) {
@@ -25,50 +22,55 @@ pub async fn look(report: &mut Report, server: &ServerConfig) {
         report.fine(AREA, "AUTH=on");
     }
     match server.auth.issuer.options() {
-        Err(wrong) => report.wrong(AREA, wrong.to_string(), "correct this setting"),
+        Err(wrong) => report.setting(wrong.to_string(), super::CORRECT),
         Ok(None) => {}
-        Ok(Some(options)) => match options.source.read().await {
-            Err(error) => {
-                let mend =
-                    "see whether the identity provider answers from here, and AUTH_ISSUER, AUTH_JWKS_URL, AUTH_CA_FILE";
-                report.wrong(AREA, format!("the identity provider's keys cannot be read: {}", told(&error)), mend);
-            }
-            Ok(keys) if keys.is_empty() => {
-                report.wrong(
-                    AREA,
-                    "the identity provider names no key that can be used",
-                    "see its key set (RS256, PS256, ES256, EdDSA)",
-                );
-            }
-            Ok(keys) => report.fine(AREA, format!("the identity provider names {} keys", keys.len())),
-        },
+        Ok(Some(options)) => keys(report, &options.source).await,
     }
 }
 
-/// Looks at the tokens of the service's own.
-///
-/// # Errors
-/// When the connection is lost.
-pub async fn tokens(report: &mut Report, server: &ServerConfig, client: &Client) -> Result<(), StoreError> {
-    let soon = Timestamp::now() + Span::new().hours(24 * TOKEN_WARNING_DAYS);
-    let listed = store::list(client).await?;
-    let usable = || listed.iter().filter(|token| token.state() == State::Active);
-    for token in usable().filter(|token| token.expires_at.is_some_and(|end| end < soon)) {
-        let what = format!("the token {} expires within {TOKEN_WARNING_DAYS} days", token.name);
-        report.warning(AREA, what, format!("pycrudapi token rotate {} --overlap 24h", token.id));
+/// Looks at the keys of the identity provider.
+async fn keys(report: &mut Report, source: &Source) {
+    match source.read().await {
+        Err(error) => {
+            let what = format!("the identity provider's keys cannot be read: {}", told(&error));
+            report.wrong(AREA, what, where_they_are(source));
+        }
+        Ok(keys) if keys.is_empty() => {
+            let left_out = keys.left_out;
+            let what = format!("the identity provider names no key that can be used, and {left_out} that cannot");
+            report.wrong(AREA, what, where_they_are(source));
+        }
+        Ok(keys) => {
+            let left_out =
+                if keys.left_out > 0 { format!(", and {} that cannot be used", keys.left_out) } else { String::new() };
+            report.fine(AREA, format!("the identity provider names {} keys{left_out}", keys.len()));
+        }
     }
-    if server.common.auth == Auth::On && usable().next().is_none() && server.auth.issuer.auth_issuer.is_none() {
-        let mend = "pycrudapi token create --name admin --scope admin";
-        report.warning(AREA, "AUTH=on, and there is neither a token that can be used nor an AUTH_ISSUER", mend);
+}
+
+/// What has to be there, and what says where that is.
+fn where_they_are(source: &Source) -> String {
+    match source {
+        Source::File(path) => {
+            let path = path.display();
+            format!(
+                "{path} (AUTH_JWKS_FILE) must hold {KEY_SET}; the identity provider's jwks_uri has it: curl -fo {path} JWKS_URI"
+            )
+        }
+        Source::Url { address, .. } => {
+            format!("{address} (AUTH_JWKS_URL) must answer with {KEY_SET}; see AUTH_CA_FILE: curl -v {address}")
+        }
+        Source::Discovery { address, .. } => format!(
+            "{address} (AUTH_ISSUER) must name a jwks_uri, and that answer with {KEY_SET}; see AUTH_CA_FILE: curl -v {address};              AUTH_JWKS_URL or AUTH_JWKS_FILE name the keys otherwise"
+        ),
     }
-    Ok(())
 }
 
 /// Asks Redis for a sign of life, where the settings name one.
 pub async fn redis(report: &mut Report, config: &CacheConfig) {
     let client = match config.options() {
         Ok(options) => options.redis,
-        Err(wrong) => return report.wrong(AREA_REDIS, wrong.to_string(), "correct REDIS_URL or REDIS_PASSWORD_FILE"),
+        Err(wrong) => return report.setting(wrong.to_string(), "correct REDIS_URL or REDIS_PASSWORD_FILE"),
     };
     let Some(client) = client else { return };
     let asking = async {

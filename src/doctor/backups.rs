@@ -5,9 +5,9 @@ use tokio_postgres::{Client, Error};
 use super::query::one;
 use super::report::Report;
 
-const AREA: &str = "backups";
+pub(super) const AREA: &str = "backups";
 /// A nightly backup may take two hours longer than the one before.
-const BACKUP_AGE_MAX_HOURS: i64 = 26;
+pub(super) const BACKUP_AGE_MAX_HOURS: i64 = 26;
 /// A weekly drill may be a day late.
 const DRILL_AGE_MAX_HOURS: i64 = 8 * 24;
 

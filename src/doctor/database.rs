@@ -2,11 +2,15 @@
 //!
 //! Whoever asks may read all of this: no superuser is needed, except where a sentence says so.
 
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
-use super::backups;
+use super::connection::{self, Fault};
 use super::query::one;
 use super::report::Report;
+use super::settings::Settings;
+use super::{backups, privileges, writes};
 use crate::config::DatabaseConfig;
 use crate::db::conninfo::ConnInfo;
 use crate::db::told::told;
@@ -34,15 +38,34 @@ const DURABILITY: [&str; 3] = ["fsync", "full_page_writes", "synchronous_commit"
 /// Looks at the database that requests use, as the role of requests; sessions and archives as whoever migrates, where that is
 /// another role, because PostgreSQL hides some of them.
 pub async fn look(report: &mut Report, config: &DatabaseConfig, conninfo: &ConnInfo, resources: Resources) {
+    let settings = Settings::of_requests(config);
     let client = match migrate::connect(conninfo).await {
         Ok(client) => client,
         Err(error) => {
-            let mend = "start it, or correct DATABASE_URL or the POSTGRES_ settings";
-            return report.wrong(AREA, told(&error), mend);
+            for Fault { what, mend } in connection::faults(&error, conninfo, &settings).await {
+                report.wrong(AREA, what, mend);
+            }
+            if connection::is_of_other_kind(&error) {
+                say_of_which_kind(report, conninfo, &settings).await;
+            }
+            return;
         }
     };
     if let Err(error) = look_at(report, config, conninfo, resources, &client).await {
-        report.wrong(AREA, format!("it cannot be looked at to the end: {error}"), "see PostgreSQL's log");
+        report.wrong(AREA, format!("it cannot be looked at to the end: {}", told(&error)), "see PostgreSQL's log");
+    }
+}
+
+/// A server answered, but is not of the kind that target_session_attrs asks for: what it is then.
+async fn say_of_which_kind(report: &mut Report, conninfo: &ConnInfo, settings: &Settings) {
+    let mut any = conninfo.clone();
+    any.config.target_session_attrs(TargetSessionAttrs::Any);
+    for index in 0..any.hosts() {
+        if let Ok(client) = migrate::connect_to(&any, index).await
+            && let Err(error) = writes::refused(report, &client, settings).await
+        {
+            tracing::debug!(error = &error as &dyn std::error::Error, "a host cannot be asked of which kind it is");
+        }
     }
 }
 
@@ -54,28 +77,63 @@ async fn look_at(
     client: &Client,
 ) -> Result<(), Error> {
     server(report, client).await?;
+    writes::refused(report, client, &Settings::of_requests(config)).await?;
     connections(report, client, config.pool_size).await?;
-    let role = roles::is_superuser(client).await?;
-    if role {
+    if roles::is_superuser(client).await? {
         let what = "requests work as a superuser, who may drop and read everything";
         report.warning(AREA, what, "docs/operations.md, \"Roles\": MIGRATE_USER, and another role for requests");
     } else {
         report.fine(AREA, "requests work as a role that is no superuser");
     }
-    if schema(report, client, resources).await? {
-        privileges(report, client, conninfo, resources).await?;
+    let migrator = migrator(report, config, conninfo).await;
+    let migrator = migrator.as_ref();
+    let finds = privileges::finds_tables(report, client).await;
+    if passed(report, "the schema", finds)? == Some(true) {
+        let applied = schema(report, client, resources).await;
+        let applied = passed(report, "the schema", applied)?;
+        if applied.is_some_and(|applied| applied < migrate::latest_version()) {
+            privileges::of_migrator(report, migrator.unwrap_or(client), resources).await?;
+        }
+        if applied != Some(0) {
+            privileges::of_requests(report, client, resources).await?;
+            let looked = backups::look(report, client).await;
+            passed(report, "maintenance_runs", looked)?;
+        }
     }
-    backups::look(report, client).await?;
-    match conninfo.as_migrator() {
-        None => state(report, client).await,
-        Some(migrator) => match migrate::connect(&migrator).await {
-            Ok(client) => state(report, &client).await,
-            Err(error) => {
-                let mend = "correct MIGRATE_USER and its password";
-                report.wrong(AREA, format!("who migrates cannot connect: {}", told(&error)), mend);
-                Ok(())
+    if let Some(migrator) = migrator {
+        writes::refused(report, migrator, &Settings::of_migrator(config)).await?;
+    }
+    writes::waited_for(report, migrator.unwrap_or(client)).await?;
+    state(report, migrator.unwrap_or(client)).await
+}
+
+/// Goes on behind what PostgreSQL refuses, which says nothing of the rest, and not behind the end of the session.
+fn passed<T>(report: &mut Report, what: &str, looked: Result<T, Error>) -> Result<Option<T>, Error> {
+    let error = match looked {
+        Ok(found) => return Ok(Some(found)),
+        Err(error) if error.code().is_none() || error.is_closed() => return Err(error),
+        Err(error) => error,
+    };
+    let mend = if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+        "grant what the sentence names to this role, or: pycrudapi migrate as the owner"
+    } else {
+        "see PostgreSQL's log"
+    };
+    report.wrong(AREA, format!("{what} cannot be looked at: {}", told(&error)), mend);
+    Ok(None)
+}
+
+/// A session of whoever migrates, if that is another role.
+async fn migrator(report: &mut Report, config: &DatabaseConfig, conninfo: &ConnInfo) -> Option<Client> {
+    let conninfo = conninfo.as_migrator()?;
+    match migrate::connect(&conninfo).await {
+        Ok(client) => Some(client),
+        Err(error) => {
+            for Fault { what, mend } in connection::faults(&error, &conninfo, &Settings::of_migrator(config)).await {
+                report.wrong(AREA, format!("who migrates: {what}"), mend);
             }
-        },
+            None
+        }
     }
 }
 
@@ -94,10 +152,6 @@ async fn server(report: &mut Report, client: &Client) -> Result<(), Error> {
         report.warning(AREA, format!("it is PostgreSQL {major}; nothing beyond {} was tested", VERSIONS.1), mend);
     } else {
         report.fine(AREA, format!("it is PostgreSQL {major}"));
-    }
-    if one(client, "select pg_is_in_recovery()").await? {
-        let mend = "name all hosts in DATABASE_URL, with target_session_attrs=read-write";
-        report.wrong(AREA, "it is a standby: every change is refused", mend);
     }
     for setting in DURABILITY {
         if one::<String>(client, &format!("show {setting}")).await? == "off" {
@@ -150,8 +204,8 @@ async fn connections(report: &mut Report, client: &Client, pool_size: u32) -> Re
     Ok(())
 }
 
-/// Whether migrations have run and tables are as they are described; returns whether there is a schema at all.
-async fn schema(report: &mut Report, client: &Client, resources: Resources) -> Result<bool, Error> {
+/// Whether migrations have run and tables are as they are described; returns the version of the newest migration.
+async fn schema(report: &mut Report, client: &Client, resources: Resources) -> Result<i32, Error> {
     let there: bool = one(client, migrate::HAS_VERSION).await?;
     let applied: i32 = if there { one(client, migrate::APPLIED_VERSION).await? } else { 0 };
     let latest = migrate::latest_version();
@@ -165,8 +219,9 @@ async fn schema(report: &mut Report, client: &Client, resources: Resources) -> R
         report.fine(AREA, format!("the schema is at version {applied}"));
     }
     if applied == 0 {
-        return Ok(false);
+        return Ok(applied);
     }
+    own_tables(report, client, resources, applied).await?;
     for resource in resources {
         let table = Table::read(client, resource).await?;
         let found = differences(resource, table.as_ref());
@@ -183,35 +238,18 @@ async fn schema(report: &mut Report, client: &Client, resources: Resources) -> R
             report.wrong(AREA, what, mend);
         }
     }
-    Ok(true)
+    Ok(applied)
 }
 
-/// Whether the role of requests may do what requests do.
-async fn privileges(
-    report: &mut Report,
-    client: &Client,
-    conninfo: &ConnInfo,
-    resources: Resources,
-) -> Result<(), Error> {
-    let rows = client
-        .query(
-            "select c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-             where n.nspname = current_schema() and c.relkind in ('r', 'p') and c.relname <> 'refinery_schema_history' \
-             and c.relname in (select unnest(string_to_array($1, ','))) \
-             and not (has_table_privilege(c.oid, 'select') and has_table_privilege(c.oid, 'insert') \
-                 and has_table_privilege(c.oid, 'update') and has_table_privilege(c.oid, 'delete')) order by 1",
-            &[&migrate::objects(&resources)],
-        )
-        .await?;
-    let role = conninfo.config.get_user().unwrap_or("pycrudapi");
-    for row in &rows {
-        let table: String = row.try_get(0)?;
-        let mend =
-            format!("pycrudapi migrate as the owner, or: grant select, insert, update, delete on {table} to {role};");
-        report.wrong(AREA, format!("{role} may not read and change {table}"), mend);
-    }
-    if rows.is_empty() {
-        report.fine(AREA, format!("{role} may read and change every table"));
+/// Whether the tables are there that migrations have made: nothing makes them again.
+async fn own_tables(report: &mut Report, client: &Client, resources: Resources, applied: i32) -> Result<(), Error> {
+    let is_described = |table: &str| resources.iter().any(|resource| resource.table == table);
+    for table in migrate::tables_made_until(applied).filter(|table| !is_described(table)) {
+        let is_there: bool = client.query_one("select to_regclass($1) is not null", &[&table]).await?.try_get(0)?;
+        if !is_there {
+            let what = format!("the table {table} is missing, although migrations have made it");
+            report.wrong(AREA, what, "somebody has dropped it: bring it back from a backup, pycrudapi restore");
+        }
     }
     Ok(())
 }
@@ -296,7 +334,8 @@ const LOOKS: &[Look] = &[
 
 async fn state(report: &mut Report, client: &Client) -> Result<(), Error> {
     for Look { sql, judge, fine } in LOOKS {
-        let rows = client.query(*sql, &[]).await?;
+        let rows = client.query(*sql, &[]).await;
+        let Some(rows) = passed(report, "a view of PostgreSQL", rows)? else { continue };
         for row in &rows {
             judge(report, row.try_get(0)?, row.try_get(1)?);
         }

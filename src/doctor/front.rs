@@ -1,27 +1,34 @@
 //! What stands in front: nginx, its certificate, and whether the service answers.
 
-use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, SystemTime};
 
+use super::certificate;
 use super::report::Report;
 use crate::config::arguments::of_environment;
 use crate::config::nginx::{NginxConfig, program};
-use crate::nginx::certificate;
 use crate::ops::probe::{self, ProbeTarget};
 
 const AREA_NGINX: &str = "nginx";
 const AREA_SERVICE: &str = "service";
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Who renews certificates by hand needs some days.
-const CERTIFICATE_WARNING: Duration = DAY.saturating_mul(14);
 
 /// Looks at nginx, as the environment configures it.
 pub fn nginx(report: &mut Report) {
     let config: NginxConfig = match of_environment() {
         Ok(config) => config,
-        Err(wrong) => return report.wrong(AREA_NGINX, wrong, "correct this setting"),
+        Err(wrong) => return report.setting(wrong, super::CORRECT),
     };
+    // The test below has another RUN_DIR, whose path may do.
+    if let Err(wrong) = config.upstreams() {
+        report.setting(wrong.to_string(), super::CORRECT);
+    }
+    match config.certificate() {
+        Ok(Some(found)) if found.certificate.exists() || !found.self_signed => certificate::look(report, &found),
+        Ok(_) => {}
+        Err(wrong) => report.setting(
+            wrong.to_string(),
+            "put the file there and let the user of nginx read it, or correct this setting",
+        ),
+    }
     if program().is_none() {
         let what = "nginx is not installed here; the server is reachable without its limits only";
         return report.warning(AREA_NGINX, what, "apt-get install nginx, or look at the machine that has it");
@@ -29,16 +36,10 @@ pub fn nginx(report: &mut Report) {
     match check() {
         Ok(None) => report.fine(AREA_NGINX, "it takes the configuration that the settings make"),
         Ok(Some(said)) => {
-            report.wrong(AREA_NGINX, format!("it refuses its configuration: {said}"), "pycrudapi nginx check");
+            let mend = mend(&said);
+            report.wrong(AREA_NGINX, format!("it refuses its configuration: {said}"), mend);
         }
         Err(error) => report.wrong(AREA_NGINX, format!("it cannot be run: {error}"), "pycrudapi nginx check"),
-    }
-    match config.certificate() {
-        Ok(Some(found)) if found.certificate.exists() || !found.self_signed => {
-            expiry(report, &found.certificate, found.self_signed);
-        }
-        Ok(_) => {}
-        Err(wrong) => report.wrong(AREA_NGINX, wrong.to_string(), "correct this setting"),
     }
 }
 
@@ -53,22 +54,23 @@ fn check() -> std::io::Result<Option<String>> {
     let _ = std::fs::remove_dir_all(&place); // nothing was written when the settings are wrong
     let tested = tested?;
     let said = String::from_utf8_lossy(&tested.stderr);
-    Ok((!tested.status.success()).then(|| said.lines().last().unwrap_or("it says nothing").to_owned()))
+    Ok((!tested.status.success()).then(|| reason(&said).to_owned()))
 }
 
-fn expiry(report: &mut Report, file: &Path, self_signed: bool) {
-    let shown = file.display();
-    let mend = if self_signed { "pycrudapi nginx reload" } else { "renew it, then pycrudapi nginx reload" };
-    let Some(end) = certificate::end(file) else {
-        return report.wrong(AREA_NGINX, format!("{shown} holds no certificate"), mend);
-    };
-    match end.duration_since(SystemTime::now()) {
-        Err(_) => report.wrong(AREA_NGINX, format!("the certificate {shown} has expired"), mend),
-        Ok(left) if left < CERTIFICATE_WARNING => {
-            let days = left.as_secs() / DAY.as_secs();
-            report.warning(AREA_NGINX, format!("the certificate {shown} expires in {days} days"), mend);
-        }
-        Ok(_) => report.fine(AREA_NGINX, "the certificate is good for more than two weeks"),
+/// The line with the reason: nginx says at its end no more than that the test failed.
+fn reason(said: &str) -> &str {
+    let is_reason = |line: &&str| ["[emerg]", "[alert]", "[crit]"].iter().any(|level| line.contains(level));
+    said.lines().find(is_reason).or(said.lines().last()).unwrap_or("it says nothing")
+}
+
+/// What mends it; nginx's words are the same everywhere.
+fn mend(said: &str) -> &'static str {
+    if said.contains("host not found in upstream") {
+        "correct UPSTREAM, or see that this machine's DNS knows the name: getent hosts NAME"
+    } else if said.contains("cannot load certificate") || said.contains("SSL_CTX_use") {
+        "correct TLS_CERT and TLS_KEY"
+    } else {
+        "pycrudapi nginx check says all of it, with the settings of the service"
     }
 }
 

@@ -3,24 +3,42 @@
 
 mod auth;
 mod backups;
+#[cfg(target_os = "linux")]
+mod certificate;
+mod connection;
 mod database;
 #[cfg(target_os = "linux")]
 mod front;
 mod machine;
+mod places;
+mod privileges;
 mod query;
 mod replica;
 pub mod report;
+mod settings;
+mod tokens;
+mod writes;
 
-use crate::config::{DatabaseConfig, ServerConfig};
+use crate::config::{BackupPlaceConfig, DatabaseConfig, ServerConfig};
 use crate::db::conninfo::ConnInfo;
 use crate::db::migrate;
 use crate::resource::registry::Resources;
 use report::Report;
 
+/// What mends a setting whose fault is in the finding.
+const CORRECT: &str = "correct this setting: docs/settings.md";
+
 /// Looks at the machine, at what stands in front of the server, and at what it asks besides PostgreSQL.
-pub async fn look_around(report: &mut Report, server: &ServerConfig, resources: Resources, port: u16) {
-    if let Err(wrong) = server.auth.check(resources) {
-        report.wrong("settings", wrong.to_string(), "correct this setting");
+/// Without `resources`, whose descriptions cannot be read then, nothing is said of settings that name them.
+pub async fn look_around(
+    report: &mut Report,
+    (server, backups): (&ServerConfig, &BackupPlaceConfig),
+    resources: Option<Resources>,
+    port: u16,
+) {
+    let checked = resources.map_or(Ok(()), |resources| server.auth.check(resources));
+    for wrong in [checked, server.traces.check()].into_iter().filter_map(Result::err) {
+        report.setting(wrong.to_string(), CORRECT);
     }
     #[cfg(target_os = "linux")]
     {
@@ -31,6 +49,7 @@ pub async fn look_around(report: &mut Report, server: &ServerConfig, resources: 
     auth::redis(report, &server.air_quality).await;
     machine::spool(report, &server.room);
     machine::limits(report, &server.room);
+    places::look(report, backups).await;
 }
 
 /// Looks at the directory of a PostgreSQL of the server's own.
@@ -48,7 +67,7 @@ pub async fn look_at_database(
     database::look(report, database, conninfo, resources).await;
     replica::look(report, database, conninfo).await;
     let Ok(client) = migrate::connect(conninfo).await else { return }; // said already
-    if let Err(error) = auth::tokens(report, server, &client).await {
+    if let Err(error) = tokens::look(report, server, &client).await {
         tracing::debug!(error = &error as &dyn std::error::Error, "there are no tokens to look at");
     }
 }

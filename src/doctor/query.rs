@@ -1,4 +1,4 @@
-//! Asking PostgreSQL for one value.
+//! Asking PostgreSQL for one value, and names as SQL has them.
 
 use tokio_postgres::types::FromSql;
 use tokio_postgres::{Client, Error};
@@ -10,4 +10,11 @@ use tokio_postgres::{Client, Error};
 pub async fn one<T: for<'a> FromSql<'a>>(client: &Client, sql: &str) -> Result<T, Error> {
     let row = client.query_one(sql, &[]).await?;
     row.try_get(0)
+}
+
+/// A name as SQL has it.
+pub fn quoted(name: &str) -> String {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        && name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
+    if is_plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::{Client, Error};
 
+use super::connection::{self, Fault};
 use super::query::one;
 use super::report::Report;
+use super::settings::Settings;
 use crate::config::DatabaseConfig;
 use crate::db::conninfo::ConnInfo;
 use crate::db::migrate;
@@ -25,16 +27,23 @@ pub async fn look(report: &mut Report, config: &DatabaseConfig, primary: &ConnIn
     let conninfo = match config.replica(primary) {
         Ok(Some(conninfo)) => conninfo,
         Ok(None) => return,
-        Err(error) => return report.wrong("settings", error.to_string(), "correct this setting"),
+        Err(error) => return report.setting(error.to_string(), super::CORRECT),
     };
     let Ok(primary) = migrate::connect(primary).await else { return }; // said already
-    let mend = "start it, or correct DATABASE_READ_URL; until then lists are read on the primary";
     match migrate::connect(&conninfo).await {
-        Err(error) => report.warning(AREA, format!("no list is read there: {}", told(&error)), mend),
+        Err(error) => {
+            for Fault { what, mend } in connection::faults(&error, &conninfo, &Settings::of_replica(config)).await {
+                report.warning(AREA, format!("no list is read there: {what}"), mend);
+            }
+        }
         Ok(standby) => {
             let role = conninfo.config.get_user().unwrap_or("pycrudapi");
             if let Err(error) = look_at(report, &primary, &standby, role).await {
-                report.warning(AREA, format!("it cannot be looked at to the end: {error}"), "see PostgreSQL's log");
+                report.warning(
+                    AREA,
+                    format!("it cannot be looked at to the end: {}", told(&error)),
+                    "see PostgreSQL's log",
+                );
             }
         }
     }
@@ -50,6 +59,9 @@ async fn look_at(report: &mut Report, primary: &Client, standby: &Client, role: 
         let mend = "name standbys in DATABASE_READ_URL, with target_session_attrs=standby";
         report.warning(AREA, "it takes changes: it was promoted, or is the primary; no list is read there", mend);
         return Ok(());
+    }
+    if one(primary, "select pg_is_in_recovery()").await? {
+        return Ok(()); // what is called the primary is none, which was said already
     }
     let flushed: i64 = one(primary, "select (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::int8").await?;
     let begun = Instant::now();

@@ -38,6 +38,9 @@ pub struct Finding {
     mend: Option<String>,
 }
 
+/// The area of settings that cannot be used.
+const SETTINGS: &str = "settings";
+
 /// Everything that was looked at.
 #[derive(Debug, Default)]
 pub struct Report(Vec<Finding>);
@@ -50,22 +53,39 @@ impl Report {
 
     /// Something will not be well for long.
     pub fn warning(&mut self, area: &'static str, what: impl Into<String>, mend: impl Into<String>) {
-        self.0.push(Finding { severity: Severity::Warning, area, what: what.into(), mend: Some(mend.into()) });
+        self.add(Severity::Warning, area, &what.into(), mend.into());
     }
 
     /// Something is wrong.
     pub fn wrong(&mut self, area: &'static str, what: impl Into<String>, mend: impl Into<String>) {
-        self.0.push(Finding { severity: Severity::Wrong, area, what: what.into(), mend: Some(mend.into()) });
+        self.add(Severity::Wrong, area, &what.into(), mend.into());
     }
 
-    /// Puts what is worst first; the order within a severity is the order in which things were looked at.
+    /// In one line: PostgreSQL's details and the faults of a description have lines of their own.
+    fn add(&mut self, severity: Severity, area: &'static str, what: &str, mend: String) {
+        let what = what.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+        self.0.push(Finding { severity, area, what, mend: Some(mend) });
+    }
+
+    /// A setting cannot be used.
+    pub fn setting(&mut self, what: impl Into<String>, mend: impl Into<String>) {
+        self.wrong(SETTINGS, what, mend);
+    }
+
+    /// Puts what is worst first, and settings before what follows from them; otherwise the order is that in which things were looked at.
     pub fn sort(&mut self) {
-        self.0.sort_by_key(|finding| finding.severity);
+        self.0.sort_by_key(|finding| (finding.severity, finding.area != SETTINGS));
     }
 
     /// Whether anything is wrong.
-    pub fn is_bad(&self) -> bool {
+    fn is_bad(&self) -> bool {
         self.0.iter().any(|finding| finding.severity == Severity::Wrong)
+    }
+
+    /// The exit status: 2 when a setting cannot be used, 1 when anything else is wrong.
+    pub fn status(&self) -> u8 {
+        let has_setting = self.0.iter().any(|finding| finding.area == SETTINGS && finding.severity == Severity::Wrong);
+        if has_setting { 2 } else { u8::from(self.is_bad()) }
     }
 
     /// For a person.
@@ -99,10 +119,10 @@ mod tests {
         let mut report = Report::default();
         report.fine("clock", "it is right");
         report.warning("disk", "nearly full", "free some");
-        assert!(!report.is_bad());
+        assert_eq!(report.status(), 0);
         report.wrong("database", "it is away", "start it");
         report.sort();
-        assert!(report.is_bad());
+        assert_eq!(report.status(), 1);
         let text = report.text();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 6, "{text}");
@@ -113,5 +133,13 @@ mod tests {
         assert_eq!(json[0]["severity"], "wrong");
         assert_eq!(json[0]["mend"], "start it");
         assert!(json[2].get("mend").is_none());
+        report.setting("RESOURCES_DIR=/x:\n  it is not there", "correct it");
+        report.sort();
+        assert_eq!(report.status(), 2);
+        assert!(
+            report.text().starts_with("wrong    settings  RESOURCES_DIR=/x: it is not there\n"),
+            "{}",
+            report.text()
+        );
     }
 }

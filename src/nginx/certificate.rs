@@ -51,7 +51,7 @@ fn is_good(file: &Path) -> bool {
 }
 
 /// When the first certificate in a file ends; none when there is none.
-pub fn end(file: &Path) -> Option<SystemTime> {
+fn end(file: &Path) -> Option<SystemTime> {
     let der = CertificateDer::from_pem_slice(&fs::read(file).ok()?).ok()?;
     let read = x509_cert::Certificate::from_der(&der).ok()?;
     Some(read.tbs_certificate.validity.not_after.to_system_time())

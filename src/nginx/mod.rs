@@ -4,7 +4,7 @@
 //! needed, and a wrong setting stops the start with a sentence that names it.
 
 mod capacity;
-pub mod certificate;
+mod certificate;
 pub mod connections;
 mod listen;
 mod predecessor;

@@ -57,8 +57,10 @@ impl Findings {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let said = String::from_utf8_lossy(&output.stderr);
         let list: Vec<Value> = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{said}"));
-        let is_bad = list.iter().any(|finding| finding["severity"] == "wrong");
-        assert_eq!(output.status.code(), Some(i32::from(is_bad)), "the status says whether anything is wrong: {text}");
+        let wrong = || list.iter().filter(|finding| finding["severity"] == "wrong");
+        let status =
+            if wrong().any(|finding| finding["area"] == "settings") { 2 } else { i32::from(wrong().count() > 0) };
+        assert_eq!(output.status.code(), Some(status), "the status says whether anything is wrong: {text}");
         let order = list
             .iter()
             .map(|finding| ["wrong", "warning", "fine"].iter().position(|name| finding["severity"] == *name));
@@ -128,7 +130,26 @@ async fn a_database_that_is_away_missing_or_not_migrated_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_doctor_says_in_sql_mends_the_fault() {
     for (fault, severity, words) in [
-        ("revoke update on steps from pycrudapi", "wrong", "pycrudapi may not read and change steps"),
+        ("revoke update on steps from pycrudapi", "wrong", "pycrudapi lacks update on the table steps"),
+        (
+            "revoke all on idempotency_keys from pycrudapi",
+            "wrong",
+            "lacks select, insert, update, delete on the table idempotency_keys",
+        ),
+        ("revoke insert on passengers_history from pycrudapi", "wrong", "lacks insert on the table passengers_history"),
+        ("revoke select on api_tokens from pycrudapi", "wrong", "lacks select on the table api_tokens"),
+        (
+            "revoke usage on sequence passengers_version_seq from pycrudapi",
+            "wrong",
+            "lacks usage on the sequence passengers_version_seq",
+        ),
+        (
+            "revoke execute on function pycrudapi_analyze from public",
+            "wrong",
+            "lacks execute on the function pycrudapi_analyze",
+        ),
+        ("revoke usage on schema public from public, pycrudapi", "wrong", "pycrudapi lacks usage on the schema public"),
+        ("alter table passengers enable row level security", "wrong", "row-level security hides rows of passengers"),
         ("alter table passengers alter column fare type real", "wrong", "the table of passengers differs"),
         (
             "update pg_index set indisvalid = false where indexrelid = 'steps_pkey'::regclass",

@@ -1,14 +1,13 @@
 """`pycrudapi doctor` on a PostgreSQL of its own, for faults that a whole cluster has: its clock, transactions, WAL, and backups."""
 
-import json
-import re
 import subprocess
 import sys
 
 import pytest
 
+from doctor import Doctor
 from postgres import Cluster
-from support import BINARY_DIR, REPOSITORY, clean_environment, open_to_all, short_directory, until
+from support import REPOSITORY, open_to_all, short_directory
 
 sys.path.append(str(REPOSITORY / "prove"))
 
@@ -28,7 +27,7 @@ POSTGRES = {
 }
 
 
-class Patient:
+class Patient(Doctor):
     """A database with a schema, its clock, and what the doctor says of it."""
 
     def __init__(self, cluster, clock, directory):
@@ -37,33 +36,11 @@ class Patient:
         # Not on the command line, which a test could not change.
         cluster.psql("postgres", "alter system set archive_command = 'true'", "select pg_reload_conf()")
         url = cluster.url(DATABASE).replace("postgres@", "pycrudapi@")
-        # Nobody listens on this port, so that no service of this machine is asked.
-        self.environment = clean_environment(DATABASE_URL=url, MIGRATE_USER="postgres", HTTP_PORT="9", AUTH="off")
+        super().__init__(DATABASE_URL=url, MIGRATE_USER="postgres")
         self.program("migrate")
-
-    def program(self, *words, check=True):
-        command = [BINARY_DIR / "pycrudapi", *words]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0 or not check, done.stdout + done.stderr
-        return done
 
     def psql(self, *commands):
         return self.cluster.psql(DATABASE, *commands)
-
-    def findings(self):
-        done = self.program("doctor", "--format", "json", check=False)
-        found = json.loads(done.stdout)
-        assert done.returncode == any(finding["severity"] == "wrong" for finding in found), done.stdout
-        return found
-
-    def mend(self, severity, words):
-        """What mends the fault that is found with this pattern, once it is."""
-        return until(lambda: next((one["mend"] for one in self.findings() if one["severity"] == severity and re.search(words, one["what"])), None), words)
-
-    def is_well(self, words):
-        """Nothing is found any more that has this pattern."""
-        bad = lambda: [one for one in self.findings() if one["severity"] != "fine" and re.search(words, one["what"])]  # noqa: E731
-        until(lambda: not bad(), f"no {words}")
 
 
 @pytest.fixture(scope="module")
