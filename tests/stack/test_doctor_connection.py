@@ -216,8 +216,9 @@ def test_a_role_without_rights_on_an_empty_database_is_told_what_migrating_takes
     server.cluster.psql("empty", mend)
     doctor.is_well("lacks create")
     server.cluster.psql("empty", "create schema elsewhere", "alter role postgres in database empty set search_path = elsewhere")
-    Doctor(DATABASE_URL=server.url("open", "empty"), MIGRATE_USER="postgres").program("migrate", check=False)
-    if server.cluster.psql("empty", "select to_regclass('elsewhere.refinery_schema_history') is not null") == "t":
-        sql = doctor.mend("wrong", "the tables are in the schema elsewhere, which is not in search_path")
-        server.cluster.psql("empty", "grant usage on schema elsewhere to open", sql)
-        doctor.is_well("search_path")
+    Doctor(DATABASE_URL=server.url("open", "empty"), MIGRATE_USER="postgres").program("migrate")
+    assert server.cluster.psql("empty", "select to_regclass('elsewhere.refinery_schema_history') is not null") == "t"
+    server.cluster.psql("empty", "revoke usage on schema elsewhere from open")
+    server.cluster.psql("empty", doctor.mend("wrong", "open lacks usage on the schema elsewhere"))
+    server.cluster.psql("empty", doctor.mend("wrong", "the tables are in the schema elsewhere, which is not in search_path"))
+    doctor.is_well("search_path")
