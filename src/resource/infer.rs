@@ -252,6 +252,7 @@ impl Found {
             return Ok(());
         }
         let before = self.candidates.first().map(|candidate| candidate.called);
+        let known_before = self.values - self.nulls;
         let is_null = is_null_word(value);
         if is_null {
             self.nulls += 1;
@@ -262,7 +263,7 @@ impl Found {
                 (candidate.keeps)(&plain) && candidate.column.read_cell(written, separator, true, reading).is_ok()
             });
         }
-        if let (Some(called), None, 2..) = (before, self.candidates.first(), self.values - self.nulls) {
+        if let (Some(called), None, 2..) = (before, self.candidates.first(), known_before) {
             let shown: String = value.chars().take(SHOWN_MAX).collect();
             self.misfit =
                 Some(format!("a text because of {shown:?} on line {line}; the values before it are {called}"));

@@ -94,6 +94,7 @@ fn each_type_is_recognised_by_its_values() {
         (&["2026-01-31", "2026-02-30"], "type = \"string\"\nmaxLength = 50"),
         // Words for a missing value are none of a number, and a text like any other.
         (&["1", "NaN"], "type = \"integer\"\nformat = \"int32\"\nnullable = true"),
+        (&["NA", "1"], "type = \"integer\"\nformat = \"int32\"\nnullable = true"),
         (&["2.5", "NA", "#N/A"], "type = \"number\"\nnullable = true"),
         (&["a", "NA", "b"], "type = \"string\"\nmaxLength = 50"),
         (&["yes", "no"], "type = \"boolean\""),
