@@ -1,9 +1,11 @@
 //! Opens the sessions of a pool, each set up for what the pool is for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bb8::ManageConnection;
+use bb8::{ErrorSink, ManageConnection};
+use metrics::Counter;
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -11,7 +13,7 @@ use super::connect::ConnectError;
 use super::conninfo::ConnInfo;
 use super::session::Session;
 
-/// A place in the pool for which there is no connection is kept this long, whoever waits for it.
+/// A place in the pool for which there is no connection is kept this long at least, and as long as anybody waits for one.
 const PLACE_IS_KEPT: Duration = Duration::from_millis(250);
 
 /// While PostgreSQL is away it is asked so often: bounds how late the first request after its return is served. A server that is
@@ -65,8 +67,12 @@ pub struct Manager {
     pub statement_timeout: Duration,
     /// Told whether the server is away.
     pub down: Arc<watch::Sender<bool>>,
+    /// How many wait for a session.
+    pub waiting: Arc<AtomicUsize>,
     /// Who asks for a server that is away.
     pub asking: Mutex<()>,
+    /// Told why there is no session.
+    pub errors: LogSink,
 }
 
 impl Manager {
@@ -95,7 +101,7 @@ impl ManageConnection for Manager {
     type Error = ConnectError;
 
     async fn connect(&self) -> Result<Box<Session>, Self::Error> {
-        let until = Instant::now() + PLACE_IS_KEPT;
+        let mut until = Instant::now() + PLACE_IS_KEPT;
         loop {
             // While the server is away one place asks for it, and the others hear of its return.
             let asking = if *self.down.borrow() { Some(self.turn_to_ask(until).await?) } else { None };
@@ -103,8 +109,17 @@ impl ManageConnection for Manager {
             let opened = self.open().await;
             tracing::debug!(pool = ?self.kind, is_open = opened.is_ok(), duration_us = begun.elapsed().as_micros(), "a session");
             self.down.send_replace(opened.is_err());
-            if opened.is_ok() || Instant::now() >= until {
-                return opened;
+            match opened {
+                Err(error) if Instant::now() >= until => {
+                    // bb8 opens a place for whoever begins to wait: who waits already would be left with nobody who asks.
+                    if self.waiting.load(Ordering::Relaxed) == 0 {
+                        return Err(error);
+                    }
+                    self.errors.sink(error);
+                    until = Instant::now() + PLACE_IS_KEPT;
+                }
+                Err(_) => {}
+                opened => return opened,
             }
             tokio::time::sleep(ASK_EVERY).await; // nobody announces that a database is back
             drop(asking);
@@ -117,5 +132,23 @@ impl ManageConnection for Manager {
 
     fn has_broken(&self, session: &mut Box<Session>) -> bool {
         session.is_broken()
+    }
+}
+
+/// Puts failed connection attempts into the log; the requests that waited report only that none was free.
+#[derive(Debug, Clone)]
+pub struct LogSink(pub Counter);
+
+impl ErrorSink<ConnectError> for LogSink {
+    fn sink(&self, error: ConnectError) {
+        if matches!(error, ConnectError::Away) {
+            return; // whoever asks for it says why
+        }
+        self.0.increment(1);
+        tracing::warn!(error = &error as &dyn std::error::Error, "cannot connect to postgres");
+    }
+
+    fn boxed_clone(&self) -> Box<dyn ErrorSink<ConnectError>> {
+        Box::new(self.clone())
     }
 }

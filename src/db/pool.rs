@@ -10,17 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bb8::{ErrorSink, RunError};
+use bb8::RunError;
 use metrics::{Counter, Histogram};
 use tokio::sync::{Mutex, watch};
 use tokio_postgres::Row;
 
-use super::connect::ConnectError;
 use super::conninfo::ConnInfo;
 use super::error::StoreError;
 use super::lease::Lease;
-use super::manager::Manager;
 pub use super::manager::PoolKind;
+use super::manager::{LogSink, Manager};
 use super::operation::DbOperation;
 use super::session::{Params, Query};
 use super::wait_time::Waiting;
@@ -75,15 +74,18 @@ impl Pool {
     /// Makes a pool; connections are opened on demand, so a server that is away does not fail the start.
     pub fn new(conninfo: &ConnInfo, options: &PoolOptions) -> Self {
         let down = Arc::new(watch::Sender::new(false));
+        let waiting: Arc<AtomicUsize> = Arc::default();
+        let pool = options.kind.name();
+        let errors = LogSink(metrics::counter!(CONNECTION_ERRORS, "pool" => pool));
         let manager = Manager {
             conninfo: conninfo.clone(),
             kind: options.kind,
             statement_timeout: options.statement_timeout,
             down: down.clone(),
+            waiting: waiting.clone(),
             asking: Mutex::default(),
+            errors: errors.clone(),
         };
-        let pool = options.kind.name();
-        let errors = metrics::counter!(CONNECTION_ERRORS, "pool" => pool);
         let inner = bb8::Pool::builder()
             .max_size(options.size)
             .min_idle(1)
@@ -91,12 +93,12 @@ impl Pool {
             .connection_timeout(options.checkout_timeout)
             // Its own pauses grow with the checkout deadline; `Manager::connect` makes short ones.
             .retry_connection(false)
-            .error_sink(Box::new(LogSink(errors)))
+            .error_sink(Box::new(errors))
             .build_unchecked(manager);
         Self {
             inner,
             down,
-            waiting: Arc::default(),
+            waiting,
             size: options.size,
             waits: metrics::histogram!(WAIT_TIME, "pool" => pool),
             timeouts: metrics::counter!(TIMEOUTS, "pool" => pool),
@@ -244,23 +246,5 @@ where
     match read().await {
         Err(error) if error.is_worth_reading_again() => read().await,
         outcome => outcome,
-    }
-}
-
-/// Puts failed connection attempts into the log; the requests that waited report only that none was free.
-#[derive(Debug, Clone)]
-struct LogSink(Counter);
-
-impl ErrorSink<ConnectError> for LogSink {
-    fn sink(&self, error: ConnectError) {
-        if matches!(error, ConnectError::Away) {
-            return; // whoever asks for it says why
-        }
-        self.0.increment(1);
-        tracing::warn!(error = &error as &dyn std::error::Error, "cannot connect to postgres");
-    }
-
-    fn boxed_clone(&self) -> Box<dyn ErrorSink<ConnectError>> {
-        Box::new(self.clone())
     }
 }

@@ -50,8 +50,8 @@ async fn comeback(mode: Mode, away: Duration, clients: usize) -> (Duration, usiz
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_back_serves_within_a_tenth_of_a_second_and_was_asked_for_by_one() {
     for mode in [Mode::Starting, Mode::Away] {
-        // Whatever part of a pause it comes back in, for a client alone as for many.
-        for part in 0..10 {
+        // Whatever part of a pause and of a place's life it comes back in, for a client alone as for many.
+        for part in 0..40 {
             for clients in [1, 40] {
                 let away = Duration::from_millis(3000 + 13 * part);
                 let (after, attempts) = comeback(mode, away, clients).await;
