@@ -215,7 +215,7 @@ def test_backups_that_cannot_be_made_or_opened_are_told(directory, patient):
     assert "BACKUP_KEY_FILE=" in with_place.mend("wrong", "is encrypted with key [0-9a-f]+, and there is no BACKUP_KEY_FILE")
     wrong = with_place.with_settings(BACKUP_KEY_FILE=other)
     assert "name the file of key" in wrong.mend("wrong", "is encrypted with key [0-9a-f]+; the one in BACKUP_KEY_FILE, [0-9a-f]+, does not open it")
-    assert "bring the file back" in with_place.with_settings(BACKUP_KEY_FILE=directory / "none").mend("wrong", "cannot read the key in .*none")
+    assert "bring the file back" in with_place.with_settings(BACKUP_KEY_FILE=directory / "none").mend("wrong", "the key of BACKUP_KEY_FILE cannot be read: .*none")
     # Damaged within, cut off, and without its record.
     newest = max(one for one in place.iterdir() if one.is_dir())
     sealed = max(newest.rglob("*.sealed"), key=lambda path: path.stat().st_size)
