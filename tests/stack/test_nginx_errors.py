@@ -1,9 +1,14 @@
 """Every error nginx makes by itself is problem+json: same shape and codes as the server's."""
 
 import itertools
+import json
 import socket
+import ssl
 import threading
 
+import h2.config
+import h2.connection
+import h2.events
 import pytest
 
 import support
@@ -58,6 +63,51 @@ def test_a_malformed_request_answers_400_and_says_what_is_wrong(nginx, name):
     server = nginx(ok)
     sent, named = MALFORMED[name]
     assert named in assert_problem(server.raw(sent), 400, "bad-request")["detail"]
+    assert server.stand_in.requests == []
+
+
+def over_http2(port, fields):
+    """The status and body of the answer to these header fields, sent as they are."""
+    context = ssl._create_unverified_context()  # noqa: S323 - a certificate of its own
+    context.set_alpn_protocols(["h2"])
+    as_they_are = h2.config.H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
+    two = h2.connection.H2Connection(as_they_are)
+    two.initiate_connection()
+    two.send_headers(1, fields, end_stream=True)
+    status, body = None, b""
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", port), 30), server_hostname="localhost") as connection:
+        connection.sendall(two.data_to_send())
+        while True:
+            for event in two.receive_data(connection.recv(65536)):
+                if isinstance(event, h2.events.ResponseReceived):
+                    status = int(dict(event.headers)[b":status"])
+                elif isinstance(event, h2.events.DataReceived):
+                    body += event.data
+                elif isinstance(event, h2.events.StreamEnded):
+                    return status, json.loads(body)
+                assert not isinstance(event, h2.events.StreamReset | h2.events.ConnectionTerminated), event
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({":path": "/a b"}, ":path begin with /"),
+        ({":path": "a"}, ":path begin with /"),
+        ({":path": "/%zz"}, "% itself as %25"),
+        ({":path": "/../x"}, "above the root"),
+        ({":method": "get"}, ":method must be in capital letters"),
+        ({":authority": "a/b"}, ":authority be a host name"),
+        ({":authority": None}, ":authority in HTTP/2"),
+        ({"host": "other"}, "no header field host"),
+    ],
+)  # fmt: skip
+def test_a_malformed_request_over_http2_answers_400_and_says_what_is_wrong(nginx, changed, named):
+    server = nginx(ok, TLS_SELF_SIGNED="true")
+    good = {":method": "GET", ":scheme": "https", ":authority": "localhost", ":path": "/x"}
+    fields = [(name, value) for name, value in {**good, **changed}.items() if value is not None]
+    status, problem = over_http2(server.https_port, fields)
+    assert (status, problem["code"]) == (400, "bad-request")
+    assert named in problem["detail"]
     assert server.stand_in.requests == []
 
 
