@@ -120,6 +120,8 @@ DATABASE = {
             "failed": rate("pg_stat_archiver_failed_count"),
         }),
         Panel("Standbys behind", BYTES, {"{{standby}}": "pycrudapi_standby_lag_bytes{NS}"}, needs="a standby"),
+        Panel("Lists where there is a replica", PER_SECOND, {"{{result}}": rate("db_replica_reads_total", "result")}, needs="DATABASE_READ_URL"),
+        Panel("Replica behind", SECONDS, {"{{instance}}": "db_replica_lag_seconds{NS}"}, needs="DATABASE_READ_URL"),
         Panel("Kept for slots", BYTES, {"{{slot}}": "pycrudapi_slot_retained_bytes{NS}"}, needs="a replication slot"),
         Panel("Disk left", RATIO, {
             "{{instance}} {{mountpoint}}": 'min by (instance, mountpoint) (node_filesystem_avail_bytes{NS, fstype!~"ramfs|squashfs|overlay"} / node_filesystem_size_bytes{NS})',
