@@ -1,7 +1,7 @@
-"""What the dashboards show: rows of panels, a panel's queries, and what each is called.
+"""The contents of the dashboards: rows of panels, with the title and the queries of each panel.
 
-`NS` stands for the choice of namespaces, `[R]` for Grafana's window of rates. A panel that has nothing to show on a sound stack
-without a standby, Redis or a cluster says so in `needs`; every other is tested to show something.
+`NS` stands for the selected namespaces, `[R]` for Grafana's rate interval. A panel that is empty on a healthy stack without a
+standby, Redis or a cluster states in `needs` what it needs; a test checks that every other panel has data.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Panel:
     unit: str
     queries: dict  # legend: PromQL
     needs: str = ""
-    number: bool = False  # a number, not a curve
+    number: bool = False  # a single number, not a graph
 
 
 def quantile(q, metric, by="", more=""):
