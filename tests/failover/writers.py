@@ -82,7 +82,7 @@ class Writers(threading.Thread):
     async def _ask(self, client, method, target, body=None):
         sent, status, answer = time.monotonic(), 0, None
         with contextlib.suppress(Lost, NotSent):
-            answer = await client.ask(method, target, body)
+            answer = await client.request(method, target, body)
             status = answer.status
         self.answers.append((sent, time.monotonic(), status))
         if status and status not in (200, 201, 404, 429, 502, 503, 504):

@@ -47,8 +47,8 @@ class Patient(Doctor):
 def patient():
     with short_directory() as directory:
         clock = Clock(directory, "postgres")
-        if clock.why_not:
-            pytest.skip(clock.why_not)
+        if clock.unsupported_reason:
+            pytest.skip(clock.unsupported_reason)
         open_to_all(directory)
         with Cluster(POSTGRES, clock.environment) as cluster:
             yield Patient(cluster, clock, directory)
