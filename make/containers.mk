@@ -25,7 +25,7 @@ reproducible: cargo ## build the release binary twice from scratch and compare t
 
 .PHONY: publish
 publish: ## build the image and push it to the registry its name begins with (IMAGE, VERSION)
-	@case '$(IMAGE)' in */*) ;; *) echo 'IMAGE=$(IMAGE) names no registry; example: make publish IMAGE=registry.example.com/team/pycrudapi' >&2; exit 2;; esac
+	@case '$(IMAGE)' in */*) ;; *) echo 'IMAGE=$(IMAGE) has no registry; example: make publish IMAGE=registry.example.com/team/pycrudapi' >&2; exit 2;; esac
 	@$(MAKE) --no-print-directory image
 	docker push $(IMAGE):$(VERSION)
 

@@ -144,4 +144,4 @@ def test_an_update_that_cannot_start_is_taken_back(swarm):
 def test_the_stack_file_says_what_it_cannot_read():
     done = subprocess.run([pathlib.Path(REPOSITORY, "scripts/stack"), "name"], input="", capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "nothing came in; usage: docker-compose config | scripts/stack NAME\n"
+    assert done.stderr == "standard input is empty; usage: docker-compose config | scripts/stack NAME\n"
