@@ -1,4 +1,4 @@
-"""The page for people: find, sort and turn pages; look at a passenger, create, edit and delete one."""
+"""The page of the passengers: search, sort and pagination; show, create, edit and delete a passenger."""
 
 import re
 
@@ -26,7 +26,7 @@ def column(page, number):
 
 @pytest.fixture
 def stored(stack):
-    """stored(**fields): a passenger of the test's own, which is gone when the test ends."""
+    """stored(**fields): a passenger that only this test uses, deleted at its end."""
     made = []
 
     def store(**fields):

@@ -1,4 +1,4 @@
-"""The component that serves descriptions of a folder: a ConfigMap of them, mounted where the image reads them."""
+"""The component for descriptions of a folder: a ConfigMap mounted at the RESOURCES_DIR of the image."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ VESSELS = 'name = "vessels"\n\n[[column]]\nname = "name"\ntype = "string"\n'
 
 @pytest.fixture
 def overlay_with(kustomize, tmp_path):
-    """overlay_with(folder): the objects of `dev` with the component, whose files are the folder's."""
+    """overlay_with(folder): the objects of `dev` with the component and the files of the folder."""
     copy = tmp_path / "kustomize"
     shutil.copytree(kustomize, copy)
     overlay = copy / "overlays" / "dev" / "kustomization.yaml"
@@ -33,7 +33,7 @@ def overlay_with(kustomize, tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    # A path with blanks, as people have.
+    # A path with spaces.
     made = tmp_path / "my tables"
     made.mkdir()
     (made / "vessels.toml").write_text(VESSELS)
