@@ -40,7 +40,7 @@ def choose(page, case):
 
 
 @pytest.mark.parametrize("name", CHOSEN)
-def test_an_input_gives_its_rows_and_notes_or_its_complaint(open_page, stack, name):
+def test_an_input_gives_its_rows_and_notes_or_its_error(open_page, stack, name):
     case = CASES[name]
     resource = case.get("resource", "specimens")
     before = len(rows_of(stack, resource))

@@ -48,7 +48,7 @@ VIEWS = {
 @pytest.mark.parametrize("scheme", ("light", "dark"))
 @pytest.mark.parametrize("size", (DESKTOP, PHONE), ids=("desktop", "phone"))
 @pytest.mark.parametrize("name", VIEWS)
-def test_everybody_can_read_it(open_page, name, size, scheme):
+def test_pages_are_accessible(open_page, name, size, scheme):
     path, act = VIEWS[name]
     page = open_page(path, viewport=size, color_scheme=scheme)
     if path.startswith("/docs"):

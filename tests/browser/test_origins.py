@@ -74,7 +74,7 @@ def test_a_page_of_another_origin_stores_nothing(stack, elsewhere, page):
     assert stack.request("GET", "/v1/steps?component=attack&format=json").json() == {"steps": []}
 
 
-def test_a_name_that_was_bound_to_this_machine_reads_nothing(stack, page):
+def test_a_rebound_host_name_reads_nothing(stack, page):
     answer = page.goto(f"http://rebound.example:{stack.port}/v1/passengers")
     assert answer.status == 421
     assert answer.json()["code"] == "misdirected-request"

@@ -62,7 +62,7 @@ def test_somebody_signs_in_at_each_address_of_the_page(trial, provider, tls):
     assert change["changedBy"] == f"{provider.issuer} alice"
 
 
-def test_the_provider_is_shut_in_as_the_others_are(trial):
+def test_the_provider_is_confined_like_the_others(trial):
     host = inspect(trial.container("identity"))["HostConfig"]
     assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and "no-new-privileges:true" in host["SecurityOpt"]
     # It is published on loopback only, through the container of the service.

@@ -52,7 +52,7 @@ def test_http_and_https_are_published_metrics_to_this_machine_and_nothing_else(s
         assert b"http_server_request_duration_seconds" in answer.read()
 
 
-def test_postgres_and_redis_have_no_way_out(stack):
+def test_postgres_and_redis_have_no_external_network(stack):
     for service in ["postgres", "redis"]:
         for network in inspect(stack.container(service))["NetworkSettings"]["Networks"]:
             assert inspect(network)["Internal"] is True
@@ -65,7 +65,7 @@ def test_metrics_are_there_for_another_container_and_not_through_nginx(stack):
     assert stack.request("GET", "/metrics").status == 404
 
 
-def test_requests_are_the_weak_roles_and_the_service_has_no_other_password(stack):
+def test_requests_use_the_unprivileged_role_and_the_service_has_no_other_password(stack):
     state = stack.state("migrate")
     assert (state["Status"], state["ExitCode"]) == ("exited", 0), logs(stack.container("migrate"))
     ask = ["exec", stack.container("postgres"), "psql", "--quiet", "--username=postgres", "--tuples-only", "--no-align", "--command"]
@@ -128,7 +128,7 @@ def test_no_process_is_a_shell(stack):
     assert not names & {"sh", "bash", "dash", "ash", "busybox"}
 
 
-def test_it_runs_where_no_shell_and_no_tool_is_left(stack, image):
+def test_it_runs_without_any_shell_or_tool(stack, image):
     keep = "{'python3', 'python3.13', 'supervisord', 'nginx'}"
     dockerfile = f"""
         FROM {image}

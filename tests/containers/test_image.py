@@ -52,7 +52,7 @@ def layers(image, directory):
                 yield layer
 
 
-def test_no_layer_holds_a_secret_or_what_is_not_the_products(image, tmp_path):
+def test_no_layer_contains_secrets_or_foreign_files(image, tmp_path):
     seen = 0
     for layer in layers(image, tmp_path):
         for member in layer:
@@ -69,7 +69,7 @@ def test_no_layer_holds_a_secret_or_what_is_not_the_products(image, tmp_path):
     assert not re.search(r"(?i)(password|secret|token)=", history + "\n".join(environment))
 
 
-def test_the_build_is_sent_nothing_but_sources(tmp_path):
+def test_the_build_context_has_only_sources(tmp_path):
     """Even with secrets in common places, the build context contains only what the Dockerfile copies."""
     context = tmp_path / "checkout"
     for name in ["src", "migrations", "data", "nginx", "supervisor", ".git", "target", "kustomize/overlays/production"]:
@@ -96,7 +96,7 @@ def test_the_build_is_sent_nothing_but_sources(tmp_path):
     [("POOL_SIZE=many", "POOL_SIZE|pool-size"), ("RATE_LIMIT=many", "RATE_LIMIT")],
     ids=["server", "nginx"],
 )
-def test_a_child_that_keeps_dying_ends_the_container(image, setting, said):
+def test_a_child_that_keeps_exiting_stops_the_container(image, setting, said):
     began = time.monotonic()
     # A database is set, so that only the tested setting is wrong.
     done = subprocess.run(

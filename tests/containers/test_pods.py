@@ -189,7 +189,7 @@ def test_the_pods_become_ready_in_any_order_and_serve(pod):
     assert [each.stop() for each in [api, redis, postgres]] == [0, 0, 0]
 
 
-def test_a_pod_stays_ready_while_its_database_is_away_and_serves_again_when_it_is_back(pod):
+def test_a_pod_stays_ready_while_its_database_is_down_and_serves_again_after_its_return(pod):
     postgres, api = pod("postgres0"), pod("pycrudapi")
     for each in [postgres, api]:
         each.started()
@@ -208,7 +208,7 @@ def test_a_pod_stays_ready_while_its_database_is_away_and_serves_again_when_it_i
     until(lambda: api.request("GET", "/passengerlist").status == 200, "served again")
 
 
-def test_requests_are_the_weak_roles_and_the_server_has_no_other_password(pod):
+def test_requests_use_the_unprivileged_role_and_the_server_has_no_other_password(pod):
     postgres, api = pod("postgres0"), pod("pycrudapi")
     for each in [postgres, api]:
         each.started()

@@ -42,7 +42,7 @@ def test_what_one_wrote_another_reads(scaled):
         assert scaled.request("GET", f"/v1/passengers/{uuid}", tls=True).status == 200
 
 
-def test_the_balancer_and_the_servers_run_what_they_are_for(scaled):
+def test_the_balancer_runs_only_nginx_and_the_servers_only_the_server(scaled):
     # The program that counts the connections of nginx (src/nginx/connections).
     for service, expected in {"pycrudapi": {"nginx", "pycrudapi"}, **{api: {"pycrudapi"} for api in APIS}}.items():
         running = lambda: {line.split()[1] for line in docker("top", scaled.container(service), "-eo", "pid,comm").splitlines()[1:]}  # noqa: B023, E731

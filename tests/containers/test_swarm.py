@@ -102,7 +102,7 @@ def test_no_password_is_in_a_definition_or_a_variable(swarm):
         assert "local-only" not in shown
 
 
-def test_metrics_are_published_to_nobody(swarm):
+def test_metrics_are_not_published(swarm):
     ports = json.loads(docker("service", "inspect", SERVICE))[0]["Endpoint"]["Spec"]["Ports"]
     assert {port["TargetPort"] for port in ports} == {8080, 8443}
 
@@ -113,7 +113,7 @@ def test_limits_are_those_of_compose(swarm):
         assert (host["Memory"], host["PidsLimit"], host["ReadonlyRootfs"], host["CapDrop"]) == (256 << 20, 256, True, ["ALL"])
 
 
-def test_an_update_is_served_by_as_many_as_before_all_the_while(swarm):
+def test_the_number_of_serving_tasks_does_not_decrease_during_an_update(swarm):
     before = set(swarm.healthy())
     fewest = []
 
@@ -130,7 +130,7 @@ def test_an_update_is_served_by_as_many_as_before_all_the_while(swarm):
     assert min(fewest) >= REPLICAS
 
 
-def test_an_update_that_cannot_start_is_taken_back(swarm):
+def test_an_update_that_cannot_start_is_rolled_back(swarm):
     before = set(swarm.healthy())
     docker("service", "update", "--detach", "--args", "pycrudapi no-such-command", SERVICE)
 

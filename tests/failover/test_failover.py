@@ -116,7 +116,7 @@ def rows(node):
     return names
 
 
-def test_no_acknowledged_write_is_lost_however_the_primary_goes(cluster, stack):
+def test_no_acknowledged_write_is_lost_however_the_primary_fails(cluster, stack):
     print(f"\nseed {SEED}")
     costs = []
     with Writers(stack.port) as writers:
@@ -151,7 +151,7 @@ def test_no_acknowledged_write_is_lost_however_the_primary_goes(cluster, stack):
     assert not slow
 
 
-def test_a_host_that_stands_still_keeps_nobody_from_the_other(cluster, stack):
+def test_a_paused_host_does_not_prevent_the_use_of_the_other(cluster, stack):
     if cluster.primary() is cluster.nodes[0]:
         cluster.switch_over()
         until(lambda: cluster.nodes[1].state().get("role") in ("primary", "master"), cluster, TIMEOUT_SECONDS)

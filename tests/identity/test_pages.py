@@ -159,7 +159,7 @@ def tampered(page, issuer, stack, change):
         ({}, "The identity provider refused"),
     ],
 )  # fmt: skip
-def test_an_answer_that_is_not_good_signs_nobody_in_and_says_why(open_page, signing_in, change, told):
+def test_an_invalid_answer_signs_nobody_in_and_shows_the_reason(open_page, signing_in, change, told):
     issuer, stack = signing_in()
     page = open_page(stack, issuer)
     dialog = tampered(page, issuer, stack, change)
@@ -167,7 +167,7 @@ def test_an_answer_that_is_not_good_signs_nobody_in_and_says_why(open_page, sign
     assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_an_answer_with_another_state_is_nobodys(open_page, signing_in):
+def test_an_answer_with_another_state_is_ignored(open_page, signing_in):
     issuer, stack = signing_in()
     page = open_page(stack, issuer)
     exchanged = []

@@ -83,7 +83,7 @@ def test_an_environment_gets_its_overlay_and_its_rollout_is_waited_for(deploy):
     assert service.startswith("--namespace python-crud-api rollout status deployment/pycrudapi")
 
 
-def test_a_version_of_before_comes_back_with_its_manifests_and_today_s_secrets(deploy):
+def test_a_rollback_uses_the_manifests_of_that_version_and_the_current_secrets(deploy):
     secrets = deploy.repository / "kustomize/overlays/production/secret.env"
     secrets.write_text(secrets.read_text().replace("redis-password=change-me", "redis-password=of-today"))
     done = deploy("production", OLD, SIGNED_BY=SIGNED_BY)

@@ -265,7 +265,7 @@ def test_the_network_is_closed_but_for_what_the_service_is_made_of(overlay):
 # --- rollouts, stopping, scaling ---
 
 
-def test_a_rollout_never_takes_a_ready_pod_away_first(overlay):
+def test_a_rollout_never_removes_a_ready_pod_first(overlay):
     spec = named(overlay, "Deployment", "pycrudapi")["spec"]
     assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     assert spec["strategy"]["rollingUpdate"]["maxSurge"] >= 1

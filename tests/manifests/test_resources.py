@@ -71,7 +71,7 @@ def test_the_files_of_the_folder_are_mounted_where_the_image_reads_them(overlay_
         assert f"RESOURCES_DIR={mount['mountPath']} " in image
 
 
-def test_another_description_rolls_the_pods_and_what_is_gone_is_gone(overlay_with, folder):
+def test_a_changed_description_rolls_the_pods_and_removed_files_are_removed(overlay_with, folder):
     first = config_map(overlay_with(folder))
     (folder / "vessels.toml").rename(folder / "ships.toml")
     second = config_map(overlay_with(folder))

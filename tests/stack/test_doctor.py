@@ -69,7 +69,7 @@ def test_a_wal_that_cannot_be_archived_is_wrong(patient):
     patient.has_no_finding("archiving")
 
 
-def test_a_slot_that_keeps_much_is_wrong_and_its_sql_mends_it(patient):
+def test_a_slot_that_retains_much_wal_is_wrong_and_its_sql_fixes_it(patient):
     patient.psql("select pg_create_physical_replication_slot('forgotten', true)")
     patient.remedy("warning", "replication slot forgotten")
     write_wal(patient, 70)
@@ -78,7 +78,7 @@ def test_a_slot_that_keeps_much_is_wrong_and_its_sql_mends_it(patient):
     patient.has_no_finding("replication slot")
 
 
-def test_backups_that_are_missing_old_or_failed_are_told_until_there_is_one(patient):
+def test_backups_that_are_missing_old_or_failed_are_reported_until_there_is_one(patient):
     place = patient.directory / "backups"
     missing = patient.remedy("warning", "no backup has succeeded yet")
     undrilled = patient.remedy("warning", "no restore drill has succeeded yet")
@@ -99,7 +99,7 @@ def test_backups_that_are_missing_old_or_failed_are_told_until_there_is_one(pati
     patient.has_no_finding("backup")
 
 
-def test_a_clock_that_is_wrong_is_told(patient):
+def test_a_clock_that_is_wrong_is_reported(patient):
     patient.has_no_finding("clock")
     for step in (HOUR, -HOUR):
         patient.clock.step(step)
@@ -108,7 +108,7 @@ def test_a_clock_that_is_wrong_is_told(patient):
     patient.has_no_finding("clock")
 
 
-def test_a_transaction_that_does_nothing_is_told_and_its_sql_ends_it(patient):
+def test_an_idle_transaction_is_reported_and_its_sql_ends_it(patient):
     url = patient.cluster.url(DATABASE)
     with subprocess.Popen(["psql", "-XqAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as session:
         session.stdin.write("begin; select pg_backend_pid();\n")
@@ -122,7 +122,7 @@ def test_a_transaction_that_does_nothing_is_told_and_its_sql_ends_it(patient):
         patient.clock.step(0)
 
 
-def test_transactions_that_are_nearly_used_up_are_told_and_vacuum_mends_that(patient):
+def test_nearly_exhausted_transaction_ids_are_reported_and_vacuum_fixes_that(patient):
     patient.has_no_finding("oldest row")
     for hundreds_of_millions, severity in ((6, "warning"), (16, "wrong")):
         patient.cluster.skip_transactions(hundreds_of_millions * 100_000_000)

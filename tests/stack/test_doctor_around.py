@@ -38,7 +38,7 @@ def make_certificate(directory, name, begin=0, end=90, key=None):
     return certificate, key_file
 
 
-def test_a_certificate_and_a_key_that_cannot_be_used_are_told(directory):
+def test_a_certificate_and_a_key_that_cannot_be_used_are_reported(directory):
     good, key = make_certificate(directory, "good")
     other, other_key = make_certificate(directory, "other")
     early, early_key = make_certificate(directory, "early", begin=3)
@@ -65,7 +65,7 @@ def test_a_certificate_and_a_key_that_cannot_be_used_are_told(directory):
         assert mend is None or mend in found[0]["mend"], found
 
 
-def test_files_that_another_user_cannot_read_are_told(directory):
+def test_files_that_another_user_cannot_read_are_reported(directory):
     open_to_all(directory)
     certificate, key = make_certificate(directory, "good")
     key.chmod(0o600)
@@ -81,7 +81,7 @@ def test_files_that_another_user_cannot_read_are_told(directory):
     assert "let the user of nginx read it" in doctor.remedy("wrong", "TLS_KEY=.*Permission denied", **how)
 
 
-def test_the_reason_that_nginx_gives_is_told(directory):
+def test_the_reason_that_nginx_gives_is_reported(directory):
     doctor = Doctor(DATABASE_URL=NOWHERE, UPSTREAM="nowhere.invalid:8000")
     assert "UPSTREAM" in doctor.remedy("wrong", r"refuses its configuration: .*\[emerg\] .*host not found in upstream \"nowhere.invalid")
     long = directory / ("long" * 25)
@@ -89,7 +89,7 @@ def test_the_reason_that_nginx_gives_is_told(directory):
     doctor.remedy("wrong", "RUN_DIR=.*makes the path of the server's socket too long")
 
 
-def test_a_key_set_in_a_file_that_cannot_be_used_is_told(directory):
+def test_a_key_set_in_a_file_that_cannot_be_used_is_reported(directory):
     file = directory / "jwks.json"
     doctor = Doctor(DATABASE_URL=NOWHERE, AUTH="on", AUTH_ISSUER="https://id.example", AUTH_AUDIENCE="here", AUTH_JWKS_FILE=file)
     public = {"kty": "OKP", "crv": "Ed25519", "x": base64.urlsafe_b64encode(bytes(32)).decode().rstrip("=")}
@@ -150,7 +150,7 @@ def patient(cluster):
     return Doctor(DATABASE_URL=cluster.url(DATABASE).replace("postgres@", "pycrudapi@"), MIGRATE_USER="postgres", AUTH="on")
 
 
-def test_tokens_that_are_in_use_and_end_or_have_ended_are_told(cluster, patient):
+def test_tokens_that_are_in_use_and_end_or_have_ended_are_reported(cluster, patient):
     def make(name, created, expires, used, lifetime="null", revoked="null"):
         at = lambda span: f"now() + interval '{span}'" if span else "null"  # noqa: E731
         cluster.psql(
@@ -193,7 +193,7 @@ def test_tokens_that_are_in_use_and_end_or_have_ended_are_told(cluster, patient)
     patient.remedy("warning", "the token turned .* was replaced, is still in use")
 
 
-def test_backups_that_cannot_be_made_or_opened_are_told(directory, patient):
+def test_backups_that_cannot_be_made_or_opened_are_reported(directory, patient):
     open_to_all(directory)
     place, key, other = directory / "backups", directory / "key", directory / "other"
     for file in (key, other):
@@ -230,7 +230,7 @@ def test_backups_that_cannot_be_made_or_opened_are_told(directory, patient):
     with_key.remedy("warning", f"the backup {newest.name} has no record")
 
 
-def test_a_bucket_that_is_away_is_told(patient):
+def test_an_unreachable_bucket_is_reported(patient):
     port = free_port()
     keys = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "planted-secret"}
     doctor = Doctor(DATABASE_URL=NOWHERE, BACKUP_DIR="s3://backups/here", AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}", **keys)

@@ -113,7 +113,7 @@ def test_an_address_without_a_server_has_its_own_remedy(server):
         assert mend in Doctor(DATABASE_URL=url).remedy("wrong", REFUSED), url
 
 
-def test_each_of_several_hosts_is_told(server):
+def test_each_of_several_hosts_is_reported(server):
     port, other = server.cluster.port, free_port()
     url = f"postgres://open@127.0.0.1:{other},127.0.0.1:{port}/{DATABASE}?target_session_attrs=read-only"
     doctor = Doctor(DATABASE_URL=url)
@@ -121,7 +121,7 @@ def test_each_of_several_hosts_is_told(server):
     assert "remove target_session_attrs=read-only" in doctor.remedy("wrong", f"target_session_attrs.*127.0.0.1:{port}")
 
 
-def test_tls_that_is_wanted_by_one_side_alone_is_told(server):
+def test_tls_that_only_one_side_requires_is_reported(server):
     with_tls = server.doctor(query="?sslmode=require")
     assert "PostgreSQL offers no TLS: ssl = on" in with_tls.remedy("wrong", REFUSED)
     with server.altered("ssl", "on"):
@@ -137,7 +137,7 @@ def test_tls_that_is_wanted_by_one_side_alone_is_told(server):
             assert re.search(mend, found), found
 
 
-def test_connections_that_are_used_up_are_told(server):
+def test_exhausted_connections_are_reported(server):
     with contextlib.ExitStack() as sessions:
         for _ in range(9):
             command = ["psql", "-XqAt", server.url("open")]
@@ -149,7 +149,7 @@ def test_connections_that_are_used_up_are_told(server):
     server.doctor().has_no_finding(REFUSED)
 
 
-def test_a_session_that_is_read_only_is_told_and_its_sql_mends_it(server):
+def test_a_session_that_is_read_only_is_reported_and_its_sql_fixes_it(server):
     doctor = server.doctor()
     for fault, where in (
         (f"alter database {DATABASE} set", "database"),
@@ -168,7 +168,7 @@ def test_a_session_that_is_read_only_is_told_and_its_sql_mends_it(server):
     assert "`options` in DATABASE_URL" in options.remedy("wrong", "read-only .*set by: client")
 
 
-def test_a_synchronous_standby_that_is_away_is_told_until_it_is_there(server):
+def test_a_missing_synchronous_standby_is_reported_until_it_connects(server):
     doctor = server.doctor()
     with server.altered("synchronous_standby_names", "'FIRST 1 (mirror)'"):
         mend = doctor.remedy("wrong", "every change hangs: .*FIRST 1 .mirror.* wants 1 standbys and 0 of them")
@@ -184,7 +184,7 @@ def test_a_synchronous_standby_that_is_away_is_told_until_it_is_there(server):
     doctor.has_no_finding("every change hangs")
 
 
-def test_a_standby_in_place_of_the_primary_is_told(server):
+def test_a_standby_in_place_of_the_primary_is_reported(server):
     with Standby(server.cluster, "mirror", SETTINGS) as standby:
         doctor = server.doctor(port=standby.port)
         for query in ("", "?target_session_attrs=read-write"):
@@ -204,12 +204,12 @@ def test_a_standby_in_place_of_the_primary_is_told(server):
             session.stdin.close()
 
 
-def test_a_standby_without_hot_standby_is_told(server):
+def test_a_standby_without_hot_standby_is_reported(server):
     with Standby(server.cluster, "cold", {**SETTINGS, "hot_standby": "off"}) as standby:
         assert "hot_standby = on" in server.doctor(port=standby.port).remedy("wrong", REFUSED)
 
 
-def test_a_role_without_rights_on_an_empty_database_is_told_what_migrating_takes(server):
+def test_the_privileges_that_migrating_requires_are_reported_for_an_empty_database(server):
     server.cluster.create("empty")
     doctor = Doctor(DATABASE_URL=server.url("open", "empty"))
     mend = doctor.remedy("wrong", "open lacks create on the schema public, so that migrating fails").partition(";")[0]

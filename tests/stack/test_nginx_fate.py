@@ -100,7 +100,7 @@ def assert_not_carried_out(answer):
 
 @pytest.mark.parametrize("protocol", ("HTTP/1.1", "HTTP/2"))
 @pytest.mark.parametrize("upstream", UPSTREAMS)
-def test_what_changes_something_is_given_to_one_server_once(front, upstream, protocol):
+def test_a_change_is_sent_to_one_server_once(front, upstream, protocol):
     behaviour = [ok]
     one = front(upstream, lambda connection, head: behaviour[0](connection, head))
     requests = list(itertools.product((dies, resets, begins_to_answer), UNSAFE, PATHS, BODIES.values()))
@@ -118,7 +118,7 @@ def test_what_changes_something_is_given_to_one_server_once(front, upstream, pro
 
 @pytest.mark.parametrize("upstream", UPSTREAMS)
 @pytest.mark.parametrize("method", SAFE)
-def test_what_only_reads_is_given_to_the_next(front, upstream, method):
+def test_a_read_is_retried_on_the_next_server(front, upstream, method):
     broken = set()
 
     def dies_once(connection, head):
@@ -149,7 +149,7 @@ def test_a_server_that_answers_too_late_is_the_only_one_asked(front, upstream, m
 
 
 @pytest.mark.parametrize("upstream", UPSTREAMS)
-def test_when_nobody_is_there_the_client_is_told_that_nothing_was_done(front, upstream):
+def test_without_any_server_the_answer_states_that_nothing_was_done(front, upstream):
     one = front(upstream, None)
     for protocol, method, path in itertools.product(("HTTP/1.1", "HTTP/2"), UNSAFE, PATHS):
         answer = one.ask(protocol, method, path, b"{}")
@@ -159,7 +159,7 @@ def test_when_nobody_is_there_the_client_is_told_that_nothing_was_done(front, up
 
 
 @pytest.mark.parametrize("kind", ("unix", "tcp"))
-def test_servers_that_are_away_beside_one_that_answers_cost_no_request(front, kind):
+def test_unreachable_servers_cost_no_request_if_one_answers(front, kind):
     one = front(f"three {kind}", None, None, ok)
     methods, numbers = itertools.cycle(UNSAFE), itertools.count()
 
@@ -184,7 +184,7 @@ def test_servers_that_all_failed_are_asked_again_as_soon_as_one_is_back(front, k
 
 
 @pytest.mark.parametrize("method", UNSAFE)
-def test_the_next_server_may_not_be_followed_by_another(front, method):
+def test_a_change_that_reached_the_second_server_is_not_sent_to_a_third(front, method):
     """The first is unreachable, so the second receives the request; it fails, and the third must not receive it."""
     one = front("three unix", None, dies, dies)
     answers = [one.ask("HTTP/1.1", method, f"/x?{number}", b"{}") for number in range(3)]
@@ -243,7 +243,7 @@ def test_the_answers_of_the_server_pass_through(front):
         assert (answer.status, answer.body) == (418, b"mine")
 
 
-def test_a_client_that_leaves_is_not_replaced_by_another_try(front):
+def test_the_request_of_a_disconnected_client_is_not_retried(front):
     seen = threading.Event()
 
     def hangs(_connection, _head):

@@ -154,7 +154,7 @@ def test_a_request_survives_when_every_kept_connection_is_dead(nginx):
     server.stand_in.close()
 
 
-def test_several_upstreams_share_the_load_and_one_that_is_away_is_left_out(nginx, directory):
+def test_several_upstreams_share_the_load_and_an_unreachable_one_is_skipped(nginx, directory):
     names = ("a", "b", "c")
     servers = {
         name: support.StandIn(directory / f"{name}.sock", lambda connection, _head, name=name: reply(connection, name.encode()))

@@ -77,7 +77,7 @@ def test_whichever_processes_are_killed_the_next_start_works_and_nothing_is_left
                 os.kill(pid, signal.SIGKILL)
         if not {"scripts/up", "supervisord"} & set(kinds):
             until(lambda: not set(found) & set(place.processes(process.pid)), f"{kinds}: they are gone")
-            until(place.is_ready, f"{kinds}: the stack has mended itself\n{place.log.read_text()[-3000:]}")
+            until(place.is_ready, f"{kinds}: the stack has recovered\n{place.log.read_text()[-3000:]}")
             process.kill()
         # Started at once, while the old processes are still stopping.
         before = place.processes(process.pid)

@@ -65,7 +65,7 @@ def unread(writer):
     return int(queues[0].partition(":")[2], 16)
 
 
-def test_a_link_passes_on_cuts_and_passes_on_again():
+def test_a_link_forwards_cuts_and_forwards_again():
     async def run():
         async with linked() as (links, connect):
             first = await connect()
@@ -123,7 +123,7 @@ def test_a_stall_holds_the_data_back_until_it_ends():
     asyncio.run(run())
 
 
-def test_a_reset_comes_after_so_many_bytes_of_answers():
+def test_a_reset_comes_after_the_given_number_of_bytes():
     async def run():
         async with linked() as (links, connect):
             one = await connect()

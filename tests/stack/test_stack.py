@@ -112,7 +112,7 @@ def lines_of_a_request(one, path="/hello", count=1, **more):
     return lines
 
 
-def test_a_request_is_logged_once_and_a_probe_that_is_content_not_at_all(shared):
+def test_a_request_is_logged_once_and_a_successful_probe_not_at_all(shared):
     (line,) = lines_of_a_request(shared)
     assert line.startswith('{"time"')
     for probe in ("/livez", "/readyz", "/readyz?exclude=postgres"):

@@ -35,7 +35,7 @@ def pid_by_http(one):
     return int(one.request("GET", "/pid").body)
 
 
-def test_it_starts_and_stops_without_a_word_of_its_own(stub):
+def test_it_starts_and_stops_without_output_of_its_own(stub):
     one = stub()
     server = pid_by_http(one)
     assert one.stop() == 0
