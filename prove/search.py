@@ -1,9 +1,9 @@
 """The second checker of a row: searches for an order of all operations on it that explains each answer.
 
 It shares only the record format with history.py. Events are processed in the order of their times; the search keeps all
-configurations, which are a configurations state of the row and the pending operations that are already linearized in it (Wing and Gong
-1993, with Lowe's cache of visited configurations, 2017). An operation is linearized as late as configurations: when an answer requires it.
-An operation without an answer stays pending. There are no false positives, and Undecided is raised at BOUND.
+configurations, each a possible state of the row with the pending operations that are already linearized in it (Wing and Gong
+1993, with Lowe's cache of visited configurations, 2017). An operation is linearized only when an answer requires it; one without
+an answer stays pending. There are no false positives, and Undecided is raised at BOUND.
 """
 
 import collections

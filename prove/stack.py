@@ -1,4 +1,4 @@
-"""Real stacks on free ports: the stack of `make up`, or started servers and nginx with one PostgreSQL.
+"""Real stacks on free ports: the stack of `make up`, or several servers and nginx with one PostgreSQL.
 
 Each is a context manager that stops exactly the processes that it started, including orphaned ones.
 """
