@@ -1,14 +1,14 @@
-# One image for Compose and the cluster: nginx in front of the server, supervisord holding both.
+# One image for Compose and Kubernetes: nginx in front of the server, both supervised by supervisord.
 #
-# It needs no root, no capability and no writable file system but /tmp, /run/pycrudapi and a volume, and serves http on
-# 8080, https on 8443 when a certificate is at /etc/pycrudapi/tls (or TLS_SELF_SIGNED=true), and metrics on 9464.
-# Plain instructions only: the classic builder makes it as well as BuildKit does.
+# It requires no root, no capability and no writable file system except /tmp, /run/pycrudapi and a volume. It serves http on
+# 8080, https on 8443 if a certificate is at /etc/pycrudapi/tls (or TLS_SELF_SIGNED=true), and metrics on 9464.
+# Only instructions that both the classic builder and BuildKit support.
 
 FROM rust:1.95-slim-trixie AS build
 WORKDIR /src
 
-# The dependencies are a layer of their own, built around an empty crate: a change below src/ compiles the
-# crate alone.
+# The dependencies are a separate layer, built with an empty crate: a change below src/ recompiles only the
+# crate.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
     && echo 'fn main() {}' >src/main.rs \
@@ -21,19 +21,19 @@ COPY data data
 COPY resources resources
 COPY nginx nginx
 COPY src src
-# What /metrics says is running.
+# The build that /metrics reports.
 ARG REVISION=unknown
-# Copied files keep their dates, which are older than the empty crate's: cargo would think it is done.
+# Copied files keep their modification times, which are older than the empty crate's, so cargo would not rebuild it.
 RUN touch src/main.rs src/lib.rs && cargo build --release --locked --no-default-features
 
 
 FROM debian:trixie-slim
 
-# Costs 30 MB: nginx 2, its libraries 2, Python 20, supervisor 3, the list of packages 3. Taken out again is what they
-# pull in and nothing here runs: iproute2 (for a script of nginx's service) with its libraries, Python's tests, manual,
-# terminal and database modules. Packages go by dpkg, so that the list an SBOM is made from stays true. Compiled Python
-# stays: a read-only file system could not keep it.
-# Nothing is started meanwhile (policy-rc.d), and dpkg's remarks on what is forced are shown only when it fails.
+# Adds 30 MB: nginx 2, its libraries 2, Python 20, supervisor 3, the package list 3. Unused dependencies are removed again:
+# iproute2 (for a script of nginx's service) with its libraries, and Python's tests, manual, terminal and database modules.
+# Packages are removed with dpkg, so that the list used for an SBOM stays correct. Compiled Python files are kept, because
+# they could not be written to a read-only file system.
+# policy-rc.d prevents services from being started, and dpkg's warnings about forced removals are shown only if it fails.
 RUN export DEBIAN_FRONTEND=noninteractive \
     && printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod 0755 /usr/sbin/policy-rc.d \
     && apt-get update \
@@ -54,27 +54,27 @@ RUN export DEBIAN_FRONTEND=noninteractive \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/cache/debconf /var/cache/ldconfig /var/log/* \
         /usr/share/doc /usr/share/man
 
-# The time of the commit, which useradd notes as that of the password and BuildKit gives to files: two builds of a commit are
-# the same bytes as long as the base images and Debian's packages are (docs/production.md). Below the packages, which are to
-# be kept from one commit to the next.
+# The time of the commit, which useradd records as the time of the password and BuildKit assigns to files: two builds of a
+# commit are identical if the base images and Debian's packages are (docs/production.md). After the packages, so that their
+# layer is reused for the next commit.
 ARG SOURCE_DATE_EPOCH
 
-# The one user, and the one directory besides /tmp that it writes to. Open like /tmp, because a tmpfs that is mounted
-# there belongs to root and takes its mode from here.
+# The user, and the only directory besides /tmp that it writes to. Its mode is that of /tmp, because a tmpfs mounted there is
+# owned by root and takes its mode from here.
 RUN groupadd --gid 10001 pycrudapi \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin pycrudapi \
     && install --directory --mode=1777 /run/pycrudapi /var/spool/pycrudapi \
-    # A volume that is mounted here for backups takes its owner and mode from it.
+    # A volume mounted here for backups takes its owner and mode from this directory.
     && install --directory --owner=10001 --group=10001 --mode=0700 /var/backups/pycrudapi
 
-# The same files that a laptop runs.
+# The same files that `make up` uses.
 COPY supervisord.conf /etc/pycrudapi/
 COPY supervisor /etc/pycrudapi/supervisor
-# Descriptions of resources; a folder that is mounted here brings others.
+# Descriptions of resources; mount a folder here to add others.
 COPY resources/*.toml /etc/pycrudapi/resources/
 COPY --from=build /src/target/release/pycrudapi /usr/local/bin/
 
-# Metrics have a listener of their own; here it is for other containers, and nothing publishes it.
+# Metrics have a separate listener; it is for other containers, and no port of it is published.
 ENV RUN_DIR=/run/pycrudapi \
     RESOURCES_DIR=/etc/pycrudapi/resources \
     SPOOL_DIR=/var/spool/pycrudapi \
@@ -82,12 +82,12 @@ ENV RUN_DIR=/run/pycrudapi \
     PYTHONDONTWRITEBYTECODE=1 \
     METRICS_LISTEN=0.0.0.0:9464
 
-# Long bodies while they arrive. On a disk: in a tmpfs they would count as memory.
+# Long bodies while they are received. On disk, because a tmpfs would count as memory.
 VOLUME /var/spool/pycrudapi
 
 USER 10001:10001
 EXPOSE 8080 8443 9464
-# nginx drains first, then the server: give it longer than both (`docker stop --time 90`).
+# nginx drains first, then the server: the stop timeout must exceed both (`docker stop --time 90`).
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["pycrudapi", "healthcheck"]
 CMD ["python3", "-m", "begin", "-c", "/etc/pycrudapi/supervisord.conf"]

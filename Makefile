@@ -1,15 +1,15 @@
-# `make up` runs the service, `make test` proves it, `make help` lists the rest.
+# `make up` runs the service, `make test` runs all checks, `make help` lists the other targets.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-# rustup's place, for a shell that was opened before Rust was installed.
+# rustup's directory, for shells opened before Rust was installed.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-# A database of one's own needs no PostgreSQL here.
+# PostgreSQL is not installed if the settings name a database.
 POSTGRESQL := $(if $(DATABASE_URL)$(POSTGRES_HOST),,postgresql)
 # What a Rust build needs besides Rust: a linker, and a C compiler for the TLS and allocator libraries.
 BUILD_PACKAGES := gcc libc6-dev
-# curl is for the lines that `make up` proposes.
+# curl is for the example commands that `make up` prints.
 UP_PACKAGES := nginx supervisor curl $(POSTGRESQL) $(BUILD_PACKAGES)
 TEST_PACKAGES := nginx supervisor openssl curl postgresql redis-server libfaketime python3-venv chromium $(BUILD_PACKAGES)
 
@@ -31,10 +31,10 @@ test: cargo ## run every check and test
 	@scripts/test $(TEST_TARGETS)
 
 .PHONY: test-repeat
-test-repeat: cargo ## run the Rust tests N times beside a loaded machine (N, 50 unless set)
+test-repeat: cargo ## run the Rust tests N times on a loaded machine (N, 50 unless set)
 	@scripts/test-repeat $(or $(N),50)
 
-# The tests' Python packages, installed again only when the pins have changed.
+# The Python packages of the tests, reinstalled only when the pinned versions change.
 .venv/installed: tests/requirements.txt
 	@/usr/bin/python3 -m venv --clear .venv
 	@.venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
@@ -44,5 +44,5 @@ test-repeat: cargo ## run the Rust tests N times beside a loaded machine (N, 50 
 cargo:
 	@command -v cargo >/dev/null || { echo "Rust is missing: install it as https://rustup.rs says, then try again" >&2; exit 1; }
 
-# Bench, image and manifests bring their own targets, and add to TEST_TARGETS what `make test` is to run.
+# The included files define further targets, and add those that `make test` runs to TEST_TARGETS.
 -include make/*.mk

@@ -1,4 +1,4 @@
-"""A run: its database, its way of measuring in turn, and what was measured so far."""
+"""A run of the benchmark: its database, its interleaved measurements, and the results so far."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ OTHER = "the other build"
 
 
 class Bench:
-    """The settings of a run, its database, and what was measured so far: phase, contestant, a list of rounds."""
+    """The settings of a run, its database, and its results: phase, contestant, list of rounds."""
 
     def __init__(self, options, cluster, binary):
         self.options = options
@@ -62,7 +62,7 @@ class Bench:
         self.some_key = every[rows // 2]
 
     def load_key_packs(self, shuffled):
-        """pgbench cannot read keys from a file, so it takes them from a table."""
+        """Loads the keys for pgbench into a table, because it cannot read them from a file."""
         per_pack = load.KEYS_PER_PACK
         self.packs = len(shuffled) // per_pack
         path = f"{needs.VAR}/packs.csv"
@@ -79,10 +79,10 @@ class Bench:
     # --- measuring --------------------------------------------------------------------------------------------
 
     def rounds(self, phase, measures, before=None):
-        """Runs every measurement once a round, in turn."""
+        """Runs every measurement once per round, interleaved."""
         table = self.results.setdefault(phase, {name: [] for name in measures})
         for turn in range(self.options.rounds):
-            # Every other round the other way round: whoever comes after a heavy one differs.
+            # Alternate rounds are reversed, so that not always the same contestant follows a heavy one.
             order = list(measures.items())[:: 1 if turn % 2 == 0 else -1]
             for name, measure in order:
                 if before:
@@ -99,14 +99,14 @@ class Bench:
     def wrk(self, running, script, connections, argument=None):
         argument = self.keys if argument is None else argument
         if (running.port, script) not in self._warm:
-            # A pool fills, statements are prepared, an interpreter compiles what is hot.
+            # The pool is filled, statements are prepared, and interpreters compile hot code.
             self._warm.add((running.port, script))
             load.wrk(running, self.cluster.pid, script, connections, WARM_UP_SECONDS, argument)
         return load.wrk(running, self.cluster.pid, script, connections, self.options.seconds, argument)
 
     @contextlib.contextmanager
-    def everybody(self, database, peers=True, nginx=True):
-        """Starts all contestants on a database; they cost nothing while they are not asked."""
+    def all_contestants(self, database, peers=True, nginx=True):
+        """Starts all contestants on a database; an idle one uses no resources."""
         url = self.cluster.url(database)
         with contextlib.ExitStack() as stack:
             running = {OURS: stack.enter_context(contestants.ours(self.binary, url))}
@@ -138,7 +138,7 @@ class Bench:
 
 
 def write_shuffled(keys, path):
-    """Load generators read keys in turn, which spares them a search in memory that would count as the server's slowness."""
+    """Writes the keys in random order, so that load generators read them sequentially, without cache misses that would count as server time."""
     shuffled = random.Random(SEED).sample(keys, len(keys))
     with open(path, "w", encoding="ascii") as file:
         file.writelines(f"{key}\n" for key in shuffled)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""`make bench-gate`: instructions per request of get, list and create, against a committed baseline.
+"""`make bench-gate`: compares instructions per request of get, list and create with a committed baseline.
 
-Instructions are counted by valgrind, not timed, so a busy machine changes nothing. The release binary, with one worker
-thread, answers one client that sends one request at a time. Counting begins after a warm-up and is done in parts, of
-which the cheapest counts.
+valgrind counts instructions, so the load of the machine has no influence. The release binary, with one worker thread,
+answers one client that sends one request at a time. Counting begins after a warm-up and is done in several parts; the
+lowest count is used.
 
     gate.py             compare with instructions.json, 5 % allowed
-    gate.py --accept    make what is measured now the baseline
-    gate.py --profile   where the instructions of each path go, as text in var/gate
+    gate.py --accept    make the current measurement the baseline
+    gate.py --profile   write a profile of each path to var/gate
 """
 
 import argparse
@@ -30,12 +30,12 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 BASELINE = os.path.join(HERE, "instructions.json")
 FOLDER = os.path.join(needs.ROOT, "var", "gate")
 TOLERANCE = 0.05
-# Before anything is counted: connections are opened and statements prepared.
+# Requests before counting, which open connections and prepare statements.
 WARM_UP = 30
-# A part of each path: enough that a stray timer does not show, few enough for valgrind.
+# Requests per part: enough that a timer has no visible effect, few enough for valgrind.
 REQUESTS = {"get": 200, "list": 20, "create": 200}
 PARTS = 5
-# Under valgrind, beside the suites of `make test`.
+# Generous, because valgrind runs concurrently with the suites of `make test`.
 START_DEADLINE_SECONDS = 300.0
 STOP_DEADLINE_SECONDS = 120.0
 BODY = json.dumps({
@@ -44,13 +44,13 @@ BODY = json.dumps({
 })  # fmt: skip
 
 
-def circumstances():
-    """What the counts depend on besides the source: a baseline is for one set of these."""
+def environment():
+    """The environment that the counts depend on in addition to the source: a baseline is valid for one environment."""
     return {
         "compiler": first_line("rustc", "--version"),
         "valgrind": first_line("valgrind", "--version"),
         "libc": " ".join(platform.libc_ver()),
-        # valgrind shows programs a plain processor of this class, so code that adapts itself takes the same path.
+        # valgrind emulates a generic CPU of this class, so code that adapts to the CPU takes the same path.
         "processor": platform.machine() + (" with AVX2" if has_avx2() else ""),
     }
 
@@ -65,10 +65,10 @@ def has_avx2():
 
 
 class Client:
-    """One connection, one request at a time; bytes that do not change from run to run.
+    """One connection that sends one request at a time, with the same bytes in every run.
 
-    A request is written at once, as nginx does. http.client writes head and body one after the other, and on a busy
-    machine the server reads the head alone.
+    A request is written at once, as nginx does. http.client writes head and body separately, and on a busy machine the
+    server would read the head first.
     """
 
     def __init__(self, port, keys):
@@ -80,13 +80,13 @@ class Client:
     def send(self, path):
         self._count += 1
         if path == "get":
-            self._ask("GET", "/getpassenger/" + self._keys[self._count % len(self._keys)], None, 200)
+            self._request("GET", "/getpassenger/" + self._keys[self._count % len(self._keys)], None, 200)
         elif path == "list":
-            self._ask("GET", "/passengerlist", None, 200)
+            self._request("GET", "/passengerlist", None, 200)
         else:
-            self._ask("POST", "/postpassenger", BODY, 201)
+            self._request("POST", "/postpassenger", BODY, 201)
 
-    def _ask(self, method, path, body, expected):
+    def _request(self, method, path, body, expected):
         head = [f"{method} {path} HTTP/1.1", f"Host: {self._host}", "Accept-Encoding: identity"]
         if body:
             head += [f"Content-Length: {len(body)}", "Content-Type: application/json"]
@@ -95,11 +95,11 @@ class Client:
         answer.begin()
         answer.read()
         if answer.status != expected:
-            sys.exit(f"{method} {path} is answered with {answer.status} instead of {expected}")
+            sys.exit(f"{method} {path}: expected {expected}, got {answer.status}")
 
 
 def count(binary, cluster, path):
-    """Instructions per request, part by part, of one server that answers requests of one path."""
+    """Instructions per request of each part, for one server that answers requests of one path."""
     port = free_port()
     out = f"{FOLDER}/{path}"
     env = os.environ | {
@@ -107,10 +107,10 @@ def count(binary, cluster, path):
         "LISTEN": f"127.0.0.1:{port}",
         "METRICS_LISTEN": f"127.0.0.1:{free_port()}",
         "SEED": "false",
-        # To nowhere, but made: the line of the access log is part of the path.
+        # Discarded, but the line of the access log is formatted as part of the path.
         "LOG": "info",
         "WORKER_THREADS": "1",
-        # Under valgrind everything takes fifty times as long.
+        # Under valgrind everything is fifty times slower.
         "CHECKOUT_TIMEOUT_MS": "60000",
         "STATEMENT_TIMEOUT_MS": "60000",
     }
@@ -135,12 +135,12 @@ def count(binary, cluster, path):
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
-    # The first dump is the start.
+    # The first dump covers the start.
     return [total(f"{out}.{part + 2}") / REQUESTS[path] for part in range(PARTS)]
 
 
 def dump(server):
-    """Has callgrind write what it counted since the last time, and begin at zero."""
+    """Has callgrind write the counts since the last dump, and reset them."""
     needs.run(["vgdb", f"--pid={server.pid}", "dump"])
 
 
@@ -149,7 +149,7 @@ def total(file):
         for line in lines:
             if line.startswith("totals:"):
                 return int(line.split()[1])
-    sys.exit(f"valgrind left no total in {file}")
+    sys.exit(f"no total in valgrind's {file}")
 
 
 def wait_until_ready(server, port):
@@ -157,7 +157,7 @@ def wait_until_ready(server, port):
     while True:
         try:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-            # It answers before it has prepared the database, when that takes long.
+            # The server listens before a slow preparation of the database is complete.
             connection.request("GET", "/readyz")
             answer = connection.getresponse()
             answer.read()
@@ -176,7 +176,7 @@ def measure(binary):
     """Instructions per request of each path."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     os.makedirs(FOLDER)
-    # Whether commits reach the disk is not the server's work.
+    # Without fsync, because durability is not part of the server's instructions.
     with Cluster({"shared_buffers": "128MB", "fsync": "off"}) as cluster:
         cluster.create("of_list")
         needs.run([binary, "migrate"], env=os.environ | {"DATABASE_URL": cluster.url("of_list")})
@@ -187,12 +187,12 @@ def measure(binary):
                 cluster.create(f"of_{path}", "of_list")
         with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
             parts = list(threads.map(lambda path: count(binary, cluster, path), REQUESTS))
-    # The lowest: whatever comes on top (a connection that is renewed, a timer) is not the path's.
+    # The lowest count: anything in addition (a renewed connection, a timer) is not part of the path.
     return {path: round(min(each)) for path, each in zip(REQUESTS, parts)}
 
 
 def compare(measured, baseline):
-    """Prints a line for each path; whether one grew beyond the tolerance."""
+    """Prints a line for each path; returns whether one grew beyond the tolerance."""
     failed = False
     for path, now in measured.items():
         before = baseline["instructions_per_request"].get(path)
@@ -201,16 +201,16 @@ def compare(measured, baseline):
         change = now / before - 1
         verdict = "ok"
         if change > TOLERANCE:
-            verdict = "more than is allowed"
+            verdict = "above the limit"
         elif change < -TOLERANCE:
-            verdict = "accept it as the baseline, so that the gain is kept"
+            verdict = "improved: accept it as the baseline"
         print(f"{path:8} {now:10,} instructions per request, baseline {before:10,} {change:+8.2%}  {verdict}")
         failed |= change > TOLERANCE
     return failed
 
 
 def profile():
-    """Self and inclusive cost of every function per request, of the last part."""
+    """Writes the self and inclusive cost of every function per request, for the last part."""
     for path, requests in REQUESTS.items():
         for kind, flag in (("self", "no"), ("inclusive", "yes")):
             costs = {}
@@ -223,23 +223,23 @@ def profile():
 
 
 def functions(file, inclusive):
-    said = needs.run(["callgrind_annotate", "--threshold=100", f"--inclusive={inclusive}", "--auto=no", file])
-    for cost, function in re.findall(r"^\s*([\d,]+) \([ \d.]+%\)\s+(.*?)(?: \[.*\])?$", said, re.MULTILINE):
+    output = needs.run(["callgrind_annotate", "--threshold=100", f"--inclusive={inclusive}", "--auto=no", file])
+    for cost, function in re.findall(r"^\s*([\d,]+) \([ \d.]+%\)\s+(.*?)(?: \[.*\])?$", output, re.MULTILINE):
         name = re.sub(r"^[^:]*:(?!:)", "", function)
         if inclusive == "no":
-            name = re.sub(r"'\d+$", "", name)  # the depth of a recursion
+            name = re.sub(r"'\d+$", "", name)  # recursion depth
         yield name, int(cost.replace(",", ""))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--accept", action="store_true", help="write the baseline instead of comparing with it")
-    parser.add_argument("--profile", action="store_true", help="write where the instructions go to var/gate")
-    parser.add_argument("--binary", help="the server's binary (default: built here)")
+    parser.add_argument("--profile", action="store_true", help="write profiles to var/gate")
+    parser.add_argument("--binary", help="the server's binary (default: build it)")
     options = parser.parse_args()
     needs.install("valgrind", "initdb")
     binary = os.path.abspath(options.binary) if options.binary else needs.build_server()
-    here = circumstances()
+    here = environment()
     measured = measure(binary)
     if options.profile:
         profile()
@@ -257,12 +257,12 @@ def main():
     if here["compiler"] != baseline.get("compiler"):
         sys.exit("; ".join(differs) + ": run bench/gate.py --accept and commit it together with the new compiler")
     if failed and differs:
-        # Another processor, libc or valgrind counts differently; that is no regression of the source.
-        print("not judged, because the baseline is for other circumstances: " + "; ".join(differs))
+        # Counts differ between CPUs, libcs and valgrinds; that is no regression of the source.
+        print("ignored, because the baseline is for another environment: " + "; ".join(differs))
     elif failed:
         sys.exit(
-            f"a path takes over {TOLERANCE:.0%} more instructions than its baseline; see where with"
-            " bench/gate.py --profile, or, if what they buy is worth it, run bench/gate.py --accept and commit"
+            f"a path takes over {TOLERANCE:.0%} more instructions than its baseline; analyse it with"
+            " bench/gate.py --profile, or, if the cost is justified, run bench/gate.py --accept and commit"
             " bench/instructions.json with the reason"
         )
 

@@ -1,4 +1,4 @@
-"""The load generators, each giving one measurement: wrk, pgbench, psql, and a plain socket that reads a long answer."""
+"""The load generators, each of which returns a measurement: wrk, pgbench, psql, and a socket that reads a long answer."""
 
 import json
 import os
@@ -15,21 +15,21 @@ from needs import ROOT, postgres_program, run
 
 LUA = os.path.join(ROOT, "bench", "lua")
 READ_BYTES = 1 << 20
-# A thread of wrk asks up to 90,000 times a second; on two cores a second one takes turns with what is measured
+# A thread of wrk sends up to 90,000 requests per second; on two cores a second one competes with the contestant
 # (pycrudapi, 64 connections: 56,900 with two, 62,100 with one).
 WRK_THREADS = max(1, CORES // 2)
 
 COLUMNS = (
     "uuid, survived, passenger_class, name, sex, age, siblings_or_spouses_aboard, parents_or_children_aboard, fare"
 )
-# How many keys a pgbench transaction takes out of the table of keys at once: pgbench itself can only make numbers.
+# The number of keys that a pgbench transaction reads from the table of keys: pgbench itself can only generate numbers.
 KEYS_PER_PACK = 20
 PGBENCH_SELECT = (
     f"\\set pack random(0, :packs - 1)\n"
     f"select {', '.join(f'k{n}' for n in range(KEYS_PER_PACK))} from bench_keys where pack = :pack \\gset\n"
     + "".join(f"select {COLUMNS} from passengers where uuid = :k{n};\n" for n in range(KEYS_PER_PACK))
 )
-# A version 7 uuid out of the clock and 62 random bits, so that the key grows at its end as it does for the others.
+# A version 7 uuid from the clock and 62 random bits, so that the index grows at its end as for the others.
 PGBENCH_INSERT = (
     "\\set r random(-9223372036854775808, -4611686018427387905)\n"
     f"insert into passengers ({COLUMNS}) values (encode("
@@ -39,7 +39,7 @@ PGBENCH_INSERT = (
 
 
 class CpuClock:
-    """CPU time of process trees, and of the load generator among our own children, between two moments."""
+    """CPU time of process trees, and of the load generator (a child of this process), between two points in time."""
 
     def __init__(self, roots):
         self._roots = roots
@@ -57,17 +57,17 @@ class CpuClock:
 
 
 def wrk(running, postgres_pid, script, connections, seconds, argument=""):
-    """Closed-loop HTTP load: requests/s, latency, CPU time per request of everybody involved."""
+    """Closed-loop HTTP load: requests/s, latency, and CPU time per request of all processes involved."""
     roots = running.roots | {"postgres": postgres_pid}
     command = ["wrk", "-t", str(WRK_THREADS), "-c", str(connections), "-d", f"{seconds}s", "--timeout", "10s", "--latency",
                "-s", f"{script}.lua", f"http://127.0.0.1:{running.port}", "--", argument, *running.headers]  # fmt: skip
     for pid in running.roots.values():
         processes.reset_peak_rss(pid)
     clock = CpuClock(roots)
-    said = run(command, cwd=LUA)
-    found = re.search(r"^RESULT (\{.*\})$", said, re.MULTILINE)
+    output = run(command, cwd=LUA)
+    found = re.search(r"^RESULT (\{.*\})$", output, re.MULTILINE)
     if not found:
-        raise RuntimeError(f"wrk gave no result:\n{said}")
+        raise RuntimeError(f"wrk printed no result:\n{output}")
     result = json.loads(found[1])
     return {
         "per_second": result["requests"] / result["seconds"],
@@ -90,17 +90,17 @@ def pgbench(cluster, database, statement, clients, seconds, packs=0, over_socket
                "-D", f"packs={packs}", "-h", cluster.folder if over_socket else "127.0.0.1",
                "-p", str(cluster.port), "-U", "postgres", database]  # fmt: skip
     clock = CpuClock({"postgres": cluster.pid})
-    said = run(command)
-    tps = float(re.search(r"^tps = ([\d.]+)", said, re.MULTILINE)[1])
-    transactions = int(re.search(r"transactions actually processed: (\d+)", said)[1])
-    failed = int(re.search(r"number of failed transactions: (\d+)", said)[1])
+    output = run(command)
+    tps = float(re.search(r"^tps = ([\d.]+)", output, re.MULTILINE)[1])
+    transactions = int(re.search(r"transactions actually processed: (\d+)", output)[1])
+    failed = int(re.search(r"number of failed transactions: (\d+)", output)[1])
     # "  0.123  0  select …": mean milliseconds of each command.
     spent = [
-        (float(ms), command) for ms, command in re.findall(r"^\s+([\d.]+)\s+\d+\s+((?:select|insert).*)$", said, re.M)
+        (float(ms), command) for ms, command in re.findall(r"^\s+([\d.]+)\s+\d+\s+((?:select|insert).*)$", output, re.M)
     ]
     counted = [ms for ms, command in spent if not command.startswith("select k0,")]
     per_second = tps * len(counted)
-    # Fetching keys is no part of the measurement: its time is given back.
+    # Fetching keys is not part of the measurement, so its time is subtracted.
     per_second *= sum(ms for ms, _ in spent) / sum(counted)
     count = transactions * len(counted)
     return {
@@ -113,7 +113,7 @@ def pgbench(cluster, database, statement, clients, seconds, packs=0, over_socket
 
 
 def timed(command, rows, roots=None, **options):
-    """A command that moves rows; rows/s."""
+    """The rows/s of a command that transfers rows."""
     clock = CpuClock(roots or {})
     begun = time.monotonic()
     done = subprocess.run(command, check=False, stderr=subprocess.PIPE, **options)
@@ -135,7 +135,7 @@ def psql(cluster, database, copy, rows):
 
 
 def download(running, postgres_pid, path, rows, accept):
-    """One long answer read as fast as it comes; `None` when the server has no such representation."""
+    """One long answer, read as fast as possible; `None` if the server does not have this representation."""
     server = running.roots["server"]
     processes.reset_peak_rss(server)
     before = processes.peak_rss_mb(server)
@@ -145,20 +145,20 @@ def download(running, postgres_pid, path, rows, accept):
     seconds = time.monotonic() - begun
     if not head.startswith(b"HTTP/1.1 200") or accept.encode() not in head.lower():
         return None
-    whole = b"transfer-encoding: chunked" not in head.lower() or tail.endswith(b"0\r\n\r\n")
+    complete = b"transfer-encoding: chunked" not in head.lower() or tail.endswith(b"0\r\n\r\n")
     return {
         "per_second": rows / seconds,
         "seconds": seconds,
         "requests": rows,
         "bytes": received,
-        "failed": 0 if whole else 1,
+        "failed": 0 if complete else 1,
         "cpu_us": clock.microseconds_each(rows),
         "rss_growth_mb": round(processes.peak_rss_mb(server) - before, 1),
     }
 
 
 def fetch(port, path, accept):
-    """The head, the last bytes and the length of an answer, without keeping it."""
+    """The head, the last bytes and the length of an answer, which is not stored."""
     buffer = bytearray(READ_BYTES)
     head, tail, received = b"", b"", 0
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
@@ -173,19 +173,19 @@ def fetch(port, path, accept):
 
 
 class Downloads(threading.Thread):
-    """Exports one after the other, until told to stop."""
+    """Exports one after the other until `end`."""
 
     def __init__(self, port, path):
         super().__init__(daemon=True)
         self._port, self._path = port, path
-        self._stop_asked = threading.Event()
+        self._stopping = threading.Event()
         self.finished = 0
 
     def run(self):
-        while not self._stop_asked.is_set():
+        while not self._stopping.is_set():
             fetch(self._port, self._path, "application/json")
             self.finished += 1
 
     def end(self):
-        self._stop_asked.set()
+        self._stopping.set()
         self.join()

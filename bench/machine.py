@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""The machine and versions of a measurement."""
 
 import datetime
 import os
@@ -32,7 +32,7 @@ def describe(cluster, options):
 def processor():
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         text = file.read()
-    # The virtual machine's own name hides the model; family and model tell it.
+    # Virtual machines hide the model name, but family and model identify the CPU.
     facts = dict(re.findall(r"^(model name|cpu family|model)\s*: (.*)$", text, re.MULTILINE))
     name = facts.get("model name", platform.machine())
     return f"{name} (family {facts.get('cpu family')}, model {facts.get('model')})"
@@ -43,7 +43,7 @@ def distribution():
 
 
 def flush_microseconds(folder):
-    """Median time to make one page durable where the database lies: what a commit waits for."""
+    """Median time of flushing one page to the disk of the database, for which a commit waits."""
     times = []
     descriptor = os.open(f"{folder}/flush", os.O_CREAT | os.O_WRONLY, 0o600)
     try:

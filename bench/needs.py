@@ -1,4 +1,4 @@
-"""What the benchmarks need on the machine: looked for first, installed when missing."""
+"""The programs that the benchmarks need, installed if missing."""
 
 import glob
 import os
@@ -10,13 +10,13 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VAR = os.path.join(ROOT, "var", "bench")
 TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
 
-# Debian's package for each command.
+# {command: Debian package}
 PACKAGES = {"wrk": "wrk", "nginx": "nginx", "valgrind": "valgrind", "npm": "npm", "initdb": "postgresql"}
 
 
 def postgres_program(name):
-    """The one in PG_BIN if there is one, or else the newest installed: Debian keeps the server's programs off the PATH."""
-    if (place := os.environ.get("PG_BIN")) and os.access(named := os.path.join(place, name), os.X_OK):
+    """The program in PG_BIN if it exists, otherwise the newest installed one: Debian does not have the server's programs in PATH."""
+    if (folder := os.environ.get("PG_BIN")) and os.access(named := os.path.join(folder, name), os.X_OK):
         return os.path.abspath(named)
     found = glob.glob(f"/usr/lib/postgresql/*/bin/{name}")
     if found:
@@ -24,24 +24,24 @@ def postgres_program(name):
     return shutil.which(name)
 
 
-def is_there(command):
+def is_installed(command):
     if command == "initdb":
         return postgres_program(command) is not None
     return shutil.which(command, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin") is not None
 
 
 def install(*commands):
-    missing = sorted({PACKAGES[command] for command in commands if not is_there(command)})
+    missing = sorted({PACKAGES[command] for command in commands if not is_installed(command)})
     if missing:
         print(f"installing {' '.join(missing)}", flush=True)
         run([os.path.join(ROOT, "scripts", "install-packages"), *missing])
 
 
 def run(command, **options):
-    """Runs quietly; a failure shows what was said and ends the program."""
+    """Runs a command and returns its output; if it fails, exits with its output."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options)
     if done.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))} ended with status {done.returncode}:\n{done.stdout[-4000:]}")
+        sys.exit(f"{' '.join(map(str, command))} exited with status {done.returncode}:\n{done.stdout[-4000:]}")
     return done.stdout
 
 
@@ -52,7 +52,7 @@ def build_server():
 
 
 def build_peers():
-    """Installs every peer below var/bench, each from its lock file."""
+    """Installs every peer into var/bench, each from its lock file."""
     print("building the peers", flush=True)
     peers = os.path.join(ROOT, "bench", "peers")
     run(["cargo", "build", "--release", "--locked", "--target-dir", f"{VAR}/target"], cwd=peers)

@@ -1,4 +1,4 @@
-"""What is measured, phase by phase."""
+"""The measurements, phase by phase."""
 
 import contextlib
 import csv
@@ -29,7 +29,7 @@ class Phases(Bench):
     """Each method is a phase."""
 
     def check_answers(self, running, database):
-        """Everybody gives the same JSON: what is compared must be the same work."""
+        """Checks that all contestants return the same JSON, because only equal work can be compared."""
         with open(self.csv, encoding="utf-8") as file:
             expected = next(row for row in csv.DictReader(file) if row["uuid"] == self.some_key)
         for name, service in running.items():
@@ -40,20 +40,20 @@ class Phases(Bench):
                 sys.exit(f"{name} answers {status} {body!r} to a get; expected {expected}")
             body = json.dumps({field: got[field] for field in got if field != "uuid"})
             headers = {"Content-Type": "application/json"}
-            status, _, made = processes.ask(service.port, "POST", "/postpassenger", body, headers)
+            status, _, made = processes.request(service.port, "POST", "/postpassenger", body, headers)
             made = json.loads(made) if status == 201 else {}
             if status != 201 or {**made, "uuid": got["uuid"]} != got or uuid.UUID(made["uuid"]).version != 7:
                 sys.exit(f"{name} answers {status} {made} to a create of {body}")
             self.cluster.psql(database, f"delete from passengers where uuid = '{made['uuid']}'")
 
     def get(self):
-        with self.everybody("million") as running:
+        with self.all_contestants("million") as running:
             self.check_answers(running, "million")
             clients = self.best_pgbench_clients()
             for connections in CONNECTIONS:
                 measures = {}
                 for name, service in running.items():
-                    # Peers are compared at 64, and where no queue forms.
+                    # Peers are compared at 64 connections, and at 1, where no queue forms.
                     if name in (OURS, NGINX, OTHER) or connections == 64 or (connections == 1 and name in PEERS):
                         measures[name] = lambda s=service, c=connections: self.wrk(s, "get", c)
                 if connections >= 64:
@@ -74,7 +74,7 @@ class Phases(Bench):
         return best
 
     def memory(self):
-        """Peak memory of a fresh server under 64 connections, from its start on."""
+        """Peak memory of a new server under 64 connections, including its start."""
         with contestants.ours(self.binary, self.cluster.url("million")) as running:
             peaks = {}
             for script in ("get", "create"):
@@ -83,7 +83,7 @@ class Phases(Bench):
             self.notes["peak_rss_mb"] = peaks
 
     def access_log(self):
-        """What the access log costs, alone and behind nginx: written to a file, or not."""
+        """The cost of the access log, direct and behind nginx: written to a file, or off."""
         url, log = self.cluster.url("million"), f"{needs.VAR}/access.log"
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(self.folder())
@@ -100,7 +100,7 @@ class Phases(Bench):
         os.unlink(log)
 
     def traces(self):
-        """What traces cost: of no request, of one in a hundred, of each; the collector, on the same cores, throws them away."""
+        """The cost of traces: of no request, of one in a hundred, of each; the collector, on the same cores, discards them."""
         url = self.cluster.url("million")
         with contextlib.ExitStack() as stack:
             enter = stack.enter_context
@@ -114,15 +114,15 @@ class Phases(Bench):
             self.rounds("traces", {n: lambda s=s: self.wrk(s, "get", 64) for n, s in running.items()})
 
     def token(self):
-        """What it costs that somebody asks by name."""
+        """The cost of authentication with a token."""
         url = self.cluster.url("million")
         with (
-            contestants.ours(self.binary, url) as anybody,
-            contestants.ours(self.binary, url, with_token=True) as somebody,
+            contestants.ours(self.binary, url) as anonymous,
+            contestants.ours(self.binary, url, with_token=True) as authenticated,
         ):
             measures = {
-                OURS: lambda: self.wrk(anybody, "get", 64),
-                TOKEN: lambda: self.wrk(somebody, "get", 64),
+                OURS: lambda: self.wrk(anonymous, "get", 64),
+                TOKEN: lambda: self.wrk(authenticated, "get", 64),
             }
             self.rounds("token", measures)
 
@@ -137,18 +137,18 @@ class Phases(Bench):
             }
             self.rounds("growth", measures)
             first = f"/v1/passengers?limit={PAGE_ROWS}"
-            cursor = cursor_behind(large.port, self.far_key)
+            cursor = cursor_after(large.port, self.far_key)
             pages = {"page 1": first, f"page {PAGE_FAR:,}": f"{first}&after={cursor}"}
             self.rounds("page", {n: lambda p=p: self.wrk(large, "path", 16, p) for n, p in pages.items()})
 
     def list(self):
-        with self.everybody("list") as running:
+        with self.all_contestants("list") as running:
             wanted = processes.get(running[OURS].port, "/passengerlist")[2]
             for name, service in running.items():
                 body = processes.get(service.port, "/passengerlist")[2]
                 if json.loads(body) != json.loads(wanted) or len(json.loads(body)) != LIST_ROWS:
-                    sys.exit(f"{name} does not give the same {LIST_ROWS} passengers")
-            # The slowest peer gives a few lists a second.
+                    sys.exit(f"{name} does not return the same {LIST_ROWS} passengers")
+            # The slowest peer returns only a few lists per second.
             self.options.seconds, seconds = max(LIST_SECONDS, self.options.seconds), self.options.seconds
             measures = {n: lambda s=s: self.wrk(s, "path", 64, "/passengerlist") for n, s in running.items()}
             measures[f"{OURS}, 1 connection"] = lambda: self.wrk(running[OURS], "path", 1, "/passengerlist")
@@ -171,10 +171,10 @@ class Phases(Bench):
             })  # fmt: skip
 
     def fairness(self):
-        """Gets by key beside exports that never end."""
+        """Gets by key during continuous exports."""
         with contestants.ours(self.binary, self.cluster.url("million")) as running:
 
-            def beside_exports():
+            def during_exports():
                 exports = load.Downloads(running.port, "/passengerlist")
                 exports.start()
                 try:
@@ -182,7 +182,7 @@ class Phases(Bench):
                 finally:
                     exports.end()
 
-            self.rounds("fairness", {"alone": lambda: self.wrk(running, "get", 16), "beside exports": beside_exports})
+            self.rounds("fairness", {"alone": lambda: self.wrk(running, "get", 16), "during exports": during_exports})
 
     def importing(self):
         rows = self.options.rows
@@ -208,7 +208,7 @@ class Phases(Bench):
     def create(self):
         url = self.cluster.url("million")
         plain = contestants.ours(self.binary, url, resources=contestants.without_history())
-        with self.everybody("million") as running, plain as running[PLAIN]:
+        with self.all_contestants("million") as running, plain as running[PLAIN]:
             measures = {n: lambda s=s: self.wrk(s, "create", 64) for n, s in running.items()}
             measures[PGBENCH] = lambda: self.pgbench("insert", 64)
             self.rounds("create", measures, before=self.checkpoint)
@@ -216,20 +216,20 @@ class Phases(Bench):
     def replace(self):
         url = self.cluster.url("million")
         plain = contestants.ours(self.binary, url, resources=contestants.without_history())
-        with self.everybody("million", peers=False) as running, plain as running[PLAIN]:
+        with self.all_contestants("million", peers=False) as running, plain as running[PLAIN]:
             measures = {n: lambda s=s: self.wrk(s, "replace", 64) for n, s in running.items()}
             self.rounds("replace", measures, before=self.checkpoint)
 
     def mix(self):
-        with self.everybody("million", peers=not self.options.quick) as running:
+        with self.all_contestants("million", peers=not self.options.quick) as running:
             measures = {n: lambda s=s: self.wrk(s, "mix", 64) for n, s in running.items()}
             self.rounds("mix", measures, before=self.checkpoint)
 
     def air_quality(self):
-        """The answer of the last hour, which everybody asks for."""
+        """The cached answer for the last hour."""
         readings = os.path.join(needs.ROOT, "data", "air_quality.csv")
         self.server("import", "list", "--resource", "air-quality", readings)
-        with self.everybody("list", peers=False) as running:
+        with self.all_contestants("list", peers=False) as running:
             for name, service in running.items():
                 answers = [json.loads(processes.get(service.port, "/air_quality")[2]) for _ in range(2)]
                 if not answers[0]["entities"] or not answers[1]["cache"]:
@@ -245,7 +245,7 @@ class Phases(Bench):
         self.notes["ready_ms"] = round(sorted(times)[len(times) // 2], 1)
 
 
-# Reads first: afterwards the table has grown.
+# Reads first, because writes grow the table.
 PHASES = {
     "start": Phases.start,
     "get": Phases.get,
@@ -266,7 +266,7 @@ PHASES = {
 
 
 def as_text(value):
-    """A JSON value as CSV has it."""
+    """A JSON value in CSV form."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -278,7 +278,7 @@ def as_csv_number(text):
     return text.removesuffix(".0")
 
 
-def cursor_behind(port, key):
-    """Out of the link that leads on from this key."""
+def cursor_after(port, key):
+    """The cursor in the next link after this key."""
     _, headers, _ = processes.get(port, f"/v1/passengers?uuid=gte.{key}&limit=1")
     return re.search(r"after=([\w-]+)", headers["Link"])[1]

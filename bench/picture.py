@@ -1,4 +1,4 @@
-"""The README's picture: gets by key a second, as bars, readable on a light and on a dark page."""
+"""The picture of the README: gets by key per second as bars, for light and dark pages."""
 
 from html import escape
 

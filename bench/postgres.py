@@ -1,4 +1,4 @@
-"""A durable PostgreSQL of the benchmark's own, in a directory that goes with it."""
+"""A durable PostgreSQL for the benchmark, in a directory that is removed with it."""
 
 import os
 import pwd
@@ -11,14 +11,13 @@ import time
 
 from needs import ROOT, postgres_program, run
 
-# Tests start it beside each other.
+# Tests start several at the same time.
 sys.path.append(os.path.join(ROOT, "tests", "stack"))
 
 from ports import free_port  # noqa: E402
 
-# fsync and synchronous_commit are PostgreSQL's defaults and stand here because everything depends on them.
-# No checkpoint and no autovacuum falls into one contestant's time and not into another's: run.py asks for a checkpoint
-# before each measurement of writes.
+# fsync and synchronous_commit are PostgreSQL's defaults and set here because all results depend on them.
+# No checkpoint and no autovacuum may affect only one contestant: run.py runs a checkpoint before each measurement of writes.
 SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
@@ -33,18 +32,18 @@ SETTINGS = {
 
 
 class Cluster:
-    """`with Cluster() as cluster:`; the user is always postgres, without a password, on this machine only."""
+    """`with Cluster() as cluster:`; the user is postgres, without a password, on loopback only."""
 
-    # Not /tmp, which may be kept in memory: there fsync would cost nothing.
-    def __init__(self, settings=None, environment=None, place="/var/tmp"):
+    # Not /tmp, which may be in memory, where fsync costs nothing.
+    def __init__(self, settings=None, environment=None, folder="/var/tmp"):
         self._settings = SETTINGS | (settings or {})
         self._environment = {**os.environ, **(environment or {})}
-        self._place = place
+        self._parent = folder
         self.port = free_port()
         self._process = None
 
     def __enter__(self):
-        self.folder = tempfile.mkdtemp(prefix="pycrudapi-bench-", dir=self._place)
+        self.folder = tempfile.mkdtemp(prefix="pycrudapi-bench-", dir=self._parent)
         try:
             self._make()
             self.start()
@@ -60,7 +59,7 @@ class Cluster:
             os.chown(self.folder, user.pw_uid, user.pw_gid)
             self._as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         self._data = f"{self.folder}/data"
-        # A fixed locale: the sort order of texts must not depend on the machine.
+        # A fixed locale, because the sort order of text must not depend on the machine.
         run(
             [postgres_program("initdb"), "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"],
             cwd="/",
@@ -68,7 +67,7 @@ class Cluster:
         )
 
     def start(self):
-        """Runs it, again after `stop`; returns when it answers."""
+        """Starts it, possibly after `stop`; returns when it answers."""
         settings = [f"--{name}={value}" for name, value in self._settings.items()]
         with open(f"{self.folder}/log", "wb") as log:
             self._process = subprocess.Popen(
@@ -93,7 +92,7 @@ class Cluster:
         return subprocess.run(command, check=False).returncode == 0
 
     def stop(self):
-        """Ends its sessions, then itself; the data stay."""
+        """A fast shutdown; the data is kept."""
         self._process.send_signal(signal.SIGINT)
         try:
             self._process.wait(60)
@@ -102,9 +101,9 @@ class Cluster:
             self._process.wait()
 
     def skip_transactions(self, number):
-        """Stops it, and starts it as if there had been so many transactions."""
+        """Restarts it with `number` as the next transaction id."""
         self.stop()
-        # A file of pg_xact has the state of 2^20 transactions, two bits each; the one that the next transaction is in must be there.
+        # A file of pg_xact has the status of 2^20 transactions, two bits each; that of the next transaction must exist.
         states = f"{self._data}/pg_xact/{number >> 20:04X}"
         run(["sh", "-c", f"test -e {states} || head -c 262144 /dev/zero > {states}"], cwd="/", **self._as_user)
         run([postgres_program("pg_resetwal"), "-x", str(number), "-D", self._data], cwd="/", **self._as_user)
@@ -119,7 +118,7 @@ class Cluster:
         return f"postgres://postgres@127.0.0.1:{self.port}/{database}"
 
     def psql(self, database, *commands):
-        """Runs each command in a transaction of its own; the rows as text."""
+        """Runs each command in its own transaction; returns the rows as text."""
         each = [part for command in commands for part in ("-c", command)]
         return run(["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", self.url(database), *each]).strip()
 

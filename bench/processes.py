@@ -1,4 +1,4 @@
-"""Processes under measurement: starting and ending them, and what they cost in CPU time and memory."""
+"""The measured processes: starting and stopping them, and their CPU time and memory."""
 
 import http.client
 import os
@@ -12,7 +12,7 @@ STOP_DEADLINE_SECONDS = 20.0
 
 
 class Service:
-    """A program that answers HTTP on a port of this machine."""
+    """A program that answers HTTP on a local port."""
 
     def __init__(self, command, port, env=None, path="/getpassenger/0", cwd=None, log=None):
         self._command = command
@@ -26,7 +26,7 @@ class Service:
     def __enter__(self):
         log = open(self._log, "ab") if self._log else subprocess.DEVNULL
         begun = time.monotonic()
-        # A session of its own, so that its children can be ended with it.
+        # A separate session, so that its children can be killed with it.
         self._process = subprocess.Popen(
             self._command, env=self._env, cwd=self._cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True,
@@ -43,7 +43,7 @@ class Service:
         return self
 
     def _answers(self):
-        """Any answer will do, except "not ready"."""
+        """Whether it answers with any status except 503."""
         try:
             return get(self.port, self._path)[0] != 503
         except OSError:
@@ -67,10 +67,10 @@ class Service:
 
 def get(port, path, headers=None):
     """One GET: status, headers, body."""
-    return ask(port, "GET", path, headers=headers)
+    return request(port, "GET", path, headers=headers)
 
 
-def ask(port, method, path, body=None, headers=None):
+def request(port, method, path, body=None, headers=None):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request(method, path, body, headers or {})
@@ -99,7 +99,7 @@ def tree(root):
 
 
 def read_stat(pid):
-    """(parent, CPU ticks of the process and of its children that were waited for); proc(5)."""
+    """(parent, CPU ticks of the process and its waited-for children); proc(5)."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()

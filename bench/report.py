@@ -1,4 +1,4 @@
-"""Writes down what was measured: results.json (everything), results.md (ratios first) and picture.svg."""
+"""Writes the results: results.json (everything), results.md (ratios first) and picture.svg."""
 
 import json
 from statistics import median
@@ -8,7 +8,7 @@ import picture
 from contestants import OURS, PGBENCH_EIGHT, PGBENCH_SOCKET
 from load import KEYS_PER_PACK
 
-# In this order; what was not measured is left out.
+# In this order; phases that were not measured are omitted.
 TABLES = {
     "get 1": "Get by key, 1 connection",
     "get 16": "Get by key, 16 connections",
@@ -23,7 +23,7 @@ TABLES = {
     "list": "`/passengerlist` with 891 rows, 64 connections",
     "export": "Export of the whole table (per row)",
     "import": "Import of the whole table (per row)",
-    "fairness": "Get by key beside exports of the whole table, 16 connections",
+    "fairness": "Get by key during exports of the whole table, 16 connections",
     "air quality": "Cached air quality, 64 connections",
     "traces": "Get by key, traces of no request, of one in a hundred and of each recorded, 64 connections",
     "access log": "Get by key with and without an access log, 64 connections",
@@ -31,23 +31,23 @@ TABLES = {
 BY_ROWS = ("export", "import")
 
 METHOD = """\
-{rows:,} generated passengers in a PostgreSQL of the benchmark's own, `fsync` and `synchronous_commit` on; \
-autovacuum is off, and before each measurement of writes there is a checkpoint, so that neither falls into one \
-contestant's time. Load comes from `wrk` (Lua scripts in `bench/lua`) and `pgbench -M prepared` on the same \
-cores; everybody reaches PostgreSQL over TCP on the loopback. Contestants are measured in turn, {rounds} \
-rounds of {seconds} s each after a warm-up; figures are medians, ratios are medians of each round's ratio with \
-the lowest and the highest behind. Peers run as their users run them: a process or thread per core, pools of \
-10 connections, statements prepared once where their driver can; actix-web has one pipelined connection per \
-thread. Nobody writes an access log, unless the table says so. Keys are drawn without repetition in a random \
-order made beforehand: `wrk` reads them in turn, and pgbench takes {keys} at a time out of a table, and the time \
-that takes is given back to it; its latency is a mean. All clients ask for the same list and page, which \
-pycrudapi reads once for those who ask at the same time; with 1 connection it shares nothing. CPU time is that of the \
+{rows:,} generated passengers in a PostgreSQL started by the benchmark, with `fsync` and `synchronous_commit` on; \
+autovacuum is off, and a checkpoint precedes each measurement of writes, so that neither affects only one \
+contestant. The load comes from `wrk` (Lua scripts in `bench/lua`) and `pgbench -M prepared` on the same \
+cores; all contestants connect to PostgreSQL over TCP on loopback. Contestants are measured interleaved, {rounds} \
+rounds of {seconds} s each after a warm-up; figures are medians, ratios are medians of the ratio of each round, with \
+the lowest and the highest. Peers run in their usual production setup: a process or thread per core, pools of \
+10 connections, statements prepared once if their driver supports it; actix-web has one pipelined connection per \
+thread. Access logs are off, unless the table says otherwise. Keys are drawn without repetition in a random \
+order prepared beforehand: `wrk` reads them sequentially, and pgbench reads {keys} at a time from a table, whose time \
+is subtracted; its latency is a mean. All clients request the same list and page, which \
+pycrudapi reads once for concurrent requests; with 1 connection nothing is shared. CPU time is that of the \
 process and its children, from `/proc/PID/stat`; peak memory is `VmHWM`, summed over processes.
 """
 
 
 def figures(runs):
-    """The medians of a contestant's rounds."""
+    """The medians over the rounds of a contestant."""
     found = {"per_second": median(run["per_second"] for run in runs)}
     for name in ("p50_us", "p99_us", "mean_us", "rss_growth_mb"):
         if name in runs[0]:
@@ -59,20 +59,20 @@ def figures(runs):
 
 
 def write(folder, about, results, notes):
-    judged = goals.judge(results, notes)
+    checked = goals.check(results, notes)
     with open(f"{folder}/results.json", "w", encoding="utf-8") as file:
-        json.dump(about | {"notes": notes, "goals": judged, "results": results}, file, indent=1)
+        json.dump(about | {"notes": notes, "goals": checked, "results": results}, file, indent=1)
         file.write("\n")
     with open(f"{folder}/results.md", "w", encoding="utf-8") as file:
-        file.write(page(about, results, notes, judged))
+        file.write(page(about, results, notes, checked))
     if "get 64" in results:
-        beside = (PGBENCH_SOCKET, PGBENCH_EIGHT)
-        rates = {name: figures(runs)["per_second"] for name, runs in results["get 64"].items() if name not in beside}
+        omitted = (PGBENCH_SOCKET, PGBENCH_EIGHT)
+        rates = {name: figures(runs)["per_second"] for name, runs in results["get 64"].items() if name not in omitted}
         with open(f"{folder}/picture.svg", "w", encoding="utf-8") as file:
             file.write(picture.draw(rates, about))
 
 
-def page(about, results, notes, judged):
+def page(about, results, notes, checked):
     machine, method = about["machine"], about["method"]
     lines = [
         "# Benchmark results",
@@ -87,7 +87,7 @@ def page(about, results, notes, judged):
         "| what | goal | measured | lowest to highest | met |",
         "| --- | --- | ---: | ---: | --- |",
     ]
-    for goal in judged:
+    for goal in checked:
         met = {True: "yes", False: "**no**", None: "not measured"}[goal["met"]]
         lines.append(f"| {goal['what']} | {goal['goal']} | {goal['measured']} | {goal['range']} | {met} |")
     for phase, title in TABLES.items():
@@ -101,7 +101,7 @@ def page(about, results, notes, judged):
 
 
 def table(phase, contestants):
-    """One row each, ours first; the ratio is to ours, or to the first one where ours has no row."""
+    """One row per contestant; the ratio is relative to ours, or to the first one if ours has no row."""
     unit = "rows/s" if phase in BY_ROWS else "requests/s"
     measured = {name: figures(runs) for name, runs in contestants.items() if runs}
     first = OURS if OURS in measured else next(iter(measured))

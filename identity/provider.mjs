@@ -1,10 +1,10 @@
-// An identity provider for trials and tests: the certified oidc-provider, which lets anybody in under any name.
+// An identity provider for demonstrations and tests: the certified oidc-provider, which accepts any user name.
 //
-// Never for production: passwords are not looked at, and the secret of the client `job` is in this file.
+// Never for production: passwords are not checked, and the secret of the client `job` is in this file.
 //
-// Settings, all of them environment variables: ISSUER (its name and address), PORT, AUDIENCE (whose access tokens are issued),
-// KEYS (file with its private keys; made when it is not there), ALGORITHM (of access tokens), REDIRECT_URIS (of the client `page`,
-// with commas), SCOPES (with blanks).
+// Settings, from environment variables: ISSUER (its name and URL), PORT, AUDIENCE (of the access tokens), KEYS (file with its private
+// keys, generated if missing), ALGORITHM (of access tokens), REDIRECT_URIS (of the client `page`, separated by commas), SCOPES
+// (separated by spaces).
 
 import { generateKeyPairSync } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
@@ -22,7 +22,7 @@ const {
   ACCESS_TOKEN_SECONDS = "600",
 } = process.env;
 
-/** Private keys of each kind that the service takes, with names of their own. */
+/** A private key of each type that the service accepts, with unique ids. */
 function newKeys() {
   const made = Date.now().toString(36);
   const key = (kind, options, more) => {
@@ -66,7 +66,7 @@ const provider = new Provider(ISSUER, {
     },
   ],
   scopes: ["openid", ...SCOPES.split(" ")],
-  // Any page may ask for tokens: the client `page` has no secret anyway.
+  // Any page may request tokens: the client `page` has no secret anyway.
   clientBasedCORS: () => true,
   cookies: { keys: ["only-for-trials"] },
   ttl: { AccessToken: Number(ACCESS_TOKEN_SECONDS), ClientCredentials: Number(ACCESS_TOKEN_SECONDS) },
@@ -79,7 +79,7 @@ const provider = new Provider(ISSUER, {
     resourceIndicators: {
       enabled: true,
       defaultResource: () => AUDIENCE,
-      // Without it a token of the code flow would be one for /userinfo.
+      // Without it the code flow would issue a token for /userinfo.
       useGrantedResource: () => true,
       getResourceServerInfo: () => ({
         scope: SCOPES,

@@ -1,7 +1,7 @@
-# Backups of the service that `make up` runs, and what is brought back out of them (docs/operations.md, "Getting it back").
-# Variables of the command line and of the environment reach the program: BACKUP_DIR, BACKUP_KEY_FILE, BACKUP_KEEP, …
+# Backups of the service that `make up` runs, and restores (docs/operations.md, "Getting it back").
+# Variables of the command line and the environment are passed to the program: BACKUP_DIR, BACKUP_KEY_FILE, BACKUP_KEEP, …
 
-# A program that is there already, in place of one that is built.
+# An existing binary to use instead of building one.
 PYCRUDAPI ?=
 BACKUP_PROGRAM = $(or $(PYCRUDAPI),target/release/pycrudapi)
 
@@ -10,7 +10,7 @@ backup: backup-program ## back up the running service into BACKUP_DIR (DATA_DIR,
 	@DATA_DIR="$${DATA_DIR:-var}" "$(BACKUP_PROGRAM)" backup
 
 .PHONY: restore
-restore: backup-program ## bring a backup of BACKUP_DIR back into the new directory INTO (AT, BACKUP, BACKUP_KEY_FILE)
+restore: backup-program ## restore a backup of BACKUP_DIR into the new directory INTO (AT, BACKUP, BACKUP_KEY_FILE)
 	@RESTORE_INTO="$$INTO" "$(BACKUP_PROGRAM)" restore $(if $(AT),--at "$$AT") $(if $(BACKUP),--backup "$$BACKUP")
 
 .PHONY: backup-program

@@ -1,4 +1,4 @@
-# Benchmarks. The results live in bench/results.md, which only a whole run rewrites.
+# Benchmarks. bench/results.md holds the results; only a full run rewrites it.
 
 TEST_TARGETS += bench-gate
 
@@ -7,5 +7,5 @@ bench: ## measure against peers, pgbench and psql and write bench/results.md (QU
 	@python3 bench/run.py $(if $(QUICK),--quick) $(BENCH_FLAGS)
 
 .PHONY: bench-gate
-bench-gate: ## compare instructions per request with the baseline (ACCEPT=1 makes what is measured the baseline)
+bench-gate: ## compare instructions per request with the baseline (ACCEPT=1 makes the measurement the new baseline)
 	@python3 bench/gate.py $(if $(ACCEPT),--accept)

@@ -1,4 +1,4 @@
-# A client generated from the OpenAPI document, against a whole stack.
+# Test of a client generated from the OpenAPI document against a complete stack.
 
 TEST_TARGETS += test-clients
 
@@ -6,7 +6,7 @@ TEST_TARGETS += test-clients
 test-clients: .venv/clients/installed ## generate a Python client from the OpenAPI document, and use it
 	@.venv/clients/bin/python -m pytest tests/clients
 
-# Apart from .venv, because the generator brings two dozen packages that nothing else needs.
+# A separate environment, because the generator depends on two dozen packages that nothing else needs.
 .venv/clients/installed: tests/clients/requirements.txt
 	@scripts/install-packages python3-venv
 	@/usr/bin/python3 -m venv --clear $(@D)

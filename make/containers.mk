@@ -4,7 +4,7 @@ IMAGE ?= pycrudapi
 VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 REVISION ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 DIGEST ?=
-# The time of the commit, for everything in an image that has one.
+# The time of the commit, used for all timestamps in the image.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 
 TEST_TARGETS += test-manifests
@@ -14,23 +14,23 @@ image: ## build the container image (IMAGE, VERSION)
 	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
 		$(if $(SOURCE_DATE_EPOCH),--build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH)) --tag $(IMAGE):$(VERSION) .
 
-# Its own name, so that the one that people run stays what it is.
+# A separate name, so that the image in use is not replaced.
 .PHONY: test-image
 test-image: ## build the image that test-containers runs
 	@$(MAKE) --silent image IMAGE=pycrudapi-test VERSION=test
 
 .PHONY: reproducible
-reproducible: cargo ## build the release binary twice from nothing, and compare the two
+reproducible: cargo ## build the release binary twice from scratch and compare the two
 	@scripts/reproducible
 
 .PHONY: publish
 publish: ## build the image and push it to the registry its name begins with (IMAGE, VERSION)
-	@case '$(IMAGE)' in */*) ;; *) echo 'IMAGE=$(IMAGE) names no registry; example: make publish IMAGE=registry.example.com/team/pycrudapi' >&2; exit 2;; esac
+	@case '$(IMAGE)' in */*) ;; *) echo 'IMAGE=$(IMAGE) has no registry; example: make publish IMAGE=registry.example.com/team/pycrudapi' >&2; exit 2;; esac
 	@$(MAKE) --no-print-directory image
 	docker push $(IMAGE):$(VERSION)
 
-# The settings of Compose are one file, and so is what it runs: `COMPOSE_FILES="docker-compose.yml docker-compose.scale.yml"` for
-# three servers.
+# ENV_FILE holds the settings of Compose. COMPOSE_FILES lists the files: `COMPOSE_FILES="docker-compose.yml docker-compose.scale.yml"`
+# runs three servers.
 ENV_FILE ?= .env
 COMPOSE_FILES ?= docker-compose.yml
 COMPOSE = $(if $(shell command -v docker-compose),docker-compose,docker compose) \
@@ -40,9 +40,9 @@ COMPOSE = $(if $(shell command -v docker-compose),docker-compose,docker compose)
 compose-build: ## build the image of Compose (ENV_FILE, COMPOSE_FILES)
 	@$(COMPOSE) build
 
-# What a variant of before has started and this one does not have would go on beside it.
+# --remove-orphans stops containers of a previously started variant that this one does not define.
 .PHONY: compose-up
-compose-up: ## build and start everything with Compose on http://localhost, and nothing else of a variant before
+compose-up: ## build and start everything with Compose on http://localhost, and remove containers of another variant
 	@$(COMPOSE) up --detach --build --remove-orphans
 
 .PHONY: compose-stop
@@ -61,12 +61,12 @@ compose-down: ## remove the containers of Compose and keep the data
 compose-logs: ## follow the logs of Compose
 	@$(COMPOSE) logs --follow --tail=100
 
-# What Compose runs, on a Swarm. Its image is one that each node can have: build and push it first.
+# Deploys the Compose file to a Swarm. Each node pulls the image, so build and push it first.
 STACK ?= pycrudapi
 REPLICAS ?= 2
 
 .PHONY: stack-deploy
-stack-deploy: ## deploy what Compose runs to this engine's Swarm (STACK, REPLICAS, IMAGE, VERSION, ENV_FILE)
+stack-deploy: ## deploy the Compose file to this engine's Swarm (STACK, REPLICAS, IMAGE, VERSION, ENV_FILE)
 	@scripts/install-packages python3-yaml
 	@$(COMPOSE) config | scripts/stack '$(STACK)' --replicas '$(REPLICAS)'
 
@@ -75,7 +75,7 @@ manifest: ## set the image of every overlay (IMAGE, VERSION, DIGEST) and render 
 	@kustomize/manifest '$(IMAGE)' '$(VERSION)' '$(DIGEST)'
 
 .PHONY: engine
-engine: ## start a Docker engine when none answers, installing Debian's if need be
+engine: ## start a Docker engine if none answers, and install Debian's if necessary
 	@tests/containers/engine
 
 .PHONY: test-manifests
@@ -83,11 +83,11 @@ test-manifests: .venv/manifests/installed ## validate every overlay, the install
 	@.venv/manifests/bin/python -m pytest tests/manifests
 
 .PHONY: test-containers
-test-containers: .venv/manifests/installed ## run image, Compose and pods on a real Docker engine, and try to break them
+test-containers: .venv/manifests/installed ## test image, Compose and pods, with faults, on a real Docker engine
 	@if tests/containers/engine; then .venv/manifests/bin/python -m pytest tests/containers; \
 	elif [ "$$CI" = true ]; then exit 1; else echo 'test-containers: nothing was tested'; fi
 
-# Apart from .venv, because checkov pins versions that the other tests need newer.
+# A separate environment, because checkov pins older versions of packages than the other tests require.
 .venv/manifests/installed: tests/manifests/requirements.txt
 	@scripts/install-packages python3-venv
 	@/usr/bin/python3 -m venv --clear $(@D)

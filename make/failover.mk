@@ -1,4 +1,4 @@
-# Failover of PostgreSQL: Patroni, etcd and a synchronous standby, whose primary is killed while clients write.
+# Failover of PostgreSQL: Patroni, etcd and a synchronous standby; the primary is killed while clients write.
 
 TEST_TARGETS += test-failover
 
@@ -15,7 +15,7 @@ failover: cargo .venv/failover/installed ## the same with more faults, chosen by
 	@cargo build --release
 	@FAILOVER_FAULTS=$(or $(FAULTS),30) FAILOVER_SEED=$(SEED) .venv/failover/bin/python -m pytest -s tests/failover
 
-# Apart from .venv, because Patroni brings a dozen packages that nothing else needs.
+# A separate environment, because Patroni depends on a dozen packages that nothing else needs.
 .venv/failover/installed: tests/failover/requirements.txt
 	@scripts/install-packages python3-venv
 	@/usr/bin/python3 -m venv --clear $(@D)

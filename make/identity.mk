@@ -1,4 +1,4 @@
-# Access tokens of a real identity provider, against a whole stack.
+# Access tokens of a real identity provider, tested with a complete stack.
 
 TEST_TARGETS += test-identity
 

@@ -1,4 +1,4 @@
-# What watches the service: rules, dashboards, log pipelines, tried on a real stack.
+# Monitoring of the service: rules, dashboards and log pipelines, tested on a real stack.
 
 TEST_TARGETS += test-monitoring
 
@@ -16,11 +16,11 @@ monitoring-pictures: .venv/monitoring/installed ## draw the dashboards of a load
 	@.venv/monitoring/bin/python tests/monitoring/pictures.py
 
 .PHONY: test-monitoring
-test-monitoring: .venv/monitoring/installed ## break a watched stack: every alert is told, every panel shows something, no line of log is lost
+test-monitoring: .venv/monitoring/installed ## break a monitored stack: every alert is delivered, every panel has data, no log line is lost
 	@scripts/install-packages $(MONITORING_PACKAGES)
 	@.venv/monitoring/bin/python -m pytest tests/monitoring
 
-# Apart from .venv, because Grafana's builders and matplotlib are needed by nothing else.
+# A separate environment, because nothing else needs Grafana's builders and matplotlib.
 .venv/monitoring/installed: tests/monitoring/requirements.txt
 	@scripts/install-packages python3-venv
 	@/usr/bin/python3 -m venv --clear $(@D)

@@ -1,7 +1,8 @@
-"""Judges a row by its own history: the service says in which order all was done, and that order must explain everything.
+"""Checks a row against the history that the service records for it: that order of changes must explain every answer.
 
-Where it does, the row's history is linearizable, and complete: each change that was acknowledged has one entry, each entry
-has a change that was sent, none follows one that began after it had ended, each holds the whole state before it.
+If it does, the operations are linearizable and the history is complete: each acknowledged change has one entry, each entry
+matches a request that was sent, no entry precedes a change that had completed before the entry's own request began, and each
+entry holds the complete state before it.
 """
 
 import collections
@@ -9,105 +10,105 @@ import math
 
 from history import DONE, UNKNOWN
 
-# {what an entry says: the kind of operation}
+# {an entry's `operation`: Operation.kind}
 KINDS = {"create": "create", "replace": "write", "patch": "write", "delete": "delete", "restore": "restore"}
 
 
-def faults(operations, entries, current):
-    """Sentences about what the entries do not explain.
+def anomalies(operations, entries, current):
+    """Descriptions of what the entries do not explain.
 
-    `entries` are as the service lists them, but oldest first, with versions as texts, and `name` for the name before;
-    `current` is the name that the row has now, None when it is deleted.
+    `entries` are those that the service lists, but oldest first, with versions as text and the previous name as `name`;
+    `current` is the row's current name, None when it is deleted.
     """
-    return list(_Chain(operations, entries, current).faults())
+    return list(_Chain(operations, entries, current).anomalies())
 
 
 class _Chain:
     def __init__(self, operations, entries, current):
         self._operations, self._entries = operations, entries
-        # What the row was called after each entry is what the next one found.
+        # The name after an entry is the previous name of the next one.
         self._names = [entry["name"] for entry in entries[1:]] + [current]
-        self._place = {entry["versionAfter"]: place for place, entry in enumerate(entries) if entry["versionAfter"]}
-        self._deleted = {entry["versionBefore"]: place for place, entry in enumerate(entries) if entry["operation"] == "delete"}
+        self._position = {entry["versionAfter"]: position for position, entry in enumerate(entries) if entry["versionAfter"]}
+        self._deleted = {entry["versionBefore"]: position for position, entry in enumerate(entries) if entry["operation"] == "delete"}
 
-    def faults(self):
-        yield from self._is_a_chain()
+    def anomalies(self):
+        yield from self._check_versions()
         found = {}
         for op in self._operations:
             if op.outcome == DONE and op.kind not in ("read", "delete"):
-                place = self._place.get(op.version)
-                if place is None:
-                    yield f"acknowledged and not in the history: {op}"
+                position = self._position.get(op.version)
+                if position is None:
+                    yield f"acknowledged but missing from the history: {op}"
                     continue
-                found[place] = op
-                yield from self._is_as_answered(place, op)
-        yield from self._were_sent(found)
-        yield from self._deletions_are_there()
-        yield from self._order(found)
+                found[position] = op
+                yield from self._check_answer(position, op)
+        yield from self._check_requests(found)
+        yield from self._check_deletions()
+        yield from self._check_order(found)
 
-    def _is_a_chain(self):
+    def _check_versions(self):
         before, versions = None, set()
-        for place, entry in enumerate(self._entries):
+        for position, entry in enumerate(self._entries):
             if entry["versionBefore"] != before:
-                yield f"entry {place} follows version {entry['versionBefore']} and not {before}"
+                yield f"entry {position} follows version {entry['versionBefore']}, expected {before}"
             before = entry["versionAfter"]
             if (before is None) != (entry["operation"] == "delete"):
-                yield f"entry {place}, {entry['operation']}, has version {before} after it"
+                yield f"entry {position} ({entry['operation']}) has versionAfter {before}"
             if before is not None and before in versions:
-                yield f"version {before} was given twice"
+                yield f"version {before} was assigned twice"
             versions.add(before)
             if (entry["name"] is None) != (entry["versionBefore"] is None):
-                yield f"entry {place}, {entry['operation']}, holds {entry['name']} as the state before it"
+                yield f"entry {position} ({entry['operation']}) has {entry['name']} as its previous state"
 
-    def _is_as_answered(self, place, op):
-        entry = self._entries[place]
+    def _check_answer(self, position, op):
+        entry = self._entries[position]
         if KINDS.get(entry["operation"]) != op.kind:
-            yield f"entry {place} is called {entry['operation']}: {op}"
+            yield f"entry {position} has operation {entry['operation']}: {op}"
         if op.principal and entry["changedBy"] != op.principal:
-            yield f"entry {place} names {entry['changedBy']} and not {op.principal}: {op}"
-        name = self._names[place]
+            yield f"entry {position} has changedBy {entry['changedBy']}, expected {op.principal}: {op}"
+        name = self._names[position]
         if name is not None and name != op.name:
-            yield f"entry {place + 1} found {name}: {op}"
+            yield f"entry {position + 1} has previous state {name}: {op}"
 
-    def _were_sent(self, found):
-        """Entries without an answered change are those of changes whose answer was lost, one each."""
-        lost = collections.Counter((op.kind, op.name if op.kind == "write" else None) for op in self._operations if op.outcome == UNKNOWN)
-        for place, entry in enumerate(self._entries):
+    def _check_requests(self, found):
+        """An entry without an acknowledged change must belong to a change with an unknown outcome, one entry for each."""
+        unknown = collections.Counter((op.kind, op.name if op.kind == "write" else None) for op in self._operations if op.outcome == UNKNOWN)
+        for position, entry in enumerate(self._entries):
             kind = KINDS.get(entry["operation"])
-            if place in found or kind == "delete":
+            if position in found or kind == "delete":
                 continue
-            name = self._names[place] if kind == "write" else None
-            if not lost[kind, name]:
-                yield f"entry {place}, {entry['operation']} to {self._names[place]}, was answered otherwise, or never sent"
-            lost[kind, name] -= 1
+            name = self._names[position] if kind == "write" else None
+            if not unknown[kind, name]:
+                yield f"entry {position} ({entry['operation']} to {self._names[position]}) matches no request that can have been applied"
+            unknown[kind, name] -= 1
 
-    def _deletions_are_there(self):
+    def _check_deletions(self):
         done = sum(op.kind == "delete" and op.outcome == DONE for op in self._operations)
         unknown = sum(op.kind == "delete" and op.outcome == UNKNOWN for op in self._operations)
         if not done <= len(self._deleted) <= done + unknown:
-            yield f"{len(self._deleted)} deletions, of {done} acknowledged and {unknown} that were not"
+            yield f"{len(self._deleted)} deletions, expected {done} acknowledged and at most {unknown} with an unknown outcome"
 
-    def _order(self, found):
-        """Nothing may stand behind what began after it had ended; reads stand between the entries."""
-        placed = [(place, op) for place, op in found.items()]
+    def _check_order(self, found):
+        """An operation must not follow one that began after it had ended; reads are placed between the entries."""
+        placed = [(position, op) for position, op in found.items()]
         for op in self._operations:
             if op.outcome == DONE and op.kind == "read":
-                place = self._place.get(op.version)
-                if place is None:
-                    yield f"read, and not in the history: {op}"
+                position = self._position.get(op.version)
+                if position is None:
+                    yield f"read but missing from the history: {op}"
                     continue
-                if self._names[place] not in (op.name, None):
-                    yield f"entry {place + 1} found {self._names[place]}: {op}"
-                placed.append((place + 0.5, op))
+                if self._names[position] not in (op.name, None):
+                    yield f"entry {position + 1} has previous state {self._names[position]}: {op}"
+                placed.append((position + 0.5, op))
             elif op.outcome == DONE and op.kind == "delete" and op.expected in self._deleted:
                 placed.append((self._deleted[op.expected], op))
         placed.sort(key=lambda one: one[0])
         latest, at_same = None, []
-        place_of_same = -math.inf
-        for place, op in placed:
-            if place != place_of_same:
+        position_of_same = -math.inf
+        for position, op in placed:
+            if position != position_of_same:
                 latest = max([*at_same, *([latest] if latest else [])], key=lambda one: one.begun, default=None)
-                at_same, place_of_same = [], place
+                at_same, position_of_same = [], position
             if latest and op.ended < latest.begun:
-                yield f"ended before what stands in front of it began: {op}; {latest}"
+                yield f"real-time order violated, the first ended before the second began but follows it: {op}; {latest}"
             at_same.append(op)

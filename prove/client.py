@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 client that counts, and tells apart what became of a request: answered, not sent, or answer lost."""
+"""A small HTTP/1.1 client that counts requests and distinguishes three results: answered, not sent, and answer lost."""
 
 import asyncio
 import collections
@@ -6,19 +6,19 @@ import json
 
 HOST = "127.0.0.1"
 CONNECT_SECONDS = 5.0
-# Longer than any deadline of the stack, so that a wait is ended by the stack and not by us.
+# Longer than any deadline of the stack, so that the stack and not this client ends a wait.
 ANSWER_SECONDS = 60.0
 
-# docs/api.md: these say when to try again, unless the outcome is unknown.
+# docs/api.md: these carry Retry-After, unless the outcome is unknown.
 RETRY_AFTER = (429, 502, 503, 504)
 
 
 class NotSent(Exception):
-    """No connection came about: surely not carried out."""
+    """No connection could be opened: the request was certainly not applied."""
 
 
 class Lost(Exception):
-    """No whole answer came: the request may have been carried out, or not."""
+    """No complete answer was received: the request may or may not have been applied."""
 
 
 class Answer:
@@ -33,7 +33,7 @@ class Answer:
         return json.loads(self.body)
 
     def code(self):
-        """The problem's code; None for what is no problem document."""
+        """The problem's code; None if the body is not a problem document."""
         if self.headers.get("content-type") != "application/problem+json":
             return None
         return self.json().get("code")
@@ -43,7 +43,7 @@ class Answer:
 
 
 class Counts:
-    """What became of the requests of any number of clients."""
+    """Results of the requests of any number of clients."""
 
     def __init__(self):
         self.requests = self.not_sent = self.lost = 0
@@ -53,27 +53,27 @@ class Counts:
         """{status: count} of 429 and 5xx."""
         return {status: n for status, n in sorted(self.statuses.items()) if status == 429 or status >= 500}
 
-    def shown(self):
-        """For a Row."""
+    def summary(self):
+        """For `Result.counted`."""
         failed = {str(status): n for status, n in self.failed().items()}
-        return {"requests": self.requests, **failed, "not sent": self.not_sent, "lost": self.lost}
+        return {"requests": self.requests, **failed, "not sent": self.not_sent, "no answer": self.lost}
 
 
 class Client:
-    """One connection, kept open and opened again when it broke. `where` is a port of this machine, or a socket's path."""
+    """One keep-alive connection, reopened after it broke. `where` is a local port or the path of a Unix socket."""
 
     def __init__(self, where, counts=None, seconds=ANSWER_SECONDS):
         self._where, self._seconds = where, seconds
         self.counts = counts or Counts()
         self._reader = self._writer = None
 
-    async def ask(self, method, target, body=None, headers=None):
-        """One request; `body` is bytes, or what is sent as JSON.
+    async def request(self, method, target, body=None, headers=None):
+        """Sends one request; `body` is bytes, or a value that is sent as JSON.
 
         Raises NotSent or Lost.
         """
         self.counts.requests += 1
-        request = _request(method, target, body, headers or {})
+        message = _message(method, target, body, headers or {})
         try:
             if self._writer is None or self._writer.is_closing() or self._reader.at_eof():
                 self.close()
@@ -82,7 +82,7 @@ class Client:
             self.counts.not_sent += 1
             raise NotSent(repr(error)) from error
         try:
-            self._writer.write(request)
+            self._writer.write(message)
             async with asyncio.timeout(self._seconds):
                 answer = await self._read(method)
         except (OSError, EOFError, TimeoutError, ValueError, IndexError) as error:
@@ -127,7 +127,7 @@ class Client:
         return b"".join(parts)
 
     def close(self):
-        """Drops the connection, whatever is on its way."""
+        """Aborts the connection, including any request in flight."""
         if self._writer is not None:
             self._writer.transport.abort()
         self._reader = self._writer = None
@@ -139,7 +139,7 @@ class Client:
         self.close()
 
 
-def _request(method, target, body, headers):
+def _message(method, target, body, headers):
     lines = [f"{method} {target} HTTP/1.1", f"Host: {HOST}"]
     if body is None:
         payload = b""
@@ -152,17 +152,17 @@ def _request(method, target, body, headers):
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + payload
 
 
-def fault_of(answer, repeatable=False):
-    """What is wrong with an error's form; None when it is as every error of the service must be. A `repeatable`
-    request may be sent again whatever became of it."""
+def malformation(answer, repeatable=False):
+    """What is wrong with the form of an error answer; None if it is well-formed. A `repeatable` request may be retried
+    regardless of its outcome."""
     if answer.headers.get("content-type") != "application/problem+json":
-        return f"{answer.status} is no problem document"
+        return f"{answer.status} is not a problem document"
     problem = answer.json()
     if problem.get("status") != answer.status:
-        return f"{answer.status} says status {problem.get('status')}"
+        return f"{answer.status} has status member {problem.get('status')}"
     if not problem.get("code") or problem.get("type") != f"/docs/problems/{problem['code']}":
         return f"{answer.status} has code {problem.get('code')} and type {problem.get('type')}"
-    # HTTP clients take Retry-After for leave to send the request again.
+    # HTTP clients treat Retry-After as permission to repeat the request.
     may_repeat = repeatable or problem["code"] != "outcome-unknown"
     if answer.status in RETRY_AFTER and may_repeat != answer.headers.get("retry-after", "").isdecimal():
         return f"{answer.status} {problem['code']} has Retry-After {answer.headers.get('retry-after')}"

@@ -1,4 +1,4 @@
-"""A stretch of time on one stack: clients at a rate, one fault after the other, and then the judging."""
+"""One episode: a deployment under load at a fixed rate, faults injected one after the other, and then the checks."""
 
 import asyncio
 import collections
@@ -8,55 +8,55 @@ import itertools
 import random
 import time
 
-import beside
-import verdict
+import background
+import checker
 from actions import Worker
 from client import Client
 from faults import Skip
-from ledger import Ledger
+from ledger import RESOURCES, Ledger
 from open_loop import Timeline, open_loop
 
 WORKERS = 48
-# Generous: what was counted says how long it takes.
+# Generous: the counted times show how long recovery takes.
 RECOVERY_SECONDS = 120
 PROBE_SECONDS = 0.05
-# Probes that wait at the same time at one entrance: of ten seconds.
+# Concurrent probes of one endpoint: those of ten seconds.
 PROBES = 200
-# Of the service without a fault, before the first and after the last one.
-CALM_SECONDS = 1.0
+# Without faults, before the first and after the last one.
+FAULT_FREE_SECONDS = 1.0
 
 
 @dataclasses.dataclass
-class Blow:
-    """One fault that was injected. Times are of time.monotonic."""
+class Injection:
+    """One injected fault. Times are those of time.monotonic."""
 
     name: str
     begun: float
     healed: float
-    back: float  # every entrance has made a row
-    postgres_back: float  # when PostgreSQL itself answered again, if it ever did not
-    counts: dict  # of the requests that were answered from `begun` to `back`
+    recovered: float  # when every endpoint had acknowledged a creation
+    postgres_recovered: float  # when PostgreSQL itself answered again; 0 if it always did
+    counts: dict  # of the requests completed between `begun` and `recovered`
     waits_for_postgres: bool
 
     @property
-    def away(self):
-        """Seconds from what the service can do something about."""
-        since = max(self.healed, self.postgres_back) if self.waits_for_postgres else self.healed
-        return max(0.0, self.back - since)
+    def unavailable(self):
+        """Seconds until the recovery, from the time at which the service could recover."""
+        since = max(self.healed, self.postgres_recovered) if self.waits_for_postgres else self.healed
+        return max(0.0, self.recovered - since)
 
 
 class Episode:
-    """Run it once with `run`; then `ledger`, `timeline`, `blows`, `skipped` and `rows` say what happened."""
+    """Call `run` once; `ledger`, `timeline`, `injections`, `skipped`, `checked` and `left_behind` then hold the results."""
 
-    def __init__(self, world, dice, seconds, rate, tokens=()):
-        self.world, self._seconds, self._rate = world, seconds, rate
-        # Faults have dice of their own: how many times clients throw theirs depends on the machine.
-        self._dice, clients = random.Random(dice.random()), random.Random(dice.random())
-        # (token, principal) of each client in turn: with the names that histories give them.
+    def __init__(self, deployment, rng, seconds, rate, tokens=()):
+        self.deployment, self._seconds, self._rate = deployment, seconds, rate
+        # Faults have a random generator of their own: how often the clients use theirs depends on the machine.
+        self._rng, clients = random.Random(rng.random()), random.Random(rng.random())
+        # (token, principal as named in histories), assigned to the clients in turn.
         self._tokens = tokens
         self.ledger, self.timeline = Ledger(clients), Timeline()
-        self.blows, self.skipped, self.judged = [], {}, collections.Counter()
-        self.left_behind = getattr(world, "left_behind", [])
+        self.injections, self.skipped, self.checked = [], {}, collections.Counter()
+        self.left_behind = getattr(deployment, "left_behind", [])
 
     def _worker(self, port, number=0):
         if not self._tokens:
@@ -65,107 +65,107 @@ class Episode:
         return Worker(self.ledger, port, self.timeline, {"Authorization": f"Bearer {token}"}, principal)
 
     async def run(self, faults):
-        """`faults` are injected one after the other, from the first again after the last."""
-        world = self.world
+        """Injects `faults` one after the other, cyclically, until the time is over."""
+        deployment = self.deployment
         headers = {"Authorization": f"Bearer {self._tokens[0][0]}"} if self._tokens else {}
-        await beside.make_still(self.ledger, world.port, headers)
+        await background.insert_untouched_rows(self.ledger, deployment.port, headers)
         self.timeline.start = time.monotonic()
-        workers = [self._worker(world.entrances[number % len(world.entrances)], number) for number in range(WORKERS)]
+        workers = [self._worker(deployment.endpoints[number % len(deployment.endpoints)], number) for number in range(WORKERS)]
         ended = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             others = [
-                tasks.create_task(beside.walk(self.ledger, world.port, headers, ended)),
-                tasks.create_task(beside.stream(self.ledger, world.entrances[-1], headers, ended)),
-                tasks.create_task(beside.imports(self.ledger, world, ended)),
+                tasks.create_task(background.page_through_lists(self.ledger, deployment.port, headers, ended)),
+                tasks.create_task(background.stream_lists(self.ledger, deployment.endpoints[-1], headers, ended)),
+                tasks.create_task(background.imports(self.ledger, deployment, ended)),
             ]
             load = tasks.create_task(open_loop(self._rate, self._seconds, workers, Worker.act))
-            await self._break(faults, time.monotonic() + self._seconds - CALM_SECONDS)
+            await self._inject_all(faults, time.monotonic() + self._seconds - FAULT_FREE_SECONDS)
             await load
             ended.set()
             await asyncio.gather(*others)
-        closer = self._worker(world.port)
-        await beside.answer_all(self.ledger, closer)
-        readers = [self._worker(port) for port in world.entrances]
-        async with Client(world.port, self.ledger.counts) as client:
-            self.judged = await verdict.look(self.ledger, client, headers, readers)
-        for one in (*workers, *readers, closer):
+        finisher = self._worker(deployment.port)
+        await background.retry_all(self.ledger, finisher)
+        readers = [self._worker(port) for port in deployment.endpoints]
+        async with Client(deployment.port, self.ledger.counts) as client:
+            self.checked = await checker.check(self.ledger, client, headers, readers)
+        for one in (*workers, *readers, finisher):
             one.close()
         return self
 
-    async def _break(self, faults, end):
-        await asyncio.sleep(CALM_SECONDS)
+    async def _inject_all(self, faults, end):
+        await asyncio.sleep(FAULT_FREE_SECONDS)
         for fault in itertools.cycle(faults):
             if time.monotonic() >= end:
                 return
             try:
-                await self._blow(fault)
+                await self._inject(fault)
             except Skip as skip:
                 self.skipped[fault.name] = str(skip)
             except TimeoutError:
-                self.ledger.complain("away", f"{fault.name}: what was broken did not end or begin in time")
-            await asyncio.sleep(self._dice.uniform(0.05, 0.25))
+                self.ledger.violation("recovery", f"{fault.name}: the target did not exit or start in time")
+            await asyncio.sleep(self._rng.uniform(0.05, 0.25))
 
-    async def _blow(self, fault):
+    async def _inject(self, fault):
         counts, statuses = self.ledger.counts, collections.Counter(self.ledger.counts.statuses)
         before = counts.requests, counts.not_sent, counts.lost
         begun = time.monotonic()
-        seen = {"postgres_back": 0.0}
+        seen = {"postgres_recovered": 0.0}
         watching = asyncio.create_task(self._watch_postgres(seen))
         try:
-            async with fault.inject(self.world, self._dice) as seconds:
+            async with fault.inject(self.deployment, self._rng) as seconds:
                 await asyncio.sleep(seconds or 0)
             healed = begun if seconds is None else time.monotonic()
             try:
-                back = await self._back()
+                recovered = await self._recovered()
             except TimeoutError:
-                self.ledger.complain("away", f"not back {RECOVERY_SECONDS} s after {fault.name}")
-                back = time.monotonic()
+                self.ledger.violation("recovery", f"not recovered {RECOVERY_SECONDS} s after {fault.name}")
+                recovered = time.monotonic()
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
         failed = {str(status): n for status, n in sorted((counts.statuses - statuses).items()) if status == 429 or status >= 500}
         requests, not_sent, lost = counts.requests - before[0], counts.not_sent - before[1], counts.lost - before[2]
-        told = {"requests": requests, **failed, "not sent": not_sent, "no answer": lost}
-        self.blows.append(Blow(fault.name, begun, healed, back, seen["postgres_back"], told, fault.waits_for_postgres))
-        self.timeline.mark(begun, back, fault.name)
+        counted = {"requests": requests, **failed, "not sent": not_sent, "no answer": lost}
+        self.injections.append(Injection(fault.name, begun, healed, recovered, seen["postgres_recovered"], counted, fault.waits_for_postgres))
+        self.timeline.mark(begun, recovered, fault.name)
 
     async def _watch_postgres(self, seen):
-        """When it was last seen to come back."""
-        was_away = False
+        """Records when PostgreSQL was last seen to answer again."""
+        was_unavailable = False
         while True:
-            answers = await self.world.postgres_answers()
-            if answers and was_away:
-                seen["postgres_back"] = time.monotonic()
-            was_away = not answers
-            await asyncio.sleep(0.01 if was_away else 0.03)
+            answers = await self.deployment.postgres_answers()
+            if answers and was_unavailable:
+                seen["postgres_recovered"] = time.monotonic()
+            was_unavailable = not answers
+            await asyncio.sleep(0.01 if was_unavailable else 0.03)
 
-    async def _back(self):
-        """When a row could be made at each entrance, of requests that were sent from now on."""
+    async def _recovered(self):
+        """When each endpoint had acknowledged a creation that was sent after this call."""
         async with asyncio.timeout(RECOVERY_SECONDS):
-            return max(await asyncio.gather(*(self._probe(port) for port in self.world.entrances)))
+            return max(await asyncio.gather(*(self._probe(port) for port in self.deployment.endpoints)))
 
     async def _probe(self, port):
-        answered, asking = asyncio.get_running_loop().create_future(), set()
+        answered, running = asyncio.get_running_loop().create_future(), set()
 
-        async def ask():
+        async def probe():
             worker = self._worker(port)
             try:
-                is_good = await worker._create(self.ledger.dice.choice(beside.RESOURCES))
-                if is_good and not answered.done():
+                ok = await worker._create(self.ledger.rng.choice(RESOURCES))
+                if ok and not answered.done():
                     answered.set_result(time.monotonic())
             finally:
                 worker.close()
 
         try:
             while not answered.done():
-                if len(asking) < PROBES:
-                    task = asyncio.create_task(ask())
-                    asking.add(task)
-                    task.add_done_callback(asking.discard)
+                if len(running) < PROBES:
+                    task = asyncio.create_task(probe())
+                    running.add(task)
+                    task.add_done_callback(running.discard)
                 await asyncio.wait([answered], timeout=PROBE_SECONDS)
             return answered.result()
         finally:
-            for task in asking:
+            for task in running:
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(*asking, return_exceptions=True)
+                await asyncio.gather(*running, return_exceptions=True)

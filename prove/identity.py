@@ -1,4 +1,4 @@
-"""An identity provider: a key set that is served, and an access token that its key has signed. Needs openssl."""
+"""An identity provider: a server of a key set, and an access token signed with its key. Requires openssl."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ NAME = "prove"
 
 
 class Provider:
-    """`start()` and `end()` its server; `settings` are the service's, `token` and `principal` those of somebody who may do everything."""
+    """`start()` and `stop()` control its server; `settings` are for the service, `token` and `principal` have the scope admin."""
 
     def __init__(self, directory):
         self._folder = directory / "identity"
@@ -32,14 +32,14 @@ class Provider:
             "AUTH_ISSUER": self.issuer,
             "AUTH_AUDIENCE": AUDIENCE,
             "AUTH_JWKS_URL": f"{self.issuer}/keys.json",
-            # So that whoever takes it away is noticed.
+            # Short, so that the unavailability of the provider has an effect.
             "AUTH_JWKS_REFRESH": "1s",
         }
         self.principal = f"{self.issuer} {NAME}"
         self.token = self._sign()
 
     def _sign(self):
-        # A day: clocks step by an hour. Without iat, which a clock that was put back would find in the future.
+        # Valid for a day because clocks step by an hour; without iat, which would be in the future after a step back.
         claims = {"iss": self.issuer, "aud": AUDIENCE, "sub": NAME, "exp": int(time.time()) + 86_400, "scope": "admin"}
         parts = ({"alg": "EdDSA", "typ": "at+jwt", "kid": NAME}, claims)
         signed = ".".join(_base64(json.dumps(part).encode()) for part in parts)
@@ -55,7 +55,7 @@ class Provider:
     def running(self):
         return self.process is not None and self.process.poll() is None
 
-    def end(self):
+    def stop(self):
         if self.running:
             self.process.kill()
             self.process.wait()

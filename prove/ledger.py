@@ -1,25 +1,25 @@
-"""What the clients were told: rows that several of them change, creations by name, and what is wrong, each with its time."""
+"""The record of all answers: rows that several clients change, creations by name, and violations with their times."""
 
 import collections
 import dataclasses
 import itertools
 import time
 
-from client import Counts, fault_of
-from history import DONE, MISSING, REFUSED, UNDONE, UNKNOWN
+from client import Counts, malformation
+from history import DONE, NOT_FOUND, PRECONDITION_FAILED, NOT_DONE, UNKNOWN
 
-# docs/api.md: which problems say that nothing was done, and which that it is unknown.
-FATES = {
-    "unavailable": UNDONE,
-    "too-many-requests": UNDONE,
-    "request-timeout": UNDONE,
-    "idempotency-in-flight": UNDONE,
+# docs/api.md: the outcome that each problem code states.
+OUTCOME_OF_CODE = {
+    "unavailable": NOT_DONE,
+    "too-many-requests": NOT_DONE,
+    "request-timeout": NOT_DONE,
+    "idempotency-in-flight": NOT_DONE,
     "outcome-unknown": UNKNOWN,
     "bad-gateway": UNKNOWN,
     "gateway-timeout": UNKNOWN,
 }
-# {status: outcome} of answers that speak of the row's state.
-OF_THE_STATE = {404: MISSING, 412: REFUSED}
+# {status: outcome} of answers that report the row's state.
+OUTCOME_OF_STATUS = {404: NOT_FOUND, 412: PRECONDITION_FAILED}
 
 PASSENGER = {
     "survived": True,
@@ -33,7 +33,7 @@ PASSENGER = {
 
 @dataclasses.dataclass(frozen=True)
 class Resource:
-    """One whose rows carry a number in their name and in two other columns, so that half a change shows."""
+    """A resource whose rows carry one number in their name and in two other columns, so that a partial change is visible."""
 
     name: str
     fixed: dict
@@ -46,13 +46,13 @@ class Resource:
     def changed(self, name):
         """The columns that a change sets."""
         number = number_of(name)
-        return {"name": name, **{column: made(number) for column, made in self.columns}}
+        return {"name": name, **{column: value(number) for column, value in self.columns}}
 
     def body(self, name):
         return {**self.fixed, **self.changed(name)}
 
     def is_whole(self, row):
-        """Whether all columns are of one change."""
+        """Whether all columns were written by one change."""
         return all(row.get(column) == value for column, value in self.changed(row["name"]).items())
 
 
@@ -67,18 +67,18 @@ def number_of(name):
 
 
 class Row:
-    """A row that several clients change, and everything that they did to it."""
+    """A row that several clients change, and all their operations on it."""
 
     def __init__(self, resource, uuid, created, is_restorable=True):
         self.resource, self.uuid = resource, uuid
-        # Whether it is brought back; of the others zones can tell (history.py).
+        # Whether clients restore it; rows without restores are also checked by zones (history.py).
         self.is_restorable = is_restorable
         self.path = f"{resource.path}/{uuid}"
         self.operations = [created]
         self.seen = created.version
-        # {version: name} of the states that were told: what the past must answer.
+        # {version: name} of the states that answers have shown: ?at= must return them.
         self.states = {created.version: created.name}
-        self.is_gone = False
+        self.is_deleted = False
 
     def add(self, operation):
         self.operations.append(operation)
@@ -89,7 +89,7 @@ class Row:
 
 @dataclasses.dataclass
 class Creation:
-    """A row, or many that were sent at once (all or none of them), that nobody changes afterwards."""
+    """A row, or several sent in one request (all or none are created), that no client changes afterwards."""
 
     resource: Resource
     names: list
@@ -98,7 +98,7 @@ class Creation:
     how: str  # create, create with key, bulk, bulk with key, import
     uuid: str | None = None
     principal: str | None = None
-    # With a key: what is sent again as it is.
+    # With a key: what a retry sends.
     body: bytes | None = None
     headers: dict | None = None
     was_unknown: bool = False
@@ -106,43 +106,41 @@ class Creation:
 
 
 class Ledger:
-    """See the module."""
-
-    def __init__(self, dice):
-        self.dice = dice
+    def __init__(self, rng):
+        self.rng = rng
         self.counts = Counts()
         self.codes = collections.Counter()
         self.actions = collections.Counter()
         self.rows = {resource.name: [] for resource in RESOURCES}
         self.retired = []
         self.creations = []
-        self.keyed = collections.deque()  # creations with a key that are to be sent again
-        self.still = {resource.name: {} for resource in RESOURCES}  # {uuid: name} of rows that nobody touches
-        self.complaints = []  # (topic, time, sentence)
-        self.walks = self.in_walks = 0
-        self.resent = 0
+        self.keyed = collections.deque()  # creations with a key that are to be retried
+        self.untouched = {resource.name: {} for resource in RESOURCES}  # {uuid: name} of rows that no client changes
+        self.violations = []  # (topic, time, description)
+        self.lists_read = self.rows_listed = 0
+        self.retries = 0
         self._numbers = itertools.count(1)
 
     def name(self, word):
         return f"{word} {next(self._numbers)}"
 
-    def complain(self, topic, sentence, at=None):
-        self.complaints.append((topic, time.monotonic() if at is None else at, sentence))
+    def violation(self, topic, description, at=None):
+        self.violations.append((topic, time.monotonic() if at is None else at, description))
 
     def outcome(self, answer, repeatable=False, conflict=None):
-        """What an answer says was done. Errors are looked at: form, code, and whether they say when to come back.
+        """The outcome that an answer states. Checks the form, code and Retry-After of errors.
 
-        `conflict` is what a 409 `conflict` means, where it may come.
+        `conflict` is the outcome of a 409 `conflict`, where it is allowed.
         """
         if answer.status < 300:
             return DONE
         code = answer.code()
-        expected = OF_THE_STATE.get(answer.status) or FATES.get(code) or (conflict if code == "conflict" else None)
-        if answer.status not in OF_THE_STATE and code != "conflict":
+        expected = OUTCOME_OF_STATUS.get(answer.status) or OUTCOME_OF_CODE.get(code) or (conflict if code == "conflict" else None)
+        if answer.status not in OUTCOME_OF_STATUS and code != "conflict":
             self.codes[f"{answer.status} {code}"] += 1
-        fault = fault_of(answer, repeatable) or (None if expected else f"{answer.status} {code}: {answer.json().get('detail')}")
-        if fault:
-            self.complain("errors", f"{fault} ({answer.headers.get('x-request-id')})")
+        malformed = malformation(answer, repeatable) or (None if expected else f"{answer.status} {code}: {answer.json().get('detail')}")
+        if malformed:
+            self.violation("errors", f"{malformed} ({answer.headers.get('x-request-id')})")
         return expected or UNKNOWN
 
     def all_rows(self):

@@ -1,4 +1,4 @@
-"""Connections that can be broken: proxy.py in a process of its own, and its commands."""
+"""Breakable connections: runs proxy.py in a process of its own and sends it commands."""
 
 import asyncio
 import pathlib
@@ -10,7 +10,7 @@ import support
 
 
 class Links:
-    """`with Links({"name": port}) as links`: `links.ports["name"]` leads to that port until `await links.set("name", "cut")`."""
+    """`with Links({"name": port}) as links`: `links.ports["name"]` forwards to that port; `await links.set("name", "cut")` breaks it."""
 
     def __init__(self, targets):
         self._targets = targets
@@ -33,16 +33,16 @@ class Links:
         self._process.stdin.close()
         self._process.stdout.close()
 
-    def names(self, start):
-        return [name for name in self.ports if name.startswith(start)]
+    def names(self, prefix):
+        return [name for name in self.ports if name.startswith(prefix)]
 
     async def set(self, name, mode, number=None):
-        """See proxy.py for modes."""
-        await asyncio.to_thread(self._say, f"{name} {mode}" if number is None else f"{name} {mode} {number}")
+        """proxy.py lists the modes."""
+        await asyncio.to_thread(self._command, f"{name} {mode}" if number is None else f"{name} {mode} {number}")
 
-    def _say(self, line):
+    def _command(self, line):
         with self._lock:
             self._process.stdin.write(f"{line}\n")
             self._process.stdin.flush()
             if self._process.stdout.readline().strip() != line:
-                raise RuntimeError(f"the proxy has ended, or did not understand: {line}")
+                raise RuntimeError(f"the proxy has exited or rejected the command: {line}")

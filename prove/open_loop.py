@@ -1,19 +1,18 @@
-"""An open loop: requests are due at a rate, whether or not earlier ones were answered, and are late from then on.
+"""An open loop: requests are due at a fixed rate whether or not earlier ones were answered, and latency counts from then.
 
-A client that waits for its answer before it asks again asks nothing while the service stands still, and so does not see that
-it does (coordinated omission). Here a stall of one second at 200 a second is 200 late requests.
+A closed loop sends nothing while it waits for an answer, and so under-reports a stall of the service (coordinated omission).
+Here a stall of one second at 200 requests per second delays 200 requests.
 """
 
 import asyncio
 import collections
 import time
 
-# Of the picture.
 BUCKET_SECONDS = 0.5
 
 
 class Timeline:
-    """What became of the requests, by half seconds of their ends; times count from its making."""
+    """Results of the requests, in buckets of half a second by their completion; times count from the construction."""
 
     def __init__(self):
         self.start = time.monotonic()
@@ -21,17 +20,17 @@ class Timeline:
         self.latencies = collections.defaultdict(list)
         self.marks = []  # (begin, end, name) of faults
 
-    def record(self, due, is_good):
+    def record(self, due, ok):
         now = time.monotonic()
         bucket = int((now - self.start) / BUCKET_SECONDS)
-        (self.good if is_good else self.failed)[bucket] += 1
+        (self.good if ok else self.failed)[bucket] += 1
         self.latencies[bucket].append(now - due)
 
     def mark(self, begun, ended, name):
         self.marks.append((begun - self.start, ended - self.start, name))
 
     def points(self):
-        """(seconds, good a second, failed a second, p50, p99) of each half second; the last two are None without requests."""
+        """(seconds, good per second, failed per second, p50, p99) of each bucket; the last two are None without requests."""
         last = max([*self.good, *self.failed], default=-1)
         for bucket in range(last + 1):
             ordered = sorted(self.latencies.get(bucket, ()))
@@ -43,13 +42,13 @@ class Timeline:
 
 
 async def open_loop(rate, seconds, workers, act):
-    """`act(worker, due)` at each time that is due, by the first of the workers that is free."""
+    """Calls `act(worker, due)` for each due time, with the first worker that is free."""
     begin = time.monotonic()
-    turns = iter(range(int(rate * seconds)))
+    numbers = iter(range(int(rate * seconds)))
 
     async def work(worker):
-        for turn in turns:
-            due = begin + turn / rate
+        for number in numbers:
+            due = begin + number / rate
             if (wait := due - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
             await act(worker, due)
@@ -60,6 +59,6 @@ async def open_loop(rate, seconds, workers, act):
 
 
 def quantile(numbers, part):
-    """0 of nothing."""
+    """The quantile `part` of `numbers`; 0 if there are none."""
     ordered = sorted(numbers)
     return ordered[min(len(ordered) - 1, int(len(ordered) * part))] if ordered else 0.0

@@ -1,4 +1,4 @@
-"""PostgreSQL seen from beside the service: whether it answers, sessions that others hold, and psql that may fail."""
+"""Access to PostgreSQL that does not involve the service: liveness, raw sessions, psql, and backend processes."""
 
 import asyncio
 import pathlib
@@ -7,25 +7,25 @@ import struct
 
 
 async def psql(url, *commands):
-    """(whether all was done, what it said)."""
+    """Runs psql; (whether it succeeded, its output)."""
     each = [part for command in commands for part in ("-c", command)]
     process = await asyncio.create_subprocess_exec(
         "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, *each,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
-        said, _ = await process.communicate()
+        output, _ = await process.communicate()
     except asyncio.CancelledError:
         process.kill()
         await process.wait()
         raise
-    return process.returncode == 0, said.decode(errors="replace").strip()
+    return process.returncode == 0, output.decode(errors="replace").strip()
 
 
 async def session(where, database):
-    """A connection that is logged in, as (reader, writer); None when PostgreSQL refuses it.
+    """An authenticated connection as (reader, writer); None if PostgreSQL rejects it.
 
-    `where` is a port of this machine, or a socket's path.
+    `where` is a local port or the path of a Unix socket.
     """
     opening = asyncio.open_connection("127.0.0.1", where) if isinstance(where, int) else asyncio.open_unix_connection(where)
     reader, writer = await opening
@@ -43,7 +43,7 @@ async def session(where, database):
 
 
 async def answers(where, database):
-    """Whether a session can be had now."""
+    """Whether PostgreSQL accepts a session now."""
     try:
         async with asyncio.timeout(2):
             one = await session(where, database)
@@ -55,12 +55,12 @@ async def answers(where, database):
 
 
 def backends(postmaster, database):
-    """The processes that work for clients' sessions of the database, whoever they are."""
+    """The backend processes of all client sessions of the database."""
     return children(postmaster, rf"postgres: (\S+: )?\S+ {database} (\[local\]|127\.)")
 
 
 def children(postmaster, title):
-    """Those whose title begins as the pattern says."""
+    """The child processes whose title matches the pattern at its beginning."""
     found = []
     for entry in pathlib.Path("/proc").glob("[0-9]*"):
         try:

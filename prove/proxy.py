@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Passes TCP connections on, and breaks them when told: `proxy.py NAME=PORT:TARGET…`, commands on standard input, a line each.
+"""Forwards TCP connections and breaks them on command: `proxy.py NAME=PORT:TARGET…`; reads one command per line.
 
-    NAME pass            as if it were not there
+    NAME pass            forward unchanged
     NAME cut             reset all connections, pass new ones
     NAME refuse          reset all connections, refuse new ones
-    NAME delay SECONDS   each piece arrives that much later
-    NAME hole            nothing arrives any more, in either direction, and nobody is told
-    NAME reset BYTES     reset each connection after so many more bytes of answers
-    NAME target PORT     where new connections go
+    NAME delay SECONDS   deliver each chunk that much later
+    NAME stall           deliver nothing in either direction, without closing the connections
+    NAME reset BYTES     reset each connection after that many more bytes from the target
+    NAME target PORT     connect new connections to that port
 
-Each command is answered with its own line when it is done. A process of its own, so that it is as quick as it can be beside
-the clients.
+Each command is echoed when it has taken effect. It is a process of its own so that the load of the clients does not slow it
+down.
 """
 
 import asyncio
@@ -49,20 +49,20 @@ class Link:
             self.mode = "pass"
         for side in list(self.pairs):
             side.left = int(number) if mode == "reset" else None
-            if was == "hole" or mode == "hole":
-                side.hold(mode == "hole")
+            if was == "stall" or mode == "stall":
+                side.hold(mode == "stall")
 
 
 class Side(asyncio.Protocol):
-    """One of the two connections of a pair; what it reads is written to the `other`."""
+    """One of the two connections of a pair; the data that it reads is written to `other`."""
 
     def __init__(self, link, other=None):
         self.link, self.other = link, other
-        self.is_answering = other is not None
+        self.is_target = other is not None
         self.transport = None
         self.left = None
         self._early, self._held = [], False
-        self._last = 0.0  # when what came last is passed on
+        self._last = 0.0  # when the last chunk is delivered
 
     def connection_made(self, transport):
         self.transport = transport
@@ -72,7 +72,7 @@ class Side(asyncio.Protocol):
             self.left = int(self.link.number)
         if self.other is None:
             asyncio.ensure_future(self._connect())
-        if self.link.mode == "hole":
+        if self.link.mode == "stall":
             self.hold(True)
 
     async def _connect(self):
@@ -88,7 +88,7 @@ class Side(asyncio.Protocol):
             self.other.transport.close()
 
     def data_received(self, data):
-        if self.is_answering and self.left is not None:
+        if self.is_target and self.left is not None:
             data, self.left = data[: self.left], self.left - len(data)
             self.other.write(data)
             if self.left <= 0:
@@ -97,10 +97,10 @@ class Side(asyncio.Protocol):
         elif self.other is None:
             self._early.append(data)
         else:
-            self._in_turn(self.other.write, data)
+            self._in_order(self.other.write, data)
 
-    def _in_turn(self, act, *arguments):
-        """Late by what the link says, and never before what came earlier."""
+    def _in_order(self, act, *arguments):
+        """Runs `act` after the delay of the link, and never before an earlier one."""
         loop = asyncio.get_running_loop()
         late = self.link.number if self.link.mode == "delay" else 0.0
         at = max(loop.time() + late, self._last)
@@ -115,7 +115,7 @@ class Side(asyncio.Protocol):
             self.transport.write(data)
 
     def hold(self, held):
-        """A hole is not reading: what was sent stays in the sender's buffers, and arrives if the hole closes in time."""
+        """Stalls by not reading: the data stays in the sender's buffers, and is delivered if the stall ends in time."""
         if held != self._held and not self.transport.is_closing():
             self._held = held
             (self.transport.pause_reading if held else self.transport.resume_reading)()
@@ -129,7 +129,7 @@ class Side(asyncio.Protocol):
     def connection_lost(self, _):
         self.link.pairs.discard(self)
         if self.other and self.other.transport and not self.other.transport.is_closing():
-            self._in_turn(self.other.transport.close)
+            self._in_order(self.other.transport.close)
 
 
 async def main(words):

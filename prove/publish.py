@@ -1,4 +1,4 @@
-"""docs/reliability.md: each fault with what it did to the service, and the promises that were counted meanwhile."""
+"""Writes docs/reliability.md: the effect of each kind of fault, and the promises checked under the faults."""
 
 import collections
 import datetime
@@ -10,73 +10,72 @@ from scenario import table
 
 HEAD = """# Reliability
 
-Written by `make prove`: clients change two resources at a steady rate while one thing after the other breaks; then everything
-that they were told is compared with what there is. [Decision 0034](decisions/0034-faults-by-seed-and-three-judges.md) says how it is judged,
-[operations](operations.md#seeing-it-hold) how to run it.
+Written by `make prove`: clients change two resources at a constant rate while faults are injected one after the other; then every answer
+is checked against the final state and the history of each row. [Decision 0034](decisions/0034-faults-by-seed-and-three-judges.md) describes the
+checkers, [operations](operations.md#seeing-it-hold) how to run it.
 
 """
 
 EXPLANATION = """
-- `away`: from the end of the fault (of PostgreSQL's own restart, where it restarted) until each entrance, nginx and each server past it, has
-  made a row that was sent after that.
-- `failed`: answers with that status from the beginning of the fault until then. Many are due to what lasts as long as the fault: while
-  a table is locked, changes of it are told to come back.
-- `not sent`: requests that found no connection.
-- `no answer`: requests whose connection broke. Nobody knows whether they were carried out; clients find out by sending them again with
-  their `Idempotency-Key`.
+- `unavailable`: from the end of the fault (from the end of PostgreSQL's own restart, if it restarted) until each endpoint, nginx and each
+  server directly, has acknowledged a creation that was sent after that.
+- `failed by status`: answers with that status from the beginning of the fault until then. Many are a direct effect of the fault: while a
+  table is locked, changes to it are answered with 503 and `Retry-After`.
+- `not sent`: requests for which no connection could be opened.
+- `no answer`: requests whose connection broke. Their outcome is unknown; clients learn it by repeating them with the same
+  `Idempotency-Key`.
 
-![Requests a second and their latency, with the faults]({picture})
+![Requests per second and latency, with the faults marked]({picture})
 
-Requests are due at a steady rate whether or not earlier ones were answered, and their latency counts from when they were due: a table
-that is locked for three seconds is seconds of latency. The time between two stacks is left out.
+Requests are due at a constant rate whether or not earlier ones were answered, and latency counts from the time they were due: a table
+that is locked for three seconds causes seconds of latency. The time between two stacks is omitted.
 """
 
-
-# Between what a run of storm writes and what those of other scenarios do: each is replaced by its own runs alone.
+# Separates the results of storm from those of the other scenarios; a run replaces only the results of its own scenarios.
 OTHERS = "\n## Other scenarios\n"
 
 
 def write(folder, results, episodes, seed, commands):
-    """Puts what was run in the place of what an earlier run has left in the folder. `commands` say how to run each again."""
+    """Replaces the results of an earlier run in the folder. `commands` holds the command that repeats each scenario."""
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "reliability.md"
     before, _, sections = (page.read_text(encoding="utf-8") if page.exists() else HEAD).partition(OTHERS)
     others = dict(section.split("\n", 1) for section in sections.split("\n### ")[1:])
-    for name, rows in results.items():
+    for name, found in results.items():
         if name == "storm":
-            if not episodes:  # it did not run to its end
+            if not episodes:  # it did not complete
                 continue
             image = folder / "reliability.svg"
             image.write_text(timeline_picture.draw([one.timeline for one in episodes]), encoding="utf-8")
-            before = HEAD + _storm(rows, episodes, seed, commands[name], image.name)
+            before = HEAD + _storm(found, episodes, seed, commands[name], image.name)
         else:
-            others[name] = f"\n{_where()} To repeat it:\n\n    {commands[name]}\n\n{table({name: rows})}\n"
+            others[name] = f"\n{_date_and_machine()} To repeat it:\n\n    {commands[name]}\n\n{table({name: found})}\n"
     text = "".join(f"\n### {name}\n{section.rstrip()}\n" for name, section in sorted(others.items()))
     page.write_text(before + (OTHERS + text if text else ""), encoding="utf-8")
 
 
-def _storm(rows, episodes, seed, command, image):
+def _storm(results, episodes, seed, command, image):
     requests = sum(one.ledger.counts.requests for one in episodes)
-    blows = [blow for one in episodes for blow in one.blows]
+    injections = [injection for one in episodes for injection in one.injections]
     seconds = sum(point[0] for one in episodes for point in list(one.timeline.points())[-1:])
-    said = (
-        f"{len(blows):,} faults of {len({blow.name for blow in blows})} kinds, {requests:,} requests, {seconds / 60:.1f} minutes of load on "
-        f"{len(episodes)} stacks, seed {seed}. {_where()} To repeat it:\n\n    {command}\n\n"
+    summary = (
+        f"{len(injections):,} faults of {len({injection.name for injection in injections})} kinds, {requests:,} requests, {seconds / 60:.1f} minutes of load on "
+        f"{len(episodes)} stacks, seed {seed}. {_date_and_machine()} To repeat it:\n\n    {command}\n\n"
     )
     explained = EXPLANATION.format(picture=image)
-    return f"{said}{_faults(episodes)}{_not_injected(episodes)}{explained}\n## Promises\n\n{table({'storm': rows})}\n"
+    return f"{summary}{_faults(episodes)}{_not_injected(episodes)}{explained}\n## Promises\n\n{table({'storm': results})}\n"
 
 
-def _where():
-    """When, and on what machine."""
+def _date_and_machine():
+    """The date and the machine."""
     memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
     system = platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
     return f"{datetime.date.today()}, {_processor()}, {os.cpu_count()} cores, {memory} GiB, {system}."
 
 
 def skipped(episodes):
-    """{fault: why it was never injected}"""
-    injected = {blow.name for one in episodes for blow in one.blows}
+    """{fault: the reason why it was never injected}"""
+    injected = {injection.name for one in episodes for injection in one.injections}
     return {name: why for one in episodes for name, why in one.skipped.items() if name not in injected}
 
 
@@ -92,28 +91,28 @@ def _processor():
 
 
 def _faults(episodes):
-    """A line for each kind of fault."""
-    blows, wrong = collections.defaultdict(list), collections.Counter()
+    """The table with one line for each kind of fault."""
+    injections, violations = collections.defaultdict(list), collections.Counter()
     for one in episodes:
-        for blow in one.blows:
-            blows[blow.name].append(blow)
-        for topic, at, _ in one.ledger.complaints:
-            # What is noticed in the end belongs to the last fault before it was done.
-            before = [blow.name for blow in one.blows if blow.begun <= at]
-            wrong[before[-1] if before else "none", topic] += 1
+        for injection in one.injections:
+            injections[injection.name].append(injection)
+        for topic, at, _ in one.ledger.violations:
+            # A violation that the final check finds is attributed to the last fault before the operation.
+            before = [injection.name for injection in one.injections if injection.begun <= at]
+            violations[before[-1] if before else "none", topic] += 1
     lines = [
-        "| fault | times | requests | failed | away p50, ms | away max, ms | lost | doubled | not linearizable | other |",
+        "| fault | times | requests | failed by status | unavailable p50, ms | unavailable max, ms | lost | doubled | not linearizable | other |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    names = sorted(blows) + (["none"] if any(name == "none" for name, _ in wrong) else [])
+    names = sorted(injections) + (["none"] if any(name == "none" for name, _ in violations) else [])
     for name in names:
-        found = blows[name]
-        counts = sum((collections.Counter(blow.counts) for blow in found), collections.Counter())
+        found = injections[name]
+        counts = sum((collections.Counter(injection.counts) for injection in found), collections.Counter())
         requests = counts.pop("requests", 0)
         failed = ", ".join(f"{what} {n:,}" for what, n in counts.items()) or "none"
-        away = sorted(blow.away * 1000 for blow in found) or [0]
-        others = sum(n for (at, topic), n in wrong.items() if at == name and topic not in ("lost", "doubled", "linearizable"))
-        numbers = [wrong[name, topic] for topic in ("lost", "doubled", "linearizable")]
-        cells = [name, len(found), f"{requests:,}", failed, f"{away[len(away) // 2]:.0f}", f"{away[-1]:.0f}", *numbers, others]
+        unavailable = sorted(injection.unavailable * 1000 for injection in found) or [0]
+        others = sum(n for (at, topic), n in violations.items() if at == name and topic not in ("lost", "doubled", "linearizable"))
+        numbers = [violations[name, topic] for topic in ("lost", "doubled", "linearizable")]
+        cells = [name, len(found), f"{requests:,}", failed, f"{unavailable[len(unavailable) // 2]:.0f}", f"{unavailable[-1]:.0f}", *numbers, others]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"

@@ -1,23 +1,24 @@
 #!/usr/bin/env python3
-"""`make prove`: breaks real stacks for a while and counts what became of the service's promises.
+"""`make prove`: injects faults into real stacks under load and checks the promises of the service.
 
     run.py [--minutes M] [--seed N] [--only NAME,NAME] [--short] [NAME=NUMBER…]
 
-A scenario is a file scenarios/NAME.py; being there is all it takes to be run. Its docstring says what is broken and what
-must hold. It has:
+A scenario is a file scenarios/NAME.py; every file there is run. Its docstring states what is broken and what must hold. It
+defines:
 
-    WEIGHT = 1          (optional) its part of the time, compared with others; 0 is run by its name alone
-    SHORT = 10          (optional) seconds of load in the short form, which `make test` runs; without it, it has none
-    PATIENCE = 1        (optional) times its load that it may take besides, on top of ten minutes
-    async def run(context) -> list[Row]
+    WEIGHT = 1          (optional) relative share of the time; with 0 it runs only when it is named
+    SHORT = 10          (optional) seconds of load in the short form, which `make test` runs; without it there is no short form
+    TIMEOUT_FACTOR = 1  (optional) further time allowed, as a multiple of the load, in addition to ten minutes
+    async def run(context) -> list[Result]
 
-`context` (scenario.py) has `random` (seeded), `seconds` of load, `time_left()`, `short`, `number("WRITES", default)`. A Row
-is one promise: what, goal, counted, held. What is broken is started and ended by stack.py, laptop.py and fleet.py, and breaks by
-faults/; client.py asks and tells "not sent", "answer lost" and answers apart; actions.py is the clients of `storm`, and verdict.py judges
-what they were told, each row by history.py, search.py and chain.py. Counts decide, times do not: the machine may be busy.
+`context` (scenario.py) has `random` (seeded), `seconds` of load, `time_left()`, `short`, `number("WRITES", default)`. A Result
+is one promise: promise, goal, counted, held. stack.py, single.py and scaled.py start and stop the systems under test, faults/
+breaks them; client.py sends requests and distinguishes "not sent", "answer lost" and answers; actions.py is the workload of
+`storm`, and checker.py checks its answers, each row with history.py, search.py and chain.py. Counts decide, times do not,
+because the machine may be busy.
 
-The exit status is 1 when a promise was broken, and the table says which; it is written to var/prove/report.md too. `--publish`
-puts what was run into docs/reliability.md. Told SIGUSR1, `storm` ends after the stack that it is at.
+The exit status is 1 if a promise was broken; the table shows which one, and is also written to var/prove/report.md.
+`--publish` writes the results into docs/reliability.md. On SIGUSR1 `storm` ends after the current stack.
 """
 
 import argparse
@@ -33,27 +34,27 @@ import time
 import traceback
 
 import publish
-from scenario import Context, Row, table
+from scenario import Context, Result, table
 
 HERE = pathlib.Path(__file__).resolve().parent
-# The tests' stack and the benchmark's PostgreSQL are what is broken here.
+# The stack of the tests and the PostgreSQL of the benchmark are the systems under test.
 sys.path += [str(HERE.parent / "tests" / "stack"), str(HERE.parent / "bench")]
 VAR, DOCS = HERE.parent / "var" / "prove", HERE.parent / "docs"
 
-# Of seconds that a scenario may take besides its load: starts, tables to fill, looking at everything in the end. It is cut off then.
-PATIENCE_SECONDS = 600
+# Time allowed in addition to the load, for starting stacks, filling tables and the final checks; then a scenario is cancelled.
+TIMEOUT_SECONDS = 600
 THREADS = 32
 
 
 def arguments(words):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=3.0, help="time of all loads together (default 3)")
-    parser.add_argument("--seed", type=int, help="repeats the choices of an earlier run (default: random, printed)")
-    parser.add_argument("--only", help="some scenarios, separated by commas")
-    parser.add_argument("--fault", help="only faults whose name has this text")
+    parser.add_argument("--minutes", type=float, default=3.0, help="total duration of the load (default 3)")
+    parser.add_argument("--seed", type=int, help="repeat the choices of an earlier run (default: random, printed)")
+    parser.add_argument("--only", help="only these scenarios, separated by commas")
+    parser.add_argument("--fault", help="only faults whose name contains this text")
     parser.add_argument("--publish", action="store_true", help="write docs/reliability.md and docs/reliability.svg")
-    parser.add_argument("--short", action="store_true", help="the short forms of those that have one")
-    parser.add_argument("numbers", nargs="*", metavar="NAME=NUMBER", help="what scenarios ask for, such as WRITES=1000000")
+    parser.add_argument("--short", action="store_true", help="run the short form of the scenarios that have one")
+    parser.add_argument("numbers", nargs="*", metavar="NAME=NUMBER", help="parameters of scenarios, such as WRITES=1000000")
     options = parser.parse_args(words)
     if options.minutes <= 0:
         parser.error(f"--minutes {options.minutes:g}: must be above 0; example: --minutes 3")
@@ -69,13 +70,13 @@ def arguments(words):
     return options
 
 
-def choose(options):
-    """{name: module} of what is to be run."""
+def select(options):
+    """{name: module} of the scenarios to run."""
     names = sorted(path.stem for path in (HERE / "scenarios").glob("*.py"))
     if options.only:
         chosen = options.only.split(",")
         if unknown := [name for name in chosen if name not in names]:
-            sys.exit(f"--only {','.join(unknown)}: no such scenario; there are {', '.join(names)}")
+            sys.exit(f"--only {','.join(unknown)}: no such scenario; expected {', '.join(names)}")
         return {name: importlib.import_module(f"scenarios.{name}") for name in chosen}
     modules = {name: importlib.import_module(f"scenarios.{name}") for name in names}
     if options.short:
@@ -83,7 +84,7 @@ def choose(options):
     return {name: module for name, module in modules.items() if getattr(module, "WEIGHT", 1)}
 
 
-def share_of_time(options, modules):
+def durations(options, modules):
     """{name: seconds of load}"""
     if options.short:
         return {name: float(getattr(module, "SHORT", 10)) for name, module in modules.items()}
@@ -92,42 +93,42 @@ def share_of_time(options, modules):
 
 
 async def run_one(name, module, seconds, options):
-    """The rows of one scenario, which is bounded whatever it does, and what it publishes."""
+    """The results of one scenario and what it publishes; a scenario that exceeds its timeout is cancelled."""
     context = Context(name, seconds, options)
-    patience = PATIENCE_SECONDS + seconds * getattr(module, "PATIENCE", 0)
+    timeout = TIMEOUT_SECONDS + seconds * getattr(module, "TIMEOUT_FACTOR", 0)
     try:
-        async with asyncio.timeout(seconds + patience) as limit:
+        async with asyncio.timeout(seconds + timeout) as limit:
             return list(await module.run(context)), context.published
     except Exception as error:
         traceback.print_exc()
-        reason = f"not over {patience:.0f} s after its load" if limit.expired() else f"{type(error).__name__}: {str(error)[:300]}"
-    return [Row("the scenario runs to its end", "it does", {"instead": reason}, False)], context.published
+        reason = f"not finished {timeout:.0f} s after its load" if limit.expired() else f"{type(error).__name__}: {str(error)[:300]}"
+    return [Result("the scenario completes", "it does", {"error": reason}, False)], context.published
 
 
 async def run_all(options):
     loop = asyncio.get_running_loop()
-    # Stacks wait in threads for their processes: more than there are processors.
+    # Stacks block threads while they wait for processes, so there are more threads than processors.
     loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(THREADS))
-    # A stack is ended in `finally`, so being told to end must arrive as Ctrl-C does.
+    # Stacks are stopped in `finally`, so SIGTERM must cancel the task as Ctrl-C does.
     loop.add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
-    # For runs that would last too long: storm ends after the stack that it is at, and what was counted until then is published.
-    ending = asyncio.Event()
-    loop.add_signal_handler(signal.SIGUSR1, ending.set)
-    options.told_to_end = ending.is_set
-    modules = choose(options)
-    times = share_of_time(options, modules)
+    # Ends a long run early: storm stops after the current stack and publishes what was counted until then.
+    stopping = asyncio.Event()
+    loop.add_signal_handler(signal.SIGUSR1, stopping.set)
+    options.stop_requested = stopping.is_set
+    modules = select(options)
+    times = durations(options, modules)
     results, published = {}, {}
     for name, module in modules.items():
         begun = time.monotonic()
         print(f"{name}: {times[name]:.0f} s of load", flush=True)
         results[name], found = await run_one(name, module, times[name], options)
         published |= found
-        held = sum(row.held for row in results[name])
+        held = sum(result.held for result in results[name])
         print(f"   {held} of {len(results[name])} held, {time.monotonic() - begun:.0f} s", flush=True)
     return results, times, published
 
 
-def again(name, seconds, options):
+def repeat_command(name, seconds, options):
     """The command that repeats one scenario with the same choices."""
     numbers = "".join(f" {key}={value}" for key, value in options.numbers.items())
     how = f"make prove-short ONLY={name}" if options.short else f"make prove ONLY={name} MINUTES={seconds / 60:.3g}"
@@ -144,19 +145,19 @@ def main(words):
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("interrupted", flush=True)
         return 130
-    broken = {name: rows for name, rows in results.items() if not all(row.held for row in rows)}
-    commands = {name: again(name, times[name], options) for name in results}
-    repeat = [f"again: {commands[name]}" for name in broken]
+    broken = {name: found for name, found in results.items() if not all(result.held for result in found)}
+    commands = {name: repeat_command(name, times[name], options) for name in results}
+    repeat = [f"repeat with: {commands[name]}" for name in broken]
     text = "\n".join([f"Seed {options.seed}.", "", table(results), "", *repeat])
     VAR.mkdir(parents=True, exist_ok=True)
     (VAR / "report.md").write_text(text + "\n", encoding="utf-8")
     publish.write(DOCS if options.publish else VAR, results, published.get("storm", []), options.seed, commands)
     print(text)
-    rows = [row for found in results.values() for row in found]
-    held = sum(row.held for row in rows)
-    # As pytest says it, so that scripts/test counts promises as tests.
-    print(f"{held} passed, {len(rows) - held} failed in {time.monotonic() - begun:.1f}s", flush=True)
-    return 1 if broken or not rows else 0
+    every = [result for found in results.values() for result in found]
+    held = sum(result.held for result in every)
+    # In pytest's format, so that scripts/test counts promises as tests.
+    print(f"{held} passed, {len(every) - held} failed in {time.monotonic() - begun:.1f}s", flush=True)
+    return 1 if broken or not every else 0
 
 
 if __name__ == "__main__":

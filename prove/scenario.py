@@ -1,4 +1,4 @@
-"""What a scenario is given and what it answers with; and the table made of the answers."""
+"""The context that a scenario receives, the results that it returns, and the table of the results."""
 
 import dataclasses
 import random
@@ -6,42 +6,42 @@ import time
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One promise and what was counted of it."""
+class Result:
+    """One promise and what was counted for it."""
 
-    what: str
-    # In words, with its number: "0", "≥ 0.7 × of the rate before".
+    promise: str
+    # Text with its number: "0", "≥ 0.7 × the rate before".
     goal: str
-    # What was counted, by name: numbers or texts, in the order in which they are shown.
+    # Numbers or texts by name, in the order in which they are shown.
     counted: dict
     held: bool
 
 
 class Context:
-    """What a scenario may depend on: its own random numbers, its time, and the numbers given on the command line."""
+    """The only inputs of a scenario: its random generator, its time, and the numbers given on the command line."""
 
     def __init__(self, name, seconds, options):
         self.name, self.seconds = name, seconds
-        # Of its own, so that a scenario makes the same choices whether it runs alone or among others.
+        # One generator for each scenario, so that it makes the same choices whether or not others run.
         self.random = random.Random(f"{options.seed}:{name}")
         self.short = options.short
-        # A part of the names of the faults that are injected; None for all.
+        # Only faults whose name contains this text are injected; None for all.
         self.fault = options.fault
         self.published = {}
-        self.told_to_end = options.told_to_end
+        self.stop_requested = options.stop_requested
         self._numbers = options.numbers
         self._end = None
 
     def number(self, name, default):
-        """A whole number given as NAME=VALUE, such as WRITES or ROWS."""
+        """An integer given as NAME=VALUE, such as WRITES or ROWS."""
         return self._numbers.get(name, default)
 
     def publish(self, name, found):
-        """For docs/reliability.md, which report.py makes of it."""
+        """Stores results for docs/reliability.md, which publish.py writes."""
         self.published[name] = found
 
     def start_clock(self):
-        """The stack runs, the load begins: what a start takes does not shorten the time of the load."""
+        """Called when the load begins, so that starting the stack does not shorten the load."""
         self._end = time.monotonic() + self.seconds
 
     def time_left(self):
@@ -60,12 +60,12 @@ def milliseconds(seconds):
 
 
 def table(results):
-    """Markdown of {scenario: rows}."""
+    """{scenario: results} as a Markdown table."""
     lines = ["| scenario | promise | goal | counted | held |", "| --- | --- | --- | --- | --- |"]
-    for name, rows in results.items():
-        for row in rows:
-            counted = "; ".join(f"{what} {_shown(value)}" for what, value in row.counted.items())
-            cells = [name, row.what, row.goal, counted, "yes" if row.held else "**no**"]
+    for name, found in results.items():
+        for result in found:
+            counted = "; ".join(f"{what} {_shown(value)}" for what, value in result.counted.items())
+            cells = [name, result.promise, result.goal, counted, "yes" if result.held else "**no**"]
             lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
     return "\n".join(lines)
 

@@ -1,25 +1,25 @@
-"""The smallest part of a row's history that still shows a fault.
+"""Shrinks a row's history to a minimal part that still shows the anomaly.
 
-Left out is only what cannot be missed: answers that say what was there, and changes that no answer left speaks of. So
-what remains is a fault by itself, not one that was made by leaving something out.
+Only operations that no remaining one depends on are removed: observations, and changes that no remaining answer refers to. So
+the anomaly in the rest is that of the whole history and not an artifact of the removal.
 """
 
-from history import DONE, MISSING, REFUSED
+from history import CONFLICT, DONE, NOT_FOUND, PRECONDITION_FAILED
 
-# They are right only because something else was done.
-SPEAK_OF_CHANGES = (REFUSED, MISSING, "present")
+# Outcomes that are valid only because of another change.
+CAUSED_BY_CHANGES = (PRECONDITION_FAILED, NOT_FOUND, CONFLICT)
 
 
-def smallest(operations, is_fault):
-    """A part of `operations` of which `is_fault` is still true."""
+def smallest(operations, has_anomaly):
+    """A minimal part of `operations` for which `has_anomaly` is still true."""
     kept = list(operations)
     size = max(1, len(kept) // 2)
     while True:
         shorter, start = False, 0
         while start < len(kept):
-            gone = kept[start : start + size]
+            removed = kept[start : start + size]
             rest = kept[:start] + kept[start + size :]
-            if rest and _may_go(gone, rest) and is_fault(rest):
+            if rest and _is_removable(removed, rest) and has_anomaly(rest):
                 kept, shorter = rest, True
             else:
                 start += size
@@ -28,13 +28,13 @@ def smallest(operations, is_fault):
         size = max(1, size // 2)
 
 
-def _may_go(gone, rest):
-    changes = [op for op in gone if not (op.kind == "read" or op.outcome in SPEAK_OF_CHANGES)]
+def _is_removable(removed, rest):
+    changes = [op for op in removed if not (op.kind == "read" or op.outcome in CAUSED_BY_CHANGES)]
     if not changes:
         return True
     if any(op.kind in ("create", "delete", "restore") for op in changes):
         return False
-    if any(op.outcome in SPEAK_OF_CHANGES or op.kind in ("delete", "restore") for op in rest):
+    if any(op.outcome in CAUSED_BY_CHANGES or op.kind in ("delete", "restore") for op in rest):
         return False
     versions = {op.version for op in changes if op.version}
     names = {op.name for op in changes if op.name}

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Slow clients: `slow.py PORT MANY`. A third each send their headers or bodies a byte at a time, or do not read the list that they have
-asked for. Says "ready" once all have come, and ends with its standard input. A process of its own, so that it keeps no other client waiting."""
+"""Slow clients: `slow.py PORT COUNT`. One third sends headers one byte at a time, one third sends bodies so, and one third does not read
+the requested list. Prints "ready" once all are connected, and exits when its standard input is closed. It is a process of its own so that
+it delays no other client."""
 
 import contextlib
 import select
@@ -13,14 +14,14 @@ DRIP_SECONDS = 2.0
 HEADS = (
     "GET /v1/passengers HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
     "POST /v1/passengers HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n\r\n",
-    # Each its own: the same list would be read once for all of them.
+    # Distinct lists, because identical ones would be read once for all clients.
     "GET /passengerlist?name=neq.{number} HTTP/1.1\r\nHost: localhost\r\n\r\n",
 )
 
 
-def main(port, many):
+def main(port, count):
     held = []
-    for number in range(many):
+    for number in range(count):
         one = socket.socket()
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         one.bind((f"127.0.0.{2 + number % ADDRESSES}", 0))
@@ -36,7 +37,7 @@ def main(port, many):
             if number % 3 < 2:
                 with contextlib.suppress(OSError):
                     one.send(b" ")
-        # Whoever has started this says nothing, and closes it in the end.
+        # The parent writes nothing and closes standard input at the end.
         if select.select([sys.stdin], [], [], max(0.1, DRIP_SECONDS - (time.monotonic() - begun)))[0]:
             return
 

@@ -1,6 +1,6 @@
-"""Real stacks on free ports: one as `make up` runs it, or several servers and nginx on one PostgreSQL.
+"""Real stacks on free ports: the stack of `make up`, or several servers and nginx with one PostgreSQL.
 
-Each is a context manager that ends what it started, processes that were left behind included, and nothing else.
+Each is a context manager that stops exactly the processes that it started, including orphaned ones.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ from support import until
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
-# A load of one address, of which every line of log would be kept in memory.
+# All load comes from one address, and every log line would be kept in memory.
 SETTINGS = {"RATE_LIMIT": "off", "CONN_LIMIT": "off", "ACCESS_LOG": "off", "LOG": "warn,access=off", "SEED": "false"}
 
-# Beside the benchmark's: as PostgreSQL is run, with autovacuum and the checkpoints of its defaults.
+# In addition to those of the benchmark: autovacuum and checkpoints as in PostgreSQL's defaults.
 POSTGRES = {"autovacuum": "on", "checkpoint_timeout": "5min", "max_wal_size": "1GB", "shared_buffers": "128MB"}
 
-# {kind: what the command lines of its processes have}
+# {kind: text in the command line of its processes}
 KINDS = {
     "server": "pycrudapi serve",
     "nginx master": "nginx: master",
@@ -33,17 +33,17 @@ class Stack(support.Stack):
     """supervisord, nginx, server and embedded PostgreSQL; `port` is nginx's."""
 
     def pids(self, kind):
-        """The processes of a kind, of KINDS or "supervisord", oldest first."""
+        """The processes of a kind in KINDS, or "supervisord", by process id."""
         if kind == "supervisord":
             return [self.process.pid] if self.process.running else []
         return sorted(pid for pid, line in self.processes().items() if KINDS[kind] in line)
 
 
 @contextlib.asynccontextmanager
-async def whole(**settings):
-    """A Stack that is ready, with a database of its own that goes with it."""
-    with support.short_directory() as place:
-        one = Stack(place, **(SETTINGS | settings))
+async def ready_stack(**settings):
+    """A ready Stack with its own database, which is removed with it."""
+    with support.short_directory() as folder:
+        one = Stack(folder, **(SETTINGS | settings))
         try:
             await asyncio.to_thread(one.start)
             yield one
@@ -52,7 +52,7 @@ async def whole(**settings):
 
 
 class Servers:
-    """Servers of one PostgreSQL (`cluster`, `database`): `processes` and `ports`; `port` is nginx's in front of them."""
+    """Servers with one PostgreSQL (`cluster`, `database`): `processes` and `ports`; `port` is that of nginx in front of them."""
 
     database = "prove"
 
@@ -63,7 +63,7 @@ class Servers:
         self.nginx = self.port = None
 
     def start_server(self, **settings):
-        """One more, on a port of its own; returns its place in `processes` and `ports`."""
+        """Starts another server on a free port; returns its index in `processes` and `ports`."""
         port = support.free_port()
         environment = support.clean_environment(
             **({"DATABASE_URL": self.url, "LISTEN": f"127.0.0.1:{port}", "METRICS_LISTEN": "off"} | self._settings | settings)
@@ -78,16 +78,16 @@ class Servers:
 
     def start_nginx(self):
         upstream = ",".join(f"127.0.0.1:{port}" for port in self.ports)
-        place = self._directory / "nginx"
-        place.mkdir(mode=0o755)
-        self.nginx = support.Nginx(place, **(self._settings | {"UPSTREAM": upstream}))
+        folder = self._directory / "nginx"
+        folder.mkdir(mode=0o755)
+        self.nginx = support.Nginx(folder, **(self._settings | {"UPSTREAM": upstream}))
         self.port = self.nginx.port
 
     def psql(self, *commands):
         return self.cluster.psql(self.database, *commands)
 
     def fill(self, rows):
-        """Imports so many made-up passengers."""
+        """Imports this many generated passengers."""
         program = str(support.BINARY_DIR / "pycrudapi")
         environment = support.clean_environment(DATABASE_URL=self.url)
         with subprocess.Popen([program, "generate", "--rows", str(rows)], stdout=subprocess.PIPE) as generate:
@@ -111,15 +111,15 @@ def is_ready(port):
 
 @contextlib.asynccontextmanager
 async def servers(count, nginx=False, postgres=None, **settings):
-    """`count` servers that are ready, and nginx; `postgres` are settings of PostgreSQL, the others those of ours."""
-    with Cluster(POSTGRES | (postgres or {})) as cluster, support.short_directory() as place:
+    """`count` ready servers, and nginx on request; `postgres` holds settings of PostgreSQL, `settings` those of the servers."""
+    with Cluster(POSTGRES | (postgres or {})) as cluster, support.short_directory() as folder:
         cluster.create(Servers.database)
-        several = Servers(cluster, place, settings)
+        started = Servers(cluster, folder, settings)
         try:
             for _ in range(count):
-                await asyncio.to_thread(several.start_server)
+                await asyncio.to_thread(started.start_server)
             if nginx:
-                await asyncio.to_thread(several.start_nginx)
-            yield several
+                await asyncio.to_thread(started.start_nginx)
+            yield started
         finally:
-            several.end()
+            started.end()

@@ -1,4 +1,4 @@
-"""A standby of a Cluster that has what the primary acknowledges, and takes its place when it is gone."""
+"""A synchronous standby of a Cluster, which can be promoted when the primary is gone."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ class Standby(Cluster):
     """`with Standby(primary) as standby`; `promote()` when the primary is gone."""
 
     def __init__(self, primary):
-        # While it does not follow nothing can be committed: it looks for a primary that restarted at once, and not after 5 s.
+        # Nothing can be committed while it is not connected, so it reconnects to a restarted primary at once and not after 5 s.
         super().__init__(primary._settings | {"wal_retrieve_retry_interval": "50ms"})
         self._primary = primary
         self.port = support.free_port()
@@ -33,20 +33,20 @@ class Standby(Cluster):
 
     def __enter__(self):
         super().__enter__()
-        # From now on an acknowledged commit is on both; before, nothing could be committed.
+        # Set only now: without a connected standby nothing could be committed.
         self._primary.psql("postgres", f"alter system set synchronous_standby_names = '{NAME}'", "select pg_reload_conf()")
-        in_step = "select count(*) from pg_stat_replication where sync_state = 'sync'"
-        until(lambda: self._primary.psql("postgres", in_step) == "1", "the standby follows", 60)
+        synchronous = "select count(*) from pg_stat_replication where sync_state = 'sync'"
+        until(lambda: self._primary.psql("postgres", synchronous) == "1", "the standby is connected", 60)
         return self
 
     def promote(self):
-        """Returns when it takes changes."""
+        """Returns when it accepts writes."""
         command = [postgres_program("pg_ctl"), "promote", "-D", self._data, "-w", "-t", "60"]
         subprocess.run(command, cwd="/", check=True, stdout=subprocess.DEVNULL, **self._as_user)
 
 
 def kill(cluster):
-    """As a machine that loses its power; it does not come back."""
+    """Kills the postmaster, as a power failure would."""
     os.kill(cluster.pid, signal.SIGKILL)
-    until(lambda: not cluster.running, "it is gone")
+    until(lambda: not cluster.running, "it has exited")
 

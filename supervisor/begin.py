@@ -1,6 +1,6 @@
-"""The first process of the image: makes sure that RUN_DIR can be written to, then becomes supervisord.
+"""The first process of the image: checks that RUN_DIR is writable, then executes supervisord.
 
-supervisord binds its sockets before it loads anything of ours, and shows a traceback where it cannot.
+supervisord binds its sockets before it loads the modules of this folder, and prints a traceback if that fails.
 """
 
 import os
@@ -16,7 +16,7 @@ def main(arguments):
     except private.Refused as refused:
         print(refused, file=sys.stderr)
         return 2
-    # It wants a place for temporary files before it reads its configuration, and makes none.
+    # supervisord requires a directory for temporary files before it reads its configuration, and does not create one.
     os.environ.setdefault("TMPDIR", run_dir)
     os.execvp("supervisord", ["supervisord", *arguments])
 

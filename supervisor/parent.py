@@ -1,4 +1,4 @@
-"""Ending with one's parent, however that ends, kill -9 included."""
+"""Terminates a process when its parent exits for any reason, including kill -9."""
 
 import ctypes
 import os
@@ -6,14 +6,14 @@ import sys
 
 PR_SET_PDEATHSIG = 1
 
-# Loaded here, because a forked child should load nothing.
+# Loaded at import time, because a forked child must not load libraries.
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def end_with(parent, number):
-    """Has the kernel send a signal when the parent ends; ends this process if it has ended already.
+    """Has the kernel send a signal when the parent exits; exits if the parent has already exited.
 
-    The kernel takes the end of the thread that started us for the parent's end: it must be the main one.
+    The kernel sends the signal when the thread that forked this process exits, so that must be the main thread.
     """
     LIBC.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:

@@ -1,6 +1,6 @@
-"""Directories that other users of the machine can neither prepare nor enter, and the account nginx's workers have.
+"""Directories that other users of the machine can neither create in advance nor enter, and the account of nginx's workers.
 
-As root the workers are another user, whose group is then let through; nobody else is.
+When nginx runs as root, its workers are another user; only the group of that user gets access.
 """
 
 import os
@@ -8,11 +8,11 @@ import pwd
 
 
 class Refused(Exception):
-    """A directory that somebody else may have prepared; says which, why, and what to do."""
+    """A directory that cannot be used or that another user may have created; the message has the path, the reason and the remedy."""
 
 
 def worker():
-    """The account that root's nginx gives its workers; None for an ordinary user, who has nothing to give up."""
+    """The account of the workers if nginx runs as root; None for an ordinary user."""
     if os.geteuid() != 0:
         return None
     for name in ("www-data", "nginx", "nobody"):
@@ -24,7 +24,7 @@ def worker():
 
 
 def directory(path, setting, shared=False):
-    """Makes a directory, or takes one that is ours, for us alone; a shared one may be passed through by the workers."""
+    """Creates a directory accessible only to this user, or checks an existing one; nginx's workers may traverse a shared one."""
     remedy = f"remove it, or set {setting} to a directory of yours"
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
@@ -44,12 +44,12 @@ def directory(path, setting, shared=False):
     try:
         opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise Refused(f"{setting}={path}: it is no directory of yours ({error.strerror}); {remedy}") from None
+        raise Refused(f"{setting}={path}: it is not a directory of yours ({error.strerror}); {remedy}") from None
     try:
-        # Through the open directory, so that nobody can put another in its place meanwhile.
+        # Through the open descriptor, so that the directory cannot be replaced meanwhile.
         found = os.fstat(opened)
         if found.st_uid != os.geteuid():
-            # A container's volume is root's and open to its one user.
+            # The volume of a container belongs to root and is writable for the user of the container.
             if found.st_uid not in trusted_users() or any(is_foreign(opened, name) for name in os.listdir(opened)):
                 raise Refused(f"{setting}={path}: it belongs to another user; {remedy}")
             return
@@ -58,7 +58,7 @@ def directory(path, setting, shared=False):
             if account:
                 os.fchown(opened, -1, account.pw_gid)
             os.fchmod(opened, 0o710 if account else 0o700)
-        # Looked at again, now that nobody else adds to it. One that is in use keeps its mode: it may serve other ends.
+        # Checked again, because now no other user can add files. A directory in use keeps its mode, because it may have other purposes.
         if found.st_mode & 0o022 and os.listdir(opened):
             raise Refused(f"{setting}={path}: other users may have written to it; {remedy}")
     finally:
@@ -67,7 +67,7 @@ def directory(path, setting, shared=False):
 
 def unwritable(path, setting, reason):
     return Refused(
-        f"{setting}={path}: nothing can be written there ({reason.lower()}); mount a file system in memory on it "
+        f"{setting}={path}: nothing can be written there ({reason.lower()}); mount a tmpfs on it "
         f"(docker run --tmpfs {path}), or set {setting} to a directory of yours"
     )
 
@@ -77,7 +77,7 @@ def is_foreign(opened, name):
 
 
 def ancestors(path):
-    """The directories above a path, without links."""
+    """The parent directories of a path, with symbolic links resolved."""
     above = os.path.realpath(os.path.dirname(os.path.abspath(path)))
     while above != "/":
         yield above
@@ -85,14 +85,14 @@ def ancestors(path):
 
 
 def trusted_users():
-    """Root and ourselves. In a user namespace the machine's root has no number of its own, but the overflow one."""
+    """Root and this user. In a user namespace the root of the machine has no id but appears as the overflow uid."""
     with open("/proc/self/uid_map", encoding="ascii") as mapped:
         whole = mapped.read().split() == ["0", "0", "4294967295"]
     return {0, os.geteuid()} if whole else {0, os.geteuid(), 65534}
 
 
 def socket(path):
-    """Lets the workers connect, and nobody else."""
+    """Allows only nginx's workers to connect, in addition to this user."""
     account = worker()
     if account:
         os.chown(path, -1, account.pw_gid)

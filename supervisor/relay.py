@@ -1,8 +1,8 @@
-"""Standard output and standard error without waiting for whoever reads there.
+"""Non-blocking standard output and standard error.
 
-A terminal that is paused, a pager nobody scrolls, a reader that has gone, a full disk: none of them may hang, fail or end
-a program of the stack. Lines are kept up to a bound while the output is stuck, then dropped and counted; once it flows
-again a line says how many. Only whole lines are written or dropped.
+A paused terminal, an idle pager, a reader that has exited or a full disk must not block, fail or end a program of the stack.
+While the output is blocked, lines are buffered up to a limit, then dropped and counted; when it accepts data again, a line
+reports their number. Only whole lines are written or dropped.
 """
 
 import atexit
@@ -14,24 +14,24 @@ import stat
 import sys
 import threading
 
-# Beyond this, lines are dropped: about 3,000 of nginx's.
+# Lines beyond this are dropped: about 3,000 lines of nginx's log.
 BUFFER_MAX_BYTES = 1024 * 1024
 
-# A line that has no end by then is passed on as it is.
+# A longer line is forwarded in parts.
 LINE_MAX_BYTES = 64 * 1024
 
-# Lines that come within this time of each other share a system call.
+# Lines that arrive within this time are written with one system call.
 GATHER_SECONDS = 0.02
 
-# Longest that the end of the process waits for an output that is stuck.
+# Maximum time that the exit of the process waits for a blocked output.
 CLOSE_WITHIN_SECONDS = 1.0
 
-# What a pipe takes as one, never mixed with what others write to it.
+# The maximum size of an atomic write to a pipe.
 PIPE_BUF = select.PIPE_BUF
 
 
 class Relay:
-    """What is written to a descriptor by a thread of its own."""
+    """Writes to a descriptor in a separate thread."""
 
     def __init__(self, descriptor):
         self.dropped = 0
@@ -39,17 +39,17 @@ class Relay:
         self._changed = threading.Condition()
         self._chunks = collections.deque()
         self._bytes = 0
-        self._untold = 0
+        self._unreported = 0
         self._closing = threading.Event()
         self._closed = False
-        # A daemon, because a write to a paused terminal ends with the process only.
+        # A daemon thread, because a write to a paused terminal may block until the process exits.
         threading.Thread(target=self._write_until_closed, daemon=True, name="relay").start()
 
     def write(self, lines):
-        """Takes whole lines, or drops them; never waits."""
+        """Enqueues whole lines, or drops them; never blocks."""
         with self._changed:
             if self._bytes + len(lines) > BUFFER_MAX_BYTES:
-                self._lose(lines)
+                self._drop(lines)
                 return
             self._chunks.append(lines)
             self._bytes += len(lines)
@@ -57,16 +57,16 @@ class Relay:
                 self._changed.notify_all()
 
     def close(self):
-        """Waits, within a bound, until everything is written."""
+        """Waits, up to CLOSE_WITHIN_SECONDS, until everything is written."""
         with self._changed:
             self._closing.set()
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._closed, CLOSE_WITHIN_SECONDS)
 
-    def _lose(self, lines):
+    def _drop(self, lines):
         count = lines.count(b"\n")
         self.dropped += count
-        self._untold += count
+        self._unreported += count
 
     def _write_until_closed(self):
         while True:
@@ -80,34 +80,34 @@ class Relay:
             with self._changed:
                 lines = b"".join(self._chunks)
                 self._chunks.clear()
-                untold = self._untold
-                # While they are being written they count, so that no more than the bound is ever held.
+                unreported = self._unreported
+                # Lines being written count, so that the limit is never exceeded.
                 self._bytes = len(lines)
-            flows = self._write(lines)
+            is_written = self._write(lines)
             with self._changed:
                 self._bytes -= len(lines)
-                if flows and untold:
-                    self._untold -= untold
-                    self.write(b"%d log lines were dropped because nobody read this output\n" % untold)
+                if is_written and unreported:
+                    self._unreported -= unreported
+                    self.write(b"%d log lines were dropped because nobody read this output\n" % unreported)
 
     def _write(self, lines):
-        """Whether all of them were written; those that were refused are lost."""
-        for piece in pieces(lines, PIPE_BUF if self._is_pipe() else len(lines)):
+        """Whether all lines were written; after an error the rest is dropped."""
+        for part in parts(lines, PIPE_BUF if self._is_pipe() else len(lines)):
             try:
-                self._write_whole(piece)
+                self._write_whole(part)
             except OSError:
                 with self._changed:
-                    self._lose(lines)
+                    self._drop(lines)
                 return False
-            lines = lines[len(piece):]
+            lines = lines[len(part):]
         return True
 
-    def _write_whole(self, piece):
-        while piece:
+    def _write_whole(self, part):
+        while part:
             try:
-                piece = piece[os.write(self._descriptor, piece):]
+                part = part[os.write(self._descriptor, part):]
             except BlockingIOError:
-                # Somebody who shares the output has set it so.
+                # Another process that shares the output has set it to non-blocking.
                 select.select([], [self._descriptor], [])
 
     def _is_pipe(self):
@@ -117,8 +117,8 @@ class Relay:
             return False
 
 
-def pieces(lines, limit):
-    """Parts of whole lines, each no longer than the limit unless a single line is."""
+def parts(lines, limit):
+    """Splits at line ends into parts no longer than the limit, unless a single line is longer."""
     start = 0
     while start < len(lines):
         if len(lines) - start <= limit:
@@ -130,7 +130,7 @@ def pieces(lines, limit):
 
 
 class Source:
-    """One of several outputs that share a relay: hands on whole lines, so that none is mixed with another's."""
+    """One of several outputs that share a relay: forwards whole lines, so that lines are not mixed."""
 
     def __init__(self, relay):
         self._relay = relay
@@ -144,14 +144,14 @@ class Source:
             self.end()
 
     def end(self):
-        """There is no more: a last line without its end gets one."""
+        """Called at the end of the output: completes an unterminated last line."""
         if self._rest:
             self._relay.write(self._rest + b"\n")
             self._rest = b""
 
 
 class Text(io.TextIOBase):
-    """In the place of sys.stdout or sys.stderr."""
+    """Replaces sys.stdout or sys.stderr."""
 
     encoding = "utf-8"
 
@@ -180,12 +180,12 @@ _installed = {}
 
 
 def install():
-    """From now on sys.stdout and sys.stderr wait for nobody; returns the relay of each, once for the process."""
+    """Makes sys.stdout and sys.stderr non-blocking; returns the relay of each. Later calls have no effect."""
     if not _installed:
         for descriptor in (0, 1, 2):
             open_if_closed(descriptor)
         _installed["stdout"] = Relay(1)
-        # One relay keeps the order where both are the same.
+        # One relay preserves the order if both are the same file.
         _installed["stderr"] = _installed["stdout"] if os.path.sameopenfile(1, 2) else Relay(2)
         sys.stdout = Text(_installed["stdout"], 1)
         sys.stderr = Text(_installed["stderr"], 2)
@@ -194,11 +194,11 @@ def install():
 
 
 def open_if_closed(descriptor):
-    """Otherwise the next file that is opened would be taken for the output."""
+    """Opens a closed standard descriptor on /dev/null; otherwise the next opened file would become the output."""
     try:
         os.fstat(descriptor)
     except OSError:
-        # The lowest number that is free, which is this one.
+        # Opens the lowest free descriptor, which is this one.
         os.open(os.devnull, os.O_RDWR)
         os.set_inheritable(descriptor, True)
 
@@ -209,5 +209,5 @@ def close():
 
 
 def dropped():
-    """How many lines were dropped since the start."""
+    """The number of lines dropped since the start."""
     return sum(relay.dropped for relay in set(_installed.values()))

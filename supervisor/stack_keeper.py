@@ -1,18 +1,19 @@
-"""What supervisor 4 does not do by itself, loaded into supervisord through its RPC interface extension point.
+"""Extends supervisor 4, loaded into supervisord through its RPC interface extension point.
 
-- supervisord outlives dead children and exits 0; an orchestrator would see a healthy container with nothing in it. Here
-  a program that cannot be kept alive ends supervisord, in order, with status 1.
-- supervisord closes a program's listening socket when its last process dies. Here it stays open, so connections that
-  arrive during a restart wait in its backlog instead of being refused.
-- supervisord notices signals and exits up to a second late. Here they wake its loop.
-- supervisord asks a program to stop once. nginx forgets a QUIT that arrives while it starts, so here it is asked again.
-- Once an hour it runs the command that renews nginx's certificate.
-- supervisord writes what programs say with writes that wait. Here it goes through a relay that waits for nobody, and the
-  number of lines that nobody read is in a file for the server's metrics (LOG_DROPPED_FILE).
-- supervisord leaves its programs running when it is killed. Here they are told their parent (PARENT_PID), to end with it.
-- Before anything is written, RUN_DIR is made sure to be private; the server's socket is opened to nginx's workers alone.
+- supervisord keeps running when its children have failed, and exits 0; an orchestrator would see a healthy but empty
+  container. This module stops supervisord in order, with status 1, if a program cannot be kept running.
+- supervisord closes the listening socket of a program when its last process exits. This module keeps it open, so that
+  connections arriving during a restart wait in the backlog and are not refused.
+- supervisord handles signals and exits up to a second late. This module wakes its loop.
+- supervisord sends the stop signal once. nginx loses a QUIT that arrives while it starts, so this module repeats it.
+- Once an hour this module runs the command that reloads a renewed certificate of nginx.
+- supervisord writes the output of programs with blocking writes. This module writes it through a non-blocking relay, and
+  stores the number of dropped lines in a file for the metrics of the server (LOG_DROPPED_FILE).
+- supervisord leaves its programs running when it is killed. This module passes its process id to them (PARENT_PID), so that
+  they exit with it.
+- Before anything is written, this module checks that RUN_DIR is private; it restricts the server's socket to nginx's workers.
 
-Each of these uses supervisor's events and public attributes only; nothing is patched.
+It uses only events and public attributes of supervisor; nothing is patched.
 """
 
 import atexit
@@ -30,20 +31,20 @@ from supervisor import events
 from supervisor.medusa import asyncore_25 as asyncore
 from supervisor.states import ProcessStates, SupervisorStates
 
-# A program that exits this often within this time is not worth another restart. One that dies within its first
-# second (startsecs) is judged by supervisor itself, which gives up after startretries.
+# A program that exits this often within this time is not restarted again. supervisor itself handles exits within the first
+# second (startsecs) and gives up after startretries.
 EXITS_TOO_MANY = 5
 EXITS_WITHIN_SECONDS = 60.0
 
 CERTIFICATE_COMMAND = ("pycrudapi", "nginx", "reload")
 CERTIFICATE_DEADLINE_SECONDS = 60
 
-# What a program says after these is another run's.
+# Output after these events belongs to the next run of a program.
 ENDS = events.ProcessStateExitedEvent, events.ProcessStateStoppedEvent, events.ProcessStateBackoffEvent
 
 
 class StackKeeper:
-    """Has no RPC methods of its own: being made is its purpose."""
+    """Has no RPC methods; its constructor installs everything."""
 
     def __init__(self, supervisord, certificate_command):
         self._supervisord = supervisord
@@ -64,11 +65,11 @@ class StackKeeper:
         events.subscribe(events.Tick5Event, self._on_five_seconds)
         events.subscribe(events.Tick3600Event, self._on_hour)
         atexit.register(self._at_exit)
-        # The programs are started on the loop's first turn, which otherwise waits a second for something to read.
+        # The programs are started in the first iteration of the loop, which otherwise waits up to a second for input.
         self._wakeup.wake()
 
     def _on_state(self, event):
-        # The loop acts on a new state (restarts, stops the next program) on its next turn: make that now.
+        # The loop acts on a new state (restarts, stops the next program) in its next iteration: trigger that now.
         self._wakeup.wake()
         if isinstance(event, ENDS):
             self._output.end(event.process)
@@ -92,15 +93,15 @@ class StackKeeper:
         self._options.mood = SupervisorStates.SHUTDOWN
 
     def _on_five_seconds(self, _event):
-        self._output.tell_dropped()
+        self._output.report_dropped()
         for group in self._supervisord.process_groups.values():
             for process in group.processes.values():
                 if process.state == ProcessStates.STOPPING and process.pid:
-                    # Asking twice changes nothing for a program that has heard the first time.
+                    # A second signal has no effect on a program that has received the first.
                     try:
                         os.kill(process.pid, process.config.stopsignal)
                     except ProcessLookupError:
-                        pass  # it went meanwhile, and is reaped on this turn
+                        pass  # it has exited meanwhile, and is reaped in this iteration
 
     def _on_hour(self, _event):
         try:
@@ -112,11 +113,11 @@ class StackKeeper:
                 timeout=CERTIFICATE_DEADLINE_SECONDS,
                 check=False,
             )
-            said = (done.stdout + done.stderr).strip()
+            output = (done.stdout + done.stderr).strip()
         except (OSError, subprocess.TimeoutExpired) as error:
-            said = f"the certificate could not be checked: {error}"
-        if said:
-            self._options.logger.warn(said)
+            output = f"the certificate could not be checked: {error}"
+        if output:
+            self._options.logger.warn(output)
 
     def _at_exit(self):
         for path in self._sockets:
@@ -126,25 +127,25 @@ class StackKeeper:
                 pass
         leftovers.end(os.environ["RUN_DIR"])
         if self._failed:
-            # supervisord has stopped its children and would now return 0.
+            # supervisord has stopped its children and would now exit 0.
             relay.close()
             os._exit(1)
 
 
 class Output:
-    """What programs and supervisord itself say, on its way out; never waits."""
+    """Forwards the output of the programs and of supervisord; never blocks."""
 
     def __init__(self, logger):
         self._relays = relay.install()
         self._sources = {}
-        self._told = None
-        # Made before us, with the output as it was.
+        self._reported = None
+        # The handlers were created before, with the original streams.
         for handler in logger.handlers:
             if handler.stream is sys.__stdout__:
                 handler.stream = sys.stdout
         self._count = os.path.join(os.environ["RUN_DIR"], "log_lines_dropped")
         os.environ["LOG_DROPPED_FILE"] = self._count
-        self.tell_dropped()
+        self.report_dropped()
         events.subscribe(events.ProcessLogEvent, self._on_output)
 
     def _on_output(self, event):
@@ -152,25 +153,25 @@ class Output:
         if key not in self._sources:
             self._sources[key] = relay.Source(self._relays[event.channel])
         self._sources[key].write(event.data)
-        self.tell_dropped()
+        self.report_dropped()
 
     def end(self, process):
-        """A program has ended, perhaps in the middle of a line."""
+        """Completes the last line of a program that has exited."""
         for channel in ("stdout", "stderr"):
             if (process.config.name, channel) in self._sources:
                 self._sources[process.config.name, channel].end()
 
-    def tell_dropped(self):
-        """Writes the number of lines that were dropped, for whoever shows it."""
+    def report_dropped(self):
+        """Writes the number of dropped lines to LOG_DROPPED_FILE."""
         dropped = relay.dropped()
-        if dropped != self._told:
-            self._told = dropped
+        if dropped != self._reported:
+            self._reported = dropped
             with open(self._count, "w", encoding="ascii") as file:
                 file.write(f"{dropped:020}\n")
 
 
 class Wakeup:
-    """A pipe in supervisord's select loop: the interpreter writes to it at each signal, and wake() does too."""
+    """A pipe in supervisord's select loop, written to by the interpreter at each signal and by wake()."""
 
     closed = False
 
@@ -185,7 +186,7 @@ class Wakeup:
         try:
             os.write(self._writer, b"\0")
         except BlockingIOError:
-            pass  # full: it will wake anyway
+            pass  # full: the loop wakes anyway
 
     def readable(self):
         return True
@@ -208,7 +209,7 @@ def make_stack_keeper(supervisord, certificate_command=CERTIFICATE_COMMAND):
     try:
         private.directory(os.environ["RUN_DIR"], "RUN_DIR", shared=True)
     except private.Refused as refused:
-        # supervisor would show a traceback and a sentence that says nothing.
+        # supervisor would print a traceback and an unspecific message.
         relay.install()
         print(refused, file=sys.stderr)
         relay.close()

@@ -1,4 +1,4 @@
--- GET by a random key. Arguments: the file of keys, and a header if there is one to send.
+-- GET by a random key. Arguments: the file of keys, and optionally a header.
 dofile("result.lua")
 
 function init(args)

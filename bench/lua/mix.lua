@@ -1,4 +1,4 @@
--- Nine GETs by a random key to one POST. Argument: the file of keys.
+-- Nine GETs by a random key for each POST. Argument: the file of keys.
 dofile("result.lua")
 
 function init(args)

@@ -1,5 +1,5 @@
--- An open loop: mix.lua's requests are due at a rate, whether or not earlier ones were answered. Each is sent by the first connection that is
--- free, late if none was. Arguments: the file of keys, and requests a second of each thread.
+-- An open loop: mix.lua's requests are due at a fixed rate whether or not earlier ones were answered. Each is sent by the first free
+-- connection, late if none is free. Arguments: the file of keys, and requests per second of each thread.
 dofile("mix.lua")
 
 local ffi = require("ffi")
@@ -22,7 +22,7 @@ function init(args)
    begin, turns, rate = seconds(), 0, tonumber(args[2])
 end
 
--- wrk asks before each request for how many milliseconds it shall wait.
+-- wrk calls this before each request for the number of milliseconds to wait.
 function delay()
    turns = turns + 1
    return math.max(0, (begin + turns / rate - seconds()) * 1000)

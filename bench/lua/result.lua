@@ -1,4 +1,4 @@
--- What every script shares: a number for each thread, and the result as one line of JSON.
+-- Shared by all scripts: a number for each thread, and the result as one line of JSON.
 
 local threads = 0
 
@@ -15,9 +15,9 @@ function done(summary, latency, requests)
       errors.status, errors.connect + errors.read + errors.write + errors.timeout))
 end
 
--- Requests with a key in them are written into a buffer in which only the key changes. The file of keys is shuffled and
--- read in turn, from a random place on, outside of Lua's own memory: the next key is then in the processor's cache, and
--- Lua has little to collect. (Keys fetched at random cost wrk 11.4 µs a request, these 9.9.)
+-- Requests with a key are written into a buffer in which only the key changes. The file of keys is shuffled and read
+-- sequentially from a random position, outside of Lua's memory: the next key is then in the CPU cache, and Lua's garbage
+-- collector has little to do. (Random access to keys costs wrk 11.4 µs per request, this 9.9.)
 local ffi = require("ffi")
 ffi.cdef([[
    void *mmap(void *address, size_t length, int protection, int flags, int descriptor, long offset);
@@ -28,7 +28,7 @@ local KEY_BYTES = 36
 local LINE_BYTES = KEY_BYTES + 1
 local READ_ONLY, FROM_END, PROT_READ, MAP_SHARED = 0, 2, 1, 1
 
--- A function that gives the request with the next key; `before` and `after` stand around the key.
+-- Returns a function that returns the request with the next key; `before` and `after` surround the key.
 function keyed(path, before, after)
    local descriptor = ffi.C.open(path, READ_ONLY)
    assert(descriptor >= 0, "cannot open " .. path)
@@ -50,9 +50,9 @@ function keyed(path, before, after)
    end
 end
 
--- LuaJIT keeps each string once and finds it by few of its bytes. With a host name of this length those in the middle are
--- random ones of the key; with a shorter one a thousand requests would share a place.
--- `header`, if there is one, is a line.
+-- LuaJIT interns strings and hashes only some of their bytes. With a host name of this length the hashed bytes in the middle
+-- are random ones of the key; with a shorter one a thousand requests would share a hash bucket.
+-- `header`, if given, is a line.
 function keyed_get(path, header)
    local more = header and header .. "\r\n" or ""
    return keyed(path, "GET /getpassenger/", " HTTP/1.1\r\nHost: localhost:8080\r\n" .. more .. "\r\n")

@@ -1,12 +1,12 @@
-"""What breaks a stack: small faults by name, each of which knows where it can be, and heals itself.
+"""The faults: each has a name, declares the deployments to which it applies, and heals itself.
 
-    @fault("server killed", LAPTOP, SERVERS)
-    async def _(world, dice):
+    @fault("server killed", SINGLE, SCALED)
+    async def _(deployment, rng):
         ...inject...
-        yield 0.5     # how long it lasts from here on; None for what was over when it was injected
-        ...heal...    # also when the run is ended meanwhile
+        yield 0.5     # how long the fault lasts; None if it ended at the injection
+        ...heal...    # also runs if the run is cancelled
 
-A fault that cannot be injected here raises Skip with the reason, which is printed once and stands in the report.
+A fault that cannot be injected on this machine raises Skip with the reason, which is printed once and included in the report.
 """
 
 import contextlib
@@ -14,39 +14,39 @@ import dataclasses
 import importlib
 import pathlib
 
-LAPTOP, SERVERS = "laptop", "servers"
+SINGLE, SCALED = "single", "scaled"
 
 
 class Skip(Exception):
-    """Why a fault cannot be injected here."""
+    """The reason why a fault cannot be injected."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
     name: str
-    places: tuple
+    deployments: tuple
     body: object
-    # Whether PostgreSQL itself restarts: then the time of the service counts from its return.
+    # Whether PostgreSQL itself restarts: then the unavailability of the service counts from the end of that restart.
     waits_for_postgres: bool = False
 
-    def inject(self, world, dice):
-        """An asynchronous context manager; its value is how long the fault lasts."""
-        return contextlib.asynccontextmanager(self.body)(world, dice)
+    def inject(self, deployment, rng):
+        """An asynchronous context manager whose value is the duration of the fault."""
+        return contextlib.asynccontextmanager(self.body)(deployment, rng)
 
 
 REGISTRY = {}
 
 
-def fault(name, *places, **more):
+def fault(name, *deployments, **more):
     def register(body):
-        REGISTRY[name] = Fault(name, places, body, **more)
+        REGISTRY[name] = Fault(name, deployments, body, **more)
         return body
 
     return register
 
 
-def all_faults(place):
-    """Those of a kind of stack, in the order of their names."""
+def all_faults(deployment):
+    """The faults that apply to a deployment, in the order of their names."""
     for path in sorted(pathlib.Path(__file__).parent.glob("[a-z]*.py")):
         importlib.import_module(f"faults.{path.stem}")
-    return [REGISTRY[name] for name in sorted(REGISTRY) if place in REGISTRY[name].places]
+    return [REGISTRY[name] for name in sorted(REGISTRY) if deployment in REGISTRY[name].deployments]

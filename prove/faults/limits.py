@@ -1,28 +1,28 @@
-"""Room that ends: disk, memory, descriptors."""
+"""Exhausted resources: disk, memory, file descriptors."""
 
 import contextlib
 import os
 import resource
 
-from faults import LAPTOP, SERVERS, Skip, fault
+from faults import SINGLE, SCALED, Skip, fault
 
 
-@fault("disk full", LAPTOP, waits_for_postgres=True)
-async def _(world, dice):
-    if world.disk is None:
-        raise Skip("the data are not on a disk of their own (as root, in a part of the runs)")
-    filler = world.disk / "filler"
+@fault("disk full", SINGLE, waits_for_postgres=True)
+async def _(deployment, rng):
+    if deployment.disk is None:
+        raise Skip("the data directory has no file system of its own (needs root, used in some of the runs)")
+    filler = deployment.disk / "filler"
     try:
         with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(b"\0" * 65536)
-        yield dice.uniform(0.5, 2.5)
+        yield rng.uniform(0.5, 2.5)
     finally:
         filler.unlink(missing_ok=True)
 
 
 def _used(pid, kind):
-    """Of what a limit is of: descriptors, or bytes of addresses."""
+    """The current use of a limited resource: descriptors, or bytes of address space."""
     if kind == resource.RLIMIT_NOFILE:
         return len(os.listdir(f"/proc/{pid}/fd"))
     with open(f"/proc/{pid}/statm", encoding="ascii") as file:
@@ -30,7 +30,7 @@ def _used(pid, kind):
 
 
 def _children(pid):
-    """Those that it has started under its limit have it, too."""
+    """The child processes, which inherit the limit."""
     try:
         with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
             return [int(word) for word in file.read().split()]
@@ -38,20 +38,20 @@ def _children(pid):
         return []
 
 
-def _limited(name, of, kind, more):
-    @fault(name, LAPTOP, SERVERS)
-    async def _(world, dice):
-        pids = world.pids(of)
+def _limited(name, of, kind, headroom):
+    @fault(name, SINGLE, SCALED)
+    async def _(deployment, rng):
+        pids = deployment.pids(of)
         if not pids:
-            raise Skip(f"there is no {of} now")
-        pid = dice.choice(pids)
+            raise Skip(f"no {of} is running")
+        pid = rng.choice(pids)
         try:
             before = resource.prlimit(pid, kind)
-            resource.prlimit(pid, kind, (_used(pid, kind) + dice.randrange(more), before[1]))
+            resource.prlimit(pid, kind, (_used(pid, kind) + rng.randrange(headroom), before[1]))
         except (OSError, ValueError) as error:
             raise Skip(f"{of}: {error}") from error
         try:
-            yield dice.uniform(0.3, 1.5)
+            yield rng.uniform(0.3, 1.5)
         finally:
             for one in (pid, *_children(pid)):
                 with contextlib.suppress(OSError):

@@ -1,12 +1,12 @@
-"""A schema upgrade and a rolling restart while everything works."""
+"""A schema upgrade and a rolling restart under load."""
 
 import asyncio
 import signal
 
-from faults import SERVERS, Skip, fault
+from faults import SCALED, Skip, fault
 from stack import is_ready
 
-# Clients of before leave it out, so it has a default.
+# It has a default because existing clients omit it.
 COLUMN = """
 [[column]]
 name = "{name}"
@@ -15,29 +15,29 @@ default = 7
 """
 
 
-@fault("schema upgrade", SERVERS)
-async def _(world, _):
-    """The parcels get a column: the table first, then the servers one by one."""
-    world.upgrades += 1
-    description = world.resources_dir / "parcels.toml"
+@fault("schema upgrade", SCALED)
+async def _(deployment, _):
+    """Adds a column to the parcels: first to the table, then to the servers one by one."""
+    deployment.upgrades += 1
+    description = deployment.resources_dir / "parcels.toml"
     with open(description, "a", encoding="utf-8") as file:
-        file.write(COLUMN.format(name=f"added{world.upgrades}"))
-    status, _, said = await asyncio.to_thread(world.run, "migrate", "--wait")
+        file.write(COLUMN.format(name=f"added{deployment.upgrades}"))
+    status, _, errors = await asyncio.to_thread(deployment.run, "migrate", "--wait")
     if status:
-        raise Skip(f"pycrudapi migrate: {said[-300:]}")
-    await rolling_restart(world)
+        raise Skip(f"pycrudapi migrate: {errors[-300:]}")
+    await rolling_restart(deployment)
     yield 0
 
 
-@fault("rolling restart", SERVERS)
-async def _(world, _):
-    await rolling_restart(world)
+@fault("rolling restart", SCALED)
+async def _(deployment, _):
+    await rolling_restart(deployment)
     yield 0
 
 
-async def rolling_restart(world):
-    """Each server is told to end, is started again, and is ready before the next one's turn."""
-    for server in world.servers:
+async def rolling_restart(deployment):
+    """Sends SIGTERM to each server and waits until its successor is ready before it continues with the next."""
+    for server in deployment.servers:
         if not server.running:
             continue
         before = server.process.pid

@@ -1,5 +1,5 @@
-"""Requests by key and for pages run on analysed tables of 0, 1, 10 and 891 rows, which then grow to ROWS (100,000) while
-nobody analyses them again: each reads what it read before, and (in the long form) is as cheap as after ANALYZE. PG_BIN names another
+"""Requests by key and for pages run on analysed tables of 0, 1, 10 and 891 rows, which then grow to ROWS (100,000) without another
+ANALYZE: no request uses a sequential scan, and (in the long form) each is as cheap as after ANALYZE. PG_BIN selects another
 PostgreSQL."""
 
 import asyncio
@@ -8,19 +8,19 @@ import re
 import os
 
 from client import Client
-from scenario import Row
+from scenario import Result
 from stack import servers, support, until
 
 WEIGHT = 2
 SHORT = 10
 
 SIZES = (0, 1, 10, 891)
-# As many as PostgreSQL runs before it keeps a plan, and some.
+# More executions than PostgreSQL needs before it caches a generic plan.
 PLANNED = 8
-# Fewer say little about the cost of one.
+# Fewer would not measure the cost of one reliably.
 MEASURED, RUNS = 200, 3
 CLIENTS = 16
-# The page behind a page is asked for too.
+# The next page of a page is requested, too.
 NEXT = re.compile(r'<([^>]*)>; rel="next"')
 GOAL = 0.8
 TABLES = ("passengers", "steps", "air_quality", "idempotency_keys")
@@ -48,7 +48,7 @@ def passenger(rows, number):
     return f"/v1/passengers/00000000-0000-4000-8000-{1 + number * 7919 % max(rows, 1):012}"
 
 
-# {kind: the request of this number, on tables of so many rows}
+# {kind: (rows in the table, number of the request) -> request}
 REQUESTS = {
     "get": lambda rows, n: ("GET", passenger(rows, n)),
     "put": lambda rows, n: ("PUT", passenger(rows, n), PASSENGER),
@@ -92,21 +92,21 @@ async def run(context):
             load.close()
             scanned += await asyncio.to_thread(_scanned, stack)
     counts = [
-        Row("rows that sequential scans have read", "0", {"rows": scanned}, scanned == 0),
-        Row("requests that failed", "0", {"requests": failed}, failed == 0),
+        Result("rows read by sequential scans", "0", {"rows": scanned}, scanned == 0),
+        Result("requests that failed", "0", {"requests": failed}, failed == 0),
     ]
     if context.short:
         return counts
     worst = {kind: round(min(each), 2) for kind, each in ratios.items()}
     return [
-        Row(f"rate per second of PostgreSQL's processor time, before ANALYZE by after, {rows:,} rows", f"≥ {GOAL} ×", worst,
+        Result(f"requests per second of PostgreSQL's CPU time before ANALYZE, relative to after it, {rows:,} rows", f"≥ {GOAL} ×", worst,
             min(worst.values()) >= GOAL),
         *counts,
     ]  # fmt: skip
 
 
 def _scanned(stack):
-    """PostgreSQL's own count. Its sessions have reported at the latest when they have ended."""
+    """PostgreSQL's own count; sessions have reported their statistics when they end, at the latest."""
     stack.end()
     until(lambda: stack.psql(SESSIONS.format("count(*)")) == "0", "the server's sessions have ended")
     names = ", ".join(f"'{table}'" for table in TABLES)
@@ -114,7 +114,7 @@ def _scanned(stack):
 
 
 class Load:
-    """Requests of one kind at a time, all new ones."""
+    """Sends requests of one kind at a time, each of them distinct."""
 
     def __init__(self, stack):
         self._stack = stack
@@ -123,35 +123,35 @@ class Load:
         self.failed = 0
 
     async def rates(self, rows, seconds):
-        """The best of several runs of each kind, because other load makes one dearer and none cheaper."""
+        """The best of several runs of each kind, because other load can only make a run slower."""
         await self.run_all(rows)
         runs = [{kind: await self.run(kind, rows, MEASURED, seconds / RUNS) for kind in REQUESTS} for _ in range(RUNS)]
         return {kind: max(each[kind] for each in runs) for kind in REQUESTS}
 
     async def run_all(self, rows):
-        """Each kind until PostgreSQL keeps its plans."""
+        """Runs each kind until PostgreSQL caches its plans."""
         for kind in REQUESTS:
             await self.run(kind, rows, PLANNED * CLIENTS)
 
     async def run(self, kind, rows, count, seconds=0):
-        """Requests per second of processor time that PostgreSQL's sessions spent; so many and for so long at least."""
+        """Requests per second of CPU time of PostgreSQL's sessions; sends at least `count` requests for at least `seconds`."""
         loop = asyncio.get_running_loop()
-        begun, done = self._processor_time(), 0
+        begun, done = self._cpu_seconds(), 0
         end = loop.time() + seconds
 
         async def client(one):
             nonlocal done
             while done < count or loop.time() < end:
                 done += 1
-                answer = await one.ask(*REQUESTS[kind](rows, next(self._numbers)))
+                answer = await one.request(*REQUESTS[kind](rows, next(self._numbers)))
                 self.failed += answer.status >= 500
                 if target := NEXT.search(answer.headers.get("link", "")):
-                    self.failed += (await one.ask("GET", target[1])).status >= 500
+                    self.failed += (await one.request("GET", target[1])).status >= 500
 
         await asyncio.gather(*(client(one) for one in self._clients))
-        return done / (self._processor_time() - begun)
+        return done / (self._cpu_seconds() - begun)
 
-    def _processor_time(self):
+    def _cpu_seconds(self):
         spent = 0
         for pid in self._stack.psql(SESSIONS.format("pid")).split():
             with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:

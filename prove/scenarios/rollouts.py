@@ -1,7 +1,7 @@
-"""Servers are restarted one after the other, over and over, under clients that keep their connections and never ask twice: three
-servers behind nginx, and the server of `make up` below supervisord. No request fails.
+"""Servers are restarted one after the other, repeatedly, under clients that keep their connections open and never retry: three
+servers behind nginx, and the server of `make up` under supervisord. No request fails.
 
-RATE=400 requests a second."""
+RATE=400 requests per second."""
 
 import asyncio
 import contextlib
@@ -12,45 +12,45 @@ import time
 from client import Client, Counts, Lost, NotSent
 from ledger import RESOURCES
 from open_loop import Timeline, open_loop, quantile
-from scenario import Row
-from stack import is_ready, servers, support, whole
+from scenario import Result
+from stack import is_ready, ready_stack, servers, support
 
 WEIGHT = 1
 SHORT = 8
 
 WORKERS = 32
 PASSENGERS = RESOURCES[0]
-# nginx leaves a server alone for two seconds after two failures (nginx/nginx.conf.template); orchestrators are slower than this.
-TURN_SECONDS = 3.0
-# What exits five times in a minute ends the container: so it is promised.
+# nginx sends no requests to a server for two seconds after two failures (nginx/nginx.conf.template); orchestrators are slower than this.
+RESTART_SECONDS = 3.0
+# By design a program that exits five times in a minute stops the container.
 SUPERVISED_SECONDS = 16.0
 
 
 async def run(context):
     half = context.seconds / 2
-    rows = []
+    results = []
     async with servers(3, nginx=True) as stack:
-        rows.append(await _under_load("three servers behind nginx", stack.port, half, context, _turns(stack), TURN_SECONDS))
-    async with whole() as stack:
-        rows.append(await _under_load("the server of make up", stack.port, half, context, _supervised(stack), SUPERVISED_SECONDS))
-    return rows
+        results.append(await _under_load("three servers behind nginx", stack.port, half, context, _one_by_one(stack), RESTART_SECONDS))
+    async with ready_stack() as stack:
+        results.append(await _under_load("the server of make up", stack.port, half, context, _supervised(stack), SUPERVISED_SECONDS))
+    return results
 
 
-def _turns(stack):
-    """Restarts one of them each time it is called."""
-    places = itertools.cycle(range(len(stack.processes)))
+def _one_by_one(stack):
+    """Returns a function that restarts the next server."""
+    indexes = itertools.cycle(range(len(stack.processes)))
 
     async def restart():
-        place = next(places)
-        process, port = stack.processes[place], stack.ports[place]
+        index = next(indexes)
+        process, port = stack.processes[index], stack.ports[index]
         process.signal(signal.SIGTERM)
         status = await asyncio.to_thread(process.wait)
         if status:
-            raise RuntimeError(f"a server that was told to end did so with status {status}: {process.output[-2000:]}")
+            raise RuntimeError(f"a server exited with status {status} after SIGTERM: {process.output[-2000:]}")
         environment = support.clean_environment(
             DATABASE_URL=stack.url, LISTEN=f"127.0.0.1:{port}", METRICS_LISTEN="off", LOG="warn,access=off", SEED="false"
         )
-        stack.processes[place] = support.Process([support.BINARY_DIR / "pycrudapi", "serve"], environment)
+        stack.processes[index] = support.Process([support.BINARY_DIR / "pycrudapi", "serve"], environment)
         await _until(lambda: is_ready(port))
 
     return restart
@@ -80,13 +80,13 @@ async def _under_load(what, port, seconds, context, restart, pause):
         number = next(numbers)
         try:
             if number % 3 == 0 or not seen:
-                answer = await client.ask("POST", PASSENGERS.path, PASSENGERS.body(f"rollout {number}"))
+                answer = await client.request("POST", PASSENGERS.path, PASSENGERS.body(f"rollout {number}"))
                 if answer.status == 201:
                     seen.append(answer.headers["location"])
             elif number % 3 == 1:
-                answer = await client.ask("GET", seen[number % len(seen)])
+                answer = await client.request("GET", seen[number % len(seen)])
             else:
-                answer = await client.ask("PUT", seen[number % len(seen)], PASSENGERS.body(f"rollout {number}"))
+                answer = await client.request("PUT", seen[number % len(seen)], PASSENGERS.body(f"rollout {number}"))
             if answer.status >= 300:
                 wrong.append(f"{answer.status} {answer.code()}")
         except (Lost, NotSent) as error:
@@ -107,5 +107,5 @@ async def _under_load(what, port, seconds, context, restart, pause):
         await asyncio.gather(load, return_exceptions=True)
         for client in clients:
             client.close()
-    told = {"restarts": restarts, **counts.shown(), "failed": len(wrong), "p99": f"{quantile(timeline.all_latencies(), 0.99) * 1000:.0f} ms"}
-    return Row(f"no request fails while servers are restarted: {what}", "0", told | ({"such as": wrong[0]} if wrong else {}), not wrong and restarts > 0)
+    counted = {"restarts": restarts, **counts.summary(), "failed": len(wrong), "p99": f"{quantile(timeline.all_latencies(), 0.99) * 1000:.0f} ms"}
+    return Result(f"no request fails while servers are restarted: {what}", "0", counted | ({"example": wrong[0]} if wrong else {}), not wrong and restarts > 0)

@@ -1,8 +1,8 @@
-"""10,000 clients that send their headers or bodies a byte at a time, or do not read the list they have asked for: others' gets
-are answered as quickly as without them, their lists are answered or told to come back within CHECKOUT_TIMEOUT_MS, and the server's
-memory stays within what a container has.
+"""10,000 clients that send their headers or bodies one byte at a time, or do not read the requested list: reads of single rows by other
+clients are as fast as without them, lists of other clients are answered or refused with Retry-After within CHECKOUT_TIMEOUT_MS, and the
+memory of the server stays within that of a container.
 
-SLOW=10000 is how many; ROWS=200000 the size of the table (1000000 by hand)."""
+SLOW=10000 is the number of slow clients, ROWS=200000 the size of the table (1000000 by hand)."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ import time
 
 from client import Client, Counts, Lost, NotSent
 from open_loop import Timeline, open_loop, quantile
-from scenario import Row, milliseconds
+from scenario import Result, milliseconds
 from stack import servers
 
 WEIGHT = 1
@@ -25,7 +25,7 @@ LIMIT_MIB = 4 * BUDGET_MIB
 # CHECKOUT_TIMEOUT_MS; the machine may be busy.
 LIST_SECONDS, BUSY = 1.0, 3
 RATE, WORKERS = 100, 16
-# One in so many is a list.
+# One request in this many is a list.
 LISTS = 10
 
 
@@ -38,34 +38,34 @@ async def run(context):
         alone, _ = await _others(port, seconds, Counts())
         with contextlib.ExitStack() as opened:
             await asyncio.to_thread(opened.enter_context, _slow(port, slow))
-            beside, lists = await _others(port, seconds, counts)
+            loaded, lists = await _others(port, seconds, counts)
         memory = _peak_mib(stack.processes[0].process.pid)
-    times = quantile(beside, 0.99) / max(quantile(alone, 0.99), 0.001)
-    # A list may be told to come back.
+    times = quantile(loaded, 0.99) / max(quantile(alone, 0.99), 0.001)
+    # A list may be refused with 503.
     failed = sum(counts.failed().values()) - counts.statuses[503] + counts.lost + counts.not_sent
     slowest = max(lists, default=0.0)
     return [
-        Row(f"others' gets: p99 beside {slow:,} slow clients", "≤ 1.5 × (of 1 ms at least)",
-            {"×": times, "alone": f"{quantile(alone, 0.99) * 1000:.1f} ms", "beside": f"{quantile(beside, 0.99) * 1000:.1f} ms"}, times <= 1.5),
-        Row("others' lists are answered, or told to come back", f"≤ {LIST_SECONDS:g} s, the worst ≤ {LIST_SECONDS * BUSY:g} s",
+        Result(f"p99 of reads of single rows with {slow:,} slow clients", "≤ 1.5 × (of at least 1 ms)",
+            {"×": times, "alone": f"{quantile(alone, 0.99) * 1000:.1f} ms", "with slow clients": f"{quantile(loaded, 0.99) * 1000:.1f} ms"}, times <= 1.5),
+        Result("lists are answered, or refused with Retry-After", f"≤ {LIST_SECONDS:g} s, max ≤ {LIST_SECONDS * BUSY:g} s",
             {"lists": len(lists), "answers": milliseconds(lists)}, bool(lists) and slowest <= LIST_SECONDS * BUSY),
-        Row("none of the others fails", "0, but lists that are told to come back", {**counts.shown(), "failed": failed}, failed == 0),
-        Row("the server's memory", f"≤ {LIMIT_MIB} MiB", {"MiB": memory}, memory <= LIMIT_MIB),
+        Result("no other request fails", "0, except lists refused with 503", {**counts.summary(), "failed": failed}, failed == 0),
+        Result("the server's memory", f"≤ {LIMIT_MIB} MiB", {"MiB": memory}, memory <= LIMIT_MIB),
     ]  # fmt: skip
 
 
 async def _others(port, seconds, counts):
-    """(latencies of gets from when they were due, times of lists)"""
+    """(latencies of reads of single rows from their due time, durations of lists)"""
     timeline, lists, numbers = Timeline(), [], itertools.count()
     async with Client(port, counts) as client:
-        while (first := await client.ask("GET", "/v1/passengers?limit=1")).status != 200:
+        while (first := await client.request("GET", "/v1/passengers?limit=1")).status != 200:
             await asyncio.sleep(0.1)
     uuid = first.json()[0]["uuid"]
 
     async def act(client, due):
         is_list, begun = next(numbers) % LISTS == 0, time.monotonic()
-        with contextlib.suppress(Lost, NotSent):  # they are counted
-            await client.ask("GET", "/v1/passengers?limit=1" if is_list else f"/v1/passengers/{uuid}")
+        with contextlib.suppress(Lost, NotSent):  # counted by the client
+            await client.request("GET", "/v1/passengers?limit=1" if is_list else f"/v1/passengers/{uuid}")
         if is_list:
             lists.append(time.monotonic() - begun)
         else:
@@ -79,12 +79,12 @@ async def _others(port, seconds, counts):
 
 
 @contextlib.contextmanager
-def _slow(port, many):
+def _slow(port, count):
     program = pathlib.Path(__file__).parent.parent / "slow.py"
-    process = subprocess.Popen([sys.executable, program, str(port), str(many)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, program, str(port), str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         if process.stdout.readline() != "ready\n":
-            raise RuntimeError("the slow clients did not come")
+            raise RuntimeError("the slow clients did not connect")
         yield
     finally:
         process.stdin.close()

@@ -1,7 +1,7 @@
-"""Fixtures: one whole stack, one Chromium, and for each test a page that must not complain.
+"""Fixtures: one whole stack, one Chromium, and for each test a page that must report no problem.
 
-Whatever a page logs as an error or warning, throws, is refused by its content security policy, or asks of another host
-fails the test that opened it. A failing test leaves a screenshot in var/browser.
+A test fails if its page logs an error or warning, throws an exception, violates its content security policy, or sends a
+request to another host. A failed test leaves a screenshot in var/browser.
 """
 
 import os
@@ -15,12 +15,12 @@ import support
 
 SCREENSHOTS = support.REPOSITORY / "var" / "browser"
 
-# Root has no sandbox, a container no GPU; the rest keeps Chromium from talking to anybody but the stack.
+# Root has no sandbox, a container no GPU; the other options prevent Chromium from contacting other hosts.
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --disable-component-update "
     "--disable-sync --no-first-run"
 ).split()
-# A name of somebody else's that leads to this machine.
+# A foreign host name that resolves to this machine.
 FLAGS.append("--host-resolver-rules=MAP rebound.example 127.0.0.1")
 
 DESKTOP = {"width": 1280, "height": 800}
@@ -60,7 +60,7 @@ OUTCOMES = pytest.StashKey()
 
 @pytest.fixture
 def open_page(stack, chromium, request):
-    """open_page(path, **options): a page in a context of its own, with the options of Playwright's new_context."""
+    """open_page(path, **options): a page in its own context, with the options of Playwright's new_context."""
     opened = []
 
     def start(path="/", **options):
@@ -69,7 +69,7 @@ def open_page(stack, chromium, request):
         context.set_default_timeout(support.DEADLINE_SECONDS * 1000)
         page = context.new_page()
         complaints = []
-        # Chromium reports each answer of 400 or more, or none, as an error; a test of such an answer means it to happen.
+        # Chromium reports failed requests and each answer with a status of 400 or more as an error; tests of such answers expect that.
         page.on("console", lambda message: complaints.append(message.text) if is_complaint(message) else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda asked: complaints.append(asked.url) if is_foreign(asked.url, stack.port) else None)

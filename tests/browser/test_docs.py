@@ -1,4 +1,4 @@
-"""The documentation in a real browser: Swagger UI works through nginx, and problems lead to their pages."""
+"""The documentation in a real browser: Swagger UI works through nginx, and the types of problems link to their pages."""
 
 from playwright.sync_api import expect
 
@@ -55,7 +55,7 @@ def test_the_page_of_a_problem_can_be_reached_from_the_list(open_page):
 
 
 def test_the_pages_look_as_they_should(open_page):
-    """For people to look at; it fails when a page is wider than the window."""
+    """Takes screenshots for review; fails if a page is wider than the window."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     for name, path in (("docs", "/docs"), ("problems", "/docs/problems"), ("problem", "/docs/problems/invalid-fields")):
         for scheme in ("light", "dark"):

@@ -1,4 +1,4 @@
-"""A CSV file is imported by the page: rows and notes, or each fault with its line, for ten inputs of the corpus."""
+"""The import of CSV files on the page: rows and notes, or each error with its line, for ten inputs of the corpus."""
 
 import json
 
@@ -40,7 +40,7 @@ def choose(page, case):
 
 
 @pytest.mark.parametrize("name", CHOSEN)
-def test_an_input_gives_its_rows_and_notes_or_its_complaint(open_page, stack, name):
+def test_an_input_gives_its_rows_and_notes_or_its_error(open_page, stack, name):
     case = CASES[name]
     resource = case.get("resource", "specimens")
     before = len(rows_of(stack, resource))
@@ -63,7 +63,7 @@ def test_an_input_gives_its_rows_and_notes_or_its_complaint(open_page, stack, na
     for row, expected in zip(reversed(stored[:count]), case["rows"], strict=True):
         for column, value in expected.items():
             assert row[column] == value, (column, row)
-        # Other tests share the rows of the stack.
+        # The rows are shared with other tests of the stack.
         stack.request("DELETE", f"/v1/{resource}/{row['uuid']}")
 
 

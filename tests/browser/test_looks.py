@@ -1,4 +1,4 @@
-"""How the pages look: readable for everybody, never wider than the window; screenshots in var/browser for people."""
+"""Accessibility and layout of the pages: no page is wider than the window; screenshots in var/browser for review."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 
 from conftest import DESKTOP, PHONE, SCREENSHOTS
 
-# What the Web Content Accessibility Guidelines ask on the levels A and AA.
+# The rules of the Web Content Accessibility Guidelines for the levels A and AA.
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 
 
@@ -48,7 +48,7 @@ VIEWS = {
 @pytest.mark.parametrize("scheme", ("light", "dark"))
 @pytest.mark.parametrize("size", (DESKTOP, PHONE), ids=("desktop", "phone"))
 @pytest.mark.parametrize("name", VIEWS)
-def test_everybody_can_read_it(open_page, name, size, scheme):
+def test_pages_are_accessible(open_page, name, size, scheme):
     path, act = VIEWS[name]
     page = open_page(path, viewport=size, color_scheme=scheme)
     if path.startswith("/docs"):
@@ -62,6 +62,6 @@ def test_everybody_can_read_it(open_page, name, size, scheme):
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}-{'phone' if size is PHONE else 'desktop'}-{scheme}.png")
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
-    # axe is put into the page by the debugger, which a content security policy does not concern.
+    # The debugger injects axe into the page, which the content security policy does not prevent.
     found = Axe().run(page, options=RULES)
     assert found.violations_count == 0, found.generate_report()

@@ -1,4 +1,4 @@
-"""A page of another origin cannot write, and a name of another's cannot read, in a real browser."""
+"""In a real browser a page of another origin cannot write, and a page under a foreign host name cannot read."""
 
 import http.server
 import threading
@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 import support
 
-# What a page can send without a preflight: bytes without a type, text, and a form.
+# The bodies that a page can send without a preflight: bytes without a type, text, and a form.
 ATTACK = """<!doctype html><title>elsewhere</title>
 <iframe name="answer"></iframe>
 <form id="step" method="post" action="%(target)s/v1/steps" target="answer">
@@ -34,7 +34,7 @@ ATTACK = """<!doctype html><title>elsewhere</title>
 
 @pytest.fixture
 def elsewhere(stack):
-    """The address of a page on another origin that attacks the stack."""
+    """The URL of a page on another origin that attacks the stack."""
     passenger = '{"survived":true,"passengerClass":1,"name":"From Elsewhere","sex":"male","age":1,' \
         '"siblingsOrSpousesAboard":0,"parentsOrChildrenAboard":0,"fare":1}'
     page = ATTACK % {"target": f"http://localhost:{stack.port}", "passenger": passenger}
@@ -74,7 +74,7 @@ def test_a_page_of_another_origin_stores_nothing(stack, elsewhere, page):
     assert stack.request("GET", "/v1/steps?component=attack&format=json").json() == {"steps": []}
 
 
-def test_a_name_that_was_bound_to_this_machine_reads_nothing(stack, page):
+def test_a_rebound_host_name_reads_nothing(stack, page):
     answer = page.goto(f"http://rebound.example:{stack.port}/v1/passengers")
     assert answer.status == 421
     assert answer.json()["code"] == "misdirected-request"

@@ -1,4 +1,4 @@
-"""The page for people: find, sort and turn pages; look at a passenger, create, edit and delete one."""
+"""The page of the passengers: search, sort and pagination; show, create, edit and delete a passenger."""
 
 import re
 
@@ -26,7 +26,7 @@ def column(page, number):
 
 @pytest.fixture
 def stored(stack):
-    """stored(**fields): a passenger of the test's own, which is gone when the test ends."""
+    """stored(**fields): a passenger that only this test uses, deleted at its end."""
     made = []
 
     def store(**fields):
@@ -64,7 +64,7 @@ def test_a_name_is_found_while_it_is_typed(open_page):
     expect(page).to_have_url(re.compile(r"\?q=ALLISON$"))
 
 
-def test_a_pattern_is_searched_for_as_it_stands(open_page, stored):
+def test_a_pattern_is_searched_for_literally(open_page, stored):
     stored(name='100%_sure* \\ (really), "quoted"')
     page = open_page()
     for part in ("%_", "0%", "*", "\\ (really)", '), "quoted"'):
@@ -90,7 +90,7 @@ def test_filters_narrow_the_list_and_can_be_cleared(open_page):
     expect(filter_by(page, "Oldest age")).to_have_value("")
 
 
-def test_a_filter_that_nobody_fits_says_so(open_page):
+def test_a_filter_without_matches_shows_a_message(open_page):
     page = open_page()
     page.get_by_label("Name", exact=True).fill("nobody is called this")
     expect(page.locator("#rows")).to_contain_text("No passenger fits")
@@ -143,7 +143,7 @@ def test_the_address_keeps_the_view(open_page):
     assert set(column(page, 2)) == {"2"}
 
 
-def test_a_passenger_is_created_once_each_fault_is_mended(open_page, stack):
+def test_a_passenger_is_created_once_each_error_is_corrected(open_page, stack):
     page = open_page()
     page.get_by_role("button", name="New passenger").click()
     dialog = page.get_by_role("dialog")
@@ -291,7 +291,7 @@ def test_markup_in_a_name_is_shown_as_text(open_page, stored):
     assert page.locator("img").count() == 0
 
 
-def test_a_server_that_is_away_is_told_about_and_tried_again(open_page):
+def test_an_unreachable_server_is_reported_and_retried(open_page):
     page = open_page()
     expect(rows(page)).to_have_count(50)
     page.route("**/v1/passengers*", lambda route: route.abort())

@@ -1,4 +1,4 @@
-"""The page of a resource that a description added: it has what passengers have, made of the OpenAPI document."""
+"""The page of a resource added by a description: the same features as for passengers, generated from the OpenAPI document."""
 
 import re
 
@@ -23,7 +23,7 @@ def rows(page):
 
 @pytest.fixture
 def vessels(stack):
-    """vessels(count): so many of them, and no others."""
+    """vessels(count): exactly this many of them."""
 
     def fill(count):
         for row in stack.request("GET", "/v1/vessels?limit=1000").json():
@@ -67,7 +67,7 @@ def test_rows_are_filtered_sorted_and_paged(open_page, vessels):
     expect(rows(page)).to_have_count(2)
     search.get_by_label("Name").fill("058")
     expect(rows(page)).to_have_count(1)
-    # The view is in the address.
+    # The state of the view is in the URL.
     address = page.url
     page.get_by_role("button", name="Clear").click()
     expect(rows(page)).to_have_count(50)
@@ -98,7 +98,7 @@ def test_a_row_is_created_edited_and_deleted_and_each_fault_is_at_its_field(open
     dialog.get_by_role("button", name="Save changes").click()
     expect(dialog.get_by_role("heading", name="Bea")).to_be_visible()
     [stored] = [line for line in stack.request("GET", "/v1/vessels").body.decode().split("},")]
-    # No number was rounded on the way through the page.
+    # The page rounds no number.
     assert '"imo":9007199254740993' in stored and '"price":"12345678901234567.89"' in stored, stored
     assert '"tonnage":null' in stored and '"surveyed":null' in stored, stored
     dialog.get_by_role("button", name="Delete…").click()

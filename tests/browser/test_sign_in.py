@@ -1,4 +1,4 @@
-"""With AUTH=on a page asks for a token, shows what it allows, and loses nothing that was typed when it ends."""
+"""With AUTH=on a page requires a token, shows its scopes, and keeps typed input when the token expires."""
 
 import subprocess
 
@@ -57,7 +57,7 @@ def test_without_a_token_nothing_is_shown_and_a_good_one_shows_it(open_page, sta
     expect(rows(page)).not_to_have_count(0)
     expect(page.get_by_role("button", name="New passenger")).to_be_visible()
     expect(page.get_by_role("button", name="Import…")).to_be_visible()
-    # It stays with the tab, and goes at a click.
+    # The token is kept in the tab, and removed by a click.
     page.reload()
     expect(rows(page)).not_to_have_count(0)
     page.get_by_role("button", name="Sign out").click()

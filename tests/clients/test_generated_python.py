@@ -1,4 +1,4 @@
-"""A client that a generator made from the OpenAPI document works against the service."""
+"""A client generated from the OpenAPI document works with the service."""
 
 import importlib
 import os
@@ -12,7 +12,7 @@ import support
 def test_a_generated_python_client_creates_reads_lists_and_deletes(tmp_path, monkeypatch):
     tools = pathlib.Path(sys.executable).parent
     document = support.REPOSITORY / "docs" / "openapi.json"
-    # The generator formats what it has written with the ruff that is installed beside it.
+    # The generator formats its output with the ruff in the same environment.
     run = subprocess.run(
         [tools / "openapi-python-client", "generate", "--path", document, "--output-path", tmp_path / "made"],
         env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},

@@ -1,4 +1,4 @@
-"""The image, built once, and compose projects that are taken down whatever happens."""
+"""The image, built once, and Compose projects that are always removed at the end."""
 
 import subprocess
 
@@ -10,7 +10,7 @@ from support import REPOSITORY
 
 @pytest.fixture(scope="session")
 def image():
-    """The image of this checkout; answers its name."""
+    """Builds the image of this checkout; returns its name."""
     done = subprocess.run(["make", "--silent", "test-image"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
     return f"{IMAGE}:{VERSION}"
@@ -18,7 +18,7 @@ def image():
 
 @pytest.fixture(scope="module")
 def project(request, image, tmp_path_factory):
-    """project(name, *files): a compose project that starts from nothing, and of which nothing stays."""
+    """project(name, *files): a new Compose project, which is removed completely at the end."""
     made = []
 
     def make(name, *files):
@@ -36,7 +36,7 @@ def project(request, image, tmp_path_factory):
 
 @pytest.fixture
 def network():
-    """A network of the engine, for containers that are not compose's; they go with it."""
+    """A network of the engine for containers outside Compose, which are removed with it."""
     name = "pycrudapi-test-pods"
     forget(name)
     docker("network", "create", name)

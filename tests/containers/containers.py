@@ -1,4 +1,4 @@
-"""What the container tests share: the engine, compose projects, requests to them, and load on them."""
+"""Shared by the container tests: the engine, Compose projects, requests to them, and load on them."""
 
 import contextlib
 import http.client
@@ -13,7 +13,7 @@ from support import REPOSITORY, Answer, clean_environment, free_port, until
 IMAGE = "pycrudapi-test"
 VERSION = "test"
 
-# Installing, initdb and seeding happen behind one `up`.
+# One `up` includes building, initdb and seeding.
 UP_SECONDS = 120.0
 
 PASSENGER = {
@@ -29,14 +29,14 @@ PASSENGER = {
 
 
 def docker(*arguments, check=True, **options):
-    """Runs the docker client; answers what it printed."""
+    """Runs the docker client; returns its output."""
     done = subprocess.run(["docker", *map(str, arguments)], capture_output=True, text=True, check=False, **options)
     assert done.returncode == 0 or not check, f"docker {' '.join(map(str, arguments))}: {done.stdout}{done.stderr}"
     return (done.stdout if check else done.stdout + done.stderr).strip()
 
 
 def inspect(name):
-    """What the engine knows of one container or image."""
+    """The output of `docker inspect` for one container or image."""
     return json.loads(docker("inspect", name))[0]
 
 
@@ -45,10 +45,10 @@ def logs(container):
 
 
 def kill_from_outside(container):
-    """SIGKILL to its first process, as the kernel does when memory runs out.
+    """Sends SIGKILL to its first process, as the kernel does when memory is exhausted.
 
-    Not `docker kill`: after that the engine takes the container for one stopped on purpose. From a container that
-    sees the host's processes, so that it works for whoever may use the engine.
+    Not `docker kill`, after which the engine considers the container stopped on purpose. Uses a container that sees the
+    processes of the host, so that it works for every user of the engine.
     """
     pid = inspect(container)["State"]["Pid"]
     docker("run", "--rm", "--pid=host", "--user=0", "--network=none", f"{IMAGE}:{VERSION}",
@@ -56,7 +56,7 @@ def kill_from_outside(container):
 
 
 def wait_restarted(container, restarts):
-    """Returns when the engine has started it once more than so often, and has begun to look at its health anew."""
+    """Waits until the engine has restarted it once more than this often, and has begun its health checks again."""
 
     def restarted():
         now = inspect(container)
@@ -66,7 +66,7 @@ def wait_restarted(container, restarts):
 
 
 class Project:
-    """One compose project on ports of its own, without anybody's .env."""
+    """A Compose project on free ports, without a .env file."""
 
     def __init__(self, name, directory, *files):
         self.http, self.https, self.metrics = free_port(), free_port(), free_port()
@@ -85,13 +85,13 @@ class Project:
         return done.stdout
 
     def up(self, *arguments, **settings):
-        """Starts what is not running, and returns when the service answers and is healthy."""
+        """Starts the containers that are not running, and waits until the service answers and is healthy."""
         self("up", "--detach", *arguments, **settings)
         self.wait_healthy("pycrudapi")
         return self
 
     def container(self, service):
-        """The id of a service's one container."""
+        """The id of the only container of a service."""
         (found,) = self("ps", "--all", "--quiet", service).split()
         return found
 
@@ -102,7 +102,7 @@ class Project:
         until(lambda: self.state(service).get("Health", {}).get("Status") == "healthy", f"{service} healthy", UP_SECONDS)
 
     def request(self, method, path, body=None, headers=None, tls=False):
-        """One request on a connection of its own."""
+        """Sends one request on a new connection."""
         with contextlib.closing(self.connection(tls)) as connection:
             if body is not None:
                 body, headers = json.dumps(body), {"content-type": "application/json", **(headers or {})}
@@ -118,13 +118,13 @@ class Project:
 
 
 def address(container):
-    """An address of the container that this machine can reach."""
+    """The address of the container that is reachable from this machine."""
     networks = inspect(container)["NetworkSettings"]["Networks"].values()
     return next(each["IPAddress"] for each in networks if each["IPAddress"])
 
 
 class Load:
-    """A few clients that ask without pause, each on one connection; what was not answered as expected is kept."""
+    """Clients that send requests continuously, each on one connection; unexpected answers are recorded."""
 
     def __init__(self, project, work, clients=4):
         self.project, self.work = project, work
@@ -160,6 +160,6 @@ class Load:
         connection.close()
 
     def more(self, count):
-        """Returns when so many more requests were answered."""
+        """Waits until this many more requests have been answered."""
         target = self.answered + count
         until(lambda: self.answered >= target, f"{count} more answers")

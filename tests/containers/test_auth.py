@@ -1,4 +1,4 @@
-"""The trial of signing in: `docker-compose -f docker-compose.yml -f docker-compose.auth.yml up`."""
+"""The demonstration of signing in: `docker-compose -f docker-compose.yml -f docker-compose.auth.yml up`."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def trial(project):
 
 @pytest.fixture
 def provider(trial):
-    """Signs in as the page does whose address is registered."""
+    """Signs in like the page whose URL is registered."""
     return Client(trial.settings["IDENTITY_PORT"], f"http://localhost:{trial.http}/")
 
 
@@ -38,7 +38,7 @@ def test_nobody_reads_without_a_token_and_the_page_knows_where_to_sign_in(trial,
 
 def test_a_job_may_do_what_its_token_says(trial, provider):
     token = provider.job_token("*:read passengers:create")
-    # The keys are read when the provider is there, which starts beside the service.
+    # The provider starts concurrently with the service, so the keys are read once it is available.
     until(lambda: trial.request("GET", "/v1/passengers?limit=1", headers=bearer(token)).status == 200, "the token is taken")
     created = trial.request("POST", "/v1/passengers", PASSENGER, bearer(token))
     assert created.status == 201, created
@@ -62,9 +62,9 @@ def test_somebody_signs_in_at_each_address_of_the_page(trial, provider, tls):
     assert change["changedBy"] == f"{provider.issuer} alice"
 
 
-def test_the_provider_is_shut_in_as_the_others_are(trial):
+def test_the_provider_is_confined_like_the_others(trial):
     host = inspect(trial.container("identity"))["HostConfig"]
     assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and "no-new-privileges:true" in host["SecurityOpt"]
-    # It is published on this machine alone, through the service's container.
+    # It is published on loopback only, through the container of the service.
     bindings = inspect(trial.container("pycrudapi"))["NetworkSettings"]["Ports"][f"{trial.settings['IDENTITY_PORT']}/tcp"]
     assert {each["HostIp"] for each in bindings} == {"127.0.0.1"}

@@ -1,4 +1,4 @@
-"""`docker-compose up` on a real engine: what it brings up, how it is shut in, and what it survives."""
+"""`docker-compose up` on a real engine: what it starts, how it is confined, and which failures it survives."""
 
 import json
 import re
@@ -16,11 +16,11 @@ SERVICES = ["pycrudapi", "postgres", "redis"]
 
 @pytest.fixture(scope="module")
 def stack(project):
-    """The service, up from nothing: no container, no volume, no .env."""
+    """The service, started without existing containers, volumes or .env."""
     return project("pycrudapi-test-compose", "docker-compose.yml").up("--build")
 
 
-# What is there.
+# --- what it starts ---
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
@@ -52,7 +52,7 @@ def test_http_and_https_are_published_metrics_to_this_machine_and_nothing_else(s
         assert b"http_server_request_duration_seconds" in answer.read()
 
 
-def test_postgres_and_redis_have_no_way_out(stack):
+def test_postgres_and_redis_have_no_external_network(stack):
     for service in ["postgres", "redis"]:
         for network in inspect(stack.container(service))["NetworkSettings"]["Networks"]:
             assert inspect(network)["Internal"] is True
@@ -65,7 +65,7 @@ def test_metrics_are_there_for_another_container_and_not_through_nginx(stack):
     assert stack.request("GET", "/metrics").status == 404
 
 
-def test_requests_are_the_weak_roles_and_the_service_has_no_other_password(stack):
+def test_requests_use_the_unprivileged_role_and_the_service_has_no_other_password(stack):
     state = stack.state("migrate")
     assert (state["Status"], state["ExitCode"]) == ("exited", 0), logs(stack.container("migrate"))
     ask = ["exec", stack.container("postgres"), "psql", "--quiet", "--username=postgres", "--tuples-only", "--no-align", "--command"]
@@ -78,7 +78,7 @@ def test_requests_are_the_weak_roles_and_the_service_has_no_other_password(stack
     assert not [each for each in environment if each.startswith("MIGRATE_")]
 
 
-# How it is shut in.
+# --- confinement ---
 
 
 @pytest.mark.parametrize(("service", "user"), [("pycrudapi", 10001), ("postgres", 999), ("redis", 999)])
@@ -89,9 +89,9 @@ def test_every_process_is_an_ordinary_user_without_capabilities(stack, service, 
     assert {int(fields[name], 16) for name in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]} == {0}
     assert fields["NoNewPrivs"] == "1"
     assert fields["Seccomp"] == "2"
-    # Their children: what ps says on the host, where the first column is the real user id.
+    # The child processes according to ps on the host, where the first column is the real user id.
     shown = lambda: [line for line in docker("top", stack.container(service), "-eo", "uid,pid,args").splitlines()[1:] if line.split()[0] != str(user)]  # noqa: E731
-    # The engine is root until it has entered the container for a health check.
+    # The process of a health check is root until the engine has entered the container.
     until(lambda: not shown(), f"every process is the user's: {shown()}")
 
 
@@ -102,7 +102,7 @@ def test_the_root_file_system_is_read_only_and_untouched(stack, service):
     done = subprocess.run(["docker", "exec", "--user=0", container, "touch", "/etc/written"], capture_output=True, text=True)
     assert done.returncode != 0
     assert "Read-only file system" in done.stderr
-    # Places to mount on are made by the engine; nothing else differs from the image.
+    # The engine creates mount points; nothing else differs from the image.
     mounts = {mount["Destination"] for mount in inspect(container)["Mounts"]} | inspect(container)["HostConfig"]["Tmpfs"].keys()
     for change in docker("diff", container).splitlines():
         kind, path = change.split(" ", 1)
@@ -128,7 +128,7 @@ def test_no_process_is_a_shell(stack):
     assert not names & {"sh", "bash", "dash", "ash", "busybox"}
 
 
-def test_it_runs_where_no_shell_and_no_tool_is_left(stack, image):
+def test_it_runs_without_any_shell_or_tool(stack, image):
     keep = "{'python3', 'python3.13', 'supervisord', 'nginx'}"
     dockerfile = f"""
         FROM {image}
@@ -150,7 +150,7 @@ def test_it_runs_where_no_shell_and_no_tool_is_left(stack, image):
         docker("rmi", bare)
 
 
-# What it survives.
+# --- failures ---
 
 
 def test_data_is_kept_over_down_and_up(stack):
@@ -205,7 +205,7 @@ def test_without_its_database_it_lives_and_is_not_ready(stack):
 
 
 def test_a_stop_answers_every_request_that_was_accepted(stack):
-    """nginx drains before the server stops: requests whose bodies arrive after the stop began are still stored."""
+    """nginx drains before the server stops: requests whose bodies arrive after the beginning of the stop are still stored."""
     container = stack.container("pycrudapi")
     ip = address(container)
     body = json.dumps({**PASSENGER, "name": "Stopped-In-Between"}).encode()
@@ -216,7 +216,7 @@ def test_a_stop_answers_every_request_that_was_accepted(stack):
     waiting = [socket.create_connection((ip, 8080), timeout=30) for _ in range(20)]
     for connection in waiting:
         connection.sendall(head + body[:10])
-    # Each is accepted and its head read once a later request of the same address was answered.
+    # Each has been accepted and its head read when a later request from the same address is answered.
     assert stack.request("GET", "/hello").status == 200
 
     stopping = subprocess.Popen(["docker", "stop", "--time", "60", container], stdout=subprocess.DEVNULL)
@@ -247,7 +247,7 @@ def test_a_stop_answers_every_request_that_was_accepted(stack):
 
 
 def test_a_stop_under_load_breaks_no_answer(stack):
-    """A new connection may be refused; an answer that began is whole, and none is an error."""
+    """New connections may be refused; every started answer is complete, and none is an error."""
     container = stack.container("pycrudapi")
     with Load(stack, lambda: ("GET", "/passengerlist", None, 200)) as load:
         load.more(50)

@@ -1,4 +1,4 @@
-"""The image itself: its size, its words about itself, what is in its layers, and what ends it."""
+"""The image itself: its size, labels, the contents of its layers, and its exit."""
 
 import io
 import json
@@ -12,7 +12,7 @@ import pytest
 from containers import docker, inspect
 from support import REPOSITORY
 
-# The promise; the image is at 120 MB.
+# The limit; the image has 120 MB.
 SIZE_MAX_BYTES = 130_000_000
 
 
@@ -24,7 +24,7 @@ def test_it_says_what_it_is_and_how_it_runs(image):
     config = inspect(image)["Config"]
     assert config["User"] == "10001:10001"
     assert config["ExposedPorts"].keys() == {"8080/tcp", "8443/tcp", "9464/tcp"}
-    # A list without CMD-SHELL: no shell, no curl.
+    # A list without CMD-SHELL needs no shell and no curl.
     assert config["Healthcheck"]["Test"] == ["CMD", "pycrudapi", "healthcheck"]
     assert config["Cmd"][:3] == ["python3", "-m", "begin"]
     assert not config.get("Entrypoint")
@@ -52,14 +52,14 @@ def layers(image, directory):
                 yield layer
 
 
-def test_no_layer_holds_a_secret_or_what_is_not_the_products(image, tmp_path):
+def test_no_layer_contains_secrets_or_foreign_files(image, tmp_path):
     seen = 0
     for layer in layers(image, tmp_path):
         for member in layer:
             seen += 1
             name = "/" + member.name.removeprefix("./")
             assert not re.search(r"/\.git(/|$)|/(secret)?\.env$|/id_(rsa|ed25519)|\.tfstate$", name), name
-            # Not the trust store's certificates, but any key: written in full, in a file small enough to be one.
+            # Any private key, but not the certificates of the trust store: the whole header, in a file small enough to be a key.
             if member.isfile() and member.size < 65_536:
                 content = layer.extractfile(member).read()
                 assert not re.search(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/=]{40}", content), name
@@ -69,8 +69,8 @@ def test_no_layer_holds_a_secret_or_what_is_not_the_products(image, tmp_path):
     assert not re.search(r"(?i)(password|secret|token)=", history + "\n".join(environment))
 
 
-def test_the_build_is_sent_nothing_but_sources(tmp_path):
-    """With secrets lying where people leave them, the build context is what the Dockerfile copies."""
+def test_the_build_context_has_only_sources(tmp_path):
+    """Even with secrets in common places, the build context contains only what the Dockerfile copies."""
     context = tmp_path / "checkout"
     for name in ["src", "migrations", "data", "nginx", "supervisor", ".git", "target", "kustomize/overlays/production"]:
         (context / name).mkdir(parents=True)
@@ -96,9 +96,9 @@ def test_the_build_is_sent_nothing_but_sources(tmp_path):
     [("POOL_SIZE=many", "POOL_SIZE|pool-size"), ("RATE_LIMIT=many", "RATE_LIMIT")],
     ids=["server", "nginx"],
 )
-def test_a_child_that_keeps_dying_ends_the_container(image, setting, said):
+def test_a_child_that_keeps_exiting_stops_the_container(image, setting, said):
     began = time.monotonic()
-    # A database is named, so that nothing but the setting is wrong.
+    # A database is set, so that only the tested setting is wrong.
     done = subprocess.run(
         ["docker", "run", "--rm", "--read-only", "--tmpfs=/tmp", "--tmpfs=/run/pycrudapi",
          "--env=POSTGRES_HOST=127.0.0.1", f"--env={setting}", image],

@@ -1,7 +1,7 @@
-"""The pods of install/pycrudapi.yaml, run by the engine as a cluster would run them: the same image references,
-arguments, users, limits, volumes and probes, with the file systems as a kubelet prepares them.
+"""The pods of install/pycrudapi.yaml, run by the Docker engine as a cluster would: the same image references, arguments,
+users, limits, volumes and probes, with file systems as a kubelet prepares them.
 
-No cluster can be had everywhere a test runs; a pod that cannot start, write or answer its probes is found here.
+A cluster is not available everywhere; these tests find pods that cannot start, write or answer their probes.
 """
 
 import base64
@@ -33,7 +33,7 @@ def secret(name):
 
 
 def value_of(variable, environment):
-    """An environment variable's value, as the kubelet finds it."""
+    """The value of an environment variable, as the kubelet resolves it."""
     source = variable.get("valueFrom", {})
     if "secretKeyRef" in source:
         return secret(source["secretKeyRef"]["name"])[source["secretKeyRef"]["key"]]
@@ -44,13 +44,12 @@ def value_of(variable, environment):
 
 
 def expand(text, environment):
-    """$(NAME), as the kubelet replaces it in arguments and later variables."""
+    """Expands $(NAME), as the kubelet does in arguments and later variables."""
     return re.sub(r"\$\((\w+)\)", lambda name: environment.get(name[1], name[0]), text)
 
 
 def volume_of(path, options):
-    """A file system in memory, mounted with these options and nothing else: --tmpfs would take the mode of the image's
-    own directory."""
+    """A tmpfs volume mounted with exactly these options: --tmpfs would take the mode of the directory in the image."""
     return (
         f"--mount=type=volume,dst={path},volume-nocopy,volume-opt=type=tmpfs,volume-opt=device=tmpfs,"
         f'"volume-opt=o={options}"'
@@ -58,7 +57,7 @@ def volume_of(path, options):
 
 
 class Pod:
-    """One container that runs what a workload's pod says, and before it those that must end first."""
+    """The container of a workload's pod, and its init containers, which run before it."""
 
     def __init__(self, name, network, directory):
         self.name, self.network, self.directory = name, network, directory
@@ -68,7 +67,7 @@ class Pod:
         self.id = None if self.init else self.run(self.container)
 
     def run(self, container):
-        """Starts one container of the pod; answers its id."""
+        """Starts one container of the pod; returns its id."""
         environment = {}
         for variable in container["env"]:
             environment[variable["name"]] = value_of(variable, environment)
@@ -96,7 +95,7 @@ class Pod:
     def mount(self, mount, volume, group):
         path = mount["mountPath"]
         if "emptyDir" in volume:
-            # A kubelet's: root's, of the group, for everybody.
+            # As a kubelet creates it: owned by root and the group, writable for all.
             size = volume["emptyDir"]["sizeLimit"].removesuffix("i").lower()
             if path == "/dev/shm":
                 return f"--shm-size={size}"
@@ -107,11 +106,11 @@ class Pod:
             for item in volume["secret"]["items"]:
                 (folder / item["path"]).write_text(secret(volume["secret"]["secretName"])[item["key"]])
             return f"--volume={folder}:{path}:ro"
-        # A claim: an empty file system, root's until fsGroup gives it to the group.
+        # A claim: an empty file system owned by root, until fsGroup changes its group.
         return volume_of(path, f"uid=0,gid={group},mode=2770,size=512m")
 
     def passes(self, probe):
-        """Whether the container passes this probe now."""
+        """Whether the container currently passes this probe."""
         probe = self.container[f"{probe}Probe"]
         ports = {port["name"]: port["containerPort"] for port in self.container["ports"]}
         timeout = probe["timeoutSeconds"]
@@ -149,7 +148,7 @@ class Pod:
         return Answer(connection.getresponse())
 
     def stop(self):
-        """TERM or the image's own signal, and the grace the pod has; answers the exit status."""
+        """Stops with TERM or the signal of the image, and the grace period of the pod; returns the exit status."""
         docker("stop", "--time", self.spec["terminationGracePeriodSeconds"], self.id)
         return inspect(self.id)["State"]["ExitCode"]
 
@@ -167,7 +166,7 @@ def pod(image, network, tmp_path):
 
 
 def test_the_pods_become_ready_in_any_order_and_serve(pod):
-    # The API first: nothing it needs is there, and not even its name resolves.
+    # The API first, while no dependency is running or even resolvable.
     api = pod("pycrudapi")
     (migrate,) = api.init
     until(lambda: "waiting for postgres" in logs(migrate), "it waits")
@@ -183,33 +182,33 @@ def test_the_pods_become_ready_in_any_order_and_serve(pod):
     assert created.status == 201
     assert api.request("GET", f"/v1/passengers/{created.json()['uuid']}").status == 200
     assert len(api.request("GET", "/passengerlist").json()) == 892
-    # The password of the Secret is Redis's, and it is needed.
+    # Redis requires the password of the Secret.
     assert docker("exec", redis.id, "redis-cli", "ping") == "PONG"
     assert "NOAUTH" in docker("exec", "--env=REDISCLI_AUTH=", redis.id, "redis-cli", "ping", check=False)
 
     assert [each.stop() for each in [api, redis, postgres]] == [0, 0, 0]
 
 
-def test_a_pod_stays_ready_while_its_database_is_away_and_serves_again_when_it_is_back(pod):
+def test_a_pod_stays_ready_while_its_database_is_down_and_serves_again_after_its_return(pod):
     postgres, api = pod("postgres0"), pod("pycrudapi")
     for each in [postgres, api]:
         each.started()
         each.ready()
-    # Cut off, not stopped: its volume is in memory.
+    # Disconnected and not stopped, because its volume is in memory.
     docker("network", "disconnect", postgres.network, postgres.id)
     until(lambda: api.request("GET", "/readyz").status == 503, "it says so to people")
     assert api.passes("readiness") and api.passes("liveness")
     answer = api.request("GET", "/passengerlist")
     assert (answer.status, answer.headers.get("retry-after")) == (503, "1")
     assert api.request("GET", "/hello").status == 200
-    # Killed and started again by its kubelet, without its init container.
+    # Killed and restarted as by the kubelet, without its init container.
     docker("restart", api.id)
     until(lambda: api.passes("startup") and api.passes("readiness"), "ready without its database")
     docker("network", "connect", "--alias", "postgres0", postgres.network, postgres.id)
     until(lambda: api.request("GET", "/passengerlist").status == 200, "served again")
 
 
-def test_requests_are_the_weak_roles_and_the_server_has_no_other_password(pod):
+def test_requests_use_the_unprivileged_role_and_the_server_has_no_other_password(pod):
     postgres, api = pod("postgres0"), pod("pycrudapi")
     for each in [postgres, api]:
         each.started()
@@ -251,13 +250,13 @@ def test_five_pods_at_once_migrate_and_seed_once(pod, network, tmp_path):
 
 
 def test_the_titanic_table_of_python_crud_api_is_carried_over_with_its_keys(pod):
-    """The upgrade of docs/upgrading.md: out of the old table as CSV, through `pycrudapi import`, in place of the bundled rows."""
+    """The upgrade of docs/upgrading.md: the old table as CSV through `pycrudapi import`, instead of the bundled rows."""
     api, postgres = pod("pycrudapi"), pod("postgres0")
     for each in [postgres, api]:
         each.started()
         each.ready()
     psql = ["exec", postgres.id, "psql", "--quiet", "--username=postgres"]
-    # The table as that project's initdb.sql makes it.
+    # The table as created by initdb.sql of that project.
     docker(*psql, "--command", "create database titanicdb")
     docker(*psql, "--dbname=titanicdb", "--command", """
         create table titanic (uuid uuid default gen_random_uuid() primary key, survived bool, "passengerClass" int,
@@ -268,7 +267,7 @@ def test_the_titanic_table_of_python_crud_api_is_carried_over_with_its_keys(pod)
         values (true, 1, 'Astor, Mrs. John Jacob', 'female', 18, 1, 0, 227.525), (false, 3, 'O''Dwyer, Miss. "Nellie"', 'female', null, 0, 0, 7.8792)
     """)  # fmt: skip
     columns = (
-        # As text a boolean is true or false; as CSV it would be t or f.
+        # Cast to text a boolean is true or false; in CSV it would be t or f.
         'uuid, survived::text, "passengerClass", name, sex, age, "siblingsOrSpousesAboard", "parentsOrChildrenAboard", fare'
     )
     rows = docker(*psql, "--dbname=titanicdb", "--command", f"\\copy (select {columns} from titanic) to stdout csv header")

@@ -14,13 +14,13 @@ APIS = ["api1", "api2", "api3"]
 @pytest.fixture(scope="module")
 def scaled(project):
     scaled = project("pycrudapi-test-scale", "docker-compose.yml", "docker-compose.scale.yml")
-    # All of the load comes from one address.
+    # All load comes from one address.
     scaled.settings["RATE_LIMIT"] = "off"
     return scaled.up("--build")
 
 
 def answered(scaled, api):
-    """How many requests this container has answered, by its own metrics."""
+    """The number of requests that this container has answered, according to its metrics."""
     text = docker("exec", scaled.container(api), "python3", "-c",
                   "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9464/metrics').read().decode())")  # fmt: skip
     counts = [line for line in text.splitlines() if line.startswith("http_server_request_duration_seconds_count{")]
@@ -42,18 +42,18 @@ def test_what_one_wrote_another_reads(scaled):
         assert scaled.request("GET", f"/v1/passengers/{uuid}", tls=True).status == 200
 
 
-def test_the_balancer_and_the_servers_run_what_they_are_for(scaled):
-    # The program counts the connections that nginx holds (src/nginx/connections).
+def test_the_balancer_runs_only_nginx_and_the_servers_only_the_server(scaled):
+    # The program that counts the connections of nginx (src/nginx/connections).
     for service, expected in {"pycrudapi": {"nginx", "pycrudapi"}, **{api: {"pycrudapi"} for api in APIS}}.items():
         running = lambda: {line.split()[1] for line in docker("top", scaled.container(service), "-eo", "pid,comm").splitlines()[1:]}  # noqa: B023, E731
-        # The engine has another name until it has entered the container for a health check.
+        # The process of a health check has another name until the engine has entered the container.
         until(lambda: running() == expected, f"{expected} run in {service}, not {running()}")  # noqa: B023
     assert len({inspect(scaled.container(service))["Image"] for service in ["pycrudapi", *APIS]}) == 1
 
 
 def test_replacing_the_servers_one_by_one_fails_no_request(scaled):
-    """That only reads: nginx gives it to the next server when a kept connection closes under it. A change that meets that
-    moment is a 502 that says so, since repeating it could undo what others have done since."""
+    """Only for reads: nginx retries them on the next server if a keep-alive connection is closed. A change sent at that moment is
+    answered 502 with an unknown outcome, because a retry could overwrite later changes."""
     uuid = scaled.request("POST", "/v1/passengers", PASSENGER).json()["uuid"]
     body = json.dumps(PASSENGER)
     turn = itertools.count()
@@ -84,6 +84,6 @@ def test_a_killed_server_fails_no_read_and_comes_back(scaled):
         scaled.wait_healthy("api2")
         load.more(100)
     assert not load.failures, f"{len(load.failures)} of {load.answered}: {load.failures[:5]}"
-    # The count began again with the process.
+    # The counter of the new process started at zero.
     with Load(scaled, lambda: ("GET", "/hello", None, 200)) as load:
         until(lambda: answered(scaled, "api2") > 100, "it takes its share again")

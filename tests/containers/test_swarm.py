@@ -1,4 +1,4 @@
-"""`make stack-deploy` on a real Swarm of one node: replicas, secrets, a rolling update, and one that fails and is taken back."""
+"""`make stack-deploy` on a real Swarm of one node: replicas, secrets, a rolling update, and a failed update that is rolled back."""
 
 import http.client
 import json
@@ -30,18 +30,18 @@ class Swarm:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def healthy(self):
-        """The containers of the service that are healthy."""
+        """The healthy containers of the service."""
         return docker("ps", "--quiet", "--filter", f"label=com.docker.swarm.service.name={SERVICE}", "--filter", "health=healthy").split()
 
     def request(self, container, method, path, body=None):
-        """Asks one task, by its address on the bridge of this machine: Swarm's own balancer needs a module of the kernel."""
+        """Sends a request to one task, by its address on the bridge: Swarm's load balancer requires a kernel module."""
         endpoints = json.loads(docker("network", "inspect", "docker_gwbridge"))[0]["Containers"].values()
         sandbox = inspect(container)["NetworkSettings"]["SandboxID"][:12]
         [address] = [end["IPv4Address"].partition("/")[0] for end in endpoints if end["Name"] == f"gateway_{sandbox}"]
         return ask(address, 8080, method, path, body)
 
     def answers(self, container, path="/hello"):
-        """Whether a task answers; one that drains and one that has gone since do not."""
+        """Whether a task answers; False if it is draining or has been removed."""
         try:
             return self.request(container, "GET", path).status == 200
         except (OSError, ValueError, AssertionError):
@@ -66,7 +66,7 @@ def swarm(image, tmp_path_factory):
     stack = Swarm(tmp_path_factory.mktemp("swarm"))
     try:
         stack.deploy()
-        # Healthy are those, too, that wait for a database.
+        # Servers that wait for their database are healthy, too.
         until(lambda: sum(stack.answers(task, "/readyz") for task in stack.healthy()) == REPLICAS, "every replica is ready", deadline=180)
         yield stack
     finally:
@@ -102,7 +102,7 @@ def test_no_password_is_in_a_definition_or_a_variable(swarm):
         assert "local-only" not in shown
 
 
-def test_metrics_are_published_to_nobody(swarm):
+def test_metrics_are_not_published(swarm):
     ports = json.loads(docker("service", "inspect", SERVICE))[0]["Endpoint"]["Spec"]["Ports"]
     assert {port["TargetPort"] for port in ports} == {8080, 8443}
 
@@ -113,14 +113,14 @@ def test_limits_are_those_of_compose(swarm):
         assert (host["Memory"], host["PidsLimit"], host["ReadonlyRootfs"], host["CapDrop"]) == (256 << 20, 256, True, ["ALL"])
 
 
-def test_an_update_is_served_by_as_many_as_before_all_the_while(swarm):
+def test_the_number_of_serving_tasks_does_not_decrease_during_an_update(swarm):
     before = set(swarm.healthy())
     fewest = []
 
     def replaced():
         now = set(swarm.healthy())
         answering = sum(swarm.answers(task) for task in now)
-        # One that was asked may have handed over to one that was not.
+        # A task that was already queried may have been replaced by a new one.
         if set(swarm.healthy()) == now:
             fewest.append(answering)
         return not before & now and len(now) == REPLICAS
@@ -130,7 +130,7 @@ def test_an_update_is_served_by_as_many_as_before_all_the_while(swarm):
     assert min(fewest) >= REPLICAS
 
 
-def test_an_update_that_cannot_start_is_taken_back(swarm):
+def test_an_update_that_cannot_start_is_rolled_back(swarm):
     before = set(swarm.healthy())
     docker("service", "update", "--detach", "--args", "pycrudapi no-such-command", SERVICE)
 
@@ -144,4 +144,4 @@ def test_an_update_that_cannot_start_is_taken_back(swarm):
 def test_the_stack_file_says_what_it_cannot_read():
     done = subprocess.run([pathlib.Path(REPOSITORY, "scripts/stack"), "name"], input="", capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "nothing came in; usage: docker-compose config | scripts/stack NAME\n"
+    assert done.stderr == "standard input is empty; usage: docker-compose config | scripts/stack NAME\n"

@@ -1,6 +1,6 @@
-"""Two PostgreSQL with a synchronous standby, run by Patroni on etcd, on free ports of this machine.
+"""Two PostgreSQL instances, primary and synchronous standby, run by Patroni with etcd on free ports of this machine.
 
-Every process is ours and ends with `Cluster.stop`; whom a test has killed or paused, `Node.mend` brings back.
+`Cluster.stop` ends all of its processes; `Node.heal` restores processes that a test has killed or paused.
 """
 
 import contextlib
@@ -19,16 +19,16 @@ import psycopg
 from needs import postgres_program
 from support import Process, free_port, request, until
 
-# The smallest that Patroni takes: a primary whose node is gone is replaced after TTL_SECONDS at the latest.
+# The minimum that Patroni accepts: a primary whose node is down is replaced after TTL_SECONDS at the latest.
 TTL_SECONDS, LOOP_SECONDS, RETRY_SECONDS = 20, 1, 3
-# A standby that lost its place copies the whole primary when it cannot be rewound.
-PATIENCE_SECONDS = 120
+# A former primary that cannot be rewound copies the whole new primary.
+TIMEOUT_SECONDS = 120
 
 SETTINGS = {
     "ttl": TTL_SECONDS,
     "loop_wait": LOOP_SECONDS,
     "retry_timeout": RETRY_SECONDS,
-    # 0: a primary that died is replaced at once where a standby has everything, instead of being started again.
+    # 0: a crashed primary is not restarted, but replaced at once by a standby that is up to date.
     "primary_start_timeout": 0,
     "synchronous_mode": True,
     "postgresql": {
@@ -48,7 +48,7 @@ DATABASE = "failover"
 
 
 class Node:
-    """Patroni and its PostgreSQL."""
+    """A Patroni and its PostgreSQL."""
 
     def __init__(self, name, directory, etcd, programs, user):
         self.name, self.port, self.rest = name, free_port(), free_port()
@@ -80,7 +80,7 @@ class Node:
                 "basebackup": [{"checkpoint": "fast"}],
             },
         }
-        # YAML takes JSON as it is.
+        # JSON is valid YAML.
         (self._directory / "patroni.yml").write_text(json.dumps(settings), encoding="utf-8")
         if user:
             for path in (self._directory, self._directory / "patroni.yml"):
@@ -94,7 +94,7 @@ class Node:
         self.process = Process(command, environment, user=self._user)
 
     def state(self):
-        """What Patroni says of its PostgreSQL; nothing while it does not answer."""
+        """The state that Patroni reports; empty if it does not answer."""
         with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
             return request(self.rest, "GET", "/patroni", timeout=2).json()
         return {}
@@ -104,7 +104,7 @@ class Node:
         return psycopg.connect(**(where | options), autocommit=True)
 
     def processes(self, patroni):
-        """PostgreSQL's, and with `patroni` Patroni's own, parents first."""
+        """The processes of PostgreSQL, and with `patroni` also of Patroni, parents first."""
         found = [psutil.Process(self.process.pid)] if patroni and self.process.running else []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -118,21 +118,21 @@ class Node:
                 process.send_signal(number)
 
     def kill(self):
-        """PostgreSQL is gone at once; Patroni sees it."""
+        """Kills PostgreSQL; Patroni detects it."""
         self.signal(signal.SIGKILL)
 
     def kill_node(self):
-        """Nobody is left to say that the primary is gone."""
+        """Kills PostgreSQL and Patroni, so that only the expired lease reveals it."""
         self.signal(signal.SIGKILL, patroni=True)
         self.process.wait()
 
     def pause(self):
-        """Everything stands still, sessions open, as on a machine that is moved or starved."""
+        """Stops all processes with open sessions, as on a machine that is migrated or overloaded."""
         self.signal(signal.SIGSTOP, patroni=True)
         self._paused = True
 
-    def mend(self):
-        """Continues, or starts again, what a fault has stopped."""
+    def heal(self):
+        """Resumes or restarts what a fault has stopped."""
         if self._paused:
             self.signal(signal.SIGCONT, patroni=True)
             self._paused = False
@@ -140,10 +140,10 @@ class Node:
             self.start(self._packages)
 
     def stop(self):
-        """At once: nothing of it is needed any more."""
+        """Kills everything; its data is no longer needed."""
         self.signal(signal.SIGKILL, patroni=True)
         self.process.wait()
-        # Whom Patroni was just starting.
+        # Including processes that Patroni was just starting.
         self.signal(signal.SIGKILL)
 
 
@@ -153,7 +153,7 @@ class Cluster:
     def __init__(self, directory):
         self._directory = directory
         self._etcd_port, peer = free_port(), free_port()
-        # PostgreSQL refuses to run as root.
+        # PostgreSQL does not run as root.
         self._user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
         programs = postgres_program("postgres")
         etcd = f"http://127.0.0.1:{self._etcd_port}"
@@ -172,8 +172,8 @@ class Cluster:
         until(self._etcd_answers, "etcd answers")
         for node in self.nodes:
             node.start(packages)
-            # The first makes the cluster, so that the roles are the same each time.
-            until(lambda node=node: node.state().get("state") == "running", self, PATIENCE_SECONDS)
+            # The first node initializes the cluster, so that the roles are the same each time.
+            until(lambda node=node: node.state().get("state") == "running", self, TIMEOUT_SECONDS)
         self.wait_synchronous()
         with self.primary().connect() as session:
             session.execute("create role app login")
@@ -181,7 +181,7 @@ class Cluster:
         return self
 
     def _packages(self):
-        """Where Patroni is imported from: a copy for PostgreSQL's user, who may not enter root's folders."""
+        """The directory from which Patroni is imported: a copy for PostgreSQL's user, who cannot access root's folders."""
         packages = sysconfig.get_path("purelib")
         if self._user is None:
             return packages
@@ -200,19 +200,19 @@ class Cluster:
         return f"postgres://app@{hosts}/{DATABASE}?target_session_attrs=read-write"
 
     def primary(self):
-        """The node that Patroni calls the leader, once it says so of one alone; it may be busy."""
+        """The leader according to Patroni; waits until exactly one node is it."""
 
         def leaders():
             found = [node for node in self.nodes if node.state().get("role") in ("primary", "master")]
             return found if len(found) == 1 else None
 
-        return until(leaders, self, PATIENCE_SECONDS)[0]
+        return until(leaders, self, TIMEOUT_SECONDS)[0]
 
     def other(self, node):
         return self.nodes[1 - self.nodes.index(node)]
 
     def wait_synchronous(self):
-        """Both nodes run, and each commit waits for both: only then is anything promised about the next fault."""
+        """Waits until both nodes run and each commit waits for both: the promises hold only from such a state."""
 
         def synchronous():
             states = [node.state() for node in self.nodes]
@@ -225,7 +225,7 @@ class Cluster:
                 state.get("sync_standby") or state.get("quorum_standby") for state in states
             )
 
-        until(synchronous, self, PATIENCE_SECONDS)
+        until(synchronous, self, TIMEOUT_SECONDS)
 
     def __str__(self):
         states = [node.state() for node in self.nodes]
@@ -233,7 +233,7 @@ class Cluster:
         return f"both nodes run, one synchronous: {states}\n{logs}"
 
     def switch_over(self):
-        """Asks Patroni for it; returns when it has begun."""
+        """Requests a switchover from Patroni; returns when it has begun."""
         leader = self.primary()
         order = {"leader": leader.name, "candidate": self.other(leader).name}
         answer = request(leader.rest, "POST", "/switchover", body=order, timeout=60)
@@ -248,7 +248,7 @@ class Cluster:
 
 
 class Promotion(threading.Thread):
-    """Watches a standby and keeps when (monotonic clock) it took writes for the first time."""
+    """Polls a standby and records when (monotonic clock) it first accepted writes."""
 
     def __init__(self, node):
         super().__init__(daemon=True)
@@ -260,5 +260,5 @@ class Promotion(threading.Thread):
     def run(self):
         with self._session:
             while self._session.execute("select pg_is_in_recovery()").fetchone()[0]:
-                time.sleep(0.01)  # the interval of a poll: how exact `at` is
+                time.sleep(0.01)  # the polling interval, which is the precision of `at`
             self.at = time.monotonic()

@@ -1,4 +1,4 @@
-"""The primary is killed, paused and replaced while clients write: nothing acknowledged may be lost, nobody may write to two.
+"""The primary is killed, paused and replaced while clients write: no acknowledged write may be lost, and there must never be two primaries.
 
     make test-failover                   a kill and a pause
     make failover FAULTS=30 SEED=7       more, chosen by the seed
@@ -11,16 +11,16 @@ import time
 
 import pytest
 
-from cluster import DATABASE, PATIENCE_SECONDS, Cluster, Promotion
+from cluster import DATABASE, TIMEOUT_SECONDS, Cluster, Promotion
 from support import BINARY_DIR, Process, Stack, clean_environment, free_port, request, short_directory, until
 from writers import Writers
 
 FAULTS = int(os.environ.get("FAILOVER_FAULTS") or 0)
 SEED = int(os.environ.get("FAILOVER_SEED") or random.SystemRandom().randrange(1_000_000))
 
-# As many requests must have succeeded after a promotion before the next fault.
+# This many requests must have succeeded after a promotion before the next fault.
 ENOUGH = 60
-# What is promised is 5 s (docs/operations.md); a machine that is busy with other things is given more.
+# The promise is 5 s (docs/operations.md); a busy machine is allowed more.
 BACK_SECONDS = 15
 
 
@@ -35,12 +35,12 @@ def kill_node(cluster, primary):
 
 
 def pause(cluster, primary):
-    """PostgreSQL and Patroni stand still with all connections open until the standby was promoted, and go on then."""
+    """PostgreSQL and Patroni are stopped with all connections open until the standby is promoted, and then resumed."""
     primary.pause()
 
 
 def switch_over(cluster, primary):
-    """Patroni is asked for it: the primary ends in order and becomes the standby."""
+    """A switchover requested from Patroni: the primary shuts down and becomes the standby."""
     cluster.switch_over()
 
 
@@ -49,10 +49,10 @@ KINDS = [kill, switch_over, pause, kill_node]
 
 def kinds():
     if not FAULTS:
-        # The lease of the primary is 20 s: one fault that waits for it is enough for every day. The other test switches over.
+        # The lease of the primary is 20 s, so the short form has only one fault that waits for it. The other test switches over.
         return [kill, pause]
     choices = random.Random(SEED)
-    # Each kind as often as the others, in an order of the seed's.
+    # All kinds equally often, in an order determined by the seed.
     found = [KINDS[number % len(KINDS)] for number in range(FAULTS)]
     choices.shuffle(found)
     return found
@@ -81,18 +81,18 @@ def stack(cluster):
 
 
 def break_primary(cluster, writers, fault):
-    """One fault, from a healthy cluster to a healthy cluster; what it cost, in seconds."""
+    """Injects one fault into a healthy cluster and waits until it is healthy again; returns durations in seconds."""
     cluster.wait_synchronous()
     primary = cluster.primary()
     promotion = Promotion(cluster.other(primary))
     begun = time.monotonic()
     fault(cluster, primary)
-    until(lambda: promotion.at, f"the standby is promoted after {fault.__name__}: {cluster}", PATIENCE_SECONDS)
-    until(lambda: writers.successes_after(promotion.at) >= ENOUGH, f"the service is back after {fault.__name__}", PATIENCE_SECONDS)
+    until(lambda: promotion.at, f"the standby is promoted after {fault.__name__}: {cluster}", TIMEOUT_SECONDS)
+    until(lambda: writers.successes_after(promotion.at) >= ENOUGH, f"the service is back after {fault.__name__}", TIMEOUT_SECONDS)
     resumed = time.monotonic()
-    primary.mend()
+    primary.heal()
     cluster.wait_synchronous()
-    until(lambda: writers.successes_after(resumed) >= ENOUGH, f"the service goes on after {fault.__name__}", PATIENCE_SECONDS)
+    until(lambda: writers.successes_after(resumed) >= ENOUGH, f"the service goes on after {fault.__name__}", TIMEOUT_SECONDS)
     return {
         "fault": fault.__name__,
         "promoted": promotion.at - begun,
@@ -108,7 +108,7 @@ def show(cost):
 
 
 def rows(node):
-    """{name: (uuid, fare)} of a node; names are unique, or this fails."""
+    """{name: (uuid, fare)} of a node; asserts that names are unique."""
     with node.connect(DATABASE) as session:
         found = session.execute("select name, uuid::text, fare from passengers").fetchall()
     names = {name: (uuid, fare) for name, uuid, fare in found}
@@ -116,7 +116,7 @@ def rows(node):
     return names
 
 
-def test_no_acknowledged_write_is_lost_however_the_primary_goes(cluster, stack):
+def test_no_acknowledged_write_is_lost_however_the_primary_fails(cluster, stack):
     print(f"\nseed {SEED}")
     costs = []
     with Writers(stack.port) as writers:
@@ -144,31 +144,31 @@ def test_no_acknowledged_write_is_lost_however_the_primary_goes(cluster, stack):
     assert not lost
     assert not kept
     assert not behind
-    # A primary that was paused and goes on does not know yet that it is none: nobody may read from it any more.
+    # A resumed former primary does not know yet that it was replaced: it must not be read from any more.
     assert not writers.unseen
     assert not writers.wrong
     slow = [cost for cost in costs if cost["back"] > BACK_SECONDS]
     assert not slow
 
 
-def test_a_host_that_stands_still_keeps_nobody_from_the_other(cluster, stack):
+def test_a_paused_host_does_not_prevent_the_use_of_the_other(cluster, stack):
     if cluster.primary() is cluster.nodes[0]:
         cluster.switch_over()
-        until(lambda: cluster.nodes[1].state().get("role") in ("primary", "master"), cluster, PATIENCE_SECONDS)
+        until(lambda: cluster.nodes[1].state().get("role") in ("primary", "master"), cluster, TIMEOUT_SECONDS)
     cluster.wait_synchronous()
     first = cluster.nodes[0]
     port = free_port()
     environment = clean_environment(DATABASE_URL=cluster.url, LISTEN=f"127.0.0.1:{port}", METRICS_LISTEN="off", LOG="info")
     first.pause()
-    # One that is just starting, beside the one that runs.
+    # A server that is just starting, in addition to the running one.
     server = Process([BINARY_DIR / "pycrudapi", "serve"], environment)
     try:
         until(lambda: not server.running or is_ready(port), "a server starts")
         assert server.running, server.output
-        # Lists have sessions of their own, which the switch has ended.
+        # Lists have separate sessions, which the switchover has ended.
         assert [stack.request("GET", "/v1/passengers?limit=1").status for _ in range(20)] == [200] * 20
     finally:
-        first.mend()
+        first.heal()
         server.signal(9)
         print(f"--- what the server said\n{server.output}")
         server.wait()

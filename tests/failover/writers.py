@@ -1,4 +1,4 @@
-"""Clients that write without a pause, and remember what became of each write."""
+"""Clients that write continuously and record the outcome of each write."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from client import Client, Lost, NotSent
 from support import PASSENGER
 
 CLIENTS = 6
-# Between two requests of a client, so that machine and log keep up.
+# Between two requests of a client, so that the machine is not overloaded.
 PAUSE_SECONDS = 0.02
 
 # docs/api.md, "Retrying after an unknown outcome".
@@ -21,9 +21,9 @@ class Writers(threading.Thread):
     """`with Writers(port) as writers:` creates passengers and changes them until the end.
 
     acknowledged: {name: uuid} of creations answered with 201
-    refused: names whose creation was answered with what promises that nothing was done
-    counters: {uuid: (the newest acknowledged change, changes after it whose fate is unknown)}
-    answers: (sent, answered, status) of everything, by the monotonic clock; status 0 for no answer
+    refused: names whose creation was answered with an error that states that nothing was changed
+    counters: {uuid: (the newest acknowledged change, later changes with an unknown outcome)}
+    answers: (sent, answered, status) of every request, by the monotonic clock; status 0 for no answer
     unseen: acknowledged rows that a later read did not find
     """
 
@@ -56,11 +56,11 @@ class Writers(threading.Thread):
             while not self._ended.is_set():
                 count += 1
                 name = f"client {number} write {count}"
-                answer = await self._ask(client, "POST", "/v1/passengers", PASSENGER | {"name": name})
+                answer = await self._request(client, "POST", "/v1/passengers", PASSENGER | {"name": name})
                 if answer is not None and answer.status == 201:
                     uuid = self.acknowledged[name] = answer.json()["uuid"]
                     counter = counter or uuid
-                    seen = await self._ask(client, "GET", f"/v1/passengers/{uuid}")
+                    seen = await self._request(client, "GET", f"/v1/passengers/{uuid}")
                     if seen is not None and seen.status == 404:
                         self.unseen.append(name)
                 elif answer is not None and answer.code() in NOT_DONE:
@@ -71,7 +71,7 @@ class Writers(threading.Thread):
 
     async def _change(self, client, uuid, count):
         newest, unknown = self.counters.get(uuid, (0, []))
-        answer = await self._ask(client, "PATCH", f"/v1/passengers/{uuid}", {"fare": count})
+        answer = await self._request(client, "PATCH", f"/v1/passengers/{uuid}", {"fare": count})
         if answer is not None and answer.status == 200:
             self.counters[uuid] = (count, [])
         elif answer is not None and answer.code() in NOT_DONE:
@@ -79,10 +79,10 @@ class Writers(threading.Thread):
         else:
             self.counters[uuid] = (newest, [*unknown, count])
 
-    async def _ask(self, client, method, target, body=None):
+    async def _request(self, client, method, target, body=None):
         sent, status, answer = time.monotonic(), 0, None
         with contextlib.suppress(Lost, NotSent):
-            answer = await client.ask(method, target, body)
+            answer = await client.request(method, target, body)
             status = answer.status
         self.answers.append((sent, time.monotonic(), status))
         if status and status not in (200, 201, 404, 429, 502, 503, 504):
@@ -90,13 +90,13 @@ class Writers(threading.Thread):
         return answer
 
     def first_success_after(self, moment):
-        """When a request was answered with success for the first time after this."""
+        """The time of the first successful answer after `moment`."""
         return min(done for _, done, status in list(self.answers) if done > moment and status in SUCCESS)
 
     def successes_after(self, moment):
         return sum(1 for sent, _, status in list(self.answers) if sent > moment and status in SUCCESS)
 
     def last_failure_after(self, moment):
-        """When the last request failed that was sent after this; the moment itself when none did."""
+        """The time of the last failure of a request sent after `moment`; `moment` itself if none failed."""
         failed = (done for sent, done, status in list(self.answers) if sent > moment and status not in SUCCESS)
         return max(failed, default=moment)

@@ -1,4 +1,4 @@
-"""How schemathesis sends bodies of types that it does not know: as the text that they are."""
+"""Serializers for schemathesis: bodies of types that it does not support are sent as text."""
 
 import schemathesis
 

@@ -1,4 +1,4 @@
-"""The service answers as its OpenAPI document says, whatever it is asked, and whoever asks."""
+"""The service answers every request according to its OpenAPI document, with any credentials."""
 
 import os
 import pathlib
@@ -10,18 +10,18 @@ import pytest
 
 import support
 
-# The same requests each time, unless a number of examples asks for more; the seed that is printed makes them again.
+# The same requests each time, unless a number of examples is set; the printed seed repeats them.
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
 SEED = os.environ.get("FUZZ_SEED") or (str(random.randrange(2**32)) if EXAMPLES else "1")
 
-# Schema-valid requests that are refused are right here: an If-Match that names another version, a filter whose end is
-# before its start, an Idempotency-Key that was used. The document names the status of each.
+# The service correctly rejects some schema-valid requests: an If-Match with another version, a filter whose end is before
+# its start, a used Idempotency-Key. The document has the status of each.
 UNSUITABLE = "positive_data_acceptance"
 
 SETTINGS = {"RATE_LIMIT": "off", "CONN_LIMIT": "off", "LOG": "error", "ACCESS_LOG": "off"}
 DESCRIPTIONS = str(support.REPOSITORY / "tests" / "support" / "resources")
 
-# {scopes of a token, or none: what may become of passengers}
+# {scopes of a token, or None: allowed changes of passengers}
 ALLOWED = {
     None: set(),
     "*:read": set(),
@@ -30,7 +30,7 @@ ALLOWED = {
 
 @pytest.fixture(scope="module")
 def guarded():
-    """A stack that lets nobody do anything without a token."""
+    """A stack that requires a token for every request."""
     with support.running_stack(**SETTINGS, RESOURCES_DIR=DESCRIPTIONS, AUTH="on") as stack:
         yield stack
 
@@ -40,13 +40,13 @@ def fuzz(stack, examples, *more):
         *(pathlib.Path(sys.executable).with_name("schemathesis"), "run", "--no-color", "--continue-on-failure"),
         *("--checks", "all", "--exclude-checks", UNSUITABLE, "--phases", "examples,coverage,fuzzing"),
         *("--max-examples", EXAMPLES or str(examples), "--seed", SEED, *more),
-        # How long something takes depends on what else the machine does: what is made up, and what is answered.
+        # Durations of generation and answers depend on the load of the machine, so they are not checked.
         *("--suppress-health-check", "too_slow", "--request-timeout", str(support.DEADLINE_SECONDS)),
         f"http://127.0.0.1:{stack.port}/openapi.json",
     ]
     print(f"seed {SEED}", flush=True)
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "serializers", "PYTHONPATH": pathlib.Path(__file__).parent}
-    # In the stack's directory, because it leaves notes where it runs.
+    # In the directory of the stack, because schemathesis writes files to the working directory.
     run = subprocess.run(
         command, cwd=stack.directory, env=environment, capture_output=True, text=True, timeout=3600, check=False
     )
@@ -70,7 +70,7 @@ def make_token(guarded):
 
 
 def passengers(stack, token):
-    """All of them, by their keys."""
+    """{key: passenger} of all passengers."""
     answer = stack.request("GET", "/v1/passengers", headers={"authorization": f"Bearer {token}"})
     return {row["uuid"]: row for row in answer.json()}
 

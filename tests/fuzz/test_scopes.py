@@ -1,5 +1,5 @@
-"""Bodies and headers that are made up, sent with a token of each scope: no answer is a defect, exactly what a scope allows is let through, and
-nobody changes what is not theirs to change."""
+"""Generated bodies and headers, sent with a token of each scope: no answer is a server error, exactly the operations of a scope are allowed, and
+other rows are not changed."""
 
 import json
 import os
@@ -12,14 +12,14 @@ import pytest
 
 import support
 
-# The same requests each time, unless a number of examples asks for more; the seed that is printed makes them again.
+# The same requests each time, unless a number of examples is set; the printed seed repeats them.
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "4"))
 SEED = os.environ.get("FUZZ_SEED") or (str(random.randrange(2**32)) if "FUZZ_EXAMPLES" in os.environ else "1")
 
 SETTINGS = {"RATE_LIMIT": "off", "CONN_LIMIT": "off", "LOG": "error", "ACCESS_LOG": "off", "AUTH": "on"}
 DESCRIPTIONS = str(support.REPOSITORY / "tests" / "support" / "resources")
 
-# None is nobody.
+# None means no token.
 SCOPES = (
     None, "passengers:read", "passengers:create", "passengers:update", "passengers:delete", "passengers:*", "ledger:* steps:* air-quality:*",
     "*:read", "*:create", "admin",
@@ -27,14 +27,14 @@ SCOPES = (
 ACTIONS = {"get": "read", "post": "create", "put": "update", "patch": "update", "delete": "delete"}
 # The resources of URLs that are not /v1/<resource>.
 SHORT = {"air_quality": "air-quality", "api": "air-quality"}
-# What a change looks like afterwards. Who may update may bring back what was deleted.
+# The visible effects of each permission. The update permission includes restoring deleted rows.
 CHANGES = {"create": {"created"}, "update": {"changed", "created"}, "delete": {"deleted"}}
-# Members of a row that reading changes.
+# Members of a row that change when it is read.
 VOLATILE = {"lastUsedAt", "uses"}
 
 
-def asks_for(method, template):
-    """The scope that a route asks for, as the documentation says in words; None where it asks for none."""
+def required_scope(method, template):
+    """The scope that a route requires, according to the documentation; None if it requires none."""
     first, *rest = template.strip("/").split("/")
     if first == "v1" and rest[0] == "tokens":
         return "admin"
@@ -53,7 +53,7 @@ def permits(scopes, wanted):
     return bool({"admin", wanted, f"{resource}:*", f"*:{action}", "*:*"} & set(granted)) if action else "admin" in granted
 
 
-# --- requests that are made up ------------------------------------------------------------------------------------
+# --- generated requests -------------------------------------------------------------------------------------------
 
 VALUES = (
     None, True, 0, -1, 1.5, -0.0, 2**31, 2**63, 10**40, 1e308, "", "x", "\0", "é", "\U0001f600", "a" * 5000, "2026-02-30", "12:00",
@@ -72,8 +72,8 @@ HEADERS = {
 QUERIES = ("", "limit=1", "limit=x", "offset=-1", "order=name.up", "select=nothing", "name=eq.x", "age=gte.", "at=7", "at=then", "%00=1", "a=%ff", "after=zz")
 
 
-def made_up_body(dice, media_type, examples):
-    """Something that is often nearly right."""
+def generated_body(dice, media_type, examples):
+    """A body that is often almost valid."""
     if not examples or dice.random() < 0.2:
         return dice.choice(BYTES)
     example = dice.choice(examples)
@@ -100,7 +100,7 @@ def made_up_body(dice, media_type, examples):
 
 class Operation:
     def __init__(self, document, method, template, described):
-        self.method, self.template, self.scope = method, template, asks_for(method, template)
+        self.method, self.template, self.scope = method, template, required_scope(method, template)
         told = [scope for one in described.get("security", []) for scope in one.get("bearer", []) if scope]
         assert told == [self.scope] if self.scope else not told, f"{method} {template}: {told}"
         self.bodies = {}
@@ -109,12 +109,12 @@ class Operation:
             self.bodies[media_type] = found + ([content["example"]] if "example" in content else [])
 
     def request(self, dice, keys):
-        """(method, target, body, headers), which HTTP itself allows, so that nginx refuses none of them."""
+        """(method, target, body, headers), valid in HTTP, so that nginx rejects none."""
         wrong = lambda: dice.random() < 0.15  # noqa: E731  # of each part, so that much of the whole is right
         nobodys = str(uuid.UUID(int=dice.getrandbits(128), version=4))
         key = dice.choice((nobodys, "x", "%ff", "1")) if wrong() or not keys else dice.choice(keys)
         if "tokens" in self.template:
-            # The tokens of this test are not to be revoked.
+            # The tokens of this test must not be revoked.
             key = nobodys
         target = self.template.replace("{uuid}", key).replace("{id}", key)
         if wrong() and (query := dice.choice(QUERIES)):
@@ -122,7 +122,7 @@ class Operation:
         headers, body = {}, None
         if self.method != "get":
             media_type = dice.choice(("text/plain", "application/json; charset=latin1") if wrong() or not self.bodies else [*self.bodies])
-            body, headers["content-type"] = made_up_body(dice, media_type, self.bodies.get(media_type, [])), media_type
+            body, headers["content-type"] = generated_body(dice, media_type, self.bodies.get(media_type, [])), media_type
         for name in dice.sample(sorted(HEADERS), dice.randrange(1, 3) if wrong() else 0):
             headers[name] = dice.choice(HEADERS[name])
         return self.method.upper(), target, body, headers
@@ -143,7 +143,7 @@ def make_token(stack, scopes):
 
 
 def rows(stack, resources, token):
-    """{resource: {key: row}} of everything that there is."""
+    """{resource: {key: row}} of all rows."""
     found, headers = {}, {"authorization": f"Bearer {token}", "accept": "application/json"}
     for resource in resources:
         listed, page = [], f"/v1/{resource}" + ("" if resource == "tokens" else "?limit=1000")
@@ -151,7 +151,7 @@ def rows(stack, resources, token):
             answer = stack.request("GET", page, headers=headers)
             assert answer.status == 200, answer
             told = answer.json()
-            # The list itself, or an object around it.
+            # The list, or an object that contains it.
             (told,) = [told] if isinstance(told, list) else [value for value in told.values() if isinstance(value, list)]
             listed += [{name: value for name, value in row.items() if name not in VOLATILE} for row in told]
             more = re.search(r'<([^>]*)>; rel="next"', answer.headers.get("link", ""))
@@ -178,7 +178,7 @@ def test_a_token_of_each_scope_does_what_it_may_and_nothing_else_whatever_is_sen
         Operation(document, method, template, described)
         for template, methods in document["paths"].items()
         for method, described in methods.items()
-        if method in ACTIONS and asks_for(method, template)
+        if method in ACTIONS and required_scope(method, template)
     ]
     resources = sorted({one.scope.partition(":")[0] for one in operations if one.method != "get" and ":" in one.scope})
     assert {"passengers", "steps"} < set(resources) and len(operations) > 30, resources
@@ -186,7 +186,7 @@ def test_a_token_of_each_scope_does_what_it_may_and_nothing_else_whatever_is_sen
     admin = tokens["admin"]
     answered = {}
     for scopes in SCOPES:
-        # Each scope is sent the same, but for the keys of what is there.
+        # The same requests for each scope, except for the keys of existing rows.
         dice = random.Random(SEED)
         before = rows(stack, [*resources, "tokens"], admin)
         credentials = {"authorization": f"Bearer {tokens[scopes]}"} if scopes else {}

@@ -1,4 +1,4 @@
-"""Fixtures: providers, stacks that take their tokens, and pages of these stacks in Chromium."""
+"""Fixtures: providers, stacks that accept their tokens, and pages of these stacks in Chromium."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ def directory():
 
 @pytest.fixture
 def provider(directory):
-    """provider(**settings): a provider that has not been started."""
+    """provider(**settings): a provider, not started."""
     made = []
 
     def make(**settings):
@@ -36,7 +36,7 @@ def provider(directory):
 
 @pytest.fixture
 def guarded(directory):
-    """guarded(provider, **settings): a stack that takes the tokens of a provider, and nothing without one."""
+    """guarded(provider, **settings): a stack that requires tokens of the provider."""
     made = []
 
     def start(provider, **settings):
@@ -44,7 +44,7 @@ def guarded(directory):
         place.mkdir()
         place.chmod(0o755)
         issuer = {"AUTH": "on", "AUTH_ISSUER": provider.issuer, "AUTH_AUDIENCE": AUDIENCE, "AUTH_JWKS_REFRESH": "1s"}
-        # Clients that ask without a pause come from one address.
+        # Clients that send requests continuously use one address.
         one = support.Stack(place, **{**issuer, "RATE_LIMIT": "off", **settings})
         made.append(one)
         return one.start()
@@ -52,7 +52,7 @@ def guarded(directory):
     yield start
     for one in made:
         one.destroy()
-        # Shown when the test has failed.
+        # pytest shows it if the test failed.
         print(f"--- what the stack on port {one.port} said\n{one.process.output[-6000:]}")
 
 
@@ -61,7 +61,7 @@ def chromium():
     program = os.environ.get("CHROMIUM") or shutil.which("chromium")
     assert program, "chromium is missing: scripts/install-packages chromium"
     with sync_playwright() as playwright:
-        # Root has no sandbox, a container no GPU; the rest keeps Chromium from talking to others.
+        # Root has no sandbox, a container no GPU; the other options prevent Chromium from contacting other hosts.
         flags = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --no-first-run"
         browser = playwright.chromium.launch(executable_path=program, args=flags.split())
         yield browser
@@ -70,7 +70,7 @@ def chromium():
 
 @pytest.fixture
 def open_page(chromium, request):
-    """open_page(stack, provider, path): a page that may ask nobody but these two, and must not complain."""
+    """open_page(stack, provider, path): a page that may contact only these two, and must report no problem."""
     opened = []
 
     def start(stack, issuer, path="/"):
@@ -78,7 +78,7 @@ def open_page(chromium, request):
         context.set_default_timeout(support.DEADLINE_SECONDS * 1000)
         complaints = []
         own = (f"http://localhost:{stack.port}/", f"{issuer.issuer}/", "data:", "blob:")
-        # What the provider's own pages would like to have.
+        # External resources that the provider's pages request.
         context.route("https://**", lambda route: route.abort())
         context.on("console", lambda message: complaints.append(message.text) if is_complaint(message) else None)
         context.on("weberror", lambda error: complaints.append(str(error.error)))

@@ -1,4 +1,4 @@
-"""The certified OpenID provider of `identity/`, started for a test, and what a client does with it."""
+"""The certified OpenID provider of `identity/`, started for a test, and a client for it."""
 
 import base64
 import contextlib
@@ -17,14 +17,14 @@ REDIRECT = "http://localhost/"
 
 
 class Client:
-    """What asks a provider on a port of this machine."""
+    """A client of a provider on a local port."""
 
     def __init__(self, port, redirect=REDIRECT):
         self.port, self.redirect = port, redirect
         self.issuer = f"http://localhost:{port}"
 
     def request(self, method, target, form=None, headers=None):
-        """Status, headers and body of one request on a connection of its own."""
+        """The status, headers and body of the answer to one request on a new connection."""
         connection = http.client.HTTPConnection("localhost", self.port, timeout=30)
         with contextlib.closing(connection):
             body = urllib.parse.urlencode(form) if form else None
@@ -42,7 +42,7 @@ class Client:
         return json.loads(body)["access_token"]
 
     def sign_in(self, name, scope):
-        """The answer of the token endpoint after a code flow with PKCE, as a browser does it."""
+        """The answer of the token endpoint after an authorization code flow with PKCE, as a browser does it."""
         verifier = secrets.token_urlsafe(48)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         query = urllib.parse.urlencode({
@@ -50,7 +50,7 @@ class Client:
             "code_challenge": challenge, "code_challenge_method": "S256", "nonce": "n", "state": "s",
         })  # fmt: skip
         cookies, target, form = {}, f"/auth?{query}", None
-        # The way leads from one redirect or form to the next: sign in, agree, and back to the page.
+        # Follows redirects and forms: sign-in, consent, and back to the page.
         for _ in range(12):
             cookie = "; ".join(f"{key}={value}" for key, value in cookies.items())
             status, headers, body = self.request("POST" if form else "GET", target, form, {"cookie": cookie})
@@ -81,7 +81,7 @@ class Client:
 
 
 class Provider(Client):
-    """One provider, which can be stopped, and started again with the same or with other keys."""
+    """A provider that can be stopped, and restarted with the same or with other keys."""
 
     def __init__(self, directory, **settings):
         super().__init__(free_port())
@@ -113,7 +113,7 @@ class Provider(Client):
             self.process.wait()
 
     def rotate(self):
-        """Starts again with keys of which none was there before."""
+        """Restarts with new keys."""
         self.stop()
         self.generation += 1
         return self.start()

@@ -1,4 +1,4 @@
-"""Access tokens of a certified OpenID provider, through nginx, while its keys change and while it is away."""
+"""Access tokens of a certified OpenID provider, through nginx, during key rotation and while the provider is unavailable."""
 
 import threading
 
@@ -18,7 +18,7 @@ def read(stack, token):
 
 
 def metric(stack, name):
-    """The value of one metric; zero while there is none."""
+    """The value of a metric; zero if it does not exist."""
     answer = request(stack.metrics_port, "GET", "/metrics")
     lines = [line for line in answer.body.decode().splitlines() if line.startswith(f"{name} ")]
     return float(lines[0].rpartition(" ")[2]) if lines else 0.0
@@ -46,7 +46,7 @@ def test_somebody_who_signed_in_uses_the_access_token_and_not_the_id_token(provi
     answer = issuer.sign_in("alice", "passengers:read")
     assert read(stack, answer["access_token"]).status == 200
     assert_problem(read(stack, answer["id_token"]), 401, "unauthenticated")
-    # Even where the type says nothing and the audience is the client's.
+    # Even if the type is not checked and the audience is that of the client.
     assert_problem(read(lenient, answer["id_token"]), 401, "unauthenticated")
     until(lambda: f"{issuer.issuer} alice" in stack.process.output, "the log says who it was")
     assert answer["access_token"] not in stack.process.output
@@ -65,7 +65,7 @@ def test_tokens_of_others_are_refused(provider, guarded):
         assert 'error="invalid_token"' in answer.headers["www-authenticate"], answer
 
 
-def test_keys_that_are_rotated_are_taken_at_once_and_the_old_ones_end(provider, guarded):
+def test_rotated_keys_are_accepted_at_once_and_old_ones_are_rejected(provider, guarded):
     issuer = provider().start()
     stack = guarded(issuer)
     old = issuer.job_token("*:read")
@@ -79,7 +79,7 @@ def test_keys_that_are_rotated_are_taken_at_once_and_the_old_ones_end(provider, 
         old = new
 
 
-def test_a_provider_that_is_away_fails_nobody_whose_key_is_known(provider, guarded):
+def test_while_the_provider_is_down_tokens_with_a_known_key_are_accepted(provider, guarded):
     issuer = provider().start()
     stack = guarded(issuer)
     tokens = [issuer.job_token("*:read") for _ in range(40)]
@@ -99,7 +99,7 @@ def test_a_provider_that_is_away_fails_nobody_whose_key_is_known(provider, guard
     try:
         issuer.stop()
         until(lambda: metric(stack, 'auth_key_fetches_total{result="failed"}') >= 2, "the server has noticed")
-        # A key that nobody knows yet: nobody can say whether the token is good.
+        # An unknown key: whether the token is valid cannot be determined.
         stranger = provider(ISSUER=issuer.issuer).start()
         unknown = stranger.job_token("*:read")
         assert_problem(read(stack, unknown), 503, "unavailable")
@@ -111,7 +111,7 @@ def test_a_provider_that_is_away_fails_nobody_whose_key_is_known(provider, guard
     assert not failures, failures[:3]
 
 
-def test_a_server_that_starts_before_its_provider_takes_tokens_once_it_is_there(provider, guarded):
+def test_a_server_started_before_its_provider_accepts_tokens_once_that_runs(provider, guarded):
     issuer = provider().start()
     token = issuer.job_token("*:read")
     issuer.stop()

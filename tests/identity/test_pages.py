@@ -1,4 +1,4 @@
-"""The pages sign somebody in at the certified OpenID provider, in Chromium."""
+"""Signing in on the pages with the certified OpenID provider, in Chromium."""
 
 import re
 import urllib.parse
@@ -38,7 +38,7 @@ def banner(page):
 
 
 def at_provider(page, click, name="alice"):
-    """Signs in under a name in the window that a click opens, and agrees; gives the addresses it was at."""
+    """Signs in with a name in the opened window, and consents; returns the visited URLs."""
     with page.expect_popup() as opened:
         click()
     window = opened.value
@@ -70,7 +70,7 @@ def test_somebody_signs_in_and_out_at_the_provider(open_page, signing_in, path):
     expect(rows(page)).not_to_have_count(0)
     expect(page.get_by_role("button", name="New passenger")).to_be_visible()
     token = page.evaluate("sessionStorage.getItem('token')")
-    # In no address, here and there, nor in what anybody wrote; and of the code, which is used up, nothing stays.
+    # The token is in no URL of the service or the provider and in no log; nor is the used code kept.
     assert not any(token in address for address in [page.url, *addresses])
     assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
     asked = next(address for address in addresses if "/?code=" in address)
@@ -85,7 +85,7 @@ def test_somebody_signs_in_and_out_at_the_provider(open_page, signing_in, path):
     assert page.evaluate("sessionStorage.length") == 0
     with opened.value.expect_event("close"):
         opened.value.get_by_role("button", name="Yes, sign me out").click()
-    # Signed out there, too: whoever comes next is asked.
+    # Also signed out at the provider: the next user must sign in.
     sign_in(page, "bob")
     expect(banner(page)).to_contain_text(f"{issuer.issuer} bob")
 
@@ -104,8 +104,8 @@ def test_what_the_scopes_do_not_allow_is_not_offered(open_page, signing_in):
 
 def test_a_token_that_expires_in_the_middle_of_an_edit_loses_nothing_that_was_typed(open_page, signing_in, provider):
     issuer, stack = signing_in({"AUTH_LEEWAY": "0s"})
-    # The same provider to the service, and one whose tokens last a second: the page's own would have to last until it is
-    # edited, however slow the machine is.
+    # A second provider with the same issuer and keys issues tokens that last a second. The token of the page itself must last until the
+    # edit begins, however slow the machine is.
     hasty = provider(ISSUER=issuer.issuer, KEYS=issuer.directory / "keys-0.json", ACCESS_TOKEN_SECONDS="1").start()
     expired = hasty.job_token("*:read")
     page = open_page(stack, issuer)
@@ -121,7 +121,7 @@ def test_a_token_that_expires_in_the_middle_of_an_edit_loses_nothing_that_was_ty
     save = dialog.get_by_role("button", name="Save changes")
     save.click()
     expect(dialog.get_by_role("alert")).to_contain_text("The token has expired")
-    # The provider still knows who it is, and asks nothing.
+    # The session at the provider is still valid, so there is no prompt.
     with page.expect_popup():
         dialog.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("dialog", name="Sign in")).to_have_count(0)
@@ -131,7 +131,7 @@ def test_a_token_that_expires_in_the_middle_of_an_edit_loses_nothing_that_was_ty
 
 
 def tampered(page, issuer, stack, change):
-    """Clicks at Sign in, and comes back with another answer than the provider's."""
+    """Clicks Sign in, and returns with a manipulated answer of the provider."""
 
     def answer(route):
         query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(route.request.url).query))
@@ -143,7 +143,7 @@ def tampered(page, issuer, stack, change):
     page.context.route(re.compile(re.escape(issuer.issuer) + "/auth"), answer)
     with page.expect_popup() as opened:
         banner(page).get_by_role("button", name="Sign in").click()
-    # It closes itself when it has told the page; until then "Open the window again" takes this one, and opens none.
+    # The window closes after it has notified the page; until then "Open the window again" reuses it.
     if not opened.value.is_closed():
         opened.value.wait_for_event("close")
     return page.get_by_role("dialog", name="Sign in")
@@ -159,7 +159,7 @@ def tampered(page, issuer, stack, change):
         ({}, "The identity provider refused"),
     ],
 )  # fmt: skip
-def test_an_answer_that_is_not_good_signs_nobody_in_and_says_why(open_page, signing_in, change, told):
+def test_an_invalid_answer_signs_nobody_in_and_shows_the_reason(open_page, signing_in, change, told):
     issuer, stack = signing_in()
     page = open_page(stack, issuer)
     dialog = tampered(page, issuer, stack, change)
@@ -167,7 +167,7 @@ def test_an_answer_that_is_not_good_signs_nobody_in_and_says_why(open_page, sign
     assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_an_answer_with_another_state_is_nobodys(open_page, signing_in):
+def test_an_answer_with_another_state_is_ignored(open_page, signing_in):
     issuer, stack = signing_in()
     page = open_page(stack, issuer)
     exchanged = []
@@ -175,7 +175,7 @@ def test_an_answer_with_another_state_is_nobodys(open_page, signing_in):
     dialog = tampered(page, issuer, stack, {"state": "another"})
     expect(dialog).to_contain_text("Go on in the window")
     page.context.unroute_all()
-    # The same attempt goes on in a window that is opened anew.
+    # The same attempt continues in a reopened window.
     at_provider(page, dialog.get_by_role("button", name="Open the window again").click)
     expect(banner(page)).to_contain_text(f"{issuer.issuer} alice")
     assert len(exchanged) == 1

@@ -1,7 +1,7 @@
-"""As much of a Kubernetes API server as `kubectl apply` talks to, so that kubectl itself computes its three-way merge.
+"""The part of a Kubernetes API server that `kubectl apply` uses, so that kubectl itself computes its three-way merge.
 
-It serves objects that are "in the cluster" and keeps every patch that kubectl sends, unapplied: what is asked of a patch is
-which fields it would change or remove. Objects that are not there are noted as created.
+It serves the objects "in the cluster" and records every patch that kubectl sends without applying it, so that tests can check
+which fields it would change or remove. Missing objects are recorded as created.
 """
 
 import http.server
@@ -21,7 +21,7 @@ def plural(kind):
 
 
 def path(item):
-    """Where the API has an object."""
+    """The API path of an object."""
     version, meta = item["apiVersion"], item["metadata"]
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
     space = "" if item["kind"] in CLUSTER_WIDE else f"/namespaces/{meta['namespace']}"
@@ -29,7 +29,7 @@ def path(item):
 
 
 def applied(item):
-    """The object as the cluster has it after `kubectl apply`."""
+    """The object as stored in the cluster after `kubectl apply`."""
     text = json.dumps(item)
     live = json.loads(text)
     live["metadata"].setdefault("annotations", {})[LAST_APPLIED] = text
@@ -38,7 +38,7 @@ def applied(item):
 
 
 class ApiServer:
-    """with ApiServer(live objects, the kinds to know) as server: server.apply(objects) → (patches, created)."""
+    """with ApiServer(live objects, known kinds) as server: server.apply(objects) → (patches, created)."""
 
     def __init__(self, live, objects):
         self.live = {path(item): item for item in live}
@@ -58,7 +58,7 @@ class ApiServer:
         self.http.server_close()
 
     def apply(self, objects, directory):
-        """What kubectl would change of the live objects, by (kind, name), and the objects that it would create."""
+        """The patches that kubectl would apply to live objects, by (kind, name), and the objects that it would create."""
         manifest = directory / "manifest.yaml"
         manifest.write_text(yaml.safe_dump_all(objects))
         (directory / "kubeconfig").touch()
@@ -71,7 +71,7 @@ class ApiServer:
         return self.patches, self.created
 
     def discovery(self, where):
-        """The answer to a question about what there is, or None."""
+        """The answer to a discovery request, or None."""
         groups = {version.split("/")[0]: version for version in self.versions if "/" in version}
         if where == "/api":
             return {"kind": "APIVersions", "versions": ["v1"]}

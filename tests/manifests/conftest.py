@@ -1,7 +1,7 @@
-"""Renders every overlay once, with the kustomize or kubectl that is there.
+"""Renders every overlay once, with the installed kustomize or kubectl.
 
-The checkout is copied first, because staging and production want a `secret.env` that is never committed:
-the copy gets the example's.
+The checkout is copied first, because staging and production require a `secret.env`, which is never committed:
+the copy uses that of the example.
 """
 
 import os
@@ -27,7 +27,7 @@ def renderer():
 
 @pytest.fixture(scope="session")
 def kustomize(tmp_path_factory):
-    """A copy of kustomize/ in which every overlay has its secrets; answers the path."""
+    """The path of a copy of kustomize/ in which every overlay has its secrets."""
     if renderer() is None:
         reason = "neither kustomize nor kubectl is installed: the overlays cannot be rendered"
         if os.environ.get("CI") == "true":
@@ -35,7 +35,7 @@ def kustomize(tmp_path_factory):
         pytest.skip(reason)
     copy = tmp_path_factory.mktemp("repository") / "kustomize"
     shutil.copytree(ROOT / "kustomize", copy, ignore=shutil.ignore_patterns("secret.env"))
-    # The components for monitoring take their files from there.
+    # The components for monitoring include files from this folder.
     shutil.copytree(ROOT / "monitoring", copy.parent / "monitoring")
     for example in copy.glob("overlays/*/secret.env.example"):
         shutil.copy(example, example.with_suffix(""))
@@ -44,7 +44,7 @@ def kustomize(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def rendered(kustomize):
-    """Each overlay's objects, by the overlay's name."""
+    """{overlay: its objects}"""
     return {name: render(kustomize / "overlays" / name) for name in OVERLAYS}
 
 
@@ -56,7 +56,7 @@ def render(folder):
 
 
 def render_with(kustomize, onto, component, namespace="python-crud-api", **more):
-    """The objects of an overlay that adds a component to what is in `onto`, as somebody would write it."""
+    """The objects of an overlay that adds a component to `onto`, written as a user would."""
     overlay = kustomize / "overlays" / f"with-{component}"
     overlay.mkdir()
     (overlay / "kustomization.yaml").write_text(yaml.safe_dump({
@@ -75,7 +75,7 @@ def render_with(kustomize, onto, component, namespace="python-crud-api", **more)
 
 @pytest.fixture(params=OVERLAYS)
 def overlay(request, rendered):
-    """One overlay after the other: its objects."""
+    """The objects of each overlay."""
     return rendered[request.param]
 
 

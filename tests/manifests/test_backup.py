@@ -1,4 +1,4 @@
-"""The component `backup`: a backup every night and a drill every week, in every overlay that takes it."""
+"""The component `backup`: a backup every night and a drill every week, in every overlay that includes it."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""install/cloud-init.yaml: against cloud-init's own schema, and its script run with a stand-in for Docker."""
+"""install/cloud-init.yaml: validated with cloud-init's own schema, and its script run with a stand-in for Docker."""
 
 import json
 import os
@@ -19,7 +19,7 @@ DOCUMENT = yaml.safe_load(FILE.read_text())
 FILES = {file["path"]: file for file in DOCUMENT["write_files"]}
 SCRIPT = FILES["/usr/local/sbin/pycrudapi-install"]["content"]
 
-# Answers as docker does where Compose is a plugin, and notes what it was asked for.
+# Answers like docker with Compose as a plugin, and records its arguments.
 DOCKER = """#!/bin/sh
 echo "$*" >>"$CALLS"
 case "$*" in *'token create'*) echo pycrudapi_secret ;; esac
@@ -32,7 +32,7 @@ def test_it_is_cloud_config_by_cloud_init_s_own_schema(tmp_path):
         done = subprocess.run(["cloud-init", "schema", "--config-file", FILE], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return
-    # Debian's package, unpacked: installed, it would configure the developer's machine at its next start.
+    # Debian's package, only unpacked: installed, it would configure the developer's machine at its next start.
     done = subprocess.run(["apt-get", "download", "cloud-init"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (package,) = tmp_path.glob("*.deb")
@@ -50,7 +50,7 @@ def test_what_runs_at_the_first_start_is_what_was_written_before():
 
 @pytest.fixture
 def machine(tmp_path):
-    """machine(**settings): runs the script on a machine with Docker; answers what Docker was asked for."""
+    """machine(**settings): runs the script on a machine with Docker; returns the calls of Docker."""
     tools = tmp_path / "bin"
     tools.mkdir()
     for name, text in (("docker", DOCKER), ("curl", "#!/bin/sh\n"), ("apt-get", "#!/bin/sh\nexit 1\n")):
@@ -92,7 +92,7 @@ def test_the_service_comes_up_with_passwords_of_its_own_and_a_token_for_root(mac
     assert (machine.service / "token").read_text() == "pycrudapi_secret\n"
     for name in (".env", "token"):
         assert stat.S_IMODE((machine.service / name).stat().st_mode) == 0o600, name
-    # Every setting it writes is one that Compose reads.
+    # Compose reads every setting that it writes.
     assert found.keys() <= set(re.findall(r"(?m)^(?:# )?([A-Z_]+)=", (ROOT / ".env.example").read_text()))
 
 

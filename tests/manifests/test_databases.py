@@ -1,4 +1,4 @@
-"""Databases that take the place of postgres0: a managed one, and one that CloudNativePG runs."""
+"""Databases that replace postgres0: a managed one, and one that CloudNativePG runs."""
 
 import re
 
@@ -9,7 +9,7 @@ import yaml
 from conftest import ROOT, render_with
 from test_manifests import VERSIONS, containers, main_container, named, pod
 
-# Kinds of operators, of which no API schema speaks.
+# Custom resources of operators, which have no schema in the Kubernetes API.
 CUSTOM = {"Cluster", "ObjectStore", "PodMonitor", "ScheduledBackup"}
 
 
@@ -44,7 +44,7 @@ def test_requests_and_migrations_log_in_to_the_primary_as_different_roles(operat
         url = variables["DATABASE_URL"]["value"]
         assert "host=postgres-rw " in url and "sslmode=verify-full" in url and "target_session_attrs=read-write" in url
         assert f"dbname={cluster['bootstrap']['initdb']['database']} " in url
-        # A reference is resolved only when what it names stands before it.
+        # A reference is resolved only if the variable is defined before it.
         names = list(variables)
         for name in re.findall(r"\$\((\w+)\)", url):
             assert names.index(name) < names.index("DATABASE_URL")
@@ -65,7 +65,7 @@ def test_a_commit_of_cloudnative_pg_is_on_a_standby_before_it_is_acknowledged(op
     assert cluster["instances"] >= 3
     assert cluster["postgresql"]["synchronous"] == {"method": "any", "number": 1, "dataDurability": "required"}
     scaler = named(operated, "HorizontalPodAutoscaler", "pycrudapi")["spec"]
-    # A replica takes POOL_SIZE connections and three more with AUTH=on; one replica more during a rollout.
+    # A replica uses POOL_SIZE connections and three more with AUTH=on; during a rollout there is one more replica.
     assert (scaler["maxReplicas"] + 1) * 13 + 3 <= int(cluster["postgresql"]["parameters"]["max_connections"])
 
 
@@ -75,7 +75,7 @@ def test_backups_of_cloudnative_pg_go_where_its_wal_goes(operated):
     assert plugin["isWALArchiver"] and plugin["name"] == backup["pluginConfiguration"]["name"]
     assert named(operated, "ObjectStore", plugin["parameters"]["barmanObjectName"])["spec"]["retentionPolicy"]
     assert backup["cluster"] == {"name": "postgres"}
-    # The operator's cron has seconds; five fields would be refused.
+    # The operator's cron format has seconds; five fields would be rejected.
     assert len(backup["schedule"].split()) == 6
 
 

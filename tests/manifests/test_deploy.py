@@ -1,4 +1,4 @@
-"""scripts/deploy, which the workflow runs: on a repository with builds of before, and stand-ins for cluster and cosign."""
+"""scripts/deploy, which the workflow runs: on a repository with earlier builds, and stand-ins for kubectl and cosign."""
 
 import os
 import re
@@ -15,7 +15,7 @@ BUILDS = {"0.1.0-aaaaaaaaaaaa": "sha256:" + 64 * "a", "0.1.0-bbbbbbbbbbbb": "sha
 OLD, NEW = BUILDS
 SIGNED_BY = "https://github.com/someone/pycrudapi/.github/workflows/image.yml@refs/heads/main"
 
-# Renders as the real one does, keeps what is applied, and notes the rest.
+# Renders like the real one, and records applied manifests and all other calls.
 KUBECTL = """#!/bin/sh
 case $1 in
 kustomize) exec {real} "$2" ;;
@@ -28,7 +28,7 @@ COSIGN = '#!/bin/sh\necho "cosign $*" >>"$CALLS"\nexit "${COSIGN_STATUS:-0}"\n'
 
 @pytest.fixture
 def deploy(tmp_path, kustomize):
-    """deploy(*arguments, **variables): the ended script; `.calls()` and `.applied()` are what the cluster got."""
+    """deploy(*arguments, **variables): the completed script; `.calls()` and `.applied()` return what the cluster received."""
     repository, tools = tmp_path / "repository", tmp_path / "bin"
     tools.mkdir()
     real = " ".join([shutil.which(renderer()[0]), *renderer()[1:]])
@@ -48,7 +48,7 @@ def deploy(tmp_path, kustomize):
     git("init", "--initial-branch=main")
     for version, digest in BUILDS.items():
         subprocess.run([repository / "kustomize/manifest", IMAGE, version, digest], check=True, capture_output=True)
-        # Another change that belongs to the build, and must come back with it.
+        # Another change of the same build, which a rollback must restore, too.
         (repository / "kustomize/overlays/production/build.txt").write_text(version)
         git("add", "--all")
         git("commit", "--message", f"Run {version}")
@@ -83,7 +83,7 @@ def test_an_environment_gets_its_overlay_and_its_rollout_is_waited_for(deploy):
     assert service.startswith("--namespace python-crud-api rollout status deployment/pycrudapi")
 
 
-def test_a_version_of_before_comes_back_with_its_manifests_and_today_s_secrets(deploy):
+def test_a_rollback_uses_the_manifests_of_that_version_and_the_current_secrets(deploy):
     secrets = deploy.repository / "kustomize/overlays/production/secret.env"
     secrets.write_text(secrets.read_text().replace("redis-password=change-me", "redis-password=of-today"))
     done = deploy("production", OLD, SIGNED_BY=SIGNED_BY)
@@ -126,7 +126,7 @@ def test_the_workflow_hands_the_script_what_it_asks_for():
     (step,) = [step for step in job["steps"] if "scripts/deploy" in step.get("run", "")]
     assert step["env"]["VERSION"] == "${{ inputs.version }}"
     assert job["steps"][0]["with"]["fetch-depth"] == 0, "a version of before is found in the history"
-    # Signing and asking for the signature mean the same.
+    # The workflow signs with the same identity that the deployment verifies.
     assert "/.github/workflows/image.yml@refs/heads/$BRANCH" in step["run"]
     build = (ROOT / ".github/workflows/image.yml").read_text()
     assert 'git commit --message "Run $VERSION"' in build and 'cosign sign --yes --recursive "$IMAGE@$digest"' in build

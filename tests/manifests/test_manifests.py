@@ -1,4 +1,4 @@
-"""What every overlay and the install manifest promise, read off the rendered objects."""
+"""Checks of the rendered objects of every overlay and of the install manifest."""
 
 import json
 import pathlib
@@ -14,7 +14,7 @@ import yaml
 
 from conftest import OVERLAYS, ROOT, render_with
 
-# The oldest Kubernetes whose API has all that is used (preStop's sleep), and the newest schema there is.
+# The oldest Kubernetes whose API has every used feature (preStop's sleep), and the newest available schema.
 VERSIONS = ["1.30", "1.37"]
 
 
@@ -57,7 +57,7 @@ def mebibytes(quantity):
     return int(number) * {"Mi": 1, "Gi": 1024}[unit]
 
 
-# The schemas, and checkov.
+# --- schemas and checkov ---
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -93,12 +93,12 @@ def test_checkov_finds_nothing_but_what_is_skipped_with_a_reason(rendered, manif
     skipped = {(skip["check"], resource) for skip in skips for resource in skip["resources"]}
     assert all(skip["reason"] for skip in skips)
     assert not [each for each in failed if each[:2] not in skipped]
-    # The digest of pycrudapi is there after a release and not before, so this one may be unneeded.
+    # The digest of pycrudapi exists only after a release, so this exception may be unneeded.
     unneeded = skipped - {each[:2] for each in failed} - {("CKV_K8S_43", "Deployment.pycrudapi")}
     assert not unneeded
 
 
-# The install manifest.
+# --- the install manifest ---
 
 
 def test_the_install_manifest_is_what_kustomize_generates(rendered, manifest):
@@ -129,7 +129,7 @@ def test_make_manifest_sets_the_image_in_every_overlay(kustomize, tmp_path):
     assert containers(deployment)[0]["image"] == f"registry.example.com/team/pycrudapi:1.2.3@{digest}"
     assert deployment["metadata"]["labels"]["app.kubernetes.io/version"] == "1.2.3"
     assert pod(deployment)["metadata"]["labels"]["app.kubernetes.io/version"] == "1.2.3"
-    # The database must not restart because the API has a new version.
+    # A new version of the API must not restart the database.
     assert pod(named(objects, "StatefulSet", "postgres0"))["metadata"]["labels"]["app.kubernetes.io/version"] == "17"
 
 
@@ -142,19 +142,18 @@ def test_make_manifest_refuses_a_version_that_moves_or_cannot_be_a_label(kustomi
     assert "VERSION=" in done.stderr
 
 
-# An install of python-crud-api is upgraded by applying this manifest: what the API server refuses to
-# change in place has to be what it was.
+# An install of python-crud-api is upgraded by applying this manifest, so immutable fields must keep their values.
 
 
 def test_what_cannot_be_changed_in_place_is_as_python_crud_api_had_it(manifest):
     assert named(manifest, "Deployment", "pycrudapi")["spec"]["selector"] == {"matchLabels": {"run": "pycrudapi"}}
     for name in ["postgres0", "pycrudapi"]:
         assert named(manifest, "Service", name)["spec"].get("clusterIP") != "None"
-        # Or the Service would go on answering from the old pods.
+        # Otherwise the Service would keep selecting the old pods.
         assert "run" not in named(manifest, "Service", name)["spec"]["selector"]
 
 
-# Every pod.
+# --- every pod ---
 
 
 def test_every_pod_passes_pod_security_restricted(overlay):
@@ -215,7 +214,7 @@ def test_every_image_reference_stays_what_it_is(overlay):
 
 def test_every_reference_is_met_inside_the_overlay(overlay):
     secrets = {item["metadata"]["name"]: {**item.get("data", {}), **item.get("stringData", {})} for item in of_kind(overlay, "Secret")}
-    # Made once, by an install or by hand (docs/running.md): PostgreSQL keeps this password, so later applies must not bring one.
+    # Created once, by an install or manually (docs/running.md): PostgreSQL keeps this password, so later applies must not include one.
     secrets.setdefault("postgres0", {"postgres-password": None})
     for workload in workloads(overlay):
         volumes = {volume["name"]: volume for volume in pod(workload)["spec"].get("volumes", [])}
@@ -247,7 +246,7 @@ def test_every_selector_finds_its_pods_and_every_named_port_exists(overlay):
                     assert any(matches(peer["podSelector"], workload) for workload in workloads(overlay))
 
 
-# The network.
+# --- the network ---
 
 
 def test_the_network_is_closed_but_for_what_the_service_is_made_of(overlay):
@@ -263,10 +262,10 @@ def test_the_network_is_closed_but_for_what_the_service_is_made_of(overlay):
         assert "egress" not in policies[name]
 
 
-# Rolling, stopping, scaling.
+# --- rollouts, stopping, scaling ---
 
 
-def test_a_rollout_never_takes_a_ready_pod_away_first(overlay):
+def test_a_rollout_never_removes_a_ready_pod_first(overlay):
     spec = named(overlay, "Deployment", "pycrudapi")["spec"]
     assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     assert spec["strategy"]["rollingUpdate"]["maxSurge"] >= 1
@@ -297,7 +296,7 @@ def test_probes_go_through_nginx_and_liveness_asks_nothing_of_the_database(overl
 
 
 def test_a_start_that_takes_its_time_fails_no_probe(overlay):
-    """Each failure is an event: startup probes wait by themselves, and have all the time once."""
+    """Each failed probe raises an event, so the commands of startup probes wait, and a single probe has the whole time."""
     for workload in of_kind(overlay, "Deployment", "StatefulSet"):
         probe = main_container(workload)["startupProbe"]
         assert "exec" in probe and probe["failureThreshold"] == 1 and probe["timeoutSeconds"] >= 60, workload["metadata"]["name"]
@@ -333,7 +332,7 @@ def test_the_database_admits_every_connection_of_a_full_scale_out(rendered):
     assert (scaler["spec"]["maxReplicas"] + surge) * per_replica + superuser_reserve <= admitted
 
 
-# The overlays' differences.
+# --- differences of the overlays ---
 
 
 def test_each_environment_has_a_namespace_of_its_own(rendered):
@@ -358,7 +357,7 @@ def test_an_ingress_with_tls_leads_to_the_service(rendered, name):
 
 
 def defaults():
-    """The default of every setting, as the documentation has it."""
+    """The documented default of every setting."""
     return dict(re.findall(r"(?m)^\| `([A-Z_]+)` \| `(\d+)` \|", (ROOT / "docs/settings.md").read_text()))
 
 
@@ -378,14 +377,14 @@ def test_the_ingress_takes_what_the_service_takes(rendered, name):
 
 @pytest.mark.parametrize("resource", ["base", "overlays/staging", "overlays/production", "overlays/production-external-database"])
 def test_an_overlay_sets_the_identity_provider_as_the_documentation_says(kustomize, resource):
-    # The patch is the one of docs/security.md, word for word.
+    # The literal patch of docs/security.md.
     (block,) = re.findall(r"^    patches:\n(?:    .*\n)+", (ROOT / "docs" / "security.md").read_text(), re.M)
     objects = render_with(kustomize, resource, "identity-provider", **yaml.safe_load(textwrap.dedent(block)))
     variables = environment(objects)
     assert variables["AUTH"] == "on"
     assert variables["AUTH_ISSUER"] == "https://login.example.net/tenant"
     assert variables["AUTH_AUDIENCE"] and variables["AUTH_CLIENT_ID"]
-    # Its keys can be fetched, and nothing else is opened.
+    # Its keys can be fetched, and no other connection is allowed.
     opened = [rule for rule in named(objects, "NetworkPolicy", "pycrudapi")["spec"]["egress"] if {"port": 443, "protocol": "TCP"} in rule["ports"]]
     assert len(opened) == 1 and len(opened[0]["ports"]) == 1
     for item in objects:
@@ -397,7 +396,7 @@ def test_a_gateway_can_take_the_place_of_the_ingress(kustomize):
     route, service = named(objects, "HTTPRoute", "pycrudapi"), named(objects, "Service", "pycrudapi")
     assert route["metadata"]["namespace"] == "python-crud-api-gateway"
     (rule,) = route["spec"]["rules"]
-    # With what the Gateway API adds, or each apply would change the list.
+    # Includes the defaults of the Gateway API; otherwise each apply would change the list.
     port = service["spec"]["ports"][0]["port"]
     assert rule["backendRefs"] == [{"group": "", "kind": "Service", "name": "pycrudapi", "port": port, "weight": 1}]
     assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/"}}]
@@ -424,7 +423,7 @@ def test_the_host_of_the_ingress_is_answered(rendered, name):
 def test_the_name_of_the_service_with_its_namespace_is_answered(overlay):
     variables = environment(overlay)
     assert "pycrudapi.$(POD_NAMESPACE)" in variables["ALLOWED_HOSTS"].split(",")
-    # A reference is resolved only when what it names stands before it.
+    # A reference is resolved only if the variable is defined before it.
     assert list(variables).index("POD_NAMESPACE") < list(variables).index("ALLOWED_HOSTS")
 
 

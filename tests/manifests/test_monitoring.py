@@ -1,4 +1,4 @@
-"""The components for monitoring: what they add fits the operator's and Kubernetes' schemas, and is as confined as the rest."""
+"""The components for monitoring: their objects match the schemas of the operator and Kubernetes, and are as confined as the others."""
 
 import shutil
 
@@ -56,7 +56,7 @@ def test_the_operators_objects_fit_its_schema_and_have_no_field_that_it_lacks(ob
     for item in objects:
         if item["apiVersion"] == OPERATOR:
             read = getattr(v1, item["kind"]).model_validate(item)
-            # Fields that it does not know are left out of what it writes.
+            # It omits unknown fields from its output.
             assert read.model_dump(by_alias=True, exclude_unset=True, mode="json")["spec"] == item["spec"]
 
 
@@ -100,7 +100,7 @@ def test_monitors_find_pods_and_their_ports_and_give_the_jobs_of_the_rules(objec
             jobs |= {each["replacement"] for each in endpoint["relabelings"] if each["targetLabel"] == "job"}
     jobs.add(named(objects, "Probe", "pycrudapi")["spec"]["jobName"])
     config = yaml.safe_load((ROOT / "monitoring" / "prometheus" / "prometheus.yml").read_text())
-    # The kubelet takes node_exporter's and cAdvisor's place.
+    # The kubelet replaces node_exporter and cAdvisor.
     assert jobs == {job["job_name"] for job in config["scrape_configs"]} - {"node", "cadvisor"}
 
 

@@ -1,4 +1,4 @@
-"""Passwords are on no command line, which is shown to every user of the machine."""
+"""No password is on a command line, because command lines are visible to every user of the machine."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from ports import free_port
 from test_manifests import containers, main_container, named, workloads
 
 PASSWORD = "it's \"one\" $HOME `id` \\n #1"
-# Of Kubernetes, which puts a variable's value there.
+# The syntax with which Kubernetes substitutes the value of a variable.
 REFERENCE = re.compile(r"(?<!\$)\$\((\w+)\)")
 
 
@@ -35,7 +35,7 @@ def test_no_container_of_the_manifests_has_a_secret_on_its_command_line(overlay)
 
 def test_no_service_of_compose_has_a_password_on_its_command_line():
     for name, service in compose_services().items():
-        # One dollar is replaced by Compose, two are the container's shell's.
+        # Compose substitutes $NAME; $$NAME is left to the shell of the container.
         assert not re.search(r"(?<!\$)\$\{?\w*PASSWORD", " ".join(words(service))), name
 
 

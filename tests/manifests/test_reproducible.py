@@ -1,4 +1,4 @@
-"""scripts/reproducible with a stand-in for cargo, and the time that builds are given."""
+"""scripts/reproducible with a stand-in for cargo, and the timestamp of builds."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import yaml
 
 from conftest import ROOT
 
-# Builds what it is told to, into the folder that it is given, which must be empty.
+# Writes the given contents to the given folder, which must be empty.
 CARGO = """#!/bin/sh
 while [ "$1" != --target-dir ]; do shift; done
 [ ! -e "$2" ] || exit 3
@@ -38,7 +38,7 @@ def test_images_get_the_time_of_the_commit():
     assert "SOURCE_DATE_EPOCH=${{ env.SOURCE_DATE_EPOCH }}" in build["build-args"]
     assert "rewrite-timestamp=true" in build["outputs"]
     lines = (ROOT / "Dockerfile").read_text().splitlines()
-    # Above the first thing that notes a time, and below the packages, which would be fetched again for each commit.
+    # Before the first instruction that records a time, and after the packages, which would otherwise be installed again for each commit.
     place = lines.index("ARG SOURCE_DATE_EPOCH")
     assert any("apt-get install" in line for line in lines[:place])
     assert not any("&& useradd" in line for line in lines[:place])

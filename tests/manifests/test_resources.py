@@ -1,4 +1,4 @@
-"""The component that serves descriptions of a folder: a ConfigMap of them, mounted where the image reads them."""
+"""The component for descriptions of a folder: a ConfigMap mounted at the RESOURCES_DIR of the image."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ VESSELS = 'name = "vessels"\n\n[[column]]\nname = "name"\ntype = "string"\n'
 
 @pytest.fixture
 def overlay_with(kustomize, tmp_path):
-    """overlay_with(folder): the objects of `dev` with the component, whose files are the folder's."""
+    """overlay_with(folder): the objects of `dev` with the component and the files of the folder."""
     copy = tmp_path / "kustomize"
     shutil.copytree(kustomize, copy)
     overlay = copy / "overlays" / "dev" / "kustomization.yaml"
@@ -33,7 +33,7 @@ def overlay_with(kustomize, tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    # A path with blanks, as people have.
+    # A path with spaces.
     made = tmp_path / "my tables"
     made.mkdir()
     (made / "vessels.toml").write_text(VESSELS)
@@ -71,7 +71,7 @@ def test_the_files_of_the_folder_are_mounted_where_the_image_reads_them(overlay_
         assert f"RESOURCES_DIR={mount['mountPath']} " in image
 
 
-def test_another_description_rolls_the_pods_and_what_is_gone_is_gone(overlay_with, folder):
+def test_a_changed_description_rolls_the_pods_and_removed_files_are_removed(overlay_with, folder):
     first = config_map(overlay_with(folder))
     (folder / "vessels.toml").rename(folder / "ships.toml")
     second = config_map(overlay_with(folder))

@@ -1,8 +1,8 @@
-"""`install`, then `production`, as docs/production.md tells it: what `kubectl apply` would send, and what the API server and the
-running pods would make of it, kind by kind.
+"""`install`, then `production`, as docs/production.md describes: the patches that `kubectl apply` would send, and their effects on the
+API server and the running pods, kind by kind.
 
-The rules are about kinds of fields, not about the differences of today: `test_a_difference_that_would_hurt_is_found` makes
-such differences, one of every kind, and fails when one passes.
+The rules cover kinds of fields and not the current differences: `test_a_difference_that_would_hurt_is_found` creates a harmful
+difference of every kind, and fails if one is not found.
 """
 
 import base64
@@ -19,7 +19,7 @@ from test_manifests import containers, matches, named, of_kind, pod, workloads
 
 DOCS = "".join((ROOT / "docs" / page).read_text() for page in ("running.md", "production.md"))
 
-# Of `spec`, what the API server lets a patch change; everything else of it is immutable. None: the whole object is mutable.
+# The mutable fields of `spec`; all others are immutable. None: the whole object is mutable.
 MUTABLE = {
     "StatefulSet": {"replicas", "template", "updateStrategy", "persistentVolumeClaimRetentionPolicy", "minReadySeconds",
                     "revisionHistoryLimit", "ordinals"},
@@ -39,7 +39,7 @@ MUTABLE = {
     "ServiceAccount": None,
 }  # fmt: skip
 
-# What goes away, and where the docs say so.
+# Removed objects, and where the documentation mentions them.
 ANNOUNCED = {"nodePort": "The node port closes with the last line"}
 
 
@@ -48,7 +48,7 @@ def key(item):
 
 
 def in_the_cluster(objects):
-    """The objects after they were applied and have run for a while: the autoscaler has been at work."""
+    """The objects after they were applied and have run for a while, with replicas set by the autoscaler."""
     live = [applied(item) for item in objects]
     for scaler in of_kind(live, "HorizontalPodAutoscaler"):
         target = scaler["spec"]["scaleTargetRef"]
@@ -57,7 +57,7 @@ def in_the_cluster(objects):
 
 
 def logins(objects):
-    """Every user and password that a container logs in to PostgreSQL with, and what the database was made with."""
+    """Every login of a container at PostgreSQL, and the password with which the database was initialized."""
     secrets = {secret["metadata"]["name"]: secret["data"] for secret in of_kind(objects, "Secret")}
     found = {}
     for workload in workloads(objects):
@@ -82,7 +82,7 @@ def logins(objects):
 
 
 def faults(before, after, directory):
-    """What would go wrong in a cluster that has `before` when `after` is applied."""
+    """The problems of applying `after` to a cluster that has `before`."""
     live = in_the_cluster(before)
     with ApiServer(live, after) as server:
         patches, created = server.apply(after, directory)
@@ -98,12 +98,12 @@ def faults(before, after, directory):
             fields = patch.keys() - {"metadata"}
             said += [f"Secret {name}: {field} changes under pods that are running" for field in fields]
 
-    # Capacity: what runs may only become more, and is replaced one by one.
+    # Capacity: the number of pods must not decrease, and they are replaced one by one.
     for item in of_kind(live, "Deployment", "StatefulSet"):
         kind, name = item["kind"], item["metadata"]["name"]
         spec = patches.get((kind, name), {}).get("spec", {})
         running = item["spec"].get("replicas", 1)
-        # A field that is removed falls back to the API's default.
+        # A removed field is reset to the default of the API.
         left = (spec["replicas"] or 1) if "replicas" in spec else running
         if left < running:
             said.append(f"{kind} {name}: falls from {running} to {left} replicas")
@@ -117,7 +117,7 @@ def faults(before, after, directory):
         then = new.get(key(item), {"spec": {"minReplicas": 1, "maxReplicas": 1}})["spec"]
         said += [f"HorizontalPodAutoscaler: {each} falls" for each in ["minReplicas", "maxReplicas"] if then[each] < item["spec"][each]]
 
-    # What others find the service by.
+    # Names by which clients find the service.
     for item in of_kind(before, "Service"):
         then = new.get(key(item))
         if then is None:
@@ -131,7 +131,7 @@ def faults(before, after, directory):
             if not [each for each in workloads(objects) if matches({"matchLabels": then["spec"]["selector"]}, each)]:
                 said.append(f"Service {key(item)}: finds no pods of {'before' if objects is before else 'after'}")
 
-    # The network: what was allowed stays so while pods of before run.
+    # The network: allowed connections stay allowed while old pods are running.
     for item in of_kind(before, "NetworkPolicy"):
         if key(item) in new and item["spec"] != new[key(item)]["spec"]:
             said.append(f"{key(item)}: differs, and pods of before live under it")
@@ -139,7 +139,7 @@ def faults(before, after, directory):
         if item["kind"] == "NetworkPolicy":
             said.append(f"{key(item)}: is new, and pods of before live under it")
 
-    # `kubectl apply` removes nothing: what has no successor goes on. A Secret with a suffix is meant to.
+    # `kubectl apply` removes no objects: those without a successor remain, which is intended for Secrets with a suffix.
     for item in before:
         kept = key(item) in new or (item["kind"] == "Secret" and re.search(r"-[a-z0-9]{10}$", item["metadata"]["name"]))
         kept = kept or (item["kind"] == "Secret" and item["metadata"]["name"] in json.dumps(after))
@@ -174,7 +174,7 @@ def test_production_over_an_install_takes_nothing_away(rendered, directory, befo
 
 
 def completed(item):
-    """The object as Kubernetes keeps it: with what it adds to lists that kubectl compares as a whole."""
+    """The object as Kubernetes stores it, with the defaults that it adds to lists that kubectl compares as a whole."""
     live = copy.deepcopy(applied(item))
     for claim in live["spec"].get("volumeClaimTemplates", []) if live["kind"] == "StatefulSet" else []:
         claim.update({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "status": {"phase": "Pending"}})
@@ -194,9 +194,9 @@ def test_a_second_apply_changes_nothing(overlay, directory):
         patches, created = server.apply(overlay, directory)
     assert created == []
     for (kind, name), patch in patches.items():
-        # What was applied last is kept as a text, which here is spelled otherwise.
+        # The last-applied configuration is stored as text, which is formatted differently here.
         assert patch["metadata"].keys() == {"annotations"}, (kind, name)
-        # kubectl sends this selector each time, changed or not (`patchStrategy: replace`).
+        # kubectl always sends this selector, even if unchanged (`patchStrategy: replace`).
         same = {"selector": named(overlay, kind, name)["spec"]["selector"]} if kind == "PodDisruptionBudget" else None
         assert patch.get("spec") == same and patch.keys() <= {"metadata", "spec"}, (kind, name, patch)
 
@@ -209,7 +209,7 @@ def test_a_new_release_of_the_service_takes_nothing_away(rendered, directory):
 
 
 def set_at(kind, name, *path_and_value):
-    """A change of one field: its path, and the value in the end."""
+    """A change of one field: its path, followed by the value."""
     *path, last, value = path_and_value
 
     def change(objects):
@@ -226,7 +226,7 @@ def without(kind, name):
 
 
 def with_secret(objects):
-    """The administrator's password among what production applies."""
+    """Adds the administrator's password to the objects of production."""
     secret = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": {"name": "postgres0", "namespace": "python-crud-api"}}
     objects.append({**secret, "data": {"postgres-password": base64.b64encode(b"another").decode()}})
 
@@ -272,14 +272,14 @@ def test_a_difference_that_would_hurt_is_found(rendered, directory, change, name
 
 
 def test_replicas_that_the_next_manifest_does_not_state_are_seen_to_fall(rendered, directory):
-    """What an install of before the autoscaler holds, and what the line of docs/production.md does about it."""
+    """An install older than the autoscaler states replicas; the command in docs/production.md handles that."""
     before = copy.deepcopy(rendered["install"])
     named(before, "Deployment", "pycrudapi")["spec"]["replicas"] = 5
     assert [fault for fault in faults(before, rendered["install"], directory) if "replicas" in fault]
     assert "apply view-last-applied deployment/pycrudapi -o yaml | grep -v '^  replicas:'" in DOCS
 
 
-# Taking it away.
+# Removal.
 
 
 def test_the_command_that_stops_everything_keeps_the_namespace_the_claim_and_its_password(rendered):
@@ -302,7 +302,7 @@ def test_the_claim_outlives_its_statefulset(overlay):
         assert policy == {"whenDeleted": "Retain", "whenScaled": "Retain"}
 
 
-# Who knows which password.
+# Distribution of the passwords.
 
 
 def test_the_server_never_has_the_administrators_password(overlay):

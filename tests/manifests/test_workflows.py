@@ -1,4 +1,4 @@
-"""The workflows and compose files, as far as they can be read without running them."""
+"""Static checks of the workflows and Compose files."""
 
 import pathlib
 import re
@@ -62,7 +62,7 @@ def test_every_action_is_pinned_to_a_commit_whose_version_stands_beside_it():
 
 
 def test_no_script_of_a_workflow_has_text_put_into_it():
-    # An expression is replaced before the shell reads the script: a branch name could become a command.
+    # Expressions are substituted before the shell reads the script, so a branch name could become a command.
     for where, step in steps():
         assert "${{" not in step.get("run", ""), where
 
@@ -88,19 +88,19 @@ def test_the_example_of_the_settings_names_every_variable_of_the_compose_files()
     assert used == named
 
 
-# What Compose decides by itself: where things are in its containers, and who logs in to its PostgreSQL and Redis.
+# Settings fixed by Compose: paths in its containers, and the logins for its PostgreSQL and Redis.
 OF_COMPOSE = set("""
     DATABASE_URL DATABASE_URL_FILE DATABASE_READ_URL_FILE POSTGRES_HOST POSTGRES_PORT POSTGRES_USER POSTGRES_PASSWORD POSTGRES_PASSWORD_FILE
     POSTGRES_DB MIGRATE MIGRATE_USER MIGRATE_PASSWORD MIGRATE_PASSWORD_FILE REDIS_URL REDIS_PASSWORD_FILE DATA_DIR PG_BIN
     RESOURCES_DIR LISTEN METRICS_LISTEN METRICS_PORT HTTP_PORT HTTPS_PORT HEALTHCHECK_URL UPSTREAM SPOOL_DIR RUN_DIR TLS_CERT
     TLS_KEY TLS_DIR PARENT_PID LOG_DROPPED_FILE AUTH_JWKS_FILE AUTH_CA_FILE OTEL_EXPORTER_OTLP_CERTIFICATE
 """.split())
-# Those of backups, which containers of their own make (docker-compose.backup.yml).
+# Settings of backups, which separate containers create (docker-compose.backup.yml).
 OF_BACKUPS = set("""
     BACKUP_DIR BACKUP_KEY_FILE BACKUP_KEEP BACKUP_KEEP_FOR RESTORE_INTO DRILL_INTO AWS_ENDPOINT_URL AWS_REGION AWS_ACCESS_KEY_ID
     AWS_SECRET_ACCESS_KEY AWS_SECRET_ACCESS_KEY_FILE AWS_SESSION_TOKEN AWS_CA_BUNDLE
 """.split())
-# nginx has a container of its own there, with the settings of docker-compose.yml.
+# nginx has a separate container there, with the settings of docker-compose.yml.
 OF_NGINX = set("TLS_SELF_SIGNED RATE_LIMIT CONN_LIMIT TRUSTED_PROXIES CLIENT_TIMEOUT_MS UPSTREAM_TIMEOUT_MS ACCESS_LOG NGINX_WORKERS NGINX_STATUS_PORT".split())
 
 
@@ -124,12 +124,12 @@ def test_the_trial_of_signing_in_has_a_service_and_a_provider_that_mean_the_same
     assert service["environment"]["AUTH"] == "on"
     assert service["environment"]["AUTH_ISSUER"] == provider["environment"]["ISSUER"]
     assert service["environment"]["AUTH_AUDIENCE"] == provider["environment"]["AUDIENCE"]
-    # One address for the browser on this machine and the service in its container, and no other machine can sign in.
+    # The same URL for the browser on this machine and the service in its container, not reachable from other machines.
     assert provider["network_mode"] == "service:pycrudapi"
     port = provider["environment"]["PORT"]
     assert provider["environment"]["ISSUER"] == f"http://localhost:{port}"
     assert service["ports"] == [f"127.0.0.1:{port}:{port}"]
-    # What the other containers are shut in by, too.
+    # The same confinement as for the other containers.
     hardened = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["x-hardening"]
     assert hardened.items() <= provider.items()
     lines = (ROOT / "identity/Dockerfile").read_text().splitlines()
@@ -182,7 +182,7 @@ def test_backups_and_drills_are_jobs_that_are_shut_in_and_started_by_nobody_else
             assert given[setting] == environment[setting], f"{name}: {setting}"
     assert "throwaway" in services["restore-drill"]["environment"]["DRILL_INTO"]
     assert services["throwaway"]["image"] == main["services"]["postgres"]["image"]
-    # In a bucket: the same jobs with a way out, and the volume as room for what is on its way.
+    # In a bucket: the same jobs with external network access, and the volume as space for the current backup.
     for name, bucket in yaml.safe_load((ROOT / "docker-compose.bucket.yml").read_text())["services"].items():
         given = bucket["environment"]
         assert given["BACKUP_DIR"].startswith("${BACKUP_BUCKET:?")

@@ -1,4 +1,4 @@
-"""Fixtures: nginx alone in front of a stand-in, and whole stacks; and the report of what was skipped."""
+"""Fixtures: nginx alone in front of a stand-in server, and whole stacks."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def directory():
 
 @pytest.fixture
 def nginx(directory):
-    """nginx(handler=None, **settings): nginx in front of a stand-in server that answers by handler."""
+    """nginx(handler=None, **settings): nginx in front of a stand-in server that calls handler for each request."""
     started = []
 
     def start(handler=None, **settings):
@@ -37,7 +37,7 @@ def nginx(directory):
 
 @pytest.fixture
 def stack(directory):
-    """stack(**settings): a whole stack that is ready."""
+    """stack(**settings): a ready whole stack."""
     made = []
 
     def start(ready=True, **settings):
@@ -51,5 +51,5 @@ def stack(directory):
     yield start
     for one in made:
         one.destroy()
-        # Shown when the test has failed.
-        print(f"--- what the stack on port {one.port} said\n{one.process.output[-6000:]}")
+        # pytest shows it if the test failed.
+        print(f"--- output of the stack on port {one.port}\n{one.process.output[-6000:]}")

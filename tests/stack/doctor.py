@@ -1,4 +1,4 @@
-"""Asking `pycrudapi doctor`, and a standby for it to look at."""
+"""Runs `pycrudapi doctor`, and a standby for it to examine."""
 
 import json
 import re
@@ -10,10 +10,10 @@ from support import PROGRAM, clean_environment, until
 
 
 class Doctor:
-    """The program with these settings and no others."""
+    """The program with exactly these settings."""
 
     def __init__(self, **settings):
-        # Nobody listens on this port, so that no service of this machine is asked.
+        # No process listens on this port, so that no service of this machine is queried.
         self.environment = clean_environment(**{"HTTP_PORT": "9", "AUTH": "off", **settings})
 
     def with_settings(self, **more):
@@ -36,8 +36,8 @@ class Doctor:
         assert done.returncode == status, done.stdout
         return found
 
-    def mend(self, severity, words, **how):
-        """What mends the fault that is found with this pattern, once it is."""
+    def remedy(self, severity, words, **how):
+        """Waits for the finding that matches the pattern, and returns its remedy."""
         seen = []
 
         def look():
@@ -49,8 +49,8 @@ class Doctor:
         except AssertionError:
             raise AssertionError(f"{severity}: {words}, in {json.dumps(seen, indent=1)}") from None
 
-    def is_well(self, words):
-        """Nothing is found any more that has this pattern."""
+    def has_no_finding(self, words):
+        """Waits until no finding matches the pattern."""
         bad = []
 
         def look():
@@ -64,7 +64,7 @@ class Doctor:
 
 
 class Standby(Cluster):
-    """`with Standby(primary) as standby:`, which follows it under this name."""
+    """`with Standby(primary) as standby:`, a standby with this application_name."""
 
     def __init__(self, primary, name, settings=None):
         super().__init__(settings)
@@ -80,6 +80,6 @@ class Standby(Cluster):
         run(command, cwd="/", **self._as_user)
 
     def _answers(self):
-        """Also when it says that it takes no sessions."""
+        """True also if it answers that it accepts no sessions."""
         command = [postgres_program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         return subprocess.run(command, check=False).returncode in (0, 1)

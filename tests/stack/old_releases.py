@@ -1,7 +1,7 @@
-"""What releases of before have left in a database, and what they send: their own statements, word for word.
+"""The schemas of earlier releases, and the literal statements that they execute.
 
-`apply(cluster, database, version)` makes the schema as a release whose newest migration has that version has made it, and
-STATEMENTS are run on it in their order, for the rows; and run again while a newer release serves the same database.
+`apply(cluster, database, version)` creates the schema of the release whose newest migration has that version. STATEMENTS are
+run on it in their order to create rows, and again while a newer release serves the same database.
 """
 
 from support import REPOSITORY
@@ -11,7 +11,7 @@ LATEST = len(MIGRATIONS)
 
 
 def checksum(name, version, text):
-    """As refinery writes it beside a migration: SipHash-1-3 without a key of name, version and text as Rust hashes them."""
+    """The checksum that refinery stores with a migration: SipHash-1-3 with a zero key over name, version and text, as Rust hashes them."""
     data = name.encode() + b"\xff" + version.to_bytes(4, "little") + text.encode() + b"\xff"
     mask = 2**64 - 1
     v0, v1, v2, v3 = 0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573
@@ -45,7 +45,7 @@ def checksum(name, version, text):
 
 
 def apply(cluster, database, version):
-    """The schema of a release, in a database of this name."""
+    """Creates the schema of a release in the database."""
     cluster.create(database)
     history = "create table refinery_schema_history (version int4 primary key, name varchar(255), applied_on varchar(255), checksum varchar(255))"
     cluster.psql(database, history)
@@ -76,9 +76,9 @@ def passenger(uuid, name, fare):
     return f"'{uuid}', true, 1::int2, '{name}', 'female', null, 1, 0, {fare}"
 
 
-# (version of the schema from which on, version up to which, statement, its parameters)
+# (first version of the schema, last version, statement, parameters)
 STATEMENTS = [
-    # The first releases: one row in a statement, no versions.
+    # The first releases: one row per statement, no row versions.
     (1, 3, f"{INSERT} {COLUMNS}", passenger(KEPT, "Zoë O''Neill, \"Mrs\"", 7.25)),
     (1, 3, f"{INSERT} {COLUMNS}", passenger(REPLACED, "Before", 8)),
     (1, 3, f"{INSERT} {COLUMNS}", passenger(PATCHED, "Patched", 9)),
@@ -86,7 +86,7 @@ STATEMENTS = [
     (1, 3, f"update passengers set {SET} where uuid = $1 returning {COLUMNS}", passenger(REPLACED, "After", 512.3292)),
     (1, 3, "delete from passengers where uuid = $1 returning uuid", f"'{DELETED}'"),
     (1, None, f"select {COLUMNS} from passengers where uuid > $1 order by uuid limit $2", f"'{KEPT}', 10"),
-    # With versions, and many rows in a statement.
+    # With row versions, and many rows per statement.
     (4, None, f"{INSERT} uuid, version", passenger(KEPT, "Zoë O''Neill, \"Mrs\"", 7.25)),
     (
         4, None,
@@ -115,7 +115,7 @@ STATEMENTS = [
         f"{WHERE_MET} returning d.place",
         f"array['{DELETED}']::uuid[], array[null]::text[], array[null]::text[]",
     ),
-    # Air quality: a whole import takes the place of what is there, in one transaction.
+    # Air quality: an import replaces all rows in one transaction.
     (2, None, "delete from air_quality", ""),
     (
         2, None,
@@ -128,7 +128,7 @@ STATEMENTS = [
         "on a.measured_at >= $1 and a.measured_at <= $2",
         "'2026-01-01', '2026-12-31'",
     ),
-    # Steps are only ever added.
+    # Steps are only inserted.
     (
         3, None,
         "insert into steps (ts, component, version, owner, status) select greatest(clock_timestamp(), max(ts)), $1::text, $2::text, "
@@ -159,7 +159,7 @@ STATEMENTS = [
 
 
 def run(cluster, database, version):
-    """Every statement of a release on a database that it, or a newer one, has migrated."""
+    """Runs every statement of a release on a database migrated by that release or a newer one."""
     commands = []
     for number, (since, until, statement, parameters) in enumerate(STATEMENTS):
         if since <= version <= (until or version):

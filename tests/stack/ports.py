@@ -1,18 +1,18 @@
-"""Ports for the programs of a test, of which no other test of this machine is given the same."""
+"""Ports for the programs of a test that no other test on this machine receives."""
 
 import random
 import socket
 
-# By port: what keeps it ours until this process ends.
+# {port: the socket that reserves it until this process exits}
 _claims = {}
 
 
 def free_port():
-    """A port nobody listens on, and which no other call has returned, in no process that is still there.
+    """A port on which no process listens, and which no other call in any running process has returned.
 
-    Suites run beside each other, and a port is not listened on before its program has started, or never; so it is claimed
-    by a name in the kernel, which goes with the process that has it. It is below the range from which the system takes
-    ports for outgoing connections, one of which could otherwise take it between this check and its use.
+    Suites run concurrently, and a port is in use only when its program has started; so it is reserved by an abstract socket
+    name, which the kernel releases when the process exits. The port is below the ephemeral range, because an outgoing
+    connection could otherwise use it between this check and the start of the program.
     """
     while True:
         port = random.randrange(10_000, 32_000)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Stands in for `pycrudapi serve` where only supervision is tested: answers its pid on the socket it is given as
-descriptor 0, and misbehaves when STUB says so. What is not `serve` it hands on."""
+"""Replaces `pycrudapi serve` in tests of supervision: answers with its pid on the socket passed as descriptor 0, and
+misbehaves according to STUB. Executes the real program for other subcommands."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ while True:
     except TimeoutError:
         sys.exit(3)
     with connection:
-        # One request a connection: what waits in the backlog then waits for the next process.
+        # One request per connection, so that further connections stay in the backlog for the next process.
         connection.recv(65536)
         body = str(os.getpid())
         connection.sendall(f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())

@@ -1,6 +1,6 @@
-"""What the stack tests share: waiting on conditions, raw HTTP, nginx alone, and the whole stack.
+"""Shared by the stack tests: waiting for conditions, raw HTTP, nginx alone, and the whole stack.
 
-Nothing here sleeps for a guessed time: `until` polls a condition and fails loudly at its deadline.
+Nothing sleeps for a fixed time: `until` polls a condition and fails at its deadline.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BINARY_DIR = pathlib.Path(os.environ.get("PYCRUDAPI_BIN_DIR", REPOSITORY / "target" / "release"))
 PROGRAM = BINARY_DIR / "pycrudapi"
 
-# Generous, because test machines are slow; nothing ever waits this long when all is well.
+# Generous, because test machines are slow; successful tests never wait this long.
 DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.02
 
-# The ordinary environment, without settings of the developer's shell that would change what is tested.
+# The environment without settings of the developer's shell that would change the tested behaviour.
 OUR_SETTINGS = (
     "DATABASE_URL POSTGRES_ LISTEN METRICS_ LOG POOL_SIZE CHECKOUT_ STATEMENT_ DRAIN_ HEADER_ MAX_BODY_ SEED MIGRATE "
     "DATA_DIR PG_BIN REDIS_ HTTP_PORT HTTPS_PORT RUN_DIR RATE_LIMIT CONN_LIMIT TRUSTED_ TLS_ UPSTREAM CLIENT_ ACCESS_ "
@@ -44,7 +44,7 @@ def clean_environment(**more):
 
 
 def until(condition, what, deadline=DEADLINE_SECONDS):
-    """Polls until the condition is true, and returns what it returned."""
+    """Polls until the condition is true, and returns its value."""
     end = time.monotonic() + deadline
     while True:
         value = condition()
@@ -77,7 +77,7 @@ class Answer:
 
 
 def request(port, method, path, body=None, headers=None, timeout=DEADLINE_SECONDS):
-    """One request on a connection of its own."""
+    """Sends one request on a new connection."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         if isinstance(body, dict):
@@ -89,7 +89,7 @@ def request(port, method, path, body=None, headers=None, timeout=DEADLINE_SECOND
 
 
 def raw(port, data, timeout=DEADLINE_SECONDS, method="GET"):
-    """Sends bytes as they are and reads one answer; None when the connection was closed without any."""
+    """Sends bytes unchanged and reads one answer; None if the connection was closed without one."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
         connection.sendall(data)
         response = http.client.HTTPResponse(connection, method=method)
@@ -101,7 +101,7 @@ def raw(port, data, timeout=DEADLINE_SECONDS, method="GET"):
 
 
 def assert_problem(answer, status, code):
-    """An error in the shape every error of this service has."""
+    """Asserts that the answer is a problem document in the form of this service."""
     assert answer is not None, "the connection was closed without an answer"
     assert answer.status == status, answer
     assert answer.headers.get("content-type") == "application/problem+json", answer
@@ -118,7 +118,7 @@ def assert_problem(answer, status, code):
 
 
 def first_refused(ask, clients=4):
-    """The first answer that is no 200, of as many clients as it takes to be faster than a rate allows."""
+    """The first answer other than 200 to enough clients to exceed a rate limit."""
     refused, ended = [], threading.Event()
 
     def repeat():
@@ -143,13 +143,13 @@ def first_refused(ask, clients=4):
 
 
 class Process:
-    """A child in a session of its own, with its output collected by a thread."""
+    """A child process in its own session, whose output a thread collects."""
 
     def __init__(self, command, environment, user=None):
         self._output, output = os.pipe()
         options = {}
         if user is not None:
-            # A container engine gives the output to the container's user too; nginx opens it by its name.
+            # As a container engine does: nginx opens the output by name, so the user must own it.
             os.fchown(output, user.pw_uid, user.pw_gid)
             options = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         self.process = subprocess.Popen(
@@ -178,7 +178,7 @@ class Process:
 
     @contextlib.contextmanager
     def unread(self):
-        """Nobody reads its output meanwhile."""
+        """Suspends reading the output during the block."""
         self._flows.clear()
         try:
             yield
@@ -200,7 +200,7 @@ class Process:
             self.process.send_signal(number)
 
     def wait(self, deadline=60.0):
-        """The exit status; all output is collected when this returns."""
+        """Waits, and returns the exit status; then all output has been collected."""
         try:
             status = self.process.wait(deadline)
         except subprocess.TimeoutExpired:
@@ -214,9 +214,9 @@ class Process:
 
 
 def processes_of(session, directory):
-    """{pid: command line} of every process of a session, or that works in or was given a directory.
+    """{pid: command line} of every process of a session, or with a directory as working directory or argument.
 
-    The session alone is not enough: PostgreSQL's processes begin sessions of their own.
+    The session alone is not sufficient, because PostgreSQL's processes start their own sessions.
     """
     found = {}
     marker = os.fsencode(str(directory))
@@ -238,14 +238,14 @@ def processes_of(session, directory):
 
 
 def open_to_all(directory):
-    """nginx's workers and PostgreSQL give root up: they must be able to enter what a test has made."""
+    """Makes a directory accessible to nginx's workers and PostgreSQL, which are not root."""
     for folder in (directory, *directory.parents):
         if folder.stat().st_uid == os.getuid() and folder != pathlib.Path("/"):
             folder.chmod(folder.stat().st_mode | 0o711)
 
 
 class Nginx:
-    """nginx as `pycrudapi nginx` runs it, without supervisord and server."""
+    """nginx as started by `pycrudapi nginx`, without supervisord and server."""
 
     def __init__(self, directory, prefix=(), **settings):
         self.directory = directory
@@ -274,7 +274,7 @@ class Nginx:
         return raw(self.port, data, **options)
 
     def access_log(self, path, count=1):
-        """The log lines of a path, once there are as many as expected."""
+        """The log lines of a path; waits until there are as many as expected."""
 
         def lines():
             found = [json.loads(line) for line in self.process.lines if line.startswith('{"time"')]
@@ -290,8 +290,8 @@ class Nginx:
 
 
 class StandIn:
-    """A server on a Unix socket or a TCP port that does what a test tells it: `handler(connection, head)` gets each
-    request's head as text and answers on the connection, or not."""
+    """A server on a Unix socket or a TCP port, controlled by a test: `handler(connection, head)` receives the head of each
+    request as text and answers on the connection, or does not."""
 
     def __init__(self, place, handler):
         self.path = None if isinstance(place, int) else str(place)
@@ -341,11 +341,11 @@ class StandIn:
                     return
 
     def close(self):
-        # While a thread waits in accept(), closing alone would leave the listener there until somebody connects.
+        # While a thread waits in accept(), close alone would keep the listener open until the next connection.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        # Another may be accepted meanwhile.
+        # Another connection may be accepted meanwhile.
         for connection in list(self._connections):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -354,7 +354,7 @@ class StandIn:
 
 
 def reply(connection, body=b"ok", status="200 OK", headers=(), length=True):
-    """Answers with a body; without its length when it is to look streamed."""
+    """Answers with a body; without Content-Length if it simulates a streamed one."""
     lines = [f"HTTP/1.1 {status}", *headers]
     if length:
         payload = body
@@ -370,7 +370,7 @@ def reply(connection, body=b"ok", status="200 OK", headers=(), length=True):
 
 @contextlib.contextmanager
 def short_directory():
-    """A short directory (socket paths are limited to 107 bytes) that every user can enter; it goes in the end."""
+    """A directory with a short path (socket paths are limited to 107 bytes) that every user can enter; removed at the end."""
     path = pathlib.Path(tempfile.mkdtemp(prefix="pcs-", dir=os.environ.get("TMPDIR", "/tmp")))
     path.chmod(0o755)
     try:
@@ -381,19 +381,19 @@ def short_directory():
 
 @contextlib.contextmanager
 def running_stack(prefix=(), **settings):
-    """A whole stack that is ready, in a directory of its own; nothing of it stays."""
+    """A ready whole stack in its own directory; it is removed completely at the end."""
     with short_directory() as place:
         one = Stack(place, prefix, **settings)
         try:
             yield one.start()
         finally:
-            # pytest shows it beside a test that failed.
+            # pytest shows it if the test failed.
             print(f"--- what the stack said\n{one.process.output[-6000:] if one.process else ''}")
             one.destroy()
 
 
 class Stack:
-    """supervisord with nginx, the server and its embedded PostgreSQL, on ports and in a directory of their own."""
+    """supervisord with nginx, the server and its embedded PostgreSQL, on free ports and in its own directory."""
 
     def __init__(self, directory, prefix=(), **settings):
         self.directory = directory
@@ -442,7 +442,7 @@ class Stack:
         return processes_of(self.process.pid, self.directory)
 
     def pid_of(self, *words):
-        """The process whose command line has all these words, and no such ancestor."""
+        """The topmost process whose command line contains all these words."""
         found = sorted(pid for pid, line in self.processes().items() if all(word in line for word in words))
         assert found, f"no process with {words} in {self.processes()}"
         return found[0]
@@ -464,7 +464,7 @@ class Stack:
         raise AssertionError(f"no postmaster in {self.processes()}")
 
     def stop(self, number=signal.SIGTERM):
-        """Stops it and returns supervisord's exit status, having checked that nothing is left running."""
+        """Stops it, checks that no process is left, and returns supervisord's exit status."""
         if self.process is None:
             return None
         if self.process.running:
@@ -477,7 +477,7 @@ class Stack:
         until(lambda: not self.processes(), f"no process is left: {self.processes()}\n{self.process.output[-3000:]}")
 
     def destroy(self):
-        """Leaves nothing behind whatever the test did."""
+        """Removes all processes and files, whatever the test did."""
         if self.process is None:
             return
         if self.process.running:

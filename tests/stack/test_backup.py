@@ -1,4 +1,4 @@
-"""The commands of docs/operations.md, "Getting it back", typed beside a running stack; and the stack that serves what they bring back."""
+"""The commands of docs/operations.md, "Getting it back", run with a running stack; and a stack that serves the restored data."""
 
 import datetime
 import json
@@ -9,7 +9,7 @@ import subprocess
 import support
 from support import PASSENGER, PROGRAM, REPOSITORY, Stack, until
 
-PATIENCE_SECONDS = 240
+TIMEOUT_SECONDS = 240
 
 
 def commands():
@@ -38,7 +38,7 @@ def test_what_the_documentation_says_brings_everything_back(directory):
 
     def run(line):
         done = subprocess.run(
-            typed(line), cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+            typed(line), cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         return done.stdout

@@ -1,4 +1,4 @@
-"""Many passengers in one body through nginx: several megabytes, handed on as they come, and refused as problems."""
+"""Many passengers in one body through nginx: several megabytes, forwarded as they arrive, and rejected with problem documents."""
 
 import csv
 import io
@@ -15,13 +15,13 @@ ROWS = 40_000
 
 @pytest.fixture(scope="module")
 def small():
-    """A stack that takes 12 MiB of many passengers, and 1 MiB of everything else."""
+    """A stack that accepts bodies of 12 MiB for many passengers, and of 1 MiB otherwise."""
     with support.running_stack(BULK_MAX_BYTES=12 * MIB, SEED="false") as one:
         yield one
 
 
 def many(rows):
-    """The same passengers in each form."""
+    """The same passengers in each format."""
     people = [{**PASSENGER, "name": f"Number {number} " + "x" * 80} for number in range(rows)]
     table = io.StringIO()
     writer = csv.DictWriter(table, PASSENGER)

@@ -1,4 +1,4 @@
-"""A client that leaves through nginx leaves nothing running in PostgreSQL, over HTTP/1.1 and HTTP/2."""
+"""When a client of nginx disconnects, no statement keeps running in PostgreSQL, over HTTP/1.1 and HTTP/2."""
 
 import json
 import pathlib
@@ -20,7 +20,7 @@ def stack():
 
 
 class Database:
-    """psql on the stack's embedded PostgreSQL, as the user whom that runs under."""
+    """psql on the embedded PostgreSQL of the stack, as the operating-system user of PostgreSQL."""
 
     def __init__(self, stack):
         self.socket = next(pathlib.Path(stack.data_dir).glob("**/run/.s.PGSQL.*[0-9]"))
@@ -32,7 +32,7 @@ class Database:
         return subprocess.Popen(command, cwd="/", text=True, stdout=subprocess.PIPE, **self._options, **options)
 
     def active(self):
-        """How many of the server's statements are at work, but for the one that follows changes."""
+        """The number of running statements of the server, without the one that listens for changes."""
         said, _ = self.psql(
             "-c",
             "select count(*) from pg_stat_activity where application_name = 'pycrudapi' and state = 'active' "
@@ -43,7 +43,7 @@ class Database:
 
 @pytest.fixture
 def locked(stack):
-    """The database while every table of the resources is locked."""
+    """The database, with every table of the resources locked."""
     database = Database(stack)
     locker = database.psql(stdin=subprocess.PIPE)
     try:

@@ -1,4 +1,4 @@
-"""Conditional requests through nginx, from a client that takes compressed answers."""
+"""Conditional requests through nginx, from a client that accepts compressed answers."""
 
 from support import PASSENGER, assert_problem
 
@@ -8,7 +8,7 @@ PATCH = {**COMPRESSED, "content-type": "application/merge-patch+json"}
 
 def test_tags_stay_strong_end_to_end_for_a_client_that_takes_gzip(stack):
     stack = stack()
-    # The largest passenger there is: a name of 150 characters that JSON escapes with six each.
+    # The largest possible passenger: a name of 150 characters, each of which JSON escapes with six.
     largest = {**PASSENGER, "name": "\x01" * 150, "fare": 1.7976931348623157e308, "age": 12.345678901234567}
     largest |= {"siblingsOrSpousesAboard": 2**31 - 1, "parentsOrChildrenAboard": 2**31 - 1}
     created = stack.request("POST", "/v1/passengers", body=largest, headers=COMPRESSED)

@@ -1,4 +1,4 @@
-"""What very many clients hold of nginx: connections that say nothing, and bodies that do not end."""
+"""Very many clients that occupy nginx: silent connections, and bodies that do not end."""
 
 import contextlib
 import http.client
@@ -11,11 +11,11 @@ import pytest
 import support
 from support import Nginx, StandIn, reply, until
 
-# With so few descriptors nginx takes 4,000 connections.
+# With this descriptor limit nginx accepts 4,000 connections.
 FEW_DESCRIPTORS = ["prlimit", "--nofile=4128"]
 SILENT = 6000
 
-# linux/in.h. Otherwise an address has its 28,000 ports once for all of this machine.
+# linux/in.h. Otherwise an address has its 28,000 ports only once for the whole machine.
 IP_BIND_ADDRESS_NO_PORT = 24
 
 BEGUN = b"GET / HTTP/1.1\r\nHost: loc"
@@ -29,7 +29,7 @@ def directory():
 
 @pytest.fixture(autouse=True)
 def descriptors():
-    """This process holds the clients' ends."""
+    """Raises the descriptor limit, because this process holds the client ends of the connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield
@@ -38,7 +38,7 @@ def descriptors():
 
 @contextlib.contextmanager
 def silent_connections(port, addresses, part, family=socket.AF_INET):
-    """A burst of connections of some addresses of this machine, of which each has sent a part of a header or nothing."""
+    """A burst of connections from several local addresses, each of which sends part of a header or nothing."""
     with contextlib.ExitStack() as opened:
         clients = [opened.enter_context(socket.socket(family)) for _ in range(SILENT)]
         for number, one in enumerate(clients):
@@ -49,14 +49,14 @@ def silent_connections(port, addresses, part, family=socket.AF_INET):
         place = ("127.0.0.1" if family == socket.AF_INET else "::1", port)
         for one in clients:
             one.connect_ex(place)
-            with contextlib.suppress(OSError):  # one that is refused never becomes a connection
+            with contextlib.suppress(OSError):  # a refused connection is never established
                 one.send(part)
         yield
 
 
 @contextlib.contextmanager
 def answers(nginx):
-    """What a client of another address is answered meanwhile: statuses, and errors as texts."""
+    """The answers to a client with another address: statuses, and errors as text."""
     seen, ended = [], threading.Event()
 
     def ask():
@@ -88,7 +88,7 @@ def limited_nginx(directory, **settings):
 
 
 def attack(nginx, *arguments):
-    """Asks while silent connections are opened and held, and asserts that others were answered."""
+    """Sends requests while silent connections are opened and held, and asserts that they are answered."""
     with answers(nginx) as seen, silent_connections(*arguments):
         before = len(seen)
         until(lambda: len(seen) > before + 100, "answers beside silent connections")
@@ -102,7 +102,7 @@ def attack(nginx, *arguments):
 def test_silent_connections_break_no_request_of_others(directory, addresses, part):
     with limited_nginx(directory) as nginx:
         attack(nginx, nginx.port, addresses, part)
-        # Whoever was refused is served again when there are few connections.
+        # Refused clients are served again when there are few connections.
         with socket.create_connection(("127.0.0.1", nginx.port), 30, ("127.0.0.2", 0)) as again:
             again.sendall(b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert again.recv(12) == b"HTTP/1.1 200"
@@ -148,7 +148,7 @@ def test_a_short_body_is_handed_on_whole_and_a_long_one_as_it_arrives(directory,
                 head = f"{method} /v1/passengers/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
                 begun.sendall(head.encode() + b" " * 1000)
                 whole.sendall(b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                # nginx works in the order in which they came.
+                # nginx handles connections in the order of their arrival.
                 connection, _ = server.accept()
                 with connection:
                     assert connection.recv(3).decode() == (method[:3] if first != "GET" else "GET")

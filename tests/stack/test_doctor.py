@@ -1,4 +1,4 @@
-"""`pycrudapi doctor` on a PostgreSQL of its own, for faults that a whole cluster has: its clock, transactions, WAL, and backups."""
+"""`pycrudapi doctor` on its own PostgreSQL, for faults of a whole cluster: clock, transaction ids, WAL, and backups."""
 
 import subprocess
 import sys
@@ -21,19 +21,19 @@ POSTGRES = {
     "min_wal_size": "32MB",
     "wal_init_zero": "off",
     "archive_mode": "on",
-    # So much that PostgreSQL freezes nothing by itself; it is a fault that somebody has made before.
+    # So high that PostgreSQL does not freeze by itself, a misconfiguration seen in practice.
     "autovacuum_freeze_max_age": "2000000000",
     "autovacuum": "on",
 }
 
 
 class Patient(Doctor):
-    """A database with a schema, its clock, and what the doctor says of it."""
+    """A database with a schema, its clock, and the doctor for it."""
 
     def __init__(self, cluster, clock, directory):
         self.cluster, self.clock, self.directory = cluster, clock, directory
         cluster.create(DATABASE)
-        # Not on the command line, which a test could not change.
+        # Not on the command line, because a test could not change it there.
         cluster.psql("postgres", "alter system set archive_command = 'true'", "select pg_reload_conf()")
         url = cluster.url(DATABASE).replace("postgres@", "pycrudapi@")
         super().__init__(DATABASE_URL=url, MIGRATE_USER="postgres")
@@ -47,85 +47,85 @@ class Patient(Doctor):
 def patient():
     with short_directory() as directory:
         clock = Clock(directory, "postgres")
-        if clock.why_not:
-            pytest.skip(clock.why_not)
+        if clock.unsupported_reason:
+            pytest.skip(clock.unsupported_reason)
         open_to_all(directory)
         with Cluster(POSTGRES, clock.environment) as cluster:
             yield Patient(cluster, clock, directory)
 
 
 def write_wal(patient, segments):
-    """So many segments of 16 MB, nearly all of it unused."""
+    """Writes this many WAL segments of 16 MB, nearly all of which is unused space."""
     patient.psql(*["select pg_logical_emit_message(false, 'test', 'x'), pg_switch_wal()"] * segments)
 
 
 def test_a_wal_that_cannot_be_archived_is_wrong(patient):
-    patient.is_well("archiving")
+    patient.has_no_finding("archiving")
     patient.psql("alter system set archive_command = 'false'", "select pg_reload_conf()")
     write_wal(patient, 1)
-    assert "archive_command" in patient.mend("wrong", "archiving the log has failed since [0-9A-F]{24}")
+    assert "archive_command" in patient.remedy("wrong", "archiving the log has failed since [0-9A-F]{24}")
     patient.psql("alter system set archive_command = 'true'", "select pg_reload_conf()")
     write_wal(patient, 1)
-    patient.is_well("archiving")
+    patient.has_no_finding("archiving")
 
 
-def test_a_slot_that_keeps_much_is_wrong_and_its_sql_mends_it(patient):
+def test_a_slot_that_retains_much_wal_is_wrong_and_its_sql_fixes_it(patient):
     patient.psql("select pg_create_physical_replication_slot('forgotten', true)")
-    patient.mend("warning", "replication slot forgotten")
+    patient.remedy("warning", "replication slot forgotten")
     write_wal(patient, 70)
-    sql = patient.mend("wrong", "replication slot forgotten, which keeps 1[0-9]{3} MiB").partition("or: ")[2]
+    sql = patient.remedy("wrong", "replication slot forgotten, which keeps 1[0-9]{3} MiB").partition("or: ")[2]
     patient.psql(sql, "checkpoint")
-    patient.is_well("replication slot")
+    patient.has_no_finding("replication slot")
 
 
-def test_backups_that_are_missing_old_or_failed_are_told_until_there_is_one(patient):
+def test_backups_that_are_missing_old_or_failed_are_reported_until_there_is_one(patient):
     place = patient.directory / "backups"
-    missing = patient.mend("warning", "no backup has succeeded yet")
-    undrilled = patient.mend("warning", "no restore drill has succeeded yet")
+    missing = patient.remedy("warning", "no backup has succeeded yet")
+    undrilled = patient.remedy("warning", "no restore drill has succeeded yet")
     commands = [command.replace("DIR", str(place)).split()[1:] for command in (missing, undrilled)]
     for command in commands:
         patient.program(*command)
-    patient.is_well("backup|drill")
+    patient.has_no_finding("backup|drill")
     patient.clock.step(27 * HOUR)
-    patient.mend("warning", "the newest backup is 27 hours old")
-    patient.is_well("drill")
+    patient.remedy("warning", "the newest backup is 27 hours old")
+    patient.has_no_finding("drill")
     patient.clock.step(9 * 24 * HOUR)
-    patient.mend("warning", "the newest restore drill is 216 hours old")
+    patient.remedy("warning", "the newest restore drill is 216 hours old")
     patient.clock.step(0)
-    patient.is_well("backup|drill")
+    patient.has_no_finding("backup|drill")
     patient.psql("insert into maintenance_runs (kind, started_at, finished_at, succeeded, message) values ('backup', now(), now(), false, 'no room')")
-    patient.mend("wrong", "the newest backup failed: no room")
+    patient.remedy("wrong", "the newest backup failed: no room")
     patient.program(*commands[0])
-    patient.is_well("backup")
+    patient.has_no_finding("backup")
 
 
-def test_a_clock_that_is_wrong_is_told(patient):
-    patient.is_well("clock")
+def test_a_clock_that_is_wrong_is_reported(patient):
+    patient.has_no_finding("clock")
     for step in (HOUR, -HOUR):
         patient.clock.step(step)
-        assert "set-ntp" in patient.mend("warning", "PostgreSQL's clock and this machine's differ by 3(600|59[0-9]|60[0-9]) s")
+        assert "set-ntp" in patient.remedy("warning", "PostgreSQL's clock and this machine's differ by 3(600|59[0-9]|60[0-9]) s")
     patient.clock.step(0)
-    patient.is_well("clock")
+    patient.has_no_finding("clock")
 
 
-def test_a_transaction_that_does_nothing_is_told_and_its_sql_ends_it(patient):
+def test_an_idle_transaction_is_reported_and_its_sql_ends_it(patient):
     url = patient.cluster.url(DATABASE)
     with subprocess.Popen(["psql", "-XqAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as session:
         session.stdin.write("begin; select pg_backend_pid();\n")
         session.stdin.flush()
         pid = int(session.stdout.readline())
-        patient.is_well("session")
+        patient.has_no_finding("session")
         patient.clock.step(HOUR)
-        sql = patient.mend("warning", f"session {pid} has held a transaction for 3[0-9]{{3}} s and does nothing")
+        sql = patient.remedy("warning", f"session {pid} has held a transaction for 3[0-9]{{3}} s and does nothing")
         patient.psql(sql)
-        patient.is_well("session")
+        patient.has_no_finding("session")
         patient.clock.step(0)
 
 
-def test_transactions_that_are_nearly_used_up_are_told_and_vacuum_mends_that(patient):
-    patient.is_well("oldest row")
+def test_nearly_exhausted_transaction_ids_are_reported_and_vacuum_fixes_that(patient):
+    patient.has_no_finding("oldest row")
     for hundreds_of_millions, severity in ((6, "warning"), (16, "wrong")):
         patient.cluster.skip_transactions(hundreds_of_millions * 100_000_000)
-        mend = patient.mend(severity, f"the oldest row of {DATABASE} is {hundreds_of_millions - 1}99[0-9]{{6}} transactions old")
+        mend = patient.remedy(severity, f"the oldest row of {DATABASE} is {hundreds_of_millions - 1}99[0-9]{{6}} transactions old")
     patient.psql(mend.partition(";")[0])
-    patient.is_well("oldest row")
+    patient.has_no_finding("oldest row")

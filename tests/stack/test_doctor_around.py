@@ -1,4 +1,4 @@
-"""`pycrudapi doctor` on faults beside PostgreSQL: settings, certificates, nginx, keys of the identity provider, tokens, backups."""
+"""`pycrudapi doctor` on faults outside PostgreSQL: settings, certificates, nginx, keys of the identity provider, tokens, backups."""
 
 import base64
 import datetime
@@ -15,7 +15,7 @@ from postgres import Cluster
 from support import free_port, open_to_all
 
 DATABASE = "looked_at"
-# A database that nobody asks, where it is no part of the matter.
+# An unreachable database, for checks that do not use it.
 NOWHERE = "postgres://x@127.0.0.1:1/x"
 
 
@@ -24,7 +24,7 @@ def openssl(*words):
 
 
 def make_certificate(directory, name, begin=0, end=90, key=None):
-    """A certificate that is valid from so many days from now on, and its key."""
+    """A certificate that becomes valid in this many days, and its key."""
     certificate, key_file = directory / f"{name}.crt", key or directory / f"{name}.key"
     if key is None:
         openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key_file)
@@ -38,7 +38,7 @@ def make_certificate(directory, name, begin=0, end=90, key=None):
     return certificate, key_file
 
 
-def test_a_certificate_and_a_key_that_cannot_be_used_are_told(directory):
+def test_a_certificate_and_a_key_that_cannot_be_used_are_reported(directory):
     good, key = make_certificate(directory, "good")
     other, other_key = make_certificate(directory, "other")
     early, early_key = make_certificate(directory, "early", begin=3)
@@ -65,7 +65,7 @@ def test_a_certificate_and_a_key_that_cannot_be_used_are_told(directory):
         assert mend is None or mend in found[0]["mend"], found
 
 
-def test_files_that_another_user_cannot_read_are_told(directory):
+def test_files_that_another_user_cannot_read_are_reported(directory):
     open_to_all(directory)
     certificate, key = make_certificate(directory, "good")
     key.chmod(0o600)
@@ -77,19 +77,19 @@ def test_files_that_another_user_cannot_read_are_told(directory):
     else:
         user = pwd.getpwnam("nobody")
         how = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-        doctor.mend("wrong", f"BACKUP_DIR={directory} cannot be written to", **how)
-    assert "let the user of nginx read it" in doctor.mend("wrong", "TLS_KEY=.*Permission denied", **how)
+        doctor.remedy("wrong", f"BACKUP_DIR={directory} cannot be written to", **how)
+    assert "let the user of nginx read it" in doctor.remedy("wrong", "TLS_KEY=.*Permission denied", **how)
 
 
-def test_the_reason_that_nginx_gives_is_told(directory):
+def test_the_reason_that_nginx_gives_is_reported(directory):
     doctor = Doctor(DATABASE_URL=NOWHERE, UPSTREAM="nowhere.invalid:8000")
-    assert "UPSTREAM" in doctor.mend("wrong", r"refuses its configuration: .*\[emerg\] .*host not found in upstream \"nowhere.invalid")
+    assert "UPSTREAM" in doctor.remedy("wrong", r"refuses its configuration: .*\[emerg\] .*host not found in upstream \"nowhere.invalid")
     long = directory / ("long" * 25)
     doctor = Doctor(DATABASE_URL=NOWHERE, RUN_DIR=long)
-    doctor.mend("wrong", "RUN_DIR=.*makes the path of the server's socket too long")
+    doctor.remedy("wrong", "RUN_DIR=.*makes the path of the server's socket too long")
 
 
-def test_a_key_set_in_a_file_that_cannot_be_used_is_told(directory):
+def test_a_key_set_in_a_file_that_cannot_be_used_is_reported(directory):
     file = directory / "jwks.json"
     doctor = Doctor(DATABASE_URL=NOWHERE, AUTH="on", AUTH_ISSUER="https://id.example", AUTH_AUDIENCE="here", AUTH_JWKS_FILE=file)
     public = {"kty": "OKP", "crv": "Ed25519", "x": base64.urlsafe_b64encode(bytes(32)).decode().rstrip("=")}
@@ -102,7 +102,7 @@ def test_a_key_set_in_a_file_that_cannot_be_used_is_told(directory):
     ):
         if text is not None:
             file.write_text(text)
-        mend = doctor.mend("wrong", words)
+        mend = doctor.remedy("wrong", words)
         assert f"{file} (AUTH_JWKS_FILE) must hold a JSON object whose list `keys`" in mend, mend
     file.write_text(json.dumps({"keys": [public, {"kty": "oct"}]}))
     assert any("names 1 keys, and 1 that cannot" in one["what"] for one in doctor.findings())
@@ -129,11 +129,11 @@ def test_a_setting_that_cannot_be_used_is_told_with_status_two_beside_everything
         done = doctor.program("doctor", check=False)
         assert done.returncode == 2 and done.stdout.startswith("wrong    settings "), done.stdout + done.stderr
         assert any(one["area"] == "limits" for one in found), "the rest is looked at"
-    # And where the sentence has to be all, because nothing can be read.
+    # And the message alone, if nothing can be read.
     (directory / "secret").mkdir()
     done = Doctor(POOL_SIZE="many").program("doctor", check=False)
     assert done.returncode == 2 and done.stderr.startswith("POOL_SIZE=many"), done.stderr
-    Doctor(DATABASE_URL_FILE=directory / "secret").mend("wrong", "DATABASE_URL_FILE .*secret cannot be read")
+    Doctor(DATABASE_URL_FILE=directory / "secret").remedy("wrong", "DATABASE_URL_FILE .*secret cannot be read")
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def patient(cluster):
     return Doctor(DATABASE_URL=cluster.url(DATABASE).replace("postgres@", "pycrudapi@"), MIGRATE_USER="postgres", AUTH="on")
 
 
-def test_tokens_that_are_in_use_and_end_or_have_ended_are_told(cluster, patient):
+def test_tokens_that_are_in_use_and_end_or_have_ended_are_reported(cluster, patient):
     def make(name, created, expires, used, lifetime="null", revoked="null"):
         at = lambda span: f"now() + interval '{span}'" if span else "null"  # noqa: E731
         cluster.psql(
@@ -161,12 +161,12 @@ def test_tokens_that_are_in_use_and_end_or_have_ended_are_told(cluster, patient)
         )
 
     month, hundred = 30 * 86400, 100 * 86400
-    # As they were made for.
+    # Not replaced.
     make("soon", "-28 days", "2 days", "-1 hour", month)
     make("ended", "-31 days", "-1 day", "-25 hours", month)
     make("unused", "-31 days", "-1 day", "-20 days", month)
     make("long ago", "-60 days", "-30 days", "-30 days", month)
-    # Replaced, with an overlap that lasts or has ended, or with none.
+    # Replaced, with a current overlap, an expired overlap, or none.
     for name, expires, used, revoked in (
         ("lasting", "12 hours", "-1 hour", "null"),
         ("taken", "12 hours", "-20 hours", "null"),
@@ -176,64 +176,64 @@ def test_tokens_that_are_in_use_and_end_or_have_ended_are_told(cluster, patient)
         make(name, "-20 days", expires, used, hundred, revoked)
         make(name, "-12 hours -1 minute", "99 days", None, hundred)
     make("meant", "-20 days", "80 days", "-13 hours", hundred, "now() - interval '12 hours'")
-    assert "pycrudapi token rotate" in patient.mend("warning", r"the token soon expires within 7 days, .* \(last used 20")
-    assert "pycrudapi token create --name 'ended' --scope 'steps:read'" in patient.mend("warning", "the token ended .* ended .*in use until then")
-    assert "the one that replaces it" in patient.mend("warning", "the token lasting .* was replaced, is still in use .* and expires")
+    assert "pycrudapi token rotate" in patient.remedy("warning", r"the token soon expires within 7 days, .* \(last used 20")
+    assert "pycrudapi token create --name 'ended' --scope 'steps:read'" in patient.remedy("warning", "the token ended .* ended .*in use until then")
+    assert "the one that replaces it" in patient.remedy("warning", "the token lasting .* was replaced, is still in use .* and expires")
     for name in ("late", "cut off"):
-        assert "the one that replaces it" in patient.mend("warning", f"the token {name} .* ended .*in use until then")
+        assert "the one that replaces it" in patient.remedy("warning", f"the token {name} .* ended .*in use until then")
     for name in ("unused", "long ago", "taken", "meant"):
-        patient.is_well(f"the token {name}")
-    # What a rotation makes of them is what is looked for.
+        patient.has_no_finding(f"the token {name}")
+    # `token rotate` creates the state that the doctor looks for.
     cluster.psql(DATABASE, "delete from api_tokens")
     patient.program("token", "create", "--name", "turned", "--scope", "steps:read")
     token = cluster.psql(DATABASE, "select id from api_tokens")
     patient.program("token", "rotate", token, "--overlap", "1h")
-    patient.is_well("the token turned")
+    patient.has_no_finding("the token turned")
     cluster.psql(DATABASE, f"update api_tokens set last_used_at = now() where id = '{token}'")
-    patient.mend("warning", "the token turned .* was replaced, is still in use")
+    patient.remedy("warning", "the token turned .* was replaced, is still in use")
 
 
-def test_backups_that_cannot_be_made_or_opened_are_told(directory, patient):
+def test_backups_that_cannot_be_made_or_opened_are_reported(directory, patient):
     open_to_all(directory)
     place, key, other = directory / "backups", directory / "key", directory / "other"
     for file in (key, other):
         file.write_text(openssl("rand", "-hex", 32))
     with_place = patient.with_settings(BACKUP_DIR=place)
-    assert f"mkdir -p {place}" in with_place.mend("wrong", f"BACKUP_DIR={place} cannot be used: No such file")
+    assert f"mkdir -p {place}" in with_place.remedy("wrong", f"BACKUP_DIR={place} cannot be used: No such file")
     place.write_text("")
-    with_place.mend("wrong", "cannot be used: it is no directory")
+    with_place.remedy("wrong", "cannot be used: it is no directory")
     place.unlink()
     place.mkdir()
-    assert with_place.mend("warning", f"there is no backup in {place}") == f"pycrudapi backup --to {place}"
+    assert with_place.remedy("warning", f"there is no backup in {place}") == f"pycrudapi backup --to {place}"
     with_key = with_place.with_settings(BACKUP_KEY_FILE=key)
     with_place.program("backup", "--kind", "logical")
-    with_place.is_well(str(place))
-    assert "makes one that is" in with_key.mend("warning", "is not encrypted, although there is a BACKUP_KEY_FILE")
+    with_place.has_no_finding(str(place))
+    assert "makes one that is" in with_key.remedy("warning", "is not encrypted, although there is a BACKUP_KEY_FILE")
     with_key.program("backup", "--kind", "logical")
-    with_key.is_well("the newest backup|there is no backup")
+    with_key.has_no_finding("the newest backup|there is no backup")
     assert any("opens the newest backup" in one["what"] for one in with_key.findings())
-    assert "BACKUP_KEY_FILE=" in with_place.mend("wrong", "is encrypted with key [0-9a-f]+, and there is no BACKUP_KEY_FILE")
+    assert "BACKUP_KEY_FILE=" in with_place.remedy("wrong", "is encrypted with key [0-9a-f]+, and there is no BACKUP_KEY_FILE")
     wrong = with_place.with_settings(BACKUP_KEY_FILE=other)
-    assert "name the file of key" in wrong.mend("wrong", "is encrypted with key [0-9a-f]+; the one in BACKUP_KEY_FILE, [0-9a-f]+, does not open it")
-    assert "bring the file back" in with_place.with_settings(BACKUP_KEY_FILE=directory / "none").mend("wrong", "the key of BACKUP_KEY_FILE cannot be read: .*none")
-    # Damaged within, cut off, and without its record.
+    assert "name the file of key" in wrong.remedy("wrong", "is encrypted with key [0-9a-f]+; the one in BACKUP_KEY_FILE, [0-9a-f]+, does not open it")
+    assert "bring the file back" in with_place.with_settings(BACKUP_KEY_FILE=directory / "none").remedy("wrong", "the key of BACKUP_KEY_FILE cannot be read: .*none")
+    # Damaged, truncated, and without its record.
     newest = max(one for one in place.iterdir() if one.is_dir())
     sealed = max(newest.rglob("*.sealed"), key=lambda path: path.stat().st_size)
     for file in newest.rglob("*.sealed"):
         text = bytearray(file.read_bytes())
         text[-1] ^= 1
         file.write_bytes(text)
-    with_key.mend("wrong", "the newest backup, .* cannot be opened: .*damaged")
+    with_key.remedy("wrong", "the newest backup, .* cannot be opened: .*damaged")
     sealed.write_bytes(sealed.read_bytes()[:-1])
-    with_key.mend("wrong", f"the newest backup, {newest.name}, is damaged: .* has [0-9]+ bytes of")
+    with_key.remedy("wrong", f"the newest backup, {newest.name}, is damaged: .* has [0-9]+ bytes of")
     (newest / "backup.json").unlink()
-    with_key.mend("warning", f"the backup {newest.name} has no record")
+    with_key.remedy("warning", f"the backup {newest.name} has no record")
 
 
-def test_a_bucket_that_is_away_is_told(patient):
+def test_an_unreachable_bucket_is_reported(patient):
     port = free_port()
     keys = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "planted-secret"}
     doctor = Doctor(DATABASE_URL=NOWHERE, BACKUP_DIR="s3://backups/here", AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}", **keys)
-    assert "AWS_ENDPOINT_URL" in doctor.mend("wrong", f"the store at http://127.0.0.1:{port} cannot be reached")
+    assert "AWS_ENDPOINT_URL" in doctor.remedy("wrong", f"the store at http://127.0.0.1:{port} cannot be reached")
     done = doctor.program("doctor", check=False)
     assert "planted-secret" not in done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""`pycrudapi doctor` on a PostgreSQL that refuses sessions, changes, or their end: each reason has its own remedy, which mends it."""
+"""`pycrudapi doctor` on a PostgreSQL that rejects sessions, writes, or commits: each cause has its own remedy, which fixes it."""
 
 import contextlib
 import pathlib
@@ -15,7 +15,7 @@ from support import free_port, until
 
 DATABASE = "looked_at"
 SETTINGS = {"shared_buffers": "16MB", "max_connections": "12", "superuser_reserved_connections": "3", "wal_init_zero": "off"}
-# Nobody but the administrator and `app` passes, each as the tests want it.
+# Only the administrator and `app` may connect, with the authentication methods that the tests set.
 HBA = """
 local all all trust
 host replication postgres 127.0.0.1/32 trust
@@ -28,7 +28,7 @@ host all open,unknown,limited,locked 127.0.0.1/32 trust
 
 
 class Server:
-    """A cluster with roles that pass and roles that do not, and what the doctor says of them."""
+    """A cluster with roles that may connect and roles that may not, and the doctor for it."""
 
     def __init__(self, cluster):
         self.cluster = cluster
@@ -86,22 +86,22 @@ def test_each_refusal_has_its_own_remedy(server):
         ("open", "closed", "CONNECT privilege", "^grant connect on database closed to open;$"),
         ("nobody", DATABASE, "no pg_hba.conf entry", f"host {DATABASE} nobody ADDRESS/32 scram-sha-256.*pg_reload_conf"),
     ):
-        found = server.doctor(user, database).mend("wrong", f"{REFUSED}.*{words}.*127.0.0.1:{server.cluster.port}")
+        found = server.doctor(user, database).remedy("wrong", f"{REFUSED}.*{words}.*127.0.0.1:{server.cluster.port}")
         assert re.search(mend, found), found
     server.psql("grant connect on database closed to open")
-    assert "pycrudapi migrate" in server.doctor("open", "closed").mend("wrong", "version 0")
+    assert "pycrudapi migrate" in server.doctor("open", "closed").remedy("wrong", "version 0")
 
 
 def test_parts_of_an_address_are_named_by_their_settings(server):
     parts = Doctor(POSTGRES_HOST="127.0.0.1", POSTGRES_PORT=str(server.cluster.port), POSTGRES_USER="app", POSTGRES_PASSWORD="wrong", POSTGRES_DB=DATABASE)
-    assert "correct POSTGRES_PASSWORD or POSTGRES_USER" in parts.mend("wrong", REFUSED)
-    assert "correct POSTGRES_DB" in parts.with_settings(POSTGRES_PASSWORD="right", POSTGRES_DB="nowhere").mend("wrong", REFUSED)
-    assert "POSTGRES_HOST and POSTGRES_PORT" in parts.with_settings(POSTGRES_PORT="1").mend("wrong", REFUSED)
+    assert "correct POSTGRES_PASSWORD or POSTGRES_USER" in parts.remedy("wrong", REFUSED)
+    assert "correct POSTGRES_DB" in parts.with_settings(POSTGRES_PASSWORD="right", POSTGRES_DB="nowhere").remedy("wrong", REFUSED)
+    assert "POSTGRES_HOST and POSTGRES_PORT" in parts.with_settings(POSTGRES_PORT="1").remedy("wrong", REFUSED)
     migrator = Doctor(DATABASE_URL=server.url(), MIGRATE_USER="app", MIGRATE_PASSWORD="planted-secret")
-    assert "correct MIGRATE_PASSWORD or MIGRATE_USER" in migrator.mend("wrong", "who migrates: cannot connect")
+    assert "correct MIGRATE_PASSWORD or MIGRATE_USER" in migrator.remedy("wrong", "who migrates: cannot connect")
     assert "planted-secret" not in migrator.program("doctor", check=False).stdout
     replica = server.doctor().with_settings(DATABASE_READ_URL="postgres://127.0.0.1:1")
-    assert "correct DATABASE_READ_URL" in replica.mend("warning", "no list is read there: cannot connect")
+    assert "correct DATABASE_READ_URL" in replica.remedy("warning", "no list is read there: cannot connect")
 
 
 def test_an_address_without_a_server_has_its_own_remedy(server):
@@ -110,46 +110,46 @@ def test_an_address_without_a_server_has_its_own_remedy(server):
         ("postgres://x@nowhere.invalid/x", "the name is not known here: getent hosts nowhere.invalid"),
         (f"host={server.cluster.folder}/none user=x dbname=x", "there is no such socket"),
     ):
-        assert mend in Doctor(DATABASE_URL=url).mend("wrong", REFUSED), url
+        assert mend in Doctor(DATABASE_URL=url).remedy("wrong", REFUSED), url
 
 
-def test_each_of_several_hosts_is_told(server):
+def test_each_of_several_hosts_is_reported(server):
     port, other = server.cluster.port, free_port()
     url = f"postgres://open@127.0.0.1:{other},127.0.0.1:{port}/{DATABASE}?target_session_attrs=read-only"
     doctor = Doctor(DATABASE_URL=url)
-    assert f"nobody listens on 127.0.0.1:{other}" in doctor.mend("wrong", f"refused.*127.0.0.1:{other}")
-    assert "remove target_session_attrs=read-only" in doctor.mend("wrong", f"target_session_attrs.*127.0.0.1:{port}")
+    assert f"nobody listens on 127.0.0.1:{other}" in doctor.remedy("wrong", f"refused.*127.0.0.1:{other}")
+    assert "remove target_session_attrs=read-only" in doctor.remedy("wrong", f"target_session_attrs.*127.0.0.1:{port}")
 
 
-def test_tls_that_is_wanted_by_one_side_alone_is_told(server):
+def test_tls_that_only_one_side_requires_is_reported(server):
     with_tls = server.doctor(query="?sslmode=require")
-    assert "PostgreSQL offers no TLS: ssl = on" in with_tls.mend("wrong", REFUSED)
+    assert "PostgreSQL offers no TLS: ssl = on" in with_tls.remedy("wrong", REFUSED)
     with server.altered("ssl", "on"):
-        with_tls.is_well(REFUSED)
+        with_tls.has_no_finding(REFUSED)
         without = server.doctor(database="tls_only", query="?sslmode=disable")
-        assert "sslmode=require" in without.mend("wrong", "pg_hba.conf rejects")
+        assert "sslmode=require" in without.remedy("wrong", "pg_hba.conf rejects")
         trusted = f"sslrootcert={server.certificate}"
         for query, mend in (
             ("?sslmode=verify-full&sslrootcert=/etc/ssl/certs/ca-certificates.crt", "name the authority|made anew"),
             (f"?sslmode=verify-full&{trusted}", "connect by a name that is in PostgreSQL's certificate|made anew"),
         ):
-            found = server.doctor(query=query).mend("wrong", REFUSED)
+            found = server.doctor(query=query).remedy("wrong", REFUSED)
             assert re.search(mend, found), found
 
 
-def test_connections_that_are_used_up_are_told(server):
+def test_exhausted_connections_are_reported(server):
     with contextlib.ExitStack() as sessions:
         for _ in range(9):
             command = ["psql", "-XqAt", server.url("open")]
             one = sessions.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
             sessions.callback(one.stdin.close)
         until(lambda: server.psql("select count(*) from pg_stat_activity where usename = 'open'") == "9", "nine sessions")
-        mend = server.doctor().mend("wrong", REFUSED)
+        mend = server.doctor().remedy("wrong", REFUSED)
         assert "pg_stat_activity" in mend and "POOL_SIZE" in mend
-    server.doctor().is_well(REFUSED)
+    server.doctor().has_no_finding(REFUSED)
 
 
-def test_a_session_that_is_read_only_is_told_and_its_sql_mends_it(server):
+def test_a_session_that_is_read_only_is_reported_and_its_sql_fixes_it(server):
     doctor = server.doctor()
     for fault, where in (
         (f"alter database {DATABASE} set", "database"),
@@ -159,66 +159,66 @@ def test_a_session_that_is_read_only_is_told_and_its_sql_mends_it(server):
         ("alter system set", "configuration file"),
     ):
         server.psql(f"{fault} default_transaction_read_only = on", "select pg_reload_conf()")
-        sql = doctor.mend("wrong", f"sessions of open are read-only .*set by: {where}\\)")
-        # In a transaction that may write, and not of a role that may not.
+        sql = doctor.remedy("wrong", f"sessions of open are read-only .*set by: {where}\\)")
+        # In a transaction that may write, and not one of a read-only role.
         mends = [part.strip() for part in sql.partition(" or ")[0].split(";") if part.strip()]
         server.psql("set default_transaction_read_only = off", *[f"begin read write; {one}; commit" if "system" not in one else one for one in mends])
-        doctor.is_well("read-only")
+        doctor.has_no_finding("read-only")
     options = server.doctor(query="?options=-c%20default_transaction_read_only%3Don")
-    assert "`options` in DATABASE_URL" in options.mend("wrong", "read-only .*set by: client")
+    assert "`options` in DATABASE_URL" in options.remedy("wrong", "read-only .*set by: client")
 
 
-def test_a_synchronous_standby_that_is_away_is_told_until_it_is_there(server):
+def test_a_missing_synchronous_standby_is_reported_until_it_connects(server):
     doctor = server.doctor()
     with server.altered("synchronous_standby_names", "'FIRST 1 (mirror)'"):
-        mend = doctor.mend("wrong", "every change hangs: .*FIRST 1 .mirror.* wants 1 standbys and 0 of them")
+        mend = doctor.remedy("wrong", "every change hangs: .*FIRST 1 .mirror.* wants 1 standbys and 0 of them")
         assert "application_name" in mend and "alter system set synchronous_standby_names = ''" in mend
-        # One of another name is no help, and is named.
+        # A standby with another name does not help, and is named.
         with Standby(server.cluster, "other", SETTINGS):
-            doctor.mend("wrong", "every change hangs: .*connected: other")
+            doctor.remedy("wrong", "every change hangs: .*connected: other")
         with Standby(server.cluster, "mirror", SETTINGS):
-            doctor.is_well("every change hangs")
-        # Who may not see it says so.
+            doctor.has_no_finding("every change hangs")
+        # A role without the privilege to see it is reported.
         blind = Doctor(DATABASE_URL=server.url())
-        assert blind.mend("warning", "may not see whether a standby") == "grant pg_read_all_stats to open;"
-    doctor.is_well("every change hangs")
+        assert blind.remedy("warning", "may not see whether a standby") == "grant pg_read_all_stats to open;"
+    doctor.has_no_finding("every change hangs")
 
 
-def test_a_standby_in_place_of_the_primary_is_told(server):
+def test_a_standby_in_place_of_the_primary_is_reported(server):
     with Standby(server.cluster, "mirror", SETTINGS) as standby:
         doctor = server.doctor(port=standby.port)
         for query in ("", "?target_session_attrs=read-write"):
-            mend = server.doctor(port=standby.port, query=query).mend("wrong", "it is a standby: every change is refused")
+            mend = server.doctor(port=standby.port, query=query).remedy("wrong", "it is a standby: every change is refused")
             assert "target_session_attrs=read-write" in mend
         found = doctor.with_settings(DATABASE_READ_URL=server.url(port=standby.port)).findings()
         assert not [one for one in found if "looked at to the end" in one["what"]], found
-        # Open sessions keep it from ending, and it takes no new ones.
+        # Open sessions delay the shutdown, and no new ones are accepted.
         command = ["psql", "-XqAt", server.url("postgres", port=standby.port)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as session:
             session.stdin.write("select 1;\n")
             session.stdin.flush()
             assert session.stdout.readline() == "1\n"
             standby._process.send_signal(signal.SIGTERM)
-            mend = doctor.mend("wrong", "shutting down")
+            mend = doctor.remedy("wrong", "shutting down")
             assert "wait, and look again" in mend
             session.stdin.close()
 
 
-def test_a_standby_without_hot_standby_is_told(server):
+def test_a_standby_without_hot_standby_is_reported(server):
     with Standby(server.cluster, "cold", {**SETTINGS, "hot_standby": "off"}) as standby:
-        assert "hot_standby = on" in server.doctor(port=standby.port).mend("wrong", REFUSED)
+        assert "hot_standby = on" in server.doctor(port=standby.port).remedy("wrong", REFUSED)
 
 
-def test_a_role_without_rights_on_an_empty_database_is_told_what_migrating_takes(server):
+def test_the_privileges_that_migrating_requires_are_reported_for_an_empty_database(server):
     server.cluster.create("empty")
     doctor = Doctor(DATABASE_URL=server.url("open", "empty"))
-    mend = doctor.mend("wrong", "open lacks create on the schema public, so that migrating fails").partition(";")[0]
+    mend = doctor.remedy("wrong", "open lacks create on the schema public, so that migrating fails").partition(";")[0]
     server.cluster.psql("empty", mend)
-    doctor.is_well("lacks create")
+    doctor.has_no_finding("lacks create")
     server.cluster.psql("empty", "create schema elsewhere", "alter role postgres in database empty set search_path = elsewhere")
     Doctor(DATABASE_URL=server.url("open", "empty"), MIGRATE_USER="postgres").program("migrate")
     assert server.cluster.psql("empty", "select to_regclass('elsewhere.refinery_schema_history') is not null") == "t"
     server.cluster.psql("empty", "revoke usage on schema elsewhere from open")
-    server.cluster.psql("empty", doctor.mend("wrong", "open lacks usage on the schema elsewhere"))
-    server.cluster.psql("empty", doctor.mend("wrong", "the tables are in the schema elsewhere, which is not in search_path"))
-    doctor.is_well("search_path")
+    server.cluster.psql("empty", doctor.remedy("wrong", "open lacks usage on the schema elsewhere"))
+    server.cluster.psql("empty", doctor.remedy("wrong", "the tables are in the schema elsewhere, which is not in search_path"))
+    doctor.has_no_finding("search_path")

@@ -1,6 +1,6 @@
-"""Servers that are replaced one by one under clients that keep their connections and repeat nothing: no request fails.
+"""Servers are replaced one by one under clients that keep their connections open and never retry: no request fails.
 
-A change that met the closing of a kept connection was a 502, because it may have been carried out.
+Formerly a change sent while a keep-alive connection was being closed was answered 502, because it may have been applied.
 """
 
 import http.client
@@ -20,7 +20,7 @@ CLIENTS = 6
 
 
 class Clients:
-    """Each on one connection, which it opens anew only when it was told to; whatever is not answered as expected is kept."""
+    """Clients with one connection each, which they reopen only after `Connection: close`; unexpected answers are recorded."""
 
     def __init__(self, port):
         self.port, self.count, self.failures = port, 0, []
@@ -69,7 +69,7 @@ class Clients:
 
 
 class Server:
-    """One of several on the same database, on a socket or a port of its own."""
+    """One of several servers on the same database, on its own socket or port."""
 
     def __init__(self, place, database):
         self.place, self.database = place, database
@@ -82,7 +82,7 @@ class Server:
         until(lambda: not self.process.running or self._is_ready(), f"ready: {self.process.output[-2000:]}", 60)
         assert self.process.running, self.process.output
         if self.place.startswith("unix:"):
-            # nginx's workers give root up, as a container's processes have done already.
+            # nginx's workers are not root, like the processes in a container.
             os.chmod(self.place.removeprefix("unix:"), 0o666)
 
     @property
@@ -103,7 +103,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def database():
-    """The address of a database that is migrated."""
+    """The URL of a migrated database."""
     with running_stack(ACCESS_LOG="off", LOG="info,access=off") as one:
         socket = next(pathlib.Path(one.data_dir).glob("**/run/.s.PGSQL.*[0-9]"))
         yield f"host={socket.parent} user=pycrudapi dbname=postgres"
@@ -143,7 +143,7 @@ def test_servers_that_are_replaced_one_by_one_fail_no_request(several, kind):
             one.stop()
             clients.more(200)
             one.start()
-            # nginx leaves one alone for two seconds that has refused twice; the other is replaced when this has its share again.
+            # nginx sends no requests to a server for two seconds after two refusals; the other is replaced when this one receives requests again.
             until(one.is_given_changes, "it is given changes again")
     clients.assert_none_failed()
 

@@ -1,4 +1,4 @@
-"""Heads of requests through nginx: targets as clients write them, and a problem document for what the server cannot read."""
+"""Request heads through nginx: targets in all forms that clients use, and problem documents for what the server cannot parse."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from support import PASSENGER, assert_problem
 
 @pytest.fixture(scope="module")
 def shared():
-    """One stack for the tests that break nothing."""
+    """A stack shared by the tests that inject no fault."""
     with support.running_stack() as one:
         yield one
 

@@ -1,4 +1,4 @@
-"""`make up` as a newcomer types it, and what it says when a port is taken."""
+"""`make up` as a new user runs it, and its message for a port in use."""
 
 import contextlib
 import json
@@ -15,26 +15,26 @@ import support
 from support import PASSENGER, REPOSITORY, request, until
 
 
-# The build of a release, if there is none of these sources and flags yet.
+# The release build, if there is none for these sources and flags yet.
 BUILD_SECONDS = 1800
 pytestmark = pytest.mark.timeout(BUILD_SECONDS + 600)
 
 
 @pytest.fixture(scope="module")
 def build():
-    """So that starting is not waiting for the compiler."""
+    """Builds in advance, so that the start does not include the compilation."""
     subprocess.run(["cargo", "build", "--release"], cwd=REPOSITORY, check=True, timeout=BUILD_SECONDS)
 
 
 class Up:
-    """`make up` in a session of its own."""
+    """`make up` in its own session."""
 
     def __init__(self, directory, **settings):
         self.directory = directory
         self.ports = {name: support.free_port() for name in ("HTTP_PORT", "HTTPS_PORT", "METRICS_PORT")}
         self.settings = {**self.ports, "DATA_DIR": directory / "data", **settings}
         self.port = self.settings["HTTP_PORT"]
-        # As on a command line: make passes them on to what it runs.
+        # As on a command line: make passes them to the commands that it runs.
         words = [f"{name}={value}" for name, value in self.settings.items()]
         self.process = support.Process(
             ["make", "--no-print-directory", "up", *words], support.clean_environment(TMPDIR=directory)
@@ -46,7 +46,7 @@ class Up:
         return self
 
     def interrupt(self):
-        """Ctrl-C: the terminal sends it to every process of the group."""
+        """Ctrl-C, which the terminal sends to every process of the group."""
         self.process.signal(signal.SIGINT, group=True)
         self.process.wait()
         left = support.processes_of(self.process.pid, self.directory)
@@ -166,7 +166,7 @@ def test_an_empty_variable_is_an_unset_one():
 
 
 def test_its_output_in_a_file_is_complete(directory):
-    """Each program's output is opened by name; two writers with a position each would overwrite each other."""
+    """Programs open the output by name; two writers with separate file positions would overwrite each other."""
     log = directory / "log"
     ports = {name: str(support.free_port()) for name in ("HTTP_PORT", "HTTPS_PORT", "METRICS_PORT")}
     environment = support.clean_environment(TMPDIR=directory, DATA_DIR=directory / "data", **ports)

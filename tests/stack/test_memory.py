@@ -1,4 +1,4 @@
-"""Hundreds of slow readers and unfinished bodies at once, inside the memory that a container has."""
+"""Hundreds of concurrent slow readers and unfinished bodies within the memory limit of a container."""
 
 import contextlib
 import socket
@@ -8,7 +8,7 @@ import pytest
 import crowd
 from support import PASSENGER, Nginx, StandIn, reply, until
 
-# An eighth of the limit by the kernel's default buffer of a socket.
+# An eighth of the memory limit, divided by the kernel's default socket buffer.
 LONG_BODIES = 157
 
 
@@ -31,10 +31,10 @@ def test_nothing_is_killed_and_others_are_answered(stack, addresses):
                 created = stack.request("POST", "/v1/passengers", PASSENGER)
                 assert created.status == 201, created
                 assert stack.request("GET", created.headers["location"]).status == 200
-                # On a busy machine a list may wait for its turn longer than CHECKOUT_TIMEOUT_MS.
+                # On a busy machine a list may wait for a session longer than CHECKOUT_TIMEOUT_MS.
                 page = until(lambda: answered(stack, "/v1/passengers?limit=10"), "a page is answered")
                 assert page.status == 200 and len(page.json()) == 10, page
-                # The bodies go on, as far as they are taken.
+                # The bodies continue as far as they are read.
                 for one in opened:
                     with contextlib.suppress(OSError):
                         one.send(b" ")
@@ -67,9 +67,9 @@ def test_so_many_long_bodies_are_handed_on_and_more_are_refused(directory, addre
             return sum(one.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 429" for one in clients if has_answer(one))
 
         until(lambda: refused() == sent - handed_on, f"{sent - handed_on} are refused, not {refused()}")
-        # A short one is not counted.
+        # A short body is not counted.
         assert nginx.request("POST", "/v1/passengers", PASSENGER).status == 200
-        # Who has ended leaves a place.
+        # A finished upload makes room for another one.
         for one in clients:
             if not has_answer(one):
                 one.close()
@@ -78,7 +78,7 @@ def test_so_many_long_bodies_are_handed_on_and_more_are_refused(directory, addre
 
 
 def answered(stack, path):
-    """An answer that is none to come back later."""
+    """The answer; None if it is 503 with Retry-After."""
     answer = stack.request("GET", path)
     if answer.status != 503:
         return answer

@@ -1,4 +1,4 @@
-"""Every error nginx makes by itself is problem+json: same shape and codes as the server's."""
+"""Every error that nginx generates is problem+json with the form and codes of the server."""
 
 import itertools
 import json
@@ -23,7 +23,7 @@ HOST = b"\r\nHost: x\r\n"
 CHUNKED = b"POST / HTTP/1.1" + HOST + b"Transfer-Encoding: chunked\r\n"
 FIELD = "a header field is malformed"
 
-# What is sent, and of what the problem speaks.
+# (what is sent, what the problem mentions)
 MALFORMED = {
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", "use an http:// URL"),
     "a request line that is none": (b"NONSENSE\r\n\r\n", "a method, a target and a version"),
@@ -67,7 +67,7 @@ def test_a_malformed_request_answers_400_and_says_what_is_wrong(nginx, name):
 
 
 def over_http2(port, fields):
-    """The status and body of the answer to these header fields, sent as they are."""
+    """The status and body of the answer to these header fields, which are sent unchanged."""
     context = ssl._create_unverified_context()  # noqa: S323 - a certificate of its own
     context.set_alpn_protocols(["h2"])
     as_they_are = h2.config.H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
@@ -248,7 +248,7 @@ def test_a_server_that_takes_too_long_answers_504_and_is_not_asked_twice(nginx):
     release = threading.Event()
     server = nginx(lambda _connection, _head: release.wait(30), UPSTREAM_TIMEOUT_MS=300)
     assert_problem(server.request("POST", "/x", body=b"{}"), 504, "gateway-timeout")
-    # nginx may have given up before the stand-in has read what it was sent.
+    # nginx may have given up before the stand-in has read the request.
     until(lambda: server.stand_in.requests, "the server has the request")
     assert len(server.stand_in.requests) == 1
     release.set()
@@ -282,7 +282,7 @@ def test_a_client_that_sends_its_header_too_slowly_is_cut_off(nginx):
 
 def test_a_client_that_sends_its_body_too_slowly_is_cut_off_and_logged_as_408(nginx):
     server = nginx(ok, CLIENT_TIMEOUT_MS=1000)
-    # nginx has a 408 but never sends it: it resets the connection. The server never hears of the request.
+    # nginx has a 408 but never sends it: it resets the connection. The server never receives the request.
     assert server.raw(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc") is None
     assert server.access_log("/slow")[0]["status"] == 408
     assert server.stand_in.requests == []
@@ -298,6 +298,6 @@ def test_a_client_that_reads_too_slowly_is_cut_off(nginx):
     with socket.create_connection(("127.0.0.1", server.port), 30) as connection:
         connection.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
         assert connection.recv(10) == b"HTTP/1.1 2"
-        # Not read any further: only nginx's deadline ends this.
+        # The client stops reading: only nginx's deadline ends this.
         assert server.access_log("/endless")[0]["status"] == 200
     assert "temporary file" not in server.process.output

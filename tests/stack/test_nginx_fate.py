@@ -1,4 +1,4 @@
-"""A request that changes something reaches at most one server, and its client is told what is known of it."""
+"""A change reaches at most one server, and the answer states what is known about its outcome."""
 
 import concurrent.futures
 import contextlib
@@ -25,7 +25,7 @@ def ok(connection, _head):
 
 
 def dies(_connection, _head):
-    """Everything was read, and nothing is answered."""
+    """Reads the whole request and closes without an answer."""
     return "close"
 
 
@@ -40,7 +40,7 @@ def begins_to_answer(connection, _head):
 
 
 class Front:
-    """nginx in front of stand-ins that answer by their handlers; None is a place where nobody listens."""
+    """nginx in front of stand-ins with the given handlers; None is an address on which no server listens."""
 
     def __init__(self, nginx, directory, kind, handlers, **settings):
         self.places, self.stand_ins, upstream = [], [], []
@@ -59,7 +59,7 @@ class Front:
         )
 
     def seen(self, path):
-        """How often a server was given the request with this path."""
+        """How often a server received the request with this path."""
         heads = itertools.chain.from_iterable(one.requests for one in self.stand_ins)
         return sum(head.split()[1] == path for head in heads)
 
@@ -100,14 +100,14 @@ def assert_not_carried_out(answer):
 
 @pytest.mark.parametrize("protocol", ("HTTP/1.1", "HTTP/2"))
 @pytest.mark.parametrize("upstream", UPSTREAMS)
-def test_what_changes_something_is_given_to_one_server_once(front, upstream, protocol):
+def test_a_change_is_sent_to_one_server_once(front, upstream, protocol):
     behaviour = [ok]
     one = front(upstream, lambda connection, head: behaviour[0](connection, head))
     requests = list(itertools.product((dies, resets, begins_to_answer), UNSAFE, PATHS, BODIES.values()))
     if upstream.startswith("three"):
-        requests = requests[:: len(requests) // 10]  # each death puts a server aside for up to two seconds
+        requests = requests[:: len(requests) // 10]  # after each failure nginx skips the server for up to two seconds
     for number, (death, method, path, body) in enumerate(requests):
-        # On a connection that was kept, as nearly all are.
+        # On a keep-alive connection, as nearly all requests are.
         behaviour[0] = ok
         until(lambda: one.ask("HTTP/1.1", "GET", "/kept").status == 200, "a server is asked")
         behaviour[0] = death
@@ -118,7 +118,7 @@ def test_what_changes_something_is_given_to_one_server_once(front, upstream, pro
 
 @pytest.mark.parametrize("upstream", UPSTREAMS)
 @pytest.mark.parametrize("method", SAFE)
-def test_what_only_reads_is_given_to_the_next(front, upstream, method):
+def test_a_read_is_retried_on_the_next_server(front, upstream, method):
     broken = set()
 
     def dies_once(connection, head):
@@ -141,7 +141,7 @@ def test_a_server_that_answers_too_late_is_the_only_one_asked(front, upstream, m
     one = front(upstream, lambda _connection, _head: release.wait(30), UPSTREAM_TIMEOUT_MS=300)
     try:
         assert_fate_unknown(one.ask("HTTP/1.1", method, "/x", b"{}"), 504, "gateway-timeout")
-        # nginx may have given up before a stand-in has read what it was sent.
+        # nginx may have given up before a stand-in has read the request.
         until(lambda: one.seen("/x"), "a server has the request")
         assert one.seen("/x") == 1
     finally:
@@ -149,7 +149,7 @@ def test_a_server_that_answers_too_late_is_the_only_one_asked(front, upstream, m
 
 
 @pytest.mark.parametrize("upstream", UPSTREAMS)
-def test_when_nobody_is_there_the_client_is_told_that_nothing_was_done(front, upstream):
+def test_without_any_server_the_answer_states_that_nothing_was_done(front, upstream):
     one = front(upstream, None)
     for protocol, method, path in itertools.product(("HTTP/1.1", "HTTP/2"), UNSAFE, PATHS):
         answer = one.ask(protocol, method, path, b"{}")
@@ -159,7 +159,7 @@ def test_when_nobody_is_there_the_client_is_told_that_nothing_was_done(front, up
 
 
 @pytest.mark.parametrize("kind", ("unix", "tcp"))
-def test_servers_that_are_away_beside_one_that_answers_cost_no_request(front, kind):
+def test_unreachable_servers_cost_no_request_if_one_answers(front, kind):
     one = front(f"three {kind}", None, None, ok)
     methods, numbers = itertools.cycle(UNSAFE), itertools.count()
 
@@ -184,19 +184,19 @@ def test_servers_that_all_failed_are_asked_again_as_soon_as_one_is_back(front, k
 
 
 @pytest.mark.parametrize("method", UNSAFE)
-def test_the_next_server_may_not_be_followed_by_another(front, method):
-    """The first is not there, so the second is given the request; it dies, and the third must not be given it."""
+def test_a_change_that_reached_the_second_server_is_not_sent_to_a_third(front, method):
+    """The first is unreachable, so the second receives the request; it fails, and the third must not receive it."""
     one = front("three unix", None, dies, dies)
     answers = [one.ask("HTTP/1.1", method, f"/x?{number}", b"{}") for number in range(3)]
     assert_fate_unknown(answers[0])
     for number, answer in enumerate(answers):
-        # Later ones may find all three put aside.
+        # For later requests all three may be skipped.
         assert one.seen(f"/x?{number}") == (1 if answer.status == 502 else 0), answer
 
 
 @pytest.mark.parametrize("method", ("PUT", "DELETE"))
 def test_dead_kept_connections_cost_no_request(nginx, method):
-    """Nothing can be sent on them, so nothing was done."""
+    """Nothing can be sent on them, so no request was applied."""
     together = threading.Barrier(8)
 
     def meet(connection, head):
@@ -230,7 +230,7 @@ def test_a_body_that_arrives_slowly_reaches_the_server_that_is_there_whole(front
             assert client.recv(100).startswith(b"HTTP/1.1 100 ")
             for _ in range(8):
                 client.sendall(b"x" * 1000)
-                # Another request overtakes it.
+                # A later request overtakes it.
                 assert request(one.nginx.port, "GET", "/y").status == 200
             assert client.recv(100).startswith(b"HTTP/1.1 200 ")
         assert one.seen(f"/x?{number}") == 1
@@ -243,7 +243,7 @@ def test_the_answers_of_the_server_pass_through(front):
         assert (answer.status, answer.body) == (418, b"mine")
 
 
-def test_a_client_that_leaves_is_not_replaced_by_another_try(front):
+def test_the_request_of_a_disconnected_client_is_not_retried(front):
     seen = threading.Event()
 
     def hangs(_connection, _head):

@@ -1,4 +1,4 @@
-"""What nginx does to requests and answers on their way: identity, retries, compression, streaming, logs."""
+"""How nginx processes requests and answers: identity, retries, compression, streaming, logs."""
 
 import contextlib
 import gzip
@@ -22,7 +22,7 @@ def ok(connection, _head):
 
 
 def sent_header(head, name):
-    """The values of a header as the server received it."""
+    """The values of a header that the server received."""
     return [
         line.partition(":")[2].strip() for line in head.split("\r\n")[1:] if line.lower().startswith(name + ":")
     ]
@@ -85,7 +85,7 @@ def test_a_trusted_proxy_forwards_address_and_scheme(nginx):
     server = nginx(ok, TRUSTED_PROXIES="127.0.0.1, 10.0.0.0/8")
     forwarded = {"x-forwarded-for": "203.0.113.9, 192.0.2.1, 10.1.1.1", "x-forwarded-proto": "https"}
     server.request("GET", "/", headers=forwarded)
-    # From the right, past those that are trusted; what stands further left anybody may have written.
+    # From the right, past the trusted ones; any client may have written the addresses further left.
     assert sent_header(server.stand_in.requests[0], "x-forwarded-for") == ["192.0.2.1"]
     assert sent_header(server.stand_in.requests[0], "x-forwarded-proto") == ["https"]
 
@@ -108,7 +108,7 @@ def test_connections_to_the_server_are_kept(nginx):
 
 
 def breaks_first(connection, head, broken):
-    """Breaks the connection under the first request for each path, as a server that is killed does."""
+    """Breaks the connection of the first request for each path, as a killed server does."""
     path = head.split()[1]
     if path not in broken:
         broken.add(path)
@@ -127,7 +127,7 @@ def test_a_request_that_only_reads_survives_the_death_of_the_server(nginx, metho
 
 
 def test_a_request_survives_when_every_kept_connection_is_dead(nginx):
-    """The second try must not be handed another kept connection to the server that has just died."""
+    """The second attempt must not use another keep-alive connection to the server that has just been killed."""
     together = threading.Barrier(8)
 
     def meet(connection, head):
@@ -154,7 +154,7 @@ def test_a_request_survives_when_every_kept_connection_is_dead(nginx):
     server.stand_in.close()
 
 
-def test_several_upstreams_share_the_load_and_one_that_is_away_is_left_out(nginx, directory):
+def test_several_upstreams_share_the_load_and_an_unreachable_one_is_skipped(nginx, directory):
     names = ("a", "b", "c")
     servers = {
         name: support.StandIn(directory / f"{name}.sock", lambda connection, _head, name=name: reply(connection, name.encode()))
@@ -164,7 +164,7 @@ def test_several_upstreams_share_the_load_and_one_that_is_away_is_left_out(nginx
     assert {front.request("GET", "/").body for _ in range(12)} == {b"a", b"b", b"c"}
     servers["b"].close()
     assert {front.request("GET", "/").body for _ in range(12)} == {b"a", b"c"}
-    # Nothing of these was sent to the server that is away, so they may go to the next.
+    # Nothing of these was sent to the unreachable server, so they may be sent to the next.
     assert {front.request("POST", "/", body=b"{}").body for _ in range(12)} == {b"a", b"c"}
     for one in servers.values():
         one.close()
@@ -186,7 +186,7 @@ def test_a_streamed_list_is_compressed(nginx, kind):
 
 
 def test_a_single_resource_keeps_its_strong_etag_even_at_its_largest(nginx):
-    # 150 characters that JSON writes with six bytes each, and the widest numbers.
+    # 150 characters that JSON escapes with six bytes each, and the longest numbers.
     largest = b'{"name":"' + 150 * rb"\u0001" + b'"' + b" " * 400 + b"}"
 
     def one(connection, _head):
@@ -239,7 +239,7 @@ def test_an_upload_reaches_the_server_only_when_it_is_whole(nginx):
     server = nginx(ok)
     with socket.create_connection(("127.0.0.1", server.port), 30) as client:
         client.sendall(b"PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n12345")
-        # Another request overtakes it: were the first passed on at once, the stand-in would have seen it by then.
+        # A later request overtakes it: if the first were forwarded at once, the stand-in would have received it by then.
         assert server.request("GET", "/y").status == 200
         assert [head.split()[1] for head in server.stand_in.requests] == ["/y"]
         client.sendall(b"67890")
@@ -320,7 +320,7 @@ def test_an_ordinary_user_can_run_it_and_only_run_dir_is_written(directory):
     if os.geteuid() != 0:
         pytest.skip("the other tests of this run are by an ordinary user already")
     nobody = pwd.getpwnam("nobody")
-    # A copy, because the checkout may lie where only root can read.
+    # A copy, because the checkout may be readable only by root.
     subprocess.run(["cp", PROGRAM, directory], check=True)
     run_dir = directory / "run"
     run_dir.mkdir(mode=0o700)
@@ -343,7 +343,7 @@ def test_an_ordinary_user_can_run_it_and_only_run_dir_is_written(directory):
         for pid in support.processes_of(process.pid, run_dir):
             for descriptor in pathlib.Path(f"/proc/{pid}/fd").iterdir():
                 target = ""
-                with contextlib.suppress(FileNotFoundError):  # the connection of the request, which is closed meanwhile
+                with contextlib.suppress(FileNotFoundError):  # the connection of the request, which has been closed meanwhile
                     target = os.readlink(descriptor)
                 if target.startswith("/") and not target.startswith(("/dev/", "/proc/", str(run_dir))):
                     written.add(target)
@@ -358,7 +358,7 @@ def test_an_ordinary_user_can_run_it_and_only_run_dir_is_written(directory):
 
 
 def _is_expected(line):
-    """Without a server every try is logged, and nginx says at its start that its sockets are there already."""
+    """Whether a log line is expected: failed attempts without a server, and notices about inherited sockets at the start."""
     return line.startswith("{") or "connect() to unix" in line or "using inherited sockets" in line
 
 
@@ -427,7 +427,7 @@ def test_a_wrong_setting_stops_the_start_and_is_named(directory, name, value):
 
 
 def test_an_empty_variable_is_an_unset_one(directory):
-    """Compose files and manifests set what they pass on to nothing."""
+    """Compose files and manifests set unused variables to an empty string."""
     explained = subprocess.run([PROGRAM, "nginx", "--help"], capture_output=True, text=True, check=True).stdout
     names = set(re.findall(r"\[env: (\w+)\]", explained)) - {"RUN_DIR"}
     assert {"UPSTREAM", "TLS_DIR", "DRAIN_TIMEOUT_MS", "CORS_ALLOW_ORIGINS"} <= names
@@ -441,7 +441,7 @@ def test_an_empty_variable_is_an_unset_one(directory):
 
 
 def test_a_drain_of_no_time_waits_for_no_answer(nginx):
-    """The server takes 0 as well; for nginx it would be no limit."""
+    """The server accepts 0, too; for nginx it would mean no limit."""
     server = nginx(lambda _connection, _head: None, DRAIN_TIMEOUT_MS=0, UPSTREAM_TIMEOUT_MS=3_600_000)
     with socket.create_connection(("127.0.0.1", server.port), 30) as waiting:
         waiting.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -459,7 +459,7 @@ def test_half_a_certificate_is_named(directory):
 
 
 def test_a_newer_nginx_gets_http2_as_a_directive_of_its_own(directory):
-    """Debian 13's nginx warns about the old form and Debian 12's does not know the new one."""
+    """Debian 13's nginx warns about the old form and Debian 12's does not support the new one."""
     for version, old_form in (("1.22.1", True), ("1.26.3", False)):
         fake = directory / "bin" / "nginx"
         fake.parent.mkdir(exist_ok=True)
@@ -475,7 +475,7 @@ def test_a_newer_nginx_gets_http2_as_a_directive_of_its_own(directory):
 
 
 def test_headers_as_long_as_those_of_a_page_are_handed_on(nginx):
-    """Two links of 8,000 bytes, which is as long as the server makes any (src/http/link.rs)."""
+    """Two links of 8,000 bytes, the maximum length that the server generates (src/http/link.rs)."""
     link = ", ".join(f'<{"x" * 8000}>; rel="{relation}"' for relation in ("next", "prev"))
     server = nginx(lambda connection, _head: reply(connection, headers=[f"Link: {link}"]))
     answer = server.request("GET", "/v1/passengers")

@@ -1,4 +1,4 @@
-"""What nginx says of itself, for an exporter of metrics: on this machine, on a port of its own, and nowhere else."""
+"""The status page of nginx for a metrics exporter: on loopback only, on its own port."""
 
 import re
 import socket
@@ -12,7 +12,7 @@ def ok(connection, _head):
 
 
 def listeners(port):
-    """The addresses on which somebody listens at a port, as the kernel writes them."""
+    """The addresses that have a listener on a port, in the format of the kernel."""
     found = []
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with open(table) as lines:
@@ -24,7 +24,7 @@ def listeners(port):
 
 
 def with_status(nginx):
-    """nginx with a status, and its port. nginx is given the public ports open, and opens this one a moment later."""
+    """nginx with a status page, and its port. nginx inherits the public ports, and opens this one a moment later."""
     port = support.free_port()
     server = nginx(ok, NGINX_STATUS_PORT=port)
     until(lambda: listeners(port), f"somebody listens:\n{server.process.output}")
@@ -38,7 +38,7 @@ def test_the_status_counts_connections_and_requests(nginx):
         server.request("GET", "/")
     said = request(port, "GET", "/stub_status").body.decode()
     assert said.startswith("Active connections: "), said
-    # The look itself counts as well.
+    # This request counts, too.
     assert int(re.search(r"\n\s*\d+ \d+ (\d+)", said)[1]) == before + 6, said
 
 
@@ -46,7 +46,7 @@ def test_the_status_is_on_this_machine_alone(nginx):
     server, port = with_status(nginx)
     assert listeners(port) == [f"{int.from_bytes(socket.inet_aton('127.0.0.1'), 'little'):08X}"]
     assert request(port, "GET", "/").status == 404
-    # The public port hands the path to the server, whatever name it is asked under.
+    # The public port forwards the path to the server, regardless of the host name.
     for name in ("127.0.0.1", f"127.0.0.1:{port}", "localhost"):
         assert server.request("GET", "/stub_status", headers={"host": name}).body == b"ok"
 

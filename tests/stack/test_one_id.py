@@ -1,5 +1,5 @@
-"""One id from a client through nginx's log, the server's, its answer, a problem in it, its span, PostgreSQL and the history, under load and
-through a restart."""
+"""The id of a request in nginx's log, the server's log, the answer, its problem document, the span, PostgreSQL and the history, under load
+and during a restart."""
 
 import collections
 import http.client
@@ -17,7 +17,7 @@ import pytest
 
 from support import assert_problem, free_port, until
 
-# More of them find what is rarer; `ONE_ID_REQUESTS=200000` takes some minutes.
+# More requests find rarer faults; `ONE_ID_REQUESTS=200000` takes some minutes.
 REQUESTS = int(os.environ.get("ONE_ID_REQUESTS", "10000"))
 CLIENTS = 8
 EACH = REQUESTS // CLIENTS
@@ -27,7 +27,7 @@ EACH = REQUESTS // CLIENTS
 
 
 def fields(message):
-    """(number, value) of a message of Protocol Buffers: numbers as they are, the rest as bytes."""
+    """(field number, value) of a Protocol Buffers message: integers as numbers, other types as bytes."""
     at = 0
 
     def varint():
@@ -62,7 +62,7 @@ def all_of(message, number):
 
 
 class Span:
-    """What a span says (opentelemetry/proto/trace/v1/trace.proto)."""
+    """The fields of a span (opentelemetry/proto/trace/v1/trace.proto)."""
 
     def __init__(self, message):
         self.trace, self.id, self.name = one(message, 1).hex(), one(message, 2).hex(), one(message, 5).decode()
@@ -86,7 +86,7 @@ class Receiver:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self):
-                # Read when somebody looks: a server that ends waits two seconds for what it still has to be taken.
+                # Decoded later: a stopping server waits only two seconds for the delivery of its remaining spans.
                 receiver._bodies.append(self.rfile.read(int(self.headers["content-length"])))
                 self.send_response(200)
                 self.send_header("content-length", "0")
@@ -101,7 +101,7 @@ class Receiver:
 
     @property
     def spans(self):
-        """All that have arrived."""
+        """All received spans."""
         while self._bodies:
             for resource in all_of(self._bodies.pop(0), 1):
                 for scope in all_of(resource, 2):
@@ -126,7 +126,7 @@ JSON, PATCH = "application/json", "application/merge-patch+json"
 
 
 class Kind:
-    """Requests of one kind, what they are answered with, and what is asked of the database for one."""
+    """Requests of one kind, their expected answers, and the database query for one of them."""
 
     def __init__(self, method, path, status, statement, body=None, media_type=JSON):
         self.method, self.path, self.status, self.statement = method, path, status, statement
@@ -145,7 +145,7 @@ class Asked:
 
 
 def ask(port, kinds, number, asked):
-    """Asks again and again, under ids of nginx's, of its own, and in traces of its own."""
+    """Sends requests repeatedly: with ids of nginx, with its own ids, and in its own traces."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     for turn in range(EACH):
         kind = kinds[turn % len(kinds)]
@@ -169,7 +169,7 @@ def psql(stack, sql):
 
 
 def logged(stack, beginning, name):
-    """Lines of the log by their request's id."""
+    """The log lines by request id."""
     found = collections.defaultdict(list)
     for line in stack.process.lines:
         if line.startswith(beginning):
@@ -191,7 +191,7 @@ def test_one_id_leads_through_everything_also_while_the_server_restarts(stack, r
         CONN_LIMIT="off",
     )
     psql(here, ["alter system set log_statement = 'all'", "select pg_reload_conf()"])
-    # Whoever connects later finds that PostgreSQL has told all its sessions.
+    # When a later session is logged, all earlier ones have been logged, too.
     until(lambda: psql(here, ["show log_statement"]).strip() == "all", "statements are logged")
     keys = [row["uuid"] for row in here.request("GET", "/v1/passengers?limit=2").json()]
     one = f"/v1/passengers/{keys[0]}"
@@ -229,7 +229,7 @@ def test_one_id_leads_through_everything_also_while_the_server_restarts(stack, r
     for span in receiver.spans:
         for link in span.links:
             linked[link].add(span)
-    # PostgreSQL was restarted with the server, and begins another log then.
+    # PostgreSQL was restarted with the server, and starts a new log then.
     log = "".join(one.read_text(errors="replace") for one in (here.data_dir / "embedded").glob("postgres.log*"))
     commented = set(re.findall(r"traceparent='00-[0-9a-f]{32}-([0-9a-f]{16})-01'", log))
     entries = collections.defaultdict(list)
@@ -241,7 +241,7 @@ def test_one_id_leads_through_everything_also_while_the_server_restarts(stack, r
         span = found[one.identity]
         assert one.traceparent == f"00-{span.trace}-{span.id}-01"
         assert of_nginx[one.identity][-1]["traceparent"] == one.traceparent
-        # A request that the end of a server broke off was tried again, in the same trace.
+        # A request interrupted by the exit of a server was retried, in the same trace.
         assert {line["trace_id"] for line in of_server[one.identity]} >= {span.trace}
         if one.sent is None:
             assert one.identity == span.trace, "nginx's id is the trace's"
@@ -258,7 +258,7 @@ def test_one_id_leads_through_everything_also_while_the_server_restarts(stack, r
     assert not entries, "nobody else's id is in the history"
     (change,) = here.request("GET", f"/v1/passengers/{keys[1]}/history?limit=1").json()
     assert change["requestId"] in ids
-    # A problem of nginx's own has the id under which it is in nginx's log.
+    # A problem document of nginx has the id that is in nginx's log.
     refused = here.request("TRACE", "/v1/passengers")
     assert_problem(refused, 405, "method-not-allowed")
     until(lambda: refused.headers["x-request-id"] in in_nginx(), "it is in nginx's log")

@@ -1,4 +1,4 @@
-"""Host names and origins through nginx: over HTTP/1.1, HTTP/2 and TLS the server sees what the client asked for."""
+"""Host names and origins through nginx: over HTTP/1.1, HTTP/2 and TLS the server receives those of the client."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""Any of the stack's processes is killed, and any two of them: nothing is left, and `scripts/up` starts again at once."""
+"""Any one or two processes of the stack are killed: no process is left, and `scripts/up` starts again at once."""
 
 import contextlib
 import itertools
@@ -18,7 +18,7 @@ KINDS = [
 
 
 class Place:
-    """Where stacks are started one after the other, with the same settings."""
+    """A directory in which stacks are started one after the other, with the same settings."""
 
     def __init__(self, directory):
         self.directory = directory
@@ -42,7 +42,7 @@ class Place:
         return support.processes_of(session, self.directory)
 
     def find(self, session, kinds):
-        """A process of each kind, or None when one is missing, as while it is being replaced."""
+        """A process of each kind, or None if one is missing, for example while it is being replaced."""
         processes = self.processes(session)
         found = [next((pid for pid, line in processes.items() if kind in line), None) for kind in kinds]
         return None if None in found else found
@@ -72,14 +72,14 @@ def test_whichever_processes_are_killed_the_next_start_works_and_nothing_is_left
     for kinds in victims:
         found = until(lambda: place.find(process.pid, kinds), f"processes of {kinds}")
         for pid in found:
-            # The one before may have taken it along.
+            # The previous one may have taken it down.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if not {"scripts/up", "supervisord"} & set(kinds):
             until(lambda: not set(found) & set(place.processes(process.pid)), f"{kinds}: they are gone")
-            until(place.is_ready, f"{kinds}: the stack has mended itself\n{place.log.read_text()[-3000:]}")
+            until(place.is_ready, f"{kinds}: the stack has recovered\n{place.log.read_text()[-3000:]}")
             process.kill()
-        # Started at once, while the old ones are still at it.
+        # Started at once, while the old processes are still stopping.
         before = place.processes(process.pid)
         again = place.start()
         process.wait(60)

@@ -1,4 +1,4 @@
-"""Output that nobody reads, whose reader has gone, or that is full: nothing hangs, fails or ends for it."""
+"""Output that is not read, whose reader has exited, or whose disk is full: no program blocks, fails or exits because of it."""
 
 import contextlib
 import os
@@ -12,12 +12,12 @@ import pytest
 import support
 from support import REPOSITORY, until
 
-# More than the pipe to us, and everything that is kept on the way, hold together: some 400 bytes each in nginx's log.
+# More than the pipe and all buffers on the way hold together, with about 400 bytes per line of nginx's log.
 REQUESTS = 12_000
 
 
 class Up:
-    """`scripts/up` whose output goes where a test says."""
+    """`scripts/up` with its output redirected by a test."""
 
     def __init__(self, directory, output, **settings):
         self.directory = directory
@@ -41,7 +41,7 @@ class Up:
             return support.request(self.port, "GET", "/readyz", timeout=5).status == 200
 
     def flood(self, count):
-        """Asks on one connection, and every request is answered."""
+        """Sends requests on one connection, and asserts that each is answered."""
         connection = support.http.client.HTTPConnection("127.0.0.1", self.port, timeout=support.DEADLINE_SECONDS)
         with contextlib.closing(connection):
             for number in range(count):
@@ -118,7 +118,7 @@ def test_output_that_nobody_reads_stops_nothing_and_flows_again(up):
     text = b"".join(lines)
     assert b"pycrudapi is ready" in text
     assert text.count(b'"user_agent":"0 x') >= 2, "the last request is logged"
-    # Whole lines: those of nginx are JSON, and nothing else begins as they do.
+    # Whole lines: those of nginx are JSON, and no other line begins like them.
     for line in text.splitlines():
         if b'"log":"nginx.access"' in line:
             assert line.startswith(b'{"time"') and line.endswith(b"}"), line

@@ -1,4 +1,4 @@
-"""Folders whose names have blanks, accents and quotes: of the checkout, DATA_DIR, TMPDIR and the certificate."""
+"""Folders with spaces, accents and quotes in their names: the checkout, DATA_DIR, TMPDIR and the certificate."""
 
 import contextlib
 import json
@@ -63,7 +63,7 @@ def test_files_of_a_certificate_may_be_called_anything(directory):
         use(ports)
     pair = directory / 'my "own" çertificate'
     pair.mkdir()
-    # The one that was made is key and certificate in one file.
+    # The generated certificate is in one file with its key.
     for file in ("my tls.crt", "my tls.key"):
         shutil.copy(place / "data" / "tls" / "self-signed.pem", pair / file)
     support.open_to_all(pair)

@@ -1,4 +1,4 @@
-"""Errors look the same whoever makes them, and answers say the same through nginx as without it."""
+"""Errors have the same form whether nginx or the server generates them, and answers are the same through nginx and without it."""
 
 import json
 
@@ -10,7 +10,7 @@ from support import PASSENGER, assert_problem, reply
 ORIGIN = "https://app.example"
 MEMBERS = ["type", "title", "status", "code", "detail", "requestId"]
 ALWAYS = {"content-type", "cache-control", "x-content-type-options", "x-request-id"}
-# What belongs to a kind of problem, to one maker's way of logging, or to the connection.
+# Headers specific to a kind of problem, to the logging of nginx or the server, or to the connection.
 OTHERS = {"allow", "connection", "content-length", "date", "server", "server-timing", "traceparent", "vary"}
 
 

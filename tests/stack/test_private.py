@@ -1,4 +1,4 @@
-"""Another user of the machine: cannot reach the server past nginx, and cannot prepare what the stack writes to."""
+"""Another user of the machine can neither bypass nginx nor create the directories to which the stack writes."""
 
 import os
 import pwd
@@ -14,7 +14,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become 
 
 
 def as_nobody(program, *arguments):
-    """Runs a line of Python as nobody and returns what it says."""
+    """Runs a line of Python as the user nobody and returns its output."""
     account = pwd.getpwnam("nobody")
     return subprocess.run(
         ["/usr/bin/python3", "-c", program, *map(str, arguments)], user=account.pw_uid, group=account.pw_gid,
@@ -31,11 +31,11 @@ def test_another_user_can_connect_to_no_socket_of_the_stack(stack):
     for name in ("pycrudapi.sock", "supervisor.sock"):
         assert "PermissionError" in as_nobody(CONNECT, one.run_dir / name).stderr, name
     assert one.request("GET", "/hello").status == 200
-    # The sockets keep others out by themselves, too.
+    # The modes of the sockets deny access, too.
     one.run_dir.chmod(0o755)
     for name in ("pycrudapi.sock", "supervisor.sock"):
         assert "PermissionError" in as_nobody(CONNECT, one.run_dir / name).stderr, name
-    # And after a reload of supervisord, which makes them anew.
+    # Also after a reload of supervisord, which recreates them.
     first = one.server_pid()
     one.process.signal(support.signal.SIGHUP)
     support.until(lambda: first not in one.processes(), "the old server is gone")
@@ -46,7 +46,7 @@ def test_another_user_can_connect_to_no_socket_of_the_stack(stack):
 @needs_root
 def test_nothing_in_the_run_directory_can_be_read_or_written_by_others(stack):
     one = stack(TLS_SELF_SIGNED="true")
-    # The directory itself is the test's.
+    # The directory itself belongs to the test.
     mine = (one.run_dir / "nginx").stat()
     assert mine.st_uid == 0 and mine.st_mode & 0o007 == 0, oct(mine.st_mode)
     key = one.run_dir / "tls" / "self-signed.pem"
@@ -56,7 +56,7 @@ def test_nothing_in_the_run_directory_can_be_read_or_written_by_others(stack):
 @needs_root
 @pytest.mark.parametrize("writable", [False, True])
 def test_a_read_only_container_without_its_file_systems_in_memory_says_what_is_missing(directory, writable):
-    """Only RUN_DIR is needed: with it supervisord starts, though there is no place for temporary files besides."""
+    """Only RUN_DIR is required: supervisord starts without another directory for temporary files."""
     run_dir = directory / "run"
     run_dir.mkdir(mode=0o755)
     script = f"""
@@ -90,7 +90,7 @@ def prepared_by_nobody(path, how):
 
 @pytest.fixture
 def open_directory(directory):
-    """Where everybody may write, as in /tmp."""
+    """A world-writable directory like /tmp."""
     place = directory / "open"
     place.mkdir()
     place.chmod(0o1777)
@@ -121,7 +121,7 @@ def test_a_run_directory_that_somebody_else_prepared_is_refused(open_directory, 
     if how == "directory" or which != "supervisord":
         assert f"RUN_DIR={run_dir}" in said, said
     if how == "directory":
-        # supervisord binds its sockets before it loads its plugin; scripts/up looks before that.
+        # supervisord binds its sockets before it loads its plugin; scripts/up checks before that.
         assert all(path.is_socket() for path in run_dir.iterdir()), list(run_dir.iterdir())
 
 
@@ -173,7 +173,7 @@ def test_a_directory_above_that_belongs_to_somebody_else_is_refused(open_directo
 
 @needs_root
 def test_a_volume_of_roots_that_is_open_to_the_one_user_serves(open_directory):
-    """As in a container, whose volumes are root's and open to its one user; what others put there refuses it."""
+    """As in a container, whose volumes belong to root and are writable for its user; files of other users make it unusable."""
     command = ["/usr/bin/python3", "-c", "import private, sys; private.directory(sys.argv[1], 'RUN_DIR')", open_directory]
     account = pwd.getpwnam("www-data")
 

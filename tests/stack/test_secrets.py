@@ -1,4 +1,4 @@
-"""No token gets into what the stack writes: logs at their most talkative, metrics, files, arguments of processes."""
+"""No token appears in the output of the stack: logs at the most verbose level, metrics, files, arguments of processes."""
 
 import pathlib
 import subprocess
@@ -9,7 +9,7 @@ import support
 from support import until
 
 PROGRAM = str(support.BINARY_DIR / "pycrudapi")
-# Of the form of a token, with a wrong checksum, and of the form of an identity provider's.
+# In the format of a token, but with a wrong checksum, and in the format of an identity provider's token.
 MADE_UP = "pycrudapi_PLANTEDplantedPLANTEDplantedPLANTEDplantedPLANTED0"
 FOREIGN = "eyJhbGciOiJQTEFOVEVEIn0.UExBTlRFRHBsYW50ZWRQTEFOVEVE.UExBTlRFRHNpZ25hdHVyZQ"
 PASSENGER = {
@@ -53,7 +53,7 @@ def test_no_token_is_written_anywhere(stack):
         said.append(str(stack.request("GET", f"/v1/passengers?{'x' * 9000}", headers=bearer).body))
         said.append(str(stack.request("POST", "/v1/passengers", b"{", bearer).body))
         said.append(str(stack.request("GET", "/v1/tokens", headers=bearer).body))
-        # Where none belongs.
+        # In places where tokens do not belong.
         said.append(str(stack.request("GET", f"/v1/passengers?limit=1&access_token={credential}").body))
         said.append(str(stack.request("DELETE", f"/v1/tokens/{credential}", headers=bearer).body))
         said.append(str(stack.request("GET", "/hello", headers={"x-request-id": credential, "user-agent": credential}).body))
@@ -73,7 +73,7 @@ def test_no_token_is_written_anywhere(stack):
         except OSError:
             continue
     assert f"token:{identifier}" in stack.process.output, "the log that is searched names the principal"
-    # Half of one is as good as all of it for whoever searches for its owner.
+    # Half of a token would also identify it.
     for secret in (token, successor, MADE_UP, FOREIGN.split(".")[2]):
         part = secret[len("pycrudapi_") : len("pycrudapi_") + 20] if secret.startswith("pycrudapi_") else secret
         assert not [text[max(0, text.index(part) - 200) :][:400] for text in said if part in text]

@@ -1,4 +1,4 @@
-"""A server that can have no further thread: the system refuses it the memory of its stack."""
+"""A server that cannot create threads, because the system denies it the memory for their stacks."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import signal
 
 from support import PASSENGER, running_stack, until
 
-# Enough for requests, and less than a thread's stack.
+# Enough for requests, but less than the stack of a thread.
 ROOM_BYTES = 1536 << 10
 MANY = json.dumps([PASSENGER] * 500)
 
@@ -15,7 +15,7 @@ MANY = json.dumps([PASSENGER] * 500)
 def test_what_needs_a_thread_is_answered_with_those_that_are_there():
     with running_stack(RATE_LIMIT="off", ACCESS_LOG="off", LOG="info,access=off") as stack:
         first = stack.server_pid()
-        # One that has made no tables and seeded none has had no such thread yet.
+        # A server that neither migrated nor seeded has not created a blocking thread yet.
         os.kill(first, signal.SIGKILL)
         until(lambda: any(pid != first and "pycrudapi serve" in line for pid, line in stack.processes().items()) and stack.is_ready(), "another server")
         pid = stack.server_pid()
@@ -23,7 +23,7 @@ def test_what_needs_a_thread_is_answered_with_those_that_are_there():
             used = int(file.read().split()[0]) * resource.getpagesize()
         before = resource.prlimit(pid, resource.RLIMIT_AS)
         resource.prlimit(pid, resource.RLIMIT_AS, (used + ROOM_BYTES, before[1]))
-        # Readings are written in such a thread.
+        # Answers with readings are serialized in such a thread.
         for day in range(1, 6):
             answer = stack.request("GET", f"/v1/air-quality?from=2020-01-0{day}T00:00:00Z")
             assert answer.status == 200, answer

@@ -1,4 +1,4 @@
-"""The whole stack, through nginx: nginx, supervisord, the server and its PostgreSQL, and what happens when one dies."""
+"""The whole stack through nginx: nginx, supervisord, the server and its PostgreSQL, and the effects of killing one of them."""
 
 import contextlib
 import http.client
@@ -21,7 +21,7 @@ from support import BINARY_DIR, DEADLINE_SECONDS, PASSENGER, assert_problem, unt
 
 @pytest.fixture(scope="module")
 def shared():
-    """One stack for the tests that break nothing."""
+    """A stack shared by the tests that inject no fault."""
     with support.running_stack(TLS_SELF_SIGNED="true") as one:
         yield one
 
@@ -35,9 +35,9 @@ URLS = {
 
 
 @pytest.mark.parametrize("path, method, status", [
-    ("/v1/passengers", "POST", 415),  # handed on while it arrives
+    ("/v1/passengers", "POST", 415),  # forwarded as it arrives
     ("/v1/passengers", "PUT", 405),
-    ("/postpassenger", "POST", 415),  # read whole first
+    ("/postpassenger", "POST", 415),  # read completely first
 ])
 def test_a_refusal_reaches_its_client_however_large_the_body_is(shared, path, method, status):
     for size in [3_000] * 200 + [900_000] * 20:
@@ -83,7 +83,7 @@ def test_a_head_request_has_the_headers_and_no_body(shared):
 def test_the_body_limit_of_nginx_and_of_the_server_is_the_same(shared):
     at_limit = b'"' + b"a" * (1_048_576 - 2) + b'"'
     kind = {"content-type": "application/json"}
-    # The server has read and judged this one; nginx refuses one byte more.
+    # The server has read and validated this one; nginx rejects one byte more.
     assert shared.request("POST", "/postpassenger", body=at_limit, headers=kind).status in (400, 422)
     assert_problem(shared.request("POST", "/postpassenger", body=at_limit + b" ", headers=kind), 413, "body-too-large")
 
@@ -95,7 +95,7 @@ def test_https_and_http2_reach_the_server(shared):
 
 
 def lines_of_a_request(one, path="/hello", count=1, **more):
-    """The lines of the log that have its identifier, once there are so many and a later request has its own."""
+    """The log lines with the id of a request; waits until there are as many as expected and a later request is logged."""
     found = []
     for identifier, path in ((uuid.uuid4().hex, path), (uuid.uuid4().hex, "/hello")):
         trace = uuid.uuid4().hex
@@ -104,7 +104,7 @@ def lines_of_a_request(one, path="/hello", count=1, **more):
         found.append((identifier, trace))
     (identifier, trace), (later, _) = found
     until(lambda: [line for line in one.process.lines if later in line], "the later request is in the log")
-    # Another of nginx's workers may have written the later one, and the server writes when it likes to.
+    # Another worker of nginx may have logged the later request, and the server logs asynchronously.
     own = lambda: [line for line in one.process.lines if identifier in line]  # noqa: E731
     until(lambda: len(own()) >= count, f"{count} lines of the request")
     lines = own()
@@ -112,7 +112,7 @@ def lines_of_a_request(one, path="/hello", count=1, **more):
     return lines
 
 
-def test_a_request_is_logged_once_and_a_probe_that_is_content_not_at_all(shared):
+def test_a_request_is_logged_once_and_a_successful_probe_not_at_all(shared):
     (line,) = lines_of_a_request(shared)
     assert line.startswith('{"time"')
     for probe in ("/livez", "/readyz", "/readyz?exclude=postgres"):
@@ -178,7 +178,7 @@ def test_healthcheck_asks_through_nginx(shared):
 
 
 class Load:
-    """Light load: some readers and writers, each with one request at a time; every answer is remembered."""
+    """Light load: some readers and writers, each with one request at a time; all answers are recorded."""
 
     READERS, WRITERS = 4, 2
 
@@ -186,7 +186,7 @@ class Load:
         self.stack = one
         self.reads, self.writes, self.acknowledged, self.unanswered = [], [], [], []
         self._over = threading.Event()
-        # Read passengers that exist: reading is then always a 200, or a failure that a client saw.
+        # Existing passengers, so that each read is a 200 or a failure visible to the client.
         self._known = [row["uuid"] for row in one.request("GET", "/passengerlist").json()[:50]]
         self._threads = [threading.Thread(target=self._read, args=(number,)) for number in range(self.READERS)]
         self._threads += [threading.Thread(target=self._write) for _ in range(self.WRITERS)]
@@ -218,7 +218,7 @@ class Load:
                 self.acknowledged.append(answer.json())
 
     def wait_for(self, more=50):
-        """Until both readers and writers have succeeded again some more."""
+        """Waits until readers and writers have had further successes."""
         reads, writes = self._succeeded()
 
         def enough():
@@ -247,7 +247,7 @@ class Load:
         assert not lost, f"{len(lost)} of {len(self.acknowledged)} acknowledged writes are lost"
         names = [row["name"] for row in stored.values() if row["name"].startswith("Load ")]
         assert len(names) == len(set(names)), "a write was carried out twice"
-        # What was stored without an acknowledgement can only be a write that failed for its client.
+        # A row without an acknowledgement can only be from a write that failed for its client.
         assert len(names) <= len(self.acknowledged) + len(self.failed_writes())
 
 
@@ -278,9 +278,9 @@ def test_no_read_fails_and_no_acknowledged_write_is_lost_when_the_server_is_kill
         busy.wait_for()
     busy.stop()
     assert busy.failed_reads() == []
-    # A POST that was handed to the dying server must not be sent again. Its connections close one by one, so there may
-    # be several, and one that met only such connections reached nobody; none may fail that began after nginx has had the
-    # time to notice.
+    # A POST that was sent to the killed server must not be retried. Its connections close one by one, so several may fail,
+    # and a request that used only such connections reached no server; no request may fail that began after nginx had time
+    # to detect it.
     for started, took, status, answer in busy.failed_writes():
         assert_problem(answer, status, {502: "bad-gateway", 503: "unavailable"}[status])
         assert any(killed <= started + took and started <= gone + 1 for killed, gone in deaths), (started, took, deaths)
@@ -300,11 +300,11 @@ def test_the_service_is_back_within_two_seconds_of_postgres(stack, load):
         back = time.monotonic()
         busy.wait_for()
         busy.stop()
-    # What is promised, and twice what the machine adds to any request at that time.
+    # The promise, plus twice the current latency that the machine adds to any request.
     bound = 2 + 2 * max(noise)
     assert one.server_pid() == server, "the server was restarted too"
-    # Only between its death and two seconds after its return, each one quickly and with a remedy. A write that was under
-    # way may have been carried out.
+    # Only between its kill and two seconds after its return, each answered quickly and with Retry-After. A write in progress
+    # may have been applied.
     failed = [(read, ["unavailable"]) for read in busy.failed_reads()]
     failed += [(write, ["unavailable", "outcome-unknown"]) for write in busy.failed_writes()]
     for (started, took, status, answer), codes in failed:
@@ -318,7 +318,7 @@ def test_the_service_is_back_within_two_seconds_of_postgres(stack, load):
 
 @contextlib.contextmanager
 def _asking_what_needs_no_database(one):
-    """How long each answer took meanwhile."""
+    """The durations of answers that need no database, during the block."""
     took, over = [], threading.Event()
 
     def ask():
@@ -337,7 +337,7 @@ def _asking_what_needs_no_database(one):
 
 
 def _postgres_answers(one, other_than):
-    """PostgreSQL itself writes into this file when it is ready."""
+    """PostgreSQL itself writes its status to this file when it is ready."""
     with contextlib.suppress(OSError):
         lines = (one.data_dir / "embedded" / "data" / "postmaster.pid").read_text().splitlines()
         return len(lines) >= 8 and lines[7].strip() == "ready" and int(lines[0]) != other_than
@@ -371,12 +371,12 @@ def test_requests_in_flight_are_answered_while_the_stack_stops(stack):
         socket.create_connection(("127.0.0.1", one.port), 30) as download,
     ):
         upload.sendall(head + body[:20])
-        # A small window: most of the list is still with nginx and the server when the stop begins.
+        # A small receive window, so that most of the list is still in nginx and the server when the stop begins.
         download.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         download.sendall(b"GET /passengerlist HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         listed = http.client.HTTPResponse(download)
         listed.begin()
-        one.request("GET", "/hello")  # by its answer nginx has read the upload's head, too
+        one.request("GET", "/hello")  # when it is answered, nginx has also read the head of the upload
         one.process.signal(signal.SIGTERM)
         until(lambda: _refused(one.port), "nothing new is accepted")
         upload.sendall(body[20:])
@@ -385,7 +385,7 @@ def test_requests_in_flight_are_answered_while_the_stack_stops(stack):
         assert answer.status == 201
         created = json.loads(answer.read())["uuid"]
         assert listed.status == 200
-        # An answer that was cut off is an error of read() or no JSON.
+        # A truncated answer is an error of read() or invalid JSON.
         assert len(json.loads(listed.read())) == 891
     assert one.process.wait() == 0
     one.assert_nothing_runs()
@@ -408,8 +408,8 @@ def test_a_stop_under_load_fails_no_request_that_was_accepted(stack, load):
     one.process.signal(signal.SIGTERM)
     assert one.process.wait() == 0
     busy.stop()
-    # Connections are refused at the end, and the kernel resets those that nginx had not accepted yet. What nginx has
-    # accepted is in its log, and must have been answered, and well.
+    # At the end connections are refused, and the kernel resets those that nginx has not accepted. Requests that nginx has
+    # accepted are in its log, and must have been answered successfully.
     assert [answer for _, _, status, answer in busy.failed_reads() + busy.failed_writes() if status] == []
     log = one.process.output
     assert [error for identifier, error in busy.unanswered if identifier in log] == []

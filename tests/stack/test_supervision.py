@@ -1,4 +1,4 @@
-"""What supervisord and its plugin promise, with a stub in the server's place: no database, so each test is quick."""
+"""supervisord and its plugin, with a stub instead of the server: without a database each test is fast."""
 
 import os
 import pathlib
@@ -35,11 +35,11 @@ def pid_by_http(one):
     return int(one.request("GET", "/pid").body)
 
 
-def test_it_starts_and_stops_without_a_word_of_its_own(stub):
+def test_it_starts_and_stops_without_output_of_its_own(stub):
     one = stub()
     server = pid_by_http(one)
     assert one.stop() == 0
-    # nginx gets its sockets from `pycrudapi nginx`, and says so.
+    # nginx logs that it inherits its sockets from `pycrudapi nginx`.
     ours = [line for line in one.process.lines if not line.startswith('{"time"') and "inherited sockets" not in line]
     assert ours[0] == f"stub {server} serves fd:0"
     assert len(ours) == 2 and "received SIGTERM indicating exit request" in ours[1], ours
@@ -73,7 +73,7 @@ def test_a_server_that_was_killed_is_replaced_and_no_request_is_refused(stub):
         thread.start()
     until(lambda: len(answers) > 20, "requests are under way")
     os.kill(first, signal.SIGKILL)
-    # The request itself waits in the backlog of the socket that supervisord holds, then is answered.
+    # The request waits in the backlog of the socket held by supervisord, and is then answered.
     second = pid_by_http(one)
     until(lambda: len(answers) > 40, "requests go on")
     over.set()
@@ -94,7 +94,7 @@ def test_a_server_that_had_been_up_is_replaced_within_half_a_second(stub):
         successor = pid_by_http(one)
         assert successor != pid
         took.append(_started(successor) - killed)
-    # By its own clock supervisor takes a turn of its loop and more, of a second; a busy machine only adds to that.
+    # By itself supervisor would need more than one iteration of its loop, of a second each; load only adds to that.
     assert min(took) < 0.5, took
 
 
@@ -102,11 +102,11 @@ def test_a_post_that_arrives_while_the_server_restarts_waits_and_is_answered_onc
     one = stub()
     server = pid_by_http(one)
     os.kill(server, signal.SIGSTOP)
-    # The signal is only sent when `kill` returns; until it has arrived the server still accepts.
+    # When `kill` returns, the signal has only been sent; the server accepts connections until it arrives.
     until(lambda: _state(server) == "T", "the server has stopped")
     sent = socket.create_connection(("127.0.0.1", one.port), 30)
     sent.sendall(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
-    # It is in the backlog, not accepted: the stopped server cannot have read it.
+    # It is in the backlog and not accepted, so the stopped server cannot have read it.
     until(lambda: _backlog(one.run_dir / "pycrudapi.sock") >= 1, "the connection waits in the backlog")
     os.kill(server, signal.SIGKILL)
     answer = sent.recv(1000)
@@ -116,16 +116,16 @@ def test_a_post_that_arrives_while_the_server_restarts_waits_and_is_answered_onc
 
 
 def _state(pid):
-    """The letter for what a process does; T is stopped (proc_pid_stat(5))."""
+    """The state letter of a process; T is stopped (proc_pid_stat(5))."""
     with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
         return stat.read().rpartition(")")[2].split()[0]
 
 
 def _backlog(path):
-    """How many connections wait on a Unix socket: those of the listener's name that nobody holds yet."""
+    """The number of connections in the backlog of a Unix socket."""
     with open("/proc/net/unix", encoding="ascii") as table:
         rows = [line.split() for line in table if line.rstrip().endswith(str(path))]
-    # The state 02 is "connecting": a peer that was not accepted.
+    # State 02 is "connecting": a connection that was not accepted.
     return sum(row[5] == "02" for row in rows)
 
 
@@ -168,13 +168,13 @@ def _server(one):
 
 
 def _started(pid):
-    """When a process began, by the clock that counts from the start of the machine."""
+    """The start time of a process, in time since boot."""
     ticks = int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _up_for_a_second(pid):
-    """supervisor counts an end within the first second as a failed start, and waits before the next."""
+    """Waits, because supervisor counts an exit within the first second as a failed start, and delays the next."""
     until(lambda: time.clock_gettime(time.CLOCK_BOOTTIME) > _started(pid) + 2.2, "it has run for two seconds")
 
 
@@ -187,12 +187,12 @@ def test_nginx_that_cannot_start_ends_supervisord_and_the_server_with_it(stub):
 
 
 def test_nginx_is_gone_before_the_server_is_told_to_stop(stub, directory):
-    """A request in flight keeps nginx draining; the server must not have been touched meanwhile."""
+    """A request in flight keeps nginx draining; the server must not be stopped meanwhile."""
     one = stub()
     server = pid_by_http(one)
     with socket.create_connection(("127.0.0.1", one.port), 30) as upload:
         upload.sendall(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n12")
-        # Only when nginx has read the head can it know that something is in flight: it has when it answers another.
+        # nginx counts a request as in flight only after it has read the head, which it has when it answers another request.
         pid_by_http(one)
         one.process.signal(signal.SIGTERM)
         until(lambda: _refused(one.port), "nginx takes no new connections")
@@ -261,13 +261,13 @@ def test_a_reload_of_supervisord_keeps_its_promises(stub):
 
 
 def test_a_stop_right_after_the_start_is_not_forgotten(stub):
-    """nginx loses a signal that arrives while it starts; supervisord would wait for its deadline and kill it."""
+    """nginx loses a signal that arrives during its start; supervisord would wait for its deadline and kill it."""
     for moment in range(10):
         one = stub(ready=False)
         until(lambda one=one: any("nginx" in line for line in one.processes().values()), "nginx starts")
         rendered = one.run_dir / "nginx" / "nginx.conf"
         until(lambda rendered=rendered: rendered.exists(), "nginx is about to start")
-        # Each round a little later than the one before, through the whole of nginx's start.
+        # Each round sends it a little later, to cover the whole start of nginx.
         for _ in range(moment):
             one.processes()
         one.process.signal(signal.SIGTERM)
@@ -276,7 +276,7 @@ def test_a_stop_right_after_the_start_is_not_forgotten(stub):
 
 
 def test_once_an_hour_the_certificate_is_looked_after(directory):
-    """Under supervisord's own interpreter, with the event that its clock sends."""
+    """With supervisord's own interpreter, and the event of its hourly timer."""
     interpreter = pathlib.Path(shutil.which("supervisord")).read_text().splitlines()[0][2:].split()[0]
     mark = directory / "ran"
     program = f"""

@@ -1,4 +1,4 @@
-"""HTTPS: the protocol versions, the certificate that is mounted, and the one that is made and renewed."""
+"""HTTPS: protocol versions, a mounted certificate, and the generated and renewed one."""
 
 import pathlib
 import socket
@@ -38,7 +38,7 @@ def shake_hands(port, **limits):
 
 
 def seconds_left(port):
-    """How long the certificate that is served will be valid, as openssl reads it."""
+    """The remaining validity of the served certificate, according to openssl."""
     certificate = ssl.DER_cert_to_PEM_cert(shake_hands(port)[2])
 
     def outlives(seconds):
@@ -71,7 +71,7 @@ def test_http2_and_http1_over_a_self_signed_certificate(nginx):
         with httpx.Client(http2=http2, verify=False, timeout=DEADLINE_SECONDS) as client:
             answer = client.get(f"https://localhost:{server.https_port}/")
             assert (answer.status_code, answer.http_version) == (200, version)
-            # A browser would remember it and refuse the next self-signed certificate.
+            # A browser would remember it and reject the next self-signed certificate.
             assert "strict-transport-security" not in answer.headers
     assert all("x-forwarded-proto: https" in head.lower() for head in server.stand_in.requests)
 
@@ -101,7 +101,7 @@ def test_tls_1_2_and_1_3_are_spoken(nginx, version, spoken):
 @pytest.mark.parametrize("flag", ["-tls1", "-tls1_1"])
 def test_older_versions_are_refused(nginx, flag):
     server = nginx(ok, TLS_SELF_SIGNED="true")
-    # @SECLEVEL=0: otherwise the client itself refuses to offer them.
+    # @SECLEVEL=0: otherwise the client itself does not offer them.
     done = subprocess.run(
         ["openssl", "s_client", flag, "-cipher", "ALL:@SECLEVEL=0", "-connect", f"127.0.0.1:{server.https_port}"],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
@@ -139,7 +139,7 @@ def test_the_self_signed_certificate_names_this_machine_and_its_key_is_private(n
     ).stdout
     assert "DNS:localhost, IP Address:127.0.0.1" in shown
     assert [entry.name for entry in file.parent.iterdir()] == ["self-signed.pem"]
-    # A client that trusts it is satisfied with it.
+    # A client that trusts the certificate accepts it.
     with httpx.Client(verify=ssl.create_default_context(cafile=file), timeout=DEADLINE_SECONDS) as client:
         assert client.get(f"https://localhost:{server.https_port}/").status_code == 200
 
@@ -154,7 +154,7 @@ def test_the_self_signed_certificate_is_kept_over_restarts(nginx, directory):
 
 
 def near_its_end(folder):
-    """A self-signed certificate as `pycrudapi nginx` keeps it, but with ten days left."""
+    """A self-signed certificate like that of `pycrudapi nginx`, but valid for only ten more days."""
     folder.mkdir(exist_ok=True)
     certificate, key = make_certificate(folder, days=10)
     both = folder / "self-signed.pem"
@@ -198,7 +198,7 @@ def test_a_mounted_certificate_is_served_with_hsts_and_wins_over_a_self_signed_o
         answer = client.get(f"https://localhost:{server.https_port}/")
     assert answer.headers["strict-transport-security"] == "max-age=63072000"
     assert shake_hands(server.https_port)[2] == ssl.PEM_cert_to_DER_cert(certificate.read_text())
-    # The header means nothing over plain HTTP, where anybody could have set it.
+    # The header has no meaning over plain HTTP, where any client can set it.
     assert "strict-transport-security" not in server.request("GET", "/").headers
     assert not (server.run_dir / "tls").exists()
 

@@ -1,4 +1,4 @@
-"""`pycrudapi upgrade-cluster` on real releases of PostgreSQL: Debian's own, and a newer one from npm; carried out, cut off, and refused."""
+"""`pycrudapi upgrade-cluster` on real releases of PostgreSQL, Debian's and a newer one from npm: completed, interrupted, and refused."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ import pytest
 import support
 from support import PASSENGER, PROGRAM, REPOSITORY, Stack, until
 
-PATIENCE_SECONDS = 240
+TIMEOUT_SECONDS = 240
 OLD = pathlib.Path("/usr/lib/postgresql/15/bin")
 OTHERS_TABLE = """
     create role clerk login password 'of a clerk'; create schema others; grant usage on schema others to clerk;
@@ -24,9 +24,9 @@ OTHERS_TABLE = """
 CLERK = """
     select a.rolpassword like 'SCRAM-SHA-256%', r.rolconfig from pg_authid a join pg_roles r using (oid) where a.rolname = 'clerk'
 """
-# PostgreSQL 17 has it no more.
+# Removed in PostgreSQL 17.
 UNKNOWN_THERE = "adminpack"
-# Files that appear one after another: while the new cluster is made, started, filled and compared.
+# Files that appear one after another, while the new cluster is created, started, filled and compared.
 SIGNS = ("data.new", "data", "data/postmaster.pid", "run/.s.PGSQL.5432")
 
 
@@ -38,7 +38,7 @@ def newer():
 
 @pytest.fixture
 def old(directory):
-    """A stack on the old release, with rows, a token, a repeated request and what somebody else has made."""
+    """A stack on the old release, with rows, a token, a repeated request and objects created by others."""
     stack = Stack(directory, SEED="false", PG_BIN=OLD).start()
     home = pathlib.Path(stack.data_dir) / "embedded"
     try:
@@ -56,7 +56,7 @@ def old(directory):
 def sql(home, text):
     done = subprocess.run(
         ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", home / "run", "-U", "postgres"],
-        input=text, capture_output=True, text=True, timeout=PATIENCE_SECONDS,
+        input=text, capture_output=True, text=True, timeout=TIMEOUT_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -68,7 +68,7 @@ def environment(home, **more):
 
 def run(home, *arguments, **more):
     done = subprocess.run(
-        [PROGRAM, *arguments], env=environment(home, **more), cwd="/", capture_output=True, text=True, timeout=PATIENCE_SECONDS
+        [PROGRAM, *arguments], env=environment(home, **more), cwd="/", capture_output=True, text=True, timeout=TIMEOUT_SECONDS
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -92,7 +92,7 @@ def test_everything_survives_and_the_old_cluster_is_kept(old, newer):
     assert status == 0, token
     stack.stop()
 
-    # The new release alone reads nothing, and says what to do.
+    # The new release does not read the old cluster, and reports the remedy.
     status, said = run(home, "migrate", PG_BIN=newer)
     assert status == 1 and "pycrudapi upgrade-cluster" in said and "15" in said and "17" in said, said
     status, said = run(home, "upgrade-cluster", "--old-bin=/nowhere", PG_BIN=newer)
@@ -125,7 +125,7 @@ def test_everything_survives_and_the_old_cluster_is_kept(old, newer):
     status, said = run(home, "token", "list", PG_BIN=newer)
     assert status == 0 and "before" in said, said
 
-    # The same again has nothing to do with the newest one, and the way back is two names.
+    # A second run has nothing to do, and reverting means renaming two directories.
     status, said = run(home, "upgrade-cluster", PG_BIN=newer)
     assert status == 1 and "PG_BIN names postgresql 17" in said, said
     (home / "data").rename(home / "data-17")
@@ -158,7 +158,7 @@ def test_an_upgrade_that_is_cut_off_or_refused_leaves_the_old_cluster_serving(ol
         killed.wait()
         expect_old_serves(home, made)
 
-    # Cut off after the two have changed places, before the old one had its name.
+    # Interrupted after the two were exchanged, before the old one was renamed.
     status, said = run(home, "upgrade-cluster", PG_BIN=newer)
     assert status == 0, said
     (home / "upgrading").mkdir()
@@ -166,7 +166,7 @@ def test_an_upgrade_that_is_cut_off_or_refused_leaves_the_old_cluster_serving(ol
     status, said = run(home, "upgrade-cluster", PG_BIN=newer)
     assert status == 1 and version(home, "data-15") == "15" and version(home) == "17", said
 
-    # One that is kept is not written over.
+    # A kept old cluster is not overwritten.
     (home / "data").rename(home / "data-17")
     subprocess.run(["cp", "-a", home / "data-15", home / "data"], check=True)
     status, said = run(home, "upgrade-cluster", PG_BIN=newer)

@@ -1,4 +1,4 @@
-"""A database of each release is taken over by today's, which serves its rows unchanged beside the old release."""
+"""The current release migrates a database of each earlier release, and serves its rows unchanged while the old release is running."""
 
 import contextlib
 import hashlib
@@ -10,7 +10,7 @@ from old_releases import KEPT, LATEST, MIGRATIONS, PATCHED, REPLACED
 from postgres import Cluster
 from support import PROGRAM, Process, clean_environment, free_port, request, until
 
-# What was committed is never changed: refinery refuses a database in which a migration was applied that reads otherwise.
+# Released migrations are never changed: refinery rejects a database in which a migration with another text was applied.
 COMMITTED = {
     "0001_passengers.sql": "89bef6070f37f9e25efe05307a41b40f2eabbaa67e92426f9b6851985cb80f42",
     "0002_air_quality.sql": "6921091e54e80f31044084267a946937bab6eb427dff2cfc28d922a8950b664e",
@@ -35,7 +35,7 @@ def cluster():
 
 @contextlib.contextmanager
 def serving(cluster, database, **settings):
-    """Today's server on a database; `ask(method, path, …)`."""
+    """The current server on a database; yields `ask(method, path, …)`."""
     port = free_port()
     environment = clean_environment(
         DATABASE_URL=cluster.url(database), LISTEN=f"127.0.0.1:{port}", METRICS_LISTEN="off", AUTH="off", **settings
@@ -60,7 +60,7 @@ def serving(cluster, database, **settings):
 
 
 def kept(cluster, database, version):
-    """{table: its rows as the release of that version knows them}"""
+    """{table: its rows with the columns of the release of that version}"""
     columns = {
         "passengers": old_releases.COLUMNS + (", version" if version >= 4 else ""),
         "seeds": "name, seeded_at",
@@ -70,7 +70,7 @@ def kept(cluster, database, version):
         "api_tokens": "*",
     }
     since = {"passengers": 1, "seeds": 1, "air_quality": 2, "steps": 3, "idempotency_keys": 5, "api_tokens": 11}
-    # A data set that the release did not know is loaded, and noted, by a newer one.
+    # A newer release loads data sets that the old one did not have, and records that.
     tables = {"seeds": "seeds where name = 'passengers'"}
     rows = "select coalesce(jsonb_agg(to_jsonb(t) order by to_jsonb(t)), '[]') from (select {} from {}) t"
     return {
@@ -81,7 +81,7 @@ def kept(cluster, database, version):
 
 
 def served(ask, version):
-    """What the rows of the old release are to the clients of today's."""
+    """The rows of the old release as the current one serves them."""
     found = {"passengers": sorted(ask("GET", "/v1/passengers").json(), key=lambda row: row["uuid"])}
     if version >= 2:
         found["air quality"] = ask("GET", "/air_quality?entity=station-1").json()["entities"]
@@ -126,7 +126,7 @@ def test_a_migration_that_was_committed_stays_as_it_is():
 def test_a_database_of_each_release_is_served_unchanged_and_beside_that_release(cluster, version):
     database = f"release_{version}"
     old_releases.apply(cluster, database, version)
-    # As it notes that its data were loaded: they are not loaded again.
+    # As the release records loaded data sets: they are not loaded again.
     for name in ("passengers", "air_quality")[:version]:
         cluster.psql(database, f"insert into seeds (name) values ('{name}') on conflict do nothing")
     old_releases.run(cluster, database, version)
@@ -134,7 +134,7 @@ def test_a_database_of_each_release_is_served_unchanged_and_beside_that_release(
     with serving(cluster, database) as ask:
         assert kept(cluster, database, version) == before
         assert served(ask, version) == expected(version, 1)
-        # The old release goes on beside it, and each sees what the other does.
+        # The old release keeps running, and each sees the changes of the other.
         tag = ask("GET", f"/v1/passengers/{REPLACED}").headers["etag"]
         for uuid in (KEPT, REPLACED, PATCHED):
             assert ask("DELETE", f"/v1/passengers/{uuid}").status == 204
@@ -147,7 +147,7 @@ def test_a_database_of_each_release_is_served_unchanged_and_beside_that_release(
 
 
 def test_today_s_release_serves_what_the_next_one_has_migrated(cluster):
-    # Going back one release: what the next one adds (expand) is nothing to this one.
+    # Downgrading by one release: this one ignores what the next one adds (expand).
     database = "next_release"
     old_releases.apply(cluster, database, LATEST)
     old_releases.run(cluster, database, LATEST)

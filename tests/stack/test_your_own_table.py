@@ -1,4 +1,4 @@
-"""docs/your-own-table.md as it stands, and CSV files of different make: each becomes an API without Rust."""
+"""The commands of docs/your-own-table.md, and CSV files of different origins: each becomes an API without Rust."""
 
 import csv
 import datetime
@@ -21,7 +21,7 @@ FILES = sorted((pathlib.Path(__file__).parent / "tables").glob("*.csv"))
 
 
 def program(directory, *arguments):
-    """Runs `pycrudapi` in a directory, with the data and the descriptions there; returns what it said."""
+    """Runs `pycrudapi` in a directory with its data and descriptions; returns its output."""
     environment = support.clean_environment(RESOURCES_DIR=directory / "my tables", DATA_DIR=directory / "data")
     done = subprocess.run(
         [BINARY_DIR / "pycrudapi", *map(str, arguments)], cwd=directory, env=environment, capture_output=True, text=True,
@@ -33,14 +33,14 @@ def program(directory, *arguments):
 
 
 class Reader:
-    """Does what the page says, in a directory of its own; `make up` is a stack of the same settings."""
+    """Follows the page in its own directory; `make up` is a stack with the same settings."""
 
     def __init__(self, directory):
         self.directory, self.stack = directory, None
         self.exports = ""
 
     def run(self, lines):
-        """Runs lines of the shell as they stand, but for the port; returns what they said, line by line."""
+        """Runs shell lines unchanged except for the port; returns their output, line by line."""
         port = self.stack.port if self.stack else 8080
         environment = support.clean_environment(PATH=f"{BINARY_DIR}:{os.environ['PATH']}")
         done = subprocess.run(
@@ -79,7 +79,7 @@ def test_the_page_leads_from_nothing_to_an_api_and_an_import(reader):
             reader.make_up()
         elif language == "sh":
             if "pycrudapi import" in lines:
-                reader.stop()  # as the page says in front of it
+                reader.stop()  # as the page says before it
             said.append(reader.run(lines))
     described, served, inferred, imported, found = said
     assert "vessels.toml: 4 columns, no fault" in described
@@ -117,12 +117,12 @@ def test_a_csv_file_becomes_an_api_with_every_row_of_it(directory, file):
         assert answer.status == 200, answer
         listed = list(csv.reader(io.StringIO(answer.body.decode(), newline="")))
         assert len(listed) == len(rows)
-        # What the rows hold is what the file holds, in its order unless it brings keys of its own.
+        # The rows equal those of the file, in its order unless it has its own keys.
         skipped = 0 if rows[0][0] == "uuid" else 1
         values = [[plain(cell) for cell in row[skipped:]] for row in listed[1:]]
         expected = [[plain(cell) for cell in row] for row in rows[1:]]
         assert (values == expected) if skipped else (sorted(values) == sorted(expected))
-        # And the same file goes through POST.
+        # The same file can be sent with POST.
         if skipped:
             posted = one.request("POST", f"/v1/{name}", file.read_bytes(), {"content-type": "text/csv"})
             assert posted.status == 201, posted
@@ -131,7 +131,7 @@ def test_a_csv_file_becomes_an_api_with_every_row_of_it(directory, file):
 
 
 def plain(cell):
-    """A cell as the service would write it: numbers without zeros that say nothing, instants in UTC."""
+    """A cell as the service formats it: numbers without trailing zeros, times in UTC."""
     if re.fullmatch(r"-?(0|[1-9]\d*)\.\d+", cell):
         return repr(float(cell)).removesuffix(".0")
     if re.fullmatch(r"\d{4}-\d\d-\d\dT.*(Z|[+-]\d\d:\d\d)", cell):

@@ -30,13 +30,13 @@ class Key(BaseModel):
     uuid: UUID
 
 
-class Passenger(Details, Key):  # pydantic puts the last base's fields first
+class Passenger(Details, Key):  # pydantic orders the fields of the last base first
     pass
 
 
 @asynccontextmanager
 async def lifespan(app):
-    # asyncpg's own default size, and its default of preparing each statement once per connection.
+    # asyncpg's default size; by default it prepares each statement once per connection.
     async with asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=10, max_size=10) as app.state.pool:
         yield
 
@@ -45,7 +45,7 @@ app = FastAPI(lifespan=lifespan)
 
 
 def uuid7():
-    """A version 7 uuid, so that the primary key grows at its end as it does for the others."""
+    """A version 7 uuid, so that the index grows at its end as for the others."""
     value = time.time_ns() // 1_000_000 << 80 | 7 << 76 | int.from_bytes(os.urandom(10), "big") & 0x0FFF3FFFFFFFFFFFFFFF
     return UUID(int=value | 2 << 62)
 

@@ -20,14 +20,14 @@ const details = {
   fare: { type: "number", minimum: 0 },
 };
 const body = { type: "object", properties: details, required: Object.keys(details), additionalProperties: false };
-// fast-json-stringify has no fast form of an enumeration.
+// fast-json-stringify has no fast path for enumerations.
 const passenger = {
   type: "object",
   properties: { uuid: { type: "string" }, ...details, sex: { type: "string" } },
 };
 
 async function serve() {
-  // pg's own default size; a named statement is prepared once per connection.
+  // pg's default size; a named statement is prepared once per connection.
   const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: 10 });
   const app = Fastify();
 

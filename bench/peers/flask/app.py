@@ -17,7 +17,7 @@ FIELDS = ("survived", "passengerClass", "name", "sex", "age", "siblingsOrSpouses
 register_uuid()
 app = Flask(__name__)
 app.json.sort_keys = False
-# As many as the worker has threads; see bench/run.py.
+# As many as the worker has threads; see bench/contestants.py.
 pool = ThreadedConnectionPool(1, int(os.environ["THREADS"]), os.environ["DATABASE_URL"])
 
 
@@ -32,7 +32,7 @@ def query(sql, values=()):
 
 
 def uuid7():
-    """A version 7 uuid, so that the primary key grows at its end as it does for the others."""
+    """A version 7 uuid, so that the index grows at its end as for the others."""
     value = time.time_ns() // 1_000_000 << 80 | 7 << 76 | int.from_bytes(os.urandom(10), "big") & 0x0FFF3FFFFFFFFFFFFFFF
     return uuid.UUID(int=value | 2 << 62)
 

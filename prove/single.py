@@ -1,4 +1,4 @@
-"""The stack as `make up` runs it: supervisord, nginx, server, and the server's own PostgreSQL."""
+"""The deployment of `make up`: supervisord, nginx, one server, and its embedded PostgreSQL."""
 
 import asyncio
 import contextlib
@@ -10,17 +10,17 @@ import subprocess
 
 import postgres_wire
 import support
-from direct import Direct
+from deployment import Deployment
 from stack import SETTINGS, Stack, until
 
-# Room for a database under an hour's load, and little enough to fill in a moment.
+# Enough for the database of an hour of load, and small enough to be filled quickly.
 DISK_MIB = 400
 
 
-class Laptop(Direct):
-    """`laptop()` makes one; beside what Fleet has there is `disk`, when its data are on a disk of their own."""
+class SingleDeployment(Deployment):
+    """Created by `single()`; same interface as ScaledDeployment, and `disk` if the data are on a file system of their own."""
 
-    kind = "laptop"
+    kind = "single"
     database = "postgres"
 
     def __init__(self, directory, settings, with_disk):
@@ -30,8 +30,8 @@ class Laptop(Direct):
         self.stack = Stack(directory / "stack", **(SETTINGS | {"RESOURCES_DIR": self.resources_dir} | settings))
         (directory / "stack").mkdir(mode=0o755)
         self.disk = self.stack.data_dir if with_disk else None
-        self.left_behind, self._said = [], []
-        self.is_ended = False
+        self.left_behind, self._earlier_output = [], []
+        self.is_stopping = False
 
     def start(self, opened):
         if self.disk:
@@ -42,13 +42,13 @@ class Laptop(Direct):
         opened.callback(self.stack.destroy)
         self.stack.start()
         self.port = self.stack.port
-        self.entrances = [self.port]
+        self.endpoints = [self.port]
         self._socket = self.stack.data_dir / "embedded" / "run"
         self.direct_url = f"host={self._socket} user=postgres dbname={self.database}"
 
-    def said(self):
-        """What everything under each supervisord wrote."""
-        return "".join(f"{line}\n" for line in [*self._said, *self.stack.process.lines])
+    def log(self):
+        """The output of all processes under each supervisord."""
+        return "".join(f"{line}\n" for line in [*self._earlier_output, *self.stack.process.lines])
 
     def pids(self, kind):
         if kind == "backend":
@@ -59,43 +59,43 @@ class Laptop(Direct):
         sockets = list(self._socket.glob(".s.PGSQL.*[0-9]"))
         return bool(sockets) and await postgres_wire.answers(str(sockets[0]), self.database)
 
-    async def keep(self):
-        """As whoever supervises the container does: supervisord that is gone is started again."""
-        while not self.is_ended:
+    async def supervise(self):
+        """Restarts supervisord when it has exited, as a container runtime does."""
+        while not self.is_stopping:
             if not self.stack.process.running:
-                await asyncio.to_thread(self._start_again)
+                await asyncio.to_thread(self._restart)
             await asyncio.sleep(0.05)
 
-    def _start_again(self):
+    def _restart(self):
         self.stack.process.wait()
         try:
-            until(lambda: not self.stack.processes(), "what supervisord had started is gone")
+            until(lambda: not self.stack.processes(), "all processes of supervisord have exited")
         except AssertionError:
             left = self.stack.processes()
             self.left_behind += left.values()
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            until(lambda: not self.stack.processes(), "what was left behind is gone")
-        self._said += self.stack.process.lines
+            until(lambda: not self.stack.processes(), "the processes left behind have exited")
+        self._earlier_output += self.stack.process.lines
         self.stack.start(ready=False)
 
-    def end_left(self):
+    def resume_stopped(self):
         for pid in self.stack.processes():
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGCONT)
 
 
 @contextlib.asynccontextmanager
-async def laptop(with_disk=False, **settings):
+async def single(with_disk=False, **settings):
     with contextlib.ExitStack() as opened:
-        one = Laptop(opened.enter_context(support.short_directory()), settings, with_disk)
+        one = SingleDeployment(opened.enter_context(support.short_directory()), settings, with_disk)
         await asyncio.to_thread(one.start, opened)
-        keeper = asyncio.create_task(one.keep())
+        supervisor = asyncio.create_task(one.supervise())
         try:
             yield one
         finally:
-            # Not cut off: what a thread of it is starting would be left behind.
-            one.is_ended = True
-            await asyncio.gather(keeper, return_exceptions=True)
-            one.end_left()
+            # Not cancelled: a process that one of its threads is starting would be left behind.
+            one.is_stopping = True
+            await asyncio.gather(supervisor, return_exceptions=True)
+            one.resume_stopped()

@@ -1,4 +1,4 @@
-"""Several servers behind nginx on one PostgreSQL, with a link that can be broken between any two, and whoever restarts what died.
+"""Several servers behind nginx with one PostgreSQL, breakable links between them, and a supervisor that restarts processes.
 
     clients -> nginx -> link "server-N" -> server N -> link "postgres" -> PostgreSQL (and "standby" -> its standby)
                                            server N -> link "redis" -> Redis
@@ -18,18 +18,18 @@ import postgres_wire
 import shims
 import standby
 import support
-from direct import Direct
+from deployment import Deployment
 from links import Links
 from postgres import Cluster
 from stack import POSTGRES, SETTINGS, is_ready, until
 
 DATABASE = "prove"
-# Few, so that others can use them up.
+# Few, so that a fault can exhaust them.
 MAX_CONNECTIONS = 60
 
 
 class Server:
-    """`pycrudapi serve` on a port of its own; what it says goes through `reader` into a file."""
+    """`pycrudapi serve` on its own port; its log passes through the process `reader` into a file."""
 
     def __init__(self, port, directory, environment):
         self.port, self._environment = port, environment
@@ -54,23 +54,23 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
     def set(self, **settings):
-        """For its next start."""
+        """Sets environment variables for the next start."""
         self._environment |= {name: str(value) for name, value in settings.items()}
 
-    def said(self):
+    def log(self):
         return self._log.read_text(errors="replace")
 
-    def end(self):
+    def stop(self):
         for one in (self.process, self.reader):
             if one is not None and one.poll() is None:
                 one.kill()
                 one.wait()
 
 
-class Fleet(Direct):
-    """See the module; `fleet()` makes one. `port` is nginx's, `entrances` are that and the servers' own."""
+class ScaledDeployment(Deployment):
+    """Created by `scaled()`. `port` is that of nginx; `endpoints` are it and the ports of the servers."""
 
-    kind = "servers"
+    kind = "scaled"
 
     def __init__(self, directory, count, settings, with_standby):
         self.directory, self._settings = directory, settings
@@ -79,22 +79,22 @@ class Fleet(Direct):
         self.resources_dir = directory / "tables"
         shutil.copytree(pathlib.Path(__file__).parent / "tables", self.resources_dir)
         self._with_standby = with_standby
-        # Access tokens are asked for only where tokens are.
+        # Access tokens are verified only with authentication.
         self.identity = identity.Provider(directory) if settings.get("AUTH") == "on" and identity.is_possible() else None
         self.servers = [Server(support.free_port(), directory, {}) for _ in range(count)]
         self.cluster = self.standby = self.links = self.nginx = self.redis = self._redis_port = None
-        # What nobody is to start again now.
-        self.held = set()
+        # The kinds of processes that the supervisor must not restart now.
+        self.kept_down = set()
         self.url = self.direct_url = None
         self.upgrades = 0
-        self.is_ended = False
+        self.is_stopping = False
 
     def start(self, opened):
-        """In threads' time; `opened` is an ExitStack that ends what was started."""
-        environment = shims.together(self.fsync.environment, self.database_clock.environment)
+        """Blocks; `opened` is an ExitStack that stops what was started."""
+        environment = shims.merged(self.fsync.environment, self.database_clock.environment)
         settings = POSTGRES | {"max_connections": str(MAX_CONNECTIONS)}
         self.cluster = Cluster(settings, environment)
-        # It keeps its port while it is away.
+        # Fixed, so that it keeps its port over restarts.
         self.cluster.port = support.free_port()
         opened.enter_context(self.cluster)
         self.cluster.create(DATABASE)
@@ -105,43 +105,43 @@ class Fleet(Direct):
         if shutil.which("redis-server"):
             self._redis_port = support.free_port()
             ports["redis"] = self._redis_port
-            opened.callback(self._end_redis)
+            opened.callback(self._stop_redis)
             self.start_redis()
         if self.identity:
-            opened.callback(self.identity.end)
+            opened.callback(self.identity.stop)
             self.identity.start()
             self._settings = self._settings | self.identity.settings
         ports |= {f"server-{number}": server.port for number, server in enumerate(self.servers, 1)}
         self.links = opened.enter_context(Links(ports))
         hosts = [f"127.0.0.1:{self.links.ports[name]}" for name in ("postgres", "standby") if name in ports]
         self.url = f"postgres://postgres@{','.join(hosts)}/{DATABASE}" + ("?target_session_attrs=read-write" if self._with_standby else "")
-        self.use(self.cluster)
+        self.set_primary(self.cluster)
         for server in self.servers:
-            opened.callback(server.end)
+            opened.callback(server.stop)
             server.set(**self._environment(server))
             server.start()
             until(lambda: not server.running or is_ready(server.port), "a server is ready", 120)
             if not server.running:
-                raise RuntimeError(f"a server ended: {server.said()[-3000:]}")
-        place = self.directory / "nginx"
-        place.mkdir(mode=0o755)
+                raise RuntimeError(f"a server exited: {server.log()[-3000:]}")
+        folder = self.directory / "nginx"
+        folder.mkdir(mode=0o755)
         upstream = ",".join(f"127.0.0.1:{self.links.ports[f'server-{number}']}" for number in range(1, len(self.servers) + 1))
-        self.nginx = support.Nginx(place, **(self._settings | {"UPSTREAM": upstream}))
+        self.nginx = support.Nginx(folder, **(self._settings | {"UPSTREAM": upstream}))
         opened.callback(self.nginx.stop)
         self.port = self.nginx.port
-        self.entrances = [self.port, *(server.port for server in self.servers)]
+        self.endpoints = [self.port, *(server.port for server in self.servers)]
 
-    def use(self, cluster):
-        """The one that takes changes."""
+    def set_primary(self, cluster):
+        """Makes `cluster` the primary that this deployment refers to."""
         self.cluster = cluster
         self.database_port, self.direct_url = cluster.port, cluster.url(DATABASE)
 
     def fail_over(self):
-        """The standby takes the place of the primary, for good."""
+        """Promotes the standby; the former primary does not return."""
         self.standby.promote()
-        self.use(self.standby)
+        self.set_primary(self.standby)
         self.standby = None
-        self.held.discard("postgres")
+        self.kept_down.discard("postgres")
 
     def _environment(self, server):
         redis = {"REDIS_URL": f"redis://127.0.0.1:{self.links.ports['redis']}"} if self._redis_port else {}
@@ -152,9 +152,9 @@ class Fleet(Direct):
             | self._settings
         )
 
-    def said(self):
-        """What the servers wrote to their logs."""
-        return "".join(server.said() for server in self.servers)
+    def log(self):
+        """The logs of all servers."""
+        return "".join(server.log() for server in self.servers)
 
     def pids(self, kind):
         if kind == "server":
@@ -180,48 +180,48 @@ class Fleet(Direct):
         words = ["redis-server", "--port", str(self._redis_port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self.redis = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
-    def _end_redis(self):
+    def _stop_redis(self):
         if self.redis.poll() is None:
             self.redis.kill()
             self.redis.wait()
 
-    async def keep(self):
-        """As an orchestrator does: what has died is started again, unless somebody holds it down."""
-        while not self.is_ended:
+    async def supervise(self):
+        """Restarts processes that have exited, as an orchestrator does, except those in `kept_down`."""
+        while not self.is_stopping:
             for server in self.servers:
                 if not server.running:
                     server.start()
-            if self.redis and self.redis.poll() is not None and "redis" not in self.held:
+            if self.redis and self.redis.poll() is not None and "redis" not in self.kept_down:
                 self.start_redis()
-            if self.identity and not self.identity.running and "identity provider" not in self.held:
+            if self.identity and not self.identity.running and "identity provider" not in self.kept_down:
                 self.identity.start()
-            if not self.cluster.running and "postgres" not in self.held:
-                with contextlib.suppress(RuntimeError):  # its disk is full, for one: later then
+            if not self.cluster.running and "postgres" not in self.kept_down:
+                with contextlib.suppress(RuntimeError):  # for example a full disk: retried in the next round
                     await asyncio.to_thread(self.cluster.start)
             await asyncio.sleep(0.05)
 
-    def end_left(self):
-        """Whatever a fault has left stopped goes on, so that it can be ended."""
+    def resume_stopped(self):
+        """Resumes processes that a fault has left stopped, so that they can exit."""
         for pid in [*self.pids("server"), *self.pids("redis"), *self.pids("identity provider"), *(server.reader.pid for server in self.servers if server.reader)]:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGCONT)
 
 
 @contextlib.asynccontextmanager
-async def fleet(count, with_standby=False, **settings):
+async def scaled(count, with_standby=False, **settings):
     with contextlib.ExitStack() as opened:
         directory = opened.enter_context(support.short_directory())
-        one = Fleet(directory, count, settings, with_standby)
+        one = ScaledDeployment(directory, count, settings, with_standby)
         try:
             await asyncio.to_thread(one.start, opened)
         except BaseException:
-            print("\n".join(server.said()[-3000:] for server in one.servers if server.process), file=sys.stderr)
+            print("\n".join(server.log()[-3000:] for server in one.servers if server.process), file=sys.stderr)
             raise
-        keeper = asyncio.create_task(one.keep())
+        supervisor = asyncio.create_task(one.supervise())
         try:
             yield one
         finally:
-            # Not cut off: what a thread of it is starting would be left behind.
-            one.is_ended = True
-            await asyncio.gather(keeper, return_exceptions=True)
-            one.end_left()
+            # Not cancelled: a process that one of its threads is starting would be left behind.
+            one.is_stopping = True
+            await asyncio.gather(supervisor, return_exceptions=True)
+            one.resume_stopped()

@@ -1,4 +1,4 @@
-"""The database of what is broken, past everything that is broken between it and the service."""
+"""Access to a deployment's database that bypasses the faults injected between it and the service."""
 
 import subprocess
 
@@ -6,11 +6,11 @@ import postgres_wire
 import support
 
 
-class Direct:
-    """Has `direct_url` and `resources_dir`."""
+class Deployment:
+    """Base of single.py and scaled.py; a subclass sets `direct_url` and `resources_dir`."""
 
     def run(self, *words, text=None):
-        """A subcommand of the program on the same database; its status and what it wrote."""
+        """Runs a subcommand of pycrudapi on the same database; (exit status, standard output, standard error)."""
         environment = support.clean_environment(DATABASE_URL=self.direct_url, RESOURCES_DIR=self.resources_dir, SEED="false")
         done = subprocess.run(
             [support.BINARY_DIR / "pycrudapi", *words], input=text, env=environment, capture_output=True, text=True, check=False
@@ -18,5 +18,5 @@ class Direct:
         return done.returncode, done.stdout, done.stderr
 
     async def psql(self, *commands):
-        """(whether all was done, what it said)."""
+        """(whether psql succeeded, its output)."""
         return await postgres_wire.psql(self.direct_url, *commands)
