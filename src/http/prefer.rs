@@ -1,4 +1,4 @@
-//! The header `Prefer` (RFC 7240): wishes that a server may leave unmet, so none is ever an error.
+//! The `Prefer` header (RFC 7240). A server may ignore any preference, so none is ever an error.
 
 use crate::csv::notes::UnknownColumns;
 use warp::http::{HeaderMap, HeaderName, HeaderValue};
@@ -7,7 +7,7 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 const NOTES: HeaderName = HeaderName::from_static("notes");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// The value of a preference; of several with one name the first counts (section 2).
+/// The value of a preference; if a name is repeated, the first counts (section 2).
 pub fn preference<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let lines = headers.get_all(PREFER).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).find_map(|item| {
@@ -17,10 +17,10 @@ pub fn preference<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     })
 }
 
-/// The preference that [`unknown`] heeds.
+/// The preference that [`unknown`] recognizes.
 pub const LENIENT: &str = "handling=lenient";
 
-/// Whether unknown columns and members are to be left out instead of refused (section 4.4).
+/// Whether unknown columns and members are ignored instead of refused (section 4.4).
 pub fn unknown(headers: &HeaderMap) -> UnknownColumns {
     match preference(headers, "handling") {
         Some(handling) if handling.eq_ignore_ascii_case("lenient") => UnknownColumns::Ignored,
@@ -28,13 +28,13 @@ pub fn unknown(headers: &HeaderMap) -> UnknownColumns {
     }
 }
 
-/// Tells which preference was met, such as `count=exact`.
+/// Reports an applied preference, such as `count=exact`.
 pub fn applied(headers: &mut HeaderMap, preference: &'static str) {
     headers.append(PREFERENCE_APPLIED, HeaderValue::from_static(preference));
 }
 
-/// Tells what was taken otherwise than it was written, where the body is the rows themselves: a list of display strings (RFC 9651, section
-/// 3.3.8).
+/// Reports conversions and omissions in the `Notes` header, for responses whose body is the rows: a list of display strings
+/// (RFC 9651, section 3.3.8).
 pub fn noted(headers: &mut HeaderMap, notes: &[String]) {
     for note in notes {
         let text: String = note.bytes().map(displayed).collect();

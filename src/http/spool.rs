@@ -1,7 +1,7 @@
-//! A long body on its way: kept from its beginning, in memory while it is short and in a file after that.
+//! Spools a body while it arrives, in memory up to a size and in a file beyond it.
 //!
-//! So nobody has to wait for its sender: whoever reads it may begin when it is whole, or keep up with it and go away when
-//! the sender falls behind. The file has no name, so that nothing of it is left whatever ends the process.
+//! No resource is held while waiting for the sender: a reader may start when the body is complete, or follow it and stop when
+//! the sender falls behind. The file is unlinked when it is created, so that nothing is left however the process ends.
 
 use std::fs::{File, OpenOptions, remove_file};
 use std::io;
@@ -25,23 +25,23 @@ use super::client::Client;
 use super::coding::{Broken, announced};
 use super::problem::Problem;
 
-/// What is longer is written to a file. Most bodies are shorter, and files cost more than memory.
+/// Longer bodies are written to a file. Most bodies are shorter, and files cost more than memory.
 const IN_MEMORY: usize = 1024 * 1024;
-/// Bytes written to a file, or read from it, at a time: each time is a hop to another thread.
+/// Bytes per file access: each access runs on another thread.
 const BLOCK: usize = 256 * 1024;
-/// Bytes handed out at a time, so that others have their turn on this thread in between.
+/// Bytes per read, so that other tasks can run on this thread in between.
 const SLICE: usize = 64 * 1024;
-/// A sender that delivers the first [`IN_MEMORY`] within this is likely to keep ahead of PostgreSQL, which takes about
-/// three times as long.
+/// A sender that delivers the first [`IN_MEMORY`] bytes within this time is likely to stay ahead of PostgreSQL, which takes
+/// about three times as long.
 const QUICK: Duration = Duration::from_millis(100);
 
-/// Where long bodies are kept.
+/// The directory for long bodies.
 pub struct Disk {
     folder: PathBuf,
     budget: Budget,
 }
 
-/// A body, as far as it has arrived.
+/// A body that may still be arriving.
 #[derive(Default)]
 pub struct Spool {
     kept: Mutex<Kept>,
@@ -57,27 +57,27 @@ struct Kept {
 
 #[derive(Clone, Default)]
 enum Content {
-    /// Nobody can read it yet.
+    /// Nothing is readable yet.
     #[default]
     Nothing,
-    /// It has ended and is short.
+    /// The complete, short body.
     Memory(Bytes),
-    /// It is long, and so much of it is in this file.
+    /// The file of a long body, and the number of bytes written to it.
     File(Arc<File>, u64),
 }
 
-/// What a look at a body has found.
+/// The result of a read.
 pub enum Read {
     /// The next bytes.
     Bytes(Bytes),
-    /// The end.
+    /// The end of the body.
     End,
-    /// The sender is behind.
+    /// The sender is too slow.
     Late,
 }
 
 impl Disk {
-    /// Keeps bodies in a directory, within a budget.
+    /// Stores bodies in a directory, within a budget.
     pub fn new(folder: PathBuf, budget: Budget) -> Self {
         Self { folder, budget }
     }
@@ -93,16 +93,17 @@ impl Disk {
 }
 
 impl Spool {
-    /// A body that is there.
+    /// A complete body.
     pub fn whole(body: Bytes) -> Self {
         let kept = Kept { content: Content::Memory(body), has_ended: true, is_quick: true };
         Self { kept: Mutex::new(kept), changed: Notify::new() }
     }
 
-    /// Receives a body; `each` is shown every chunk. The disk that it takes is held by who holds what is returned.
+    /// Receives a body; `each` is called with every chunk. The disk space stays reserved until the returned reservation is
+    /// dropped.
     ///
     /// # Errors
-    /// As [`super::body::read`], and 429 or 503 when there is no room for it on the disk.
+    /// As [`super::body::read`], and 429 or 503 if there is no disk space for it.
     pub async fn receive(
         &self,
         headers: &HeaderMap,
@@ -148,7 +149,7 @@ impl Spool {
         Ok(room)
     }
 
-    /// Moves what has been gathered into the file, for readers to see.
+    /// Appends the buffered bytes to the file, where readers can see them.
     async fn write(&self, file: Option<&Arc<File>>, growing: &mut Growing) -> Result<(), Problem> {
         let Some(file) = file.cloned() else { return Ok(()) };
         let at = self.lock().readable();
@@ -164,17 +165,17 @@ impl Spool {
         Ok(())
     }
 
-    /// Returns when all of it is there, or so much so quickly that it may be read while it arrives.
+    /// Returns when the body is complete, or when it arrives so quickly that it may be read meanwhile.
     pub async fn readable(&self) {
         self.until(|kept| kept.has_ended || kept.is_quick).await;
     }
 
-    /// Returns when all of it is there.
+    /// Returns when the body is complete.
     pub async fn ended(&self) {
         self.until(|kept| kept.has_ended).await;
     }
 
-    /// Reads from the beginning.
+    /// A reader that starts at the beginning.
     pub fn reader(&self) -> Reader<'_> {
         Reader { spool: self, at: 0, block: Bytes::new() }
     }
@@ -182,7 +183,7 @@ impl Spool {
     async fn until(&self, condition: impl Fn(&Kept) -> bool) {
         loop {
             let mut changed = pin!(self.changed.notified());
-            // Before the look, so that no change after it is missed.
+            // Registered before the check, so that no change after it is missed.
             changed.as_mut().enable();
             if condition(&self.lock()) {
                 return;
@@ -209,17 +210,17 @@ impl Spool {
 /// Reads a body while it arrives.
 pub struct Reader<'a> {
     spool: &'a Spool,
-    /// Where the next block begins.
+    /// The offset of the next block.
     at: u64,
-    /// What was read and not yet handed out.
+    /// Bytes read but not yet returned.
     block: Bytes,
 }
 
 impl Reader<'_> {
-    /// Looks for the next bytes, and waits for the sender no longer than is left of the patience.
+    /// Returns the next bytes, and waits for the sender at most for the remaining patience.
     ///
     /// # Errors
-    /// 503 when they cannot be read again.
+    /// 503 if the file cannot be read.
     pub async fn next(&mut self, patience: &mut Duration) -> Result<Read, Problem> {
         while self.block.is_empty() {
             let kept = self.spool.look();
@@ -248,7 +249,7 @@ impl Reader<'_> {
 }
 
 impl Kept {
-    /// How many bytes can be read.
+    /// The number of readable bytes.
     fn readable(&self) -> u64 {
         match &self.content {
             Content::Nothing => 0,
@@ -264,7 +265,7 @@ fn block(file: &File, at: u64, length: u64) -> io::Result<Bytes> {
     Ok(block.into())
 }
 
-/// A file that is gone when it is closed, and that nobody else can open.
+/// Creates an unlinked file, which is deleted when it is closed and which no other process can open.
 fn without_name(folder: &Path) -> io::Result<File> {
     let path = folder.join(format!(".pycrudapi-{}", Uuid::new_v4().simple()));
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
@@ -272,15 +273,15 @@ fn without_name(folder: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Does what may wait for a disk, on a thread of its own.
+/// Runs disk access on a blocking thread.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Problem> {
     spawn_blocking(work).await.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "SPOOL_DIR cannot keep a body");
+        tracing::error!(error = &error as &dyn std::error::Error, "cannot store a body in SPOOL_DIR");
         Problem::unavailable(match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                "the disk for large bodies is full; nothing was stored, send the request again or send less at once"
+                "the disk for large bodies is full; nothing was stored, send the request again or send less at a time"
             }
-            _ => "large bodies cannot be kept at the moment; nothing was stored, send less at once",
+            _ => "large bodies cannot be stored at the moment; nothing was stored, send less at a time",
         })
     })
 }

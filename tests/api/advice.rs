@@ -107,7 +107,7 @@ async fn lines_end_in_lf_crlf_or_cr_and_complaints_count_them_so() {
 #[tokio::test]
 async fn half_a_surrogate_pair_is_named_with_its_place_and_field() {
     let app = service().await;
-    let half = "is half of a surrogate pair; send both halves";
+    let half = "is an unpaired surrogate; send both surrogates";
     for (media_type, body, place) in [
         (JSON, "{\n \"label\": \"é\\ud83d\"}", "line 2 column 13"),
         (JSON, "[{\"label\":\"a\"},\n{\"label\":\"b\\ud83dx\"}]", "line 2 column 12"),
@@ -131,8 +131,8 @@ async fn half_a_surrogate_pair_is_named_with_its_place_and_field() {
 async fn json_says_what_to_send_instead() {
     let app = service().await;
     for (value, expected) in [
-        ("0x10", "0x10 is no number of JSON"),
-        ("+5", "+5 is no number of JSON"),
+        ("0x10", "0x10 is not a JSON number"),
+        ("+5", "+5 is not a JSON number"),
         ("NaN", "JSON has no NaN; send null"),
         ("\"5\"", "send it without quotes"),
         ("\"NA\"", "send null, without quotes"),
@@ -189,7 +189,7 @@ async fn a_condition_in_another_grammar_is_told_the_right_one() {
         ("age=is.not.null", "write is.not_null"),
         ("age=is.30", "write eq.30"),
         ("survived=is.1", "write is.true"),
-        ("name=like.%x%", "write %25 for a percent sign, or in a pattern * in its place"),
+        ("name=like.%x%", "write %25 for a percent sign, or * instead of it in a pattern"),
         ("age=eq", "write eq.30"),
         ("age=in", "write in.(30)"),
         ("fare=eq.7,25", "write eq.7.25"),

@@ -150,7 +150,7 @@ def test_a_passenger_is_created_once_each_fault_is_mended(open_page, stack):
     expect(dialog.get_by_label("Name")).to_be_focused()
     dialog.get_by_label("Age").fill("200")
     dialog.get_by_role("button", name="Create passenger").click()
-    expect(dialog.get_by_role("alert")).to_contain_text("8 fields are at fault")
+    expect(dialog.get_by_role("alert")).to_contain_text("8 fields are invalid")
     expect(dialog.get_by_label("Age")).to_have_attribute("aria-invalid", "true")
     expect(dialog.locator("#age-error")).to_have_text("must be between 0 and 130, or null")
     expect(dialog.get_by_label("Name")).to_be_focused()

@@ -1,4 +1,4 @@
-//! gzip in every way in which it may arrive.
+//! gzip bodies in every form in which they may arrive.
 
 use std::io::Write;
 
@@ -15,7 +15,7 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
-/// What comes of compressed bytes that arrive in chunks of this length.
+/// Decompresses bytes that arrive in chunks of this size.
 fn decompressed(compressed: &[u8], chunk: usize) -> Result<Vec<u8>, Broken> {
     let chunks: Vec<_> = compressed.chunks(chunk).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
     let memory = Budget::new("test", usize::MAX, usize::MAX);
@@ -116,7 +116,7 @@ proptest! {
         let mut compressed = gzip(&content);
         let at = at.index(compressed.len());
         compressed[at] ^= 1 << bit;
-        // Time stamp, operating system and the like say nothing about the content.
+        // Timestamp, operating system and similar header fields do not affect the content.
         prop_assert!(decompressed(&compressed, 100).is_err() || decompressed(&compressed, 100) == Ok(content));
     }
 }
