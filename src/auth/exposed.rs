@@ -1,17 +1,17 @@
-//! Credentials where none belong: in a URL or in the id of a request, which are logged and traced.
+//! Detects credentials in URLs and request ids, which are logged and traced.
 
 use super::tokens::format::PREFIX;
 
-/// What stands for a text that was not written because there is a credential in it.
+/// Replaces a text that contains a credential.
 pub const MASKED: &str = "(masked)";
 
-/// Parameters that are credentials by their names (RFC 6750, section 2.3; OpenID Connect).
+/// Parameters that hold credentials according to their names (RFC 6750, section 2.3; OpenID Connect).
 const PARAMETERS: [&str; 3] = ["access_token=", "id_token=", "refresh_token="];
 
-/// So many characters of a token are as good as all of it.
+/// A prefix of this length is treated like the whole token.
 const TELLING: usize = 20;
 
-/// Whether there is an API token, a JSON web token, or a parameter with one in it.
+/// Returns true if a text contains an API token, a JSON Web Token, or a parameter that holds one.
 pub fn is_in(text: &str) -> bool {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     let behind = |at: usize| text.as_bytes()[at..].iter().take_while(|byte| is_token(**byte)).count();

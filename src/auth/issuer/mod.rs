@@ -1,8 +1,8 @@
-//! Access tokens of an identity provider (RFC 9068), judged as RFC 8725 says.
+//! Access tokens of an identity provider (RFC 9068), validated according to RFC 8725.
 //!
-//! A token is taken apart (`jws`), its claims are judged (`claims`), and only then a key is looked for (`keys`) and the
-//! signature checked: what would be refused anyway asks nobody for keys. A refusal's reason is a fixed sentence, so no part of a
-//! token can get into an answer or a log.
+//! A token is parsed (`jws`) and its claims are validated (`claims`) before a key is looked up (`keys`) and the signature
+//! verified, so that no keys are fetched for a token that is invalid anyway. The reasons for refusals are constant texts, so
+//! that no part of a token reaches a response or a log.
 
 pub mod algorithm;
 mod claims;
@@ -30,33 +30,33 @@ use crate::auth::principal::{Kind, Principal};
 use crate::auth::scope::Scopes;
 use crate::shutdown::Shutdown;
 
-/// Everything about the identity provider.
+/// The configuration of the identity provider.
 #[derive(Clone)]
 pub struct Options {
-    /// What every token must be.
+    /// Requirements for every token.
     pub rules: Rules,
-    /// What it permits.
+    /// How claims are mapped to scopes.
     pub scopes: ScopeRules,
-    /// Where the keys are.
+    /// The source of the keys.
     pub source: Source,
-    /// How often they are read.
+    /// How often the keys are read.
     pub pace: Pace,
 }
 
-/// A token that is good.
+/// A valid token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     /// Its `sub`.
     pub subject: String,
-    /// What it permits.
+    /// The permitted scopes.
     pub scopes: Scopes,
-    /// From when on it is refused: its `exp` and the leeway.
+    /// The time from which it is refused: its `exp` plus the leeway.
     pub expires: SystemTime,
-    /// Of the issuer's keys that it was verified with; a later one may not have its key.
+    /// The generation of the keys that it was verified with; a later one may lack its key.
     pub generation: u64,
 }
 
-/// The identity provider whose tokens are taken. Cheap to clone; clones share its keys.
+/// The trusted identity provider. Cheap to clone; clones share its keys.
 #[derive(Clone)]
 pub struct Issuer {
     rules: Arc<Rules>,
@@ -66,7 +66,7 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// Begins to read the issuer's keys, until the shutdown.
+    /// Reads the issuer's keys until the shutdown.
     pub fn start(options: Options, shutdown: Shutdown) -> Self {
         let Options { rules, scopes, source, pace } = options;
         Self {
@@ -77,22 +77,22 @@ impl Issuer {
         }
     }
 
-    /// The name of the issuer.
+    /// The issuer URL.
     pub fn name(&self) -> &str {
         &self.rules.issuer
     }
 
-    /// Whether this may be a token of an issuer: it has parts.
+    /// Returns true if this may be an issuer's token: it has several parts.
     pub fn is_meant(token: &str) -> bool {
         token.contains('.')
     }
 
-    /// Whom a token proves at a time, if it was found good before.
+    /// The principal of a token at a time, if it is cached.
     pub fn known(&self, token: &str, now: SystemTime) -> Option<Arc<Principal>> {
         self.remembered.get(token, self.keys.generation(), now)
     }
 
-    /// Whom a token proves at a time.
+    /// The principal of a token at a time.
     ///
     /// # Errors
     /// [`Refused`].
@@ -104,7 +104,7 @@ impl Issuer {
         Ok(principal)
     }
 
-    /// Judges a token at a time.
+    /// Validates a token at a time.
     ///
     /// # Errors
     /// [`Refused`].
@@ -116,7 +116,7 @@ impl Issuer {
         Ok(Verified { subject: claims.subject, scopes, expires: claims.expires, generation })
     }
 
-    /// The generation of the keys that the signature was checked with.
+    /// Verifies the signature; returns the generation of the keys used.
     async fn check_signature(&self, token: &Unverified<'_>) -> Result<u64, Refused> {
         let known = self.keys.known();
         match signature(&known, token) {
@@ -129,19 +129,19 @@ impl Issuer {
             Ok(()) => Ok(newer.generation),
             Err(Lacking::Signature) => Err(WRONG_SIGNATURE),
             Err(Lacking::Key) if newer.failed || newer.set.is_none() => Err(Refused::Unavailable),
-            Err(Lacking::Key) => Err(Refused::Invalid("it is signed with a key that its issuer does not have")),
+            Err(Lacking::Key) => Err(Refused::Invalid("it is signed with a key that is not in its issuer's key set")),
         }
     }
 }
 
 const WRONG_SIGNATURE: Refused =
-    Refused::Invalid("its signature is wrong, or made by an algorithm that its key is not for");
+    Refused::Invalid("its signature is invalid, or its algorithm does not match its key");
 
-/// What is missing for a token to be good.
+/// Why verification failed.
 enum Lacking {
-    /// A key that it may have been signed with: a later reading may bring it.
+    /// No candidate key is known; reading the keys again may provide one.
     Key,
-    /// A signature that fits its key.
+    /// The signature is invalid for its key.
     Signature,
 }
 
@@ -151,6 +151,6 @@ fn signature(known: &Known, token: &Unverified<'_>) -> Result<(), Lacking> {
     if set.candidates(token.algorithm, kid).any(|key| key.verifies(token.algorithm, token.signed, &token.signature)) {
         return Ok(());
     }
-    // A token that names no key may have been signed with a new one.
+    // A token without a key id may have been signed with a new key.
     if kid.is_some_and(|kid| set.has(kid)) { Err(Lacking::Signature) } else { Err(Lacking::Key) }
 }
