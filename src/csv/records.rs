@@ -1,4 +1,4 @@
-//! The records of a text: decoded, its separator settled by its header line, and cut.
+//! Parses a text into records: decodes it, detects the separator in its header line, and splits it.
 
 use encoding_rs::Encoding;
 
@@ -10,7 +10,7 @@ use super::header_line::HeaderLine;
 use super::opening::{Foreign, Opening};
 use super::separator::SEPARATORS;
 
-/// The reader of one text, which may arrive in any chunks.
+/// The parser of a text, which may arrive in chunks of any size.
 #[derive(Debug)]
 pub struct Records {
     opening: Opening,
@@ -21,7 +21,7 @@ pub struct Records {
 }
 
 impl Records {
-    /// For a text in this encoding, or in UTF-8; a byte order mark wins over either.
+    /// A parser for this encoding, or UTF-8; a byte order mark overrides both.
     pub fn new(encoding: Option<&'static Encoding>) -> Self {
         Self {
             opening: Opening::new(false),
@@ -36,21 +36,21 @@ impl Records {
         self.text.encoding()
     }
 
-    /// Whether the text ended with Ctrl-Z, which was left out.
+    /// Whether the text ended with Ctrl-Z, which was ignored.
     pub fn has_end_character(&self) -> bool {
         self.cutter.is_ended
     }
 
-    /// Takes what has arrived, and gives each record that ends in it.
+    /// Parses further bytes, and passes each complete record to the sink.
     ///
     /// # Errors
-    /// Where the text is no CSV, or what the sink says; nothing may follow then.
+    /// If the text is not valid CSV, or the sink's error; no calls may follow.
     pub fn push<S: Sink>(&mut self, bytes: &[u8], sink: &mut S) -> Result<(), S::Error> {
         let text = self.opening.push(bytes).map_err(foreign)?;
         self.decode(&text, false, sink)
     }
 
-    /// The text has ended; its last line may lack a line end.
+    /// Ends the text; its last line may lack a line end.
     ///
     /// # Errors
     /// As [`Records::push`].
@@ -70,7 +70,7 @@ impl Records {
             Undecoded::Refused(error) => error,
             Undecoded::Bytes => {
                 if let Some(line) = &self.header_line {
-                    // Up to here it is text, so that the cutter knows the line and the column.
+                    // The text before the invalid bytes determines the line and the column.
                     let _ = self.cutter.push(&line.text, &mut Nobody);
                 }
                 self.cutter.malformed(self.cutter.line, Fault::Encoding(self.text.encoding())).into()
@@ -83,7 +83,7 @@ impl Records {
     }
 }
 
-/// The content is no text at all.
+/// The error for a content that is not text.
 fn foreign(foreign: Foreign) -> Malformed {
     Malformed { line: 1, place: Place::Record, fault: Fault::Foreign(foreign) }
 }
@@ -104,10 +104,10 @@ fn push<S: Sink>(
     cutter.push(text, sink)
 }
 
-/// Settles the separator.
+/// Determines the separator.
 fn begin<S: Sink>(cutter: &mut Cutter, line: &HeaderLine, sink: &mut S) -> Result<(), S::Error> {
     if line.text.contains('\0') {
-        // UTF-16 without its mark is text in UTF-8, too, and full of these.
+        // UTF-16 without a byte order mark is also valid UTF-8, with many of these.
         cutter.skip(&line.text);
         return Err(Malformed { line: cutter.line, place: Place::Record, fault: Fault::Null }.into());
     }
@@ -147,7 +147,7 @@ fn fits<S: Sink>(line: &str, separator: char, sink: &S) -> bool {
     cut.is_ok() && header.fits
 }
 
-/// Asks whether a header fits, and takes nothing.
+/// Tests whether a header fits, and ignores records.
 struct Header<'a, S> {
     sink: &'a S,
     fits: bool,
@@ -166,7 +166,7 @@ impl<S: Sink> Sink for Header<'_, S> {
     }
 }
 
-/// Takes nothing.
+/// Ignores all records.
 struct Nobody;
 
 impl Sink for Nobody {

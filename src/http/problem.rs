@@ -146,7 +146,7 @@ impl Problem {
             String::new()
         };
         let counted = |count: u64, thing: &str| format!("{count} {thing}{}", if count == 1 { "" } else { "s" });
-        let (faults, rows) = (counted(faults, "fault"), counted(rows, "row"));
+        let (faults, rows) = (counted(faults, "error"), counted(rows, "row"));
         let detail = format!("{faults} in {rows}{all}; nothing was stored, correct them and send all rows again");
         Self { errors: Some(Faults::Rows(listed)), ..Self::new(Code::InvalidFields, detail) }
     }

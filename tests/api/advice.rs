@@ -47,7 +47,7 @@ async fn what_is_sent_in_place_of_text_is_named() {
         (&b"\x1f\x8b\x08\0\0\0\0\0\0\x03"[..], "is compressed by gzip; send it with the header Content-Encoding: gzip"),
         (b"PK\x03\x04\x14\0\0\0\x08\0", "is a zip archive, as .xlsx and .ods workbooks are"),
         (b"\x28\xb5\x2f\xfd\x04\x58\x49\0\0", "is compressed by zstd"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", "is a workbook as Excel saved them"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", "is an Excel 97-2003 workbook"),
     ] {
         for media_type in [CSV, NDJSON, JSON] {
             let answer = posted(&app, media_type, body).await;

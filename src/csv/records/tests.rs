@@ -1,14 +1,14 @@
-//! Texts are cut as a naive reader of the whole text cuts them, in whatever chunks they arrive.
+//! Compares the parser with a naive parser of the whole text, for chunks of any size.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::csv::fault::{RECORD_MAX_BYTES, VALUES_MAX};
 
-/// The records with their lines, and why they end early.
+/// The records with their lines, and the error that ended parsing.
 type Seen = (Vec<(u64, Vec<String>)>, Option<Malformed>);
 
-/// Keeps what it is given; a header of two columns is one that it knows.
+/// Stores the records; a header fits if it has two columns.
 #[derive(Default)]
 struct Kept(Vec<(u64, Vec<String>)>);
 
@@ -25,7 +25,7 @@ impl Sink for Kept {
     }
 }
 
-/// What a text is cut into that arrives in chunks of this size.
+/// Parses a text that arrives in chunks of this size.
 fn cut(text: &[u8], size: usize) -> Seen {
     cut_as(None, text, size)
 }
@@ -37,7 +37,7 @@ fn cut_as(encoding: Option<&'static Encoding>, text: &[u8], size: usize) -> Seen
     (kept.0, outcome.err())
 }
 
-/// The same by looking at the text as a whole.
+/// Parses the text as a whole.
 fn naive(text: &str) -> Seen {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let line = |at: usize| 1 + text[..at].replace("\r\n", "\n").matches(['\r', '\n']).count() as u64;
@@ -58,7 +58,7 @@ fn naive(text: &str) -> Seen {
             let blanks = text[at..].len() - text[at..].trim_start_matches([' ', '\t']).len();
             if text[at + blanks..].starts_with('"') {
                 at += blanks;
-                // Doubled quotes are hidden, so that the first quote left is the closing one.
+                // Doubled quotes are replaced, so that the first remaining quote is the closing one.
                 let hidden = text[at + 1..].replace("\"\"", "\0\0");
                 let Some(length) = hidden.find('"') else {
                     return (seen.clone(), malformed(Fault::Unclosed));
@@ -105,7 +105,7 @@ proptest! {
         rows in prop::collection::vec(["[^\r\n]{0,6}", "[ab,\"\r\n]{0,6}", "x"], 1..6), size in 1..40_usize,
     ) {
         let mut writer = csv::Writer::from_writer(Vec::new());
-        // A byte order mark at the beginning would not be part of the first value.
+        // A leading byte order mark would not be part of the first value.
         writer.write_record(["header", "", ""]).expect("written");
         for row in &rows {
             writer.write_record(row).expect("written");
@@ -117,7 +117,7 @@ proptest! {
     }
 }
 
-/// What the csv library makes of a text, whose reader guesses at wrong quotes.
+/// The result of the csv library, which tolerates malformed quoting.
 fn library(text: &str, separator: char) -> Option<Vec<Vec<String>>> {
     let mut reader = csv::ReaderBuilder::new();
     reader.has_headers(false).delimiter(u8::try_from(separator).expect("ASCII"));
@@ -134,7 +134,7 @@ proptest! {
     ) {
         let text = format!("head,er\n{text}").replace(',', &separator.to_string());
         let (seen, malformed) = cut(text.as_bytes(), size);
-        // What it reads otherwise is refused here: quotes that are wrong, and rows that are not as wide as the header.
+        // Only these differences are allowed: malformed quoting, and rows of a different width than the header.
         let is_even = seen.iter().all(|(_, row)| row.len() == 2);
         if malformed.is_none() && is_even {
             let seen: Vec<Vec<String>> = seen.into_iter().map(|(_, row)| row).collect();
@@ -169,7 +169,7 @@ fn the_header_tells_the_separator_and_a_line_in_front_of_it_names_one() {
         ("sep=;\na;b\n1;2\n", (3, "1/2")),
         ("\"SEP=|\"\r\na,b|c\r\n1,2|3\r\n", (3, "1,2/3")),
         ("sep=\t\na\tb\n1\t2\n", (3, "1/2")),
-        // The sink knows a header of two columns.
+        // The sink accepts headers of two columns.
         ("a;b,c;d\n1;2,3;4\n", (2, "1;2/3;4")),
         ("a\n1;2\n", (2, "1;2")),
         ("a , \"b\" \n 1 , \"2\" \n", (2, " 1 /2")),
