@@ -1,4 +1,4 @@
-//! Who holds more connections than its share.
+//! Determines which clients have more than their share of connections.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use super::kernel::CLIENT_V6_BITS;
 use crate::config::nginx::Network;
 
-/// Addresses with no more are never refused: what a browser opens.
+/// Addresses with at most this many connections are never refused; browsers open that many.
 const FEW: u64 = 8;
-/// A filter may have 4096 instructions, and five refuse one address.
+/// A filter may have 4096 instructions; five are needed per address.
 const REFUSED_MAX: usize = 800;
 
-/// The clients that hold at least what each may have if all together are to have no more than the limit.
+/// The clients at or above the share at which all clients together stay within the limit.
 pub fn over(held: &BTreeMap<IpAddr, u64>, limit: u64, trusted: &[Network]) -> BTreeSet<IpAddr> {
     if held.values().sum::<u64>() <= limit {
         return BTreeSet::new();
@@ -32,7 +32,7 @@ pub fn over(held: &BTreeMap<IpAddr, u64>, limit: u64, trusted: &[Network]) -> BT
         .collect()
 }
 
-/// Whether this is a proxy of ours: it stands for many clients.
+/// Returns true if this is a trusted proxy, which represents many clients.
 fn is_trusted(client: IpAddr, trusted: &[Network]) -> bool {
     trusted
         .iter()

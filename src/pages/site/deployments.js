@@ -1,4 +1,4 @@
-// The latest deployments, a bar each: its steps in order, as long as they lasted.
+// The latest deployments, one bar each: the steps in order, proportional to their duration.
 
 import { ask } from "./api.js";
 import { byId, complaint, element, hint, lasting, picture, shape } from "./dom.js";
@@ -8,7 +8,7 @@ const WIDTH = 320;
 const STEP = 38;
 const BAR = 13;
 const COLOURS = 5;
-// The list is in order of components, so the time asked for is what makes it the latest; quiet services look further.
+// The list is ordered by component, so the time range selects the latest; if it is empty, a longer range is used.
 const DAYS = [1, 30];
 
 async function latest() {
@@ -21,7 +21,7 @@ async function latest() {
   return [];
 }
 
-/** The steps of one component and version belong together. */
+/** Groups the steps by component and version. */
 function grouped(durations) {
   const groups = new Map();
   for (const step of durations) {
