@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_secret_in_a_value_is_not_repeated() {
+    fn secrets_in_a_value_are_masked() {
         for (value, shown) in [
             ("https://id.example/keys", "https://id.example/keys"),
             ("https://user:secret@id.example/keys", "https://***@id.example/keys"),

@@ -62,7 +62,7 @@ impl Authenticator {
 
     /// The identity provider, if this may be one of its tokens.
     fn issuer_of(&self, token: &str) -> Option<&Issuer> {
-        self.issuer.as_ref().filter(|_| Issuer::is_meant(token))
+        self.issuer.as_ref().filter(|_| Issuer::may_have_issued(token))
     }
 
     /// Writes pending usage counts; called at the end, when no requests are left.

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_permits_what_it_says_and_nothing_else() {
+    fn a_scope_permits_exactly_its_resource_and_action() {
         let both = [("passengers", Action::Read), ("passengers", Action::Delete), ("steps", Action::Read)];
         let permitted = |text| both.map(|(resource, action)| scopes(text).permits(resource, action));
         assert_eq!(permitted(""), [false, false, false]);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_scope_is_refused_by_name() {
+    fn an_invalid_scope_is_refused_by_name() {
         for wrong in
             ["passengers", "passengers:", ":read", "passengers:write", "Passengers:read", "admin:*", "a:b:read"]
         {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::opening::Foreign;
+use super::signature::Foreign;
 use super::separator;
 
 /// Maximum bytes of one record: names have at most 150 characters, so this leaves room for spaces, escapes and long numbers.
@@ -67,7 +67,7 @@ pub enum Fault {
     UnclosedWithinLimit,
     /// A closing quote is followed by text.
     #[error("has text after its closing quote; enclose the whole value in quotes, and double each quote inside it")]
-    BehindQuote,
+    TextAfterQuote,
     /// An unquoted value contains a quote.
     #[error("has a quote inside an unquoted value; enclose the value in quotes, and double the quote")]
     StrayQuote,
@@ -103,7 +103,7 @@ pub enum Fault {
     #[error(
         "can be read with {} and with {} as separators; insert a line such as sep={} before it, or quote the cells \
          that contain the other character",
-        separator::called(*.0), separator::called(*.1), .0
+        separator::name(*.0), separator::name(*.1), .0
     )]
     Separators(char, char),
     /// A line `sep=` has an unknown separator.
@@ -111,5 +111,5 @@ pub enum Fault {
     UnknownSeparator,
     /// Records follow the end-of-file character.
     #[error("is after the end-of-file character (Ctrl-Z); remove that character, or what follows it")]
-    BehindEnd,
+    AfterEnd,
 }

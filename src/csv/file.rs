@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read};
 
 use encoding_rs::Encoding;
 
-use super::cutter::Sink;
+use super::splitter::Sink;
 use super::records::Records;
 
 /// Bytes per read.

@@ -1,7 +1,7 @@
 //! Notes on lenient conversions and omissions, for the sender of the data.
 
 use super::records::Records;
-use super::separator::called;
+use super::separator;
 
 /// Maximum number of listed column names.
 const LISTED_MAX: usize = 20;
@@ -56,7 +56,7 @@ impl Notes {
         let encoding = records.map(Records::encoding).filter(|encoding| *encoding != "UTF-8");
         [
             encoding.map(|encoding| format!("the text was read as {encoding}")),
-            separator.map(|separator| format!("{} separate the cells", called(separator))),
+            separator.map(|separator| format!("{} separate the cells", separator::name(separator))),
             self.unknown_columns(),
             counted(
                 self.nameless,

@@ -4,7 +4,7 @@
 pub const SEPARATORS: [char; 4] = [',', ';', '\t', '|'];
 
 /// The name of a separator, for errors and notes.
-pub fn called(separator: char) -> &'static str {
+pub fn name(separator: char) -> &'static str {
     match separator {
         ';' => "semicolons",
         '\t' => "tabs",

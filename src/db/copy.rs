@@ -21,7 +21,7 @@ use super::analyze::analyze;
 use super::error::is_about_statement;
 use super::seed;
 use crate::csv::cells::Cells;
-use crate::csv::cutter::Sink;
+use crate::csv::splitter::Sink;
 use crate::csv::fault::Malformed;
 use crate::csv::file;
 use crate::csv::notes::{Notes, UnknownColumns};

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_routed_is_documented_and_nothing_else() {
+    fn exactly_the_routed_operations_are_documented() {
         let document = document();
         let documented: BTreeSet<String> = operations(&document).into_iter().map(|(name, _)| name).collect();
         assert_eq!(documented, routed());

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_closest_range_decides_and_the_order_on_offer_breaks_ties() {
+    fn the_most_specific_range_decides_and_the_offered_order_breaks_ties() {
         assert_eq!(negotiate(&HeaderMap::new(), OFFERED).ok(), Some("text/csv"));
         for (accept, expected) in [
             ("*/*", Some("text/csv")),
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_type_written_out_counts_as_named() {
+    fn only_an_explicit_media_type_counts_as_listed() {
         assert!(names(&headers("application/xml;q=0.9, text/html;q=0.8"), "text/html"));
         for accept in ["*/*", "text/*", "text/html;q=0", ""] {
             assert!(!names(&headers(accept), "text/html"), "{accept}");

@@ -5,7 +5,7 @@ use warp::http::header::{HOST, RETRY_AFTER, WWW_AUTHENTICATE};
 
 use super::browser::FORWARDED_PROTO;
 use super::problem::{Code, Problem};
-use super::route::Share;
+use super::route::RateLimit;
 use crate::auth::scope::Access;
 
 /// Path of the document that names the identity provider (RFC 9728, section 3).
@@ -26,7 +26,7 @@ pub enum Denied {
     /// The credentials cannot be checked at the moment.
     Unavailable,
     /// The principal has exhausted its request quota; the number is the seconds until the next request is allowed.
-    TooMany(Share, u64),
+    TooMany(RateLimit, u64),
     /// Too many unknown tokens came from the client's address; the number is the seconds until the next one is allowed.
     TooManyTokens(u64),
 }
@@ -68,7 +68,7 @@ impl Denied {
                     format!("the credentials of this request lack the required scope {scope}"),
                 )
             }
-            Self::TooMany(share, seconds) => return share.problem(*seconds),
+            Self::TooMany(limit, seconds) => return limit.problem(*seconds),
             Self::TooManyTokens(seconds) => {
                 let detail = "this address has sent too many unknown tokens; nothing was done, send the request again \
                               after Retry-After";

@@ -23,7 +23,7 @@ pub struct Policy(HeaderValue);
 
 impl Policy {
     /// A policy that also allows requests to another origin.
-    pub fn asking(origin: Option<&str>) -> Self {
+    pub fn allowing(origin: Option<&str>) -> Self {
         let other = origin.map_or(String::new(), |origin| format!(" {origin}"));
         let text = format!(
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'{other}; \
@@ -34,7 +34,7 @@ impl Policy {
 }
 
 /// The policy of files that need no exception.
-static OWN: LazyLock<Policy> = LazyLock::new(|| Policy::asking(None));
+static OWN: LazyLock<Policy> = LazyLock::new(|| Policy::allowing(None));
 
 /// The media type of a page.
 pub const HTML: &str = "text/html; charset=utf-8";
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_refused_only_by_those_who_say_so() {
+    fn gzip_is_acceptable_unless_accept_encoding_excludes_it() {
         assert!(!refuses_gzip(&HeaderMap::new()));
         for (accepted, refused) in [
             ("gzip", false),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_content_is_not_sent_again() {
+    fn unchanged_content_is_not_sent_again() {
         let first = answer(&HeaderMap::new(), HTML, Bytes::from_static(b"a page"));
         let tag = first.headers()[ETAG].to_str().expect("ASCII").to_owned();
         for (header, known) in [

@@ -11,7 +11,7 @@ use warp::http::HeaderMap;
 use warp::http::header::CONTENT_TYPE;
 
 use super::browser::is_browser;
-use super::budget::{Budget, Held, Holder, Refused};
+use super::budget::{Budget, Reservation, Holder, Refused};
 use super::client::Client;
 use super::coding::{self, Broken, announced, is_empty};
 use super::problem::{Code, Problem};
@@ -88,7 +88,7 @@ pub async fn read<B: Buf>(
     taken: &'static [&'static str],
 ) -> Result<(&'static str, Bytes), Problem> {
     let media_type = media_type(headers, taken)?;
-    let mut whole = Growing::begin(headers, limits, limits.bytes)?;
+    let mut whole = BodyBuffer::begin(headers, limits, limits.bytes)?;
     let mut pace = Pace::begin(limits);
     let mut body = std::pin::pin!(body);
     while let Some(chunk) = pace.next(&mut body).await? {
@@ -98,15 +98,15 @@ pub async fn read<B: Buf>(
 }
 
 /// A body in memory. Its capacity is taken from the budget before it is filled.
-pub struct Growing {
+pub struct BodyBuffer {
     bytes: Vec<u8>,
     /// The budget of a body that is not small.
-    held: Option<Held>,
+    held: Option<Reservation>,
     client: Client,
     limits: BodyLimits,
 }
 
-impl Growing {
+impl BodyBuffer {
     /// An empty body, with capacity for the announced length, up to `most`.
     ///
     /// # Errors
@@ -116,9 +116,9 @@ impl Growing {
         if announced > limits.bytes as u64 {
             return Err(limits.too_large());
         }
-        let mut growing = Self { bytes: Vec::new(), held: None, client: Client::of(headers), limits: limits.clone() };
-        growing.reserve(most.min(usize::try_from(announced).unwrap_or(usize::MAX)))?;
-        Ok(growing)
+        let mut buffer = Self { bytes: Vec::new(), held: None, client: Client::of(headers), limits: limits.clone() };
+        buffer.reserve(most.min(usize::try_from(announced).unwrap_or(usize::MAX)))?;
+        Ok(buffer)
     }
 
     /// Appends received bytes.
@@ -162,7 +162,7 @@ impl Growing {
         &self.bytes
     }
 
-    /// Takes the received bytes; the buffer is returned with [`Growing::refill`].
+    /// Takes the received bytes; the buffer is returned with [`BodyBuffer::refill`].
     pub fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
@@ -178,7 +178,7 @@ impl Growing {
     }
 }
 
-impl AsRef<[u8]> for Growing {
+impl AsRef<[u8]> for BodyBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -189,7 +189,7 @@ pub struct Pace<'a> {
     limits: &'a BodyLimits,
     deadline: Instant,
     /// End of the current window.
-    judged: Instant,
+    window_end: Instant,
     /// Bytes received in the current window.
     received: usize,
 }
@@ -198,7 +198,7 @@ impl<'a> Pace<'a> {
     /// Starts the deadline and the first window.
     pub fn begin(limits: &'a BodyLimits) -> Self {
         let now = Instant::now();
-        Self { limits, deadline: now + limits.timeout, judged: now + WINDOW, received: 0 }
+        Self { limits, deadline: now + limits.timeout, window_end: now + WINDOW, received: 0 }
     }
 
     /// The time by which the whole body must have arrived.
@@ -215,7 +215,7 @@ impl<'a> Pace<'a> {
         body: &mut (impl Stream<Item = Result<B, Broken>> + Unpin),
     ) -> Result<Option<B>, Problem> {
         loop {
-            let until = self.deadline.min(self.judged);
+            let until = self.deadline.min(self.window_end);
             match timeout_at(until, body.next()).await {
                 Ok(None) => return Ok(None),
                 Ok(Some(chunk)) => {
@@ -231,7 +231,7 @@ impl<'a> Pace<'a> {
                 Err(_) if self.received < self.limits.min_rate * WINDOW.as_secs() as usize => {
                     return Err(self.limits.below_rate());
                 }
-                Err(_) => (self.judged, self.received) = (until + WINDOW, 0),
+                Err(_) => (self.window_end, self.received) = (until + WINDOW, 0),
             }
         }
     }
@@ -336,11 +336,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_sender_is_given_up_below_the_lowest_rate_and_at_the_deadline_however_small_its_chunks() {
+    async fn a_sender_below_the_minimum_rate_or_past_the_deadline_is_refused() {
         let minute = Duration::from_secs(60);
         let begun = Instant::now();
         assert_eq!(sent_at(1100, minute).await.expect("quick enough").len(), 33_000);
-        assert!(begun.elapsed() > 3 * WINDOW, "it was judged more than once");
+        assert!(begun.elapsed() > 3 * WINDOW, "more than one window passed");
         let begun = Instant::now();
         assert!(sent_at(900, minute).await.expect_err("too slow").is(Code::RequestTimeout));
         assert!(begun.elapsed() < 2 * WINDOW);
@@ -354,7 +354,7 @@ mod tests {
         let memory = Budget::new("test", 100_000, 60_000);
         let limits = BodyLimits { bytes: 80_000, timeout: WINDOW, min_rate: 0, memory: memory.clone() };
         let holder = Holder::Client(Client::of(&HeaderMap::new()));
-        let mut body = Growing::begin(&HeaderMap::new(), &limits, limits.bytes).expect("nothing is announced");
+        let mut body = BodyBuffer::begin(&HeaderMap::new(), &limits, limits.bytes).expect("nothing is announced");
         body.push(&[0; SMALL][..]).expect("small");
         memory.take(holder, 60_000).expect("a small body holds nothing");
         body.push(&[0; 20_000][..]).expect("there is room");

@@ -36,7 +36,7 @@ pub fn is_browser(headers: &HeaderMap) -> bool {
 /// 403.
 pub fn check_origin<B>(request: &Request<B>, origins: &Origins) -> Result<(), Problem> {
     // Safe methods change nothing (RFC 9110, section 9.2.1).
-    if request.method().is_safe() || *origins == Origins::Anybody {
+    if request.method().is_safe() || *origins == Origins::Any {
         return Ok(());
     }
     let headers = request.headers();
@@ -45,7 +45,7 @@ pub fn check_origin<B>(request: &Request<B>, origins: &Origins) -> Result<(), Pr
     let vouched = headers.contains_key(SITE) && all_sites(&["same-origin"]);
     let mut listed = false;
     for origin in headers.get_all(ORIGIN) {
-        if origins.list(origin) {
+        if origins.lists(origin) {
             listed = true;
         } else if !is_own(origin, request, vouched) {
             return Err(foreign());
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn only_pages_of_our_own_and_of_listed_origins_may_write() {
+    fn only_pages_of_this_and_of_listed_origins_may_write() {
         let host = ("host", "me.example:8080");
         for (headers, refused) in [
             (vec![], false),

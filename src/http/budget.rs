@@ -47,7 +47,7 @@ pub enum Refused {
     /// The client has reserved its whole share.
     Client,
     /// The whole budget is reserved.
-    Everybody,
+    Exhausted,
 }
 
 /// To whom a reservation is charged.
@@ -62,7 +62,7 @@ pub enum Holder {
 }
 
 /// A reservation; dropping it releases the bytes.
-pub struct Held {
+pub struct Reservation {
     budget: Budget,
     holder: Holder,
     bytes: usize,
@@ -80,22 +80,22 @@ impl Budget {
     ///
     /// # Errors
     /// If they are not.
-    pub fn take(&self, holder: Holder, bytes: usize) -> Result<Held, Refused> {
+    pub fn take(&self, holder: Holder, bytes: usize) -> Result<Reservation, Refused> {
         self.add(holder, bytes).inspect_err(|_| self.0.refused.increment(1))?;
-        Ok(Held { budget: self.clone(), holder, bytes })
+        Ok(Reservation { budget: self.clone(), holder, bytes })
     }
 
     /// Waits until a deadline for bytes to become available.
     ///
     /// # Errors
     /// If they are not available in time.
-    pub async fn wait(&self, holder: Holder, bytes: usize, deadline: Instant) -> Result<Held, Refused> {
+    pub async fn wait(&self, holder: Holder, bytes: usize, deadline: Instant) -> Result<Reservation, Refused> {
         loop {
             let mut freed = std::pin::pin!(self.0.freed.notified());
             // Registered before the check, so that no release after it is missed.
             freed.as_mut().enable();
             let refused = match self.add(holder, bytes) {
-                Ok(()) => return Ok(Held { budget: self.clone(), holder, bytes }),
+                Ok(()) => return Ok(Reservation { budget: self.clone(), holder, bytes }),
                 Err(refused) => refused,
             };
             if timeout_at(deadline, freed).await.is_err() {
@@ -106,7 +106,7 @@ impl Budget {
     }
 
     /// Returns true if more than a quarter is reserved, so that requests should use smaller buffers.
-    pub fn is_tight(&self) -> bool {
+    pub fn is_scarce(&self) -> bool {
         self.lock().used > self.0.total / 4
     }
 
@@ -115,7 +115,7 @@ impl Budget {
         let mut account = self.lock();
         // A single request may exceed the budget; otherwise it could never be served.
         if holder.is_of_total() && account.used > 0 && account.used + bytes > total {
-            return Err(Refused::Everybody);
+            return Err(Refused::Exhausted);
         }
         if let Some(client) = holder.client() {
             let held = account.clients.entry(client).or_default();
@@ -131,7 +131,7 @@ impl Budget {
         Ok(())
     }
 
-    fn give_back(&self, holder: Holder, bytes: usize) {
+    fn release(&self, holder: Holder, bytes: usize) {
         let mut account = self.lock();
         if let Some(client) = holder.client()
             && let Entry::Occupied(mut held) = account.clients.entry(client)
@@ -173,7 +173,7 @@ impl Holder {
     }
 }
 
-impl Held {
+impl Reservation {
     /// The number of reserved bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -192,7 +192,7 @@ impl Held {
     /// Adjusts the reservation to the actual size, even beyond the budget, because that memory is already in use.
     pub fn settle(&mut self, bytes: usize) {
         if bytes < self.bytes {
-            self.budget.give_back(self.holder, self.bytes - bytes);
+            self.budget.release(self.holder, self.bytes - bytes);
         } else {
             let mut account = self.budget.lock();
             let more = bytes - self.bytes;
@@ -208,9 +208,9 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.give_back(self.holder, self.bytes);
+        self.budget.release(self.holder, self.bytes);
     }
 }
 
@@ -222,7 +222,7 @@ impl Refused {
                 "requests from this address use its share of the service's {what}; nothing was done, wait until some \
                  of them end and send this one again"
             )),
-            Self::Everybody => Problem::unavailable(format!(
+            Self::Exhausted => Problem::unavailable(format!(
                 "the service's {what} is fully used; nothing was done, send the request again"
             )),
         }

@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_told_apart() {
+    fn codes_are_unique() {
         let mut codes: Vec<&str> = all().map(|kind| kind.code).collect();
         let count = codes.len();
         codes.sort_unstable();

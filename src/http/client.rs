@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_told_apart_by_the_nearest_address() {
+    fn clients_are_identified_by_the_nearest_address() {
         assert_eq!(client("192.0.2.1"), client(" 192.0.2.1 "));
         assert_ne!(client("192.0.2.1"), client("192.0.2.2"));
         assert_eq!(client("192.0.2.9, 192.0.2.1"), client("192.0.2.1"), "what came before may be made up");

@@ -14,13 +14,13 @@ use warp::http::HeaderMap;
 use warp::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use warp::{Filter, Rejection};
 
-use super::budget::{Budget, Held, Holder, Refused};
+use super::budget::{Budget, Reservation, Holder, Refused};
 use super::problem::{Code, Problem};
 
 /// The supported coding.
 const GZIP: &str = "gzip";
 /// Maximum bytes per decompressed chunk.
-const PIECE: usize = 16 * 1024;
+const CHUNK_BYTES: usize = 16 * 1024;
 /// Memory of a decoder: deflate's window and tables, and one chunk.
 const DECODER: usize = 64 * 1024;
 /// Maximum characters of an unknown coding that the problem repeats.
@@ -30,9 +30,9 @@ const SHOWN_MAX_CHARS: usize = 40;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Broken {
     /// The client closed the connection, or the connection failed.
-    Off,
+    Aborted,
     /// The compressed bytes are not valid gzip.
-    Damaged(&'static str),
+    Corrupt(&'static str),
     /// No memory is available to decompress them.
     Refused(Refused),
 }
@@ -41,8 +41,8 @@ impl Broken {
     /// The problem for the client.
     pub fn problem(self) -> Problem {
         match self {
-            Self::Off => Problem::new(Code::InvalidJson, "the body is incomplete; send the request again"),
-            Self::Damaged(how) => Problem::new(
+            Self::Aborted => Problem::new(Code::InvalidJson, "the body is incomplete; send the request again"),
+            Self::Corrupt(how) => Problem::new(
                 Code::InvalidJson,
                 format!(
                     "the body cannot be decompressed according to its Content-Encoding: {how}; compress it again, or \
@@ -68,7 +68,7 @@ pub fn headers_and_body(
     warp::header::headers_cloned()
         .and(warp::body::stream())
         .map(move |mut headers: HeaderMap, body| {
-            let body = if undo(&mut headers) { Content::compressed(body, &memory) } else { Content::Plain(body) };
+            let body = if take_coding(&mut headers) { Content::compressed(body, &memory) } else { Content::Plain(body) };
             (headers, body)
         })
         .untuple_one()
@@ -102,7 +102,7 @@ pub fn check(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Returns true if the body is to be decompressed; removes the headers that no longer apply.
-fn undo(headers: &mut HeaderMap) -> bool {
+fn take_coding(headers: &mut HeaderMap) -> bool {
     if !headers.contains_key(CONTENT_ENCODING) {
         return false;
     }
@@ -140,7 +140,7 @@ enum Content<S> {
 struct Compressed<S> {
     body: S,
     /// Reserved before anything is decompressed.
-    held: Result<Held, Refused>,
+    held: Result<Reservation, Refused>,
     /// Bytes received but not yet decompressed.
     compressed: Bytes,
     /// The position in the member.
@@ -149,7 +149,7 @@ struct Compressed<S> {
     /// The checksum of the member's data so far.
     crc: Crc,
     /// Whether at least one member is complete.
-    is_behind_one: bool,
+    has_member: bool,
     has_failed: bool,
 }
 
@@ -188,7 +188,7 @@ impl<S> Content<S> {
             part: Part::first(),
             inflate: Decompress::new(false),
             crc: Crc::new(),
-            is_behind_one: false,
+            has_member: false,
             has_failed: false,
         }))
     }
@@ -225,10 +225,10 @@ impl<S> Compressed<S> {
         loop {
             match &mut self.part {
                 Part::Data => {
-                    let mut piece = Vec::with_capacity(PIECE);
+                    let mut piece = Vec::with_capacity(CHUNK_BYTES);
                     let before = self.inflate.total_in();
                     let status = self.inflate.decompress_vec(&self.compressed, &mut piece, FlushDecompress::None);
-                    let status = status.map_err(|_| Broken::Damaged("its compressed data are corrupt"))?;
+                    let status = status.map_err(|_| Broken::Corrupt("its compressed data are corrupt"))?;
                     self.compressed.advance(usize::try_from(self.inflate.total_in() - before).unwrap_or(usize::MAX));
                     self.crc.update(&piece);
                     if status == Status::StreamEnd {
@@ -247,13 +247,13 @@ impl<S> Compressed<S> {
                 Part::Fixed(bytes, there) => {
                     if filled(bytes, there, &mut self.compressed) {
                         let [0x1f, 0x8b, 8, flags, ..] = *bytes else {
-                            return Err(Broken::Damaged(match self.is_behind_one {
+                            return Err(Broken::Corrupt(match self.has_member {
                                 false => "it does not begin with a gzip header",
                                 true => "other data follow the end of the gzip data",
                             }));
                         };
                         if flags & flag::RESERVED != 0 {
-                            return Err(Broken::Damaged("its header has unknown flags"));
+                            return Err(Broken::Corrupt("its header has unknown flags"));
                         }
                         self.part = Part::announced(flags & !1); // flag 1 (FTEXT) has no effect on decoding
                     }
@@ -285,10 +285,10 @@ impl<S> Compressed<S> {
                     if filled(bytes, there, &mut self.compressed) {
                         let (sum, length) = (self.crc.sum().to_le_bytes(), self.crc.amount().to_le_bytes());
                         if [sum, length].concat() != bytes.as_slice() {
-                            return Err(Broken::Damaged("its checksum does not match its data"));
+                            return Err(Broken::Corrupt("its checksum does not match its data"));
                         }
                         self.part = Part::first();
-                        self.is_behind_one = true;
+                        self.has_member = true;
                         self.inflate.reset(false);
                         self.crc.reset();
                     }
@@ -301,10 +301,10 @@ impl<S> Compressed<S> {
     fn end(&self) -> Result<(), Broken> {
         match self.part {
             Part::Fixed(_, 0) => Ok(()),
-            Part::Fixed(..) if self.is_behind_one => {
-                Err(Broken::Damaged("other data follow the end of the gzip data"))
+            Part::Fixed(..) if self.has_member => {
+                Err(Broken::Corrupt("other data follow the end of the gzip data"))
             }
-            _ => Err(Broken::Damaged("the gzip data are incomplete")),
+            _ => Err(Broken::Corrupt("the gzip data are incomplete")),
         }
     }
 }
@@ -320,7 +320,7 @@ where
         let next = |body: &mut S, context: &mut Context<'_>| {
             Pin::new(body).poll_next(context).map(|chunk| {
                 chunk
-                    .map(|chunk| chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining())).map_err(|_| Broken::Off))
+                    .map(|chunk| chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining())).map_err(|_| Broken::Aborted))
             })
         };
         let compressed = match &mut *self {

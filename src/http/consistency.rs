@@ -50,7 +50,7 @@ fn malformed() -> Problem {
 }
 
 /// Wraps the routes so that responses to changes have a log position.
-pub fn telling(followed: Option<Followed>, routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
+pub fn with_position(followed: Option<Followed>, routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
     let Some(Followed { positions, .. }) = followed else { return routes };
     warp::method()
         .and(routes)
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_greatest_position_counts_and_what_is_none_is_refused() {
+    fn the_greatest_position_counts_and_malformed_ones_are_refused() {
         let read = |lines: &[&str]| {
             let line = |line: &&str| (DATABASE_LSN, HeaderValue::try_from(*line).expect("a header"));
             need(&lines.iter().map(line).collect()).map(|need| need.to_string()).ok()

@@ -43,9 +43,9 @@ const PREFLIGHT: Route = Route("preflight");
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origins {
     /// No origin.
-    Nobody,
+    None,
     /// Every origin.
-    Anybody,
+    Any,
     /// The listed origins.
     Listed(Vec<HeaderValue>),
 }
@@ -55,8 +55,8 @@ impl FromStr for Origins {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.trim() {
-            "" => Ok(Self::Nobody),
-            "*" => Ok(Self::Anybody),
+            "" => Ok(Self::None),
+            "*" => Ok(Self::Any),
             list => list.split(',').map(|origin| read_origin(origin.trim())).collect::<Option<_>>().map(Self::Listed).ok_or(
                 "expected * or origins separated by commas, each a scheme and a host without a path: https://app.example",
             ),
@@ -85,8 +85,8 @@ fn read_origin(text: &str) -> Option<HeaderValue> {
 }
 
 /// Wraps the routes: answers preflights, and allows pages of these origins to read responses.
-pub fn allowing(origins: Origins, routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
-    if origins == Origins::Nobody {
+pub fn with_cors(origins: Origins, routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
+    if origins == Origins::None {
         return routes;
     }
     let origins = Arc::new(origins);
@@ -95,7 +95,7 @@ pub fn allowing(origins: Origins, routes: BoxedFilter<(Response,)>) -> BoxedFilt
         std::future::ready(preflight(&asked, &method, &headers).ok_or_else(warp::reject::not_found))
     });
     let answered = warp::header::headers_cloned().and(routes).map(move |headers: HeaderMap, mut response: Response| {
-        origins.mark(&headers, response.headers_mut());
+        origins.add_headers(&headers, response.headers_mut());
         response
     });
     preflight.or(answered).unify().boxed()
@@ -111,7 +111,7 @@ fn preflight(origins: &Origins, method: &Method, headers: &HeaderMap) -> Option<
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.extensions_mut().insert(PREFLIGHT);
     let answer = response.headers_mut();
-    origins.mark(headers, answer);
+    origins.add_headers(headers, answer);
     answer.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
     answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);
     answer.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
@@ -123,19 +123,19 @@ impl Origins {
     fn allowed(&self, request: &HeaderMap) -> Option<HeaderValue> {
         let origin = request.get(ORIGIN)?;
         match self {
-            Self::Nobody => None,
-            Self::Anybody => Some(HeaderValue::from_static("*")),
-            Self::Listed(_) => self.list(origin).then(|| origin.clone()),
+            Self::None => None,
+            Self::Any => Some(HeaderValue::from_static("*")),
+            Self::Listed(_) => self.lists(origin).then(|| origin.clone()),
         }
     }
 
     /// Returns true if the origin is listed.
-    pub fn list(&self, origin: &HeaderValue) -> bool {
+    pub fn lists(&self, origin: &HeaderValue) -> bool {
         matches!(self, Self::Listed(listed) if listed.contains(origin))
     }
 
     /// Adds the CORS headers to a response.
-    pub fn mark(&self, request: &HeaderMap, answer: &mut HeaderMap) {
+    pub fn add_headers(&self, request: &HeaderMap, answer: &mut HeaderMap) {
         if let Self::Listed(_) = self {
             // Added for disallowed origins too; otherwise a cache could reuse a response across origins.
             answer.append(VARY, HeaderValue::from_static("origin"));
@@ -156,8 +156,8 @@ mod tests {
 
     #[test]
     fn origins_are_read_as_browsers_write_them() {
-        assert_eq!("".parse(), Ok(Origins::Nobody));
-        assert_eq!(" * ".parse(), Ok(Origins::Anybody));
+        assert_eq!("".parse(), Ok(Origins::None));
+        assert_eq!(" * ".parse(), Ok(Origins::Any));
         let listed = "https://app.example, http://localhost:3000,capacitor://localhost,http://[::1]:8080";
         assert!(matches!(listed.parse(), Ok(Origins::Listed(origins)) if origins.len() == 4));
         for (given, read) in [
@@ -191,7 +191,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_setting_is_too_odd_to_be_read(text in ".*") {
+        fn any_setting_can_be_parsed(text in ".*") {
             let _ = text.parse::<Origins>();
         }
     }

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_public_dns_gives_to_nobody_are_answered_without_a_setting() {
+    fn names_that_public_dns_cannot_assign_are_accepted_without_a_setting() {
         for host in [
             "localhost",
             "LocalHost:8080",
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_set_are_answered_and_wildcards_stand_for_what_is_below() {
+    fn listed_names_are_accepted_and_wildcards_match_subdomains() {
         let hosts = hosts(" api.example.com., *.Shop.example ");
         for host in ["api.example.com", "API.example.com.:8443", "a.shop.example", "a.b.shop.example:1"] {
             assert!(hosts.allow(host), "{host}");
@@ -204,21 +204,21 @@ mod tests {
     }
 
     #[test]
-    fn the_machines_own_name_is_answered() {
+    fn the_machines_host_name_is_accepted() {
         let own = std::fs::read_to_string(HOST_NAME).expect("Linux tells it");
         assert!(Hosts::default().with_own_name().names.contains(&own.trim().to_ascii_lowercase()));
     }
 
     proptest! {
         #[test]
-        fn a_registered_name_is_answered_only_when_it_is_set(label in "[a-z0-9-]{1,8}", domain in "com|org|example|dev") {
+        fn a_registered_name_is_accepted_only_if_it_is_listed(label in "[a-z0-9-]{1,8}", domain in "com|org|example|dev") {
             let host = format!("{label}.{domain}");
             prop_assert!(!Hosts::default().allow(&host));
             prop_assert!(hosts(&host).allow(&host.to_uppercase()));
         }
 
         #[test]
-        fn no_text_is_too_odd_to_be_read(text in ".*") {
+        fn any_text_can_be_parsed(text in ".*") {
             let _ = text.parse::<Hosts>();
             let _ = Hosts::default().allow(&text);
         }

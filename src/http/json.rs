@@ -13,13 +13,13 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use self::fault::{BEGIN, Position, half_pair, half_pair_complaint, syntax};
+use self::fault::{BEGIN, Position, unpaired_surrogate, unpaired_surrogate_error, syntax};
 use super::problem::{Code, FieldError, Problem};
-use crate::csv::opening::foreign;
+use crate::csv::signature::foreign;
 
 /// Members are compared pairwise, so their number is limited: a body of 1 MiB could hold 200,000 of them.
 pub const MEMBERS_MAX: usize = 100;
-const CROWDED: &str = "too many members";
+const TOO_MANY_MEMBERS: &str = "too many members";
 
 /// The members of the top-level object.
 #[derive(Debug)]
@@ -44,21 +44,21 @@ impl<'a> Members<'a> {
     }
 
     /// Describes and locates an unpaired surrogate in a string.
-    pub fn half_pair(&self, value: &RawValue) -> Option<String> {
+    pub fn unpaired_surrogate(&self, value: &RawValue) -> Option<String> {
         let raw = value.get();
-        let (at, escape) = half_pair(raw).filter(|_| raw.starts_with('"'))?;
+        let (at, escape) = unpaired_surrogate(raw).filter(|_| raw.starts_with('"'))?;
         let before = (raw.as_ptr() as usize).checked_sub(self.text.as_ptr() as usize)? + at;
-        let place = self.begin.behind(self.text.as_bytes().get(..before)?);
-        Some(half_pair_complaint(escape, Some(place)))
+        let place = self.begin.after(self.text.as_bytes().get(..before)?);
+        Some(unpaired_surrogate_error(escape, Some(place)))
     }
 }
 
 /// The UTF-8 byte order mark, which editors and spreadsheets write at the start of a text.
-pub const MARK: &[u8] = b"\xef\xbb\xbf";
+pub const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// Removes a leading byte order mark (RFC 8259, section 8.1, allows ignoring it).
-pub fn without_mark(text: &[u8]) -> &[u8] {
-    text.strip_prefix(MARK).unwrap_or(text)
+pub fn without_bom(text: &[u8]) -> &[u8] {
+    text.strip_prefix(BOM).unwrap_or(text)
 }
 
 /// Reads a body that must be one JSON object; `fields` lists its fields, for the error if it is something else.
@@ -70,19 +70,19 @@ pub fn members(body: &[u8], fields: impl Fn() -> String) -> Result<Members<'_>, 
     if let Some(foreign) = foreign(body, true) {
         return not_json(format!("the body {foreign}"));
     }
-    let body = without_mark(body);
+    let body = without_bom(body);
     if body.iter().all(u8::is_ascii_whitespace) {
         return not_json("the body is empty; send a JSON object".to_owned());
     }
     let text = match std::str::from_utf8(body) {
         Ok(text) => text,
         Err(error) => {
-            let place = BEGIN.behind(&body[..error.valid_up_to()]);
+            let place = BEGIN.after(&body[..error.valid_up_to()]);
             return not_json(format!("the body is not UTF-8 at {place}; encode it as UTF-8"));
         }
     };
     Members::parse(text, BEGIN).or_else(|error| match error.classify() {
-        Category::Data if is_crowded(&error) => Err(Problem::fields(vec![FieldError {
+        Category::Data if has_too_many_members(&error) => Err(Problem::fields(vec![FieldError {
             pointer: String::new(),
             detail: format!("must have at most {MEMBERS_MAX} members").into(),
         }])),
@@ -98,8 +98,8 @@ pub fn members(body: &[u8], fields: impl Fn() -> String) -> Result<Members<'_>, 
 }
 
 /// Returns true if parsing failed because the object has too many members.
-pub fn is_crowded(error: &serde_json::Error) -> bool {
-    error.to_string().starts_with(CROWDED)
+pub fn has_too_many_members(error: &serde_json::Error) -> bool {
+    error.to_string().starts_with(TOO_MANY_MEMBERS)
 }
 
 /// The text of a JSON string, borrowed if it has no escapes; `None` for any other type or an unpaired surrogate.
@@ -124,7 +124,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
                 let mut members = Members { values, repeated, text: "", begin: BEGIN };
                 while let Some((Key(key), value)) = map.next_entry::<Key<'de>, &RawValue>()? {
                     if members.values.len() == MEMBERS_MAX {
-                        return Err(A::Error::custom(CROWDED));
+                        return Err(A::Error::custom(TOO_MANY_MEMBERS));
                     }
                     if !members.values.iter().any(|(known, _)| *known == key) {
                         members.values.push((key, value));

@@ -13,7 +13,7 @@ pub const URL_MAX_BYTES: usize = 8_000;
 ///
 /// # Errors
 /// 414 if a URL would be too long to be requested: its query is percent-encoded again, and its cursor may contain long texts.
-pub fn linked(
+pub fn with_links(
     mut response: Response,
     path: &str,
     pages: impl IntoIterator<Item = (String, &'static str)>,
@@ -45,8 +45,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_that_could_not_be_asked_for_is_refused() {
-        let link = |bytes| linked(Response::default(), "/x", [("q".repeat(bytes), "next")]);
+    fn a_page_whose_url_is_too_long_is_refused() {
+        let link = |bytes| with_links(Response::default(), "/x", [("q".repeat(bytes), "next")]);
         let response = link(URL_MAX_BYTES - 3).expect("it is short enough");
         assert_eq!(response.headers()[LINK].len(), URL_MAX_BYTES + "<>; rel=\"next\"".len());
         assert!(link(URL_MAX_BYTES - 2).is_err());

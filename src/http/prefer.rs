@@ -35,7 +35,7 @@ pub fn applied(headers: &mut HeaderMap, preference: &'static str) {
 
 /// Reports conversions and omissions in the `Notes` header, for responses whose body is the rows: a list of display strings
 /// (RFC 9651, section 3.3.8).
-pub fn noted(headers: &mut HeaderMap, notes: &[String]) {
+pub fn add_notes(headers: &mut HeaderMap, notes: &[String]) {
     for note in notes {
         let text: String = note.bytes().map(displayed).collect();
         headers.append(NOTES, HeaderValue::try_from(format!("%\"{text}\"")).expect("it is printable ASCII"));
@@ -56,7 +56,7 @@ mod tests {
     use crate::csv::notes::Notes;
 
     #[test]
-    fn the_first_of_a_name_counts_whatever_its_case_and_quotes() {
+    fn the_first_preference_of_a_name_counts_regardless_of_case_and_quotes() {
         let mut headers = HeaderMap::new();
         headers.append(PREFER, HeaderValue::from_static("respond-async, Return=\"minimal\"; x=1"));
         headers.append(PREFER, HeaderValue::from_static("count = exact,count=estimated"));
@@ -67,22 +67,22 @@ mod tests {
     }
 
     #[test]
-    fn notes_on_any_names_are_handed_on_by_nginx() {
+    fn notes_with_any_names_fit_nginxs_header_buffer() {
         let mut notes = Notes::default();
         for number in 0..30 {
             notes.left_out(&format!("{number}{}", "\u{1f6a2}".repeat(1000)));
             notes.left_out(&format!("{number}{}", "\u{7f}".repeat(1000)));
         }
         let mut headers = HeaderMap::new();
-        noted(&mut headers, &notes.sentences(None));
+        add_notes(&mut headers, &notes.sentences(None));
         let bytes: usize = headers.values().map(HeaderValue::len).sum();
         assert!((5_000..16_000).contains(&bytes), "{bytes}");
     }
 
     #[test]
-    fn notes_of_any_letters_are_printable() {
+    fn notes_with_any_characters_are_printable() {
         let mut headers = HeaderMap::new();
-        noted(&mut headers, &["the unknown column \"größe\" was left out".to_owned(), "100 %".to_owned()]);
+        add_notes(&mut headers, &["the unknown column \"größe\" was left out".to_owned(), "100 %".to_owned()]);
         let lines: Vec<_> = headers.get_all(NOTES).iter().collect();
         assert_eq!(lines, ["%\"the unknown column %22gr%c3%b6%c3%9fe%22 was left out\"", "%\"100 %25\""]);
     }

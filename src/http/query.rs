@@ -3,13 +3,13 @@
 //! Names are known in advance and occur at most once, unless they are repeatable; `+` is a space and `%XX` a byte of UTF-8
 //! (WHATWG URL standard, section 5.1). Errors are collected, so that the response lists all of them and not only the first.
 
-pub mod meant;
+pub mod suggestion;
 
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use self::meant::meant;
+use self::suggestion::suggest;
 use super::problem::{ParameterError, Problem};
 
 /// Names and values are truncated to this length in errors.
@@ -60,14 +60,14 @@ impl<'a> Query<'a> {
                 let known = [self.repeatable, self.single].concat();
                 let given = given.map(|value| decode(value).unwrap_or(Cow::Borrowed(value)));
                 let given = given.map(|value| value.chars().take(SHOWN_MAX_CHARS).collect::<String>());
-                let meant = meant(&shown, given.as_deref(), self.repeatable, &known);
-                let meant = meant.map(|meant| format!("{meant}; ")).unwrap_or_default();
+                let suggestion = suggest(&shown, given.as_deref(), self.repeatable, &known);
+                let suggestion = suggestion.map(|suggestion| format!("{suggestion}; ")).unwrap_or_default();
                 let known = if known.is_empty() {
                     "no parameters are supported here".to_owned()
                 } else {
                     format!("the parameters are {}", known.join(", "))
                 };
-                self.faults.push(ParameterError::new(shown, format!("is unknown; {meant}{known}")));
+                self.faults.push(ParameterError::new(shown, format!("is unknown; {suggestion}{known}")));
             }
             return;
         };
@@ -159,11 +159,11 @@ impl<'a> Query<'a> {
 
     /// Serializes the query with one parameter set to another value: the next page's query.
     pub fn with(&self, name: &str, value: &str) -> String {
-        self.with_instead(&[name], name, value)
+        self.replacing(&[name], name, value)
     }
 
     /// Serializes the query with one parameter in place of some others.
-    pub fn with_instead(&self, dropped: &[&str], name: &str, value: &str) -> String {
+    pub fn replacing(&self, dropped: &[&str], name: &str, value: &str) -> String {
         let kept = self.values.iter().filter(|(known, _)| !dropped.contains(known));
         let mut text = String::new();
         for (name, value) in kept.map(|(name, value)| (*name, value.as_ref())).chain([(name, value)]) {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_unknown_names_gets_a_bounded_answer() {
+    fn many_unknown_names_result_in_a_bounded_response() {
         let text: String = (0..50_000).map(|number| format!("x{number}&")).collect();
         assert_eq!(complaint(&text).matches("ParameterError").count(), FAULTS_MAX);
     }
@@ -261,7 +261,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_is_decoded_the_same(text in ".*") {
+        fn encoding_round_trips(text in ".*") {
             let mut encoded = String::new();
             encode(&text, &mut encoded);
             prop_assert!(encoded.is_ascii());
@@ -270,7 +270,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_is_too_odd_to_be_split(text in ".*") {
+        fn any_text_can_be_split(text in ".*") {
             let _ = Query::parse(&text, KNOWN).finish();
         }
     }

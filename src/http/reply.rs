@@ -12,7 +12,7 @@ use warp::http::StatusCode;
 use warp::http::header::{CONTENT_TYPE, HeaderValue};
 use warp::reply::{Reply, Response};
 
-use super::budget::{Budget, Held, Holder, Refused};
+use super::budget::{Budget, Reservation, Holder, Refused};
 use super::client::Client;
 use super::problem::Problem;
 use crate::db::error::StoreError;
@@ -71,7 +71,7 @@ pub struct Buffers {
 /// A chunk, whose memory stays reserved until its last byte is in the kernel's buffer.
 struct Buffer {
     bytes: Vec<u8>,
-    _held: Held,
+    _held: Reservation,
 }
 
 impl AsRef<[u8]> for Buffer {
@@ -90,26 +90,26 @@ impl Buffers {
     ///
     /// # Errors
     /// If none becomes available in time.
-    pub async fn reserve(&self, holder: Holder, bytes: usize) -> Result<Held, Refused> {
+    pub async fn reserve(&self, holder: Holder, bytes: usize) -> Result<Reservation, Refused> {
         self.budget.wait(holder, bytes, Instant::now() + self.wait).await
     }
 
     /// Whether chunks should be small because memory is scarce.
     pub fn are_scarce(&self) -> bool {
-        self.budget.is_tight()
+        self.budget.is_scarce()
     }
 }
 
 /// Bytes whose memory stays reserved until the last copy is dropped.
-pub fn buffer(bytes: Vec<u8>, mut held: Held) -> Bytes {
+pub fn buffer(bytes: Vec<u8>, mut held: Reservation) -> Bytes {
     held.settle(bytes.capacity());
     Bytes::from_owner(Buffer { bytes, _held: held })
 }
 
 /// One client's part of bytes that several clients share.
-pub fn part(bytes: Bytes, mut held: Held) -> Bytes {
+pub fn part(bytes: Bytes, mut held: Reservation) -> Bytes {
     /// The bytes and the reservation for the part.
-    struct Part(Bytes, #[expect(dead_code, reason = "it is held")] Held);
+    struct Part(Bytes, #[expect(dead_code, reason = "it is held")] Reservation);
     impl AsRef<[u8]> for Part {
         fn as_ref(&self) -> &[u8] {
             &self.0
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_fails_midway_never_looks_whole() {
+    async fn a_body_that_fails_midway_is_never_complete() {
         assert_eq!(body(|| Ok(true)).await.as_deref(), Some(b"123".as_slice()));
         assert_eq!(body(|| Ok(false)).await.as_deref(), Some(b"12".as_slice()));
         assert_eq!(body(|| Err(StoreError::Missing)).await, None);

@@ -39,23 +39,23 @@ pub struct Caller {
     /// The template that was authorized.
     pub template: Option<&'static str>,
     /// The remaining quota, if requests are counted.
-    pub share: Option<Share>,
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// Stored in the response's extensions if the request had invalid credentials.
 #[derive(Debug, Clone, Copy)]
-pub struct Unproven;
+pub struct InvalidCredentials;
 
 /// A principal's request quota (draft-ietf-httpapi-ratelimit-headers-10).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
+pub struct RateLimit {
     /// Requests per second.
     pub per_second: u32,
     /// Requests that may be sent now.
     pub remaining: u32,
 }
 
-impl Share {
+impl RateLimit {
     const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
     const LEFT: HeaderName = HeaderName::from_static("ratelimit");
 
@@ -185,7 +185,7 @@ impl Matched {
             response.headers_mut().insert(SERVER_TIMING, timing::value(begun.elapsed(), waited));
             response.extensions_mut().insert(self.route);
             if let Some(caller) = self.caller() {
-                for (name, value) in caller.share.into_iter().flat_map(Share::headers) {
+                for (name, value) in caller.rate_limit.into_iter().flat_map(RateLimit::headers) {
                     response.headers_mut().insert(name, value.try_into().expect("digits are printable"));
                 }
                 response.extensions_mut().insert(caller.clone());

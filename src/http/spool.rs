@@ -19,8 +19,8 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 use warp::http::HeaderMap;
 
-use super::body::{BodyLimits, Growing, Pace};
-use super::budget::{Budget, Held, Holder, Refused};
+use super::body::{BodyLimits, BodyBuffer, Pace};
+use super::budget::{Budget, Reservation, Holder, Refused};
 use super::client::Client;
 use super::coding::{Broken, announced};
 use super::problem::Problem;
@@ -44,12 +44,12 @@ pub struct Disk {
 /// A body that may still be arriving.
 #[derive(Default)]
 pub struct Spool {
-    kept: Mutex<Kept>,
+    state: Mutex<State>,
     changed: Notify,
 }
 
 #[derive(Clone, Default)]
-struct Kept {
+struct State {
     content: Content,
     has_ended: bool,
     is_quick: bool,
@@ -82,21 +82,21 @@ impl Disk {
         Self { folder, budget }
     }
 
-    fn take(&self, client: Client, bytes: usize) -> Result<Held, Problem> {
-        self.budget.take(Holder::Client(client), bytes).map_err(no_room)
+    fn take(&self, client: Client, bytes: usize) -> Result<Reservation, Problem> {
+        self.budget.take(Holder::Client(client), bytes).map_err(disk_full)
     }
 
     async fn file(&self) -> Result<File, Problem> {
         let folder = self.folder.clone();
-        blocking(move || without_name(&folder)).await
+        blocking(move || unlinked_file(&folder)).await
     }
 }
 
 impl Spool {
     /// A complete body.
     pub fn whole(body: Bytes) -> Self {
-        let kept = Kept { content: Content::Memory(body), has_ended: true, is_quick: true };
-        Self { kept: Mutex::new(kept), changed: Notify::new() }
+        let state = State { content: Content::Memory(body), has_ended: true, is_quick: true };
+        Self { state: Mutex::new(state), changed: Notify::new() }
     }
 
     /// Receives a body; `each` is called with every chunk. The disk space stays reserved until the returned reservation is
@@ -111,9 +111,9 @@ impl Spool {
         limits: &BodyLimits,
         disk: &Disk,
         mut each: impl FnMut(&[u8]),
-    ) -> Result<Option<Held>, Problem> {
+    ) -> Result<Option<Reservation>, Problem> {
         let client = Client::of(headers);
-        let mut growing = Growing::begin(headers, limits, IN_MEMORY)?;
+        let mut buffer = BodyBuffer::begin(headers, limits, IN_MEMORY)?;
         let announced = announced(headers).and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
         let mut room = (announced > IN_MEMORY).then(|| disk.take(client, announced)).transpose()?;
         let mut pace = Pace::begin(limits);
@@ -126,53 +126,53 @@ impl Spool {
             if received > limits.bytes {
                 return Err(limits.too_large());
             }
-            if growing.as_slice().len() + chunk.len() > if file.is_some() { BLOCK } else { IN_MEMORY } {
+            if buffer.as_slice().len() + chunk.len() > if file.is_some() { BLOCK } else { IN_MEMORY } {
                 if file.is_none() {
                     file = Some(Arc::new(disk.file().await?));
-                    self.change(|kept| kept.is_quick = begun.elapsed() < QUICK);
+                    self.change(|state| state.is_quick = begun.elapsed() < QUICK);
                 }
                 match &mut room {
                     Some(room) if room.bytes() >= received => {}
-                    Some(room) => room.grow(IN_MEMORY).map_err(no_room)?,
+                    Some(room) => room.grow(IN_MEMORY).map_err(disk_full)?,
                     None => room = Some(disk.take(client, received + IN_MEMORY)?),
                 }
-                self.write(file.as_ref(), &mut growing).await?;
+                self.write(file.as_ref(), &mut buffer).await?;
             }
-            growing.push(chunk)?;
+            buffer.push(chunk)?;
         }
         if file.is_some() {
-            self.write(file.as_ref(), &mut growing).await?;
-            self.change(|kept| kept.has_ended = true);
+            self.write(file.as_ref(), &mut buffer).await?;
+            self.change(|state| state.has_ended = true);
         } else {
-            self.change(|kept| (kept.content, kept.has_ended) = (Content::Memory(growing.into_bytes()), true));
+            self.change(|state| (state.content, state.has_ended) = (Content::Memory(buffer.into_bytes()), true));
         }
         Ok(room)
     }
 
     /// Appends the buffered bytes to the file, where readers can see them.
-    async fn write(&self, file: Option<&Arc<File>>, growing: &mut Growing) -> Result<(), Problem> {
+    async fn write(&self, file: Option<&Arc<File>>, buffer: &mut BodyBuffer) -> Result<(), Problem> {
         let Some(file) = file.cloned() else { return Ok(()) };
         let at = self.lock().readable();
-        let block = growing.take();
+        let block = buffer.take();
         let (written, mut block) = blocking(move || {
             file.write_all_at(&block, at)?;
             Ok((Content::File(file, at + block.len() as u64), block))
         })
         .await?;
         block.clear();
-        growing.refill(block);
-        self.change(|kept| kept.content = written);
+        buffer.refill(block);
+        self.change(|state| state.content = written);
         Ok(())
     }
 
     /// Returns when the body is complete, or when it arrives so quickly that it may be read meanwhile.
     pub async fn readable(&self) {
-        self.until(|kept| kept.has_ended || kept.is_quick).await;
+        self.until(|state| state.has_ended || state.is_quick).await;
     }
 
     /// Returns when the body is complete.
     pub async fn ended(&self) {
-        self.until(|kept| kept.has_ended).await;
+        self.until(|state| state.has_ended).await;
     }
 
     /// A reader that starts at the beginning.
@@ -180,7 +180,7 @@ impl Spool {
         Reader { spool: self, at: 0, block: Bytes::new() }
     }
 
-    async fn until(&self, condition: impl Fn(&Kept) -> bool) {
+    async fn until(&self, condition: impl Fn(&State) -> bool) {
         loop {
             let mut changed = pin!(self.changed.notified());
             // Registered before the check, so that no change after it is missed.
@@ -192,18 +192,18 @@ impl Spool {
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Kept)) {
+    fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.lock());
         self.changed.notify_waiters();
     }
 
-    fn look(&self) -> Kept {
+    fn snapshot(&self) -> State {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // No code that can panic runs under the lock.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -223,21 +223,21 @@ impl Reader<'_> {
     /// 503 if the file cannot be read.
     pub async fn next(&mut self, patience: &mut Duration) -> Result<Read, Problem> {
         while self.block.is_empty() {
-            let kept = self.spool.look();
-            let there = kept.readable();
+            let state = self.spool.snapshot();
+            let there = state.readable();
             if self.at < there {
                 let (at, length) = (self.at, (there - self.at).min(BLOCK as u64));
-                self.block = match kept.content {
+                self.block = match state.content {
                     Content::File(file, _) => blocking(move || block(&file, at, length)).await?,
                     Content::Memory(body) => body,
                     Content::Nothing => Bytes::new(),
                 };
                 self.at += self.block.len() as u64;
-            } else if kept.has_ended {
+            } else if state.has_ended {
                 return Ok(Read::End);
             } else {
                 let begun = Instant::now();
-                let more = self.spool.until(|kept| kept.has_ended || kept.readable() > there);
+                let more = self.spool.until(|state| state.has_ended || state.readable() > there);
                 if timeout(*patience, more).await.is_err() {
                     return Ok(Read::Late);
                 }
@@ -248,7 +248,7 @@ impl Reader<'_> {
     }
 }
 
-impl Kept {
+impl State {
     /// The number of readable bytes.
     fn readable(&self) -> u64 {
         match &self.content {
@@ -266,7 +266,7 @@ fn block(file: &File, at: u64, length: u64) -> io::Result<Bytes> {
 }
 
 /// Creates an unlinked file, which is deleted when it is closed and which no other process can open.
-fn without_name(folder: &Path) -> io::Result<File> {
+fn unlinked_file(folder: &Path) -> io::Result<File> {
     let path = folder.join(format!(".pycrudapi-{}", Uuid::new_v4().simple()));
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
     remove_file(path)?;
@@ -286,7 +286,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     })
 }
 
-fn no_room(refused: Refused) -> Problem {
+fn disk_full(refused: Refused) -> Problem {
     refused.problem("disk for large bodies")
 }
 
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_is_read_as_it_was_sent_while_it_arrives_and_again() {
+    async fn a_body_is_read_unchanged_while_it_arrives_and_again_later() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let disk = disk(folder.path(), usize::MAX);
         for length in [0, 1, BLOCK, IN_MEMORY, IN_MEMORY + 1, 3 * IN_MEMORY + BLOCK + 7] {
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_goes_away_when_the_sender_is_behind() {
+    async fn a_reader_stops_when_the_sender_is_too_slow() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let (disk, spool, limits, headers) =
             (disk(folder.path(), usize::MAX), Spool::default(), limits(), HeaderMap::new());
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_of_unknown_length_is_refused_where_the_disk_ends() {
+    async fn a_body_of_unknown_length_is_refused_when_the_disk_budget_is_exhausted() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let (disk, spool, limits, headers) =
             (disk(folder.path(), 3 * IN_MEMORY), Spool::default(), limits(), HeaderMap::new());

@@ -41,8 +41,8 @@ pub fn describe(document: &mut Document) {
         "bearer_methods_supported": ["header"],
         "resource_documentation": "https://pycrudapi.example.com/docs"
     });
-    let resource = Operation::new(TAG, "getProtectedResourceMetadata", "The identity provider that issues tokens (RFC \
-                                                                        9728)")
+    let summary = "The identity provider that issues tokens (RFC 9728)";
+    let resource = Operation::new(TAG, "getProtectedResourceMetadata", summary)
         .answers(
             200,
             "The identity provider, and the existing scopes.",

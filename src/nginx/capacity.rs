@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_readers_buffer_is_bounded_where_memory_is() {
+    fn a_readers_buffer_is_limited_if_memory_is() {
         assert_eq!(send_buffer(Some(256 << 20)), " sndbuf=32768");
         assert_eq!(send_buffer(Some(1 << 20)), " sndbuf=16384");
         assert_eq!(send_buffer(Some(16 << 30)), "");

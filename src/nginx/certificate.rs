@@ -95,9 +95,9 @@ fn is_name(text: &str) -> bool {
 }
 
 /// The fingerprint of the certificate with which nginx was last started or reloaded.
-pub struct Remembered<'a>(pub &'a Path);
+pub struct StoredFingerprint<'a>(pub &'a Path);
 
-impl Remembered<'_> {
+impl StoredFingerprint<'_> {
     /// Returns true if it equals this fingerprint.
     pub fn is(&self, fingerprint: &str) -> bool {
         fs::read_to_string(self.file()).is_ok_and(|known| known == fingerprint)
@@ -119,7 +119,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     #[test]
-    fn a_made_certificate_is_good_private_and_lives_ninety_days() {
+    fn a_created_certificate_is_usable_private_and_valid_for_ninety_days() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let file = folder.path().join("self-signed.pem");
         assert!(!is_good(&file));

@@ -24,7 +24,7 @@ use rustix::process::{Signal, getppid, kill_process};
 use crate::config::nginx::{NginxConfig, program};
 use crate::config::{Auth, WrongSetting};
 use crate::shutdown;
-use certificate::Remembered;
+use certificate::StoredFingerprint;
 use private::Refused;
 use render::{Machine, Rendering, rendering};
 
@@ -70,7 +70,7 @@ fn carry_out(action: Action, config: &NginxConfig) -> anyhow::Result<ExitCode> {
             predecessor::end(&rendering.work_dir);
             let fingerprint = certificate::prepare(rendering.certificate.as_ref())?;
             let configuration = write(config, &rendering)?;
-            Remembered(&rendering.work_dir).set(&fingerprint)?;
+            StoredFingerprint(&rendering.work_dir).set(&fingerprint)?;
             let sockets = listen::listen(&rendering.ports, machine.ipv6)?;
             if config.common.auth == Auth::Off && config.upstream.is_some() {
                 // Remote servers are reached over a network; a local server logs this warning itself.
@@ -90,15 +90,15 @@ fn carry_out(action: Action, config: &NginxConfig) -> anyhow::Result<ExitCode> {
         }
         Action::Reload => {
             let fingerprint = certificate::prepare(rendering.certificate.as_ref())?;
-            let remembered = Remembered(&rendering.work_dir);
+            let stored = StoredFingerprint(&rendering.work_dir);
             let Some(running) = predecessor::running(&rendering.work_dir) else { return Ok(ExitCode::SUCCESS) };
-            if !remembered.is(&fingerprint) {
+            if !stored.is(&fingerprint) {
                 let configuration = write(config, &rendering)?;
                 // With an invalid configuration nginx keeps the old one, but reports that only in its log.
                 if !is_good(&nginx, &configuration)? {
                     bail!("the new certificate is unusable; nginx keeps using the old one");
                 }
-                remembered.set(&fingerprint)?;
+                stored.set(&fingerprint)?;
                 kill_process(running, Signal::HUP).context("cannot reload nginx")?;
                 let _ = writeln!(io::stdout(), "nginx was reloaded: its certificate has changed");
             }
@@ -132,6 +132,5 @@ fn version(nginx: &Path) -> anyhow::Result<[u32; 3]> {
     let said = String::from_utf8_lossy(&said.stderr);
     let number = said.split_once("nginx/").map_or("", |(_, number)| number);
     let parts = number.split(|letter: char| !letter.is_ascii_digit()).map_while(|part| part.parse().ok());
-    parts.take(3).collect::<Vec<u32>>().try_into().ok().with_context(|| format!("cannot parse the version of nginx: \
-                                                                                 {said}"))
+    parts.take(3).collect::<Vec<u32>>().try_into().ok().with_context(|| format!("unknown version of nginx: {said}"))
 }

@@ -170,8 +170,8 @@ fn lines(lines: impl Iterator<Item = String>, between: &str) -> String {
 /// The lines of a map from the request's origin to the allowed one.
 fn cors_origins(origins: Option<&Origins>) -> Vec<String> {
     match origins {
-        None | Some(Origins::Nobody) => Vec::new(),
-        Some(Origins::Anybody) => vec![r#""~." "*";"#.to_owned()],
+        None | Some(Origins::None) => Vec::new(),
+        Some(Origins::Any) => vec![r#""~." "*";"#.to_owned()],
         Some(Origins::Listed(origins)) => {
             let texts = origins.iter().filter_map(|origin| origin.to_str().ok());
             texts.map(|origin| format!(r#""{origin}" "{origin}";"#)).collect()
@@ -280,13 +280,13 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_of_no_time_is_the_shortest_that_nginx_knows() {
+    fn a_drain_timeout_of_zero_becomes_one_millisecond_for_nginx() {
         let text = &rendered(&["--drain-timeout-ms=0"])["nginx.conf"];
         assert!(text.contains("worker_shutdown_timeout 1ms;"), "{text}");
     }
 
     #[test]
-    fn many_passengers_may_be_as_many_bytes_and_take_as_long_as_one() {
+    fn the_limits_of_bulk_requests_are_at_least_those_of_single_requests() {
         let text =
             &rendered(&["--max-body-bytes=4096", "--bulk-max-bytes=1024", "--bulk-timeout-ms=1000"])["nginx.conf"];
         assert_eq!(text.matches("client_max_body_size    4096;").count(), 1, "{text}");
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_is_served_on_this_machine_alone_and_only_where_it_is_wanted() {
+    fn the_status_is_served_only_locally_and_only_if_configured() {
         let files = rendered(&["--nginx-status-port=8081"]);
         assert!(files["nginx.conf"].contains("include status.conf;"), "{}", files["nginx.conf"]);
         assert_eq!(files["status.conf"].matches("listen ").count(), 1);
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_stand_in_quotes_whatever_is_in_them() {
+    fn paths_are_quoted_and_escaped() {
         let folder = tempfile::tempdir().expect("a folder");
         let pair = folder.path().join(r#"my "own" \ çert"#);
         fs::create_dir(&pair).expect("made");

@@ -196,7 +196,7 @@ mod tests {
     use super::VIEW;
 
     #[test]
-    fn the_root_takes_what_the_page_writes_into_its_address() {
+    fn the_root_accepts_the_parameters_that_the_page_writes() {
         let script = include_str!("site/view.js");
         let names = |list: &str| -> Vec<String> {
             let text = script.split_once(list).expect("a list").1.split_once(']').expect("its end").0;
@@ -204,7 +204,7 @@ mod tests {
         };
         let mut written = names("const FILTERS = [");
         written.push("sort".to_owned());
-        written.extend(names("const PLACES = ["));
+        written.extend(names("const CURSORS = ["));
         assert_eq!(written, VIEW);
     }
 }

@@ -22,7 +22,7 @@ use super::naming::Names;
 use super::sketch::{ColumnSketch, Sketch};
 use super::time::begins_as_iso;
 use crate::csv::cells::{Cell, Cells};
-use crate::csv::cutter::Sink;
+use crate::csv::splitter::Sink;
 use crate::csv::fault::{Fault, Malformed, Place};
 use crate::csv::file;
 

@@ -105,7 +105,7 @@ where
 
     fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, header_timeout: Option<Duration>) {
         let stream = Heads::new(stream, self.service.recorder.clone());
-        let service = stream.told(self.service.clone());
+        let service = stream.reporting(self.service.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(header_timeout)

@@ -9,7 +9,7 @@ use memchr::{memchr, memchr_iter};
 
 /// Returns true if a byte of a target must be percent-encoded: bytes that hyper refuses, `#`, after which hyper drops the rest,
 /// and non-ASCII bytes, which hyper refuses unless they are UTF-8.
-fn is_odd(byte: u8) -> bool {
+fn needs_encoding(byte: u8) -> bool {
     // Branch-free, so that sixteen bytes are compared at a time.
     !byte.is_ascii() | (byte == b'"') | (byte == b'<') | (byte == b'>') | (byte == b'`') | (byte == b'#')
 }
@@ -46,7 +46,7 @@ enum Line {
 }
 
 /// The result of parsing a piece.
-pub struct Seen {
+pub struct Parsed {
     /// Number of bytes that belong to the head.
     pub length: usize,
     /// Whether the head ends with them.
@@ -57,7 +57,7 @@ pub struct Seen {
 
 impl Head {
     /// Parses the next bytes.
-    pub fn look(&mut self, new: &[u8]) -> Seen {
+    pub fn parse(&mut self, new: &[u8]) -> Parsed {
         let mut at = 0;
         if self.part == Part::Blank {
             at = new.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(new.len());
@@ -75,7 +75,7 @@ impl Head {
         if self.part == Part::Target {
             let end = memchr(b'\n', &new[at..]).map(|end| at + end);
             let target = at..end.unwrap_or(new.len());
-            if new[target.clone()].iter().fold(false, |odd, byte| odd | is_odd(*byte)) {
+            if new[target.clone()].iter().fold(false, |odd, byte| odd | needs_encoding(*byte)) {
                 encoded = Some(target);
             }
             match end {
@@ -99,7 +99,7 @@ impl Head {
         }
         let length = if is_whole { at } else { new.len() };
         let encoded = encoded.map(|target| encode(&new[..length], target));
-        Seen { length, is_whole, encoded }
+        Parsed { length, is_whole, encoded }
     }
 }
 
@@ -119,7 +119,7 @@ fn encode(bytes: &[u8], target: std::ops::Range<usize>) -> BytesMut {
     let mut encoded = BytesMut::with_capacity(bytes.len() + 2 * target.len());
     encoded.extend_from_slice(&bytes[..target.start]);
     for byte in &bytes[target.clone()] {
-        if is_odd(*byte) {
+        if needs_encoding(*byte) {
             encoded.extend_from_slice(&[b'%', DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]]);
         } else {
             encoded.extend_from_slice(&[*byte]);
@@ -171,7 +171,7 @@ const DIGITS_MAX: u8 = 15;
 
 impl Chunks {
     /// Parses the next bytes.
-    pub fn look(&mut self, new: &[u8]) -> Progress {
+    pub fn parse(&mut self, new: &[u8]) -> Progress {
         use ChunkPart as P;
         let mut at = 0;
         while let Some(byte) = new.get(at) {
@@ -224,7 +224,7 @@ mod tests {
     fn head(sent: &[u8], piece: usize) -> (Vec<u8>, Option<usize>) {
         let (mut head, mut got, mut at) = (Head::default(), Vec::new(), 0);
         for new in sent.chunks(piece) {
-            let seen = head.look(new);
+            let seen = head.parse(new);
             got.extend_from_slice(seen.encoded.as_deref().unwrap_or(&new[..seen.length]));
             at += seen.length;
             if seen.is_whole {
@@ -237,7 +237,7 @@ mod tests {
     fn chunked(sent: &[u8], piece: usize) -> Progress {
         let (mut chunks, mut at) = (Chunks::default(), 0);
         for new in sent.chunks(piece) {
-            match chunks.look(new) {
+            match chunks.parse(new) {
                 Progress::Within => at += new.len(),
                 Progress::End(length) => return Progress::End(at + length),
                 Progress::Lost => return Progress::Lost,
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_target_is_encoded_however_the_bytes_come() {
+    fn only_the_target_is_encoded_for_any_piece_size() {
         let sent =
             b"\r\nGET /a\"b?c=<d>`#\xff\xc3\xa9 HTTP/1.1\r\nX-\"<>: \"<>`#\xff\r\nHost: a\r\n\r\n{\"body\":\"<>\"}";
         let expected = b"\r\nGET /a%22b?c=%3Cd%3E%60%23%FF%C3%A9 HTTP/1.1\r\nX-\"<>: \"<>`#\xff\r\nHost: a\r\n\r\n";
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_ends_at_its_first_empty_line_whatever_ends_the_lines() {
+    fn a_head_ends_at_its_first_empty_line_with_any_line_ending() {
         for (sent, length) in [
             (&b"GET / HTTP/1.1\r\n\r\nmore\r\n\r\n"[..], Some(18)),
             (b"GET / HTTP/1.1\n\nmore\r\n\r\n", Some(16)),
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_in_chunks_ends_behind_its_trailers() {
+    fn a_chunked_body_ends_after_its_trailers() {
         for (sent, end) in [
             (&b"0\r\n\r\n"[..], Progress::End(5)),
             (b"5\r\n0\r\n\r\n\r\n0\r\n\r\nGET", Progress::End(15)),

@@ -16,7 +16,7 @@ use crate::auth::scope::Access;
 use crate::http::access::Denied;
 use crate::http::client::Client;
 use crate::http::endpoint::AccessTable;
-use crate::http::route::{Caller, Route, Share, Unproven};
+use crate::http::route::{Caller, Route, RateLimit, InvalidCredentials};
 
 const SCHEME: &str = "bearer";
 
@@ -59,11 +59,11 @@ pub enum Admission {
     /// The request is authorized or refused.
     Decided(Decision),
     /// The token must be looked up first.
-    Unknown(Unknown),
+    NeedsLookup(PendingLookup),
 }
 
 /// A request whose token must be looked up.
-pub struct Unknown {
+pub struct PendingLookup {
     token: String,
     target: Target,
 }
@@ -82,7 +82,7 @@ impl Gate {
     /// Decides about a request as far as possible without I/O.
     pub fn admit<B>(&self, request: &Request<B>) -> Admission {
         let anonymous = || self.authenticator.anonymous().clone();
-        let through = |template| Caller { principal: anonymous(), template, share: None };
+        let through = |template| Caller { principal: anonymous(), template, rate_limit: None };
         let Some((template, access)) = self.table.find(request.method(), request.uri().path()) else {
             // No route matches, so there is nothing to protect.
             return Admission::Decided(Ok(through(None)));
@@ -92,12 +92,12 @@ impl Gate {
         }
         let target = Target { template, access, client: Client::of(request.headers()) };
         Admission::Decided(match token(request.headers()) {
-            Ok(None) => self.judge(anonymous(), target),
+            Ok(None) => self.authorize(anonymous(), target),
             Ok(Some(token)) => match self.authenticator.known(token) {
                 Some(found) => self.found(found, target),
                 // A lookup costs more than a request, so an address that sends made-up tokens is limited by its quota.
                 None => match self.quota.as_ref().map_or(Ok(()), |quota| quota.take_look_up(target.client)) {
-                    Ok(()) => return Admission::Unknown(Unknown { token: token.to_owned(), target }),
+                    Ok(()) => return Admission::NeedsLookup(PendingLookup { token: token.to_owned(), target }),
                     Err(seconds) => Err(refusal(Denied::TooManyTokens(seconds), target, None)),
                 },
             },
@@ -106,9 +106,9 @@ impl Gate {
     }
 
     /// Decides about a request whose token must be looked up.
-    pub async fn look_up(&self, unknown: Unknown) -> Decision {
-        let found = self.authenticator.verify(&unknown.token).await;
-        self.found(found, unknown.target)
+    pub async fn look_up(&self, pending: PendingLookup) -> Decision {
+        let found = self.authenticator.verify(&pending.token).await;
+        self.found(found, pending.target)
     }
 
     /// The response to a refused request with these headers.
@@ -118,9 +118,9 @@ impl Gate {
         response.extensions_mut().insert(Route(template));
         match principal {
             Some(principal) => {
-                response.extensions_mut().insert(Caller { principal, template: Some(template), share: None });
+                response.extensions_mut().insert(Caller { principal, template: Some(template), rate_limit: None });
             }
-            None => drop(response.extensions_mut().insert(Unproven)),
+            None => drop(response.extensions_mut().insert(InvalidCredentials)),
         }
         response
     }
@@ -132,7 +132,7 @@ impl Gate {
 
     fn found(&self, found: Result<Arc<Principal>, Refused>, target: Target) -> Decision {
         match found {
-            Ok(principal) => self.judge(principal, target),
+            Ok(principal) => self.authorize(principal, target),
             Err(Refused::Invalid(why)) => Err(self.invalid(why, target)),
             Err(Refused::Unavailable) => Err(refusal(Denied::Unavailable, target, None)),
         }
@@ -144,23 +144,23 @@ impl Gate {
         taken.err().unwrap_or_else(|| refusal(Denied::Invalid(why), target, None))
     }
 
-    fn judge(&self, principal: Arc<Principal>, target: Target) -> Decision {
-        let share = self.take(&principal, target)?;
+    fn authorize(&self, principal: Arc<Principal>, target: Target) -> Decision {
+        let rate_limit = self.take(&principal, target)?;
         if !principal.scopes.permit(target.access) {
             let denied = if principal.name.is_none() { Denied::NoCredentials } else { Denied::Insufficient };
             return Err(refusal(denied, target, Some(principal)));
         }
         count(Some(&principal), "permitted");
-        Ok(Caller { principal, template: Some(target.template), share })
+        Ok(Caller { principal, template: Some(target.template), rate_limit })
     }
 
     /// Counts a request against the principal's quota, if one is configured.
-    fn take(&self, principal: &Arc<Principal>, target: Target) -> Result<Option<Share>, Box<Refusal>> {
+    fn take(&self, principal: &Arc<Principal>, target: Target) -> Result<Option<RateLimit>, Box<Refusal>> {
         let Some(quota) = &self.quota else { return Ok(None) };
         quota
             .take(principal, target.client)
             .map(Some)
-            .map_err(|(share, seconds)| refusal(Denied::TooMany(share, seconds), target, Some(principal.clone())))
+            .map_err(|(limit, seconds)| refusal(Denied::TooMany(limit, seconds), target, Some(principal.clone())))
     }
 }
 

@@ -38,8 +38,8 @@ pub struct Guard {
 
 impl Guard {
     /// Adds CORS headers to a response that bypasses routing.
-    fn marked(&self, headers: &HeaderMap, mut response: Response) -> Response {
-        self.origins.mark(headers, response.headers_mut());
+    fn with_cors(&self, headers: &HeaderMap, mut response: Response) -> Response {
+        self.origins.add_headers(headers, response.headers_mut());
         response
     }
 
@@ -107,7 +107,7 @@ where
         if let Err(problem) = self.guard.check(&request) {
             let mut response = problem.into_response();
             response.extensions_mut().insert(REFUSED);
-            return refused(self.guard.marked(request.headers(), response));
+            return refused(self.guard.with_cors(request.headers(), response));
         }
         if let Some(normal) = target::normal(request.uri()) {
             *request.uri_mut() = normal;
@@ -117,15 +117,15 @@ where
             Some(gate) => match gate.admit(&request) {
                 Admission::Decided(Ok(caller)) => Some(caller),
                 Admission::Decided(Err(refusal)) => {
-                    return refused(self.guard.marked(request.headers(), gate.answer(request.headers(), *refusal)));
+                    return refused(self.guard.with_cors(request.headers(), gate.answer(request.headers(), *refusal)));
                 }
-                Admission::Unknown(unknown) => {
+                Admission::NeedsLookup(pending) => {
                     let (gate, Self { service, guard }) = (gate.clone(), self.clone());
                     let answering = async move {
-                        match gate.look_up(unknown).await {
+                        match gate.look_up(pending).await {
                             Ok(caller) => service.call(with_front(request, Some(caller))).await,
                             Err(refusal) => {
-                                Ok(guard.marked(request.headers(), gate.answer(request.headers(), *refusal)))
+                                Ok(guard.with_cors(request.headers(), gate.answer(request.headers(), *refusal)))
                             }
                         }
                     };

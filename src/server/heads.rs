@@ -36,11 +36,11 @@ const IN_CHUNKS: u64 = u64::MAX - 1;
 /// A connection whose heads are filtered.
 pub struct Heads<S> {
     stream: S,
-    place: Place,
+    position: Position,
     /// How hyper reads the body of the last request: its length, or one of the constants above.
     framing: Arc<AtomicU64>,
     /// Read from the stream but not yet parsed.
-    behind: BytesMut,
+    unparsed: BytesMut,
     /// Parsed, but did not fit hyper's buffer.
     ready: BytesMut,
     /// The start of the last head, as received.
@@ -50,7 +50,7 @@ pub struct Heads<S> {
 }
 
 /// The position in the bytes of the connection.
-enum Place {
+enum Position {
     /// Before a request, or in its head.
     Head(Head),
     /// After a head that hyper has completely.
@@ -59,7 +59,7 @@ enum Place {
     Length(u64),
     /// In a chunked body.
     Chunks(Chunks),
-    /// Unknown.
+    /// Not known any more.
     Lost,
 }
 
@@ -76,9 +76,9 @@ impl<S> Heads<S> {
     pub fn new(stream: S, recorder: Recorder) -> Self {
         Self {
             stream,
-            place: Place::Head(Head::default()),
+            position: Position::Head(Head::default()),
             framing: Arc::new(AtomicU64::new(NO_REQUEST)),
-            behind: BytesMut::new(),
+            unparsed: BytesMut::new(),
             ready: BytesMut::new(),
             kept: Vec::new(),
             recorder,
@@ -87,12 +87,12 @@ impl<S> Heads<S> {
     }
 
     /// Wraps a service so that it reports to this connection how hyper reads each body.
-    pub fn told<T>(&self, service: T) -> Told<T> {
-        Told { service, framing: self.framing.clone() }
+    pub fn reporting<T>(&self, service: T) -> FramingReporter<T> {
+        FramingReporter { service, framing: self.framing.clone() }
     }
 
     /// Takes the body framing that the service has reported, if any.
-    fn learn(&mut self) {
+    fn take_framing(&mut self) {
         let framing = match self.framing.load(Ordering::Relaxed) {
             NO_REQUEST => None,
             framing => {
@@ -100,39 +100,39 @@ impl<S> Heads<S> {
                 Some(framing)
             }
         };
-        match (&self.place, framing) {
-            (Place::BehindHead, Some(0)) => self.next_head(),
-            (Place::BehindHead, Some(IN_CHUNKS)) => self.place = Place::Chunks(Chunks::default()),
-            (Place::BehindHead, Some(length)) => self.place = Place::Length(length),
+        match (&self.position, framing) {
+            (Position::BehindHead, Some(0)) => self.next_head(),
+            (Position::BehindHead, Some(IN_CHUNKS)) => self.position = Position::Chunks(Chunks::default()),
+            (Position::BehindHead, Some(length)) => self.position = Position::Length(length),
             // hyper continues after what looked like the end of a head, or has found one elsewhere.
-            (Place::BehindHead, None) | (_, Some(_)) => self.lose(),
+            (Position::BehindHead, None) | (_, Some(_)) => self.lose(),
             (_, None) => {}
         }
     }
 
     fn lose(&mut self) {
-        self.place = Place::Lost;
+        self.position = Position::Lost;
         self.kept.clear();
     }
 
     fn next_head(&mut self) {
-        self.place = Place::Head(Head::default());
+        self.position = Position::Head(Head::default());
         self.kept.clear();
     }
 
     /// Parses bytes; returns how many of them hyper may have now, and their replacement if they are changed.
-    fn look(&mut self, new: &[u8]) -> (usize, Option<BytesMut>) {
-        match &mut self.place {
-            Place::Head(head) => {
-                let seen = head.look(new);
+    fn parse(&mut self, new: &[u8]) -> (usize, Option<BytesMut>) {
+        match &mut self.position {
+            Position::Head(head) => {
+                let seen = head.parse(new);
                 let room = refusal::KEPT.saturating_sub(self.kept.len()).min(seen.length);
                 self.kept.extend_from_slice(&new[..room]);
                 if seen.is_whole {
-                    self.place = Place::BehindHead;
+                    self.position = Position::BehindHead;
                 }
                 (seen.length, seen.encoded)
             }
-            Place::Length(left) => {
+            Position::Length(left) => {
                 let length = usize::try_from(*left).unwrap_or(usize::MAX).min(new.len());
                 *left -= length as u64;
                 if *left == 0 {
@@ -140,7 +140,7 @@ impl<S> Heads<S> {
                 }
                 (length, None)
             }
-            Place::Chunks(chunks) => match chunks.look(new) {
+            Position::Chunks(chunks) => match chunks.parse(new) {
                 Progress::Within => (new.len(), None),
                 Progress::End(length) => {
                     self.next_head();
@@ -151,7 +151,7 @@ impl<S> Heads<S> {
                     (new.len(), None)
                 }
             },
-            Place::BehindHead | Place::Lost => (new.len(), None),
+            Position::BehindHead | Position::Lost => (new.len(), None),
         }
     }
 }
@@ -164,19 +164,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
             return Poll::Ready(Ok(()));
         }
         let begin = buf.filled().len();
-        let is_again = !this.behind.is_empty();
+        let is_again = !this.unparsed.is_empty();
         if is_again {
-            buf.put_slice(&this.behind[..this.behind.len().min(buf.remaining())]);
+            buf.put_slice(&this.unparsed[..this.unparsed.len().min(buf.remaining())]);
         } else {
             ready!(Pin::new(&mut this.stream).poll_read(context, buf))?;
         }
-        this.learn();
+        this.take_framing();
         let new = &buf.filled()[begin..];
-        let (length, encoded) = this.look(new);
+        let (length, encoded) = this.parse(new);
         if is_again {
-            this.behind.advance(length);
+            this.unparsed.advance(length);
         } else if length < new.len() {
-            this.behind.extend_from_slice(&new[length..]);
+            this.unparsed.extend_from_slice(&new[length..]);
         }
         match encoded {
             None => buf.set_filled(begin + length),
@@ -275,12 +275,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heads<S> {
 }
 
 /// A service that reports to its connection how hyper reads each body.
-pub struct Told<T> {
+pub struct FramingReporter<T> {
     service: T,
     framing: Arc<AtomicU64>,
 }
 
-impl<T: Service<Request<Incoming>>> Service<Request<Incoming>> for Told<T> {
+impl<T: Service<Request<Incoming>>> Service<Request<Incoming>> for FramingReporter<T> {
     type Response = T::Response;
     type Error = T::Error;
     type Future = T::Future;

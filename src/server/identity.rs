@@ -93,7 +93,7 @@ pub fn ascii(value: &HeaderValue) -> &str {
 
 /// A part of a URL as it is traced.
 fn shown(text: &str) -> String {
-    if exposed::is_in(text) { exposed::MASKED } else { text }.to_owned()
+    if exposed::contains_credential(text) { exposed::MASKED } else { text }.to_owned()
 }
 
 /// Returns true if it is a valid request id, which may be logged.
@@ -101,7 +101,7 @@ pub fn is_printable(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     (1..=REQUEST_ID_MAX_BYTES).contains(&bytes.len())
         && bytes.iter().all(u8::is_ascii_graphic)
-        && !exposed::is_in(ascii(value))
+        && !exposed::contains_credential(ascii(value))
 }
 
 /// The trace id equal to a request id: 32 hexadecimal digits, or a UUID.
@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_id_that_can_be_a_traces_is() {
+    fn a_request_id_in_the_form_of_a_trace_id_is_the_trace_id() {
         let of = |id: &str| {
             let mut request = Request::get("/").header("x-request-id", id).body(()).expect("a request");
             let identity = Identity::of(&mut request, None);

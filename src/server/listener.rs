@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_in_the_queue_of_a_port_is_served_and_who_comes_later_goes_elsewhere() {
+    async fn queued_connections_are_served_and_later_ones_refused() {
         let mut listener = Listener::bind(&"127.0.0.1:0".parse().expect("an address")).await.expect("bound");
         let address = listener.tcp_addr().expect("a port");
         let queued = TcpStream::connect(address).await.expect("connected");
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_ends_leaves_the_socket_of_its_successor() {
+    async fn a_server_does_not_remove_the_socket_of_its_successor() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let path = folder.path().join("s");
         let address = ListenAddr::Unix(path.clone());

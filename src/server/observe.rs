@@ -28,7 +28,7 @@ use super::unread::{self, Received, Watched};
 use crate::auth::principal::{Kind, Principal};
 use crate::http::problem;
 use crate::http::request_id::REQUEST_ID;
-use crate::http::route::{Caller, Route, Unproven};
+use crate::http::route::{Caller, Route, InvalidCredentials};
 use crate::trace::current::Current;
 use crate::trace::tracer::Tracer;
 
@@ -179,7 +179,7 @@ where
             record.principal = response.extensions().get::<Caller>().map(|caller| caller.principal.clone());
             record.credential = match &record.principal {
                 Some(principal) => principal.kind.label(),
-                None if response.extensions().get::<Unproven>().is_some() => INVALID,
+                None if response.extensions().get::<InvalidCredentials>().is_some() => INVALID,
                 None => Kind::Anonymous.label(),
             };
             // Until the end of the body is seen: if a client disconnects, the body is dropped without notice.

@@ -13,7 +13,7 @@ use governor::{NotUntil, Quota, RateLimiter};
 
 use crate::auth::principal::Principal;
 use crate::http::client::Client;
-use crate::http::route::Share;
+use crate::http::route::RateLimit;
 use crate::shutdown::Shutdown;
 
 /// Interval at which principals with a full quota are forgotten.
@@ -79,12 +79,12 @@ impl PrincipalQuota {
     ///
     /// # Errors
     /// If the quota is exhausted: the seconds until the next one is permitted.
-    pub fn take(&self, principal: &Principal, client: Client) -> Result<Share, (Share, u64)> {
+    pub fn take(&self, principal: &Principal, client: Client) -> Result<RateLimit, (RateLimit, u64)> {
         let counted = principal.name.clone().map_or(Counted::At(client), Counted::Named);
-        let share = |remaining| Share { per_second: self.per_second.get(), remaining };
+        let limit = |remaining| RateLimit { per_second: self.per_second.get(), remaining };
         match self.counts.check_key(&counted) {
-            Ok(state) => Ok(share(state.remaining_burst_capacity())),
-            Err(refused) => Err((share(0), seconds(&refused))),
+            Ok(state) => Ok(limit(state.remaining_burst_capacity())),
+            Err(refused) => Err((limit(0), seconds(&refused))),
         }
     }
 }

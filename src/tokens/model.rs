@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::auth::scope::Scopes;
 use crate::auth::tokens::store::Listed;
-use crate::auth::tokens::{self, LIFETIME_DEFAULT, NAME_MAX_CHARS, Wanted, lifetime};
+use crate::auth::tokens::{self, LIFETIME_DEFAULT, NAME_MAX_CHARS, TokenSpec, lifetime};
 use crate::duration::span;
 use crate::http::json::{self, Members};
 use crate::http::problem::{FieldError, Problem};
@@ -92,7 +92,7 @@ impl Made {
 ///
 /// # Errors
 /// 400 if the body is not JSON, 422 with every invalid field.
-pub fn read(body: &[u8], resources: &[&str]) -> Result<Wanted, Problem> {
+pub fn read(body: &[u8], resources: &[&str]) -> Result<TokenSpec, Problem> {
     let mut fields = Fields::of(body, FIELDS)?;
     let name = fields.required(
         "name",
@@ -118,7 +118,7 @@ pub fn read(body: &[u8], resources: &[&str]) -> Result<Wanted, Problem> {
         Some(lifetime) => lifetime,
         None => tokens::lifetime(LIFETIME_DEFAULT).expect("the default is valid"),
     };
-    Ok(Wanted { name: name.expect("no fault was found"), scopes: scopes.expect("no fault was found"), lifetime })
+    Ok(TokenSpec { name: name.expect("no fault was found"), scopes: scopes.expect("no fault was found"), lifetime })
 }
 
 /// Reads how long a rotated token stays valid; an empty body means not at all.

@@ -6,7 +6,7 @@ use std::fs;
 use csv::{Terminator, WriterBuilder};
 use proptest::prelude::*;
 use pycrudapi::csv::cells::Cells;
-use pycrudapi::csv::cutter::Sink;
+use pycrudapi::csv::splitter::Sink;
 use pycrudapi::csv::file;
 use pycrudapi::csv::notes::UnknownColumns;
 use pycrudapi::db::copy::TableError;

@@ -35,7 +35,7 @@ impl Claims {
     ///
     /// # Errors
     /// [`Refused::Invalid`].
-    pub fn judge(payload: &[u8], rules: &Rules, now: SystemTime) -> Result<Self, Refused> {
+    pub fn validate(payload: &[u8], rules: &Rules, now: SystemTime) -> Result<Self, Refused> {
         let members = json::object(payload)
             .ok_or(Refused::Invalid("its claims are not a JSON object, or have a duplicate member"))?;
         if members.get("iss").and_then(Value::as_str) != Some(&rules.issuer) {
@@ -44,7 +44,7 @@ impl Claims {
         if !is_for(members.get("aud"), &rules.audience) {
             return Err(Refused::Invalid("its aud does not contain this service"));
         }
-        let expires = judge_times(&members, rules.leeway, now)?;
+        let expires = validate_times(&members, rules.leeway, now)?;
         let subject = match members.get("sub") {
             Some(Value::String(subject)) if is_subject(subject) => subject.clone(),
             _ => {
@@ -74,7 +74,7 @@ fn is_for(aud: Option<&Value>, audience: &str) -> bool {
 }
 
 /// Validates `exp`, `nbf` and `iat`; returns the time from which the token is refused.
-fn judge_times(members: &Map<String, Value>, leeway: Duration, now: SystemTime) -> Result<SystemTime, Refused> {
+fn validate_times(members: &Map<String, Value>, leeway: Duration, now: SystemTime) -> Result<SystemTime, Refused> {
     let time = |name: &str, refusal| match members.get(name) {
         None => Ok(None),
         Some(value) => match value.as_f64() {
@@ -109,10 +109,10 @@ fn is_subject(text: &str) -> bool {
 /// Returns true if the claims are those of an ID, refresh or logout token, according to the claims that OpenID Connect defines
 /// for these, and to `typ` (Keycloak) and `token_use` (Cognito).
 fn is_of_another_kind(members: &Map<String, Value>) -> bool {
-    let says_otherwise = |name: &str, expected: &str| {
-        members.get(name).is_some_and(|said| !said.as_str().is_some_and(|said| said.eq_ignore_ascii_case(expected)))
+    let differs = |name: &str, expected: &str| {
+        members.get(name).is_some_and(|value| !value.as_str().is_some_and(|value| value.eq_ignore_ascii_case(expected)))
     };
     MARKS_OF_OTHERS.iter().any(|name| members.contains_key(*name))
-        || says_otherwise("typ", "Bearer")
-        || says_otherwise("token_use", "access")
+        || differs("typ", "Bearer")
+        || differs("token_use", "access")
 }

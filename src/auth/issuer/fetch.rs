@@ -185,7 +185,7 @@ mod tests {
     use super::Address;
 
     #[test]
-    fn only_https_is_taken_and_http_of_this_machine() {
+    fn only_https_is_accepted_and_http_on_this_machine() {
         for text in [
             "https://id.example",
             "https://id.example:8443/keys?tenant=a",

@@ -86,7 +86,7 @@ mod tests {
     use super::object;
 
     #[test]
-    fn a_member_that_is_there_twice_is_refused_at_any_depth_and_in_any_spelling() {
+    fn a_duplicate_member_is_refused_at_any_depth_and_in_any_spelling() {
         assert!(object(br#"{"a":{"b":1},"c":[{"b":1},{"b":2}]}"#).is_some());
         for text in
             [r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":1}"#, r#"{"a":{"b":1,"b":2}}"#, r#"{"a":[[{"b":1,"b":2}]]}"#]

@@ -53,7 +53,7 @@ impl<'a> Unverified<'a> {
         if REFUSED.iter().any(|name| header.contains_key(*name)) {
             return Err(Refused::Invalid("its header has an unsupported member: a key, the URL of a key, or crit"));
         }
-        judge_type(&header, accepted)?;
+        validate_type(&header, accepted)?;
         let algorithm = header
             .get("alg")
             .and_then(Value::as_str)
@@ -69,7 +69,7 @@ impl<'a> Unverified<'a> {
 }
 
 /// RFC 9068, 2.1: `at+jwt` identifies access tokens, and no other kind of token must be accepted as one.
-fn judge_type(header: &Map<String, Value>, accepted: TokenType) -> Result<(), Refused> {
+fn validate_type(header: &Map<String, Value>, accepted: TokenType) -> Result<(), Refused> {
     let typ = match header.get("typ") {
         None => None,
         Some(Value::String(typ)) => Some(typ.to_ascii_lowercase()),

@@ -59,7 +59,7 @@ impl Keys {
     pub fn start(source: Source, pace: Pace, shutdown: Shutdown) -> Self {
         let (sender, known) = watch::channel(Known::default());
         let (wanted, wants) = watch::channel(0);
-        let reader = Reader { source, pace, sender, wants, complained: None };
+        let reader = Reader { source, pace, sender, wants, warned: None };
         tokio::spawn(async move {
             tokio::select! {
                 () = reader.run() => {}
@@ -105,7 +105,7 @@ struct Reader {
     sender: watch::Sender<Known>,
     wants: watch::Receiver<u64>,
     /// When the log last reported that keys cannot be read; `None` while they can.
-    complained: Option<Instant>,
+    warned: Option<Instant>,
 }
 
 impl Reader {
@@ -123,7 +123,7 @@ impl Reader {
                 (pause, pause)
             };
             let now = Instant::now();
-            let readings = self.tell(outcome, now + pause);
+            let readings = self.publish(outcome, now + pause);
             tokio::select! {
                 // Issuers do not announce new keys: they are read when they are due, or when a token has an unknown key id.
                 () = tokio::time::sleep_until(now + due) => {}
@@ -135,10 +135,10 @@ impl Reader {
     }
 
     /// Publishes the result of a read and the earliest time for the next; returns the number of reads so far.
-    fn tell(&mut self, outcome: Result<KeySet, SourceError>, next: Instant) -> u64 {
+    fn publish(&mut self, outcome: Result<KeySet, SourceError>, next: Instant) -> u64 {
         let result = if outcome.is_ok() { "ok" } else { "failed" };
         counter!("auth_key_fetches_total", "result" => result).increment(1);
-        let complained = &mut self.complained;
+        let warned = &mut self.warned;
         self.sender.send_modify(|known| {
             known.readings += 1;
             known.next = Some(next);
@@ -155,14 +155,14 @@ impl Reader {
                         }
                         known.set = Some(Arc::new(set));
                         known.generation += 1;
-                    } else if complained.is_some() {
+                    } else if warned.is_some() {
                         tracing::info!("the keys of AUTH_ISSUER can be read again");
                     }
-                    *complained = None;
+                    *warned = None;
                 }
                 // Logged at the first failure and repeated, so that the end of a log shows it too.
-                Err(error) if complained.is_none_or(|at| at.elapsed() >= REMINDER) => {
-                    *complained = Some(Instant::now());
+                Err(error) if warned.is_none_or(|at| at.elapsed() >= REMINDER) => {
+                    *warned = Some(Instant::now());
                     tracing::warn!(error = &error as &dyn std::error::Error, "cannot read the keys of AUTH_ISSUER");
                 }
                 Err(_) => {}
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keys_that_cannot_be_read_are_complained_of_again_now_and_then() {
+    async fn the_warning_about_unreadable_keys_is_repeated() {
         let log = Log::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();

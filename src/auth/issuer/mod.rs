@@ -11,7 +11,7 @@ mod json;
 mod jws;
 pub mod key_set;
 pub mod keys;
-mod remembered;
+mod verified_cache;
 pub mod rules;
 pub mod scope_claim;
 pub mod source;
@@ -22,7 +22,7 @@ use std::time::SystemTime;
 use self::claims::Claims;
 use self::jws::Unverified;
 use self::keys::{Keys, Known, Pace};
-use self::remembered::Remembered;
+use self::verified_cache::VerifiedCache;
 use self::rules::{Refused, Rules};
 use self::scope_claim::ScopeRules;
 use self::source::Source;
@@ -62,7 +62,7 @@ pub struct Issuer {
     rules: Arc<Rules>,
     scopes: Arc<ScopeRules>,
     keys: Keys,
-    remembered: Remembered,
+    cache: VerifiedCache,
 }
 
 impl Issuer {
@@ -73,7 +73,7 @@ impl Issuer {
             rules: rules.into(),
             scopes: scopes.into(),
             keys: Keys::start(source, pace, shutdown),
-            remembered: Remembered::default(),
+            cache: VerifiedCache::default(),
         }
     }
 
@@ -83,13 +83,13 @@ impl Issuer {
     }
 
     /// Returns true if this may be an issuer's token: it has several parts.
-    pub fn is_meant(token: &str) -> bool {
+    pub fn may_have_issued(token: &str) -> bool {
         token.contains('.')
     }
 
     /// The principal of a token at a time, if it is cached.
     pub fn known(&self, token: &str, now: SystemTime) -> Option<Arc<Principal>> {
-        self.remembered.get(token, self.keys.generation(), now)
+        self.cache.get(token, self.keys.generation(), now)
     }
 
     /// The principal of a token at a time.
@@ -100,7 +100,7 @@ impl Issuer {
         let Verified { subject, scopes, expires, generation } = self.verify(token, now).await?;
         let name = Some(format!("{} {subject}", self.name()).into());
         let principal = Arc::new(Principal { kind: Kind::Issuer, name, scopes, expires: Some(expires) });
-        self.remembered.keep(token, generation, principal.clone());
+        self.cache.insert(token, generation, principal.clone());
         Ok(principal)
     }
 
@@ -110,7 +110,7 @@ impl Issuer {
     /// [`Refused`].
     pub async fn verify(&self, token: &str, now: SystemTime) -> Result<Verified, Refused> {
         let unverified = Unverified::parse(token, self.rules.token_type)?;
-        let claims = Claims::judge(&unverified.payload, &self.rules, now)?;
+        let claims = Claims::validate(&unverified.payload, &self.rules, now)?;
         let scopes = self.scopes.of(&claims.members)?;
         let generation = self.check_signature(&unverified).await?;
         Ok(Verified { subject: claims.subject, scopes, expires: claims.expires, generation })
@@ -120,16 +120,16 @@ impl Issuer {
     async fn check_signature(&self, token: &Unverified<'_>) -> Result<u64, Refused> {
         let known = self.keys.known();
         match signature(&known, token) {
-            Err(Lacking::Key) => {}
+            Err(Mismatch::Key) => {}
             Ok(()) => return Ok(known.generation),
-            Err(Lacking::Signature) => return Err(WRONG_SIGNATURE),
+            Err(Mismatch::Signature) => return Err(WRONG_SIGNATURE),
         }
         let newer = self.keys.newer(&known).await;
         match signature(&newer, token) {
             Ok(()) => Ok(newer.generation),
-            Err(Lacking::Signature) => Err(WRONG_SIGNATURE),
-            Err(Lacking::Key) if newer.failed || newer.set.is_none() => Err(Refused::Unavailable),
-            Err(Lacking::Key) => Err(Refused::Invalid("it is signed with a key that is not in its issuer's key set")),
+            Err(Mismatch::Signature) => Err(WRONG_SIGNATURE),
+            Err(Mismatch::Key) if newer.failed || newer.set.is_none() => Err(Refused::Unavailable),
+            Err(Mismatch::Key) => Err(Refused::Invalid("it is signed with a key that is not in its issuer's key set")),
         }
     }
 }
@@ -138,19 +138,19 @@ const WRONG_SIGNATURE: Refused =
     Refused::Invalid("its signature is invalid, or its algorithm does not match its key");
 
 /// Why verification failed.
-enum Lacking {
+enum Mismatch {
     /// No candidate key is known; reading the keys again may provide one.
     Key,
     /// The signature is invalid for its key.
     Signature,
 }
 
-fn signature(known: &Known, token: &Unverified<'_>) -> Result<(), Lacking> {
-    let Some(set) = &known.set else { return Err(Lacking::Key) };
+fn signature(known: &Known, token: &Unverified<'_>) -> Result<(), Mismatch> {
+    let Some(set) = &known.set else { return Err(Mismatch::Key) };
     let kid = token.kid.as_deref();
     if set.candidates(token.algorithm, kid).any(|key| key.verifies(token.algorithm, token.signed, &token.signature)) {
         return Ok(());
     }
     // A token without a key id may have been signed with a new key.
-    if kid.is_some_and(|kid| set.has(kid)) { Err(Lacking::Signature) } else { Err(Lacking::Key) }
+    if kid.is_some_and(|kid| set.has(kid)) { Err(Mismatch::Signature) } else { Err(Mismatch::Key) }
 }

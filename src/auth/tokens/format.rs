@@ -111,7 +111,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_token_is_known_and_any_other_character_makes_it_unknown(
+        fn a_token_is_well_formed_and_any_changed_character_makes_it_malformed(
             bytes: [u8; 32], place in 0..PREFIX.len() + 49, other in "[0-9A-Za-z_.-]",
         ) {
             let token = ApiToken::of(bytes);

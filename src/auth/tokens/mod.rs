@@ -200,7 +200,7 @@ pub fn lifetime(text: &str) -> Result<Option<Duration>, String> {
 
 /// The properties of a token to be created.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct TokenSpec {
     /// The name for people.
     pub name: String,
     /// The permitted scopes.
@@ -215,7 +215,7 @@ pub struct Wanted {
 /// As the database, or if the system has no random bytes.
 pub async fn create(
     client: &tokio_postgres::Client,
-    wanted: &Wanted,
+    wanted: &TokenSpec,
     by: Option<&str>,
 ) -> Result<(ApiToken, Listed), StoreError> {
     insert(client, &wanted.name, &wanted.scopes.to_string(), wanted.lifetime, by).await

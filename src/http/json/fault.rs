@@ -27,7 +27,7 @@ impl Default for Position {
 impl Position {
     /// The position after these bytes of UTF-8, or of bytes that should be UTF-8.
     #[must_use]
-    pub fn behind(mut self, bytes: &[u8]) -> Self {
+    pub fn after(mut self, bytes: &[u8]) -> Self {
         for (at, byte) in bytes.iter().enumerate() {
             match byte {
                 // In CRLF the LF ends the line.
@@ -58,7 +58,7 @@ pub fn offset(text: &str, error: &serde_json::Error) -> usize {
 pub fn syntax(text: &str, begin: Position, error: &serde_json::Error) -> String {
     let at = offset(text, error);
     let advice = advice(text, at).map(|advice| format!("; {advice}")).unwrap_or_default();
-    format!("at {}{advice}", begin.behind(&text.as_bytes()[..at]))
+    format!("at {}{advice}", begin.after(&text.as_bytes()[..at]))
 }
 
 /// How to correct the error at this byte, if known.
@@ -66,8 +66,8 @@ fn advice(text: &str, at: usize) -> Option<String> {
     // The parser cannot read a key with an unpaired surrogate.
     let near = (0..=at.saturating_sub(12)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
     let end = (at..=text.len()).find(|end| *end > at && text.is_char_boundary(*end)).unwrap_or(text.len());
-    if let Some((_, escape)) = half_pair(&text[near..end]).filter(|_| text[..at].matches('"').count() % 2 == 1) {
-        return Some(half_pair_complaint(escape, None));
+    if let Some((_, escape)) = unpaired_surrogate(&text[near..end]).filter(|_| text[..at].matches('"').count() % 2 == 1) {
+        return Some(unpaired_surrogate_error(escape, None));
     }
     let is_end = |letter: char| letter.is_whitespace() || ",:[]{}\"".contains(letter);
     let begin = text[..at].rfind(is_end).map_or(0, |end| end + 1);
@@ -110,7 +110,7 @@ fn advice(text: &str, at: usize) -> Option<String> {
 }
 
 /// The first unpaired surrogate (RFC 8259, section 8.2): its offset and its escape.
-pub fn half_pair(raw: &str) -> Option<(usize, &str)> {
+pub fn unpaired_surrogate(raw: &str) -> Option<(usize, &str)> {
     let bytes = raw.as_bytes();
     let unit = |at: usize| {
         let digits = raw.get(at..at + 6)?.strip_prefix("\\u")?;
@@ -129,7 +129,7 @@ pub fn half_pair(raw: &str) -> Option<(usize, &str)> {
 }
 
 /// Describes an unpaired surrogate, with its position if given.
-pub fn half_pair_complaint(escape: &str, at: Option<Position>) -> String {
+pub fn unpaired_surrogate_error(escape: &str, at: Option<Position>) -> String {
     let place = at.map(|at| format!(" at {at}")).unwrap_or_default();
     format!(
         "{escape}{place} is an unpaired surrogate; send both surrogates, such as \\ud83d\\ude00, or the character \
@@ -147,16 +147,16 @@ mod tests {
     }
 
     #[test]
-    fn the_place_is_that_of_an_editor_whatever_ends_a_line() {
+    fn positions_match_an_editors_for_any_line_ending() {
         for end in ["\n", "\r\n", "\r"] {
             let text = format!("{{{end}{end} \"né\": \"é\" x}}");
             assert!(complaint(&text).starts_with("at line 3 column 12"), "{}", complaint(&text));
         }
-        assert_eq!(BEGIN.behind("a\r\né\r".as_bytes()), Position { line: 3, column: 1 });
+        assert_eq!(BEGIN.after("a\r\né\r".as_bytes()), Position { line: 3, column: 1 });
     }
 
     #[test]
-    fn what_other_languages_write_is_told_what_json_has() {
+    fn literals_of_other_languages_get_a_suggestion() {
         for (text, expected) in [
             ("{\"a\": NaN}", "JSON has no NaN; send null"),
             ("{\"a\":-Infinity}", "JSON has no -Infinity"),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_surrogate_pair_is_found() {
+    fn an_unpaired_surrogate_is_found() {
         for (raw, expected) in [
             (r#""a\ud83d""#, Some((2, r"\ud83d"))),
             (r#""\uDE00""#, Some((1, r"\uDE00"))),
@@ -192,7 +192,7 @@ mod tests {
             (r#""\ud83dx""#, Some((1, r"\ud83d"))),
             (r#""☃\u""#, None),
         ] {
-            assert_eq!(half_pair(raw), expected, "{raw}");
+            assert_eq!(unpaired_surrogate(raw), expected, "{raw}");
         }
     }
 }

@@ -74,9 +74,9 @@ impl Family {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dropped {
     /// None.
-    Nobody,
+    None,
     /// All.
-    Everybody,
+    All,
     /// These addresses.
     These(BTreeSet<IpAddr>),
 }
@@ -95,7 +95,7 @@ impl Watched {
     pub fn adopt(number: RawFd) -> io::Result<Self> {
         let socket = Socket::from(duplicate(number)?);
         let address = socket.local_addr()?.as_socket().ok_or(ErrorKind::InvalidInput)?;
-        Ok(Self { socket, number, port: address.port(), family: Family::of(address.ip()), dropped: Dropped::Nobody })
+        Ok(Self { socket, number, port: address.port(), family: Family::of(address.ip()), dropped: Dropped::None })
     }
 
     /// Returns true if a process that inherited this socket still has it open.
@@ -116,8 +116,8 @@ impl Watched {
             return Ok(());
         }
         match &dropped {
-            Dropped::Nobody => self.socket.detach_filter()?,
-            Dropped::Everybody => self.socket.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])?,
+            Dropped::None => self.socket.detach_filter()?,
+            Dropped::All => self.socket.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])?,
             Dropped::These(addresses) => self.socket.attach_filter(&filter(self.family, addresses))?,
         }
         self.dropped = dropped;
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_refuses_the_addresses_it_names_alone() {
+    fn a_filter_refuses_only_the_listed_addresses() {
         // An IPv6 client is all of ::/64, and no other IPv6 address is available here.
         for (listens, refused, named, other) in
             [("127.0.0.1:0", "127.0.0.2:0", "127.0.0.2", "127.0.0.3:0"), ("[::1]:0", "[::1]:0", "::", "[::1]:0")]
@@ -281,9 +281,9 @@ mod tests {
                 .set(these(if watched.family == Family::V4 { named } else { "fd00::" }))
                 .expect("the kernel takes it");
             assert!(is_connected(other));
-            watched.set(Dropped::Everybody).expect("the kernel takes it");
+            watched.set(Dropped::All).expect("the kernel takes it");
             assert!(!is_connected(other));
-            watched.set(Dropped::Nobody).expect("the kernel takes it");
+            watched.set(Dropped::None).expect("the kernel takes it");
             assert!(is_connected(refused) && is_connected(other));
         }
     }

@@ -92,7 +92,7 @@ pub fn run(args: &ConnectionsArgs) -> anyhow::Result<ExitCode> {
     let trusted = args.trusted.as_ref().map_or(&[][..], |list| &list.0);
     let mut limiter = Limiter::new(sockets, args.connections, trusted);
     if let Err(error) = limiter.watch(nginx) {
-        limiter.drop_nobody();
+        limiter.accept_all();
         tracing::warn!(
             reason = &error as &dyn std::error::Error,
             "cannot count connections, so one client may use all of them"
@@ -139,7 +139,7 @@ impl<'a> Limiter<'a> {
             // Listing takes tens of milliseconds, in which a burst could use up the other half. All connection attempts are
             // dropped meanwhile; their kernels retransmit the SYN a second later.
             for socket in &mut self.sockets {
-                socket.set(Dropped::Everybody)?;
+                socket.set(Dropped::All)?;
             }
             self.list(taken)
         } else if Instant::now() >= self.list_after {
@@ -177,14 +177,14 @@ impl<'a> Limiter<'a> {
         for socket in &mut self.sockets {
             let theirs: BTreeSet<IpAddr> =
                 clients.iter().filter(|client| kernel::Family::of(**client) == socket.family).copied().collect();
-            socket.set(if theirs.is_empty() { Dropped::Nobody } else { Dropped::These(theirs) })?;
+            socket.set(if theirs.is_empty() { Dropped::None } else { Dropped::These(theirs) })?;
         }
         Ok(())
     }
 
-    fn drop_nobody(&mut self) {
+    fn accept_all(&mut self) {
         for socket in &mut self.sockets {
-            let _ = socket.set(Dropped::Nobody); // best effort
+            let _ = socket.set(Dropped::None); // best effort
         }
     }
 }

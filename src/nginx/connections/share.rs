@@ -52,12 +52,12 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_over_its_share_while_all_together_are_within_the_limit() {
+    fn no_client_is_over_its_share_while_the_total_is_within_the_limit() {
         assert!(over(&held(&[("10.0.0.1", 100)]), 100, &[]).is_empty());
     }
 
     #[test]
-    fn whoever_holds_more_than_what_the_others_leave_is_over_its_share() {
+    fn clients_above_the_remaining_share_are_over_it() {
         let all = held(&[("10.0.0.1", 90), ("10.0.0.2", 60), ("10.0.0.3", 10), ("10.0.0.4", 7)]);
         assert_eq!(addresses(&over(&all, 100, &[])), ["10.0.0.1", "10.0.0.2"]);
         assert_eq!(addresses(&over(&all, 150, &[])), ["10.0.0.1"]);

@@ -4,12 +4,12 @@
 export const PAGE = 50;
 
 const FILTERS = ["q", "class", "sex", "survived", "min", "max"];
-const PLACES = ["after", "before"];
+const CURSORS = ["after", "before"];
 
 export function fromAddress() {
   const parameters = new URLSearchParams(location.search);
   const view = {};
-  for (const name of [...FILTERS, "sort", ...PLACES]) view[name] = parameters.get(name) ?? "";
+  for (const name of [...FILTERS, "sort", ...CURSORS]) view[name] = parameters.get(name) ?? "";
   return view;
 }
 
@@ -45,7 +45,7 @@ export function question(view) {
   asked.append("limit", PAGE);
   // Sorting by age puts unknown ages last in both directions.
   if (view.sort) asked.append("order", view.sort.startsWith("age.") ? `${view.sort}.nullslast` : view.sort);
-  for (const name of PLACES) if (view[name]) asked.append(name, view[name]);
+  for (const name of CURSORS) if (view[name]) asked.append(name, view[name]);
   return asked;
 }
 

@@ -18,7 +18,7 @@ type Hash = [u8; 32];
 
 /// The cache. Cheap to clone; clones share it.
 #[derive(Clone)]
-pub struct Remembered(Cache<Hash, Entry>);
+pub struct VerifiedCache(Cache<Hash, Entry>);
 
 #[derive(Clone)]
 struct Entry {
@@ -31,13 +31,13 @@ fn hash(token: &str) -> Hash {
     digest(&SHA256, token.as_bytes()).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-impl Default for Remembered {
+impl Default for VerifiedCache {
     fn default() -> Self {
         Self(Cache::new(TOKENS_MAX))
     }
 }
 
-impl Remembered {
+impl VerifiedCache {
     /// The principal of a token at this time, if it was verified with keys of this generation.
     pub fn get(&self, token: &str, generation: u64, now: SystemTime) -> Option<Arc<Principal>> {
         let entry = self.0.get(&hash(token))?;
@@ -45,7 +45,7 @@ impl Remembered {
     }
 
     /// Stores a valid token.
-    pub fn keep(&self, token: &str, generation: u64, principal: Arc<Principal>) {
+    pub fn insert(&self, token: &str, generation: u64, principal: Arc<Principal>) {
         self.0.insert(hash(token), Entry { principal, generation });
     }
 }

@@ -47,7 +47,7 @@ enum State {
 
 /// Splits text whose separator is known.
 #[derive(Debug)]
-pub struct Cutter {
+pub struct Splitter {
     state: State,
     separator: u8,
     pub(super) record: Cells,
@@ -62,10 +62,10 @@ pub struct Cutter {
     pub is_ended: bool,
 }
 
-impl Cutter {
+impl Splitter {
     /// A parser with this separator.
     pub fn new(separator: char) -> Self {
-        let mut cutter = Self {
+        let mut splitter = Self {
             state: State::Record,
             separator: 0,
             record: Cells::default(),
@@ -75,8 +75,8 @@ impl Cutter {
             quote_line: 1,
             is_ended: false,
         };
-        cutter.separate_by(separator);
-        cutter
+        splitter.separate_by(separator);
+        splitter
     }
 
     /// Changes the separator, before the first record.
@@ -125,17 +125,17 @@ impl Cutter {
                 }
                 (State::Value | State::Blank, b' ' | b'\t') => {
                     self.state = State::Blank;
-                    self.keep(&text[..1])?;
+                    self.append(&text[..1])?;
                 }
                 (State::Quoted, b'"') => self.state = State::Quote,
-                (State::Quoted, b'\r' | b'\n') => self.keep(&text[..1])?,
+                (State::Quoted, b'\r' | b'\n') => self.append(&text[..1])?,
                 (State::Quoted, _) => {
-                    text = self.keep_until(text, |byte| matches!(byte, b'"' | b'\r' | b'\n'))?;
+                    text = self.append_until(text, |byte| matches!(byte, b'"' | b'\r' | b'\n'))?;
                     continue;
                 }
                 (State::Quote, b'"') => {
                     self.state = State::Quoted;
-                    self.keep(&text[..1])?;
+                    self.append(&text[..1])?;
                 }
                 (State::Quote | State::Closed, b' ' | b'\t') => {
                     self.state = State::Closed;
@@ -143,12 +143,12 @@ impl Cutter {
                 }
                 (State::Unquoted, b'"') => return Err(self.malformed(self.line, Fault::StrayQuote).into()),
                 (State::Quote | State::Closed, _) => {
-                    return Err(self.malformed(self.quote_line, Fault::BehindQuote).into());
+                    return Err(self.malformed(self.quote_line, Fault::TextAfterQuote).into());
                 }
                 (State::Value | State::Blank | State::Unquoted, _) => {
                     self.state = State::Unquoted;
                     let separator = self.separator;
-                    text = self.keep_until(text, |byte| byte == separator || matches!(byte, b'"' | b'\r' | b'\n'))?;
+                    text = self.append_until(text, |byte| byte == separator || matches!(byte, b'"' | b'\r' | b'\n'))?;
                     continue;
                 }
             }
@@ -161,7 +161,7 @@ impl Cutter {
     /// Ends the text; its last line may lack a line end.
     ///
     /// # Errors
-    /// As [`Cutter::push`].
+    /// As [`Splitter::push`].
     pub fn finish<S: Sink>(&mut self, sink: &mut S) -> Result<(), S::Error> {
         match self.state {
             State::Record => Ok(()),
@@ -182,14 +182,14 @@ impl Cutter {
     }
 
     /// Appends text to the current value up to a byte that may end it, and returns the rest.
-    fn keep_until<'a>(&mut self, text: &'a str, ends: impl Fn(u8) -> bool) -> Result<&'a str, Malformed> {
+    fn append_until<'a>(&mut self, text: &'a str, ends: impl Fn(u8) -> bool) -> Result<&'a str, Malformed> {
         self.after_cr = false;
         let (kept, rest) = text.split_at(text.bytes().position(ends).unwrap_or(text.len()));
-        self.keep(kept)?;
+        self.append(kept)?;
         Ok(rest)
     }
 
-    fn keep(&mut self, text: &str) -> Result<(), Malformed> {
+    fn append(&mut self, text: &str) -> Result<(), Malformed> {
         if self.record.text.len() + text.len() > RECORD_MAX_BYTES {
             return Err(if self.state == State::Quoted {
                 self.malformed(self.quote_line, Fault::UnclosedWithinLimit)
@@ -216,7 +216,7 @@ impl Cutter {
         // A single column could contain it as a value.
         let is_end = self.record.text == CTRL_Z && self.header.as_ref().is_some_and(|header| header.count() > 1);
         if self.is_ended && !is_end {
-            return Err(self.whole(Fault::BehindEnd).into());
+            return Err(self.whole(Fault::AfterEnd).into());
         }
         self.is_ended = is_end;
         if !is_end {

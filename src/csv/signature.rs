@@ -69,13 +69,13 @@ fn encoding(content: &[u8]) -> Option<&'static str> {
 
 /// The start of a content that arrives in chunks, buffered until its kind is known.
 #[derive(Debug)]
-pub struct Opening {
+pub struct SignatureCheck {
     is_json: bool,
     /// The buffered bytes; `None` once the kind is known.
     held: Option<Vec<u8>>,
 }
 
-impl Opening {
+impl SignatureCheck {
     /// For CSV, or for JSON.
     pub fn new(is_json: bool) -> Self {
         Self { is_json, held: Some(Vec::new()) }
@@ -121,12 +121,12 @@ mod tests {
 
     /// Reads a content that arrives in chunks of this size.
     fn read(content: &[u8], size: usize, is_json: bool) -> Result<Vec<u8>, Foreign> {
-        let mut opening = Opening::new(is_json);
+        let mut signature = SignatureCheck::new(is_json);
         let mut read = Vec::new();
         for chunk in content.chunks(size) {
-            read.extend_from_slice(&opening.push(chunk)?);
+            read.extend_from_slice(&signature.push(chunk)?);
         }
-        read.extend(opening.finish()?);
+        read.extend(signature.finish()?);
         Ok(read)
     }
 
@@ -137,7 +137,7 @@ mod tests {
         }
 
         #[test]
-        fn it_does_not_matter_in_what_chunks_a_content_arrives(
+        fn the_result_does_not_depend_on_the_chunks_of_a_content(
             which in 0..SIGNATURES.len(), rest in prop::collection::vec(any::<u8>(), 0..20), size in 1..9_usize, is_json in any::<bool>(),
         ) {
             let content = [SIGNATURES[which].0, &rest].concat();
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_encoding_of_json_is_told_by_its_first_letters() {
+    fn the_encoding_of_json_is_detected_by_its_first_bytes() {
         for (content, expected) in [
             (&b"\xff\xfe{\0"[..], Some("UTF-16")),
             (b"\xfe\xff\0{", Some("UTF-16")),

@@ -76,7 +76,7 @@ fn plain(name: &str) -> String {
 }
 
 /// Suggests the parameter that an unknown one probably stands for; `columns` are those that accept conditions.
-pub fn meant(name: &str, value: Option<&str>, columns: &[&'static str], known: &[&'static str]) -> Option<String> {
+pub fn suggest(name: &str, value: Option<&str>, columns: &[&'static str], known: &[&'static str]) -> Option<String> {
     if let Some(condition) = columns.iter().find_map(|column| written_in_name(name, value, column)) {
         return Some(format!("write {condition}"));
     }
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_condition_in_a_name_is_told_as_it_is_written_here() {
+    fn a_filter_in_a_parameter_name_is_suggested_in_the_supported_form() {
         for (name, value, expected) in [
             ("age>", Some("30"), "write age=gte.30"),
             ("age<", Some("30"), "write age=lte.30"),
@@ -126,10 +126,10 @@ mod tests {
             ("sort", Some("age"), "use order"),
         ] {
             let known = ["age", "name", "order"];
-            assert_eq!(meant(name, value, &known[..2], &known).as_deref(), Some(expected), "{name} {value:?}");
+            assert_eq!(suggest(name, value, &known[..2], &known).as_deref(), Some(expected), "{name} {value:?}");
         }
         for (name, value) in [("ages", Some("30")), ("age", None), ("age>", None), ("age.x", Some("1"))] {
-            assert!(meant(name, value, &["age"], &[]).is_none(), "{name}");
+            assert!(suggest(name, value, &["age"], &[]).is_none(), "{name}");
         }
     }
 }
