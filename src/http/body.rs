@@ -364,6 +364,6 @@ mod tests {
         drop(bytes);
         assert!(memory.take(holder, 30_000).is_err(), "a copy of it is left");
         drop(copy);
-        memory.take(holder, 60_000).expect("it has gone");
+        memory.take(holder, 60_000).expect("it was dropped");
     }
 }

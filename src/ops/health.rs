@@ -120,7 +120,6 @@ impl Checks {
 impl Health {
     /// Readiness until the shutdown is requested; the reports also show whether credentials are checked, and the state of the
     /// replica.
-    /// replica, is told with it.
     pub fn new(probe: Pool, followed: Option<Followed>, auth: &'static str, shutdown: Shutdown) -> Self {
         Self {
             probe,

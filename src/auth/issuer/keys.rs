@@ -209,8 +209,8 @@ mod tests {
         let keys = Keys::start(Source::File("/nowhere/keys".into()), pace, shutdown);
         tokio::time::sleep(REMINDER * 6 - REMINDER / 2).await; // on a paused clock
         drop(trigger);
-        let told = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text");
-        assert_eq!(told.matches("cannot read the keys of AUTH_ISSUER").count(), 6, "{told}");
+        let logged = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text");
+        assert_eq!(logged.matches("cannot read the keys of AUTH_ISSUER").count(), 6, "{logged}");
         assert!(keys.known().failed && keys.known().readings > 600);
     }
 }

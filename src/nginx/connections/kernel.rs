@@ -248,7 +248,7 @@ mod tests {
             let address = listener.local_addr().expect("an address");
             let opened: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(address).expect("connected")).collect();
             let mut held = BTreeMap::new();
-            count_connections(family, &BTreeSet::from([address.port()]), &mut held).expect("the kernel tells");
+            count_connections(family, &BTreeSet::from([address.port()]), &mut held).expect("the kernel reports it");
             assert_eq!(held, BTreeMap::from([(client.parse().expect("an address"), 3)]));
             let open = OpenSockets::new().expect("/proc").count().expect("a number");
             assert!(open > opened.len() as u64, "{open} sockets");
@@ -275,15 +275,15 @@ mod tests {
             let mut watched = Watched::adopt(listener.as_raw_fd()).expect("a socket");
             let is_connected = |from| connect(&listener, from).peer_addr().is_ok();
             let these = |text: &str| Dropped::These(BTreeSet::from([text.parse().expect("an address")]));
-            watched.set(these(named)).expect("the kernel takes it");
+            watched.set(these(named)).expect("the kernel accepts it");
             assert!(!is_connected(refused));
             watched
                 .set(these(if watched.family == Family::V4 { named } else { "fd00::" }))
-                .expect("the kernel takes it");
+                .expect("the kernel accepts it");
             assert!(is_connected(other));
-            watched.set(Dropped::All).expect("the kernel takes it");
+            watched.set(Dropped::All).expect("the kernel accepts it");
             assert!(!is_connected(other));
-            watched.set(Dropped::None).expect("the kernel takes it");
+            watched.set(Dropped::None).expect("the kernel accepts it");
             assert!(is_connected(refused) && is_connected(other));
         }
     }

@@ -82,9 +82,9 @@ function lines(measure) {
   ];
   const names = shortNames();
   const mean = (values) => values.reduce((sum, value) => sum + value[name], 0) / Math.max(values.length, 1);
-  const said = names.map((station, index) => `${station} ${mean(shown[index]).toFixed(1)}`).join(", ");
+  const summary = names.map((station, index) => `${station} ${mean(shown[index]).toFixed(1)}`).join(", ");
   const legend = element("ul", { class: "legend" }, ...names.map((station, index) => element("li", { class: `series-${index}` }, station)));
-  const description = `${label} in ${unit}, ${dates.format(start)} to ${years.format(end)}; mean by station: ${said}.`;
+  const description = `${label} in ${unit}, ${dates.format(start)} to ${years.format(end)}; mean by station: ${summary}.`;
   return place.replaceChildren(
     element("p", { class: "hint" }, `${label} in ${unit}, latest available week.`),
     picture(WIDTH, HEIGHT, description, ...grid, ...curves, ...days),

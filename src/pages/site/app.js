@@ -53,7 +53,7 @@ async function refresh() {
     for (const [relation, button] of Object.entries(buttons)) page(button, linked(headers, relation), relation);
     estimate(headers);
     byId("problem").replaceChildren();
-    tell();
+    showStatus();
     count(signal);
   } catch (error) {
     if (error.name === "AbortError") return;
@@ -92,7 +92,7 @@ async function count(signal) {
   if (number === null || signal.aborted) return;
   counted = asked;
   total = { number, exact: true };
-  tell();
+  showStatus();
 }
 
 /** Uses the planner's estimate until then. */
@@ -103,7 +103,7 @@ function estimate(headers) {
   if (start === 0 && shown < PAGE && buttons.next.disabled) total = { number: shown, exact: true };
 }
 
-function tell() {
+function showStatus() {
   byId("count").textContent = total === null ? "" : `${total.exact ? "" : "about "}${grouped(total.number)}${filtered(view) ? " matching" : ""}`;
   table.status(shown, start, total, news);
 }

@@ -50,7 +50,7 @@ function bars(deployments) {
   const longest = Math.max(...deployments.map(total), 1e-9);
   const kinds = [...new Set(deployments.flat().filter((step) => step.duration_seconds !== null).map((step) => step.status))];
   const colour = (status) => `part-${kinds.indexOf(status) % COLOURS}`;
-  const said = [];
+  const summary = [];
   const shapes = deployments.flatMap((steps, index) => {
     const { component, version } = steps[0];
     const y = index * STEP;
@@ -68,7 +68,7 @@ function bars(deployments) {
         return part;
       });
     const last = steps[steps.length - 1].status;
-    said.push(`${component} ${version} took ${lasting(total(steps))}, now ${last}`);
+    summary.push(`${component} ${version} took ${lasting(total(steps))}, now ${last}`);
     return [
       shape("text", { x: 0, y: y + 12, class: "strong" }, clipped(`${component} ${version}`, 26)),
       shape("text", { x: WIDTH, y: y + 12, class: "quiet", "text-anchor": "end" }, `${clipped(last, 14)} · ${lasting(total(steps))}`),
@@ -78,7 +78,7 @@ function bars(deployments) {
   });
   const legend = kinds.slice(0, COLOURS).map((status) => element("li", { class: colour(status) }, clipped(status, 20)));
   return [
-    picture(WIDTH, deployments.length * STEP, `${said.join("; ")}.`, ...shapes),
+    picture(WIDTH, deployments.length * STEP, `${summary.join("; ")}.`, ...shapes),
     element("ul", { class: "legend" }, ...legend),
   ];
 }

@@ -33,9 +33,9 @@ export function histories(page) {
   /** One change: the fields before and after, if the row existed on both sides. */
   function item(change, after, row, tag) {
     const { operation, changedAt, changedBy, requestId, before, versionBefore } = change;
-    const told = element("p", {}, element("strong", {}, DONE[operation] ?? operation), ` ${moments.format(new Date(changedAt))}`);
-    if (changedBy !== null) told.append(` by ${changedBy}`);
-    if (requestId !== null) told.append(" ", element("span", { class: "request" }, `in request ${requestId}`));
+    const heading = element("p", {}, element("strong", {}, DONE[operation] ?? operation), ` ${moments.format(new Date(changedAt))}`);
+    if (changedBy !== null) heading.append(` by ${changedBy}`);
+    if (requestId !== null) heading.append(" ", element("span", { class: "request" }, `in request ${requestId}`));
     const list = element("ul", {});
     if (before && after) {
       const now = new Map(page.facts(after));
@@ -46,7 +46,7 @@ export function histories(page) {
     const back = before && may(page.resource, "update")
       ? button(`Restore previous version`, "quiet", (event) => restore(row.uuid, versionBefore, tag, event.target))
       : null;
-    return element("li", {}, told, list.childElementCount > 0 ? list : null, back);
+    return element("li", {}, heading, list.childElementCount > 0 ? list : null, back);
   }
 
   /** Shows the changes of a row, newest first; `tag` is the row's ETag, or null if it is deleted. */

@@ -82,10 +82,10 @@ export function offerImport(place, resource, done) {
   }
 
   function imported({ count, notes = [] }) {
-    const said = `${grouped(count)} ${count === 1 ? "row was" : "rows were"} imported`;
+    const summary = `${grouped(count)} ${count === 1 ? "row was" : "rows were"} imported`;
     const list = element("ul", {}, ...notes.map((note) => element("li", {}, note)));
-    present(element("p", { role: "status" }, `${said}.`), notes.length > 0 ? list : "", actions(button("Done", "primary", () => dialog.close())));
-    done(said);
+    present(element("p", { role: "status" }, `${summary}.`), notes.length > 0 ? list : "", actions(button("Done", "primary", () => dialog.close())));
+    done(summary);
   }
 
   const offer = button("Import…", "", choose);

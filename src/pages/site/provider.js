@@ -85,7 +85,7 @@ function codeOf(answer, provider) {
 }
 
 /** Validates an ID token received directly from the token endpoint (OpenID Connect Core 1.0, 3.1.3.7); TLS replaces the check of its signature. */
-function judge(token, { issuer, clientId, nonce }) {
+function validateIdToken(token, { issuer, clientId, nonce }) {
   const wrong = (what) => failed("The ID token is invalid", `its ${what} has an unexpected value`);
   let claims;
   try {
@@ -136,7 +136,7 @@ export async function signIn({ issuer, clientId, scope }, opened, signal) {
   if (String(answer.token_type).toLowerCase() !== "bearer" || typeof answer.access_token !== "string") {
     throw failed("The identity provider refused", "the token endpoint sent no bearer token");
   }
-  judge(answer.id_token, { issuer, clientId, nonce });
+  validateIdToken(answer.id_token, { issuer, clientId, nonce });
   return answer.access_token;
 }
 

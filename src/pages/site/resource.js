@@ -118,7 +118,7 @@ async function refresh() {
     const { value, headers } = await ask(`${base}?${asked}`, options);
     show(value);
     for (const [relation, button] of Object.entries(buttons)) page(button, linked(headers, relation));
-    tell(value.length, Number(headers.get("Content-Range")?.split("/")[1]));
+    showStatus(value.length, Number(headers.get("Content-Range")?.split("/")[1]));
     byId("problem").replaceChildren();
     draw();
   } catch (error) {
@@ -140,7 +140,7 @@ function page(button, place) {
   };
 }
 
-function tell(count, total) {
+function showStatus(count, total) {
   const isWhole = buttons.next.disabled && buttons.prev.disabled;
   const number = isWhole ? grouped(count) : `about ${grouped(Math.max(total || 0, count))}`;
   byId("count").textContent = number;
@@ -474,8 +474,8 @@ function bars(groups, what) {
       text(left + room + 8, value === null ? "–" : compact.format(value)),
     ];
   });
-  const said = groups.map(([label, value]) => `${label} ${value === null ? "unknown" : compact.format(value)}`).join("; ");
-  return picture(width, 2 + Math.min(groups.length, 20) * step, `${what}: ${said}.`, ...shapes);
+  const summary = groups.map(([label, value]) => `${label} ${value === null ? "unknown" : compact.format(value)}`).join("; ");
+  return picture(width, 2 + Math.min(groups.length, 20) * step, `${what}: ${summary}.`, ...shapes);
 }
 
 // --- startup ---

@@ -49,8 +49,8 @@ function bars(groups) {
     last = passengerClass;
     y += STEP;
   }
-  const said = groups.map((group) => `${ordinal(group.passengerClass)} class ${group.sex} ${percent(group.survivalRate)} of ${grouped(group.count)}`);
-  return picture(WIDTH, y, `Share that survived: ${said.join("; ")}.`, ...shapes);
+  const summary = groups.map((group) => `${ordinal(group.passengerClass)} class ${group.sex} ${percent(group.survivalRate)} of ${grouped(group.count)}`);
+  return picture(WIDTH, y, `Share that survived: ${summary.join("; ")}.`, ...shapes);
 }
 
 const compact = new Intl.NumberFormat("en-GB", { notation: "compact" });
