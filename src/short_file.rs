@@ -57,10 +57,7 @@ impl Write for Bounded {
 }
 
 fn too_long(max_bytes: u64) -> Error {
-    Error::new(
-        ErrorKind::FileTooLarge,
-        format!("it has more than {max_bytes} bytes, so it is not the expected file"),
-    )
+    Error::new(ErrorKind::FileTooLarge, format!("it has more than {max_bytes} bytes, so it is not the expected file"))
 }
 
 #[cfg(test)]

@@ -78,8 +78,10 @@ pub struct Scopes {
 
 /// A text that is not a scope.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is not a scope; a scope is <resource>:<action> with the action read, create, update, delete or *, or \
-         admin")]
+#[error(
+    "{0:?} is not a scope; a scope is <resource>:<action> with the action read, create, update, delete or *, or \
+         admin"
+)]
 pub struct ScopeError(String);
 
 impl Scopes {

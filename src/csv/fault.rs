@@ -4,8 +4,8 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::signature::Foreign;
 use super::separator;
+use super::signature::Foreign;
 
 /// Maximum bytes of one record: names have at most 150 characters, so this leaves room for spaces, escapes and long numbers.
 pub const RECORD_MAX_BYTES: usize = 16 * 1024;
@@ -62,7 +62,8 @@ pub enum Fault {
     Unclosed,
     /// The record exceeds its limit within quotes.
     #[error(
-        "has an opening quote that is not closed within {RECORD_MAX_BYTES} bytes; close it, and double each quote inside the value"
+        "has an opening quote that is not closed within {RECORD_MAX_BYTES} bytes; close it, and double each quote \
+         inside the value"
     )]
     UnclosedWithinLimit,
     /// A closing quote is followed by text.

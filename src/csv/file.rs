@@ -4,8 +4,8 @@ use std::io::{ErrorKind, Read};
 
 use encoding_rs::Encoding;
 
-use super::splitter::Sink;
 use super::records::Records;
+use super::splitter::Sink;
 
 /// Bytes per read.
 const READ_BYTES: usize = 64 * 1024;

@@ -4,12 +4,12 @@
 //! input is refused. The caller interprets the cells.
 
 pub mod cells;
-pub mod splitter;
 pub mod encoding;
 pub mod fault;
 pub mod file;
 mod header_line;
 pub mod notes;
-pub mod signature;
 pub mod records;
 pub mod separator;
+pub mod signature;
+pub mod splitter;

@@ -66,11 +66,7 @@ impl Notes {
             counted(self.empty_rows, "row without a value was left out", "rows without a value were left out"),
             counted(self.nulls, "word such as NA was read as null", "words such as NA were read as null"),
             counted(self.decimal_commas, "number has a decimal comma", "numbers have a decimal comma"),
-            counted(
-                self.thousands,
-                "number has thousands separators",
-                "numbers have thousands separators",
-            ),
+            counted(self.thousands, "number has thousands separators", "numbers have thousands separators"),
             counted(self.booleans, "word such as yes was read as a boolean", "words such as yes were read as booleans"),
             counted(
                 self.letter_cases,

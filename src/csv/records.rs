@@ -3,12 +3,12 @@
 use encoding_rs::Encoding;
 
 use super::cells::Cells;
-use super::splitter::{Splitter, Sink};
 use super::encoding::{Text, Undecoded};
 use super::fault::{Fault, Malformed, Place};
 use super::header_line::HeaderLine;
-use super::signature::{Foreign, SignatureCheck};
 use super::separator::SEPARATORS;
+use super::signature::{Foreign, SignatureCheck};
+use super::splitter::{Sink, Splitter};
 
 /// The parser of a text, which may arrive in chunks of any size.
 #[derive(Debug)]

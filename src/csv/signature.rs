@@ -132,13 +132,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_is_read_whole_whatever_its_chunks(text in "(\u{feff}|PK|PAR1|Rar!|%PD|7z|SQLite format 3|BZh9)?\\PC{0,20}", size in 1..9_usize) {
+        fn a_text_is_read_whole_whatever_its_chunks(
+            text in "(\u{feff}|PK|PAR1|Rar!|%PD|7z|SQLite format 3|BZh9)?\\PC{0,20}", size in 1..9_usize,
+        ) {
             prop_assert_eq!(read(text.as_bytes(), size, false), Ok(text.clone().into_bytes()));
         }
 
         #[test]
         fn the_result_does_not_depend_on_the_chunks_of_a_content(
-            which in 0..SIGNATURES.len(), rest in prop::collection::vec(any::<u8>(), 0..20), size in 1..9_usize, is_json in any::<bool>(),
+            which in 0..SIGNATURES.len(), rest in prop::collection::vec(any::<u8>(), 0..20),
+            size in 1..9_usize, is_json in any::<bool>(),
         ) {
             let content = [SIGNATURES[which].0, &rest].concat();
             prop_assert_eq!(read(&content, size, is_json), Err(SIGNATURES[which].1));

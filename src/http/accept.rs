@@ -21,9 +21,7 @@ pub fn negotiate(headers: &HeaderMap, offered: &[&'static str]) -> Result<&'stat
             best = (quality, Some(*media_type));
         }
     }
-    best.1.ok_or_else(|| {
-        Problem::new(Code::NotAcceptable, format!("send the header Accept: {}", offered.join(" or ")))
-    })
+    best.1.ok_or_else(|| Problem::new(Code::NotAcceptable, format!("send the header Accept: {}", offered.join(" or "))))
 }
 
 /// Returns true if the header lists this type explicitly, as browsers list `text/html`, and not only through a wildcard.

@@ -11,7 +11,7 @@ use warp::http::HeaderMap;
 use warp::http::header::CONTENT_TYPE;
 
 use super::browser::is_browser;
-use super::budget::{Budget, Reservation, Holder, Refused};
+use super::budget::{Budget, Holder, Refused, Reservation};
 use super::client::Client;
 use super::coding::{self, Broken, announced, is_empty};
 use super::problem::{Code, Problem};

@@ -111,10 +111,9 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
             "Nothing is served at this path, or no row has this key: it was deleted or never existed.",
             "GET / lists the paths, and GET on a resource lists the existing keys.",
         ),
-        Code::MethodNotAllowed => (
-            "The path exists but does not support this method.",
-            "Use one of the methods that the Allow header lists.",
-        ),
+        Code::MethodNotAllowed => {
+            ("The path exists but does not support this method.", "Use one of the methods that the Allow header lists.")
+        }
         Code::NotAcceptable => (
             "The Accept header allows no media type that is available for this response.",
             "Request one of the types that the detail lists, or omit the header.",

@@ -97,9 +97,7 @@ impl Code {
             Self::UnsupportedMediaType => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Unsupported media type")
             }
-            Self::MisdirectedRequest => {
-                (StatusCode::MISDIRECTED_REQUEST, "misdirected-request", "Unknown host name")
-            }
+            Self::MisdirectedRequest => (StatusCode::MISDIRECTED_REQUEST, "misdirected-request", "Unknown host name"),
             Self::Unauthenticated => {
                 (StatusCode::UNAUTHORIZED, "unauthenticated", "Credentials are missing or invalid")
             }

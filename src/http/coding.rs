@@ -14,7 +14,7 @@ use warp::http::HeaderMap;
 use warp::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use warp::{Filter, Rejection};
 
-use super::budget::{Budget, Reservation, Holder, Refused};
+use super::budget::{Budget, Holder, Refused, Reservation};
 use super::problem::{Code, Problem};
 
 /// The supported coding.
@@ -68,7 +68,8 @@ pub fn headers_and_body(
     warp::header::headers_cloned()
         .and(warp::body::stream())
         .map(move |mut headers: HeaderMap, body| {
-            let body = if take_coding(&mut headers) { Content::compressed(body, &memory) } else { Content::Plain(body) };
+            let body =
+                if take_coding(&mut headers) { Content::compressed(body, &memory) } else { Content::Plain(body) };
             (headers, body)
         })
         .untuple_one()
@@ -301,9 +302,7 @@ impl<S> Compressed<S> {
     fn end(&self) -> Result<(), Broken> {
         match self.part {
             Part::Fixed(_, 0) => Ok(()),
-            Part::Fixed(..) if self.has_member => {
-                Err(Broken::Corrupt("other data follow the end of the gzip data"))
-            }
+            Part::Fixed(..) if self.has_member => Err(Broken::Corrupt("other data follow the end of the gzip data")),
             _ => Err(Broken::Corrupt("the gzip data are incomplete")),
         }
     }
@@ -319,8 +318,9 @@ where
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = |body: &mut S, context: &mut Context<'_>| {
             Pin::new(body).poll_next(context).map(|chunk| {
-                chunk
-                    .map(|chunk| chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining())).map_err(|_| Broken::Aborted))
+                chunk.map(|chunk| {
+                    chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining())).map_err(|_| Broken::Aborted)
+                })
             })
         };
         let compressed = match &mut *self {

@@ -21,13 +21,14 @@ use super::route::Route;
 /// What a script may send in addition to what any page may.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "accept, authorization, content-encoding, content-type, database-lsn, idempotency-key, if-match, if-none-match, prefer, traceparent, x-request-id",
+    "accept, authorization, content-encoding, content-type, database-lsn, idempotency-key, if-match, \
+     if-none-match, prefer, traceparent, x-request-id",
 );
 
 /// What a script may read in addition to what any page may.
 const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
-    "accept-patch, allow, content-range, database-lsn, etag, idempotency-replayed, link, location, preference-applied, ratelimit, ratelimit-policy, retry-after, \
-     server-timing, www-authenticate, x-request-id",
+    "accept-patch, allow, content-range, database-lsn, etag, idempotency-replayed, link, location, preference-applied, \
+     ratelimit, ratelimit-policy, retry-after, server-timing, www-authenticate, x-request-id",
 );
 
 /// How long a browser may cache a preflight, in seconds; also how long an origin keeps access after it is removed from the

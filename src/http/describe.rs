@@ -92,7 +92,10 @@ impl Document {
             .build();
         let mut components = self.components.security_scheme(BEARER, SecurityScheme::Http(bearer));
         if let Some(discovery) = self.discovery {
-            let scheme = OpenIdConnect::with_description(discovery.as_str(), "An access token of the identity provider, obtained by signing in.");
+            let scheme = OpenIdConnect::with_description(
+                discovery.as_str(),
+                "An access token of the identity provider, obtained by signing in.",
+            );
             components = components.security_scheme(SIGN_IN, SecurityScheme::OpenIdConnect(scheme));
         }
         for kind in catalogue::all() {
@@ -263,8 +266,8 @@ fn problem_response(kinds: &[&Kind]) -> Response {
     let mut response = ResponseBuilder::new().description(description.join("\n\n")).content(PROBLEM, content.build());
     if kinds.iter().any(|kind| kind.retry_after) {
         let seconds = HeaderBuilder::new().schema(integer(1, i64::from(i32::MAX)));
-        response =
-            response.header("Retry-After", seconds.description(Some("seconds to wait before the next attempt")).build());
+        response = response
+            .header("Retry-After", seconds.description(Some("seconds to wait before the next attempt")).build());
     }
     if kinds.iter().any(|kind| kind.code == Code::UnsupportedMediaType.parts().1) {
         let coding = HeaderBuilder::new().schema(one_of(["gzip"]));

@@ -13,7 +13,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use self::fault::{BEGIN, Position, unpaired_surrogate, unpaired_surrogate_error, syntax};
+use self::fault::{BEGIN, Position, syntax, unpaired_surrogate, unpaired_surrogate_error};
 use super::problem::{Code, FieldError, Problem};
 use crate::csv::signature::foreign;
 

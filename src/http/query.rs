@@ -234,7 +234,7 @@ mod tests {
         for (text, names) in [
             ("", vec!["component is missing"]),
             ("limit=x", vec!["component is missing", "limit must be a number"]),
-            ("component=a&component=b&component=c", vec!["component is given more than once"]),
+            ("component=a&component=b&component=c", vec!["component is a duplicate parameter"]),
             ("component=%ff&limit=%4", vec!["component is not percent", "limit is not percent"]),
             ("component=%+1&limit=1", vec!["component is not percent"]),
             ("component=abcdefg&limt=1&limt=2", vec!["component must be short", "limt is unknown"]),

@@ -12,7 +12,7 @@ use warp::http::StatusCode;
 use warp::http::header::{CONTENT_TYPE, HeaderValue};
 use warp::reply::{Reply, Response};
 
-use super::budget::{Budget, Reservation, Holder, Refused};
+use super::budget::{Budget, Holder, Refused, Reservation};
 use super::client::Client;
 use super::problem::Problem;
 use crate::db::error::StoreError;

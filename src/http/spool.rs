@@ -19,8 +19,8 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 use warp::http::HeaderMap;
 
-use super::body::{BodyLimits, BodyBuffer, Pace};
-use super::budget::{Budget, Reservation, Holder, Refused};
+use super::body::{BodyBuffer, BodyLimits, Pace};
+use super::budget::{Budget, Holder, Refused, Reservation};
 use super::client::Client;
 use super::coding::{Broken, announced};
 use super::problem::Problem;

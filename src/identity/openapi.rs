@@ -43,11 +43,7 @@ pub fn describe(document: &mut Document) {
     });
     let summary = "The identity provider that issues tokens (RFC 9728)";
     let resource = Operation::new(TAG, "getProtectedResourceMetadata", summary)
-        .answers(
-            200,
-            "The identity provider, and the existing scopes.",
-            [(JSON, content(object(members), example))],
-        )
+        .answers(200, "The identity provider, and the existing scopes.", [(JSON, content(object(members), example))])
         .fails([Code::NotFound]);
     document.operation(HttpMethod::Get, RESOURCE, &resource);
 }

@@ -32,9 +32,11 @@ pub fn describe(document: &mut Document) {
         document.operation(HttpMethod::Get, &[template], &greet);
     }
 
-    let live = Operation::new(TAG, "getLiveness", "Whether the process is alive")
-        .says("Checks nothing else.")
-        .answers(200, "It is alive.", [(JSON, content(object([("status", text(), true)]), json!({"status": "live"})))]);
+    let live = Operation::new(TAG, "getLiveness", "Whether the process is alive").says("Checks nothing else.").answers(
+        200,
+        "It is alive.",
+        [(JSON, content(object([("status", text(), true)]), json!({"status": "live"})))],
+    );
     document.operation(HttpMethod::Get, LIVE, &live);
 
     let checks =

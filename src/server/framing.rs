@@ -306,8 +306,8 @@ mod tests {
             behind in prop::collection::vec(any::<u8>(), 0..30),
             piece in 1..40_usize,
         ) {
-            let mut sent: Vec<u8> =
-                chunks.iter().flat_map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat()).collect();
+            let framed = |chunk: &Vec<u8>| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat();
+            let mut sent: Vec<u8> = chunks.iter().flat_map(framed).collect();
             sent.extend_from_slice(b"0\r\n\r\n");
             let end = sent.len();
             sent.extend_from_slice(&behind);

@@ -16,7 +16,7 @@ use crate::auth::scope::Access;
 use crate::http::access::Denied;
 use crate::http::client::Client;
 use crate::http::endpoint::AccessTable;
-use crate::http::route::{Caller, Route, RateLimit, InvalidCredentials};
+use crate::http::route::{Caller, InvalidCredentials, RateLimit, Route};
 
 const SCHEME: &str = "bearer";
 

@@ -28,7 +28,7 @@ use super::unread::{self, Received, Watched};
 use crate::auth::principal::{Kind, Principal};
 use crate::http::problem;
 use crate::http::request_id::REQUEST_ID;
-use crate::http::route::{Caller, Route, InvalidCredentials};
+use crate::http::route::{Caller, InvalidCredentials, Route};
 use crate::trace::current::Current;
 use crate::trace::tracer::Tracer;
 

@@ -87,8 +87,7 @@ fn problem(head: &[u8], status: u16) -> Problem {
 /// Describes what is wrong with a head, and the remedy.
 fn fault(head: &[u8]) -> String {
     if head.starts_with(&[0x16, 3]) {
-        return "the bytes are TLS, but this is a plain HTTP port; use an http:// URL, or the HTTPS port"
-            .to_owned();
+        return "the bytes are TLS, but this is a plain HTTP port; use an http:// URL, or the HTTPS port".to_owned();
     }
     // A line that was cut off is not examined.
     let whole = head.iter().rposition(|byte| *byte == b'\n').filter(|_| head.len() >= KEPT).unwrap_or(head.len());

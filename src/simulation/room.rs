@@ -8,7 +8,7 @@ use tokio::time::{Duration, Instant, sleep, timeout};
 use warp::http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::random::Random;
-use crate::http::budget::{Budget, Reservation, Holder};
+use crate::http::budget::{Budget, Holder, Reservation};
 use crate::http::client::Client;
 
 /// Longer than any deadline in a schedule.

@@ -48,8 +48,10 @@ pub fn describe(document: &mut Document) {
     document.operation(HttpMethod::Delete, TOKEN, &revoke);
 
     let rotate = Operation::new(TAG, "rotateToken", "Replace a token by a new one")
-        .says("The new token has the same name, scopes and lifetime. The old one is revoked, immediately or after \
-               `overlap`.")
+        .says(
+            "The new token has the same name, scopes and lifetime. The old one is revoked, immediately or after \
+               `overlap`.",
+        )
         .with([id()])
         .takes(
             false,

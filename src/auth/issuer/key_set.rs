@@ -43,7 +43,8 @@ impl KeySet {
     /// # Errors
     /// If it is not a key set, with the reason.
     pub fn parse(document: &[u8]) -> Result<Self, &'static str> {
-        let mut document = json::object(document).ok_or("the key set is not a JSON object, or has a duplicate member")?;
+        let mut document =
+            json::object(document).ok_or("the key set is not a JSON object, or has a duplicate member")?;
         let Some(Value::Array(keys)) = document.shift_remove("keys") else {
             return Err("the key set has no list named keys");
         };

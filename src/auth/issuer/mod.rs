@@ -11,10 +11,10 @@ mod json;
 mod jws;
 pub mod key_set;
 pub mod keys;
-mod verified_cache;
 pub mod rules;
 pub mod scope_claim;
 pub mod source;
+mod verified_cache;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -22,10 +22,10 @@ use std::time::SystemTime;
 use self::claims::Claims;
 use self::jws::Unverified;
 use self::keys::{Keys, Known, Pace};
-use self::verified_cache::VerifiedCache;
 use self::rules::{Refused, Rules};
 use self::scope_claim::ScopeRules;
 use self::source::Source;
+use self::verified_cache::VerifiedCache;
 use crate::auth::principal::{Kind, Principal};
 use crate::auth::scope::Scopes;
 use crate::shutdown::Shutdown;
@@ -134,8 +134,7 @@ impl Issuer {
     }
 }
 
-const WRONG_SIGNATURE: Refused =
-    Refused::Invalid("its signature is invalid, or its algorithm does not match its key");
+const WRONG_SIGNATURE: Refused = Refused::Invalid("its signature is invalid, or its algorithm does not match its key");
 
 /// Why verification failed.
 enum Mismatch {

@@ -91,12 +91,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn a_text_is_split_like_the_naive_parser_splits_it(text in "\u{feff}?([ab☃ ]|[,\"\r\n]|\r\n|,\"|\",){0,24}", size in 1..9_usize) {
+    fn a_text_is_split_like_the_naive_parser_splits_it(
+        text in "\u{feff}?([ab☃ ]|[,\"\r\n]|\r\n|,\"|\",){0,24}", size in 1..9_usize,
+    ) {
         prop_assert_eq!(cut(text.as_bytes(), size), naive(&text), "{:?}", text);
     }
 
     #[test]
-    fn the_result_does_not_depend_on_the_chunks_of_a_text(text in prop::collection::vec(any::<u8>(), 0..80), size in 1..9_usize) {
+    fn the_result_does_not_depend_on_the_chunks_of_a_text(
+        text in prop::collection::vec(any::<u8>(), 0..80), size in 1..9_usize,
+    ) {
         prop_assert_eq!(cut(&text, size), cut(&text, 1000));
     }
 
@@ -130,7 +134,8 @@ proptest! {
 
     #[test]
     fn accepted_texts_are_read_like_the_csv_library_for_any_separator(
-        separator in prop::sample::select(&SEPARATORS[..]), text in "([ab☃]|[,\"\n]|\r\n|,\"|\",|,){0,24}", size in 1..9_usize,
+        separator in prop::sample::select(&SEPARATORS[..]),
+        text in "([ab☃]|[,\"\n]|\r\n|,\"|\",|,){0,24}", size in 1..9_usize,
     ) {
         let text = format!("head,er\n{text}").replace(',', &separator.to_string());
         let (seen, malformed) = cut(text.as_bytes(), size);

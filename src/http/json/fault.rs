@@ -66,7 +66,8 @@ fn advice(text: &str, at: usize) -> Option<String> {
     // The parser cannot read a key with an unpaired surrogate.
     let near = (0..=at.saturating_sub(12)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
     let end = (at..=text.len()).find(|end| *end > at && text.is_char_boundary(*end)).unwrap_or(text.len());
-    if let Some((_, escape)) = unpaired_surrogate(&text[near..end]).filter(|_| text[..at].matches('"').count() % 2 == 1) {
+    if let Some((_, escape)) = unpaired_surrogate(&text[near..end]).filter(|_| text[..at].matches('"').count() % 2 == 1)
+    {
         return Some(unpaired_surrogate_error(escape, None));
     }
     let is_end = |letter: char| letter.is_whitespace() || ",:[]{}\"".contains(letter);

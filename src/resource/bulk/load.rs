@@ -22,7 +22,7 @@ use crate::auth::principal::Principal;
 use crate::db::attempt::Attempt as Fate;
 use crate::db::error::StoreError;
 use crate::http::body::{CSV, JSON, charset};
-use crate::http::budget::{Reservation, Holder};
+use crate::http::budget::{Holder, Reservation};
 use crate::http::client::Client as Sender;
 use crate::http::prefer::unknown;
 use crate::http::problem::Problem;

@@ -17,7 +17,7 @@ use super::store;
 use crate::auth::principal::Principal;
 use crate::csv::notes::UnknownColumns;
 use crate::db::error::StoreError;
-use crate::http::body::{self, CSV, BodyBuffer, JSON, NDJSON, Pace};
+use crate::http::body::{self, BodyBuffer, CSV, JSON, NDJSON, Pace};
 use crate::http::coding::{Broken, announced};
 use crate::http::format::Format;
 use crate::http::json::{BOM, without_bom};
