@@ -118,7 +118,7 @@ impl App {
         let scopes = table.scopes();
         // Judged with AUTH=off, too: it shows what is wrong before it matters.
         let sign_in = server.auth.issuer.sign_in(&scopes)?.filter(|_| server.common.auth == Auth::On);
-        let policy = Policy::asking(sign_in.as_ref().map(|sign_in| sign_in.origin.as_str()));
+        let policy = Policy::allowing(sign_in.as_ref().map(|sign_in| sign_in.origin.as_str()));
         let identity = identity::routes::Context {
             auth: server.common.auth.name(),
             issuer: server.auth.issuer.auth_issuer.clone(),
@@ -186,9 +186,9 @@ impl App {
             docs::routes::routes(docs::document::json(resources, sign_in.as_ref()), policy.clone()),
             pages::routes::routes(pages::routes::Context { resources, signs_in: sign_in.is_some(), policy }),
         ]);
-        let routes = consistency::telling(followed, server::routes(routes));
-        let origins = server.common.cors_allow_origins.clone().unwrap_or(Origins::Nobody);
-        let routes = cors::allowing(origins.clone(), routes);
+        let routes = consistency::with_position(followed, server::routes(routes));
+        let origins = server.common.cors_allow_origins.clone().unwrap_or(Origins::None);
+        let routes = cors::with_cors(origins.clone(), routes);
         let hosts = server.allowed_hosts.clone().unwrap_or_default().with_own_name();
         let issuer = server.auth.issuer.options()?;
         let gate = match server.common.auth {

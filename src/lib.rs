@@ -6,19 +6,19 @@
 //! main -> cli -> config -> app -> server -> <resource>/routes -> <resource>/store -> db
 //! ```
 //!
-//! - [`cli`] what each subcommand does, [`config`] every setting, [`app`] builds the service and starts it;
-//! - [`server`] joins the resources, listens, logs and drains; [`http`] is what routes share;
-//! - [`ops`] is health and metrics; [`docs`] the OpenAPI document and its pages, [`pages`] the one for people;
-//! - [`resource`] is the engine of described resources; [`air_quality`] and [`steps`] are resources of a form of their own, each
+//! - [`cli`] has the subcommands, [`config`] every setting, and [`app`] builds and starts the service;
+//! - [`server`] joins the resources, listens, logs and drains; [`http`] is shared by all routes;
+//! - [`ops`] is health and metrics; [`docs`] the OpenAPI document and its pages, [`pages`] the web interface;
+//! - [`resource`] is the engine of described resources; [`air_quality`] and [`steps`] are special-purpose resources, each
 //!   with `mod`, `routes`, `model` and `store`;
 //! - [`nginx`] checks and renders the configuration of the nginx in front, and becomes it;
-//! - [`idempotency`] carries a request out once, however often it is sent;
-//! - [`backup`] makes backups and brings them back;
+//! - [`idempotency`] executes a request once, however often it is sent;
+//! - [`backup`] creates and restores backups;
 //! - [`csv`] reads the files that spreadsheets and other programs write;
-//! - [`doctor`] looks for what is wrong with everything that the service depends on;
-//! - [`trace`] is what is recorded of requests, and how it waits for its delivery;
+//! - [`doctor`] diagnoses everything that the service depends on;
+//! - [`trace`] records spans of requests and queues them for delivery;
 //! - [`db`] is PostgreSQL without HTTP; [`telemetry`], [`log_output`], [`shutdown`] and [`staggered`] are process-wide;
-//! - [`masked`] and [`short_file`] keep secrets out of messages, and memory bounded where a file is not the expected one.
+//! - [`masked`] and [`short_file`] keep secrets out of messages, and bound the memory for unexpectedly long files.
 
 pub mod air_quality;
 pub mod app;

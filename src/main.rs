@@ -1,4 +1,4 @@
-//! The program: reads arguments, sets up logging, and turns a failure into a sentence and an exit status.
+//! The program: parses arguments, initializes logging, and converts a failure to a message and an exit status.
 
 use std::process::ExitCode;
 
@@ -14,9 +14,9 @@ use pycrudapi::telemetry::{self, TelemetryError};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::read(); // a setting that cannot be parsed ends here, with status 2
+    let cli = Cli::read(); // an invalid setting exits here, with status 2
     let output = LogOutput::to_stderr();
-    let _closing = output.closing(); // after the last word, also when it is a panic's
+    let _closing = output.closing(); // flushes after the last message, even that of a panic
     let outcome = telemetry::init_logs(&cli.log, &output).map_err(Into::into).and_then(|()| cli::run(&cli, &output));
     match outcome {
         Ok(code) => code,

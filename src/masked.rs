@@ -1,15 +1,15 @@
-//! A text without what may be secret in it, for whoever repeats what somebody has typed: messages get into logs.
+//! Masks secrets in a text from the user before it is repeated in a message, because messages get into logs.
 //!
-//! Refuses to guess at a text without any sign of a secret: it is repeated as it is.
+//! A text without any sign of a secret is repeated unchanged.
 
 use std::cmp::Reverse;
 
-/// What stands in a secret's place.
+/// The replacement of a secret.
 const MASK: &str = "***";
-/// Names of secrets in `name=value` pairs, as those of libpq.
+/// Names of secrets in `name=value` pairs, as in libpq.
 const NAMES: [&str; 4] = ["password", "passwd", "secret", "token"];
 
-/// A value without the user and password of an address, its query, and the secrets of `name=value` pairs.
+/// Masks the user and password of a URL, its query, and the secrets of `name=value` pairs.
 pub fn masked(value: &str) -> String {
     let value = without_pairs(value);
     let (address, rest) = value.split_at(value.find(['?', '#']).unwrap_or(value.len()));
@@ -23,12 +23,12 @@ pub fn masked(value: &str) -> String {
     }
 }
 
-/// `host=db password='a b' user=u` with the password masked. A value without quotes goes up to the next pair, because a password
-/// with a blank in it may be what is wrong.
+/// `host=db password='a b' user=u` with the password masked. An unquoted value extends to the next pair, because an unquoted
+/// password with a space may be the error to be reported.
 fn without_pairs(value: &str) -> String {
     let mut text = value.to_owned();
     let mut from = 0;
-    // Letters of other lengths in lower case would move what is found.
+    // Only ASCII letters are lowered; others could change length and shift the offsets.
     while let Some((at, name)) = first_name(&text.to_ascii_lowercase(), from) {
         let behind = text[at + name.len()..].trim_start();
         let Some(secret) = behind.strip_prefix('=').map(str::trim_start) else {
@@ -48,7 +48,7 @@ fn first_name(lower: &str, from: usize) -> Option<(usize, &'static str)> {
     found.min_by_key(|(at, _)| *at)
 }
 
-/// Where a value ends that begins here: at its quote, or before the next pair.
+/// The end of the value that starts here: its closing quote, or the next pair.
 fn end_of(secret: &str) -> usize {
     if let Some(quoted) = secret.strip_prefix('\'') {
         let mut is_escaped = false;
@@ -74,7 +74,7 @@ fn end_of(secret: &str) -> usize {
     secret.len()
 }
 
-/// A text in which these words of a command line are repeated, with each of them masked; so is one behind the flag of a secret.
+/// Masks these words of a command line wherever a text repeats them, including a word after the flag of a secret.
 pub fn masked_words(text: &str, words: &[String]) -> String {
     let mut pairs = Vec::new();
     for (at, word) in words.iter().enumerate() {
@@ -89,7 +89,7 @@ pub fn masked_words(text: &str, words: &[String]) -> String {
             pairs.push((value, shown));
         }
     }
-    // One may be part of another.
+    // One value may be part of another.
     pairs.sort_by_key(|(value, _)| Reverse(value.len()));
     pairs.iter().fold(text.to_owned(), |text, (value, shown)| text.replace(value, shown))
 }
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_secret_in_a_value_is_not_repeated() {
+    fn secrets_in_a_value_are_masked() {
         for (value, shown) in [
             ("https://id.example/keys", "https://id.example/keys"),
             ("https://user:secret@id.example/keys", "https://***@id.example/keys"),

@@ -1,42 +1,42 @@
-//! Files that are short by their nature (keys, secrets, records), read without trust in their length.
+//! Reads files that should be short (keys, secrets, records) without relying on their length.
 //!
-//! Invariant: a file that is longer than expected, such as a device that never ends, costs its limit in memory and no more.
+//! Invariant: an unexpectedly long file, such as an endless device, uses no more memory than its limit.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::path::Path;
 
-/// Longest file that holds a secret: a password, a key, a URL.
+/// Maximum size of a file with a secret: a password, a key, a URL.
 pub const SECRET_MAX_BYTES: u64 = 64 * 1024;
 
-/// The whole of a file that has at most so many bytes.
+/// Reads a file of at most this many bytes.
 ///
 /// # Errors
-/// When it cannot be read, or is longer (`FileTooLarge`).
+/// If it cannot be read, or is longer (`FileTooLarge`).
 pub fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(max_bytes + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes { Err(too_long(max_bytes)) } else { Ok(bytes) }
 }
 
-/// The same of a text.
+/// Reads such a file as text.
 ///
 /// # Errors
-/// As [`read`], and when it is no UTF-8.
+/// As [`read`], and if it is not UTF-8.
 pub fn read_text(path: &Path, max_bytes: u64) -> Result<String> {
-    String::from_utf8(read(path, max_bytes)?).map_err(|_| Error::new(ErrorKind::InvalidData, "it is no UTF-8"))
+    String::from_utf8(read(path, max_bytes)?).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
-/// Keeps what is written, up to a limit.
+/// Stores what is written, up to a limit.
 #[derive(Debug)]
 pub struct Bounded {
-    /// What was written.
+    /// The stored bytes.
     pub bytes: Vec<u8>,
     max_bytes: u64,
 }
 
 impl Bounded {
-    /// Keeps at most so many bytes, and fails when there are more.
+    /// Stores at most this many bytes; further writes fail.
     pub fn new(max_bytes: u64) -> Self {
         Self { bytes: Vec::new(), max_bytes }
     }
@@ -57,10 +57,7 @@ impl Write for Bounded {
 }
 
 fn too_long(max_bytes: u64) -> Error {
-    Error::new(
-        ErrorKind::FileTooLarge,
-        format!("it has more than {max_bytes} bytes, and is another file than expected"),
-    )
+    Error::new(ErrorKind::FileTooLarge, format!("it has more than {max_bytes} bytes, so it is not the expected file"))
 }
 
 #[cfg(test)]

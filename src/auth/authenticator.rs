@@ -1,4 +1,4 @@
-//! Whom a request's credentials prove.
+//! Authenticates requests: finds the principal of their credentials.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,7 +9,7 @@ use super::principal::Principal;
 use super::scope::Scopes;
 use super::tokens::{Tokens, Unusable};
 
-/// Finds out who asks.
+/// Finds the principal of a token.
 pub struct Authenticator {
     anonymous: Arc<Principal>,
     tokens: Tokens,
@@ -24,17 +24,18 @@ impl From<Unusable> for Refused {
 }
 
 impl Authenticator {
-    /// With these tokens, and those of an identity provider; without any credentials somebody may do what these scopes say.
+    /// An authenticator for these tokens and those of an identity provider; requests without credentials have the scopes
+    /// `anonymous`.
     pub fn new(anonymous: Scopes, tokens: Tokens, issuer: Option<Issuer>) -> Self {
         Self { anonymous: Arc::new(Principal::anonymous(anonymous)), tokens, issuer }
     }
 
-    /// Whoever comes without credentials.
+    /// The principal of requests without credentials.
     pub fn anonymous(&self) -> &Arc<Principal> {
         &self.anonymous
     }
 
-    /// Whom a token proves, if that is known without asking anybody.
+    /// The principal of a token, if it is cached.
     pub fn known(&self, token: &str) -> Option<Result<Arc<Principal>, Refused>> {
         match self.issuer_of(token) {
             Some(issuer) => issuer.known(token, SystemTime::now()).map(Ok),
@@ -42,7 +43,7 @@ impl Authenticator {
         }
     }
 
-    /// The same, asking whoever must be asked.
+    /// The principal of a token, with a lookup if necessary.
     ///
     /// # Errors
     /// [`Refused`].
@@ -59,12 +60,12 @@ impl Authenticator {
         }
     }
 
-    /// The identity provider, when this may be one of its tokens.
+    /// The identity provider, if this may be one of its tokens.
     fn issuer_of(&self, token: &str) -> Option<&Issuer> {
-        self.issuer.as_ref().filter(|_| Issuer::is_meant(token))
+        self.issuer.as_ref().filter(|_| Issuer::may_have_issued(token))
     }
 
-    /// Keeps what was counted; at the end, when nobody asks any more.
+    /// Writes pending usage counts; called at the end, when no requests are left.
     pub async fn finish(&self) {
         self.tokens.write_uses().await;
     }

@@ -1,18 +1,18 @@
-//! Credentials where none belong: in a URL or in the id of a request, which are logged and traced.
+//! Detects credentials in URLs and request ids, which are logged and traced.
 
 use super::tokens::format::PREFIX;
 
-/// What stands for a text that was not written because there is a credential in it.
+/// Replaces a text that contains a credential.
 pub const MASKED: &str = "(masked)";
 
-/// Parameters that are credentials by their names (RFC 6750, section 2.3; OpenID Connect).
+/// Parameters that hold credentials according to their names (RFC 6750, section 2.3; OpenID Connect).
 const PARAMETERS: [&str; 3] = ["access_token=", "id_token=", "refresh_token="];
 
-/// So many characters of a token are as good as all of it.
+/// A prefix of this length is treated like the whole token.
 const TELLING: usize = 20;
 
-/// Whether there is an API token, a JSON web token, or a parameter with one in it.
-pub fn is_in(text: &str) -> bool {
+/// Returns true if a text contains an API token, a JSON Web Token, or a parameter that holds one.
+pub fn contains_credential(text: &str) -> bool {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     let behind = |at: usize| text.as_bytes()[at..].iter().take_while(|byte| is_token(**byte)).count();
     text.match_indices(PREFIX).any(|(at, _)| behind(at) >= PREFIX.len() + TELLING)
@@ -28,16 +28,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_found_wherever_they_stand_and_names_are_not() {
+    fn tokens_are_detected_anywhere_and_names_are_not() {
         let api = format!("{PREFIX}{}", "a".repeat(49));
         for text in
             [&*api, &format!("/v1/tokens/{api}"), "x=1&access_token=y", "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln"]
         {
-            assert!(is_in(text), "{text}");
+            assert!(contains_credential(text), "{text}");
         }
         for text in ["/v1/passengers", "name=eq.eyJ", PREFIX, "4bf92f3577b34da6a3ce929d0e0e4736", "order=name&limit=2"]
         {
-            assert!(!is_in(text), "{text}");
+            assert!(!contains_credential(text), "{text}");
         }
     }
 }

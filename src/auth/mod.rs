@@ -1,6 +1,6 @@
-//! Who asks, and what they may do: scopes, principals and the credentials that prove them.
+//! Authentication and authorization: scopes, principals and their credentials.
 //!
-//! It knows nothing of HTTP: what is made of a refusal is said in `http::access`.
+//! Independent of HTTP; `http::access` builds the responses to refused requests.
 
 pub mod authenticator;
 pub mod exposed;
@@ -10,8 +10,9 @@ pub mod scope;
 pub mod sign_in;
 pub mod tokens;
 
-/// Whether a name reads as it is written: without control characters, line separators, and those that change the direction of
-/// the text around them (Unicode's `Bidi_Control`), by which one name passes for another in a list or a log.
+/// Returns true if a name is displayed as it is stored: it has no control characters, line separators, or characters that
+/// change the direction of the surrounding text (Unicode's `Bidi_Control`), by which one name can imitate another in a list or
+/// a log.
 pub fn is_readable(name: &str) -> bool {
     let hides = |letter: char| {
         letter.is_control()

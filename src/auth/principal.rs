@@ -1,14 +1,14 @@
-//! Whoever a request is made by.
+//! The principal of a request.
 
 use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 use super::scope::Scopes;
 
-/// How a principal was proved.
+/// How a principal was authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Not at all.
+    /// Without credentials.
     Anonymous,
     /// By a token of this service.
     Token,
@@ -27,33 +27,33 @@ impl Kind {
     }
 }
 
-/// Whoever a request is made by.
+/// The principal of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
-    /// How that is known.
+    /// How it was authenticated.
     pub kind: Kind,
-    /// `token:<id>`, or issuer and subject with a blank between them; what history and logs keep, never a secret. Nobody's
-    /// for the anonymous one.
+    /// `token:<id>`, or issuer and subject separated by a space; stored in history and logs, never a secret. `None` for an
+    /// anonymous principal.
     pub name: Option<Arc<str>>,
-    /// What may be done.
+    /// The permitted scopes.
     pub scopes: Scopes,
-    /// When the credential ends.
+    /// When the credential expires.
     pub expires: Option<SystemTime>,
 }
 
 impl Principal {
-    /// Somebody without credentials, who may do this much.
+    /// An anonymous principal with these scopes.
     pub fn anonymous(scopes: Scopes) -> Self {
         Self { kind: Kind::Anonymous, name: None, scopes, expires: None }
     }
 
-    /// Everybody while credentials are not looked at.
+    /// The principal of all requests while credentials are not checked.
     pub fn anybody() -> &'static Arc<Self> {
         static ANYBODY: LazyLock<Arc<Principal>> = LazyLock::new(|| Arc::new(Principal::anonymous(Scopes::default())));
         &ANYBODY
     }
 
-    /// Whether the credential holds at this time.
+    /// Returns true if the credential has not expired at this time.
     pub fn is_current(&self, now: SystemTime) -> bool {
         self.expires.is_none_or(|expires| now < expires)
     }

@@ -1,4 +1,4 @@
-//! Scopes: what a principal may do with which resource, and what a route asks for.
+//! Scopes: what a principal may do with which resource, and what a route requires.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,26 +6,26 @@ use std::str::FromStr;
 use strum::{EnumIter, IntoEnumIterator};
 use thiserror::Error;
 
-/// Stands for every resource in front of the colon, and for every action behind it.
+/// Every resource before the colon, every action after it.
 const ALL: &str = "*";
-/// Everything, tokens included.
+/// The scope that permits everything, including managing tokens.
 const ADMIN: &str = "admin";
 
-/// What is done with rows.
+/// An action on rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter)]
 pub enum Action {
-    /// Reading one, many, statistics or history.
+    /// Read one row, many rows, statistics or history.
     Read,
-    /// Adding one or many.
+    /// Create one or many.
     Create,
-    /// Replacing, patching or restoring one; whoever may sees the row that comes of it.
+    /// Replace, patch or restore one; the response includes the resulting row.
     Update,
-    /// Removing one.
+    /// Delete one.
     Delete,
 }
 
 impl Action {
-    /// As it stands in a scope.
+    /// The name in a scope.
     pub fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -43,12 +43,12 @@ impl Action {
 /// Every action.
 const EVERY_ACTION: u8 = 0b1111;
 
-/// What a route asks for.
+/// The access that a route requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing: documentation, probes and pages.
+    /// None: documentation, probes and pages.
     Public,
-    /// Nothing; but credentials that are given must be good.
+    /// None, but credentials that are sent must be valid.
     Anybody,
     /// A scope.
     Scope(&'static str, Action),
@@ -72,17 +72,20 @@ pub struct Scopes {
     admin: bool,
     /// Actions on every resource, as bits.
     every: u8,
-    /// Actions on one resource, as bits.
+    /// Actions on single resources, as bits.
     of: Vec<(String, u8)>,
 }
 
-/// A text that is no scope.
+/// A text that is not a scope.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is no scope; a scope is <resource>:<action> with read, create, update, delete or * as action, or admin")]
+#[error(
+    "{0:?} is not a scope; a scope is <resource>:<action> with the action read, create, update, delete or *, or \
+         admin"
+)]
 pub struct ScopeError(String);
 
 impl Scopes {
-    /// Whether they let somebody through to a route.
+    /// Returns true if the scopes permit this access.
     pub fn permit(&self, access: Access) -> bool {
         match access {
             Access::Public | Access::Anybody => true,
@@ -91,38 +94,38 @@ impl Scopes {
         }
     }
 
-    /// Whether they let somebody do this with a resource.
+    /// Returns true if the scopes permit this action on a resource.
     pub fn permits(&self, resource: &str, action: Action) -> bool {
         let of = || self.of.iter().find(|(name, _)| name == resource).map_or(0, |(_, actions)| *actions);
         self.admin || (self.every | of()) & action.bit() != 0
     }
 
-    /// Those of everybody while no credentials are looked at.
+    /// The scopes of all requests while credentials are not checked.
     pub fn everything() -> Self {
         Self { every: EVERY_ACTION, ..Self::default() }
     }
 
-    /// Whether nothing can be done with them.
+    /// Returns true if nothing is permitted.
     pub fn is_empty(&self) -> bool {
         !self.admin && self.every == 0 && self.of.is_empty()
     }
 
-    /// The resources that they name.
+    /// The names of the resources in the scopes.
     pub fn resources(&self) -> impl Iterator<Item = &str> {
         self.of.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Those of an identity provider's words that are scopes; its other words are none of ours.
+    /// The scopes among the words of an identity provider's claim; other words are ignored.
     pub fn of_claim<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
         let mut scopes = Self::default();
         for word in words {
-            // A word that is no scope adds nothing.
+            // Other words add nothing.
             let _ = scopes.add(word);
         }
         scopes
     }
 
-    /// Adds what other scopes allow.
+    /// Adds other scopes.
     pub fn extend(&mut self, other: &Self) {
         self.admin |= other.admin;
         self.every |= other.every;
@@ -164,7 +167,7 @@ impl Scopes {
     }
 }
 
-/// Scopes with blanks or commas between them.
+/// Scopes separated by spaces or commas.
 impl FromStr for Scopes {
     type Err = ScopeError;
 
@@ -177,7 +180,7 @@ impl FromStr for Scopes {
     }
 }
 
-/// With blanks between them, as RFC 6749 has it, each as short as it can be said.
+/// Scopes separated by spaces, as in RFC 6749, each in its shortest form.
 impl fmt::Display for Scopes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut words = Vec::new();
@@ -209,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_permits_what_it_says_and_nothing_else() {
+    fn a_scope_permits_exactly_its_resource_and_action() {
         let both = [("passengers", Action::Read), ("passengers", Action::Delete), ("steps", Action::Read)];
         let permitted = |text| both.map(|(resource, action)| scopes(text).permits(resource, action));
         assert_eq!(permitted(""), [false, false, false]);
@@ -225,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_scope_is_refused_by_name() {
+    fn an_invalid_scope_is_refused_by_name() {
         for wrong in
             ["passengers", "passengers:", ":read", "passengers:write", "Passengers:read", "admin:*", "a:b:read"]
         {

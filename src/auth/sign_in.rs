@@ -1,21 +1,21 @@
-//! The pages as a client of the identity provider: OpenID Connect's authorization code flow with PKCE, without a secret.
+//! The pages as a client of the identity provider: OpenID Connect's authorization code flow with PKCE, without a client secret.
 //!
-//! The pages carry it out; the server tells them whom to ask as whom for what.
+//! The pages perform the flow; the server provides its parameters.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Where and how a page signs somebody in.
+/// The parameters with which a page signs a user in.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SignIn {
-    /// The identity provider, as its discovery document names it.
+    /// The identity provider's issuer URL, as in its discovery document.
     pub issuer: String,
-    /// Its public client; the redirect address is that of `/`.
+    /// The id of the public client; the redirect URI is that of `/`.
     pub client_id: String,
-    /// Scopes to ask for, with blanks between them.
+    /// Scopes to request, separated by spaces.
     pub scope: String,
-    /// Scheme, host and port of the identity provider, which a page may ask.
+    /// Scheme, host and port of the identity provider, to which a page may send requests.
     #[serde(skip)]
     pub origin: String,
 }

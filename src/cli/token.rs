@@ -14,7 +14,7 @@ use super::output::{say, table};
 use crate::auth::scope::Scopes;
 use crate::auth::tokens::format::ApiToken;
 use crate::auth::tokens::store::{self, Listed};
-use crate::auth::tokens::{self, LIFETIME_DEFAULT, NAME_MAX_CHARS, Wanted, lifetime};
+use crate::auth::tokens::{self, LIFETIME_DEFAULT, NAME_MAX_CHARS, TokenSpec, lifetime};
 use crate::config::{DatabaseConfig, ResourcesConfig, unknown_resource};
 use crate::db::migrate;
 use crate::duration::span;
@@ -98,7 +98,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Create(create) => {
             let Create { name, scope, expires, at } = create;
-            let wanted = Wanted { name: name.clone(), scopes: scope.clone(), lifetime: expires.0 };
+            let wanted = TokenSpec { name: name.clone(), scopes: scope.clone(), lifetime: expires.0 };
             at.run(async move |client, resources| {
                 if wanted.scopes.is_empty() {
                     bail!("--scope names no scope; name one, such as passengers:read");

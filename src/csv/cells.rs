@@ -1,11 +1,11 @@
 //! One record: its cells, and how they were written.
 
-/// A value of a record.
+/// A cell of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cell<'a> {
-    /// Without the quotes; of an unquoted one with the blanks around it.
+    /// The text without quotes; for an unquoted cell including surrounding spaces.
     pub text: &'a str,
-    /// Whether quotes enclosed it.
+    /// Whether it was quoted.
     pub is_quoted: bool,
 }
 
@@ -21,7 +21,7 @@ pub struct Cells {
 }
 
 impl Cells {
-    /// How many there are.
+    /// The number of cells.
     pub fn count(&self) -> usize {
         self.ends.len()
     }
@@ -31,28 +31,28 @@ impl Cells {
         self.line
     }
 
-    /// What separates the cells.
+    /// The separator of the cells.
     pub fn separator(&self) -> char {
         self.separator
     }
 
-    /// Whether blanks stand between a separator and a quote.
+    /// Whether there are spaces or tabs between a separator and a quote.
     pub fn is_padded(&self) -> bool {
         self.is_padded
     }
 
-    /// A cell, counted from 0.
+    /// The cell at an index, counted from 0.
     pub fn get(&self, index: usize) -> Option<Cell<'_>> {
         let start = if index == 0 { 0 } else { *self.ends.get(index - 1)? };
         Some(Cell { text: &self.text[start..*self.ends.get(index)?], is_quoted: self.quoted[index] })
     }
 
-    /// The cells in their order.
+    /// The cells in order.
     pub fn iter(&self) -> impl Iterator<Item = Cell<'_>> {
         (0..self.count()).filter_map(|index| self.get(index))
     }
 
-    /// The texts of the cells in their order.
+    /// The texts of the cells in order.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.iter().map(|cell| cell.text)
     }
@@ -64,13 +64,13 @@ impl Cells {
         self.is_padded = false;
     }
 
-    /// Where the current cell begins.
+    /// The start of the current cell.
     pub(super) fn start(&self) -> usize {
         self.ends.last().copied().unwrap_or_default()
     }
 }
 
-/// Unquoted cells between commas on the first line.
+/// Creates unquoted cells on the first line, separated by commas.
 impl<'a> FromIterator<&'a str> for Cells {
     fn from_iter<T: IntoIterator<Item = &'a str>>(texts: T) -> Self {
         let mut cells = Self { line: 1, separator: ',', ..Self::default() };

@@ -1,23 +1,23 @@
-//! The encoding of a text: UTF-8, what a byte order mark tells, or what somebody has named. None is guessed.
+//! Text encodings: UTF-8, that of a byte order mark, or one given by the caller. Encodings are never guessed.
 
 use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8};
 
-/// Decoded text is handed on in chunks of at most so many bytes.
+/// Maximum bytes per chunk of decoded text.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// Names of ASCII, which the Encoding Standard takes for windows-1252: bytes that are none of its letters would be guessed.
+/// Names of ASCII, which the Encoding Standard maps to windows-1252; non-ASCII bytes would then be guessed.
 const ASCII: [&str; 3] = ["ascii", "us-ascii", "ansi_x3.4-1968"];
 
-/// The encoding of this name (Encoding Standard, section 4.2); windows-1252 is what `latin1` and `iso-8859-1` mean there.
+/// The encoding with this label (Encoding Standard, section 4.2, in which `latin1` and `iso-8859-1` mean windows-1252).
 ///
 /// # Errors
-/// A sentence with what to name.
+/// If the label is unknown, with valid alternatives.
 pub fn named(label: &str) -> Result<&'static Encoding, String> {
     if ASCII.iter().any(|name| label.trim().eq_ignore_ascii_case(name)) {
-        return Err(format!("{label:?} says nothing of bytes above 127; name utf-8, which a text in ASCII is as well"));
+        return Err(format!("{label:?} does not define bytes above 127; name utf-8, of which ASCII is a subset"));
     }
     Encoding::for_label_no_replacement(label.as_bytes()).ok_or_else(|| {
-        format!("{label:?} is no encoding that is known; name one such as utf-8, windows-1252, iso-8859-15 or utf-16le")
+        format!("{label:?} is not a known encoding; name one such as utf-8, windows-1252, iso-8859-15 or utf-16le")
     })
 }
 
@@ -27,26 +27,26 @@ pub struct Text {
     chunk: String,
 }
 
-/// Why text was not decoded to its end.
+/// Why decoding ended early.
 pub enum Undecoded<E> {
-    /// The bytes are none of the encoding's; everything before them was handed on.
+    /// The bytes are not valid in the encoding; everything before them was passed on.
     Bytes,
-    /// Whoever took the text refused it.
+    /// The receiver of the text refused it.
     Refused(E),
 }
 
 impl Text {
-    /// In this encoding, or UTF-8; a byte order mark wins over either.
+    /// A decoder for this encoding, or UTF-8; a byte order mark overrides both.
     pub fn new(encoding: Option<&'static Encoding>) -> Self {
         Self { decoder: encoding.unwrap_or(UTF_8).new_decoder(), chunk: String::with_capacity(CHUNK_BYTES) }
     }
 
-    /// Its name.
+    /// The name of the encoding.
     pub fn encoding(&self) -> &'static str {
         self.decoder.encoding().name()
     }
 
-    /// Decodes what has arrived; `is_last` says that nothing follows.
+    /// Decodes further bytes; `is_last` is true if none follow.
     ///
     /// # Errors
     /// [`Undecoded`].

@@ -1,46 +1,46 @@
-//! Why a text is no CSV, and where.
+//! CSV errors and their positions.
 
 use std::fmt;
 
 use thiserror::Error;
 
-use super::opening::Foreign;
 use super::separator;
+use super::signature::Foreign;
 
-/// Most bytes of one record: names have at most 150 characters, so this is room for blanks, escapes and long numbers.
+/// Maximum bytes of one record: names have at most 150 characters, so this leaves room for spaces, escapes and long numbers.
 pub const RECORD_MAX_BYTES: usize = 16 * 1024;
-/// Most values of one record; no table has as many columns, but files of others do.
+/// Maximum values of one record; no table has that many columns, but other files do.
 pub const VALUES_MAX: usize = 1000;
 
-/// Why a text is no CSV, and where.
+/// Why a text is not valid CSV, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("line {line}{place}: {fault}")]
 pub struct Malformed {
-    /// The line at fault, counted from 1; of a quoted value the one on which its quote opened.
+    /// The line of the error, counted from 1; for a quoted value the line of its opening quote.
     pub line: u64,
-    /// What is at fault there.
+    /// The position in the record.
     pub place: Place,
-    /// What is wrong.
+    /// The error.
     pub fault: Fault,
 }
 
-/// What a record of one cell more than the header probably has.
+/// The probable cause if a record has one cell more than the header.
 fn unnamed(expected: usize, found: usize) -> &'static str {
     if found == expected + 1 {
-        "; if the first ones are names of rows, as R's write.table writes them, write them with col.names=NA or without row.names"
+        "; if the first ones are row names from R's write.table, write the file with col.names=NA or without row.names"
     } else {
         ""
     }
 }
 
-/// Where in a record a fault is.
+/// The position of an error in a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// The record as a whole.
+    /// The whole record.
     Record,
-    /// In a column that the header names.
+    /// A column with a header.
     Named(String),
-    /// In the header itself, or beyond it: the column's number, counted from 1.
+    /// A column of the header itself, or beyond it: its number, counted from 1.
     Numbered(usize),
 }
 
@@ -54,61 +54,63 @@ impl fmt::Display for Place {
     }
 }
 
-/// What is wrong with it.
+/// The kind of error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Fault {
     /// The text ends within quotes.
     #[error("has an opening quote that is never closed; close it, and double each quote inside the value")]
     Unclosed,
-    /// The record passes its limit within quotes.
+    /// The record exceeds its limit within quotes.
     #[error(
-        "has an opening quote that is not closed within {RECORD_MAX_BYTES} bytes; close it, and double each quote inside the value"
+        "has an opening quote that is not closed within {RECORD_MAX_BYTES} bytes; close it, and double each quote \
+         inside the value"
     )]
     UnclosedWithinLimit,
-    /// A closing quote is followed by something else than the value's end.
-    #[error("has text behind its closing quote; enclose the whole value in quotes, and double each quote inside it")]
-    BehindQuote,
-    /// An unquoted value holds a quote.
+    /// A closing quote is followed by text.
+    #[error("has text after its closing quote; enclose the whole value in quotes, and double each quote inside it")]
+    TextAfterQuote,
+    /// An unquoted value contains a quote.
     #[error("has a quote inside an unquoted value; enclose the value in quotes, and double the quote")]
     StrayQuote,
-    /// The record passes its limit.
+    /// The record exceeds its size limit.
     #[error("must be a row of at most {RECORD_MAX_BYTES} bytes")]
     TooLong,
     /// The record has too many values.
     #[error("must be a row of at most {VALUES_MAX} cells")]
     TooManyValues,
-    /// The record is not as wide as the header.
-    #[error("must have {expected} cells as the header has, and not {found}{}", unnamed(*expected, *found))]
+    /// The number of cells differs from the header.
+    #[error("must have {expected} cells like the header, but has {found}{}", unnamed(*expected, *found))]
     Width {
-        /// The header's cells.
+        /// Number of cells of the header.
         expected: usize,
-        /// The record's.
+        /// Number of cells of the record.
         found: usize,
     },
-    /// The text is not in its encoding.
+    /// The bytes are not valid in the encoding.
     #[error(
         "must be text in {0}; name another encoding, such as windows-1252, as charset of the Content-Type or with --encoding"
     )]
     Encoding(&'static str),
-    /// It is something else than text.
+    /// The content is not text.
     #[error(transparent)]
     Foreign(Foreign),
-    /// The header holds U+0000.
+    /// The header contains U+0000.
     #[error(
-        "holds U+0000, as UTF-16 does in every letter; name the encoding, such as utf-16le, as charset of the Content-Type or with --encoding"
+        "contains U+0000, as UTF-16 does in every ASCII character; name the encoding, such as utf-16le, as charset of \
+         the Content-Type or with --encoding"
     )]
     Null,
-    /// The header has the table's columns with more than one separator.
+    /// More than one separator splits the header into known columns.
     #[error(
-        "can be read with {} and with {} between its cells; write a line such as sep={} in front of it, or enclose in quotes \
-         what does not separate",
-        separator::called(*.0), separator::called(*.1), .0
+        "can be read with {} and with {} as separators; insert a line such as sep={} before it, or quote the cells \
+         that contain the other character",
+        separator::name(*.0), separator::name(*.1), .0
     )]
     Separators(char, char),
-    /// A line `sep=` names something else than a separator.
-    #[error("names a separator that is not taken; it is one of , ; | and a tab")]
+    /// A line `sep=` has an unknown separator.
+    #[error("has an unsupported separator; use one of , ; | and tab")]
     UnknownSeparator,
-    /// More records follow the character that ends a text.
-    #[error("is behind the end-of-file character (Ctrl-Z); take that character out, or what follows it")]
-    BehindEnd,
+    /// Records follow the end-of-file character.
+    #[error("is after the end-of-file character (Ctrl-Z); remove that character, or what follows it")]
+    AfterEnd,
 }

@@ -1,19 +1,19 @@
-//! A text from a file, read to its end in chunks.
+//! Reads a text from a file in chunks.
 
 use std::io::{ErrorKind, Read};
 
 use encoding_rs::Encoding;
 
-use super::cutter::Sink;
 use super::records::Records;
+use super::splitter::Sink;
 
-/// The text is read so many bytes at a time.
+/// Bytes per read.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Reads a text to its end; `each` is told of every chunk and says whether to go on.
+/// Reads a text to its end; `each` is called after every chunk and returns false to stop.
 ///
 /// # Errors
-/// What the sink says, or that the text cannot be read.
+/// The sink's error, or that the text cannot be read.
 pub fn read<S: Sink<Error: From<std::io::Error>>>(
     mut text: impl Read,
     encoding: Option<&'static Encoding>,
@@ -38,7 +38,7 @@ pub fn read<S: Sink<Error: From<std::io::Error>>>(
     Ok(records)
 }
 
-/// The records of a text that is all there.
+/// The records of a complete text.
 #[cfg(test)]
 pub fn cells(text: &[u8]) -> Vec<super::cells::Cells> {
     use super::cells::Cells;

@@ -1,20 +1,20 @@
-//! The line that tells the separator: the header, or a line `sep=` in front of it, as spreadsheets write it.
+//! The line that determines the separator: the header, or a preceding line `sep=`, as spreadsheets write it.
 
 use super::fault::{Fault, RECORD_MAX_BYTES};
 use super::separator::SEPARATORS;
 
-/// The beginning of a text, up to the end of its first line that is not blank. A line end within quotes does not end it.
+/// The start of a text, up to the end of its first non-blank line. A line end within quotes does not end it.
 #[derive(Debug, Default)]
 pub struct HeaderLine {
-    /// With blank lines before it, and without its own line end.
+    /// Including preceding blank lines, without its own line end.
     pub text: String,
     is_quoted: bool,
-    /// How often each separator stands outside of quotes.
+    /// The number of unquoted occurrences of each separator.
     counts: [usize; SEPARATORS.len()],
 }
 
 impl HeaderLine {
-    /// Takes what belongs to it, and says where the rest begins once it is whole.
+    /// Appends text that belongs to the line; returns the offset of the rest once the line is complete.
     pub fn push(&mut self, text: &str) -> Option<usize> {
         for (at, letter) in text.char_indices() {
             match letter {
@@ -28,7 +28,7 @@ impl HeaderLine {
                 _ => {}
             }
             if self.text.len() > RECORD_MAX_BYTES {
-                return Some(at); // which is a fault, whatever follows
+                return Some(at); // an error, whatever follows
             }
             self.text.push(letter);
         }
@@ -39,17 +39,17 @@ impl HeaderLine {
         self.text.bytes().all(|byte| matches!(byte, b'\r' | b'\n'))
     }
 
-    /// The separators in it, the most frequent first.
+    /// The separators in the line, the most frequent first.
     pub fn found(&self) -> Vec<char> {
         let mut found: Vec<usize> = (0..SEPARATORS.len()).filter(|index| self.counts[*index] > 0).collect();
         found.sort_by_key(|index| std::cmp::Reverse(self.counts[*index]));
         found.into_iter().map(|index| SEPARATORS[index]).collect()
     }
 
-    /// The separator that it names, if it is no header but a line `sep=`.
+    /// The separator of a line `sep=`; `None` if the line is a header.
     ///
     /// # Errors
-    /// One that is not taken.
+    /// If the separator is unknown.
     pub fn named(&self) -> Result<Option<char>, Fault> {
         let line = self.text.trim_start_matches(['\r', '\n']);
         let line = line.strip_prefix('"').and_then(|line| line.strip_suffix('"')).unwrap_or(line);
@@ -57,7 +57,7 @@ impl HeaderLine {
         if !key.eq_ignore_ascii_case("sep=") {
             return Ok(None);
         }
-        // A program that saved such a file anew has made it a row of as many cells as the others have.
+        // A program that saved such a file again has padded the line to as many cells as the other rows.
         let mut letters = name.chars();
         let letter = letters.next().filter(|letter| SEPARATORS.contains(letter)).ok_or(Fault::UnknownSeparator)?;
         let rest = letters.as_str();

@@ -1,15 +1,15 @@
-//! CSV as spreadsheets and other programs write it: a text in an encoding, cut into records of cells (RFC 4180).
+//! Reads CSV as spreadsheets and other programs write it: decodes a text and splits it into records of cells (RFC 4180).
 //!
-//! What the file itself tells is taken from it: a byte order mark, the separator of its header line, a line `sep=`. Whatever
-//! could mean two things is refused. What the cells mean is said by whoever takes them.
+//! Properties that the file declares are used: a byte order mark, the separator of its header line, a line `sep=`. Ambiguous
+//! input is refused. The caller interprets the cells.
 
 pub mod cells;
-pub mod cutter;
 pub mod encoding;
 pub mod fault;
 pub mod file;
 mod header_line;
 pub mod notes;
-pub mod opening;
 pub mod records;
 pub mod separator;
+pub mod signature;
+pub mod splitter;

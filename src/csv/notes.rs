@@ -1,51 +1,51 @@
-//! What was taken for what it means and not for what it says in a file: told to whoever sent it.
+//! Notes on lenient conversions and omissions, for the sender of the data.
 
 use super::records::Records;
-use super::separator::called;
+use super::separator;
 
-/// Names of columns that are listed.
+/// Maximum number of listed column names.
 const LISTED_MAX: usize = 20;
-/// Characters of a name that are listed: nginx hands on 20 KiB of headers, one of which lists them percent-encoded.
+/// Maximum characters per listed name: nginx forwards 20 KiB of response headers, one of which lists the names percent-encoded.
 const SHOWN_MAX_CHARS: usize = 40;
 
-/// What becomes of columns, and of members of JSON, that a table does not have.
+/// How columns and JSON members that a table does not have are handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownColumns {
-    /// The whole text is refused.
+    /// The request is refused.
     Refused,
-    /// They are left out.
+    /// They are ignored.
     Ignored,
 }
 
-/// What was taken otherwise than it was written, and how often.
+/// The conversions and omissions, with counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notes {
-    /// What separates the cells, if it is no comma.
+    /// The separator, unless it is a comma.
     pub separator: Option<char>,
-    /// Columns that were left out, because the resource does not have them.
+    /// Ignored columns that the resource does not have.
     pub unknown: Vec<String>,
-    /// Columns without a name that were left out.
+    /// Ignored columns without a name.
     pub nameless: u64,
-    /// Rows without a value that were left out.
+    /// Ignored rows without values.
     pub empty_rows: u64,
     /// Words such as `NA` that were read as null.
     pub nulls: u64,
     /// Numbers with a decimal comma.
     pub decimal_commas: u64,
-    /// Numbers with marks between their thousands.
+    /// Numbers with thousands separators.
     pub thousands: u64,
     /// Words such as `yes` that were read as booleans.
     pub booleans: u64,
-    /// Values of an enumeration in another letter case.
+    /// Values of an enumeration in a different letter case.
     pub letter_cases: u64,
-    /// Days in another form than that of ISO 8601.
+    /// Dates in a format other than ISO 8601.
     pub dates: u64,
-    /// Texts without the blanks around them.
+    /// Texts without the surrounding spaces.
     pub trimmed: u64,
 }
 
 impl Notes {
-    /// A sentence for each, none for what is as expected; `records` is the text that was read, if it was CSV.
+    /// A sentence for each deviation; `records` is the parsed text, if it was CSV.
     pub fn sentences(&self, records: Option<&Records>) -> Vec<String> {
         let counted = |count: u64, one: &str, many: &str| match count {
             0 => None,
@@ -56,7 +56,7 @@ impl Notes {
         let encoding = records.map(Records::encoding).filter(|encoding| *encoding != "UTF-8");
         [
             encoding.map(|encoding| format!("the text was read as {encoding}")),
-            separator.map(|separator| format!("{} separate the cells", called(separator))),
+            separator.map(|separator| format!("{} separate the cells", separator::name(separator))),
             self.unknown_columns(),
             counted(
                 self.nameless,
@@ -66,23 +66,19 @@ impl Notes {
             counted(self.empty_rows, "row without a value was left out", "rows without a value were left out"),
             counted(self.nulls, "word such as NA was read as null", "words such as NA were read as null"),
             counted(self.decimal_commas, "number has a decimal comma", "numbers have a decimal comma"),
-            counted(
-                self.thousands,
-                "number has marks between its thousands",
-                "numbers have marks between their thousands",
-            ),
+            counted(self.thousands, "number has thousands separators", "numbers have thousands separators"),
             counted(self.booleans, "word such as yes was read as a boolean", "words such as yes were read as booleans"),
             counted(
                 self.letter_cases,
-                "value was taken in another letter case",
-                "values were taken in another letter case",
+                "value was read in a different letter case",
+                "values were read in a different letter case",
             ),
             counted(
                 self.dates,
-                "date was read from another form than 2026-01-31",
-                "dates were read from other forms than 2026-01-31",
+                "date was read in a format other than 2026-01-31",
+                "dates were read in formats other than 2026-01-31",
             ),
-            counted(self.trimmed, "text lost the blanks around it", "texts lost the blanks around them"),
+            counted(self.trimmed, "text had surrounding spaces removed", "texts had surrounding spaces removed"),
             records
                 .is_some_and(Records::has_end_character)
                 .then(|| "the end-of-file character (Ctrl-Z) was left out".to_owned()),
@@ -92,10 +88,10 @@ impl Notes {
         .collect()
     }
 
-    /// Adds the name of something that was left out.
+    /// Adds the name of an ignored column.
     pub fn left_out(&mut self, name: &str) {
         let name: String = name.chars().take(SHOWN_MAX_CHARS).collect();
-        // One more than is listed, so that it is said that there are more.
+        // One more than is listed, so that the note can state that there are more.
         if self.unknown.len() <= LISTED_MAX && !self.unknown.contains(&name) {
             self.unknown.push(name);
         }

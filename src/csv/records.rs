@@ -1,33 +1,33 @@
-//! The records of a text: decoded, its separator settled by its header line, and cut.
+//! Parses a text into records: decodes it, detects the separator in its header line, and splits it.
 
 use encoding_rs::Encoding;
 
 use super::cells::Cells;
-use super::cutter::{Cutter, Sink};
 use super::encoding::{Text, Undecoded};
 use super::fault::{Fault, Malformed, Place};
 use super::header_line::HeaderLine;
-use super::opening::{Foreign, Opening};
 use super::separator::SEPARATORS;
+use super::signature::{Foreign, SignatureCheck};
+use super::splitter::{Sink, Splitter};
 
-/// The reader of one text, which may arrive in any chunks.
+/// The parser of a text, which may arrive in chunks of any size.
 #[derive(Debug)]
 pub struct Records {
-    opening: Opening,
+    signature: SignatureCheck,
     text: Text,
     /// Until the separator is known.
     header_line: Option<HeaderLine>,
-    cutter: Cutter,
+    splitter: Splitter,
 }
 
 impl Records {
-    /// For a text in this encoding, or in UTF-8; a byte order mark wins over either.
+    /// A parser for this encoding, or UTF-8; a byte order mark overrides both.
     pub fn new(encoding: Option<&'static Encoding>) -> Self {
         Self {
-            opening: Opening::new(false),
+            signature: SignatureCheck::new(false),
             text: Text::new(encoding),
             header_line: Some(HeaderLine::default()),
-            cutter: Cutter::new(','),
+            splitter: Splitter::new(','),
         }
     }
 
@@ -36,61 +36,61 @@ impl Records {
         self.text.encoding()
     }
 
-    /// Whether the text ended with Ctrl-Z, which was left out.
+    /// Whether the text ended with Ctrl-Z, which was ignored.
     pub fn has_end_character(&self) -> bool {
-        self.cutter.is_ended
+        self.splitter.is_ended
     }
 
-    /// Takes what has arrived, and gives each record that ends in it.
+    /// Parses further bytes, and passes each complete record to the sink.
     ///
     /// # Errors
-    /// Where the text is no CSV, or what the sink says; nothing may follow then.
+    /// If the text is not valid CSV, or the sink's error; no calls may follow.
     pub fn push<S: Sink>(&mut self, bytes: &[u8], sink: &mut S) -> Result<(), S::Error> {
-        let text = self.opening.push(bytes).map_err(foreign)?;
+        let text = self.signature.push(bytes).map_err(foreign)?;
         self.decode(&text, false, sink)
     }
 
-    /// The text has ended; its last line may lack a line end.
+    /// Ends the text; its last line may lack a line end.
     ///
     /// # Errors
     /// As [`Records::push`].
     pub fn finish<S: Sink>(&mut self, sink: &mut S) -> Result<(), S::Error> {
-        let text = self.opening.finish().map_err(foreign)?;
+        let text = self.signature.finish().map_err(foreign)?;
         self.decode(&text, true, sink)?;
         if let Some(line) = self.header_line.take() {
             self.begin(&line, sink)?;
         }
-        self.cutter.finish(sink)
+        self.splitter.finish(sink)
     }
 
     fn decode<S: Sink>(&mut self, bytes: &[u8], is_last: bool, sink: &mut S) -> Result<(), S::Error> {
-        let Self { text, header_line, cutter, .. } = self;
-        let pushed = text.push(bytes, is_last, &mut |chunk| push(header_line, cutter, chunk, sink));
+        let Self { text, header_line, splitter, .. } = self;
+        let pushed = text.push(bytes, is_last, &mut |chunk| push(header_line, splitter, chunk, sink));
         pushed.map_err(|undecoded| match undecoded {
             Undecoded::Refused(error) => error,
             Undecoded::Bytes => {
                 if let Some(line) = &self.header_line {
-                    // Up to here it is text, so that the cutter knows the line and the column.
-                    let _ = self.cutter.push(&line.text, &mut Nobody);
+                    // The text before the invalid bytes determines the line and the column.
+                    let _ = self.splitter.push(&line.text, &mut Discard);
                 }
-                self.cutter.malformed(self.cutter.line, Fault::Encoding(self.text.encoding())).into()
+                self.splitter.malformed(self.splitter.line, Fault::Encoding(self.text.encoding())).into()
             }
         })
     }
 
     fn begin<S: Sink>(&mut self, line: &HeaderLine, sink: &mut S) -> Result<(), S::Error> {
-        begin(&mut self.cutter, line, sink)
+        begin(&mut self.splitter, line, sink)
     }
 }
 
-/// The content is no text at all.
+/// The error for a content that is not text.
 fn foreign(foreign: Foreign) -> Malformed {
     Malformed { line: 1, place: Place::Record, fault: Fault::Foreign(foreign) }
 }
 
 fn push<S: Sink>(
     header_line: &mut Option<HeaderLine>,
-    cutter: &mut Cutter,
+    splitter: &mut Splitter,
     mut text: &str,
     sink: &mut S,
 ) -> Result<(), S::Error> {
@@ -98,29 +98,29 @@ fn push<S: Sink>(
         let Some(rest) = line.push(text) else { return Ok(()) };
         text = &text[rest..];
         if let Some(line) = header_line.take() {
-            begin(cutter, &line, sink)?;
+            begin(splitter, &line, sink)?;
         }
     }
-    cutter.push(text, sink)
+    splitter.push(text, sink)
 }
 
-/// Settles the separator.
-fn begin<S: Sink>(cutter: &mut Cutter, line: &HeaderLine, sink: &mut S) -> Result<(), S::Error> {
+/// Determines the separator.
+fn begin<S: Sink>(splitter: &mut Splitter, line: &HeaderLine, sink: &mut S) -> Result<(), S::Error> {
     if line.text.contains('\0') {
-        // UTF-16 without its mark is text in UTF-8, too, and full of these.
-        cutter.skip(&line.text);
-        return Err(Malformed { line: cutter.line, place: Place::Record, fault: Fault::Null }.into());
+        // UTF-16 without a byte order mark is also valid UTF-8, with many of these.
+        splitter.skip(&line.text);
+        return Err(Malformed { line: splitter.line, place: Place::Record, fault: Fault::Null }.into());
     }
     match line.named() {
         Ok(Some(separator)) => {
-            cutter.skip(&line.text);
-            cutter.separate_by(separator);
+            splitter.skip(&line.text);
+            splitter.separate_by(separator);
             return Ok(());
         }
         Ok(None) => {}
         Err(fault) => {
-            cutter.skip(&line.text);
-            return Err(Malformed { line: cutter.line, place: Place::Record, fault }.into());
+            splitter.skip(&line.text);
+            return Err(Malformed { line: splitter.line, place: Place::Record, fault }.into());
         }
     }
     let found = line.found();
@@ -128,26 +128,26 @@ fn begin<S: Sink>(cutter: &mut Cutter, line: &HeaderLine, sink: &mut S) -> Resul
         [] | [_] => found.clone(),
         _ => found.iter().copied().filter(|separator| fits(&line.text, *separator, sink)).collect(),
     };
-    cutter.separate_by(match (fitting.as_slice(), found.first()) {
+    splitter.separate_by(match (fitting.as_slice(), found.first()) {
         ([first, second, ..], _) => {
-            cutter.skip(&line.text);
+            splitter.skip(&line.text);
             let fault = Fault::Separators(*first, *second);
-            return Err(Malformed { line: cutter.line, place: Place::Record, fault }.into());
+            return Err(Malformed { line: splitter.line, place: Place::Record, fault }.into());
         }
         ([separator], _) | ([], Some(separator)) => *separator,
         ([], None) => SEPARATORS[0],
     });
-    cutter.push(&line.text, sink)
+    splitter.push(&line.text, sink)
 }
 
 fn fits<S: Sink>(line: &str, separator: char, sink: &S) -> bool {
-    let mut cutter = Cutter::new(separator);
+    let mut splitter = Splitter::new(separator);
     let mut header = Header { sink, fits: false };
-    let cut = cutter.push(line, &mut header).and_then(|()| cutter.finish(&mut header));
+    let cut = splitter.push(line, &mut header).and_then(|()| splitter.finish(&mut header));
     cut.is_ok() && header.fits
 }
 
-/// Asks whether a header fits, and takes nothing.
+/// Tests whether a header fits, and ignores records.
 struct Header<'a, S> {
     sink: &'a S,
     fits: bool,
@@ -166,10 +166,10 @@ impl<S: Sink> Sink for Header<'_, S> {
     }
 }
 
-/// Takes nothing.
-struct Nobody;
+/// Ignores all records.
+struct Discard;
 
-impl Sink for Nobody {
+impl Sink for Discard {
     type Error = Malformed;
 
     fn fits(&self, _: &Cells) -> bool {

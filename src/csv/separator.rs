@@ -1,10 +1,10 @@
-//! What separates the cells of a record.
+//! The separators of cells.
 
-/// Characters that separate cells; the first is what RFC 4180 knows.
+/// The supported separators; the first is that of RFC 4180.
 pub const SEPARATORS: [char; 4] = [',', ';', '\t', '|'];
 
-/// Their name, for complaints and notes.
-pub fn called(separator: char) -> &'static str {
+/// The name of a separator, for errors and notes.
+pub fn name(separator: char) -> &'static str {
     match separator {
         ';' => "semicolons",
         '\t' => "tabs",

@@ -21,10 +21,10 @@ use super::analyze::analyze;
 use super::error::is_about_statement;
 use super::seed;
 use crate::csv::cells::Cells;
-use crate::csv::cutter::Sink;
 use crate::csv::fault::Malformed;
 use crate::csv::file;
 use crate::csv::notes::{Notes, UnknownColumns};
+use crate::csv::splitter::Sink;
 
 /// Encoded rows are handed over in chunks of about this size.
 const CHUNK_BYTES: usize = 128 * 1024;

@@ -1,4 +1,4 @@
-//! The OpenAPI document: what the resources say about themselves, joined.
+//! The OpenAPI document, joined from the descriptions of all modules.
 
 use bytes::Bytes;
 use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApiBuilder, ServerBuilder};
@@ -11,14 +11,15 @@ use crate::http::problem;
 use crate::resource::registry::Resources;
 use crate::{air_quality, docs, identity, ops, pages, resource, steps, tokens};
 
-const DESCRIPTION: &str = "Passengers, air quality and deployment steps over HTTP, on PostgreSQL.\n\n\
-    An operation has one canonical URL and may have short ones, kept from the systems this service replaces; they are \
-    one handler. `HEAD` answers like `GET`, without the body.\n\n\
-    Every error is `application/problem+json` (RFC 9457). Its `code` is stable and its `type` is the URL of a page that \
-    says what to do: see [all problems](/docs/problems). Besides those named at each operation, a request that breaks \
-    HTTP itself may be answered with 403, 405, 421, 501 or 505, in the same form.";
+const DESCRIPTION: &str = "Passengers, air quality and deployment steps over HTTP, on PostgreSQL.\n\nAn operation has \
+                           one canonical URL and may have short ones from the systems that this service replaces; \
+                           they behave identically. `HEAD` responds like `GET`, without the body.\n\nEvery error is \
+                           `application/problem+json` (RFC 9457). Its `code` is stable, and its `type` is the URL of \
+                           a page that explains what to do: see [all problems](/docs/problems). In addition to the \
+                           responses listed for each operation, a request that violates HTTP may receive 403, 405, \
+                           421, 501 or 505, in the same format.";
 
-/// The document as JSON, with what these resources offer, and where somebody signs in.
+/// The document as JSON, for these resources and this sign-in configuration.
 pub fn json(resources: Resources, sign_in: Option<&SignIn>) -> Bytes {
     let mut document = Document::new(AccessTable::new(endpoints::operations(resources)), sign_in);
     document.schema::<problem::Document<'_>>();
@@ -40,7 +41,7 @@ pub fn json(resources: Resources, sign_in: Option<&SignIn>) -> Bytes {
         .license(Some(LicenseBuilder::new().name("MIT").identifier(Some("MIT")).build()));
     let openapi = OpenApiBuilder::new()
         .info(info)
-        // Relative to where the document is served, so that it is right behind every host name and port.
+        // Relative to the document's URL, so that it is correct for every host name and port.
         .servers(Some([ServerBuilder::new().url("/").build()]))
         .paths(paths)
         .components(Some(components))
@@ -73,7 +74,7 @@ mod tests {
         serde_json::from_slice(&built_in()).expect("JSON")
     }
 
-    /// `GET /v1/passengers`, and whatever else the document or the routes have.
+    /// Operations such as `GET /v1/passengers`, as routed.
     fn routed() -> BTreeSet<String> {
         let mut routed = BTreeSet::new();
         for endpoint in endpoints::operations(resources()) {
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_routed_is_documented_and_nothing_else() {
+    fn exactly_the_routed_operations_are_documented() {
         let document = document();
         let documented: BTreeSet<String> = operations(&document).into_iter().map(|(name, _)| name).collect();
         assert_eq!(documented, routed());

@@ -1,10 +1,10 @@
-//! Every route of the public listener, with what it asks of whoever sends a request.
+//! Every route of the public listener, with the access that it requires.
 
 use crate::http::endpoint::Endpoint;
 use crate::resource::registry::Resources;
 use crate::{air_quality, docs, identity, ops, pages, resource, steps, tokens};
 
-/// Those that the OpenAPI document has.
+/// The routes in the OpenAPI document.
 pub fn operations(resources: Resources) -> impl Iterator<Item = &'static Endpoint> {
     let others = [
         air_quality::routes::ENDPOINTS,
@@ -18,7 +18,7 @@ pub fn operations(resources: Resources) -> impl Iterator<Item = &'static Endpoin
     resources.iter().copied().map(resource::routes::endpoints).chain(others).flatten()
 }
 
-/// All of them.
+/// All routes.
 pub fn all(resources: Resources) -> impl Iterator<Item = &'static Endpoint> {
     operations(resources).chain(docs::routes::FILE_ENDPOINTS).chain(pages::routes::FILE_ENDPOINTS)
 }

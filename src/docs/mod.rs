@@ -1,9 +1,9 @@
-//! Documentation that the service carries with it: what the API is, a page to try it out, and a page for each problem.
+//! Built-in documentation: the OpenAPI document, a page to try out the API, and a page for each kind of problem.
 //!
 //! URLs: `/openapi.json`, `/docs` (Swagger UI), `/docs/problems`, `/docs/problems/{code}`, and the files of these pages.
 //!
-//! Invariants: everything comes out of the binary and nothing from elsewhere, so it works without internet; the document
-//! is written from the code, and docs/openapi.json is a copy of it that a test keeps equal.
+//! Invariants: everything is embedded in the binary, so that it works offline; the document is generated from the code, and a
+//! test keeps docs/openapi.json equal to it.
 
 pub mod document;
 pub mod endpoints;

@@ -1,4 +1,4 @@
-//! The documentation in the OpenAPI document.
+//! The documentation endpoints in the OpenAPI document.
 
 use serde_json::json;
 use utoipa::openapi::HttpMethod;
@@ -9,18 +9,18 @@ use crate::http::describe::{Document, Operation, content, path};
 use crate::http::problem::Code;
 use crate::http::schema::{object, one_of, text};
 
-/// Adds the documentation to the document.
+/// Adds the operations of this module.
 pub fn describe(document: &mut Document) {
     let get = |id, summary| Operation::new("Documentation", id, summary);
     let html = || [("text/html", content(text(), "<!doctype html>"))];
     let fields = object([("openapi", text(), true)]);
     let openapi = get("getOpenApi", "This document").answers(
         200,
-        "The document.",
+        "The OpenAPI document.",
         [("application/json", content(fields, json!({"openapi": "3.1.0"})))],
     );
     document.operation(HttpMethod::Get, OPENAPI, &openapi);
-    let docs = get("getDocs", "Swagger UI, to read about the API and to try it out").answers(200, "The page.", html());
+    let docs = get("getDocs", "Swagger UI, to explore and try out the API").answers(200, "The page.", html());
     document.operation(HttpMethod::Get, PAGE, &docs);
     let problems = get("listProblems", "All kinds of problem").answers(200, "The page.", html());
     document.operation(HttpMethod::Get, PROBLEMS, &problems);

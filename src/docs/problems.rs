@@ -1,6 +1,6 @@
-//! The pages below `/docs/problems`: each problem's `type` leads to one.
+//! The pages under `/docs/problems`, one for each problem `type`.
 //!
-//! They are written from the catalogue when they are asked for, so there is nothing to keep in step.
+//! They are generated from the catalogue on request, so they are always current.
 
 use std::fmt::Write;
 
@@ -8,12 +8,12 @@ use crate::http::catalogue::{self, Kind};
 
 const TEMPLATE: &str = include_str!("site/problem.html");
 
-/// The page of all kinds.
+/// The page that lists all kinds.
 pub fn list() -> String {
     let mut rows = String::new();
     for kind in catalogue::all() {
         let Kind { status, code, cause, .. } = kind;
-        // A String takes everything.
+        // Writing to a String cannot fail.
         let _ = writeln!(
             rows,
             "<tr><td>{status}</td><td><a href=\"/docs/problems/{code}\"><code>{code}</code></a></td><td>{}</td></tr>",
@@ -21,10 +21,10 @@ pub fn list() -> String {
         );
     }
     let body = format!(
-        "<h1>Problems</h1>\n<p>Every error is a document of the type <code>application/problem+json</code> (RFC 9457). Its \
-         <code>code</code> is one of these and stays as it is; its <code>type</code> leads to the page that says what to do.\
-         </p>\n<table>\n<thead><tr><th scope=\"col\">Status</th><th scope=\"col\">Code</th><th scope=\"col\">Cause</th></tr>\
-         </thead>\n<tbody>\n{rows}</tbody>\n</table>"
+        "<h1>Problems</h1>\n<p>Every error is a document of type <code>application/problem+json</code> (RFC 9457). \
+         Its <code>code</code> is one of these and is stable; its <code>type</code> is the URL of the page that \
+         explains what to do.</p>\n<table>\n<thead><tr><th scope=\"col\">Status</th><th scope=\"col\">Code</th><th \
+         scope=\"col\">Cause</th></tr></thead>\n<tbody>\n{rows}</tbody>\n</table>"
     );
     filled("Problems", &body)
 }

@@ -1,4 +1,4 @@
-//! The URLs of the documentation, and the files behind them.
+//! The documentation endpoints, and their files.
 
 use bytes::Bytes;
 use warp::Filter;
@@ -17,17 +17,17 @@ use crate::http::route::{Matched, at, at_each, get_or_head, method_not_allowed};
 const FILES: &[&str] =
     &["/docs", "/docs/docs.css", "/docs/docs.js", "/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js"];
 
-/// What is routed here.
+/// The endpoints of this module.
 pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint { templates: OPENAPI, methods: PUBLIC },
     Endpoint { templates: PROBLEMS, methods: PUBLIC },
     Endpoint { templates: PROBLEM, methods: PUBLIC },
     Endpoint { templates: PAGE, methods: PUBLIC },
 ];
-/// The page's files, which are no operations.
+/// The page's files, which are not in the OpenAPI document.
 pub const FILE_ENDPOINTS: &[Endpoint] = &[Endpoint { templates: FILES, methods: PUBLIC }];
 
-/// Swagger UI is of the release that `swagger/VERSION` names; scripts/vendor-swagger-ui brings another.
+/// `swagger/VERSION` has the release of Swagger UI; scripts/vendor-swagger-ui updates it.
 const ASSETS: [Asset; FILES.len()] = [
     file(0, HTML, include_bytes!("site/docs.html")),
     file(1, CSS, include_bytes!("site/docs.css")),
@@ -40,7 +40,7 @@ const fn file(index: usize, media_type: &'static str, body: &'static [u8]) -> As
     Asset { path: FILES[index], media_type, body, gzipped: false }
 }
 
-/// All routes of the documentation.
+/// All routes of this module.
 pub fn routes(document: Bytes, policy: Policy) -> BoxedFilter<(Response,)> {
     let headers = warp::header::headers_cloned;
     let openapi = at(OPENAPI).and(get_or_head()).and(headers()).then(move |matched: Matched, headers: HeaderMap| {
@@ -79,7 +79,7 @@ pub fn routes(document: Bytes, policy: Policy) -> BoxedFilter<(Response,)> {
 
 fn problem(code: &str, headers: &HeaderMap) -> Result<Response, Problem> {
     let kind = catalogue::all().find(|kind| kind.code == code).ok_or_else(|| {
-        Problem::new(Code::NotFound, "no problem has this code; GET /docs/problems lists all of them")
+        Problem::new(Code::NotFound, "no kind of problem has this code; GET /docs/problems lists all of them")
     })?;
     Ok(page(headers, problems::page(&kind)))
 }

@@ -1,11 +1,11 @@
-//! Content negotiation: which of the media types on offer the `Accept` header likes best (RFC 9110, section 12.5.1).
+//! Content negotiation: selects the offered media type that the `Accept` header prefers (RFC 9110, section 12.5.1).
 
 use warp::http::HeaderMap;
 use warp::http::header::ACCEPT;
 
 use super::problem::{Code, Problem};
 
-/// Picks from the types on offer, of which the first is the default; their order breaks ties.
+/// Selects one of the offered types; the first is the default, and their order breaks ties.
 ///
 /// # Errors
 /// 406 when the header excludes them all.
@@ -21,17 +21,15 @@ pub fn negotiate(headers: &HeaderMap, offered: &[&'static str]) -> Result<&'stat
             best = (quality, Some(*media_type));
         }
     }
-    best.1.ok_or_else(|| {
-        Problem::new(Code::NotAcceptable, format!("ask with the header Accept: {}", offered.join(" or ")))
-    })
+    best.1.ok_or_else(|| Problem::new(Code::NotAcceptable, format!("send the header Accept: {}", offered.join(" or "))))
 }
 
-/// Whether the header names this type itself, as a browser names `text/html`, and not only through a wildcard.
+/// Returns true if the header lists this type explicitly, as browsers list `text/html`, and not only through a wildcard.
 pub fn names(headers: &HeaderMap, media_type: &str) -> bool {
     ranges(headers).any(|range| range.media_type.eq_ignore_ascii_case(media_type) && range.quality > 0.0)
 }
 
-/// What the header lists; elements that break its grammar are left out.
+/// The ranges in the header; elements that violate its grammar are ignored.
 fn ranges(headers: &HeaderMap) -> impl Iterator<Item = Range<'_>> {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).filter_map(Range::parse)
@@ -53,7 +51,7 @@ impl<'a> Range<'a> {
         Some(Self { media_type, quality })
     }
 
-    /// How closely the range names the type: itself, its family, anything; `None` when it does not.
+    /// How specifically the range matches the type: exactly, by `type/*`, or by `*/*`; `None` if it does not match.
     fn precision(&self, media_type: &str) -> Option<u8> {
         if self.media_type.eq_ignore_ascii_case(media_type) {
             return Some(2);
@@ -67,7 +65,7 @@ impl<'a> Range<'a> {
     }
 }
 
-/// The most precise range decides, not the most generous.
+/// The most specific range decides, not the one with the highest quality.
 fn quality(ranges: &[Range<'_>], media_type: &str) -> f32 {
     let fitting = ranges.iter().filter_map(|range| Some((range.precision(media_type)?, range.quality)));
     fitting.max_by_key(|(precision, _)| *precision).map_or(0.0, |(_, quality)| quality)
@@ -86,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_closest_range_decides_and_the_order_on_offer_breaks_ties() {
+    fn the_most_specific_range_decides_and_the_offered_order_breaks_ties() {
         assert_eq!(negotiate(&HeaderMap::new(), OFFERED).ok(), Some("text/csv"));
         for (accept, expected) in [
             ("*/*", Some("text/csv")),
@@ -107,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_type_written_out_counts_as_named() {
+    fn only_an_explicit_media_type_counts_as_listed() {
         assert!(names(&headers("application/xml;q=0.9, text/html;q=0.8"), "text/html"));
         for accept in ["*/*", "text/*", "text/html;q=0", ""] {
             assert!(!names(&headers(accept), "text/html"), "{accept}");

@@ -1,7 +1,7 @@
-//! Answers with files that are part of the binary: pages, styles, scripts.
+//! Serves files embedded in the binary: pages, styles, scripts.
 //!
-//! A browser may keep a file, and asks each time whether it is still the one: the `ETag` is a hash of the content, so a
-//! new release is seen at once and an unchanged file costs no bytes. Large files are stored compressed and sent so.
+//! A browser may cache a file but must revalidate it each time. The `ETag` is a hash of the content, so a new release takes
+//! effect at once and an unchanged file costs no bytes. Large files are stored and sent compressed.
 
 use std::sync::LazyLock;
 
@@ -16,13 +16,14 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::problem::{Code, Problem};
 
-/// What a page of ours may do: load our own scripts, styles and images, ask our own API, and nothing else.
+/// The content security policy of a page: it may load this service's scripts, styles and images, call its API, and nothing
+/// else.
 #[derive(Debug, Clone)]
 pub struct Policy(HeaderValue);
 
 impl Policy {
-    /// One that lets a page ask another origin, too.
-    pub fn asking(origin: Option<&str>) -> Self {
+    /// A policy that also allows requests to another origin.
+    pub fn allowing(origin: Option<&str>) -> Self {
         let other = origin.map_or(String::new(), |origin| format!(" {origin}"));
         let text = format!(
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'{other}; \
@@ -32,23 +33,23 @@ impl Policy {
     }
 }
 
-/// That of files which need no other.
-static OWN: LazyLock<Policy> = LazyLock::new(|| Policy::asking(None));
+/// The policy of files that need no exception.
+static OWN: LazyLock<Policy> = LazyLock::new(|| Policy::allowing(None));
 
-/// A page.
+/// The media type of a page.
 pub const HTML: &str = "text/html; charset=utf-8";
-/// Its style.
+/// The media type of a style sheet.
 pub const CSS: &str = "text/css; charset=utf-8";
-/// Its script.
+/// The media type of a script.
 pub const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// A drawing.
+/// The media type of a drawing.
 pub const SVG: &str = "image/svg+xml";
 
-/// A file.
+/// An embedded file.
 #[derive(Debug, Clone, Copy)]
 pub struct Asset {
-    /// Where it is served.
+    /// The path at which it is served.
     pub path: &'static str,
     /// Its media type.
     pub media_type: &'static str,
@@ -59,21 +60,21 @@ pub struct Asset {
 }
 
 impl Asset {
-    /// The answer to a request for it.
+    /// The response to a request for it.
     ///
     /// # Errors
-    /// 406 when it is compressed and the client refuses that.
+    /// 406 if it is compressed and the client does not accept that.
     pub fn answer(&self, headers: &HeaderMap) -> Result<Response, Problem> {
         self.answer_with(headers, &OWN)
     }
 
-    /// The same, of a page with a policy of its own.
+    /// The same with a page-specific policy.
     ///
     /// # Errors
     /// As [`Asset::answer`].
     pub fn answer_with(&self, headers: &HeaderMap, policy: &Policy) -> Result<Response, Problem> {
         if self.gzipped && refuses_gzip(headers) {
-            return Err(Problem::new(Code::NotAcceptable, "ask with the header Accept-Encoding: gzip"));
+            return Err(Problem::new(Code::NotAcceptable, "send the header Accept-Encoding: gzip"));
         }
         let mut response = answer_with(headers, self.media_type, Bytes::from_static(self.body), policy);
         if self.gzipped {
@@ -84,13 +85,13 @@ impl Asset {
     }
 }
 
-/// Answers with a content that changes with the release only, or says that it is the one the client has.
+/// Responds with content that changes only with the release, or with 304 if the client has it already.
 pub fn answer(headers: &HeaderMap, media_type: &'static str, body: Bytes) -> Response {
     answer_with(headers, media_type, body, &OWN)
 }
 
 fn answer_with(headers: &HeaderMap, media_type: &'static str, body: Bytes, policy: &Policy) -> Response {
-    // Of the policy, too: a browser keeps the one that came with the content.
+    // The hash covers the policy too: a browser keeps the policy that it received with the content.
     let tag = format!("\"{:016x}\"", xxh3_64_with_seed(&body, xxh3_64(policy.0.as_bytes())));
     let known = has_tag(headers, &tag);
     let mut response = Response::new(if known { Bytes::new() } else { body }.into());
@@ -106,15 +107,15 @@ fn answer_with(headers: &HeaderMap, media_type: &'static str, body: Bytes, polic
     response
 }
 
-/// Whether the client has this content; nginx weakens the tag of what it compresses, and that counts too (RFC 9110,
-/// section 13.1.2).
+/// Returns true if the client has this content. nginx weakens the tag of a response that it compresses; weak tags match too
+/// (RFC 9110, section 13.1.2).
 fn has_tag(headers: &HeaderMap, tag: &str) -> bool {
     let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
     tags.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }
 
-/// Without the header every coding is welcome (RFC 9110, section 12.5.3).
+/// Without the header every coding is acceptable (RFC 9110, section 12.5.3).
 fn refuses_gzip(headers: &HeaderMap) -> bool {
     let Some(accepted) = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()) else { return false };
     let takes = |coding: &str| {
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_refused_only_by_those_who_say_so() {
+    fn gzip_is_acceptable_unless_accept_encoding_excludes_it() {
         assert!(!refuses_gzip(&HeaderMap::new()));
         for (accepted, refused) in [
             ("gzip", false),
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_content_is_not_sent_again() {
+    fn unchanged_content_is_not_sent_again() {
         let first = answer(&HeaderMap::new(), HTML, Bytes::from_static(b"a page"));
         let tag = first.headers()[ETAG].to_str().expect("ASCII").to_owned();
         for (header, known) in [

@@ -1,5 +1,4 @@
-//! Reading a request's body: its media type, its size, the memory of all bodies together, and the time and rate at which
-//! it arrives are all bounded.
+//! Reads request bodies within bounds: media type, size, the total memory of all bodies, deadline and minimum rate.
 
 use std::time::Duration;
 
@@ -12,30 +11,30 @@ use warp::http::HeaderMap;
 use warp::http::header::CONTENT_TYPE;
 
 use super::browser::is_browser;
-use super::budget::{Budget, Held, Holder, Refused};
+use super::budget::{Budget, Holder, Refused, Reservation};
 use super::client::Client;
 use super::coding::{self, Broken, announced, is_empty};
 use super::problem::{Code, Problem};
 use crate::csv::encoding;
 
-/// A document.
+/// The media type of a JSON document.
 pub const JSON: &str = "application/json";
-/// Some members of a document (RFC 7396).
+/// The media type of a merge patch (RFC 7396).
 pub const MERGE_PATCH: &str = "application/merge-patch+json";
-/// A table: a header, and one line per row.
+/// The media type of a table: a header, and one line per row.
 pub const CSV: &str = "text/csv";
-/// One JSON document per line.
+/// The media type of one JSON document per line.
 pub const NDJSON: &str = "application/x-ndjson";
-/// What an HTML form sends, and `curl -d`.
+/// The media type that HTML forms and `curl -d` send.
 pub const FORM: &str = "application/x-www-form-urlencoded";
 
-/// What is the matter with a body that says to be a form.
-const BY_CURL: &str = "curl -d calls every body a form unless -H 'Content-Type: …' says otherwise, and takes the ends of lines \
-                       out of a file, which --data-binary @file does not";
+/// The hint for a body sent as a form.
+const BY_CURL: &str = "curl -d declares every body a form unless -H 'Content-Type: …' is given, and removes line ends \
+                       from a file; --data-binary @file keeps them";
 
-/// What is the matter with a body whose type says that it is compressed.
-const GZIPPED: &str = "that it is compressed is said by Content-Encoding: gzip beside it";
-/// How the types of workbooks and of archives begin, which some systems give workbooks.
+/// The hint for a body whose media type is a compressed file.
+const GZIPPED: &str = "declare the compression with Content-Encoding: gzip in addition";
+/// Prefixes of the media types of workbooks, and of archives, which some systems assign to workbooks.
 const WORKBOOKS: [&str; 5] = [
     "application/vnd.openxmlformats-officedocument.spreadsheetml",
     "application/vnd.ms-excel",
@@ -43,29 +42,29 @@ const WORKBOOKS: [&str; 5] = [
     "application/zip",
     "application/x-zip",
 ];
-/// What is the matter with those.
-const WORKBOOK: &str = "of a workbook save the sheet as CSV, of an archive send what is in it";
+/// The hint for a workbook.
+const WORKBOOK: &str = "save a workbook's sheet as CSV, and send the files of an archive unpacked";
 
-/// The bounds of a body.
+/// The limits of a body.
 #[derive(Clone)]
 pub struct BodyLimits {
-    /// Most bytes taken.
+    /// Maximum number of bytes.
     pub bytes: usize,
-    /// Longest time from the first wait to the last byte.
+    /// Maximum time from the first wait to the last byte.
     pub timeout: Duration,
-    /// Fewest bytes a second, over each window of ten seconds.
+    /// Minimum rate in bytes per second, over each window of ten seconds.
     pub min_rate: usize,
-    /// What all bodies together may hold.
+    /// The memory budget of all bodies.
     pub memory: Budget,
 }
 
-/// Time over which a sender's rate is judged: as long as nginx waits for a silent one by default.
+/// Window over which a sender's rate is measured: nginx's default timeout for a silent client.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Bytes of a body that are not taken from the budget: any single passenger or step fits, so those are received while
-/// large bodies are refused, and the number of connections bounds their sum.
+/// Bytes of a body that are not taken from the budget. Any single passenger or step fits, so those are received while large
+/// bodies are refused; the number of connections bounds their sum.
 pub const SMALL: usize = 16 * 1024;
 
-/// Reads a JSON body whole.
+/// Reads a whole JSON body.
 ///
 /// # Errors
 /// As [`read`].
@@ -77,11 +76,11 @@ pub async fn read_json<B: Buf>(
     read(headers, body, limits, &[JSON]).await.map(|(_, bytes)| bytes)
 }
 
-/// Reads a body whole and says which of the media types taken it is of.
+/// Reads a whole body and returns which of the accepted media types it has.
 ///
 /// # Errors
-/// 415 for another media type, 413 over the limit, 408 when it takes too long, 400 when the client breaks off, 429 and 503
-/// when there is no memory for it.
+/// 415 for another media type, 413 over the limit, 408 if it takes too long, 400 if the client aborts, 429 and 503 if there is
+/// no memory for it.
 pub async fn read<B: Buf>(
     headers: &HeaderMap,
     body: impl Stream<Item = Result<B, Broken>>,
@@ -89,7 +88,7 @@ pub async fn read<B: Buf>(
     taken: &'static [&'static str],
 ) -> Result<(&'static str, Bytes), Problem> {
     let media_type = media_type(headers, taken)?;
-    let mut whole = Growing::begin(headers, limits, limits.bytes)?;
+    let mut whole = BodyBuffer::begin(headers, limits, limits.bytes)?;
     let mut pace = Pace::begin(limits);
     let mut body = std::pin::pin!(body);
     while let Some(chunk) = pace.next(&mut body).await? {
@@ -98,17 +97,17 @@ pub async fn read<B: Buf>(
     Ok((media_type, whole.into_bytes()))
 }
 
-/// A body in memory, which is taken from the budget before it is filled.
-pub struct Growing {
+/// A body in memory. Its capacity is taken from the budget before it is filled.
+pub struct BodyBuffer {
     bytes: Vec<u8>,
-    /// What is not small has its capacity in the budget.
-    held: Option<Held>,
+    /// The budget of a body that is not small.
+    held: Option<Reservation>,
     client: Client,
     limits: BodyLimits,
 }
 
-impl Growing {
-    /// An empty one, with room for what is announced, up to `most`.
+impl BodyBuffer {
+    /// An empty body, with capacity for the announced length, up to `most`.
     ///
     /// # Errors
     /// 413, 429 or 503, before anything is read.
@@ -117,12 +116,12 @@ impl Growing {
         if announced > limits.bytes as u64 {
             return Err(limits.too_large());
         }
-        let mut growing = Self { bytes: Vec::new(), held: None, client: Client::of(headers), limits: limits.clone() };
-        growing.reserve(most.min(usize::try_from(announced).unwrap_or(usize::MAX)))?;
-        Ok(growing)
+        let mut buffer = Self { bytes: Vec::new(), held: None, client: Client::of(headers), limits: limits.clone() };
+        buffer.reserve(most.min(usize::try_from(announced).unwrap_or(usize::MAX)))?;
+        Ok(buffer)
     }
 
-    /// Appends what has arrived.
+    /// Appends received bytes.
     ///
     /// # Errors
     /// 413, 429 or 503.
@@ -143,7 +142,7 @@ impl Growing {
         Ok(())
     }
 
-    /// Makes room for so many bytes in all.
+    /// Reserves capacity for this many bytes in total.
     fn reserve(&mut self, capacity: usize) -> Result<(), Problem> {
         let refused = |refused: Refused| refused.problem("memory for bodies");
         match &mut self.held {
@@ -158,51 +157,51 @@ impl Growing {
         Ok(())
     }
 
-    /// What has arrived.
+    /// The bytes received so far.
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Takes out what has arrived, to be given back emptied by [`Growing::refill`].
+    /// Takes the received bytes; the buffer is returned with [`BodyBuffer::refill`].
     pub fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
 
-    /// Goes on in the same memory.
+    /// Reuses the buffer.
     pub fn refill(&mut self, emptied: Vec<u8>) {
         self.bytes = emptied;
     }
 
-    /// The same as shared bytes, which are held as long as anybody has them.
+    /// Converts the body to shared bytes, whose memory stays in the budget until the last copy is dropped.
     pub fn into_bytes(self) -> Bytes {
         if self.held.is_some() { Bytes::from_owner(self) } else { self.bytes.into() }
     }
 }
 
-impl AsRef<[u8]> for Growing {
+impl AsRef<[u8]> for BodyBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-/// Waits for the chunks of a body: for all of them no longer than its deadline, and for no sender below the lowest rate.
+/// Waits for the chunks of a body, up to its deadline and while the sender keeps the minimum rate.
 pub struct Pace<'a> {
     limits: &'a BodyLimits,
     deadline: Instant,
-    /// When the window ends.
-    judged: Instant,
-    /// Bytes within the window.
+    /// End of the current window.
+    window_end: Instant,
+    /// Bytes received in the current window.
     received: usize,
 }
 
 impl<'a> Pace<'a> {
-    /// Begins to count.
+    /// Starts the deadline and the first window.
     pub fn begin(limits: &'a BodyLimits) -> Self {
         let now = Instant::now();
-        Self { limits, deadline: now + limits.timeout, judged: now + WINDOW, received: 0 }
+        Self { limits, deadline: now + limits.timeout, window_end: now + WINDOW, received: 0 }
     }
 
-    /// When all of the body must be there.
+    /// The time by which the whole body must have arrived.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
@@ -210,20 +209,20 @@ impl<'a> Pace<'a> {
     /// The next chunk, or `None` at the end.
     ///
     /// # Errors
-    /// 408 when the time is up or too little has arrived, 400 when the client breaks off.
+    /// 408 if the deadline has passed or the rate is too low, 400 if the client aborts.
     pub async fn next<B: Buf>(
         &mut self,
         body: &mut (impl Stream<Item = Result<B, Broken>> + Unpin),
     ) -> Result<Option<B>, Problem> {
         loop {
-            let until = self.deadline.min(self.judged);
+            let until = self.deadline.min(self.window_end);
             match timeout_at(until, body.next()).await {
                 Ok(None) => return Ok(None),
                 Ok(Some(chunk)) => {
                     let chunk = chunk.map_err(Broken::problem)?;
                     self.received += chunk.remaining();
                     if self.received > SMALL {
-                        // Decompressed bytes are always there, and others want the thread, too.
+                        // Decompressed bytes are always ready; without this yield they would starve other tasks.
                         coop::consume_budget().await;
                     }
                     return Ok(Some(chunk));
@@ -232,31 +231,32 @@ impl<'a> Pace<'a> {
                 Err(_) if self.received < self.limits.min_rate * WINDOW.as_secs() as usize => {
                     return Err(self.limits.below_rate());
                 }
-                Err(_) => (self.judged, self.received) = (until + WINDOW, 0),
+                Err(_) => (self.window_end, self.received) = (until + WINDOW, 0),
             }
         }
     }
 }
 
 impl BodyLimits {
-    /// There are more bytes than are taken.
+    /// The body exceeds the size limit.
     pub fn too_large(&self) -> Problem {
-        Problem::new(Code::BodyTooLarge, format!("the body may hold at most {} bytes; send a smaller one", self.bytes))
+        Problem::new(Code::BodyTooLarge, format!("the body must have at most {} bytes; send a smaller one", self.bytes))
     }
 
-    /// Less arrives than the lowest rate.
+    /// The body arrives below the minimum rate.
     fn below_rate(&self) -> Problem {
         Problem::new(
             Code::RequestTimeout,
             format!(
-                "the body must arrive at {} bytes a second or more, and {} s were below that; send it again without pauses",
+                "the body must arrive at {} bytes per second or more, and was below that for {} s; send it again \
+                 without pauses",
                 self.min_rate,
                 WINDOW.as_secs()
             ),
         )
     }
 
-    /// The time is up.
+    /// The deadline has passed.
     fn too_slow(&self) -> Problem {
         Problem::new(
             Code::RequestTimeout,
@@ -265,17 +265,17 @@ impl BodyLimits {
     }
 }
 
-/// The body's media type; a missing one counts as the first of those taken, unless a browser sent the body: its pages may
-/// send any bytes without a type anywhere.
+/// The body's media type. A missing one counts as the first of the accepted types, except in requests from browsers, because
+/// any page can send arbitrary bytes without a type to any site.
 ///
 /// # Errors
-/// 415 when it is none of them, or has a coding that could not be undone.
+/// 415 if it is not one of the accepted types, or has a content coding that could not be decoded.
 pub fn media_type(headers: &HeaderMap, taken: &'static [&'static str]) -> Result<&'static str, Problem> {
     coding::check(headers)?;
     if let [first, others @ ..] = &headers.get_all(CONTENT_TYPE).iter().collect::<Vec<_>>()[..]
         && others.iter().any(|other| other != first)
     {
-        return Err(Problem::new(Code::UnsupportedMediaType, "Content-Type is given more than once; send one"));
+        return Err(Problem::new(Code::UnsupportedMediaType, "duplicate Content-Type; send it once"));
     }
     let is_untyped = headers.get(CONTENT_TYPE).is_none() && is_browser(headers) && !is_empty(headers);
     let given = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
@@ -284,7 +284,7 @@ pub fn media_type(headers: &HeaderMap, taken: &'static [&'static str]) -> Result
     let fits = |media_type: &&&str| essence.is_none_or(|essence| essence.eq_ignore_ascii_case(media_type));
     let found = taken.iter().find(fits).copied();
     if found.is_some_and(|found| found != CSV) && charset(headers)?.is_some_and(|encoding| encoding != UTF_8) {
-        let detail = "JSON and forms are UTF-8 (RFC 8259, section 8.1); encode the body so, and leave charset out";
+        let detail = "JSON and forms must be UTF-8 (RFC 8259, section 8.1); encode the body as UTF-8 and omit charset";
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
     }
     found.ok_or_else(|| {
@@ -301,17 +301,17 @@ pub fn media_type(headers: &HeaderMap, taken: &'static [&'static str]) -> Result
     })
 }
 
-/// The encoding that `Content-Type` names.
+/// The encoding that the `charset` of `Content-Type` specifies.
 ///
 /// # Errors
-/// 415 for one that is not known.
+/// 415 if it is unknown.
 pub fn charset(headers: &HeaderMap) -> Result<Option<&'static Encoding>, Problem> {
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let parameters = given.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
     let mut labels = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
     let Some((_, label)) = labels.next() else { return Ok(None) };
     if labels.any(|(_, other)| !other.trim().eq_ignore_ascii_case(label.trim())) {
-        let detail = "Content-Type names more than one charset; name one";
+        let detail = "Content-Type has more than one charset; send one";
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
     }
     let known = encoding::named(label.trim().trim_matches('"'));
@@ -324,7 +324,7 @@ mod tests {
 
     use super::*;
 
-    /// What becomes of a sender of so many bytes a second, a tenth of them at a time.
+    /// The result for a sender at this many bytes per second, in ten chunks per second.
     async fn sent_at(rate: usize, timeout: Duration) -> Result<Bytes, Problem> {
         let memory = Budget::new("test", usize::MAX, usize::MAX);
         let limits = BodyLimits { bytes: usize::MAX, timeout, min_rate: 1000, memory };
@@ -336,11 +336,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_sender_is_given_up_below_the_lowest_rate_and_at_the_deadline_however_small_its_chunks() {
+    async fn a_sender_below_the_minimum_rate_or_past_the_deadline_is_refused() {
         let minute = Duration::from_secs(60);
         let begun = Instant::now();
         assert_eq!(sent_at(1100, minute).await.expect("quick enough").len(), 33_000);
-        assert!(begun.elapsed() > 3 * WINDOW, "it was judged more than once");
+        assert!(begun.elapsed() > 3 * WINDOW, "more than one window passed");
         let begun = Instant::now();
         assert!(sent_at(900, minute).await.expect_err("too slow").is(Code::RequestTimeout));
         assert!(begun.elapsed() < 2 * WINDOW);
@@ -354,7 +354,7 @@ mod tests {
         let memory = Budget::new("test", 100_000, 60_000);
         let limits = BodyLimits { bytes: 80_000, timeout: WINDOW, min_rate: 0, memory: memory.clone() };
         let holder = Holder::Client(Client::of(&HeaderMap::new()));
-        let mut body = Growing::begin(&HeaderMap::new(), &limits, limits.bytes).expect("nothing is announced");
+        let mut body = BodyBuffer::begin(&HeaderMap::new(), &limits, limits.bytes).expect("nothing is announced");
         body.push(&[0; SMALL][..]).expect("small");
         memory.take(holder, 60_000).expect("a small body holds nothing");
         body.push(&[0; 20_000][..]).expect("there is room");
@@ -364,6 +364,6 @@ mod tests {
         drop(bytes);
         assert!(memory.take(holder, 30_000).is_err(), "a copy of it is left");
         drop(copy);
-        memory.take(holder, 60_000).expect("it has gone");
+        memory.take(holder, 60_000).expect("it was dropped");
     }
 }

@@ -1,8 +1,9 @@
-//! What browsers say of the page that sends a request, and which pages may write.
+//! Which requests come from browsers, and from which pages they may write.
 //!
-//! A page of any origin can send a `POST` without asking (a form, or `fetch` with `no-cors`); it just cannot read the answer.
-//! What changes something is therefore refused when the browser says that it comes from a page of another origin which
-//! `CORS_ALLOW_ORIGINS` does not list. Programs that are no browsers send none of these headers and are not concerned.
+//! A page of any origin can send a `POST` without a preflight request (a form, or `fetch` with `no-cors`); it only cannot read
+//! the response. A request with an unsafe method is therefore refused if the browser states that it comes from a page of
+//! another origin, unless `CORS_ALLOW_ORIGINS` lists that origin. Other programs send none of these headers and are not
+//! affected.
 
 use warp::http::header::{HOST, HeaderName, HeaderValue, ORIGIN};
 use warp::http::uri::Authority;
@@ -12,39 +13,39 @@ use super::cors::Origins;
 use super::host::split_port;
 use super::problem::{Code, Problem};
 
-/// How the page's origin is related to ours, in the browser's own words (W3C, Fetch Metadata Request Headers).
+/// The relation of the page's origin to this one, as the browser reports it (W3C, Fetch Metadata Request Headers).
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// What else browsers send and no page can set.
+/// Headers that browsers send and pages cannot set.
 const FETCH_METADATA: [HeaderName; 4] = [
     SITE,
     HeaderName::from_static("sec-fetch-mode"),
     HeaderName::from_static("sec-fetch-dest"),
     HeaderName::from_static("sec-fetch-user"),
 ];
-/// The scheme that the client used, as nginx saw it.
+/// The scheme that the client used, as reported by nginx.
 pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Whether a browser sent the request: programs send neither header.
+/// Returns true if a browser sent the request: other programs send none of these headers.
 pub fn is_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(ORIGIN) || FETCH_METADATA.iter().any(|name| headers.contains_key(name))
 }
 
-/// Refuses a request that changes something and comes from a page of another origin which may not.
+/// Refuses an unsafe request from a page of another origin that is not listed.
 ///
 /// # Errors
 /// 403.
 pub fn check_origin<B>(request: &Request<B>, origins: &Origins) -> Result<(), Problem> {
-    // RFC 9110, section 9.2.1: these change nothing.
-    if request.method().is_safe() || *origins == Origins::Anybody {
+    // Safe methods change nothing (RFC 9110, section 9.2.1).
+    if request.method().is_safe() || *origins == Origins::Any {
         return Ok(());
     }
     let headers = request.headers();
     let all_sites = |known: &[&str]| headers.get_all(SITE).iter().all(|site| known.iter().any(|known| site == known));
-    // Behind a proxy that ends TLS unannounced the scheme is unknown here; the browser knows it.
+    // Behind a proxy that terminates TLS without reporting it, only the browser can tell the scheme.
     let vouched = headers.contains_key(SITE) && all_sites(&["same-origin"]);
     let mut listed = false;
     for origin in headers.get_all(ORIGIN) {
-        if origins.list(origin) {
+        if origins.lists(origin) {
             listed = true;
         } else if !is_own(origin, request, vouched) {
             return Err(foreign());
@@ -53,11 +54,11 @@ pub fn check_origin<B>(request: &Request<B>, origins: &Origins) -> Result<(), Pr
     if listed || all_sites(&["same-origin", "none"]) { Ok(()) } else { Err(foreign()) }
 }
 
-/// Whether this is the origin of the request's own URL.
+/// Returns true if this is the origin of the request's own URL.
 fn is_own<B>(origin: &HeaderValue, request: &Request<B>, any_scheme: bool) -> bool {
     let headers = request.headers();
     let text = |value: &HeaderName| headers.get(value).and_then(|value| value.to_str().ok());
-    // A target in absolute form replaces `Host` (RFC 9112, section 3.2.2).
+    // A target in absolute form overrides `Host` (RFC 9112, section 3.2.2).
     let authority = request.uri().authority().map(Authority::as_str).or_else(|| text(&HOST));
     let Some(((scheme, page), authority)) = origin.to_str().ok().and_then(|text| text.split_once("://")).zip(authority)
     else {
@@ -76,7 +77,8 @@ fn is_own<B>(origin: &HeaderValue, request: &Request<B>, any_scheme: bool) -> bo
 fn foreign() -> Problem {
     Problem::new(
         Code::ForeignOrigin,
-        "a page of another origin may not change anything here; the operator can allow it with CORS_ALLOW_ORIGINS",
+        "a page of another origin may not change anything here; the operator can allow its origin in \
+         CORS_ALLOW_ORIGINS",
     )
 }
 
@@ -98,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn only_pages_of_our_own_and_of_listed_origins_may_write() {
+    fn only_pages_of_this_and_of_listed_origins_may_write() {
         let host = ("host", "me.example:8080");
         for (headers, refused) in [
             (vec![], false),

@@ -1,8 +1,8 @@
-//! Bounds what all requests together hold of something: memory for bodies, memory for lists, disk for spooled bodies.
+//! Bounds the total that all requests use of a resource: memory for bodies, memory for lists, disk for spooled bodies.
 //!
-//! A connection's own limits bound one request; a thousand connections multiply them. So bytes are taken from an account
-//! before they are held and given back when the holder is dropped. One client holds at most a share, so that the others
-//! find something left.
+//! Per-connection limits bound one request, but a thousand connections multiply them. Bytes are therefore reserved in a shared
+//! budget before they are used, and released when the reservation is dropped. One client can reserve at most its share, so that
+//! the budget lasts for others.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,19 +15,19 @@ use tokio::time::{Instant, timeout_at};
 use super::client::Client;
 use super::problem::Problem;
 
-/// Bytes that are held of a budget.
+/// Gauge of the reserved bytes of a budget.
 pub const BUDGET_USED: &str = "budget_used_bytes";
-/// Requests that were refused for want of it.
+/// Counter of refused reservations.
 pub const BUDGET_REFUSED: &str = "budget_refused_total";
 
-/// An account of bytes. Cheap to clone; clones share it.
+/// A budget of bytes. Cheap to clone; clones share it.
 #[derive(Clone)]
 pub struct Budget(Arc<Shared>);
 
 struct Shared {
-    /// Most bytes that may be held.
+    /// Total number of bytes.
     total: usize,
-    /// Most bytes that one client may hold.
+    /// Maximum number of bytes per client.
     share: usize,
     account: Mutex<Account>,
     freed: Notify,
@@ -41,61 +41,61 @@ struct Account {
     clients: HashMap<Client, usize>,
 }
 
-/// Why bytes are not given out.
+/// Why a reservation is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// This client holds its share.
+    /// The client has reserved its whole share.
     Client,
-    /// Nothing is left for anybody.
-    Everybody,
+    /// The whole budget is reserved.
+    Exhausted,
 }
 
-/// For whom bytes are taken.
+/// To whom a reservation is charged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
-    /// For one client, of its share.
+    /// To one client and its share.
     Client(Client),
-    /// For whoever asked for the same: it is held once, and of nobody's share.
+    /// To the total only: several clients share the memory.
     Several,
-    /// A client's part in what is held once for several: of its share alone.
+    /// To one client's share only: its part of memory that several clients share.
     Part(Client),
 }
 
-/// Bytes that are held; dropping it gives them back.
-pub struct Held {
+/// A reservation; dropping it releases the bytes.
+pub struct Reservation {
     budget: Budget,
     holder: Holder,
     bytes: usize,
 }
 
 impl Budget {
-    /// An account of this many bytes, of which one client may hold a share. Its metrics carry `name`.
+    /// A budget of `total` bytes, of which one client may reserve `share`. Its metrics carry `name`.
     pub fn new(name: &'static str, total: usize, share: usize) -> Self {
         let used = metrics::gauge!(BUDGET_USED, "budget" => name);
         let refused = metrics::counter!(BUDGET_REFUSED, "budget" => name);
         Self(Arc::new(Shared { total, share, account: Mutex::default(), freed: Notify::new(), used, refused }))
     }
 
-    /// Takes bytes if they are there.
+    /// Reserves bytes if they are available.
     ///
     /// # Errors
-    /// When they are not.
-    pub fn take(&self, holder: Holder, bytes: usize) -> Result<Held, Refused> {
+    /// If they are not.
+    pub fn take(&self, holder: Holder, bytes: usize) -> Result<Reservation, Refused> {
         self.add(holder, bytes).inspect_err(|_| self.0.refused.increment(1))?;
-        Ok(Held { budget: self.clone(), holder, bytes })
+        Ok(Reservation { budget: self.clone(), holder, bytes })
     }
 
-    /// Waits for bytes until a deadline.
+    /// Waits until a deadline for bytes to become available.
     ///
     /// # Errors
-    /// When they are not there in time.
-    pub async fn wait(&self, holder: Holder, bytes: usize, deadline: Instant) -> Result<Held, Refused> {
+    /// If they are not available in time.
+    pub async fn wait(&self, holder: Holder, bytes: usize, deadline: Instant) -> Result<Reservation, Refused> {
         loop {
             let mut freed = std::pin::pin!(self.0.freed.notified());
-            // Before the look, so that nothing given back after it is missed.
+            // Registered before the check, so that no release after it is missed.
             freed.as_mut().enable();
             let refused = match self.add(holder, bytes) {
-                Ok(()) => return Ok(Held { budget: self.clone(), holder, bytes }),
+                Ok(()) => return Ok(Reservation { budget: self.clone(), holder, bytes }),
                 Err(refused) => refused,
             };
             if timeout_at(deadline, freed).await.is_err() {
@@ -105,17 +105,17 @@ impl Budget {
         }
     }
 
-    /// Whether so much is held that everybody should take less.
-    pub fn is_tight(&self) -> bool {
+    /// Returns true if more than a quarter is reserved, so that requests should use smaller buffers.
+    pub fn is_scarce(&self) -> bool {
         self.lock().used > self.0.total / 4
     }
 
     fn add(&self, holder: Holder, bytes: usize) -> Result<(), Refused> {
         let Shared { total, share, .. } = *self.0;
         let mut account = self.lock();
-        // A single request may take everything, or nothing would ever be large enough for it.
+        // A single request may exceed the budget; otherwise it could never be served.
         if holder.is_of_total() && account.used > 0 && account.used + bytes > total {
-            return Err(Refused::Everybody);
+            return Err(Refused::Exhausted);
         }
         if let Some(client) = holder.client() {
             let held = account.clients.entry(client).or_default();
@@ -131,7 +131,7 @@ impl Budget {
         Ok(())
     }
 
-    fn give_back(&self, holder: Holder, bytes: usize) {
+    fn release(&self, holder: Holder, bytes: usize) {
         let mut account = self.lock();
         if let Some(client) = holder.client()
             && let Entry::Occupied(mut held) = account.clients.entry(client)
@@ -173,26 +173,26 @@ impl Holder {
     }
 }
 
-impl Held {
-    /// How many bytes are held.
+impl Reservation {
+    /// The number of reserved bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Takes more.
+    /// Reserves more.
     ///
     /// # Errors
-    /// When they are not there.
+    /// If they are not available.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Refused> {
         self.budget.add(self.holder, bytes).inspect_err(|_| self.budget.0.refused.increment(1))?;
         self.bytes += bytes;
         Ok(())
     }
 
-    /// Sets what is held to what it has turned out to be, even if that is more than there is: it is held already.
+    /// Adjusts the reservation to the actual size, even beyond the budget, because that memory is already in use.
     pub fn settle(&mut self, bytes: usize) {
         if bytes < self.bytes {
-            self.budget.give_back(self.holder, self.bytes - bytes);
+            self.budget.release(self.holder, self.bytes - bytes);
         } else {
             let mut account = self.budget.lock();
             let more = bytes - self.bytes;
@@ -208,22 +208,22 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.give_back(self.holder, self.bytes);
+        self.budget.release(self.holder, self.bytes);
     }
 }
 
 impl Refused {
-    /// The answer to who is refused; `what` names what there is too little of.
+    /// The problem for the refused request; `what` names the exhausted resource.
     pub fn problem(self, what: &str) -> Problem {
         match self {
             Self::Client => Problem::too_many(format!(
-                "requests of this address hold its share of the service's {what}; nothing was done, let some of them end \
-                 and send this one again"
+                "requests from this address use its share of the service's {what}; nothing was done, wait until some \
+                 of them end and send this one again"
             )),
-            Self::Everybody => Problem::unavailable(format!(
-                "the service's {what} is all in use; nothing was done, send the request again"
+            Self::Exhausted => Problem::unavailable(format!(
+                "the service's {what} is fully used; nothing was done, send the request again"
             )),
         }
     }

@@ -1,14 +1,14 @@
-//! Every kind of problem that a client may meet, with its cause and its remedy, whoever makes it: the server or nginx.
+//! Every kind of problem that a client may receive, from the server or from nginx, with its cause and its remedy.
 //!
-//! The pages below `/docs/problems/` and the OpenAPI document are written from here. A new [`Code`] does not compile
-//! without its entry; nginx/problems.conf is compared with this file by a test.
+//! The pages under `/docs/problems/` and the OpenAPI document are generated from this catalogue. A new [`Code`] does not
+//! compile without its entry; a test compares nginx/problems.conf with this file.
 
 use serde_json::Value;
 use strum::IntoEnumIterator;
 
 use super::problem::{Code, FieldError, ParameterError, Problem};
 
-/// The id of a request in examples.
+/// The request id in examples.
 const REQUEST: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 /// A kind of problem.
@@ -18,23 +18,23 @@ pub struct Kind {
     pub status: u16,
     /// The stable code, the last part of the problem's `type`.
     pub code: &'static str,
-    /// The title in the document.
+    /// The title of the problem document.
     pub title: &'static str,
-    /// What has happened.
+    /// What happened.
     pub cause: &'static str,
-    /// What the client does about it.
+    /// What the client should do.
     pub remedy: &'static str,
-    /// Whether any request may meet it.
+    /// Whether any request may fail with it.
     pub anywhere: bool,
-    /// Whether any request that changes something may meet it.
+    /// Whether any request with an unsafe method may fail with it.
     pub with_writes: bool,
-    /// Whether any request with a body may meet it.
+    /// Whether any request with a body may fail with it.
     pub with_bodies: bool,
-    /// Whether any request for what is not public may meet it.
+    /// Whether any request for a protected route may fail with it.
     pub with_access: bool,
-    /// Whether the answer says when to try again.
+    /// Whether the response has `Retry-After`.
     pub retry_after: bool,
-    /// The server's code; `None` when only nginx makes it.
+    /// The server's code; `None` if only nginx responds with it.
     made_by: Option<Code>,
 }
 
@@ -45,7 +45,7 @@ pub fn all() -> impl Iterator<Item = Kind> {
     kinds.into_iter()
 }
 
-/// The kind that a code stands for.
+/// The kind of a code.
 pub fn of(code: Code) -> Kind {
     let (status, name, title) = code.parts();
     let (cause, remedy) = explanation(code);
@@ -79,158 +79,164 @@ pub fn of(code: Code) -> Kind {
 fn explanation(code: Code) -> (&'static str, &'static str) {
     match code {
         Code::InvalidUuid => (
-            "The key in the path is not a uuid.",
-            "Take the uuid from a list, or from the Location header that a creation answered with.",
+            "The last segment of the path is not a valid UUID.",
+            "Use a UUID from a list or from the Location header of the response that created the row.",
         ),
         Code::InvalidQuery => (
-            "A parameter of the query string or of a form is unknown, missing, malformed or given twice.",
-            "Each entry of errors names a parameter and says what it must be: correct those and send the request again.",
+            "A parameter of the query string or of a form is unknown, missing, malformed or duplicated.",
+            "Each entry of errors names a parameter and states what it must be. Correct these parameters and send the \
+             request again.",
         ),
         Code::InvalidJson => (
-            "The body is empty, is not UTF-8, is not JSON, is damaged gzip, or broke off before its end.",
-            "The detail says at which line and column reading stopped. Send one JSON object, encoded as UTF-8.",
+            "The body is empty, is not UTF-8, is not JSON, is corrupt gzip, or is incomplete.",
+            "The detail states the line and column of the error. Send one JSON object, encoded as UTF-8.",
         ),
         Code::BadRequest => (
-            "The request is not well-formed HTTP, or came over plain HTTP to the HTTPS port.",
-            "The detail names the line at fault where it is known. Check the request line, the headers and the \
-             percent-encoding of the URL; an HTTP library gets these right.",
+            "The request is not well-formed HTTP, or is plain HTTP sent to the HTTPS port.",
+            "The detail names the invalid line if it is known. Check the request line, the headers and the \
+             percent-encoding of the URL, or use an HTTP library.",
         ),
-        Code::UriTooLong => ("The request line is over 8 KiB.", "Shorten the query string."),
+        Code::UriTooLong => ("The request line exceeds 8 KiB.", "Shorten the query string."),
         Code::HeadersTooLarge => (
-            "A header is over 8 KiB, all of them together are over 32 KiB, or there are more than 100.",
-            "Send fewer or shorter headers; a pile of cookies is the usual cause. Proxies add about five.",
+            "A header exceeds 8 KiB, all headers together exceed 32 KiB, or there are more than 100.",
+            "Send fewer or shorter headers; too many cookies are the usual cause. Proxies add about five headers.",
         ),
         Code::InvalidFields => (
-            "The body is JSON, and some of its fields break their rules: wrong type, out of range, missing, unknown or given \
-             twice.",
-            "Each entry of errors points at a field (a JSON pointer, RFC 6901) and says what it must be. All faults are \
-             listed, so one correction is enough.",
+            "The body is JSON, but some of its fields are invalid: of the wrong type, out of range, missing, unknown \
+             or duplicated.",
+            "Each entry of errors points to a field (a JSON pointer, RFC 6901) and states what it must be. All errors \
+             are listed, so one correction is enough.",
         ),
         Code::NotFound => (
-            "Nothing is served at this path, or nothing has this key: it was deleted, or never existed.",
-            "GET / lists the paths, and GET on a resource lists the keys that exist.",
+            "Nothing is served at this path, or no row has this key: it was deleted or never existed.",
+            "GET / lists the paths, and GET on a resource lists the existing keys.",
         ),
-        Code::MethodNotAllowed => (
-            "The path exists, and this method does not apply to it.",
-            "Use one of the methods that the Allow header lists.",
-        ),
+        Code::MethodNotAllowed => {
+            ("The path exists but does not support this method.", "Use one of the methods that the Allow header lists.")
+        }
         Code::NotAcceptable => (
-            "The Accept header names no media type in which this can be answered.",
-            "Ask for one of the types that the detail lists, or leave the header out.",
+            "The Accept header allows no media type that is available for this response.",
+            "Request one of the types that the detail lists, or omit the header.",
         ),
         Code::InvalidHeader => (
-            "A header of the request is not of the form that its standard gives it.",
-            "The detail names the header and its form. An ETag is sent back as it came, with its quotes.",
+            "A header of the request does not have the syntax that its standard requires.",
+            "The detail names the header and the expected syntax. Send an ETag exactly as received, including its \
+             quotes.",
         ),
         Code::Conflict => (
-            "What is asked for does not fit the state of the resource: what is to be brought back is not deleted.",
-            "Read the resource. To bring an earlier version of it back, name the version in the body.",
+            "The request conflicts with the state of the resource: the row to be restored is not deleted.",
+            "Read the resource. To restore an earlier version of it, name the version in the body.",
         ),
         Code::IdempotencyInFlight => (
-            "The first request with this Idempotency-Key has not been answered yet.",
-            "Wait as long as Retry-After says and send the same request again: its answer will be the first one's.",
+            "The first request with this Idempotency-Key is still in progress.",
+            "Wait for the time in Retry-After and send the same request again: it returns the response to the first \
+             one.",
         ),
         Code::IdempotencyKeyReused => (
-            "This Idempotency-Key was used for another request: method, path, query, Content-Type and body must be the \
-             same, byte by byte.",
-            "Make a new key, such as a random uuid, for each request that is not a retry.",
+            "This Idempotency-Key was used for a different request: method, path, query, Content-Type and body must \
+             be identical, byte by byte.",
+            "Use a new key, such as a random UUID, for each request that is not a retry.",
         ),
         Code::PreconditionFailed => (
-            "If-Match asked for another state of the resource: somebody has changed it since. Nothing was changed.",
-            "Read the resource again, decide whether your change still makes sense, and send it with the new ETag.",
+            "If-Match does not match the current version of the resource: it was changed since it was read. Nothing \
+             was changed.",
+            "Read the resource again, check whether the change still applies, and send it with the new ETag.",
         ),
         Code::PreconditionRequired => (
-            "This service takes a change only from those who say which state they have seen, so that nobody's change is lost.",
-            "Read the resource first, and send its ETag as If-Match.",
+            "This service requires each change to state the version that it is based on, so that no concurrent change \
+             is overwritten.",
+            "Read the resource first and send its ETag as If-Match.",
         ),
         Code::RequestTimeout => (
-            "The request did not arrive whole within the time allowed for it.",
-            "Send it again without pauses. If the connection is slow, send less at once.",
+            "The request was not received completely within the time limit.",
+            "Send it again without pauses. On a slow connection, send less at a time.",
         ),
         Code::BodyTooLarge => (
-            "The body has more bytes than this service takes.",
-            "Send less at once, or ask the operator to raise MAX_BODY_BYTES or BULK_MAX_BYTES.",
+            "The body exceeds the size limit.",
+            "Send less at a time, or ask the operator to raise MAX_BODY_BYTES or BULK_MAX_BYTES.",
         ),
         Code::UnsupportedMediaType => (
-            "The body's media type, given by Content-Type, is not one that is read here, or its Content-Encoding is not gzip.",
-            "Send the body as one of the types that the detail lists, and name it in Content-Type; pack it with gzip or not at \
-             all.",
+            "The media type of the body, given by Content-Type, is not supported here, or its Content-Encoding is not \
+             gzip.",
+            "Send the body as one of the types that the detail lists, with that Content-Type, and compress it with \
+             gzip or not at all.",
         ),
         Code::MisdirectedRequest => (
-            "The Host of the request is no name of this service. Any page can give its own name this machine's address (DNS \
-             rebinding), so only local names and listed ones are answered.",
-            "Use the service's own name or its address. The operator lists further names in ALLOWED_HOSTS.",
+            "The Host of the request is not a name of this service. A malicious page can resolve its own name to this \
+             machine's address (DNS rebinding), so only local and listed names are accepted.",
+            "Use the service's own name or its address. The operator can list further names in ALLOWED_HOSTS.",
         ),
         Code::Unauthenticated => (
-            "This needs a token, and the request has none; or its token is malformed, unknown, expired or revoked. Nothing was \
-             done.",
-            "Send Authorization: Bearer <token>. WWW-Authenticate says what is wrong with a token that was sent, and which \
-             scope is needed. The operator makes tokens with `pycrudapi token create`; where there is an identity provider, the document that \
-             resource_metadata names says which.",
+            "The request requires a token and has none, or its token is malformed, unknown, expired or revoked. \
+             Nothing was done.",
+            "Send Authorization: Bearer <token>. WWW-Authenticate states what is wrong with a token that was sent, \
+             and which scope is required. The operator creates tokens with `pycrudapi token create`; if there is an \
+             identity provider, the document at the URL in resource_metadata names it.",
         ),
         Code::InsufficientScope => (
-            "The token of this request is good, and does not allow this. Nothing was done.",
+            "The token of this request is valid but lacks the required scope. Nothing was done.",
             "Ask the operator for a token with the scope that WWW-Authenticate names.",
         ),
         Code::ForeignOrigin => (
-            "The browser says that a page of another origin sent this, and that page may not change anything here. Nothing \
-             was changed.",
-            "Send it from a page of this service, or from a program. The operator lists pages that may in CORS_ALLOW_ORIGINS.",
+            "According to the browser, a page of another origin sent this request, and that origin may not change \
+             anything here. Nothing was changed.",
+            "Send it from a page of this service, or from a program. The operator can list allowed origins in \
+             CORS_ALLOW_ORIGINS.",
         ),
         Code::TooManyRequests => (
-            "More requests come from this principal, or more requests or connections from this client's address, than are \
-             allowed; or those under way hold its share of the service's memory.",
-            "Wait as long as Retry-After says, and send fewer at once; RateLimit says how many are left. The operator sets \
-             PRINCIPAL_RATE_LIMIT, RATE_LIMIT, CONN_LIMIT and MEMORY_BUDGET.",
+            "This principal has sent too many requests, or this client's address too many requests or connections; or \
+             its requests in progress use its share of the service's memory.",
+            "Wait for the time in Retry-After and send fewer requests at a time; RateLimit states how many are left. \
+             The operator sets PRINCIPAL_RATE_LIMIT, RATE_LIMIT, CONN_LIMIT and MEMORY_BUDGET.",
         ),
         Code::Internal => (
-            "The server has a defect, and this request met it.",
-            "Report it with the X-Request-Id of the answer, by which the operator finds the log line. Whether a change was \
-             carried out is unknown: look before sending it again.",
+            "The request triggered a bug in the server.",
+            "Report it with the X-Request-Id of the response, by which the operator finds the log line. It is unknown \
+             whether a change was made: check before sending it again.",
         ),
         Code::Unavailable => (
-            "The service cannot answer just now: its database does not answer, no connection to it was free in time, or the \
-             service is starting or stopping. Nothing was changed.",
-            "Wait as long as Retry-After says, then send the request again.",
+            "The service is temporarily unavailable: its database does not respond, no connection to it was free in \
+             time, or the service is starting or stopping. Nothing was changed.",
+            "Wait for the time in Retry-After, then send the request again.",
         ),
         Code::OutcomeUnknown => (
-            "A change was handed to the database, and the connection broke, a deadline passed, or the wait for a standby was \
-             ended before the database confirmed it. It may or may not have been carried out.",
-            "Look with GET whether it was before you send it again, and send If-Match with the ETag that you see: a change \
-             that was carried out, or one of somebody else, is then not overwritten. A POST with an Idempotency-Key may be sent \
-             again with the same key without looking: it is carried out once.",
+            "A change was sent to the database, but the connection broke, a deadline passed, or the wait for a \
+             standby was cancelled before the database confirmed it. It may or may not have been made.",
+            "Check with GET whether it was made before you send it again, and send If-Match with the current ETag, so \
+             that neither your change nor a concurrent one is overwritten. A POST with an Idempotency-Key may be sent \
+             again with the same key without a check: it is executed once.",
         ),
     }
 }
 
-/// What nginx answers without asking the server.
+/// Problems that only nginx responds with.
 const BY_NGINX: &[Kind] = &[
     by_nginx(
         (403, "forbidden", "Forbidden"),
         "This request is not allowed here.",
-        "Ask the operator, if you think that it should be.",
+        "Ask the operator if you think that it should be allowed.",
     ),
     Kind {
         with_bodies: true,
         ..by_nginx(
             (411, "length-required", "Length Required"),
-            "The request has a body, and says neither how long it is nor that it comes in chunks.",
+            "The request has a body but states neither its length nor that it is chunked.",
             "Send Content-Length, or Transfer-Encoding: chunked.",
         )
     },
     by_nginx(
         (501, "not-implemented", "Not Implemented"),
-        "The body comes in a transfer coding that is not known.",
-        "Send it with Content-Length, or as chunked.",
+        "The transfer coding of the body is unknown.",
+        "Send it with Content-Length, or with Transfer-Encoding: chunked.",
     ),
     Kind {
         anywhere: true,
         retry_after: true,
         ..by_nginx(
             (502, "bad-gateway", "Bad Gateway"),
-            "The server behind nginx cannot be reached, or broke off before it answered.",
-            "Reads can be repeated after Retry-After. A change may or may not have been carried out: look with GET before you \
-             send it again. A POST with an Idempotency-Key may be sent again with the same key.",
+            "nginx cannot reach the server, or the server closed the connection before it responded.",
+            "Reads can be repeated after Retry-After. A change may or may not have been made: check with GET before \
+             you send it again. A POST with an Idempotency-Key may be sent again with the same key.",
         )
     },
     Kind {
@@ -238,14 +244,14 @@ const BY_NGINX: &[Kind] = &[
         retry_after: true,
         ..by_nginx(
             (504, "gateway-timeout", "Gateway Timeout"),
-            "The server behind nginx did not answer in time.",
-            "Reads can be repeated after Retry-After. A change may or may not have been carried out: look with GET before you \
-             send it again. A POST with an Idempotency-Key may be sent again with the same key.",
+            "The server did not respond to nginx in time.",
+            "Reads can be repeated after Retry-After. A change may or may not have been made: check with GET before \
+             you send it again. A POST with an Idempotency-Key may be sent again with the same key.",
         )
     },
     by_nginx(
         (505, "version-not-supported", "HTTP Version Not Supported"),
-        "The request line names a version of HTTP that is not spoken here.",
+        "The HTTP version in the request line is not supported.",
         "Use HTTP/1.1 or HTTP/2.",
     ),
 ];
@@ -271,7 +277,7 @@ const fn by_nginx(
 }
 
 impl Kind {
-    /// A document such as clients get.
+    /// An example document.
     pub fn example(&self) -> Value {
         let problem = match self.made_by {
             Some(Code::InvalidFields) => {
@@ -309,7 +315,7 @@ mod tests {
     fn every_problem_that_nginx_makes_is_explained() {
         let bodies: Vec<Value> = NGINX
             .lines()
-            // The last member and the end are added by errors.conf.
+            // errors.conf adds the last member and the closing brace.
             .filter_map(|line| line.split_once("'{").and_then(|(_, rest)| rest.rsplit_once('\'')))
             .map(|(body, _)| serde_json::from_str(&format!("{{{body}}}")).expect("nginx's bodies are JSON"))
             .collect();
@@ -317,7 +323,7 @@ mod tests {
         let known: Vec<Kind> = all().collect();
         for body in &bodies {
             assert!(known.iter().any(|kind| body["code"] == kind.code), "{body} has no entry");
-            // One code, one title, whoever makes it.
+            // The server and nginx use the same title for the same code.
             let known = known.iter().find(|kind| body["code"] == kind.code && kind.made_by.is_some());
             assert!(known.is_none_or(|kind| body["title"] == kind.title), "{body}");
             assert_eq!(body["type"], format!("/docs/problems/{}", body["code"].as_str().expect("a text")));
@@ -329,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_told_apart() {
+    fn codes_are_unique() {
         let mut codes: Vec<&str> = all().map(|kind| kind.code).collect();
         let count = codes.len();
         codes.sort_unstable();

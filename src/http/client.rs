@@ -1,26 +1,26 @@
-//! Who sends a request, as far as shares are concerned: the client's address.
+//! Identifies clients by address, for per-client limits.
 //!
-//! nginx overwrites `X-Forwarded-For` with the one address that it believes. Without it (a connection past nginx) all
-//! requests count as one client, so that a share never becomes larger by leaving nginx out.
+//! nginx overwrites `X-Forwarded-For` with the address that it trusts. Requests without the header, on connections that bypass
+//! nginx, count as one client, so that bypassing nginx never increases a client's share.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use warp::http::HeaderMap;
 
-/// A client, told apart from others by its address.
+/// A client, identified by its address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Client(IpAddr);
 
-/// A client that is not told apart.
+/// All clients whose address is unknown.
 const UNKNOWN: Client = Client(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-/// Whoever has an address of IPv6 has a whole /64 of them (RFC 6177).
+/// An IPv6 client is its /64, because a site is assigned at least that many addresses (RFC 6177).
 const SITE: u128 = !((1 << 64) - 1);
 
 impl Client {
     /// The client that sent these headers.
     pub fn of(headers: &HeaderMap) -> Self {
         let forwarded = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
-        // Behind more than one proxy the last address is the one that the nearest of them has seen.
+        // Behind more than one proxy the last address is the one that the nearest proxy received the connection from.
         let address = forwarded.and_then(|value| value.rsplit(',').next()?.trim().parse().ok());
         match address {
             Some(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
@@ -32,7 +32,7 @@ impl Client {
         }
     }
 
-    /// The address under which it is told apart.
+    /// The identifying address.
     pub fn address(self) -> IpAddr {
         self.0
     }
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_told_apart_by_the_nearest_address() {
+    fn clients_are_identified_by_the_nearest_address() {
         assert_eq!(client("192.0.2.1"), client(" 192.0.2.1 "));
         assert_ne!(client("192.0.2.1"), client("192.0.2.2"));
         assert_eq!(client("192.0.2.9, 192.0.2.1"), client("192.0.2.1"), "what came before may be made up");

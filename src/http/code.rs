@@ -1,93 +1,93 @@
-//! The kinds of problem, each with its status, its code and its title.
+//! The kinds of problem, each with its status, code and title.
 
 use strum::EnumIter;
 use warp::http::StatusCode;
 
-/// The kinds of problem: each has a stable code, which is also the last part of its `type`.
+/// The kinds of problem: each has a stable code, which is also the last segment of its `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter)]
 pub enum Code {
-    /// The path's last part is no uuid.
+    /// The last segment of the path is not a UUID.
     InvalidUuid,
-    /// Parameters of the query string or of a form are at fault.
+    /// Parameters of the query string or of a form are invalid.
     InvalidQuery,
-    /// The body is no JSON.
+    /// The body is not JSON.
     InvalidJson,
-    /// What came cannot be read as an HTTP request.
+    /// The request is not well-formed HTTP.
     BadRequest,
-    /// The request line is over the limit.
+    /// The request line exceeds the limit.
     UriTooLong,
-    /// The headers are over the limit.
+    /// The headers exceed the limit.
     HeadersTooLarge,
-    /// Fields of the body are at fault.
+    /// Fields of the body are invalid.
     InvalidFields,
-    /// Nothing is there.
+    /// The resource does not exist.
     NotFound,
-    /// The method does not apply to the path.
+    /// The path does not support the method.
     MethodNotAllowed,
-    /// No media type on offer is one the client takes.
+    /// No offered media type is acceptable to the client.
     NotAcceptable,
     /// A header is malformed.
     InvalidHeader,
     /// The body took too long to arrive.
     RequestTimeout,
-    /// What is asked for does not fit the state of the resource.
+    /// The request conflicts with the state of the resource.
     Conflict,
-    /// A request with the same key is at work.
+    /// Another request with the same key is in progress.
     IdempotencyInFlight,
-    /// A key came with another request than the first time.
+    /// The key was used before with a different request.
     IdempotencyKeyReused,
-    /// What is to be changed has another version than the client asked for.
+    /// The resource has a different version than the client expects.
     PreconditionFailed,
-    /// A change must say which version it is for.
+    /// The request must state the expected version.
     PreconditionRequired,
-    /// The body is over the limit.
+    /// The body exceeds the limit.
     BodyTooLarge,
-    /// The body's media type is not one of those taken.
+    /// The media type of the body is not supported.
     UnsupportedMediaType,
-    /// The request asks for another host.
+    /// The request is for another host.
     MisdirectedRequest,
-    /// Credentials are missing or prove nothing.
+    /// Credentials are missing or invalid.
     Unauthenticated,
-    /// The credentials do not allow this.
+    /// The credentials lack the required scope.
     InsufficientScope,
-    /// A page of another origin may not change anything.
+    /// The page's origin may not write.
     ForeignOrigin,
-    /// The client holds or asks for more than its share.
+    /// The client or principal has exceeded its limit.
     TooManyRequests,
-    /// A defect of the server.
+    /// The server has a bug.
     Internal,
-    /// The database does not answer now, and nothing was changed.
+    /// The service is temporarily unavailable, and nothing was changed.
     Unavailable,
-    /// Whether a change was carried out is not known.
+    /// It is unknown whether a change was made.
     OutcomeUnknown,
 }
 
 impl Code {
-    /// The status, the code in the document, and its title.
+    /// The status, the code in the document, and the title.
     pub fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::InvalidUuid => (StatusCode::BAD_REQUEST, "invalid-uuid", "The path names no uuid"),
-            Self::InvalidQuery => (StatusCode::BAD_REQUEST, "invalid-query", "Parameters are at fault"),
+            Self::InvalidUuid => (StatusCode::BAD_REQUEST, "invalid-uuid", "Invalid UUID in the path"),
+            Self::InvalidQuery => (StatusCode::BAD_REQUEST, "invalid-query", "Invalid parameters"),
             Self::InvalidJson => (StatusCode::BAD_REQUEST, "invalid-json", "The body is not JSON"),
             Self::BadRequest => (StatusCode::BAD_REQUEST, "bad-request", "Bad Request"),
             Self::UriTooLong => (StatusCode::URI_TOO_LONG, "uri-too-long", "URI Too Long"),
             Self::HeadersTooLarge => {
                 (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", "Request Header Fields Too Large")
             }
-            Self::InvalidFields => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-fields", "Fields are at fault"),
+            Self::InvalidFields => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-fields", "Invalid fields"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "Not found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
             Self::NotAcceptable => (StatusCode::NOT_ACCEPTABLE, "not-acceptable", "Not acceptable"),
             Self::InvalidHeader => (StatusCode::BAD_REQUEST, "invalid-header", "A header is malformed"),
-            Self::Conflict => (StatusCode::CONFLICT, "conflict", "The state does not allow it"),
+            Self::Conflict => (StatusCode::CONFLICT, "conflict", "Conflict with the state of the resource"),
             Self::IdempotencyInFlight => {
-                (StatusCode::CONFLICT, "idempotency-in-flight", "The first attempt is still at work")
+                (StatusCode::CONFLICT, "idempotency-in-flight", "The first request is still in progress")
             }
             Self::IdempotencyKeyReused => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The key stands for another request")
+                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The key was used for a different request")
             }
             Self::PreconditionFailed => {
-                (StatusCode::PRECONDITION_FAILED, "precondition-failed", "The resource has another version")
+                (StatusCode::PRECONDITION_FAILED, "precondition-failed", "The resource has a different version")
             }
             Self::PreconditionRequired => {
                 (StatusCode::PRECONDITION_REQUIRED, "precondition-required", "If-Match is required")
@@ -97,16 +97,14 @@ impl Code {
             Self::UnsupportedMediaType => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Unsupported media type")
             }
-            Self::MisdirectedRequest => {
-                (StatusCode::MISDIRECTED_REQUEST, "misdirected-request", "The host name is not this service's")
-            }
+            Self::MisdirectedRequest => (StatusCode::MISDIRECTED_REQUEST, "misdirected-request", "Unknown host name"),
             Self::Unauthenticated => {
                 (StatusCode::UNAUTHORIZED, "unauthenticated", "Credentials are missing or invalid")
             }
             Self::InsufficientScope => {
-                (StatusCode::FORBIDDEN, "insufficient-scope", "The credentials do not allow this")
+                (StatusCode::FORBIDDEN, "insufficient-scope", "The credentials lack the required scope")
             }
-            Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign-origin", "A page of another origin may not write"),
+            Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign-origin", "Cross-origin writes are not allowed"),
             Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too Many Requests"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable"),

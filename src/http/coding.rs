@@ -1,8 +1,8 @@
-//! A request's `Content-Encoding`: gzip is undone while the body arrives, so that every limit counts the bytes of the
-//! content and whoever reads the body never sees the coding.
+//! Decodes the `Content-Encoding` of a request: gzip is decompressed while the body arrives, so that every limit applies to the
+//! decompressed bytes and readers of the body never see the coding.
 //!
-//! What is decompressed is handed on in pieces of 16 KiB, and no further byte is decompressed before a piece was taken: a
-//! reader that stops at its limit has decompressed no more than that limit and one piece.
+//! Decompressed bytes are delivered in chunks of 16 KiB, and the next chunk is not decompressed before the previous one was
+//! taken: a reader that stops at its limit has decompressed at most one chunk more than that limit.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,38 +14,39 @@ use warp::http::HeaderMap;
 use warp::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use warp::{Filter, Rejection};
 
-use super::budget::{Budget, Held, Holder, Refused};
+use super::budget::{Budget, Holder, Refused, Reservation};
 use super::problem::{Code, Problem};
 
-/// The coding that is taken.
+/// The supported coding.
 const GZIP: &str = "gzip";
-/// Bytes that are decompressed at a time.
-const PIECE: usize = 16 * 1024;
-/// Memory of a decoder: the window of deflate, its tables, and a piece.
+/// Maximum bytes per decompressed chunk.
+const CHUNK_BYTES: usize = 16 * 1024;
+/// Memory of a decoder: deflate's window and tables, and one chunk.
 const DECODER: usize = 64 * 1024;
-/// Most characters of an unknown coding that its refusal repeats.
+/// Maximum characters of an unknown coding that the problem repeats.
 const SHOWN_MAX_CHARS: usize = 40;
 
 /// Why a body ends early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Broken {
-    /// The client has gone, or its connection.
-    Off,
-    /// The compressed bytes are not what gzip writes.
-    Damaged(&'static str),
-    /// There is no memory to decompress them.
+    /// The client closed the connection, or the connection failed.
+    Aborted,
+    /// The compressed bytes are not valid gzip.
+    Corrupt(&'static str),
+    /// No memory is available to decompress them.
     Refused(Refused),
 }
 
 impl Broken {
-    /// The answer.
+    /// The problem for the client.
     pub fn problem(self) -> Problem {
         match self {
-            Self::Off => Problem::new(Code::InvalidJson, "the body broke off before its end; send the request again"),
-            Self::Damaged(how) => Problem::new(
+            Self::Aborted => Problem::new(Code::InvalidJson, "the body is incomplete; send the request again"),
+            Self::Corrupt(how) => Problem::new(
                 Code::InvalidJson,
                 format!(
-                    "the body cannot be decompressed as its Content-Encoding says: {how}; compress it again, or send it as it is without that header"
+                    "the body cannot be decompressed according to its Content-Encoding: {how}; compress it again, or \
+                     send it uncompressed without that header"
                 ),
             ),
             Self::Refused(refused) => refused.problem("memory for bodies"),
@@ -53,10 +54,9 @@ impl Broken {
     }
 }
 
-/// The headers of a request and its body, for operations that read one; the memory is what bodies are taken from.
+/// Extracts the headers and the body of a request; `memory` is the budget of bodies.
 ///
-/// The headers describe the body as it is handed on: a coding that was undone is left out, and one that could not be is
-/// still there, for [`check`].
+/// The headers describe the body as delivered: a decoded coding is removed, and an unsupported one is kept for [`check`].
 pub fn headers_and_body(
     memory: &Budget,
 ) -> impl Filter<Extract = (HeaderMap, impl Stream<Item = Result<Bytes, Broken>>), Error = Rejection>
@@ -68,26 +68,27 @@ pub fn headers_and_body(
     warp::header::headers_cloned()
         .and(warp::body::stream())
         .map(move |mut headers: HeaderMap, body| {
-            let body = if undo(&mut headers) { Content::compressed(body, &memory) } else { Content::Plain(body) };
+            let body =
+                if take_coding(&mut headers) { Content::compressed(body, &memory) } else { Content::Plain(body) };
             (headers, body)
         })
         .untuple_one()
 }
 
-/// How long the body says that it is.
+/// The length that `Content-Length` announces.
 pub fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Whether the request says that it has no body (RFC 9112, section 6.3).
+/// Returns true if the request has no body (RFC 9112, section 6.3).
 pub fn is_empty(headers: &HeaderMap) -> bool {
     announced(headers).unwrap_or(0) == 0 && !headers.contains_key(TRANSFER_ENCODING)
 }
 
-/// Refuses a body whose coding could not be undone.
+/// Refuses a body whose coding is not supported.
 ///
 /// # Errors
-/// 415, with the coding that is taken (RFC 9110, section 15.5.16).
+/// 415, with the supported coding (RFC 9110, section 15.5.16).
 pub fn check(headers: &HeaderMap) -> Result<(), Problem> {
     if !headers.contains_key(CONTENT_ENCODING) {
         return Ok(());
@@ -95,13 +96,14 @@ pub fn check(headers: &HeaderMap) -> Result<(), Problem> {
     let lines = headers.get_all(CONTENT_ENCODING).iter().map(|line| String::from_utf8_lossy(line.as_bytes()));
     let shown: String = lines.collect::<Vec<_>>().join(", ").chars().take(SHOWN_MAX_CHARS).collect();
     let detail = format!(
-        "Content-Encoding {shown:?} is not taken; compress the body with gzip alone, or send it as it is without that header"
+        "Content-Encoding {shown:?} is not supported; compress the body with gzip alone, or send it uncompressed \
+         without that header"
     );
     Err(Problem::new(Code::UnsupportedMediaType, detail).with_header(ACCEPT_ENCODING, GZIP))
 }
 
-/// Whether the body is to be decompressed; takes the headers that no longer hold out.
-fn undo(headers: &mut HeaderMap) -> bool {
+/// Returns true if the body is to be decompressed; removes the headers that no longer apply.
+fn take_coding(headers: &mut HeaderMap) -> bool {
     if !headers.contains_key(CONTENT_ENCODING) {
         return false;
     }
@@ -119,7 +121,7 @@ fn undo(headers: &mut HeaderMap) -> bool {
     is_compressed
 }
 
-/// The codings in the order in which they were applied; `identity` is none.
+/// The codings in the order in which they were applied, without `identity`.
 fn codings(headers: &HeaderMap) -> Vec<String> {
     let lines = headers.get_all(CONTENT_ENCODING).iter().map(|line| String::from_utf8_lossy(line.as_bytes()));
     let all: Vec<String> =
@@ -127,44 +129,44 @@ fn codings(headers: &HeaderMap) -> Vec<String> {
     all.into_iter().filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity")).collect()
 }
 
-/// A body without its coding.
+/// A body whose coding is removed.
 enum Content<S> {
-    /// It had none.
+    /// It had no coding.
     Plain(S),
-    /// It is decompressed while it arrives.
+    /// It is decompressed as it arrives.
     Compressed(Box<Compressed<S>>),
 }
 
-/// A body in gzip: members one behind the other (RFC 1952, section 2.2).
+/// A gzip body: a sequence of members (RFC 1952, section 2.2).
 struct Compressed<S> {
     body: S,
-    /// Taken before anything is decompressed.
-    held: Result<Held, Refused>,
-    /// What has arrived and was not decompressed yet.
+    /// Reserved before anything is decompressed.
+    held: Result<Reservation, Refused>,
+    /// Bytes received but not yet decompressed.
     compressed: Bytes,
-    /// The place in the member.
+    /// The position in the member.
     part: Part,
     inflate: Decompress,
-    /// Of what the member held so far.
+    /// The checksum of the member's data so far.
     crc: Crc,
-    /// Whether a member has ended.
-    is_behind_one: bool,
+    /// Whether at least one member is complete.
+    has_member: bool,
     has_failed: bool,
 }
 
-/// The parts of a member in their order.
+/// The parts of a member in order.
 enum Part {
-    /// The first ten bytes, of which so many are there.
+    /// The ten-byte fixed header, and how many of its bytes were read.
     Fixed([u8; 10], usize),
-    /// The length of the extra field, then what the flags announce.
+    /// The remaining flags, and the length of the extra field with the number of bytes read.
     ExtraLength(u8, [u8; 2], usize),
-    /// So many bytes that say nothing about the content.
+    /// The remaining flags, and the number of bytes to skip.
     Skipped(u8, usize),
-    /// A name or a comment.
+    /// A zero-terminated name or comment, which is skipped.
     Text(u8),
     /// The compressed data.
     Data,
-    /// Check sum and length, of which so many bytes are there.
+    /// Checksum and length, and how many of their bytes were read.
     Trailer([u8; 8], usize),
 }
 
@@ -181,13 +183,13 @@ impl<S> Content<S> {
     fn compressed(body: S, memory: &Budget) -> Self {
         Self::Compressed(Box::new(Compressed {
             body,
-            // Of nobody's share, or the smallest shares had no room left for the body itself.
+            // Not charged to the client's share: the smallest shares would have no room left for the body itself.
             held: memory.take(Holder::Several, DECODER),
             compressed: Bytes::new(),
             part: Part::first(),
             inflate: Decompress::new(false),
             crc: Crc::new(),
-            is_behind_one: false,
+            has_member: false,
             has_failed: false,
         }))
     }
@@ -198,7 +200,7 @@ impl Part {
         Self::Fixed([0; 10], 0)
     }
 
-    /// What follows in a header whose flags announce this much more.
+    /// The next header part that the remaining flags announce.
     fn announced(flags: u8) -> Self {
         match flags {
             _ if flags & flag::EXTRA != 0 => Self::ExtraLength(flags & !flag::EXTRA, [0; 2], 0),
@@ -210,7 +212,7 @@ impl Part {
     }
 }
 
-/// Moves bytes that have arrived to their place; says whether all of them are there.
+/// Moves received bytes into a buffer; returns true if the buffer is full.
 fn filled(place: &mut [u8], there: &mut usize, compressed: &mut Bytes) -> bool {
     let count = compressed.len().min(place.len() - *there);
     compressed.split_to(count).copy_to_slice(&mut place[*there..*there + count]);
@@ -219,15 +221,15 @@ fn filled(place: &mut [u8], there: &mut usize, compressed: &mut Bytes) -> bool {
 }
 
 impl<S> Compressed<S> {
-    /// Decompresses of what has arrived up to a piece; `None` when more has to arrive first.
+    /// Decompresses up to one chunk; `None` if more bytes have to arrive first.
     fn decompress(&mut self) -> Result<Option<Bytes>, Broken> {
         loop {
             match &mut self.part {
                 Part::Data => {
-                    let mut piece = Vec::with_capacity(PIECE);
+                    let mut piece = Vec::with_capacity(CHUNK_BYTES);
                     let before = self.inflate.total_in();
                     let status = self.inflate.decompress_vec(&self.compressed, &mut piece, FlushDecompress::None);
-                    let status = status.map_err(|_| Broken::Damaged("its compressed data are damaged"))?;
+                    let status = status.map_err(|_| Broken::Corrupt("its compressed data are corrupt"))?;
                     self.compressed.advance(usize::try_from(self.inflate.total_in() - before).unwrap_or(usize::MAX));
                     self.crc.update(&piece);
                     if status == Status::StreamEnd {
@@ -236,7 +238,8 @@ impl<S> Compressed<S> {
                     if !piece.is_empty() {
                         return Ok(Some(piece.into()));
                     }
-                    // A piece that is full is asked for again, with no byte more if need be: there may be more in the window.
+                    // After a full chunk decompression is tried again, even without further input: the window may hold more
+                    // output.
                     if status != Status::StreamEnd && self.compressed.is_empty() {
                         return Ok(None);
                     }
@@ -245,15 +248,15 @@ impl<S> Compressed<S> {
                 Part::Fixed(bytes, there) => {
                     if filled(bytes, there, &mut self.compressed) {
                         let [0x1f, 0x8b, 8, flags, ..] = *bytes else {
-                            return Err(Broken::Damaged(match self.is_behind_one {
-                                false => "it does not begin as gzip does",
-                                true => "something else follows behind the end of the gzip data",
+                            return Err(Broken::Corrupt(match self.has_member {
+                                false => "it does not begin with a gzip header",
+                                true => "other data follow the end of the gzip data",
                             }));
                         };
                         if flags & flag::RESERVED != 0 {
-                            return Err(Broken::Damaged("its header has flags that gzip does not know"));
+                            return Err(Broken::Corrupt("its header has unknown flags"));
                         }
-                        self.part = Part::announced(flags & !1); // the first says that it is probably text
+                        self.part = Part::announced(flags & !1); // flag 1 (FTEXT) has no effect on decoding
                     }
                 }
                 Part::ExtraLength(flags, length, there) => {
@@ -283,10 +286,10 @@ impl<S> Compressed<S> {
                     if filled(bytes, there, &mut self.compressed) {
                         let (sum, length) = (self.crc.sum().to_le_bytes(), self.crc.amount().to_le_bytes());
                         if [sum, length].concat() != bytes.as_slice() {
-                            return Err(Broken::Damaged("its check sum does not fit its data"));
+                            return Err(Broken::Corrupt("its checksum does not match its data"));
                         }
                         self.part = Part::first();
-                        self.is_behind_one = true;
+                        self.has_member = true;
                         self.inflate.reset(false);
                         self.crc.reset();
                     }
@@ -295,14 +298,12 @@ impl<S> Compressed<S> {
         }
     }
 
-    /// What the end of the compressed bytes means at this place.
+    /// Checks that the compressed bytes may end at this position.
     fn end(&self) -> Result<(), Broken> {
         match self.part {
             Part::Fixed(_, 0) => Ok(()),
-            Part::Fixed(..) if self.is_behind_one => {
-                Err(Broken::Damaged("something else follows behind the end of the gzip data"))
-            }
-            _ => Err(Broken::Damaged("it ends before the gzip data do")),
+            Part::Fixed(..) if self.has_member => Err(Broken::Corrupt("other data follow the end of the gzip data")),
+            _ => Err(Broken::Corrupt("the gzip data are incomplete")),
         }
     }
 }
@@ -317,8 +318,9 @@ where
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = |body: &mut S, context: &mut Context<'_>| {
             Pin::new(body).poll_next(context).map(|chunk| {
-                chunk
-                    .map(|chunk| chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining())).map_err(|_| Broken::Off))
+                chunk.map(|chunk| {
+                    chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining())).map_err(|_| Broken::Aborted)
+                })
             })
         };
         let compressed = match &mut *self {

@@ -1,7 +1,7 @@
-//! Read your writes, where a replica answers lists: each answer to a change tells a position in the primary's log behind it, and a
-//! list that is asked for with that position is none that lacks the change.
+//! Read-your-writes consistency when a replica answers lists: each response to a change has a position in the primary's log at
+//! or after that change, and a list requested with that position includes the change.
 //!
-//! Without a replica every answer comes from the primary, and nothing of this is in a request's way.
+//! Without a replica every read goes to the primary, and requests skip this layer.
 
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -15,19 +15,19 @@ use crate::db::position::Need;
 use crate::db::reads::{Reader, Reads};
 use crate::db::replica::Followed;
 
-/// What a list must hold, as an answer to a change has told it.
+/// The log position that a list must include, as returned by the response to a change.
 pub const DATABASE_LSN: HeaderName = HeaderName::from_static("database-lsn");
 
-/// Reads for whoever sent these headers.
+/// Creates a reader for a request with these headers.
 ///
 /// # Errors
-/// 400 when the position cannot be read: to ignore it would be to show an older state than was asked for.
+/// 400 if the position cannot be parsed: ignoring it could return an older state than requested.
 pub fn reader(reads: &Reads, headers: &HeaderMap) -> Result<Reader, Problem> {
     let need = if reads.has_replica() { need(headers)? } else { Need::Nothing };
     Ok(reads.of(Client::of(headers).address(), need))
 }
 
-/// The greatest of the positions that a request carries.
+/// The greatest position that the request has.
 fn need(headers: &HeaderMap) -> Result<Need, Problem> {
     let mut greatest = Need::Nothing;
     for line in headers.get_all(DATABASE_LSN) {
@@ -43,13 +43,14 @@ fn malformed() -> Problem {
     Problem::new(
         Code::InvalidHeader,
         format!(
-            "{DATABASE_LSN} must be as an answer to a change has told it, such as 1:0/3000060; leave it out to read whatever there is"
+            "{DATABASE_LSN} must be a value from the response to a change, such as 1:0/3000060; omit it to read \
+             without a required position"
         ),
     )
 }
 
-/// The routes, with answers to changes that tell a position behind them.
-pub fn telling(followed: Option<Followed>, routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
+/// Wraps the routes so that responses to changes have a log position.
+pub fn with_position(followed: Option<Followed>, routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
     let Some(Followed { positions, .. }) = followed else { return routes };
     warp::method()
         .and(routes)
@@ -57,7 +58,7 @@ pub fn telling(followed: Option<Followed>, routes: BoxedFilter<(Response,)>) -> 
             let positions = positions.clone();
             async move {
                 if !method.is_safe() && may_have_seen(&response) {
-                    // Asked now, the position is behind the commit of whatever the answer tells of.
+                    // Read after the commit, so the position includes whatever the response reports.
                     let need = positions.need().await.to_string();
                     response.headers_mut().insert(DATABASE_LSN, HeaderValue::try_from(need).expect("ASCII"));
                 }
@@ -67,7 +68,7 @@ pub fn telling(followed: Option<Followed>, routes: BoxedFilter<(Response,)>) -> 
         .boxed()
 }
 
-/// Whether the database was asked for this answer: what was refused before that tells of no change.
+/// Whether the request may have reached the database: a request refused earlier made no change.
 fn may_have_seen(response: &Response) -> bool {
     let status = response.status();
     !status.is_client_error() || matches!(status.as_u16(), 404 | 409 | 412)
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_greatest_position_counts_and_what_is_none_is_refused() {
+    fn the_greatest_position_counts_and_malformed_ones_are_refused() {
         let read = |lines: &[&str]| {
             let line = |line: &&str| (DATABASE_LSN, HeaderValue::try_from(*line).expect("a header"));
             need(&lines.iter().map(line).collect()).map(|need| need.to_string()).ok()

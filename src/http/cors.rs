@@ -1,7 +1,7 @@
-//! Cross-origin requests (CORS, Fetch standard, section 3.2): which pages of others may read our answers.
+//! Cross-origin requests (CORS, Fetch standard, section 3.2): which other origins' pages may read responses.
 //!
-//! Off unless origins are configured, and then nothing of this is in a request's way. Cookies and other credentials are
-//! never asked for: the API knows none.
+//! Disabled unless origins are configured; requests then skip this layer. Cookies and other credentials are never allowed,
+//! because the API does not use them.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -18,34 +18,36 @@ use warp::reply::Response;
 
 use super::route::Route;
 
-/// What a script may send, besides what any page may.
+/// What a script may send in addition to what any page may.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "accept, authorization, content-encoding, content-type, database-lsn, idempotency-key, if-match, if-none-match, prefer, traceparent, x-request-id",
+    "accept, authorization, content-encoding, content-type, database-lsn, idempotency-key, if-match, \
+     if-none-match, prefer, traceparent, x-request-id",
 );
 
-/// What a script may read, besides what any page may.
+/// What a script may read in addition to what any page may.
 const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
-    "accept-patch, allow, content-range, database-lsn, etag, idempotency-replayed, link, location, preference-applied, ratelimit, ratelimit-policy, retry-after, \
-     server-timing, www-authenticate, x-request-id",
+    "accept-patch, allow, content-range, database-lsn, etag, idempotency-replayed, link, location, preference-applied, \
+     ratelimit, ratelimit-policy, retry-after, server-timing, www-authenticate, x-request-id",
 );
 
-/// How long a browser may remember a preflight, in seconds: an origin that is taken off the list is out after this.
+/// How long a browser may cache a preflight, in seconds; also how long an origin keeps access after it is removed from the
+/// list.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
 
-/// The label of preflights in logs and metrics: they are answered before any route is looked at.
+/// The route label of preflights in logs and metrics: they are answered before routing.
 const PREFLIGHT: Route = Route("preflight");
 
-/// The origins whose pages may read our answers.
+/// The origins whose pages may read responses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origins {
-    /// None.
-    Nobody,
-    /// All.
-    Anybody,
-    /// These.
+    /// No origin.
+    None,
+    /// Every origin.
+    Any,
+    /// The listed origins.
     Listed(Vec<HeaderValue>),
 }
 
@@ -54,8 +56,8 @@ impl FromStr for Origins {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.trim() {
-            "" => Ok(Self::Nobody),
-            "*" => Ok(Self::Anybody),
+            "" => Ok(Self::None),
+            "*" => Ok(Self::Any),
             list => list.split(',').map(|origin| read_origin(origin.trim())).collect::<Option<_>>().map(Self::Listed).ok_or(
                 "expected * or origins separated by commas, each a scheme and a host without a path: https://app.example",
             ),
@@ -63,7 +65,7 @@ impl FromStr for Origins {
     }
 }
 
-/// An origin as browsers write it, which is compared byte by byte: lower case, no path, no slash at the end.
+/// Parses an origin as browsers serialize it, because it is compared byte by byte: lower case, no path, no trailing slash.
 fn read_origin(text: &str) -> Option<HeaderValue> {
     let (scheme, host) = text.split_once("://")?;
     let known = |allowed: &'static [u8]| {
@@ -73,7 +75,7 @@ fn read_origin(text: &str) -> Option<HeaderValue> {
         && scheme.bytes().all(known(b"+-."))
         && !host.is_empty()
         && host.bytes().all(known(b"-._:[]"));
-    // No browser sends the port that its scheme has anyway (HTML standard, "serialization of an origin").
+    // Browsers omit the default port of the scheme (HTML standard, "serialization of an origin").
     let own_port = match scheme {
         "https" => ":443",
         "http" => ":80",
@@ -83,9 +85,9 @@ fn read_origin(text: &str) -> Option<HeaderValue> {
     fits.then(|| HeaderValue::from_str(text).ok()).flatten()
 }
 
-/// The routes, with answers that pages of these origins may read, and preflights answered.
-pub fn allowing(origins: Origins, routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
-    if origins == Origins::Nobody {
+/// Wraps the routes: answers preflights, and allows pages of these origins to read responses.
+pub fn with_cors(origins: Origins, routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
+    if origins == Origins::None {
         return routes;
     }
     let origins = Arc::new(origins);
@@ -94,13 +96,13 @@ pub fn allowing(origins: Origins, routes: BoxedFilter<(Response,)>) -> BoxedFilt
         std::future::ready(preflight(&asked, &method, &headers).ok_or_else(warp::reject::not_found))
     });
     let answered = warp::header::headers_cloned().and(routes).map(move |headers: HeaderMap, mut response: Response| {
-        origins.mark(&headers, response.headers_mut());
+        origins.add_headers(&headers, response.headers_mut());
         response
     });
     preflight.or(answered).unify().boxed()
 }
 
-/// The answer to a preflight from an allowed origin; anything else is a request like any other.
+/// The response to a preflight from an allowed origin; other requests are routed as usual.
 fn preflight(origins: &Origins, method: &Method, headers: &HeaderMap) -> Option<Response> {
     if method != Method::OPTIONS || !headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
         return None;
@@ -110,7 +112,7 @@ fn preflight(origins: &Origins, method: &Method, headers: &HeaderMap) -> Option<
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.extensions_mut().insert(PREFLIGHT);
     let answer = response.headers_mut();
-    origins.mark(headers, answer);
+    origins.add_headers(headers, answer);
     answer.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
     answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);
     answer.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
@@ -118,25 +120,25 @@ fn preflight(origins: &Origins, method: &Method, headers: &HeaderMap) -> Option<
 }
 
 impl Origins {
-    /// What the browser is told of who may read the answer, if the request names an origin that may.
+    /// The value of `Access-Control-Allow-Origin`, if the request's origin is allowed.
     fn allowed(&self, request: &HeaderMap) -> Option<HeaderValue> {
         let origin = request.get(ORIGIN)?;
         match self {
-            Self::Nobody => None,
-            Self::Anybody => Some(HeaderValue::from_static("*")),
-            Self::Listed(_) => self.list(origin).then(|| origin.clone()),
+            Self::None => None,
+            Self::Any => Some(HeaderValue::from_static("*")),
+            Self::Listed(_) => self.lists(origin).then(|| origin.clone()),
         }
     }
 
-    /// Whether this origin is one of those listed.
-    pub fn list(&self, origin: &HeaderValue) -> bool {
+    /// Returns true if the origin is listed.
+    pub fn lists(&self, origin: &HeaderValue) -> bool {
         matches!(self, Self::Listed(listed) if listed.contains(origin))
     }
 
-    /// Adds to an answer who may read it.
-    pub fn mark(&self, request: &HeaderMap, answer: &mut HeaderMap) {
+    /// Adds the CORS headers to a response.
+    pub fn add_headers(&self, request: &HeaderMap, answer: &mut HeaderMap) {
         if let Self::Listed(_) = self {
-            // Also for those who may not, or a cache would give them what was answered to others, or the reverse.
+            // Added for disallowed origins too; otherwise a cache could reuse a response across origins.
             answer.append(VARY, HeaderValue::from_static("origin"));
         }
         if let Some(origin) = self.allowed(request) {
@@ -155,8 +157,8 @@ mod tests {
 
     #[test]
     fn origins_are_read_as_browsers_write_them() {
-        assert_eq!("".parse(), Ok(Origins::Nobody));
-        assert_eq!(" * ".parse(), Ok(Origins::Anybody));
+        assert_eq!("".parse(), Ok(Origins::None));
+        assert_eq!(" * ".parse(), Ok(Origins::Any));
         let listed = "https://app.example, http://localhost:3000,capacitor://localhost,http://[::1]:8080";
         assert!(matches!(listed.parse(), Ok(Origins::Listed(origins)) if origins.len() == 4));
         for (given, read) in [
@@ -190,7 +192,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_setting_is_too_odd_to_be_read(text in ".*") {
+        fn any_setting_can_be_parsed(text in ".*") {
             let _ = text.parse::<Origins>();
         }
     }

@@ -1,6 +1,6 @@
 //! Writes CSV (RFC 4180).
 
-/// Appends a text as a cell, in quotes where it would be taken for more than one cell or line.
+/// Appends a text as a cell, quoted if it contains a separator, a quote or a line break.
 pub fn cell(text: &str, out: &mut Vec<u8>) {
     if !text.contains([',', '"', '\n', '\r']) {
         return out.extend_from_slice(text.as_bytes());

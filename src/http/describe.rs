@@ -1,7 +1,7 @@
-//! Describes operations for the OpenAPI document: what each resource's `openapi` shares.
+//! Builds the OpenAPI document; shared by the `openapi` module of each resource.
 //!
-//! An operation is described once and stands at each of its URL templates, the canonical one first. Problems are named
-//! by their [`Code`]; those that any request may meet, nginx's own included, are added to all of them here.
+//! An operation is described once and added at each of its URL templates, the canonical one first. Problems are referenced by
+//! their [`Code`]; those that any request may receive, including nginx's, are added here to every operation.
 
 use std::fmt::Display;
 
@@ -23,32 +23,32 @@ use crate::auth::issuer::source;
 use crate::auth::scope::Access;
 use crate::auth::sign_in::SignIn;
 
-/// What holds for every body.
-const COMPRESSED: &str = "It may come with `Content-Encoding: gzip`.";
+/// Appended to the description of every request body.
+const COMPRESSED: &str = "It may be sent with `Content-Encoding: gzip`.";
 /// The media type of every error.
 pub const PROBLEM: &str = "application/problem+json";
 
-/// The names of how credentials are sent.
+/// The names of the security schemes.
 const BEARER: &str = "bearer";
 const SIGN_IN: &str = "signIn";
 
-/// Paths and components under construction.
+/// Paths and components being built.
 pub struct Document {
     access: AccessTable,
-    /// The address of the identity provider's discovery document, where pages sign in there.
+    /// The URL of the identity provider's discovery document, if pages can sign in there.
     discovery: Option<String>,
     paths: PathsBuilder,
     components: ComponentsBuilder,
 }
 
 impl Document {
-    /// A document of routes that ask for this, and where somebody signs in.
+    /// An empty document for routes with these access requirements, and for this sign-in configuration.
     pub fn new(access: AccessTable, sign_in: Option<&SignIn>) -> Self {
         let discovery = sign_in.map(|sign_in| source::discovery(&sign_in.issuer));
         Self { access, discovery, paths: PathsBuilder::default(), components: ComponentsBuilder::default() }
     }
 
-    /// Adds a type that operations refer to by [`reference`].
+    /// Adds a type that operations reference by [`reference`].
     pub fn schema<T: ToSchema>(&mut self) {
         let mut used = Vec::new();
         T::schemas(&mut used);
@@ -58,7 +58,7 @@ impl Document {
         self.named(&T::name(), T::schema());
     }
 
-    /// Adds a schema that no type of ours has as it is.
+    /// Adds a schema that is not derived from a Rust type.
     pub fn named(&mut self, name: &str, schema: RefOr<Schema>) {
         let components = std::mem::take(&mut self.components);
         self.components = components.schema(name, schema);
@@ -81,17 +81,21 @@ impl Document {
         }
     }
 
-    /// What was added, with one response per kind of problem.
+    /// The finished document, with one response per kind of problem.
     pub fn finish(self) -> (Paths, Components) {
         let bearer = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .description(Some(
-                "A token of `pycrudapi token create`, or an access token of the identity provider; with AUTH=on.",
+                "A token created by `pycrudapi token create`, or an access token of the identity provider. Required \
+                 with AUTH=on.",
             ))
             .build();
         let mut components = self.components.security_scheme(BEARER, SecurityScheme::Http(bearer));
         if let Some(discovery) = self.discovery {
-            let scheme = OpenIdConnect::with_description(discovery.as_str(), "The same, of whoever signs in there.");
+            let scheme = OpenIdConnect::with_description(
+                discovery.as_str(),
+                "An access token of the identity provider, obtained by signing in.",
+            );
             components = components.security_scheme(SIGN_IN, SecurityScheme::OpenIdConnect(scheme));
         }
         for kind in catalogue::all() {
@@ -131,7 +135,7 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// An operation with its group, identifier and a line about what it does.
+    /// An operation with its tag, identifier and summary.
     pub fn new(tag: &'static str, id: &'static str, summary: &'static str) -> Self {
         Self {
             tag,
@@ -145,19 +149,19 @@ impl Operation {
         }
     }
 
-    /// More about it, as Markdown.
+    /// Adds a description in Markdown.
     pub fn says(mut self, description: &'static str) -> Self {
         self.description = Some(description);
         self
     }
 
-    /// Takes parameters.
+    /// Adds parameters.
     pub fn with(mut self, parameters: impl IntoIterator<Item = Parameter>) -> Self {
         self.parameters.extend(parameters);
         self
     }
 
-    /// Takes a body, in one of several media types; any may be compressed.
+    /// Adds a request body in one of several media types; each may be compressed.
     pub fn takes(
         mut self,
         required: bool,
@@ -174,7 +178,7 @@ impl Operation {
         self
     }
 
-    /// Answers with a status, in one of several media types, if there is a body at all.
+    /// Adds a response with a status, in one of several media types, or without a body.
     pub fn answers(
         mut self,
         status: u16,
@@ -189,7 +193,7 @@ impl Operation {
         self
     }
 
-    /// The last answer has this header.
+    /// Adds a header to the last response.
     pub fn header(mut self, name: &'static str, schema: impl Into<RefOr<Schema>>, description: &str) -> Self {
         let header = HeaderBuilder::new().schema(schema).description(Some(description)).build();
         let (_, response) = self.answers.last_mut().expect("a header belongs to an answer");
@@ -197,7 +201,7 @@ impl Operation {
         self
     }
 
-    /// May fail in these ways, besides those that any request may.
+    /// Adds problems in addition to those that any request may receive.
     pub fn fails(mut self, problems: impl IntoIterator<Item = Code>) -> Self {
         self.problems.extend(problems);
         self
@@ -211,7 +215,7 @@ impl Operation {
             .description(self.description)
             .request_body(self.body.clone());
         if access != Access::Public {
-            // Credentials are looked at with AUTH=on only, so what does not have them may do, too.
+            // Credentials are required with AUTH=on only, so an empty requirement is an alternative.
             let schemes = std::iter::once(BEARER).chain(signs_in.then_some(SIGN_IN));
             let required = schemes.map(|scheme| SecurityRequirement::new(scheme, [access.to_string()]));
             operation = operation.securities(Some(required.chain([SecurityRequirement::default()])));
@@ -250,7 +254,7 @@ impl Operation {
     }
 }
 
-/// The response of problems that share a status, with an example of each.
+/// The response for problems that share a status, with an example of each.
 fn problem_response(kinds: &[&Kind]) -> Response {
     let description: Vec<String> =
         kinds.iter().map(|kind| format!("[`{}`](/docs/problems/{}): {}", kind.code, kind.code, kind.cause)).collect();
@@ -262,12 +266,12 @@ fn problem_response(kinds: &[&Kind]) -> Response {
     let mut response = ResponseBuilder::new().description(description.join("\n\n")).content(PROBLEM, content.build());
     if kinds.iter().any(|kind| kind.retry_after) {
         let seconds = HeaderBuilder::new().schema(integer(1, i64::from(i32::MAX)));
-        response =
-            response.header("Retry-After", seconds.description(Some("seconds to wait before the next try")).build());
+        response = response
+            .header("Retry-After", seconds.description(Some("seconds to wait before the next attempt")).build());
     }
     if kinds.iter().any(|kind| kind.code == Code::UnsupportedMediaType.parts().1) {
         let coding = HeaderBuilder::new().schema(one_of(["gzip"]));
-        let when = "the coding that is taken, when the one of the body is not";
+        let when = "the supported coding, if that of the body is not supported";
         response = response.header("Accept-Encoding", coding.description(Some(when)).build());
     }
     response.build()
@@ -288,13 +292,13 @@ pub fn header(name: &str, schema: RefOr<Schema>, description: &str, example: imp
     optional(name, ParameterIn::Header, schema, description, example)
 }
 
-/// A part of the path.
+/// A path parameter.
 pub fn path(name: &str, schema: RefOr<Schema>, description: &str, example: impl Display) -> Parameter {
     let example = Some(Value::from(example.to_string()));
     parameter(name, ParameterIn::Path, schema).description(Some(description)).example(example).build()
 }
 
-/// The example is part of the text: Swagger UI would send it with every request that is tried out.
+/// The example is part of the description, because Swagger UI would send an `example` with every request that is tried out.
 fn optional(
     name: &str,
     place: ParameterIn,

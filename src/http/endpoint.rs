@@ -1,4 +1,4 @@
-//! What is routed: templates with their methods, and what each asks of whoever sends a request.
+//! The routing table: URL templates with their methods and the access that each requires.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -6,20 +6,20 @@ use warp::http::Method;
 
 use crate::auth::scope::Access;
 
-/// Templates that take the same methods.
+/// Templates that support the same methods.
 #[derive(Debug, Clone, Copy)]
 pub struct Endpoint {
     /// The templates.
     pub templates: &'static [&'static str],
-    /// The methods, each with what it asks of whoever sends it; `GET` stands for HEAD as well.
+    /// The methods, each with the required access; `GET` includes HEAD.
     pub methods: &'static [(&'static str, Access)],
 }
 
-/// What anybody may read.
+/// The methods of a resource that anyone may read.
 pub const PUBLIC: &[(&str, Access)] = &[("GET", Access::Public)];
 
 impl Endpoint {
-    /// What a method asks for, if it is taken.
+    /// The access that a method requires, if it is supported.
     pub fn access(&self, method: &str) -> Option<Access> {
         self.methods.iter().find(|(known, _)| *known == method).map(|(_, access)| *access)
     }
@@ -31,7 +31,7 @@ impl Endpoint {
     }
 }
 
-/// The path's part at the template's placeholder, if the path fits; empty when there is no placeholder.
+/// The path segment at the template's placeholder, if the path matches; empty if there is no placeholder.
 pub fn segment_at<'a>(template: &str, path: &'a str) -> Option<&'a str> {
     match template.split_once('{') {
         None => (path == template).then_some(""),
@@ -43,17 +43,17 @@ pub fn segment_at<'a>(template: &str, path: &'a str) -> Option<&'a str> {
     }
 }
 
-/// What every route asks for.
+/// The access that every route requires.
 #[derive(Debug)]
 pub struct AccessTable {
-    /// Those without a placeholder; where they fit, no other does.
+    /// Templates without a placeholder; they take precedence.
     fixed: HashMap<&'static str, &'static Endpoint>,
-    /// Those with one, in the order of their routes.
+    /// Templates with a placeholder, in the order of their routes.
     with_placeholder: Vec<(&'static str, &'static Endpoint)>,
 }
 
 impl AccessTable {
-    /// The table of these.
+    /// Builds the table.
     pub fn new(endpoints: impl IntoIterator<Item = &'static Endpoint>) -> Self {
         let mut table = Self { fixed: HashMap::new(), with_placeholder: Vec::new() };
         for endpoint in endpoints {
@@ -68,7 +68,7 @@ impl AccessTable {
         table
     }
 
-    /// The scopes that routes ask for, but `admin`.
+    /// The scopes that routes require, except `admin`.
     pub fn scopes(&self) -> Vec<String> {
         let endpoints = self.fixed.values().chain(self.with_placeholder.iter().map(|(_, endpoint)| endpoint));
         let asked = endpoints.flat_map(|endpoint| endpoint.methods).map(|(_, access)| access);
@@ -76,7 +76,7 @@ impl AccessTable {
         scopes.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// What a method on a template asks for.
+    /// The access that a method on a template requires.
     pub fn of(&self, method: &str, template: &str) -> Option<Access> {
         let with_placeholder = || {
             self.with_placeholder
@@ -87,7 +87,7 @@ impl AccessTable {
         endpoint.access(method)
     }
 
-    /// The template that takes a request, and what it asks for; none when no route does.
+    /// The template that handles a request, and the required access; `None` if no route handles it.
     pub fn find(&self, method: &Method, path: &str) -> Option<(&'static str, Access)> {
         let method = if method == Method::HEAD { Method::GET.as_str() } else { method.as_str() };
         if let Some((template, endpoint)) = self.fixed.get_key_value(path) {

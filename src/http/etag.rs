@@ -1,8 +1,8 @@
 //! Entity tags and the conditions that requests put on them (RFC 9110, sections 8.8.3 and 13).
 //!
-//! A tag is the version of a row in quotes, and strong: equal tags mean equal bytes. `If-Match` compares strongly, as the
-//! RFC asks, so a tag that some proxy weakened never lets a write through. A header that cannot be read is refused
-//! rather than ignored, because ignoring it would lose the change it was to guard.
+//! A tag is the quoted version of a row, and strong: equal tags mean equal bytes. `If-Match` uses strong comparison, as the RFC
+//! requires, so a tag weakened by a proxy never permits a write. A malformed header is refused rather than ignored, because
+//! ignoring it would drop the client's precondition.
 
 use std::str::FromStr;
 
@@ -14,12 +14,12 @@ use warp::{Filter, Rejection};
 use super::problem::{Code, Problem};
 use crate::db::version::Condition;
 
-/// Whether writes must say which version they change.
+/// Whether writes must have `If-Match`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfMatch {
-    /// They may.
+    /// It is optional.
     Optional,
-    /// They must, or are answered with 428.
+    /// It is required; writes without it get 428.
     Required,
 }
 
@@ -37,13 +37,13 @@ pub fn of(version: i64) -> HeaderValue {
     HeaderValue::try_from(text(version)).expect("digits and quotes are printable")
 }
 
-/// The answer with the tag of the version that it shows.
+/// Adds the tag of the version that the response represents.
 pub fn tagged(mut response: Response, version: i64) -> Response {
     response.headers_mut().insert(ETAG, of(version));
     response
 }
 
-/// What a read asks of the version.
+/// The preconditions of a read.
 #[derive(Debug)]
 pub struct ReadCondition {
     only: Option<Tags>,
@@ -54,15 +54,15 @@ impl ReadCondition {
     /// Reads `If-Match` and `If-None-Match` of a GET or HEAD.
     ///
     /// # Errors
-    /// 400 when a header is no list of tags.
+    /// 400 if a header is not a list of tags.
     pub fn read(headers: &HeaderMap) -> Result<Self, Problem> {
         Ok(Self { only: Tags::read(headers, &IF_MATCH)?, except: Tags::read(headers, &IF_NONE_MATCH)? })
     }
 
-    /// What is answered instead of the row, if anything: 304 when the client has this version already.
+    /// The response that replaces the row, if any: 304 if the client has this version already.
     ///
     /// # Errors
-    /// 412 when the client asked for another version only.
+    /// 412 if `If-Match` does not match.
     pub fn instead(&self, version: i64) -> Result<Option<Response>, Problem> {
         if self.only.as_ref().is_some_and(|tags| !tags.name(version, Comparison::Strong)) {
             return Err(Problem::stale());
@@ -76,10 +76,10 @@ impl ReadCondition {
     }
 }
 
-/// Reads `If-Match` and `If-None-Match` of a request that changes something.
+/// Reads `If-Match` and `If-None-Match` of a request with an unsafe method.
 ///
 /// # Errors
-/// 400 when a header is no list of tags, 428 when `If-Match` is required and not there.
+/// 400 if a header is not a list of tags, 428 if `If-Match` is required and missing.
 pub fn condition(headers: &HeaderMap, rule: IfMatch) -> Result<Condition, Problem> {
     let only = Tags::read(headers, &IF_MATCH)?;
     if only.is_none() && rule == IfMatch::Required {
@@ -88,22 +88,23 @@ pub fn condition(headers: &HeaderMap, rule: IfMatch) -> Result<Condition, Proble
     let mut condition = Condition { required: only.and_then(|tags| tags.versions(Comparison::Strong)), refused: None };
     match Tags::read(headers, &IF_NONE_MATCH)?.map(|tags| tags.versions(Comparison::Weak)) {
         None => {}
-        // It asks that there be none, and what is to be changed must exist: no version will do.
+        // `If-None-Match: *` requires that the resource does not exist, but a change needs an existing one: no version matches.
         Some(None) => condition.required = Some(Vec::new()),
         Some(versions) => condition.refused = versions,
     }
     Ok(condition)
 }
 
-/// A change must say which version it is for.
+/// The problem for a change without the required `If-Match`.
 pub fn required() -> Problem {
     Problem::new(
         Code::PreconditionRequired,
-        "read the resource first and send its ETag as If-Match, so that no change of others is lost",
+        "read the resource first and send its ETag as If-Match, so that no concurrent change is overwritten",
     )
 }
 
-/// Lets requests through that put no condition on a tag. The others pay for reading their headers in another route.
+/// Matches requests without `If-Match` and `If-None-Match`. Conditional requests are handled by another route, which clones the
+/// headers.
 pub fn unconditional() -> impl Filter<Extract = (), Error = Rejection> + Copy + Send + Sync + 'static {
     absent("if-none-match").and(absent("if-match"))
 }
@@ -113,7 +114,7 @@ fn absent(name: &'static str) -> impl Filter<Extract = (), Error = Rejection> + 
     warp::header::optional::<Unwanted>(name).map(|_: Option<Unwanted>| ()).untuple_one()
 }
 
-/// What a header's value is read as when there must be none.
+/// The type of a header that must be absent: no value parses.
 enum Unwanted {}
 
 impl FromStr for Unwanted {
@@ -127,18 +128,18 @@ impl FromStr for Unwanted {
 /// How tags are compared (RFC 9110, section 8.8.3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Comparison {
-    /// A weak tag equals none.
+    /// Weak tags never match.
     Strong,
-    /// Weak or not makes no difference.
+    /// Weak and strong tags match alike.
     Weak,
 }
 
 /// The tags of one header.
 #[derive(Debug, PartialEq, Eq)]
 enum Tags {
-    /// `*`: whatever there is.
+    /// `*`: any existing version.
     Any,
-    /// One of these. A tag that is no version of ours is left out, because it equals none.
+    /// One of these. Tags that are not versions of this service are omitted, because they match nothing.
     Listed(Vec<Tag>),
 }
 
@@ -149,7 +150,7 @@ struct Tag {
 }
 
 impl Tags {
-    /// Reads all lines of a header; `None` when there are none.
+    /// Reads all lines of a header; `None` if there are none.
     fn read(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Self>, Problem> {
         let mut lines = headers.get_all(name).iter().peekable();
         if lines.peek().is_none() {
@@ -164,7 +165,7 @@ impl Tags {
                 None => {
                     return Err(Problem::new(
                         Code::InvalidHeader,
-                        format!("{name} must be * or tags in quotes such as \"7\", as the header ETag showed them"),
+                        format!("{name} must be * or quoted tags such as \"7\", exactly as in the header ETag"),
                     ));
                 }
             }
@@ -176,7 +177,7 @@ impl Tags {
         self.versions(comparison).is_none_or(|versions| versions.contains(&version))
     }
 
-    /// The versions that are named; `None` when all are.
+    /// The listed versions; `None` for `*`.
     fn versions(&self, comparison: Comparison) -> Option<Vec<i64>> {
         match self {
             Self::Any => None,
@@ -188,14 +189,14 @@ impl Tags {
     }
 }
 
-/// What one line of the header holds.
+/// What one line of the header contains.
 #[derive(Debug, PartialEq, Eq)]
 enum Line {
     Any,
     Tags,
 }
 
-/// Reads `*` or a list of tags, in which elements may be empty; `None` when it is neither.
+/// Parses `*` or a list of tags, whose elements may be empty; `None` if it is neither.
 fn list(line: &[u8], tags: &mut Vec<Tag>) -> Option<Line> {
     let mut rest = line.trim_ascii();
     if rest == b"*" {
@@ -213,7 +214,7 @@ fn list(line: &[u8], tags: &mut Vec<Tag>) -> Option<Line> {
         let (weak, quoted) = rest.strip_prefix(b"W/").map_or((false, rest), |after| (true, after));
         let inside = quoted.strip_prefix(b"\"")?;
         let end = inside.iter().position(|byte| *byte == b'"')?;
-        // RFC 9110, section 8.8.3: no blanks and no control characters.
+        // RFC 9110, section 8.8.3: no spaces and no control characters.
         if !inside[..end].iter().all(|byte| *byte > b' ' && *byte != 0x7f) {
             return None;
         }
@@ -225,7 +226,7 @@ fn list(line: &[u8], tags: &mut Vec<Tag>) -> Option<Line> {
     }
 }
 
-/// The version that a tag names; only in the one form that [`of`] writes, because tags are compared by their bytes.
+/// The version in a tag. Only the exact form that [`of`] writes is accepted, because tags are compared by their bytes.
 fn version(tag: &[u8]) -> Option<i64> {
     let version = std::str::from_utf8(tag).ok()?.parse::<i64>().ok()?;
     (version.to_string().as_bytes() == tag).then_some(version)
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_read_and_what_is_no_list_is_refused() {
+    fn lists_are_parsed_and_malformed_ones_refused() {
         assert_eq!(read(&[]).expect("fine"), None);
         assert_eq!(read(&[" * "]).expect("fine"), Some(Tags::Any));
         assert_eq!(read(&["\"7\"", "*"]).expect("fine"), Some(Tags::Any));
@@ -261,7 +262,7 @@ mod tests {
                 &["\"7\",\"8\" , , W/\"9\"", " \"10\","],
                 vec![strong(7), strong(8), Tag { weak: true, version: 9 }, strong(10)],
             ),
-            // Well formed, and none of ours.
+            // Well-formed tags that this service never writes.
             (&["\"\"", "\"a,b\", \"07\", \"+7\", \"7.0\", \"99999999999999999999\", \"\u{e9}\""], vec![]),
             (&[""], vec![]),
         ] {
@@ -300,7 +301,7 @@ mod tests {
         }
 
         #[test]
-        fn no_line_is_too_odd_to_be_read(line in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn any_header_line_can_be_parsed(line in prop::collection::vec(any::<u8>(), 0..40)) {
             let _ = list(&line, &mut Vec::new());
         }
     }

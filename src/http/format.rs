@@ -1,4 +1,4 @@
-//! The forms of an answer with many rows, and which one a client likes best.
+//! The formats of responses with many rows, and their negotiation.
 
 use warp::http::HeaderMap;
 
@@ -6,7 +6,7 @@ use super::accept::negotiate;
 use super::body::{CSV, JSON, NDJSON};
 use super::problem::Problem;
 
-/// The form of an answer.
+/// The format of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
     /// One document.
@@ -15,29 +15,29 @@ pub enum Format {
     Csv,
     /// One object per line.
     Ndjson,
-    /// The only row, as an object (PostgREST's media type for it).
+    /// A single row as an object (PostgREST's media type for it).
     Object,
 }
 
 impl Format {
     const ALL: [Self; 4] = [Self::Json, Self::Csv, Self::Ndjson, Self::Object];
 
-    /// The one that the client likes best of those on offer; the first when it does not say.
+    /// Selects the format that the client prefers; the first if it states no preference.
     ///
     /// # Errors
-    /// 406 when it takes none of them.
+    /// 406 if the client accepts none of them.
     pub fn negotiate(headers: &HeaderMap, offered: &[Self]) -> Result<Self, Problem> {
         let media_types: Vec<&'static str> = offered.iter().map(|format| format.media_type()).collect();
         let best = negotiate(headers, &media_types)?;
         Ok(Self::ALL.into_iter().find(|format| format.media_type() == best).unwrap_or(offered[0]))
     }
 
-    /// The one that a parameter names.
+    /// The format with this parameter value.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// Its name in a parameter.
+    /// The parameter value of the format.
     pub fn name(self) -> &'static str {
         match self {
             Self::Json => "json",
@@ -47,7 +47,7 @@ impl Format {
         }
     }
 
-    /// Its media type.
+    /// The media type of the format.
     pub fn media_type(self) -> &'static str {
         match self {
             Self::Json => JSON,

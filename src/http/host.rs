@@ -1,28 +1,29 @@
-//! The names under which the service is reached: what `Host` may hold.
+//! The host names that the service accepts in `Host`.
 //!
-//! A page of an attacker can give its own name the address of this machine (DNS rebinding), and its browser then takes our
-//! answers for that page's own. So a name is answered only when public DNS cannot give it to an attacker, or when
-//! `ALLOWED_HOSTS` lists it. Never an attacker's are: IP addresses, which are no names; names of one label, which only a
-//! search list or a container network resolves; and the domains that are reserved for local use.
+//! An attacker's page can resolve its own name to this machine's address (DNS rebinding), and the browser then treats responses
+//! as that page's own. A name is therefore accepted only if an attacker cannot register it in public DNS, or if `ALLOWED_HOSTS`
+//! lists it. IP addresses are safe, because they are not names; so are single-label names, which only a search list or a
+//! container network resolves, and the domains reserved for local use.
 
 use std::str::FromStr;
 
-/// Domains that no public registry gives out: `localhost` and `test` (RFC 6761; RFC 2606), `local` (RFC 6762), `internal`
-/// (reserved by ICANN's board on 29 July 2024), and `svc`, the end of a Service's short name in a Kubernetes cluster.
+/// Top-level domains that no public registry assigns: `localhost` and `test` (RFC 6761; RFC 2606), `local` (RFC 6762),
+/// `internal` (reserved by ICANN's board on 29 July 2024), and `svc`, the end of a Service's short name in a Kubernetes
+/// cluster.
 const LOCAL_DOMAINS: [&str; 5] = ["localhost", "test", "local", "internal", "svc"];
-/// The same of more than one label: home networks (RFC 8375), and Kubernetes' default cluster domain.
+/// Reserved domains of more than one label: home networks (RFC 8375), and Kubernetes' default cluster domain.
 const LOCAL_SUFFIXES: [&str; 2] = [".home.arpa", ".svc.cluster.local"];
 
-/// Where Linux tells this machine's own name.
+/// The file from which Linux reports the host name.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
-/// The names that are answered besides the local ones.
+/// The accepted names in addition to the local ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hosts {
-    /// All of them.
+    /// Whether every name is accepted.
     any: bool,
     names: Vec<String>,
-    /// Each with its leading dot.
+    /// Domains whose subdomains are accepted, each with its leading dot.
     suffixes: Vec<String>,
 }
 
@@ -52,9 +53,9 @@ impl FromStr for Hosts {
 }
 
 impl Hosts {
-    /// Adds this machine's own name.
+    /// Adds this machine's host name.
     pub fn with_own_name(mut self) -> Self {
-        // Where it cannot be read there is one name less.
+        // Best effort: an unreadable file adds no name.
         let own = std::fs::read_to_string(HOST_NAME).unwrap_or_default().trim().to_ascii_lowercase();
         if is_name(&own) {
             self.names.push(own);
@@ -62,7 +63,7 @@ impl Hosts {
         self
     }
 
-    /// Whether requests for this host, with or without a port, are answered.
+    /// Returns true if requests for this host, with or without a port, are accepted.
     pub fn allow(&self, authority: &str) -> bool {
         let (host, _) = split_port(authority);
         let name = host.strip_suffix('.').unwrap_or(host);
@@ -78,7 +79,7 @@ impl Hosts {
 /// A host without its port, and the port.
 pub fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.bytes().rposition(|byte| byte == b':' || byte == b']') {
-        // The colons inside brackets are an IPv6 address's.
+        // Colons inside brackets belong to an IPv6 address.
         Some(colon) if authority.as_bytes()[colon] == b':' => {
             (&authority[..colon], Some(&authority[colon + 1..]).filter(|port| !port.is_empty()))
         }
@@ -86,7 +87,7 @@ pub fn split_port(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Whether nobody can be given this name by public DNS.
+/// Returns true if no one can register this name in public DNS.
 fn is_local(host: &str) -> bool {
     if let Some(address) = host.strip_prefix('[') {
         return address.strip_suffix(']').is_some_and(|address| !address.is_empty());
@@ -99,12 +100,12 @@ fn is_local(host: &str) -> bool {
         || LOCAL_SUFFIXES.iter().any(|suffix| ends_with(host, suffix))
 }
 
-/// Whether this is labels of letters, digits, `-` and `_`, none of them empty.
+/// Returns true if the text is non-empty labels of letters, digits, `-` and `_`.
 fn is_name(text: &str) -> bool {
     last_label(text).is_some()
 }
 
-/// The last label of a name. One pass over its bytes, because every request pays for it.
+/// The last label of a name, found in one pass over its bytes because this runs for every request.
 fn last_label(name: &str) -> Option<&str> {
     let mut begin = 0;
     for (index, byte) in name.bytes().enumerate() {
@@ -118,7 +119,7 @@ fn last_label(name: &str) -> Option<&str> {
     Some(&name[begin..]).filter(|label| !label.is_empty())
 }
 
-/// Whether something stands in front of this suffix.
+/// Returns true if the name ends with this suffix and is longer than it.
 fn ends_with(name: &str, suffix: &str) -> bool {
     let begin = name.len().checked_sub(suffix.len()).filter(|begin| *begin > 0);
     begin.and_then(|begin| name.get(begin..)).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_public_dns_gives_to_nobody_are_answered_without_a_setting() {
+    fn names_that_public_dns_cannot_assign_are_accepted_without_a_setting() {
         for host in [
             "localhost",
             "LocalHost:8080",
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_set_are_answered_and_wildcards_stand_for_what_is_below() {
+    fn listed_names_are_accepted_and_wildcards_match_subdomains() {
         let hosts = hosts(" api.example.com., *.Shop.example ");
         for host in ["api.example.com", "API.example.com.:8443", "a.shop.example", "a.b.shop.example:1"] {
             assert!(hosts.allow(host), "{host}");
@@ -203,21 +204,21 @@ mod tests {
     }
 
     #[test]
-    fn the_machines_own_name_is_answered() {
+    fn the_machines_host_name_is_accepted() {
         let own = std::fs::read_to_string(HOST_NAME).expect("Linux tells it");
         assert!(Hosts::default().with_own_name().names.contains(&own.trim().to_ascii_lowercase()));
     }
 
     proptest! {
         #[test]
-        fn a_registered_name_is_answered_only_when_it_is_set(label in "[a-z0-9-]{1,8}", domain in "com|org|example|dev") {
+        fn a_registered_name_is_accepted_only_if_it_is_listed(label in "[a-z0-9-]{1,8}", domain in "com|org|example|dev") {
             let host = format!("{label}.{domain}");
             prop_assert!(!Hosts::default().allow(&host));
             prop_assert!(hosts(&host).allow(&host.to_uppercase()));
         }
 
         #[test]
-        fn no_text_is_too_odd_to_be_read(text in ".*") {
+        fn any_text_can_be_parsed(text in ".*") {
             let _ = text.parse::<Hosts>();
             let _ = Hosts::default().allow(&text);
         }

@@ -1,7 +1,7 @@
 //! Splits a JSON body into the members of its one object, leaving each value as raw text.
 //!
-//! So every field can be judged on its own, and a number that overflows, a text with half a surrogate pair or a value
-//! nested a million deep is a fault of its field rather than of the document. `fault` says where what is wrong.
+//! Every field is validated on its own, so that a number that overflows, a string with an unpaired surrogate or a value nested
+//! a million levels deep is an error of its field rather than of the document. `fault` locates syntax errors.
 
 pub mod fault;
 
@@ -13,76 +13,76 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use self::fault::{BEGIN, Position, half_pair, half_pair_complaint, syntax};
+use self::fault::{BEGIN, Position, syntax, unpaired_surrogate, unpaired_surrogate_error};
 use super::problem::{Code, FieldError, Problem};
-use crate::csv::opening::foreign;
+use crate::csv::signature::foreign;
 
-/// Members are compared pairwise, so their number is bounded: a body of 1 MiB could hold 200,000 of them.
+/// Members are compared pairwise, so their number is limited: a body of 1 MiB could hold 200,000 of them.
 pub const MEMBERS_MAX: usize = 100;
-const CROWDED: &str = "too many members";
+const TOO_MANY_MEMBERS: &str = "too many members";
 
 /// The members of the top-level object.
 #[derive(Debug)]
 pub struct Members<'a> {
-    /// Each key's first value, in the body's order.
+    /// The first value of each key, in the body's order.
     pub values: Vec<(Cow<'a, str>, &'a RawValue)>,
-    /// The keys that came more than once.
+    /// The duplicate keys.
     pub repeated: Vec<Cow<'a, str>>,
-    /// All of it, to say where something is.
+    /// The whole text, to locate values.
     text: &'a str,
-    /// Where in the body it begins.
+    /// The position at which the text begins in the body.
     begin: Position,
 }
 
 impl<'a> Members<'a> {
-    /// Splits an object that begins at a place of the body.
+    /// Splits an object that begins at this position of the body.
     ///
     /// # Errors
-    /// Why it cannot be split.
+    /// If the text is not an object, or has too many members.
     pub fn parse(text: &'a str, begin: Position) -> Result<Self, serde_json::Error> {
         serde_json::from_str(text).map(|members| Self { text, begin, ..members })
     }
 
-    /// What is the matter with a text that has half a surrogate pair in it, and where that is.
-    pub fn half_pair(&self, value: &RawValue) -> Option<String> {
+    /// Describes and locates an unpaired surrogate in a string.
+    pub fn unpaired_surrogate(&self, value: &RawValue) -> Option<String> {
         let raw = value.get();
-        let (at, escape) = half_pair(raw).filter(|_| raw.starts_with('"'))?;
+        let (at, escape) = unpaired_surrogate(raw).filter(|_| raw.starts_with('"'))?;
         let before = (raw.as_ptr() as usize).checked_sub(self.text.as_ptr() as usize)? + at;
-        let place = self.begin.behind(self.text.as_bytes().get(..before)?);
-        Some(half_pair_complaint(escape, Some(place)))
+        let place = self.begin.after(self.text.as_bytes().get(..before)?);
+        Some(unpaired_surrogate_error(escape, Some(place)))
     }
 }
 
-/// The byte order mark of UTF-8, which editors and spreadsheets put in front of a text.
-pub const MARK: &[u8] = b"\xef\xbb\xbf";
+/// The UTF-8 byte order mark, which editors and spreadsheets write at the start of a text.
+pub const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// The same text without the mark in front of it (RFC 8259, section 8.1, allows to ignore it).
-pub fn without_mark(text: &[u8]) -> &[u8] {
-    text.strip_prefix(MARK).unwrap_or(text)
+/// Removes a leading byte order mark (RFC 8259, section 8.1, allows ignoring it).
+pub fn without_bom(text: &[u8]) -> &[u8] {
+    text.strip_prefix(BOM).unwrap_or(text)
 }
 
-/// Reads a body that must be one JSON object; `fields` says what it holds, for the complaint when it is something else.
+/// Reads a body that must be one JSON object; `fields` lists its fields, for the error if it is something else.
 ///
 /// # Errors
-/// 400 when the body is no JSON, 422 when it is JSON and no object.
+/// 400 if the body is not JSON, 422 if it is JSON but not an object.
 pub fn members(body: &[u8], fields: impl Fn() -> String) -> Result<Members<'_>, Problem> {
     let not_json = |detail: String| Err(Problem::new(Code::InvalidJson, detail));
     if let Some(foreign) = foreign(body, true) {
         return not_json(format!("the body {foreign}"));
     }
-    let body = without_mark(body);
+    let body = without_bom(body);
     if body.iter().all(u8::is_ascii_whitespace) {
         return not_json("the body is empty; send a JSON object".to_owned());
     }
     let text = match std::str::from_utf8(body) {
         Ok(text) => text,
         Err(error) => {
-            let place = BEGIN.behind(&body[..error.valid_up_to()]);
+            let place = BEGIN.after(&body[..error.valid_up_to()]);
             return not_json(format!("the body is not UTF-8 at {place}; encode it as UTF-8"));
         }
     };
     Members::parse(text, BEGIN).or_else(|error| match error.classify() {
-        Category::Data if is_crowded(&error) => Err(Problem::fields(vec![FieldError {
+        Category::Data if has_too_many_members(&error) => Err(Problem::fields(vec![FieldError {
             pointer: String::new(),
             detail: format!("must have at most {MEMBERS_MAX} members").into(),
         }])),
@@ -97,12 +97,12 @@ pub fn members(body: &[u8], fields: impl Fn() -> String) -> Result<Members<'_>, 
     })
 }
 
-/// Whether an object has more members than are taken.
-pub fn is_crowded(error: &serde_json::Error) -> bool {
-    error.to_string().starts_with(CROWDED)
+/// Returns true if parsing failed because the object has too many members.
+pub fn has_too_many_members(error: &serde_json::Error) -> bool {
+    error.to_string().starts_with(TOO_MANY_MEMBERS)
 }
 
-/// A JSON string's text, borrowed where it has no escapes; `None` for any other type or half a surrogate pair.
+/// The text of a JSON string, borrowed if it has no escapes; `None` for any other type or an unpaired surrogate.
 pub fn text(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') {
@@ -124,7 +124,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
                 let mut members = Members { values, repeated, text: "", begin: BEGIN };
                 while let Some((Key(key), value)) = map.next_entry::<Key<'de>, &RawValue>()? {
                     if members.values.len() == MEMBERS_MAX {
-                        return Err(A::Error::custom(CROWDED));
+                        return Err(A::Error::custom(TOO_MANY_MEMBERS));
                     }
                     if !members.values.iter().any(|(known, _)| *known == key) {
                         members.values.push((key, value));

@@ -1,18 +1,19 @@
-//! The header `Link` of a page: where the pages on either side are (RFC 8288).
+//! The `Link` header of a page, with the URLs of the next and the previous page (RFC 8288).
 
 use warp::http::header::{HeaderValue, LINK};
 use warp::reply::Response;
 
 use super::problem::{Code, Problem};
 
-/// The longest URL of a page. nginx takes 8 KiB of request line, and 20 KiB of an answer's headers, in which two of them stand.
+/// The maximum length of a page's URL. nginx accepts a request line of 8 KiB, and 20 KiB of response headers, which hold two of
+/// these URLs.
 pub const URL_MAX_BYTES: usize = 8_000;
 
-/// Tells where other pages are, each by its path, its query and its relation to this one.
+/// Adds links to other pages, each with its query and its relation to this page.
 ///
 /// # Errors
-/// 414 when a URL would be too long to be followed: the query is percent-encoded anew in it, and the position may hold long texts.
-pub fn linked(
+/// 414 if a URL would be too long to be requested: its query is percent-encoded again, and its cursor may contain long texts.
+pub fn with_links(
     mut response: Response,
     path: &str,
     pages: impl IntoIterator<Item = (String, &'static str)>,
@@ -24,8 +25,9 @@ pub fn linked(
             return Err(Problem::new(
                 Code::UriTooLong,
                 format!(
-                    "the URL of the {relation} page would have {length} bytes, percent-encoded and with its cursor, and at most {URL_MAX_BYTES} \
-                     are taken; shorten the filters, or order by columns with shorter values"
+                    "the URL of the {relation} page would have {length} bytes, percent-encoded and with its cursor, \
+                     but at most {URL_MAX_BYTES} are accepted; shorten the filters, or order by columns with shorter \
+                     values"
                 ),
             ));
         }
@@ -43,8 +45,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_that_could_not_be_asked_for_is_refused() {
-        let link = |bytes| linked(Response::default(), "/x", [("q".repeat(bytes), "next")]);
+    fn a_page_whose_url_is_too_long_is_refused() {
+        let link = |bytes| with_links(Response::default(), "/x", [("q".repeat(bytes), "next")]);
         let response = link(URL_MAX_BYTES - 3).expect("it is short enough");
         assert_eq!(response.headers()[LINK].len(), URL_MAX_BYTES + "<>; rel=\"next\"".len());
         assert!(link(URL_MAX_BYTES - 2).is_err());

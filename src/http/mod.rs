@@ -1,7 +1,6 @@
-//! What routes share: matching a URL template, reading a query, a body or a condition, answering in the type asked for,
-//! and describing a problem.
+//! Shared by all routes: matching URL templates, reading queries, bodies and preconditions, content negotiation, and problems.
 //!
-//! No resource and no SQL is known here.
+//! Independent of resources and SQL.
 
 pub mod accept;
 pub mod access;

@@ -1,24 +1,24 @@
-//! Query strings and form bodies: raw text into parameters, with every fault named.
+//! Query strings and form bodies: parses raw text into parameters and reports every error.
 //!
-//! Names are known beforehand and come at most once, unless they are repeatable; `+` is a blank and `%XX` a byte of UTF-8 (WHATWG URL standard,
-//! section 5.1). Faults are collected, so that the answer names all of them and not the first.
+//! Names are known in advance and occur at most once, unless they are repeatable; `+` is a space and `%XX` a byte of UTF-8
+//! (WHATWG URL standard, section 5.1). Errors are collected, so that the response lists all of them and not only the first.
 
-pub mod meant;
+pub mod suggestion;
 
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use self::meant::meant;
+use self::suggestion::suggest;
 use super::problem::{ParameterError, Problem};
 
-/// The longest name and value that a complaint repeats; the rest of it helps nobody.
+/// Names and values are truncated to this length in errors.
 const SHOWN_MAX_CHARS: usize = 50;
 
-/// More faults than this are not listed: a body of 1 MiB could hold half a million unknown names.
+/// Further errors are not listed: a body of 1 MiB could hold half a million unknown names.
 const FAULTS_MAX: usize = 20;
 
-/// The parameters of one request, and what is wrong with them.
+/// The parameters of one request, and their errors.
 #[derive(Debug)]
 pub struct Query<'a> {
     repeatable: &'static [&'static str],
@@ -28,12 +28,12 @@ pub struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
-    /// Splits and decodes a query string; faults wait for [`Query::finish`].
+    /// Splits and decodes a query string; errors are returned by [`Query::finish`].
     pub fn parse(text: &'a str, known: &'static [&'static str]) -> Self {
         Self::parse_repeatable(text, &[], known)
     }
 
-    /// The same where some parameters may come more than once.
+    /// The same with some parameters that may be repeated.
     pub fn parse_repeatable(
         text: &'a str,
         repeatable: &'static [&'static str],
@@ -60,21 +60,21 @@ impl<'a> Query<'a> {
                 let known = [self.repeatable, self.single].concat();
                 let given = given.map(|value| decode(value).unwrap_or(Cow::Borrowed(value)));
                 let given = given.map(|value| value.chars().take(SHOWN_MAX_CHARS).collect::<String>());
-                let meant = meant(&shown, given.as_deref(), self.repeatable, &known);
-                let meant = meant.map(|meant| format!("{meant}; ")).unwrap_or_default();
+                let suggestion = suggest(&shown, given.as_deref(), self.repeatable, &known);
+                let suggestion = suggestion.map(|suggestion| format!("{suggestion}; ")).unwrap_or_default();
                 let known = if known.is_empty() {
-                    "there are none here".to_owned()
+                    "no parameters are supported here".to_owned()
                 } else {
                     format!("the parameters are {}", known.join(", "))
                 };
-                self.faults.push(ParameterError::new(shown, format!("is unknown; {meant}{known}")));
+                self.faults.push(ParameterError::new(shown, format!("is unknown; {suggestion}{known}")));
             }
             return;
         };
         let again = !self.repeatable.contains(&name) && self.get(name).is_some();
         if again || self.has_fault(name) {
             if !self.has_fault(name) {
-                self.fault(name, "is given more than once; keep one");
+                self.fault(name, "is a duplicate parameter; keep one");
             }
             return;
         }
@@ -84,7 +84,7 @@ impl<'a> Query<'a> {
                 self.fault(name, "is not percent-encoded UTF-8; encode each byte of its UTF-8");
             }
             None => {
-                let pattern = if self.repeatable.contains(&name) { ", or in a pattern * in its place" } else { "" };
+                let pattern = if self.repeatable.contains(&name) { ", or * instead of it in a pattern" } else { "" };
                 self.fault(name, format!("is not percent-encoded UTF-8; write %25 for a percent sign{pattern}"));
             }
         }
@@ -99,12 +99,12 @@ impl<'a> Query<'a> {
         self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_ref())
     }
 
-    /// The decoded texts of a parameter that may come more than once.
+    /// The decoded texts of a repeatable parameter.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.values.iter().filter(move |(known, _)| *known == name).map(|(_, value)| value.as_ref())
     }
 
-    /// Reads an optional parameter; a value that `read` refuses is a fault whose detail is `rule`.
+    /// Reads an optional parameter; if `read` returns `None`, `rule` is the error.
     pub fn optional<T>(
         &mut self,
         name: &'static str,
@@ -118,7 +118,7 @@ impl<'a> Query<'a> {
         value
     }
 
-    /// The same where a refusal says what is wrong with the value.
+    /// The same with an error from `read`.
     pub fn checked<T>(&mut self, name: &'static str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         match read(self.get(name)?) {
             Ok(value) => Some(value),
@@ -129,7 +129,7 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// The same as [`Self::optional`] for a parameter that must be given.
+    /// The same as [`Self::optional`] for a required parameter.
     pub fn required<T>(
         &mut self,
         name: &'static str,
@@ -142,28 +142,28 @@ impl<'a> Query<'a> {
         self.optional(name, rule, read)
     }
 
-    /// Adds a fault, such as one that lies between two parameters.
+    /// Adds an error, such as one that concerns two parameters.
     pub fn fault(&mut self, name: &'static str, detail: impl Into<Cow<'static, str>>) {
         if self.faults.len() < FAULTS_MAX {
             self.faults.push(ParameterError::new(name.to_owned(), detail));
         }
     }
 
-    /// Ends the reading.
+    /// Completes the parsing.
     ///
     /// # Errors
-    /// 400 that names every parameter at fault.
+    /// 400 that lists every invalid parameter.
     pub fn finish(&mut self) -> Result<(), Problem> {
         if self.faults.is_empty() { Ok(()) } else { Err(Problem::parameters(std::mem::take(&mut self.faults))) }
     }
 
-    /// The same query as text again, with one parameter set to another value: the next page's.
+    /// Serializes the query with one parameter set to another value: the next page's query.
     pub fn with(&self, name: &str, value: &str) -> String {
-        self.with_instead(&[name], name, value)
+        self.replacing(&[name], name, value)
     }
 
-    /// The same query as text again, with one parameter in place of some others.
-    pub fn with_instead(&self, dropped: &[&str], name: &str, value: &str) -> String {
+    /// Serializes the query with one parameter in place of some others.
+    pub fn replacing(&self, dropped: &[&str], name: &str, value: &str) -> String {
         let kept = self.values.iter().filter(|(known, _)| !dropped.contains(known));
         let mut text = String::new();
         for (name, value) in kept.map(|(name, value)| (*name, value.as_ref())).chain([(name, value)]) {
@@ -178,8 +178,8 @@ impl<'a> Query<'a> {
     }
 }
 
-/// All but RFC 3986's unreserved characters, so that a text fits into a URL and into a header, and those of a filter that mean nothing
-/// in either: a link is not to be much longer than what was asked.
+/// All but RFC 3986's unreserved characters, so that a text is valid in a URL and in a header, and except filter characters
+/// that have no special meaning in either, which keeps links short.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -190,7 +190,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'*')
     .remove(b':');
 
-/// `None` when no two hexadecimal digits follow a percent sign, or the bytes are no UTF-8.
+/// `None` if a percent sign is not followed by two hexadecimal digits, or the bytes are not UTF-8.
 fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['%', '+']) {
         return Some(Cow::Borrowed(text));
@@ -234,7 +234,7 @@ mod tests {
         for (text, names) in [
             ("", vec!["component is missing"]),
             ("limit=x", vec!["component is missing", "limit must be a number"]),
-            ("component=a&component=b&component=c", vec!["component is given more than once"]),
+            ("component=a&component=b&component=c", vec!["component is a duplicate parameter"]),
             ("component=%ff&limit=%4", vec!["component is not percent", "limit is not percent"]),
             ("component=%+1&limit=1", vec!["component is not percent"]),
             ("component=abcdefg&limt=1&limt=2", vec!["component must be short", "limt is unknown"]),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_unknown_names_gets_a_bounded_answer() {
+    fn many_unknown_names_result_in_a_bounded_response() {
         let text: String = (0..50_000).map(|number| format!("x{number}&")).collect();
         assert_eq!(complaint(&text).matches("ParameterError").count(), FAULTS_MAX);
     }
@@ -261,7 +261,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_is_decoded_the_same(text in ".*") {
+        fn encoding_round_trips(text in ".*") {
             let mut encoded = String::new();
             encode(&text, &mut encoded);
             prop_assert!(encoded.is_ascii());
@@ -270,7 +270,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_is_too_odd_to_be_split(text in ".*") {
+        fn any_text_can_be_split(text in ".*") {
             let _ = Query::parse(&text, KNOWN).finish();
         }
     }

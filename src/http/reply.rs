@@ -1,4 +1,4 @@
-//! Building answers: whole, or streamed chunk by chunk.
+//! Builds responses: whole, or streamed in chunks.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -12,42 +12,42 @@ use warp::http::StatusCode;
 use warp::http::header::{CONTENT_TYPE, HeaderValue};
 use warp::reply::{Reply, Response};
 
-use super::budget::{Budget, Held, Holder, Refused};
+use super::budget::{Budget, Holder, Refused, Reservation};
 use super::client::Client;
 use super::problem::Problem;
 use crate::db::error::StoreError;
 
-/// Why a streamed answer ends early.
+/// Why a streamed response ends early.
 #[derive(Debug, thiserror::Error)]
-#[error("the rest of the body could not be read")]
+#[error("the rest of the response could not be read")]
 struct Truncated;
 
-/// Room for the headers that most answers have, so that their map does not grow on the way.
+/// Capacity for the headers that most responses have, so that the map does not grow.
 const HEADERS: usize = 10;
 
-/// How long a first chunk may become: it is taken from the budget before it is made.
+/// Maximum size of a first chunk: it is reserved before the chunk is produced.
 pub const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Longest that a list under way waits for the memory of its next chunk, which comes when others have been read; it is cut
-/// short then.
+/// Maximum wait of a list in progress for the memory of its next chunk, which becomes available when other chunks have been
+/// sent; after that the list is truncated.
 const REST_WAIT: Duration = Duration::from_secs(10);
 
-/// Finished chunks that may wait for a slow client, besides the one being made.
+/// Finished chunks that may be queued for a slow client, in addition to the one being produced.
 const CHUNKS_AHEAD: usize = 1;
 
-/// Answers 200 with a value as JSON.
+/// Responds with 200 and a value as JSON.
 pub fn json(value: &impl Serialize) -> Response {
     json_bytes(StatusCode::OK, serde_json::to_vec(value).expect("our types have string keys only"))
 }
 
-/// Answers with a body that is JSON already.
+/// Responds with a body that is already JSON.
 pub fn json_bytes(status: StatusCode, body: impl Into<Bytes>) -> Response {
     let mut response = ok("application/json", body);
     *response.status_mut() = status;
     response
 }
 
-/// Answers 200 with a body of some type.
+/// Responds with 200 and a body of this type.
 pub fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Response {
     let mut response = Response::new(body.into().into());
     response.headers_mut().reserve(HEADERS);
@@ -55,23 +55,23 @@ pub fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Response {
     response
 }
 
-/// A long answer, made chunk by chunk.
+/// A long response, produced in chunks.
 pub trait Chunks: Send + 'static {
-    /// The next chunk, which may be empty, and whether there may be more after it; `room` is how long it is likely to be.
+    /// The next chunk, which may be empty, and whether more may follow; `room` is its expected size.
     fn next(&mut self, room: usize) -> impl Future<Output = Result<(Vec<u8>, bool), StoreError>> + Send;
 }
 
-/// The memory in which lists wait for their readers.
+/// The memory for list chunks until clients have read them.
 #[derive(Clone)]
 pub struct Buffers {
     budget: Budget,
     wait: Duration,
 }
 
-/// A chunk, held until the last byte of it is with the kernel.
+/// A chunk, whose memory stays reserved until its last byte is in the kernel's buffer.
 struct Buffer {
     bytes: Vec<u8>,
-    _held: Held,
+    _held: Reservation,
 }
 
 impl AsRef<[u8]> for Buffer {
@@ -81,35 +81,35 @@ impl AsRef<[u8]> for Buffer {
 }
 
 impl Buffers {
-    /// Buffers within a budget, for which a request waits so long.
+    /// Buffers within a budget, and how long a request waits for it.
     pub fn new(budget: Budget, wait: Duration) -> Self {
         Self { budget, wait }
     }
 
-    /// Waits for memory, before anything is read for it.
+    /// Waits for memory before anything is read.
     ///
     /// # Errors
-    /// When there is none in time.
-    pub async fn reserve(&self, holder: Holder, bytes: usize) -> Result<Held, Refused> {
+    /// If none becomes available in time.
+    pub async fn reserve(&self, holder: Holder, bytes: usize) -> Result<Reservation, Refused> {
         self.budget.wait(holder, bytes, Instant::now() + self.wait).await
     }
 
-    /// Whether chunks should be small, so that there is one for everybody.
+    /// Whether chunks should be small because memory is scarce.
     pub fn are_scarce(&self) -> bool {
-        self.budget.is_tight()
+        self.budget.is_scarce()
     }
 }
 
-/// Bytes that hold their memory as long as anybody has them.
-pub fn buffer(bytes: Vec<u8>, mut held: Held) -> Bytes {
+/// Bytes whose memory stays reserved until the last copy is dropped.
+pub fn buffer(bytes: Vec<u8>, mut held: Reservation) -> Bytes {
     held.settle(bytes.capacity());
     Bytes::from_owner(Buffer { bytes, _held: held })
 }
 
-/// One client's part in bytes that several have.
-pub fn part(bytes: Bytes, mut held: Held) -> Bytes {
-    /// The bytes and the part.
-    struct Part(Bytes, #[expect(dead_code, reason = "it is held")] Held);
+/// One client's part of bytes that several clients share.
+pub fn part(bytes: Bytes, mut held: Reservation) -> Bytes {
+    /// The bytes and the reservation for the part.
+    struct Part(Bytes, #[expect(dead_code, reason = "it is held")] Reservation);
     impl AsRef<[u8]> for Part {
         fn as_ref(&self) -> &[u8] {
             &self.0
@@ -119,17 +119,17 @@ pub fn part(bytes: Bytes, mut held: Held) -> Bytes {
     Bytes::from_owner(Part(bytes, held))
 }
 
-/// The answer to a list for which there is no memory.
+/// The problem for a list without memory.
 pub fn no_buffer(refused: Refused) -> Problem {
     refused.problem("memory for lists")
 }
 
-/// Answers 200 with all chunks. What fits into one is answered whole, with its length; more is streamed, each chunk made
-/// when the client has taken the one before, so nothing but memory for two is held for a client that is slow.
+/// Responds with 200 and all chunks. A single chunk is sent whole, with its length; more chunks are streamed, and each is
+/// produced when the client has taken the previous one, so a slow client holds the memory of two chunks and nothing else.
 ///
 /// # Errors
-/// 429 or 503 when there is no memory for the first chunk, and what it meets. A later failure aborts the body, so that the
-/// client sees that it is not whole.
+/// 429 or 503 if there is no memory for the first chunk, and errors while it is produced. A later failure aborts the body, so
+/// that the client detects the truncation.
 pub async fn in_chunks(
     buffers: &Buffers,
     client: Client,
@@ -142,7 +142,7 @@ pub async fn in_chunks(
     Ok(begun(buffers, client, content_type, buffer(first, held), more.then_some(chunks)))
 }
 
-/// The same when the first chunk is made already; there may be a rest.
+/// The same with a first chunk that is already produced; more may follow.
 pub fn begun(
     buffers: &Buffers,
     client: Client,
@@ -160,13 +160,13 @@ pub fn begun(
         let sending = send(chunks, first, (&budget, Holder::Client(client)), &sender);
         let whole = AssertUnwindSafe(sending).catch_unwind().await.unwrap_or(false);
         if !whole {
-            let _ = sender.send(Err(Truncated)).await; // fails only if the client has gone
+            let _ = sender.send(Err(Truncated)).await; // fails only if the client has disconnected
         }
     });
     response
 }
 
-/// Whether the body has its end, or nobody is left to read it; a panic has been logged by its hook.
+/// Returns true if the body is complete, or if the client has disconnected; a panic has been logged by its hook.
 async fn send(
     mut chunks: impl Chunks,
     mut chunk: Bytes,
@@ -175,9 +175,9 @@ async fn send(
 ) -> bool {
     let mut more = true;
     loop {
-        // Most chunks are of about the size of the one before; room at once spares the allocator every size below.
+        // Chunks are usually about as large as the previous one; reserving that capacity avoids repeated growth.
         let room = chunk.len() + chunk.len() / 8;
-        // The next chunk is made when the client has taken this one, or a slow client would hold three of them.
+        // The next chunk is produced after the client has taken this one; otherwise a slow client would hold three of them.
         if sender.send(Ok(chunk)).await.is_err() || !more || sender.reserve().await.is_err() {
             return true;
         }
@@ -191,12 +191,12 @@ async fn send(
         };
         match made {
             Err(refused) => {
-                tracing::warn!(?refused, "an answer was cut short: there was no memory for the rest of it");
+                tracing::warn!(?refused, "a response was truncated: no memory for the rest of it");
                 return false;
             }
             Ok(Ok((next, and_more))) => (chunk, more) = (next, and_more),
             Ok(Err(error)) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "an answer was cut short");
+                tracing::warn!(error = &error as &dyn std::error::Error, "a response was truncated");
                 return false;
             }
         }
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_fails_midway_never_looks_whole() {
+    async fn a_body_that_fails_midway_is_never_complete() {
         assert_eq!(body(|| Ok(true)).await.as_deref(), Some(b"123".as_slice()));
         assert_eq!(body(|| Ok(false)).await.as_deref(), Some(b"12".as_slice()));
         assert_eq!(body(|| Err(StoreError::Missing)).await, None);

@@ -1,9 +1,9 @@
-//! The id of a request: the same in its answer, in logs, in its span, in what it changes, and in a problem of it.
+//! The id of a request, which is the same in the response, logs, the span, history entries and problems.
 
 use warp::http::HeaderMap;
 use warp::http::header::{HeaderName, HeaderValue};
 
-/// The header with it. In front of all routes each request that may change something gets one if it has none that can be logged.
+/// The header with the id. The server adds one to each unsafe request that has none that can be logged.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The id of a request with these headers.

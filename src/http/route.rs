@@ -1,10 +1,10 @@
-//! URL templates such as `/v1/passengers/{uuid}`: matching them, and labelling answers with them.
+//! URL templates such as `/v1/passengers/{uuid}`: matching them, and labelling responses with them.
 //!
-//! The short and the canonical URL of an operation are two templates of one handler. The template travels with the
-//! response, so logs and metrics are labelled by it and never by a raw path.
+//! The short and the canonical URL of an operation are two templates of one handler. The template is attached to the response,
+//! so that logs and metrics are labelled with it and never with a raw path.
 //!
-//! Parameters are part of a route: [`at`] refuses whatever the query string holds, [`at_with_query`] hands it to a handler
-//! that reads it by [`super::query::Query`], which refuses what is unknown. So none is ever ignored.
+//! A route declares whether it has parameters: [`at`] refuses any query string, [`at_with_query`] passes it to a handler that
+//! parses it with [`super::query::Query`], which refuses unknown parameters. Parameters are therefore never ignored.
 
 use std::future::{Future, ready};
 use std::panic::AssertUnwindSafe;
@@ -27,35 +27,35 @@ use super::timing::{self, SERVER_TIMING};
 use crate::auth::principal::Principal;
 use crate::db::wait_time;
 
-/// The template an answer belongs to, kept in the response's extensions.
+/// The template that a response belongs to, stored in the response's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Route(pub &'static str);
 
-/// Whom a request was let through for.
+/// The result of authorization.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Who asks.
+    /// The authenticated principal.
     pub principal: Arc<Principal>,
-    /// The template that they were let through to.
+    /// The template that was authorized.
     pub template: Option<&'static str>,
-    /// What is left of their share of requests, where it is counted.
-    pub share: Option<Share>,
+    /// The remaining quota, if requests are counted.
+    pub rate_limit: Option<RateLimit>,
 }
 
-/// Kept in the response's extensions where somebody had credentials that prove nothing.
+/// Stored in the response's extensions if the request had invalid credentials.
 #[derive(Debug, Clone, Copy)]
-pub struct Unproven;
+pub struct InvalidCredentials;
 
-/// A principal's share of requests (draft-ietf-httpapi-ratelimit-headers-10).
+/// A principal's request quota (draft-ietf-httpapi-ratelimit-headers-10).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
-    /// Requests in a second.
+pub struct RateLimit {
+    /// Requests per second.
     pub per_second: u32,
-    /// Those that may come now.
+    /// Requests that may be sent now.
     pub remaining: u32,
 }
 
-impl Share {
+impl RateLimit {
     const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
     const LEFT: HeaderName = HeaderName::from_static("ratelimit");
 
@@ -67,10 +67,10 @@ impl Share {
         ]
     }
 
-    /// What is answered to a request that is one too many; another may come after so many seconds.
+    /// The problem for a request over the quota; `seconds` until the next one is allowed.
     pub fn problem(self, seconds: u64) -> Problem {
         let detail = format!(
-            "more than {} requests in a second come from this principal; send the next one after Retry-After",
+            "this principal has sent more than {} requests per second; send the next one after Retry-After",
             self.per_second
         );
         let problem = Problem::new(Code::TooManyRequests, detail).with_header(RETRY_AFTER, seconds.to_string());
@@ -78,49 +78,49 @@ impl Share {
     }
 }
 
-/// What is known of a request in front of all routes, put into its extensions: only requests with a query or with
-/// credentials pay for looking at it. In a box, because warp moves what is matched through every alternative.
+/// What is known about a request before routing, stored in its extensions; absent for requests without query and credentials,
+/// so that they skip it. Boxed, because warp moves what is matched through every alternative.
 #[derive(Debug, Clone)]
 pub struct Front(Box<Known>);
 
 #[derive(Debug, Clone)]
 struct Known {
-    /// The query string; gone when a handler has taken it.
+    /// The query string; `None` after a handler has taken it.
     query: Option<PathAndQuery>,
-    /// Whom the request was let through for; nobody where credentials are not looked at.
+    /// The result of authorization; `None` if credentials are not checked.
     caller: Option<Caller>,
 }
 
 impl Front {
-    /// What is known of a request for this target; nothing when it has no query and nobody looks at credentials.
+    /// The data for this target; `None` if it has no query and credentials are not checked.
     pub fn of(uri: &Uri, caller: Option<Caller>) -> Option<Self> {
         let query = uri.query().filter(|query| !query.is_empty()).and(uri.path_and_query()).cloned();
         (query.is_some() || caller.is_some()).then(|| Self(Box::new(Known { query, caller })))
     }
 }
 
-/// A request whose path fits a template.
+/// A request whose path matches a template.
 #[derive(Debug)]
 pub struct Matched {
     /// The template, for labels.
     pub route: Route,
-    /// The operation's first template, when the one that fitted is another.
+    /// The operation's canonical template, if another one matched.
     canonical: Option<&'static str>,
-    /// The path segment at the placeholder; empty when the template has none.
+    /// The path segment at the placeholder; empty if the template has none.
     pub segment: String,
-    /// What is known of it besides, if anything is.
+    /// The data collected before routing, if any.
     front: Option<Front>,
 }
 
-/// Lets requests through whose path fits one of the templates; a template may have one `{placeholder}`. Of the templates
-/// of one operation the canonical one comes first. The operation has no parameters: any is refused.
+/// Matches requests whose path fits one of the templates, each with at most one `{placeholder}`. Of the templates of one
+/// operation the canonical one comes first. The operation has no parameters: any is refused.
 pub fn at(
     templates: &'static [&'static str],
 ) -> impl Filter<Extract = (Matched,), Error = Rejection> + Clone + Send + Sync + 'static {
     at_except(templates, &[])
 }
 
-/// The same, but for fixed paths that a placeholder would take and that belong to other routes.
+/// The same, except for fixed paths that match a placeholder but belong to other routes.
 pub fn at_except(
     templates: &'static [&'static str],
     others: &'static [&'static str],
@@ -136,14 +136,14 @@ pub fn at_except(
     path.and(warp::ext::optional()).map(|matched, front| Matched { front, ..matched })
 }
 
-/// The same for several operations of one handler, such as files: no template is another's canonical one.
+/// The same for several operations of one handler, such as files: no template is canonical.
 pub fn at_each(
     templates: &'static [&'static str],
 ) -> impl Filter<Extract = (Matched,), Error = Rejection> + Clone + Send + Sync + 'static {
     at(templates).map(|matched: Matched| Matched { canonical: None, ..matched })
 }
 
-/// The same for an operation with parameters: it gets the query string, empty when there is none, and reads it by
+/// The same for an operation with parameters: the handler gets the query string, which may be empty, and parses it with
 /// [`super::query::Query`].
 pub fn at_with_query(
     templates: &'static [&'static str],
@@ -156,7 +156,7 @@ pub fn at_with_query(
         .untuple_one()
 }
 
-/// Lets GET through, and HEAD, which is answered like GET; hyper leaves the body out.
+/// Matches GET and HEAD; hyper omits the body of a response to HEAD.
 pub fn get_or_head() -> impl Filter<Extract = (), Error = Rejection> + Copy + Send + Sync + 'static {
     warp::method()
         .and_then(|method: Method| {
@@ -167,12 +167,12 @@ pub fn get_or_head() -> impl Filter<Extract = (), Error = Rejection> + Copy + Se
 }
 
 impl Matched {
-    /// Runs a handler and labels its answer, be it the result or the problem, with its route and the time that it took. An
-    /// answer of an operation's short URL links the canonical one (RFC 6596). The handler does not run when there are
-    /// parameters that it has not taken.
+    /// Runs a handler and labels its response or problem with its route and the elapsed time. A response at an operation's
+    /// short URL links the canonical one (RFC 6596). If the request has parameters that the handler has not taken, the handler
+    /// does not run.
     ///
-    /// A handler that panics is answered with a 500 and takes nobody else down; the panic hook has logged it by then.
-    /// No `async fn`: each would hold the handler's future twice, once given and once awaited.
+    /// A handler that panics results in a 500 and affects no other request; the panic hook has logged it. Not an `async fn`:
+    /// each would hold the handler's future twice, as argument and while it is awaited.
     pub fn answer(&self, work: impl Future<Output = Result<Response, Problem>>) -> impl Future<Output = Response> {
         let begun = Instant::now();
         let work = match self.refused() {
@@ -185,7 +185,7 @@ impl Matched {
             response.headers_mut().insert(SERVER_TIMING, timing::value(begun.elapsed(), waited));
             response.extensions_mut().insert(self.route);
             if let Some(caller) = self.caller() {
-                for (name, value) in caller.share.into_iter().flat_map(Share::headers) {
+                for (name, value) in caller.rate_limit.into_iter().flat_map(RateLimit::headers) {
                     response.headers_mut().insert(name, value.try_into().expect("digits are printable"));
                 }
                 response.extensions_mut().insert(caller.clone());
@@ -193,7 +193,7 @@ impl Matched {
             if let Some(canonical) = self.canonical {
                 let prefix = canonical.bytes().position(|byte| byte == b'{').map_or(canonical, |end| &canonical[..end]);
                 let link = ["<", prefix, &self.segment, ">; rel=\"canonical\""].concat();
-                // A segment that no header can hold was no uuid either.
+                // A segment that is not a valid header value was no UUID either.
                 if let Ok(link) = HeaderValue::try_from(link) {
                     response.headers_mut().append(LINK, link);
                 }
@@ -202,40 +202,39 @@ impl Matched {
         })
     }
 
-    /// Takes the query string, which the handler reads then.
+    /// Takes the query string, for a handler that parses it.
     pub fn take_query(&mut self) -> Option<String> {
         self.front.as_mut()?.0.query.take().and_then(|query| query.query().map(str::to_owned))
     }
 
-    /// Whom the request was let through for.
+    /// The result of authorization.
     fn caller(&self) -> Option<&Caller> {
         self.front.as_ref()?.0.caller.as_ref()
     }
 
-    /// Whether credentials are looked at.
+    /// Returns true if credentials are checked.
     pub fn is_guarded(&self) -> bool {
         self.caller().is_some()
     }
 
-    /// Who asks.
+    /// The authenticated principal.
     pub fn principal(&self) -> &Arc<Principal> {
         self.caller().map_or(Principal::anybody(), |caller| &caller.principal)
     }
 
-    /// Why the handler must not run: somebody was let through to another route than this one, or there are parameters that
-    /// nobody has taken.
+    /// Why the handler must not run: another route was authorized, or there are parameters that the handler did not take.
     fn refused(&self) -> Option<Problem> {
         if let Some(Caller { template, .. }) = self.caller()
             && *template != Some(self.route.0)
         {
-            tracing::error!(route = self.route.0, ?template, "a route is not in the table of what routes ask for");
+            tracing::error!(route = self.route.0, ?template, "a route is missing from the access table");
             return Some(Problem::internal());
         }
         Query::parse(self.front.as_ref()?.0.query.as_ref()?.query()?, &[]).finish().err()
     }
 }
 
-/// The last alternative of a resource: its paths exist, and no method before this one fitted.
+/// The last alternative of a resource: its path matches, but no earlier route supports the method.
 pub fn method_not_allowed(
     endpoints: &'static [Endpoint],
 ) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static {

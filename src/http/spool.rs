@@ -1,7 +1,7 @@
-//! A long body on its way: kept from its beginning, in memory while it is short and in a file after that.
+//! Spools a body while it arrives, in memory up to a size and in a file beyond it.
 //!
-//! So nobody has to wait for its sender: whoever reads it may begin when it is whole, or keep up with it and go away when
-//! the sender falls behind. The file has no name, so that nothing of it is left whatever ends the process.
+//! No resource is held while waiting for the sender: a reader may start when the body is complete, or follow it and stop when
+//! the sender falls behind. The file is unlinked when it is created, so that nothing is left however the process ends.
 
 use std::fs::{File, OpenOptions, remove_file};
 use std::io;
@@ -19,37 +19,37 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 use warp::http::HeaderMap;
 
-use super::body::{BodyLimits, Growing, Pace};
-use super::budget::{Budget, Held, Holder, Refused};
+use super::body::{BodyBuffer, BodyLimits, Pace};
+use super::budget::{Budget, Holder, Refused, Reservation};
 use super::client::Client;
 use super::coding::{Broken, announced};
 use super::problem::Problem;
 
-/// What is longer is written to a file. Most bodies are shorter, and files cost more than memory.
+/// Longer bodies are written to a file. Most bodies are shorter, and files cost more than memory.
 const IN_MEMORY: usize = 1024 * 1024;
-/// Bytes written to a file, or read from it, at a time: each time is a hop to another thread.
+/// Bytes per file access: each access runs on another thread.
 const BLOCK: usize = 256 * 1024;
-/// Bytes handed out at a time, so that others have their turn on this thread in between.
+/// Bytes per read, so that other tasks can run on this thread in between.
 const SLICE: usize = 64 * 1024;
-/// A sender that delivers the first [`IN_MEMORY`] within this is likely to keep ahead of PostgreSQL, which takes about
-/// three times as long.
+/// A sender that delivers the first [`IN_MEMORY`] bytes within this time is likely to stay ahead of PostgreSQL, which takes
+/// about three times as long.
 const QUICK: Duration = Duration::from_millis(100);
 
-/// Where long bodies are kept.
+/// The directory for long bodies.
 pub struct Disk {
     folder: PathBuf,
     budget: Budget,
 }
 
-/// A body, as far as it has arrived.
+/// A body that may still be arriving.
 #[derive(Default)]
 pub struct Spool {
-    kept: Mutex<Kept>,
+    state: Mutex<State>,
     changed: Notify,
 }
 
 #[derive(Clone, Default)]
-struct Kept {
+struct State {
     content: Content,
     has_ended: bool,
     is_quick: bool,
@@ -57,52 +57,53 @@ struct Kept {
 
 #[derive(Clone, Default)]
 enum Content {
-    /// Nobody can read it yet.
+    /// Nothing is readable yet.
     #[default]
     Nothing,
-    /// It has ended and is short.
+    /// The complete, short body.
     Memory(Bytes),
-    /// It is long, and so much of it is in this file.
+    /// The file of a long body, and the number of bytes written to it.
     File(Arc<File>, u64),
 }
 
-/// What a look at a body has found.
+/// The result of a read.
 pub enum Read {
     /// The next bytes.
     Bytes(Bytes),
-    /// The end.
+    /// The end of the body.
     End,
-    /// The sender is behind.
+    /// The sender is too slow.
     Late,
 }
 
 impl Disk {
-    /// Keeps bodies in a directory, within a budget.
+    /// Stores bodies in a directory, within a budget.
     pub fn new(folder: PathBuf, budget: Budget) -> Self {
         Self { folder, budget }
     }
 
-    fn take(&self, client: Client, bytes: usize) -> Result<Held, Problem> {
-        self.budget.take(Holder::Client(client), bytes).map_err(no_room)
+    fn take(&self, client: Client, bytes: usize) -> Result<Reservation, Problem> {
+        self.budget.take(Holder::Client(client), bytes).map_err(disk_full)
     }
 
     async fn file(&self) -> Result<File, Problem> {
         let folder = self.folder.clone();
-        blocking(move || without_name(&folder)).await
+        blocking(move || unlinked_file(&folder)).await
     }
 }
 
 impl Spool {
-    /// A body that is there.
+    /// A complete body.
     pub fn whole(body: Bytes) -> Self {
-        let kept = Kept { content: Content::Memory(body), has_ended: true, is_quick: true };
-        Self { kept: Mutex::new(kept), changed: Notify::new() }
+        let state = State { content: Content::Memory(body), has_ended: true, is_quick: true };
+        Self { state: Mutex::new(state), changed: Notify::new() }
     }
 
-    /// Receives a body; `each` is shown every chunk. The disk that it takes is held by who holds what is returned.
+    /// Receives a body; `each` is called with every chunk. The disk space stays reserved until the returned reservation is
+    /// dropped.
     ///
     /// # Errors
-    /// As [`super::body::read`], and 429 or 503 when there is no room for it on the disk.
+    /// As [`super::body::read`], and 429 or 503 if there is no disk space for it.
     pub async fn receive(
         &self,
         headers: &HeaderMap,
@@ -110,9 +111,9 @@ impl Spool {
         limits: &BodyLimits,
         disk: &Disk,
         mut each: impl FnMut(&[u8]),
-    ) -> Result<Option<Held>, Problem> {
+    ) -> Result<Option<Reservation>, Problem> {
         let client = Client::of(headers);
-        let mut growing = Growing::begin(headers, limits, IN_MEMORY)?;
+        let mut buffer = BodyBuffer::begin(headers, limits, IN_MEMORY)?;
         let announced = announced(headers).and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
         let mut room = (announced > IN_MEMORY).then(|| disk.take(client, announced)).transpose()?;
         let mut pace = Pace::begin(limits);
@@ -125,64 +126,64 @@ impl Spool {
             if received > limits.bytes {
                 return Err(limits.too_large());
             }
-            if growing.as_slice().len() + chunk.len() > if file.is_some() { BLOCK } else { IN_MEMORY } {
+            if buffer.as_slice().len() + chunk.len() > if file.is_some() { BLOCK } else { IN_MEMORY } {
                 if file.is_none() {
                     file = Some(Arc::new(disk.file().await?));
-                    self.change(|kept| kept.is_quick = begun.elapsed() < QUICK);
+                    self.change(|state| state.is_quick = begun.elapsed() < QUICK);
                 }
                 match &mut room {
                     Some(room) if room.bytes() >= received => {}
-                    Some(room) => room.grow(IN_MEMORY).map_err(no_room)?,
+                    Some(room) => room.grow(IN_MEMORY).map_err(disk_full)?,
                     None => room = Some(disk.take(client, received + IN_MEMORY)?),
                 }
-                self.write(file.as_ref(), &mut growing).await?;
+                self.write(file.as_ref(), &mut buffer).await?;
             }
-            growing.push(chunk)?;
+            buffer.push(chunk)?;
         }
         if file.is_some() {
-            self.write(file.as_ref(), &mut growing).await?;
-            self.change(|kept| kept.has_ended = true);
+            self.write(file.as_ref(), &mut buffer).await?;
+            self.change(|state| state.has_ended = true);
         } else {
-            self.change(|kept| (kept.content, kept.has_ended) = (Content::Memory(growing.into_bytes()), true));
+            self.change(|state| (state.content, state.has_ended) = (Content::Memory(buffer.into_bytes()), true));
         }
         Ok(room)
     }
 
-    /// Moves what has been gathered into the file, for readers to see.
-    async fn write(&self, file: Option<&Arc<File>>, growing: &mut Growing) -> Result<(), Problem> {
+    /// Appends the buffered bytes to the file, where readers can see them.
+    async fn write(&self, file: Option<&Arc<File>>, buffer: &mut BodyBuffer) -> Result<(), Problem> {
         let Some(file) = file.cloned() else { return Ok(()) };
         let at = self.lock().readable();
-        let block = growing.take();
+        let block = buffer.take();
         let (written, mut block) = blocking(move || {
             file.write_all_at(&block, at)?;
             Ok((Content::File(file, at + block.len() as u64), block))
         })
         .await?;
         block.clear();
-        growing.refill(block);
-        self.change(|kept| kept.content = written);
+        buffer.refill(block);
+        self.change(|state| state.content = written);
         Ok(())
     }
 
-    /// Returns when all of it is there, or so much so quickly that it may be read while it arrives.
+    /// Returns when the body is complete, or when it arrives so quickly that it may be read meanwhile.
     pub async fn readable(&self) {
-        self.until(|kept| kept.has_ended || kept.is_quick).await;
+        self.until(|state| state.has_ended || state.is_quick).await;
     }
 
-    /// Returns when all of it is there.
+    /// Returns when the body is complete.
     pub async fn ended(&self) {
-        self.until(|kept| kept.has_ended).await;
+        self.until(|state| state.has_ended).await;
     }
 
-    /// Reads from the beginning.
+    /// A reader that starts at the beginning.
     pub fn reader(&self) -> Reader<'_> {
         Reader { spool: self, at: 0, block: Bytes::new() }
     }
 
-    async fn until(&self, condition: impl Fn(&Kept) -> bool) {
+    async fn until(&self, condition: impl Fn(&State) -> bool) {
         loop {
             let mut changed = pin!(self.changed.notified());
-            // Before the look, so that no change after it is missed.
+            // Registered before the check, so that no change after it is missed.
             changed.as_mut().enable();
             if condition(&self.lock()) {
                 return;
@@ -191,52 +192,52 @@ impl Spool {
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Kept)) {
+    fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.lock());
         self.changed.notify_waiters();
     }
 
-    fn look(&self) -> Kept {
+    fn snapshot(&self) -> State {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // No code that can panic runs under the lock.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Reads a body while it arrives.
 pub struct Reader<'a> {
     spool: &'a Spool,
-    /// Where the next block begins.
+    /// The offset of the next block.
     at: u64,
-    /// What was read and not yet handed out.
+    /// Bytes read but not yet returned.
     block: Bytes,
 }
 
 impl Reader<'_> {
-    /// Looks for the next bytes, and waits for the sender no longer than is left of the patience.
+    /// Returns the next bytes, and waits for the sender at most for the remaining patience.
     ///
     /// # Errors
-    /// 503 when they cannot be read again.
+    /// 503 if the file cannot be read.
     pub async fn next(&mut self, patience: &mut Duration) -> Result<Read, Problem> {
         while self.block.is_empty() {
-            let kept = self.spool.look();
-            let there = kept.readable();
+            let state = self.spool.snapshot();
+            let there = state.readable();
             if self.at < there {
                 let (at, length) = (self.at, (there - self.at).min(BLOCK as u64));
-                self.block = match kept.content {
+                self.block = match state.content {
                     Content::File(file, _) => blocking(move || block(&file, at, length)).await?,
                     Content::Memory(body) => body,
                     Content::Nothing => Bytes::new(),
                 };
                 self.at += self.block.len() as u64;
-            } else if kept.has_ended {
+            } else if state.has_ended {
                 return Ok(Read::End);
             } else {
                 let begun = Instant::now();
-                let more = self.spool.until(|kept| kept.has_ended || kept.readable() > there);
+                let more = self.spool.until(|state| state.has_ended || state.readable() > there);
                 if timeout(*patience, more).await.is_err() {
                     return Ok(Read::Late);
                 }
@@ -247,8 +248,8 @@ impl Reader<'_> {
     }
 }
 
-impl Kept {
-    /// How many bytes can be read.
+impl State {
+    /// The number of readable bytes.
     fn readable(&self) -> u64 {
         match &self.content {
             Content::Nothing => 0,
@@ -264,28 +265,28 @@ fn block(file: &File, at: u64, length: u64) -> io::Result<Bytes> {
     Ok(block.into())
 }
 
-/// A file that is gone when it is closed, and that nobody else can open.
-fn without_name(folder: &Path) -> io::Result<File> {
+/// Creates an unlinked file, which is deleted when it is closed and which no other process can open.
+fn unlinked_file(folder: &Path) -> io::Result<File> {
     let path = folder.join(format!(".pycrudapi-{}", Uuid::new_v4().simple()));
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
     remove_file(path)?;
     Ok(file)
 }
 
-/// Does what may wait for a disk, on a thread of its own.
+/// Runs disk access on a blocking thread.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Problem> {
     spawn_blocking(work).await.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "SPOOL_DIR cannot keep a body");
+        tracing::error!(error = &error as &dyn std::error::Error, "cannot store a body in SPOOL_DIR");
         Problem::unavailable(match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                "the disk for large bodies is full; nothing was stored, send the request again or send less at once"
+                "the disk for large bodies is full; nothing was stored, send the request again or send less at a time"
             }
-            _ => "large bodies cannot be kept at the moment; nothing was stored, send less at once",
+            _ => "large bodies cannot be stored at the moment; nothing was stored, send less at a time",
         })
     })
 }
 
-fn no_room(refused: Refused) -> Problem {
+fn disk_full(refused: Refused) -> Problem {
     refused.problem("disk for large bodies")
 }
 
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_is_read_as_it_was_sent_while_it_arrives_and_again() {
+    async fn a_body_is_read_unchanged_while_it_arrives_and_again_later() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let disk = disk(folder.path(), usize::MAX);
         for length in [0, 1, BLOCK, IN_MEMORY, IN_MEMORY + 1, 3 * IN_MEMORY + BLOCK + 7] {
@@ -342,7 +343,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_goes_away_when_the_sender_is_behind() {
+    async fn a_reader_stops_when_the_sender_is_too_slow() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let (disk, spool, limits, headers) =
             (disk(folder.path(), usize::MAX), Spool::default(), limits(), HeaderMap::new());
@@ -362,7 +363,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_of_unknown_length_is_refused_where_the_disk_ends() {
+    async fn a_body_of_unknown_length_is_refused_when_the_disk_budget_is_exhausted() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let (disk, spool, limits, headers) =
             (disk(folder.path(), 3 * IN_MEMORY), Spool::default(), limits(), HeaderMap::new());

@@ -1,5 +1,5 @@
-//! The target of a request in its one form: percent-encoded unreserved characters decoded (RFC 3986, section 6.2.2.2), and
-//! without a slash at its end.
+//! Normalizes request targets: percent-encoded unreserved characters are decoded (RFC 3986, section 6.2.2.2), and trailing
+//! slashes are removed.
 
 use std::future::ready;
 
@@ -13,7 +13,7 @@ use warp::reply::Response;
 
 use crate::hexadecimal;
 
-/// The same target with a path in which no unreserved character is percent-encoded; `None` if it has that form.
+/// The target with a path in which no unreserved character is percent-encoded; `None` if the path has that form already.
 pub fn normal(uri: &Uri) -> Option<Uri> {
     let path = uri.path();
     if !path.contains('%') {
@@ -45,8 +45,8 @@ pub fn normal(uri: &Uri) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// Answers a path with a slash at its end by 308 to the same path without it, with its query; other methods than GET are kept
-/// by that status. The last alternative: no path that is served ends in a slash, but the root.
+/// Redirects a path with a trailing slash to the path without it, with its query; the status 308 preserves the method. The last
+/// alternative: except for the root, no route ends in a slash.
 pub fn without_slash() -> BoxedFilter<(Response,)> {
     warp::path::full()
         .and(warp::query::raw().or(warp::any().map(String::new)).unify())
@@ -58,7 +58,7 @@ pub fn without_slash() -> BoxedFilter<(Response,)> {
 
 fn redirect(path: &str, query: &str) -> Option<Response> {
     let shorter = path.strip_suffix('/')?.trim_end_matches('/');
-    // Two slashes at the beginning, or one and a backslash, are a host's name for a browser.
+    // Browsers treat two leading slashes, or a slash and a backslash, as the start of a host name.
     if shorter.is_empty() || shorter.starts_with("//") || shorter.contains('\\') {
         return None;
     }
@@ -82,7 +82,7 @@ mod tests {
             ("/a%2Fb%20c%25%22", Some("/a%2Fb%20c%25%22")),
             ("/%2", Some("/%2")),
             ("/%é%zz%%41", Some("/%é%zz%A")),
-            ("/%2541", Some("/%2541")), // once, and not again
+            ("/%2541", Some("/%2541")), // decoded once, not twice
             ("/a?%41", None),
             ("/a", None),
         ] {

@@ -1,4 +1,4 @@
-//! `Server-Timing` (W3C): how long an answer took here, as browsers show it beside the rest of a request.
+//! `Server-Timing` (W3C): the duration of a response on the server, which browsers show in their developer tools.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use warp::http::header::{HeaderName, HeaderValue};
 /// The header's name.
 pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Room for two durations of half a million years.
+/// Capacity for two durations of half a million years.
 const VALUE_MAX_BYTES: usize = 64;
 
-/// The header's value: the whole time until the answer began, and how much of it was spent waiting for the database.
+/// The header's value: the time until the response began, and the part of it spent waiting for the database.
 pub fn value(app: Duration, db: Duration) -> HeaderValue {
     let mut text = [0; VALUE_MAX_BYTES];
     let mut length = 0;
@@ -20,7 +20,7 @@ pub fn value(app: Duration, db: Duration) -> HeaderValue {
         put(&mut text, &mut length, name);
         put(&mut text, &mut length, digits.format(micros / 1000));
         put(&mut text, &mut length, ".");
-        // A leading 1 keeps the zeros behind it.
+        // The leading 1 preserves leading zeros.
         put(&mut text, &mut length, &digits.format(1000 + micros % 1000)[1..]);
     }
     HeaderValue::from_bytes(&text[..length]).expect("digits and letters are printable")

@@ -163,7 +163,7 @@ pub fn too_many() -> Problem {
     .with_header(RETRY_AFTER, "60")
 }
 
-/// The first attempt is still at work.
+/// The first request is still in progress.
 pub fn in_flight() -> Problem {
     Problem::new(
         Code::IdempotencyInFlight,

@@ -1,4 +1,4 @@
-//! This module in the OpenAPI document.
+//! The identity endpoints in the OpenAPI document.
 
 use serde_json::json;
 use utoipa::openapi::HttpMethod;
@@ -21,9 +21,9 @@ pub fn describe(document: &mut Document) {
         "scopes": ["passengers:read"],
         "expiresAt": "2027-02-24T18:13:38Z"
     });
-    let principal = Operation::new(TAG, "getPrincipal", "Who asks, and what they may do")
-        .says("With the credentials of the request, or without any.")
-        .answers(200, "As the service sees it.", [(JSON, content(reference::<Shown>(), example))])
+    let principal = Operation::new(TAG, "getPrincipal", "The principal of the request and its scopes")
+        .says("Works with and without credentials.")
+        .answers(200, "The principal.", [(JSON, content(reference::<Shown>(), example))])
         .fails([Code::Unauthenticated]);
     document.operation(HttpMethod::Get, PRINCIPAL, &principal);
 
@@ -41,12 +41,9 @@ pub fn describe(document: &mut Document) {
         "bearer_methods_supported": ["header"],
         "resource_documentation": "https://pycrudapi.example.com/docs"
     });
-    let resource = Operation::new(TAG, "getProtectedResourceMetadata", "Where tokens come from (RFC 9728)")
-        .answers(
-            200,
-            "The identity provider, and the scopes that there are.",
-            [(JSON, content(object(members), example))],
-        )
+    let summary = "The identity provider that issues tokens (RFC 9728)";
+    let resource = Operation::new(TAG, "getProtectedResourceMetadata", summary)
+        .answers(200, "The identity provider, and the existing scopes.", [(JSON, content(object(members), example))])
         .fails([Code::NotFound]);
     document.operation(HttpMethod::Get, RESOURCE, &resource);
 }

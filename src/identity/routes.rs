@@ -1,4 +1,4 @@
-//! The URLs of this module: filters and handlers.
+//! The identity endpoints: filters and handlers.
 
 use std::sync::Arc;
 
@@ -23,41 +23,41 @@ use crate::http::route::{Matched, at, get_or_head, method_not_allowed};
 pub(super) const PRINCIPAL: &[&str] = &["/v1/principal"];
 pub(super) const RESOURCE: &[&str] = &[METADATA];
 
-/// What is routed here.
+/// The endpoints of this module.
 pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint { templates: PRINCIPAL, methods: &[("GET", Access::Anybody)] },
     Endpoint { templates: RESOURCE, methods: PUBLIC },
 ];
 
-/// What the handlers tell.
+/// What the handlers report.
 pub struct Context {
-    /// Whether credentials are looked at.
+    /// Whether credentials are checked.
     pub auth: &'static str,
     /// The identity provider.
     pub issuer: Option<String>,
-    /// The scopes that routes ask for.
+    /// The scopes that routes require.
     pub scopes: Vec<String>,
-    /// How the pages sign somebody in, where they do.
+    /// How pages sign users in, if they can.
     pub sign_in: Option<SignIn>,
 }
 
-/// Whoever a request is made by.
+/// The principal of a request.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Principal)]
 pub struct Shown {
-    /// Whether credentials are looked at: `on` or `off`.
+    /// Whether credentials are checked: `on` or `off`.
     auth: &'static str,
     /// `anonymous`, `token` or `issuer`.
     credential: &'static str,
-    /// As history and the log have it; null without credentials.
+    /// The name in history and logs; null without credentials.
     principal: Option<String>,
-    /// What may be done.
+    /// The permitted scopes.
     scopes: Vec<String>,
-    /// When the credential ends.
+    /// When the credential expires.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
-    /// How a page signs somebody in at the identity provider; absent where a token is pasted instead.
+    /// How a page signs a user in at the identity provider; absent if tokens are pasted instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     sign_in: Option<SignIn>,
 }
@@ -92,7 +92,7 @@ fn principal(matched: &Matched, context: &Context) -> Response {
         sign_in: context.sign_in.clone(),
         expires_at: principal.expires.and_then(|at| Timestamp::try_from(at).ok()).map(|at| at.to_string()),
     });
-    // Of one request, whatever a cache makes of its Authorization.
+    // The response depends on the credentials, even for a cache that ignores Authorization.
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -101,7 +101,7 @@ fn resource(headers: &HeaderMap, context: &Context) -> Result<Response, Problem>
     let Some(issuer) = &context.issuer else {
         return Err(Problem::new(
             Code::NotFound,
-            "no identity provider is configured; the operator makes tokens with `pycrudapi token create`",
+            "no identity provider is configured; the operator creates tokens with `pycrudapi token create`",
         ));
     };
     Ok(reply::json(&json!({

@@ -1,32 +1,33 @@
-//! How much of the machine nginx may take: connections and buffers by the container's memory and the descriptors there are.
+//! nginx's share of the machine: connections and buffers according to the memory limit and the available descriptors.
 //!
-//! The server takes a quarter of a container's limit for requests (MEMORY_BUDGET), and so does nginx for connections; kernel
-//! buffers, supervisord and the programs have the rest.
+//! The server uses a quarter of a container's memory limit for requests (MEMORY_BUDGET), and nginx another quarter for
+//! connections; the rest is for kernel buffers, supervisord and the programs themselves.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Two descriptors a request (client and server), and some for logs, listeners and the connections kept alive.
+/// A request needs two descriptors (client and server); logs, listeners and idle connections need some more.
 const CONNECTIONS_MAX: u64 = 16_384;
 const CONNECTIONS_MIN: u64 = 128;
 const DESCRIPTORS_RESERVED: u64 = 128;
-/// nginx's structures for a connection, its header and the kernel's socket; TLS doubles it.
+/// nginx's structures for a connection, its header and the kernel's socket; TLS doubles that.
 const CONNECTION_BYTES: u64 = 16 * 1024;
-/// A worker has about 6 MiB of its own before it has any connection.
+/// A worker needs about 6 MiB before it has any connection.
 const WORKER_BYTES: u64 = 64 << 20;
-/// What a thousand slow readers may leave unread in the kernel is a quarter of the limit. Linux lets each have up to 4 MiB.
+/// The kernel's buffers for a thousand slow readers may use a quarter of the limit. Linux allows each up to 4 MiB.
 const READERS: u64 = 4096;
 const SEND_BUFFER_MIN: u64 = 16 * 1024;
 const SEND_BUFFER_MAX: u64 = 4 << 20;
 /// Linux's `net.core.wmem_default`.
 const SOCKET_BUFFER: u64 = 212_992;
 
-/// One worker per processor that this process may use, as far as their own memory goes.
+/// The number of workers: one per available processor, limited by their memory.
 pub fn workers(limit: Option<u64>) -> u64 {
     let processors = std::thread::available_parallelism().map_or(1, |number| number.get() as u64);
     limit.map_or(processors, |limit| processors.min(limit / WORKER_BYTES).max(1))
 }
 
-/// As many connections of a worker as memory and descriptors allow, after the soft limit of these was raised to the hard one.
+/// The number of connections per worker that memory and descriptors allow, after raising the soft descriptor limit to the hard
+/// one.
 pub fn connections(limit: Option<u64>) -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
@@ -36,26 +37,26 @@ pub fn connections(limit: Option<u64>) -> u64 {
     CONNECTIONS_MAX.min(by_memory).min(by_descriptors).max(CONNECTIONS_MIN)
 }
 
-/// How many long bodies may be handed on at once, of which one client may have a quarter; none for any number.
+/// The number of long bodies that may be forwarded at once, of which one client may have a quarter; `None` means no limit.
 ///
-/// The kernel keeps as much of each between nginx and the server as its default buffer takes, whatever the server refuses.
+/// The kernel buffers up to its default socket buffer of each body between nginx and the server, whatever the server refuses.
 pub fn long_bodies(limit: Option<u64>) -> Option<u64> {
     limit.map(|limit| (limit / 8 / SOCKET_BUFFER).max(8))
 }
 
-/// Directives that have nginx compress in 64 KiB and 32 KiB of buffers, where there is a limit, instead of 256 and 128.
+/// Directives that reduce nginx's compression buffers from 256 and 128 KiB to 64 and 32 KiB, if there is a memory limit.
 ///
-/// A list comes to 7 % more then, and takes a fifth more of the processor.
+/// A compressed list is then 7 % larger, and compression takes a fifth more CPU time.
 pub fn gzip_memory(limit: Option<u64>) -> &'static str {
     limit.map_or("", |_| "gzip_window 8k; gzip_hash 16k; gzip_buffers 4 8k;")
 }
 
-/// The parameter of `listen` that bounds what a slow reader leaves in the kernel; nothing where there is memory enough.
+/// The parameter of `listen` that limits the kernel's buffer for a slow reader; empty if there is enough memory.
 ///
-/// It bounds the rate of a distant reader too, to this much per round trip.
+/// It also limits the rate of a distant reader, to this size per round trip.
 pub fn send_buffer(limit: Option<u64>) -> String {
     match limit.map(|limit| limit / READERS) {
-        // The kernel doubles it, for its own structures.
+        // The kernel doubles the value for its own structures.
         Some(bytes) if bytes < SEND_BUFFER_MAX => format!(" sndbuf={}", (bytes / 2).max(SEND_BUFFER_MIN)),
         _ => String::new(),
     }
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_readers_buffer_is_bounded_where_memory_is() {
+    fn a_readers_buffer_is_limited_if_memory_is() {
         assert_eq!(send_buffer(Some(256 << 20)), " sndbuf=32768");
         assert_eq!(send_buffer(Some(1 << 20)), " sndbuf=16384");
         assert_eq!(send_buffer(Some(16 << 30)), "");

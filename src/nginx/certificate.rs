@@ -1,6 +1,6 @@
-//! The certificate: the self-signed one is made and renewed, a mounted one is read to know when it has changed.
+//! The certificate: a self-signed one is created and renewed; a mounted one is read to detect changes.
 //!
-//! Key and certificate of the self-signed one are one file, so that one rename replaces both.
+//! Key and certificate of the self-signed one share a file, so that one rename replaces both.
 
 use std::fs;
 use std::io::Write;
@@ -19,14 +19,14 @@ use super::private;
 use crate::config::nginx::Certificate;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// A self-signed certificate lives three months and is replaced a month before its end.
+/// A self-signed certificate is valid for three months and is replaced a month before it expires.
 const LIFE: Duration = DAY.saturating_mul(90);
 const RENEW_BEFORE: Duration = DAY.saturating_mul(30);
 
-/// Where the kernel tells this machine's own name.
+/// The file from which Linux reports the host name.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
-/// Renews what is due and returns a fingerprint of the files that nginx is to use.
+/// Renews an expiring self-signed certificate, and returns a fingerprint of the files that nginx should use.
 pub fn prepare(certificate: Option<&Certificate>) -> anyhow::Result<String> {
     let mut digest = Xxh3Default::new();
     if let Some(Certificate { certificate, key, self_signed }) = certificate {
@@ -34,7 +34,7 @@ pub fn prepare(certificate: Option<&Certificate>) -> anyhow::Result<String> {
             private::directory(certificate.parent().unwrap_or(Path::new("/")), "TLS_DIR", false)?;
             if !is_good(certificate) {
                 make(certificate)
-                    .with_context(|| format!("TLS_SELF_SIGNED=true: cannot make {}", certificate.display()))?;
+                    .with_context(|| format!("TLS_SELF_SIGNED=true: cannot create {}", certificate.display()))?;
             }
         }
         for file in [certificate, key] {
@@ -44,20 +44,20 @@ pub fn prepare(certificate: Option<&Certificate>) -> anyhow::Result<String> {
     Ok(format!("{:032x}", digest.digest128()))
 }
 
-/// Whether a file holds a key and a certificate that is not near its end.
+/// Returns true if a file has a key and a certificate that does not expire soon.
 fn is_good(file: &Path) -> bool {
     let has_key = fs::read(file).is_ok_and(|pem| PrivateKeyDer::from_pem_slice(&pem).is_ok());
     has_key && end(file).is_some_and(|end| end > SystemTime::now() + RENEW_BEFORE)
 }
 
-/// When the first certificate in a file ends; none when there is none.
+/// The expiry of the first certificate in a file; `None` if there is none.
 fn end(file: &Path) -> Option<SystemTime> {
     let der = CertificateDer::from_pem_slice(&fs::read(file).ok()?).ok()?;
     let read = x509_cert::Certificate::from_der(&der).ok()?;
     Some(read.tbs_certificate.validity.not_after.to_system_time())
 }
 
-/// Writes a new key and a certificate of this machine's names.
+/// Writes a new key, and a certificate for this machine's names.
 fn make(file: &Path) -> anyhow::Result<()> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     let host = fs::read_to_string(HOST_NAME).unwrap_or_default().trim().to_owned();
@@ -94,16 +94,16 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte))
 }
 
-/// What nginx was last started or reloaded with here.
-pub struct Remembered<'a>(pub &'a Path);
+/// The fingerprint of the certificate with which nginx was last started or reloaded.
+pub struct StoredFingerprint<'a>(pub &'a Path);
 
-impl Remembered<'_> {
-    /// Whether it is this fingerprint.
+impl StoredFingerprint<'_> {
+    /// Returns true if it equals this fingerprint.
     pub fn is(&self, fingerprint: &str) -> bool {
         fs::read_to_string(self.file()).is_ok_and(|known| known == fingerprint)
     }
 
-    /// Stores a new one.
+    /// Stores a new fingerprint.
     pub fn set(&self, fingerprint: &str) -> anyhow::Result<()> {
         fs::write(self.file(), fingerprint).with_context(|| format!("cannot write {}", self.file().display()))
     }
@@ -119,7 +119,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     #[test]
-    fn a_made_certificate_is_good_private_and_lives_ninety_days() {
+    fn a_created_certificate_is_usable_private_and_valid_for_ninety_days() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let file = folder.path().join("self-signed.pem");
         assert!(!is_good(&file));

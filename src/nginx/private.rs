@@ -1,7 +1,7 @@
-//! Directories that other users of the machine can neither prepare nor enter, and the account nginx's workers have.
+//! Private directories, which other users of the machine can neither prepare nor enter, and the account of nginx's workers.
 //!
-//! As root the workers are another user, whose group is then let through; nobody else is. supervisor/private.py does the
-//! same for supervisord, which binds its sockets before it starts any program.
+//! If nginx runs as root, its workers have another account, whose group gets access; no one else does. supervisor/private.py
+//! does the same for supervisord, which binds its sockets before it starts any program.
 
 use std::fs;
 use std::io;
@@ -15,12 +15,12 @@ use rustix::process::geteuid;
 use thiserror::Error;
 
 const ACCOUNTS: [&str; 3] = ["www-data", "nginx", "nobody"];
-/// What the machine's root is in a user namespace that has no number for it.
+/// The user id of the machine's root in a user namespace that does not map it.
 const OVERFLOW_USER: u32 = 65534;
 
-/// A directory that somebody else may have prepared.
+/// A directory that another user may have prepared.
 #[derive(Debug, Error)]
-#[error("{setting}={}: {reason}; remove it, or set {setting} to a directory of yours", path.display())]
+#[error("{setting}={}: {reason}; remove it, or set {setting} to a directory of this user", path.display())]
 pub struct Refused {
     setting: &'static str,
     path: PathBuf,
@@ -30,14 +30,14 @@ pub struct Refused {
 /// The account of nginx's workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    /// Name of the user.
+    /// The user name.
     pub user: String,
-    /// Name of its group.
+    /// The group name.
     pub group: String,
     gid: u32,
 }
 
-/// The account that root's nginx gives its workers; none for an ordinary user, who has nothing to give up.
+/// The account of nginx's workers; `None` for an ordinary user, which cannot change accounts.
 pub fn worker() -> Option<Account> {
     if !geteuid().is_root() {
         return None;
@@ -54,13 +54,13 @@ fn account(passwd: &str, groups: &str) -> Option<Account> {
     Some(Account { user: user.to_owned(), group: group.to_owned(), gid: gid.parse().ok()? })
 }
 
-/// Makes a directory, or takes one that is ours, for us alone; a shared one may be passed through by the workers.
+/// Creates a private directory, or checks that an existing one is private; a `shared` one can be traversed by the workers.
 ///
 /// # Errors
-/// When somebody else may have prepared it.
+/// If another user may have prepared it.
 pub fn directory(path: &Path, setting: &'static str, shared: bool) -> Result<(), Refused> {
     let refuse = |reason: String| Refused { setting, path: path.to_owned(), reason };
-    let fault = |error: io::Error| refuse(format!("it is no directory of yours ({error})"));
+    let fault = |error: io::Error| refuse(format!("it is not a directory of this user ({error})"));
     let above = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(above).map_err(fault)?;
     for folder in above.canonicalize().map_err(fault)?.ancestors() {
@@ -74,12 +74,12 @@ pub fn directory(path: &Path, setting: &'static str, shared: bool) -> Result<(),
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = openat(CWD, path, flags, Mode::empty()).map_err(|error| fault(error.into()))?;
-    // Through the open directory, so that nobody can put another in its place meanwhile.
+    // The open descriptor is used, so that the directory cannot be replaced meanwhile.
     let checked = || -> Result<Option<&str>, Errno> {
         let found = fstat(&opened)?;
         let owners = owners_inside(opened.as_fd())?;
         if found.st_uid != geteuid().as_raw() {
-            // A container's volume is root's and open to its one user.
+            // A container's volume belongs to root and is writable for the container's only user.
             let foreign = !trusted(found.st_uid) || owners.iter().any(|owner| *owner != geteuid().as_raw());
             return Ok(foreign.then_some("it belongs to another user"));
         }
@@ -90,7 +90,8 @@ pub fn directory(path: &Path, setting: &'static str, shared: bool) -> Result<(),
             }
             fchmod(&opened, Mode::from_raw_mode(if account.is_some() { 0o710 } else { 0o700 }))?;
         }
-        // Looked at again, now that nobody else adds to it. One that is in use keeps its mode: it may serve other ends.
+        // Checked again, now that no one else can add files. A directory in use keeps its mode, because it may have other
+        // purposes.
         let written = found.st_mode & 0o022 != 0 && !owners_inside(opened.as_fd())?.is_empty();
         Ok(written.then_some("other users may have written to it"))
     };
@@ -101,7 +102,7 @@ pub fn directory(path: &Path, setting: &'static str, shared: bool) -> Result<(),
     }
 }
 
-/// Who owns each of the things in a directory.
+/// The owners of the entries in a directory.
 fn owners_inside(directory: BorrowedFd<'_>) -> Result<Vec<u32>, Errno> {
     let mut owners = Vec::new();
     for entry in Dir::read_from(directory)? {
@@ -113,7 +114,7 @@ fn owners_inside(directory: BorrowedFd<'_>) -> Result<Vec<u32>, Errno> {
     Ok(owners)
 }
 
-/// Root and ourselves. In a user namespace the machine's root has no number of its own, but the overflow one.
+/// Root and this user. In a user namespace the machine's root may be unmapped and appears as the overflow user.
 fn trusted(user: u32) -> bool {
     let mapped = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let whole = mapped.split_whitespace().eq(["0", "0", "4294967295"]);

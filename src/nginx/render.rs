@@ -1,6 +1,6 @@
-//! nginx's configuration: the templates, and every value that they name.
+//! Renders nginx's configuration: the templates, and every value that they reference.
 //!
-//! Only values of the settings' types get there. None but paths needs quoting: those stand in double quotes.
+//! The values come from typed settings. Only paths need quoting, and are always in double quotes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,12 +13,12 @@ use crate::config::memory_limit;
 use crate::config::nginx::{Bound, Certificate, NginxConfig, SPELLINGS, Switch, Upstream};
 use crate::http::cors::Origins;
 
-/// Since this version http/2 is a directive of its own, and the old parameter of `listen` draws a warning.
+/// The version since which http2 is a separate directive, and the parameter of `listen` causes a warning.
 const HTTP2_DIRECTIVE: [u32; 3] = [1, 25, 1];
-/// The server answers within its own deadline and a second; this is for one that does not.
+/// The server responds within its own deadline plus a second; this margin is for a server that does not.
 const BULK_GRACE_MS: u128 = 5000;
 
-/// The files of the folder nginx/, each with the name that nginx knows it by.
+/// The files of the directory nginx/, with the names that nginx uses.
 const FILES: [(&str, &str); 13] = [
     ("cors.conf", include_str!("../../nginx/cors.conf.template")),
     ("errors.conf", include_str!("../../nginx/errors.conf")),
@@ -35,32 +35,32 @@ const FILES: [(&str, &str); 13] = [
     ("tls.conf", include_str!("../../nginx/tls.conf.template")),
 ];
 
-/// What is known of the machine.
+/// Properties of the machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Machine {
     /// The version of nginx.
     pub version: [u32; 3],
-    /// Whether there is IPv6: containers often have none, and nginx would refuse to start.
+    /// Whether IPv6 is available: containers often lack it, and nginx would refuse to start.
     pub ipv6: bool,
 }
 
-/// What nginx is to be run with.
+/// A rendered configuration.
 pub struct Rendering {
     values: BTreeMap<&'static str, String>,
-    /// Where the files go.
+    /// The directory of the files.
     pub work_dir: PathBuf,
     /// The certificate.
     pub certificate: Option<Certificate>,
     /// The ports to listen on.
     pub ports: Vec<u16>,
-    /// Connections that one worker takes.
+    /// Connections per worker.
     pub connections: u64,
 }
 
 /// Derives every value from the settings.
 ///
 /// # Errors
-/// When some of them do not go together.
+/// If settings contradict each other.
 pub fn rendering(config: &NginxConfig, machine: Machine) -> Result<Rendering, WrongSetting> {
     let limit = memory_limit();
     let certificate = config.certificate()?;
@@ -96,7 +96,7 @@ pub fn rendering(config: &NginxConfig, machine: Machine) -> Result<Rendering, Wr
     let upstream_ms = config.upstream_timeout_ms.as_millis();
     let values = BTreeMap::from([
         ("work_dir", quoted(&config.work_dir().display())),
-        // As root the workers give root up; an ordinary user has nothing to give up, and nginx warns if asked to.
+        // As root the workers change to this account; for an ordinary user nginx would warn about the directive.
         (
             "user",
             private::worker().map(|account| format!("user {} {};", account.user, account.group)).unwrap_or_default(),
@@ -104,19 +104,19 @@ pub fn rendering(config: &NginxConfig, machine: Machine) -> Result<Rendering, Wr
         ("workers", config.nginx_workers.0.map_or_else(|| capacity::workers(limit), u64::from).to_string()),
         ("worker_connections", connections.to_string()),
         ("gzip_memory", capacity::gzip_memory(limit).to_owned()),
-        // 0 would be no limit at all for nginx; for the server it is none of the time.
+        // For nginx 0 means no limit; for the server it means no time.
         ("drain_timeout_ms", common.drain_timeout_ms.as_millis().max(1).to_string()),
         ("access_log", access_log(config.access_log).to_owned()),
         ("client_timeout_ms", config.client_timeout_ms.as_millis().to_string()),
         ("upstream_timeout_ms", upstream_ms.to_string()),
         ("max_body_bytes", common.max_body_bytes.to_string()),
-        // One passenger may be posted where many are.
+        // A single passenger may be sent to the same URL as many.
         ("bulk_max_bytes", common.max_body_bytes.max(common.bulk_max_bytes).to_string()),
         ("bulk_timeout_ms", upstream_ms.max(common.bulk_timeout_ms.as_millis() + BULK_GRACE_MS).to_string()),
         ("upstream_servers", upstreams),
         ("http_port", http.to_string()),
         ("http_port_v6", v6(http, "")),
-        // A file that sets limits or TLS up is included only when there are any.
+        // A file with limits or TLS settings is included only if they are configured.
         ("limits", with(!limits.is_empty(), "include limits.conf;")),
         ("limits_apply", limits.join("\n        ")),
         (
@@ -142,7 +142,7 @@ pub fn rendering(config: &NginxConfig, machine: Machine) -> Result<Rendering, Wr
         ("http2", with(directive, "http2 on;")),
         ("certificate", path(certificate.as_ref().map(|found| &found.certificate))),
         ("certificate_key", path(certificate.as_ref().map(|found| &found.key))),
-        // Two years, as browsers ask; see forwarded.conf for the self-signed case.
+        // Two years, as browsers require; see forwarded.conf for self-signed certificates.
         ("hsts", with(certificate.as_ref().is_some_and(|found| !found.self_signed), "max-age=63072000")),
         ("send_buffer", send_buffer),
     ]);
@@ -152,13 +152,13 @@ pub fn rendering(config: &NginxConfig, machine: Machine) -> Result<Rendering, Wr
 
 fn access_log(access_log: Switch) -> &'static str {
     match access_log {
-        // Whole lines leave in one write of at most 4 KiB, which a pipe never mixes with another worker's.
+        // Whole lines are written at once, at most 4 KiB, which a pipe never mixes with lines of another worker.
         Switch::On => "access_log /dev/stdout access buffer=4k flush=100ms if=$worth_logging;",
         Switch::Off => "access_log off;",
     }
 }
 
-/// What stands for a text between double quotes.
+/// Escapes a text for use inside double quotes.
 fn quoted(text: &impl ToString) -> String {
     text.to_string().replace('\\', r"\\").replace('"', r#"\""#)
 }
@@ -167,11 +167,11 @@ fn lines(lines: impl Iterator<Item = String>, between: &str) -> String {
     lines.collect::<Vec<_>>().join(between)
 }
 
-/// Lines of a map from the request's origin to the one that is allowed.
+/// The lines of a map from the request's origin to the allowed one.
 fn cors_origins(origins: Option<&Origins>) -> Vec<String> {
     match origins {
-        None | Some(Origins::Nobody) => Vec::new(),
-        Some(Origins::Anybody) => vec![r#""~." "*";"#.to_owned()],
+        None | Some(Origins::None) => Vec::new(),
+        Some(Origins::Any) => vec![r#""~." "*";"#.to_owned()],
         Some(Origins::Listed(origins)) => {
             let texts = origins.iter().filter_map(|origin| origin.to_str().ok());
             texts.map(|origin| format!(r#""{origin}" "{origin}";"#)).collect()
@@ -181,10 +181,10 @@ fn cors_origins(origins: Option<&Origins>) -> Vec<String> {
 
 /// The `server` lines of the upstream block.
 ///
-/// nginx tries each entry once per request, and with a single entry there is no second try; so a single server is
-/// listed again, as backup, for the request whose connection broke under it. A Unix socket is spelled differently
-/// each time: kept connections are found by spelling, and the ones to the server that has just died must not be
-/// handed to the second try. `max_fails=0`, because the only server there is must not be put aside.
+/// nginx tries each entry once per request, and with a single entry there is no second attempt; a single server is therefore
+/// listed again as backup, for requests whose connection broke. A Unix socket is spelled differently each time: idle
+/// connections are found by spelling, and those to the failed server must not be used for the second attempt. `max_fails=0`,
+/// because the only server must never be skipped.
 fn upstream_lines(servers: &[Upstream]) -> Vec<String> {
     let spelled = |server: &Upstream, detours: usize| match server {
         Upstream::Tcp(address) => address.clone(),
@@ -202,8 +202,9 @@ fn upstream_lines(servers: &[Upstream]) -> Vec<String> {
                 format!("server {} max_fails=0{backup};", spelled(only, detours))
             })
             .collect(),
-        // One that fails twice is left alone for two seconds; the others answer meanwhile. Where all have failed (restarted at
-        // once, say), nginx would ask none of them until then, so each is listed again, and asked whenever no other is left.
+        // A server that fails twice is skipped for two seconds; the others respond meanwhile. If all have failed, for example
+        // after a simultaneous restart, nginx would try none of them, so each is listed again as backup and used when no other
+        // is left.
         several => {
             let first =
                 several.iter().map(|server| format!("server {} max_fails=2 fail_timeout=2s;", spelled(server, 0)));
@@ -217,7 +218,7 @@ impl Rendering {
     /// Writes every file and returns the path of nginx.conf.
     ///
     /// # Errors
-    /// When one cannot be written.
+    /// If a file cannot be written.
     pub fn write(&self) -> io::Result<PathBuf> {
         for (name, template) in FILES {
             fs::write(self.work_dir.join(name), self.fill(template))?;
@@ -225,7 +226,7 @@ impl Rendering {
         Ok(self.work_dir.join("nginx.conf"))
     }
 
-    /// A template with every `[[name]]` replaced, but in comments.
+    /// Replaces every `[[name]]` of a template, except in comments.
     fn fill(&self, template: &str) -> String {
         let mut text = String::with_capacity(template.len());
         for line in template.split_inclusive('\n') {
@@ -279,13 +280,13 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_of_no_time_is_the_shortest_that_nginx_knows() {
+    fn a_drain_timeout_of_zero_becomes_one_millisecond_for_nginx() {
         let text = &rendered(&["--drain-timeout-ms=0"])["nginx.conf"];
         assert!(text.contains("worker_shutdown_timeout 1ms;"), "{text}");
     }
 
     #[test]
-    fn many_passengers_may_be_as_many_bytes_and_take_as_long_as_one() {
+    fn the_limits_of_bulk_requests_are_at_least_those_of_single_requests() {
         let text =
             &rendered(&["--max-body-bytes=4096", "--bulk-max-bytes=1024", "--bulk-timeout-ms=1000"])["nginx.conf"];
         assert_eq!(text.matches("client_max_body_size    4096;").count(), 1, "{text}");
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_is_served_on_this_machine_alone_and_only_where_it_is_wanted() {
+    fn the_status_is_served_only_locally_and_only_if_configured() {
         let files = rendered(&["--nginx-status-port=8081"]);
         assert!(files["nginx.conf"].contains("include status.conf;"), "{}", files["nginx.conf"]);
         assert_eq!(files["status.conf"].matches("listen ").count(), 1);
@@ -333,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_stand_in_quotes_whatever_is_in_them() {
+    fn paths_are_quoted_and_escaped() {
         let folder = tempfile::tempdir().expect("a folder");
         let pair = folder.path().join(r#"my "own" \ çert"#);
         fs::create_dir(&pair).expect("made");

@@ -1,9 +1,9 @@
 //! Liveness, readiness and the greetings.
 //!
-//! Liveness asks nothing of anybody. Readiness asks PostgreSQL, briefly, at most once a second however many ask us, and
-//! writes nothing; it fails as soon as a stop was asked for. A load balancer asks with `?exclude=postgres`, which is
-//! answered from what the start has found: a database that is away is away for every replica, and taking all of them out
-//! would leave clients with refused connections in place of an answer.
+//! Liveness checks nothing. Readiness queries PostgreSQL briefly, at most once per second however many probes arrive, and
+//! writes nothing; it fails as soon as a shutdown is requested. Load balancers use `?exclude=postgres`, which reports only the
+//! result of the startup: if the database is unreachable, it is so for every replica, and removing all of them would leave
+//! clients with refused connections instead of responses.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,36 +30,36 @@ use crate::shutdown::Shutdown;
 pub(super) const GREETINGS: &[&str] = &["/hello", "/zero", "/helloworld"];
 pub(super) const LIVE: &[&str] = &["/livez"];
 pub(super) const READY: &[&str] = &["/readyz"];
-/// What is routed here.
+/// The endpoints of this module.
 pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint { templates: GREETINGS, methods: PUBLIC },
     Endpoint { templates: LIVE, methods: PUBLIC },
     Endpoint { templates: READY, methods: PUBLIC },
 ];
 
-/// An answer about the database is good for this long; a cluster's probes come once a second or less often.
+/// How long a result about the database is reused; a cluster's probes are sent once per second or less often.
 const CHECK_FRESH: Duration = Duration::from_secs(1);
-/// Longest that a readiness probe waits for PostgreSQL; shorter than any sensible probe timeout.
+/// Maximum wait of a readiness probe for PostgreSQL; shorter than any sensible probe timeout.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// The parameter of `/readyz`, and the one value it takes.
+/// The parameter of `/readyz`, and its only value.
 pub(super) const EXCLUDE: &str = "exclude";
 pub(super) const POSTGRES: &str = "postgres";
 
-/// How far the start has got with the database.
+/// The progress of preparing the database at startup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preparation {
-    /// Under way; or the database answers, and does not serve us yet.
+    /// In progress, or the database responds but cannot be used yet.
     Pending,
-    /// The database cannot be reached.
+    /// The database is unreachable.
     Unreachable,
-    /// The database was found usable once; for good, because later faults of it are every replica's.
+    /// The database was usable once. This state is final, because later failures affect every replica.
     Done,
 }
 
-/// What is known about being ready.
+/// The state of the readiness checks.
 pub struct Health {
-    /// The connection on which the database is asked.
+    /// The pool for the database check.
     probe: Pool,
     followed: Option<Followed>,
     auth: &'static str,
@@ -68,7 +68,7 @@ pub struct Health {
     database: Mutex<Option<(Instant, Database)>>,
 }
 
-/// What one look at the database said.
+/// The result of a database check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Database {
     postgres: &'static str,
@@ -83,10 +83,11 @@ const EXCLUDED: &str = "excluded";
 #[derive(Serialize, ToSchema)]
 pub struct Readiness {
     status: &'static str,
-    /// Whether credentials are looked at: `off` lets everybody do everything.
+    /// Whether credentials are checked: with `off` every request may do everything.
     auth: &'static str,
     checks: Checks,
-    /// The replica that lists are read on, where there is one; without it they are read on the primary, so nobody is less ready.
+    /// The replica that lists are read on, if there is one. Without it lists are read on the primary, so readiness does not
+    /// depend on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     replica: Option<ReplicaReadiness>,
 }
@@ -96,7 +97,7 @@ pub struct Readiness {
 pub(super) struct ReplicaReadiness {
     /// `ok`, or why lists are read on the primary: `away`, `lagging`, `promoted`, `foreign`.
     state: &'static str,
-    /// How far it is behind, in seconds, if that is known.
+    /// The replication lag in seconds, if known.
     lag_seconds: Option<f64>,
 }
 
@@ -109,7 +110,7 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    /// Each check, and whether it is passed.
+    /// Each check, and whether it passed.
     pub(super) fn passed(&self) -> [(&'static str, bool); 3] {
         [("postgres", self.postgres), ("migrations", self.migrations), ("shutdown", self.shutdown)]
             .map(|(name, found)| (name, found == OK))
@@ -117,8 +118,8 @@ impl Checks {
 }
 
 impl Health {
-    /// Readiness that ends when the shutdown is requested; whether credentials are looked at, and whether lists are read on a
-    /// replica, is told with it.
+    /// Readiness until the shutdown is requested; the reports also show whether credentials are checked, and the state of the
+    /// replica.
     pub fn new(probe: Pool, followed: Option<Followed>, auth: &'static str, shutdown: Shutdown) -> Self {
         Self {
             probe,
@@ -130,21 +131,21 @@ impl Health {
         }
     }
 
-    /// Takes down how far the start has got.
+    /// Records the progress of the startup.
     pub fn prepared(&self, preparation: Preparation) {
         self.preparation.send_replace(preparation);
     }
 
-    /// What must hold of the database and of this process.
+    /// Checks the database and this process.
     pub(super) async fn checks(&self) -> Checks {
         let Database { postgres, migrations } = self.database().await;
-        // Tables that follow their descriptions come after the migrations, and may wait for whoever uses them.
+        // Tables are adapted to their descriptions after the migrations, which may have to wait for locks.
         let is_prepared = matches!(*self.preparation.borrow(), Preparation::Done);
         let migrations = if migrations == OK && !is_prepared { "pending" } else { migrations };
         Checks { postgres, migrations, shutdown: self.shutdown() }
     }
 
-    /// What a load balancer must know of this process; asks nobody.
+    /// The checks for load balancers, without queries.
     fn checks_without_postgres(&self) -> Checks {
         let migrations = match *self.preparation.borrow() {
             Preparation::Pending => "pending",
@@ -164,7 +165,7 @@ impl Health {
         if self.shutdown.is_requested() { "draining" } else { OK }
     }
 
-    /// The lock makes callers that come together share one look.
+    /// The lock lets concurrent callers share one check.
     async fn database(&self) -> Database {
         let mut known = self.database.lock().await;
         if let Some((at, database)) = *known
@@ -211,7 +212,7 @@ pub fn routes(health: &Arc<Health>) -> BoxedFilter<(Response,)> {
 
 async fn ready(health: &Health, query: &str) -> Result<Response, Problem> {
     let mut query = Query::parse(query, &[EXCLUDE]);
-    let excluded = query.optional(EXCLUDE, "takes the value postgres", |value| (value == POSTGRES).then_some(()));
+    let excluded = query.optional(EXCLUDE, "must be postgres", |value| (value == POSTGRES).then_some(()));
     query.finish()?;
     let (checks, fine): (_, &[_]) = match excluded {
         Some(()) => (health.checks_without_postgres(), &[OK, EXCLUDED, UNKNOWN]),
@@ -225,7 +226,7 @@ async fn ready(health: &Health, query: &str) -> Result<Response, Problem> {
             replica: health.replica(),
         })));
     }
-    let problem = Problem::unavailable("not ready; the checks say what is missing").with_checks(&checks);
+    let problem = Problem::unavailable("not ready; checks lists what is missing").with_checks(&checks);
     Ok(uncached(problem.into_response()))
 }
 

@@ -1,4 +1,4 @@
-//! `GET /metrics` in Prometheus' text format, on a listener of its own.
+//! `GET /metrics` in Prometheus' text format, on a separate listener.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,20 +18,20 @@ use crate::ops::health::Health;
 use crate::ops::{process, runtime};
 
 const METRICS: &[&str] = &["/metrics"];
-/// What is routed here.
+/// The endpoints of this module.
 const ENDPOINTS: &[Endpoint] = &[Endpoint { templates: METRICS, methods: PUBLIC }];
 
 /// Name of the gauge of connections, by pool and state (`db.client.connection.count`).
 pub const CONNECTIONS: &str = "db_client_connection_count";
-/// Name of the gauge of the most that a pool may open (`db.client.connection.max`).
+/// Name of the gauge of a pool's maximum size (`db.client.connection.max`).
 pub const CONNECTIONS_MAX: &str = "db_client_connection_max";
-/// Name of the gauge of what readiness asks for: 1 where a check is passed.
+/// Name of the gauge of the readiness checks: 1 if a check passed.
 pub const READY: &str = "ready";
 
 /// Prometheus documentation, "Exposition formats", text format.
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// The routes of the metrics listener; `pools` by the name that their gauges carry.
+/// The routes of the metrics listener; `pools` with the names that label their gauges.
 pub fn routes(
     pools: Vec<(&'static str, Pool)>,
     health: Arc<Health>,
@@ -56,7 +56,7 @@ pub fn routes(
         .boxed()
 }
 
-/// Gauges are read when asked for, and histograms brought up to now.
+/// Reads the gauges, and updates histograms.
 async fn render(pools: &[(&'static str, Pool)], health: &Health, handle: PrometheusHandle) -> Response {
     for &(name, ref pool) in pools {
         let usage = pool.usage();
@@ -68,21 +68,21 @@ async fn render(pools: &[(&'static str, Pool)], health: &Health, handle: Prometh
         metrics::gauge!(READY, "check" => check).set(if is_passed { 1.0 } else { 0.0 });
     }
     runtime::record();
-    // Files are read and a long text is written: the threads that handle requests go on meanwhile.
+    // Reads files and renders a long text, which must not block the threads that handle requests.
     let text = tokio::task::spawn_blocking(move || {
         handle.run_upkeep();
         handle.render() + &process::exposition()
     });
-    let text = text.await.unwrap_or_default(); // it does not panic
+    let text = text.await.unwrap_or_default(); // the task does not panic
     let mut response = Response::new(text.into());
     response.headers_mut().insert(CONTENT_TYPE, TEXT_FORMAT);
     response
 }
 
-/// Who relays the log, and writes the number of lines it dropped into a file.
+/// The process that relays the log; it writes the number of dropped lines to a file.
 struct Relay {
     file: PathBuf,
-    /// What was counted: at first what was dropped before this process began.
+    /// The last number; initially the lines dropped before this process started.
     counted: AtomicU64,
 }
 
@@ -99,7 +99,7 @@ impl Relay {
     }
 }
 
-/// The number in a file; zero when there is none, since the log is no reason to fail.
+/// The number in a file; zero if it cannot be read, because logging must never cause a failure.
 fn number(file: &Path) -> u64 {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     text.trim().parse().unwrap_or_default()

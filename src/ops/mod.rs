@@ -1,7 +1,7 @@
-//! Operations: what probes and monitoring ask.
+//! Operations: endpoints for probes and monitoring.
 //!
-//! URLs: `/`, `/livez`, `/readyz`, and the greetings of the services this one replaces (`/hello`, `/zero`,
-//! `/helloworld`); `/metrics` on a listener of its own.
+//! URLs: `/livez`, `/readyz`, and the greetings of the services that this one replaces (`/hello`, `/zero`, `/helloworld`);
+//! `/metrics` on a separate listener.
 
 pub mod health;
 pub mod metrics;

@@ -12,7 +12,7 @@ use crate::http::schema::{object, one_of, reference, text};
 const TAG: &str = "Operations";
 const TEXT: &str = "text/plain";
 
-/// Adds the operations that no resource has.
+/// Adds the operations of this module.
 pub fn describe(document: &mut Document) {
     document.schema::<Readiness>();
     let greeting = |path: &str| -> (&'static str, RefOr<Schema>, Value, &'static str) {
@@ -26,26 +26,28 @@ pub fn describe(document: &mut Document) {
         let (id, schema, example, media_type) = greeting(template);
         let greet = Operation::new(TAG, id, "A greeting").answers(
             200,
-            "Always the same.",
+            "A constant greeting.",
             [(media_type, content(schema, example))],
         );
         document.operation(HttpMethod::Get, &[template], &greet);
     }
 
-    let live = Operation::new(TAG, "getLiveness", "Whether the process is alive")
-        .says("Asks nothing of anything else.")
-        .answers(200, "It is.", [(JSON, content(object([("status", text(), true)]), json!({"status": "live"})))]);
+    let live = Operation::new(TAG, "getLiveness", "Whether the process is alive").says("Checks nothing else.").answers(
+        200,
+        "It is alive.",
+        [(JSON, content(object([("status", text(), true)]), json!({"status": "live"})))],
+    );
     document.operation(HttpMethod::Get, LIVE, &live);
 
     let checks =
         json!({"status": "ready", "auth": "off", "checks": {"postgres": "ok", "migrations": "ok", "shutdown": "ok"}});
     let ready = Operation::new(TAG, "getReadiness", "Whether it can serve, check by check")
         .says(
-            "Otherwise 503, with the same `checks` in the problem. Load balancers ask with `exclude=postgres`: a replica is \
-             not taken out because PostgreSQL, which it shares with the others, is away.",
+            "Otherwise 503, with the same `checks` in the problem. Load balancers should use `exclude=postgres`, so \
+             that a replica is not removed when PostgreSQL, which all replicas share, is unreachable.",
         )
-        .with([query(EXCLUDE, one_of([POSTGRES]), "leaves out whether PostgreSQL answers now", POSTGRES)])
-        .answers(200, "It can.", [(JSON, content(reference::<Readiness>(), checks))])
+        .with([query(EXCLUDE, one_of([POSTGRES]), "excludes the check of PostgreSQL", POSTGRES)])
+        .answers(200, "It can serve.", [(JSON, content(reference::<Readiness>(), checks))])
         .fails([Code::InvalidQuery]);
     document.operation(HttpMethod::Get, READY, &ready);
 }

@@ -1,6 +1,6 @@
-//! Asking a running server whether it is ready: the client side of `/readyz`, for `pycrudapi healthcheck`.
+//! Queries a running server's readiness: the client side of `/readyz`, for `pycrudapi healthcheck`.
 //!
-//! The image has no curl; this needs nothing but the binary.
+//! The image has no curl; this needs only the binary.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,12 +17,12 @@ use warp::http::{Request, StatusCode};
 
 use crate::masked::masked;
 
-/// Longest wait for the whole answer; shorter than the usual timeout of a container's health check.
+/// Maximum wait for the whole response; shorter than the usual timeout of a container's health check.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// More of an answer than this is nobody's health check.
+/// Maximum size of a response; a health check's is shorter.
 const BODY_MAX_BYTES: usize = 64 * 1024;
 
-/// Whom to ask.
+/// The server to query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeTarget {
     /// `http://host:port/path`.
@@ -32,7 +32,7 @@ pub enum ProbeTarget {
         /// Begins with a slash.
         path: String,
     },
-    /// `unix:/path`, asked for `/readyz`.
+    /// `unix:/path`, queried for `/readyz`.
     Unix(PathBuf),
 }
 
@@ -71,24 +71,24 @@ impl fmt::Display for ProbeTarget {
 /// Why the server does not count as ready.
 #[derive(Debug, Error)]
 pub enum ProbeError {
-    /// Nobody listens.
+    /// The connection was refused.
     #[error("cannot connect")]
     Connect(#[from] std::io::Error),
-    /// What listens does not speak HTTP.
-    #[error("the answer is not HTTP")]
+    /// The response is not HTTP.
+    #[error("the response is not HTTP")]
     Http(#[from] hyper::Error),
-    /// It answered, and not with 200.
+    /// The status is not 200.
     #[error("status {0}: {1}")]
     Status(StatusCode, String),
-    /// It did not answer in time.
-    #[error("no answer within {} s", TIMEOUT.as_secs())]
+    /// The server did not respond in time.
+    #[error("no response within {} s", TIMEOUT.as_secs())]
     Timeout,
 }
 
-/// Asks once; the body of a 200.
+/// Sends one request; returns the body of a 200.
 ///
 /// # Errors
-/// Whatever keeps the answer from being a 200.
+/// If the response is not a 200, or there is none.
 pub async fn ask(target: &ProbeTarget) -> Result<String, ProbeError> {
     let asking = async {
         match target {

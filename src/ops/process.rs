@@ -1,5 +1,5 @@
-//! What the kernel knows of this process, as Prometheus' client libraries name it. Read from `/proc`; on systems without it
-//! nothing is said.
+//! Process metrics from the kernel, with the names of Prometheus' client libraries. Read from `/proc`; without it there are
+//! none.
 
 use std::fmt::Write;
 use std::fs;
@@ -7,26 +7,26 @@ use std::str::FromStr;
 
 use rustix::process::{Resource, getrlimit};
 
-/// Ticks of the clock in which the kernel counts a process's time (`USER_HZ`, 100 on every system that this is built for).
+/// Clock ticks per second in which the kernel counts process time (`USER_HZ`, 100 on every supported system).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// All that is known, in Prometheus' text format; the more descriptors are open, the longer it takes.
+/// All available metrics, in Prometheus' text format; the time that this takes grows with the open descriptors.
 pub fn exposition() -> String {
     let stat = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(Process::of);
     let boot = field("/proc/stat", "btime ");
     let start = stat.as_ref().zip(boot).map(|(process, boot)| boot + process.start_ticks / TICKS_PER_SECOND);
-    // One of the descriptors is this look.
+    // One of the descriptors is that of this directory.
     let open = fs::read_dir("/proc/self/fd").ok().map(|open| open.count().saturating_sub(1).to_string());
     let most = getrlimit(Resource::Nofile).current.map(|most| most.to_string());
     let cpu = stat.as_ref().map(|process| process.cpu_ticks / TICKS_PER_SECOND);
     let memory = field("/proc/self/status", "VmRSS:").map(|kib| kib * 1024.0);
     let text = |number: Option<f64>| number.map(|number| number.to_string());
     let known = [
-        ("process_resident_memory_bytes", "gauge", "Memory in RAM.", text(memory)),
+        ("process_resident_memory_bytes", "gauge", "Resident memory.", text(memory)),
         ("process_open_fds", "gauge", "Open file descriptors.", open),
-        ("process_max_fds", "gauge", "Most file descriptors that may be open.", most),
-        ("process_cpu_seconds_total", "counter", "Time on processors, in user and system mode.", text(cpu)),
-        ("process_start_time_seconds", "gauge", "When the process began, in seconds since 1970.", text(start)),
+        ("process_max_fds", "gauge", "Maximum number of open file descriptors.", most),
+        ("process_cpu_seconds_total", "counter", "CPU time in user and system mode.", text(cpu)),
+        ("process_start_time_seconds", "gauge", "Start time of the process, in seconds since 1970.", text(start)),
         ("process_threads", "gauge", "Threads of the process.", text(stat.map(|process| process.threads))),
     ];
     let mut out = String::new();
@@ -38,7 +38,7 @@ pub fn exposition() -> String {
     out
 }
 
-/// The number behind a name at the beginning of a line.
+/// The number after a name at the start of a line.
 fn field(file: &str, name: &str) -> Option<f64> {
     let text = fs::read_to_string(file).ok()?;
     text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
@@ -54,7 +54,7 @@ struct Process {
 
 impl Process {
     fn of(text: &str) -> Option<Self> {
-        // The name of the program is in parentheses, and may hold anything.
+        // The program's name is in parentheses, and may contain any character.
         let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
         let number = |place: usize| fields.get(place - 3).and_then(|field| f64::from_str(field).ok());
         Some(Self { cpu_ticks: number(14)? + number(15)?, threads: number(20)?, start_ticks: number(22)? })

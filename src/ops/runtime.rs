@@ -1,26 +1,26 @@
-//! How busy the threads are that handle requests.
+//! Metrics of the threads that handle requests.
 
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeMetrics};
 
-/// The part of their time that the threads had work, over the last interval.
+/// The ratio of the time that the threads were busy, over the last interval.
 pub const BUSY_RATIO: &str = "tokio_workers_busy_ratio";
-/// Tasks that no thread has taken yet.
+/// Tasks that no thread has picked up yet.
 pub const QUEUE_DEPTH: &str = "tokio_global_queue_depth";
-/// Tasks that have not ended.
+/// Tasks that have not completed.
 pub const ALIVE_TASKS: &str = "tokio_alive_tasks";
 
-/// The interval: between two scrapes there are one or more.
+/// The interval: at least one lies between two scrapes.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Measures the runtime that it runs on; never returns.
+/// Measures the current runtime; never returns.
 pub async fn measure() {
     let runtime = Handle::current().metrics();
     let busy = metrics::gauge!(BUSY_RATIO);
     let mut before = (Instant::now(), busy_time(&runtime));
     loop {
-        tokio::time::sleep(EVERY).await; // what is measured is a time
+        tokio::time::sleep(EVERY).await; // time itself is what is measured
         let now = (Instant::now(), busy_time(&runtime));
         let (passed, spent) = (now.0 - before.0, now.1.saturating_sub(before.1));
         busy.set(spent.as_secs_f64() / passed.as_secs_f64() / workers(&runtime));
@@ -28,7 +28,7 @@ pub async fn measure() {
     }
 }
 
-/// What is known at any moment.
+/// Records the current values.
 pub fn record() {
     let runtime = Handle::current().metrics();
     metrics::gauge!(QUEUE_DEPTH).set(count(runtime.global_queue_depth()));

@@ -1,14 +1,14 @@
-//! What is served here, as plain text: the answer of `GET /` to everybody but browsers.
+//! The plain-text list of endpoints that `GET /` returns to all clients but browsers.
 
 use std::fmt::Write;
 
 use crate::resource::definition::Resource;
 use crate::resource::registry::Resources;
 
-/// One operation: its method, its path, and what it does.
+/// One endpoint: its method, path and description.
 type Endpoint = (&'static str, &'static str, &'static str);
 
-/// What is served, by resource.
+/// The endpoints by resource.
 const ENDPOINTS: &[(&str, &[Endpoint])] = &[
     (
         "Air quality",
@@ -21,9 +21,9 @@ const ENDPOINTS: &[(&str, &[Endpoint])] = &[
     (
         "Deployment steps",
         &[
-            ("POST", "/v1/steps", "record one that begins now: component, version, owner, status"),
+            ("POST", "/v1/steps", "record a step that starts now: component, version, owner, status"),
             ("GET", "/v1/steps", "list them as CSV, or as JSON with ?format=json"),
-            ("GET", "/v1/steps/durations", "how long each lasted, and per status with ?summary=true"),
+            ("GET", "/v1/steps/durations", "the duration of each step, or per status with ?summary=true"),
         ],
     ),
     (
@@ -39,18 +39,18 @@ const ENDPOINTS: &[(&str, &[Endpoint])] = &[
     (
         "Documentation",
         &[
-            ("GET", "/docs", "the API, to read about and to try out"),
+            ("GET", "/docs", "the API documentation, with a form to try it out"),
             ("GET", "/openapi.json", "the same for programs (OpenAPI 3.1)"),
             ("GET", "/docs/problems", "every kind of problem, with cause and remedy"),
         ],
     ),
 ];
 
-/// The list.
+/// The whole list.
 pub fn text(resources: Resources) -> String {
     let mut text = "pycrudapi\n".to_owned();
     let mut part = |title: &str, endpoints: &[(&str, &str, &str)]| {
-        let _ = write!(text, "\n{title}\n"); // a String takes everything
+        let _ = write!(text, "\n{title}\n"); // writing to a String cannot fail
         for (method, path, what) in endpoints {
             let _ = writeln!(text, "  {method:<6} {path:<24} {what}");
         }
@@ -64,12 +64,12 @@ pub fn text(resources: Resources) -> String {
     text
 }
 
-/// What a resource offers: the canonical URLs first.
+/// The endpoints of a resource, the canonical URLs first.
 fn endpoints(resource: &Resource) -> Vec<Endpoint> {
     let urls = &resource.urls;
     let operations: [(&str, &[&'static str], &str); 7] = [
-        ("GET", urls.list, "a page of them, by condition and order"),
-        ("GET", urls.statistics, "numbers about groups of rows"),
+        ("GET", urls.list, "list one page, with filters and order"),
+        ("GET", urls.statistics, "statistics of groups of rows"),
         ("POST", urls.create, "create one, or many: a JSON array, CSV or NDJSON"),
         ("GET", urls.read, "read one"),
         ("PUT", urls.replace, "replace one"),
@@ -79,7 +79,7 @@ fn endpoints(resource: &Resource) -> Vec<Endpoint> {
     let canonical = operations.iter().filter_map(|(method, urls, what)| Some((*method, *urls.first()?, *what)));
     let short = operations.iter().flat_map(|(method, urls, what)| {
         let what =
-            if *method == "GET" && urls.first().is_some_and(|url| !url.contains('{')) { "all of them" } else { what };
+            if *method == "GET" && urls.first().is_some_and(|url| !url.contains('{')) { "list all" } else { what };
         urls.iter().skip(1).map(move |url| (*method, *url, what))
     });
     canonical.chain(short).collect()

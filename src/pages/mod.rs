@@ -1,9 +1,10 @@
-//! The page for people: passengers to search, sort, create, edit and delete, and three pictures.
+//! The web interface: passengers to search, sort, create, edit and delete, and three charts.
 //!
-//! URLs: `/` for those whose `Accept` names `text/html` (others get the list of `index`), and `/assets/…`, and `/resources/{name}` for any resource.
+//! URLs: `/` for clients whose `Accept` lists `text/html` (others get the list of `index`), `/assets/…`, and
+//! `/resources/{name}` for any resource.
 //!
-//! Invariants: plain files without a build step, all of them in the binary; the page has no way to the data but the
-//! public API, and its content security policy lets it load nothing from elsewhere.
+//! Invariants: plain files without a build step, embedded in the binary; the pages access data only through the public API, and
+//! their content security policy prevents loading anything from elsewhere.
 
 mod index;
 pub mod routes;

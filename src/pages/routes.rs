@@ -1,4 +1,4 @@
-//! The root, and the files of its page.
+//! The root, and the files of the pages.
 
 use std::sync::Arc;
 
@@ -44,33 +44,33 @@ const FILES: &[&str] = &[
     "/assets/signed-in.js",
 ];
 
-/// What is routed here.
+/// The endpoints of this module.
 pub const ENDPOINTS: &[Endpoint] = &[Endpoint { templates: ROOT, methods: PUBLIC }];
-/// The page's files, which are no operations.
+/// The files of the pages, which are not in the OpenAPI document.
 pub const FILE_ENDPOINTS: &[Endpoint] =
     &[Endpoint { templates: FILES, methods: PUBLIC }, Endpoint { templates: RESOURCE, methods: PUBLIC }];
 
-/// What the page keeps in its address: site/view.js.
+/// The query parameters in which the page stores its view: site/view.js.
 const VIEW: &[&str] = &["q", "class", "sex", "survived", "min", "max", "sort", "after", "before"];
 
-/// What each of them says, with an example.
+/// The description of each parameter, with an example.
 const SHOWN: [(&str, &str); 9] = [
-    ("what the page shows: part of a name", "smith"),
-    ("what the page shows: a class", "1"),
-    ("what the page shows: a sex", "female"),
-    ("what the page shows: survivors or others", "true"),
-    ("what the page shows: the least age", "10"),
-    ("what the page shows: the greatest age", "60"),
-    ("what the page shows: a column and a direction", "fare.desc"),
-    ("what the page shows: the rows after a cursor", "WzFd"),
-    ("what the page shows: the rows before a cursor", "WzFd"),
+    ("view of the page: part of a name", "smith"),
+    ("view of the page: a class", "1"),
+    ("view of the page: a sex", "female"),
+    ("view of the page: survivors or others", "true"),
+    ("view of the page: the minimum age", "10"),
+    ("view of the page: the maximum age", "60"),
+    ("view of the page: sort column and direction", "fare.desc"),
+    ("view of the page: the rows after a cursor", "WzFd"),
+    ("view of the page: the rows before a cursor", "WzFd"),
 ];
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
 const PAGE: Asset = Asset { path: ROOT[0], media_type: HTML, body: include_bytes!("site/index.html"), gzipped: false };
 
-/// Where the identity provider sends a browser back to.
+/// The page to which the identity provider redirects a browser.
 const SIGNED_IN: Asset =
     Asset { path: ROOT[0], media_type: HTML, body: include_bytes!("site/signed-in.html"), gzipped: false };
 
@@ -102,17 +102,17 @@ const fn file(index: usize, media_type: &'static str, body: &'static [u8]) -> As
     Asset { path: FILES[index], media_type, body, gzipped: false }
 }
 
-/// What the pages are made for.
+/// The configuration of the pages.
 pub struct Context {
-    /// What is served.
+    /// The served resources.
     pub resources: Resources,
-    /// Whether they sign somebody in at an identity provider.
+    /// Whether they sign users in at an identity provider.
     pub signs_in: bool,
-    /// What they may do.
+    /// The content security policy of the pages.
     pub policy: Policy,
 }
 
-/// All routes of the page.
+/// All routes of the pages.
 pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
     let headers = warp::header::headers_cloned;
     let context = Arc::new(context);
@@ -144,11 +144,12 @@ pub fn routes(context: Context) -> BoxedFilter<(Response,)> {
         .boxed()
 }
 
-/// A browser names `text/html`; curl and programs do not. What the page shows is in its address, which its script reads.
+/// Browsers list `text/html` in `Accept`; curl and other programs do not. The view is in the query, which the page's script
+/// reads.
 fn root(context: &Context, raw: &str, headers: &HeaderMap) -> Result<Response, Problem> {
     if context.signs_in && is_answer(raw) {
         let mut response = SIGNED_IN.answer(headers)?;
-        // Its address has the code.
+        // The URL contains the authorization code.
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         return Ok(response);
     }
@@ -162,26 +163,26 @@ fn root(context: &Context, raw: &str, headers: &HeaderMap) -> Result<Response, P
     Ok(response)
 }
 
-/// Whether a browser comes back from the identity provider (RFC 6749, section 4.1.2), whatever else its address says.
+/// Returns true if this is a redirect from the identity provider (RFC 6749, section 4.1.2).
 fn is_answer(raw: &str) -> bool {
     raw.split('&').any(|parameter| parameter.starts_with("state="))
 }
 
 fn resource(context: &Context, name: &str, headers: &HeaderMap) -> Result<Response, Problem> {
     if context.resources.iter().all(|resource| resource.name != name) {
-        return Err(Problem::new(Code::NotFound, "no resource has this name; GET / lists those that are served"));
+        return Err(Problem::new(Code::NotFound, "no resource has this name; GET / lists the available ones"));
     }
     RESOURCE_PAGE.answer_with(headers, &context.policy)
 }
 
 /// Adds the root to the document.
 pub fn describe(document: &mut Document) {
-    let root = Operation::new("Documentation", "getRoot", "What is served here")
-        .says("The page for people where `Accept` names `text/html`, a plain list for everybody else.")
+    let root = Operation::new("Documentation", "getRoot", "List of endpoints, or the web interface")
+        .says("The web interface if `Accept` lists `text/html`, otherwise a plain-text list of endpoints.")
         .with(VIEW.iter().zip(SHOWN).map(|(name, (what, example))| query(name, text(), what, example)))
         .answers(
             200,
-            "The list or the page.",
+            "The list or the web interface.",
             [
                 ("text/plain", content(text(), "pycrudapi\n\nPassengers\n  GET    /v1/passengers\n")),
                 ("text/html", content(text(), "<!doctype html>")),
@@ -195,7 +196,7 @@ mod tests {
     use super::VIEW;
 
     #[test]
-    fn the_root_takes_what_the_page_writes_into_its_address() {
+    fn the_root_accepts_the_parameters_that_the_page_writes() {
         let script = include_str!("site/view.js");
         let names = |list: &str| -> Vec<String> {
             let text = script.split_once(list).expect("a list").1.split_once(']').expect("its end").0;
@@ -203,7 +204,7 @@ mod tests {
         };
         let mut written = names("const FILTERS = [");
         written.push("sort".to_owned());
-        written.extend(names("const PLACES = ["));
+        written.extend(names("const CURSORS = ["));
         assert_eq!(written, VIEW);
     }
 }

@@ -22,9 +22,9 @@ use super::naming::Names;
 use super::sketch::{ColumnSketch, Sketch};
 use super::time::begins_as_iso;
 use crate::csv::cells::{Cell, Cells};
-use crate::csv::cutter::Sink;
 use crate::csv::fault::{Fault, Malformed, Place};
 use crate::csv::file;
+use crate::csv::splitter::Sink;
 
 /// Most values of an enumeration.
 const ENUM_MAX: usize = 12;

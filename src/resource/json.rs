@@ -14,7 +14,7 @@ use super::row::Patch;
 use super::value::Value;
 use crate::csv::notes::Notes;
 use crate::http::json::fault::{Position, syntax};
-use crate::http::json::{MEMBERS_MAX, Members, is_crowded, members};
+use crate::http::json::{MEMBERS_MAX, Members, has_too_many_members, members};
 use crate::http::problem::{FieldError, Problem};
 
 /// What the body may say about the key.
@@ -51,10 +51,10 @@ pub fn read_row<'a>(
 ) -> Result<Vec<Value<'a>>, Vec<FieldError>> {
     let fault = |detail: String| vec![FieldError { pointer: String::new(), detail: detail.into() }];
     let text = std::str::from_utf8(row).map_err(|error| {
-        fault(format!("must be UTF-8, which it is not at {}", begin.behind(&row[..error.valid_up_to()])))
+        fault(format!("must be UTF-8, which it is not at {}", begin.after(&row[..error.valid_up_to()])))
     })?;
     let members = Members::parse(text, begin).map_err(|error| match error.classify() {
-        Category::Data if is_crowded(&error) => fault(format!("must have at most {MEMBERS_MAX} members")),
+        Category::Data if has_too_many_members(&error) => fault(format!("must have at most {MEMBERS_MAX} members")),
         Category::Data => fault(format!("must be a JSON object with the fields {}", resource.field_names)),
         Category::Eof => fault("must be valid JSON; as a line of its own, each object is whole on its line".to_owned()),
         _ => fault(format!("must be valid JSON, which it is not {}", syntax(text, begin, &error))),
@@ -106,7 +106,7 @@ impl<'a, 'r> Fields<'a, 'r> {
                     fields.seen[place] = true;
                     fields.values[place] = column.read_json(value.get());
                     if fields.values[place].is_none() {
-                        let error = match members.half_pair(value) {
+                        let error = match members.unpaired_surrogate(value) {
                             Some(half) => FieldError::new(name, format!("{}; {half}", column.rule)),
                             None => column.json_error(value.get()),
                         };

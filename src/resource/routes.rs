@@ -250,7 +250,7 @@ async fn create(
     let applied = move |mut response: Response| {
         if is_lenient {
             prefer::applied(response.headers_mut(), prefer::LENIENT);
-            prefer::noted(response.headers_mut(), &left_out.sentences(None));
+            prefer::add_notes(response.headers_mut(), &left_out.sentences(None));
         }
         response
     };

@@ -1,9 +1,10 @@
-//! Accepts connections, and drains: what is on its way when a stop was asked for is answered.
+//! Accepts connections, and drains them at shutdown: requests in flight are answered.
 //!
-//! Whoever sends requests on kept connections, nginx above all, does not know of a stop. A connection that is closed under a
-//! request takes it along, and a change is never sent twice. So the client closes, and not the server: each answer says
-//! `Connection: close`, an idle connection is kept until its client has closed it, and connections are accepted meanwhile. That
-//! ends when every connection from before the stop has ended, and with the grace, which is longer than nginx keeps one idle.
+//! Clients that keep connections open, nginx above all, do not know about a shutdown. Closing a connection while a request is
+//! on its way loses the request, and nginx never repeats a change. Therefore the client closes, not the server: each response
+//! has `Connection: close`, an idle connection is kept until its client has closed it, and new connections are still accepted.
+//! This phase ends when every connection from before the shutdown has ended, at the latest after the grace period, which is
+//! longer than nginx keeps an idle connection.
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
@@ -26,16 +27,16 @@ use super::observe::Observed;
 use super::unread::Watched;
 use super::{Drained, ServerLimits};
 
-/// Most bytes of a request line and its headers.
+/// Maximum size of a request line and its headers.
 const HEADERS_MAX_BYTES: usize = 64 * 1024;
 
-/// A failed accept means that the process is out of descriptors or memory; the pause lets connections close.
+/// Accepting fails if the process is out of descriptors or memory; the pause lets connections close.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Whoever has found a socket before it was withdrawn is in its queue within this time: connecting takes microseconds.
+/// A client that found the socket before it was withdrawn is in its queue within this time: connecting takes microseconds.
 const QUEUED_WITHIN: Duration = Duration::from_millis(20);
 
-/// Whoever connects sends a request with it: a connection that is as new is not taken for an idle one.
+/// Clients send a request when they connect: a connection newer than this does not count as idle.
 const REQUEST_WITHIN: Duration = Duration::from_secs(1);
 
 /// Accepts the connections of one listener.
@@ -46,21 +47,21 @@ pub struct Acceptor<S> {
     open: Open,
 }
 
-/// Connections that are open.
+/// The open connections.
 #[derive(Default)]
 struct Open {
     graceful: GracefulShutdown,
-    /// Each of them has a receiver.
+    /// Each connection holds a receiver.
     present: watch::Sender<()>,
 }
 
 impl Open {
-    /// Returns when all have ended, or at the end of the patience.
+    /// Returns when all connections have ended, or when the patience is exhausted.
     async fn ended(&self, patience: Duration) {
         let _ = timeout(patience, self.present.closed()).await;
     }
 
-    /// Closes those that are idle, and waits for the others.
+    /// Closes idle connections, and waits for the others.
     async fn end(self) {
         self.graceful.shutdown().await;
     }
@@ -76,26 +77,26 @@ where
         + Unpin
         + 'static,
 {
-    /// Accepts nothing yet.
+    /// An acceptor that does not accept yet.
     pub fn new(listener: Listener, service: Observed<S>, limits: ServerLimits) -> Self {
         Self { listener, service, limits, open: Open::default() }
     }
 
-    /// Serves whoever connects, for as long as it is polled.
+    /// Accepts and serves connections for as long as it is polled.
     pub async fn accept(&self) -> Infallible {
         loop {
             match self.listener.accept().await {
                 Ok(listener::Stream::Tcp(stream)) => self.serve(stream, Some(self.limits.header_timeout)),
                 Ok(listener::Stream::Unix(stream)) => {
                     if let Some(bytes) = self.limits.send_buffer {
-                        // Failing to set it only costs memory.
+                        // A failure to set it only costs memory.
                         let _ = socket2::SockRef::from(&stream).set_send_buffer_size(bytes);
                     }
                     self.serve(stream, None);
                 }
                 Err(error) => {
                     tracing::error!(error = &error as &dyn std::error::Error, "cannot accept a connection");
-                    // The connection stays in the queue and the listener readable: without a pause this would spin.
+                    // The connection stays in the queue and the listener stays readable: without a pause this loop would spin.
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -104,7 +105,7 @@ where
 
     fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, header_timeout: Option<Duration>) {
         let stream = Heads::new(stream, self.service.recorder.clone());
-        let service = stream.told(self.service.clone());
+        let service = stream.reporting(self.service.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(header_timeout)
@@ -114,14 +115,14 @@ where
         let present = self.open.present.subscribe();
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                // Clients that vanish or talk nonsense are no fault of the server.
+                // Disconnects and malformed input by clients are not errors of the server.
                 tracing::debug!(error = &error as &dyn std::error::Error, "a connection ended early");
             }
             drop(present);
         });
     }
 
-    /// Ends, losing no request that is on its way.
+    /// Drains: no request in flight is lost.
     pub async fn drain(mut self) -> Drained {
         self.service.draining.store(true, Ordering::Relaxed);
         let begun = Instant::now();
@@ -144,7 +145,7 @@ where
             Err(_) => {
                 tracing::warn!(
                     deadline_ms = limits.drain_timeout.as_millis(),
-                    "requests in flight were cut off at the deadline"
+                    "requests in flight were aborted at the deadline"
                 );
                 Drained::Partly
             }

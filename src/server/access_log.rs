@@ -1,52 +1,52 @@
 //! The access log: one line per request, formatted by hand.
 //!
-//! The general logger costs a request a third of its instructions; this one appends the line to the log's buffer.
+//! The general logger costs a third of a request's instructions; this one appends the line to the log's buffer.
 
 use std::time::{Duration, SystemTime};
 
 use crate::log_output::{LogFormat, LogOutput, Urgency};
 
-/// What a line says.
+/// The contents of a line.
 #[derive(Debug)]
 pub struct Entry<'a> {
     /// The method's label.
     pub method: &'a str,
     /// The route's template.
     pub route: &'a str,
-    /// The status that the client saw.
+    /// The status that the client received.
     pub status: u16,
     /// Bytes of the body.
     pub bytes: usize,
-    /// Whether the body was cut short.
+    /// Whether the body was truncated.
     pub truncated: bool,
     /// From the first header to the last byte.
     pub duration: Duration,
-    /// Printable ASCII, chosen by the client or by us.
+    /// Printable ASCII, chosen by the client or generated.
     pub request_id: &'a str,
     /// Hexadecimal digits.
     pub trace_id: &'a str,
-    /// The name of whoever asked; empty for an anonymous one.
+    /// The name of the principal; empty for an anonymous request.
     pub principal: &'a str,
 }
 
-/// What orchestrators ask every few seconds, which says nothing while the answer is 200.
+/// The probes of orchestrators, which are sent every few seconds and are not worth logging while the status is 200.
 const PROBES: [&str; 2] = ["/livez", "/readyz"];
 
-/// Takes lines; clones share one output.
+/// Writes access log lines; clones share one output.
 #[derive(Clone)]
 pub struct AccessLog {
     output: Option<(LogFormat, LogOutput)>,
-    /// Whether probes are worth a line.
+    /// Whether successful probes are logged.
     probes: bool,
 }
 
 impl AccessLog {
-    /// Takes no lines.
+    /// A log that discards all lines.
     pub fn off() -> Self {
         Self { output: None, probes: false }
     }
 
-    /// Writes to an output in the given format, probes that are answered with 200 only if asked to.
+    /// A log that writes to an output in this format; `probes` includes successful probes.
     pub fn to(format: LogFormat, output: LogOutput, probes: bool) -> Self {
         Self { output: Some((format, output)), probes }
     }
@@ -64,7 +64,8 @@ impl AccessLog {
     }
 }
 
-/// A line in the shape of the general log's. Piece by piece: `write!` costs three times as much.
+/// Writes a line in the format of the general log. The pieces are appended one by one, because `write!` costs three times as
+/// much.
 fn write_line(out: &mut Vec<u8>, format: LogFormat, stamp: &str, micros: u32, entry: &Entry<'_>) {
     let Entry { method, route, status, bytes, truncated, duration, request_id, trace_id, principal } = entry;
     let (ms, us) = (duration.as_millis(), duration.subsec_micros() % 1000);
@@ -90,7 +91,7 @@ fn write_line(out: &mut Vec<u8>, format: LogFormat, stamp: &str, micros: u32, en
     }
 }
 
-/// A line under construction.
+/// A line being built.
 struct Line<'a>(&'a mut Vec<u8>);
 
 impl Line<'_> {
@@ -99,7 +100,7 @@ impl Line<'_> {
         self
     }
 
-    /// What may hold any printable character, inside of double quotes.
+    /// Appends text with printable characters, for use inside double quotes.
     fn escaped(&mut self, text: &str) -> &mut Self {
         let mut rest = text;
         while let Some(at) = memchr::memchr2(b'"', b'\\', rest.as_bytes()) {
@@ -114,7 +115,7 @@ impl Line<'_> {
         self.text(itoa::Buffer::new().format(number))
     }
 
-    /// A number with zeros in front of it.
+    /// Appends a number with leading zeros.
     fn digits<const N: usize>(&mut self, mut number: u32) -> &mut Self {
         let mut digits = [b'0'; N];
         for digit in digits.iter_mut().rev() {

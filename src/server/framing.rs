@@ -1,32 +1,33 @@
-//! Where heads end, and bodies in chunks: the bytes of RFC 9112, sections 2 and 7.1, without their meaning.
+//! Finds the end of request heads and of chunked bodies: the framing of RFC 9112, sections 2 and 7.1, without interpretation.
 //!
-//! Lines end as hyper's parser has it: a head at the first empty line, LF alone ends a line too. Chunks are counted more
-//! strictly than hyper does; what hyper would take and this does not is [`Progress::Lost`], and nothing is changed behind it.
+//! Lines end as in hyper's parser: a head ends at the first empty line, and LF alone also ends a line. Chunk parsing is
+//! stricter than hyper's; where it rejects what hyper accepts, the result is [`Progress::Lost`], and nothing after that is
+//! changed.
 
 use bytes::BytesMut;
 use memchr::{memchr, memchr_iter};
 
-/// Whether a byte of a target is percent-encoded: those that hyper refuses, `#`, behind which it leaves out everything, and
-/// those beyond ASCII, which it refuses unless they are UTF-8.
-fn is_odd(byte: u8) -> bool {
-    // No branches: sixteen bytes are compared at a time.
+/// Returns true if a byte of a target must be percent-encoded: bytes that hyper refuses, `#`, after which hyper drops the rest,
+/// and non-ASCII bytes, which hyper refuses unless they are UTF-8.
+fn needs_encoding(byte: u8) -> bool {
+    // Branch-free, so that sixteen bytes are compared at a time.
     !byte.is_ascii() | (byte == b'"') | (byte == b'<') | (byte == b'>') | (byte == b'`') | (byte == b'#')
 }
 
-/// The place within a head, whose bytes come in pieces.
+/// The parser state within a head, which arrives in pieces.
 #[derive(Default)]
 pub struct Head {
     part: Part,
     line: Line,
 }
 
-/// The parts of a head in their order.
+/// The parts of a head in order.
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// Empty lines in front of it, which are skipped.
+    /// Leading empty lines, which are skipped.
     #[default]
     Blank,
-    /// The request line up to its first blank.
+    /// The request line up to its first space.
     Method,
     /// The rest of the request line: target and version.
     Target,
@@ -34,29 +35,29 @@ enum Part {
     Fields,
 }
 
-/// What the present line holds so far.
+/// What the current line contains so far.
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
 enum Line {
     #[default]
     Nothing,
-    /// CR alone.
+    /// Only CR.
     Return,
     Something,
 }
 
-/// What was seen of a head.
-pub struct Seen {
-    /// Bytes that belong to it.
+/// The result of parsing a piece.
+pub struct Parsed {
+    /// Number of bytes that belong to the head.
     pub length: usize,
-    /// Whether it ends with them.
+    /// Whether the head ends with them.
     pub is_whole: bool,
-    /// The same bytes with the target encoded, where that changes any.
+    /// The same bytes with the target encoded, if that changes them.
     pub encoded: Option<BytesMut>,
 }
 
 impl Head {
-    /// Looks at the next bytes.
-    pub fn look(&mut self, new: &[u8]) -> Seen {
+    /// Parses the next bytes.
+    pub fn parse(&mut self, new: &[u8]) -> Parsed {
         let mut at = 0;
         if self.part == Part::Blank {
             at = new.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(new.len());
@@ -68,13 +69,13 @@ impl Head {
             && let Some(end) = new[at..].iter().position(|byte| matches!(byte, b' ' | b'\n'))
         {
             at += end;
-            self.part = Part::Target; // its first byte is the blank, or the end of a line without any
+            self.part = Part::Target; // its first byte is the space, or the line end if there is no space
         }
         let mut encoded = None;
         if self.part == Part::Target {
             let end = memchr(b'\n', &new[at..]).map(|end| at + end);
             let target = at..end.unwrap_or(new.len());
-            if new[target.clone()].iter().fold(false, |odd, byte| odd | is_odd(*byte)) {
+            if new[target.clone()].iter().fold(false, |odd, byte| odd | needs_encoding(*byte)) {
                 encoded = Some(target);
             }
             match end {
@@ -98,7 +99,7 @@ impl Head {
         }
         let length = if is_whole { at } else { new.len() };
         let encoded = encoded.map(|target| encode(&new[..length], target));
-        Seen { length, is_whole, encoded }
+        Parsed { length, is_whole, encoded }
     }
 }
 
@@ -118,7 +119,7 @@ fn encode(bytes: &[u8], target: std::ops::Range<usize>) -> BytesMut {
     let mut encoded = BytesMut::with_capacity(bytes.len() + 2 * target.len());
     encoded.extend_from_slice(&bytes[..target.start]);
     for byte in &bytes[target.clone()] {
-        if is_odd(*byte) {
+        if needs_encoding(*byte) {
             encoded.extend_from_slice(&[b'%', DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]]);
         } else {
             encoded.extend_from_slice(&[*byte]);
@@ -128,16 +129,16 @@ fn encode(bytes: &[u8], target: std::ops::Range<usize>) -> BytesMut {
     encoded
 }
 
-/// The place within a body in chunks.
+/// The parser state within a chunked body.
 #[derive(Default)]
 pub struct Chunks {
     part: ChunkPart,
-    /// Bytes of the chunk: announced, then left.
+    /// Size of the chunk, then the bytes left of it.
     size: u64,
     digits: u8,
 }
 
-/// The parts of such a body.
+/// The parts of a chunked body.
 #[derive(Default, Clone, Copy)]
 enum ChunkPart {
     #[default]
@@ -147,30 +148,30 @@ enum ChunkPart {
     Data,
     DataReturn,
     DataEnd,
-    /// The beginning of a line behind the last chunk: a trailer field, or the end.
+    /// The start of a line after the last chunk: a trailer field, or the end.
     Last,
     LastEnd,
     Trailer,
     TrailerEnd,
 }
 
-/// How far a body in chunks is.
+/// The result of parsing a piece of a chunked body.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// All of these bytes belong to it, and more is to come.
+    /// All of these bytes belong to the body, and more follow.
     Within,
-    /// It ends behind so many of them.
+    /// The body ends after this many bytes.
     End(usize),
-    /// Something is otherwise than expected.
+    /// The bytes are not as expected.
     Lost,
 }
 
-/// More digits could be more than a u64 holds.
+/// Limits the digits so that the size fits a u64.
 const DIGITS_MAX: u8 = 15;
 
 impl Chunks {
-    /// Looks at the next bytes.
-    pub fn look(&mut self, new: &[u8]) -> Progress {
+    /// Parses the next bytes.
+    pub fn parse(&mut self, new: &[u8]) -> Progress {
         use ChunkPart as P;
         let mut at = 0;
         while let Some(byte) = new.get(at) {
@@ -188,7 +189,7 @@ impl Chunks {
                 (P::SizeEnd, b'\n') if self.size == 0 => P::Last,
                 (P::SizeEnd, b'\n') => P::Data,
                 (P::Data, _) => {
-                    // This byte and those behind it.
+                    // This byte and the rest.
                     let there = (new.len() - at + 1) as u64;
                     let taken = usize::try_from(self.size.min(there)).unwrap_or(usize::MAX);
                     self.size -= taken as u64;
@@ -219,11 +220,11 @@ mod tests {
 
     use super::*;
 
-    /// The head as hyper gets it, and how many bytes of what was sent it has, when it comes in pieces of this length.
+    /// The head that hyper receives, and how many of the sent bytes it contains, if they arrive in pieces of this length.
     fn head(sent: &[u8], piece: usize) -> (Vec<u8>, Option<usize>) {
         let (mut head, mut got, mut at) = (Head::default(), Vec::new(), 0);
         for new in sent.chunks(piece) {
-            let seen = head.look(new);
+            let seen = head.parse(new);
             got.extend_from_slice(seen.encoded.as_deref().unwrap_or(&new[..seen.length]));
             at += seen.length;
             if seen.is_whole {
@@ -236,7 +237,7 @@ mod tests {
     fn chunked(sent: &[u8], piece: usize) -> Progress {
         let (mut chunks, mut at) = (Chunks::default(), 0);
         for new in sent.chunks(piece) {
-            match chunks.look(new) {
+            match chunks.parse(new) {
                 Progress::Within => at += new.len(),
                 Progress::End(length) => return Progress::End(at + length),
                 Progress::Lost => return Progress::Lost,
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_target_is_encoded_however_the_bytes_come() {
+    fn only_the_target_is_encoded_for_any_piece_size() {
         let sent =
             b"\r\nGET /a\"b?c=<d>`#\xff\xc3\xa9 HTTP/1.1\r\nX-\"<>: \"<>`#\xff\r\nHost: a\r\n\r\n{\"body\":\"<>\"}";
         let expected = b"\r\nGET /a%22b?c=%3Cd%3E%60%23%FF%C3%A9 HTTP/1.1\r\nX-\"<>: \"<>`#\xff\r\nHost: a\r\n\r\n";
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_ends_at_its_first_empty_line_whatever_ends_the_lines() {
+    fn a_head_ends_at_its_first_empty_line_with_any_line_ending() {
         for (sent, length) in [
             (&b"GET / HTTP/1.1\r\n\r\nmore\r\n\r\n"[..], Some(18)),
             (b"GET / HTTP/1.1\n\nmore\r\n\r\n", Some(16)),
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_in_chunks_ends_behind_its_trailers() {
+    fn a_chunked_body_ends_after_its_trailers() {
         for (sent, end) in [
             (&b"0\r\n\r\n"[..], Progress::End(5)),
             (b"5\r\n0\r\n\r\n\r\n0\r\n\r\nGET", Progress::End(15)),
@@ -305,8 +306,8 @@ mod tests {
             behind in prop::collection::vec(any::<u8>(), 0..30),
             piece in 1..40_usize,
         ) {
-            let mut sent: Vec<u8> =
-                chunks.iter().flat_map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat()).collect();
+            let framed = |chunk: &Vec<u8>| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat();
+            let mut sent: Vec<u8> = chunks.iter().flat_map(framed).collect();
             sent.extend_from_slice(b"0\r\n\r\n");
             let end = sent.len();
             sent.extend_from_slice(&behind);

@@ -1,6 +1,6 @@
-//! Lets a request through to the route that takes it, if its credentials allow what the route asks for.
+//! Authorizes requests: a request reaches its route only if its credentials permit the access that the route requires.
 //!
-//! In front of all routes: nothing of a refused request is read but its head, and nothing is looked up of what it names.
+//! Runs before routing: of a refused request only the head is read, and nothing that it refers to is looked up.
 
 use std::sync::Arc;
 
@@ -16,60 +16,60 @@ use crate::auth::scope::Access;
 use crate::http::access::Denied;
 use crate::http::client::Client;
 use crate::http::endpoint::AccessTable;
-use crate::http::route::{Caller, Route, Share, Unproven};
+use crate::http::route::{Caller, InvalidCredentials, RateLimit, Route};
 
 const SCHEME: &str = "bearer";
 
-/// Who may ask what.
+/// Authenticates and authorizes requests.
 pub struct Gate {
     authenticator: Authenticator,
     table: AccessTable,
-    /// Whether there is an identity provider.
+    /// Whether an identity provider is configured.
     has_issuer: bool,
-    /// How often a principal may ask.
+    /// The request quota of principals.
     quota: Option<PrincipalQuota>,
 }
 
-/// Whom a request goes through for, or what it is answered with instead.
+/// The authorized caller, or the refusal.
 pub type Decision = Result<Caller, Box<Refusal>>;
 
-/// A request that does not go through.
+/// A refused request.
 pub struct Refusal {
-    /// Why.
+    /// The reason.
     pub denied: Denied,
-    /// Where it would have gone.
+    /// The route that it was for.
     pub target: Target,
-    /// Who asked, if that is known.
+    /// The principal, if known.
     pub principal: Option<Arc<Principal>>,
 }
 
-/// Where a request goes.
+/// The target of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// The route that takes it.
+    /// The template of the route.
     pub template: &'static str,
-    /// What that asks for.
+    /// The access that the route requires.
     pub access: Access,
-    /// From where it comes.
+    /// The client that sent the request.
     client: Client,
 }
 
-/// What is to be done with a request.
+/// The result of a check without I/O.
 pub enum Admission {
-    /// Nothing but this.
+    /// The request is authorized or refused.
     Decided(Decision),
-    /// Somebody must be asked about its token first.
-    Unknown(Unknown),
+    /// The token must be looked up first.
+    NeedsLookup(PendingLookup),
 }
 
 /// A request whose token must be looked up.
-pub struct Unknown {
+pub struct PendingLookup {
     token: String,
     target: Target,
 }
 
 impl Gate {
-    /// A gate in front of the routes of a table.
+    /// A gate for the routes of an access table.
     pub fn new(
         authenticator: Authenticator,
         table: AccessTable,
@@ -79,12 +79,12 @@ impl Gate {
         Self { authenticator, table, has_issuer, quota }
     }
 
-    /// What is to be done with a request, as far as that is known without waiting.
+    /// Decides about a request as far as possible without I/O.
     pub fn admit<B>(&self, request: &Request<B>) -> Admission {
         let anonymous = || self.authenticator.anonymous().clone();
-        let through = |template| Caller { principal: anonymous(), template, share: None };
+        let through = |template| Caller { principal: anonymous(), template, rate_limit: None };
         let Some((template, access)) = self.table.find(request.method(), request.uri().path()) else {
-            // No route takes it, so there is nothing to guard.
+            // No route matches, so there is nothing to protect.
             return Admission::Decided(Ok(through(None)));
         };
         if access == Access::Public {
@@ -92,12 +92,12 @@ impl Gate {
         }
         let target = Target { template, access, client: Client::of(request.headers()) };
         Admission::Decided(match token(request.headers()) {
-            Ok(None) => self.judge(anonymous(), target),
+            Ok(None) => self.authorize(anonymous(), target),
             Ok(Some(token)) => match self.authenticator.known(token) {
                 Some(found) => self.found(found, target),
-                // Asking somebody costs more than a request, so whoever makes tokens up has their address's share for it.
+                // A lookup costs more than a request, so an address that sends made-up tokens is limited by its quota.
                 None => match self.quota.as_ref().map_or(Ok(()), |quota| quota.take_look_up(target.client)) {
-                    Ok(()) => return Admission::Unknown(Unknown { token: token.to_owned(), target }),
+                    Ok(()) => return Admission::NeedsLookup(PendingLookup { token: token.to_owned(), target }),
                     Err(seconds) => Err(refusal(Denied::TooManyTokens(seconds), target, None)),
                 },
             },
@@ -105,62 +105,62 @@ impl Gate {
         })
     }
 
-    /// What is to be done with a request whose token has to be looked up.
-    pub async fn look_up(&self, unknown: Unknown) -> Decision {
-        let found = self.authenticator.verify(&unknown.token).await;
-        self.found(found, unknown.target)
+    /// Decides about a request whose token must be looked up.
+    pub async fn look_up(&self, pending: PendingLookup) -> Decision {
+        let found = self.authenticator.verify(&pending.token).await;
+        self.found(found, pending.target)
     }
 
-    /// The answer to a request with these headers that does not go through.
+    /// The response to a refused request with these headers.
     pub fn answer(&self, headers: &HeaderMap, refusal: Refusal) -> Response {
         let Refusal { denied, target: Target { template, access, .. }, principal } = refusal;
         let mut response = denied.problem(access, headers, self.has_issuer).into_response();
         response.extensions_mut().insert(Route(template));
         match principal {
             Some(principal) => {
-                response.extensions_mut().insert(Caller { principal, template: Some(template), share: None });
+                response.extensions_mut().insert(Caller { principal, template: Some(template), rate_limit: None });
             }
-            None => drop(response.extensions_mut().insert(Unproven)),
+            None => drop(response.extensions_mut().insert(InvalidCredentials)),
         }
         response
     }
 
-    /// At the end, when nobody asks any more.
+    /// Writes pending data; called at the end, when no requests are left.
     pub async fn finish(&self) {
         self.authenticator.finish().await;
     }
 
     fn found(&self, found: Result<Arc<Principal>, Refused>, target: Target) -> Decision {
         match found {
-            Ok(principal) => self.judge(principal, target),
+            Ok(principal) => self.authorize(principal, target),
             Err(Refused::Invalid(why)) => Err(self.invalid(why, target)),
             Err(Refused::Unavailable) => Err(refusal(Denied::Unavailable, target, None)),
         }
     }
 
-    /// A token that proves nothing is a request of its address.
+    /// A request with an invalid token counts against the quota of its address.
     fn invalid(&self, why: &'static str, target: Target) -> Box<Refusal> {
         let taken = self.take(self.authenticator.anonymous(), target);
         taken.err().unwrap_or_else(|| refusal(Denied::Invalid(why), target, None))
     }
 
-    fn judge(&self, principal: Arc<Principal>, target: Target) -> Decision {
-        let share = self.take(&principal, target)?;
+    fn authorize(&self, principal: Arc<Principal>, target: Target) -> Decision {
+        let rate_limit = self.take(&principal, target)?;
         if !principal.scopes.permit(target.access) {
             let denied = if principal.name.is_none() { Denied::NoCredentials } else { Denied::Insufficient };
             return Err(refusal(denied, target, Some(principal)));
         }
         count(Some(&principal), "permitted");
-        Ok(Caller { principal, template: Some(target.template), share })
+        Ok(Caller { principal, template: Some(target.template), rate_limit })
     }
 
-    /// Takes a request out of a principal's share, where that is counted.
-    fn take(&self, principal: &Arc<Principal>, target: Target) -> Result<Option<Share>, Box<Refusal>> {
+    /// Counts a request against the principal's quota, if one is configured.
+    fn take(&self, principal: &Arc<Principal>, target: Target) -> Result<Option<RateLimit>, Box<Refusal>> {
         let Some(quota) = &self.quota else { return Ok(None) };
         quota
             .take(principal, target.client)
             .map(Some)
-            .map_err(|(share, seconds)| refusal(Denied::TooMany(share, seconds), target, Some(principal.clone())))
+            .map_err(|(limit, seconds)| refusal(Denied::TooMany(limit, seconds), target, Some(principal.clone())))
     }
 }
 
@@ -184,7 +184,7 @@ fn token(headers: &HeaderMap) -> Result<Option<&str>, &'static str> {
     let parts = value.to_str().ok().and_then(|text| text.split_once(' '));
     match parts.map(|(scheme, token)| (scheme, token.trim_matches(' '))) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(SCHEME) && is_token68(token) => Ok(Some(token)),
-        _ => Err("Authorization must be the word Bearer, a blank and a token"),
+        _ => Err("Authorization must be Bearer, a space and a token"),
     }
 }
 

@@ -1,7 +1,7 @@
-//! What stands in front of every route: the host name, the origin of what writes, the form of the target, and the
+//! Checks each request before routing: the host name, the origin of unsafe requests, the form of the target, and the
 //! credentials.
 //!
-//! It looks at the request as it came and reads no body. A request that passes pays for two header lookups.
+//! It reads the head only, never the body. A permitted request costs two header lookups.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -21,31 +21,31 @@ use crate::http::problem::{Code, Problem};
 use crate::http::route::{Caller, Front, Route};
 use crate::http::target;
 
-/// The label of refusals in logs and metrics: they are answered before any route is looked at.
+/// The route label of refusals in logs and metrics: they precede routing.
 const REFUSED: Route = Route("refused");
-/// Most characters of a wrong name that its refusal repeats.
+/// Maximum characters of an unknown host name that the problem repeats.
 const SHOWN_MAX_CHARS: usize = 100;
 
-/// Who may ask.
+/// The checks before routing.
 pub struct Guard {
-    /// Under which names.
+    /// The accepted host names.
     pub hosts: Hosts,
-    /// Pages of which other origins may write.
+    /// The other origins whose pages may write.
     pub origins: Origins,
-    /// With which credentials; nobody looks at them without.
+    /// Authorization; `None` if credentials are not checked.
     pub gate: Option<Arc<Gate>>,
 }
 
 impl Guard {
-    /// An answer that is given in front of all routes.
-    fn marked(&self, headers: &HeaderMap, mut response: Response) -> Response {
-        self.origins.mark(headers, response.headers_mut());
+    /// Adds CORS headers to a response that bypasses routing.
+    fn with_cors(&self, headers: &HeaderMap, mut response: Response) -> Response {
+        self.origins.add_headers(headers, response.headers_mut());
         response
     }
 
     fn check<B>(&self, request: &Request<B>) -> Result<(), Problem> {
         if request.uri().path_and_query().is_none() {
-            // A host and a port alone, as for CONNECT, which only a proxy takes (RFC 9112, section 3.2.3).
+            // A target with only host and port, as for CONNECT, is for proxies (RFC 9112, section 3.2.3).
             return Err(Problem::new(
                 Code::BadRequest,
                 "the target of the request must be a path such as /v1/passengers",
@@ -55,7 +55,7 @@ impl Guard {
         check_origin(request, &self.origins)
     }
 
-    /// A request without a name is HTTP/1.0's, and no browser's.
+    /// Requests without `Host` are HTTP/1.0 and never from browsers.
     fn check_host<B>(&self, request: &Request<B>) -> Result<(), Problem> {
         if let Some(authority) = request.uri().authority()
             && !self.hosts.allow(authority.as_str())
@@ -79,16 +79,16 @@ fn misdirected(host: &str) -> Problem {
     let shown: String = host.chars().take(SHOWN_MAX_CHARS).collect();
     Problem::new(
         Code::MisdirectedRequest,
-        format!("{shown:?} is no name of this service; the operator can add it with ALLOWED_HOSTS"),
+        format!("{shown:?} is not a name of this service; the operator can add it to ALLOWED_HOSTS"),
     )
 }
 
-/// A service that only those may ask.
+/// A service behind a guard.
 #[derive(Clone)]
 pub struct Guarded<S> {
-    /// What answers.
+    /// The guarded service.
     pub service: S,
-    /// Who may ask.
+    /// The checks.
     pub guard: Arc<Guard>,
 }
 
@@ -107,7 +107,7 @@ where
         if let Err(problem) = self.guard.check(&request) {
             let mut response = problem.into_response();
             response.extensions_mut().insert(REFUSED);
-            return refused(self.guard.marked(request.headers(), response));
+            return refused(self.guard.with_cors(request.headers(), response));
         }
         if let Some(normal) = target::normal(request.uri()) {
             *request.uri_mut() = normal;
@@ -117,15 +117,15 @@ where
             Some(gate) => match gate.admit(&request) {
                 Admission::Decided(Ok(caller)) => Some(caller),
                 Admission::Decided(Err(refusal)) => {
-                    return refused(self.guard.marked(request.headers(), gate.answer(request.headers(), *refusal)));
+                    return refused(self.guard.with_cors(request.headers(), gate.answer(request.headers(), *refusal)));
                 }
-                Admission::Unknown(unknown) => {
+                Admission::NeedsLookup(pending) => {
                     let (gate, Self { service, guard }) = (gate.clone(), self.clone());
                     let answering = async move {
-                        match gate.look_up(unknown).await {
+                        match gate.look_up(pending).await {
                             Ok(caller) => service.call(with_front(request, Some(caller))).await,
                             Err(refusal) => {
-                                Ok(guard.marked(request.headers(), gate.answer(request.headers(), *refusal)))
+                                Ok(guard.with_cors(request.headers(), gate.answer(request.headers(), *refusal)))
                             }
                         }
                     };

@@ -1,11 +1,11 @@
-//! The bytes of a connection on their way to hyper and back: what hyper would refuse of a target is percent-encoded before
-//! hyper reads it, and what hyper refuses all the same is answered with a problem document.
+//! Filters the bytes between a connection and hyper: bytes of a target that hyper would refuse are percent-encoded before hyper
+//! reads them, and a head that hyper still refuses is answered with a problem document.
 //!
-//! hyper answers a head that it cannot read with a bare status, and takes no `"`, `<` or `>` in a query, which other servers
-//! take and the grammar of lists uses. Only the bytes of a request's target are ever changed. Where a head begins is never
-//! guessed: hyper gets no byte behind a head before it has said, by calling the service, how it reads the body (none, so
-//! many bytes, or chunks), and the body is counted by that. Once anything is otherwise than expected, the rest of the
-//! connection passes unchanged.
+//! hyper answers a head that it cannot parse with a bare status. It also refuses `"`, `<` and `>` in a query, which other
+//! servers accept and the filter grammar of lists uses. Only the bytes of a request's target are ever changed. The start of a
+//! head is never guessed: hyper receives no byte after a head before it has called the service, which shows how it reads the
+//! body (none, a length, or chunks); the end of the body is computed from that. Once the bytes are not as expected, the rest of
+//! the connection passes unchanged.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -25,60 +25,60 @@ use super::framing::{Chunks, Head, Progress};
 use super::observe::Recorder;
 use super::refusal;
 
-/// Longest that a connection stays open after a refusal, for its sender to read it.
+/// Maximum time that a connection stays open after a refusal, so that its sender can read it.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// hyper has not called the service since the last head.
 const NO_REQUEST: u64 = u64::MAX;
-/// The body comes in chunks.
+/// The body is chunked.
 const IN_CHUNKS: u64 = u64::MAX - 1;
 
-/// A connection whose heads are looked at.
+/// A connection whose heads are filtered.
 pub struct Heads<S> {
     stream: S,
-    place: Place,
-    /// How hyper reads the body of the last request: its length, or one of the numbers above.
+    position: Position,
+    /// How hyper reads the body of the last request: its length, or one of the constants above.
     framing: Arc<AtomicU64>,
-    /// Read from the stream, and not yet looked at.
-    behind: BytesMut,
-    /// Looked at, and longer than hyper had room for.
+    /// Read from the stream but not yet parsed.
+    unparsed: BytesMut,
+    /// Parsed, but did not fit hyper's buffer.
     ready: BytesMut,
-    /// The beginning of the last head, as it came.
+    /// The start of the last head, as received.
     kept: Vec<u8>,
     recorder: Recorder,
     refusal: Option<Refusal>,
 }
 
-/// Where in the bytes of the connection the next one is.
-enum Place {
-    /// In front of a request, or in its head.
+/// The position in the bytes of the connection.
+enum Position {
+    /// Before a request, or in its head.
     Head(Head),
-    /// Behind a head that hyper has in full.
+    /// After a head that hyper has completely.
     BehindHead,
-    /// In a body of which so many bytes are left.
+    /// In a body with this many bytes left.
     Length(u64),
-    /// In a body in chunks.
+    /// In a chunked body.
     Chunks(Chunks),
     /// Not known any more.
     Lost,
 }
 
-/// A problem document in place of hyper's refusal.
+/// A problem document that replaces hyper's refusal.
 struct Refusal {
     unsent: BytesMut,
-    /// Whether no more is sent, and the sender's bytes are only waited for.
+    /// Whether the write side is shut down and only the sender's remaining bytes are read.
     is_shut: bool,
     patience: Pin<Box<Sleep>>,
 }
 
 impl<S> Heads<S> {
-    /// Looks at a connection; refusals are recorded.
+    /// Filters a connection; refusals are recorded.
     pub fn new(stream: S, recorder: Recorder) -> Self {
         Self {
             stream,
-            place: Place::Head(Head::default()),
+            position: Position::Head(Head::default()),
             framing: Arc::new(AtomicU64::new(NO_REQUEST)),
-            behind: BytesMut::new(),
+            unparsed: BytesMut::new(),
             ready: BytesMut::new(),
             kept: Vec::new(),
             recorder,
@@ -86,13 +86,13 @@ impl<S> Heads<S> {
         }
     }
 
-    /// A service that tells the connection how hyper reads each body.
-    pub fn told<T>(&self, service: T) -> Told<T> {
-        Told { service, framing: self.framing.clone() }
+    /// Wraps a service so that it reports to this connection how hyper reads each body.
+    pub fn reporting<T>(&self, service: T) -> FramingReporter<T> {
+        FramingReporter { service, framing: self.framing.clone() }
     }
 
-    /// Learns from the service which request hyper has read.
-    fn learn(&mut self) {
+    /// Takes the body framing that the service has reported, if any.
+    fn take_framing(&mut self) {
         let framing = match self.framing.load(Ordering::Relaxed) {
             NO_REQUEST => None,
             framing => {
@@ -100,39 +100,39 @@ impl<S> Heads<S> {
                 Some(framing)
             }
         };
-        match (&self.place, framing) {
-            (Place::BehindHead, Some(0)) => self.next_head(),
-            (Place::BehindHead, Some(IN_CHUNKS)) => self.place = Place::Chunks(Chunks::default()),
-            (Place::BehindHead, Some(length)) => self.place = Place::Length(length),
-            // hyper goes on to read behind what looked like the end of a head, or has found one elsewhere.
-            (Place::BehindHead, None) | (_, Some(_)) => self.lose(),
+        match (&self.position, framing) {
+            (Position::BehindHead, Some(0)) => self.next_head(),
+            (Position::BehindHead, Some(IN_CHUNKS)) => self.position = Position::Chunks(Chunks::default()),
+            (Position::BehindHead, Some(length)) => self.position = Position::Length(length),
+            // hyper continues after what looked like the end of a head, or has found one elsewhere.
+            (Position::BehindHead, None) | (_, Some(_)) => self.lose(),
             (_, None) => {}
         }
     }
 
     fn lose(&mut self) {
-        self.place = Place::Lost;
+        self.position = Position::Lost;
         self.kept.clear();
     }
 
     fn next_head(&mut self) {
-        self.place = Place::Head(Head::default());
+        self.position = Position::Head(Head::default());
         self.kept.clear();
     }
 
-    /// Looks at bytes; returns how many of them hyper may have now, and what it gets instead if they are changed.
-    fn look(&mut self, new: &[u8]) -> (usize, Option<BytesMut>) {
-        match &mut self.place {
-            Place::Head(head) => {
-                let seen = head.look(new);
+    /// Parses bytes; returns how many of them hyper may have now, and their replacement if they are changed.
+    fn parse(&mut self, new: &[u8]) -> (usize, Option<BytesMut>) {
+        match &mut self.position {
+            Position::Head(head) => {
+                let seen = head.parse(new);
                 let room = refusal::KEPT.saturating_sub(self.kept.len()).min(seen.length);
                 self.kept.extend_from_slice(&new[..room]);
                 if seen.is_whole {
-                    self.place = Place::BehindHead;
+                    self.position = Position::BehindHead;
                 }
                 (seen.length, seen.encoded)
             }
-            Place::Length(left) => {
+            Position::Length(left) => {
                 let length = usize::try_from(*left).unwrap_or(usize::MAX).min(new.len());
                 *left -= length as u64;
                 if *left == 0 {
@@ -140,7 +140,7 @@ impl<S> Heads<S> {
                 }
                 (length, None)
             }
-            Place::Chunks(chunks) => match chunks.look(new) {
+            Position::Chunks(chunks) => match chunks.parse(new) {
                 Progress::Within => (new.len(), None),
                 Progress::End(length) => {
                     self.next_head();
@@ -151,7 +151,7 @@ impl<S> Heads<S> {
                     (new.len(), None)
                 }
             },
-            Place::BehindHead | Place::Lost => (new.len(), None),
+            Position::BehindHead | Position::Lost => (new.len(), None),
         }
     }
 }
@@ -164,19 +164,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
             return Poll::Ready(Ok(()));
         }
         let begin = buf.filled().len();
-        let is_again = !this.behind.is_empty();
+        let is_again = !this.unparsed.is_empty();
         if is_again {
-            buf.put_slice(&this.behind[..this.behind.len().min(buf.remaining())]);
+            buf.put_slice(&this.unparsed[..this.unparsed.len().min(buf.remaining())]);
         } else {
             ready!(Pin::new(&mut this.stream).poll_read(context, buf))?;
         }
-        this.learn();
+        this.take_framing();
         let new = &buf.filled()[begin..];
-        let (length, encoded) = this.look(new);
+        let (length, encoded) = this.parse(new);
         if is_again {
-            this.behind.advance(length);
+            this.unparsed.advance(length);
         } else if length < new.len() {
-            this.behind.extend_from_slice(&new[length..]);
+            this.unparsed.extend_from_slice(&new[length..]);
         }
         match encoded {
             None => buf.set_filled(begin + length),
@@ -196,9 +196,9 @@ fn hand_over(from: &mut BytesMut, buf: &mut ReadBuf<'_>) {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Heads<S> {
-    /// Whether these bytes are hyper's own refusal of a head; then a problem document is sent in their place.
+    /// Returns true if these bytes are hyper's own refusal of a head; a problem document is then sent instead.
     fn replaces(&mut self, written: &[u8]) -> bool {
-        // The service's answers begin otherwise, and while hyper has a request that was not learnt of yet, it answers that.
+        // Responses of the service begin differently, and while a request is pending hyper writes the response to it.
         if self.framing.load(Ordering::Relaxed) != NO_REQUEST || !refusal::is_bare(written) {
             return false;
         }
@@ -252,8 +252,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heads<S> {
         Pin::new(&mut this.stream).poll_flush(context)
     }
 
-    /// After a refusal the sender's bytes are read to their end, within bounds: a connection that is closed with bytes unread
-    /// takes the answer with it (RFC 9112, section 9.6).
+    /// After a refusal the sender's bytes are read to the end, within limits: closing a connection with unread bytes discards
+    /// the response (RFC 9112, section 9.6).
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_send(context))?;
@@ -274,13 +274,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heads<S> {
     }
 }
 
-/// A service that tells its connection how hyper reads each body.
-pub struct Told<T> {
+/// A service that reports to its connection how hyper reads each body.
+pub struct FramingReporter<T> {
     service: T,
     framing: Arc<AtomicU64>,
 }
 
-impl<T: Service<Request<Incoming>>> Service<Request<Incoming>> for Told<T> {
+impl<T: Service<Request<Incoming>>> Service<Request<Incoming>> for FramingReporter<T> {
     type Response = T::Response;
     type Error = T::Error;
     type Future = T::Future;

@@ -1,4 +1,4 @@
-//! Who a request is: its id, its place in a trace, and its span where it is recorded.
+//! Identifies a request: its id, its trace context, and its span if it is sampled.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -17,34 +17,34 @@ use crate::trace::current::Current;
 use crate::trace::span::{Attribute, Kind, Span, Value};
 use crate::trace::tracer::Tracer;
 
-/// The header with its place in a trace.
+/// The header with the trace context.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Longest request id that is taken over from a client.
+/// Maximum length of a request id accepted from a client.
 const REQUEST_ID_MAX_BYTES: usize = 128;
-/// Longest `tracestate` that is taken over (W3C Trace Context, section 3.3.1.5).
+/// Maximum length of an accepted `tracestate` (W3C Trace Context, section 3.3.1.5).
 const TRACESTATE_MAX_BYTES: usize = 512;
 
-/// The label of a method that is none of those that are known.
+/// The label of an unknown method.
 pub const OTHER: &str = "_OTHER";
 
-/// Who a request is.
+/// The identity of a request.
 pub struct Identity {
-    /// Printable ASCII: the client's own if it is short, otherwise the trace's.
+    /// Printable ASCII: the client's own id if it is short, otherwise the trace id.
     pub request_id: HeaderValue,
-    /// W3C Trace Context: where the trace goes on.
+    /// W3C Trace Context: the context for downstream requests.
     pub traceparent: HeaderValue,
-    /// What is recorded, if it is.
+    /// The span, if the request is sampled.
     pub span: Option<Box<RequestSpan>>,
 }
 
 impl Identity {
-    /// Takes over what the client says of itself as far as it is well formed. A request without a trace has one of the name
-    /// of its id, if that can be one, as nginx's can; so the two are one, whoever is asked for it. Whoever carries out a
-    /// change behind this finds the id in its headers.
+    /// Accepts the ids that the client sends if they are well-formed. A request without a trace context uses its request id as
+    /// the trace id if that is possible, as it is for nginx's ids, so that both are the same everywhere. Handlers of changes
+    /// find the request id in the headers.
     pub fn of<B>(request: &mut Request<B>, tracer: Option<&Arc<Tracer>>) -> Self {
         let headers = request.headers();
         let given_id = headers.get(REQUEST_ID).filter(|id| is_printable(id));
@@ -62,7 +62,7 @@ impl Identity {
         };
         let request_id = given_id.cloned().unwrap_or_else(|| {
             let made = HeaderValue::from_str(trace_id(&traceparent)).expect("hexadecimal digits are printable");
-            // Those that only read leave no trace of it, and are most.
+            // Safe requests, the majority, do not store the id.
             if !request.method().is_safe() {
                 request.headers_mut().insert(REQUEST_ID, made.clone());
             }
@@ -71,7 +71,7 @@ impl Identity {
         Self { request_id, traceparent, span }
     }
 
-    /// The trace's id.
+    /// The trace id.
     pub fn trace_id(&self) -> &str {
         trace_id(&self.traceparent)
     }
@@ -81,30 +81,30 @@ fn spelled(context: SpanContext) -> HeaderValue {
     HeaderValue::from_bytes(&context.traceparent()).expect("hexadecimal digits are printable")
 }
 
-/// The trace's id inside of a well-formed `traceparent`.
+/// The trace id in a well-formed `traceparent`.
 fn trace_id(traceparent: &HeaderValue) -> &str {
     ascii(traceparent).get(3..35).unwrap_or_default()
 }
 
-/// The text of a header that has been looked at.
+/// The text of a validated header.
 pub fn ascii(value: &HeaderValue) -> &str {
     value.to_str().unwrap_or_default()
 }
 
 /// A part of a URL as it is traced.
 fn shown(text: &str) -> String {
-    if exposed::is_in(text) { exposed::MASKED } else { text }.to_owned()
+    if exposed::contains_credential(text) { exposed::MASKED } else { text }.to_owned()
 }
 
-/// Whether it can be a request's id: it is logged.
+/// Returns true if it is a valid request id, which may be logged.
 pub fn is_printable(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     (1..=REQUEST_ID_MAX_BYTES).contains(&bytes.len())
         && bytes.iter().all(u8::is_ascii_graphic)
-        && !exposed::is_in(ascii(value))
+        && !exposed::contains_credential(ascii(value))
 }
 
-/// The trace whose id a request's id spells: 32 hexadecimal digits, or a uuid.
+/// The trace id equal to a request id: 32 hexadecimal digits, or a UUID.
 fn as_trace(id: &str) -> Option<TraceId> {
     match id.len() {
         36 => TraceId::parse(&id.split('-').collect::<String>()),
@@ -112,7 +112,7 @@ fn as_trace(id: &str) -> Option<TraceId> {
     }
 }
 
-/// The method if it is a known one, so that clients cannot grow the number of series.
+/// The method's label; unknown methods share one, so that clients cannot increase the number of series.
 pub fn method_label(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
@@ -128,7 +128,7 @@ pub fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// What is recorded of a request: a server's span, by the semantic conventions of HTTP.
+/// The span of a request: a server span of the semantic conventions for HTTP.
 pub struct RequestSpan {
     current: Current,
     parent: Option<SpanId>,
@@ -137,19 +137,19 @@ pub struct RequestSpan {
     attributes: Vec<Attribute>,
 }
 
-/// What is known at its end.
+/// What is known at the end of a request.
 pub struct Ended<'a> {
-    /// The label of its method.
+    /// The method's label.
     pub method: &'static str,
-    /// Where it went.
+    /// The route.
     pub route: Route,
-    /// What it was answered with; nothing when its client did not wait.
+    /// The status; `None` if the client disconnected before the response.
     pub status: Option<u16>,
-    /// Bytes of its body, if it has one.
+    /// Bytes of the request body, if there is one.
     pub received: Option<u64>,
-    /// Bytes of the answer's.
+    /// Bytes of the response body.
     pub sent: usize,
-    /// Who asked; nobody without credentials.
+    /// The principal; `None` without credentials.
     pub principal: Option<&'a str>,
 }
 
@@ -190,16 +190,16 @@ impl RequestSpan {
         }
     }
 
-    /// What its work belongs to.
+    /// The context for the work of the request.
     pub fn current(&self) -> Current {
         self.current.clone()
     }
 
-    /// Hands it in.
+    /// Ends the span and hands it to the tracer.
     pub fn end(self, request_id: &HeaderValue, ended: &Ended<'_>) {
         let Self { current, parent, state, begun, mut attributes } = self;
         let method = if ended.method == OTHER { "HTTP" } else { ended.method };
-        // Other labels say why there is no template.
+        // Labels without a leading slash are not templates.
         let name = match ended.route.0 {
             template if template.starts_with('/') => {
                 attributes.push(("http.route", template.into()));
@@ -227,7 +227,7 @@ impl RequestSpan {
     }
 }
 
-/// The address that the nearest proxy has seen.
+/// The address from which the nearest proxy received the request.
 fn client(headers: &HeaderMap) -> Option<IpAddr> {
     ascii(headers.get(FORWARDED_FOR)?).rsplit(',').next()?.trim().parse().ok()
 }
@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_id_that_can_be_a_traces_is() {
+    fn a_request_id_in_the_form_of_a_trace_id_is_the_trace_id() {
         let of = |id: &str| {
             let mut request = Request::get("/").header("x-request-id", id).body(()).expect("a request");
             let identity = Identity::of(&mut request, None);

@@ -1,7 +1,7 @@
-//! Listening: TCP, a Unix socket, or a socket handed over by a supervisor.
+//! Listens on TCP, on a Unix socket, or on a socket inherited from a supervisor.
 //!
-//! The sockets are bound here, so a busy address is an error with a remedy instead of a panic. A Unix socket's file is
-//! ours: a stale one is replaced, a live one refused, and at the end only our own is removed.
+//! Sockets are bound here, so that an address in use is an error with a remedy instead of a panic. A stale Unix socket file is
+//! replaced, a live one refused, and at the end the file is removed only if this process created it.
 
 use std::fmt;
 use std::fs;
@@ -19,8 +19,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 /// Owner and group may connect: nginx runs as the same user, or shares its group.
 const SOCKET_MODE: u32 = 0o660;
 
-/// A program of the kernel's packet filter (linux/filter.h) that drops what asks for a connection, SYN without ACK in the 14th byte
-/// of TCP's header, and takes the rest.
+/// A classic BPF program (linux/filter.h) that drops connection attempts (SYN without ACK in byte 14 of the TCP header) and
+/// accepts the rest.
 const DROP_SYN: [(u16, u8, u8, u32); 5] =
     [(0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, u32::MAX)];
 
@@ -36,7 +36,7 @@ pub enum ListenAddr {
 }
 
 impl ListenAddr {
-    /// Whether only this machine can connect.
+    /// Returns true if only this machine can connect.
     pub fn is_local(&self) -> bool {
         let Self::Tcp(address) = self else { return true };
         let host = address.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
@@ -72,33 +72,34 @@ impl fmt::Display for ListenAddr {
     }
 }
 
-/// Why a socket cannot be listened on.
+/// Why listening failed.
 #[derive(Debug, Error)]
 pub enum ListenError {
-    /// The address is taken, not ours, or malformed.
+    /// The address is in use, not local, or malformed.
     #[error("cannot listen on {address}: {reason}; free it or choose another with LISTEN or METRICS_LISTEN")]
     Tcp {
         /// The address.
         address: String,
-        /// What the system says.
+        /// The system's error.
         reason: io::Error,
     },
-    /// Another server answers on the socket.
-    #[error("cannot listen on {}: another server answers there; stop it or choose another path with LISTEN", .0.display())]
+    /// Another server listens on the socket.
+    #[error("cannot listen on {}: another server is listening on it; stop that server or choose another path with \
+             LISTEN", .0.display())]
     Live(PathBuf),
-    /// Something that is no socket stands in the way.
-    #[error("cannot listen on {}: the path exists and is no socket; remove it or choose another with LISTEN", .0.display())]
+    /// The path exists and is not a socket.
+    #[error("cannot listen on {}: the path exists and is not a socket; remove it or choose another with LISTEN", .0.display())]
     NoSocket(PathBuf),
     /// The file system refuses.
     #[error("cannot listen on {}: {reason}; make its directory writable or choose another path with LISTEN", path.display())]
     Unix {
         /// The path.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         reason: io::Error,
     },
-    /// The descriptor is no listening Unix socket.
-    #[error("cannot listen on fd:{fd}: {reason}; LISTEN=fd:N takes a listening unix socket from a supervisor")]
+    /// The descriptor is not a listening Unix socket.
+    #[error("cannot listen on fd:{fd}: {reason}; LISTEN=fd:N expects a listening Unix socket from a supervisor")]
     Inherited {
         /// The descriptor.
         fd: RawFd,
@@ -107,12 +108,12 @@ pub enum ListenError {
     },
 }
 
-/// A socket that is being listened on.
+/// A listening socket.
 #[derive(Debug)]
 pub enum Listener {
     /// TCP.
     Tcp(TcpListener),
-    /// A Unix socket, and the file to remove at the end if it is ours.
+    /// A Unix socket, and the file to remove at the end if this process created it.
     Unix(UnixListener, Option<SocketFile>),
 }
 
@@ -129,7 +130,7 @@ impl Listener {
     /// Binds an address. Must be called inside the runtime.
     ///
     /// # Errors
-    /// When the address is busy, malformed, or not permitted.
+    /// If the address is in use, malformed, or not permitted.
     pub async fn bind(address: &ListenAddr) -> Result<Self, ListenError> {
         match address {
             ListenAddr::Tcp(address) => TcpListener::bind(address.as_str())
@@ -149,15 +150,16 @@ impl Listener {
         }
     }
 
-    /// Lets nobody find it any more; whether those who have found it are this server's to serve. A supervisor keeps its
-    /// socket, and whoever waits there is its next server's.
+    /// Stops new clients from connecting. Returns true if this server must still serve the clients in the queue; those of an
+    /// inherited socket are served by its supervisor's next server.
     ///
-    /// The kernel resets who is in the queue of a TCP listener that closes, with what was sent. So whoever comes now hears nothing,
-    /// and is refused when it asks once more, a second later: then it goes elsewhere, and nothing of it was sent.
+    /// When a TCP listener closes, the kernel resets the connections in its queue, with the data sent on them. Connection
+    /// attempts are therefore dropped first: a new client gets no reply and retries a second later, when it is refused and can
+    /// connect elsewhere without having sent anything.
     pub fn withdraw(&mut self) -> bool {
         match self {
             Self::Tcp(listener) => {
-                // Where the kernel has no filters, somebody may be reset, as ever.
+                // Without kernel support for filters, connections in the queue may be reset.
                 let _ = SockRef::from(&*listener)
                     .attach_filter(&DROP_SYN.map(|(code, yes, no, value)| SockFilter::new(code, yes, no, value)));
                 true
@@ -166,10 +168,10 @@ impl Listener {
         }
     }
 
-    /// Waits for a connection; one that was reset before it was taken is skipped.
+    /// Accepts a connection; one that was reset before that is skipped.
     ///
     /// # Errors
-    /// When the process is out of descriptors or memory.
+    /// If the process is out of descriptors or memory.
     pub async fn accept(&self) -> io::Result<Stream> {
         loop {
             let accepted = match self {
@@ -178,8 +180,8 @@ impl Listener {
             };
             match accepted {
                 Ok(Stream::Tcp(stream)) => {
-                    // Without it Nagle's algorithm holds back the second write of an answer (RFC 896); failing to set
-                    // it only costs time.
+                    // Without it Nagle's algorithm delays the second write of a response (RFC 896); a failure to set it only
+                    // costs time.
                     let _ = stream.set_nodelay(true);
                     return Ok(Stream::Tcp(stream));
                 }
@@ -190,7 +192,7 @@ impl Listener {
     }
 }
 
-/// The file of a Unix socket that this process made; removed when dropped, unless somebody replaced it.
+/// The file of a Unix socket that this process created; removed when dropped, unless it was replaced.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -200,7 +202,7 @@ pub struct SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|found| found == self.identity) {
-            let _ = fs::remove_file(&self.path); // already gone is as good
+            let _ = fs::remove_file(&self.path); // an absent file is fine
         }
     }
 }
@@ -216,7 +218,7 @@ fn bind_unix(path: &Path) -> Result<Listener, ListenError> {
         Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
             return Err(ListenError::Live(path.to_owned()));
         }
-        // Nobody answers: a killed server left it.
+        // The file was left by a killed server.
         Ok(_) => fs::remove_file(path).map_err(fault)?,
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(fault(error)),
@@ -227,30 +229,30 @@ fn bind_unix(path: &Path) -> Result<Listener, ListenError> {
     Ok(Listener::Unix(listener, Some(file)))
 }
 
-/// Takes over a socket that a supervisor keeps open across restarts, so that connections wait in its queue meanwhile.
-/// It is neither unlinked nor shut down: the supervisor owns it.
+/// Takes over a socket that a supervisor keeps open across restarts, so that connections wait in its queue meanwhile. It is
+/// neither unlinked nor shut down: the supervisor owns it.
 fn inherit(fd: RawFd) -> io::Result<Listener> {
-    // Duplicating by path checks that the descriptor is open, and leaves the original to the supervisor's child.
+    // Duplicating checks that the descriptor is open, and leaves the original to the supervisor's child.
     let socket = socket2::Socket::from(duplicate(fd)?);
     if !socket.is_listener()? || socket.domain()? != socket2::Domain::UNIX {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "it is not a listening unix socket"));
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is not a listening Unix socket"));
     }
     socket.set_nonblocking(true)?;
     let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(socket)))?;
     Ok(Listener::Unix(listener, None))
 }
 
-/// A copy of a descriptor that this process has inherited.
+/// Duplicates an inherited descriptor.
 ///
 /// # Errors
-/// When nothing is open under the number.
+/// If the number is not an open descriptor.
 pub fn duplicate(fd: RawFd) -> io::Result<std::os::fd::OwnedFd> {
     if fd < 0 {
         return Err(ErrorKind::InvalidInput.into());
     }
     #[expect(
         unsafe_code,
-        reason = "the standard library borrows a raw descriptor only this way; it is only duplicated"
+        reason = "the standard library has no other way to borrow a raw descriptor, which is only duplicated"
     )]
     let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
     borrowed.try_clone_to_owned() // fails on a closed descriptor; the copy is closed on exec
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_in_the_queue_of_a_port_is_served_and_who_comes_later_goes_elsewhere() {
+    async fn queued_connections_are_served_and_later_ones_refused() {
         let mut listener = Listener::bind(&"127.0.0.1:0".parse().expect("an address")).await.expect("bound");
         let address = listener.tcp_addr().expect("a port");
         let queued = TcpStream::connect(address).await.expect("connected");
@@ -304,7 +306,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_ends_leaves_the_socket_of_its_successor() {
+    async fn a_server_does_not_remove_the_socket_of_its_successor() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let path = folder.path().join("s");
         let address = ListenAddr::Unix(path.clone());

@@ -1,7 +1,7 @@
-//! Joins the resources into one service and serves it on a listener until told to stop.
+//! Joins the resources into one service and serves it on a listener until a shutdown is requested.
 //!
-//! Built-in rejections are recovered here, once; the access log and the metrics wrap the recovered service, so each
-//! request is recorded once, with the status the client saw. A stop drains (`acceptor`).
+//! Built-in rejections are recovered here, once; the access log and the metrics wrap the recovered service, so that each
+//! request is recorded once, with the status that the client received. `acceptor` drains at shutdown.
 
 mod acceptor;
 pub mod access_log;
@@ -35,20 +35,20 @@ use guard::{Guard, Guarded};
 use listener::Listener;
 use observe::{Observed, Recorder};
 
-/// Time limits of a server.
+/// Limits of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerLimits {
-    /// Longest wait for the headers of a request on TCP.
+    /// Maximum wait for the headers of a request on TCP.
     pub header_timeout: Duration,
-    /// Most bytes that the kernel keeps of an answer on a Unix socket, where the system's own number is too many.
+    /// Size of the kernel's send buffer for a Unix socket, if the system's default is too large.
     pub send_buffer: Option<usize>,
-    /// Longest wait for requests in flight after a stop was asked for.
+    /// Maximum wait for requests in flight after a shutdown was requested.
     pub drain_timeout: Duration,
-    /// As long, of that time, connections are accepted and idle ones kept.
+    /// The part of that time during which connections are accepted and idle ones kept.
     pub drain_grace: Duration,
 }
 
-/// How a server ended.
+/// The result of draining.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drained {
     /// Every request in flight was answered.
@@ -57,18 +57,18 @@ pub enum Drained {
     Partly,
 }
 
-/// Every route, the hottest first, with whatever none of them takes answered as 404.
+/// Joins the routes, the most frequent first; unmatched requests get 404.
 pub fn routes(resources: Vec<BoxedFilter<(Response,)>>) -> BoxedFilter<(Response,)> {
-    // Joined from the end, so that a request for the first resource passes one alternative and not all of them.
+    // Joined from the end, so that a request for the first resource passes one alternative instead of all.
     let joined = resources.into_iter().rev().reduce(|rest, resource| resource.or(rest).unify().boxed());
     joined.expect("a server has routes").or(target::without_slash()).unify().recover(recover).unify().boxed()
 }
 
 async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
     let problem = if rejection.is_not_found() {
-        Problem::new(Code::NotFound, "nothing is served at this path; GET / lists what is")
+        Problem::new(Code::NotFound, "nothing is served at this path; GET / lists the paths")
     } else {
-        // Our filters reject with "not found" only, so this is a defect worth a line in the log.
+        // Our filters reject with "not found" only, so this is a bug and is logged.
         tracing::error!(?rejection, "unexpected rejection");
         Problem::new(Code::Internal, "the server failed to route this request; report it with its X-Request-Id")
     };

@@ -1,7 +1,7 @@
-//! The record of a request: one log line and one measurement, made when its last byte has been handed over.
+//! Records each request: one log line and one measurement, made when its last byte has been written.
 //!
-//! The record travels with the request's future and then with the response's body. Whenever it is dropped (answered,
-//! aborted, client gone) it is written, so no request is missed and none is counted twice.
+//! The record moves from the request's future to the response's body. It is written when it is dropped (completed, aborted,
+//! client disconnected), so that each request is recorded exactly once.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -28,48 +28,48 @@ use super::unread::{self, Received, Watched};
 use crate::auth::principal::{Kind, Principal};
 use crate::http::problem;
 use crate::http::request_id::REQUEST_ID;
-use crate::http::route::{Caller, Route, Unproven};
+use crate::http::route::{Caller, InvalidCredentials, Route};
 use crate::trace::current::Current;
 use crate::trace::tracer::Tracer;
 
 /// Name of the request duration histogram (OpenTelemetry semantic conventions, `http.server.request.duration`).
 pub const REQUEST_DURATION: &str = "http_server_request_duration_seconds";
 
-/// Name of the gauge of requests that are being answered (`http.server.active_requests`).
+/// Name of the gauge of requests in progress (`http.server.active_requests`).
 pub const ACTIVE_REQUESTS: &str = "http_server_active_requests";
-/// Name of the histogram of request bodies, of requests that have one (`http.server.request.body.size`).
+/// Name of the histogram of request bodies, for requests that have one (`http.server.request.body.size`).
 pub const REQUEST_SIZE: &str = "http_server_request_body_size_bytes";
 /// Name of the histogram of response bodies (`http.server.response.body.size`).
 pub const RESPONSE_SIZE: &str = "http_server_response_body_size_bytes";
 
-/// The label of credentials that prove nothing.
+/// The label of invalid credentials.
 const INVALID: &str = "invalid";
 
-/// The header in which nginx is told who asked.
+/// The header that reports the principal to nginx.
 const PRINCIPAL: HeaderName = HeaderName::from_static("x-principal");
 
-/// What is recorded when the client went away before there was an answer (nginx's convention).
+/// The status recorded if the client disconnected before the response (nginx's convention).
 const CLIENT_CLOSED: u16 = 499;
 
-/// The label of what could not be read as a request.
+/// The route label of requests that could not be parsed.
 const MALFORMED: Route = Route("malformed");
-/// The label of requests that no route took.
+/// The route label of requests that no route matched.
 const UNMATCHED: Route = Route("unmatched");
 
-/// Where records go. Clones share it.
+/// Records requests. Clones share the outputs.
 #[derive(Clone)]
 pub struct Recorder {
     log: AccessLog,
     tracer: Option<Arc<Tracer>>,
     active: Gauge,
-    /// Histograms by their labels: finding them here costs a tenth of registering them anew for each request.
+    /// Histograms by their labels: a lookup here costs a tenth of registering them for each request.
     series: Arc<RwLock<HashMap<Labels, Series>>>,
 }
 
-/// What tells the series of a request: its template, method, status and the kind of its credentials.
+/// The labels of a series: template, method, status and kind of credentials.
 type Labels = (Route, &'static str, u16, &'static str);
 
-/// What is measured of requests.
+/// The histograms of requests.
 struct Series {
     duration: Histogram,
     request_size: Histogram,
@@ -103,12 +103,12 @@ impl Series {
 }
 
 impl Recorder {
-    /// Records into this log, the process's metrics and, where there is one, this tracer.
+    /// Records to this log, to the process's metrics and, if there is one, to this tracer.
     pub fn new(log: AccessLog, tracer: Option<Arc<Tracer>>) -> Self {
         Self { log, tracer, active: metrics::gauge!(ACTIVE_REQUESTS), series: Arc::default() }
     }
 
-    /// Records an answer to what hyper could not read as a request.
+    /// Records a request that hyper could not parse.
     pub fn refused(&self, answer: &Answer) {
         let duration = Duration::ZERO;
         let method = OTHER;
@@ -130,7 +130,7 @@ impl Recorder {
         if let Some(series) = self.series.read().unwrap_or_else(PoisonError::into_inner).get(&labels) {
             return series.record(duration, received, sent);
         }
-        // Routes, methods, statuses and credentials are few, and none is chosen by a client.
+        // Routes, methods, statuses and credentials have few values, none chosen by clients.
         let mut known = self.series.write().unwrap_or_else(PoisonError::into_inner);
         known.entry(labels).or_insert_with(|| Series::of(labels)).record(duration, received, sent);
     }
@@ -139,13 +139,13 @@ impl Recorder {
 /// A service whose requests are recorded.
 #[derive(Clone)]
 pub struct Observed<S> {
-    /// What answers.
+    /// The recorded service.
     pub service: S,
-    /// Where the records go.
+    /// The destination of the records.
     pub recorder: Recorder,
-    /// Whether every answer is the last one on its connection.
+    /// Whether every response closes its connection.
     pub draining: Arc<AtomicBool>,
-    /// Whether nginx is told whose request it was: its line of the log may be the only one. It hands that on to nobody.
+    /// Whether to report the principal to nginx, whose log line may be the only one. nginx does not forward the header.
     pub is_behind_proxy: bool,
 }
 
@@ -179,10 +179,10 @@ where
             record.principal = response.extensions().get::<Caller>().map(|caller| caller.principal.clone());
             record.credential = match &record.principal {
                 Some(principal) => principal.kind.label(),
-                None if response.extensions().get::<Unproven>().is_some() => INVALID,
+                None if response.extensions().get::<InvalidCredentials>().is_some() => INVALID,
                 None => Kind::Anonymous.label(),
             };
-            // Until its end is seen: a client that leaves has the body dropped without a word.
+            // Until the end of the body is seen: if a client disconnects, the body is dropped without notice.
             record.truncated = record.method != Method::HEAD && !response.body().is_end_stream();
             let headers = response.headers_mut();
             headers.insert(REQUEST_ID, record.identity.request_id.clone());
@@ -200,7 +200,7 @@ where
     }
 }
 
-/// A body that carries its request's record until it has been sent.
+/// A body that holds its request's record until it has been sent.
 pub struct ObservedBody<B> {
     inner: B,
     record: Record,
@@ -235,7 +235,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ObservedBody<B> {
     }
 }
 
-/// What is known of a request; written when dropped.
+/// The record of a request; written when dropped.
 struct Record {
     recorder: Recorder,
     started: Instant,
@@ -271,7 +271,7 @@ impl Record {
 }
 
 impl Record {
-    /// What its work belongs to, if it is recorded.
+    /// The trace context, if the request is sampled.
     fn current(&self) -> Option<Current> {
         self.identity.span.as_ref().map(|span| span.current())
     }

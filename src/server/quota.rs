@@ -1,7 +1,7 @@
-//! How many requests a principal may send in a second.
+//! Limits the requests per second of each principal.
 //!
-//! By the generic cell rate algorithm: a second's requests may come at once, and the next ones as time passes. Whoever has no
-//! name is told apart by the client's address. Each server counts for itself.
+//! Uses the generic cell rate algorithm: the requests of one second may come in a burst, and further ones are permitted as time
+//! passes. Anonymous requests are counted by the client's address. Each server counts separately.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -13,26 +13,26 @@ use governor::{NotUntil, Quota, RateLimiter};
 
 use crate::auth::principal::Principal;
 use crate::http::client::Client;
-use crate::http::route::Share;
+use crate::http::route::RateLimit;
 use crate::shutdown::Shutdown;
 
-/// Principals that have everything left are forgotten this often.
+/// Interval at which principals with a full quota are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
-/// Who is counted.
+/// The key of a counter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Counted {
-    /// A principal with a name.
+    /// A named principal.
     Named(Arc<str>),
-    /// Whoever comes from this address.
+    /// Anonymous requests from this address.
     At(Client),
 }
 
 type Counts =
     RateLimiter<Counted, governor::state::keyed::DashMapStateStore<Counted>, DefaultClock, StateInformationMiddleware>;
 
-/// Tokens of an address that are looked up in a second, for each request of a principal in it: after a change of any token
-/// all of them are, and many principals may share an address.
+/// Token lookups per second of an address, per permitted request of a principal: after a change of any token all tokens are
+/// looked up again, and many principals may share an address.
 const LOOK_UPS: NonZeroU32 = NonZeroU32::new(20).expect("it is not zero");
 
 /// Counts the requests of each principal.
@@ -44,7 +44,7 @@ pub struct PrincipalQuota {
 }
 
 impl PrincipalQuota {
-    /// So many requests a second; until the shutdown it forgets who has sent none for a while.
+    /// Starts with this many requests per second; until shutdown, idle principals are forgotten.
     pub fn start(per_second: NonZeroU32, shutdown: Shutdown) -> Self {
         let limiter = |per_second| {
             let counts = RateLimiter::dashmap(Quota::per_second(per_second));
@@ -55,7 +55,7 @@ impl PrincipalQuota {
         tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    // What ends here is a time itself, so there is nothing else to wait for.
+                    // Time itself is the condition here.
                     () = tokio::time::sleep(FORGET_EVERY) => {
                         counts.retain_recent();
                         look_ups.retain_recent();
@@ -67,29 +67,29 @@ impl PrincipalQuota {
         quota
     }
 
-    /// Takes the looking up of a token that an address sends.
+    /// Counts a token lookup for an address.
     ///
     /// # Errors
-    /// When there is none left: after how many seconds there is another.
+    /// If the quota is exhausted: the seconds until the next one is permitted.
     pub fn take_look_up(&self, client: Client) -> Result<(), u64> {
         self.look_ups.check_key(&Counted::At(client)).map(drop).map_err(|refused| seconds(&refused))
     }
 
-    /// Takes a request of a principal from an address.
+    /// Counts a request of a principal from an address.
     ///
     /// # Errors
-    /// When there is none left: after how many seconds there is another.
-    pub fn take(&self, principal: &Principal, client: Client) -> Result<Share, (Share, u64)> {
+    /// If the quota is exhausted: the seconds until the next one is permitted.
+    pub fn take(&self, principal: &Principal, client: Client) -> Result<RateLimit, (RateLimit, u64)> {
         let counted = principal.name.clone().map_or(Counted::At(client), Counted::Named);
-        let share = |remaining| Share { per_second: self.per_second.get(), remaining };
+        let limit = |remaining| RateLimit { per_second: self.per_second.get(), remaining };
         match self.counts.check_key(&counted) {
-            Ok(state) => Ok(share(state.remaining_burst_capacity())),
-            Err(refused) => Err((share(0), seconds(&refused))),
+            Ok(state) => Ok(limit(state.remaining_burst_capacity())),
+            Err(refused) => Err((limit(0), seconds(&refused))),
         }
     }
 }
 
-/// Whole seconds until there is another, as `Retry-After` has it.
+/// Whole seconds until the next one is permitted, for `Retry-After`.
 fn seconds(refused: &NotUntil<<DefaultClock as Clock>::Instant>) -> u64 {
     refused.wait_time_from(DefaultClock::default().now()).as_secs() + 1
 }

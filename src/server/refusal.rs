@@ -1,4 +1,4 @@
-//! What hyper refuses by itself, as a problem document that says what is wrong with the head.
+//! Replaces hyper's bare refusals by problem documents that state what is wrong with the head.
 
 use std::fmt::Write;
 
@@ -10,28 +10,28 @@ use super::identity::{ascii, is_printable};
 use crate::http::problem::{Code, Problem};
 use crate::http::request_id::REQUEST_ID;
 
-/// How hyper's refusals begin.
+/// The start of hyper's refusals.
 pub const BEGINS: &[u8] = b"HTTP/1.1 4";
-/// Bytes of a head that are looked at.
+/// Bytes of a head that are examined.
 pub const KEPT: usize = 8 * 1024;
-/// hyper's limit.
+/// hyper's limit on header fields.
 const FIELDS_MAX: usize = 100;
-/// Longest of hyper's refusals: status, three headers and no more.
+/// Maximum length of hyper's refusals: status and three headers.
 const BARE_MAX: usize = 160;
 
-/// An answer to a head that hyper cannot read.
+/// The response to a head that hyper cannot parse.
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// The name under which it is logged.
+    /// The id under which it is logged.
     pub request_id: String,
-    /// Bytes of the document.
+    /// Length of the document.
     pub length: usize,
-    /// All of it.
+    /// The whole response.
     pub bytes: BytesMut,
 }
 
-/// Whether these are the bytes of hyper's own refusal; the service's answers have more headers.
+/// Returns true if these bytes are hyper's own refusal; the service's responses have more headers.
 pub fn is_bare(written: &[u8]) -> bool {
     let Some(text) = std::str::from_utf8(written).ok().filter(|text| text.len() < BARE_MAX) else { return false };
     let mut lines = text.split("\r\n");
@@ -42,7 +42,7 @@ pub fn is_bare(written: &[u8]) -> bool {
         && lines.eq(["", ""])
 }
 
-/// The same refusal with a document; `head` is the beginning of what was refused.
+/// Adds a document to a refusal; `head` is the start of the refused head.
 pub fn answer(head: &[u8], bare: &[u8]) -> Answer {
     let bare = String::from_utf8_lossy(bare);
     let status = bare.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(400);
@@ -60,7 +60,7 @@ pub fn answer(head: &[u8], bare: &[u8]) -> Answer {
     Answer { status, request_id, length, bytes }
 }
 
-/// The request's id, such as nginx gives it, as far as the head can be read.
+/// The request id, for example from nginx, as far as the head can be parsed.
 fn given_id(head: &[u8]) -> Option<String> {
     let mut values = head.split(|byte| *byte == b'\n').filter_map(|line| {
         let (name, value) = line.split_at_checked(REQUEST_ID.as_str().len())?;
@@ -76,21 +76,20 @@ fn problem(head: &[u8], status: u16) -> Problem {
         431 => Problem::new(
             Code::HeadersTooLarge,
             format!(
-                "a request may have {FIELDS_MAX} header fields, those that proxies add included, and 64 KiB of them; send \
-                 fewer or shorter ones"
+                "a request may have {FIELDS_MAX} header fields, including those that proxies add, of 64 KiB in total; \
+                 send fewer or shorter ones"
             ),
         ),
         _ => Problem::new(Code::BadRequest, fault(head)),
     }
 }
 
-/// What is wrong with a head, and the remedy.
+/// Describes what is wrong with a head, and the remedy.
 fn fault(head: &[u8]) -> String {
     if head.starts_with(&[0x16, 3]) {
-        return "this port speaks plain HTTP and the bytes are TLS; use an http:// URL, or the port of HTTPS"
-            .to_owned();
+        return "the bytes are TLS, but this is a plain HTTP port; use an http:// URL, or the HTTPS port".to_owned();
     }
-    // The line at which it was cut says nothing.
+    // A line that was cut off is not examined.
     let whole = head.iter().rposition(|byte| *byte == b'\n').filter(|_| head.len() >= KEPT).unwrap_or(head.len());
     let mut lines = head[..whole].split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let request = lines.find(|line| !line.is_empty()).unwrap_or_default();
@@ -106,7 +105,7 @@ fn fault(head: &[u8]) -> String {
     })
 }
 
-/// What leaves open where the body ends.
+/// Reports ambiguous body framing.
 fn fault_of_length(request: &[u8], fields: &[&[u8]]) -> Option<&'static str> {
     let given = |name: &str| {
         let begins =
@@ -117,7 +116,7 @@ fn fault_of_length(request: &[u8], fields: &[&[u8]]) -> Option<&'static str> {
         (2.., _) => Some("Content-Length must be given once"),
         (_, 2..) => Some("Transfer-Encoding must be given once"),
         (1, 1) => Some("Content-Length and Transfer-Encoding must not be given together"),
-        (_, 1) if request.ends_with(b"HTTP/1.0") => Some("Transfer-Encoding needs HTTP/1.1; send a Content-Length"),
+        (_, 1) if request.ends_with(b"HTTP/1.0") => Some("Transfer-Encoding requires HTTP/1.1; send Content-Length"),
         _ => None,
     }
 }
@@ -136,13 +135,13 @@ fn fault_of_request_line(line: &[u8]) -> Option<&'static str> {
         None => (rest, &b""[..]),
     };
     if !version.starts_with(b"HTTP/") {
-        return Some("the request line must end in a blank and HTTP/1.1; a blank in the target must be sent as %20");
+        return Some("the request line must end with a space and HTTP/1.1; a space in the target must be sent as %20");
     }
     if version != b"HTTP/1.1" && version != b"HTTP/1.0" {
-        return Some("the version of HTTP must be 1.1 or 1.0");
+        return Some("the HTTP version must be 1.1 or 1.0");
     }
     if target.iter().any(|byte| byte.is_ascii_control() || *byte == b' ') {
-        return Some("the target holds a blank or a control character; percent-encode it, a blank as %20");
+        return Some("the target contains a space or a control character; percent-encode it, a space as %20");
     }
     if !target.starts_with(b"/") && !target.starts_with(b"http") && target != b"*" {
         return Some("the target must begin with /");
@@ -162,14 +161,14 @@ fn fault_of_field(number: usize, line: &[u8]) -> Option<String> {
     };
     let (shown, value) = (String::from_utf8_lossy(name), &line[name.len() + 1..]);
     if value.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
-        return Some(format!("the header {shown} holds a control character; leave it out, or encode it"));
+        return Some(format!("the header {shown} contains a control character; remove or encode it"));
     }
     let value = value.trim_ascii();
     if name.eq_ignore_ascii_case(b"content-length") && (value.is_empty() || !value.iter().all(u8::is_ascii_digit)) {
         return Some("Content-Length must be one whole number".to_owned());
     }
     if name.eq_ignore_ascii_case(b"transfer-encoding") && !value.eq_ignore_ascii_case(b"chunked") {
-        return Some("Transfer-Encoding must be chunked, and needs HTTP/1.1".to_owned());
+        return Some("Transfer-Encoding must be chunked, and requires HTTP/1.1".to_owned());
     }
     None
 }

@@ -1,9 +1,9 @@
-//! Bodies that no handler reads: they are read to their end before the refusal is sent.
+//! Discards request bodies that no handler reads, before the response is sent.
 //!
-//! A request may be answered without its body, as when its method or media type does not fit. The connection would then
-//! be closed with bytes unread, and on a socket that takes the answer with it: of the requests that nginx hands on while
-//! they arrive, one in thirty was answered 502 instead of 405 or 415. What is read here is thrown away and bounded, so a
-//! client that goes on and on loses its connection after all.
+//! A request may be answered without reading its body, for example if its method or media type is not supported. The connection
+//! would then be closed with unread bytes, and on a socket that discards the response: of the requests that nginx forwards
+//! while they arrive, one in thirty was answered with 502 instead of 405 or 415. Discarding is bounded, so the connection of a
+//! client that keeps sending is closed.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,24 +19,24 @@ use tokio::sync::oneshot;
 use warp::http::Request;
 use warp::http::header::EXPECT;
 
-/// Most bytes that are thrown away: as many as a bulk body has by default.
+/// Maximum number of discarded bytes: the default limit of a bulk body.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Longest that the answer waits for it.
+/// Maximum delay of the response.
 const TIME_MAX: Duration = Duration::from_secs(2);
 
-/// A request's body that comes back when its handler drops it before the end.
+/// A request body that is returned when its handler drops it before the end.
 pub struct Watched {
     body: Option<Incoming>,
     received: Received,
     back: Option<oneshot::Sender<Incoming>>,
 }
 
-/// How many bytes of a request's body have been read so far; nothing is counted of a request without one.
+/// The number of bytes of a request's body read so far; nothing is counted for a request without a body.
 #[derive(Debug, Clone, Default)]
 pub struct Received(Option<Arc<AtomicU64>>);
 
 impl Received {
-    /// The bytes.
+    /// The number of bytes.
     pub fn bytes(&self) -> Option<u64> {
         self.0.as_ref().map(|bytes| bytes.load(Ordering::Relaxed))
     }
@@ -48,16 +48,16 @@ impl Received {
     }
 }
 
-/// Where such a body comes back to.
+/// Receives the returned body.
 pub struct Unread {
     back: Option<oneshot::Receiver<Incoming>>,
-    /// What was read of it, by whomever.
+    /// The bytes read from it, by the handler or here.
     pub received: Received,
 }
 
 /// Watches the body of a request, if it has one.
 pub fn watch(request: Request<Incoming>) -> (Request<Watched>, Unread) {
-    // A client that asks before it sends has not sent anything, and reading would invite it to.
+    // A client that sends `Expect` has not sent the body yet, and reading would invite it to.
     let is_expected = request.headers().contains_key(EXPECT);
     let received = Received((!request.body().is_end_stream()).then(Arc::default));
     let (back, unread) = (received.0.is_some() && !is_expected).then(oneshot::channel).unzip();
@@ -66,11 +66,11 @@ pub fn watch(request: Request<Incoming>) -> (Request<Watched>, Unread) {
 }
 
 impl Unread {
-    /// Reads what the handler has left.
+    /// Discards what the handler has not read.
     pub async fn discard(self) {
-        // A handler that streams its answer may still be reading: then nothing has come back.
+        // A handler that streams its response may still be reading; then nothing has been returned.
         let Some(body) = self.back.and_then(|mut unread| unread.try_recv().ok()) else { return };
-        // At the deadline the connection is closed as it would have been before.
+        // At the deadline the connection is closed with unread bytes.
         let _ = tokio::time::timeout(TIME_MAX, discard(body, &self.received)).await;
     }
 }
@@ -91,7 +91,7 @@ impl Drop for Watched {
         if let (Some(body), Some(back)) = (self.body.take(), self.back.take())
             && !body.is_end_stream()
         {
-            let _ = back.send(body); // nobody waits for it when the client has gone
+            let _ = back.send(body); // fails only if the client has disconnected
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::{Duration, Instant, sleep, timeout};
 use warp::http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::random::Random;
-use crate::http::budget::{Budget, Held, Holder};
+use crate::http::budget::{Budget, Holder, Reservation};
 use crate::http::client::Client;
 
 /// Longer than any deadline in a schedule.
@@ -23,13 +23,13 @@ struct Sum(AtomicUsize);
 
 /// Something held, with its part in the sum.
 struct Counted {
-    held: Held,
+    held: Reservation,
     sum: Arc<Sum>,
     counts: bool,
 }
 
 impl Counted {
-    fn new(held: Held, sum: &Arc<Sum>, holder: Holder) -> Self {
+    fn new(held: Reservation, sum: &Arc<Sum>, holder: Holder) -> Self {
         let counts = !matches!(holder, Holder::Part(_));
         if counts {
             sum.0.fetch_add(held.bytes(), Ordering::Relaxed);
@@ -38,7 +38,7 @@ impl Counted {
     }
 
     /// Changes what is held, and the sum with it.
-    fn change(&mut self, change: impl FnOnce(&mut Held)) {
+    fn change(&mut self, change: impl FnOnce(&mut Reservation)) {
         let before = self.held.bytes();
         change(&mut self.held);
         if self.counts {

@@ -6,7 +6,7 @@
 use warp::http::HeaderMap;
 
 use super::model::{Filter, check_end, check_start, field, fields};
-use crate::csv::opening::foreign;
+use crate::csv::signature::foreign;
 use crate::http::body::FORM;
 use crate::http::format::Format;
 use crate::http::json::members;
@@ -85,7 +85,7 @@ fn read_json(body: &[u8]) -> Result<Vec<Value<'_>>, Problem> {
         };
         let value = column.read_json(raw.get());
         if value.is_none() {
-            errors.push(match members.half_pair(raw) {
+            errors.push(match members.unpaired_surrogate(raw) {
                 Some(half) => FieldError::new(column.name, format!("{}; {half}", column.rule)),
                 None => column.error(),
             });

@@ -173,7 +173,7 @@ async fn list(list: List, raw: String, headers: HeaderMap, context: Arc<Context>
         page(listing, format, &rows).map_err(problem)?
     };
     let path = if list == List::Steps { STEPS_URLS[0] } else { DURATIONS_URLS[0] };
-    link::linked(response, path, next.map(|position| (query.with("after", &position.id.to_string()), "next")))
+    link::with_links(response, path, next.map(|position| (query.with("after", &position.id.to_string()), "next")))
 }
 
 /// The durations of a page, after the aggregates of everything that the filters let through.

@@ -1,14 +1,14 @@
-//! What the handlers of tokens work with.
+//! The context of the token handlers.
 
 use crate::db::pool::Pool;
 use crate::http::body::BodyLimits;
 
-/// Connections and bounds.
+/// Connections and limits.
 pub struct Context {
     /// Connections.
     pub pool: Pool,
-    /// Bounds of request bodies.
+    /// Limits of request bodies.
     pub body_limits: BodyLimits,
-    /// The resources that a scope may name.
+    /// The resources that scopes may name.
     pub resources: Vec<&'static str>,
 }

@@ -1,8 +1,8 @@
-//! Tokens of the API's own over HTTP, for whoever has the scope `admin`.
+//! API tokens over HTTP, for principals with the scope `admin`.
 //!
-//! URLs: `/v1/tokens`, `/v1/tokens/{id}` and `/v1/tokens/{id}/rotate`. A token is in the answer to the request that makes it
-//! and nowhere else; so no such answer is kept for an `Idempotency-Key`. A token whose answer was lost is revoked, and
-//! another one made.
+//! URLs: `/v1/tokens`, `/v1/tokens/{id}` and `/v1/tokens/{id}/rotate`. A token is only in the response that creates it;
+//! therefore no such response is stored for an `Idempotency-Key`. If the response is lost, the token must be revoked and
+//! another one created.
 
 pub mod context;
 mod model;

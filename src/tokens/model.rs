@@ -1,4 +1,4 @@
-//! A token as JSON: what is read, and what is shown.
+//! Tokens as JSON: input and output.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,34 +11,34 @@ use uuid::Uuid;
 
 use crate::auth::scope::Scopes;
 use crate::auth::tokens::store::Listed;
-use crate::auth::tokens::{self, LIFETIME_DEFAULT, NAME_MAX_CHARS, Wanted, lifetime};
+use crate::auth::tokens::{self, LIFETIME_DEFAULT, NAME_MAX_CHARS, TokenSpec, lifetime};
 use crate::duration::span;
 use crate::http::json::{self, Members};
 use crate::http::problem::{FieldError, Problem};
 
-/// The members of a token to be made.
+/// The members of a token to be created.
 const FIELDS: &str = "name, scopes, expires";
-/// The longest time for which a token that was rotated can still be used, in hours.
+/// The maximum time for which a rotated token stays valid, in hours.
 const OVERLAP_MAX_HOURS: u64 = 720;
 
-/// A token, without itself.
+/// A token, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Token)]
 pub struct Shown {
-    /// What it is called in commands, logs and history.
+    /// The id used in commands, logs and history.
     id: Uuid,
-    /// What people call it.
+    /// The name for people.
     name: String,
-    /// What it allows.
+    /// The permitted scopes.
     scopes: Vec<String>,
     /// `active`, `expired` or `revoked`.
     state: &'static str,
     #[schema(format = DateTime)]
     created_at: String,
-    /// The principal; null for whoever has access to the database.
+    /// The principal that created it; null if it was created with direct access to the database.
     created_by: Option<String>,
-    /// Null for no end.
+    /// Null if it does not expire.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
     #[schema(format = DateTime)]
@@ -47,11 +47,11 @@ pub struct Shown {
     /// Written every ten seconds.
     #[schema(format = DateTime)]
     last_used_at: Option<String>,
-    /// How many requests it came with, to within ten seconds.
+    /// The number of requests made with it; written every ten seconds.
     uses: i64,
 }
 
-/// A token that was made, with itself: this once.
+/// A newly created token with its secret, which is shown only once.
 #[derive(Serialize, ToSchema)]
 #[schema(as = NewToken)]
 pub struct Made {
@@ -62,7 +62,7 @@ pub struct Made {
 }
 
 impl Shown {
-    /// What is shown of a token.
+    /// The output for a token.
     pub fn of(token: Listed) -> Self {
         let time = |at: Option<Timestamp>| at.map(|at| at.to_string());
         Self {
@@ -82,21 +82,21 @@ impl Shown {
 }
 
 impl Made {
-    /// What is shown of a token that was just made.
+    /// The output for a newly created token.
     pub fn of(token: &str, listed: Listed) -> Self {
         Self { token: token.to_owned(), shown: Shown::of(listed) }
     }
 }
 
-/// Reads a token to be made; scopes may name these resources.
+/// Reads a token to be created; scopes may name these resources.
 ///
 /// # Errors
-/// 400 when the body is no JSON, 422 with every field at fault.
-pub fn read(body: &[u8], resources: &[&str]) -> Result<Wanted, Problem> {
+/// 400 if the body is not JSON, 422 with every invalid field.
+pub fn read(body: &[u8], resources: &[&str]) -> Result<TokenSpec, Problem> {
     let mut fields = Fields::of(body, FIELDS)?;
     let name = fields.required(
         "name",
-        &format!("must be a text of 1 to {NAME_MAX_CHARS} characters, none a control or direction character"),
+        &format!("must be a string of 1 to {NAME_MAX_CHARS} characters, without control and direction characters"),
         |raw| json::text(raw).map(Cow::into_owned).filter(|text| tokens::is_name(text)),
     );
     let rule = format!(
@@ -110,18 +110,18 @@ pub fn read(body: &[u8], resources: &[&str]) -> Result<Wanted, Problem> {
         (!scopes.is_empty() && scopes.resources().all(|name| resources.contains(&name))).then_some(scopes)
     });
     let lifetime =
-        fields.optional("expires", "must be a time such as 12h or 90d, at most ten years, or never", |raw| {
+        fields.optional("expires", "must be a duration such as 12h or 90d, at most ten years, or never", |raw| {
             lifetime(&json::text(raw)?).ok()
         });
     fields.finish()?;
     let lifetime = match lifetime {
         Some(lifetime) => lifetime,
-        None => tokens::lifetime(LIFETIME_DEFAULT).expect("it is one"),
+        None => tokens::lifetime(LIFETIME_DEFAULT).expect("the default is valid"),
     };
-    Ok(Wanted { name: name.expect("no fault was found"), scopes: scopes.expect("no fault was found"), lifetime })
+    Ok(TokenSpec { name: name.expect("no fault was found"), scopes: scopes.expect("no fault was found"), lifetime })
 }
 
-/// Reads how long a token that is rotated can still be used; an empty body says nothing of it.
+/// Reads how long a rotated token stays valid; an empty body means not at all.
 ///
 /// # Errors
 /// As [`read`].
@@ -130,13 +130,13 @@ pub fn read_overlap(body: &[u8]) -> Result<Duration, Problem> {
         return Ok(Duration::ZERO);
     }
     let mut fields = Fields::of(body, "overlap")?;
-    let rule = format!("must be a time between 1s and {OVERLAP_MAX_HOURS}h, such as 15m or 1h");
+    let rule = format!("must be a duration between 1s and {OVERLAP_MAX_HOURS}h, such as 15m or 1h");
     let overlap = fields.optional("overlap", &rule, |raw| span::<OVERLAP_MAX_HOURS>(&json::text(raw)?).ok());
     fields.finish()?;
     Ok(overlap.unwrap_or_default())
 }
 
-/// The members of a body, and what is wrong with them.
+/// The members of a body, and their errors.
 struct Fields<'a> {
     members: Members<'a>,
     known: Vec<&'static str>,
@@ -186,7 +186,7 @@ impl<'a> Fields<'a> {
             .filter(|key| !self.known.contains(&key.as_str()))
             .collect();
         for key in unknown {
-            self.fault(&key, format!("is unknown; the fields are {}", self.names));
+            self.fault(&key, format!("is an unknown field; the fields are {}", self.names));
         }
         let repeated: Vec<String> = self.members.repeated.iter().map(ToString::to_string).collect();
         for key in repeated {

@@ -20,49 +20,52 @@ pub fn describe(document: &mut Document) {
     document.schema::<Made>();
 
     let list = Operation::new(TAG, "listTokens", "List all tokens")
-        .says("The oldest first, with those that were revoked or have expired; never a token itself.")
+        .says("The oldest first, including revoked and expired ones, without their secrets.")
         .answers(200, "The tokens.", [(JSON, content(array_of(reference::<Shown>()), json!([shown()])))])
         .fails([Code::NotFound]);
     document.operation(HttpMethod::Get, TOKENS, &list);
 
-    let create = Operation::new(TAG, "createToken", "Make a token")
+    let create = Operation::new(TAG, "createToken", "Create a token")
         .says(
-            "The token is in this answer and nowhere else. No answer is kept for an `Idempotency-Key`: revoke a token whose \
-             answer was lost, and make another.",
+            "Only this response contains the token. It is not stored for an `Idempotency-Key`: if the response is \
+             lost, revoke the token and create another one.",
         )
         .takes(
             true,
-            "What it is to be; it expires after 90 days unless `expires` says otherwise, `never` for no end.",
+            "The properties of the token. It expires after 90 days unless `expires` is given; `never` means no expiry.",
             [(JSON, content(wanted(), json!({"name": "ci", "scopes": ["steps:create"], "expires": LIFETIME_DEFAULT})))],
         )
-        .answers(201, "The token, this once.", [(JSON, content(reference::<Made>(), made()))])
+        .answers(201, "The token, which is shown only once.", [(JSON, content(reference::<Made>(), made()))])
         .header("Location", text(), "the URL that revokes it")
         .fails([Code::InvalidJson, Code::InvalidFields, Code::NotFound]);
     document.operation(HttpMethod::Post, TOKENS, &create);
 
     let revoke = Operation::new(TAG, "revokeToken", "Revoke a token")
-        .says("Every server refuses it within a second. Again is harmless.")
+        .says("All servers refuse it within a second. Revoking it again has no effect.")
         .with([id()])
         .answers(204, "It is revoked.", [])
         .fails([Code::InvalidUuid, Code::NotFound]);
     document.operation(HttpMethod::Delete, TOKEN, &revoke);
 
-    let rotate = Operation::new(TAG, "rotateToken", "Make another token in the place of one")
-        .says("With the same name, scopes and lifetime. The old one is revoked, at once or after `overlap`.")
+    let rotate = Operation::new(TAG, "rotateToken", "Replace a token by a new one")
+        .says(
+            "The new token has the same name, scopes and lifetime. The old one is revoked, immediately or after \
+               `overlap`.",
+        )
         .with([id()])
         .takes(
             false,
-            "How long the old one can still be used.",
+            "How long the old token stays valid.",
             [(JSON, content(object([("overlap", text(), false)]), json!({"overlap": "1h"})))],
         )
-        .answers(201, "The new token, this once.", [(JSON, content(reference::<Made>(), made()))])
+        .answers(201, "The new token, which is shown only once.", [(JSON, content(reference::<Made>(), made()))])
         .header("Location", text(), "the URL that revokes it")
         .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields]);
     document.operation(HttpMethod::Post, ROTATE, &rotate);
 }
 
 fn id() -> Parameter {
-    path("id", text(), "the id of the token, as the list has it", "0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10")
+    path("id", text(), "the id of the token, as in the list", "0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10")
 }
 
 fn wanted() -> RefOr<Schema> {
@@ -86,7 +89,7 @@ fn shown() -> Value {
 }
 
 fn made() -> Value {
-    // Well-formed but for its checksum, so that nobody takes it for a token.
+    // The checksum is wrong, so that the example is never mistaken for a token.
     let mut made = json!({"token": "pycrudapi_0000000000000000000000000000000000000000000000000"});
     let members = made.as_object_mut().expect("an object");
     members.extend(shown().as_object().expect("an object").clone());

@@ -1,4 +1,4 @@
-//! The URLs of tokens: filters and handlers.
+//! The token endpoints: filters and handlers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,14 +33,14 @@ pub(super) const TOKENS: &[&str] = &["/v1/tokens"];
 pub(super) const TOKEN: &[&str] = &["/v1/tokens/{id}"];
 pub(super) const ROTATE: &[&str] = &["/v1/tokens/{id}/rotate"];
 
-/// What is routed here.
+/// The endpoints of this module.
 pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint { templates: TOKENS, methods: &[("GET", Access::Admin), ("POST", Access::Admin)] },
     Endpoint { templates: TOKEN, methods: &[("DELETE", Access::Admin)] },
     Endpoint { templates: ROTATE, methods: &[("POST", Access::Admin)] },
 ];
 
-const MISSING: &str = "no token that can be used has this id; GET /v1/tokens lists all";
+const MISSING: &str = "no active token has this id; GET /v1/tokens lists all";
 
 /// All routes of tokens.
 pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
@@ -73,7 +73,7 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
     list.or(create).unify().or(revoke).unify().or(rotate).unify().or(method_not_allowed(ENDPOINTS)).unify().boxed()
 }
 
-/// While nobody looks at credentials, nobody may make any: they would be good once somebody does.
+/// While credentials are not checked, tokens cannot be created: they would become valid once credentials are checked.
 async fn guarded(
     matched: &Matched,
     work: impl Future<Output = Result<Response, Problem>>,
@@ -81,7 +81,8 @@ async fn guarded(
     if matched.principal().name.is_none() {
         return Err(Problem::new(
             Code::NotFound,
-            "tokens are made over HTTP with AUTH=on only; the operator makes them with `pycrudapi token create`",
+            "tokens can be created over HTTP only with AUTH=on; the operator creates them with `pycrudapi token \
+             create`",
         ));
     }
     work.await
@@ -136,14 +137,14 @@ async fn rotate(
     Ok(made(&token, listed))
 }
 
-/// Whether something may have been done when the answer is missing.
+/// Whether the work changes something if its outcome is unknown.
 #[derive(PartialEq, Eq)]
 enum Aim {
     Read,
     Change,
 }
 
-/// Does work on a connection of the pool, in time.
+/// Runs work on a connection of the pool, within its deadline.
 async fn on_connection<T>(
     context: &Context,
     aim: Aim,
@@ -163,7 +164,7 @@ async fn on_connection<T>(
 
 fn id(segment: &str) -> Result<Uuid, Problem> {
     segment.parse().map_err(|_| {
-        Problem::new(Code::InvalidUuid, "the id of a token is a uuid; GET /v1/tokens lists those that exist")
+        Problem::new(Code::InvalidUuid, "the id of a token is a UUID; GET /v1/tokens lists the existing ones")
     })
 }
 
@@ -171,7 +172,7 @@ fn missing() -> Problem {
     Problem::new(Code::NotFound, MISSING)
 }
 
-/// The answer to whoever made a token; nobody may keep it.
+/// The response with a new token; it must not be cached.
 fn made(token: &ApiToken, listed: Listed) -> Response {
     let location = HeaderValue::from_str(&format!("{}/{}", TOKENS[0], listed.id)).expect("a uuid is printable ASCII");
     let mut response = uncached(reply::json(&Made::of(token.reveal(), listed)));
@@ -189,11 +190,11 @@ fn uncached(mut response: Response) -> Response {
 fn problem(error: StoreError) -> Problem {
     let problem = Problem::from_store(&error, MISSING, |_| None);
     if problem.is(Code::OutcomeUnknown) {
-        // No answer is kept for a key here, so sending it again is no way to learn what became of it.
+        // No response is stored for a key here, so resending the request would not return the outcome.
         return Problem::new(
             Code::OutcomeUnknown,
-            "the database did not say whether the change was carried out; look with GET /v1/tokens, and revoke a token that \
-             nobody has got",
+            "the database did not confirm the change; check with GET /v1/tokens, and revoke a token that was created \
+             without a response",
         );
     }
     problem

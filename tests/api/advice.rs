@@ -47,7 +47,7 @@ async fn what_is_sent_in_place_of_text_is_named() {
         (&b"\x1f\x8b\x08\0\0\0\0\0\0\x03"[..], "is compressed by gzip; send it with the header Content-Encoding: gzip"),
         (b"PK\x03\x04\x14\0\0\0\x08\0", "is a zip archive, as .xlsx and .ods workbooks are"),
         (b"\x28\xb5\x2f\xfd\x04\x58\x49\0\0", "is compressed by zstd"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", "is a workbook as Excel saved them"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", "is an Excel 97-2003 workbook"),
     ] {
         for media_type in [CSV, NDJSON, JSON] {
             let answer = posted(&app, media_type, body).await;
@@ -107,7 +107,7 @@ async fn lines_end_in_lf_crlf_or_cr_and_complaints_count_them_so() {
 #[tokio::test]
 async fn half_a_surrogate_pair_is_named_with_its_place_and_field() {
     let app = service().await;
-    let half = "is half of a surrogate pair; send both halves";
+    let half = "is an unpaired surrogate; send both surrogates";
     for (media_type, body, place) in [
         (JSON, "{\n \"label\": \"é\\ud83d\"}", "line 2 column 13"),
         (JSON, "[{\"label\":\"a\"},\n{\"label\":\"b\\ud83dx\"}]", "line 2 column 12"),
@@ -131,8 +131,8 @@ async fn half_a_surrogate_pair_is_named_with_its_place_and_field() {
 async fn json_says_what_to_send_instead() {
     let app = service().await;
     for (value, expected) in [
-        ("0x10", "0x10 is no number of JSON"),
-        ("+5", "+5 is no number of JSON"),
+        ("0x10", "0x10 is not a JSON number"),
+        ("+5", "+5 is not a JSON number"),
         ("NaN", "JSON has no NaN; send null"),
         ("\"5\"", "send it without quotes"),
         ("\"NA\"", "send null, without quotes"),
@@ -189,7 +189,7 @@ async fn a_condition_in_another_grammar_is_told_the_right_one() {
         ("age=is.not.null", "write is.not_null"),
         ("age=is.30", "write eq.30"),
         ("survived=is.1", "write is.true"),
-        ("name=like.%x%", "write %25 for a percent sign, or in a pattern * in its place"),
+        ("name=like.%x%", "write %25 for a percent sign, or * instead of it in a pattern"),
         ("age=eq", "write eq.30"),
         ("age=in", "write in.(30)"),
         ("fare=eq.7,25", "write eq.7.25"),

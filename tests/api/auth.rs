@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pycrudapi::auth::scope::{Access, Scopes};
-use pycrudapi::auth::tokens::{self, Wanted, store};
+use pycrudapi::auth::tokens::{self, TokenSpec, store};
 use pycrudapi::docs::endpoints;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use reqwest::{Method, RequestBuilder, StatusCode};
@@ -20,7 +20,7 @@ async fn token(app: &TestApp, scopes: &str) -> (String, Uuid) {
 }
 
 async fn token_in(database: &Database, scopes: &str, lifetime: Option<Duration>) -> (String, Uuid) {
-    let wanted = Wanted { name: "test".to_owned(), scopes: scopes.parse().expect("scopes"), lifetime };
+    let wanted = TokenSpec { name: "test".to_owned(), scopes: scopes.parse().expect("scopes"), lifetime };
     let (token, listed) = tokens::create(&database.client().await, &wanted, None).await.expect("made");
     (token.reveal().to_owned(), listed.id)
 }

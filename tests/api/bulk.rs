@@ -139,7 +139,7 @@ async fn a_hundred_faults_are_listed_and_all_are_counted() {
     let answer = post(&app, JSON, json!(crowd).to_string()).await;
     assert_eq!(faults(&answer).len(), 100);
     let detail = answer.json()["detail"].as_str().expect("a text").to_owned();
-    assert!(detail.contains("250 faults in 250 rows; the first 100 are listed; nothing was stored"), "{detail}");
+    assert!(detail.contains("250 errors in 250 rows; the first 100 are listed; nothing was stored"), "{detail}");
     assert_eq!(answer.json()["errors"][99]["pointer"], "/99/passengerClass");
 }
 

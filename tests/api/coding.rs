@@ -195,11 +195,11 @@ async fn damaged_gzip_answers_400_and_stores_nothing() {
     let last = flipped.len() - 5;
     flipped[last] ^= 1;
     let cases = [
-        ("cut", whole[..whole.len() - 1].to_vec(), "ends before"),
-        ("cut early", whole[..12].to_vec(), "ends before"),
-        ("another check sum", flipped, "check sum"),
-        ("something behind it", [whole.clone(), b"\n".to_vec()].concat(), "behind the end"),
-        ("not gzip", json!([{"text": "a"}]).to_string().into_bytes(), "does not begin as gzip"),
+        ("cut", whole[..whole.len() - 1].to_vec(), "gzip data are incomplete"),
+        ("cut early", whole[..12].to_vec(), "gzip data are incomplete"),
+        ("another checksum", flipped, "checksum"),
+        ("something behind it", [whole.clone(), b"\n".to_vec()].concat(), "follow the end"),
+        ("not gzip", json!([{"text": "a"}]).to_string().into_bytes(), "does not begin with a gzip header"),
     ];
     for (name, body, says) in &cases {
         for (path, media_type) in [("/v1/notes", JSON), ("/v1/notes", NDJSON), ("/v1/notes", CSV), ("/v1/steps", JSON)]

@@ -14,8 +14,8 @@ const LINE_ENDS: [&str; 3] = ["\n", "\r\n", "\r"];
 type Wrong = (fn(&str) -> String, &'static str, &'static str);
 const FAULTS: [Wrong; 4] = [
     (|value| format!("\"{value}"), "", "has an opening quote that is never closed"),
-    (|value| format!("\"{value}"), "\"", "has text behind its closing quote"),
-    (|value| format!("\"{value}\" Jr."), "", "has text behind its closing quote"),
+    (|value| format!("\"{value}"), "\"", "has text after its closing quote"),
+    (|value| format!("\"{value}\" Jr."), "", "has text after its closing quote"),
     (|value| format!("{value} \"Jr.\""), "", "has a quote inside an unquoted value"),
 ];
 

@@ -51,7 +51,7 @@ async fn the_type_of_a_problem_leads_to_a_page_that_says_what_to_do() {
     let problem = app.get("/v1/passengers/none").await.expect_problem(400, "invalid-uuid");
     let page = app.get(problem["type"].as_str().expect("a type")).await;
     assert_eq!(page.expect(StatusCode::OK).header("content-type"), "text/html; charset=utf-8");
-    for part in ["<h1>The path names no uuid</h1>", "What happened", "What to do", "HTTP 400", "invalid-uuid"] {
+    for part in ["<h1>Invalid UUID in the path</h1>", "What happened", "What to do", "HTTP 400", "invalid-uuid"] {
         assert!(page.body.contains(part), "no {part} in {}", page.body);
     }
     assert!(!page.body.contains("{{"), "{}", page.body);

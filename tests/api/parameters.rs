@@ -147,7 +147,7 @@ async fn a_parameter_of_another_service_is_told_which_of_ours_does_it() {
         (
             "/v1/passengers",
             "offset=10",
-            "offset is unknown; use after, whose value is in the header Link of the page before;",
+            "offset is unknown; use after, whose value is in the header Link of the previous page;",
         ),
         ("/passengerlist", "_page=2", "use after,"),
         ("/v1/passengers", "page=2", "use after,"),

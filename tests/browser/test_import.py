@@ -34,7 +34,7 @@ def choose(page, case):
     if "encoding" in case:
         dialog.get_by_label("Encoding").select_option(case["encoding"])
     if case.get("lenient"):
-        dialog.get_by_label("leave out columns").check()
+        dialog.get_by_label("ignore unknown columns").check()
     dialog.get_by_role("button", name="Import", exact=True).click()
     return dialog
 

@@ -93,8 +93,8 @@ def test_filters_narrow_the_list_and_can_be_cleared(open_page):
 def test_a_filter_without_matches_shows_a_message(open_page):
     page = open_page()
     page.get_by_label("Name", exact=True).fill("nobody is called this")
-    expect(page.locator("#rows")).to_contain_text("No passenger fits")
-    expect(page.locator("#survival")).to_contain_text("Nobody fits")
+    expect(page.locator("#rows")).to_contain_text("No matching passengers")
+    expect(page.locator("#survival")).to_contain_text("No matching passengers")
 
 
 def test_a_column_sorts_up_then_down_then_not(open_page):
@@ -150,7 +150,7 @@ def test_a_passenger_is_created_once_each_error_is_corrected(open_page, stack):
     expect(dialog.get_by_label("Name")).to_be_focused()
     dialog.get_by_label("Age").fill("200")
     dialog.get_by_role("button", name="Create passenger").click()
-    expect(dialog.get_by_role("alert")).to_contain_text("8 fields are at fault")
+    expect(dialog.get_by_role("alert")).to_contain_text("8 fields are invalid")
     expect(dialog.get_by_label("Age")).to_have_attribute("aria-invalid", "true")
     expect(dialog.locator("#age-error")).to_have_text("must be between 0 and 130, or null")
     expect(dialog.get_by_label("Name")).to_be_focused()
@@ -202,7 +202,7 @@ def test_a_change_by_somebody_else_is_not_overwritten(open_page, stack, stored):
     dialog.get_by_role("button", name="Save changes").click()
     expect(dialog.get_by_role("alert")).to_be_visible()
     assert stack.request("GET", f"/v1/passengers/{uuid}").json()["name"] == "Page, Mr. Theirs"
-    dialog.get_by_role("button", name="Show the current one").click()
+    dialog.get_by_role("button", name="Show the current version").click()
     expect(dialog.get_by_role("heading")).to_have_text("Page, Mr. Theirs")
 
 
@@ -220,7 +220,7 @@ def test_a_passenger_is_deleted_only_after_a_yes(open_page, stack, stored):
     expect(dialog.get_by_role("heading")).to_have_text("Page, Mr. Doomed was deleted")
     dialog.get_by_role("button", name="Close", exact=True).last.click()
     expect(dialog).to_be_hidden()
-    expect(page.locator("#rows")).to_contain_text("No passenger fits")
+    expect(page.locator("#rows")).to_contain_text("No matching passengers")
     assert stack.request("GET", f"/v1/passengers/{uuid}").status == 404
 
 
@@ -234,12 +234,12 @@ def test_a_passenger_is_brought_back_and_so_is_what_was_before_a_change(open_pag
     expect(dialog.get_by_role("heading")).to_have_text("History of Page, Mr. Past")
     expect(dialog.locator("ol > li")).to_have_count(2)
     expect(dialog.locator("ol > li").first).to_contain_text("→ 61")
-    dialog.get_by_role("button", name="Restore what was before").click()
+    dialog.get_by_role("button", name="Restore previous version").click()
     expect(dialog.get_by_role("heading")).to_have_text("Page, Mr. Past")
     assert stack.request("GET", f"/v1/passengers/{uuid}").json()["age"] == PASSENGER["age"]
     dialog.get_by_role("button", name="Delete…").click()
     dialog.get_by_role("button", name="Delete passenger").click()
-    dialog.get_by_role("button", name="Bring it back").click()
+    dialog.get_by_role("button", name="Restore").click()
     expect(dialog.get_by_role("heading")).to_have_text("Page, Mr. Past")
     assert stack.request("GET", f"/v1/passengers/{uuid}").status == 200
 
@@ -327,5 +327,5 @@ def test_air_quality_is_drawn_for_the_measure_chosen(open_page):
     picture = page.locator("#air").get_by_role("img")
     expect(picture).to_have_attribute("aria-label", re.compile("^NO₂ in µg/m³, 3 Mar to 9 Mar 2025; .*centre"))
     expect(page.locator("#air polyline")).to_have_count(5)
-    page.get_by_label("What is measured").select_option("CO")
+    page.get_by_label("Measure").select_option("CO")
     expect(picture).to_have_attribute("aria-label", re.compile("^CO in mg/m³"))

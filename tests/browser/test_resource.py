@@ -111,7 +111,7 @@ def test_statistics_become_a_picture(open_page, vessels):
     vessels(6)
     page = open_page("/resources/vessels")
     expect(page.get_by_role("img", name=re.compile("Count: cargo 2; ferry 2; tanker 2"))).to_be_visible()
-    page.get_by_label("What is shown").select_option("meanTonnage")
+    page.get_by_label("Measure").select_option("meanTonnage")
     expect(page.get_by_role("img", name=re.compile("Mean tonnage: cargo 25"))).to_be_visible()
 
 

@@ -152,8 +152,8 @@ def tampered(page, issuer, stack, change):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"iss": "https://id.example"}, "The answer is of another identity provider"),
-        ({"iss": None}, "The answer is of another identity provider"),
+        ({"iss": "https://id.example"}, "The response is from another identity provider"),
+        ({"iss": None}, "The response is from another identity provider"),
         ({"error": "access_denied", "error_description": "end-user aborted interaction"}, "End-user aborted interaction"),
         ({"code": None}, "The identity provider sent no code"),
         ({}, "The identity provider refused"),
@@ -173,7 +173,7 @@ def test_an_answer_with_another_state_is_ignored(open_page, signing_in):
     exchanged = []
     page.on("request", lambda request: exchanged.append(request.url) if request.url.endswith("/token") else None)
     dialog = tampered(page, issuer, stack, {"state": "another"})
-    expect(dialog).to_contain_text("Go on in the window")
+    expect(dialog).to_contain_text("Continue in the window")
     page.context.unroute_all()
     # The same attempt continues in a reopened window.
     at_provider(page, dialog.get_by_role("button", name="Open the window again").click)
@@ -192,7 +192,7 @@ def test_an_id_token_for_another_sign_in_is_refused(open_page, signing_in):
     page.context.route(re.compile(re.escape(issuer.issuer) + r"/auth\?"), with_another_nonce)
     sign_in(page)
     dialog = page.get_by_role("dialog", name="Sign in")
-    expect(dialog.get_by_role("alert")).to_contain_text("The ID token is not good")
+    expect(dialog.get_by_role("alert")).to_contain_text("The ID token is invalid")
     assert page.evaluate("sessionStorage.length") == 0
 
 

@@ -6,9 +6,9 @@ use std::fs;
 use csv::{Terminator, WriterBuilder};
 use proptest::prelude::*;
 use pycrudapi::csv::cells::Cells;
-use pycrudapi::csv::cutter::Sink;
 use pycrudapi::csv::file;
 use pycrudapi::csv::notes::UnknownColumns;
+use pycrudapi::csv::splitter::Sink;
 use pycrudapi::db::copy::TableError;
 use pycrudapi::resource::column::cell::is_null_word;
 use pycrudapi::resource::csv::Rows;
@@ -195,11 +195,11 @@ fn what_import_could_not_read_is_refused_with_its_place() {
     for (csv, expected) in [
         ("a,,b\n1,x,3\n", "line 2, column : has no name, so it must count the rows"),
         ("a,\" \"\n1,2\n1,4\n", "line 3, column : has no name"),
-        ("a,b;c\n1,2\n", "line 1: can be read with commas and with semicolons between its cells"),
+        ("a,b;c\n1,2\n", "line 1: can be read with commas and with semicolons as separators"),
         ("#,a\n1,2\n", "line 1: column 1, \"#\", has no letter or digit; rename it in the file"),
         ("a,b,A\n1,2,3\n", "line 1: columns 1 and 3, \"a\" and \"A\", are the same to import"),
         ("a_b,a b\n1,2\n", "line 1: columns 1 and 2, \"a_b\" and \"a b\", are the same to import"),
-        ("a,b\n1,2\n3\n", "line 3: must have 2 cells as the header has, and not 1"),
+        ("a,b\n1,2\n3\n", "line 3: must have 2 cells like the header, but has 1"),
         ("a,b\n1,\"2\n", "line 2, column b: has an opening quote that is never closed"),
         ("a\n1\0\n", "line 2, column a: must be a text of 0 to 10000 characters without U+0000"),
         ("uuid,a\n7,2\n", "line 2, column uuid: must be a uuid, because a column of this name is the key"),

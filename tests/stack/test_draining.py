@@ -98,7 +98,7 @@ class Server:
     def stop(self):
         self.process.signal(signal.SIGTERM)
         assert self.process.wait() == 0, self.process.output
-        assert "cut off" not in self.process.output
+        assert "aborted at the deadline" not in self.process.output
 
 
 @pytest.fixture(scope="module")

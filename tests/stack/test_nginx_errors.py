@@ -50,9 +50,9 @@ MALFORMED = {
     "two lengths": (b"POST / HTTP/1.1" + HOST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", "given once"),
     "two equal lengths": (b"POST / HTTP/1.1" + HOST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\na", "given once"),
     "a length with a sign": (b"POST / HTTP/1.1" + HOST + b"Content-Length: +1\r\n\r\na", "one whole number"),
-    "chunks in HTTP/1.0": (CHUNKED.replace(b"1.1", b"1.0") + b"\r\n0\r\n\r\n", "needs HTTP/1.1"),
+    "chunks in HTTP/1.0": (CHUNKED.replace(b"1.1", b"1.0") + b"\r\n0\r\n\r\n", "requires HTTP/1.1"),
     "a chunk size of 16 digits": (CHUNKED + b"\r\nffffffffffffffff\r\na", "not chunked"),
-    "two transfer codings": (CHUNKED + b"Transfer-Encoding: chunked\r\n\r\n", "given twice"),
+    "two transfer codings": (CHUNKED + b"Transfer-Encoding: chunked\r\n\r\n", "is duplicated"),
     "a length and chunks": (CHUNKED + b"Content-Length: 1\r\n\r\n", "not be given together"),
     "a chunk that is none": (CHUNKED + b"\r\nzz\r\n", "not chunked"),
 }
@@ -91,12 +91,12 @@ def over_http2(port, fields):
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({":path": "/a b"}, ":path begin with /"),
-        ({":path": "a"}, ":path begin with /"),
+        ({":path": "/a b"}, ":path must begin with /"),
+        ({":path": "a"}, ":path must begin with /"),
         ({":path": "/%zz"}, "% itself as %25"),
         ({":path": "/../x"}, "above the root"),
         ({":method": "get"}, ":method must be in capital letters"),
-        ({":authority": "a/b"}, ":authority be a host name"),
+        ({":authority": "a/b"}, ":authority must be a host name"),
         ({":authority": None}, ":authority in HTTP/2"),
         ({"host": "other"}, "no header field host"),
     ],

@@ -91,7 +91,7 @@ def front(nginx, directory):
 
 def assert_fate_unknown(answer, status=502, code="bad-gateway"):
     detail = assert_problem(answer, status, code)["detail"]
-    assert "may or may not have been carried out" in detail and "GET" in detail and "Idempotency-Key" in detail
+    assert "may or may not have been made" in detail and "GET" in detail and "Idempotency-Key" in detail
 
 
 def assert_not_carried_out(answer):

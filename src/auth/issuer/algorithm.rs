@@ -1,6 +1,6 @@
-//! The algorithms that a token may be signed with, and the check of a signature.
+//! The signature algorithms accepted in tokens, and signature verification.
 //!
-//! Those alone: a name that is not here is no algorithm, so there is no `none` and no HMAC.
+//! No other algorithm exists here, in particular neither `none` nor HMAC.
 
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents,
@@ -21,7 +21,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The one of this name, in exactly this spelling.
+    /// The algorithm with exactly this name.
     pub fn of_name(name: &str) -> Option<Self> {
         match name {
             "RS256" => Some(Self::Rs256),
@@ -50,7 +50,7 @@ pub enum PublicKey {
 }
 
 impl PublicKey {
-    /// Whether a key of this kind can make signatures of this algorithm.
+    /// Returns true if a key of this kind can be used with this algorithm.
     pub fn fits(&self, algorithm: Algorithm) -> bool {
         match algorithm {
             Algorithm::Rs256 | Algorithm::Ps256 => matches!(self, Self::Rsa { .. }),
@@ -59,7 +59,7 @@ impl PublicKey {
         }
     }
 
-    /// Whether this key made the signature by this algorithm; never so for one that does not fit.
+    /// Returns true if the signature is valid for this key and algorithm; always false if they do not match.
     pub fn verifies(&self, algorithm: Algorithm, signed: &[u8], signature: &[u8]) -> bool {
         let outcome = match (algorithm, self) {
             (Algorithm::Rs256, Self::Rsa { n, e }) => {

@@ -1,7 +1,7 @@
-//! The claims of an access token (RFC 9068, 2.2), each judged with its type.
+//! The claims of an access token (RFC 9068, 2.2), validated with their types.
 //!
-//! A claim of a wrong type is refused, never taken as absent: that is how a text as `exp` has passed for no expiry elsewhere. All
-//! times are judged with one leeway.
+//! A claim of the wrong type is refused, never treated as absent: other implementations have treated a string as `exp` as no
+//! expiry. One leeway applies to all times.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,43 +13,43 @@ use crate::auth::is_readable;
 
 /// OpenID Connect Core, 2: a subject has at most 255 characters.
 const SUBJECT_MAX_BYTES: usize = 255;
-/// The end of the year 9999. A later time is a mistake, such as one in milliseconds.
+/// The end of the year 9999. A later time is a mistake, such as a value in milliseconds.
 const TIME_MAX: f64 = 253_402_300_800.0;
 
-/// Claims of other kinds of tokens, which providers that call every token `JWT` sign with the same keys.
+/// Claims of other kinds of tokens, which providers that type every token as `JWT` sign with the same keys.
 const MARKS_OF_OTHERS: [&str; 5] = ["nonce", "at_hash", "c_hash", "s_hash", "events"];
 
-/// What a token says, as far as this service heeds it.
+/// The claims of a token that this service uses.
 #[derive(Debug)]
 pub struct Claims {
-    /// Whom it was issued to.
+    /// The `sub` claim.
     pub subject: String,
-    /// From when on it is refused: its `exp` and the leeway.
+    /// The time from which it is refused: its `exp` plus the leeway.
     pub expires: SystemTime,
-    /// Everything, for the scopes.
+    /// All claims, for the scopes.
     pub members: Map<String, Value>,
 }
 
 impl Claims {
-    /// Reads the claims and judges them at a time.
+    /// Parses and validates the claims at a time.
     ///
     /// # Errors
     /// [`Refused::Invalid`].
-    pub fn judge(payload: &[u8], rules: &Rules, now: SystemTime) -> Result<Self, Refused> {
+    pub fn validate(payload: &[u8], rules: &Rules, now: SystemTime) -> Result<Self, Refused> {
         let members = json::object(payload)
-            .ok_or(Refused::Invalid("its claims are not a JSON object, or have a member twice"))?;
+            .ok_or(Refused::Invalid("its claims are not a JSON object, or have a duplicate member"))?;
         if members.get("iss").and_then(Value::as_str) != Some(&rules.issuer) {
-            return Err(Refused::Invalid("its iss is not the issuer that this service trusts"));
+            return Err(Refused::Invalid("its iss is not the trusted issuer"));
         }
         if !is_for(members.get("aud"), &rules.audience) {
             return Err(Refused::Invalid("its aud does not contain this service"));
         }
-        let expires = judge_times(&members, rules.leeway, now)?;
+        let expires = validate_times(&members, rules.leeway, now)?;
         let subject = match members.get("sub") {
             Some(Value::String(subject)) if is_subject(subject) => subject.clone(),
             _ => {
                 return Err(Refused::Invalid(
-                    "its sub is not a text of 1 to 255 bytes without control and direction characters",
+                    "its sub is not a string of 1 to 255 bytes without control and direction characters",
                 ));
             }
         };
@@ -57,7 +57,7 @@ impl Claims {
             return Err(Refused::Invalid("it is bound to a key of the client (cnf), which this service cannot check"));
         }
         if rules.token_type == TokenType::Jwt && is_of_another_kind(&members) {
-            return Err(Refused::Invalid("it is another token than an access token"));
+            return Err(Refused::Invalid("it is not an access token"));
         }
         Ok(Self { subject, expires, members })
     }
@@ -73,12 +73,12 @@ fn is_for(aud: Option<&Value>, audience: &str) -> bool {
     }
 }
 
-/// Judges `exp`, `nbf` and `iat`; from when on the token is refused.
-fn judge_times(members: &Map<String, Value>, leeway: Duration, now: SystemTime) -> Result<SystemTime, Refused> {
+/// Validates `exp`, `nbf` and `iat`; returns the time from which the token is refused.
+fn validate_times(members: &Map<String, Value>, leeway: Duration, now: SystemTime) -> Result<SystemTime, Refused> {
     let time = |name: &str, refusal| match members.get(name) {
         None => Ok(None),
         Some(value) => match value.as_f64() {
-            // A time before 1970 is a time: the token has expired, or has been valid for long.
+            // A time before 1970 is valid: the token has expired, or has been valid for long.
             Some(seconds) if seconds < TIME_MAX => Ok(Some(Duration::from_secs_f64(seconds.max(0.0)))),
             _ => Err(Refused::Invalid(refusal)),
         },
@@ -87,7 +87,7 @@ fn judge_times(members: &Map<String, Value>, leeway: Duration, now: SystemTime) 
         time("exp", "its exp is not a number of seconds since 1970")?.ok_or(Refused::Invalid("it has no exp"))?;
     let not_before = time("nbf", "its nbf is not a number of seconds since 1970")?;
     let issued_at = time("iat", "its iat is not a number of seconds since 1970")?;
-    // A clock before 1970 is none to judge by: nothing has been issued yet.
+    // A clock before 1970 is unusable; every token then counts as issued in the future.
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let expires = expires + leeway;
     if now >= expires {
@@ -106,13 +106,13 @@ fn is_subject(text: &str) -> bool {
     (1..=SUBJECT_MAX_BYTES).contains(&text.len()) && is_readable(text)
 }
 
-/// Whether the claims are those of an ID, refresh or logout token: by what OpenID Connect puts into these, and by what Keycloak (`typ`)
-/// and Cognito (`token_use`) say.
+/// Returns true if the claims are those of an ID, refresh or logout token, according to the claims that OpenID Connect defines
+/// for these, and to `typ` (Keycloak) and `token_use` (Cognito).
 fn is_of_another_kind(members: &Map<String, Value>) -> bool {
-    let says_otherwise = |name: &str, expected: &str| {
-        members.get(name).is_some_and(|said| !said.as_str().is_some_and(|said| said.eq_ignore_ascii_case(expected)))
+    let differs = |name: &str, expected: &str| {
+        members.get(name).is_some_and(|value| !value.as_str().is_some_and(|value| value.eq_ignore_ascii_case(expected)))
     };
     MARKS_OF_OTHERS.iter().any(|name| members.contains_key(*name))
-        || says_otherwise("typ", "Bearer")
-        || says_otherwise("token_use", "access")
+        || differs("typ", "Bearer")
+        || differs("token_use", "access")
 }

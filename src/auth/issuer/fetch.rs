@@ -1,7 +1,7 @@
-//! Fetches a document of the identity provider: over TLS that is verified, within a deadline and a size, without redirects.
+//! Fetches a document of the identity provider over verified TLS, with a deadline and a size limit, without redirects.
 //!
-//! Plain HTTP is taken for this machine alone. A redirect is a failure: nobody but the operator and the issuer's own document says where keys
-//! come from.
+//! Plain HTTP is accepted for this machine only. A redirect is an error: only the operator and the issuer's own document
+//! determine where keys come from.
 
 use std::fmt;
 use std::path::Path;
@@ -23,12 +23,12 @@ use warp::http::{Request, StatusCode};
 use crate::db::tls::{RootsError, client_config};
 use crate::staggered;
 
-/// Longest wait for a whole document.
+/// Maximum time for a whole document.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// A key with its certificates takes about 4 KiB.
 pub const DOCUMENT_MAX_BYTES: usize = 256 * 1024;
 
-/// The address of a document.
+/// The URL of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     uri: Uri,
@@ -45,14 +45,14 @@ impl FromStr for Address {
         if host.is_empty() || uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err("expected https://host/path, without user and password");
         }
-        // `Uri` drops a fragment without a word.
+        // `Uri` silently drops a fragment.
         if text.contains('#') {
             return Err("expected a URL without a fragment");
         }
         if uri.scheme() == Some(&Scheme::HTTPS) || (uri.scheme() == Some(&Scheme::HTTP) && is_loopback(&host)) {
             return Ok(Self { uri, host });
         }
-        Err("expected an https URL; http is taken for localhost, 127.0.0.1 and [::1] alone")
+        Err("expected an https URL; http is accepted for localhost, 127.0.0.1 and [::1] only")
     }
 }
 
@@ -68,12 +68,13 @@ fn is_loopback(host: &str) -> bool {
 }
 
 impl Address {
-    /// Whether it is fetched over TLS.
+    /// Returns true if it is fetched over TLS.
     pub fn is_https(&self) -> bool {
         self.uri.scheme() == Some(&Scheme::HTTPS)
     }
 
-    /// Scheme, host and port, as a content security policy names them; none where it cannot: only names and IPv4 addresses stand there.
+    /// Scheme, host and port as a content security policy source; `None` for an IPv6 address, which such a source cannot
+    /// express.
     pub fn origin(&self) -> Option<String> {
         let authority = self.uri.authority()?.as_str();
         let is_plain = authority.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte));
@@ -88,38 +89,38 @@ impl Address {
 /// Why a document could not be fetched. The texts are for the log.
 #[derive(Debug, Error)]
 pub enum FetchError {
-    /// Nobody listens, or the certificate is not trusted.
+    /// The connection was refused, or the certificate is not trusted.
     #[error("cannot connect")]
     Connect(#[source] std::io::Error),
-    /// What listens does not speak HTTP.
-    #[error("the answer is not HTTP")]
+    /// The response is not HTTP.
+    #[error("the response is not HTTP")]
     Http(#[source] hyper::Error),
-    /// It answered, and not with 200.
+    /// The status is not 200.
     #[error("expected status 200, found {0}; redirects are not followed")]
     Status(StatusCode),
-    /// The document is too long, or was cut off.
-    #[error("the document is longer than 256 KiB, or was cut off")]
+    /// The document is too long or incomplete.
+    #[error("the document is longer than 256 KiB, or incomplete")]
     Body(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// It did not answer in time.
-    #[error("no answer within {} s", DEADLINE.as_secs())]
+    /// The deadline passed.
+    #[error("no response within {} s", DEADLINE.as_secs())]
     Timeout,
-    /// TLS is not set up.
-    #[error("this machine trusts no authority; AUTH_CA_FILE names a file with one")]
+    /// TLS is not configured.
+    #[error("no certificate authority is trusted on this machine; set AUTH_CA_FILE to a file with one")]
     NoRoots,
 }
 
 /// Fetches documents.
 #[derive(Clone)]
 pub struct Client {
-    /// None where no authority is trusted.
+    /// `None` if no certificate authority is trusted.
     tls: Option<TlsConnector>,
 }
 
 impl Client {
-    /// One that trusts the authorities in a file, or those of the system.
+    /// A client that trusts the certificate authorities in a file, or those of the system.
     ///
     /// # Errors
-    /// When the file has none.
+    /// If the file has none.
     pub fn new(file: Option<&Path>) -> Result<Self, RootsError> {
         match client_config(file) {
             Ok(config) => Ok(Self { tls: Some(TlsConnector::from(config)) }),
@@ -128,7 +129,7 @@ impl Client {
         }
     }
 
-    /// The document at an address.
+    /// Fetches the document at a URL.
     ///
     /// # Errors
     /// [`FetchError`].
@@ -149,7 +150,7 @@ impl Client {
     }
 }
 
-/// One request on a connection of its own: the next is minutes away.
+/// Sends one request on a new connection: the next one is minutes away.
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     address: &Address,
@@ -162,7 +163,7 @@ async fn exchange(
         .header(ACCEPT, "application/json")
         .header(USER_AGENT, concat!("pycrudapi/", env!("CARGO_PKG_VERSION")))
         .body(Empty::<Bytes>::new())
-        .expect("a URL's own parts make a request");
+        .expect("the parts of a valid URL make a valid request");
     let answering = async {
         let response = sender.send_request(request).await.map_err(FetchError::Http)?;
         if response.status() != StatusCode::OK {
@@ -171,7 +172,7 @@ async fn exchange(
         let body = Limited::new(response.into_body(), DOCUMENT_MAX_BYTES).collect().await.map_err(FetchError::Body)?;
         Ok(body.to_bytes())
     };
-    // Driven here and not by a task, so that what is given up at the deadline is closed.
+    // Driven here instead of in a task, so that the connection is closed when the deadline passes.
     tokio::pin!(answering);
     tokio::select! {
         answer = &mut answering => answer,
@@ -184,7 +185,7 @@ mod tests {
     use super::Address;
 
     #[test]
-    fn only_https_is_taken_and_http_of_this_machine() {
+    fn only_https_is_accepted_and_http_on_this_machine() {
         for text in [
             "https://id.example",
             "https://id.example:8443/keys?tenant=a",

@@ -1,14 +1,14 @@
-//! JSON in which no object has the same member twice.
+//! JSON without duplicate members.
 //!
-//! What two readers of one document understand differently is refused (RFC 8725, 2.4 and RFC 7515, 4): serde_json keeps the last of two members, others
-//! keep the first.
+//! Documents that parsers interpret differently are refused (RFC 8725, 2.4 and RFC 7515, 4): of two members with one name
+//! serde_json keeps the last, others the first.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// The object that these bytes are; `None` when they are something else, or have a member twice at any depth.
+/// Parses an object; `None` if the bytes are something else, or have a duplicate member at any depth.
 pub fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = Strict.deserialize(&mut reader).ok()?;
@@ -19,7 +19,7 @@ pub fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     }
 }
 
-/// Reads a value of any type.
+/// Deserializes a value of any type.
 struct Strict;
 
 impl<'de> DeserializeSeed<'de> for Strict {
@@ -86,7 +86,7 @@ mod tests {
     use super::object;
 
     #[test]
-    fn a_member_that_is_there_twice_is_refused_at_any_depth_and_in_any_spelling() {
+    fn a_duplicate_member_is_refused_at_any_depth_and_in_any_spelling() {
         assert!(object(br#"{"a":{"b":1},"c":[{"b":1},{"b":2}]}"#).is_some());
         for text in
             [r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":1}"#, r#"{"a":{"b":1,"b":2}}"#, r#"{"a":[[{"b":1,"b":2}]]}"#]

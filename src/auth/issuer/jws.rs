@@ -1,7 +1,7 @@
-//! The compact form of a signed token (RFC 7515, 7.1): three parts, of which the header is judged here.
+//! The compact serialization of a signed token (RFC 7515, 7.1): splits it into its three parts and validates the header.
 //!
-//! Nothing in the header is believed but which key and which algorithm to try; a header that brings a key, or an address of
-//! one, is refused, and so is whatever would change the meaning of the signature.
+//! Of the header only the key id and the algorithm are used; a header with a key or the URL of one is refused, as is anything
+//! that changes the meaning of the signature.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,28 +11,28 @@ use super::algorithm::Algorithm;
 use super::json;
 use super::rules::{Refused, TokenType};
 
-/// A longer token is refused; access tokens of providers that write groups into them have up to about 4 KiB.
+/// Longer tokens are refused; access tokens with group claims have up to about 4 KiB.
 pub const TOKEN_MAX_BYTES: usize = 8 * 1024;
 
-/// Members of a header that are refused: each brings a key or its address, or changes how the token is read.
+/// Header members that are refused: each holds a key or its URL, or changes how the token is interpreted.
 const REFUSED: [&str; 10] = ["jku", "jwk", "x5u", "x5c", "crit", "b64", "cty", "enc", "zip", "epk"];
 
-/// A token that was taken apart, and whose signature nobody has checked yet.
+/// A parsed token whose signature has not been verified.
 pub struct Unverified<'a> {
-    /// What its signature has to be made with.
+    /// The signature algorithm.
     pub algorithm: Algorithm,
-    /// Which key it says it was signed with.
+    /// The key id, if the header has one.
     pub kid: Option<String>,
-    /// What was signed: the first two parts with the dot between them.
+    /// The signed bytes: the first two parts with the dot between them.
     pub signed: &'a [u8],
     /// The signature.
     pub signature: Vec<u8>,
-    /// The claims' bytes.
+    /// The bytes of the claims.
     pub payload: Vec<u8>,
 }
 
 impl<'a> Unverified<'a> {
-    /// Takes a token apart and judges its header.
+    /// Parses a token and validates its header.
     ///
     /// # Errors
     /// [`Refused::Invalid`].
@@ -49,11 +49,11 @@ impl<'a> Unverified<'a> {
         let decode = |part| URL_SAFE_NO_PAD.decode(part).map_err(|_| Refused::Invalid("a part is not base64url"));
         let signed = &token.as_bytes()[..header.len() + 1 + payload.len()];
         let header = json::object(&decode(header)?)
-            .ok_or(Refused::Invalid("its header is not a JSON object, or has a member twice"))?;
+            .ok_or(Refused::Invalid("its header is not a JSON object, or has a duplicate member"))?;
         if REFUSED.iter().any(|name| header.contains_key(*name)) {
-            return Err(Refused::Invalid("its header has a member that is not taken: a key, an address, or crit"));
+            return Err(Refused::Invalid("its header has an unsupported member: a key, the URL of a key, or crit"));
         }
-        judge_type(&header, accepted)?;
+        validate_type(&header, accepted)?;
         let algorithm = header
             .get("alg")
             .and_then(Value::as_str)
@@ -62,18 +62,18 @@ impl<'a> Unverified<'a> {
         let kid = match header.get("kid") {
             None => None,
             Some(Value::String(kid)) => Some(kid.clone()),
-            Some(_) => return Err(Refused::Invalid("its kid is not a text")),
+            Some(_) => return Err(Refused::Invalid("its kid is not a string")),
         };
         Ok(Self { algorithm, kid, signed, signature: decode(signature)?, payload: decode(payload)? })
     }
 }
 
-/// RFC 9068, 2.1: `at+jwt` says that this is an access token, and no other kind of token may pass for one.
-fn judge_type(header: &Map<String, Value>, accepted: TokenType) -> Result<(), Refused> {
+/// RFC 9068, 2.1: `at+jwt` identifies access tokens, and no other kind of token must be accepted as one.
+fn validate_type(header: &Map<String, Value>, accepted: TokenType) -> Result<(), Refused> {
     let typ = match header.get("typ") {
         None => None,
         Some(Value::String(typ)) => Some(typ.to_ascii_lowercase()),
-        Some(_) => return Err(Refused::Invalid("its typ is not a text")),
+        Some(_) => return Err(Refused::Invalid("its typ is not a string")),
     };
     match (typ.as_deref(), accepted) {
         (Some("at+jwt" | "application/at+jwt"), _) | (None | Some("jwt" | "application/jwt"), TokenType::Jwt) => Ok(()),

@@ -1,7 +1,7 @@
-//! The issuer's key set (RFC 7517): which of its keys can be used, and which of them a token may have been signed with.
+//! The issuer's key set (RFC 7517): its usable keys, and the candidates for a token's signature.
 //!
-//! A key that is not understood, or is for something else, is left out; it must not keep the others from being used. What a
-//! key may do is decided here from the key alone, never from a token.
+//! Unsupported keys and keys for other purposes are ignored, so that they do not affect the others. The permitted use of a key
+//! depends on the key alone, never on a token.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,36 +14,37 @@ use super::json;
 const KEYS_MAX: usize = 256;
 /// RFC 7518, 3.3.
 const RSA_MIN_BITS: usize = 2048;
-/// What ring verifies at most.
+/// The maximum that ring verifies.
 const RSA_MAX_BITS: usize = 8192;
-/// How many keys are tried for a token that does not say which it was signed with. Issuers without key ids have one key, or two in a
-/// rotation; each attempt costs up to 0.1 ms.
+/// Maximum number of keys tried for a token without a key id. Issuers without key ids have one key, or two during a rotation;
+/// each attempt costs up to 0.1 ms.
 const TRIED_MAX: usize = 4;
 
 /// The keys of an issuer.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct KeySet {
     keys: Vec<Key>,
-    /// How many more the document has, which cannot be used.
+    /// Number of unusable keys in the document.
     pub left_out: usize,
 }
 
-/// One of them.
+/// One key.
 #[derive(Debug, PartialEq, Eq)]
 struct Key {
     kid: Option<String>,
-    /// The one algorithm that the issuer uses it with, if it says so.
+    /// The only algorithm that the issuer permits for it, if specified.
     algorithm: Option<Algorithm>,
     public: PublicKey,
 }
 
 impl KeySet {
-    /// Reads the document.
+    /// Parses the document.
     ///
     /// # Errors
-    /// A sentence, when it is no key set.
+    /// If it is not a key set, with the reason.
     pub fn parse(document: &[u8]) -> Result<Self, &'static str> {
-        let mut document = json::object(document).ok_or("the key set is not a JSON object, or has a member twice")?;
+        let mut document =
+            json::object(document).ok_or("the key set is not a JSON object, or has a duplicate member")?;
         let Some(Value::Array(keys)) = document.shift_remove("keys") else {
             return Err("the key set has no list named keys");
         };
@@ -55,33 +56,33 @@ impl KeySet {
         Ok(Self { left_out: all - keys.len(), keys })
     }
 
-    /// How many keys can be used.
+    /// The number of usable keys.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether none can be used.
+    /// Returns true if no key is usable.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// The keys that a token of this algorithm and key id may have been signed with.
+    /// The keys that may have signed a token with this algorithm and key id.
     pub fn candidates(&self, algorithm: Algorithm, kid: Option<&str>) -> impl Iterator<Item = &PublicKey> {
         let named = move |key: &&Key| kid.is_none() || key.kid.as_deref() == kid;
         let fits = move |key: &&Key| key.algorithm.is_none_or(|only| only == algorithm) && key.public.fits(algorithm);
         self.keys.iter().filter(named).filter(fits).map(|key| &key.public).take(TRIED_MAX)
     }
 
-    /// Whether there is a key of this name, of whatever kind.
+    /// Returns true if there is a key with this id, of any kind.
     pub fn has(&self, kid: &str) -> bool {
         self.keys.iter().any(|key| key.kid.as_deref() == Some(kid))
     }
 }
 
 impl Key {
-    /// A key that can be used for the signatures of tokens; `None` for any other.
+    /// A key usable for token signatures; `None` for any other.
     fn parse(members: &Map<String, Value>) -> Option<Self> {
-        // One that was published with its private part belongs to everybody.
+        // A key published with its private part is compromised.
         if members.contains_key("d") || members.contains_key("k") {
             return None;
         }
@@ -128,7 +129,7 @@ fn public_key(members: &Map<String, Value>) -> Option<PublicKey> {
     }
 }
 
-/// Some issuers write numbers with zeros in front, which RFC 7518, 2 forbids.
+/// Some issuers write numbers with leading zeros, which RFC 7518, 2 forbids.
 fn without_zeros(mut number: Vec<u8>) -> Vec<u8> {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     number.drain(..zeros);

@@ -1,8 +1,8 @@
-//! Keeps the issuer's keys: read at the start, ahead of time, and when a token names one that is not known.
+//! Caches the issuer's keys, which are read at the start, before they are due, and when a token has an unknown key id.
 //!
-//! One task reads them, so there is never more than one reading at a time and a client that goes away ends none. Whatever number of
-//! tokens name unknown keys, a pause lies between two readings. Keys that were read once stay until a later reading succeeds: an
-//! issuer that is away fails nobody whose key is known.
+//! A single task reads them, so there is never more than one read at a time, and no client that disconnects aborts one. However
+//! many tokens have unknown key ids, there is a minimum interval between reads. Keys stay valid until a later read succeeds: if
+//! the issuer is unreachable, tokens with known keys are still accepted.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -16,33 +16,33 @@ use super::key_set::KeySet;
 use super::source::{Source, SourceError};
 use crate::shutdown::Shutdown;
 
-/// The pause after a first failure; it doubles up to [`Pace::pause`].
+/// The delay after a first failure; it doubles up to [`Pace::pause`].
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
-/// How often the log says again that keys cannot be read.
+/// Interval at which the log repeats that keys cannot be read.
 const REMINDER: Duration = Duration::from_secs(600);
 
 /// How often keys are read.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Ahead of time: after at most this, and a random fifth less, so that replicas do not ask together.
+    /// Maximum interval between reads; up to a random fifth is subtracted, so that replicas do not read at the same time.
     pub refresh: Duration,
-    /// At least this lies between two readings, whatever tokens name.
+    /// Minimum interval between reads, whatever key ids tokens have.
     pub pause: Duration,
 }
 
-/// What is known of the keys.
+/// The cached keys and the state of reading.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
-    /// The keys; `None` until they were read for the first time.
+    /// The keys; `None` before the first successful read.
     pub set: Option<Arc<KeySet>>,
-    /// Grows whenever they have changed.
+    /// Increases whenever the keys change.
     pub generation: u64,
-    /// Whether the latest reading failed.
+    /// Whether the last read failed.
     pub failed: bool,
-    /// How many readings have ended.
+    /// Number of completed reads.
     readings: u64,
-    /// When the next one may be asked for.
+    /// The earliest time for the next read.
     next: Option<Instant>,
 }
 
@@ -50,16 +50,16 @@ pub struct Known {
 #[derive(Clone)]
 pub struct Keys {
     known: watch::Receiver<Known>,
-    /// How many readings are wanted in all.
+    /// The requested total number of reads.
     wanted: Arc<watch::Sender<u64>>,
 }
 
 impl Keys {
-    /// Begins to read the keys, until the shutdown.
+    /// Reads the keys until the shutdown.
     pub fn start(source: Source, pace: Pace, shutdown: Shutdown) -> Self {
         let (sender, known) = watch::channel(Known::default());
         let (wanted, wants) = watch::channel(0);
-        let reader = Reader { source, pace, sender, wants, complained: None };
+        let reader = Reader { source, pace, sender, wants, warned: None };
         tokio::spawn(async move {
             tokio::select! {
                 () = reader.run() => {}
@@ -69,17 +69,17 @@ impl Keys {
         Self { known, wanted: Arc::new(wanted) }
     }
 
-    /// What is known now.
+    /// The current state.
     pub fn known(&self) -> Known {
         self.known.borrow().clone()
     }
 
-    /// Grows whenever the keys have changed.
+    /// The generation of the keys.
     pub fn generation(&self) -> u64 {
         self.known.borrow().generation
     }
 
-    /// What is known after another reading than the one that was `seen`; the same when the pause is not over.
+    /// Waits for a newer read than `seen`; returns the current state if the minimum interval has not passed.
     pub async fn newer(&self, seen: &Known) -> Known {
         let mut known = self.known.clone();
         let now = self.known();
@@ -93,7 +93,7 @@ impl Keys {
         });
         match known.wait_for(|known| known.readings != seen.readings).await {
             Ok(known) => known.clone(),
-            // The server stops.
+            // The server is shutting down.
             Err(_) => now,
         }
     }
@@ -104,12 +104,12 @@ struct Reader {
     pace: Pace,
     sender: watch::Sender<Known>,
     wants: watch::Receiver<u64>,
-    /// When the log was told last that the keys cannot be read; none since they could.
-    complained: Option<Instant>,
+    /// When the log last reported that keys cannot be read; `None` while they can.
+    warned: Option<Instant>,
 }
 
 impl Reader {
-    /// Returns when nobody is left to read for.
+    /// Returns when all [`Keys`] are dropped.
     async fn run(mut self) {
         let mut retry = FIRST_RETRY;
         loop {
@@ -123,22 +123,22 @@ impl Reader {
                 (pause, pause)
             };
             let now = Instant::now();
-            let readings = self.tell(outcome, now + pause);
+            let readings = self.publish(outcome, now + pause);
             tokio::select! {
-                // An issuer that changes its keys tells nobody: they are read when they are due, or a token names one.
+                // Issuers do not announce new keys: they are read when they are due, or when a token has an unknown key id.
                 () = tokio::time::sleep_until(now + due) => {}
                 wanted = self.wants.wait_for(|wanted| *wanted > readings) => if wanted.is_err() { return },
             }
-            // The issuer is asked no more often than this, however many tokens name keys that are not there.
+            // The minimum interval, however many tokens have unknown key ids.
             tokio::time::sleep_until(now + pause).await;
         }
     }
 
-    /// Says what came of a reading, and after which time the next may be; the number of readings so far.
-    fn tell(&mut self, outcome: Result<KeySet, SourceError>, next: Instant) -> u64 {
+    /// Publishes the result of a read and the earliest time for the next; returns the number of reads so far.
+    fn publish(&mut self, outcome: Result<KeySet, SourceError>, next: Instant) -> u64 {
         let result = if outcome.is_ok() { "ok" } else { "failed" };
         counter!("auth_key_fetches_total", "result" => result).increment(1);
-        let complained = &mut self.complained;
+        let warned = &mut self.warned;
         self.sender.send_modify(|known| {
             known.readings += 1;
             known.next = Some(next);
@@ -151,18 +151,18 @@ impl Reader {
                     if known.set.as_deref() != Some(&set) {
                         tracing::info!(keys = set.len(), left_out = set.left_out, "read the keys of AUTH_ISSUER");
                         if set.is_empty() {
-                            tracing::warn!("AUTH_ISSUER has no key that can be used, so its tokens are refused");
+                            tracing::warn!("AUTH_ISSUER has no usable key, so its tokens are refused");
                         }
                         known.set = Some(Arc::new(set));
                         known.generation += 1;
-                    } else if complained.is_some() {
+                    } else if warned.is_some() {
                         tracing::info!("the keys of AUTH_ISSUER can be read again");
                     }
-                    *complained = None;
+                    *warned = None;
                 }
-                // Once per loss, and now and then while it lasts: whoever reads only the end of a log must see it.
-                Err(error) if complained.is_none_or(|at| at.elapsed() >= REMINDER) => {
-                    *complained = Some(Instant::now());
+                // Logged at the first failure and repeated, so that the end of a log shows it too.
+                Err(error) if warned.is_none_or(|at| at.elapsed() >= REMINDER) => {
+                    *warned = Some(Instant::now());
                     tracing::warn!(error = &error as &dyn std::error::Error, "cannot read the keys of AUTH_ISSUER");
                 }
                 Err(_) => {}
@@ -172,7 +172,7 @@ impl Reader {
     }
 }
 
-/// Between 0 and 1.
+/// A random number between 0 and 1.
 fn random() -> f64 {
     f64::from((RandomState::new().build_hasher().finish() >> 32) as u32) / f64::from(u32::MAX)
 }
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keys_that_cannot_be_read_are_complained_of_again_now_and_then() {
+    async fn the_warning_about_unreadable_keys_is_repeated() {
         let log = Log::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
@@ -207,10 +207,10 @@ mod tests {
         let (trigger, shutdown) = shutdown::channel();
         let pace = Pace { refresh: Duration::from_secs(5), pause: Duration::from_secs(1) };
         let keys = Keys::start(Source::File("/nowhere/keys".into()), pace, shutdown);
-        tokio::time::sleep(REMINDER * 6 - REMINDER / 2).await; // the paused clock: no time passes
+        tokio::time::sleep(REMINDER * 6 - REMINDER / 2).await; // on a paused clock
         drop(trigger);
-        let told = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text");
-        assert_eq!(told.matches("cannot read the keys of AUTH_ISSUER").count(), 6, "{told}");
+        let logged = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text");
+        assert_eq!(logged.matches("cannot read the keys of AUTH_ISSUER").count(), 6, "{logged}");
         assert!(keys.known().failed && keys.known().readings > 600);
     }
 }

@@ -1,15 +1,15 @@
-//! What a token must be, and what is said of one that is not.
+//! The requirements for a token, and the reasons for refusing one.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Which tokens pass for access tokens.
+/// Which tokens are accepted as access tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TokenType {
-    /// Those with the type `at+jwt` (RFC 9068).
+    /// Tokens of type `at+jwt` (RFC 9068).
     #[default]
     AccessToken,
-    /// Those with the type `JWT`, or none, too, unless their claims are those of another kind of token.
+    /// Also tokens of type `JWT` or without a type, unless their claims are those of another kind of token.
     Jwt,
 }
 
@@ -25,24 +25,24 @@ impl FromStr for TokenType {
     }
 }
 
-/// What every token must be.
+/// The requirements for every token.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Its `iss`.
+    /// The expected `iss`.
     pub issuer: String,
-    /// One of its `aud`.
+    /// The expected element of `aud`.
     pub audience: String,
-    /// How far clocks may be apart.
+    /// The tolerated clock difference.
     pub leeway: Duration,
-    /// Its `typ`.
+    /// The accepted `typ`.
     pub token_type: TokenType,
 }
 
-/// Why a token is not taken.
+/// Why a token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// It is not a token of this issuer for this service; the reason may be shown to whoever sent it.
+    /// It is not a valid token of this issuer for this service; the reason may be returned to the client.
     Invalid(&'static str),
-    /// Nobody can say: the issuer's keys are not known, or the token's key is not and the issuer cannot be asked.
+    /// It cannot be checked: the issuer's keys or the token's key are unknown, and the issuer cannot be reached.
     Unavailable,
 }

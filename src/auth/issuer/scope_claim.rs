@@ -1,4 +1,4 @@
-//! Which scopes a token's claims give: out of `scope` or `scp`, or out of a claim that is named, with a mapping or as they are.
+//! Maps a token's claims to scopes: from `scope` or `scp`, or from a configured claim, with or without a mapping.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 use super::rules::Refused;
 use crate::auth::scope::{ScopeError, Scopes};
 
-const WRONG_TYPE: Refused = Refused::Invalid("its scopes are neither a text nor a list of texts");
+const WRONG_TYPE: Refused = Refused::Invalid("its scopes are neither a string nor a list of strings");
 
-/// Where the scopes are.
+/// The claim that holds the scopes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScopeClaim(String);
 
@@ -31,7 +31,8 @@ impl fmt::Display for ScopeClaim {
 }
 
 impl ScopeClaim {
-    /// A claim of this name, such as `https://example.com/roles`, or else the one at this path, such as `realm_access.roles`.
+    /// Finds a claim with this name, such as `https://example.com/roles`, or the one at this path, such as
+    /// `realm_access.roles`.
     fn find<'a>(&self, claims: &'a Map<String, Value>) -> Option<&'a Value> {
         if let Some(value) = claims.get(&self.0) {
             return Some(value);
@@ -41,16 +42,16 @@ impl ScopeClaim {
     }
 }
 
-/// What the words of the claim mean here, such as `reader=*:read,clerk=passengers:* steps:read`.
+/// Maps the claim's words to scopes, for example `reader=*:read,clerk=passengers:* steps:read`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScopeMap {
-    /// As it was given.
+    /// The original text.
     text: String,
     words: HashMap<String, Scopes>,
 }
 
 impl ScopeMap {
-    /// What each of its words means.
+    /// The scopes of each word.
     pub fn scopes(&self) -> impl Iterator<Item = &Scopes> {
         self.words.values()
     }
@@ -74,28 +75,28 @@ impl FromStr for ScopeMap {
                 .ok_or_else(|| format!("expected word=scope, found {entry:?}"))?;
             let scopes = scopes.parse().map_err(|error: ScopeError| error.to_string())?;
             if words.insert(word.to_owned(), scopes).is_some() {
-                return Err(format!("{word:?} is mapped twice; write its scopes with a blank between them"));
+                return Err(format!("{word:?} is mapped twice; separate its scopes by spaces"));
             }
         }
         Ok(Self { text: text.to_owned(), words })
     }
 }
 
-/// How scopes are read out of claims.
+/// How scopes are derived from claims.
 #[derive(Debug, Clone, Default)]
 pub struct ScopeRules {
-    /// The claim they are in; `scope` or `scp` unless it is given.
+    /// The claim with the scopes; `scope` or `scp` by default.
     pub claim: Option<ScopeClaim>,
-    /// What its words mean. With a mapping a word that it does not have means nothing: a provider's role that happens to be called
-    /// `admin` makes nobody an administrator here.
+    /// The mapping of its words. With a mapping, unmapped words are ignored, so that a provider's role that happens to be
+    /// called `admin` does not make its users administrators here.
     pub map: Option<ScopeMap>,
 }
 
 impl ScopeRules {
-    /// The scopes that these claims give; none where the claim is absent.
+    /// The scopes of these claims; empty if the claim is absent.
     ///
     /// # Errors
-    /// [`Refused::Invalid`] when the claim has another type than a text or a list of texts.
+    /// [`Refused::Invalid`] if the claim is neither a string nor a list of strings.
     pub fn of(&self, claims: &Map<String, Value>) -> Result<Scopes, Refused> {
         let value = match &self.claim {
             Some(claim) => claim.find(claims),

@@ -1,4 +1,4 @@
-//! Where the issuer's keys come from: its discovery document, the address of its key set, or a file.
+//! The source of the issuer's keys: its discovery document, the URL of its key set, or a file.
 
 use std::path::PathBuf;
 
@@ -10,29 +10,29 @@ use super::fetch::{Address, Client, DOCUMENT_MAX_BYTES, FetchError};
 use super::json;
 use super::key_set::KeySet;
 
-/// What stands behind the issuer's name in the address of its discovery document (OpenID Connect Discovery, 4).
+/// The path of the discovery document, relative to the issuer URL (OpenID Connect Discovery, 4).
 const WELL_KNOWN: &str = "/.well-known/openid-configuration";
 
-/// Where the keys are.
+/// The source of the keys.
 #[derive(Clone)]
 pub enum Source {
-    /// Where the issuer's discovery document says; it is asked anew each time.
+    /// The URL in the issuer's discovery document, which is read again each time.
     Discovery {
-        /// As it must stand in the document.
+        /// The expected issuer in the document.
         issuer: String,
-        /// The document's address.
+        /// The URL of the document.
         address: Address,
-        /// Who fetches it and the keys.
+        /// The client for it and for the keys.
         client: Client,
     },
-    /// At an address.
+    /// A URL.
     Url {
-        /// The key set's address.
+        /// The URL of the key set.
         address: Address,
-        /// Who fetches it.
+        /// The client for it.
         client: Client,
     },
-    /// In a file.
+    /// A file.
     File(PathBuf),
 }
 
@@ -42,9 +42,9 @@ pub enum SourceError {
     /// A document could not be fetched.
     #[error("cannot fetch {what}")]
     Fetch {
-        /// Which.
+        /// The document.
         what: &'static str,
-        /// Why.
+        /// The reason.
         #[source]
         reason: FetchError,
     },
@@ -53,20 +53,20 @@ pub enum SourceError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         #[source]
         reason: std::io::Error,
     },
-    /// A document is not what it should be.
+    /// A document is invalid.
     #[error("{0}")]
     Document(&'static str),
 }
 
 impl Source {
-    /// The discovery document of an issuer.
+    /// The source for an issuer with a discovery document.
     ///
     /// # Errors
-    /// A sentence, when the issuer's name is no address.
+    /// If the issuer's name is not a URL, with the reason.
     pub fn discovery(issuer: &str, client: Client) -> Result<Self, &'static str> {
         let address = discovery(issuer).parse()?;
         Ok(Self::Discovery { issuer: issuer.to_owned(), address, client })
@@ -94,7 +94,7 @@ impl Source {
     }
 }
 
-/// The address of an issuer's discovery document.
+/// The URL of an issuer's discovery document.
 pub fn discovery(issuer: &str) -> String {
     format!("{}{WELL_KNOWN}", issuer.trim_end_matches('/'))
 }
@@ -103,20 +103,20 @@ async fn fetch(what: &'static str, client: &Client, address: &Address) -> Result
     client.get(address).await.map_err(|reason| SourceError::Fetch { what, reason })
 }
 
-/// One byte more than is taken, so that a longer file shows.
+/// Reads one byte more than the limit, so that a longer file is detected.
 async fn read_file(path: &PathBuf) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     tokio::fs::File::open(path).await?.take(DOCUMENT_MAX_BYTES as u64 + 1).read_to_end(&mut bytes).await?;
     Ok(bytes)
 }
 
-/// Where the discovery document says that the keys are.
+/// The URL of the keys in the discovery document.
 fn keys_address(document: &[u8], issuer: &str) -> Result<Address, SourceError> {
     let members = json::object(document)
-        .ok_or(SourceError::Document("the discovery document is not a JSON object, or has a member twice"))?;
-    // A document of somebody else would name the keys of somebody else (OpenID Connect Discovery, 4.3).
+        .ok_or(SourceError::Document("the discovery document is not a JSON object, or has a duplicate member"))?;
+    // Another issuer's document would name that issuer's keys (OpenID Connect Discovery, 4.3).
     if members.get("issuer").and_then(Value::as_str) != Some(issuer) {
-        return Err(SourceError::Document("the discovery document is of another issuer than AUTH_ISSUER"));
+        return Err(SourceError::Document("the issuer in the discovery document is not AUTH_ISSUER"));
     }
     let address = members.get("jwks_uri").and_then(Value::as_str);
     address

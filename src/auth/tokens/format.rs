@@ -1,15 +1,16 @@
-//! How a token of this service looks, and what is stored of it.
+//! The format of this service's tokens, and what is stored of them.
 //!
-//! `pycrudapi_`, 43 characters for 256 random bits, and 6 for a CRC-32 of everything before them: secret scanners find it by
-//! `pycrudapi_[0-9A-Za-z]{49}` and rule made-up ones out without asking anybody, and so does the server. The digits are those
-//! of GitHub's tokens: base 62, the most significant first. Only a SHA-256 is stored: nobody finds 256 bits by trying.
+//! `pycrudapi_`, 43 characters for 256 random bits, and 6 for a CRC-32 of everything before them. Secret scanners find tokens
+//! with `pycrudapi_[0-9A-Za-z]{49}`; they and the server rule out made-up ones by the checksum, without a lookup. The digits
+//! are those of GitHub's tokens: base 62, the most significant first. Only a SHA-256 is stored, because 256 random bits cannot
+//! be guessed.
 
 use std::fmt;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::{digest, error::Unspecified};
 
-/// What every token begins with.
+/// The prefix of every token.
 pub const PREFIX: &str = "pycrudapi_";
 
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -22,10 +23,10 @@ const CHECKSUM_DIGITS: usize = 6;
 pub struct ApiToken(String);
 
 impl ApiToken {
-    /// A new one, of the operating system's random bytes.
+    /// Generates a token from the operating system's random bytes.
     ///
     /// # Errors
-    /// When the operating system has none.
+    /// If the operating system has none.
     pub fn generate() -> Result<Self, Unspecified> {
         let mut bytes = [0; 32];
         SystemRandom::new().fill(&mut bytes)?;
@@ -40,7 +41,7 @@ impl ApiToken {
         Self(text)
     }
 
-    /// The text, for whoever it was made for.
+    /// The text of the token.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -52,7 +53,7 @@ impl fmt::Debug for ApiToken {
     }
 }
 
-/// Whether a text can be a token: its form and its checksum, not whether there is one.
+/// Returns true if a text has the format and checksum of a token; it may still be unknown.
 pub fn is_well_formed(text: &str) -> bool {
     let Some(digits) = text.strip_prefix(PREFIX) else { return false };
     if digits.len() != SECRET_DIGITS + CHECKSUM_DIGITS || !digits.bytes().all(|byte| DIGITS.contains(&byte)) {
@@ -64,13 +65,13 @@ pub fn is_well_formed(text: &str) -> bool {
     checksum == expected
 }
 
-/// What is stored of a token, and what it is found by.
+/// The hash that is stored, and by which tokens are found.
 pub fn hash(text: &str) -> [u8; 32] {
     let digest = digest::digest(&digest::SHA256, text.as_bytes());
     digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// Appends a number, most significant byte first, as so many digits.
+/// Appends a number, most significant byte first, with this many digits.
 fn base62(mut number: Vec<u8>, digits: usize, out: &mut String) {
     let mut reversed = Vec::with_capacity(digits);
     for _ in 0..digits {
@@ -110,7 +111,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_token_is_known_and_any_other_character_makes_it_unknown(
+        fn a_token_is_well_formed_and_any_changed_character_makes_it_malformed(
             bytes: [u8; 32], place in 0..PREFIX.len() + 49, other in "[0-9A-Za-z_.-]",
         ) {
             let token = ApiToken::of(bytes);

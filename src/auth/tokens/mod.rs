@@ -1,9 +1,9 @@
-//! Tokens of the API's own: how they are made, and whom one that was sent stands for.
+//! API tokens: creating them, and finding the principal of one.
 //!
-//! Invariants. A token is stored as its SHA-256 and shown once, to whoever makes it. What is known of a token holds as long
-//! as the generation of all tokens that it was read with; the generation is followed by `LISTEN`, and while it is unknown
-//! (the connection is lost) the database is asked for each request. So no server takes a revoked token for longer than the
-//! announcement needs, or two heartbeats of that connection.
+//! Invariants. A token is stored as its SHA-256 and shown once, when it is created. Cached data about a token is valid for one
+//! generation of the token table. The generation is followed with `LISTEN`; while it is unknown because the connection is lost,
+//! every request queries the database. A server therefore accepts a revoked token no longer than the notification takes, or
+//! than two heartbeats of that connection.
 
 pub mod format;
 pub mod store;
@@ -31,41 +31,41 @@ use crate::shutdown::Shutdown;
 use format::{ApiToken, is_well_formed};
 use store::{Listed, New};
 
-/// Most tokens of which something is known; of those that are not there, too.
+/// Maximum number of cached tokens, including unknown ones.
 const CACHED_MAX: u64 = 10_000;
 
-/// Uses are written this often, whatever their number.
+/// Interval at which usage counts are written.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
 
-/// The tokens as one server knows them.
+/// The tokens, with a cache.
 pub struct Tokens {
     pool: Pool,
     generation: Arc<watch::Sender<Option<Uuid>>>,
     known: Cache<[u8; 32], Known>,
     uses: Arc<Mutex<HashMap<Uuid, (i64, SystemTime)>>>,
-    _working: JoinSet<()>, // ends with us
+    _working: JoinSet<()>, // the tasks end with this value
 }
 
-/// What was found out of a token.
+/// A cache entry.
 #[derive(Debug, Clone)]
 struct Known {
     generation: Uuid,
     token: Result<(Uuid, Arc<Principal>), Unusable>,
 }
 
-/// Why a token proves nothing.
+/// Why a token is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unusable {
-    /// There is none like it.
+    /// No such token exists.
     Unknown,
     /// It was revoked.
     Revoked,
-    /// Its time has passed.
+    /// It has expired.
     Expired,
 }
 
 impl Unusable {
-    /// For whoever has sent it.
+    /// The reason for the client.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Unknown => "the token is unknown",
@@ -76,7 +76,7 @@ impl Unusable {
 }
 
 impl Tokens {
-    /// Begins to follow changes and to count uses; nothing is waited for.
+    /// Starts following changes and counting uses; returns immediately.
     pub fn start(pool: Pool, conninfo: ConnInfo, shutdown: Shutdown) -> Self {
         let generation = Arc::new(watch::Sender::new(None));
         let uses = Arc::default();
@@ -86,7 +86,7 @@ impl Tokens {
         Self { pool, generation, known: Cache::new(CACHED_MAX), uses, _working: working }
     }
 
-    /// Whom a token stands for, if that is known without asking the database.
+    /// The principal of a token, if it is cached.
     pub fn known(&self, token: &str) -> Option<Result<Arc<Principal>, Unusable>> {
         if !is_well_formed(token) {
             return Some(Err(Unusable::Unknown));
@@ -96,10 +96,10 @@ impl Tokens {
         (current == Some(known.generation)).then(|| self.usable(known.token))
     }
 
-    /// The same, asking the database.
+    /// The principal of a token, from the database.
     ///
     /// # Errors
-    /// The pool's.
+    /// As the pool.
     pub async fn find(&self, token: &str) -> Result<Result<Arc<Principal>, Unusable>, StoreError> {
         let hash = format::hash(token);
         let found = store::find(&self.pool, &hash).await?;
@@ -111,7 +111,7 @@ impl Tokens {
                     let principal = Principal {
                         kind: Kind::Token,
                         name: Some(format!("token:{}", token.id).into()),
-                        // What a newer release has written and this one does not know allows nothing.
+                        // Scopes of a newer release that are unknown here permit nothing.
                         scopes: Scopes::of_claim(token.scopes.split(' ')),
                         expires: token.expires_at.map(SystemTime::from),
                     };
@@ -137,17 +137,17 @@ impl Tokens {
         Ok(principal)
     }
 
-    /// Writes the uses that were counted since the last time; at the end, when nobody counts any more.
+    /// Writes the uses counted since the last time; called at the end, when nothing is counted any more.
     pub async fn write_uses(&self) {
         write(&self.pool, &self.uses).await;
     }
 }
 
-/// Writes uses now and then.
+/// Writes uses periodically.
 async fn count(pool: Pool, uses: Arc<Mutex<HashMap<Uuid, (i64, SystemTime)>>>, shutdown: Shutdown) {
     loop {
         tokio::select! {
-            // What is bounded here is how often something is written, so there is nothing else to wait for.
+            // The sleep only limits how often uses are written.
             () = tokio::time::sleep(COUNT_EVERY) => {}
             () = shutdown.requested() => return,
         }
@@ -173,24 +173,24 @@ async fn write(pool: &Pool, uses: &Mutex<HashMap<Uuid, (i64, SystemTime)>>) {
     }
 }
 
-/// Most characters of a name.
+/// Maximum characters of a name.
 pub const NAME_MAX_CHARS: usize = 100;
 
-/// How long a token lives unless somebody says otherwise.
+/// The default lifetime of a token.
 pub const LIFETIME_DEFAULT: &str = "90d";
 
-/// The longest lifetime with an end: ten years.
+/// The maximum finite lifetime: ten years.
 const LIFETIME_MAX_HOURS: u64 = 10 * 366 * 24;
 
-/// Whether a token can be called this.
+/// Returns true if this is a valid name for a token.
 pub fn is_name(text: &str) -> bool {
     (1..=NAME_MAX_CHARS).contains(&text.chars().count()) && is_readable(text)
 }
 
-/// Reads a lifetime; `never` has no end.
+/// Parses a lifetime; `never` is unlimited.
 ///
 /// # Errors
-/// What it must be.
+/// If it is invalid, with the rule.
 pub fn lifetime(text: &str) -> Result<Option<Duration>, String> {
     if text == "never" {
         return Ok(None);
@@ -198,24 +198,24 @@ pub fn lifetime(text: &str) -> Result<Option<Duration>, String> {
     long_span::<LIFETIME_MAX_HOURS>(text).map(Some).map_err(|wanted| format!("{wanted}, or never"))
 }
 
-/// What a token is to be.
+/// The properties of a token to be created.
 #[derive(Debug, Clone)]
-pub struct Wanted {
-    /// What people call it.
+pub struct TokenSpec {
+    /// The name for people.
     pub name: String,
-    /// What it allows.
+    /// The permitted scopes.
     pub scopes: Scopes,
-    /// How long it lives; for good without.
+    /// The lifetime; unlimited if `None`.
     pub lifetime: Option<Duration>,
 }
 
-/// Makes a token.
+/// Creates a token.
 ///
 /// # Errors
-/// The database's, or that the system has no random bytes.
+/// As the database, or if the system has no random bytes.
 pub async fn create(
     client: &tokio_postgres::Client,
-    wanted: &Wanted,
+    wanted: &TokenSpec,
     by: Option<&str>,
 ) -> Result<(ApiToken, Listed), StoreError> {
     insert(client, &wanted.name, &wanted.scopes.to_string(), wanted.lifetime, by).await
@@ -234,8 +234,8 @@ async fn insert(
     Ok((token, store::insert(client, &new).await?))
 }
 
-/// Makes another token in the place of one, with the same name, scopes and lifetime from now on. The old one ends after
-/// `overlap`. Nothing when there is no such token, or when it cannot be used any more.
+/// Replaces a token by a new one with the same name, scopes and lifetime, which starts now. The old one expires after
+/// `overlap`. `None` if there is no such token, or if it is not active.
 ///
 /// # Errors
 /// As [`create`].
@@ -259,12 +259,12 @@ pub async fn rotate(
 }
 
 impl Listed {
-    /// Whether it can be used now.
+    /// Returns true if the token is active.
     pub fn is_usable(&self) -> bool {
         self.state() == State::Active
     }
 
-    /// What became of it.
+    /// The state of the token.
     pub fn state(&self) -> State {
         if self.revoked_at.is_some() {
             State::Revoked
@@ -276,19 +276,19 @@ impl Listed {
     }
 }
 
-/// What became of a token.
+/// The state of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// It can be used.
+    /// Valid.
     Active,
-    /// Its time has passed.
+    /// Expired.
     Expired,
     /// It was revoked.
     Revoked,
 }
 
 impl State {
-    /// The word for it.
+    /// The name of the state.
     pub fn name(self) -> &'static str {
         match self {
             Self::Active => "active",

@@ -1,4 +1,4 @@
-//! Every SQL statement on tokens of the API's own.
+//! All SQL statements on API tokens.
 
 use jiff::Timestamp;
 use tokio_postgres::{GenericClient, Row};
@@ -9,14 +9,14 @@ use crate::db::listen::Topic;
 use crate::db::operation::DbOperation;
 use crate::db::pool::Pool;
 
-/// How changes are announced, and what is kept up to date.
+/// The notification of changes, and the value that is followed.
 pub const CHANGES: Topic = Topic {
     listen: "listen api_tokens_changed",
     table: "api_tokens_generation",
     current: "select generation from api_tokens_generation",
 };
 
-/// One row, whether or not there is such a token.
+/// Returns one row, even if there is no such token.
 const FIND: &str = "select generation, id, hash, scopes, expires_at, revoked_at is not null \
      from api_tokens_generation left join api_tokens on hash = $1";
 
@@ -24,14 +24,14 @@ const INSERT: &str = "insert into api_tokens (id, name, hash, scopes, created_by
      values ($1, $2, $3, $4, $5, now() + make_interval(secs => $6), $6) returning";
 const LIST: &str = "from api_tokens order by id";
 const ONE: &str = "from api_tokens where id = $1 for update";
-/// A token that was revoked before, or has expired, stays as it was.
+/// A token that is already revoked stays unchanged.
 const REVOKE: &str = "update api_tokens set revoked_at = coalesce(revoked_at, now()), \
      revoked_by = case when revoked_at is null then $2 else revoked_by end where id = $1 returning";
-/// It ends after this many seconds, or when it would have anyway.
+/// Lets a token expire after this many seconds, unless it expires earlier.
 const END_SOON: &str = "update api_tokens set expires_at = least(expires_at, now() + make_interval(secs => $2)) \
      where id = $1 and revoked_at is null";
 
-/// In the order of their keys, in which every statement locks rows.
+/// Locks rows in the order of their keys, as every statement does.
 const COUNT: &str = "with used as materialized ( \
          select id, uses, at from unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) as used (id, uses, at) \
      ), held as materialized ( \
@@ -42,69 +42,69 @@ const COUNT: &str = "with used as materialized ( \
 const COLUMNS: &str =
     " id, name, scopes, created_at, created_by, expires_at, revoked_at, revoked_by, last_used_at, uses, lifetime ";
 
-/// What is known of a token that somebody has sent.
+/// The result of a lookup.
 #[derive(Debug)]
 pub struct Found {
-    /// The state of all tokens that this is of.
+    /// The generation of the token table that the result belongs to.
     pub generation: Uuid,
     /// The token, if there is one.
     pub token: Option<Known>,
 }
 
-/// A token as it is checked.
+/// A token as needed for authentication.
 #[derive(Debug)]
 pub struct Known {
-    /// Its name in logs and history.
+    /// The id used in logs and history.
     pub id: Uuid,
-    /// What was stored of it.
+    /// The stored hash.
     pub hash: Vec<u8>,
-    /// As they were written.
+    /// The scopes, as stored.
     pub scopes: String,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: Option<Timestamp>,
     /// Whether it was revoked.
     pub is_revoked: bool,
 }
 
-/// A token as it is shown; never itself.
+/// A token as listed, without its secret.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed {
-    /// What it is called in commands, logs and history.
+    /// The id used in commands, logs and history.
     pub id: Uuid,
-    /// What people call it.
+    /// The name for people.
     pub name: String,
-    /// What it allows.
+    /// The permitted scopes.
     pub scopes: String,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// By whom; nobody for whoever has access to the database.
+    /// The principal that created it; `None` if it was created with direct access to the database.
     pub created_by: Option<String>,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: Option<Timestamp>,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
-    /// By whom.
+    /// The principal that revoked it.
     pub revoked_by: Option<String>,
-    /// About when it was used last.
+    /// Approximately when it was last used.
     pub last_used_at: Option<Timestamp>,
-    /// About how many requests it came with.
+    /// The approximate number of requests made with it.
     pub uses: i64,
-    /// How many seconds it was made for; for good without.
+    /// Its lifetime in seconds; unlimited if `None`.
     pub lifetime: Option<f64>,
 }
 
 /// A token to be stored.
 #[derive(Debug)]
 pub struct New<'a> {
-    /// What people call it.
+    /// The name for people.
     pub name: &'a str,
-    /// What is stored of it.
+    /// The hash to store.
     pub hash: [u8; 32],
-    /// What it allows.
+    /// The permitted scopes.
     pub scopes: &'a str,
-    /// By whom it is made.
+    /// The principal that creates it.
     pub created_by: Option<&'a str>,
-    /// How many seconds it lives; for good without.
+    /// The lifetime in seconds; unlimited if `None`.
     pub seconds: Option<f64>,
 }
 
@@ -128,13 +128,13 @@ impl Listed {
 
 static GET: DbOperation = DbOperation::new("get", "tokens");
 static COUNT_USES: DbOperation = DbOperation::new("count_uses", "tokens");
-/// Reading and changing tokens for those who manage them.
+/// Reading and changing tokens by administrators.
 pub static MANAGE: DbOperation = DbOperation::new("manage", "tokens");
 
-/// Looks for the token with this hash.
+/// Finds the token with this hash.
 ///
 /// # Errors
-/// The pool's.
+/// As the pool.
 pub async fn find(pool: &Pool, hash: &[u8; 32]) -> Result<Found, StoreError> {
     let rows = pool.read(&GET, FIND, &[&hash.as_slice()]).await?;
     let row = rows.first().ok_or_else(|| StoreError::unavailable("the generation of tokens has no row"))?;
@@ -155,7 +155,7 @@ pub async fn find(pool: &Pool, hash: &[u8; 32]) -> Result<Found, StoreError> {
 /// Stores a token.
 ///
 /// # Errors
-/// The database's.
+/// As the database.
 pub async fn insert(client: &impl GenericClient, new: &New<'_>) -> Result<Listed, StoreError> {
     let New { name, hash, scopes, created_by, seconds } = new;
     let id = Uuid::now_v7();
@@ -167,7 +167,7 @@ pub async fn insert(client: &impl GenericClient, new: &New<'_>) -> Result<Listed
 /// All tokens, the oldest first.
 ///
 /// # Errors
-/// The database's.
+/// As the database.
 pub async fn list(client: &impl GenericClient) -> Result<Vec<Listed>, StoreError> {
     client.query(&format!("select{COLUMNS}{LIST}"), &[]).await?.iter().map(Listed::of).collect()
 }
@@ -175,32 +175,32 @@ pub async fn list(client: &impl GenericClient) -> Result<Vec<Listed>, StoreError
 /// The token with this id, locked until the end of the transaction.
 ///
 /// # Errors
-/// The database's.
+/// As the database.
 pub async fn one(client: &impl GenericClient, id: Uuid) -> Result<Option<Listed>, StoreError> {
     client.query_opt(&format!("select{COLUMNS}{ONE}"), &[&id]).await?.as_ref().map(Listed::of).transpose()
 }
 
-/// Revokes a token; nothing when there is none.
+/// Revokes a token; `None` if there is no such token.
 ///
 /// # Errors
-/// The database's.
+/// As the database.
 pub async fn revoke(client: &impl GenericClient, id: Uuid, by: Option<&str>) -> Result<Option<Listed>, StoreError> {
     client.query_opt(&format!("{REVOKE}{COLUMNS}"), &[&id, &by]).await?.as_ref().map(Listed::of).transpose()
 }
 
-/// Lets a token end after so many seconds.
+/// Lets a token expire after this many seconds.
 ///
 /// # Errors
-/// The database's.
+/// As the database.
 pub async fn end_soon(client: &impl GenericClient, id: Uuid, seconds: f64) -> Result<(), StoreError> {
     client.execute(END_SOON, &[&id, &seconds]).await?;
     Ok(())
 }
 
-/// Adds to how often tokens were used; each list has an entry for each of them.
+/// Adds usage counts; the lists have one element per token.
 ///
 /// # Errors
-/// The pool's.
+/// As the pool.
 pub async fn count(pool: &Pool, ids: &[Uuid], uses: &[i64], at: &[Timestamp]) -> Result<(), StoreError> {
     pool.write(&COUNT_USES, COUNT, &[&ids, &uses, &at]).await?;
     Ok(())

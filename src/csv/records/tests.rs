@@ -1,14 +1,14 @@
-//! Texts are cut as a naive reader of the whole text cuts them, in whatever chunks they arrive.
+//! Compares the parser with a naive parser of the whole text, for chunks of any size.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::csv::fault::{RECORD_MAX_BYTES, VALUES_MAX};
 
-/// The records with their lines, and why they end early.
+/// The records with their lines, and the error that ended parsing.
 type Seen = (Vec<(u64, Vec<String>)>, Option<Malformed>);
 
-/// Keeps what it is given; a header of two columns is one that it knows.
+/// Stores the records; a header fits if it has two columns.
 #[derive(Default)]
 struct Kept(Vec<(u64, Vec<String>)>);
 
@@ -25,7 +25,7 @@ impl Sink for Kept {
     }
 }
 
-/// What a text is cut into that arrives in chunks of this size.
+/// Parses a text that arrives in chunks of this size.
 fn cut(text: &[u8], size: usize) -> Seen {
     cut_as(None, text, size)
 }
@@ -37,7 +37,7 @@ fn cut_as(encoding: Option<&'static Encoding>, text: &[u8], size: usize) -> Seen
     (kept.0, outcome.err())
 }
 
-/// The same by looking at the text as a whole.
+/// Parses the text as a whole.
 fn naive(text: &str) -> Seen {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let line = |at: usize| 1 + text[..at].replace("\r\n", "\n").matches(['\r', '\n']).count() as u64;
@@ -58,7 +58,7 @@ fn naive(text: &str) -> Seen {
             let blanks = text[at..].len() - text[at..].trim_start_matches([' ', '\t']).len();
             if text[at + blanks..].starts_with('"') {
                 at += blanks;
-                // Doubled quotes are hidden, so that the first quote left is the closing one.
+                // Doubled quotes are replaced, so that the first remaining quote is the closing one.
                 let hidden = text[at + 1..].replace("\"\"", "\0\0");
                 let Some(length) = hidden.find('"') else {
                     return (seen.clone(), malformed(Fault::Unclosed));
@@ -66,7 +66,7 @@ fn naive(text: &str) -> Seen {
                 let quote = at + length + 1;
                 let behind = text.len() - text[quote + 1..].trim_start_matches([' ', '\t']).len();
                 if !(text[behind..].is_empty() || text[behind..].starts_with([',', '\r', '\n'])) {
-                    return (seen.clone(), malformed(Fault::BehindQuote));
+                    return (seen.clone(), malformed(Fault::TextAfterQuote));
                 }
                 row.push(text[at + 1..quote].replace("\"\"", "\""));
                 at = behind;
@@ -91,21 +91,25 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn a_text_is_cut_as_the_naive_reader_cuts_it(text in "\u{feff}?([ab☃ ]|[,\"\r\n]|\r\n|,\"|\",){0,24}", size in 1..9_usize) {
+    fn a_text_is_split_like_the_naive_parser_splits_it(
+        text in "\u{feff}?([ab☃ ]|[,\"\r\n]|\r\n|,\"|\",){0,24}", size in 1..9_usize,
+    ) {
         prop_assert_eq!(cut(text.as_bytes(), size), naive(&text), "{:?}", text);
     }
 
     #[test]
-    fn it_does_not_matter_in_what_chunks_a_text_arrives(text in prop::collection::vec(any::<u8>(), 0..80), size in 1..9_usize) {
+    fn the_result_does_not_depend_on_the_chunks_of_a_text(
+        text in prop::collection::vec(any::<u8>(), 0..80), size in 1..9_usize,
+    ) {
         prop_assert_eq!(cut(&text, size), cut(&text, 1000));
     }
 
     #[test]
-    fn what_the_csv_library_writes_is_read_back_the_same(
+    fn output_of_the_csv_library_round_trips(
         rows in prop::collection::vec(["[^\r\n]{0,6}", "[ab,\"\r\n]{0,6}", "x"], 1..6), size in 1..40_usize,
     ) {
         let mut writer = csv::Writer::from_writer(Vec::new());
-        // A byte order mark at the beginning would not be part of the first value.
+        // A leading byte order mark would not be part of the first value.
         writer.write_record(["header", "", ""]).expect("written");
         for row in &rows {
             writer.write_record(row).expect("written");
@@ -117,7 +121,7 @@ proptest! {
     }
 }
 
-/// What the csv library makes of a text, whose reader guesses at wrong quotes.
+/// The result of the csv library, which tolerates malformed quoting.
 fn library(text: &str, separator: char) -> Option<Vec<Vec<String>>> {
     let mut reader = csv::ReaderBuilder::new();
     reader.has_headers(false).delimiter(u8::try_from(separator).expect("ASCII"));
@@ -129,12 +133,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn what_is_taken_is_what_the_csv_library_reads_whatever_the_separator(
-        separator in prop::sample::select(&SEPARATORS[..]), text in "([ab☃]|[,\"\n]|\r\n|,\"|\",|,){0,24}", size in 1..9_usize,
+    fn accepted_texts_are_read_like_the_csv_library_for_any_separator(
+        separator in prop::sample::select(&SEPARATORS[..]),
+        text in "([ab☃]|[,\"\n]|\r\n|,\"|\",|,){0,24}", size in 1..9_usize,
     ) {
         let text = format!("head,er\n{text}").replace(',', &separator.to_string());
         let (seen, malformed) = cut(text.as_bytes(), size);
-        // What it reads otherwise is refused here: quotes that are wrong, and rows that are not as wide as the header.
+        // Only these differences are allowed: malformed quoting, and rows of a different width than the header.
         let is_even = seen.iter().all(|(_, row)| row.len() == 2);
         if malformed.is_none() && is_even {
             let seen: Vec<Vec<String>> = seen.into_iter().map(|(_, row)| row).collect();
@@ -159,7 +164,7 @@ proptest! {
 }
 
 #[test]
-fn the_header_tells_the_separator_and_a_line_in_front_of_it_names_one() {
+fn the_header_determines_the_separator_unless_a_sep_line_does() {
     let row = |text: &str| cut(text.as_bytes(), 3).0.last().map(|(line, row)| (*line, row.join("/")));
     for (text, expected) in [
         ("a;b\n1,5;2\n", (2, "1,5/2")),
@@ -169,7 +174,7 @@ fn the_header_tells_the_separator_and_a_line_in_front_of_it_names_one() {
         ("sep=;\na;b\n1;2\n", (3, "1/2")),
         ("\"SEP=|\"\r\na,b|c\r\n1,2|3\r\n", (3, "1,2/3")),
         ("sep=\t\na\tb\n1\t2\n", (3, "1/2")),
-        // The sink knows a header of two columns.
+        // The sink accepts headers of two columns.
         ("a;b,c;d\n1;2,3;4\n", (2, "1;2/3;4")),
         ("a\n1;2\n", (2, "1;2")),
         ("a , \"b\" \n 1 , \"2\" \n", (2, " 1 /2")),
@@ -185,14 +190,14 @@ fn the_header_tells_the_separator_and_a_line_in_front_of_it_names_one() {
         ("\n\na|b\tc\n1,2\n", 3, Fault::Separators('\t', '|')),
         ("sep=:\na:b\n", 1, Fault::UnknownSeparator),
         ("a\0,\0b\0\n\0", 1, Fault::Null),
-        ("a,b\n\u{1a}\n1,2\n", 3, Fault::BehindEnd),
+        ("a,b\n\u{1a}\n1,2\n", 3, Fault::AfterEnd),
     ] {
         assert_eq!(cut(text.as_bytes(), 2).1, Some(Malformed { line, place: Place::Record, fault }), "{text:?}");
     }
 }
 
 #[test]
-fn what_is_no_text_is_told_for_what_it_is() {
+fn binary_content_is_identified() {
     for (content, foreign) in [
         (&b"\x1f\x8b\x08\0\0"[..], Foreign::Gzip),
         (b"PK\x03\x04\x14\0\0\0[Content_Types].xml", Foreign::Zip),
@@ -206,7 +211,7 @@ fn what_is_no_text_is_told_for_what_it_is() {
 }
 
 #[test]
-fn bytes_of_no_character_are_told_by_line_and_column() {
+fn invalid_bytes_are_reported_with_line_and_column() {
     for (text, line, place) in [
         (&b"a,b\r\n1,2\r\n1,\xff\r\n"[..], 3, Place::Named("b".to_owned())),
         (b"a,b\r1,2\r\xe9,2\r", 3, Place::Named("a".to_owned())),
@@ -225,12 +230,12 @@ fn bytes_of_no_character_are_told_by_line_and_column() {
 fn each_fault_names_its_line_and_column() {
     for (text, line, place, fault) in [
         ("a,b\n1,\"2\n3,4\n", 2, Place::Named("b".to_owned()), Fault::Unclosed),
-        ("a,b\n1,\"2\n3,\"4\"\n", 2, Place::Named("b".to_owned()), Fault::BehindQuote),
-        ("a,b\r\n\r\n1,2\r\n\"1\" x,2\r\n", 4, Place::Named("a".to_owned()), Fault::BehindQuote),
+        ("a,b\n1,\"2\n3,\"4\"\n", 2, Place::Named("b".to_owned()), Fault::TextAfterQuote),
+        ("a,b\r\n\r\n1,2\r\n\"1\" x,2\r\n", 4, Place::Named("a".to_owned()), Fault::TextAfterQuote),
         ("a,b\r\r1,2\r1,2\"\r", 4, Place::Named("b".to_owned()), Fault::StrayQuote),
         ("a,b\n\"1\r\n\n\",\"2", 4, Place::Named("b".to_owned()), Fault::Unclosed),
         ("a,b\n1,2,\"3", 2, Place::Numbered(3), Fault::Unclosed),
-        ("\u{feff}\"a\"b,c\n", 1, Place::Numbered(1), Fault::BehindQuote),
+        ("\u{feff}\"a\"b,c\n", 1, Place::Numbered(1), Fault::TextAfterQuote),
         ("\n\na,\"b", 3, Place::Numbered(2), Fault::Unclosed),
         ("a\nx \"1\"", 2, Place::Named("a".to_owned()), Fault::StrayQuote),
     ] {
@@ -259,8 +264,8 @@ fn a_record_is_bounded_also_when_its_quote_never_closes() {
             assert_eq!(cut(text.as_bytes(), size).1, malformed, "{fault}");
         }
         let mut records = Records::new(None);
-        let _ = records.push(text.as_bytes(), &mut Nobody); // it is refused, as above
-        let record = &records.cutter.record;
+        let _ = records.push(text.as_bytes(), &mut Discard); // it is refused, as above
+        let record = &records.splitter.record;
         assert!(record.text.capacity() <= 2 * RECORD_MAX_BYTES && record.ends.capacity() <= 2 * VALUES_MAX);
     }
 }

@@ -1,18 +1,18 @@
-// Starts Swagger UI on the document of this very server. Nothing is loaded from elsewhere.
-// Swagger UI has a dark form, and leaves it to the page to ask for it.
+// Starts Swagger UI with the document of this server. Nothing is loaded from elsewhere.
+// Swagger UI has a dark mode, but the page must enable it.
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
 dark.addEventListener("change", follow);
 follow();
 
-/** Swagger UI offers each way in that the identity provider knows. Here there is one, with the scopes that there are. */
-function oneWayIn(response, signIn) {
+/** Swagger UI offers every grant type of the identity provider. Only one is supported here, with the configured scopes. */
+function supportedFlow(response, signIn) {
   if (!signIn || !response.url.endsWith("/.well-known/openid-configuration")) return response;
   const provider = { ...JSON.parse(response.text), grant_types_supported: ["authorization_code"], scopes_supported: signIn.scope.split(" ") };
   return { ...response, text: JSON.stringify(provider) };
 }
 
-/** Starts it; `signIn` is how somebody signs in at an identity provider, where they do. */
+/** Starts Swagger UI; `signIn` is the sign-in configuration of the identity provider, if there is one. */
 function start({ signIn }) {
   const pkce = { usePkceWithAuthorizationCodeGrant: true };
   const ui = SwaggerUIBundle({
@@ -23,11 +23,11 @@ function start({ signIn }) {
     deepLinking: true,
     displayRequestDuration: true,
     tryItOutEnabled: true,
-    // The badge would be an image of another host.
+    // The badge would be an image from another host.
     validatorUrl: null,
-    // The page at the root takes the answer, so that there is one address to register.
+    // The page at the root receives the response, so that only one redirect URI has to be registered.
     oauth2RedirectUrl: `${location.origin}/`,
-    responseInterceptor: (response) => oneWayIn(response, signIn),
+    responseInterceptor: (response) => supportedFlow(response, signIn),
     ...pkce,
   });
   if (signIn) ui.initOAuth({ clientId: signIn.clientId, scopes: signIn.scope, ...pkce });

@@ -1,4 +1,4 @@
-//! gzip in every way in which it may arrive.
+//! gzip bodies in every form in which they may arrive.
 
 use std::io::Write;
 
@@ -15,7 +15,7 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
-/// What comes of compressed bytes that arrive in chunks of this length.
+/// Decompresses bytes that arrive in chunks of this size.
 fn decompressed(compressed: &[u8], chunk: usize) -> Result<Vec<u8>, Broken> {
     let chunks: Vec<_> = compressed.chunks(chunk).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
     let memory = Budget::new("test", usize::MAX, usize::MAX);
@@ -27,11 +27,11 @@ fn decompressed(compressed: &[u8], chunk: usize) -> Result<Vec<u8>, Broken> {
 fn codings_of(lines: &[&'static str], length: &'static str) -> (bool, HeaderMap) {
     let mut headers: HeaderMap = lines.iter().map(|line| (CONTENT_ENCODING, HeaderValue::from_static(line))).collect();
     headers.insert(CONTENT_LENGTH, HeaderValue::from_static(length));
-    (undo(&mut headers), headers)
+    (take_coding(&mut headers), headers)
 }
 
 #[test]
-fn one_gzip_is_undone_no_coding_is_none_and_anything_else_is_refused() {
+fn a_single_gzip_coding_is_decoded_and_any_other_refused() {
     for lines in [&["gzip"][..], &["GZip"], &["x-gzip"], &[" , gzip,"], &["identity", "gzip"]] {
         let (is_compressed, headers) = codings_of(lines, "9");
         assert!(is_compressed, "{lines:?}");
@@ -63,30 +63,30 @@ fn headers_may_hold_a_name_a_comment_and_more() {
 }
 
 #[test]
-fn a_bomb_is_decompressed_piece_by_piece() {
+fn a_decompression_bomb_is_decompressed_chunk_by_chunk() {
     let bomb = gzip(&vec![0; 64 * 1024 * 1024]);
     let memory = Budget::new("test", usize::MAX, usize::MAX);
     let mut pieces = Content::compressed(stream::iter([Ok(Bytes::from(bomb))]), &memory);
     let piece = pieces.next().now_or_never().flatten().expect("a piece").expect("whole");
-    assert!(piece.len() <= PIECE);
+    assert!(piece.len() <= CHUNK_BYTES);
     let Content::Compressed(compressed) = &pieces else { unreachable!("it is compressed") };
-    assert!(compressed.inflate.total_out() <= PIECE as u64, "no more than that was decompressed");
+    assert!(compressed.inflate.total_out() <= CHUNK_BYTES as u64, "no more than that was decompressed");
 }
 
 #[test]
-fn memory_of_a_decoder_is_taken_and_given_back() {
+fn memory_of_a_decoder_is_reserved_and_released() {
     let memory = Budget::new("test", DECODER, DECODER);
     let first = Content::compressed(stream::empty::<Result<Bytes, warp::Error>>(), &memory);
     let mut second = Content::compressed(stream::empty::<Result<Bytes, warp::Error>>(), &memory);
     let refused = second.next().now_or_never().flatten();
-    assert_eq!(refused, Some(Err(Broken::Refused(Refused::Everybody))));
+    assert_eq!(refused, Some(Err(Broken::Refused(Refused::Exhausted))));
     drop(first);
     assert!(memory.take(Holder::Several, DECODER).is_ok());
 }
 
 proptest! {
     #[test]
-    fn members_are_one_content_however_they_arrive(
+    fn concatenated_members_are_one_content_for_any_chunk_size(
         members in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20_000), 1..4),
         chunk in 1..5000_usize,
     ) {
@@ -95,7 +95,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_cut_or_has_more_behind_it_is_damaged(
+    fn truncated_data_or_trailing_data_is_corrupt(
         content in prop::collection::vec(any::<u8>(), 0..2000),
         cut in any::<prop::sample::Index>(),
         behind in prop::collection::vec(any::<u8>(), 1..40),
@@ -103,12 +103,12 @@ proptest! {
     ) {
         let compressed = gzip(&content);
         let cut = cut.index(compressed.len() - 1) + 1;
-        prop_assert!(matches!(decompressed(&compressed[..cut], chunk), Err(Broken::Damaged(_))));
-        prop_assert!(matches!(decompressed(&[compressed, behind].concat(), chunk), Err(Broken::Damaged(_))));
+        prop_assert!(matches!(decompressed(&compressed[..cut], chunk), Err(Broken::Corrupt(_))));
+        prop_assert!(matches!(decompressed(&[compressed, behind].concat(), chunk), Err(Broken::Corrupt(_))));
     }
 
     #[test]
-    fn a_bit_that_has_changed_is_seen_or_changes_nothing(
+    fn a_changed_bit_is_detected_or_has_no_effect(
         content in prop::collection::vec(any::<u8>(), 0..2000),
         at in any::<prop::sample::Index>(),
         bit in 0..8_u32,
@@ -116,7 +116,7 @@ proptest! {
         let mut compressed = gzip(&content);
         let at = at.index(compressed.len());
         compressed[at] ^= 1 << bit;
-        // Time stamp, operating system and the like say nothing about the content.
+        // Timestamp, operating system and similar header fields do not affect the content.
         prop_assert!(decompressed(&compressed, 100).is_err() || decompressed(&compressed, 100) == Ok(content));
     }
 }

@@ -1,4 +1,4 @@
-//! What the kernel knows of connections, and the filters that it takes: /proc, sock_diag(7), and classic BPF.
+//! Kernel interfaces for connections and packet filters: /proc, sock_diag(7), and classic BPF.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use crate::server::listener::duplicate;
 
-/// Of IPv6 a client is the /64 that it has to itself.
+/// An IPv6 client is identified by its /64.
 pub const CLIENT_V6_BITS: u8 = 64;
 
 /// linux/netlink.h, linux/sock_diag.h and linux/inet_diag.h: a dump of the established connections of a family.
@@ -38,7 +38,7 @@ const RETURN: u16 = 0x06;
 const NETWORK: u32 = 0xFFF0_0000;
 const WHOLE: u32 = u32::MAX;
 
-/// A family of addresses.
+/// An address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     /// IPv4.
@@ -48,7 +48,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// The family of an address.
+    /// The address family of an address.
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
@@ -61,7 +61,7 @@ impl Family {
         }
     }
 
-    /// Where the network header has the source.
+    /// The offset of the source address in the network header.
     fn source(self) -> u32 {
         match self {
             Self::V4 => NETWORK + 12,
@@ -70,14 +70,14 @@ impl Family {
     }
 }
 
-/// Whose SYN a listening socket drops.
+/// The clients whose SYN packets a listening socket drops.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dropped {
-    /// Nobody's.
-    Nobody,
-    /// Everybody's.
-    Everybody,
-    /// That of these.
+    /// None.
+    None,
+    /// All.
+    All,
+    /// These addresses.
     These(BTreeSet<IpAddr>),
 }
 
@@ -91,32 +91,33 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// The socket that this process has inherited under a number.
+    /// Takes an inherited socket by its number.
     pub fn adopt(number: RawFd) -> io::Result<Self> {
         let socket = Socket::from(duplicate(number)?);
         let address = socket.local_addr()?.as_socket().ok_or(ErrorKind::InvalidInput)?;
-        Ok(Self { socket, number, port: address.port(), family: Family::of(address.ip()), dropped: Dropped::Nobody })
+        Ok(Self { socket, number, port: address.port(), family: Family::of(address.ip()), dropped: Dropped::None })
     }
 
-    /// Whether a process that got this socket by its number still has it open.
+    /// Returns true if a process that inherited this socket still has it open.
     pub fn is_held_by(&self, process: Pid) -> bool {
         let theirs = fs::metadata(format!("/proc/{}/fd/{}", process.as_raw_nonzero(), self.number));
         match (theirs, fstat(&self.socket)) {
             (Ok(theirs), Ok(ours)) => (theirs.dev(), theirs.ino()) == (ours.st_dev, ours.st_ino),
-            // Not known, as of a process that another user runs.
+            // Unknown, for example for a process of another user.
             (Err(error), _) => error.kind() == ErrorKind::PermissionDenied,
             (_, Err(_)) => false,
         }
     }
 
-    /// Has the kernel drop what would open a connection of these; packets of open ones do not reach a listening socket.
+    /// Has the kernel drop connection attempts of these clients; packets of open connections do not pass through a listening
+    /// socket.
     pub fn set(&mut self, dropped: Dropped) -> io::Result<()> {
         if dropped == self.dropped {
             return Ok(());
         }
         match &dropped {
-            Dropped::Nobody => self.socket.detach_filter()?,
-            Dropped::Everybody => self.socket.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])?,
+            Dropped::None => self.socket.detach_filter()?,
+            Dropped::All => self.socket.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])?,
             Dropped::These(addresses) => self.socket.attach_filter(&filter(self.family, addresses))?,
         }
         self.dropped = dropped;
@@ -124,7 +125,7 @@ impl Watched {
     }
 }
 
-/// A program that takes the packets of all but these addresses.
+/// A program that accepts packets from all but these addresses.
 fn filter(family: Family, addresses: &BTreeSet<IpAddr>) -> Vec<SockFilter> {
     let mut program = Vec::new();
     for address in addresses {
@@ -136,7 +137,7 @@ fn filter(family: Family, addresses: &BTreeSet<IpAddr>) -> Vec<SockFilter> {
             }
         };
         for (index, word) in (0u8..).zip(&words[..used as usize]) {
-            // One that differs jumps behind what refuses this address.
+            // On a mismatch it jumps past the instruction that drops the packet.
             let behind = 2 * (used - index - 1) + 1;
             program.push(SockFilter::new(LOAD, 0, 0, family.source() + 4 * u32::from(index)));
             program.push(SockFilter::new(EQUAL, 0, behind, *word));
@@ -147,11 +148,11 @@ fn filter(family: Family, addresses: &BTreeSet<IpAddr>) -> Vec<SockFilter> {
     program
 }
 
-/// How many TCP sockets there are, at whatever port: what is cheap to know, and never less than nginx's.
+/// The number of open TCP sockets on all ports: cheap to read, and never less than nginx's.
 pub struct OpenSockets(Vec<(File, &'static str)>);
 
 impl OpenSockets {
-    /// Opens the files that tell.
+    /// Opens the files with the numbers.
     pub fn new() -> io::Result<Self> {
         let files = [("/proc/net/sockstat", "TCP: inuse "), ("/proc/net/sockstat6", "TCP6: inuse ")];
         let opened = files.into_iter().filter_map(|(path, name)| match File::open(path) {
@@ -161,7 +162,7 @@ impl OpenSockets {
         opened.collect::<io::Result<_>>().map(Self)
     }
 
-    /// The number now: read again from its beginning, such a file is made again.
+    /// The current number. Reading the file again from its start regenerates it.
     pub fn count(&self) -> io::Result<u64> {
         let mut text = [0; 4096];
         let mut total = 0;
@@ -177,7 +178,7 @@ impl OpenSockets {
     }
 }
 
-/// Adds how many connections each address has to the ports.
+/// Adds the number of each address's connections to the ports.
 pub fn count_connections(family: Family, ports: &BTreeSet<u16>, held: &mut BTreeMap<IpAddr, u64>) -> io::Result<()> {
     let mut kernel = Socket::new(Domain::from(NETLINK), Type::DGRAM, Some(Protocol::from(NETLINK_SOCK_DIAG)))?;
     kernel.send(&dump_request(family))?;
@@ -208,7 +209,7 @@ fn dump_request(family: Family) -> Vec<u8> {
     request.extend((REQUEST_BYTES as u32).to_ne_bytes());
     request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     request.extend(DUMP_REQUEST.to_ne_bytes());
-    request.extend([0; 8]); // number of the message, and who asks: the kernel knows
+    request.extend([0; 8]); // sequence number and port id, which the kernel does not need
     request.extend([family.number(), TCP, 0, 0]);
     request.extend(ESTABLISHED.to_ne_bytes());
     request.resize(REQUEST_BYTES - 8, 0); // any address, any port
@@ -216,7 +217,7 @@ fn dump_request(family: Family) -> Vec<u8> {
     request
 }
 
-/// The port here and the client there.
+/// The local port and the remote address.
 fn connection(family: Family, message: &[u8]) -> Option<(u16, IpAddr)> {
     let port = u16::from_be_bytes(message.get(PORT_AT..PORT_AT + 2)?.try_into().ok()?);
     let remote: [u8; 16] = message.get(REMOTE_AT..REMOTE_AT + 16)?.try_into().ok()?;
@@ -247,26 +248,26 @@ mod tests {
             let address = listener.local_addr().expect("an address");
             let opened: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(address).expect("connected")).collect();
             let mut held = BTreeMap::new();
-            count_connections(family, &BTreeSet::from([address.port()]), &mut held).expect("the kernel tells");
+            count_connections(family, &BTreeSet::from([address.port()]), &mut held).expect("the kernel reports it");
             assert_eq!(held, BTreeMap::from([(client.parse().expect("an address"), 3)]));
             let open = OpenSockets::new().expect("/proc").count().expect("a number");
             assert!(open > opened.len() as u64, "{open} sockets");
         }
     }
 
-    /// Begins to connect; the loopback interface has delivered the SYN when this returns.
+    /// Starts to connect; the loopback interface has delivered the SYN when this returns.
     fn connect(listener: &TcpListener, from: &str) -> Socket {
         let address = listener.local_addr().expect("an address");
         let client = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
         client.bind(&from.parse::<SocketAddr>().expect("an address").into()).expect("bound");
         client.set_nonblocking(true).expect("it does not wait");
-        let _ = client.connect(&address.into()); // it is under way
+        let _ = client.connect(&address.into()); // in progress
         client
     }
 
     #[test]
-    fn a_filter_refuses_the_addresses_it_names_alone() {
-        // A client of IPv6 is all of ::/64, and another address of that family there is none here.
+    fn a_filter_refuses_only_the_listed_addresses() {
+        // An IPv6 client is all of ::/64, and no other IPv6 address is available here.
         for (listens, refused, named, other) in
             [("127.0.0.1:0", "127.0.0.2:0", "127.0.0.2", "127.0.0.3:0"), ("[::1]:0", "[::1]:0", "::", "[::1]:0")]
         {
@@ -274,15 +275,15 @@ mod tests {
             let mut watched = Watched::adopt(listener.as_raw_fd()).expect("a socket");
             let is_connected = |from| connect(&listener, from).peer_addr().is_ok();
             let these = |text: &str| Dropped::These(BTreeSet::from([text.parse().expect("an address")]));
-            watched.set(these(named)).expect("the kernel takes it");
+            watched.set(these(named)).expect("the kernel accepts it");
             assert!(!is_connected(refused));
             watched
                 .set(these(if watched.family == Family::V4 { named } else { "fd00::" }))
-                .expect("the kernel takes it");
+                .expect("the kernel accepts it");
             assert!(is_connected(other));
-            watched.set(Dropped::Everybody).expect("the kernel takes it");
+            watched.set(Dropped::All).expect("the kernel accepts it");
             assert!(!is_connected(other));
-            watched.set(Dropped::Nobody).expect("the kernel takes it");
+            watched.set(Dropped::None).expect("the kernel accepts it");
             assert!(is_connected(refused) && is_connected(other));
         }
     }

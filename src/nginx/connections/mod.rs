@@ -1,11 +1,12 @@
-//! Limits nginx's connections per client address once half of them are taken, however little each has sent.
+//! Limits nginx's connections per client address once half of them are in use, however little each has sent.
 //!
-//! nginx counts a client's connections (CONN_LIMIT) when the header of a request has been read. Connections that send nothing,
-//! or half a header, are not counted, and a few thousand of them take all there are. So they are counted in the kernel, by a
-//! process beside nginx that shares its listening sockets: while more than half are taken, a socket filter (BPF) on those
-//! sockets drops the SYN of each address that holds more than its share. That takes no privilege, and no request passes here.
+//! nginx counts a client's connections (CONN_LIMIT) only after it has read the header of a request. Connections that send
+//! nothing or an incomplete header are not counted, and a few thousand of them use up all connections. A process beside nginx,
+//! which shares its listening sockets, therefore counts them in the kernel: while more than half are in use, a socket filter
+//! (BPF) drops the SYN of each address that has more than its share. This requires no privileges, and no request passes through
+//! this process.
 //!
-//! Two files of /proc are read a hundred times a second. Connections are listed only while more than half are taken.
+//! Two files of /proc are read a hundred times per second. Connections are listed only while more than half are in use.
 
 mod kernel;
 mod share;
@@ -32,23 +33,24 @@ use kernel::{Dropped, Watched};
 /// The subcommand that `start` runs.
 pub const SUBCOMMAND: &str = "nginx-connections";
 
-/// A worker accepts at most about 100,000 connections a second: 1,000 between two looks, of the 8,192 that are left.
+/// A worker accepts at most about 100,000 connections per second: 1,000 between two checks, of the remaining 8,192.
 const INTERVAL: Duration = Duration::from_millis(10);
-/// While more than the limit are taken they are listed so often, and whenever they have grown by such a part of the limit.
+/// While more than the limit are in use, they are listed at this interval, and when their number has grown by this fraction of
+/// the limit.
 const LIST_INTERVAL: Duration = Duration::from_secs(1);
 const GROWTH: u64 = 16;
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What the process beside nginx is told.
+/// The arguments of the process beside nginx.
 #[derive(Debug, Clone, Args)]
 pub struct ConnectionsArgs {
     /// The process that becomes nginx.
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..))]
     nginx: i32,
-    /// Connections that one of its workers takes.
+    /// Connections per worker.
     #[arg(long)]
     connections: u64,
-    /// Its listening sockets, by their numbers.
+    /// The descriptor numbers of its listening sockets.
     #[arg(long, value_delimiter = ',', required = true)]
     sockets: Vec<RawFd>,
     /// Networks that are never refused.
@@ -56,10 +58,10 @@ pub struct ConnectionsArgs {
     trusted: Option<List<Network>>,
 }
 
-/// Starts a process that watches the sockets, and ends with this one, which then becomes nginx.
+/// Starts a process that watches the sockets. It ends with this process, which then becomes nginx.
 ///
 /// # Errors
-/// When it cannot be started.
+/// If it cannot be started.
 pub fn start(sockets: &[Socket], connections: u64, trusted: &[Network]) -> anyhow::Result<()> {
     let listed = |texts: Vec<String>| texts.join(",");
     let program = std::env::current_exe().context("cannot find this program")?;
@@ -70,42 +72,42 @@ pub fn start(sockets: &[Socket], connections: u64, trusted: &[Network]) -> anyho
         .arg(format!("--sockets={}", listed(listen::numbers(sockets).map(|number| number.to_string()).collect())))
         .arg(format!("--trusted={}", listed(trusted.iter().map(ToString::to_string).collect())))
         .stdin(Stdio::null())
-        // A terminal's Ctrl-C is for nginx alone.
+        // Ctrl-C in a terminal is for nginx only.
         .process_group(0)
         .spawn()
         .context("cannot start the process that limits connections")?;
     Ok(())
 }
 
-/// Watches until nginx closes its sockets.
+/// Watches the sockets until nginx closes them.
 ///
 /// # Errors
-/// When the sockets are not there.
+/// If the sockets do not exist.
 pub fn run(args: &ConnectionsArgs) -> anyhow::Result<ExitCode> {
     let nginx = Pid::from_raw(args.nginx).context("no process has this number")?;
     if shutdown::end_with_parent(nginx, Signal::KILL).is_err() {
-        return Ok(ExitCode::SUCCESS); // nginx was stopped before this process had begun
+        return Ok(ExitCode::SUCCESS); // nginx was stopped before this process started
     }
     let sockets = args.sockets.iter().map(|number| Watched::adopt(*number)).collect::<io::Result<Vec<_>>>()?;
     let trusted = args.trusted.as_ref().map_or(&[][..], |list| &list.0);
     let mut limiter = Limiter::new(sockets, args.connections, trusted);
     if let Err(error) = limiter.watch(nginx) {
-        limiter.drop_nobody();
+        limiter.accept_all();
         tracing::warn!(
             reason = &error as &dyn std::error::Error,
-            "connections cannot be counted, so one client may take all of them"
+            "cannot count connections, so one client may use all of them"
         );
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Refuses connections of whoever holds too many, while too many are taken.
+/// Refuses connections from clients over their share while too many are in use.
 struct Limiter<'a> {
     sockets: Vec<Watched>,
     connections: u64,
     limit: u64,
     trusted: &'a [Network],
-    /// When so many are taken, or after this time, connections are listed again.
+    /// The number of connections, or the time, at which they are listed again.
     list_from: u64,
     list_after: Instant,
     logged: Option<Instant>,
@@ -119,24 +121,25 @@ impl<'a> Limiter<'a> {
 
     fn watch(&mut self, nginx: Pid) -> io::Result<()> {
         let open = kernel::OpenSockets::new()?;
-        // nginx closes its sockets when it begins to drain; ours must go then, or clients would wait instead of being refused.
+        // nginx closes its sockets when it starts to drain; ours must be closed then too, or clients would wait instead of
+        // being refused.
         while self.sockets.iter().all(|socket| socket.is_held_by(nginx)) {
             self.look(open.count()?)?;
-            thread::sleep(INTERVAL); // nobody tells of a new connection
+            thread::sleep(INTERVAL); // there is no notification of new connections
         }
         Ok(())
     }
 
-    /// Takes the number of open sockets, of which nginx's connections are a part.
+    /// Checks the number of open sockets, which includes nginx's connections.
     fn look(&mut self, taken: u64) -> io::Result<()> {
         if taken <= self.limit {
             self.list_from = self.limit;
             self.refuse(&BTreeSet::new())
         } else if taken >= self.list_from {
-            // A list takes tens of milliseconds, in which a burst would take the other half. So nobody connects
-            // meanwhile; whoever tries is connected a second later, when its kernel repeats the SYN.
+            // Listing takes tens of milliseconds, in which a burst could use up the other half. All connection attempts are
+            // dropped meanwhile; their kernels retransmit the SYN a second later.
             for socket in &mut self.sockets {
-                socket.set(Dropped::Everybody)?;
+                socket.set(Dropped::All)?;
             }
             self.list(taken)
         } else if Instant::now() >= self.list_after {
@@ -161,7 +164,8 @@ impl<'a> Limiter<'a> {
             let (theirs, all) =
                 (over.iter().filter_map(|client| held.get(client)).sum::<u64>(), held.values().sum::<u64>());
             tracing::warn!(
-                "dropping new connections of {} addresses, which hold {theirs} of {all} connections; nginx takes {}",
+                "dropping new connections of {} addresses, which have {theirs} of {all} connections; nginx accepts at \
+                 most {}",
                 over.len(),
                 self.connections
             );
@@ -173,14 +177,14 @@ impl<'a> Limiter<'a> {
         for socket in &mut self.sockets {
             let theirs: BTreeSet<IpAddr> =
                 clients.iter().filter(|client| kernel::Family::of(**client) == socket.family).copied().collect();
-            socket.set(if theirs.is_empty() { Dropped::Nobody } else { Dropped::These(theirs) })?;
+            socket.set(if theirs.is_empty() { Dropped::None } else { Dropped::These(theirs) })?;
         }
         Ok(())
     }
 
-    fn drop_nobody(&mut self) {
+    fn accept_all(&mut self) {
         for socket in &mut self.sockets {
-            let _ = socket.set(Dropped::Nobody); // nothing else is left to try
+            let _ = socket.set(Dropped::None); // best effort
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who holds more connections than its share.
+//! Determines which clients have more than their share of connections.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use super::kernel::CLIENT_V6_BITS;
 use crate::config::nginx::Network;
 
-/// Addresses with no more are never refused: what a browser opens.
+/// Addresses with at most this many connections are never refused; browsers open that many.
 const FEW: u64 = 8;
-/// A filter may have 4096 instructions, and five refuse one address.
+/// A filter may have 4096 instructions; five are needed per address.
 const REFUSED_MAX: usize = 800;
 
-/// The clients that hold at least what each may have if all together are to have no more than the limit.
+/// The clients at or above the share at which all clients together stay within the limit.
 pub fn over(held: &BTreeMap<IpAddr, u64>, limit: u64, trusted: &[Network]) -> BTreeSet<IpAddr> {
     if held.values().sum::<u64>() <= limit {
         return BTreeSet::new();
@@ -32,7 +32,7 @@ pub fn over(held: &BTreeMap<IpAddr, u64>, limit: u64, trusted: &[Network]) -> BT
         .collect()
 }
 
-/// Whether this is a proxy of ours: it stands for many clients.
+/// Returns true if this is a trusted proxy, which represents many clients.
 fn is_trusted(client: IpAddr, trusted: &[Network]) -> bool {
     trusted
         .iter()
@@ -52,12 +52,12 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_over_its_share_while_all_together_are_within_the_limit() {
+    fn no_client_is_over_its_share_while_the_total_is_within_the_limit() {
         assert!(over(&held(&[("10.0.0.1", 100)]), 100, &[]).is_empty());
     }
 
     #[test]
-    fn whoever_holds_more_than_what_the_others_leave_is_over_its_share() {
+    fn clients_above_the_remaining_share_are_over_it() {
         let all = held(&[("10.0.0.1", 90), ("10.0.0.2", 60), ("10.0.0.3", 10), ("10.0.0.4", 7)]);
         assert_eq!(addresses(&over(&all, 100, &[])), ["10.0.0.1", "10.0.0.2"]);
         assert_eq!(addresses(&over(&all, 150, &[])), ["10.0.0.1"]);

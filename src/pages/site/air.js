@@ -1,4 +1,4 @@
-// The last week of air quality: a line per station.
+// The last week of air quality: one line per station.
 
 import { ask } from "./api.js";
 import { byId, complaint, element, hint, picture, shape } from "./dom.js";
@@ -10,7 +10,7 @@ const BOTTOM = 20;
 const DAY = 86_400_000;
 const WEEK = 7 * DAY;
 const STATIONS = 5;
-// No question asks for the latest readings, so the time before now grows until there are some.
+// The API has no query for the latest readings, so the time span grows until there are some.
 const LOOK_BACK = [8 * DAY, 90 * DAY, 1100 * DAY];
 
 const dates = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
@@ -41,7 +41,7 @@ export async function draw() {
   }
 }
 
-/** The names without the words that all of them begin with. */
+/** The station names without a common first word. */
 function shortNames() {
   const words = stations.map(({ id }) => id.split(/[_.:-]/));
   const same = words.length > 1 && words.every((name) => name.length > 1 && name[0] === words[0][0]);
@@ -56,7 +56,7 @@ function lines(measure) {
   const end = Math.max(...stations.flatMap(({ values }) => values.map((value) => value.at)));
   const shown = stations.map(({ values }) => values.filter((value) => value.at > end - WEEK && value[name] !== null));
   const points = shown.flat();
-  if (points.length < 2) return place.replaceChildren(hint(`No readings of ${label}.`));
+  if (points.length < 2) return place.replaceChildren(hint(`No readings for ${label}.`));
 
   const start = Math.min(...points.map((value) => value.at));
   const top = Math.max(...points.map((value) => value[name]), 1e-9);
@@ -82,17 +82,17 @@ function lines(measure) {
   ];
   const names = shortNames();
   const mean = (values) => values.reduce((sum, value) => sum + value[name], 0) / Math.max(values.length, 1);
-  const said = names.map((station, index) => `${station} ${mean(shown[index]).toFixed(1)}`).join(", ");
+  const summary = names.map((station, index) => `${station} ${mean(shown[index]).toFixed(1)}`).join(", ");
   const legend = element("ul", { class: "legend" }, ...names.map((station, index) => element("li", { class: `series-${index}` }, station)));
-  const description = `${label} in ${unit}, ${dates.format(start)} to ${years.format(end)}; mean by station: ${said}.`;
+  const description = `${label} in ${unit}, ${dates.format(start)} to ${years.format(end)}; mean by station: ${summary}.`;
   return place.replaceChildren(
-    element("p", { class: "hint" }, `${label} in ${unit}, the last week there is.`),
+    element("p", { class: "hint" }, `${label} in ${unit}, latest available week.`),
     picture(WIDTH, HEIGHT, description, ...grid, ...curves, ...days),
     legend,
   );
 }
 
-/** A round distance between the lines of the grid: three to five of them. */
+/** A round distance between grid lines, for three to five lines. */
 function tick(top) {
   const rough = top / 3;
   const power = 10 ** Math.floor(Math.log10(rough));

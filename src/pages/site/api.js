@@ -1,4 +1,4 @@
-// Asks the API. An answer that is no success becomes a Problem, whoever made it.
+// Sends requests to the API. An error response becomes a Problem, whether it is from the server or from a proxy.
 
 export class Problem extends Error {
   constructor({ title, detail, type, code, status, errors }) {
@@ -6,7 +6,7 @@ export class Problem extends Error {
     Object.assign(this, { title, detail, type, code, status, errors: errors ?? [] });
   }
 
-  /** What is wrong with each field, by its name. */
+  /** The errors by field name. */
   fields() {
     return new Map(this.errors.filter((error) => error.pointer).map((error) => [fieldOf(error.pointer), error.detail]));
   }
@@ -14,7 +14,7 @@ export class Problem extends Error {
 
 const TOKEN = "token";
 
-/** The token of this tab: it goes with the tab, and no other site sees it. */
+/** The token of this tab. It is deleted when the tab is closed, and other sites cannot read it. */
 export const credentials = {
   get token() {
     return sessionStorage.getItem(TOKEN);
@@ -25,8 +25,8 @@ export const credentials = {
   },
 };
 
-// What this tab has changed last, so that a replica shows it no list without that. Answers may overtake each other: of several
-// positions the server takes the greatest.
+// The log positions of this tab's latest changes, so that lists from a replica include them. Responses may arrive out of order;
+// of several positions the server uses the greatest.
 const POSITION = "Database-LSN";
 const POSITIONS_KEPT = 8;
 
@@ -39,23 +39,23 @@ function remember(headers) {
   sessionStorage.setItem(POSITION, [...kept, position].join(", "));
 }
 
-// A JSON pointer (RFC 6901) with one step.
+// The field of a JSON pointer (RFC 6901) with one token.
 const fieldOf = (pointer) => pointer.slice(1).replaceAll("~1", "/").replaceAll("~0", "~");
 
 async function problemOf(response) {
   const document = await response.json().catch(() => null);
   if (document?.title && document?.detail) return new Problem(document);
   return new Problem({
-    title: "The answer cannot be read",
-    detail: `something between here and the server answered with status ${response.status}; try again`,
+    title: "The response cannot be parsed",
+    detail: `a proxy responded with status ${response.status}; try again`,
     status: response.status,
   });
 }
 
-// A whole number that a double would change stays the text that it was.
+// Integers beyond the precision of a double are kept as strings.
 const exact = (key, value, context) => (/^-?\d{16,}$/.test(context?.source ?? "") && !Number.isSafeInteger(value) ? context.source : value);
 
-/** Sends a request, a file as it is and any other body as JSON; gives the value of the answer and its headers. */
+/** Sends a request, a file as it is and any other body as JSON; returns the value and the headers of the response. */
 export async function ask(path, { method = "GET", body, headers = {}, signal } = {}) {
   const isFile = body instanceof Blob;
   const given = body === undefined || isFile ? {} : { "Content-Type": "application/json" };
@@ -81,7 +81,7 @@ export async function ask(path, { method = "GET", body, headers = {}, signal } =
   return { value, headers: response.headers };
 }
 
-/** The query string of a relation in the header Link (RFC 8288), if it is there. */
+/** The query string of a relation in the Link header (RFC 8288), or null. */
 export function linked(headers, relation) {
   for (const [, target, parameters] of (headers.get("Link") ?? "").matchAll(/<([^>]*)>([^,<]*)/g)) {
     if (new RegExp(`rel="?${relation}"?`).test(parameters)) return new URL(target, location.href).searchParams;
@@ -89,6 +89,6 @@ export function linked(headers, relation) {
   return null;
 }
 
-/** A key by which the server knows a repeated request again (16 random bytes). */
+/** An idempotency key (16 random bytes). */
 export const newKey = () =>
   [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -1,4 +1,4 @@
-// The page: what is asked when, and where the answers go.
+// The passengers page: requests data and updates the page.
 
 import { ask, linked } from "./api.js";
 import * as air from "./air.js";
@@ -12,24 +12,24 @@ import * as survival from "./survival.js";
 import * as table from "./table.js";
 import { conditions, filtered, first, fromAddress, PAGE, question, sorted, toAddress } from "./view.js";
 
-// A pause in typing after which the list is asked for.
+// Delay after the last keystroke before the list is requested.
 const TYPING_MS = 200;
 
 const filters = byId("filters");
 const buttons = { next: byId("next"), prev: byId("previous") };
 
 let view = fromAddress();
-// The number of rows before this page; unknown when the address was kept from earlier.
+// The number of rows before this page; unknown if the URL was stored earlier.
 let start = view.after || view.before ? history.state?.start ?? null : 0;
 let total = null;
 let counted = null;
 let shown = 0;
 let asking = new AbortController();
 let typing = 0;
-// What was last done to a passenger; it stands before the numbers until another view is asked for.
+// The last change to a passenger, shown before the numbers until the view changes.
 let news = "";
 
-/** Goes to another view, which gets an entry in the history unless it replaces the one before. */
+/** Changes to another view, and adds it to the browser history unless it replaces the current entry. */
 function go(next, { replace = false, from = 0 } = {}) {
   view = next;
   start = from;
@@ -44,7 +44,7 @@ async function refresh() {
   const { signal } = asking;
   reflect();
   table.busy(true);
-  // What was counted for other filters says nothing about these.
+  // The count of other filters is not valid for these.
   if (conditions(view).toString() !== counted) counted = total = null;
   try {
     const { value, headers } = await ask(`/v1/passengers?${question(view)}`, { signal, headers: { Prefer: "count=estimated" } });
@@ -53,7 +53,7 @@ async function refresh() {
     for (const [relation, button] of Object.entries(buttons)) page(button, linked(headers, relation), relation);
     estimate(headers);
     byId("problem").replaceChildren();
-    tell();
+    showStatus();
     count(signal);
   } catch (error) {
     if (error.name === "AbortError") return;
@@ -63,7 +63,7 @@ async function refresh() {
   table.busy(false);
 }
 
-/** Puts the view into the controls. */
+/** Copies the view to the controls. */
 function reflect() {
   for (const control of filters.querySelectorAll("input, select")) {
     if (control !== document.activeElement || control.tagName === "SELECT") control.value = view[control.name];
@@ -82,8 +82,8 @@ function page(button, place, relation) {
 }
 
 /**
- * The exact number comes with the picture: after the list, so that no letter typed in passing counts a million rows, and
- * once for each set of filters, because pages and orders do not change it.
+ * Requests the exact count together with the chart: after the list, so that intermediate input does not count a million rows,
+ * and once for each set of filters, because pages and orders do not change it.
  */
 async function count(signal) {
   const asked = conditions(view).toString();
@@ -92,19 +92,19 @@ async function count(signal) {
   if (number === null || signal.aborted) return;
   counted = asked;
   total = { number, exact: true };
-  tell();
+  showStatus();
 }
 
-/** Until then the planner's estimate. */
+/** Uses the planner's estimate until then. */
 function estimate(headers) {
   const number = Number(headers.get("Content-Range")?.split("/")[1]);
   if (total === null && Number.isFinite(number)) total = { number, exact: false };
-  // A first page that is not full is all there is.
+  // An incomplete first page contains all rows.
   if (start === 0 && shown < PAGE && buttons.next.disabled) total = { number: shown, exact: true };
 }
 
-function tell() {
-  byId("count").textContent = total === null ? "" : `${total.exact ? "" : "about "}${grouped(total.number)}${filtered(view) ? " fit" : ""}`;
+function showStatus() {
+  byId("count").textContent = total === null ? "" : `${total.exact ? "" : "about "}${grouped(total.number)}${filtered(view) ? " matching" : ""}`;
   table.status(shown, start, total, news);
 }
 
@@ -124,7 +124,7 @@ filters.addEventListener("submit", (event) => {
   filter();
 });
 filters.addEventListener("reset", () => {
-  // The controls are empty only after the event.
+  // The controls are cleared only after the event.
   queueMicrotask(() => {
     byId("clear").blur();
     go({ ...fromAddress(), q: "", class: "", sex: "", survived: "", min: "", max: "", after: "", before: "" });
@@ -148,7 +148,7 @@ addEventListener("popstate", () => {
   refresh();
 });
 
-/** Shows what whoever asks may do and see. */
+/** Shows what the signed-in user may do and see. */
 function allowed() {
   byId("create").hidden = importing.hidden = !may("passengers", "create");
   counted = null;

@@ -1,4 +1,4 @@
-// The latest deployments, a bar each: its steps in order, as long as they lasted.
+// The latest deployments, one bar each: the steps in order, proportional to their duration.
 
 import { ask } from "./api.js";
 import { byId, complaint, element, hint, lasting, picture, shape } from "./dom.js";
@@ -8,7 +8,7 @@ const WIDTH = 320;
 const STEP = 38;
 const BAR = 13;
 const COLOURS = 5;
-// The list is in order of components, so the time asked for is what makes it the latest; quiet services look further.
+// The list is ordered by component, so the time range selects the latest; if it is empty, a longer range is used.
 const DAYS = [1, 30];
 
 async function latest() {
@@ -21,7 +21,7 @@ async function latest() {
   return [];
 }
 
-/** The steps of one component and version belong together. */
+/** Groups the steps by component and version. */
 function grouped(durations) {
   const groups = new Map();
   for (const step of durations) {
@@ -50,7 +50,7 @@ function bars(deployments) {
   const longest = Math.max(...deployments.map(total), 1e-9);
   const kinds = [...new Set(deployments.flat().filter((step) => step.duration_seconds !== null).map((step) => step.status))];
   const colour = (status) => `part-${kinds.indexOf(status) % COLOURS}`;
-  const said = [];
+  const summary = [];
   const shapes = deployments.flatMap((steps, index) => {
     const { component, version } = steps[0];
     const y = index * STEP;
@@ -68,7 +68,7 @@ function bars(deployments) {
         return part;
       });
     const last = steps[steps.length - 1].status;
-    said.push(`${component} ${version} took ${lasting(total(steps))}, now ${last}`);
+    summary.push(`${component} ${version} took ${lasting(total(steps))}, now ${last}`);
     return [
       shape("text", { x: 0, y: y + 12, class: "strong" }, clipped(`${component} ${version}`, 26)),
       shape("text", { x: WIDTH, y: y + 12, class: "quiet", "text-anchor": "end" }, `${clipped(last, 14)} · ${lasting(total(steps))}`),
@@ -78,7 +78,7 @@ function bars(deployments) {
   });
   const legend = kinds.slice(0, COLOURS).map((status) => element("li", { class: colour(status) }, clipped(status, 20)));
   return [
-    picture(WIDTH, deployments.length * STEP, `${said.join("; ")}.`, ...shapes),
+    picture(WIDTH, deployments.length * STEP, `${summary.join("; ")}.`, ...shapes),
     element("ul", { class: "legend" }, ...legend),
   ];
 }

@@ -1,4 +1,4 @@
-// Makes elements. Text goes in as text, never as markup: what the API answers is data.
+// Creates elements. Text is inserted as text nodes, never as markup, because API responses are data.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -17,7 +17,7 @@ export const element = (tag, attributes = {}, ...children) => fill(document.crea
 
 export const shape = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
-/** A drawing with a text for those who cannot see it. */
+/** A drawing with a text alternative. */
 export function picture(width, height, description, ...children) {
   return shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": description }, ...children);
 }
@@ -26,7 +26,7 @@ export const byId = (id) => document.getElementById(id);
 
 export const hint = (text) => element("p", { class: "empty" }, text);
 
-/** What a failure says, with a way to the page that explains its kind, and to sign in where that is what is missing. */
+/** An error message with a link to the page of its kind, and a sign-in button if credentials are missing. */
 export function complaint(problem, ...actions) {
   if (problem.status === 401) {
     actions.unshift(element("button", { type: "button", onclick: () => dispatchEvent(new Event("sign-in")) }, "Sign in"));
@@ -48,7 +48,7 @@ export const ordinal = (number) => ORDINALS[number] ?? String(number);
 const numbers = new Intl.NumberFormat("en-GB");
 export const grouped = (number) => numbers.format(number);
 
-/** Seconds as people say them. */
+/** Formats seconds for people. */
 export function lasting(seconds) {
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;

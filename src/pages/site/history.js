@@ -1,4 +1,4 @@
-// The history of a row: who changed it, when, in which request, and what was there before. Each of its versions can be brought back.
+// The history of a row: who changed it, when, in which request, and the previous values. Each version can be restored.
 
 import { ask, linked } from "./api.js";
 import { element } from "./dom.js";
@@ -12,11 +12,11 @@ const button = (label, kind, act) => element("button", { type: "button", class: 
 const actions = (...children) => element("div", { class: "actions" }, ...children);
 
 /**
- * What a page does with histories. It has `resource`, `pathOf(uuid)`, `present(heading, focus, ...content)`, `fail(error, ...actions)`,
- * `facts(row)` as pairs of texts, `called(row)`, `show(row, tag)`, `changed(message, uuid)` and `close()`.
+ * The history of a page's rows. `page` has `resource`, `pathOf(uuid)`, `present(heading, focus, ...content)`,
+ * `fail(error, ...actions)`, `facts(row)` as pairs of texts, `called(row)`, `show(row, tag)`, `changed(message, uuid)` and `close()`.
  */
 export function histories(page) {
-  /** Brings back the version, or what was deleted. */
+  /** Restores a version, or a deleted row. */
   async function restore(uuid, version, tag, pressed) {
     pressed.disabled = true;
     try {
@@ -30,12 +30,12 @@ export function histories(page) {
     }
   }
 
-  /** One change: its fields before and after, where there was something on both sides. */
+  /** One change: the fields before and after, if the row existed on both sides. */
   function item(change, after, row, tag) {
     const { operation, changedAt, changedBy, requestId, before, versionBefore } = change;
-    const told = element("p", {}, element("strong", {}, DONE[operation] ?? operation), ` ${moments.format(new Date(changedAt))}`);
-    if (changedBy !== null) told.append(` by ${changedBy}`);
-    if (requestId !== null) told.append(" ", element("span", { class: "request" }, `in request ${requestId}`));
+    const heading = element("p", {}, element("strong", {}, DONE[operation] ?? operation), ` ${moments.format(new Date(changedAt))}`);
+    if (changedBy !== null) heading.append(` by ${changedBy}`);
+    if (requestId !== null) heading.append(" ", element("span", { class: "request" }, `in request ${requestId}`));
     const list = element("ul", {});
     if (before && after) {
       const now = new Map(page.facts(after));
@@ -44,12 +44,12 @@ export function histories(page) {
       }
     }
     const back = before && may(page.resource, "update")
-      ? button(`Restore what was before`, "quiet", (event) => restore(row.uuid, versionBefore, tag, event.target))
+      ? button(`Restore previous version`, "quiet", (event) => restore(row.uuid, versionBefore, tag, event.target))
       : null;
-    return element("li", {}, told, list.childElementCount > 0 ? list : null, back);
+    return element("li", {}, heading, list.childElementCount > 0 ? list : null, back);
   }
 
-  /** Shows the changes of a row, newest first; `tag` is that of the row, none when it is deleted. */
+  /** Shows the changes of a row, newest first; `tag` is the row's ETag, or null if it is deleted. */
   async function open(row, tag, query = `limit=${PAGE}`, after = tag ? row : null) {
     try {
       const { value: changes, headers } = await ask(`${page.pathOf(row.uuid)}/history?${query}`);
@@ -63,7 +63,7 @@ export function histories(page) {
       page.present(
         `History of ${page.called(row)}`,
         null,
-        changes.length > 0 ? list : element("p", { class: "empty" }, "No change is kept."),
+        changes.length > 0 ? list : element("p", { class: "empty" }, "No changes are stored."),
         actions(
           older ? button("Older changes", "", () => open(row, tag, String(older), last)) : null,
           tag ? button("Back", "quiet", () => page.show(row, tag)) : button("Close", "quiet", () => page.close()),
@@ -74,11 +74,11 @@ export function histories(page) {
     }
   }
 
-  /** Says that a row is gone, and offers it back. */
+  /** Reports that a row was deleted, and offers to restore it. */
   function gone(row) {
     const message = `${page.called(row)} was deleted`;
     page.changed(message, null);
-    const back = may(page.resource, "update") ? button("Bring it back", "", () => restore(row.uuid, null, null, back)) : null;
+    const back = may(page.resource, "update") ? button("Restore", "", () => restore(row.uuid, null, null, back)) : null;
     const close = button("Close", "primary", () => page.close());
     page.present(message, close, actions(close, back, button("History", "quiet", () => open(row, null))));
   }

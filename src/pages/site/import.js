@@ -1,16 +1,16 @@
-// Rows from a CSV file: it is sent as it is, and what the server says of it is shown, fault by fault or note by note.
+// Imports rows from a CSV file: sends it unchanged, and shows the errors or notes of the response.
 
 import { Problem, ask, newKey } from "./api.js";
 import { complaint, element, grouped } from "./dom.js";
 
-// None is guessed, so the person who knows says it.
+// Encodings are never guessed, so the user selects one.
 const ENCODINGS = [
-  ["", "UTF-8, or as the file says"],
+  ["", "UTF-8, or the file's byte order mark"],
   ["windows-1252", "Western European (Windows-1252)"],
   ["windows-1250", "Central European (Windows-1250)"],
   ["windows-1251", "Cyrillic (Windows-1251)"],
   ["shift_jis", "Japanese (Shift_JIS)"],
-  ["utf-16le", "UTF-16 without a mark"],
+  ["utf-16le", "UTF-16 without a byte order mark"],
 ];
 const FAULTS_MAX = 12;
 
@@ -19,7 +19,7 @@ const actions = (...children) => element("div", { class: "actions" }, ...childre
 const field = (label, control, hint = null) =>
   element("div", { class: "field whole" }, element("label", { for: control.id }, label), control, hint ? element("span", { class: "hint" }, hint) : null);
 
-/** What is wrong, row by row. */
+/** The errors, row by row. */
 function faults(error) {
   const rows = error.errors.filter(({ line }) => line);
   if (rows.length === 0) return null;
@@ -30,7 +30,7 @@ function faults(error) {
   return element("ul", { class: "faults" }, ...shown);
 }
 
-/** Adds a button for the rows of a resource, and gives it; `done` is told what was imported. */
+/** Adds the import button of a resource and returns it; `done` is called with a message after an import. */
 export function offerImport(place, resource, done) {
   const title = element("h2", { id: "import-title", tabindex: -1 }, "Import a CSV file");
   const trouble = element("div", { role: "alert" });
@@ -54,11 +54,11 @@ export function offerImport(place, resource, done) {
     const lenient = element("input", { type: "checkbox", id: "import-lenient" });
     const submit = element("button", { type: "submit", class: "primary" }, "Import");
     const form = element("form", { novalidate: true },
-      field("File", file, "all of its rows are stored, or none"),
+      field("File", file, "either all rows are imported, or none"),
       field("Encoding", encoding),
-      element("label", { class: "check" }, lenient, " leave out columns that are not known here"),
+      element("label", { class: "check" }, lenient, " ignore unknown columns"),
       actions(submit));
-    // Another file, or the same one read otherwise, is another request.
+    // Another file, or the same file with other options, is a different request.
     form.addEventListener("change", () => (key = newKey()));
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
@@ -82,10 +82,10 @@ export function offerImport(place, resource, done) {
   }
 
   function imported({ count, notes = [] }) {
-    const said = `${grouped(count)} ${count === 1 ? "row was" : "rows were"} imported`;
+    const summary = `${grouped(count)} ${count === 1 ? "row was" : "rows were"} imported`;
     const list = element("ul", {}, ...notes.map((note) => element("li", {}, note)));
-    present(element("p", { role: "status" }, `${said}.`), notes.length > 0 ? list : "", actions(button("Done", "primary", () => dialog.close())));
-    done(said);
+    present(element("p", { role: "status" }, `${summary}.`), notes.length > 0 ? list : "", actions(button("Done", "primary", () => dialog.close())));
+    done(summary);
   }
 
   const offer = button("Import…", "", choose);

@@ -1,4 +1,4 @@
-// One passenger: look at it, create, edit, delete. The server judges what is entered; its answer names each field.
+// One passenger: view, create, edit, delete. The server validates the input and reports errors by field.
 
 import { Problem, ask, newKey } from "./api.js";
 import { byId, complaint, element, ordinal } from "./dom.js";
@@ -16,19 +16,19 @@ const FIELDS = [
   { name: "passengerClass", label: "Class", choices: [["1", "1st"], ["2", "2nd"], ["3", "3rd"]], read: Number },
   { name: "sex", label: "Sex", choices: [["female", "Female"], ["male", "Male"]] },
   { name: "survived", label: "Survived", choices: [["true", "Yes"], ["false", "No"]], read: (text) => text === "true" },
-  { name: "age", label: "Age", hint: "years; leave empty when unknown", input: { type: "number", min: 0, max: 130, step: "any", inputmode: "decimal" }, read: Number },
+  { name: "age", label: "Age", hint: "years; leave empty if unknown", input: { type: "number", min: 0, max: 130, step: "any", inputmode: "decimal" }, read: Number },
   { name: "fare", label: "Fare", hint: "pounds", input: { type: "number", min: 0, step: "any", inputmode: "decimal" }, read: Number },
   { name: "siblingsOrSpousesAboard", label: "Siblings or spouses aboard", input: WHOLE, read: Number },
   { name: "parentsOrChildrenAboard", label: "Parents or children aboard", input: WHOLE, read: Number },
 ];
 
-// Told after a change: what became of whom.
+// Called after a change with a message and the UUID.
 let changed = () => {};
 export const whenChanged = (act) => (changed = act);
 
 const pathOf = (uuid) => `/v1/passengers/${encodeURIComponent(uuid)}`;
 
-/** Puts something into the dialog and the focus where reading begins. */
+/** Shows content in the dialog, and moves the focus to its start. */
 function present(heading, focus, ...content) {
   title.textContent = heading;
   trouble.replaceChildren();
@@ -45,7 +45,7 @@ function fail(error, ...actions) {
 const button = (label, kind, act) => element("button", { type: "button", class: kind, onclick: act }, label);
 const actions = (...buttons) => element("div", { class: "actions" }, ...buttons);
 
-/** Reads a passenger and shows it. */
+/** Loads and shows a passenger. */
 export async function open(uuid) {
   try {
     const { value, headers } = await ask(pathOf(uuid));
@@ -92,7 +92,7 @@ function show(passenger, tag) {
   present(passenger.name, null, list, buttons);
 }
 
-/** Asks before it deletes. */
+/** Asks for confirmation before deleting. */
 function confirmDelete(passenger, tag) {
   const keep = button("Keep", "", () => show(passenger, tag));
   const gone = button("Delete passenger", "danger", async () => {
@@ -105,20 +105,20 @@ function confirmDelete(passenger, tag) {
       fail(error, reload(error, passenger.uuid));
     }
   });
-  const question = element("p", {}, "This deletes ", element("strong", {}, passenger.name), ". Its history is kept, and can bring it back.");
+  const question = element("p", {}, "This deletes ", element("strong", {}, passenger.name), ". Its history is kept, so that it can be restored.");
   present("Delete this passenger?", keep, question, actions(gone, keep));
 }
 
-// Nobody's change is overwritten unseen (RFC 9110, section 13.1.1).
+// Prevents lost updates (RFC 9110, section 13.1.1).
 const conditional = (tag) => (tag ? { "If-Match": tag } : {});
 
-const reload = (error, uuid) => (error.status === 412 ? button("Show the current one", "", () => open(uuid)) : null);
+const reload = (error, uuid) => (error.status === 412 ? button("Show the current version", "", () => open(uuid)) : null);
 
 export function create() {
   let sent = null;
   let key = null;
   const form = formFor({}, "Create passenger", async (values) => {
-    // The same values sent again are the same request, so a lost answer makes no second passenger.
+    // Resending the same values is the same request, so that a lost response creates no second passenger.
     const text = JSON.stringify(values);
     if (text !== sent) [sent, key] = [text, newKey()];
     const { value } = await ask("/v1/passengers", { method: "POST", body: values, headers: { "Idempotency-Key": key } });
@@ -160,7 +160,7 @@ function control(field, value) {
   );
 }
 
-/** The values as the API takes them; what was left empty is null, and the server says whether it may be. */
+/** The values for the API. An empty field is null, and the server decides whether that is valid. */
 function valuesOf(form) {
   const values = {};
   for (const { name, read } of FIELDS) {
@@ -170,7 +170,7 @@ function valuesOf(form) {
   return values;
 }
 
-/** Shows each fault at its field, and puts the focus on the first. */
+/** Shows each error at its field, and moves the focus to the first. */
 function mark(form, faults) {
   for (const { name } of FIELDS) {
     const detail = faults.get(name);
@@ -182,7 +182,7 @@ function mark(form, faults) {
 }
 
 function formFor(passenger, label, send, remedy = () => null) {
-  // The browser's own checks are off: the rules are the server's, and it names all the faults at once.
+  // The browser's own validation is disabled: the server has the rules, and reports all errors at once.
   const submit = element("button", { type: "submit", class: "primary" }, label);
   const controls = FIELDS.map((field) => control(field, passenger[field.name]));
   const form = element("form", { novalidate: true, autocomplete: "off" }, ...controls, actions(submit));

@@ -1,14 +1,14 @@
-// Signs somebody in at an identity provider: OpenID Connect's authorization code flow with PKCE (RFC 7636), in a window of its own,
-// so that this page keeps what was typed. State, nonce and verifier stay in this page's memory, and the token comes in the body
-// of an answer: no address ever has it.
+// Signs a user in at an identity provider: OpenID Connect's authorization code flow with PKCE (RFC 7636), in a separate window,
+// so that this page keeps the user's input. State, nonce and verifier stay in this page's memory, and the token is only in a
+// response body, never in a URL.
 
 import { Problem } from "./api.js";
 
-// What the page that the window comes back to says (signed-in.js), to every page of this origin.
+// The channel on which the redirect page (signed-in.js) sends its response to the pages of this origin.
 const CHANNEL = "sign-in";
 const REDIRECT = `${location.origin}/`;
 const WINDOW = "popup,width=520,height=720";
-// Clocks of browsers are set by people.
+// Tolerance for inaccurate clocks of browsers.
 const LEEWAY_S = 300;
 
 const failed = (title, detail) => new Problem({ title, detail });
@@ -17,15 +17,15 @@ const base64url = (bytes) => btoa(String.fromCharCode(...bytes)).replaceAll("+",
 const random = () => base64url(crypto.getRandomValues(new Uint8Array(32)));
 const digest = async (text) => base64url(new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text))));
 
-/** A window for the provider's pages; it must be opened while the click is handled. */
+/** Opens a window for the provider's pages; must be called in a click handler. */
 export function openWindow() {
-  if (!isSecureContext) throw failed("The sign-in needs https", "open this page with https, or on localhost");
+  if (!isSecureContext) throw failed("Sign-in requires https", "open this page with https, or on localhost");
   const opened = open("", "sign-in", WINDOW);
-  if (opened === null) throw failed("The window was blocked", "let this site open windows, then try again");
+  if (opened === null) throw failed("The window was blocked", "allow this site to open windows, then try again");
   return opened;
 }
 
-/** A JSON document of the provider. */
+/** Fetches a JSON document of the provider. */
 async function fetched(what, address, options) {
   let response;
   try {
@@ -33,31 +33,31 @@ async function fetched(what, address, options) {
     response = await fetch(address, { ...own, ...options });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw failed("The identity provider cannot be reached", `${what} at ${address} did not answer, or lets no page of ${location.origin} ask`);
+    throw failed("The identity provider cannot be reached", `${what} at ${address} did not respond, or does not allow requests from ${location.origin}`);
   }
   const document = await response.json().catch(() => null);
   if (response.ok && document) return document;
   const why = document?.error_description ?? document?.error ?? `status ${response.status}`;
-  throw failed("The identity provider refused", `${what} says: ${why}`);
+  throw failed("The identity provider refused", `${what} responded: ${why}`);
 }
 
-/** What the provider says of itself (OpenID Connect Discovery 1.0). */
+/** Fetches the provider's metadata (OpenID Connect Discovery 1.0). */
 async function discover(issuer, signal) {
   const address = `${issuer.replace(/\/+$/, "")}/.well-known/openid-configuration`;
   const provider = await fetched("the discovery document", address, { signal });
-  if (provider.issuer !== issuer) throw failed("The identity provider is another one", `its discovery document is of ${provider.issuer}`);
+  if (provider.issuer !== issuer) throw failed("Unexpected identity provider", `the issuer in its discovery document is ${provider.issuer}`);
   return provider;
 }
 
-/** An address of the provider with parameters, some of which it may have already. */
+/** A URL of the provider with added parameters; it may already have some. */
 function addressOf(provider, endpoint, parameters) {
-  if (!/^https?:/.test(provider[endpoint])) throw failed("The identity provider lacks an address", `its discovery document has no ${endpoint}`);
+  if (!/^https?:/.test(provider[endpoint])) throw failed("The identity provider has an incomplete discovery document", `${endpoint} is missing or not a URL`);
   const address = new URL(provider[endpoint]);
   for (const [name, value] of Object.entries(parameters)) address.searchParams.set(name, value);
   return address;
 }
 
-/** What the window comes back with: the first answer that has this state. Whatever has another one is none of ours. */
+/** Waits for the first response with this state; responses with another state are ignored. */
 function answered(state, signal) {
   return new Promise((resolve, reject) => {
     const channel = new BroadcastChannel(CHANNEL);
@@ -73,20 +73,20 @@ function answered(state, signal) {
   });
 }
 
-/** The code of an answer (RFC 6749, 4.1.2), if it is the right provider's (RFC 9207). */
+/** The authorization code of a response (RFC 6749, 4.1.2), if it is from the expected provider (RFC 9207). */
 function codeOf(answer, provider) {
   const from = answer.get("iss");
   if (from === null ? provider.authorization_response_iss_parameter_supported === true : from !== provider.issuer) {
-    throw failed("The answer is of another identity provider", `expected ${provider.issuer}, found ${from ?? "no iss"}`);
+    throw failed("The response is from another identity provider", `expected ${provider.issuer}, found ${from ?? "no iss"}`);
   }
-  if (answer.has("error")) throw failed("Nobody was signed in", answer.get("error_description") ?? answer.get("error"));
-  if (!answer.get("code")) throw failed("Nobody was signed in", "the identity provider sent no code");
+  if (answer.has("error")) throw failed("The sign-in failed", answer.get("error_description") ?? answer.get("error"));
+  if (!answer.get("code")) throw failed("The sign-in failed", "the identity provider sent no code");
   return answer.get("code");
 }
 
-/** Judges an ID token that came from the token endpoint itself (OpenID Connect Core 1.0, 3.1.3.7); TLS stands for its signature. */
-function judge(token, { issuer, clientId, nonce }) {
-  const wrong = (what) => failed("The ID token is not good", `its ${what} is not what was asked for`);
+/** Validates an ID token received directly from the token endpoint (OpenID Connect Core 1.0, 3.1.3.7); TLS replaces the check of its signature. */
+function validateIdToken(token, { issuer, clientId, nonce }) {
+  const wrong = (what) => failed("The ID token is invalid", `its ${what} has an unexpected value`);
   let claims;
   try {
     const [, payload] = token.split(".");
@@ -103,14 +103,14 @@ function judge(token, { issuer, clientId, nonce }) {
   if (claims.nonce !== nonce) throw wrong("nonce");
 }
 
-/** Signs somebody in in the window; gives an access token. */
+/** Signs a user in, in the window; returns an access token. */
 export async function signIn({ issuer, clientId, scope }, opened, signal) {
   const [state, nonce, verifier] = [random(), random(), random()];
   const provider = await discover(issuer, signal);
   const exchange = addressOf(provider, "token_endpoint", {});
   const { origin } = new URL(issuer);
   if (exchange.origin !== origin) {
-    throw failed("The identity provider cannot be used here", `its token endpoint is at ${exchange.origin}, and this page may ask ${origin} alone`);
+    throw failed("The identity provider cannot be used here", `its token endpoint is at ${exchange.origin}, but this page may send requests only to ${origin}`);
   }
   const address = addressOf(provider, "authorization_endpoint", {
     response_type: "code",
@@ -136,11 +136,11 @@ export async function signIn({ issuer, clientId, scope }, opened, signal) {
   if (String(answer.token_type).toLowerCase() !== "bearer" || typeof answer.access_token !== "string") {
     throw failed("The identity provider refused", "the token endpoint sent no bearer token");
   }
-  judge(answer.id_token, { issuer, clientId, nonce });
+  validateIdToken(answer.id_token, { issuer, clientId, nonce });
   return answer.access_token;
 }
 
-/** Has the provider forget who is signed in, where it can (OpenID Connect RP-Initiated Logout 1.0). */
+/** Ends the session at the provider, if supported (OpenID Connect RP-Initiated Logout 1.0). */
 export async function signOut({ issuer, clientId }, opened) {
   const provider = await discover(issuer);
   if (!provider.end_session_endpoint) return opened.close();

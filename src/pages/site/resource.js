@@ -1,5 +1,5 @@
-// The page of any resource: its table, filters, form and pages, made of the OpenAPI document. What is shown lives in the
-// fragment of the address, so that a view can be kept, shared and gone back to.
+// The page of any resource: its table, filters, form and paging, built from the OpenAPI document. The view is stored in the
+// URL's fragment, so that it can be bookmarked, shared and restored.
 
 import { Problem, ask, linked, newKey } from "./api.js";
 import { byId, complaint, element, grouped, hint, picture, shape } from "./dom.js";
@@ -9,9 +9,9 @@ import { begin, may } from "./sign-in.js";
 import { described, link, resolved, titleOf, words } from "./site.js";
 
 const PAGE = 50;
-// A pause in typing after which the list is asked for.
+// Delay after the last keystroke before the list is requested.
 const TYPING_MS = 200;
-// A table with more columns is no longer read; the rest is in the dialog.
+// Maximum number of table columns; the dialog shows all fields.
 const COLUMNS_MAX = 8;
 
 const name = location.pathname.split("/")[2];
@@ -23,7 +23,7 @@ const trouble = byId("row-problem");
 const buttons = { next: byId("next"), prev: byId("previous") };
 
 let fields = [];
-// The one by which people call a row: the first text, if there is one.
+// The field that identifies a row to people: the first text field, if there is one.
 let main = null;
 let offered = {};
 let singular = "row";
@@ -31,9 +31,9 @@ let asking = new AbortController();
 let typing = 0;
 let news = "";
 
-// --- what the document says ---
+// --- the OpenAPI document ---
 
-/** A field with what its control and its column need. */
+/** A field with the properties of its control and its column. */
 function field(document, [key, given]) {
   const schema = resolved(document, given);
   const types = [schema.type].flat();
@@ -90,7 +90,7 @@ function go(next, { replace = false } = {}) {
   return refresh();
 }
 
-// In a pattern these mean something; with a backslash they stand for themselves.
+// Characters with a meaning in patterns are escaped by a backslash.
 const literal = (text) => text.replace(/[\\%_*]/g, "\\$&");
 
 /** The filters as conditions of the API. */
@@ -118,7 +118,7 @@ async function refresh() {
     const { value, headers } = await ask(`${base}?${asked}`, options);
     show(value);
     for (const [relation, button] of Object.entries(buttons)) page(button, linked(headers, relation));
-    tell(value.length, Number(headers.get("Content-Range")?.split("/")[1]));
+    showStatus(value.length, Number(headers.get("Content-Range")?.split("/")[1]));
     byId("problem").replaceChildren();
     draw();
   } catch (error) {
@@ -140,7 +140,7 @@ function page(button, place) {
   };
 }
 
-function tell(count, total) {
+function showStatus(count, total) {
   const isWhole = buttons.next.disabled && buttons.prev.disabled;
   const number = isWhole ? grouped(count) : `about ${grouped(Math.max(total || 0, count))}`;
   byId("count").textContent = number;
@@ -149,7 +149,7 @@ function tell(count, total) {
 
 // --- the table ---
 
-/** A value as a text. */
+/** Formats a value as text. */
 function shown({ kind }, value) {
   if (value === null || value === undefined) return "–";
   if (kind === "boolean") return value ? "yes" : "no";
@@ -165,7 +165,7 @@ function heads() {
   byId("columns").replaceChildren(...columns().map(head));
 }
 
-/** The order after a click on a column: up, down, then as it was created. */
+/** The order after a click on a column: ascending, descending, then by creation. */
 function sort(key) {
   const after = { [`${key}.asc`]: `${key}.desc`, [`${key}.desc`]: "" };
   const next = first(view());
@@ -175,7 +175,7 @@ function sort(key) {
   go(next);
 }
 
-/** The same without a place: the first page. */
+/** The same view on the first page. */
 function first(next) {
   next.delete("after");
   next.delete("before");
@@ -189,7 +189,7 @@ function show(rows) {
     return element("th", { scope: "row" }, element("button", { type: "button", class: "link", onclick: () => open(row.uuid) }, text));
   };
   const line = (row) => element("tr", { "data-uuid": row.uuid }, ...columns().map((column, index) => cell(row, column, index)));
-  const none = element("tr", {}, element("td", { colspan: columns().length, class: "nobody" }, "No row fits. Clear a filter to see more."));
+  const none = element("tr", {}, element("td", { colspan: columns().length, class: "nobody" }, "No matching rows. Clear a filter to see more."));
   byId("rows").replaceChildren(...(rows.length > 0 ? rows.map(line) : [none]));
 }
 
@@ -214,7 +214,7 @@ function controls() {
   filters.replaceChildren(...fields.map(control), clear);
 }
 
-/** Puts the view into the controls. */
+/** Copies the view to the controls. */
 function reflect() {
   for (const control of filters.querySelectorAll("input, select")) {
     if (control !== document.activeElement || control.tagName === "SELECT") control.value = view().get(control.name) ?? "";
@@ -252,7 +252,7 @@ filters.addEventListener("reset", () => queueMicrotask(() => go(new URLSearchPar
 const button = (label, kind, act) => element("button", { type: "button", class: kind, onclick: act }, label);
 const actions = (...children) => element("div", { class: "actions" }, ...children);
 const conditional = (tag) => (tag ? { "If-Match": tag } : {});
-const reload = (error, uuid) => (error.status === 412 ? button("Show the current one", "", () => open(uuid)) : null);
+const reload = (error, uuid) => (error.status === 412 ? button("Show the current version", "", () => open(uuid)) : null);
 const called = (row) => shown(main, row[main.key]);
 
 function present(heading, focus, ...content) {
@@ -318,7 +318,7 @@ function confirmDelete(row, tag) {
       fail(error, reload(error, row.uuid));
     }
   });
-  const kept = offered.restore ? ". Its history is kept, and can bring it back." : " for good. It cannot be undone.";
+  const kept = offered.restore ? ". Its history is kept, so that it can be restored." : " permanently. This cannot be undone.";
   const question = element("p", {}, "This deletes ", element("strong", {}, called(row)), kept);
   present(`Delete this ${singular}?`, keep, question, actions(gone, keep));
 }
@@ -332,7 +332,7 @@ function create() {
   let sent = null;
   let key = null;
   const form = formFor({}, `Create ${singular}`, async (values) => {
-    // The same values sent again are the same request, so a lost answer makes no second row.
+    // Resending the same values is the same request, so that a lost response creates no second row.
     const text = JSON.stringify(values);
     if (text !== sent) [sent, key] = [text, newKey()];
     const { value } = await ask(base, { method: "POST", body: values, headers: { "Idempotency-Key": key } });
@@ -365,13 +365,13 @@ function input(item, value) {
   return element("input", { type, ...rules, ...common, value: given });
 }
 
-/** A number as it is to be sent: a double unless that would change it. */
+/** Parses a number as a double unless that would change it. */
 function number(text) {
   const value = Number(text);
   return !/^-?\d{16,}$/.test(text) || Number.isSafeInteger(value) ? value : JSON.rawJSON(text);
 }
 
-/** The values as the API takes them; what was left empty is null, and the server says whether it may be. */
+/** The values for the API. An empty field is null, and the server decides whether that is valid. */
 function valuesOf(form) {
   const values = {};
   for (const { key, kind, isNullable, schema } of fields) {
@@ -384,7 +384,7 @@ function valuesOf(form) {
   return values;
 }
 
-/** Shows each fault at its field, and puts the focus on the first. */
+/** Shows each error at its field, and moves the focus to the first. */
 function mark(form, faults) {
   for (const { key } of fields) {
     const detail = faults.get(key);
@@ -396,7 +396,7 @@ function mark(form, faults) {
 }
 
 function formFor(row, label, send, remedy = () => null) {
-  // The browser's own checks are off: the rules are the server's, and it names all the faults at once.
+  // The browser's own validation is disabled: the server has the rules, and reports all errors at once.
   const submit = element("button", { type: "submit", class: "primary" }, label);
   const control = (item) =>
     element("div", { class: "field" },
@@ -429,11 +429,11 @@ byId("rows").addEventListener("click", (event) => {
 byId("create").addEventListener("click", create);
 addEventListener("popstate", refresh);
 
-// --- the picture ---
+// --- the chart ---
 
 let draw = () => {};
 
-/** What the statistics that the description declares say, as bars. */
+/** Shows the statistics of the resource as bars. */
 function pictured(document, operation) {
   const by = operation.parameters.find(({ name }) => name === "by").schema.pattern.match(/\(([^)]*)\)/)[1].split("|");
   const group = resolved(document, operation.responses[200].content["application/json"].schema.properties.groups.items);
@@ -449,7 +449,7 @@ function pictured(document, operation) {
       const { value } = await ask(`${base}/stats?${asked}`, { signal: asking.signal });
       const item = fields.find(({ key }) => key === column);
       const groups = value.groups.map((one) => [shown(item, one[column]), one[measure]]);
-      byId("groups").replaceChildren(groups.length > 0 ? bars(groups, words(measure)) : hint("No row fits the filter."));
+      byId("groups").replaceChildren(groups.length > 0 ? bars(groups, words(measure)) : hint("No matching rows."));
     } catch (error) {
       if (error.name !== "AbortError") byId("groups").replaceChildren(complaint(error));
     }
@@ -474,11 +474,11 @@ function bars(groups, what) {
       text(left + room + 8, value === null ? "–" : compact.format(value)),
     ];
   });
-  const said = groups.map(([label, value]) => `${label} ${value === null ? "unknown" : compact.format(value)}`).join("; ");
-  return picture(width, 2 + Math.min(groups.length, 20) * step, `${what}: ${said}.`, ...shapes);
+  const summary = groups.map(([label, value]) => `${label} ${value === null ? "unknown" : compact.format(value)}`).join("; ");
+  return picture(width, 2 + Math.min(groups.length, 20) * step, `${what}: ${summary}.`, ...shapes);
 }
 
-// --- the start ---
+// --- startup ---
 
 try {
   const document = await described();

@@ -1,5 +1,5 @@
-// Who asks, and what their scopes allow: a token that this tab keeps until it is closed. It is the identity provider's where the
-// pages are its client, and pasted otherwise.
+// The signed-in principal and its scopes. The token is stored in this tab until it is closed. It is obtained from the identity
+// provider if the pages are configured as its client, and pasted otherwise.
 
 import { ask, credentials } from "./api.js";
 import { complaint, element } from "./dom.js";
@@ -9,14 +9,14 @@ let principal = null;
 let changed = () => {};
 const place = element("span", { class: "who" });
 
-/** Whether an action on a resource is allowed; while nobody knows, the server decides. */
+/** Returns true if an action on a resource is permitted; while the principal is unknown, the server decides. */
 export function may(resource, action) {
   if (principal === null) return true;
   const wanted = ["admin", `${resource}:${action}`, `${resource}:*`, `*:${action}`, "*:*"];
   return principal.scopes.some((scope) => wanted.includes(scope));
 }
 
-/** Finds out who asks, and says so at the top; `done` is called now and whenever somebody signs in or out. */
+/** Loads the principal and shows it at the top; `done` is called now and after each sign-in or sign-out. */
 export async function begin(done) {
   changed = done;
   document.querySelector(".bar").append(place);
@@ -25,7 +25,7 @@ export async function begin(done) {
   changed();
 }
 
-/** Asks who the token stands for. A token that is not good any more is forgotten. */
+/** Loads the principal of the token. An invalid token is deleted. */
 async function look() {
   try {
     principal = (await ask("/v1/principal")).value;
@@ -43,7 +43,7 @@ const button = (label, kind, act) => element("button", { type: "button", class: 
 
 function show() {
   if (principal?.auth === "off") {
-    place.replaceChildren(element("span", { class: "hint", title: "AUTH=off: whoever reaches this service may change everything" }, "No sign-in"));
+    place.replaceChildren(element("span", { class: "hint", title: "AUTH=off: anyone who can connect to this service may change everything" }, "No sign-in"));
   } else if (principal?.principal) {
     place.replaceChildren(element("span", { class: "hint name", title: principal.scopes.join(" ") }, principal.principal), button("Sign out", "quiet", leave));
   } else {
@@ -51,7 +51,7 @@ function show() {
   }
 }
 
-/** Forgets the token here, and has the identity provider forget who it was. */
+/** Deletes the token, and ends the session at the identity provider. */
 function leave() {
   const { credential, signIn: provider } = principal;
   credentials.token = null;
@@ -61,11 +61,11 @@ function leave() {
     const opened = openWindow();
     signOut(provider, opened).catch(() => opened.close());
   } catch {
-    // Nothing more can be forgotten when no window may be opened.
+    // The session at the provider cannot be ended without a window.
   }
 }
 
-/** Takes a token, if it is good. */
+/** Stores a token if it is valid. */
 async function take(token) {
   credentials.token = token;
   await look();
@@ -78,7 +78,7 @@ function start() {
   else pasted();
 }
 
-/** A dialog above whatever is being edited, and a way to say in it what is wrong. */
+/** Creates a dialog above any open one, and a function that shows an error in it. */
 function dialogOf(...content) {
   const trouble = element("div", { role: "alert" });
   const dialog = element("dialog", { id: "sign-in", "aria-labelledby": "sign-in-title" },
@@ -93,11 +93,11 @@ function dialogOf(...content) {
   return { dialog, say };
 }
 
-/** In a window of the identity provider; meanwhile the dialog waits here. */
+/** Signs in in a window of the identity provider; the dialog stays open meanwhile. */
 function atProvider(provider) {
   const { host } = new URL(provider.issuer);
   const again = button("Open the window again", "primary", open);
-  const note = element("p", {}, "Go on in the window of ", element("strong", {}, host), ".");
+  const note = element("p", {}, "Continue in the window of ", element("strong", {}, host), ".");
   const { dialog, say } = dialogOf(note, element("div", { class: "actions" }, again, button("Cancel", "quiet", () => dialog.close())));
   let attempt = new AbortController();
   let opened = null;
@@ -124,14 +124,14 @@ function atProvider(provider) {
   open();
 }
 
-/** With a token that somebody has. */
+/** Signs in with a pasted token. */
 function pasted() {
   const token = element("input", { type: "password", id: "token", autocomplete: "off", spellcheck: "false" });
   const submit = element("button", { type: "submit", class: "primary" }, "Sign in");
   const form = element("form", { novalidate: true },
     element("div", { class: "field whole" },
       element("label", { for: "token" }, "Token"), token,
-      element("span", { class: "hint" }, "made by pycrudapi token create; it is forgotten when this tab is closed")),
+      element("span", { class: "hint" }, "created by pycrudapi token create; it is deleted when this tab is closed")),
     element("div", { class: "actions" }, submit));
   const { dialog, say } = dialogOf(form);
   form.addEventListener("submit", async (event) => {

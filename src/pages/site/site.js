@@ -1,4 +1,4 @@
-// What is served here, from the OpenAPI document: the resources, and a link to the page of each.
+// The served resources according to the OpenAPI document, with a link to the page of each.
 
 import { ask } from "./api.js";
 import { byId, element } from "./dom.js";
@@ -8,18 +8,18 @@ let asked = null;
 /** The OpenAPI document. */
 export const described = () => (asked ??= ask("/openapi.json").then(({ value }) => value));
 
-/** The names of the resources that have rows with keys. */
+/** The names of the resources whose rows have keys. */
 export const resources = (document) =>
   Object.keys(document.paths).flatMap((path) => path.match(/^\/v1\/([^/{}]+)\/\{uuid\}$/)?.[1] ?? []);
 
-/** What a schema says, references followed. */
+/** A schema with its references resolved. */
 export function resolved(document, schema) {
   if (!schema.$ref) return schema;
   const { $ref, ...beside } = schema;
   return { ...resolved(document, $ref.slice(2).split("/").reduce((node, step) => node[step], document)), ...beside };
 }
 
-/** `siblingsAboard` as `Siblings aboard`. */
+/** Formats `siblingsAboard` as `Siblings aboard`. */
 export function words(name) {
   const text = name.replace(/[_-]+/g, " ").replace(/([a-z0-9])([A-Z])/g, (_, end, start) => `${end} ${start.toLowerCase()}`);
   return text.charAt(0).toUpperCase() + text.slice(1);

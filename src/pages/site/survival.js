@@ -1,4 +1,4 @@
-// Who survived, by class and sex: six bars, and the exact number of passengers that fit.
+// Survival by class and sex: six bars, and the exact number of matching passengers.
 
 import { ask } from "./api.js";
 import { byId, complaint, grouped, hint, ordinal, picture, shape } from "./dom.js";
@@ -11,7 +11,7 @@ const STEP = 21;
 const GAP = 9;
 const ROOM = WIDTH - LEFT - 74;
 
-/** Draws the picture; gives the number of passengers. */
+/** Draws the chart; returns the number of passengers. */
 export async function draw(view, signal) {
   const place = byId("survival");
   const asked = conditions(view);
@@ -19,7 +19,7 @@ export async function draw(view, signal) {
   try {
     const { value } = await ask(`/v1/passengers/stats?${asked}`, { signal });
     const groups = value.groups;
-    place.replaceChildren(groups.length > 0 ? bars(groups) : hint("Nobody fits the filter."));
+    place.replaceChildren(groups.length > 0 ? bars(groups) : hint("No matching passengers."));
     return groups.reduce((sum, group) => sum + group.count, 0);
   } catch (error) {
     if (error.name !== "AbortError") place.replaceChildren(complaint(error));
@@ -49,8 +49,8 @@ function bars(groups) {
     last = passengerClass;
     y += STEP;
   }
-  const said = groups.map((group) => `${ordinal(group.passengerClass)} class ${group.sex} ${percent(group.survivalRate)} of ${grouped(group.count)}`);
-  return picture(WIDTH, y, `Share that survived: ${said.join("; ")}.`, ...shapes);
+  const summary = groups.map((group) => `${ordinal(group.passengerClass)} class ${group.sex} ${percent(group.survivalRate)} of ${grouped(group.count)}`);
+  return picture(WIDTH, y, `Share that survived: ${summary.join("; ")}.`, ...shapes);
 }
 
 const compact = new Intl.NumberFormat("en-GB", { notation: "compact" });

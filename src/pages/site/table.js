@@ -1,4 +1,4 @@
-// The table: rows, the marks of the order, and what may be pressed below it.
+// The table: rows, sort indicators, and the status below it.
 
 import { byId, element, grouped } from "./dom.js";
 
@@ -25,11 +25,11 @@ function row(passenger, open) {
 }
 
 export function show(passengers, open) {
-  const nobody = element("tr", {}, element("td", { colspan: 8, class: "nobody" }, "No passenger fits. Clear a filter to see more."));
+  const nobody = element("tr", {}, element("td", { colspan: 8, class: "nobody" }, "No matching passengers. Clear a filter to see more."));
   rows.replaceChildren(...(passengers.length > 0 ? passengers.map((passenger) => row(passenger, open)) : [nobody]));
 }
 
-/** Marks the column by which the list is in order. */
+/** Marks the column by which the list is sorted. */
 export function markOrder(sort) {
   const [column, direction] = sort.split(".");
   for (const head of table.querySelectorAll("thead th")) {
@@ -38,7 +38,7 @@ export function markOrder(sort) {
   }
 }
 
-/** Says how many are shown, behind what is new; `start` is unknown behind an address that was kept. */
+/** Shows the number of rows after the latest news; `start` is unknown if the URL was stored earlier. */
 export function status(count, start, total, news) {
   const of = total === null ? "" : ` of ${total.exact ? "" : "about "}${grouped(total.number)}`;
   let text = `${count} ${count === 1 ? "passenger" : "passengers"}${of}`;
@@ -54,7 +54,7 @@ export function whenSorted(act) {
   }
 }
 
-/** A click anywhere on a row opens it; the name is the button for the keyboard. */
+/** A click anywhere on a row opens it; for the keyboard the name is a button. */
 export function whenOpened(open) {
   rows.addEventListener("click", (event) => {
     const uuid = event.target.closest("tr")?.dataset.uuid;

@@ -1,15 +1,15 @@
-// What the list shows: filters, order and place. It lives in the address, so that a view can be kept, shared and gone
-// back to; and it is put here into the words of the API.
+// The view of the list: filters, order and position. It is stored in the URL, so that it can be bookmarked, shared and
+// restored, and is translated here to the API's query.
 
 export const PAGE = 50;
 
 const FILTERS = ["q", "class", "sex", "survived", "min", "max"];
-const PLACES = ["after", "before"];
+const CURSORS = ["after", "before"];
 
 export function fromAddress() {
   const parameters = new URLSearchParams(location.search);
   const view = {};
-  for (const name of [...FILTERS, "sort", ...PLACES]) view[name] = parameters.get(name) ?? "";
+  for (const name of [...FILTERS, "sort", ...CURSORS]) view[name] = parameters.get(name) ?? "";
   return view;
 }
 
@@ -21,10 +21,10 @@ export function toAddress(view) {
 
 export const filtered = (view) => FILTERS.some((name) => view[name] !== "");
 
-/** The same without a place: the first page. */
+/** The same view on the first page. */
 export const first = (view) => ({ ...view, after: "", before: "" });
 
-// In a pattern these mean something; with a backslash they stand for themselves.
+// Characters with a meaning in patterns are escaped by a backslash.
 const literal = (text) => text.replace(/[\\%_*]/g, "\\$&");
 
 /** The filters as conditions of the API. */
@@ -39,17 +39,17 @@ export function conditions(view) {
   return asked;
 }
 
-/** The whole question. */
+/** The complete query. */
 export function question(view) {
   const asked = conditions(view);
   asked.append("limit", PAGE);
-  // Whoever sorts by age looks for ages, so the unknown ones come last either way.
+  // Sorting by age puts unknown ages last in both directions.
   if (view.sort) asked.append("order", view.sort.startsWith("age.") ? `${view.sort}.nullslast` : view.sort);
-  for (const name of PLACES) if (view[name]) asked.append(name, view[name]);
+  for (const name of CURSORS) if (view[name]) asked.append(name, view[name]);
   return asked;
 }
 
-/** The order after a click on a column: up, down, then as it was created. */
+/** The order after a click on a column: ascending, descending, then by creation. */
 export function sorted(view, column) {
   const next = { [`${column}.asc`]: `${column}.desc`, [`${column}.desc`]: "" };
   return first({ ...view, sort: next[view.sort] ?? `${column}.asc` });

@@ -22,7 +22,7 @@ use crate::auth::principal::Principal;
 use crate::db::attempt::Attempt as Fate;
 use crate::db::error::StoreError;
 use crate::http::body::{CSV, JSON, charset};
-use crate::http::budget::{Held, Holder};
+use crate::http::budget::{Holder, Reservation};
 use crate::http::client::Client as Sender;
 use crate::http::prefer::unknown;
 use crate::http::problem::Problem;
@@ -111,7 +111,7 @@ pub struct Keys {
     pub keys: Vec<Uuid>,
     /// What was taken otherwise than it was written.
     pub notes: Vec<String>,
-    _held: Option<Held>,
+    _held: Option<Reservation>,
 }
 
 /// What came of an attempt.
@@ -144,7 +144,7 @@ pub async fn load(context: &Context, asked: &Asked<'_>, spool: &Spool) -> Result
 }
 
 /// Reads the body from its beginning and stores its rows.
-async fn attempt(context: &Context, asked: &Asked<'_>, spool: &Spool, turn: Held) -> Result<Attempt, Problem> {
+async fn attempt(context: &Context, asked: &Asked<'_>, spool: &Spool, turn: Reservation) -> Result<Attempt, Problem> {
     let mut rows = Rows {
         reader: spool.reader(),
         patience: PATIENCE,
@@ -245,8 +245,8 @@ pub fn status(count: u64) -> StatusCode {
 }
 
 /// Takes memory for the keys, of which there may be a million: a refusal in time still undoes everything.
-fn hold(held: &mut Option<Held>, bytes: usize, client: Sender, context: &Context) -> Result<(), Problem> {
-    let before = held.as_ref().map_or(0, Held::bytes);
+fn hold(held: &mut Option<Reservation>, bytes: usize, client: Sender, context: &Context) -> Result<(), Problem> {
+    let before = held.as_ref().map_or(0, Reservation::bytes);
     if bytes <= before {
         return Ok(());
     }

@@ -17,10 +17,10 @@ use super::store;
 use crate::auth::principal::Principal;
 use crate::csv::notes::UnknownColumns;
 use crate::db::error::StoreError;
-use crate::http::body::{self, CSV, Growing, JSON, NDJSON, Pace};
+use crate::http::body::{self, BodyBuffer, CSV, JSON, NDJSON, Pace};
 use crate::http::coding::{Broken, announced};
 use crate::http::format::Format;
-use crate::http::json::{MARK, without_mark};
+use crate::http::json::{BOM, without_bom};
 use crate::http::prefer;
 use crate::http::problem::{Code, Problem};
 use crate::http::reply::{self, Chunks};
@@ -83,10 +83,10 @@ async fn one_or_many(
     }
     // The first byte that is no blank tells one row from many.
     // Blanks in front of it have the limit of a single row, because nothing tells yet that there are many.
-    let mut begun = Growing::begin(asked.headers, &context.bulk.limits, 0)?;
+    let mut begun = BodyBuffer::begin(asked.headers, &context.bulk.limits, 0)?;
     let mut pace = Pace::begin(&context.body_limits);
     while let Some(chunk) = pace.next(&mut body).await? {
-        let is_blank = begun.as_slice().len() > MARK.len() && chunk.trim_ascii_start().is_empty();
+        let is_blank = begun.as_slice().len() > BOM.len() && chunk.trim_ascii_start().is_empty();
         begun.push(chunk)?;
         if is_blank && begun.as_slice().len() > context.body_limits.bytes {
             return Err(context.body_limits.too_large());
@@ -109,10 +109,10 @@ fn is_array(bytes: &[u8]) -> bool {
 
 /// The first byte of a JSON text, if it is there.
 fn first_byte(bytes: &[u8]) -> Option<u8> {
-    if MARK.starts_with(bytes) {
+    if BOM.starts_with(bytes) {
         return None;
     }
-    without_mark(bytes).trim_ascii_start().first().copied()
+    without_bom(bytes).trim_ascii_start().first().copied()
 }
 
 /// Creates what the body holds, all or none.
@@ -152,7 +152,7 @@ async fn many(
             {
                 Ok(mut response) => {
                     *response.status_mut() = status;
-                    prefer::noted(response.headers_mut(), &notes);
+                    prefer::add_notes(response.headers_mut(), &notes);
                     (response, Some("return=representation"))
                 }
                 // They are stored, whatever became of reading them again: a preference may go unheeded.

@@ -11,15 +11,15 @@ use super::super::row::Record;
 use super::faults::Faults;
 use super::split::{Array, Lines, Rows, Splitter, Stuck};
 use crate::csv::cells::Cells;
-use crate::csv::cutter::Sink;
 use crate::csv::fault::Malformed;
 use crate::csv::notes::{Notes, UnknownColumns};
-use crate::csv::opening::{Foreign, Opening};
 use crate::csv::records::Records;
+use crate::csv::signature::{Foreign, SignatureCheck};
+use crate::csv::splitter::Sink;
 use crate::db::copy::{BinaryRows, TableError};
 use crate::http::body::{CSV, NDJSON};
 use crate::http::json::fault::Position;
-use crate::http::json::without_mark;
+use crate::http::json::without_bom;
 use crate::http::problem::FieldError;
 
 /// How the rows of a body are written.
@@ -38,7 +38,7 @@ pub struct Form {
 pub struct Loader {
     splitter: Splitter,
     /// Of JSON, until its first bytes have told that it is that; CSV's reader looks at them itself.
-    opening: Option<Opening>,
+    opening: Option<SignatureCheck>,
     is_ended: bool,
     validator: RowValidator,
 }
@@ -64,7 +64,7 @@ impl Loader {
             is_stuck: false,
             binary: BinaryRows::default(),
         };
-        let opening = (!matches!(splitter, Splitter::Table(_))).then(|| Opening::new(true));
+        let opening = (!matches!(splitter, Splitter::Table(_))).then(|| SignatureCheck::new(true));
         Self { splitter, opening, is_ended: false, validator }
     }
 
@@ -83,7 +83,7 @@ impl Loader {
     /// Takes the first bytes, of which none belongs to what follows.
     fn begin(&mut self, begun: Result<&[u8], &Foreign>) {
         match begun {
-            Ok(begun) => self.split(without_mark(begun)),
+            Ok(begun) => self.split(without_bom(begun)),
             Err(foreign) => self.validator.stuck(Stuck::new(1, foreign.to_string())),
         }
     }

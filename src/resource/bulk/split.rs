@@ -1,8 +1,8 @@
 //! Cuts a body into rows as it arrives, in each of its forms. A row is all that is ever kept of it, and has a limit.
 
-use crate::csv::cutter::Sink;
 use crate::csv::fault::{Fault, Malformed, Place, RECORD_MAX_BYTES as ROW_MAX_BYTES};
 use crate::csv::records::Records;
+use crate::csv::splitter::Sink;
 use crate::http::json::fault::Position;
 
 /// Why a body cannot be cut into rows.

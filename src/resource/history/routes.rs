@@ -90,9 +90,9 @@ pub async fn history(segment: &str, raw: &str, headers: &HeaderMap, context: &Co
             (if is_newer { more } else { start != Start::Newest }, first, "before", "prev"),
         ];
         let pages = sides.into_iter().filter(|(is_there, ..)| *is_there).map(|(_, entry, parameter, relation)| {
-            (query.with_instead(&["after", "before"], parameter, &encode(entry.id)), relation)
+            (query.replacing(&["after", "before"], parameter, &encode(entry.id)), relation)
         });
-        return link::linked(response, &format!("/v1/{}/{uuid}/history", resource.name), pages);
+        return link::with_links(response, &format!("/v1/{}/{uuid}/history", resource.name), pages);
     }
     Ok(response)
 }

@@ -4,7 +4,7 @@
 use super::super::column::Column;
 use super::super::column::cell::is_null_word;
 use super::super::kind::Kind;
-use crate::http::query::meant::{SIGNS, condition};
+use crate::http::query::suggestion::{SIGNS, condition};
 
 /// The condition that this text, which is none, was probably meant to be; `reads` says whether a text is one.
 pub fn meant(column: &Column, text: &str, reads: &dyn Fn(&str) -> bool) -> Option<String> {

@@ -67,7 +67,7 @@ pub async fn list(
     let (mut response, length) = if request.limit.is_some() {
         let page = reply::ok(content_type, body);
         let links = Links { path, query: &query, order: &request.order };
-        (linked(page, &first.page, &links, &sources.reader).await?, Some(first.page.rows))
+        (with_links(page, &first.page, &links, &sources.reader).await?, Some(first.page.rows))
     } else {
         let buffers = sources.context.buffers.clone();
         let rest = rest_behind(&first.page).map(|position| {
@@ -113,15 +113,15 @@ struct Links<'a> {
 }
 
 /// Tells where the pages on either side are.
-async fn linked(response: Response, page: &Page, links: &Links<'_>, reader: &Reader) -> Result<Response, Problem> {
+async fn with_links(response: Response, page: &Page, links: &Links<'_>, reader: &Reader) -> Result<Response, Problem> {
     let Links { path, query, order } = links;
     let Some((first, last)) = page.ends.as_ref().filter(|_| page.before || page.after) else { return Ok(response) };
     let need = reader.need_behind().await;
     let sides = [(page.after, last, "after", "next"), (page.before, first, "before", "prev")];
     let pages = sides.into_iter().filter(|(is_there, ..)| *is_there).map(|(_, position, parameter, relation)| {
-        (query.with_instead(&["after", "before"], parameter, &cursor::encode(order, position, need)), relation)
+        (query.replacing(&["after", "before"], parameter, &cursor::encode(order, position, need)), relation)
     });
-    link::linked(response, path, pages)
+    link::with_links(response, path, pages)
 }
 
 /// What follows the first chunk of a list without a limit.

@@ -1,71 +1,71 @@
-//! A text cut into records (RFC 4180), strictly: what is quoted wrongly is refused and never guessed at.
+//! Splits text into records (RFC 4180), strictly: malformed quoting is refused, never guessed.
 //!
-//! PostgreSQL's `COPY` refuses a quote that is never closed, too; text behind a closing quote and a quote inside an unquoted
-//! value it takes as they stand. Here both are faults, because that is what a missing or stray quote looks like when a later
-//! quote seems to close it: rows would merge into one value. Blanks between a quote and a separator belong to neither. Lines
-//! end in LF, CRLF or CR, blank ones are skipped. One record is all that is kept, and it has a limit.
+//! PostgreSQL's `COPY` also refuses an unclosed quote, but accepts text after a closing quote and a quote inside an unquoted
+//! value literally. Here both are errors, because a missing or stray quote looks like that when a later quote seems to close
+//! it: rows would merge into one value. Spaces and tabs between a quote and a separator belong to neither. Lines end in LF,
+//! CRLF or CR; blank lines are skipped. Only one record is kept in memory, and its size is limited.
 
 use super::cells::Cells;
 use super::fault::{Fault, Malformed, Place, RECORD_MAX_BYTES, VALUES_MAX};
 
-/// Ends a text in CP/M and in what was written for it.
+/// Marks the end of a text in CP/M and its successors.
 const CTRL_Z: &str = "\u{1a}";
 
-/// Takes the records of a text; the first one is the header.
+/// Receives the records of a text; the first one is the header.
 pub trait Sink {
     /// Why a record is refused.
     type Error: From<Malformed>;
 
-    /// Whether this is a header that it knows; asked when more than one separator is possible.
+    /// Returns true if this is a header with known columns; called if more than one separator is possible.
     fn fits(&self, header: &Cells) -> bool;
 
-    /// Takes a record.
+    /// Receives a record.
     ///
     /// # Errors
-    /// What is wrong with it; nothing may follow then.
+    /// If the record is invalid; no calls may follow.
     fn record(&mut self, record: &Cells) -> Result<(), Self::Error>;
 }
 
-/// Where in a record the reader is.
+/// The parser state within a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Before a record.
     Record,
-    /// At the beginning of a value.
+    /// At the start of a value.
     Value,
-    /// In blanks at the beginning of a value.
+    /// In spaces or tabs at the start of a value.
     Blank,
-    /// In a value without quotes.
+    /// In an unquoted value.
     Unquoted,
     /// In a quoted value.
     Quoted,
-    /// Behind a quote in a quoted value: its end, or the first of two that stand for one.
+    /// After a quote in a quoted value: its end, or the first of a doubled quote.
     Quote,
-    /// In blanks behind a closing quote.
+    /// In spaces or tabs after a closing quote.
     Closed,
 }
 
-/// Cuts text whose separator is known.
+/// Splits text whose separator is known.
 #[derive(Debug)]
-pub struct Cutter {
+pub struct Splitter {
     state: State,
     separator: u8,
     pub(super) record: Cells,
-    /// Cells of the header, once it was read.
+    /// The cells of the header, once it was read.
     header: Option<Cells>,
     /// The current line, counted from 1.
     pub line: u64,
-    /// The last byte was a CR, so a LF after it begins no further line.
+    /// The last byte was a CR, so that a following LF starts no new line.
     after_cr: bool,
     quote_line: u64,
-    /// Ctrl-Z was read where a record could begin; only line ends may follow.
+    /// Ctrl-Z was read where a record could start; only line ends may follow.
     pub is_ended: bool,
 }
 
-impl Cutter {
-    /// With this separator.
+impl Splitter {
+    /// A parser with this separator.
     pub fn new(separator: char) -> Self {
-        let mut cutter = Self {
+        let mut splitter = Self {
             state: State::Record,
             separator: 0,
             record: Cells::default(),
@@ -75,17 +75,17 @@ impl Cutter {
             quote_line: 1,
             is_ended: false,
         };
-        cutter.separate_by(separator);
-        cutter
+        splitter.separate_by(separator);
+        splitter
     }
 
-    /// Takes another separator, before anything was cut.
+    /// Changes the separator, before the first record.
     pub fn separate_by(&mut self, separator: char) {
         self.separator = u8::try_from(separator).expect("separators are ASCII");
         self.record.separator = separator;
     }
 
-    /// Passes over text that holds no record.
+    /// Skips text without records, counting its lines.
     pub fn skip(&mut self, text: &str) {
         text.bytes().for_each(|byte| self.count(byte));
     }
@@ -95,10 +95,10 @@ impl Cutter {
         self.after_cr = byte == b'\r';
     }
 
-    /// Cuts what has arrived.
+    /// Splits further text.
     ///
     /// # Errors
-    /// Where the text is no CSV, or what the sink says.
+    /// If the text is not valid CSV, or the sink's error.
     pub fn push<S: Sink>(&mut self, mut text: &str, sink: &mut S) -> Result<(), S::Error> {
         while let Some(byte) = text.bytes().next() {
             let is_separator = byte == self.separator;
@@ -117,7 +117,7 @@ impl Cutter {
                     self.end_record(sink)?;
                 }
                 (State::Value | State::Blank, b'"') => {
-                    // Blanks before a quote are none of the value's.
+                    // Spaces and tabs before a quote are not part of the value.
                     self.record.is_padded |= self.state == State::Blank;
                     self.record.text.truncate(self.record.start());
                     self.state = State::Quoted;
@@ -125,17 +125,17 @@ impl Cutter {
                 }
                 (State::Value | State::Blank, b' ' | b'\t') => {
                     self.state = State::Blank;
-                    self.keep(&text[..1])?;
+                    self.append(&text[..1])?;
                 }
                 (State::Quoted, b'"') => self.state = State::Quote,
-                (State::Quoted, b'\r' | b'\n') => self.keep(&text[..1])?,
+                (State::Quoted, b'\r' | b'\n') => self.append(&text[..1])?,
                 (State::Quoted, _) => {
-                    text = self.keep_until(text, |byte| matches!(byte, b'"' | b'\r' | b'\n'))?;
+                    text = self.append_until(text, |byte| matches!(byte, b'"' | b'\r' | b'\n'))?;
                     continue;
                 }
                 (State::Quote, b'"') => {
                     self.state = State::Quoted;
-                    self.keep(&text[..1])?;
+                    self.append(&text[..1])?;
                 }
                 (State::Quote | State::Closed, b' ' | b'\t') => {
                     self.state = State::Closed;
@@ -143,12 +143,12 @@ impl Cutter {
                 }
                 (State::Unquoted, b'"') => return Err(self.malformed(self.line, Fault::StrayQuote).into()),
                 (State::Quote | State::Closed, _) => {
-                    return Err(self.malformed(self.quote_line, Fault::BehindQuote).into());
+                    return Err(self.malformed(self.quote_line, Fault::TextAfterQuote).into());
                 }
                 (State::Value | State::Blank | State::Unquoted, _) => {
                     self.state = State::Unquoted;
                     let separator = self.separator;
-                    text = self.keep_until(text, |byte| byte == separator || matches!(byte, b'"' | b'\r' | b'\n'))?;
+                    text = self.append_until(text, |byte| byte == separator || matches!(byte, b'"' | b'\r' | b'\n'))?;
                     continue;
                 }
             }
@@ -158,16 +158,16 @@ impl Cutter {
         Ok(())
     }
 
-    /// The text has ended; its last line may lack a line end.
+    /// Ends the text; its last line may lack a line end.
     ///
     /// # Errors
-    /// As [`Cutter::push`].
+    /// As [`Splitter::push`].
     pub fn finish<S: Sink>(&mut self, sink: &mut S) -> Result<(), S::Error> {
         match self.state {
             State::Record => Ok(()),
             State::Quoted => Err(self.malformed(self.quote_line, Fault::Unclosed).into()),
             State::Unquoted if self.record.text.ends_with(CTRL_Z) && self.header.is_some() => {
-                // Behind the last value of a text without a last line end.
+                // After the last value of a text without a final line end.
                 self.record.text.pop();
                 if self.record.text.is_empty() && self.record.ends.is_empty() {
                     self.state = State::Record;
@@ -181,15 +181,15 @@ impl Cutter {
         }
     }
 
-    /// Keeps text of the current value up to a byte that may end it, and returns the rest.
-    fn keep_until<'a>(&mut self, text: &'a str, ends: impl Fn(u8) -> bool) -> Result<&'a str, Malformed> {
+    /// Appends text to the current value up to a byte that may end it, and returns the rest.
+    fn append_until<'a>(&mut self, text: &'a str, ends: impl Fn(u8) -> bool) -> Result<&'a str, Malformed> {
         self.after_cr = false;
         let (kept, rest) = text.split_at(text.bytes().position(ends).unwrap_or(text.len()));
-        self.keep(kept)?;
+        self.append(kept)?;
         Ok(rest)
     }
 
-    fn keep(&mut self, text: &str) -> Result<(), Malformed> {
+    fn append(&mut self, text: &str) -> Result<(), Malformed> {
         if self.record.text.len() + text.len() > RECORD_MAX_BYTES {
             return Err(if self.state == State::Quoted {
                 self.malformed(self.quote_line, Fault::UnclosedWithinLimit)
@@ -213,10 +213,10 @@ impl Cutter {
     fn end_record<S: Sink>(&mut self, sink: &mut S) -> Result<(), S::Error> {
         self.end_value()?;
         self.state = State::Record;
-        // A column of one character could hold it.
+        // A single column could contain it as a value.
         let is_end = self.record.text == CTRL_Z && self.header.as_ref().is_some_and(|header| header.count() > 1);
         if self.is_ended && !is_end {
-            return Err(self.whole(Fault::BehindEnd).into());
+            return Err(self.whole(Fault::AfterEnd).into());
         }
         self.is_ended = is_end;
         if !is_end {
@@ -229,7 +229,7 @@ impl Cutter {
         Ok(())
     }
 
-    /// The current value is at fault.
+    /// An error in the current value.
     pub fn malformed(&self, line: u64, fault: Fault) -> Malformed {
         let value = self.record.ends.len();
         let name = self.header.as_ref().and_then(|header| header.get(value)).map(|cell| cell.text.trim());
@@ -238,7 +238,7 @@ impl Cutter {
         Malformed { line, place, fault }
     }
 
-    /// The current record is at fault.
+    /// An error in the current record.
     fn whole(&self, fault: Fault) -> Malformed {
         Malformed { line: self.record.line, place: Place::Record, fault }
     }

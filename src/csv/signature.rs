@@ -1,62 +1,62 @@
-//! The first bytes of a content: they tell compressed data, workbooks and other files that are sent in place of a text, which
-//! are refused for what they are and not for the first byte that is no letter. No text that can be read begins with them.
+//! Detects compressed data, workbooks and other files by their first bytes, so that they are refused for what they are and not
+//! for their first invalid character. No valid text begins with these bytes.
 
 use std::borrow::Cow;
 
 use thiserror::Error;
 
-/// What a content is in place of text.
+/// The kind of a content that is not text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Foreign {
-    /// RFC 1952.
+    /// gzip (RFC 1952).
     #[error(
         "is compressed by gzip; send it with the header Content-Encoding: gzip (gunzip a file before it is imported)"
     )]
     Gzip,
-    /// A zip archive, which the workbooks of spreadsheets are.
+    /// A zip archive, which spreadsheet workbooks are.
     #[error("is a zip archive, as .xlsx and .ods workbooks are; save the sheet as CSV, or unpack the archive")]
     Zip,
-    /// A workbook of Excel 97 to 2003, and other compound files.
-    #[error("is a workbook as Excel saved them until 2003 (.xls); save the sheet as CSV")]
+    /// A workbook of Excel 97 to 2003, or another compound file.
+    #[error("is an Excel 97-2003 workbook (.xls); save the sheet as CSV")]
     Workbook,
-    /// Another way to compress.
+    /// Another compression format.
     #[error("is compressed by {0}; decompress it, or compress it by gzip and send it with Content-Encoding: gzip")]
     Compressed(&'static str),
-    /// Another file.
+    /// Another file format.
     #[error("is {0}; send the rows as text")]
     File(&'static str),
-    /// Where JSON must be UTF-8.
-    #[error("is encoded in {0}; JSON is UTF-8 (RFC 8259, section 8.1), encode it so")]
+    /// JSON in an encoding other than UTF-8.
+    #[error("is encoded in {0}; JSON must be UTF-8 (RFC 8259, section 8.1)")]
     Encoded(&'static str),
 }
 
-/// What begins with which bytes.
+/// File signatures.
 const SIGNATURES: [(&[u8], Foreign); 13] = [
     (b"\x1f\x8b", Foreign::Gzip),
     (b"PK\x03\x04", Foreign::Zip),
-    (b"PK\x05\x06", Foreign::Zip), // without a file in it
+    (b"PK\x05\x06", Foreign::Zip), // an empty archive
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Foreign::Workbook),
     (b"\x28\xb5\x2f\xfd", Foreign::Compressed("zstd")),
     (b"\xfd7zXZ\0", Foreign::Compressed("xz")),
     (b"7z\xbc\xaf\x27\x1c", Foreign::Compressed("7-Zip")),
     (b"Rar!\x1a\x07", Foreign::Compressed("RAR")),
-    (b"BZh91AY&SY", Foreign::Compressed("bzip2")), // 9 is what bzip2 uses unless told otherwise
+    (b"BZh91AY&SY", Foreign::Compressed("bzip2")), // 9 is the default block size of bzip2
     (b"%PDF-", Foreign::File("a PDF")),
     (b"PAR1\x15", Foreign::File("a Parquet file")),
     (b"ARROW1\0\0", Foreign::File("an Arrow file")),
     (b"SQLite format 3\0", Foreign::File("an SQLite database")),
 ];
 
-/// So many bytes tell the encoding of JSON.
+/// The number of bytes that identify the encoding of JSON.
 const ENCODING_BYTES: usize = 4;
 
-/// What this content is, as far as its first bytes tell; `is_json` says that it must be UTF-8.
+/// The kind of a content according to its first bytes; `is_json` requires UTF-8.
 pub fn foreign(content: &[u8], is_json: bool) -> Option<Foreign> {
     let known = SIGNATURES.iter().find(|(signature, _)| content.starts_with(signature)).map(|(_, foreign)| *foreign);
     known.or_else(|| if is_json { encoding(content).map(Foreign::Encoded) } else { None })
 }
 
-/// The encoding of JSON that is not in UTF-8: its first letter is ASCII, so every other byte of UTF-16 is zero.
+/// The encoding of JSON that is not UTF-8: its first character is ASCII, so every other byte of UTF-16 is zero.
 fn encoding(content: &[u8]) -> Option<&'static str> {
     match content {
         [0, 0, 0xfe, 0xff, ..] | [0xff, 0xfe, 0, 0, ..] => Some("UTF-32"),
@@ -67,24 +67,24 @@ fn encoding(content: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The beginning of a content that arrives in chunks: held until it is known what it is.
+/// The start of a content that arrives in chunks, buffered until its kind is known.
 #[derive(Debug)]
-pub struct Opening {
+pub struct SignatureCheck {
     is_json: bool,
-    /// What is held; `None` once nothing is.
+    /// The buffered bytes; `None` once the kind is known.
     held: Option<Vec<u8>>,
 }
 
-impl Opening {
-    /// Of a text, or of JSON.
+impl SignatureCheck {
+    /// For CSV, or for JSON.
     pub fn new(is_json: bool) -> Self {
         Self { is_json, held: Some(Vec::new()) }
     }
 
-    /// Takes what has arrived and gives what may be read as text; nothing as long as it may be something else.
+    /// Takes received bytes and returns those that can be parsed as text; empty while the kind is unknown.
     ///
     /// # Errors
-    /// What it is instead.
+    /// If the content is not text.
     pub fn push<'b>(&mut self, bytes: &'b [u8]) -> Result<Cow<'b, [u8]>, Foreign> {
         let Some(held) = &mut self.held else { return Ok(Cow::Borrowed(bytes)) };
         let begun = if held.is_empty() {
@@ -103,10 +103,10 @@ impl Opening {
         foreign(&begun, self.is_json).map_or(Ok(begun), Err)
     }
 
-    /// The content has ended: what was held.
+    /// Ends the content; returns the buffered bytes.
     ///
     /// # Errors
-    /// What it is instead of a text.
+    /// If the content is not text.
     pub fn finish(&mut self) -> Result<Vec<u8>, Foreign> {
         let held = self.held.take().unwrap_or_default();
         foreign(&held, self.is_json).map_or(Ok(held), Err)
@@ -119,26 +119,29 @@ mod tests {
 
     use super::*;
 
-    /// What is read of a content that arrives in chunks of this size.
+    /// Reads a content that arrives in chunks of this size.
     fn read(content: &[u8], size: usize, is_json: bool) -> Result<Vec<u8>, Foreign> {
-        let mut opening = Opening::new(is_json);
+        let mut signature = SignatureCheck::new(is_json);
         let mut read = Vec::new();
         for chunk in content.chunks(size) {
-            read.extend_from_slice(&opening.push(chunk)?);
+            read.extend_from_slice(&signature.push(chunk)?);
         }
-        read.extend(opening.finish()?);
+        read.extend(signature.finish()?);
         Ok(read)
     }
 
     proptest! {
         #[test]
-        fn a_text_is_read_whole_whatever_its_chunks(text in "(\u{feff}|PK|PAR1|Rar!|%PD|7z|SQLite format 3|BZh9)?\\PC{0,20}", size in 1..9_usize) {
+        fn a_text_is_read_whole_whatever_its_chunks(
+            text in "(\u{feff}|PK|PAR1|Rar!|%PD|7z|SQLite format 3|BZh9)?\\PC{0,20}", size in 1..9_usize,
+        ) {
             prop_assert_eq!(read(text.as_bytes(), size, false), Ok(text.clone().into_bytes()));
         }
 
         #[test]
-        fn it_does_not_matter_in_what_chunks_a_content_arrives(
-            which in 0..SIGNATURES.len(), rest in prop::collection::vec(any::<u8>(), 0..20), size in 1..9_usize, is_json in any::<bool>(),
+        fn the_result_does_not_depend_on_the_chunks_of_a_content(
+            which in 0..SIGNATURES.len(), rest in prop::collection::vec(any::<u8>(), 0..20),
+            size in 1..9_usize, is_json in any::<bool>(),
         ) {
             let content = [SIGNATURES[which].0, &rest].concat();
             prop_assert_eq!(read(&content, size, is_json), Err(SIGNATURES[which].1));
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_encoding_of_json_is_told_by_its_first_letters() {
+    fn the_encoding_of_json_is_detected_by_its_first_bytes() {
         for (content, expected) in [
             (&b"\xff\xfe{\0"[..], Some("UTF-16")),
             (b"\xfe\xff\0{", Some("UTF-16")),

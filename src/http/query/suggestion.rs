@@ -1,11 +1,11 @@
-//! What an unknown parameter was probably meant to be: one that other services call otherwise, or a condition of a column whose
-//! operator stands in the name.
+//! Suggestions for unknown parameters: names that other services use for the same purpose, and filters whose operator is part
+//! of the name.
 
-/// What other services call our parameters, without case and punctuation, and how ours is used.
+/// Our parameters, how to use them, and their names in other services, without case and punctuation.
 const ELSEWHERE: &[(&str, &str, &[&str])] = &[
     (
         "after",
-        "after, whose value is in the header Link of the page before",
+        "after, whose value is in the header Link of the previous page",
         &[
             "offset",
             "page",
@@ -26,7 +26,7 @@ const ELSEWHERE: &[(&str, &str, &[&str])] = &[
     ("select", "select", &["fields", "columns", "include", "only", "props"]),
 ];
 
-/// Signs of comparison, the longer ones first, and the operators that mean the same.
+/// Comparison signs, the longer ones first, and the equivalent operators.
 pub const SIGNS: [(&str, &str); 10] = [
     (">=", "gte"),
     ("=>", "gte"),
@@ -40,7 +40,7 @@ pub const SIGNS: [(&str, &str); 10] = [
     ("=", "eq"),
 ];
 
-/// Words of other grammars, without case and punctuation, and the condition that means the same; `{}` is the value.
+/// Operators of other grammars, without case and punctuation, and the equivalent condition; `{}` is the value.
 const WORDS: &[(&str, &[&str])] = &[
     ("eq.{}", &["eq", "equals", "equal", "exact", "equalto"]),
     ("neq.{}", &["neq", "ne", "noteq", "notequal", "notequals", "notequalto", "isnot", "neql", "noteql"]),
@@ -64,19 +64,19 @@ const WORDS: &[(&str, &[&str])] = &[
     ("is.{}", &["is"]),
 ];
 
-/// The condition that a word of another grammar stands for; `{}` is the value.
+/// The condition equivalent to an operator of another grammar; `{}` is the value.
 pub fn condition(word: &str) -> Option<&'static str> {
     let word = plain(word);
     WORDS.iter().find(|(_, words)| words.contains(&word.as_str())).map(|(condition, _)| *condition)
 }
 
-/// Letters and digits in small letters.
+/// Letters and digits only, in lower case.
 fn plain(name: &str) -> String {
     name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// The known parameter that does what an unknown one was probably meant to do, and how; `columns` are those that take conditions.
-pub fn meant(name: &str, value: Option<&str>, columns: &[&'static str], known: &[&'static str]) -> Option<String> {
+/// Suggests the parameter that an unknown one probably stands for; `columns` are those that accept conditions.
+pub fn suggest(name: &str, value: Option<&str>, columns: &[&'static str], known: &[&'static str]) -> Option<String> {
     if let Some(condition) = columns.iter().find_map(|column| written_in_name(name, value, column)) {
         return Some(format!("write {condition}"));
     }
@@ -87,7 +87,7 @@ pub fn meant(name: &str, value: Option<&str>, columns: &[&'static str], known: &
     ours.map(|ours| format!("use {ours}"))
 }
 
-/// `age>=30`, `age[gte]=30`, `age__gte=30` and the like: a condition of a column whose operator is no part of the value.
+/// `age>=30`, `age[gte]=30`, `age__gte=30` and similar: a filter whose operator is part of the name instead of the value.
 fn written_in_name(name: &str, value: Option<&str>, column: &str) -> Option<String> {
     let whole = value.map_or(name.to_owned(), |value| format!("{name}={value}"));
     let rest = whole.strip_prefix(column)?.trim_start();
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_condition_in_a_name_is_told_as_it_is_written_here() {
+    fn a_filter_in_a_parameter_name_is_suggested_in_the_supported_form() {
         for (name, value, expected) in [
             ("age>", Some("30"), "write age=gte.30"),
             ("age<", Some("30"), "write age=lte.30"),
@@ -126,10 +126,10 @@ mod tests {
             ("sort", Some("age"), "use order"),
         ] {
             let known = ["age", "name", "order"];
-            assert_eq!(meant(name, value, &known[..2], &known).as_deref(), Some(expected), "{name} {value:?}");
+            assert_eq!(suggest(name, value, &known[..2], &known).as_deref(), Some(expected), "{name} {value:?}");
         }
         for (name, value) in [("ages", Some("30")), ("age", None), ("age>", None), ("age.x", Some("1"))] {
-            assert!(meant(name, value, &["age"], &[]).is_none(), "{name}");
+            assert!(suggest(name, value, &["age"], &[]).is_none(), "{name}");
         }
     }
 }
