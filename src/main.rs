@@ -2,17 +2,19 @@
 
 use std::process::ExitCode;
 
+use pycrudapi::app::error::AppError;
 use pycrudapi::cli::{self, Cli};
-use pycrudapi::config::arguments;
+use pycrudapi::config::{ConfigError, WrongSetting, arguments};
 use pycrudapi::db::told::told;
 use pycrudapi::log_output::LogOutput;
-use pycrudapi::telemetry;
+use pycrudapi::resource::registry::RegistryError;
+use pycrudapi::telemetry::{self, TelemetryError};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::read(); // a wrong setting ends here, with status 2
+    let cli = Cli::read(); // a setting that cannot be parsed ends here, with status 2
     let output = LogOutput::to_stderr();
     let _closing = output.closing(); // after the last word, also when it is a panic's
     let outcome = telemetry::init_logs(&cli.log, &output).map_err(Into::into).and_then(|()| cli::run(&cli, &output));
@@ -20,7 +22,19 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             output.say(&format!("pycrudapi: {}", arguments::without_secrets(&told(error.as_ref()))));
-            ExitCode::FAILURE
+            status(&error)
         }
     }
+}
+
+/// 2 for a wrong setting, which no restart mends, otherwise 1.
+fn status(error: &anyhow::Error) -> ExitCode {
+    let is_setting = error.chain().any(|cause| {
+        cause.is::<ConfigError>()
+            || cause.is::<WrongSetting>()
+            || cause.is::<RegistryError>()
+            || matches!(cause.downcast_ref(), Some(AppError::Config(_) | AppError::Setting(_)))
+            || matches!(cause.downcast_ref(), Some(TelemetryError::Filter(_)))
+    });
+    ExitCode::from(if is_setting { 2 } else { 1 })
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the dashboards' JSON from panels.py, by Grafana's own builders: `make monitoring`."""
+"""Writes the dashboards' JSON from panels.py, with Grafana's builders: `make monitoring`."""
 
 import pathlib
 

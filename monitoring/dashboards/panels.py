@@ -1,7 +1,7 @@
-"""What the dashboards show: rows of panels, a panel's queries, and what each is called.
+"""The contents of the dashboards: rows of panels, with the title and the queries of each panel.
 
-`NS` stands for the choice of namespaces, `[R]` for Grafana's window of rates. A panel that has nothing to show on a sound stack
-without a standby, Redis or a cluster says so in `needs`; every other is tested to show something.
+`NS` stands for the selected namespaces, `[R]` for Grafana's rate interval. A panel that is empty on a healthy stack without a
+standby, Redis or a cluster states in `needs` what it needs; a test checks that every other panel has data.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Panel:
     unit: str
     queries: dict  # legend: PromQL
     needs: str = ""
-    number: bool = False  # a number, not a curve
+    number: bool = False  # a single number, not a graph
 
 
 def quantile(q, metric, by="", more=""):
@@ -31,7 +31,7 @@ def rate(metric, by="", more=""):
 OVERVIEW = {
     "Now": [
         Panel("Servers", COUNT, {"answering": 'sum(up{NS, job="pycrudapi"})'}, number=True),
-        Panel("Ready", COUNT, {"least check": "min(ready{NS})"}, number=True),
+        Panel("Ready", COUNT, {"lowest check": "min(ready{NS})"}, number=True),
         Panel("Through nginx", COUNT, {"answered": 'min(probe_success{NS, job="entrance"})'}, number=True),
         Panel("Version", COUNT, {"{{version}}": "count by (version) (pycrudapi_build_info{NS})"}, number=True),
         Panel("Alerts", COUNT, {"firing": 'count(ALERTS{NS, alertstate="firing"}) or vector(0)'}, number=True),
@@ -43,15 +43,15 @@ OVERVIEW = {
         Panel("Duration by route, p99", SECONDS, {"{{http_route}}": quantile("0.99", REQUESTS, "http_route")}),
     ],
     "Objectives": [
-        Panel("Availability budget, times its pace", COUNT, {
+        Panel("Availability budget, burn rate", COUNT, {
             f"over {window}": f"pycrudapi:http_errors:ratio_rate{window}{{NS}} / 0.001" for window in ("1h", "6h", "3d")
         }),
-        Panel("Latency budget, times its pace", COUNT, {
+        Panel("Latency budget, burn rate", COUNT, {
             f"over {window}": f"pycrudapi:http_slow:ratio_rate{window}{{NS}} / 0.01" for window in ("1h", "6h", "3d")
         }),
     ],
     "Saturation": [
-        Panel("Requests under way", COUNT, {"{{instance}}": "http_server_active_requests{NS}"}),
+        Panel("Requests in progress", COUNT, {"{{instance}}": "http_server_active_requests{NS}"}),
         Panel("Connections used", RATIO, {
             "{{instance}} {{pool}}": 'db_client_connection_count{NS, state="used"} / ignoring (state) db_client_connection_max{NS}'
         }),
@@ -61,12 +61,12 @@ OVERVIEW = {
             "budget of {{budget}}": rate("budget_refused_total", "budget"),
         }),
         Panel("Held by requests", BYTES, {"{{instance}} {{budget}}": "budget_used_bytes{NS}"}),
-        Panel("Busy workers of the runtime", RATIO, {"{{instance}}": "tokio_workers_busy_ratio{NS}"}),
-        Panel("Queue of the runtime", COUNT, {"{{instance}}": "tokio_global_queue_depth{NS}"}),
+        Panel("Runtime workers busy", RATIO, {"{{instance}}": "tokio_workers_busy_ratio{NS}"}),
+        Panel("Runtime queue", COUNT, {"{{instance}}": "tokio_global_queue_depth{NS}"}),
     ],
     "Process": [
         Panel("Memory", BYTES, {"{{instance}}": 'process_resident_memory_bytes{NS, job="pycrudapi"}'}),
-        Panel("Processor", COUNT, {"{{instance}}": 'rate(process_cpu_seconds_total{NS, job="pycrudapi"}[R])'}),
+        Panel("CPU", COUNT, {"{{instance}}": 'rate(process_cpu_seconds_total{NS, job="pycrudapi"}[R])'}),
         Panel("Open files", RATIO, {"{{instance}}": 'process_open_fds{NS, job="pycrudapi"} / process_max_fds{NS, job="pycrudapi"}'}),
         Panel("Log lines dropped", PER_SECOND, {"{{instance}}": "rate(log_lines_dropped_total{NS}[R])"}),
         Panel("Memory of the container", RATIO, {
@@ -76,14 +76,14 @@ OVERVIEW = {
 }
 
 DATABASE = {
-    "As the service sees it": [
+    "Service side": [
         Panel("Connections of the pools", COUNT, {"{{pool}} {{state}}": "sum by (pool, state) (db_client_connection_count{NS})"}),
         Panel("Wait for a connection, p99", SECONDS, {"{{pool}}": quantile("0.99", "db_client_connection_wait_time_seconds", "pool")}),
         Panel("Operations", PER_SECOND, {"{{db_operation_name}}": rate("db_client_operation_duration_seconds_count", "db_operation_name")}),
         Panel("Operations, p99", SECONDS, {
             "{{db_operation_name}}": quantile("0.99", "db_client_operation_duration_seconds", "db_operation_name")
         }),
-        Panel("Requests in a statement", COUNT, {
+        Panel("Requests per statement", COUNT, {
             "{{batch}}": f"{rate('db_batch_size_sum', 'batch')} / {rate('db_batch_size_count', 'batch')}"
         }),
         Panel("Wait for a batch, p99", SECONDS, {"{{batch}}": quantile("0.99", "db_batch_wait_seconds", "batch")}),
@@ -101,7 +101,7 @@ DATABASE = {
         Panel("Rows", PER_SECOND, {
             kind: rate(f"pg_stat_database_tup_{kind}") for kind in ("fetched", "inserted", "updated", "deleted")
         }),
-        Panel("Blocks found in memory", RATIO, {
+        Panel("Buffer cache hits", RATIO, {
             "hit": f"{rate('pg_stat_database_blks_hit')} / ({rate('pg_stat_database_blks_hit')} + {rate('pg_stat_database_blks_read')})"
         }),
         Panel("Locks", COUNT, {"{{mode}}": "sum by (mode) (pg_locks_count{NS}) > 0"}),
@@ -119,12 +119,14 @@ DATABASE = {
             "archived": rate("pg_stat_archiver_archived_count"),
             "failed": rate("pg_stat_archiver_failed_count"),
         }),
-        Panel("Standbys behind", BYTES, {"{{standby}}": "pycrudapi_standby_lag_bytes{NS}"}, needs="a standby"),
-        Panel("Kept for slots", BYTES, {"{{slot}}": "pycrudapi_slot_retained_bytes{NS}"}, needs="a replication slot"),
-        Panel("Disk left", RATIO, {
+        Panel("Standby lag", BYTES, {"{{standby}}": "pycrudapi_standby_lag_bytes{NS}"}, needs="a standby"),
+        Panel("List reads by result", PER_SECOND, {"{{result}}": rate("db_replica_reads_total", "result")}, needs="DATABASE_READ_URL"),
+        Panel("Replica lag", SECONDS, {"{{instance}}": "db_replica_lag_seconds{NS}"}, needs="DATABASE_READ_URL"),
+        Panel("WAL retained by slots", BYTES, {"{{slot}}": "pycrudapi_slot_retained_bytes{NS}"}, needs="a replication slot"),
+        Panel("Disk free", RATIO, {
             "{{instance}} {{mountpoint}}": 'min by (instance, mountpoint) (node_filesystem_avail_bytes{NS, fstype!~"ramfs|squashfs|overlay"} / node_filesystem_size_bytes{NS})',
         }, needs="node_exporter"),
-        Panel("Claim left", RATIO, {
+        Panel("Volume claim free", RATIO, {
             "{{persistentvolumeclaim}}": "kubelet_volume_stats_available_bytes{NS} / kubelet_volume_stats_capacity_bytes{NS}"
         }, needs="a cluster"),
     ],
@@ -142,11 +144,11 @@ NGINX = {
             "accepted": rate("nginx_connections_accepted"),
             "handled": rate("nginx_connections_handled"),
         }),
-        Panel("Requests on a connection", COUNT, {
+        Panel("Requests per connection", COUNT, {
             "requests": f"{rate('nginx_http_requests_total')} / {rate('nginx_connections_accepted')}"
         }),
     ],
-    "As a client": [
+    "Client side": [
         Panel("Answered", COUNT, {"{{instance}}": 'probe_success{NS, job="entrance"}'}),
         Panel("Duration by phase", SECONDS, {"{{phase}}": 'sum by (phase) (probe_http_duration_seconds{NS, job="entrance"})'}),
         Panel("Refused by nginx or the server", PER_SECOND, {
@@ -163,9 +165,9 @@ RESOURCES = {
         }),
         Panel("Bodies of requests, p95", BYTES, {"{{http_route}}": quantile("0.95", "http_server_request_body_size_bytes", "http_route")}),
         Panel("Bodies of answers, p95", BYTES, {"{{http_route}}": quantile("0.95", "http_server_response_body_size_bytes", "http_route")}),
-        Panel("Lists under way", COUNT, {"{{instance}}": "lists_in_flight{NS}"}),
-        Panel("Lists that gave way", PER_SECOND, {"paused": rate("lists_paused_total")}),
-        Panel("Statements abandoned", PER_SECOND, {"abandoned": rate("db_statements_abandoned_total")}, needs="clients that left"),
+        Panel("Lists in progress", COUNT, {"{{instance}}": "lists_in_flight{NS}"}),
+        Panel("Lists paused", PER_SECOND, {"paused": rate("lists_paused_total")}),
+        Panel("Statements abandoned", PER_SECOND, {"abandoned": rate("db_statements_abandoned_total")}, needs="clients that disconnected"),
         Panel("Idempotency keys", PER_SECOND, {"{{result}}": rate("idempotency_requests_total", "result")}),
         Panel("Air quality", PER_SECOND, {"{{result}}": rate("cache_requests_total", "result")}),
         Panel("Redis", COUNT, {"{{instance}}": "cache_redis_up{NS}"}, needs="Redis"),
@@ -182,7 +184,7 @@ BACKUPS = {
     "Backups": [
         Panel("Age of the newest", SECONDS, {"age": "time() - max(backup_last_success_timestamp_seconds{NS})"}, number=True),
         Panel("Size of the newest", BYTES, {"size": "max(backup_last_size_bytes{NS})"}, number=True),
-        Panel("Time it took", SECONDS, {"duration": "max(backup_last_duration_seconds{NS})"}, number=True),
+        Panel("Duration of the newest", SECONDS, {"duration": "max(backup_last_duration_seconds{NS})"}, number=True),
         Panel("Since the last failure", SECONDS, {"age": "time() - max(backup_last_failure_timestamp_seconds{NS})"}, needs="a failure", number=True),
         Panel("Age", SECONDS, {"newest": "time() - max(backup_last_success_timestamp_seconds{NS})", "limit": "vector(26 * 3600)"}),
         Panel("Size", BYTES, {"size": "max(backup_last_size_bytes{NS})"}),
@@ -190,7 +192,7 @@ BACKUPS = {
     ],
     "Restore drills": [
         Panel("Age of the newest drill", SECONDS, {"age": "time() - max(restore_drill_last_success_timestamp_seconds{NS})"}, number=True),
-        Panel("Time the drill took", SECONDS, {"duration": "max(restore_drill_last_duration_seconds{NS})"}, number=True),
+        Panel("Duration of the newest drill", SECONDS, {"duration": "max(restore_drill_last_duration_seconds{NS})"}, number=True),
         Panel("Since the last failed drill", SECONDS, {"age": "time() - max(restore_drill_last_failure_timestamp_seconds{NS})"}, needs="a failure", number=True),
     ],
 }

@@ -1,5 +1,5 @@
--- One shape (schema.json) of what nginx, the server, supervisord, PostgreSQL and Redis write, for fluent-bit.conf.
--- Fluent Bit gives a line of JSON as its fields, and any other as the field `log`.
+-- Converts the log lines of nginx, the server, supervisord, PostgreSQL and Redis to one schema (schema.json), for fluent-bit.conf.
+-- Fluent Bit passes a line of JSON as its fields, and any other line as the field `log`.
 
 local MONTHS = {Jan = 1, Feb = 2, Mar = 3, Apr = 4, May = 5, Jun = 6, Jul = 7, Aug = 8, Sep = 9, Oct = 10, Nov = 11, Dec = 12}
 local LEVELS = {

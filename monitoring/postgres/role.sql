@@ -1,4 +1,4 @@
--- The role that the exporter asks as: it reads statistics of everything, and rows of nothing.
+-- The exporter's role: it can read all statistics, but no rows.
 -- MONITOR_PASSWORD=… psql -U postgres -f monitoring/postgres/role.sql
 
 \set ON_ERROR_STOP on

@@ -23,7 +23,7 @@ def prometheus_rule():
         "metadata": {"name": "pycrudapi", "labels": LABELS},
         "spec": {"groups": groups},
     }
-    comment = "# Written by `make monitoring` from rules/; changes belong there.\n"
+    comment = "# Written by `make monitoring` from rules/; edit those.\n"
     return comment + yaml.safe_dump(rule, sort_keys=False, width=4096, allow_unicode=True)
 
 

@@ -48,8 +48,11 @@ impl DerefMut for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(session) = self.0.take().filter(|session| session.is_busy() && !session.is_broken()) else { return };
-        metrics::counter!(ABANDONED).increment(1);
+        let is_left = |session: &Pooled| !session.is_broken() && (session.is_busy() || session.may_be_in_transaction());
+        let Some(session) = self.0.take().filter(is_left) else { return };
+        if session.is_busy() {
+            metrics::counter!(ABANDONED).increment(1);
+        }
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(wind_up(session))),
             Err(_) => session.give_up(), // the process is ending
@@ -57,10 +60,10 @@ impl Drop for Lease {
     }
 }
 
-/// Ends what runs on a session and gives it back, or closes it.
+/// Ends what runs on a session and the transaction that is open, and gives it back, or closes it.
 async fn wind_up(session: Pooled) {
-    if !tokio::time::timeout(PATIENCE, session.cancel()).await.unwrap_or(false) {
-        tracing::warn!("a statement could not be cancelled; its connection is closed");
+    if !tokio::time::timeout(PATIENCE, session.recover()).await.unwrap_or(false) {
+        tracing::warn!("a statement or transaction could not be ended; its connection is closed");
         session.give_up();
     }
 }

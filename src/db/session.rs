@@ -110,6 +110,8 @@ pub struct Session {
     deadline: Duration,
     /// Whether something was begun whose end has not been seen.
     busy: AtomicBool,
+    /// Whether a transaction may be open although nothing runs.
+    in_transaction: AtomicBool,
     /// Whether nobody may use it any more.
     given_up: AtomicBool,
     unreplicated: Unreplicated,
@@ -145,6 +147,7 @@ impl Session {
             planner: std::sync::Mutex::new(Some((Planner::Keyed, Instant::now()))),
             deadline: statement_timeout + DEADLINE_GRACE,
             busy: AtomicBool::new(false),
+            in_transaction: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             unreplicated,
             term,
@@ -162,6 +165,12 @@ impl Session {
         self.busy.load(Ordering::Relaxed)
     }
 
+    /// Whether a transaction may be open although nothing runs: work on [`Session::client_mut`] has failed, and what failed may
+    /// have been its `commit` or `rollback`.
+    pub fn may_be_in_transaction(&self) -> bool {
+        self.in_transaction.load(Ordering::Relaxed)
+    }
+
     /// Closes the connection as soon as this is dropped, whatever runs on it.
     pub fn give_up(&self) {
         self.given_up.store(true, Ordering::Relaxed);
@@ -171,27 +180,24 @@ impl Session {
     /// run these run nothing else. Until [`Session::settle`] or [`Session::settled`] the session is busy.
     pub fn client_mut(&mut self) -> &mut Client {
         self.busy.store(true, Ordering::Relaxed);
+        self.in_transaction.store(true, Ordering::Relaxed);
         &mut self.client
     }
 
     /// Says that everything begun on this session has ended.
     pub fn settled(&self) {
         self.busy.store(false, Ordering::Relaxed);
+        self.in_transaction.store(false, Ordering::Relaxed);
     }
 
-    /// Cancels what runs on this session and waits for its end; whether the session may be used again.
-    pub async fn cancel(&self) -> bool {
-        let token = self.client.cancel_token();
+    /// Cancels what runs on this session, waits for its end, and rolls back a transaction that is open; whether the session
+    /// may be used again.
+    pub async fn recover(&self) -> bool {
         let ended = async {
-            // Its answer comes behind that of the abandoned statement. A late cancel may hit this one instead.
-            let mut behind = pin!(self.client.batch_execute("select"));
-            loop {
-                self.server.cancel(&token).await?;
-                if timeout(CANCEL_AGAIN, &mut behind).await.is_ok() {
-                    break;
-                }
+            if self.is_busy() {
+                self.cancel().await?;
             }
-            // Nothing is on its way any more. A transaction whose rollback was hit has failed, and is still open.
+            // Nothing is on its way any more. A transaction whose commit or rollback was cancelled has failed, and is still open.
             match self.client.batch_execute("select").await {
                 Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
                     self.client.batch_execute("rollback").await
@@ -206,8 +212,21 @@ impl Session {
                 true
             }
             Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "cannot cancel a statement");
+                tracing::debug!(error = &error as &dyn std::error::Error, "cannot end what a session was used for");
                 false
+            }
+        }
+    }
+
+    /// Cancels what runs on this session and waits for its end.
+    async fn cancel(&self) -> Result<(), ConnectError> {
+        let token = self.client.cancel_token();
+        // Its answer comes behind that of the abandoned statement. A late cancel may hit this one instead.
+        let mut behind = pin!(self.client.batch_execute("select"));
+        loop {
+            self.server.cancel(&token).await?;
+            if timeout(CANCEL_AGAIN, &mut behind).await.is_ok() {
+                return Ok(());
             }
         }
     }
@@ -331,11 +350,13 @@ impl Session {
         let Ok(ended) = outcome else {
             return Err(StoreError::unavailable("query deadline passed")); // still busy
         };
+        let was_in_transaction = self.may_be_in_transaction();
         self.settled();
         let error = match ended {
             Ok(value) => return Ok(value),
             Err(error) => error.into(),
         };
+        self.in_transaction.store(was_in_transaction, Ordering::Relaxed);
         // A server that is ending says so before the socket closes; nobody else shall get this connection.
         if error.is_connection_lost() {
             self.give_up();

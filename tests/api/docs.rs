@@ -73,6 +73,16 @@ async fn every_listed_problem_has_its_page() {
 }
 
 #[tokio::test]
+async fn every_problem_is_in_the_table_of_the_api_reference() {
+    let reference = include_str!("../../docs/api.md");
+    let app = TestApp::start().await;
+    let list = app.get("/docs/problems").await;
+    let codes = list.body.split('"').filter_map(|part| part.strip_prefix("/docs/problems/"));
+    let missing: Vec<&str> = codes.filter(|code| !reference.contains(&format!("\n| `{code}` | "))).collect();
+    assert_eq!(missing, [""; 0], "docs/api.md, Problems");
+}
+
+#[tokio::test]
 async fn all_files_of_the_web_page_are_served() {
     let app = TestApp::start().await;
     let page = send(app.request(Method::GET, "/").header("accept", "text/html")).await;

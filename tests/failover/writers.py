@@ -12,7 +12,7 @@ CLIENTS = 6
 # Between two requests of a client, so that machine and log keep up.
 PAUSE_SECONDS = 0.02
 
-# docs/api.md, "Sending again what may have been done".
+# docs/api.md, "Retrying after an unknown outcome".
 SUCCESS = (200, 201)
 NOT_DONE = ("unavailable", "too-many-requests", "request-timeout")
 

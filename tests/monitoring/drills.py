@@ -351,7 +351,7 @@ AT_FIRST = ["BackupMissing"]
 ROUNDS = {
     "postgres": {
         transactions_used_up: ["PostgresTransactionIds"],
-        replay_paused: ["PostgresReplicationLag"],
+        replay_paused: ["PostgresReplicationLag", "ReplicaDown"],
         slot_forgotten: ["PostgresSlotGrowth", "PostgresWalGrowth"],
         archive_refuses: ["PostgresArchiveFails"],
         deadlocks: ["PostgresDeadlocks"],

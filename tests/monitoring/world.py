@@ -37,9 +37,9 @@ KEYS = {"keys": [{"kty": "EC", "crv": "P-256", "kid": "1", "alg": "ES256",
 class Standby:
     """A physical standby of a cluster, beside it."""
 
-    def __init__(self, primary):
+    def __init__(self, primary, port):
         self.folder = f"{primary.folder}/standby"
-        self.port = free_port()
+        self.port = port
         user = {}
         if os.geteuid() == 0:
             postgres = pwd.getpwnam("postgres")
@@ -87,6 +87,7 @@ class World:
         self.small_disk = mount(self.directory / "disk", "16m")
         if self.small_disk:
             self.ends.callback(lambda: subprocess.run(["umount", "--lazy", str(self.small_disk)], check=False))
+        self.standby_port = free_port()
         self.start_standby()
         self.ends.callback(lambda: self.standby.stop())
         self.start_redis()
@@ -104,6 +105,7 @@ class World:
         self.status_port = free_port()
         self.stack = Stack(
             stack, DATABASE_URL=f"postgres://pycrudapi:x@127.0.0.1:{self.postgres.port}/{DATABASE}", MIGRATE_USER="postgres", MIGRATE_PASSWORD="x",
+            DATABASE_READ_URL=f"postgres://pycrudapi:x@127.0.0.1:{self.standby_port}/{DATABASE}",
             REDIS_URL=f"redis://127.0.0.1:{self.redis.port}/0", RATE_LIMIT="off", CONN_LIMIT="off", TLS_CERT=self.directory / "tls.crt",
             TLS_KEY=self.directory / "tls.key", AUTH="on", AUTH_ANONYMOUS_SCOPES="*:read", AUTH_ISSUER="https://issuer.example", AUTH_AUDIENCE="urn:test",
             AUTH_JWKS_URL=f"http://127.0.0.1:{self.issuer_port}/jwks", AUTH_JWKS_REFRESH="1s", LOG_FORMAT="json", POOL_SIZE="6", CHECKOUT_TIMEOUT_MS="300",
@@ -144,7 +146,7 @@ class World:
         self.redis = watchers.Watcher(command, port)
 
     def start_standby(self):
-        self.standby = Standby(self.postgres)
+        self.standby = Standby(self.postgres, self.standby_port)
 
     def end_standby(self):
         """Ends it, and forgets that there was one."""
