@@ -54,7 +54,7 @@ fn expect_challenge(answer: &Answer, scope: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_route_asks_for_its_scope_and_nothing_else() {
+async fn every_route_requires_exactly_its_scope() {
     let app = TestApp::start_with(&[ON]).await;
     let (admin, _) = token(&app, "admin").await;
     let mut guarded = 0;
@@ -112,7 +112,7 @@ async fn every_route_asks_for_its_scope_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn nothing_is_done_and_nothing_is_told_without_the_scope() {
+async fn without_the_scope_nothing_is_changed_or_disclosed() {
     let app = TestApp::start_with(&[ON]).await;
     let (admin, _) = token(&app, "admin").await;
     let (writer, _) = token(&app, "passengers:create").await;
@@ -443,7 +443,7 @@ async fn the_principal_route_reports_identity_and_scopes() {
 }
 
 #[tokio::test]
-async fn a_principal_has_a_share_of_requests_and_nobody_elses() {
+async fn the_rate_limit_of_a_principal_affects_no_other() {
     let app = TestApp::start_with(&[ON, "--principal-rate-limit=20", "--auth-anonymous-scopes=steps:read"]).await;
     let (greedy, _) = token(&app, "passengers:read").await;
     let (quiet, _) = token(&app, "passengers:read").await;

@@ -67,12 +67,12 @@ async fn a_stopped_backend_costs_one_503_and_its_session_only() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_failed_and_is_still_open_is_rolled_back_before_the_next_use() {
+async fn a_failed_open_transaction_is_rolled_back_before_the_next_use() {
     let database = Database::migrated().await;
     let pool = pool(&database, PATIENCE);
     let pid = pid_of(&pool).await;
     let mut session = pool.session().await.expect("a session");
-    // As a cancel request leaves it that arrives with `commit` or `rollback`.
+    // The state after a cancel request that arrives during `commit` or `rollback`.
     let failed = session.client_mut().batch_execute("begin; select 1 / 0").await;
     assert!(session.settle(Ok(failed)).is_err());
     drop(session);
