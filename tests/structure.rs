@@ -1,10 +1,10 @@
-//! Imports point one way: no file imports, through whatever others, a file that imports it, and no part imports one above it.
+//! Imports are acyclic: no file imports, directly or indirectly, a file that imports it, and no part imports one above it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The parts of the crate, from the top down; those of one line do not import each other.
+/// The parts of the crate, from the top down; parts on the same line do not import each other.
 const PARTS: &[&[&str]] = &[
     &["main"],
     &["cli"],
@@ -22,7 +22,7 @@ const PARTS: &[&[&str]] = &[
     &["duration", "hexadecimal", "log_output", "masked", "short_file", "shutdown", "staggered"],
 ];
 
-/// Modules by their path in the crate, with their text.
+/// Modules by their path in the crate, with their source.
 fn modules() -> BTreeMap<Vec<String>, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = BTreeMap::new();
@@ -37,7 +37,7 @@ fn modules() -> BTreeMap<Vec<String>, String> {
             }
         }
     }
-    // Tests, and what they simulate, are not compiled into the program.
+    // Tests and simulated components are not compiled into the program.
     found.retain(|name, _| !name.iter().any(|part| part == "tests" || part == "simulation") && *name != ["lib"]);
     found
 }
@@ -48,14 +48,14 @@ fn name(path: &Path) -> Vec<String> {
     path.iter().map(|part| part.to_str().expect("a name").to_owned()).collect()
 }
 
-/// What is compiled into the program: without comments, and up to the tests.
+/// The source compiled into the program: without comments and tests.
 fn code(path: &PathBuf) -> String {
     let text = fs::read_to_string(path).expect("a text");
     let text = text.split("#[cfg(test)]\nmod tests").next().expect("one part at least");
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// Every path behind `head`, groups taken apart.
+/// Every path after `head`, with groups expanded.
 fn paths(mut text: &str, head: &[String], found: &mut Vec<Vec<String>>) {
     let mut path = head.to_vec();
     loop {
@@ -90,7 +90,7 @@ fn paths(mut text: &str, head: &[String], found: &mut Vec<Vec<String>>) {
     found.push(path);
 }
 
-/// Whether what follows belongs to a longer name or path.
+/// Whether the following text belongs to a longer name or path.
 fn is_inside(before: &str) -> bool {
     before.ends_with(|letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':')
 }
@@ -107,7 +107,7 @@ fn imports() -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
                 }
             }
         }
-        // A module that was imported by its name leads further: `list::openapi::describe`.
+        // Paths may continue from an imported module: `list::openapi::describe`.
         for path in found.clone().into_iter().filter(|path| modules.contains_key(path)) {
             let head = format!("{}::", path.last().expect("a module has a name"));
             for (at, _) in text.match_indices(&head) {
@@ -130,10 +130,7 @@ fn imports() -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
 #[test]
 fn no_part_imports_one_above_or_beside_it() {
     let level = |part: &str| {
-        PARTS
-            .iter()
-            .position(|level| level.contains(&part))
-            .unwrap_or_else(|| panic!("src/{part} has no place in PARTS"))
+        PARTS.iter().position(|level| level.contains(&part)).unwrap_or_else(|| panic!("src/{part} is missing in PARTS"))
     };
     let wrong: Vec<String> = imports()
         .iter()
@@ -147,8 +144,8 @@ fn no_part_imports_one_above_or_beside_it() {
 #[test]
 fn no_file_imports_one_that_imports_it() {
     let mut imports = imports();
-    assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 100, "the imports are not found any more");
-    // Who imports nothing that is left, or is imported by nobody left, is in no circle.
+    assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 100, "the imports are no longer found");
+    // A file that imports no remaining file, or is imported by none, is not part of a cycle.
     loop {
         let before = imports.len();
         let left: BTreeSet<_> = imports.keys().cloned().collect();

@@ -1,4 +1,4 @@
-//! What nobody waits for any more is cancelled in PostgreSQL, and its session is not given out before that.
+//! Statements of clients that have disconnected are cancelled in PostgreSQL before their session is reused.
 
 use std::net::SocketAddr;
 
@@ -11,10 +11,10 @@ use tokio_postgres::Client;
 use crate::harness::{TestApp, eventually, passenger};
 use crate::pools::{active, until_active};
 
-/// Statements that wait for a lock would wait this long.
+/// Deadlines longer than any wait for a lock in these tests.
 const LONG: &[&str] = &["--statement-timeout-ms=600000", "--checkout-timeout-ms=60000", "--bulk-timeout-ms=600000"];
 
-/// Locks every table of the resources against everything, until `rollback`.
+/// Locks every table of the resources in access exclusive mode until `rollback`.
 async fn lock_all(app: &TestApp) -> Client {
     let client = app.database.as_ref().expect("own database").client().await;
     let lock = "begin; lock table passengers, steps, air_quality in access exclusive mode";
@@ -22,7 +22,7 @@ async fn lock_all(app: &TestApp) -> Client {
     client
 }
 
-/// Sends a request on a connection of its own, which is left when dropped.
+/// Sends a request on its own connection; dropping the connection abandons the request.
 async fn send(addr: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
     let mut connection = TcpStream::connect(addr).await.expect("connected");
     let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
@@ -32,7 +32,7 @@ async fn send(addr: SocketAddr, method: &str, path: &str, headers: &str, body: &
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_a_client_has_left_is_cancelled() {
+async fn statements_of_disconnected_clients_are_cancelled() {
     let app = TestApp::start_with(LONG).await;
     let url = format!("/v1/passengers/{}", app.create(&passenger()).await);
     let watcher = app.database.as_ref().expect("own database").client().await;
@@ -67,7 +67,7 @@ async fn whatever_a_client_has_left_is_cancelled() {
     for (method, path, headers, body) in requests {
         let connection = send(app.addr, method, path, headers, body).await;
         eventually(|| async {
-            if active(&watcher).await == 1 { Ok(()) } else { Err(format!("{method} {path} {headers} does not begin")) }
+            if active(&watcher).await == 1 { Ok(()) } else { Err(format!("{method} {path} {headers} has not started")) }
         })
         .await;
         drop(connection);
@@ -79,11 +79,11 @@ async fn whatever_a_client_has_left_is_cancelled() {
     locker.batch_execute("rollback").await.expect("unlocked");
     app.get(&url).await.expect(StatusCode::OK);
     let stored: i64 = watcher.query_one("select count(*) from passengers", &[]).await.expect("a row").get(0);
-    assert_eq!(stored, 1, "a cancelled creation was stored");
+    assert_eq!(stored, 1, "a cancelled create was stored");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_rest_of_a_streamed_list_is_cancelled_when_its_reader_leaves() {
+async fn the_rest_of_a_streamed_list_is_cancelled_when_its_client_disconnects() {
     let app = TestApp::start_with(LONG).await;
     let watcher = app.database.as_ref().expect("own database").client().await;
     let many = "insert into passengers select gen_random_uuid(), true, 1, 'n' || n, 'male', null, 0, 0, 1 \
@@ -91,7 +91,7 @@ async fn the_rest_of_a_streamed_list_is_cancelled_when_its_reader_leaves() {
     watcher.batch_execute(many).await.expect("inserted");
     let mut reader = app.client.get(app.url("/passengerlist?order=name")).send().await.expect("an answer");
     let locker = lock_all(&app).await;
-    // The statement behind what has been sent waits for the lock, and so does the next chunk then.
+    // The statement that reads the next chunk waits for the lock.
     let waits = eventually(|| async { if active(&watcher).await > 0 { Ok(()) } else { Err("none waits".to_owned()) } });
     tokio::pin!(waits);
     loop {
@@ -106,7 +106,7 @@ async fn the_rest_of_a_streamed_list_is_cancelled_when_its_reader_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_of_lists_that_are_left_takes_no_more_connections_than_the_pool_has() {
+async fn many_abandoned_lists_use_no_more_connections_than_the_pool_has() {
     let app = TestApp::start_with(LONG).await;
     let watcher = app.database.as_ref().expect("own database").client().await;
     let locker = lock_all(&app).await;
@@ -117,20 +117,22 @@ async fn a_storm_of_lists_that_are_left_takes_no_more_connections_than_the_pool_
     for round in 0..14 {
         let paths: Vec<String> = (0..50).map(|n| format!("/v1/passengers?fare=neq.{}", round * 50 + n)).collect();
         let sent = join_all(paths.iter().map(|path| send(app.addr, "GET", path, "", ""))).await;
-        eventually(|| async { if active(&watcher).await > 0 { Ok(()) } else { Err("no list has begun".to_owned()) } })
-            .await;
+        eventually(|| async {
+            if active(&watcher).await > 0 { Ok(()) } else { Err("no list has started".to_owned()) }
+        })
+        .await;
         drop(sent);
         let now: i64 = watcher.query_one(connections, &[&locking]).await.expect("a row").get(0);
         most = most.max(now);
     }
     until_active(&watcher, 0).await;
-    assert!(most <= 12, "{most} connections: the pool has 10, the probe one, and one follows changes");
+    assert!(most <= 12, "{most} connections: the pool has 10, the readiness probe 1, the change listener 1");
     locker.batch_execute("rollback").await.expect("unlocked");
     app.get("/v1/passengers").await.expect(StatusCode::OK);
 }
 
 #[tokio::test]
-async fn a_session_whose_statement_was_cancelled_is_used_again() {
+async fn a_session_whose_statement_was_cancelled_is_reused() {
     let app = TestApp::start_with(&[LONG, &["--pool-size=1"]].concat()).await;
     let watcher = app.database.as_ref().expect("own database").client().await;
     let session = "select pid from pg_stat_activity where datname = current_database() and state = 'active' \

@@ -1,5 +1,5 @@
-//! Complaints name what was sent and what to send instead: compressed bodies and workbooks, JSON in other encodings and with
-//! faults, conditions in other grammars, numbers and nulls as other programs write them.
+//! Error messages state what was sent and what to send instead: compressed bodies and workbooks, JSON in other encodings and
+//! with syntax errors, conditions in other grammars, numbers and nulls in other notations.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -34,13 +34,13 @@ async fn posted(app: &TestApp, media_type: &str, body: impl Into<Vec<u8>>) -> An
     sent(app, Method::POST, "/v1/things", media_type, body).await
 }
 
-/// Every text of a problem.
+/// The detail and the errors of a problem as one string.
 fn told(problem: &Value) -> String {
     format!("{} {}", problem["detail"], problem["errors"])
 }
 
 #[tokio::test]
-async fn what_is_sent_in_place_of_text_is_named() {
+async fn a_body_that_is_not_text_is_identified() {
     let app = service().await;
     let item = "/v1/passengers/0192d3a0-0000-7000-8000-000000000000";
     for (body, name) in [
@@ -77,7 +77,7 @@ async fn what_is_sent_in_place_of_text_is_named() {
 }
 
 #[tokio::test]
-async fn lines_end_in_lf_crlf_or_cr_and_complaints_count_them_so() {
+async fn lines_end_in_lf_crlf_or_cr_and_errors_number_them_accordingly() {
     let app = service().await;
     for end in ["\n", "\r\n", "\r"] {
         let rows = format!("{{\"label\":\"a\"}}{end}{end}{{\"label\":\"b\"}}{end}");
@@ -105,7 +105,7 @@ async fn lines_end_in_lf_crlf_or_cr_and_complaints_count_them_so() {
 }
 
 #[tokio::test]
-async fn half_a_surrogate_pair_is_named_with_its_place_and_field() {
+async fn an_unpaired_surrogate_is_reported_with_its_position_and_field() {
     let app = service().await;
     let half = "is an unpaired surrogate; send both surrogates";
     for (media_type, body, place) in [
@@ -128,7 +128,7 @@ async fn half_a_surrogate_pair_is_named_with_its_place_and_field() {
 }
 
 #[tokio::test]
-async fn json_says_what_to_send_instead() {
+async fn errors_in_json_state_what_to_send_instead() {
     let app = service().await;
     for (value, expected) in [
         ("0x10", "0x10 is not a JSON number"),
@@ -169,7 +169,7 @@ async fn json_says_what_to_send_instead() {
 }
 
 #[tokio::test]
-async fn a_condition_in_another_grammar_is_told_the_right_one() {
+async fn a_condition_in_another_grammar_is_answered_with_the_correct_form() {
     let app = TestApp::start().await;
     for (query, expected) in [
         ("age=30", "write eq.30"),
@@ -214,7 +214,7 @@ async fn a_condition_in_another_grammar_is_told_the_right_one() {
         let problem = app.get(&format!("/v1/passengers?{query}")).await.expect_problem(400, "invalid-query");
         let detail = problem["detail"].as_str().expect("a text");
         assert!(detail.contains(expected), "{query}: {detail}");
-        // What is proposed is taken.
+        // The suggested condition is accepted.
         let column = query.split(['=', '>', '<', '!', '[', '_']).next().expect("a column");
         let Some(written) = expected.strip_prefix("write ").filter(|_| !expected.contains('%')) else { continue };
         let written = match (column, written.split_once('=')) {
@@ -225,7 +225,7 @@ async fn a_condition_in_another_grammar_is_told_the_right_one() {
         };
         app.get(&format!("/v1/passengers?{written}")).await.expect(StatusCode::OK);
     }
-    // Nothing is proposed that would not be taken either.
+    // No suggestion is made for a condition that has no valid form.
     for query in ["age=contains.3", "age=is.maybe", "survived=ge.1", "age=like(any).{a*}", "age=eq.many"] {
         let problem = app.get(&format!("/v1/passengers?{query}")).await.expect_problem(400, "invalid-query");
         assert!(!told(&problem).contains("; write"), "{query}: {problem}");
@@ -233,7 +233,7 @@ async fn a_condition_in_another_grammar_is_told_the_right_one() {
 }
 
 #[tokio::test]
-async fn a_time_beyond_every_other_is_compared_rightly_or_refused() {
+async fn a_time_at_the_limits_is_compared_correctly_or_refused() {
     let app = TestApp::start().await;
     for (path, status) in [
         ("/v1/steps?end_datetime=9999-12-31T23:59:59-01:00", 200),

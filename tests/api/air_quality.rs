@@ -1,4 +1,4 @@
-//! Air quality on the wire: answers, filters, forms, and bulk.
+//! Air quality over HTTP: responses, filters, formats and bulk import.
 
 use std::path::Path;
 
@@ -60,7 +60,7 @@ async fn readings_are_grouped_by_station_in_order_of_time_under_three_urls() {
 }
 
 #[tokio::test]
-async fn without_readings_the_list_is_empty() {
+async fn without_readings_the_list_is_empty_in_every_format() {
     let app = TestApp::start().await;
     assert_eq!(app.get("/air_quality").await.expect(StatusCode::OK).body, r#"{"cache":false,"entities":[]}"#);
     assert_eq!(app.get("/air_quality").await.expect(StatusCode::OK).body, r#"{"cache":true,"entities":[]}"#);
@@ -68,7 +68,7 @@ async fn without_readings_the_list_is_empty() {
 }
 
 #[tokio::test]
-async fn filters_choose_stations_and_a_half_open_span_of_time() {
+async fn filters_select_stations_and_a_half_open_time_range() {
     let app = app_with_rows(&[]).await;
     let lines = async |query: &str| {
         let answer = app.get(&format!("/air_quality?format=csv&{query}")).await;
@@ -89,7 +89,7 @@ async fn filters_choose_stations_and_a_half_open_span_of_time() {
 }
 
 #[tokio::test]
-async fn a_query_at_fault_is_refused_with_every_parameter_named() {
+async fn an_invalid_query_is_refused_with_every_parameter_named() {
     let app = TestApp::start().await;
     for (query, parameters) in [
         ("station=aq_jaen", vec!["station"]),
@@ -116,7 +116,7 @@ async fn a_query_at_fault_is_refused_with_every_parameter_named() {
 }
 
 #[tokio::test]
-async fn csv_comes_by_accept_or_by_format() {
+async fn csv_is_selected_by_accept_or_by_format() {
     let app = app_with_rows(&[]).await;
     let expected = format!(
         "{HEADER}2016-10-01T00:00:00.006Z,aq_jaen,,12.0,1e-7,14.0,-15.0,16.125\n\
@@ -146,7 +146,7 @@ async fn csv_comes_by_accept_or_by_format() {
 }
 
 #[tokio::test]
-async fn more_readings_than_an_answer_may_hold_are_a_400_that_says_how_to_ask_for_fewer() {
+async fn more_readings_than_the_limit_answer_400_with_how_to_request_fewer() {
     let app = TestApp::start_with(&["--statement-timeout-ms=60000"]).await;
     let client = app.database.as_ref().expect("own database").client().await;
     let insert = "insert into air_quality (id_entity, measured_at, so2) \
@@ -157,7 +157,7 @@ async fn more_readings_than_an_answer_may_hold_are_a_400_that_says_how_to_ask_fo
     let day = app.get("/air_quality?format=csv&from=2020-01-02&to=2020-01-03").await;
     assert_eq!(day.expect(StatusCode::OK).body.lines().count(), 1 + 24 * 60);
     client.batch_execute("delete from air_quality where so2 = 0").await.expect("deleted");
-    // That many are an answer, once the change is known.
+    // Exactly 100,000 readings are allowed; the change takes a moment to reach the server.
     eventually(|| async {
         let all = app.get("/air_quality?format=csv").await;
         if all.status != 200 {
@@ -180,7 +180,7 @@ async fn a_fresh_database_gets_the_synthetic_sample_once() {
         assert!(entity["id"].as_str().is_some_and(|id| id.starts_with("synthetic_")), "{}", entity["id"]);
         assert_eq!(entity["values"].as_array().map(Vec::len), Some(7 * 24));
     }
-    assert!(answer.to_string().contains("null"), "no value is missing");
+    assert!(answer.to_string().contains("null"), "the sample has no missing value");
     let client = database.client().await;
     client.batch_execute("delete from air_quality").await.expect("deleted");
     app.stop().await;
@@ -189,10 +189,10 @@ async fn a_fresh_database_gets_the_synthetic_sample_once() {
 }
 
 #[tokio::test]
-async fn the_real_readings_load_and_come_back_with_their_milliseconds() {
+async fn the_real_readings_are_imported_and_listed_with_their_milliseconds() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/environment_airq_measurand.csv");
     let Ok(real) = std::fs::read_to_string(&path) else {
-        println!("skipped: {} is not on this machine, and is not part of the project", path.display());
+        println!("skipped: {} is not on this machine; it is not part of the repository", path.display());
         return;
     };
     let app = TestApp::start().await;
@@ -201,7 +201,7 @@ async fn the_real_readings_load_and_come_back_with_their_milliseconds() {
     let exported = succeeded(program(&["export", "--resource", "air-quality"], first, ""));
     assert_eq!(import(&second, &exported), "960 readings imported\n");
     assert_eq!(succeeded(program(&["export", "--resource", "air-quality"], &second, "")), exported);
-    // The same rows as the file's, to the last digit, with the times written in RFC 3339.
+    // The rows equal the file's to the last digit, with the times in RFC 3339.
     let sorted = |csv: &str| {
         let mut lines: Vec<String> = csv.lines().skip(1).map(str::to_owned).collect();
         lines.sort();
@@ -234,7 +234,7 @@ async fn readings_are_imported_as_spreadsheets_and_pandas_write_them() {
 }
 
 #[tokio::test]
-async fn a_bad_row_aborts_the_import_with_line_column_and_reason_and_keeps_nothing() {
+async fn an_invalid_row_aborts_the_import_with_line_column_and_reason_and_stores_nothing() {
     let database = Database::migrated().await;
     let bad = |csv: &str| refused(&program(&["import", "--resource", "air-quality", "-"], &database, csv));
     let good = "2016-10-01 00:00:00,a,1,2,3,4,5,6\n";
@@ -258,12 +258,12 @@ async fn a_bad_row_aborts_the_import_with_line_column_and_reason_and_keeps_nothi
     assert!(bad("timestamp,station\n").contains("unknown column \"station\""));
     assert!(bad("timestamp,TimeInstant\n").contains("duplicate column"));
     assert!(bad(&format!("{HEADER}{good}2016-10-01 00:00:00,b\n")).contains("line 3: must have 8 cells"));
-    // The same station at the same time.
+    // A duplicate of station and time.
     let twice = bad(&format!("{HEADER}{good}2016-10-01T02:00:00+02:00,a,1,2,3,4,5,6\n"));
     assert!(twice.contains("already exists"), "{twice}");
     let row = database.client().await.query_one("select count(*) from air_quality", &[]).await.expect("counted");
     assert_eq!(row.get::<_, i64>(0), 0);
-    // Columns in another order, the other name of the time, Windows' line ends and its mark at the front.
+    // Other column order, the other name of the time column, CRLF line ends and a byte order mark.
     let odd = "\u{feff}pm2_5,TimeInstant,ID_ENTITY,so2,no2,co,o3,pm10\r\n6,2016-10-01 00:00:00.5,a,1,,3,4,5\r\n";
     assert_eq!(import(&database, odd), "1 readings imported\n");
     let exported = succeeded(program(&["export", "--resource", "air-quality"], &database, ""));
@@ -271,7 +271,7 @@ async fn a_bad_row_aborts_the_import_with_line_column_and_reason_and_keeps_nothi
 }
 
 #[tokio::test]
-async fn stations_may_have_names_of_any_script_with_blanks() {
+async fn station_names_may_use_any_script_and_spaces() {
     let app = TestApp::start().await;
     let database = app.database.as_ref().expect("own database");
     let names = ["Parque del Retiro", "Jaén: calle 1", "北京", "दिल्ली", "Львів-2", "a"];
@@ -290,7 +290,7 @@ async fn stations_may_have_names_of_any_script_with_blanks() {
     }
     let several = app.request(Method::GET, "/v1/air-quality").query(&[("entity", "北京, Parque del Retiro")]);
     assert_eq!(ids(&send(several).await), ["Parque del Retiro", "北京"]);
-    // What export writes is what CSV's own readers and import read.
+    // Exported CSV can be read by other CSV readers and by import.
     let exported = succeeded(program(&["export", "--resource", "air-quality"], database, ""));
     assert!(!exported.contains('"'), "{exported}");
     let again = Database::migrated().await;
@@ -305,7 +305,7 @@ async fn stations_may_have_names_of_any_script_with_blanks() {
 }
 
 #[tokio::test]
-async fn a_database_with_names_of_old_takes_those_of_any_script_after_its_migration() {
+async fn a_database_with_the_old_name_rule_accepts_any_script_after_its_migration() {
     let database = Database::migrated().await;
     let client = database.client().await;
     let old = "alter table air_quality drop constraint air_quality_id_entity;
@@ -315,7 +315,7 @@ async fn a_database_with_names_of_old_takes_those_of_any_script_after_its_migrat
     client.batch_execute(include_str!("../../migrations/0010_station_names.sql")).await.expect("migrated");
     let insert = "insert into air_quality (id_entity, measured_at) values ($1, now())";
     for name in ["Parque del Retiro", "北京"] {
-        client.execute(insert, &[&name]).await.expect("taken");
+        client.execute(insert, &[&name]).await.expect("inserted");
     }
     for name in ["", "=1", "+1", "-1", "@1", " a", "a ", "a,b", "a\"b", "a\\b", "a\nb", &"a".repeat(101)] {
         let error = client.execute(insert, &[&name]).await.expect_err(name);
@@ -325,7 +325,7 @@ async fn a_database_with_names_of_old_takes_those_of_any_script_after_its_migrat
 }
 
 #[tokio::test]
-async fn the_sample_in_the_repository_is_what_its_script_writes() {
+async fn the_sample_in_the_repository_equals_the_output_of_its_script() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
     let output = std::process::Command::new("python3").arg(folder.join("make_air_quality.py")).output();
     let Ok(output) = output else {

@@ -1,5 +1,4 @@
-//! The air-quality cache: what is kept and for how long, what an import does to it, and what a Redis that misbehaves
-//! does not do to answers.
+//! The air-quality cache: what is cached and for how long, invalidation by imports, and correct answers when Redis fails.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -22,13 +21,13 @@ use crate::transfer::{program_at, refused, succeeded};
 
 const ROW: &str = "2016-10-01T00:00:00.004Z,aq_jaen,1,2,3,4,5,6\n";
 
-/// Rows that tell by their number which import brought them.
+/// Rows whose station names contain the number of the import.
 fn rows(import: u32) -> String {
     let lines = (0..10).map(|station| format!("2016-10-01T00:00:00Z,import_{import:04}_{station},1,2,3,4,5,6\n"));
     lines.collect()
 }
 
-/// A server in a process of its own.
+/// A server in its own process.
 struct Replica {
     child: Child,
     url: String,
@@ -72,19 +71,19 @@ impl Replica {
         std::fs::read_to_string(&self.log).expect("it is there")
     }
 
-    /// How often it has connected to Redis.
+    /// Number of connections it has made to Redis.
     fn connections(&self) -> usize {
         self.log().matches("the cache is connected to redis").count()
     }
 
-    /// How many faults of Redis it has met.
+    /// Number of Redis errors it has counted.
     async fn faults(&self) -> u64 {
         let metrics = send(self.client.get(&self.metrics_url)).await.body;
         let counts = metrics.lines().filter(|line| line.starts_with("cache_errors_total{"));
         counts.map(|line| line.rsplit(' ').next().expect("a value").parse::<u64>().expect("a number")).sum()
     }
 
-    /// Returns once answers come from the cache.
+    /// Waits until answers come from the cache.
     async fn cached(&self) {
         eventually(|| async { hit(&self.get().await) }).await;
     }
@@ -105,7 +104,7 @@ fn hit(answer: &Answer) -> Result<(), String> {
     if answer.header("x-cache") == "HIT" { Ok(()) } else { Err(format!("{:?}", answer.headers)) }
 }
 
-/// Asserts where an answer came from, in body and header alike.
+/// Asserts in body and header whether an answer came from the cache.
 #[track_caller]
 fn from_cache(answer: &Answer, cached: bool) {
     answer.expect(StatusCode::OK);
@@ -118,27 +117,27 @@ fn from_cache(answer: &Answer, cached: bool) {
     }
 }
 
-/// What the process says it has counted.
+/// The value of a counter in the process's metrics.
 async fn counter(app: &TestApp, series: &str) -> u64 {
     let scraped = send(app.client.get(format!("http://{}/metrics", app.metrics_addr))).await;
     let line = scraped.body.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
     line.and_then(|line| line.rsplit(' ').next()).map_or(0, |number| number.parse().expect("a number"))
 }
 
-/// Waits until the server is connected to Redis, so that what follows is about what Redis does then.
+/// Waits until the server is connected to Redis, so that the test measures only later Redis behaviour.
 async fn connected(app: &TestApp) {
     eventually(|| async { hit(&app.get("/air_quality?entity=connected").await) }).await;
 }
 
 #[tokio::test]
-async fn the_first_answer_is_fresh_and_the_next_ones_come_from_the_cache_for_each_distinct_query() {
+async fn for_each_distinct_query_the_first_answer_is_fresh_and_later_ones_are_cached() {
     let redis = RedisServer::start().await;
     for flags in [vec![], vec![redis.flag()]] {
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let app = TestApp::start_with(&flags).await;
         import(app.database.as_ref().expect("own database"), &format!("{HEADER}{ROW}"));
         connected(&app).await;
-        // The second of each pair means the same as the first, under another URL or spelling.
+        // The second query of each pair is equivalent to the first, with another URL or spelling.
         for (first, same) in [
             ("/air_quality", "/api/v1/measures/air?format=json"),
             ("/air_quality?entity=a,aq_jaen", "/v1/air-quality?entity=aq_jaen%2Ca,a"),
@@ -161,7 +160,7 @@ async fn the_first_answer_is_fresh_and_the_next_ones_come_from_the_cache_for_eac
 }
 
 #[tokio::test]
-async fn an_answer_is_kept_no_longer_than_it_may_be() {
+async fn an_answer_is_cached_no_longer_than_its_lifetime() {
     let redis = RedisServer::start().await;
     for flags in [vec![], vec![redis.flag()]] {
         let flags: Vec<&str> = flags.iter().map(String::as_str).chain(["--air-quality-cache-ttl=2s"]).collect();
@@ -189,7 +188,7 @@ async fn an_answer_is_kept_no_longer_than_it_may_be() {
     }
 }
 
-/// A PostgreSQL that counts statements.
+/// A PostgreSQL that counts statements (pg_stat_statements).
 fn counting_postgres() -> (Embedded, tempfile::TempDir) {
     own_postgres(vec![("shared_preload_libraries".to_owned(), "pg_stat_statements".to_owned())])
 }
@@ -198,7 +197,7 @@ fn counting_postgres() -> (Embedded, tempfile::TempDir) {
 async fn two_hundred_first_requests_to_two_processes_cause_one_database_query() {
     let (postgres, _folder) = counting_postgres();
     let config = postgres.config();
-    let conninfo = pycrudapi::db::conninfo::ConnInfo::from_config(config.clone()).expect("no TLS is asked for");
+    let conninfo = pycrudapi::db::conninfo::ConnInfo::from_config(config.clone()).expect("no TLS required");
     let mut client = migrate::connect(&conninfo).await.expect("connected");
     migrate::run(&mut client, &crate::harness::resources(), None).await.expect("migrated");
     client.batch_execute("create extension pg_stat_statements").await.expect("created");
@@ -208,12 +207,12 @@ async fn two_hundred_first_requests_to_two_processes_cause_one_database_query() 
     let [tokio_postgres::config::Host::Unix(directory)] = config.get_hosts() else { panic!("one socket") };
     let url = format!("host={} user=postgres dbname=postgres", directory.display());
     let redis = RedisServer::start().await;
-    // This is about who asks PostgreSQL, not about the deadline, which 200 requests on a busy machine could pass.
+    // The test counts queries to PostgreSQL; 200 requests on a busy machine could exceed the default deadline.
     let shared = [("REDIS_URL", redis.url()), ("REDIS_TIMEOUT_MS", "10000".to_owned())];
     let shared: Vec<_> = shared.iter().map(|(name, value)| (*name, value.as_str())).collect();
     for (environment, replicas) in [(shared.as_slice(), 2), (&[], 1)] {
         let replicas = join_all((0..replicas).map(|_| Replica::start(&url, environment))).await;
-        // Connected to Redis and following changes, as after the first seconds of a life.
+        // Wait until each replica is connected to Redis and listens for changes, as in steady state.
         for replica in &replicas {
             eventually(|| async {
                 hit(&send(replica.client.get(format!("{}/air_quality?entity=connected", replica.url))).await)
@@ -223,7 +222,7 @@ async fn two_hundred_first_requests_to_two_processes_cause_one_database_query() 
         client.execute("select pg_stat_statements_reset()", &[]).await.expect("reset");
         let answers = join_all((0..200).map(|number| replicas[number % replicas.len()].get())).await;
         let fresh = answers.iter().filter(|answer| answer.body.starts_with(r#"{"cache":false"#)).count();
-        assert_eq!(fresh, 1, "one request is the one that read");
+        assert_eq!(fresh, 1, "exactly one request reads the database");
         for answer in &answers {
             answer.expect(StatusCode::OK);
             assert_eq!(answer.body.matches("timestamp").count(), 1000);
@@ -240,7 +239,7 @@ async fn two_hundred_first_requests_to_two_processes_cause_one_database_query() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_import_shows_at_once_on_every_replica() {
+async fn an_import_is_visible_immediately_on_every_replica() {
     let redis = RedisServer::start().await;
     let url = redis.url();
     let environments: [&[(&str, &str)]; 2] = [&[], &[("REDIS_URL", &url)]];
@@ -248,7 +247,7 @@ async fn an_import_shows_at_once_on_every_replica() {
         let database = Database::migrated().await;
         let replicas = start_two(&database.url(), environment).await;
         let stop = Arc::new(AtomicBool::new(false));
-        // Readers on each replica all the while: nobody may see an older import after a newer one came from the cache.
+        // Concurrent readers on each replica: once a newer import was served from the cache, an older one must never be.
         let readers: Vec<_> = replicas
             .iter()
             .flat_map(|replica| [replica, replica])
@@ -292,17 +291,17 @@ async fn an_import_shows_at_once_on_every_replica() {
         }
         stop.store(true, Ordering::Relaxed);
         for reader in readers {
-            assert!(reader.await.expect("no reader saw the past") > 0);
+            assert!(reader.await.expect("no reader saw an older import") > 0);
         }
         delays.sort();
         println!("an import was visible on both replicas within {delays:?}");
-        // The announcement takes milliseconds; the heartbeat that stands in for a lost one takes up to a second. The
-        // median tells them apart on a busy machine too.
+        // A notification takes milliseconds; the heartbeat that replaces a lost notification takes up to a second. The median
+        // distinguishes the two even on a busy machine.
         assert!(delays[delays.len() / 2] < Duration::from_millis(300), "{delays:?}");
     }
 }
 
-/// Imports while the runtime goes on with readers.
+/// Imports on a blocking thread while the readers keep running.
 async fn import_blocking(database: &Database, rows: String) {
     let url = database.url();
     let loading = tokio::task::spawn_blocking(move || {
@@ -311,7 +310,7 @@ async fn import_blocking(database: &Database, rows: String) {
     succeeded(loading.await.expect("no panic"));
 }
 
-/// The newest import an answer shows; 0 when it shows none.
+/// The newest import visible in an answer; 0 if there is none.
 #[track_caller]
 fn imports(answer: &Answer) -> u32 {
     let entities = answer.expect(StatusCode::OK).json()["entities"].as_array().cloned().unwrap_or_default();
@@ -320,7 +319,7 @@ fn imports(answer: &Answer) -> u32 {
 }
 
 #[tokio::test]
-async fn an_import_shows_although_the_connection_that_follows_changes_was_lost() {
+async fn an_import_is_visible_after_the_change_listener_lost_its_connection() {
     let database = Database::migrated().await;
     let app = TestApp::start_on(&database.conninfo(), &[]).await;
     connected(&app).await;
@@ -341,11 +340,11 @@ async fn an_import_shows_although_the_connection_that_follows_changes_was_lost()
     }
 }
 
-/// How long a request may wait for Redis in the tests below, and how much longer its answer may take in all.
+/// Deadline of a Redis command in the tests below, and the additional time an answer may take.
 const DEADLINE_MS: u64 = 250;
 const GRACE: Duration = Duration::from_millis(50);
 
-/// Clients that ask two replicas without pause and keep the longest time an answer took.
+/// Clients that send requests to two replicas without pause and record the longest response time.
 struct Load {
     stop: Arc<AtomicBool>,
     answers: Arc<AtomicU64>,
@@ -378,8 +377,8 @@ impl Load {
         Self { stop, answers, clients }
     }
 
-    /// Returns after so many more answers.
-    async fn more(&self, count: u64) {
+    /// Waits until `count` more answers have arrived.
+    async fn wait_for_answers(&self, count: u64) {
         let goal = self.answers.load(Ordering::Relaxed) + count;
         eventually(|| async {
             let now = self.answers.load(Ordering::Relaxed);
@@ -388,8 +387,8 @@ impl Load {
         .await;
     }
 
-    /// The number of answers, the longest time one took, and the longest that a request took which asks nothing of the
-    /// cache: what this machine adds by being busy. Panics if an answer was wrong.
+    /// The number of answers, the longest response time, and the longest response time of a request that does not use the
+    /// cache, which measures the load of the machine. Panics if an answer was wrong.
     async fn end(self) -> (u64, Duration, Duration) {
         self.stop.store(true, Ordering::Relaxed);
         let (mut longest, mut noise) = (Duration::ZERO, Duration::ZERO);
@@ -402,7 +401,7 @@ impl Load {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_killed_paused_and_restarted_under_load_costs_no_answer_and_none_is_late() {
+async fn killing_pausing_and_restarting_redis_under_load_loses_and_delays_no_answer() {
     let mut redis = RedisServer::start().await;
     let database = Database::migrated().await;
     import(&database, &format!("{HEADER}{}", rows(1)));
@@ -410,7 +409,7 @@ async fn redis_killed_paused_and_restarted_under_load_costs_no_answer_and_none_i
     let environment = [("REDIS_URL", url.as_str()), ("REDIS_TIMEOUT_MS", &deadline)];
     let replicas = start_two(&database.url(), &environment).await;
     let cached = || join_all(replicas.iter().map(Replica::cached));
-    // An answer that others share counts as a hit, so only a new connection tells that a replica met a fault and got over it.
+    // A coalesced answer counts as a hit, so only a new connection proves that a replica has recovered from a fault.
     let connections = || replicas.iter().map(Replica::connections).collect::<Vec<_>>();
     let connected_again = async |before: Vec<usize>| {
         eventually(|| async {
@@ -423,11 +422,11 @@ async fn redis_killed_paused_and_restarted_under_load_costs_no_answer_and_none_i
     };
     cached().await;
     let load = Load::start(&replicas);
-    load.more(100).await;
+    load.wait_for_answers(100).await;
     for _ in 0..2 {
         let before = connections();
         redis.kill();
-        load.more(100).await;
+        load.wait_for_answers(100).await;
         redis.restart().await;
         connected_again(before).await;
         let before = connections();
@@ -439,25 +438,25 @@ async fn redis_killed_paused_and_restarted_under_load_costs_no_answer_and_none_i
             if all { Ok(()) } else { Err(format!("{now:?} faults after {faults:?}")) }
         })
         .await;
-        load.more(100).await;
+        load.wait_for_answers(100).await;
         redis.resume();
         connected_again(before).await;
         let before = connections();
-        // Slow rather than silent: it answers, but later than anybody waits.
+        // Slow rather than unresponsive: it answers after the deadline.
         redis.run::<()>(redis::cmd("CLIENT").arg("PAUSE").arg(2 * DEADLINE_MS).arg("ALL")).await;
-        load.more(100).await;
+        load.wait_for_answers(100).await;
         connected_again(before).await;
         redis.run::<()>(&redis::cmd("FLUSHALL")).await;
-        load.more(100).await;
+        load.wait_for_answers(100).await;
         for key in redis.answers().await {
             redis.run::<()>(redis::cmd("SET").arg(key).arg("garbage")).await;
         }
-        load.more(100).await;
+        load.wait_for_answers(100).await;
         cached().await;
     }
     let (answers, longest, noise) = load.end().await;
     println!("{answers} answers, the longest took {longest:?}, the longest without the cache {noise:?}");
-    assert!(longest <= Duration::from_millis(DEADLINE_MS) + GRACE + 2 * noise, "{longest:?} with a noise of {noise:?}");
+    assert!(longest <= Duration::from_millis(DEADLINE_MS) + GRACE + 2 * noise, "{longest:?} with noise {noise:?}");
     for replica in &replicas {
         let log = replica.log();
         let warnings = log.lines().filter(|line| line.contains("redis fails the cache")).count();
@@ -467,7 +466,7 @@ async fn redis_killed_paused_and_restarted_under_load_costs_no_answer_and_none_i
 }
 
 #[tokio::test]
-async fn a_value_that_is_garbage_is_counted_and_replaced() {
+async fn a_corrupt_cached_value_is_counted_and_replaced() {
     let redis = RedisServer::start().await;
     let app = TestApp::start_with(&[&redis.flag()]).await;
     connected(&app).await;
@@ -486,7 +485,7 @@ async fn a_value_that_is_garbage_is_counted_and_replaced() {
         from_cache(&app.get("/air_quality").await, true);
         assert!(counter(&app, series).await > before);
     }
-    // Not even a string.
+    // A value that is not a string.
     redis.run::<()>(redis::cmd("DEL").arg(&key)).await;
     redis.run::<()>(redis::cmd("RPUSH").arg(&key).arg("garbage")).await;
     from_cache(&app.get("/air_quality").await, false);
@@ -494,7 +493,7 @@ async fn a_value_that_is_garbage_is_counted_and_replaced() {
 }
 
 #[tokio::test]
-async fn answers_from_another_database_in_the_same_redis_are_not_taken() {
+async fn answers_of_another_database_in_the_same_redis_are_ignored() {
     let redis = RedisServer::start().await;
     let apps = [TestApp::start_with(&[&redis.flag()]).await, TestApp::start_with(&[&redis.flag()]).await];
     import(apps[0].database.as_ref().expect("own database"), &format!("{HEADER}{}", rows(1)));
@@ -508,7 +507,7 @@ async fn answers_from_another_database_in_the_same_redis_are_not_taken() {
 }
 
 #[tokio::test]
-async fn a_full_redis_keeps_nothing_and_fails_nothing() {
+async fn a_full_redis_stores_nothing_and_fails_no_request() {
     let redis = RedisServer::start().await;
     let app = TestApp::start_with(&[&redis.flag()]).await;
     connected(&app).await;
@@ -525,7 +524,7 @@ async fn a_full_redis_keeps_nothing_and_fails_nothing() {
 }
 
 #[tokio::test]
-async fn a_flushed_redis_is_filled_again() {
+async fn a_flushed_redis_is_refilled() {
     let redis = RedisServer::start().await;
     let app = TestApp::start_with(&[&redis.flag()]).await;
     connected(&app).await;
@@ -537,7 +536,7 @@ async fn a_flushed_redis_is_filled_again() {
 }
 
 #[tokio::test]
-async fn a_refused_password_delays_and_fails_nothing_and_is_tried_again() {
+async fn a_refused_redis_password_delays_and_fails_nothing_and_is_retried() {
     let redis = RedisServer::start().await;
     let started = Instant::now();
     let app = TestApp::start_with(&[&redis.flag().replace(PASSWORD, "wrong")]).await;
@@ -554,7 +553,7 @@ async fn a_refused_password_delays_and_fails_nothing_and_is_tried_again() {
 }
 
 #[tokio::test]
-async fn the_password_may_come_from_a_file() {
+async fn the_redis_password_may_be_read_from_a_file() {
     let redis = RedisServer::start().await;
     let folder = tempfile::tempdir().expect("a temporary directory");
     let file = folder.path().join("password");
@@ -565,10 +564,10 @@ async fn the_password_may_come_from_a_file() {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_not_there_delays_neither_start_nor_answers_and_is_found_when_it_comes() {
+async fn an_unreachable_redis_delays_neither_start_nor_answers_and_is_used_once_reachable() {
     let mut redis = RedisServer::start().await;
     redis.kill();
-    // A deadline that no answer could hide behind.
+    // A deadline so long that an answer that waits for it would be noticed.
     let app = TestApp::start_with(&[&redis.flag(), "--redis-timeout-ms=10000"]).await;
     let started = Instant::now();
     for _ in 0..20 {
@@ -580,7 +579,7 @@ async fn a_redis_that_is_not_there_delays_neither_start_nor_answers_and_is_found
 }
 
 #[tokio::test]
-async fn something_else_at_the_address_of_redis_harms_no_answer() {
+async fn another_service_at_the_redis_address_fails_no_request() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let flag = format!("--redis-url=redis://:{PASSWORD}@{}", listener.local_addr().expect("an address"));
     let asked = Arc::new(AtomicU64::new(0));
@@ -589,7 +588,7 @@ async fn something_else_at_the_address_of_redis_harms_no_answer() {
         loop {
             let (mut stream, _) = listener.accept().await.expect("accepted");
             count.fetch_add(1, Ordering::Relaxed);
-            // Whether the other side reads it is its own affair.
+            // Ignore whether the peer reads it.
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         }
     });
@@ -604,12 +603,12 @@ async fn something_else_at_the_address_of_redis_harms_no_answer() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_does_not_take_the_refresh_with_it() {
+async fn a_client_that_disconnects_does_not_cancel_the_refresh() {
     let app = TestApp::start().await;
     connected(&app).await;
     let client = app.database.as_ref().expect("own database").client().await;
     client.batch_execute("begin; lock table air_quality in access exclusive mode").await.expect("locked");
-    // The refresh has begun once it waits for the lock; the request is dropped then.
+    // The refresh has started once it waits for the lock; the request is dropped then.
     tokio::select! {
         answer = app.request(Method::GET, "/air_quality").send() => panic!("not before the lock is gone: {answer:?}"),
         () = eventually(|| waiting(&client)) => {}
@@ -622,15 +621,15 @@ async fn a_client_that_leaves_does_not_take_the_refresh_with_it() {
     from_cache(&app.get("/air_quality").await, true);
 }
 
-/// Whether some statement of this database waits for a lock.
+/// Checks that a statement of this database is waiting for a lock.
 async fn waiting(client: &tokio_postgres::Client) -> Result<(), String> {
     let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
     let count: i64 = client.query_one(sql, &[]).await.expect("counted").get(0);
-    if count > 0 { Ok(()) } else { Err("nobody waits".to_owned()) }
+    if count > 0 { Ok(()) } else { Err("no statement waits".to_owned()) }
 }
 
 #[tokio::test]
-async fn what_was_read_before_an_import_is_not_kept_after_it() {
+async fn data_read_before_an_import_is_not_cached_after_it() {
     let redis = RedisServer::start().await;
     for flags in [vec![], vec![redis.flag()]] {
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
@@ -640,12 +639,12 @@ async fn what_was_read_before_an_import_is_not_kept_after_it() {
         from_cache(&app.get("/air_quality").await, false);
         from_cache(&app.get("/air_quality").await, true);
         let client = database.client().await;
-        // The import has changed everything and has not committed: the old answer is still the right one.
+        // The import has changed all rows but has not committed: the old answer is still correct.
         client.batch_execute("begin").await.expect("begun");
         let insert = "insert into air_quality (id_entity, measured_at) values ('import_0001_0', '2016-10-01')";
         client.batch_execute(insert).await.expect("inserted");
         from_cache(&app.get("/air_quality").await, true);
-        // A refresh that begins now reads the past; it must be labelled so.
+        // A refresh that starts now reads the old state and must be labelled accordingly.
         let before = app.get("/air_quality?entity=import_0001_0").await;
         from_cache(&before, false);
         client.batch_execute("commit").await.expect("committed");

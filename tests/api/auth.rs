@@ -1,4 +1,5 @@
-//! Who may do what: every route with no token, another's and the right one; tokens that end; and what belongs to a principal.
+//! Authorization: every route without a token, with the wrong token and with the right one; expiry and revocation; rows that
+//! belong to a principal.
 
 use std::time::Duration;
 
@@ -25,15 +26,15 @@ async fn token_in(database: &Database, scopes: &str, lifetime: Option<Duration>)
     (token.reveal().to_owned(), listed.id)
 }
 
-fn bearing(request: RequestBuilder, token: &str) -> RequestBuilder {
+fn with_bearer(request: RequestBuilder, token: &str) -> RequestBuilder {
     request.header(AUTHORIZATION, format!("Bearer {token}"))
 }
 
 async fn get(app: &TestApp, path: &str, token: &str) -> Answer {
-    send(bearing(app.request(Method::GET, path), token)).await
+    send(with_bearer(app.request(Method::GET, path), token)).await
 }
 
-/// A request that a route takes, whatever becomes of it.
+/// A request that reaches its route, whatever the result.
 fn request(app: &TestApp, method: &str, template: &str) -> RequestBuilder {
     let path = template.replace("{uuid}", &Uuid::now_v7().to_string()).replace("{id}", &Uuid::now_v7().to_string());
     let path = path.replace("{code}", "not-found").replace("{name}", "passengers");
@@ -53,7 +54,7 @@ fn expect_challenge(answer: &Answer, scope: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_route_asks_for_its_scope_and_nothing_else() {
+async fn every_route_requires_exactly_its_scope() {
     let app = TestApp::start_with(&[ON]).await;
     let (admin, _) = token(&app, "admin").await;
     let mut guarded = 0;
@@ -65,15 +66,15 @@ async fn every_route_asks_for_its_scope_and_nothing_else() {
                 let without = send(request(&app, method, template)).await;
                 if *access == Access::Anybody {
                     without.expect(StatusCode::OK);
-                    send(bearing(request(&app, method, template), "wrong"))
+                    send(with_bearer(request(&app, method, template), "wrong"))
                         .await
                         .expect_problem(401, "unauthenticated");
                     continue;
                 }
                 if *access == Access::Public {
                     assert!(![401, 403].contains(&without.status.as_u16()), "{named}: {}", without.status);
-                    // A wrong token is nobody's business where none is needed.
-                    let wrong = send(bearing(request(&app, method, template), "wrong")).await;
+                    // An invalid token is ignored where none is required.
+                    let wrong = send(with_bearer(request(&app, method, template), "wrong")).await;
                     assert_eq!(wrong.status, without.status, "{named}");
                     continue;
                 }
@@ -90,12 +91,12 @@ async fn every_route_asks_for_its_scope_and_nothing_else() {
                     _ => "*:*".to_owned(),
                 };
                 let (other, _) = token(&app, &others).await;
-                let refused = send(bearing(request(&app, method, template), &other)).await;
+                let refused = send(with_bearer(request(&app, method, template), &other)).await;
                 refused.expect_problem(403, "insufficient-scope");
                 assert!(expect_challenge(&refused, &right).contains("insufficient_scope"), "{named}");
                 let (exact, _) = token(&app, &right).await;
                 for good in [&exact, &admin] {
-                    let through = send(bearing(request(&app, method, template), good)).await;
+                    let through = send(with_bearer(request(&app, method, template), good)).await;
                     let status = through.status.as_u16();
                     assert!(
                         ![401, 403, 405, 500, 503].contains(&status),
@@ -111,22 +112,23 @@ async fn every_route_asks_for_its_scope_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn nothing_is_done_and_nothing_is_told_without_the_scope() {
+async fn without_the_scope_nothing_is_changed_or_disclosed() {
     let app = TestApp::start_with(&[ON]).await;
     let (admin, _) = token(&app, "admin").await;
     let (writer, _) = token(&app, "passengers:create").await;
-    let created = send(bearing(app.request(Method::POST, "/v1/passengers"), &writer).json(&passenger())).await;
+    let created = send(with_bearer(app.request(Method::POST, "/v1/passengers"), &writer).json(&passenger())).await;
     created.expect(StatusCode::CREATED);
     let path = format!("/v1/passengers/{}", created.json()["uuid"].as_str().expect("a uuid"));
     let gone = format!("/v1/passengers/{}", Uuid::now_v7());
     for method in [Method::GET, Method::PUT, Method::PATCH, Method::DELETE] {
         let refused = async |path: &str, token: Option<&str>| {
-            // Of one id, which problems repeat.
+            // One request id for all, because problems repeat it.
             let request = app.request(method.clone(), path).header("x-request-id", "one").json(&json!({"age": 1}));
-            let answer = send(token.map_or(request.try_clone().expect("short"), |token| bearing(request, token))).await;
+            let answer =
+                send(token.map_or(request.try_clone().expect("short"), |token| with_bearer(request, token))).await;
             (answer.status, answer.body)
         };
-        // The same of a row that is there, of one that is not, and of what is no uuid.
+        // The same answer for an existing row, a missing row and an invalid uuid.
         for token in [None, Some(writer.as_str())] {
             let there = refused(&path, token).await;
             assert!([401, 403].contains(&there.0.as_u16()));
@@ -140,7 +142,7 @@ async fn nothing_is_done_and_nothing_is_told_without_the_scope() {
 }
 
 #[tokio::test]
-async fn credentials_that_prove_nothing_are_told_why() {
+async fn invalid_credentials_are_refused_with_the_reason() {
     let app = TestApp::start_with(&[ON, "--auth-anonymous-scopes=passengers:read"]).await;
     let (good, _) = token(&app, "*:read").await;
     let mut mistyped = good.clone();
@@ -156,12 +158,12 @@ async fn credentials_that_prove_nothing_are_told_why() {
         assert!(sent.len() < 8 || !problem.to_string().contains(sent), "{problem}");
     }
     let twice = app.request(Method::GET, "/v1/passengers").header(AUTHORIZATION, format!("Bearer {good}"));
-    send(bearing(twice, &good)).await.expect_problem(401, "unauthenticated");
+    send(with_bearer(twice, &good)).await.expect_problem(401, "unauthenticated");
     for scheme in ["Bearer", "bearer", "BEARER"] {
         let request = app.request(Method::GET, "/v1/steps").header(AUTHORIZATION, format!("{scheme} {good}"));
         send(request).await.expect(StatusCode::OK);
     }
-    // Without any, what is allowed to everybody.
+    // Without credentials, the anonymous scopes apply.
     app.get("/v1/passengers").await.expect(StatusCode::OK);
     app.get("/v1/steps").await.expect_problem(401, "unauthenticated");
 }
@@ -176,7 +178,7 @@ async fn a_revoked_token_is_refused_by_every_server() {
     for app in [&one, &other, &one] {
         get(app, "/v1/passengers", &token).await.expect(StatusCode::OK);
     }
-    let revoke = bearing(one.request(Method::DELETE, &format!("/v1/tokens/{id}")), &admin);
+    let revoke = with_bearer(one.request(Method::DELETE, &format!("/v1/tokens/{id}")), &admin);
     send(revoke).await.expect(StatusCode::NO_CONTENT);
     for app in [&one, &other] {
         eventually(|| async {
@@ -191,13 +193,13 @@ async fn a_revoked_token_is_refused_by_every_server() {
 }
 
 #[tokio::test]
-async fn while_nobody_announces_changes_the_database_is_asked_for_each_request() {
+async fn without_change_notifications_each_request_checks_its_token_in_the_database() {
     let app = TestApp::start_with(&[ON]).await;
     let database = app.database.as_ref().expect("the test's own");
     let (token, id) = token(&app, "passengers:read").await;
     get(&app, "/v1/passengers", &token).await.expect(StatusCode::OK);
     let client = database.client().await;
-    // Nobody can listen while nobody can connect: connections of the pool stay.
+    // No LISTEN connection can be opened while the database refuses connections; pooled connections stay open.
     let name = client.query_one("select current_database()", &[]).await.expect("a name").get::<_, String>(0);
     let elsewhere = Database::empty().await;
     let other = elsewhere.client().await;
@@ -208,7 +210,7 @@ async fn while_nobody_announces_changes_the_database_is_asked_for_each_request()
         .expect("ended");
     assert!(!ended.is_empty());
     eventually(|| async {
-        // Nothing is announced to anybody: the change is made where no trigger sees it.
+        // No notification is sent: session_replication_role = replica disables the trigger.
         client.batch_execute("set session_replication_role = replica").await.expect("a superuser");
         client.execute("update api_tokens set revoked_at = now() where id = $1", &[&id]).await.expect("revoked");
         let answer = get(&app, "/v1/passengers", &token).await;
@@ -218,7 +220,7 @@ async fn while_nobody_announces_changes_the_database_is_asked_for_each_request()
 }
 
 #[tokio::test]
-async fn a_token_ends_when_it_expires() {
+async fn a_token_is_refused_after_it_expires() {
     let app = TestApp::start_with(&[ON]).await;
     let database = app.database.as_ref().expect("the test's own");
     let (token, id) = token_in(database, "passengers:read", Some(Duration::from_secs(3600))).await;
@@ -231,7 +233,7 @@ async fn a_token_ends_when_it_expires() {
     .await;
     let answer = get(&app, "/v1/passengers", &short).await;
     assert!(expect_challenge(&answer, "passengers:read").contains("the token has expired"));
-    // A change by hand counts as well.
+    // A manual change takes effect as well.
     let client = database.client().await;
     client.execute("update api_tokens set expires_at = now() where id = $1", &[&id]).await.expect("changed");
     eventually(|| async {
@@ -260,17 +262,18 @@ async fn uses_are_counted_without_a_write_for_each() {
 }
 
 #[tokio::test]
-async fn an_administrator_makes_rotates_and_revokes_tokens() {
+async fn an_administrator_creates_rotates_and_revokes_tokens() {
     let app = TestApp::start_with(&[ON]).await;
     let (admin, admin_id) = token(&app, "admin").await;
-    let post = async |path: &str, body: &Value| send(bearing(app.request(Method::POST, path), &admin).json(body)).await;
+    let post =
+        async |path: &str, body: &Value| send(with_bearer(app.request(Method::POST, path), &admin).json(body)).await;
     let made = post("/v1/tokens", &json!({"name": "ci", "scopes": ["steps:create", "passengers:*"]})).await;
     made.expect(StatusCode::CREATED);
     assert_eq!(made.header("cache-control"), "no-store");
     let made = made.json();
     assert_eq!(made["scopes"], json!(["steps:create", "passengers:*"]));
     assert_eq!(made["createdBy"], format!("token:{admin_id}"));
-    assert!(made["expiresAt"].is_string(), "an end unless somebody says never: {made}");
+    assert!(made["expiresAt"].is_string(), "a token expires unless `never` is requested: {made}");
     let (first, id) =
         (made["token"].as_str().expect("a token").to_owned(), made["id"].as_str().expect("an id").to_owned());
     get(&app, "/v1/passengers", &first).await.expect(StatusCode::OK);
@@ -290,7 +293,7 @@ async fn an_administrator_makes_rotates_and_revokes_tokens() {
     let third = post(&format!("/v1/tokens/{id}/rotate"), &json!({"overlap": "1h"})).await;
     third.expect(StatusCode::CREATED);
     get(&app, "/v1/passengers", &second).await.expect(StatusCode::OK);
-    // Whoever did not get the answer rotates it again; what ends sooner by that is the old one alone.
+    // A client that lost the response rotates again; only the previous token expires earlier.
     let fourth = post(&format!("/v1/tokens/{id}/rotate"), &json!({"overlap": "1m"})).await.json();
     let lasts = |token: &Value| {
         let at = |key: &str| token[key].as_str().expect("a time").parse::<jiff::Timestamp>().expect("a time");
@@ -327,12 +330,12 @@ async fn an_administrator_makes_rotates_and_revokes_tokens() {
         assert!(answer.pointers().contains(&pointer.to_owned()), "{body}: {}", answer.body);
     }
     post("/v1/tokens/nonsense/rotate", &json!({})).await.expect_problem(400, "invalid-uuid");
-    let revoke = bearing(app.request(Method::DELETE, &format!("/v1/tokens/{}", Uuid::now_v7())), &admin);
+    let revoke = with_bearer(app.request(Method::DELETE, &format!("/v1/tokens/{}", Uuid::now_v7())), &admin);
     send(revoke).await.expect_problem(404, "not-found");
 }
 
 #[tokio::test]
-async fn nobody_makes_a_token_while_no_credentials_are_looked_at() {
+async fn no_token_is_created_while_authentication_is_off() {
     let app = TestApp::start().await;
     app.get("/v1/tokens").await.expect_problem(404, "not-found");
     app.post("/v1/tokens", &json!({"name": "x", "scopes": ["admin"]})).await.expect_problem(404, "not-found");
@@ -342,7 +345,7 @@ async fn nobody_makes_a_token_while_no_credentials_are_looked_at() {
 }
 
 #[tokio::test]
-async fn a_key_of_one_principal_is_none_of_anothers() {
+async fn idempotency_keys_of_different_principals_are_independent() {
     let app = TestApp::start_with(&[ON, "--auth-anonymous-scopes=passengers:create,steps:create"]).await;
     let mut tokens = vec![None];
     for _ in 0..2 {
@@ -358,7 +361,7 @@ async fn a_key_of_one_principal_is_none_of_anothers() {
             let send_once = async || {
                 let request = app.request(Method::POST, path).header("idempotency-key", &key).json(body);
                 send(match token {
-                    Some(token) => bearing(request, token),
+                    Some(token) => with_bearer(request, token),
                     None => request,
                 })
                 .await
@@ -373,19 +376,19 @@ async fn a_key_of_one_principal_is_none_of_anothers() {
         if body.is_object() {
             answers.sort();
             answers.dedup();
-            assert_eq!(answers.len(), 3, "each has made a row of its own");
+            assert_eq!(answers.len(), 3, "each principal created its own row");
         }
     }
 }
 
 #[tokio::test]
-async fn a_principal_has_so_many_keys_and_no_more() {
+async fn the_number_of_idempotency_keys_of_a_principal_is_limited() {
     let app = TestApp::start_with(&[ON, "--idempotency-max-keys=10"]).await;
     let (hoarder, _) = token(&app, "passengers:create").await;
     let (other, _) = token(&app, "passengers:create").await;
     let keyed = async |token: &str, key: &str, body: &Value| {
         let request = app.request(Method::POST, "/v1/passengers").header("idempotency-key", key).json(body);
-        send(bearing(request, token)).await
+        send(with_bearer(request, token)).await
     };
     for number in 0..10 {
         keyed(&hoarder, &number.to_string(), &passenger()).await.expect(StatusCode::CREATED);
@@ -397,16 +400,16 @@ async fn a_principal_has_so_many_keys_and_no_more() {
         })
         .await;
     }
-    // What was carried out is told again, and others are not concerned.
+    // The first answer is replayed, and other principals are unaffected.
     assert_eq!(keyed(&hoarder, "3", &passenger()).await.header("idempotency-replayed"), "true");
     keyed(&other, "3", &passenger()).await.expect(StatusCode::CREATED);
-    send(bearing(app.request(Method::POST, "/v1/passengers"), &hoarder).json(&passenger()))
+    send(with_bearer(app.request(Method::POST, "/v1/passengers"), &hoarder).json(&passenger()))
         .await
         .expect(StatusCode::CREATED);
 }
 
 #[tokio::test]
-async fn browsers_ask_before_they_send_credentials() {
+async fn browsers_send_a_preflight_before_credentials() {
     let app = TestApp::start_with(&[ON, "--cors-allow-origins=https://app.example"]).await;
     let preflight = app
         .request(Method::OPTIONS, "/v1/passengers")
@@ -423,7 +426,7 @@ async fn browsers_ask_before_they_send_credentials() {
 }
 
 #[tokio::test]
-async fn whoever_asks_is_told_who_they_are_and_what_they_may_do() {
+async fn the_principal_route_reports_identity_and_scopes() {
     let app = TestApp::start_with(&[ON, "--auth-anonymous-scopes=steps:read"]).await;
     let (token, id) = token(&app, "passengers:read steps:*").await;
     let nobody = app.get("/v1/principal").await.json();
@@ -440,7 +443,7 @@ async fn whoever_asks_is_told_who_they_are_and_what_they_may_do() {
 }
 
 #[tokio::test]
-async fn a_principal_has_a_share_of_requests_and_nobody_elses() {
+async fn the_rate_limit_of_a_principal_affects_no_other() {
     let app = TestApp::start_with(&[ON, "--principal-rate-limit=20", "--auth-anonymous-scopes=steps:read"]).await;
     let (greedy, _) = token(&app, "passengers:read").await;
     let (quiet, _) = token(&app, "passengers:read").await;
@@ -456,11 +459,11 @@ async fn a_principal_has_a_share_of_requests_and_nobody_elses() {
         assert_eq!(answer.header("ratelimit"), "\"principal\";r=0;t=1");
         assert!(answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds >= 1));
     }
-    // Neither somebody else nor whoever has no name pays for it.
+    // Neither other principals nor anonymous requests are limited.
     get(&app, "/v1/passengers?limit=1", &quiet).await.expect(StatusCode::OK);
     app.get("/v1/steps").await.expect(StatusCode::OK);
     app.get("/readyz").await.expect(StatusCode::OK);
-    // Made-up tokens cost their sender, not the database.
+    // Random tokens are rate-limited by sender and cause no database queries.
     let made_up = futures_util::future::join_all((0..100).map(|_| async {
         let token = tokens::format::ApiToken::generate().expect("random bytes");
         get(&app, "/v1/passengers", token.reveal()).await.status
@@ -470,6 +473,6 @@ async fn a_principal_has_a_share_of_requests_and_nobody_elses() {
 }
 
 #[test]
-fn scopes_of_settings_are_read_as_those_of_tokens() {
+fn scopes_in_settings_are_parsed_like_those_of_tokens() {
     assert_eq!("*:read,steps:create".parse::<Scopes>(), "*:read steps:create".parse::<Scopes>());
 }

@@ -1,4 +1,4 @@
-//! Batching changes the cost of an operation, never its meaning.
+//! Batching changes the cost of an operation, never its result.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::harness::{Database, TestApp, passenger, passenger_with};
 
-/// Enough at once that most of them share a statement.
+/// Enough concurrent requests that most of them share a statement.
 const TOGETHER: usize = 64;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,18 +53,18 @@ async fn every_response_carries_its_own_uuid() {
     }))
     .await;
     for (name, answer) in names.iter().zip(&created) {
-        assert_eq!(answer.expect(StatusCode::CREATED).json()["name"], **name, "another's passenger");
+        assert_eq!(answer.expect(StatusCode::CREATED).json()["name"], **name, "a passenger of another request");
     }
     let urls: Vec<&str> = created.iter().map(|answer| answer.header("location")).collect();
     for _ in 0..5 {
         for (answer, stored) in join_all(urls.iter().map(|url| app.get(url))).await.iter().zip(&created) {
-            assert_eq!(answer.expect(StatusCode::OK).body, stored.body, "another's answer");
+            assert_eq!(answer.expect(StatusCode::OK).body, stored.body, "the answer of another request");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn equal_keys_in_a_batch_are_all_answered_and_missing_ones_are_missed_alone() {
+async fn duplicate_keys_in_a_batch_are_all_answered_and_only_missing_rows_are_404() {
     let app = TestApp::start().await;
     let uuid = app.create(&passenger()).await;
     let (there, missing) = (format!("/v1/passengers/{uuid}"), format!("/v1/passengers/{}", uuid::Uuid::now_v7()));
@@ -76,7 +76,7 @@ async fn equal_keys_in_a_batch_are_all_answered_and_missing_ones_are_missed_alon
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_deletions_of_one_passenger_exactly_one_succeeds() {
+async fn of_many_deletes_of_one_passenger_exactly_one_succeeds() {
     let app = TestApp::start().await;
     for _ in 0..10 {
         let url = format!("/v1/passengers/{}", app.create(&passenger()).await);
@@ -88,7 +88,7 @@ async fn of_many_deletions_of_one_passenger_exactly_one_succeeds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_replacements_of_one_passenger_each_answer_what_they_stored_and_one_of_them_stays() {
+async fn many_replaces_of_one_passenger_each_answer_their_own_state_and_one_remains() {
     let app = TestApp::start().await;
     let url = format!("/v1/passengers/{}", app.create(&passenger()).await);
     let answers = join_all((0..TOGETHER).map(|n| {
@@ -106,9 +106,9 @@ async fn many_replacements_of_one_passenger_each_answer_what_they_stored_and_one
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_breaks_a_constraint_never_fails_its_neighbours() {
+async fn a_row_that_violates_a_constraint_never_fails_others_in_its_batch() {
     let app = TestApp::start().await;
-    // A rule that only this database knows: what passes the server's own rules is refused by the table.
+    // A constraint of this database alone: rows that pass the server's validation are refused by the table.
     let client = app.database.as_ref().expect("own database").client().await;
     let rule = "alter table passengers drop constraint passengers_name; \
                 alter table passengers add constraint passengers_name check (name <> 'refused')";
@@ -133,11 +133,11 @@ async fn a_row_that_breaks_a_constraint_never_fails_its_neighbours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_lost_in_the_middle_of_batches_leave_nobody_without_an_answer() {
+async fn every_request_is_answered_when_connections_are_lost_during_batches() {
     let app = Arc::new(TestApp::start().await);
     let uuids = join_all((0..TOGETHER).map(|_| async { app.create(&passenger()).await })).await;
     let client = app.database.as_ref().expect("own database").client().await;
-    // A list that takes a while, so that connections are lost between its rows.
+    // A list long enough that connections are lost between its rows.
     client
         .batch_execute(
             "insert into passengers select gen_random_uuid(), true, 1, 'Crowd', 'female', null, 0, 0, 0.5 \
@@ -157,7 +157,7 @@ async fn connections_lost_in_the_middle_of_batches_leave_nobody_without_an_answe
                         let list = answer.json();
                         let uuids = list.as_array().expect("an array").iter().map(|row| row["uuid"].to_string());
                         assert_eq!(uuids.collect::<HashSet<_>>().len(), 1900 + TOGETHER);
-                        assert_eq!(list.as_array().map(Vec::len), Some(1900 + TOGETHER), "a row came twice");
+                        assert_eq!(list.as_array().map(Vec::len), Some(1900 + TOGETHER), "a row was returned twice");
                         whole += 1;
                     }
                 }
@@ -174,7 +174,9 @@ async fn connections_lost_in_the_middle_of_batches_leave_nobody_without_an_answe
                 while !stop.load(Ordering::Relaxed) {
                     let answer = app.get(&format!("/v1/passengers/{uuid}")).await;
                     match answer.status {
-                        StatusCode::OK => assert_eq!(answer.json()["uuid"], json!(uuid), "another's answer"),
+                        StatusCode::OK => {
+                            assert_eq!(answer.json()["uuid"], json!(uuid), "the answer of another request")
+                        }
                         StatusCode::SERVICE_UNAVAILABLE => {}
                         other => panic!("{other}: {}", answer.body),
                     }
@@ -188,13 +190,13 @@ async fn connections_lost_in_the_middle_of_batches_leave_nobody_without_an_answe
         let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
                     where datname = current_database() and pid <> pg_backend_pid()";
         client.query_one(kill, &[]).await.expect("terminated");
-        app.get("/passengerlist").await; // whatever it says, others had time to read a list to its end
+        app.get("/passengerlist").await; // whatever its status: meanwhile the concurrent clients can finish a list
     }
     stop.store(true, Ordering::Relaxed);
     for reader in readers {
         assert!(reader.await.expect("every request was answered") > 0);
     }
     let whole: usize =
-        join_all(lists).await.into_iter().map(|list| list.expect("every list was whole or refused")).sum();
+        join_all(lists).await.into_iter().map(|list| list.expect("every list was complete or refused")).sum();
     assert!(whole > 0);
 }

@@ -1,4 +1,4 @@
-//! Bodies that cannot be stored: each is a 4xx that says what to do, none a 500.
+//! Invalid bodies: each is answered with a 4xx that states the expected form, never with a 500.
 
 use proptest::prelude::*;
 use reqwest::Method;
@@ -34,7 +34,7 @@ async fn a_body_that_is_not_json_answers_400() {
 }
 
 #[tokio::test]
-async fn a_document_that_is_no_object_answers_422_for_the_whole_document() {
+async fn a_document_that_is_not_an_object_answers_422_for_the_whole_document() {
     let app = TestApp::start().await;
     for body in ["1", "\"text\"", "null", "true"] {
         assert_eq!(post_raw(&app, body).await.pointers(), [""], "{body}");
@@ -42,7 +42,7 @@ async fn a_document_that_is_no_object_answers_422_for_the_whole_document() {
 }
 
 #[tokio::test]
-async fn every_faulty_field_is_reported_at_once() {
+async fn all_invalid_fields_are_reported_in_one_response() {
     let app = TestApp::start().await;
     let answer = post_raw(
         &app,
@@ -139,7 +139,7 @@ async fn deep_nesting_and_many_members_are_refused_without_harm() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_answers_413_announced_or_not() {
+async fn a_body_over_the_limit_answers_413_with_or_without_content_length() {
     let app = TestApp::start_with(&["--max-body-bytes=2048"]).await;
     let large = passenger_with("name", "x".repeat(3000)).to_string();
     post_raw(&app, large.clone()).await.expect_problem(413, "body-too-large");
@@ -163,7 +163,7 @@ async fn a_body_that_does_not_arrive_answers_408() {
 }
 
 #[tokio::test]
-async fn another_media_type_answers_415_and_a_charset_is_welcome() {
+async fn another_media_type_answers_415_and_a_charset_is_accepted() {
     let app = TestApp::start().await;
     let body = passenger().to_string();
     for media_type in ["text/plain", "application/x-www-form-urlencoded", "application/xml", "nonsense"] {
@@ -177,7 +177,7 @@ async fn another_media_type_answers_415_and_a_charset_is_welcome() {
 }
 
 #[tokio::test]
-async fn what_says_two_things_of_a_bodys_letters_or_another_than_is_read_answers_415() {
+async fn contradictory_or_unsupported_charsets_answer_415() {
     let app = TestApp::start().await;
     let ndjson = passenger().to_string();
     let csv = "survived,passengerClass,name,sex,age,siblingsOrSpousesAboard,parentsOrChildrenAboard,fare\n1,1,A,male,,0,0,1\n";
@@ -199,7 +199,7 @@ async fn what_says_two_things_of_a_bodys_letters_or_another_than_is_read_answers
 }
 
 #[tokio::test]
-async fn the_tables_constraints_repeat_the_rules() {
+async fn the_table_constraints_match_the_column_rules() {
     let app = TestApp::start().await;
     let client = app.database.as_ref().expect("own database").client().await;
     for (column, value) in [
@@ -236,12 +236,12 @@ async fn the_tables_constraints_repeat_the_rules() {
             .expect_err(value);
         let constraint = error.as_db_error().and_then(|db| db.constraint()).unwrap_or_default().to_owned();
         let field = crate::harness::resources()[0].constraint_field(&constraint);
-        assert!(field.is_some(), "{column} = {value}: constraint {constraint:?} names no field");
+        assert!(field.is_some(), "{column} = {value}: constraint {constraint:?} maps to no field");
     }
 }
 
 #[test]
-fn no_body_whatever_it_holds_makes_the_reader_panic_or_accept_what_breaks_a_rule() {
+fn no_body_makes_the_parser_panic_or_accept_an_invalid_value() {
     use pycrudapi::resource::json::{UuidRule, read};
     use pycrudapi::resource::value::Value;
     let value = prop_oneof![

@@ -1,4 +1,4 @@
-//! Many passengers in one request: all of them or none, in each form.
+//! Bulk creation of passengers: all rows or none, in each format.
 
 use futures_util::stream;
 use reqwest::{Body, Method, StatusCode};
@@ -24,7 +24,7 @@ fn crowd(count: usize) -> Vec<Value> {
     (0..count).map(one).collect()
 }
 
-/// The same passengers in each form.
+/// The same passengers in each format.
 fn bodies(passengers: &[Value]) -> [(&'static str, String); 3] {
     let lines = |line: &dyn Fn(&Value) -> String| passengers.iter().map(line).collect::<String>();
     let row = |passenger: &Value| {
@@ -42,7 +42,7 @@ fn bodies(passengers: &[Value]) -> [(&'static str, String); 3] {
     ]
 }
 
-/// What is listed as wrong: line, field, detail.
+/// The errors of a problem: line, field, detail.
 #[track_caller]
 fn faults(answer: &Answer) -> Vec<(u64, String, String)> {
     let problem = answer.expect_problem(422, "invalid-fields");
@@ -55,7 +55,7 @@ fn faults(answer: &Answer) -> Vec<(u64, String, String)> {
 }
 
 #[tokio::test]
-async fn many_passengers_are_created_in_each_form() {
+async fn many_passengers_are_created_in_each_format() {
     let app = TestApp::start().await;
     for (index, (media_type, body)) in bodies(&crowd(2500)).into_iter().enumerate() {
         let answer = post(&app, media_type, body).await;
@@ -72,7 +72,7 @@ async fn many_passengers_are_created_in_each_form() {
 }
 
 #[tokio::test]
-async fn what_was_stored_is_told_when_it_is_preferred() {
+async fn stored_rows_are_returned_with_prefer_representation() {
     let app = TestApp::start().await;
     let crowd = crowd(1234);
     for (media_type, body) in bodies(&crowd) {
@@ -97,9 +97,9 @@ async fn what_was_stored_is_told_when_it_is_preferred() {
 }
 
 #[tokio::test]
-async fn one_bad_row_keeps_all_out_and_every_bad_row_is_named() {
+async fn one_invalid_row_rejects_all_and_every_invalid_row_is_reported() {
     let app = TestApp::start().await;
-    // Enough good rows before the bad ones that some of them are with PostgreSQL already.
+    // Enough valid rows before the invalid ones that PostgreSQL has received some of them.
     let mut crowd = crowd(4000);
     crowd[3000]["age"] = json!(200);
     crowd[3000]["sex"] = json!("other");
@@ -113,7 +113,7 @@ async fn one_bad_row_keeps_all_out_and_every_bad_row_is_named() {
             _ => index + 1,
         };
         let lines: Vec<_> = found.iter().map(|(line, field, _)| (*line, field.as_str())).collect();
-        // A row of CSV is told its first fault.
+        // For a CSV row only the first error is reported.
         let expected = if media_type == CSV {
             vec![(line(3000), "sex"), (line(3999), "fare")]
         } else {
@@ -128,12 +128,12 @@ async fn one_bad_row_keeps_all_out_and_every_bad_row_is_named() {
         assert_eq!(pointer.is_string(), media_type == JSON, "{pointer}");
         assert_eq!(count(&app).await, 0);
     }
-    // The connections are as good as before.
+    // The pooled connections remain usable.
     app.create(&passenger()).await;
 }
 
 #[tokio::test]
-async fn a_hundred_faults_are_listed_and_all_are_counted() {
+async fn a_hundred_errors_are_listed_and_all_are_counted() {
     let app = TestApp::start().await;
     let crowd: Vec<Value> = (0..250).map(|_| passenger_with("passengerClass", 7)).collect();
     let answer = post(&app, JSON, json!(crowd).to_string()).await;
@@ -144,7 +144,7 @@ async fn a_hundred_faults_are_listed_and_all_are_counted() {
 }
 
 #[tokio::test]
-async fn what_no_row_may_say_is_refused_in_each_form() {
+async fn invalid_rows_are_refused_in_each_format() {
     let app = TestApp::start().await;
     let good = passenger();
     let named = passenger_with("uuid", "0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10");
@@ -179,7 +179,7 @@ async fn what_no_row_may_say_is_refused_in_each_form() {
 }
 
 #[tokio::test]
-async fn a_form_that_is_not_taken_answers_415_with_those_that_are() {
+async fn an_unsupported_format_answers_415_with_the_supported_ones() {
     let app = TestApp::start().await;
     let problem = post(&app, "application/xml", "<a/>").await.expect_problem(415, "unsupported-media-type");
     let detail = problem["detail"].as_str().expect("a text");
@@ -187,7 +187,7 @@ async fn a_form_that_is_not_taken_answers_415_with_those_that_are() {
 }
 
 #[tokio::test]
-async fn many_may_be_larger_than_one_and_have_a_limit_of_their_own() {
+async fn bulk_bodies_have_their_own_larger_limit() {
     let app = TestApp::start_with(&["--max-body-bytes=2048", "--bulk-max-bytes=100000"]).await;
     for (media_type, body) in bodies(&crowd(300)) {
         assert!(body.len() > 2048);
@@ -195,7 +195,7 @@ async fn many_may_be_larger_than_one_and_have_a_limit_of_their_own() {
     }
     for (media_type, body) in bodies(&crowd(2000)) {
         post(&app, media_type, body.clone()).await.expect_problem(413, "body-too-large");
-        // The same without a length that announces it.
+        // The same body without Content-Length.
         let pieces: Vec<_> =
             body.into_bytes().chunks(1000).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
         post(&app, media_type, Body::wrap_stream(stream::iter(pieces))).await.expect_problem(413, "body-too-large");
@@ -206,7 +206,7 @@ async fn many_may_be_larger_than_one_and_have_a_limit_of_their_own() {
 }
 
 #[tokio::test]
-async fn one_and_many_are_told_apart_when_no_length_is_announced() {
+async fn single_and_bulk_bodies_are_distinguished_without_content_length() {
     let app = TestApp::start().await;
     let chunked =
         |pieces: Vec<String>| Body::wrap_stream(stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>)));
@@ -218,7 +218,7 @@ async fn one_and_many_are_told_apart_when_no_length_is_announced() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_no_more_is_answered_408_and_nothing_is_kept() {
+async fn a_client_that_stops_sending_is_answered_408_and_nothing_is_stored() {
     let app = TestApp::start_with(&["--bulk-timeout-ms=1000", "--pool-size=1"]).await;
     let [_, _, (_, lines)] = bodies(&crowd(3000));
     let begun = stream::iter([Ok::<_, std::io::Error>(lines)]);
@@ -229,7 +229,7 @@ async fn a_client_that_sends_no_more_is_answered_408_and_nothing_is_kept() {
 }
 
 #[tokio::test]
-async fn many_with_a_key_are_created_once() {
+async fn a_bulk_create_with_an_idempotency_key_is_executed_once() {
     let app = TestApp::start().await;
     let keyed = |media_type: &str, key: &str, body: String| {
         let request = app.request(Method::POST, "/v1/passengers").header("content-type", media_type);
@@ -245,7 +245,7 @@ async fn many_with_a_key_are_created_once() {
         keyed(JSON, media_type, same.1).await.expect_problem(422, "idempotency-key-reused");
         assert_eq!(count(&app).await, 3000 * (number + 1));
     }
-    // Whoever was told to correct rows may send them corrected under the same key.
+    // After a refusal, the corrected rows may be sent with the same key.
     let bad = json!([passenger_with("age", 200)]).to_string();
     keyed(JSON, "corrected", bad).await.expect_problem(422, "invalid-fields");
     keyed(JSON, "corrected", json!([passenger()]).to_string()).await.expect(StatusCode::CREATED);

@@ -1,4 +1,5 @@
-//! Bodies in gzip: taken by every operation with a body as if they had come decompressed, within the limits of what is decompressed.
+//! Gzip-compressed bodies: accepted by every operation with a body as if they were sent uncompressed; limits apply to the
+//! decompressed size.
 
 use std::fs;
 use std::io::Write;
@@ -22,7 +23,7 @@ fn gzip(content: impl AsRef<[u8]>) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
-/// The same of unknown length, in chunks.
+/// The body in chunks, without Content-Length.
 fn in_chunks(compressed: &[u8], length: usize) -> Body {
     let chunks: Vec<_> = compressed.chunks(length).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect();
     Body::wrap_stream(stream::iter(chunks))
@@ -37,7 +38,7 @@ fn step(component: &str) -> Value {
     json!({"component": component, "version": "1", "owner": "ann", "status": "started"})
 }
 
-/// A service with one more resource, which has a text and takes many rows.
+/// A service with an additional resource that has a text column and bulk creation.
 async fn with_notes(flags: &[&str]) -> TestApp {
     let folder = tempfile::tempdir().expect("a folder");
     let text = "name = \"notes\"\n\n[[column]]\nname = \"text\"\ntype = \"string\"\nmaxLength = 100\n";
@@ -47,7 +48,7 @@ async fn with_notes(flags: &[&str]) -> TestApp {
 }
 
 #[tokio::test]
-async fn every_operation_with_a_body_takes_gzip() {
+async fn every_operation_with_a_body_accepts_gzip() {
     let app = with_notes(&[]).await;
     for (path, one) in [("/v1/passengers", passenger()), ("/v1/notes", json!({"text": "é\"\n"}))] {
         let stored = compressed(&app, Method::POST, path, JSON, gzip(one.to_string())).await;
@@ -80,7 +81,7 @@ async fn every_operation_with_a_body_takes_gzip() {
 }
 
 #[tokio::test]
-async fn names_of_the_coding_ignore_case_and_identity_is_none() {
+async fn coding_names_are_case_insensitive_and_identity_means_none() {
     let app = TestApp::start().await;
     let plain = passenger().to_string();
     for (coding, body) in [
@@ -95,7 +96,7 @@ async fn names_of_the_coding_ignore_case_and_identity_is_none() {
 }
 
 #[tokio::test]
-async fn another_coding_answers_415_and_names_the_one_that_is_taken() {
+async fn another_coding_answers_415_and_names_the_supported_one() {
     let app = with_notes(&[]).await;
     let uuid = app.create(&passenger()).await;
     let own = format!("/v1/passengers/{uuid}");
@@ -120,7 +121,7 @@ async fn another_coding_answers_415_and_names_the_one_that_is_taken() {
 }
 
 #[tokio::test]
-async fn a_request_without_a_body_has_no_coding() {
+async fn content_encoding_is_ignored_without_a_body() {
     let app = TestApp::start().await;
     let uuid = app.create(&passenger()).await;
     for coding in ["gzip", "br"] {
@@ -136,13 +137,13 @@ async fn a_request_without_a_body_has_no_coding() {
 }
 
 #[tokio::test]
-async fn limits_count_what_is_decompressed() {
+async fn limits_apply_to_the_decompressed_size() {
     let app = with_notes(&["--max-body-bytes=2048", "--bulk-max-bytes=20000"]).await;
     let uuid = app.create(&passenger()).await;
     let own = format!("/v1/passengers/{uuid}");
     for (length, status) in [(2048, 201), (2049, 413)] {
         let body = gzip(format!("{:length$}", passenger().to_string()));
-        assert!(body.len() < 1000, "a limit on what arrives would not be met");
+        assert!(body.len() < 1000, "the compressed body must be below the limit");
         assert_eq!(compressed(&app, Method::POST, "/v1/passengers", JSON, body.clone()).await.status, status);
         let replaced = compressed(&app, Method::PUT, &own, JSON, in_chunks(&body, 50)).await;
         assert_eq!(replaced.status.is_success(), status == 201);
@@ -158,7 +159,7 @@ async fn limits_count_what_is_decompressed() {
 }
 
 #[tokio::test]
-async fn a_bomb_answers_413_and_holds_no_more_than_the_limit() {
+async fn a_decompression_bomb_answers_413_and_uses_no_more_than_the_limit() {
     let app = with_notes(&["--memory-budget=32MiB", "--spool-bytes=4MiB", "--bulk-max-bytes=2097152"]).await;
     let zeros = vec![b' '; 1 << 20];
     let mut bomb = GzEncoder::new(Vec::new(), Compression::default());
@@ -173,13 +174,13 @@ async fn a_bomb_answers_413_and_holds_no_more_than_the_limit() {
         let answer = compressed(&app, Method::POST, "/v1/notes", media_type, bomb.clone()).await;
         answer.expect_problem(413, "body-too-large");
     }
-    // What each held was given back: the largest body that fits still does.
+    // The memory was released: the largest allowed body is still accepted.
     let body = gzip([json!([{"text": "a"}]).to_string(), " ".repeat((2 << 20) - 14)].concat());
     compressed(&app, Method::POST, "/v1/notes", JSON, body).await.expect(StatusCode::CREATED);
 }
 
 #[tokio::test]
-async fn blanks_in_front_of_json_have_the_limit_of_one_row() {
+async fn leading_whitespace_of_json_is_limited_to_the_size_of_one_row() {
     let app = with_notes(&["--max-body-bytes=65536"]).await;
     let blanks = gzip(vec![b' '; 8 << 20]);
     compressed(&app, Method::POST, "/v1/notes", JSON, blanks).await.expect_problem(413, "body-too-large");
@@ -219,7 +220,7 @@ async fn damaged_gzip_answers_400_and_stores_nothing() {
 }
 
 #[tokio::test]
-async fn a_sender_of_compressed_bytes_has_as_much_time_as_any_other() {
+async fn a_compressed_body_has_the_same_timeout_as_any_other() {
     let app = TestApp::start_with(&["--body-timeout-ms=300"]).await;
     let begun = gzip(passenger().to_string())[..20].to_vec();
     let stuck =
@@ -236,7 +237,7 @@ async fn a_sender_of_compressed_bytes_has_as_much_time_as_any_other() {
 }
 
 #[tokio::test]
-async fn a_key_stands_for_the_content_however_it_was_compressed() {
+async fn an_idempotency_key_refers_to_the_decompressed_content() {
     let app = TestApp::start().await;
     let many = json!([passenger(), passenger()]).to_string();
     for (number, (path, body)) in
@@ -272,7 +273,7 @@ async fn a_key_stands_for_the_content_however_it_was_compressed() {
 }
 
 #[tokio::test]
-async fn memory_for_decompressing_is_given_back() {
+async fn memory_for_decompression_is_released() {
     let app = TestApp::start().await;
     for _ in 0..20 {
         compressed(&app, Method::POST, "/v1/passengers", JSON, gzip(passenger().to_string())).await;

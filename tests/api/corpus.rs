@@ -1,4 +1,4 @@
-//! Inputs as people send them, over HTTP and by `import`: each gives its rows and what is said of them, or its complaint.
+//! The input corpus, over HTTP and by `import`: each input yields the expected rows and notes, or the expected error.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")
 }
 
-/// An input, and what is to become of it.
+/// An input and its expected result.
 struct Case {
     spec: Value,
     bytes: Vec<u8>,
@@ -30,7 +30,7 @@ impl Case {
         files.sort();
         let listed: Vec<PathBuf> =
             specs.iter().map(|spec| folder().join("inputs").join(text_of(spec, "file"))).collect();
-        assert_eq!(listed, files, "each input is a case");
+        assert_eq!(listed, files, "each input must have a case");
         let read = |spec: Value| {
             let bytes = fs::read(folder().join("inputs").join(text_of(&spec, "file"))).expect("the input is there");
             Self { spec, bytes }
@@ -55,7 +55,7 @@ impl Case {
         notes.iter().map(|note| note.as_str().expect("a text")).collect()
     }
 
-    /// The rows that were stored are those that are expected; a column that is not named is null.
+    /// Compares the stored rows with the expected ones; a column that is not listed is null.
     fn check_rows(&self, stored: &[Value]) {
         let expected = self.spec["rows"].as_array().expect("rows");
         assert_eq!(stored.len(), expected.len(), "{}: {stored:?}", self.name());
@@ -68,14 +68,14 @@ impl Case {
                     (Some(value), Some(wanted)) => value.to_bits() == wanted.to_bits(),
                     _ => value == *wanted,
                 };
-                assert!(is_same, "{}: {name} is {value} and should be {wanted}", self.name());
+                assert!(is_same, "{}: {name} is {value}, expected {wanted}", self.name());
             }
         }
     }
 }
 
 fn text_of<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key].as_str().unwrap_or_else(|| panic!("{key} is a text in {value}"))
+    value[key].as_str().unwrap_or_else(|| panic!("{key} is not a string in {value}"))
 }
 
 async fn rows(app: &TestApp, resource: &str) -> Vec<Value> {
@@ -84,7 +84,7 @@ async fn rows(app: &TestApp, resource: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn each_input_gives_its_rows_or_its_complaint_over_http() {
+async fn each_input_yields_its_rows_or_its_error_over_http() {
     let app = TestApp::start_with(&[&format!("--resources-dir={}", folder().display())]).await;
     for case in Case::all() {
         let before = rows(&app, case.resource()).await.len();
@@ -113,13 +113,13 @@ async fn each_input_gives_its_rows_or_its_complaint_over_http() {
             assert_eq!(error["line"], expected["line"], "{}: {error}", case.name());
             assert_eq!(error["field"], expected["field"], "{}: {error}", case.name());
             assert!(text_of(error, "detail").contains(text_of(expected, "detail")), "{}: {error}", case.name());
-            assert!(stored.is_empty(), "{}: nothing is stored", case.name());
+            assert!(stored.is_empty(), "{}: rows were stored", case.name());
         }
     }
 }
 
 #[tokio::test]
-async fn each_input_gives_the_same_by_import() {
+async fn each_input_yields_the_same_by_import() {
     let database = Database::migrated().await;
     let resources = format!("--resources-dir={}", folder().display());
     let app = TestApp::start_on(&database.conninfo(), &[&resources]).await;
@@ -147,7 +147,7 @@ async fn each_input_gives_the_same_by_import() {
             };
             assert!(said.contains(&place), "{}: {said}", case.name());
             assert!(said.contains(text_of(expected, "detail")), "{}: {said}", case.name());
-            assert!(stored.is_empty(), "{}: nothing is stored", case.name());
+            assert!(stored.is_empty(), "{}: rows were stored", case.name());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! CSV with wrong quotes is refused whole, by `POST` and `import` alike, in whatever column and with whatever line ends.
+//! CSV with invalid quoting is refused as a whole, by `POST` and `import` alike, in any column and with any line ends.
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -10,7 +10,7 @@ const COLUMNS: [&str; 8] =
     ["survived", "passengerClass", "name", "sex", "age", "siblingsOrSpousesAboard", "parentsOrChildrenAboard", "fare"];
 const ROW: [&str; 8] = ["true", "1", "Good", "male", "22", "0", "0", "7.25"];
 const LINE_ENDS: [&str; 3] = ["\n", "\r\n", "\r"];
-/// A way to quote a value wrongly, what follows two rows later, and what the complaint says.
+/// A way to quote a value incorrectly, what follows two rows later, and the error message.
 type Wrong = (fn(&str) -> String, &'static str, &'static str);
 const FAULTS: [Wrong; 4] = [
     (|value| format!("\"{value}"), "", "has an opening quote that is never closed"),
@@ -19,7 +19,7 @@ const FAULTS: [Wrong; 4] = [
     (|value| format!("{value} \"Jr.\""), "", "has a quote inside an unquoted value"),
 ];
 
-/// A header, a good row, a blank line, a row with a fault in one column, and two good rows behind it.
+/// A header, a valid row, a blank line, a row with an error in one column, and two valid rows after it.
 fn table(columns: &[&str], row: &[&str], at: usize, fault: &Wrong, end: &str) -> String {
     let (break_value, later, _) = fault;
     let mut bad: Vec<String> = row.iter().map(|value| (*value).to_owned()).collect();
@@ -33,7 +33,7 @@ async fn post(app: &TestApp, body: String) -> Answer {
     send(app.request(Method::POST, "/v1/passengers").header("content-type", "text/csv").body(body)).await
 }
 
-/// Line, field and detail of the one fault.
+/// Line, field and detail of the only error.
 #[track_caller]
 fn fault(answer: &Answer) -> (u64, String, String) {
     let problem = answer.expect_problem(422, "invalid-fields");
@@ -43,7 +43,7 @@ fn fault(answer: &Answer) -> (u64, String, String) {
 }
 
 #[tokio::test]
-async fn a_wrong_quote_in_any_column_is_a_422_that_names_line_and_field_and_nothing_is_stored() {
+async fn invalid_quoting_in_any_column_answers_422_with_line_and_field_and_stores_nothing() {
     let app = TestApp::start().await;
     for end in LINE_ENDS {
         for (at, column) in COLUMNS.iter().enumerate() {
@@ -59,7 +59,7 @@ async fn a_wrong_quote_in_any_column_is_a_422_that_names_line_and_field_and_noth
 }
 
 #[tokio::test]
-async fn a_wrong_quote_in_the_header_is_told_by_the_number_of_its_column() {
+async fn invalid_quoting_in_the_header_is_reported_by_column_number() {
     let app = TestApp::start().await;
     for (end, wrong) in LINE_ENDS.iter().zip(&FAULTS) {
         let mut columns = COLUMNS.map(str::to_owned);
@@ -72,7 +72,7 @@ async fn a_wrong_quote_in_the_header_is_told_by_the_number_of_its_column() {
 }
 
 #[tokio::test]
-async fn a_wrong_quote_behind_many_rows_leaves_none_of_them() {
+async fn invalid_quoting_after_many_rows_stores_none_of_them() {
     let app = TestApp::start().await;
     let rows = format!("{}\n", ROW.join(",")).repeat(50_000);
     for (last, line) in [("true,1,\"A,male,22,0,0,1\n", 50_002), ("true,1,\"A\"B,male,22,0,0,1\n", 50_002)] {
@@ -84,7 +84,7 @@ async fn a_wrong_quote_behind_many_rows_leaves_none_of_them() {
 }
 
 #[tokio::test]
-async fn right_quotes_are_taken_in_every_column_and_with_line_ends_inside() {
+async fn valid_quoting_is_accepted_in_every_column_and_around_line_ends() {
     let app = TestApp::start().await;
     for end in LINE_ENDS {
         let name = format!("Two \"\"quotes\"\", a comma{end}and a line end");
@@ -100,7 +100,7 @@ async fn right_quotes_are_taken_in_every_column_and_with_line_ends_inside() {
 }
 
 #[tokio::test]
-async fn import_refuses_the_same_with_line_and_column_and_keeps_nothing() {
+async fn import_refuses_the_same_with_line_and_column_and_stores_nothing() {
     let database = Database::migrated().await;
     for (index, wrong) in FAULTS.iter().enumerate() {
         let end = LINE_ENDS[index % LINE_ENDS.len()];

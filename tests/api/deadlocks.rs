@@ -1,4 +1,4 @@
-//! Writes that meet on the same rows never wait for each other in a circle.
+//! Concurrent writes to the same rows never deadlock.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::subjects::{Subject, flag, subjects};
 
 const CLIENTS: usize = 128;
 const ROWS: usize = 200;
-/// Each client's; without an order of locks, deadlocks come in tens.
+/// Writes per client; without a fixed lock order they cause dozens of deadlocks.
 const WRITES: usize = 30;
 
-/// Counted when a session ends, at the latest.
+/// The number of deadlocks, which PostgreSQL reports at the latest when a session ends.
 async fn deadlocks(client: &Client) -> i64 {
     let others = "select count(*) from pg_stat_activity \
                   where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'";
@@ -34,16 +34,16 @@ async fn create(server: &TestApp, subject: &Subject) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writes_of_many_clients_to_the_same_rows_through_two_servers_never_deadlock() {
+async fn concurrent_writes_to_the_same_rows_through_two_servers_never_deadlock() {
     for subject in subjects() {
-        meet(&subject).await;
+        run_concurrent_writes(&subject).await;
     }
 }
 
-async fn meet(subject: &Subject) {
+async fn run_concurrent_writes(subject: &Subject) {
     let database = Database::migrated().await;
     let client = database.client().await;
-    // Commits take longer, and so long a statement's rows are locked: what can meet does.
+    // Commits take longer, so that rows stay locked longer and conflicts are likely.
     let slow = "do $$ begin execute format('alter database %I set commit_delay = 2000', current_database()); \
                 execute format('alter database %I set commit_siblings = 0', current_database()); end $$";
     client.batch_execute(slow).await.expect("altered");
@@ -64,8 +64,8 @@ async fn meet(subject: &Subject) {
         async move {
             for turn in 0..WRITES {
                 let server = &servers[number % 2];
-                // All clients of a server do the same at the same time, so that its statements hold many rows; the steps
-                // through the rows have no order.
+                // All clients of a server send the same operation at the same time, so that its statements hold many rows; the
+                // clients visit the rows in no common order.
                 let place = (number * 7919 + turn * 104_729) % ROWS;
                 let url = uuids[place].lock().await.clone();
                 let answer = match (turn + number % 2) % 5 {

@@ -1,5 +1,5 @@
-//! The service over random descriptions: what is sent is what is stored, listed, exported and imported; what breaks a rule is
-//! refused and named; filters, orders and pages answer what a model in memory answers.
+//! The service with random descriptions: values are stored, listed, exported and imported as sent; invalid values are refused
+//! with their field; filters, orders and pages match a model in memory.
 
 mod conditions;
 
@@ -29,19 +29,19 @@ pub mod random;
 const CASES: u32 = 10;
 const ROWS: u64 = 30;
 
-/// A row as the service told it: each member as it was written.
+/// A row as returned by the service: each member with its raw text.
 type Row = Vec<(String, Box<RawValue>)>;
 
-/// A service with one more resource.
+/// A service with an additional resource.
 struct Service {
     app: TestApp,
     resource: &'static Resource,
-    /// Its rows as CSV, with keys.
+    /// The rows as CSV, with keys.
     csv: Vec<u8>,
     _folder: tempfile::TempDir,
 }
 
-/// A service with the resource of this description, and random rows of it.
+/// A service with the resource of this description and random rows of it.
 async fn service(text: &str, seed: u64) -> Service {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("things.toml"), text).expect("written");
@@ -54,7 +54,7 @@ async fn service(text: &str, seed: u64) -> Service {
     Service { app, resource, csv, _folder: folder }
 }
 
-/// The members of an object in its order, as raw text.
+/// The members of an object in order, as raw text.
 fn members(text: &str) -> Row {
     struct Members(Row);
     impl<'de> serde::Deserialize<'de> for Members {
@@ -102,8 +102,8 @@ fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
     }
 }
 
-/// Whether a comparison holds for two values that stand so.
-fn is_so(comparison: &str, ordering: Ordering) -> bool {
+/// Whether a comparison holds for two values with this ordering.
+fn comparison_holds(comparison: &str, ordering: Ordering) -> bool {
     match comparison {
         "eq" => ordering.is_eq(),
         "neq" => ordering.is_ne(),
@@ -114,12 +114,12 @@ fn is_so(comparison: &str, ordering: Ordering) -> bool {
     }
 }
 
-/// How two rows stand in an order by a column and the key.
+/// The order of two rows by a column and the key.
 fn in_order(resource: &'static Resource, column: &'static Column, descending: bool, a: &Row, b: &Row) -> Ordering {
     let (left, right) = (value(resource, a, column), value(resource, b, column));
     let by_column = match (left.is_null(), right.is_null()) {
         (true, true) => Ordering::Equal,
-        (true, false) => Ordering::Greater, // nulls come as if they were the greatest
+        (true, false) => Ordering::Greater, // nulls sort as the greatest value
         (false, true) => Ordering::Less,
         (false, false) => compare(&left, &right),
     };
@@ -148,7 +148,7 @@ fn texts(rows: &[Row]) -> Vec<Vec<(String, String)>> {
     rows.iter().map(|row| row.iter().map(|(name, raw)| (name.clone(), raw.get().to_owned())).collect()).collect()
 }
 
-/// Imports the rows, and sends them again in each form: everything is stored as it was sent.
+/// Imports the rows and creates them again in each format: everything is stored as sent.
 async fn round_trips(service: &Service) {
     let Service { app, resource, csv, .. } = service;
     let database = app.database.as_ref().expect("own database");
@@ -160,7 +160,7 @@ async fn round_trips(service: &Service) {
     copy::export(*resource, &client, &mut exported).await.expect("exported");
     let (rows, _) = list(app, "/v1/things?limit=1000").await;
     assert_eq!(rows.len() as u64, ROWS);
-    // Export is what the list in CSV is, and what is imported again gives the same.
+    // The export can be imported again and exports identically.
     let again = Database::migrated().await;
     let mut other = again.client().await;
     for statement in pycrudapi::resource::schema::ddl(resource) {
@@ -171,7 +171,7 @@ async fn round_trips(service: &Service) {
     let mut twice = Vec::new();
     copy::export(*resource, &other, &mut twice).await.expect("exported again");
     assert_eq!(String::from_utf8_lossy(&twice), String::from_utf8_lossy(&exported));
-    // One by one, and all of them as NDJSON and JSON: but for the keys the same rows.
+    // One by one, and all of them as NDJSON and JSON: the same rows apart from their keys.
     let without_key = |row: &Row| -> String {
         let members: Vec<String> = row[1..].iter().map(|(name, raw)| format!("{name:?}:{}", raw.get())).collect();
         format!("{{{}}}", members.join(","))
@@ -199,7 +199,7 @@ async fn round_trips(service: &Service) {
     }
 }
 
-/// A value of each column that breaks its rule is refused with its pointer, and nothing is stored.
+/// An invalid value of each column is refused with its pointer, and nothing is stored.
 async fn refusals(service: &Service) {
     let Service { app, resource, .. } = service;
     let (rows, _) = list(app, "/v1/things?limit=1").await;
@@ -238,7 +238,7 @@ async fn count(app: &TestApp) -> String {
     answer.header("content-range").to_owned()
 }
 
-/// Comparisons with a value that is there, in a random order and in small pages, forwards.
+/// Comparisons with a stored value, in a random order and in small pages, forwards.
 async fn lists(service: &Service, picks: &[(Index, Index, Index, bool)]) {
     let Service { app, resource, .. } = service;
     let (all, _) = list(app, "/v1/things?limit=1000").await;
@@ -256,7 +256,7 @@ async fn lists(service: &Service, picks: &[(Index, Index, Index, bool)]) {
             if operator == "is.null" || value.is_null() {
                 return operator == "is.null" && value.is_null();
             }
-            is_so(operator, compare(&value, &operand))
+            comparison_holds(operator, compare(&value, &operand))
         };
         let mut expected: Vec<Row> = all.iter().filter(|row| fits(row)).cloned().collect();
         expected.sort_by(|a, b| in_order(resource, column, *descending, a, b));
@@ -280,7 +280,7 @@ async fn lists(service: &Service, picks: &[(Index, Index, Index, bool)]) {
 }
 
 #[tokio::test]
-async fn any_description_is_served_as_it_says() {
+async fn random_descriptions_are_served_correctly() {
     let mut runner = TestRunner::new(Config::with_cases(CASES));
     let picks = prop::collection::vec(any::<(Index, Index, Index, bool)>(), 12);
     let filters = prop::collection::vec((conditions::sketch(), conditions::style()), 25);
@@ -293,7 +293,7 @@ async fn any_description_is_served_as_it_says() {
         refusals(&service).await;
         lists(&service, &picks).await;
         conditions::hold(&service, &filters).await;
-        // The neighbour is untouched.
+        // The other resource is unchanged.
         assert_eq!(service.app.get("/v1/passengers").await.body, "[]");
         service.app.stop().await;
     }

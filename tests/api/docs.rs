@@ -1,4 +1,4 @@
-//! The documentation that the service serves: the OpenAPI document, Swagger UI, and a page for each problem.
+//! The documentation served by the service: the OpenAPI document, Swagger UI, and a page per problem.
 
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, IF_NONE_MATCH};
 use reqwest::{Method, StatusCode};
@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 use crate::harness::{TestApp, send};
 
 #[tokio::test]
-async fn the_document_is_served_and_asked_for_again_costs_nothing() {
+async fn the_document_is_served_and_revalidated_with_304() {
     let app = TestApp::start().await;
     let first = app.get("/openapi.json").await;
     assert_eq!(first.expect(StatusCode::OK).header("content-type"), "application/json");
@@ -19,14 +19,14 @@ async fn the_document_is_served_and_asked_for_again_costs_nothing() {
 }
 
 #[tokio::test]
-async fn swagger_ui_and_its_files_come_out_of_the_binary() {
+async fn swagger_ui_and_its_files_are_served_from_the_binary() {
     let app = TestApp::start().await;
     let page = app.get("/docs").await;
     assert_eq!(page.expect(StatusCode::OK).header("content-type"), "text/html; charset=utf-8");
     let policy = page.header("content-security-policy");
     assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
     assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
-    assert!(!page.body.contains("//"), "the page loads something from elsewhere: {}", page.body);
+    assert!(!page.body.contains("//"), "the page loads an external resource: {}", page.body);
     let files: Vec<&str> =
         page.body.split('"').filter(|part| part.starts_with("/docs/") && part.contains('.')).collect();
     assert_eq!(files.len(), 4, "{}", page.body);
@@ -39,14 +39,14 @@ async fn swagger_ui_and_its_files_come_out_of_the_binary() {
 }
 
 #[tokio::test]
-async fn a_client_that_refuses_gzip_is_told_so() {
+async fn a_client_that_does_not_accept_gzip_is_refused() {
     let app = TestApp::start().await;
     let request = app.request(Method::GET, "/docs/swagger-ui.css").header(ACCEPT_ENCODING, "br");
     send(request).await.expect_problem(406, "not-acceptable");
 }
 
 #[tokio::test]
-async fn the_type_of_a_problem_leads_to_a_page_that_says_what_to_do() {
+async fn the_type_of_a_problem_links_to_a_page_with_a_remedy() {
     let app = TestApp::start().await;
     let problem = app.get("/v1/passengers/none").await.expect_problem(400, "invalid-uuid");
     let page = app.get(problem["type"].as_str().expect("a type")).await;
@@ -58,7 +58,7 @@ async fn the_type_of_a_problem_leads_to_a_page_that_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn every_problem_that_is_listed_has_its_page() {
+async fn every_listed_problem_has_its_page() {
     let app = TestApp::start().await;
     let list = app.get("/docs/problems").await;
     let pages: Vec<&str> = list.body.split('"').filter(|part| part.starts_with("/docs/problems/")).collect();
@@ -83,7 +83,7 @@ async fn every_problem_is_in_the_table_of_the_api_reference() {
 }
 
 #[tokio::test]
-async fn the_page_for_people_finds_all_its_files_here() {
+async fn all_files_of_the_web_page_are_served() {
     let app = TestApp::start().await;
     let page = send(app.request(Method::GET, "/").header("accept", "text/html")).await;
     let files: Vec<&str> = page.body.split('"').filter(|part| part.starts_with("/assets/")).collect();
@@ -99,9 +99,9 @@ async fn the_page_for_people_finds_all_its_files_here() {
     }
     for import in scripts.split("from \"./").skip(1) {
         let name = import.split('"').next().expect("a file");
-        assert!(files.contains(&format!("/assets/{name}").as_str()), "{name} is not fetched at once with the page");
+        assert!(files.contains(&format!("/assets/{name}").as_str()), "{name} is not preloaded by the page");
     }
-    assert!(!scripts.contains("innerHTML"), "what the API answers must never become markup");
+    assert!(!scripts.contains("innerHTML"), "API responses must never be inserted as markup");
     let refused = send(app.request(Method::POST, "/assets/app.js")).await;
     refused.expect_problem(405, "method-not-allowed");
 }

@@ -1,4 +1,4 @@
-//! `pycrudapi doctor` finds each fault that was planted, says what mends it, and what it says does mend it.
+//! `pycrudapi doctor` finds each injected fault and suggests a remedy that repairs it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,17 +10,17 @@ use serde_json::Value;
 
 use crate::harness::{Database, TestApp, eventually};
 
-/// A program with these variables and no others.
+/// The program with these environment variables and no others.
 struct Doctor(BTreeMap<String, String>);
 
 impl Doctor {
-    /// On a database, as the role of requests, beside whoever migrates.
+    /// A doctor for a database, with the roles for requests and for migrations.
     fn of(database: &Database) -> Self {
         let url = database.url().replace("user=postgres", "user=pycrudapi");
         Self::without_database().with("DATABASE_URL", &url).with("MIGRATE_USER", "postgres")
     }
 
-    /// Nobody listens on this port, so that no service of this machine is asked.
+    /// No process listens on this port, so no service of this machine is queried.
     fn without_database() -> Self {
         Self(BTreeMap::new()).with("HTTP_PORT", "9")
     }
@@ -60,22 +60,22 @@ impl Findings {
         let wrong = || list.iter().filter(|finding| finding["severity"] == "wrong");
         let status =
             if wrong().any(|finding| finding["area"] == "settings") { 2 } else { i32::from(wrong().count() > 0) };
-        assert_eq!(output.status.code(), Some(status), "the status says whether anything is wrong: {text}");
+        assert_eq!(output.status.code(), Some(status), "the exit status must reflect the worst finding: {text}");
         let order = list
             .iter()
             .map(|finding| ["wrong", "warning", "fine"].iter().position(|name| finding["severity"] == *name));
-        assert!(order.is_sorted(), "what is wrong comes first: {text}");
+        assert!(order.is_sorted(), "the most severe findings must come first: {text}");
         for finding in &list {
             assert_eq!(
                 finding["severity"] == "fine",
                 finding.get("mend").is_none(),
-                "what is not fine says what mends it: {finding}"
+                "every other finding must have a remedy: {finding}"
             );
         }
         Self { list, text }
     }
 
-    /// What mends the finding of this severity that has these words.
+    /// The remedy of the finding with this severity that contains these words.
     #[track_caller]
     fn mend(&self, severity: &str, words: &str) -> String {
         let has = |finding: &&Value| {
@@ -95,7 +95,7 @@ impl Findings {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_healthy_database_and_a_service_that_is_ready_have_nothing_wrong() {
+async fn a_healthy_database_and_a_ready_service_have_no_findings() {
     let app = TestApp::start().await;
     let database = app.database.as_ref().expect("its own");
     let port = app.addr.port().to_string();
@@ -111,7 +111,7 @@ async fn a_healthy_database_and_a_service_that_is_ready_have_nothing_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_away_missing_or_not_migrated_is_told() {
+async fn an_unreachable_missing_or_unmigrated_database_is_reported() {
     let away = "postgres://pycrudapi@127.0.0.1:1/nothing";
     let found = Doctor::without_database().with("DATABASE_URL", away).look().await;
     assert!(found.mend("wrong", "cannot connect").contains("DATABASE_URL"));
@@ -124,11 +124,11 @@ async fn a_database_that_is_away_missing_or_not_migrated_is_told() {
     let directory = nowhere.path().join("data");
     let found = Doctor::without_database().with("DATA_DIR", &directory.to_string_lossy()).look().await;
     found.mend("warning", "there is none in");
-    assert!(!directory.exists(), "a look makes no database");
+    assert!(!directory.exists(), "the doctor must not create a database");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_doctor_says_in_sql_mends_the_fault() {
+async fn the_suggested_sql_repairs_each_fault() {
     for (fault, severity, words) in [
         ("revoke update on steps from pycrudapi", "wrong", "pycrudapi lacks update on the table steps"),
         (
@@ -175,7 +175,7 @@ async fn what_the_doctor_says_in_sql_mends_the_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_that_nobody_vacuums_or_analyses_are_told() {
+async fn tables_that_are_never_vacuumed_or_analysed_are_reported() {
     let database = Database::migrated().await;
     let client = database.client().await;
     let fill = "alter table air_quality set (autovacuum_enabled = off);
@@ -184,14 +184,14 @@ async fn tables_that_nobody_vacuums_or_analyses_are_told() {
         update air_quality set pm10 = 2";
     client.batch_execute(fill).await.expect("filled");
     let doctor = Doctor::of(&database);
-    // Sessions report what they did when they are idle for a while.
+    // Idle sessions report their statistics with a delay.
     eventually(|| async {
         let found = doctor.look().await;
         let told = ["air_quality has 20000 dead rows", "since its statistics were made"];
         if told.iter().all(|words| found.text.contains(words)) { Ok(()) } else { Err(found.text) }
     })
     .await;
-    client.batch_execute("vacuum (analyze) air_quality").await.expect("as the doctor says");
+    client.batch_execute("vacuum (analyze) air_quality").await.expect("vacuumed");
     eventually(|| async {
         let found = doctor.look().await;
         if found.text.contains("air_quality has") { Err(found.text) } else { Ok(()) }
@@ -200,7 +200,7 @@ async fn tables_that_nobody_vacuums_or_analyses_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_of_postgres_and_of_the_pool_are_judged() {
+async fn settings_of_postgres_and_of_the_pool_are_checked() {
     let database = Database::migrated().await;
     let name = database.url().rsplit('=').next().expect("the name").to_owned();
     let client = database.client().await;
@@ -213,7 +213,7 @@ async fn settings_of_postgres_and_of_the_pool_are_judged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_is_not_ready_is_told_with_what_it_says() {
+async fn a_service_that_is_not_ready_is_reported_with_its_checks() {
     let nobody =
         pycrudapi::db::conninfo::ConnInfo::parse("postgres://pycrudapi@127.0.0.1:1/nothing").expect("an address");
     let app = TestApp::start_on(&nobody, &[]).await;
@@ -231,7 +231,7 @@ async fn a_service_that_is_not_ready_is_told_with_what_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn disks_and_limits_are_looked_at() {
+async fn disks_and_limits_are_checked() {
     let none = Doctor::without_database().with("DATABASE_URL", "postgres://x@127.0.0.1:1/x");
     let spool = none.with("SPOOL_DIR", "/nonexistent/spool");
     let found = spool.run(|command| {
@@ -253,12 +253,12 @@ async fn disks_and_limits_are_looked_at() {
         let none = Doctor::without_database().with("DATABASE_URL", "postgres://x@127.0.0.1:1/x");
         none.with("SPOOL_DIR", "/dev/shm").look().await.mend("warning", "is a tmpfs");
     } else {
-        eprintln!("skipped: SPOOL_DIR on a tmpfs, for there is no /dev/shm");
+        eprintln!("skipped: SPOOL_DIR on a tmpfs: there is no /dev/shm");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nginx_and_its_certificate_are_looked_at() {
+async fn nginx_and_its_certificate_are_checked() {
     let doctor = || Doctor::without_database().with("DATABASE_URL", "postgres://x@127.0.0.1:1/x");
     doctor().with("HTTPS_PORT", "many").look().await.mend("wrong", "HTTPS_PORT=many");
     doctor().look().await.mend("fine", "it takes the configuration");
@@ -288,7 +288,7 @@ async fn nginx_and_its_certificate_are_looked_at() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_identity_provider_tokens_and_redis_are_asked() {
+async fn the_identity_provider_tokens_and_redis_are_checked() {
     let database = Database::migrated().await;
     let doctor = || Doctor::of(&database).with("AUTH", "on");
     assert!(doctor().look().await.mend("warning", "neither a token").contains("pycrudapi token create"));

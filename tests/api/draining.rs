@@ -1,4 +1,4 @@
-//! A stop loses no request of clients that keep connections: they are told to close, and nobody closes under them.
+//! A shutdown loses no request on keep-alive connections: responses carry `Connection: close`, and the client closes first.
 
 use std::path::{Path, PathBuf};
 
@@ -12,11 +12,11 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::harness::{Database, Settings, TestApp, eventually, passenger, with_roles};
 
-/// Longer than any test: what ends sooner did not wait for it.
+/// Longer than any test: a shutdown that ends sooner did not wait for the grace period.
 const NEVER: &[&str] = &["--drain-grace-ms=30000", "--drain-timeout-ms=30000"];
 
-/// Sends a request on a connection and reads its answer.
-async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), method: &str, path: &str, body: &str) -> String {
+/// Sends a request on a connection and reads the response.
+async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), method: &str, path: &str, body: &str) -> String {
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
@@ -45,53 +45,53 @@ async fn expect_end(mut stream: impl AsyncRead + Unpin) {
     assert_eq!(stream.read(&mut [0; 1]).await.expect("no reset"), 0, "more than one answer");
 }
 
-/// A connection on which a request was answered.
-async fn kept(app: &TestApp) -> TcpStream {
+/// A keep-alive connection on which a request was answered.
+async fn keep_alive_connection(app: &TestApp) -> TcpStream {
     let mut stream = TcpStream::connect(app.addr).await.expect("connected");
-    expect(&ask(&mut stream, "GET", "/hello", "").await, "200", false);
+    expect(&exchange(&mut stream, "GET", "/hello", "").await, "200", false);
     stream
 }
 
 #[tokio::test]
-async fn who_keeps_a_connection_is_answered_once_more_and_told_to_close() {
+async fn during_a_shutdown_a_keep_alive_connection_gets_one_more_response_with_connection_close() {
     let mut app = TestApp::start_with(NEVER).await;
-    let (mut first, mut second) = (kept(&app).await, kept(&app).await);
+    let (mut first, mut second) = (keep_alive_connection(&app).await, keep_alive_connection(&app).await);
     app.ask_to_stop();
-    // It goes on to accept, fails its readiness, and says on each answer that it is the last one.
+    // It still accepts connections, fails readiness, and sends `Connection: close` with each response.
     eventually(|| async {
         let mut probe = TcpStream::connect(app.addr).await.expect("still accepting");
-        let answer = ask(&mut probe, "GET", "/readyz?exclude=postgres", "").await;
+        let answer = exchange(&mut probe, "GET", "/readyz?exclude=postgres", "").await;
         if answer.contains("\r\nconnection: close\r\n") { Ok(()) } else { Err(answer) }
     })
     .await;
     let mut late = TcpStream::connect(app.addr).await.expect("still accepting");
-    expect(&ask(&mut late, "GET", "/readyz?exclude=postgres", "").await, "503", true);
+    expect(&exchange(&mut late, "GET", "/readyz?exclude=postgres", "").await, "503", true);
     expect_end(late).await;
-    expect(&ask(&mut first, "POST", "/v1/passengers", &passenger().to_string()).await, "201", true);
+    expect(&exchange(&mut first, "POST", "/v1/passengers", &passenger().to_string()).await, "201", true);
     expect_end(first).await;
-    expect(&ask(&mut second, "POST", "/v1/passengers", &passenger().to_string()).await, "201", true);
+    expect(&exchange(&mut second, "POST", "/v1/passengers", &passenger().to_string()).await, "201", true);
     expect_end(second).await;
-    // Nobody is left who has not heard of it.
+    // No client is left that has not received `Connection: close`.
     assert_eq!(app.stop().await, Drained::Whole);
-    TcpStream::connect(app.addr).await.expect_err("nobody listens any more");
+    TcpStream::connect(app.addr).await.expect_err("the listener is closed");
 }
 
 #[tokio::test]
 async fn an_idle_connection_is_kept_until_its_client_closes_it_or_the_grace_ends() {
     let mut app = TestApp::start_with(NEVER).await;
-    let mut idle = kept(&app).await;
+    let mut idle = keep_alive_connection(&app).await;
     app.ask_to_stop();
     let _ = idle.shutdown().await;
     assert_eq!(app.stop().await, Drained::Whole);
 
     let mut app = TestApp::start_with(&["--drain-grace-ms=50", "--drain-timeout-ms=30000"]).await;
-    let idle = kept(&app).await;
+    let idle = keep_alive_connection(&app).await;
     app.ask_to_stop();
     expect_end(idle).await;
     assert_eq!(app.stop().await, Drained::Whole);
 }
 
-/// A server on a Unix socket of its own.
+/// A server on its own Unix socket.
 struct OnSocket {
     path: PathBuf,
     trigger: shutdown::Trigger,
@@ -119,21 +119,21 @@ impl OnSocket {
 }
 
 #[tokio::test]
-async fn who_is_in_the_queue_of_a_socket_when_it_is_withdrawn_is_answered() {
+async fn connections_in_the_accept_queue_are_answered_when_the_socket_is_removed() {
     let (database, folder) = (Database::migrated().await, tempfile::tempdir().expect("a folder"));
     for _ in 0..20 {
         let server = OnSocket::start(&database, folder.path(), &["--drain-grace-ms=0"]).await;
-        // Connects without pause, as nginx does, until nobody is there: each connection that was made is answered.
+        // Connects without pause, as nginx does, until the socket is gone: every established connection must be answered.
         let path = server.path.clone();
         let clients = tokio::spawn(async move {
             let mut asking = Vec::new();
             while let Ok(mut stream) = UnixStream::connect(&path).await {
-                asking.push(tokio::spawn(async move { ask(&mut stream, "GET", "/hello", "").await }));
+                asking.push(tokio::spawn(async move { exchange(&mut stream, "GET", "/hello", "").await }));
             }
             futures_util::future::join_all(asking).await
         });
         let mut first = UnixStream::connect(&server.path).await.expect("connected");
-        ask(&mut first, "GET", "/hello", "").await;
+        exchange(&mut first, "GET", "/hello", "").await;
         server.trigger.stop();
         let answers = clients.await.expect("no panic");
         assert!(!answers.is_empty());

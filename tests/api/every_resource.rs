@@ -1,4 +1,4 @@
-//! Conditions, patches, refusals, safe retries and batches, for every resource alike.
+//! Conditional requests, patches, refusals, safe retries and batches, for every resource.
 
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use crate::harness::{Answer, Database, TestApp};
 use crate::subjects::{Subject, flag, subjects};
 
-/// Enough at once that most of them share a statement.
+/// Enough concurrent requests that most of them share a statement.
 const TOGETHER: usize = 64;
 
-/// The row without what the server makes.
+/// The row without server-generated members.
 fn fields_of(answer: &Answer) -> Value {
     let mut row = answer.json();
     row.as_object_mut().expect("a row").remove("uuid").expect("a key");
@@ -23,7 +23,7 @@ async fn created(app: &TestApp, subject: &Subject, body: &Value) -> (String, Ans
 }
 
 #[tokio::test]
-async fn what_is_written_is_what_is_read_and_each_field_is_patched_alone() {
+async fn rows_are_read_as_written_and_each_field_can_be_patched_alone() {
     let app = TestApp::start_with(&[&flag()]).await;
     for subject in subjects() {
         let (url, answer) = created(&app, &subject, &subject.one).await;
@@ -43,7 +43,7 @@ async fn what_is_written_is_what_is_read_and_each_field_is_patched_alone() {
 }
 
 #[tokio::test]
-async fn each_field_has_its_rule_in_each_way_to_write_it() {
+async fn the_rules_of_each_field_apply_to_every_write_operation() {
     let app = TestApp::start_with(&[&flag()]).await;
     for subject in subjects() {
         let (url, _) = created(&app, &subject, &subject.one).await;
@@ -66,13 +66,13 @@ async fn each_field_has_its_rule_in_each_way_to_write_it() {
         let all = app.post(subject.path, &subject.wrong).await;
         all.expect_problem(422, "invalid-fields");
         assert_eq!(all.pointers(), subject.fields().map(|field| format!("/{field}")).collect::<Vec<_>>());
-        assert_eq!(app.get(subject.path).await.json().as_array().map(Vec::len), Some(1), "nothing else is stored");
+        assert_eq!(app.get(subject.path).await.json().as_array().map(Vec::len), Some(1), "no other row is stored");
         assert_eq!(fields_of(&app.get(&url).await), subject.one);
     }
 }
 
 #[tokio::test]
-async fn nobody_overwrites_a_state_that_they_have_not_seen() {
+async fn if_match_prevents_lost_updates() {
     let app = TestApp::start_with(&[&flag()]).await;
     for subject in subjects() {
         let (url, answer) = created(&app, &subject, &subject.one).await;
@@ -91,7 +91,7 @@ async fn nobody_overwrites_a_state_that_they_have_not_seen() {
         assert_eq!(fields_of(&app.get(&url).await), subject.other);
         let unchanged = app.conditional(Method::GET, &url, &[("if-none-match", &current)], None).await;
         unchanged.expect(StatusCode::NOT_MODIFIED);
-        // Of many that saw the same state one wins.
+        // Of many clients with the same state, one succeeds.
         let headers = [("if-match", current.as_str())];
         let patches = (0..TOGETHER).map(|_| app.conditional(Method::PATCH, &url, &headers, Some(patch.clone())));
         let answers = join_all(patches).await;
@@ -135,7 +135,7 @@ async fn a_retry_gets_the_first_answer_from_every_replica() {
 }
 
 #[tokio::test]
-async fn requests_that_share_a_statement_get_their_own_answers() {
+async fn requests_that_share_a_statement_get_their_own_responses() {
     let app = TestApp::start_with(&[&flag()]).await;
     for subject in subjects() {
         let bodies: Vec<&Value> =

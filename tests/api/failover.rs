@@ -1,5 +1,5 @@
-//! Several hosts with `target_session_attrs=read-write`: when the first takes no changes any more while its connections stay
-//! open, changes and reads go to the other.
+//! Several hosts with `target_session_attrs=read-write`: when the first becomes read-only while its connections stay open,
+//! changes and reads move to the other.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use warp::http::StatusCode;
 
 use crate::harness::{TestApp, eventually, passenger, resources, with_roles};
 
-/// Two PostgreSQL servers, each with the service's tables; no row of one is in the other.
+/// Two PostgreSQL servers, each with the service's tables but without shared rows.
 struct Two {
     servers: [Embedded; 2],
     _folder: tempfile::TempDir,
@@ -31,13 +31,13 @@ impl Two {
         };
         let servers = tokio::task::block_in_place(|| [start("a"), start("b")]);
         for server in &servers {
-            let one = ConnInfo::from_config(server.config()).expect("no TLS is asked for");
+            let one = ConnInfo::from_config(server.config()).expect("no TLS required");
             migrate::prepare(&with_roles(&one), &resources(), || ()).await.expect("migrated");
         }
         Self { servers, _folder: folder }
     }
 
-    /// Both, in this order.
+    /// Both servers, in this order.
     fn conninfo(&self) -> ConnInfo {
         let folders = self.servers.each_ref().map(|server| {
             let config = server.config();
@@ -49,15 +49,15 @@ impl Two {
     }
 
     async fn client(&self, index: usize) -> Client {
-        let one = ConnInfo::from_config(self.servers[index].config()).expect("no TLS is asked for");
+        let one = ConnInfo::from_config(self.servers[index].config()).expect("no TLS required");
         migrate::connect(&one).await.expect("connected")
     }
 
-    /// Connections stay as they are; every transaction that begins from now on is read-only.
+    /// Existing connections stay open; every transaction that begins from now on is read-only.
     async fn demote_the_first(&self) {
         let client = self.client(0).await;
         client.batch_execute("alter system set default_transaction_read_only = on").await.expect("set");
-        client.batch_execute("select pg_reload_conf()").await.expect("told");
+        client.batch_execute("select pg_reload_conf()").await.expect("reloaded");
         eventually(|| async {
             let row = client.query_one("show transaction_read_only", &[]).await.expect("it answers");
             if row.get::<_, &str>(0) == "on" { Ok(()) } else { Err("still read-write".to_owned()) }
@@ -72,11 +72,11 @@ impl Two {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_refused_change_moves_every_connection() {
+async fn one_refused_change_redirects_every_connection() {
     let two = Two::start().await;
     let app = TestApp::start_on(&two.conninfo(), &["--pool-size=8"]).await;
     app.until_ready().await;
-    // As many sessions as the pool has room for.
+    // As many sessions as the pool allows.
     let body = passenger();
     let created = futures_util::future::join_all((0..64).map(|_| app.post("/v1/passengers", &body))).await;
     assert!(created.iter().all(|answer| answer.status == StatusCode::CREATED));
@@ -86,18 +86,18 @@ async fn one_refused_change_moves_every_connection() {
     for _ in 0..32 {
         let answer = app.post("/v1/passengers", &body).await;
         if answer.status != StatusCode::CREATED {
-            answer.expect_problem(503, "unavailable"); // undone, and said so
+            answer.expect_problem(503, "unavailable"); // reported as not carried out
             refused += 1;
         }
     }
-    // The heartbeat may have noticed before a change did.
+    // The heartbeat may have detected it before a change did.
     assert!(refused <= 1, "{refused} changes were refused; the first refusal ends every session");
-    assert_eq!(two.rows(0).await, 64, "what was refused is not there");
-    assert_eq!(two.rows(1).await, 32 - refused, "the rest is where changes are taken");
+    assert_eq!(two.rows(0).await, 64, "refused changes must not be stored");
+    assert_eq!(two.rows(1).await, 32 - refused, "all other changes must be stored on the new primary");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reads_leave_a_server_that_was_demoted_while_nobody_writes() {
+async fn reads_leave_a_demoted_server_even_without_writes() {
     let two = Two::start().await;
     let app = TestApp::start_on(&two.conninfo(), &[]).await;
     app.until_ready().await;

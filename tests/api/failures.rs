@@ -1,4 +1,4 @@
-//! What clients see while the database is away, busy, or killed under load.
+//! Responses while the database is unreachable, busy, or killed under load.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use reqwest::{Method, StatusCode};
 
 use crate::harness::{ASKED, Database, TestApp, eventually, passenger, send};
 
-/// A PostgreSQL of the test's own, to be killed or set up differently.
+/// A PostgreSQL owned by the test, to be killed or configured differently.
 pub fn own_postgres(extra_settings: Vec<(String, String)>) -> (Embedded, tempfile::TempDir) {
     let folder = tempfile::tempdir_in("/tmp").expect("a temporary directory");
     let options = Options {
@@ -21,20 +21,20 @@ pub fn own_postgres(extra_settings: Vec<(String, String)>) -> (Embedded, tempfil
         extra_settings,
         ..Options::default()
     };
-    // The account that PostgreSQL runs under must be able to enter it.
+    // The account that PostgreSQL runs under must be able to enter the directory.
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("permitted");
     (Embedded::start(&options).expect("postgresql is installed"), folder)
 }
 
 fn conninfo(postgres: &Embedded) -> ConnInfo {
-    ConnInfo::from_config(postgres.config()).expect("no TLS is asked for")
+    ConnInfo::from_config(postgres.config()).expect("no TLS required")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_postgres_is_away_requests_get_503_without_waiting_and_service_resumes_by_itself() {
+async fn while_postgres_is_unreachable_requests_get_503_immediately_and_service_resumes_automatically() {
     let (postgres, folder) = own_postgres(Vec::new());
-    // Far beyond anything else here: an answer that waited for this deadline would be seen on any machine.
+    // Far longer than anything else here: an answer that waits for this deadline is noticed on any machine.
     const CHECKOUT: Duration = Duration::from_secs(60);
     let app = TestApp::start_on(&conninfo(&postgres), &["--checkout-timeout-ms=60000"]).await;
     app.until_ready().await;
@@ -52,7 +52,7 @@ async fn while_postgres_is_away_requests_get_503_without_waiting_and_service_res
     assert!(longest < CHECKOUT / 4, "waited for the checkout deadline: {longest:?}");
     app.post("/v1/passengers", &passenger()).await.expect_problem(503, "unavailable");
     app.get("/livez").await.expect(StatusCode::OK);
-    // What was found just before PostgreSQL went is told for another second.
+    // A result from just before PostgreSQL stopped is reused for up to a second.
     eventually(|| async {
         let answer = app.get("/readyz").await;
         if answer.status == StatusCode::OK {
@@ -75,7 +75,7 @@ async fn while_postgres_is_away_requests_get_503_without_waiting_and_service_res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_postgres_is_killed_under_load_every_acknowledged_write_is_there() {
+async fn after_postgres_is_killed_under_load_every_acknowledged_write_is_stored() {
     let (postgres, _folder) = own_postgres(Vec::new());
     let app = Arc::new(TestApp::start_on(&conninfo(&postgres), &["--pool-size=4"]).await);
     let stop = Arc::new(AtomicBool::new(false));
@@ -144,7 +144,7 @@ async fn an_exhausted_pool_answers_503_at_the_checkout_deadline() {
 }
 
 #[tokio::test]
-async fn a_statement_over_its_deadline_answers_503_and_frees_its_connection() {
+async fn a_statement_timeout_answers_503_and_frees_its_connection() {
     let app = TestApp::start_with(&["--pool-size=1", "--statement-timeout-ms=100"]).await;
     let uuid = app.create(&passenger()).await;
     let client = app.database.as_ref().expect("own database").client().await;
@@ -155,7 +155,7 @@ async fn a_statement_over_its_deadline_answers_503_and_frees_its_connection() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_a_connection_goes_before_one_who_gives_it_back_and_wants_it_again() {
+async fn waiting_callers_are_served_before_a_caller_that_returns_its_connection_and_needs_another() {
     const SECONDS: Duration = Duration::from_secs(60);
     let database = Database::empty().await;
     let options = PoolOptions { kind: PoolKind::Keys, size: 1, checkout_timeout: SECONDS, statement_timeout: SECONDS };
@@ -180,7 +180,7 @@ async fn whoever_waits_for_a_connection_goes_before_one_who_gives_it_back_and_wa
 }
 
 #[tokio::test]
-async fn a_list_that_fails_midway_is_visibly_cut_short() {
+async fn a_list_that_fails_midway_is_visibly_truncated() {
     let app = TestApp::start_with(&["--statement-timeout-ms=2000"]).await;
     let client = app.database.as_ref().expect("own database").client().await;
     client
@@ -201,7 +201,7 @@ async fn a_list_that_fails_midway_is_visibly_cut_short() {
             Err(error) => break Err(error),
         }
     };
-    assert!(outcome.is_err(), "the body ended as if it were whole");
+    assert!(outcome.is_err(), "the body ended as if it were complete");
     client.batch_execute("rollback").await.expect("unlocked");
 }
 
@@ -218,7 +218,7 @@ async fn a_slow_reader_holds_no_connection() {
         .expect("inserted");
     let mut slow = app.request(Method::GET, "/passengerlist").send().await.expect("an answer");
     slow.chunk().await.expect("a first piece");
-    // Once the buffers between the two are full the list waits for its reader, and the only connection is free.
+    // Once the buffers between client and server are full, the list waits for its reader, and the only connection is free.
     eventually(|| async {
         let answer = app.post("/v1/passengers", &passenger()).await;
         if answer.status == StatusCode::CREATED { Ok(()) } else { Err(answer.body) }
@@ -232,21 +232,21 @@ async fn a_slow_reader_holds_no_connection() {
 }
 
 #[tokio::test]
-async fn a_refused_password_ends_the_start_with_a_sentence() {
+async fn a_refused_password_fails_the_start_with_a_clear_error() {
     let database = Database::empty().await;
     let mut config = database.config.clone();
     config.dbname("no_such_database");
-    let conninfo = ConnInfo::from_config(config).expect("no TLS is asked for");
+    let conninfo = ConnInfo::from_config(config).expect("no TLS required");
     let error = TestApp::try_start_on(&conninfo, &[]).await.err().expect("refused").to_string();
     assert!(error.contains("DATABASE_URL"), "{error}");
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_there_yet_is_waited_for() {
+async fn startup_waits_for_an_unreachable_database() {
     let nowhere = tempfile::tempdir().expect("a temporary directory");
     let mut config = tokio_postgres::Config::new();
     config.host_path(nowhere.path()).user("postgres");
-    let conninfo = ConnInfo::from_config(config).expect("no TLS is asked for");
+    let conninfo = ConnInfo::from_config(config).expect("no TLS required");
     let app = TestApp::start_on(&conninfo, &[]).await;
     app.get("/livez").await.expect(StatusCode::OK);
     app.get("/readyz").await.expect_problem(503, "unavailable");

@@ -1,4 +1,5 @@
-//! A 503 tells the truth about a change: "send it again" where nothing was done, "unknown" where nobody can say that.
+//! A 503 states the outcome of a change correctly: "send it again" if nothing was carried out, "unknown" if that cannot be
+//! determined.
 
 use std::collections::HashSet;
 use std::pin::pin;
@@ -17,13 +18,13 @@ use crate::failures::own_postgres;
 use crate::harness::{Answer, Database, TestApp, eventually, passenger, passenger_with, send};
 use crate::proxy::{Moment, Proxy};
 
-/// A kind of change, ready to be sent once.
+/// A kind of change with its prepared request.
 struct Case {
     name: &'static str,
     request: RequestBuilder,
-    /// Counts how often it was carried out.
+    /// Query that counts how often the change was carried out.
     effect: String,
-    /// Whether nothing is done before a commit of its own.
+    /// Whether the change takes effect only with a separate commit.
     in_transaction: bool,
     keyed: bool,
 }
@@ -38,7 +39,7 @@ impl Case {
     }
 }
 
-/// One of each kind of change that the API takes, of things that nobody else changes. `mark` is in the body of each.
+/// One of each kind of change that the API offers, on rows that no other test changes. Each body contains `mark`.
 async fn cases(app: &TestApp, client: &Client, mark: &str) -> Vec<Case> {
     let mut cases = Vec::new();
     let named = passenger_with("name", mark);
@@ -79,9 +80,9 @@ async fn cases(app: &TestApp, client: &Client, mark: &str) -> Vec<Case> {
     cases
 }
 
-/// A connection to look behind the API that waits for no standby.
+/// A connection for observing the database, which does not wait for a synchronous standby.
 async fn observer(config: &tokio_postgres::Config) -> Client {
-    let conninfo = ConnInfo::from_config(config.clone()).expect("no TLS is asked for");
+    let conninfo = ConnInfo::from_config(config.clone()).expect("no TLS required");
     let client = migrate::connect(&conninfo).await.expect("connected");
     client.batch_execute("set synchronous_commit = off").await.expect("set");
     client
@@ -92,7 +93,7 @@ fn assert_unknown(case: &Case, answer: &Answer) {
     let problem = answer.expect_problem(503, "outcome-unknown");
     let detail = problem["detail"].as_str().expect("a text");
     assert!(detail.contains("GET") && detail.contains("Idempotency-Key"), "{}: {detail}", case.name);
-    // HTTP clients take it for leave to send the request again.
+    // HTTP clients treat Retry-After as permission to send the request again.
     assert_eq!(answer.headers.contains_key("retry-after"), case.keyed, "{}", case.name);
     assert_eq!(detail.contains("is safe"), case.keyed, "{}: {detail}", case.name);
 }
@@ -104,8 +105,8 @@ fn assert_undone(case: &Case, answer: &Answer) {
     assert_eq!(answer.header("retry-after"), "1", "{}", case.name);
 }
 
-/// Asserts how often a change was carried out whose connection was cut off. PostgreSQL may be at it still: what was lost may
-/// have been an answer to something that was sent before it, such as the closing of a statement.
+/// Asserts how often a change was carried out whose connection was cut. PostgreSQL may still be executing it: the lost response
+/// may have belonged to an earlier message, such as the closing of a statement.
 async fn assert_carried_out(case: &Case, client: &Client, times: i64) {
     eventually(|| async {
         let done = case.effect(client).await;
@@ -114,8 +115,8 @@ async fn assert_carried_out(case: &Case, client: &Client, times: i64) {
     .await;
 }
 
-/// Asks PostgreSQL to do something to each backend that waits for this, until the work is done.
-async fn meanwhile<T>(client: &Client, ask: &str, waits_for: &str, work: impl Future<Output = T>) -> T {
+/// Applies a PostgreSQL function to each backend with this wait event until `work` is done.
+async fn while_signalling<T>(client: &Client, ask: &str, waits_for: &str, work: impl Future<Output = T>) -> T {
     let ask = format!(
         "select count({ask}(pid)) from pg_stat_activity \
          where datname = current_database() and (wait_event = '{waits_for}' or wait_event_type = '{waits_for}')"
@@ -124,12 +125,12 @@ async fn meanwhile<T>(client: &Client, ask: &str, waits_for: &str, work: impl Fu
     loop {
         tokio::select! {
             done = &mut work => return done,
-            asked = client.query_one(&ask, &[]) => { asked.expect("asked"); }
+            asked = client.query_one(&ask, &[]) => { asked.expect("queried"); }
         }
     }
 }
 
-/// Returns when a backend waits for this, or there is nothing to wait for any more.
+/// Waits until a backend has this wait event, or until `over` is true.
 async fn until_waiting(client: &Client, waits_for: &str, over: impl Fn() -> bool) {
     let sql = format!(
         "select count(*) from pg_stat_activity \
@@ -137,12 +138,12 @@ async fn until_waiting(client: &Client, waits_for: &str, over: impl Fn() -> bool
     );
     eventually(|| async {
         let waiting: i64 = client.query_one(&sql, &[]).await.expect("counted").get(0);
-        if waiting > 0 || over() { Ok(()) } else { Err(format!("nobody waits for {waits_for}")) }
+        if waiting > 0 || over() { Ok(()) } else { Err(format!("no backend waits for {waits_for}")) }
     })
     .await;
 }
 
-/// Changes wait where they are carried out. (A lock on the table would be waited for when a statement is prepared already.)
+/// Changes wait while they are executed. (A lock on the table would already block the preparation of the statement.)
 const WAITING: &str = "create function wait() returns trigger language plpgsql as \
      'begin perform pg_advisory_xact_lock(7); return null; end'; \
      create trigger wait after insert or update or delete on passengers for each row execute function wait(); \
@@ -151,7 +152,7 @@ const LOCK: &str = "select pg_advisory_lock(7)";
 const UNLOCK: &str = "select pg_advisory_unlock(7)";
 
 #[tokio::test]
-async fn a_backend_ended_while_a_change_waits_for_a_lock_leaves_nothing_and_nothing_is_tried_twice() {
+async fn a_change_whose_backend_is_terminated_during_a_lock_wait_is_not_stored_and_not_retried() {
     let app = TestApp::start_with(&["--statement-timeout-ms=60000"]).await;
     let config = &app.database.as_ref().expect("own database").config;
     let (locker, client) = (observer(config).await, observer(config).await);
@@ -159,8 +160,8 @@ async fn a_backend_ended_while_a_change_waits_for_a_lock_leaves_nothing_and_noth
     for case in cases(&app, &client, "locked").await {
         let before = case.effect(&client).await;
         locker.batch_execute(LOCK).await.expect("locked");
-        let answer = meanwhile(&client, "pg_terminate_backend", "Lock", case.send()).await;
-        // What was not committed by its own statement was never asked to be.
+        let answer = while_signalling(&client, "pg_terminate_backend", "Lock", case.send()).await;
+        // A change that needs a separate commit cannot have been committed.
         if case.in_transaction {
             assert_undone(&case, &answer);
         } else {
@@ -175,21 +176,21 @@ async fn a_backend_ended_while_a_change_waits_for_a_lock_leaves_nothing_and_noth
 }
 
 #[tokio::test]
-async fn a_statement_that_the_server_cancels_is_undone() {
+async fn a_statement_cancelled_by_postgres_is_reported_as_not_carried_out() {
     let app = TestApp::start_with(&["--statement-timeout-ms=60000"]).await;
     let config = &app.database.as_ref().expect("own database").config;
     let (locker, client) = (observer(config).await, observer(config).await);
     locker.batch_execute(WAITING).await.expect("created");
     for case in cases(&app, &client, "cancelled").await {
         locker.batch_execute(LOCK).await.expect("locked");
-        assert_undone(&case, &meanwhile(&client, "pg_cancel_backend", "Lock", case.send()).await);
+        assert_undone(&case, &while_signalling(&client, "pg_cancel_backend", "Lock", case.send()).await);
         locker.batch_execute(UNLOCK).await.expect("unlocked");
         assert_eq!(case.effect(&client).await, 0, "{}", case.name);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_whose_backend_is_ended_is_not_taken_apart_and_tried_again() {
+async fn a_batch_whose_backend_is_terminated_is_not_split_and_retried() {
     let app = TestApp::start_with(&["--statement-timeout-ms=60000", "--checkout-timeout-ms=60000"]).await;
     let config = &app.database.as_ref().expect("own database").config;
     let (locker, client) = (observer(config).await, observer(config).await);
@@ -202,14 +203,14 @@ async fn a_batch_whose_backend_is_ended_is_not_taken_apart_and_tried_again() {
             _ => send(app.request(Method::PUT, url).json(&named)),
         });
         locker.batch_execute(LOCK).await.expect("locked");
-        // Ends one statement after the other, until one that holds several changes was among them.
+        // Terminates one statement after another until one of them held several changes.
         let ending = async {
             let mut ended = HashSet::new();
             loop {
                 let sql = "select query ~ 'unnest|width_bucket', pid, pg_terminate_backend(pid) from pg_stat_activity \
                            where datname = current_database() and wait_event_type = 'Lock' limit 1";
-                let Some(row) = client.query_opt(sql, &[]).await.expect("asked") else { continue };
-                ended.insert(row.get::<_, i32>(1)); // one that is ending may be found again
+                let Some(row) = client.query_opt(sql, &[]).await.expect("queried") else { continue };
+                ended.insert(row.get::<_, i32>(1)); // a terminating backend may be found again
                 if row.get(0) {
                     break;
                 }
@@ -231,7 +232,7 @@ async fn a_batch_whose_backend_is_ended_is_not_taken_apart_and_tried_again() {
 }
 
 #[tokio::test]
-async fn a_connection_cut_before_or_after_the_change_is_told_as_unknown_and_before_the_commit_as_undone() {
+async fn a_connection_cut_during_a_change_is_reported_as_unknown_and_before_the_commit_as_not_carried_out() {
     let database = Database::migrated().await;
     let proxy = Proxy::start(&database.config).await;
     let app = TestApp::start_on(&proxy.conninfo(&database.config), &["--pool-size=2"]).await;
@@ -239,7 +240,7 @@ async fn a_connection_cut_before_or_after_the_change_is_told_as_unknown_and_befo
     for (moment, carried_out) in [(Moment::Before, 0), (Moment::After, 1)] {
         let mark = format!("cut {moment:?}");
         for case in cases(&app, &client, &mark).await {
-            // A deletion has no body; its statement is known by its text, which is sent once per connection.
+            // A DELETE has no body; its statement is recognised by its text, which is sent once per connection.
             let at: &[u8] = if case.name == "DELETE" { b"delete from passengers" } else { mark.as_bytes() };
             let before = case.effect(&client).await;
             proxy.cut(at, moment, 1);
@@ -267,9 +268,9 @@ async fn a_connection_cut_before_or_after_the_change_is_told_as_unknown_and_befo
 }
 
 #[tokio::test]
-async fn a_change_that_no_standby_confirmed_is_told_as_unknown_however_the_wait_ends() {
+async fn a_change_not_confirmed_by_a_standby_is_reported_as_unknown() {
     let (postgres, _folder) = own_postgres(Vec::new());
-    let conninfo = ConnInfo::from_config(postgres.config()).expect("no TLS is asked for");
+    let conninfo = ConnInfo::from_config(postgres.config()).expect("no TLS required");
     let patient = TestApp::start_on(&conninfo, &["--statement-timeout-ms=60000"]).await;
     let hasty = TestApp::start_on(&conninfo, &["--statement-timeout-ms=300", "--bulk-timeout-ms=1000"]).await;
     patient.until_ready().await;
@@ -280,10 +281,10 @@ async fn a_change_that_no_standby_confirmed_is_told_as_unknown_however_the_wait_
         for case in cases(app, &client, &format!("standby {number}")).await {
             let before = case.effect(&client).await;
             wait_for_standby(&postgres.config(), "nobody").await;
-            let answer = meanwhile(&client, ask, "SyncRep", case.send()).await;
+            let answer = while_signalling(&client, ask, "SyncRep", case.send()).await;
             assert_unknown(&case, &answer);
             wait_for_standby(&postgres.config(), "").await;
-            // A wait that nobody has ended ends with the setting.
+            // A wait that was not cancelled ends when the setting is reset.
             eventually(|| async {
                 let done = case.effect(&client).await - before;
                 if done == 1 { Ok(()) } else { Err(format!("{}: carried out {done} times", case.name)) }
@@ -297,17 +298,17 @@ async fn a_change_that_no_standby_confirmed_is_told_as_unknown_however_the_wait_
     }
 }
 
-/// Has commits wait for a standby of this name; of none, when it is empty.
+/// Makes commits wait for a standby of this name, or for none if it is empty.
 async fn wait_for_standby(config: &tokio_postgres::Config, name: &str) {
     let client = observer(config).await;
     client.batch_execute(&format!("alter system set synchronous_standby_names = '{name}'")).await.expect("set");
     client.batch_execute("select pg_reload_conf()").await.expect("reloaded");
-    // Another process of PostgreSQL puts the setting into effect, and tells nobody.
+    // Another PostgreSQL process applies the setting, without notification.
     eventually(|| async {
         let committing = observer(config).await;
         committing.batch_execute("set synchronous_commit = on").await.expect("set");
         let commit = tokio::spawn(async move {
-            // It may be ended like the others that wait.
+            // It may be terminated like the other waiting backends.
             let _ = committing.batch_execute("select pg_logical_emit_message(true, 'commit', '')").await;
         });
         until_waiting(&client, "SyncRep", || commit.is_finished()).await;
@@ -319,11 +320,11 @@ async fn wait_for_standby(config: &tokio_postgres::Config, name: &str) {
 #[tokio::test]
 async fn a_killed_backend_and_a_stopped_one_leave_the_outcome_unknown_and_never_two_rows() {
     let (postgres, _folder) = own_postgres(Vec::new());
-    let conninfo = ConnInfo::from_config(postgres.config()).expect("no TLS is asked for");
+    let conninfo = ConnInfo::from_config(postgres.config()).expect("no TLS required");
     let app = TestApp::start_on(&conninfo, &["--pool-size=1", "--statement-timeout-ms=1000"]).await;
     for (number, mark) in [("-KILL", "killed"), ("-STOP", "stopped")] {
         let client = observer(&postgres.config()).await;
-        // Its statement is known to the one connection then, so that nothing but the change itself is waited for.
+        // Prepares the statement on the only connection, so that only the change itself waits.
         eventually(|| async {
             let answer = app.post("/v1/passengers", &passenger()).await;
             if answer.status == StatusCode::CREATED { Ok(()) } else { Err(answer.body) }
@@ -351,13 +352,13 @@ async fn a_killed_backend_and_a_stopped_one_leave_the_outcome_unknown_and_never_
             "select count(*), (select count(*) from pg_stat_activity where pid = {pid} and state <> 'idle') \
              from passengers where name = '{mark}'"
         );
-        // The killed one took all of PostgreSQL with it, which comes back.
+        // Killing one backend restarts all of PostgreSQL.
         let stored = AtomicI64::new(0);
         eventually(|| async {
             let client = migrate::connect(&conninfo).await.map_err(|error| error.to_string())?;
             let row = client.query_one(&sql, &[]).await.map_err(|error| error.to_string())?;
             stored.store(row.get(0), Ordering::Relaxed);
-            if row.get::<_, i64>(1) == 0 { Ok(()) } else { Err("the backend is at work".to_owned()) }
+            if row.get::<_, i64>(1) == 0 { Ok(()) } else { Err("the backend is still active".to_owned()) }
         })
         .await;
         let stored = stored.into_inner();
@@ -371,11 +372,11 @@ fn signal(number: &str, pid: i32) {
 }
 
 #[tokio::test]
-async fn a_look_that_fails_after_a_missed_condition_is_503_and_not_404() {
+async fn a_failed_lookup_after_a_failed_condition_answers_503_and_not_404() {
     let database = Database::migrated().await;
     let proxy = Proxy::start(&database.config).await;
     for method in [Method::PUT, Method::PATCH, Method::DELETE] {
-        // The text of a statement is sent once per connection, so each has a server of its own.
+        // The text of a statement is sent once per connection, so each method has its own server.
         let app = TestApp::start_on(&proxy.conninfo(&database.config), &[]).await;
         let url = format!("/v1/passengers/{}", app.create(&passenger()).await);
         let request = || {
@@ -386,7 +387,7 @@ async fn a_look_that_fails_after_a_missed_condition_is_503_and_not_404() {
                 _ => request,
             }
         };
-        // The look is a read, which is tried twice.
+        // The lookup is a read, which is retried once.
         proxy.cut(b"select uuid from passengers where uuid = any($1)", Moment::Before, 2);
         send(request()).await.expect_problem(503, "unavailable");
         proxy.assert_cut();
@@ -395,7 +396,7 @@ async fn a_look_that_fails_after_a_missed_condition_is_503_and_not_404() {
 }
 
 #[tokio::test]
-async fn many_that_are_stored_and_cannot_be_told_are_still_created() {
+async fn a_bulk_create_whose_rows_cannot_be_read_back_is_still_reported_as_created() {
     let database = Database::migrated().await;
     let proxy = Proxy::start(&database.config).await;
     let app = TestApp::start_on(&proxy.conninfo(&database.config), &[]).await;

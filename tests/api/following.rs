@@ -1,5 +1,5 @@
-//! The connection that announces changes of the air quality, lost or silent: no older answer is given for longer than that
-//! goes unnoticed.
+//! The listener for air-quality changes, lost or unresponsive: outdated answers are served no longer than the loss stays
+//! undetected.
 
 use std::process::Command;
 
@@ -8,11 +8,11 @@ use tokio_postgres::Client;
 
 use crate::harness::{Answer, TestApp, eventually};
 
-/// A server that follows changes and has a connection in each pool, and a client to look behind it.
-async fn following() -> (TestApp, Client, i32) {
+/// A server with a connected change listener and a connection in each pool, and a client for observing the database.
+async fn with_listener() -> (TestApp, Client, i32) {
     let app = TestApp::start().await;
     let client = app.database.as_ref().expect("own database").client().await;
-    // No statement of another connection may look like the follower's, which the pool's does before anything is followed.
+    // The pool's own connection may briefly match the query that identifies the change listener; wait until only one does.
     let follower = "select pid from pg_stat_activity where datname = current_database() and state = 'idle' \
                     and query = 'select generation from air_quality_generation'";
     let pid = std::sync::Mutex::new(0);
@@ -23,7 +23,7 @@ async fn following() -> (TestApp, Client, i32) {
             .expect(StatusCode::CREATED);
         match client.query(follower, &[]).await.expect("listed").as_slice() {
             [row] => *pid.lock().expect("no panic") = row.get(0),
-            rows => return Err(format!("{} connections follow changes", rows.len())),
+            rows => return Err(format!("{} connections listen for changes", rows.len())),
         }
         Ok(())
     })
@@ -31,7 +31,7 @@ async fn following() -> (TestApp, Client, i32) {
     (app, client, pid.into_inner().expect("no panic"))
 }
 
-/// Adds a reading of the station `number`, as an import does.
+/// Adds a reading of station `number`, as an import does.
 async fn change(client: &Client, number: i64) {
     let reading = "insert into air_quality (id_entity, measured_at) values ('s' || $1::bigint, now())";
     client.execute(reading, &[&number]).await.expect("inserted");
@@ -52,16 +52,16 @@ async fn until_shown(app: &TestApp, wanted: usize) {
 }
 
 #[tokio::test]
-async fn while_the_connection_that_follows_changes_is_lost_no_older_answer_is_given() {
-    let (app, client, follower) = following().await;
-    // Those that are open stay open, and no other is made.
+async fn while_the_change_listener_is_disconnected_no_outdated_answer_is_served() {
+    let (app, client, follower) = with_listener().await;
+    // Existing connections stay open, and no new one is accepted.
     let allow = "update pg_database set datallowconn = $1 where datname = current_database()";
     client.execute(allow, &[&false]).await.expect("refused from now on");
     client.execute("select pg_terminate_backend($1)", &[&follower]).await.expect("terminated");
     for number in 1..=3 {
         change(&client, number).await;
         until_shown(&app, usize::try_from(number).expect("small")).await;
-        // It is kept still: the generation is asked for, the readings are not read again.
+        // The cached answer is still used: the generation is queried, the readings are not read again.
         let again = app.get("/air_quality").await;
         assert_eq!((again.header("x-cache"), stations(&again)), ("HIT", usize::try_from(number).expect("small")));
     }
@@ -71,8 +71,8 @@ async fn while_the_connection_that_follows_changes_is_lost_no_older_answer_is_gi
 }
 
 #[tokio::test]
-async fn while_the_connection_that_follows_changes_is_silent_no_older_answer_is_given() {
-    let (app, client, follower) = following().await;
+async fn while_the_change_listener_is_unresponsive_no_outdated_answer_is_served() {
+    let (app, client, follower) = with_listener().await;
     let silent = Stopped::new(follower);
     for number in 1..=2 {
         change(&client, number).await;
@@ -81,7 +81,7 @@ async fn while_the_connection_that_follows_changes_is_silent_no_older_answer_is_
     drop(silent);
 }
 
-/// A process that is stopped, and goes on when this is dropped.
+/// A stopped process, which is continued on drop.
 struct Stopped(i32);
 
 impl Stopped {

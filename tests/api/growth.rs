@@ -1,4 +1,4 @@
-//! Tables that grew by many rows at once are analysed, with nobody else to do it: autovacuum is off.
+//! Tables that grew by bulk operations are analysed by the service: autovacuum is off.
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -17,30 +17,30 @@ async fn database() -> Database {
     database
 }
 
-/// How many rows of a table PostgreSQL knows of: -1 when nobody ever looked.
-async fn known(database: &Database, table: &str) -> f32 {
+/// PostgreSQL's row estimate of a table; -1 if it was never analysed.
+async fn row_estimate(database: &Database, table: &str) -> f32 {
     let sql = "select reltuples from pg_class where oid = $1::text::regclass";
-    database.client().await.query_one(sql, &[&table]).await.expect("known").get(0)
+    database.client().await.query_one(sql, &[&table]).await.expect("an estimate").get(0)
 }
 
-async fn until_known(database: &Database, table: &str, rows: f32) {
+async fn until_estimated(database: &Database, table: &str, rows: f32) {
     eventually(|| async {
-        let known = known(database, table).await;
-        if known.total_cmp(&rows).is_eq() { Ok(()) } else { Err(format!("{known} rows of {table}")) }
+        let row_estimate = row_estimate(database, table).await;
+        if row_estimate.total_cmp(&rows).is_eq() { Ok(()) } else { Err(format!("{row_estimate} rows of {table}")) }
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_import_has_analysed_its_table_when_it_ends() {
+async fn an_import_analyses_its_table_before_it_ends() {
     let database = database().await;
     let rows = |count| (0..count).map(|n| format!("2026-01-01T00:00:00Z,s{n},1,1,1,1,1,1\n")).collect::<String>();
     let passengers = include_str!("../../data/passengers.csv");
     succeeded(program(&["import", "-"], &database, passengers));
-    assert_eq!(known(&database, "passengers").await, 891.0);
+    assert_eq!(row_estimate(&database, "passengers").await, 891.0);
     let readings = format!("timestamp,id_entity,so2,no2,co,o3,pm10,pm2_5\n{}", rows(300));
     succeeded(program(&["import", "--resource=air-quality", "-"], &database, &readings));
-    assert_eq!(known(&database, "air_quality").await, 300.0);
+    assert_eq!(row_estimate(&database, "air_quality").await, 300.0);
 }
 
 #[tokio::test]
@@ -48,12 +48,12 @@ async fn seeded_tables_are_analysed() {
     let database = database().await;
     let mut app = TestApp::start_on(&database.conninfo(), &["--seed=true"]).await;
     app.until_ready().await;
-    until_known(&database, "passengers", 891.0).await;
+    until_estimated(&database, "passengers", 891.0).await;
     app.stop().await;
 }
 
 #[tokio::test]
-async fn bulk_creations_are_analysed_when_they_have_added_up() {
+async fn a_table_is_analysed_after_enough_bulk_creates() {
     let database = database().await;
     let mut app = TestApp::start_on(&database.conninfo(), &[]).await;
     let bulk = async |rows: usize| {
@@ -61,16 +61,16 @@ async fn bulk_creations_are_analysed_when_they_have_added_up() {
         send(request).await.expect(StatusCode::CREATED);
     };
     bulk(1200).await;
-    until_known(&database, "passengers", 1200.0).await;
+    until_estimated(&database, "passengers", 1200.0).await;
     bulk(600).await;
     bulk(600).await;
-    until_known(&database, "passengers", 2400.0).await;
+    until_estimated(&database, "passengers", 2400.0).await;
     app.stop().await;
 }
 
 #[tokio::test]
-async fn tables_of_descriptions_are_analysed_and_no_others() {
-    // One role does everything in it.
+async fn only_tables_of_descriptions_are_analysed() {
+    // A single role for everything.
     let (database, folder) = (Database::empty().await, tempfile::tempdir().expect("a folder"));
     let description = "name = \"boats\"\n[[column]]\nname = \"length\"\ntype = \"number\"\n";
     std::fs::write(folder.path().join("boats.toml"), description).expect("written");
@@ -78,7 +78,7 @@ async fn tables_of_descriptions_are_analysed_and_no_others() {
     let rows: String = (0..500).map(|row| format!("{row}.5\n")).collect();
     let import = ["import", &flag, "--resource=boats", "-"];
     succeeded(program(&import, &database, &format!("length\n{rows}")));
-    assert_eq!(known(&database, "boats").await, 500.0);
+    assert_eq!(row_estimate(&database, "boats").await, 500.0);
     for other in ["pg_class", "nothing"] {
         let refused = database.client().await.query("select pycrudapi_analyze($1::text, 1::bigint)", &[&other]).await;
         assert_eq!(refused.expect_err(other).code(), Some(&tokio_postgres::error::SqlState::UNDEFINED_TABLE));

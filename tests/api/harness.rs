@@ -1,8 +1,8 @@
-//! Starts the server in this process, on port 0, against a database of the test's own.
+//! Starts the server in this process, on port 0, with a database owned by the test.
 //!
-//! One PostgreSQL serves the whole run, started by the server's own embedded module. Each test's database is cloned
-//! from a migrated template and dropped with the test; what a killed run left is swept by the next. `PG_BIN` names the
-//! directory of another PostgreSQL's binaries than the machine's.
+//! One PostgreSQL serves the whole run, started by the server's own embedded module. Each test's database is cloned from a
+//! migrated template and dropped with the test; databases left by a killed run are dropped by the next. `PG_BIN` names the
+//! directory of other PostgreSQL binaries than the machine's.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,15 +31,15 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
-/// Generous: only a condition that never comes true takes this long.
+/// Generous: only a condition that never becomes true takes this long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a test asks past the API.
+/// The operation of queries that a test runs directly on a pool.
 pub static ASKED: DbOperation = DbOperation::new("ask", "tests");
 
 const TEMPLATE: &str = "test_template";
 
-/// Settings as the program reads them, without its environment.
+/// Settings as the program parses them, without its environment.
 #[derive(Debug, Parser)]
 pub struct Settings {
     #[command(flatten)]
@@ -63,7 +63,7 @@ fn postgres() -> &'static Embedded {
     static POSTGRES: OnceLock<Embedded> = OnceLock::new();
     POSTGRES.get_or_init(|| {
         let pg_bin = std::env::var_os("PG_BIN").map(PathBuf::from);
-        // A cluster belongs to one version of PostgreSQL, so another than the machine's has its own.
+        // A cluster belongs to one PostgreSQL version, so another version than the machine's has its own.
         let place = if pg_bin.is_some() { "api-pg-bin" } else { "api" };
         let options = Options {
             data_dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(place),
@@ -72,7 +72,7 @@ fn postgres() -> &'static Embedded {
             extra_settings: vec![("max_connections".to_owned(), "300".to_owned())],
         };
         let embedded = Embedded::start(&options).expect("postgresql is installed");
-        // The caller may be inside a runtime already; preparing has one of its own.
+        // The caller may be inside a runtime already; the preparation uses its own.
         let config = embedded.config();
         std::thread::spawn(move || block_on(prepare_template(config))).join().expect("the template is prepared");
         embedded
@@ -92,7 +92,7 @@ async fn prepare_template(config: tokio_postgres::Config) {
         client.batch_execute(&format!("drop database {name} with (force)")).await.expect("dropped");
     }
     client.batch_execute(&format!("create database {TEMPLATE}")).await.expect("created");
-    let template = ConnInfo::from_config(config.clone().dbname(TEMPLATE).clone()).expect("no TLS is asked for");
+    let template = ConnInfo::from_config(config.clone().dbname(TEMPLATE).clone()).expect("no TLS required");
     migrate::prepare(&with_roles(&template), &resources(), || ()).await.expect("migrated");
 }
 
@@ -102,25 +102,25 @@ pub fn resources() -> Resources {
     RESOURCES.get_or_init(|| registry::load(None, None).expect("the built-in descriptions are right"))
 }
 
-/// Requests work as the role that may least, and migrations as whoever is named; unless the test says who does what.
+/// Requests use the least-privileged role and migrations the role of the connection, unless the test sets the roles.
 pub fn with_roles(conninfo: &ConnInfo) -> ConnInfo {
     let conninfo = conninfo.clone();
     if conninfo.migrator.is_some() { conninfo } else { conninfo.with_requests_as(roles::REQUESTS) }
 }
 
 async fn connect(config: &tokio_postgres::Config) -> Client {
-    let conninfo = ConnInfo::from_config(config.clone()).expect("no TLS is asked for");
+    let conninfo = ConnInfo::from_config(config.clone()).expect("no TLS required");
     migrate::connect(&conninfo).await.expect("connected")
 }
 
-/// A database of the test's own.
+/// A database owned by the test.
 pub struct Database {
     pub config: tokio_postgres::Config,
     name: String,
 }
 
 impl Database {
-    /// Cloned from the migrated template: tables, no rows.
+    /// Cloned from the migrated template: tables without rows.
     pub async fn migrated() -> Self {
         Self::create(&format!("template {TEMPLATE}")).await
     }
@@ -140,13 +140,13 @@ impl Database {
         Self { config, name }
     }
 
-    /// A connection to look behind the API.
+    /// A connection for observing the database.
     pub async fn client(&self) -> Client {
         connect(&self.config).await
     }
 
     pub fn conninfo(&self) -> ConnInfo {
-        ConnInfo::from_config(self.config.clone()).expect("no TLS is asked for")
+        ConnInfo::from_config(self.config.clone()).expect("no TLS required")
     }
 
     /// The address in the form of `DATABASE_URL`.
@@ -164,7 +164,7 @@ impl Drop for Database {
                 connect(&config).await.batch_execute(&format!("drop database {name} with (force)")).await
             })
         });
-        let _ = dropping.join(); // a database that stays is swept by the next run
+        let _ = dropping.join(); // a database that remains is dropped by the next run
     }
 }
 
@@ -179,12 +179,12 @@ pub struct TestApp {
 }
 
 impl TestApp {
-    /// On an empty, migrated database.
+    /// Starts on an empty, migrated database.
     pub async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
-    /// The same with flags; nothing is seeded unless they say so.
+    /// The same with flags; nothing is seeded unless they enable it.
     pub async fn start_with(flags: &[&str]) -> Self {
         let database = Database::migrated().await;
         let mut app = Self::start_on(&database.conninfo(), flags).await;
@@ -192,7 +192,7 @@ impl TestApp {
         app
     }
 
-    /// On a database that the test looks after.
+    /// Starts on a database owned by the test.
     pub async fn start_on(conninfo: &ConnInfo, flags: &[&str]) -> Self {
         Self::try_start_on(conninfo, flags).await.expect("the server starts")
     }
@@ -200,7 +200,7 @@ impl TestApp {
     pub async fn try_start_on(conninfo: &ConnInfo, flags: &[&str]) -> Result<Self, AppError> {
         static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
         let handle = METRICS.get_or_init(|| telemetry::init_metrics().expect("set up once")).clone();
-        // Idle connections of this client are no reason for a test to wait at its end.
+        // Idle connections of this client must not delay the end of a test.
         let mut with_default = vec!["--seed=false", "--drain-grace-ms=0"];
         with_default.retain(|flag| !flags.iter().any(|given| given.split('=').next() == flag.split('=').next()));
         with_default.extend(flags);
@@ -230,7 +230,7 @@ impl TestApp {
         })
     }
 
-    /// Waits until the database is prepared, for which a start does not wait for long.
+    /// Waits until the database is prepared; the start itself waits only briefly.
     pub async fn until_ready(&self) {
         eventually(|| async {
             let answer = self.get("/readyz").await;
@@ -239,12 +239,12 @@ impl TestApp {
         .await;
     }
 
-    /// Asks the server to stop, without waiting.
+    /// Signals the server to stop, without waiting.
     pub fn ask_to_stop(&self) {
         self.trigger.stop();
     }
 
-    /// Stops the server and says how it ended.
+    /// Stops the server and returns how it ended.
     pub async fn stop(&mut self) -> Drained {
         self.trigger.stop();
         let finished = self.finished.take().expect("stopped once");
@@ -287,7 +287,7 @@ impl TestApp {
     }
 }
 
-/// An answer read whole, so that an assertion can print it.
+/// A response read completely, so that an assertion can print it.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -295,12 +295,12 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Sends a request and reads the answer whole.
+/// Sends a request and reads the complete response.
 pub async fn send(request: RequestBuilder) -> Answer {
     read(request.send().await.expect("an answer")).await
 }
 
-/// Reads an answer whole.
+/// Reads a complete response.
 pub async fn read(response: Response) -> Answer {
     let (status, headers) = (response.status(), response.headers().clone());
     Answer { status, headers, body: response.text().await.expect("a whole body") }
@@ -338,7 +338,7 @@ impl Answer {
         problem
     }
 
-    /// The pointers of the fields at fault, in order of the document.
+    /// The pointers of the invalid fields, in document order.
     #[track_caller]
     pub fn pointers(&self) -> Vec<String> {
         let problem = self.expect_problem(422, "invalid-fields");
@@ -347,7 +347,7 @@ impl Answer {
     }
 }
 
-/// A passenger that breaks no rule.
+/// A valid passenger.
 pub fn passenger() -> Value {
     json!({
         "survived": true, "passengerClass": 2, "name": "Post-Test-Name", "sex": "male", "age": 27.0,
@@ -355,20 +355,20 @@ pub fn passenger() -> Value {
     })
 }
 
-/// The same with one member changed.
+/// A passenger with one member changed.
 pub fn passenger_with(field: &str, value: impl Into<Value>) -> Value {
     let mut body = passenger();
     body[field] = value.into();
     body
 }
 
-/// Polls until the check says yes; panics with the last answer when it never does.
+/// Polls until the check succeeds; panics with its last error after `PATIENCE`.
 pub async fn eventually<F: Future<Output = Result<(), String>>>(mut check: impl FnMut() -> F) {
     let started = Instant::now();
     loop {
         match check().await {
             Ok(()) => return,
-            Err(last) => assert!(started.elapsed() < PATIENCE, "never came true: {last}"),
+            Err(last) => assert!(started.elapsed() < PATIENCE, "never became true: {last}"),
         }
         tokio::task::yield_now().await;
     }

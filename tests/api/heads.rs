@@ -1,5 +1,5 @@
-//! Heads of requests as they come over the wire: what other servers take in a target is taken, bodies are left alone, and what
-//! cannot be read is answered with a problem that names the cause.
+//! Request heads on the wire: targets that other servers accept are accepted, bodies are not altered, and unreadable requests
+//! are answered with a problem that states the cause.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::{TestApp, passenger_with};
 
-/// An answer as it came.
+/// A response as received.
 #[derive(Debug)]
 struct Answer {
     status: u16,
@@ -22,7 +22,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Asserts a problem whose detail says this.
+    /// Asserts a problem whose detail contains this text.
     #[track_caller]
     fn expect_problem(&self, status: u16, code: &str, says: &str) {
         assert_eq!(self.status, status, "{self:?}");
@@ -36,7 +36,7 @@ impl Answer {
     }
 }
 
-/// A connection on which bytes are sent as they are.
+/// A connection on which bytes are sent unchanged.
 struct Connection {
     stream: TcpStream,
     read: Vec<u8>,
@@ -53,18 +53,18 @@ impl Connection {
         self.stream.write_all(bytes).await.expect("sent");
     }
 
-    /// Reads up to and with what ends there.
+    /// Reads up to and including the end that the function finds.
     async fn until(&mut self, is_there: impl Fn(&[u8]) -> Option<usize>) -> Vec<u8> {
         loop {
             if let Some(length) = is_there(&self.read) {
                 return self.read.drain(..length).collect();
             }
             let count = self.stream.read_buf(&mut self.read).await.expect("read");
-            assert_ne!(count, 0, "the connection ended behind {:?}", String::from_utf8_lossy(&self.read));
+            assert_ne!(count, 0, "the connection ended after {:?}", String::from_utf8_lossy(&self.read));
         }
     }
 
-    /// The next answer.
+    /// The next response.
     async fn answer(&mut self) -> Answer {
         let end = |read: &[u8]| read.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
         let head = String::from_utf8(self.until(end).await).expect("ASCII").to_ascii_lowercase();
@@ -82,7 +82,7 @@ impl Connection {
         Answer { status, head, body }
     }
 
-    /// The answer to the last request of a connection, which ends with it.
+    /// The last response of a connection, which is closed after it.
     async fn last(mut self) -> Answer {
         let answer = self.answer().await;
         assert_eq!(self.stream.read_buf(&mut self.read).await.expect("read"), 0, "{:?}", self.read);
@@ -110,7 +110,7 @@ fn post_in_chunks(body: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_query_is_taken_as_it_is_written() {
+async fn unescaped_characters_in_a_query_are_accepted() {
     let app = TestApp::start().await;
     for name in ["Abbott", "Smith, Mr. \"J\" <x>", "Smith", "Zoë#`"] {
         app.create(&passenger_with("name", name)).await;
@@ -140,7 +140,7 @@ async fn a_query_is_taken_as_it_is_written() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_not_utf_8_are_named() {
+async fn bytes_that_are_not_utf_8_are_reported_with_their_parameter() {
     let app = TestApp::start().await;
     for (target, status, says) in [
         (&b"/v1/passengers?name=eq.\xff"[..], 400, "name is not percent-encoded UTF-8"),
@@ -158,9 +158,9 @@ async fn bytes_that_are_not_utf_8_are_named() {
 }
 
 #[tokio::test]
-async fn bodies_are_left_alone_wherever_they_end() {
+async fn bodies_are_not_altered_wherever_reads_split_them() {
     let app = TestApp::start().await;
-    // Were it changed, or a head looked for in it, the name would be another.
+    // If the body were altered or parsed as a head, the name would change.
     let name = "GET /\"<>`#é HTTP/1.1\r\n\r\n\"";
     let body = passenger_with("name", name).to_string();
     let spaced = format!("\r\n\r\n{body}\r\n\r\n");
@@ -211,7 +211,7 @@ async fn bodies_are_left_alone_wherever_they_end() {
 }
 
 #[tokio::test]
-async fn a_target_without_a_path_is_a_problem_and_the_connection_goes_on() {
+async fn a_target_without_a_path_is_a_problem_and_the_connection_stays_open() {
     let app = TestApp::start().await;
     let mut connection = Connection::to(&app).await;
     for line in ["CONNECT localhost:80", "GET localhost:80"] {
@@ -223,7 +223,7 @@ async fn a_target_without_a_path_is_a_problem_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_a_problem_that_names_the_cause() {
+async fn an_unreadable_request_is_a_problem_that_states_the_cause() {
     let app = TestApp::start().await;
     let fields = |count| (0..count).map(|number| format!("X{number}: a\r\n")).collect::<String>();
     for (request, status, code, says) in [
@@ -262,7 +262,7 @@ async fn what_cannot_be_read_is_a_problem_that_names_the_cause() {
         let mut connection = Connection::to(&app).await;
         connection.send(request.as_bytes()).await;
         connection.last().await.expect_problem(status, code, says);
-        // Behind an answer on the same connection it is the same.
+        // The result is the same after another response on the connection.
         let mut connection = Connection::to(&app).await;
         connection.send(&[get("/hello"), post(b"{}"), request.into_bytes()].concat()).await;
         assert_eq!(connection.answer().await.status, 200);
@@ -280,7 +280,7 @@ async fn what_cannot_be_read_is_a_problem_that_names_the_cause() {
 }
 
 #[tokio::test]
-async fn a_hundred_header_fields_are_taken_and_a_refusal_outlives_the_body_behind_it() {
+async fn a_hundred_header_fields_are_accepted_and_a_refusal_is_received_despite_an_unread_body() {
     let app = TestApp::start().await;
     let fields: String = (0..99).map(|number| format!("X{number}: a\r\n")).collect();
     let mut connection = Connection::to(&app).await;

@@ -1,4 +1,4 @@
-//! Histories: every change of every resource of the suites has one entry, which says who made it, when, and what was there before.
+//! Histories: every change of every resource under test has one entry with who made it, when, and the previous state.
 
 mod changes;
 mod past;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::harness::{Answer, TestApp, send};
 use crate::subjects::{Subject, flag};
 
-/// A server of all resources of the suites, once their tables are there.
+/// A server with all resources under test, once their tables exist.
 async fn start() -> TestApp {
     let app = TestApp::start_with(&[&flag()]).await;
     app.until_ready().await;
@@ -23,13 +23,13 @@ async fn create(app: &TestApp, path: &str, row: &Value) -> String {
     app.post(path, row).await.expect(StatusCode::CREATED).header("location").to_owned()
 }
 
-/// The version that an answer's tag names.
+/// The version in the ETag of a response.
 #[track_caller]
 fn version(answer: &Answer) -> i64 {
     answer.header("etag").trim_matches('"').parse().expect("a version")
 }
 
-/// The whole history of a row, newest first, page by page.
+/// The complete history of a row, newest first, page by page.
 async fn history(app: &TestApp, url: &str) -> Vec<Value> {
     let (mut entries, mut next) = (Vec::new(), Some(format!("{url}/history?limit=7")));
     while let Some(page) = next {
@@ -41,7 +41,7 @@ async fn history(app: &TestApp, url: &str) -> Vec<Value> {
     entries
 }
 
-/// Where a page's link leads.
+/// The target of a pagination link.
 fn link(answer: &Answer, relation: &str) -> Option<String> {
     let links = answer.headers.get("link")?.to_str().expect("ASCII");
     let end = format!("; rel=\"{relation}\"");
@@ -68,14 +68,14 @@ fn part(subject: &Subject) -> Value {
     json!({field: subject.other[field]})
 }
 
-/// The entries in the table, of all rows.
+/// The number of history entries of all rows.
 async fn entries(app: &TestApp, subject: &Subject) -> i64 {
     let table = subject.path.trim_start_matches("/v1/");
     let client = app.database.as_ref().expect("own database").client().await;
     client.query_one(&format!("select count(*) from {table}_history"), &[]).await.expect("counted").get(0)
 }
 
-/// Those of one request.
+/// The number of history entries of one request.
 async fn entries_of(app: &TestApp, subject: &Subject, request_id: &str) -> i64 {
     let table = subject.path.trim_start_matches("/v1/");
     let client = app.database.as_ref().expect("own database").client().await;

@@ -1,4 +1,4 @@
-//! Safe retry: a request with an `Idempotency-Key` is carried out once, whatever breaks in between.
+//! Safe retries: a request with an `Idempotency-Key` is carried out once, whatever fails in between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio_postgres::Client;
 use crate::harness::{Answer, Database, Settings, TestApp, eventually, passenger, passenger_with, send};
 use crate::proxy::{Moment, Proxy};
 
-/// How often an answer is lost.
+/// Number of lost responses.
 const LOSSES: usize = 200;
 
 const STEP: &str = "/v1/steps?component=api&version=1&owner=ann&status=started";
@@ -26,13 +26,13 @@ impl TestApp {
         send(request.header("idempotency-key", key).body(body)).await
     }
 
-    /// The passengers in the table.
+    /// Number of passengers in the table.
     async fn count(&self) -> usize {
         self.get("/passengerlist").await.json().as_array().expect("an array").len()
     }
 }
 
-/// Asserts that the second answer is the first one again.
+/// Asserts that the second response is a replay of the first.
 #[track_caller]
 fn assert_replayed(first: &Answer, again: &Answer) {
     assert_eq!((again.status, &again.body), (first.status, &first.body));
@@ -62,7 +62,7 @@ async fn a_retry_gets_the_first_answer_from_every_replica_and_after_a_restart() 
         first.expect(StatusCode::CREATED);
         assert_replayed(&first, &first_server.post_once(path, &key, body.clone()).await);
         if let Some(location) = first.headers.get("location") {
-            // What was answered first is answered again, whatever has become of the passenger.
+            // The first response is replayed even if the passenger has since been deleted.
             first_server.delete(location.to_str().expect("ASCII")).await.expect(StatusCode::NO_CONTENT);
         }
         assert_replayed(&first, &second_server.post_once(path, &key, body.clone()).await);
@@ -76,7 +76,7 @@ async fn a_retry_gets_the_first_answer_from_every_replica_and_after_a_restart() 
 }
 
 #[tokio::test]
-async fn another_request_under_the_same_key_answers_422_and_another_key_is_another_request() {
+async fn another_request_with_the_same_key_answers_422_and_another_key_is_independent() {
     let app = TestApp::start().await;
     let body = passenger().to_string();
     app.post_once("/v1/passengers", "k", body.clone()).await.expect(StatusCode::CREATED);
@@ -97,7 +97,7 @@ async fn another_request_under_the_same_key_answers_422_and_another_key_is_anoth
 }
 
 #[tokio::test]
-async fn while_the_first_attempt_is_at_work_a_retry_answers_409() {
+async fn while_the_first_attempt_is_in_progress_a_retry_answers_409() {
     let app = TestApp::start_with(&["--statement-timeout-ms=60000"]).await;
     let client = app.database.as_ref().expect("own database").client().await;
     client.batch_execute("begin; lock table passengers in exclusive mode").await.expect("locked");
@@ -105,11 +105,11 @@ async fn while_the_first_attempt_is_at_work_a_retry_answers_409() {
     let first = app.post_once("/v1/passengers", "k", body()); // waits for the table
     tokio::pin!(first);
     let refused = async {
-        // Until the first has the key, a retry is the first attempt itself and waits for the table; it is given up then.
+        // Until the first request holds the key, a retry would itself be the first attempt and wait for the table.
         let holds = "select count(*) from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock' and granted";
         eventually(|| async {
             let count: i64 = client.query_one(holds, &[]).await.expect("counted").get(0);
-            if count > 0 { Ok(()) } else { Err("nobody has the key".to_owned()) }
+            if count > 0 { Ok(()) } else { Err("no transaction holds the key".to_owned()) }
         })
         .await;
         let refused = app.post_once("/v1/passengers", "k", body()).await;
@@ -126,7 +126,7 @@ async fn while_the_first_attempt_is_at_work_a_retry_answers_409() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_attempts_at_once_one_is_carried_out() {
+async fn of_many_concurrent_attempts_one_is_carried_out() {
     let app = TestApp::start().await;
     for round in 1..=10 {
         let key = format!("round {round}");
@@ -150,10 +150,10 @@ async fn of_many_attempts_at_once_one_is_carried_out() {
 }
 
 #[tokio::test]
-async fn what_was_refused_is_not_kept_so_it_may_be_corrected_under_the_same_key() {
+async fn refusals_are_not_stored_so_a_corrected_request_may_use_the_same_key() {
     let app = TestApp::start().await;
     let client = app.database.as_ref().expect("own database").client().await;
-    // A rule that only this database knows: the table refuses what the server lets through.
+    // A constraint of this database alone: the table refuses rows that pass the server's validation.
     let rule = "alter table passengers drop constraint passengers_name; \
                 alter table passengers add constraint passengers_name check (name <> 'refused')";
     client.batch_execute(rule).await.expect("altered");
@@ -168,7 +168,7 @@ async fn what_was_refused_is_not_kept_so_it_may_be_corrected_under_the_same_key(
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_answers_400() {
+async fn an_invalid_key_answers_400() {
     let app = TestApp::start().await;
     for path in ["/v1/passengers", "/postpassenger", STEP] {
         for key in ["", &"x".repeat(256), "café"] {
@@ -180,16 +180,16 @@ async fn a_key_that_is_none_answers_400() {
 }
 
 #[tokio::test]
-async fn a_key_is_forgotten_after_its_time() {
+async fn a_key_is_removed_after_its_lifetime() {
     let app = TestApp::start_with(&["--idempotency-ttl=1s"]).await;
     let client = app.database.as_ref().expect("own database").client().await;
     app.post_once("/v1/passengers", "k", passenger().to_string()).await.expect(StatusCode::CREATED);
-    // More than one batch of others, which were forgotten by nobody.
+    // More than one batch of expired keys that were never removed.
     let old = "insert into idempotency_keys (key, fingerprint, created_at, status, content_type, body) \
                select 'old ' || n, decode(repeat('00', 16), 'hex'), now() - interval '1 hour', 201, 'text/plain', '' \
                from generate_series(1, 2500) n";
     client.execute(old, &[]).await.expect("inserted");
-    // Not yet removed, and worth nothing any more.
+    // Expired but not yet removed: it has no effect.
     app.post_once("/v1/passengers", "old 1", passenger().to_string()).await.expect(StatusCode::CREATED);
     eventually(|| async {
         let left: i64 = client.query_one("select count(*) from idempotency_keys", &[]).await.expect("counted").get(0);
@@ -201,8 +201,8 @@ async fn a_key_is_forgotten_after_its_time() {
     assert_eq!(app.count().await, 3);
 }
 
-/// Keys of this age, with the answer to a request that nobody will send.
-async fn keep(client: &Client, keys: &[(&str, i32)]) {
+/// Stores keys of this age with the response to a request that is never sent.
+async fn store_keys(client: &Client, keys: &[(&str, i32)]) {
     let kept = "insert into idempotency_keys (key, fingerprint, created_at, status, content_type, body) \
                 values ($1, decode(repeat('00', 16), 'hex'), now() - make_interval(secs => $2::int), 201, 'text/plain', '')";
     for (key, age) in keys {
@@ -211,28 +211,28 @@ async fn keep(client: &Client, keys: &[(&str, i32)]) {
 }
 
 #[tokio::test]
-async fn a_key_is_known_until_its_time_and_no_longer() {
+async fn a_key_is_valid_for_exactly_its_lifetime() {
     let app = TestApp::start_with(&["--idempotency-ttl=1h"]).await;
     let client = app.database.as_ref().expect("own database").client().await;
-    // A minute on either side of the time, for a machine that is slow.
-    keep(&client, &[("new", 0), ("young", 3540), ("old", 3660)]).await;
+    // A minute of tolerance on either side of the lifetime, for slow machines.
+    store_keys(&client, &[("new", 0), ("young", 3540), ("old", 3660)]).await;
     for key in ["new", "young"] {
         let answer = app.post_once("/v1/passengers", key, passenger().to_string()).await;
         answer.expect_problem(422, "idempotency-key-reused");
     }
     let first = app.post_once("/v1/passengers", "old", passenger().to_string()).await;
     first.expect(StatusCode::CREATED);
-    // Its time begins anew with the request that was carried out.
+    // The lifetime starts again with the new request.
     assert_replayed(&first, &app.post_once("/v1/passengers", "old", passenger().to_string()).await);
     assert_eq!(app.count().await, 1);
 }
 
 #[tokio::test]
-async fn only_keys_past_their_time_are_forgotten_the_oldest_first() {
+async fn only_expired_keys_are_removed_oldest_first() {
     let database = Database::migrated().await;
     let client = database.client().await;
     let pool = Pool::new(&database.conninfo(), &Settings::parse(&[]).database.pool_options(PoolKind::Keys));
-    keep(&client, &[("new", 0), ("young", 3540), ("old", 3660), ("older", 7200), ("oldest", 86_400)]).await;
+    store_keys(&client, &[("new", 0), ("young", 3540), ("old", 3660), ("older", 7200), ("oldest", 86_400)]).await;
     for (forgotten, left) in [(2, "new old young"), (1, "new young"), (0, "new young")] {
         let hour = Duration::from_secs(3600);
         assert_eq!(store::forget(&pool, hour, 2).await.expect("forgotten"), forgotten);
@@ -242,10 +242,10 @@ async fn only_keys_past_their_time_are_forgotten_the_oldest_first() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_used_anew_while_it_is_being_forgotten_stays() {
+async fn a_key_reused_during_its_removal_is_kept() {
     let database = Database::migrated().await;
     let client = database.client().await;
-    keep(&client, &[("k", 3660)]).await;
+    store_keys(&client, &[("k", 3660)]).await;
     client.batch_execute("begin; update idempotency_keys set created_at = now()").await.expect("updated");
     let pool = Pool::new(&database.conninfo(), &Settings::parse(&[]).database.pool_options(PoolKind::Keys));
     let forgetting = tokio::spawn(async move { store::forget(&pool, Duration::from_secs(60), 10).await });
@@ -264,7 +264,7 @@ async fn a_key_that_is_used_anew_while_it_is_being_forgotten_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_answer_lost_on_its_way_to_the_client_makes_a_duplicate() {
+async fn a_response_lost_on_the_way_to_the_client_causes_no_duplicate() {
     let database = Database::migrated().await;
     let conninfo = database.conninfo();
     let servers = Arc::new([TestApp::start_on(&conninfo, &[]).await, TestApp::start_on(&conninfo, &[]).await]);
@@ -282,8 +282,8 @@ async fn no_answer_lost_on_its_way_to_the_client_makes_a_duplicate() {
                 );
                 connection.write_all(format!("{head}{body}").as_bytes()).await.expect("sent");
                 if attempt % 4 != 0 {
-                    // The answer is there, so the passenger is too; nobody will ever read it. Otherwise the connection
-                    // breaks at some point before.
+                    // The response has arrived, so the passenger is stored, but the response is never read. In the other
+                    // attempts the connection breaks earlier.
                     connection.readable().await.expect("answered");
                 }
                 drop(connection);
@@ -299,7 +299,7 @@ async fn no_answer_lost_on_its_way_to_the_client_makes_a_duplicate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_connection_killed_after_the_commit_and_before_its_answer_makes_a_duplicate() {
+async fn a_connection_lost_between_commit_and_response_causes_no_duplicate() {
     let database = Database::migrated().await;
     let proxy = Proxy::start(&database.config).await;
     let app = TestApp::start_on(&proxy.conninfo(&database.config), &["--pool-size=2"]).await;
@@ -319,7 +319,7 @@ async fn no_connection_killed_after_the_commit_and_before_its_answer_makes_a_dup
     assert_eq!(app.count().await, LOSSES);
 }
 
-/// Sends a request until it is answered with a success, and returns where the passenger is.
+/// Sends a request until it succeeds, and returns the passenger's URL.
 async fn until_answered(app: &TestApp, key: &str, body: &str) -> String {
     let location = std::sync::Mutex::new(String::new());
     eventually(|| async {

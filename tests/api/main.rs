@@ -1,4 +1,4 @@
-//! The API on the wire: the real server on a real PostgreSQL, one database per test.
+//! The API over HTTP: the real server on a real PostgreSQL, one database per test.
 
 mod abandoned;
 mod advice;

@@ -1,4 +1,4 @@
-//! What /metrics serves, and what docs/operations.md says of it: the same metrics, of the same kinds.
+//! The metrics served at /metrics match those documented in docs/operations.md in name and kind.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,11 +10,11 @@ use serde_json::json;
 use crate::harness::{Answer, TestApp, eventually, passenger, send};
 use crate::redis_server::free_port;
 
-/// The example of a key in RFC 7517, appendix A.1.
+/// The example key of RFC 7517, appendix A.1.
 const KEY_SET: &str = r#"{"keys": [{"kty": "EC", "crv": "P-256", "kid": "1", "alg": "ES256", "use": "sig",
     "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
 
-/// A server with everything that is measured: its own PostgreSQL, an identity provider, a cache whose Redis is away.
+/// A server with every metric: embedded PostgreSQL, an identity provider, and a cache whose Redis is unreachable.
 struct Everything {
     child: Child,
     url: String,
@@ -25,7 +25,7 @@ struct Everything {
 
 impl Everything {
     async fn start() -> Self {
-        // Below a folder that PostgreSQL's account may enter, which temporary ones are not.
+        // In a folder that PostgreSQL's account may enter, unlike temporary folders.
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("metrics-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("created");
         let keys = folder.join("jwks.json");
@@ -77,7 +77,7 @@ impl Drop for Everything {
     }
 }
 
-/// Metrics with their kinds, as they are served.
+/// The served metrics with their kinds.
 fn served(text: &str) -> BTreeMap<String, String> {
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     types
@@ -88,7 +88,7 @@ fn served(text: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Metrics with their kinds, as docs/operations.md has them.
+/// The metrics of docs/operations.md with their kinds.
 fn documented() -> BTreeMap<String, String> {
     let table = include_str!("../../docs/operations.md").split_once("| metric | labels | |").expect("a table").1;
     let rows = table.lines().skip(2).take_while(|line| line.starts_with("| `"));
@@ -102,14 +102,14 @@ fn documented() -> BTreeMap<String, String> {
     .collect()
 }
 
-/// Labels of a metric, as docs/operations.md has them.
+/// The labels of a metric in docs/operations.md.
 fn documented_labels(name: &str) -> Vec<String> {
     let row = include_str!("../../docs/operations.md").lines().find(|line| line.starts_with(&format!("| `{name}` |")));
     let labels = row.expect("a row").split(" | ").nth(1).expect("a cell");
     labels.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The names of the labels in each line of a metric.
+/// The label names in each line of a metric.
 fn labels_served(text: &str, name: &str) -> Vec<String> {
     let parts = [name.to_owned(), format!("{name}_bucket"), format!("{name}_sum"), format!("{name}_count")];
     let lines = text.lines().filter_map(|line| {
@@ -129,7 +129,7 @@ fn labels_served(text: &str, name: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_docs_have_what_is_served_and_nothing_else() {
+async fn the_docs_list_exactly_the_served_metrics() {
     let server = Everything::start().await;
     let created = server.client.post(format!("{}/v1/passengers", server.url)).json(&passenger());
     send(created).await.expect(StatusCode::CREATED);
@@ -139,17 +139,17 @@ async fn the_docs_have_what_is_served_and_nothing_else() {
     let text = server.metrics().await;
     assert_eq!(served(&text), documented());
     for name in served(&text).keys() {
-        assert!(text.contains(&format!("# HELP {name} ")), "{name} is not explained");
+        assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help text");
         let documented = documented_labels(name);
         for label in labels_served(&text, name) {
-            assert!(documented.contains(&label), "the label {label} of {name} is in no row of docs/operations.md");
+            assert!(documented.contains(&label), "docs/operations.md does not list the label {label} of {name}");
         }
     }
     assert!(text.contains("\npostgres_embedded_up 1\n"), "{text}");
     assert!(text.contains("\npostgres_embedded_restarts_total 0\n"), "{text}");
 }
 
-/// The number of a series; zero when it is not there.
+/// The value of a series; zero if it is missing.
 fn value(text: &str, series: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.map_or(0.0, |number| number.parse().expect("a number"))
@@ -160,7 +160,7 @@ async fn scraped(app: &TestApp) -> String {
 }
 
 #[tokio::test]
-async fn each_statement_is_timed_by_what_it_does() {
+async fn the_duration_of_each_statement_is_labelled_by_operation() {
     let app = TestApp::start().await;
     let counts = |text: &str| {
         ["create", "get", "list", "count", "statistics", "delete"].map(|operation| {
@@ -177,14 +177,14 @@ async fn each_statement_is_timed_by_what_it_does() {
     app.get("/v1/passengers/stats").await.expect(StatusCode::OK);
     app.delete(&url).await.expect(StatusCode::NO_CONTENT);
     let after = counts(&scraped(&app).await);
-    // Other tests of this process ask as well.
+    // Other tests of this process run statements as well.
     for (before, after) in before.into_iter().zip(after) {
         assert!(after >= before + 1.0, "{before} {after}");
     }
 }
 
 #[tokio::test]
-async fn requests_are_told_apart_by_their_credentials() {
+async fn requests_are_labelled_by_their_credentials() {
     let app = TestApp::start_with(&["--auth=on", "--auth-anonymous-scopes=passengers:read"]).await;
     app.get("/v1/passengers/stats").await.expect(StatusCode::OK);
     send(app.client.get(app.url("/v1/passengers/stats")).bearer_auth("nonsense"))
@@ -205,7 +205,7 @@ async fn bodies_are_measured_in_both_directions() {
     let of = |text: &str, direction: &str, part: &str| {
         value(text, &format!("http_server_{direction}_body_size_bytes_{part}{{http_route=\"/v1/air-quality\"}}"))
     };
-    // Nobody else sends a body there.
+    // No other test sends a body to this route.
     let refused = app.client.post(app.url("/v1/air-quality")).body("x".repeat(5000));
     send(refused).await.expect(StatusCode::METHOD_NOT_ALLOWED);
     let text = scraped(&app).await;
@@ -214,7 +214,7 @@ async fn bodies_are_measured_in_both_directions() {
 }
 
 #[tokio::test]
-async fn readiness_is_measured_check_by_check() {
+async fn each_readiness_check_has_a_metric() {
     let app = TestApp::start().await;
     app.until_ready().await;
     let text = scraped(&app).await;

@@ -1,4 +1,4 @@
-//! Operations: greetings, probes, metrics, request identity, and stopping.
+//! Operations: greetings, probes, metrics, request ids, and shutdown.
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -9,7 +9,7 @@ use crate::harness::{Database, TestApp, eventually, passenger, send, with_roles}
 use pycrudapi::server::Drained;
 
 #[tokio::test]
-async fn the_greetings_answer_as_they_always_did() {
+async fn the_greetings_keep_their_responses() {
     let app = TestApp::start().await;
     assert_eq!(app.get("/hello").await.expect(StatusCode::OK).body, r#"{"message":"ok"}"#);
     assert_eq!(app.get("/zero").await.expect(StatusCode::OK).body, r#"{"0":""}"#);
@@ -39,7 +39,7 @@ async fn the_root_is_a_page_for_browsers_and_plain_text_for_others() {
 }
 
 #[tokio::test]
-async fn everything_the_root_lists_is_there() {
+async fn every_route_listed_at_the_root_exists() {
     let app = TestApp::start().await;
     let text = app.get("/").await.body;
     let mut listed = 0;
@@ -47,7 +47,7 @@ async fn everything_the_root_lists_is_there() {
         let (method, path) = line.trim().split_once(' ').expect("a method and a path");
         let path = path.trim().split(' ').next().expect("a path").replace("{uuid}", "0");
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
-        // An empty or malformed request finds its route, which then says what is wrong with it.
+        // An empty or malformed request reaches its route, which then reports the error.
         let status = send(app.request(method, &path)).await.status;
         assert!(![StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&status), "{line}: {status}");
         listed += 1;
@@ -77,7 +77,7 @@ async fn a_database_without_migrations_is_alive_but_not_ready() {
     assert_eq!(problem.expect_problem(503, "unavailable")["checks"]["migrations"], "pending");
     assert_eq!(problem.header("retry-after"), "1");
     app.get("/passengerlist").await.expect_problem(503, "unavailable");
-    // Somebody else migrates: the service becomes ready by itself.
+    // Another process migrates: the service becomes ready without a restart.
     pycrudapi::db::migrate::prepare(&with_roles(&database.conninfo()), &crate::harness::resources(), || ())
         .await
         .expect("migrated");
@@ -119,7 +119,7 @@ async fn metrics_are_labelled_by_template_and_served_on_their_own_listener() {
 }
 
 #[tokio::test]
-async fn a_request_id_and_a_trace_are_taken_over_or_made() {
+async fn a_request_id_and_a_trace_are_adopted_or_generated() {
     let app = TestApp::start().await;
     let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let request = app.request(Method::GET, "/hello").header("x-request-id", "my-id").header("traceparent", given);
@@ -135,7 +135,7 @@ async fn a_request_id_and_a_trace_are_taken_over_or_made() {
     }
 }
 
-/// A POST whose body is half sent: in flight until the rest follows.
+/// A POST with half of its body sent: in flight until the rest follows.
 async fn half_sent(app: &TestApp) -> (TcpStream, String) {
     let body = passenger().to_string();
     let mut stream = TcpStream::connect(app.addr).await.expect("connected");
@@ -144,7 +144,7 @@ async fn half_sent(app: &TestApp) -> (TcpStream, String) {
         body.len()
     );
     stream.write_all(head.as_bytes()).await.expect("sent");
-    // The server asks for the body, so the request has reached its handler.
+    // The server requests the body, so the request has reached its handler.
     let mut interim = [0; 25];
     stream.read_exact(&mut interim).await.expect("an interim answer");
     assert!(interim.starts_with(b"HTTP/1.1 100 Continue"));
@@ -192,15 +192,15 @@ async fn a_connection_that_sends_no_headers_is_closed() {
 }
 
 #[tokio::test]
-async fn a_refused_body_is_read_so_that_the_connection_can_go_on() {
+async fn a_refused_body_is_read_so_that_the_connection_stays_usable() {
     let app = TestApp::start().await;
     let mut stream = TcpStream::connect(app.addr).await.expect("connected");
     let body = vec![b'x'; 300_000];
     let refused = format!("PUT /hello HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
     for _ in 0..20 {
-        // In two pieces, as a proxy sends it that does not wait for all of it.
+        // In two writes, as a proxy sends it that does not buffer the body.
         stream.write_all(refused.as_bytes()).await.expect("sent");
-        stream.write_all(&body).await.expect("the body is taken");
+        stream.write_all(&body).await.expect("the body is read");
     }
     stream.write_all(b"GET /hello HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("sent");
     let mut answers = String::new();

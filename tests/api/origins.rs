@@ -1,4 +1,4 @@
-//! Who may ask: under which host names, and pages of which origins may write.
+//! Host and origin checks: the accepted host names, and the origins whose pages may write.
 
 use pycrudapi::docs::endpoints;
 use reqwest::{Method, RequestBuilder, StatusCode};
@@ -13,7 +13,7 @@ const LISTED: &str = "https://app.example";
 const EVIL: &str = "https://evil.example";
 const STEP: &str = "component=c&version=1&owner=o&status=s";
 
-fn with(request: RequestBuilder, headers: &[(&str, &str)]) -> RequestBuilder {
+fn with_headers(request: RequestBuilder, headers: &[(&str, &str)]) -> RequestBuilder {
     headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
 }
 
@@ -35,7 +35,7 @@ async fn nothing_is_stored(app: &TestApp) {
     assert_eq!(app.get("/v1/steps?format=json").await.json(), json!({"steps": []}));
 }
 
-/// Every method that changes something, at every path.
+/// Every method that changes something, on every path.
 fn writes() -> Vec<(Method, String)> {
     let all = endpoints::operations(crate::harness::resources());
     let templates = all.flat_map(|endpoint| endpoint.templates.iter());
@@ -46,7 +46,7 @@ fn writes() -> Vec<(Method, String)> {
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_writes_nothing_on_any_route() {
+async fn a_page_of_another_origin_cannot_write_on_any_route() {
     let app = TestApp::start_with(&[&format!("--cors-allow-origins={LISTED}")]).await;
     for (method, path) in writes() {
         for headers in [
@@ -56,22 +56,22 @@ async fn a_page_of_another_origin_writes_nothing_on_any_route() {
             &[("origin", "null")],
             &[("origin", "null"), ("sec-fetch-site", "same-origin")],
         ] {
-            let answer = send(with(app.request(method.clone(), &path), headers).json(&passenger())).await;
+            let answer = send(with_headers(app.request(method.clone(), &path), headers).json(&passenger())).await;
             expect_foreign(&answer);
             assert!(!answer.headers.contains_key("access-control-allow-origin"), "{method} {path}");
             assert_eq!(answer.header("vary"), "origin");
         }
     }
-    // What a page can send without asking: a form, and bytes without a type.
+    // Requests that a page can send without a preflight: a form, and bytes without a type.
     let form = app.request(Method::POST, "/v1/steps").header("content-type", "application/x-www-form-urlencoded");
-    expect_foreign(&send(with(form, &[("origin", EVIL), ("sec-fetch-site", "cross-site")]).body(STEP)).await);
+    expect_foreign(&send(with_headers(form, &[("origin", EVIL), ("sec-fetch-site", "cross-site")]).body(STEP)).await);
     let bytes = app.request(Method::POST, "/v1/passengers").body(passenger().to_string());
-    expect_foreign(&send(with(bytes, &[("origin", EVIL), ("sec-fetch-mode", "no-cors")])).await);
+    expect_foreign(&send(with_headers(bytes, &[("origin", EVIL), ("sec-fetch-mode", "no-cors")])).await);
     nothing_is_stored(&app).await;
 }
 
 #[tokio::test]
-async fn pages_of_our_own_and_of_listed_origins_and_programs_write() {
+async fn same_origin_pages_listed_origins_and_programs_can_write() {
     let app = TestApp::start_with(&[&format!("--cors-allow-origins={LISTED}")]).await;
     let own = format!("http://{}", app.addr);
     let port = app.addr.port();
@@ -86,33 +86,36 @@ async fn pages_of_our_own_and_of_listed_origins_and_programs_write() {
         &[("sec-fetch-site", "none")],
         &[("origin", LISTED), ("sec-fetch-site", "cross-site")],
     ] {
-        let created = send(with(app.request(Method::POST, "/v1/passengers"), headers).json(&passenger())).await;
+        let created = send(with_headers(app.request(Method::POST, "/v1/passengers"), headers).json(&passenger())).await;
         let uuid = created.expect(StatusCode::CREATED).json()["uuid"].as_str().expect("a uuid").to_owned();
         let marked = headers.contains(&("origin", LISTED));
         assert_eq!(created.headers.contains_key("access-control-allow-origin"), marked, "{headers:?}");
         let path = format!("/v1/passengers/{uuid}");
-        send(with(app.request(Method::PUT, &path), headers).json(&passenger())).await.expect(StatusCode::OK);
-        send(with(app.request(Method::DELETE, &path), headers)).await.expect(StatusCode::NO_CONTENT);
-        // Without a body there is nothing whose type could be missing.
-        send(with(app.request(Method::POST, &format!("/v1/steps?{STEP}")), headers)).await.expect(StatusCode::CREATED);
+        send(with_headers(app.request(Method::PUT, &path), headers).json(&passenger())).await.expect(StatusCode::OK);
+        send(with_headers(app.request(Method::DELETE, &path), headers)).await.expect(StatusCode::NO_CONTENT);
+        // Without a body, no Content-Type is required.
+        send(with_headers(app.request(Method::POST, &format!("/v1/steps?{STEP}")), headers))
+            .await
+            .expect(StatusCode::CREATED);
     }
     let anybody = TestApp::start_with(&["--cors-allow-origins=*"]).await;
     let headers = [("origin", EVIL), ("sec-fetch-site", "cross-site")];
-    let created = send(with(anybody.request(Method::POST, "/v1/passengers"), &headers).json(&passenger())).await;
+    let created =
+        send(with_headers(anybody.request(Method::POST, "/v1/passengers"), &headers).json(&passenger())).await;
     assert_eq!(created.expect(StatusCode::CREATED).header("access-control-allow-origin"), "*");
 }
 
 #[tokio::test]
-async fn reads_are_answered_whatever_page_asks() {
+async fn reads_are_answered_for_pages_of_every_origin() {
     let app = TestApp::start().await;
     for method in [Method::GET, Method::HEAD] {
         let headers = [("origin", EVIL), ("sec-fetch-site", "cross-site")];
-        send(with(app.request(method, "/v1/passengers"), &headers)).await.expect(StatusCode::OK);
+        send(with_headers(app.request(method, "/v1/passengers"), &headers)).await.expect(StatusCode::OK);
     }
 }
 
 #[tokio::test]
-async fn a_body_without_a_type_is_a_415_for_browsers_and_taken_from_programs() {
+async fn a_body_without_a_type_is_a_415_for_browsers_and_accepted_from_programs() {
     let app = TestApp::start().await;
     let uuid = app.create(&passenger()).await;
     let path = format!("/v1/passengers/{uuid}");
@@ -132,11 +135,11 @@ async fn a_body_without_a_type_is_a_415_for_browsers_and_taken_from_programs() {
             ("sec-fetch-mode", "cors"),
             ("sec-fetch-dest", "empty"),
         ] {
-            let request = with(app.request(method.clone(), path), &[header]).body(body.clone());
+            let request = with_headers(app.request(method.clone(), path), &[header]).body(body.clone());
             send(request).await.expect_problem(415, "unsupported-media-type");
         }
         let chunked = reqwest::Body::wrap_stream(futures_util::stream::iter([Ok::<_, std::io::Error>(body.clone())]));
-        let request = with(app.request(method.clone(), path), &[("origin", own.as_str())]).body(chunked);
+        let request = with_headers(app.request(method.clone(), path), &[("origin", own.as_str())]).body(chunked);
         send(request).await.expect_problem(415, "unsupported-media-type");
         let answer = send(app.request(method.clone(), path).body(body)).await;
         assert!(answer.status.is_success(), "{method} {path}: {}", answer.body);
@@ -144,7 +147,7 @@ async fn a_body_without_a_type_is_a_415_for_browsers_and_taken_from_programs() {
 }
 
 #[tokio::test]
-async fn a_host_name_that_is_not_ours_is_misdirected_for_reads_and_writes_alike() {
+async fn a_foreign_host_name_is_misdirected_for_reads_and_writes_alike() {
     let app = TestApp::start_with(&[&format!("--cors-allow-origins={LISTED}")]).await;
     for (method, path) in [
         (Method::GET, "/"),
@@ -177,7 +180,7 @@ async fn a_host_name_that_is_not_ours_is_misdirected_for_reads_and_writes_alike(
 }
 
 #[tokio::test]
-async fn local_names_and_those_that_are_set_are_answered() {
+async fn local_and_configured_host_names_are_answered() {
     let app = TestApp::start_with(&["--allowed-hosts=api.example.com,*.shop.example"]).await;
     for host in [
         "localhost",
@@ -205,7 +208,7 @@ async fn local_names_and_those_that_are_set_are_answered() {
     send(anything.request(Method::GET, "/hello").header("host", "evil.example")).await.expect(StatusCode::OK);
 }
 
-/// The first line of the answer to a request as it stands.
+/// The status line of the response to a raw request.
 async fn raw(app: &TestApp, request: &str) -> String {
     let mut stream = TcpStream::connect(app.addr).await.expect("connected");
     stream.write_all(request.as_bytes()).await.expect("sent");
@@ -215,7 +218,7 @@ async fn raw(app: &TestApp, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn targets_in_absolute_form_doubled_and_missing_hosts_are_judged_too() {
+async fn absolute_targets_and_duplicate_or_missing_hosts_are_checked() {
     let app = TestApp::start().await;
     for (target, headers, status) in [
         ("http://evil.example/hello", "host: localhost\r\n", "421"),
@@ -229,7 +232,7 @@ async fn targets_in_absolute_form_doubled_and_missing_hosts_are_judged_too() {
         let line = raw(&app, &format!("GET {target} HTTP/1.1\r\n{headers}connection: close\r\n\r\n")).await;
         assert_eq!(line.split(' ').nth(1), Some(status), "{target} {headers}: {line}");
     }
-    // The origin of a target in absolute form is the target's.
+    // For a target in absolute form, the request's origin is that of the target.
     let post = |origin: &str| {
         format!(
             "POST http://localhost:1/v1/steps?{STEP} HTTP/1.1\r\nhost: localhost:2\r\norigin: {origin}\r\ncontent-length: 0\r\n\

@@ -1,4 +1,4 @@
-//! Query parameters: on every route and with every method an unknown one is refused, and nothing is done.
+//! Query parameters: an unknown parameter is refused on every route with every method, and nothing is changed.
 
 use pycrudapi::docs::endpoints;
 use reqwest::{Method, RequestBuilder, StatusCode};
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::harness::{Answer, TestApp, passenger, send};
 
-/// Each method of each template, as a method and a path that is served.
+/// Each method of each template, as a method and an existing path.
 fn operations(uuid: &str) -> Vec<(Method, String)> {
     let templates = endpoints::all(crate::harness::resources()).flat_map(|endpoint| {
         let methods = endpoint.methods.iter().map(|(method, _)| *method);
@@ -38,7 +38,7 @@ fn request(app: &TestApp, method: &Method, path: &str) -> RequestBuilder {
     }
 }
 
-/// The parameters that a problem names.
+/// The unknown parameters of a problem.
 #[track_caller]
 fn named(answer: &Answer) -> Vec<String> {
     let problem = answer.expect_problem(400, "invalid-query");
@@ -49,7 +49,7 @@ fn named(answer: &Answer) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_unknown_parameter_is_refused_on_every_route_with_every_method_and_nothing_is_done() {
+async fn an_unknown_parameter_is_refused_on_every_route_with_every_method_and_nothing_is_changed() {
     let app = TestApp::start().await;
     let uuid = app.create(&passenger()).await;
     let before = app.get(&format!("/v1/passengers/{uuid}")).await;
@@ -71,7 +71,7 @@ async fn an_unknown_parameter_is_refused_on_every_route_with_every_method_and_no
 }
 
 #[tokio::test]
-async fn an_empty_query_string_is_none() {
+async fn an_empty_query_string_is_ignored() {
     let app = TestApp::start().await;
     let uuid = app.create(&passenger()).await;
     let (reads, writes): (Vec<_>, Vec<_>) =
@@ -79,12 +79,13 @@ async fn an_empty_query_string_is_none() {
     for (method, path) in reads.into_iter().chain(writes.into_iter().filter(|(method, _)| *method != Method::DELETE)) {
         for query in ["?", "?&"] {
             let answer = send(request(&app, &method, &format!("{path}{query}"))).await;
-            // A step's fields may come in either place, so a query string beside a body is a fault whatever it holds.
+            // A step's fields may be in the body or in the query, so a query string beside a body is an error even if it is
+            // empty.
             let both = method == Method::POST && path == "/v1/steps" && query == "?&";
-            // A passenger that is not deleted is not brought back, which is said only when the request is right.
+            // A passenger that is not deleted cannot be restored, which is reported only for a valid request.
             let is_taken = match answer.status {
                 StatusCode::CONFLICT => path.ends_with("/restore"),
-                // Without AUTH=on and an identity provider these have nothing to tell, once the request is right.
+                // Without AUTH=on and an identity provider, a valid request to these is answered with 404.
                 StatusCode::NOT_FOUND => path.starts_with("/v1/tokens") || path.starts_with("/.well-known/"),
                 status => status.is_success(),
             };
@@ -95,7 +96,7 @@ async fn an_empty_query_string_is_none() {
 }
 
 #[tokio::test]
-async fn the_documented_parameters_are_known() {
+async fn the_documented_parameters_are_accepted() {
     let app = TestApp::start().await;
     let document = app.get("/openapi.json").await.json();
     for (path, item) in document["paths"].as_object().expect("paths") {
@@ -125,14 +126,14 @@ async fn the_metrics_listener_refuses_parameters_too() {
 }
 
 #[tokio::test]
-async fn a_path_or_method_that_is_not_served_stays_a_404_or_405() {
+async fn an_unknown_path_or_method_answers_404_or_405_despite_parameters() {
     let app = TestApp::start().await;
     app.get("/nowhere?a=1").await.expect_problem(404, "not-found");
     send(app.request(Method::POST, "/hello?a=1")).await.expect_problem(405, "method-not-allowed");
 }
 
 #[tokio::test]
-async fn a_misspelt_parameter_of_a_step_is_named_beside_a_body_too() {
+async fn a_misspelt_parameter_of_a_step_is_reported_despite_a_body() {
     let app = TestApp::start().await;
     let body = json!({"component": "c", "version": "1", "owner": "o", "status": "s"});
     assert_eq!(named(&app.post("/v1/steps?compnent=c", &body).await), ["compnent"]);
@@ -141,7 +142,7 @@ async fn a_misspelt_parameter_of_a_step_is_named_beside_a_body_too() {
 }
 
 #[tokio::test]
-async fn a_parameter_of_another_service_is_told_which_of_ours_does_it() {
+async fn parameters_of_other_apis_are_answered_with_the_equivalent_one() {
     let app = TestApp::start().await;
     for (path, query, expected) in [
         (
@@ -171,7 +172,7 @@ async fn a_parameter_of_another_service_is_told_which_of_ours_does_it() {
         let detail = problem["detail"].as_str().expect("a text");
         assert!(detail.contains(expected), "{path}?{query}: {detail}");
     }
-    // What does not exist there is not recommended.
+    // A parameter that does not exist on the route is not suggested.
     for path in ["/v1/air-quality?sort=name", "/v1/passengers/stats?offset=1", "/openapi.json?limit=1"] {
         let problem = app.get(path).await.expect_problem(400, "invalid-query");
         assert!(!problem["detail"].as_str().expect("a text").contains("; use "), "{path}: {problem}");

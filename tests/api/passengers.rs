@@ -1,4 +1,4 @@
-//! Passengers: what each operation answers, in both of its URLs.
+//! Passengers: the responses of each operation under both URLs.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ async fn creating_answers_201_with_location_and_the_passenger_as_stored() {
 }
 
 #[tokio::test]
-async fn reading_answers_the_same_in_both_urls() {
+async fn reading_answers_the_same_under_both_urls() {
     let app = TestApp::start().await;
     let uuid = app.create(&passenger_with("age", Value::Null)).await;
     let canonical = app.get(&format!("/v1/passengers/{uuid}")).await;
@@ -87,7 +87,7 @@ async fn an_unknown_uuid_answers_404_and_a_malformed_one_400() {
 }
 
 #[tokio::test]
-async fn the_list_holds_every_passenger_in_order_of_creation() {
+async fn the_list_contains_every_passenger_in_order_of_creation() {
     let app = TestApp::start().await;
     for url in ["/v1/passengers", "/passengerlist"] {
         assert_eq!(app.get(url).await.expect(StatusCode::OK).body, "[]");
@@ -105,7 +105,7 @@ async fn the_list_holds_every_passenger_in_order_of_creation() {
 }
 
 #[tokio::test]
-async fn a_list_of_many_batches_is_streamed_whole() {
+async fn a_list_of_many_batches_is_streamed_completely() {
     let app = TestApp::start().await;
     let client = app.database.as_ref().expect("own database").client().await;
     client
@@ -174,7 +174,7 @@ async fn an_unknown_path_answers_404_as_a_problem() {
 }
 
 #[tokio::test]
-async fn values_at_the_edge_of_each_rule_come_back_as_sent() {
+async fn values_at_the_limits_of_each_rule_are_returned_as_sent() {
     let app = TestApp::start().await;
     for (field, value) in [
         ("age", json!(0)),

@@ -1,9 +1,9 @@
-//! Plans that stay right: a statement that was planned on a small table reads no more when the table has grown.
+//! Cached plans stay efficient: a statement planned on a small table reads no more than necessary after the table has grown.
 //!
-//! Keyed and paged requests are made on tables of a few rows, analysed or not, until PostgreSQL keeps their plans; then the
-//! tables grow, nobody analyses them, and when the plans of before have passed their second the same requests are made
-//! again on the same connections. PostgreSQL counts what they read: of an index no more entries than the answers need, and
-//! no more blocks than a server reads that begins after ANALYZE.
+//! Keyed and paged requests run on tables of a few rows, analysed or not, until PostgreSQL keeps their plans. Then the tables
+//! grow without being analysed, and once the old plans have exceeded their lifetime of a second, the same requests run again on
+//! the same connections. PostgreSQL counts what they read: no more index entries than the responses need, and no more blocks
+//! than a server reads that starts after ANALYZE.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,24 +19,24 @@ use crate::harness::{ASKED, Answer, Database, Settings, TestApp, eventually, pas
 
 /// Rows of each table when the statements are planned.
 const BEFORE: [i64; 4] = [0, 1, 10, 891];
-/// Rows of each table later.
+/// Rows of each table after growth.
 const AFTER: i64 = 15_000;
-/// Entries of the history then: it only grows.
+/// Entries of the history after growth.
 const ENTRIES_AFTER: i64 = 100_000;
-/// A plan of PostgreSQL's own choice is kept from the sixth time on.
+/// PostgreSQL keeps a generic plan from the sixth execution on.
 const KEPT: i64 = 6;
-/// Times that everything is asked for when the tables have grown.
+/// Number of repetitions of all requests after growth.
 const AGAIN: i64 = 2;
-/// Enough at once that most of them share a statement.
+/// Enough concurrent requests that most of them share a statement.
 const TOGETHER: i64 = 24;
 const TABLES: [&str; 5] = ["passengers", "passengers_history", "steps", "air_quality", "idempotency_keys"];
-/// More than everything asked for once needs of an index; all that share a fare are sorted, for one.
+/// More index entries than one round of all requests needs; for example, all rows that share a fare are sorted.
 const ENTRIES_NEEDED: i64 = 1000;
-/// Whole walks of an index read more blocks than this, and a table's rows one by one many more.
+/// A full index scan reads more blocks than this, and a row-by-row read of a table many more.
 const BLOCKS_LEFT_OPEN: i64 = 50;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn statements_planned_on_small_tables_read_as_little_as_new_ones_when_the_tables_have_grown() {
+async fn plans_made_on_small_tables_read_as_little_as_new_plans_after_the_tables_have_grown() {
     join_all(BEFORE.into_iter().flat_map(|rows| [grow(rows, false), grow(rows, true)])).await;
 }
 
@@ -49,20 +49,20 @@ async fn grow(rows: i64, analysed: bool) {
     if analysed {
         run(database, "analyze").await;
     }
-    let early = Asker::start(database).await;
-    early.ask_for_everything(0..KEPT, rows).await;
+    let early = Requester::start(database).await;
+    early.send_every_request(0..KEPT, rows).await;
     fill(database, rows + 1, AFTER).await;
-    // Plans are kept for a second: their age is a time itself, so there is nothing else to wait for.
+    // Plans are kept for a second; their age depends on the clock alone, so there is no other condition to wait for.
     tokio::time::sleep(Duration::from_secs(1)).await;
     run(database, "select pg_stat_reset()").await;
-    early.ask_for_everything(KEPT..KEPT + AGAIN, AFTER).await;
+    early.send_every_request(KEPT..KEPT + AGAIN, AFTER).await;
     early.stop().await;
     let unanalysed = Reads::of(database).await;
 
     run(database, "analyze").await;
-    let late = Asker::start(database).await;
+    let late = Requester::start(database).await;
     run(database, "select pg_stat_reset()").await;
-    late.ask_for_everything(KEPT + AGAIN..KEPT + 2 * AGAIN, AFTER).await;
+    late.send_every_request(KEPT + AGAIN..KEPT + 2 * AGAIN, AFTER).await;
     late.stop().await;
     let enough = Reads::of(database).await;
     let case = format!("{rows} rows, analysed: {analysed}");
@@ -76,9 +76,9 @@ async fn grow(rows: i64, analysed: bool) {
     }
 }
 
-/// Changes have no order that would leave one index only, so nothing but the planner's choice among equals decides.
+/// Changes have no order that leaves only one suitable index, so the planner chooses among indexes of equal cost.
 #[tokio::test]
-async fn changes_find_their_rows_by_the_key_s_index_however_few_rows_are_known() {
+async fn changes_use_the_primary_key_index_even_on_small_tables() {
     for rows in [0, 1, 2, 4, 10] {
         let database = Database::migrated().await;
         fill(&database, 1, rows).await;
@@ -98,7 +98,7 @@ async fn changes_find_their_rows_by_the_key_s_index_however_few_rows_are_known()
     }
 }
 
-/// Runs statements on a connection of their own, of which PostgreSQL has counted everything afterwards.
+/// Runs statements on a separate connection and waits until PostgreSQL has recorded their statistics.
 async fn run(database: &Database, sql: &str) {
     let client = database.client().await;
     let pid: i32 = client.query_one("select pg_backend_pid()", &[]).await.expect("a process").get(0);
@@ -107,7 +107,7 @@ async fn run(database: &Database, sql: &str) {
     until_ended(database, &format!("pid = {pid}")).await;
 }
 
-/// Sessions have told what they read at the latest when they have ended.
+/// Sessions report their statistics at the latest when they end.
 async fn until_ended(database: &Database, which: &str) {
     let client = &database.client().await;
     let sql = &format!(
@@ -121,11 +121,11 @@ async fn until_ended(database: &Database, which: &str) {
     .await;
 }
 
-/// What has been read since the counts were reset.
+/// What was read since the counters were reset.
 struct Reads {
-    /// Blocks of each table and index, from memory or not.
+    /// Blocks read of each table and index, from the buffer cache or from disk.
     blocks: BTreeMap<String, i64>,
-    /// Rows that sequential scans of each table have read, and entries that scans of each index have found.
+    /// Rows read by sequential scans of each table, and entries returned by scans of each index.
     entries: BTreeMap<String, i64>,
 }
 
@@ -150,7 +150,7 @@ impl Reads {
     }
 }
 
-/// The uuid of a passenger, by its number.
+/// The uuid of a passenger by its number.
 fn uuid(number: i64) -> String {
     format!("00000000-0000-4000-8000-{number:012}")
 }
@@ -161,7 +161,7 @@ async fn fill(database: &Database, from: i64, to: i64) {
         "insert into passengers select ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, n % 2 = 0, 1 + n % 3, \
          'Number ' || n, 'male', case when n % 5 > 0 then n % 80 end, n % 5, n % 7, n % 500 \
          from generate_series({from}, {to}) n",
-        // Each row has some entries, and they lie apart.
+        // Each row has several entries, which are spread over the table.
         "insert into passengers_history (uuid, operation, changed_at, version_before, version_after, before) \
          select ('00000000-0000-4000-8000-' || lpad((1 + n % (1 + {to} / 3))::text, 12, '0'))::uuid, 'replace', \
          now() - interval '1 hour', n, n + 1, '{}' from generate_series({from}, {entries}) n",
@@ -181,15 +181,15 @@ async fn fill(database: &Database, from: i64, to: i64) {
     }
 }
 
-/// A server, and the removal of idempotency keys, with one connection each for rows and for lists, so that those on which
-/// statements were planned early run everything later.
-struct Asker<'a> {
+/// A server, and the removal of idempotency keys, with one connection each for rows and for lists, so that later requests run
+/// on the connections on which statements were planned early.
+struct Requester<'a> {
     database: &'a Database,
     app: TestApp,
     pool: Pool,
 }
 
-impl<'a> Asker<'a> {
+impl<'a> Requester<'a> {
     async fn start(database: &'a Database) -> Self {
         let flags = ["--pool-size=1", "--list-pool-size=1"];
         let app = TestApp::start_on(&database.conninfo(), &flags).await;
@@ -203,8 +203,8 @@ impl<'a> Asker<'a> {
         until_ended(self.database, "true").await;
     }
 
-    /// Every request whose statement finds rows by key, or a page of them in an order. Each time has a number of its own.
-    async fn ask_for_everything(&self, times: Range<i64>, rows: i64) {
+    /// Every request whose statement finds rows by key or reads an ordered page. Each repetition has its own number.
+    async fn send_every_request(&self, times: Range<i64>, rows: i64) {
         let app = &self.app;
         let there = |number: i64| format!("/v1/passengers/{}", uuid(1 + number % rows.max(1)));
         let missing = |number: i64| format!("/v1/passengers/ffffffff-0000-4000-8000-{number:012}");
@@ -256,7 +256,7 @@ async fn patch(app: &TestApp, url: &str) -> Answer {
     send(request.body(r#"{"age":30}"#)).await
 }
 
-/// The history of a row, and the row as it was.
+/// The history of a row, and an earlier version of it.
 async fn past(app: &TestApp, url: &str, found: StatusCode) {
     let first = app.get(&format!("{url}/history?limit=1")).await;
     first.expect(found);
@@ -275,7 +275,7 @@ async fn past(app: &TestApp, url: &str, found: StatusCode) {
     }
 }
 
-/// The first page, the one behind it, and the one before that, in each order that an index has.
+/// The first page, the next one, and the previous one of that, in each order that has an index.
 async fn pages(app: &TestApp) {
     for order in [
         "uuid",

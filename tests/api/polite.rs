@@ -1,4 +1,4 @@
-//! What every answer says besides its body: timings, canonical links, who may read it, and what may keep it.
+//! Response headers: timings, canonical links, CORS, and caching.
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -18,7 +18,7 @@ impl TestApp {
     }
 }
 
-/// The names of the headers that speak of origins, and `vary`.
+/// The names of the CORS headers, and `vary`.
 fn cors_headers(answer: &Answer) -> Vec<&str> {
     let names = answer.headers.keys().map(reqwest::header::HeaderName::as_str);
     let mut names: Vec<&str> = names
@@ -29,7 +29,7 @@ fn cors_headers(answer: &Answer) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn every_answer_of_a_route_says_how_long_it_took_and_how_long_the_database() {
+async fn every_response_of_a_route_has_its_duration_and_that_of_the_database() {
     let app = TestApp::start().await;
     let uuid = app.create(&passenger()).await;
     for (path, asks_database) in [
@@ -53,7 +53,7 @@ async fn every_answer_of_a_route_says_how_long_it_took_and_how_long_the_database
 }
 
 #[tokio::test]
-async fn short_urls_link_their_canonical_one_and_canonical_urls_link_none() {
+async fn short_urls_link_to_their_canonical_url_and_canonical_urls_to_none() {
     let app = TestApp::start().await;
     let uuid = app.create(&passenger()).await;
     let one = format!("</v1/passengers/{uuid}>; rel=\"canonical\"");
@@ -77,7 +77,7 @@ async fn short_urls_link_their_canonical_one_and_canonical_urls_link_none() {
 }
 
 #[tokio::test]
-async fn every_answer_has_a_request_id_and_is_taken_for_what_it_says_it_is() {
+async fn every_response_has_a_request_id_and_disables_content_sniffing() {
     let app = TestApp::start_with(&["--cors-allow-origins=*"]).await;
     let preflight = [("origin", ORIGIN), ("access-control-request-method", "PUT"), ("x-request-id", "mine")];
     for (method, path) in [
@@ -97,7 +97,7 @@ async fn every_answer_has_a_request_id_and_is_taken_for_what_it_says_it_is() {
 }
 
 #[tokio::test]
-async fn no_cache_keeps_a_problem() {
+async fn problems_are_not_cacheable() {
     let app = TestApp::start().await;
     for (path, status) in
         [("/nowhere", 404), ("/v1/passengers/1", 400), ("/postpassenger", 405), ("/v1/steps?limit=x", 400)]
@@ -108,7 +108,7 @@ async fn no_cache_keeps_a_problem() {
 }
 
 #[tokio::test]
-async fn without_the_setting_no_page_of_another_origin_may_read_anything() {
+async fn by_default_pages_of_other_origins_cannot_read_responses() {
     for flags in [&[][..], &["--cors-allow-origins="]] {
         let app = TestApp::start_with(flags).await;
         let answer = app.send_with(Method::GET, "/hello", &[("origin", ORIGIN)]).await;
@@ -121,7 +121,7 @@ async fn without_the_setting_no_page_of_another_origin_may_read_anything() {
 }
 
 #[tokio::test]
-async fn pages_of_listed_origins_may_read_answers_and_problems_and_others_may_not() {
+async fn only_pages_of_listed_origins_can_read_responses_and_problems() {
     let app = TestApp::start_with(&["--cors-allow-origins=https://other.example, https://app.example"]).await;
     for (path, status) in [("/hello", 200), ("/nowhere", 404), ("/v1/passengers/1", 400)] {
         let answer = app.send_with(Method::GET, path, &[("origin", ORIGIN)]).await;
@@ -144,7 +144,7 @@ async fn pages_of_listed_origins_may_read_answers_and_problems_and_others_may_no
 }
 
 #[tokio::test]
-async fn a_preflight_is_answered_for_allowed_origins_and_asks_no_route() {
+async fn a_preflight_is_answered_for_allowed_origins_without_reaching_a_route() {
     for (flag, expected) in [("--cors-allow-origins=https://app.example", ORIGIN), ("--cors-allow-origins=*", "*")] {
         let app = TestApp::start_with(&[flag]).await;
         let headers = [
@@ -161,7 +161,7 @@ async fn a_preflight_is_answered_for_allowed_origins_and_asks_no_route() {
         }
         assert_eq!(answer.header("access-control-max-age"), "600");
         assert!(!answer.headers.contains_key("access-control-allow-credentials"));
-        // An OPTIONS that is no preflight is a request like any other.
+        // An OPTIONS request that is not a preflight is handled like any other request.
         app.send_with(Method::OPTIONS, "/hello", &[("origin", ORIGIN)]).await.expect(StatusCode::METHOD_NOT_ALLOWED);
         let changed = app.send_with(Method::POST, "/v1/passengers", &[("origin", ORIGIN)]);
         assert_eq!(changed.await.header("access-control-allow-origin"), expected);

@@ -1,4 +1,4 @@
-//! Keyed work, lists and the readiness probe do not wait for each other's connections.
+//! Keyed statements, lists and the readiness probe do not wait for each other's connections.
 
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
@@ -6,17 +6,17 @@ use tokio_postgres::Client;
 
 use crate::harness::{Answer, TestApp, eventually, passenger, send};
 
-/// Statements that wait for a lock wait at least this long: far beyond anything else here.
+/// Longer than any lock wait in these tests.
 const LONG: &[&str] = &["--statement-timeout-ms=600000", "--checkout-timeout-ms=60000"];
 
-/// Locks `passengers` against everything, until `rollback`.
+/// Locks `passengers` in access exclusive mode until `rollback`.
 async fn lock_passengers(app: &TestApp) -> Client {
     let client = app.database.as_ref().expect("own database").client().await;
     client.batch_execute("begin; lock table passengers in access exclusive mode").await.expect("locked");
     client
 }
 
-/// How many of the server's statements are at work, whatever they wait for.
+/// Number of statements of the server in progress, including waiting ones.
 pub async fn active(client: &Client) -> i64 {
     let count = "select count(*) from pg_stat_activity where datname = current_database() \
                  and application_name = 'pycrudapi' and state = 'active' \
@@ -24,19 +24,19 @@ pub async fn active(client: &Client) -> i64 {
     client.query_one(count, &[]).await.expect("a row").get(0)
 }
 
-/// Waits until exactly so many of the server's statements are at work.
+/// Waits until exactly this many of the server's statements are in progress.
 pub async fn until_active(client: &Client, wanted: i64) {
     eventually(|| async {
         match active(client).await {
             count if count == wanted => Ok(()),
-            count => Err(format!("{count} statements are at work, not {wanted}")),
+            count => Err(format!("{count} statements are in progress, not {wanted}")),
         }
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lists_that_wait_leave_connections_for_steps_and_readiness() {
+async fn waiting_lists_leave_connections_for_steps_and_readiness() {
     let app = TestApp::start_with(LONG).await;
     let step = serde_json::json!({"component": "api", "version": "1", "owner": "me", "status": "started"});
     let watcher = app.database.as_ref().expect("own database").client().await;
@@ -66,7 +66,7 @@ async fn lists_that_wait_leave_connections_for_steps_and_readiness() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keyed_work_that_waits_leaves_connections_for_lists_and_readiness() {
+async fn waiting_keyed_statements_leave_connections_for_lists_and_readiness() {
     let app = TestApp::start_with(&[LONG, &["--pool-size=3", "--list-pool-size=1"]].concat()).await;
     let url = format!("/v1/passengers/{}", app.create(&passenger()).await);
     let watcher = app.database.as_ref().expect("own database").client().await;
@@ -91,8 +91,8 @@ async fn keyed_work_that_waits_leaves_connections_for_lists_and_readiness() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_with_many_lists_in_the_queue_does_not_keep_another_waiting() {
-    // One turn at a time; each list waits for a lock of its own until the statement's deadline.
+async fn a_client_with_many_queued_lists_does_not_delay_another() {
+    // One list at a time; each one waits for the lock until its statement times out.
     let app =
         TestApp::start_with(&["--list-pool-size=1", "--statement-timeout-ms=300", "--checkout-timeout-ms=60000"]).await;
     let watcher = app.database.as_ref().expect("own database").client().await;
@@ -107,13 +107,13 @@ async fn a_client_with_many_lists_in_the_queue_does_not_keep_another_waiting() {
     let another = app.request(Method::GET, "/v1/steps").header("x-forwarded-for", "192.0.2.2");
     send(another).await.expect(StatusCode::OK);
     let answered = greedy.iter().filter(|list| list.is_finished()).count();
-    assert!(answered <= 3, "{answered} of the other client's lists went first");
+    assert!(answered <= 3, "{answered} of the other client's lists were served first");
     locker.batch_execute("rollback").await.expect("unlocked");
     join_all(greedy).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_waits_too_long_for_its_turn_is_told_when_to_come_again() {
+async fn a_list_that_waits_too_long_in_the_queue_is_answered_with_retry_after() {
     let app =
         TestApp::start_with(&["--list-pool-size=1", "--statement-timeout-ms=600000", "--checkout-timeout-ms=200"])
             .await;

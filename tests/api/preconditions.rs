@@ -1,4 +1,4 @@
-//! Entity tags and conditional requests: nobody overwrites a change that they have not seen.
+//! Entity tags and conditional requests: no client overwrites a change it has not seen.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::harness::{Answer, TestApp, passenger, passenger_with, send};
 
-/// Enough at once that most of them share a statement.
+/// Enough concurrent requests that most of them share a statement.
 const TOGETHER: usize = 64;
 
 impl TestApp {
@@ -18,7 +18,7 @@ impl TestApp {
     }
 }
 
-/// The strong tag of an answer.
+/// The strong ETag of a response.
 #[track_caller]
 fn tag(answer: &Answer) -> &str {
     let tag = answer.header("etag");
@@ -27,7 +27,7 @@ fn tag(answer: &Answer) -> &str {
 }
 
 #[tokio::test]
-async fn every_answer_that_shows_a_passenger_carries_the_tag_of_its_state() {
+async fn every_response_with_a_passenger_has_the_etag_of_its_state() {
     let app = TestApp::start().await;
     for create in ["/v1/passengers", "/postpassenger"] {
         let created = app.post(create, &passenger()).await;
@@ -41,7 +41,7 @@ async fn every_answer_that_shows_a_passenger_carries_the_tag_of_its_state() {
             (Method::PATCH, url.clone(), Some(json!({"age": 2}))),
         ] {
             let changed = app.conditional(method, &url, &[], body).await;
-            assert!(!seen.iter().any(|old| old == tag(changed.expect(StatusCode::OK))), "a tag came twice");
+            assert!(!seen.iter().any(|old| old == tag(changed.expect(StatusCode::OK))), "a tag was repeated");
             seen.push(tag(&changed).to_owned());
             for (method, url) in
                 [(Method::GET, &url), (Method::HEAD, &url), (Method::GET, &format!("/getpassenger/{uuid}"))]
@@ -55,7 +55,7 @@ async fn every_answer_that_shows_a_passenger_carries_the_tag_of_its_state() {
 }
 
 #[tokio::test]
-async fn a_tag_never_comes_back_not_even_for_a_passenger_deleted_and_imported_again() {
+async fn a_tag_is_never_reused_even_after_delete_and_reimport() {
     let app = TestApp::start().await;
     let created = app.post("/v1/passengers", &passenger()).await;
     let url = created.header("location");
@@ -72,7 +72,7 @@ async fn a_tag_never_comes_back_not_even_for_a_passenger_deleted_and_imported_ag
         assert_eq!(again.body, created.body);
         assert!(!tags.iter().any(|old| old == tag(&again)), "{again:?}");
         tags.push(tag(&again).to_owned());
-        // Statements that know nothing of versions: the previous release's, or a repair by hand.
+        // Statements that do not set the version: those of the previous release, or a manual repair.
         client.execute("update passengers set fare = fare where uuid = $1", &[&uuid]).await.expect("updated");
         let touched = app.get(url).await;
         assert!(!tags.iter().any(|old| old == tag(&touched)), "{touched:?}");
@@ -81,7 +81,7 @@ async fn a_tag_never_comes_back_not_even_for_a_passenger_deleted_and_imported_ag
 }
 
 #[tokio::test]
-async fn a_client_that_has_the_state_already_is_answered_304() {
+async fn a_client_that_already_has_the_state_is_answered_304() {
     let app = TestApp::start().await;
     let created = app.post("/v1/passengers", &passenger()).await;
     let (url, tag) = (created.header("location").to_owned(), tag(&created).to_owned());
@@ -112,7 +112,7 @@ async fn a_client_that_has_the_state_already_is_answered_304() {
 }
 
 #[tokio::test]
-async fn a_change_goes_through_only_while_its_condition_holds() {
+async fn a_change_succeeds_only_while_its_condition_holds() {
     let app = TestApp::start().await;
     for (method, short, body, success) in [
         (Method::PUT, Some("/putpassenger"), Some(passenger_with("name", "Changed")), StatusCode::OK),
@@ -185,7 +185,7 @@ async fn where_if_match_is_required_a_change_without_it_answers_428() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_who_read_change_and_write_back_none_overwrites_another() {
+async fn concurrent_read_modify_write_cycles_lose_no_update() {
     let app = Arc::new(TestApp::start().await);
     let url = format!("/v1/passengers/{}", app.create(&passenger()).await);
     let writers = (0..8).map(|writer| {
@@ -213,7 +213,7 @@ async fn of_many_who_read_change_and_write_back_none_overwrites_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn patches_of_different_fields_that_come_together_are_all_kept() {
+async fn concurrent_patches_of_different_fields_are_all_kept() {
     let app = TestApp::start().await;
     for _ in 0..10 {
         let url = format!("/v1/passengers/{}", app.create(&passenger()).await);
@@ -231,7 +231,7 @@ async fn patches_of_different_fields_that_come_together_are_all_kept() {
         for (patch, answer) in patches.iter().zip(&answers) {
             let stored = answer.expect(StatusCode::OK).json();
             for (name, value) in patch.as_object().expect("an object") {
-                assert_eq!(&stored[name], value, "the answer is not as stored");
+                assert_eq!(&stored[name], value, "the response differs from the stored row");
             }
         }
         let mut stored = app.get(&url).await.json();
@@ -245,7 +245,7 @@ async fn patches_of_different_fields_that_come_together_are_all_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn conditions_that_come_together_are_each_judged_for_their_own_passenger() {
+async fn batched_conditions_are_each_checked_against_their_own_passenger() {
     let app = TestApp::start().await;
     for method in [Method::PUT, Method::PATCH, Method::DELETE] {
         let created = join_all((0..TOGETHER).map(|_| async { app.post("/v1/passengers", &passenger()).await })).await;
@@ -282,7 +282,11 @@ async fn conditions_that_come_together_are_each_judged_for_their_own_passenger()
                 }
                 0 | 1 => {
                     assert_eq!(answer.expect(StatusCode::OK).json()["name"], format!("Number {n}"));
-                    assert_eq!((&answer.body, tag(answer)), (&now.body, tag(&now)), "not as stored");
+                    assert_eq!(
+                        (&answer.body, tag(answer)),
+                        (&now.body, tag(&now)),
+                        "the response differs from the stored row"
+                    );
                 }
                 2 | 3 => {
                     answer.expect_problem(412, "precondition-failed");
@@ -303,7 +307,7 @@ async fn of_many_conditional_changes_of_one_state_exactly_one_succeeds() {
         let created = app.post("/v1/passengers", &passenger()).await;
         let answers = join_all((0..TOGETHER).map(|n| {
             let body = (method != Method::DELETE).then(|| passenger_with("fare", n));
-            // Half of the deletions name another state, so that one of them must not be taken for the other.
+            // Half of the deletes name another state; one of them must not be treated as a delete of the current state.
             let tag = if method == Method::DELETE && n % 2 == 0 { "\"0\"" } else { tag(&created) };
             let headers = [("if-match", tag)];
             let (app, url, method) = (&app, created.header("location"), method.clone());
@@ -317,13 +321,13 @@ async fn of_many_conditional_changes_of_one_state_exactly_one_succeeds() {
             assert!(expected, "{method} {n}: {answer:?}");
         }
         if method == Method::DELETE {
-            assert_eq!(succeeded[0] % 2, 1, "a deletion of another state went through");
+            assert_eq!(succeeded[0] % 2, 1, "a delete of another state succeeded");
         }
     }
 }
 
 #[tokio::test]
-async fn a_patch_sets_what_it_names_and_answers_the_passenger_as_stored() {
+async fn a_patch_sets_only_the_given_fields_and_answers_the_stored_passenger() {
     let app = TestApp::start().await;
     let created = app.post("/v1/passengers", &passenger()).await;
     let url = created.header("location");
@@ -346,7 +350,7 @@ async fn a_patch_sets_what_it_names_and_answers_the_passenger_as_stored() {
 }
 
 #[tokio::test]
-async fn a_patch_at_fault_changes_nothing_and_names_every_field() {
+async fn an_invalid_patch_changes_nothing_and_reports_every_field() {
     let app = TestApp::start().await;
     let created = app.post("/v1/passengers", &passenger()).await;
     let url = created.header("location");

@@ -1,4 +1,4 @@
-//! The program as a process: whoever reads its output, how many descriptors it has, what its log says.
+//! The program as a process: readers of its output, file descriptors, and the content of its log.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
@@ -11,7 +11,7 @@ use reqwest::{RequestBuilder, StatusCode};
 use crate::harness::{Database, PATIENCE, eventually, passenger, send};
 use crate::redis_server::free_port;
 
-/// `pycrudapi serve` on a Unix socket, with a database of its own.
+/// `pycrudapi serve` on a Unix socket with its own database.
 struct Program {
     child: Child,
     client: reqwest::Client,
@@ -64,7 +64,7 @@ impl Program {
         value.unwrap_or_else(|| panic!("no counter in {metrics}"))
     }
 
-    /// Asks it to stop and waits for its end.
+    /// Sends SIGTERM and waits for the process to exit.
     fn stop(&mut self) -> ExitStatus {
         let term = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
         assert!(term.success());
@@ -73,7 +73,7 @@ impl Program {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
                 return status;
             }
-            assert!(started.elapsed() < PATIENCE, "it does not end");
+            assert!(started.elapsed() < PATIENCE, "it does not exit");
             std::thread::yield_now();
         }
     }
@@ -81,16 +81,16 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let _ = self.child.kill(); // it may have ended
+        let _ = self.child.kill(); // it may have exited
         let _ = self.child.wait();
     }
 }
 
-/// The lines of a log, as they come.
+/// The lines of a log, in order.
 struct Log(BufReader<PipeReader>);
 
 impl Log {
-    /// Reads up to a line that has all these words, and returns it.
+    /// Reads up to a line that contains all these words, and returns it.
     fn await_line(&mut self, words: &[&str]) -> String {
         let mut line = String::new();
         loop {
@@ -106,10 +106,10 @@ impl Log {
 fn field(line: &str, name: &str) -> u64 {
     let (_, rest) = line.split_once(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {line}"));
     let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
-    digits.parse().unwrap_or_else(|_| panic!("{name} is no number in {line}"))
+    digits.parse().unwrap_or_else(|_| panic!("{name} is not a number in {line}"))
 }
 
-/// More lines than the pipe, the writer and the buffer hold together.
+/// More lines than the pipe, the writer and the buffer can hold together.
 async fn flood(program: &Program) -> u64 {
     const EACH: u64 = 1500;
     let one = || async {
@@ -122,7 +122,7 @@ async fn flood(program: &Program) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_nobody_reads_stops_nothing_and_tells_afterwards_how_many_lines_it_lacks() {
+async fn an_unread_log_blocks_nothing_and_later_reports_the_number_of_dropped_lines() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let mut program = Program::start(writer).await;
     assert_eq!(program.dropped().await, 0);
@@ -144,14 +144,14 @@ async fn a_log_that_nobody_reads_stops_nothing_and_tells_afterwards_how_many_lin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stuck_log_does_not_keep_the_server_from_stopping() {
+async fn a_blocked_log_does_not_prevent_shutdown() {
     let (_reader, writer) = std::io::pipe().expect("a pipe");
     let mut program = Program::start(writer).await;
     flood(&program).await;
     assert!(program.stop().success());
 }
 
-/// Every kind of line: of requests, and of a failure.
+/// Produces every kind of log line: requests, and a failure.
 async fn serves_without_a_log(program: &mut Program) {
     for _ in 0..100 {
         send(program.get("/hello")).await.expect(StatusCode::OK);
@@ -168,17 +168,17 @@ async fn serves_without_a_log(program: &mut Program) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_whose_reader_has_gone_fails_no_request_and_ends_nothing() {
+async fn a_log_whose_reader_is_closed_fails_no_request() {
     serves_without_a_log(&mut Program::start(closed()).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_on_a_full_disk_fails_no_request_and_ends_nothing() {
+async fn a_log_on_a_full_disk_fails_no_request() {
     serves_without_a_log(&mut Program::start(full()).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_leaves_before_the_answer_is_logged_as_499() {
+async fn a_client_that_disconnects_before_the_response_is_logged_as_499() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let program = Program::start(writer).await;
     let mut client = program.database.client().await;
@@ -195,7 +195,7 @@ async fn a_client_that_leaves_before_the_answer_is_logged_as_499() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_leaves_within_the_answer_has_it_marked_as_truncated() {
+async fn a_response_whose_client_disconnects_is_logged_as_truncated() {
     const LIST: &str = "http.route=\"/passengerlist\"";
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let program = Program::start(writer).await;
@@ -218,7 +218,7 @@ async fn a_client_that_leaves_within_the_answer_has_it_marked_as_truncated() {
     assert!(line.contains("http.truncated=false"), "{line}");
 }
 
-/// The next line of the log that has a word, without holding up the other tasks.
+/// The next log line that contains a word, without blocking the other tasks.
 async fn next(mut log: Log, word: &'static str) -> (Log, String) {
     let reading = tokio::task::spawn_blocking(move || {
         let line = log.await_line(&[word]);
@@ -228,7 +228,7 @@ async fn next(mut log: Log, word: &'static str) -> (Log, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn out_of_descriptors_the_server_waits_and_goes_on() {
+async fn the_server_recovers_from_running_out_of_file_descriptors() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let program = Program::start_through(r#"ulimit -n 48; exec "$0" "$@""#, writer).await;
     let connect = || std::os::unix::net::UnixStream::connect(&program.socket).expect("connected");
@@ -244,7 +244,7 @@ async fn out_of_descriptors_the_server_waits_and_goes_on() {
     send(client.get("http://localhost/hello")).await.expect(StatusCode::OK);
 }
 
-/// Runs a subcommand and returns its status and what it said on standard error.
+/// Runs a subcommand and returns its exit status and its standard error.
 fn run(arguments: &[&str], database_url: &str, stdout: impl Into<Stdio>) -> (ExitStatus, String) {
     let (mut reader, stderr) = std::io::pipe().expect("a pipe");
     let mut child = spawn(arguments, database_url, stdout, stderr);
@@ -265,7 +265,7 @@ fn spawn(arguments: &[&str], database_url: &str, stdout: impl Into<Stdio>, stder
         .expect("the program runs")
 }
 
-/// A pipe whose reader has gone.
+/// A pipe whose reader is closed.
 fn closed() -> PipeWriter {
     std::io::pipe().expect("a pipe").1
 }
@@ -275,7 +275,7 @@ fn full() -> File {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn subcommands_end_quietly_when_the_reader_of_their_output_has_gone() {
+async fn subcommands_exit_silently_when_the_reader_of_their_output_is_closed() {
     let database = Database::migrated().await;
     for arguments in [&["import", "-"][..], &["migrate"], &["export"], &["generate", "--rows=100000"], &["openapi"]] {
         let (status, said) = run(arguments, &database.url(), closed());
@@ -285,7 +285,7 @@ async fn subcommands_end_quietly_when_the_reader_of_their_output_has_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_a_full_disk_data_is_refused_and_work_that_is_done_is_done() {
+async fn a_full_disk_fails_commands_that_output_data_but_not_completed_work() {
     let database = Database::migrated().await;
     for arguments in [&["import", "-"][..], &["migrate"]] {
         let (status, said) = run(arguments, &database.url(), full());
@@ -299,7 +299,7 @@ async fn on_a_full_disk_data_is_refused_and_work_that_is_done_is_done() {
 }
 
 #[test]
-fn a_failure_that_nobody_reads_of_is_an_exit_status_all_the_same() {
+fn a_failure_sets_the_exit_status_even_if_standard_error_is_closed() {
     let nowhere = "postgres://nobody@127.0.0.1:1/none";
     for stderr in [Stdio::from(closed()), Stdio::from(full())] {
         let mut child = spawn(&["migrate"], nowhere, Stdio::null(), stderr);

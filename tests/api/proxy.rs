@@ -1,4 +1,4 @@
-//! A network between the server and PostgreSQL that breaks in the worst moment.
+//! A proxy between the server and PostgreSQL that cuts connections at a chosen moment.
 
 use std::sync::{Arc, Mutex};
 
@@ -6,12 +6,12 @@ use pycrudapi::db::conninfo::ConnInfo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
-/// When a connection is cut off.
+/// When a connection is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// What was sent does not reach PostgreSQL.
+    /// The message does not reach PostgreSQL.
     Before,
-    /// PostgreSQL has carried it out, and its answer is lost.
+    /// PostgreSQL has executed the message, and its response is lost.
     After,
 }
 
@@ -21,7 +21,7 @@ struct Cut {
     times: usize,
 }
 
-/// Passes everything on until it is told to cut a connection off.
+/// Forwards everything until it is set to cut a connection.
 pub struct Proxy {
     folder: tempfile::TempDir,
     cut: Arc<Mutex<Option<Cut>>>,
@@ -49,10 +49,10 @@ impl Proxy {
         let mut config = tokio_postgres::Config::new();
         config.host_path(self.folder.path()).user("postgres").dbname(to.get_dbname().expect("a name"));
         config.port(to.get_ports().first().copied().unwrap_or(5432));
-        ConnInfo::from_config(config).expect("no TLS is asked for")
+        ConnInfo::from_config(config).expect("no TLS required")
     }
 
-    /// Cuts off the next connections on which these bytes are sent to PostgreSQL.
+    /// Cuts the next `times` connections on which these bytes are sent to PostgreSQL.
     pub fn cut(&self, at: &[u8], moment: Moment, times: usize) {
         *self.cut.lock().expect("no panic") = Some(Cut { at: at.to_owned(), moment, times });
     }
@@ -60,11 +60,11 @@ impl Proxy {
     /// Asserts that all cuts were made.
     #[track_caller]
     pub fn assert_cut(&self) {
-        assert!(self.cut.lock().expect("no panic").is_none(), "there was nothing to cut off");
+        assert!(self.cut.lock().expect("no panic").is_none(), "not every cut was made");
     }
 }
 
-/// When to cut a connection off, now that this was sent on it.
+/// Whether and when to cut a connection on which these bytes were sent.
 fn due(cut: &Mutex<Option<Cut>>, sent: &[u8]) -> Option<Moment> {
     let mut cut = cut.lock().expect("no panic");
     let Cut { at, moment, times } = cut.as_mut()?;
@@ -76,7 +76,7 @@ fn due(cut: &Mutex<Option<Cut>>, sent: &[u8]) -> Option<Moment> {
     Some(moment)
 }
 
-/// Returns, and closes both connections, when one side closes or it is time to cut them off.
+/// Forwards both directions; returns, which closes both connections, when one side closes or the connection is to be cut.
 async fn pass_on(mut server: UnixStream, mut postgres: UnixStream, cut: Arc<Mutex<Option<Cut>>>) {
     let (mut asked, mut answered) = ([0; 16 * 1024], [0; 16 * 1024]);
     let mut cutting = false;

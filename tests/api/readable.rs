@@ -1,5 +1,5 @@
-//! What a person would call readable is read, and complaints say what is the matter: byte order marks, bodies that curl has
-//! altered, bodies without rows, failures of subcommands.
+//! Lenient parsing of unambiguous input and precise error messages: byte order marks, bodies altered by curl, bodies without
+//! rows, failures of subcommands.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ const CSV: &str = "text/csv";
 const NDJSON: &str = "application/x-ndjson";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// A service with one more resource.
+/// A service with an additional resource.
 async fn with_notes() -> TestApp {
     let folder = tempfile::tempdir().expect("a folder");
     let text = "name = \"notes\"\n\n[[column]]\nname = \"text\"\ntype = \"string\"\nmaxLength = 100\n";
@@ -26,7 +26,7 @@ async fn sent(app: &TestApp, method: Method, path: &str, media_type: &str, body:
     send(app.request(method, path).header("content-type", media_type).body(body.into())).await
 }
 
-/// The same without an announced length, byte by byte.
+/// The same body without Content-Length, byte by byte.
 async fn trickled(app: &TestApp, path: &str, media_type: &str, body: &[u8]) -> Answer {
     let bytes: Vec<_> = body.iter().map(|byte| Ok::<_, std::io::Error>(vec![*byte])).collect();
     let body = reqwest::Body::wrap_stream(futures_util::stream::iter(bytes));
@@ -42,7 +42,7 @@ fn detail(problem: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn unknown_members_are_left_out_for_who_asks_and_named() {
+async fn with_handling_lenient_unknown_members_are_ignored_and_listed() {
     let app = with_notes().await;
     let one = json!({"text": "a", "colour": "red", "shape": {"round": true}});
     let lenient = |media_type: &'static str, body: String| {
@@ -59,14 +59,14 @@ async fn unknown_members_are_left_out_for_who_asks_and_named() {
         assert_eq!(answer.expect(StatusCode::CREATED).json(), json!({"count": 2, "notes": notes}));
         assert_eq!(answer.header("preference-applied"), "handling=lenient");
     }
-    // What is wrong stays so.
+    // Other errors are still reported.
     for wrong in [json!({"text": "", "uuid": "x"}), json!({"colour": "red"}), json!({"text": 1, "colour": "red"})] {
         lenient(JSON, wrong.to_string()).await.expect_problem(422, "invalid-fields");
     }
 }
 
 #[tokio::test]
-async fn complaints_name_what_is_the_matter() {
+async fn error_messages_state_the_cause() {
     let app = TestApp::start().await;
     let many: serde_json::Map<String, Value> = (0..101).map(|number| (format!("m{number}"), json!(1))).collect();
     let pretty = serde_json::to_string_pretty(&passenger()).expect("JSON");
@@ -90,7 +90,7 @@ async fn complaints_name_what_is_the_matter() {
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_is_taken_in_front_of_every_body() {
+async fn a_byte_order_mark_is_accepted_at_the_start_of_every_body() {
     let app = with_notes().await;
     for (path, one) in [("/v1/passengers", passenger()), ("/v1/notes", json!({"text": "a"}))] {
         let created = sent(&app, Method::POST, path, JSON, marked(one.to_string())).await;
@@ -121,7 +121,7 @@ async fn a_byte_order_mark_is_taken_in_front_of_every_body() {
 }
 
 #[tokio::test]
-async fn a_patch_may_be_called_json() {
+async fn a_patch_may_be_sent_as_application_json() {
     let app = TestApp::start().await;
     let own = format!("/v1/passengers/{}", app.create(&passenger()).await);
     let answer = sent(&app, Method::PATCH, &own, JSON, r#"{"age":null}"#).await;
@@ -132,7 +132,7 @@ async fn a_patch_may_be_called_json() {
 }
 
 #[tokio::test]
-async fn a_body_without_rows_creates_nothing_and_says_so() {
+async fn a_body_without_rows_creates_nothing_and_reports_it() {
     let app = with_notes().await;
     for (path, header) in [
         ("/v1/notes", "text"),
@@ -172,7 +172,7 @@ async fn a_body_without_rows_creates_nothing_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_body_that_curl_has_altered_is_told_how_to_send_it() {
+async fn a_body_altered_by_curl_is_refused_with_the_right_option() {
     let app = with_notes().await;
     let person = passenger().to_string();
     for (path, media_type, body) in [
@@ -200,7 +200,7 @@ async fn a_body_that_curl_has_altered_is_told_how_to_send_it() {
     assert!(detail(&problem).contains("Content-Type: application/json"), "{problem}");
 }
 
-/// Runs the program until its end, with these settings alone, and returns what it says.
+/// Runs the program with only these settings until it exits, and returns its standard error.
 fn failure(arguments: &[&str], settings: &[(&str, &str)]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_pycrudapi"))
         .args(arguments)
@@ -213,7 +213,7 @@ fn failure(arguments: &[&str], settings: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
-async fn no_failure_of_a_subcommand_tells_its_cause_twice() {
+async fn no_failure_of_a_subcommand_repeats_its_cause() {
     let database = Database::migrated().await;
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str, text: &str| {
@@ -248,7 +248,7 @@ async fn no_failure_of_a_subcommand_tells_its_cause_twice() {
         assert!(text.contains(says), "{says}: {text}");
         let parts: Vec<&str> = text.trim_end().split(": ").filter(|part| part.len() > 9).collect();
         for (index, part) in parts.iter().enumerate() {
-            assert!(parts.iter().skip(index + 1).all(|other| !other.contains(part)), "{part:?} is told twice: {text}");
+            assert!(parts.iter().skip(index + 1).all(|other| !other.contains(part)), "{part:?} is repeated: {text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What probes and clients are told while PostgreSQL is away, refuses, or is not migrated.
+//! Responses to probes and clients while PostgreSQL is unreachable, refuses connections, or is not migrated.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,19 +11,19 @@ use reqwest::{Method, StatusCode};
 use crate::failures::own_postgres;
 use crate::harness::{Database, TestApp, eventually, passenger, send, with_roles};
 
-/// What Kubernetes asks.
+/// The URL of the Kubernetes readiness probe.
 const PROBE: &str = "/readyz?exclude=postgres";
 
-fn start_again(folder: &Path) -> Embedded {
+fn restart(folder: &Path) -> Embedded {
     let options = Options { data_dir: folder.to_owned(), search_path: std::env::var_os("PATH"), ..Options::default() };
     Embedded::start(&options).expect("it starts again")
 }
 
-/// Everything that is answered without the database is; everything else says when to come back.
+/// Requests that need no database succeed; all others are answered with Retry-After.
 async fn expect_service_without_postgres(app: &TestApp) {
     let probe = app.get(PROBE).await;
     assert_eq!(probe.expect(StatusCode::OK).json()["checks"]["postgres"], "excluded");
-    // What it said while all was well may be a second old.
+    // Its result from before the outage may be reused for up to a second.
     eventually(|| async {
         let answer = app.get("/readyz").await;
         if answer.status == StatusCode::SERVICE_UNAVAILABLE { Ok(()) } else { Err(answer.body) }
@@ -69,27 +69,28 @@ async fn expect_ready(app: &TestApp) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_load_balancer_keeps_every_replica_while_postgres_is_away() {
+async fn the_load_balancer_probe_succeeds_while_postgres_is_unreachable() {
     let (postgres, folder) = own_postgres(Vec::new());
-    let conninfo = ConnInfo::from_config(postgres.config()).expect("no TLS is asked for");
+    let conninfo = ConnInfo::from_config(postgres.config()).expect("no TLS required");
     let app = TestApp::start_on(&conninfo, &[]).await;
     expect_ready(&app).await;
     postgres.stop();
     expect_service_without_postgres(&app).await;
-    // A replica that starts meanwhile, by chance or because its node was lost, answers as the others do.
+    // A replica that starts during the outage answers as the others do.
     let fresh = TestApp::start_on(&conninfo, &[]).await;
     expect_service_without_postgres(&fresh).await;
     drop(postgres);
-    let _postgres = start_again(folder.path());
+    let _postgres = restart(folder.path());
     expect_ready(&app).await;
     expect_ready(&fresh).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_are_served_again_soon_after_postgres_is_back_however_long_it_was_away() {
+async fn service_resumes_soon_after_postgres_returns_even_after_a_long_outage() {
     let (postgres, folder) = own_postgres(Vec::new());
-    let conninfo = ConnInfo::from_config(postgres.config()).expect("no TLS is asked for");
-    // Pauses between attempts to connect that double, up to half of this deadline, would be at their sixth in the end: of 13 s.
+    let conninfo = ConnInfo::from_config(postgres.config()).expect("no TLS required");
+    // With an exponential backoff up to half of this deadline, connection attempts would be paused for seconds after 13 s of
+    // outage.
     let flags = ["--checkout-timeout-ms=60000", "--pool-size=1"];
     let app = TestApp::start_on(&conninfo, &flags).await;
     let fresh = {
@@ -102,16 +103,16 @@ async fn clients_are_served_again_soon_after_postgres_is_back_however_long_it_wa
         fresh.get("/v1/passengers?limit=1").await.expect_problem(503, "unavailable");
     }
     drop(postgres);
-    let _postgres = start_again(folder.path());
+    let _postgres = restart(folder.path());
     let back = Instant::now();
     expect_ready(&app).await;
     expect_ready(&fresh).await;
-    // Two seconds are what is promised; a machine under load is given five times as long.
+    // The documented limit is two seconds; a loaded machine is allowed five times as long.
     assert!(back.elapsed() < Duration::from_secs(10), "served after {:?}", back.elapsed());
 }
 
 #[tokio::test]
-async fn a_replica_whose_database_is_not_migrated_is_not_given_requests() {
+async fn a_replica_with_an_unmigrated_database_is_not_ready() {
     let database = Database::empty().await;
     let app = TestApp::start_on(&database.conninfo(), &["--migrate=false"]).await;
     let answer = app.get(PROBE).await;
@@ -120,9 +121,9 @@ async fn a_replica_whose_database_is_not_migrated_is_not_given_requests() {
     expect_ready(&app).await;
 }
 
-/// Migrations are there before the role of requests may read that they are: a replica that starts in between waits.
+/// Migrations are applied before the request role may read their history: a replica that starts in between waits.
 #[tokio::test]
-async fn a_replica_waits_for_what_is_granted_last() {
+async fn a_replica_is_not_ready_before_the_last_grant() {
     let database = Database::migrated().await;
     let client = database.client().await;
     client.batch_execute("revoke all on refinery_schema_history from pycrudapi").await.expect("revoked");
@@ -133,7 +134,7 @@ async fn a_replica_waits_for_what_is_granted_last() {
 }
 
 #[tokio::test]
-async fn readiness_takes_the_one_exclusion_that_there_is() {
+async fn readiness_accepts_only_the_exclusion_postgres() {
     let app = TestApp::start().await;
     for query in ["exclude=migrations", "exclude=", "exclude=postgres&exclude=postgres", "ignore=postgres"] {
         app.get(&format!("/readyz?{query}")).await.expect_problem(400, "invalid-query");

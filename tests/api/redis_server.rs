@@ -1,4 +1,4 @@
-//! A real Redis of the test's own, with a password, to be killed, paused, filled and flushed.
+//! A real Redis owned by the test, with a password, to be killed, paused, filled and flushed.
 
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -9,8 +9,7 @@ use crate::harness::eventually;
 
 pub const PASSWORD: &str = "hunter2";
 
-/// A port nobody listens on, below the range from which connections take theirs, so that it stays free while a server
-/// on it is restarted.
+/// An unused port below the ephemeral range, so that it stays free while a server on it is restarted.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
@@ -35,12 +34,12 @@ impl RedisServer {
         server
     }
 
-    /// In the form of `REDIS_URL`.
+    /// The address in the form of `REDIS_URL`.
     pub fn url(&self) -> String {
         format!("redis://:{PASSWORD}@127.0.0.1:{}/0", self.port)
     }
 
-    /// The flag that makes a server use it.
+    /// The flag for a server that uses it.
     pub fn flag(&self) -> String {
         format!("--redis-url={}", self.url())
     }
@@ -50,13 +49,13 @@ impl RedisServer {
         self.child.wait().expect("it ends");
     }
 
-    /// Starts it again at the same address, empty.
+    /// Restarts it at the same address, empty.
     pub async fn restart(&mut self) {
         self.child = spawn(self.port);
         self.ready().await;
     }
 
-    /// Stops the process where it stands: connections stay open and nothing answers.
+    /// Stops the process with SIGSTOP: connections stay open without a response.
     pub fn pause(&self) {
         self.signal("-STOP");
     }
@@ -70,7 +69,7 @@ impl RedisServer {
         assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
     }
 
-    /// Runs one command on a connection of its own.
+    /// Runs one command on a separate connection.
     pub async fn run<T: FromRedisValue>(&self, command: &Cmd) -> T {
         self.try_run(command).await.expect("redis answers")
     }
@@ -87,7 +86,7 @@ impl RedisServer {
         .await;
     }
 
-    /// The keys under which answers are kept, without locks.
+    /// The keys of cached answers, without locks.
     pub async fn answers(&self) -> Vec<String> {
         let keys: Vec<String> = self.run(redis::cmd("KEYS").arg("pycrudapi:air_quality:*")).await;
         keys.into_iter().filter(|key| !key.ends_with(":lock")).collect()
@@ -96,7 +95,7 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        let _ = self.child.kill(); // it may be dead already
+        let _ = self.child.kill(); // it may have exited already
         let _ = self.child.wait();
     }
 }

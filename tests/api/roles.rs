@@ -1,4 +1,4 @@
-//! The two roles: requests change rows and nothing else, whoever migrates makes them, and databases from before get them.
+//! The two roles: the request role can only change rows, the migrating role creates them, and older databases are converted.
 
 use pycrudapi::db::conninfo::ConnInfo;
 use pycrudapi::db::migrate::{self, MigrateError};
@@ -10,7 +10,7 @@ use tokio_postgres::error::SqlState;
 use crate::failures::own_postgres;
 use crate::harness::{Database, TestApp, eventually, passenger, send, with_roles};
 
-/// Everything that is not an extension's, with its owner.
+/// Every object that does not belong to an extension, with its owner.
 const OWNERS: &str = "
     select c.relname::text, relowner::regrole::text from pg_class c
     where relnamespace = 'public'::regnamespace and not exists (select from pg_depend where objid = c.oid and deptype = 'e')
@@ -39,14 +39,14 @@ async fn expect_every_change_works(app: &TestApp) {
 }
 
 #[tokio::test]
-async fn requests_work_as_a_role_that_can_change_rows_and_nothing_else() {
+async fn requests_use_a_role_that_can_only_change_rows() {
     let app = TestApp::start_with(&["--pool-size=1"]).await;
     app.create(&passenger()).await;
     let database = app.database.as_ref().expect("own database");
     let administrator = database.client().await;
     let sessions = "select distinct usename::text from pg_stat_activity
         where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'";
-    // The session that migrated may be on its way out.
+    // The session used for migrations may still be closing.
     eventually(|| async {
         let rows = administrator.query(sessions, &[]).await.expect("listed");
         let users: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
@@ -88,10 +88,10 @@ async fn requests_work_as_a_role_that_can_change_rows_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_database_from_before_the_roles_is_handed_over_in_place() {
+async fn a_database_without_the_roles_is_converted_in_place() {
     let database = Database::empty().await;
     let mut administrator = database.client().await;
-    // As the first release did it, and with rows in it.
+    // A database as the first release created it, with rows.
     migrate::run(&mut administrator, &crate::harness::resources(), None).await.expect("migrated");
     expect_owner(&administrator, "postgres").await;
     let rows = "insert into passengers select gen_random_uuid(), true, 1, 'n', 'male', null, 0, 0, 1, 1 from generate_series(1, 9)";
@@ -110,7 +110,7 @@ async fn a_database_from_before_the_roles_is_handed_over_in_place() {
 }
 
 #[tokio::test]
-async fn what_a_restore_left_to_the_administrator_is_handed_over_whatever_migration_made_it() {
+async fn objects_owned_by_the_administrator_after_a_restore_are_reassigned() {
     let database = Database::migrated().await;
     let administrator = database.client().await;
     expect_owner(&administrator, "pycrudapi_owner").await;
@@ -129,7 +129,7 @@ async fn what_a_restore_left_to_the_administrator_is_handed_over_whatever_migrat
 }
 
 #[tokio::test]
-async fn tables_of_others_are_left_alone_and_later_ones_of_the_owner_are_granted() {
+async fn foreign_tables_are_unchanged_and_later_tables_of_the_owner_are_granted() {
     let database = Database::empty().await;
     let administrator = database.client().await;
     administrator.batch_execute("create table theirs (n int)").await.expect("created");
@@ -143,17 +143,17 @@ async fn tables_of_others_are_left_alone_and_later_ones_of_the_owner_are_granted
 }
 
 #[tokio::test]
-async fn an_owner_who_is_no_superuser_migrates_and_grants() {
+async fn an_owner_without_superuser_rights_can_migrate_and_grant() {
     let (postgres, _folder) = own_postgres(Vec::new());
-    let superuser = ConnInfo::from_config(postgres.config()).expect("no TLS is asked for");
+    let superuser = ConnInfo::from_config(postgres.config()).expect("no TLS required");
     let administrator = migrate::connect(&superuser).await.expect("connected");
-    // What docs/operations.md tells an administrator to do.
+    // The statements that docs/operations.md gives to administrators.
     let mut config = postgres.config();
     for statement in ["create role app_owner login", "create role app login", "create database app owner app_owner"] {
         administrator.batch_execute(statement).await.expect(statement);
     }
     config.user("app_owner").dbname("app");
-    let conninfo = ConnInfo::from_config(config).expect("no TLS is asked for").with_requests_as("app");
+    let conninfo = ConnInfo::from_config(config).expect("no TLS required").with_requests_as("app");
     let app = TestApp::start_on(&conninfo, &[]).await;
     expect_every_change_works(&app).await;
     let inside = migrate::connect(&conninfo.as_migrator().expect("another role")).await.expect("connected");
@@ -161,11 +161,11 @@ async fn an_owner_who_is_no_superuser_migrates_and_grants() {
 }
 
 #[tokio::test]
-async fn migrating_never_changes_the_password_that_running_servers_log_in_with() {
+async fn migrating_never_changes_the_password_used_by_running_servers() {
     let (postgres, folder) = own_postgres(Vec::new());
     let rules = "local all pycrudapi scram-sha-256\nlocal all all trust\n";
     std::fs::write(folder.path().join("embedded/data/pg_hba.conf"), rules).expect("written");
-    let superuser = ConnInfo::from_config(postgres.config()).expect("no TLS is asked for");
+    let superuser = ConnInfo::from_config(postgres.config()).expect("no TLS required");
     let administrator = migrate::connect(&superuser).await.expect("connected");
     administrator.batch_execute("select pg_reload_conf()").await.expect("reloaded");
     let with_password = |password: &str| {
@@ -173,7 +173,7 @@ async fn migrating_never_changes_the_password_that_running_servers_log_in_with()
         conninfo.config.password(password);
         conninfo
     };
-    // The rules are read by the next process that PostgreSQL starts, which may not be the next connection.
+    // pg_hba.conf applies to processes started after the reload, which may not include the next connection.
     eventually(|| async {
         match migrate::connect(&with_password("none")).await {
             Err(MigrateError::Connect(error)) if error.code() == Some(&SqlState::INVALID_PASSWORD) => Ok(()),
@@ -198,13 +198,13 @@ async fn migrating_never_changes_the_password_that_running_servers_log_in_with()
 }
 
 #[tokio::test]
-async fn a_schema_that_a_newer_release_has_migrated_is_served_as_it_is() {
+async fn a_schema_migrated_by_a_newer_release_is_served_unchanged() {
     let database = Database::migrated().await;
     let administrator = database.client().await;
     let newer = "insert into refinery_schema_history (version, name, applied_on, checksum)
         select 99, 'of_a_newer_release', applied_on, checksum from refinery_schema_history where version = 1";
     administrator.batch_execute(newer).await.expect("inserted");
-    // Pods of the old release that start again during a rollout, whoever of them migrates.
+    // Pods of the old release that restart during a rollout, whichever role migrates.
     for flags in [&["--migrate=true"][..], &["--migrate=false"]] {
         let app = TestApp::start_on(&database.conninfo(), flags).await;
         for path in ["/readyz", "/readyz?exclude=postgres", "/passengerlist"] {

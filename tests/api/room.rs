@@ -1,4 +1,4 @@
-//! Many slow clients at once: what they hold together is bounded, and others are answered meanwhile.
+//! Many slow clients at once: their total memory is bounded, and other clients are still answered.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ const MIB: usize = 1024 * 1024;
 /// The smallest budget: 4 MiB for bodies, 4 MiB for lists, and a quarter of each for one address.
 const SMALLEST: &str = "--memory-budget=8MiB";
 
-/// An address of a client, as nginx tells it.
+/// The address of a client, as forwarded by nginx.
 fn address(number: usize) -> String {
     format!("192.0.2.{number}")
 }
 
-/// A request that has been begun, on a connection of its own that nobody reads.
-async fn begin(app: &TestApp, head: &str, address: String, body: &[u8]) -> TcpStream {
+/// A request whose head and part of whose body were sent, on its own connection that is never read.
+async fn begin_request(app: &TestApp, head: &str, address: String, body: &[u8]) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("set");
     let mut stream = socket.connect(app.addr).await.expect("connected");
@@ -33,16 +33,16 @@ async fn begin(app: &TestApp, head: &str, address: String, body: &[u8]) -> TcpSt
     stream
 }
 
-/// A body of a megabyte of which the beginning has arrived.
+/// A one-megabyte body of which only the beginning has arrived.
 async fn unfinished(app: &TestApp, address: String) -> TcpStream {
     let head = "POST /v1/passengers HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n";
-    begin(app, head, address, &[b' '; 1000]).await
+    begin_request(app, head, address, &[b' '; 1000]).await
 }
 
-/// A list of which nothing is read.
+/// A list response that is never read.
 async fn unread(app: &TestApp, address: String, query: &str) -> TcpStream {
-    let connection = begin(app, &format!("GET /passengerlist{query} HTTP/1.1\r\n"), address, b"").await;
-    // It holds its part from now on, or was refused.
+    let connection = begin_request(app, &format!("GET /passengerlist{query} HTTP/1.1\r\n"), address, b"").await;
+    // From now on it holds its share of memory, or it was refused.
     connection.readable().await.expect("an answer");
     connection
 }
@@ -60,7 +60,7 @@ async fn get(app: &TestApp, address: String, path: &str) -> Answer {
     send(app.request(Method::GET, path).header("x-forwarded-for", address)).await
 }
 
-/// Whether a list is refused; one that is not may wait for its turn as long as others are not read.
+/// Checks that a list is refused; an accepted list may wait for its turn while other responses are not read.
 async fn is_refused(app: &TestApp, address: String, path: &str, status: u16, code: &str) -> Result<(), String> {
     let request = app.request(Method::GET, path).header("x-forwarded-for", address);
     let response = request.send().await.expect("an answer");
@@ -88,7 +88,7 @@ async fn fill(app: &TestApp, rows: usize) {
 }
 
 #[tokio::test]
-async fn unfinished_bodies_are_refused_beyond_a_share_and_a_budget_and_small_ones_pass() {
+async fn unfinished_bodies_are_limited_per_client_and_in_total_and_small_bodies_are_accepted() {
     let app = TestApp::start_with(&[SMALLEST, "--body-min-rate=0"]).await;
     let mut held = vec![unfinished(&app, address(1)).await];
     eventually(|| async { is(&post_one(&app, address(1), 900_000).await, 429, "too-many-requests") }).await;
@@ -98,7 +98,7 @@ async fn unfinished_bodies_are_refused_beyond_a_share_and_a_budget_and_small_one
         held.push(unfinished(&app, address(number)).await);
     }
     eventually(|| async { is(&post_one(&app, address(9), 900_000).await, 503, "unavailable") }).await;
-    // Of unknown length, and found to be too much on its way.
+    // A body without Content-Length that exceeds the budget while it arrives.
     let pieces = stream::iter((0..900).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1000])));
     is(&post(&app, address(9), "application/json", Body::wrap_stream(pieces)).await, 503, "unavailable")
         .expect("refused");
@@ -112,10 +112,10 @@ async fn unfinished_bodies_are_refused_beyond_a_share_and_a_budget_and_small_one
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lists_that_nobody_reads_leave_memory_for_those_of_others() {
+async fn unread_lists_leave_memory_for_lists_of_other_clients() {
     let app = TestApp::start_with(&[SMALLEST, "--checkout-timeout-ms=5000"]).await;
     fill(&app, 50_000).await;
-    // Each its own: the first parts of the same list would be shared.
+    // Distinct lists, because the first chunks of identical lists would be shared.
     let attack = (1..=200).map(|number| {
         let query = format!("?name=neq.{number}");
         let app = &app;
@@ -134,7 +134,7 @@ async fn lists_that_nobody_reads_leave_memory_for_those_of_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unread_lists_of_many_addresses_are_bounded_together_and_pages_pass() {
+async fn unread_lists_of_many_addresses_are_limited_in_total_and_pages_are_answered() {
     let app = TestApp::start_with(&[SMALLEST, "--checkout-timeout-ms=5000"]).await;
     fill(&app, 50_000).await;
     let attack = (0..200).map(|number| {
@@ -149,19 +149,19 @@ async fn unread_lists_of_many_addresses_are_bounded_together_and_pages_pass() {
     let metrics = metrics.text().await.expect("a text");
     let used = metrics.lines().find_map(|line| line.strip_prefix("budget_used_bytes{budget=\"lists\"} "));
     let used: usize = used.unwrap_or_else(|| panic!("{metrics}")).parse().expect("bytes");
-    assert!(used <= 4 * MIB, "{used} bytes of the half of the budget that is for lists");
+    assert!(used <= 4 * MIB, "lists use {used} bytes, more than their half of the budget");
     drop(held);
 }
 
-/// The beginning of a CSV of passengers, longer than what is kept in memory, whose end never comes.
+/// The beginning of a CSV of passengers that exceeds the in-memory limit and never ends.
 async fn slow_upload(app: &TestApp, address: String) -> TcpStream {
     let head = format!("POST /v1/passengers HTTP/1.1\r\nContent-Type: text/csv\r\nContent-Length: {}\r\n", 4 * MIB);
     let begun = HEADER.to_owned() + &ROW.repeat(2 * MIB / ROW.len());
-    begin(app, &head, address, begun.as_bytes()).await
+    begin_request(app, &head, address, begun.as_bytes()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_slow_uploads_leave_bulk_to_everybody_else() {
+async fn slow_uploads_leave_bulk_creation_available_to_others() {
     let app = TestApp::start_with(&["--pool-size=4", "--list-pool-size=1"]).await;
     let slow = join_all((0..20).map(|number| {
         let app = &app;
@@ -171,7 +171,7 @@ async fn twenty_slow_uploads_leave_bulk_to_everybody_else() {
     let client = app.database.as_ref().expect("own database").client().await;
     for rows in [10, 3 * MIB / ROW.len()] {
         let body = HEADER.to_owned() + &ROW.repeat(rows);
-        // One of them may have its half second just now.
+        // One of the slow uploads may be using its half second at this moment.
         eventually(|| async {
             let answer = post(&app, address(9), "text/csv", body.clone()).await;
             if answer.status == StatusCode::CREATED { Ok(()) } else { Err(answer.body) }
@@ -181,7 +181,7 @@ async fn twenty_slow_uploads_leave_bulk_to_everybody_else() {
     let waiting = "select count(*) from pg_stat_activity where datname = current_database() and query like 'copy%' \
                    and state <> 'idle'";
     eventually(|| async {
-        let row = client.query_one(waiting, &[]).await.expect("asked");
+        let row = client.query_one(waiting, &[]).await.expect("queried");
         if row.get::<_, i64>(0) == 0 { Ok(()) } else { Err("a COPY waits for its sender".to_owned()) }
     })
     .await;
@@ -189,7 +189,7 @@ async fn twenty_slow_uploads_leave_bulk_to_everybody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sender_that_falls_behind_is_stored_when_all_is_there() {
+async fn a_slow_upload_is_stored_once_it_is_complete() {
     let app = TestApp::start_with(&["--pool-size=4"]).await;
     let rows = 3 * MIB / ROW.len();
     let all = HEADER.to_owned() + &ROW.repeat(rows);
@@ -198,8 +198,8 @@ async fn a_sender_that_falls_behind_is_stored_when_all_is_there() {
         "POST /v1/passengers HTTP/1.1\r\nContent-Type: text/csv\r\nConnection: close\r\nContent-Length: {}\r\n",
         all.len()
     );
-    let mut upload = begin(&app, &head, address(1), begun.as_bytes()).await;
-    tokio::time::sleep(Duration::from_secs(1)).await; // a sender that pauses is what this is about
+    let mut upload = begin_request(&app, &head, address(1), begun.as_bytes()).await;
+    tokio::time::sleep(Duration::from_secs(1)).await; // the test is about a sender that pauses
     upload.write_all(rest.as_bytes()).await.expect("sent");
     let mut answer = String::new();
     upload.read_to_string(&mut answer).await.expect("answered");
@@ -210,7 +210,7 @@ async fn a_sender_that_falls_behind_is_stored_when_all_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploads_that_postgres_holds_up_leave_connections_to_others() {
+async fn uploads_blocked_in_postgres_leave_connections_for_other_requests() {
     let app = TestApp::start_with(&["--pool-size=5", "--list-pool-size=1", "--checkout-timeout-ms=200"]).await;
     let uuid = app.create(&passenger()).await;
     let client = app.database.as_ref().expect("own database").client().await;
@@ -232,7 +232,7 @@ async fn uploads_that_postgres_holds_up_leave_connections_to_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_address_has_one_upload_stored_at_a_time() {
+async fn each_address_has_at_most_one_upload_being_stored() {
     let app = TestApp::start_with(&["--pool-size=5", "--list-pool-size=1", "--checkout-timeout-ms=200"]).await;
     let client = app.database.as_ref().expect("own database").client().await;
     client.batch_execute("begin; lock table passengers in share mode").await.expect("locked");
@@ -249,7 +249,7 @@ async fn one_address_has_one_upload_stored_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_directory_that_cannot_keep_bodies_refuses_long_ones_and_takes_short_ones() {
+async fn an_unusable_spool_directory_refuses_long_bodies_and_accepts_short_ones() {
     let app = TestApp::start_with(&["--spool-dir=/nonexistent"]).await;
     let long = HEADER.to_owned() + &ROW.repeat(2 * MIB / ROW.len());
     is(&post(&app, address(1), "text/csv", long).await, 503, "unavailable").expect("refused");
@@ -257,28 +257,28 @@ async fn a_directory_that_cannot_keep_bodies_refuses_long_ones_and_takes_short_o
 }
 
 #[tokio::test]
-async fn long_bodies_have_a_budget_on_disk() {
+async fn long_bodies_have_a_disk_budget() {
     let app = TestApp::start_with(&["--spool-bytes=8MiB"]).await;
     let head = |length: usize| {
         format!("POST /v1/passengers HTTP/1.1\r\nContent-Type: text/csv\r\nContent-Length: {length}\r\n")
     };
-    let mut held = vec![begin(&app, &head(3 * MIB), address(1), HEADER.as_bytes()).await];
+    let mut held = vec![begin_request(&app, &head(3 * MIB), address(1), HEADER.as_bytes()).await];
     let long = HEADER.to_owned() + &ROW.repeat(2 * MIB / ROW.len());
     eventually(|| async { is(&post(&app, address(1), "text/csv", long.clone()).await, 429, "too-many-requests") })
         .await;
     post(&app, address(2), "text/csv", long.clone()).await.expect(StatusCode::CREATED);
-    held.push(begin(&app, &head(4 * MIB), address(2), HEADER.as_bytes()).await);
+    held.push(begin_request(&app, &head(4 * MIB), address(2), HEADER.as_bytes()).await);
     eventually(|| async { is(&post(&app, address(3), "text/csv", long.clone()).await, 503, "unavailable") }).await;
     drop(held);
 }
 
 #[tokio::test]
-async fn a_limit_counts_all_pieces_together() {
+async fn a_size_limit_applies_to_the_sum_of_all_chunks() {
     let app = TestApp::start_with(&["--max-body-bytes=2048", "--body-timeout-ms=1500"]).await;
     let small = || stream::iter((0..100).map(|_| Ok::<_, std::io::Error>(vec![b' '; 100])));
     let trickle = || {
         stream::unfold((), |()| async {
-            tokio::time::sleep(Duration::from_millis(100)).await; // a sender that dawdles is what this is about
+            tokio::time::sleep(Duration::from_millis(100)).await; // the test is about a slow sender
             Some((Ok::<_, std::io::Error>(vec![b' ']), ()))
         })
     };

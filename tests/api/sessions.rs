@@ -1,4 +1,4 @@
-//! A session is bounded on both sides, and nobody gets one that is dead, ending, or still at work for another.
+//! Sessions have timeouts on both sides, and a closed, closing or busy session is never handed out.
 
 use std::process::Command;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use crate::harness::{ASKED, Database, TestApp, eventually, passenger};
 use crate::pools::until_active;
 
-/// Far beyond anything that these tests wait for when all is well.
+/// Far longer than any successful wait in these tests.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn pool(database: &Database, statement_timeout: Duration) -> Pool {
@@ -28,17 +28,17 @@ fn signal(name: &str, pid: i32) {
     assert!(Command::new("kill").args([name, &pid.to_string()]).status().expect("kill runs").success());
 }
 
-/// Lets a stopped process go on, however the test ends.
+/// Continues a stopped process on drop, however the test ends.
 struct Stopped(i32);
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-CONT", &self.0.to_string()]).status(); // it may have gone
+        let _ = Command::new("kill").args(["-CONT", &self.0.to_string()]).status(); // it may have exited
     }
 }
 
 #[tokio::test]
-async fn postgres_bounds_statements_and_idle_transactions_of_every_kind_of_session() {
+async fn every_kind_of_session_sets_statement_and_idle_transaction_timeouts() {
     let database = Database::empty().await;
     for kind in [PoolKind::Keys, PoolKind::Lists, PoolKind::Probe] {
         let options =
@@ -53,7 +53,7 @@ async fn postgres_bounds_statements_and_idle_transactions_of_every_kind_of_sessi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_that_stops_costs_503_and_its_session_and_no_more() {
+async fn a_stopped_backend_costs_one_503_and_its_session_only() {
     let database = Database::migrated().await;
     let pool = pool(&database, Duration::from_millis(200));
     let pid = pid_of(&pool).await;
@@ -61,18 +61,18 @@ async fn a_backend_that_stops_costs_503_and_its_session_and_no_more() {
     let _stopped = Stopped(pid);
     let refused = timeout(PATIENCE, pool.read(&ASKED, "select 1", &[])).await.expect("our own deadline passes");
     assert!(refused.is_err());
-    // Its place in the pool is free again although it is still stopped.
+    // Its slot in the pool is free again although the backend is still stopped.
     let next = timeout(PATIENCE, pid_of(&pool)).await.expect("another session");
     assert_ne!(next, pid);
 }
 
 #[tokio::test]
-async fn a_transaction_that_failed_and_is_still_open_is_rolled_back_before_the_next_use() {
+async fn a_failed_open_transaction_is_rolled_back_before_the_next_use() {
     let database = Database::migrated().await;
     let pool = pool(&database, PATIENCE);
     let pid = pid_of(&pool).await;
     let mut session = pool.session().await.expect("a session");
-    // As a cancel request leaves it that arrives with `commit` or `rollback`.
+    // The state after a cancel request that arrives during `commit` or `rollback`.
     let failed = session.client_mut().batch_execute("begin; select 1 / 0").await;
     assert!(session.settle(Ok(failed)).is_err());
     drop(session);
@@ -80,7 +80,7 @@ async fn a_transaction_that_failed_and_is_still_open_is_rolled_back_before_the_n
 }
 
 #[tokio::test]
-async fn a_connection_that_died_while_nobody_used_it_is_not_handed_out() {
+async fn a_connection_closed_while_idle_is_not_handed_out() {
     let database = Database::migrated().await;
     let pool = pool(&database, PATIENCE);
     let client: Client = database.client().await;
@@ -94,28 +94,28 @@ async fn a_connection_that_died_while_nobody_used_it_is_not_handed_out() {
         })
         .await;
         for _ in 0..20 {
-            client.query_one("select 1", &[]).await.expect("a row"); // the driver sees the end meanwhile
+            client.query_one("select 1", &[]).await.expect("a row"); // meanwhile the driver detects the closed connection
         }
-        // A write is not tried twice, so it tells.
+        // A write is not retried, so a closed connection would be visible.
         pool.write(&ASKED, "select 1", &[]).await.expect("a live connection");
     }
 }
 
 #[tokio::test]
-async fn a_connection_that_is_ending_is_not_used_again() {
+async fn a_connection_that_is_being_terminated_is_not_reused() {
     let database = Database::migrated().await;
     let pool = pool(&database, PATIENCE);
     for _ in 0..5 {
         let session = pool.session().await.expect("a session");
         session.query("select pg_terminate_backend(pg_backend_pid())", &[]).await.expect_err("it ends");
-        assert!(session.is_broken(), "the server has said that it is ending");
+        assert!(session.is_broken(), "the server has announced the termination");
         drop(session);
         pool.write(&ASKED, "select 1", &[]).await.expect("a live connection");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_is_locked_holds_up_nobody_who_changes_another() {
+async fn a_locked_row_does_not_delay_changes_of_other_rows() {
     let app = TestApp::start_with(&["--statement-timeout-ms=600000", "--checkout-timeout-ms=60000"]).await;
     let locked = app.create(&passenger()).await;
     let others = join_all((0..8).map(|_| async { app.create(&passenger()).await })).await;

@@ -1,4 +1,4 @@
-//! Settings: one list for flags, environment, `--help` and docs/settings.md, and faults that name the setting.
+//! Settings: one list for flags, environment, `--help` and docs/settings.md; errors name the setting.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
@@ -40,7 +40,7 @@ fn the_docs_list_every_setting_with_its_default() {
             .lines()
             .find(|line| line.starts_with(&format!("| `{name}` |")))
             .unwrap_or_else(|| panic!("docs/settings.md has no row for {name}"));
-        // Depends on the machine.
+        // The default depends on the machine.
         let defaults = if matches!(name.as_str(), "WORKER_THREADS" | "MEMORY_BUDGET") {
             &[]
         } else {
@@ -54,16 +54,16 @@ fn the_docs_list_every_setting_with_its_default() {
 }
 
 #[test]
-fn the_docs_list_no_setting_that_is_none() {
+fn the_docs_list_no_unknown_setting() {
     let known = variables();
     let documented = include_str!("../../docs/settings.md").lines().filter_map(|line| line.strip_prefix("| `"));
     for name in documented.map(|row| row.split('`').next().expect("a name")) {
-        assert!(known.contains(name) || name == "METRICS_PORT", "{name} is a setting of no subcommand");
+        assert!(known.contains(name) || name == "METRICS_PORT", "no subcommand has the setting {name}");
     }
 }
 
 #[test]
-fn every_setting_is_explained_in_the_help_of_its_subcommand() {
+fn every_setting_is_listed_in_the_help_of_its_subcommand() {
     for subcommand in Cli::command().get_subcommands() {
         let help = String::from_utf8(program(&[subcommand.get_name(), "--help"], &[]).stdout).expect("UTF-8");
         for name in subcommand.get_arguments().filter_map(clap::Arg::get_env) {
@@ -74,7 +74,7 @@ fn every_setting_is_explained_in_the_help_of_its_subcommand() {
 }
 
 #[test]
-fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
+fn an_invalid_setting_fails_the_start_with_an_error_that_names_it() {
     for (name, value) in [
         ("POOL_SIZE", "0"),
         ("POOL_SIZE", "many"),
@@ -137,7 +137,7 @@ fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
         let message = standard_error(&output);
         assert_eq!(output.status.code(), Some(2), "{name}={value}: {message}");
         assert!(message.contains(name), "{name}={value}: {message}");
-        // What takes more than the value to know is said later, and otherwise.
+        // Errors that are detected later than the parsing of the value have another form.
         if !matches!(name, "LOG" | "DATABASE_URL") {
             assert_eq!(message.lines().count(), 1, "{name}={value}: {message}");
             assert!(message.starts_with(&format!("{name}={value}: ")), "{name}={value}: {message}");
@@ -149,7 +149,7 @@ fn a_wrong_setting_stops_the_start_with_a_sentence_that_names_it() {
 }
 
 #[test]
-fn a_wrong_header_for_the_collector_stops_the_start_and_is_not_repeated() {
+fn an_invalid_collector_header_fails_the_start_and_is_not_repeated() {
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
     let output = program(&["serve"], &[endpoint, ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2")]);
     let message = standard_error(&output);
@@ -158,7 +158,7 @@ fn a_wrong_header_for_the_collector_stops_the_start_and_is_not_repeated() {
 }
 
 #[test]
-fn settings_of_the_identity_provider_that_do_not_go_together_stop_the_start() {
+fn incompatible_identity_provider_settings_fail_the_start() {
     for (name, given) in [
         ("AUTH_AUDIENCE", &[("AUTH_ISSUER", "https://id.example")][..]),
         ("AUTH_AUDIENCE", &[("AUTH_AUDIENCE", "api")]),
@@ -190,10 +190,10 @@ fn a_wrong_setting_ends_every_subcommand_with_status_2() {
 }
 
 #[test]
-fn an_empty_variable_is_an_unset_one_for_every_setting() {
+fn an_empty_variable_counts_as_unset_for_every_setting() {
     let variables = variables();
     let empty = variables.iter().filter(|name| *name != "DATA_DIR").map(|name| (name.as_str(), ""));
-    // Each goes on to its work, which fails because nothing can be stored there, and none complains about a setting.
+    // Each command continues to its actual work, which fails because nothing can be stored there, and none reports a setting.
     let environment: Vec<_> = empty.chain([("DATA_DIR", "/dev/null/nowhere")]).collect();
     for arguments in [&["serve"][..], &["migrate"], &["import", "/dev/null"], &["export"]] {
         let output = program(arguments, &environment);
@@ -209,7 +209,7 @@ fn an_empty_variable_is_an_unset_one_for_every_setting() {
         standard_error(&program(&["migrate", "--database-url=postgres://h/?sslmode=perhaps"], &[("DATA_DIR", "")]));
     assert!(message.contains("sslmode"), "{message}");
     let output = program(&["serve", "--data-dir="], &[]);
-    assert_eq!(output.status.code(), Some(2), "an empty flag is a mistake: {}", standard_error(&output));
+    assert_eq!(output.status.code(), Some(2), "an empty flag is an error: {}", standard_error(&output));
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn a_secret_never_reaches_an_error_or_the_log() {
 }
 
 #[test]
-fn a_busy_port_is_an_error_that_names_it_and_the_setting() {
+fn a_port_in_use_is_an_error_that_names_the_port_and_the_setting() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("an address").to_string();
     let output = program(
@@ -252,7 +252,7 @@ fn a_busy_port_is_an_error_that_names_it_and_the_setting() {
 }
 
 #[test]
-fn a_password_on_the_command_line_draws_a_warning_that_does_not_repeat_it() {
+fn a_password_on_the_command_line_causes_a_warning_that_does_not_repeat_it() {
     const URL: &str = "postgres://nobody:hunter2@127.0.0.1:1/none";
     let shown = standard_error(&program(&["migrate", "--database-url", URL], &[]));
     assert!(shown.contains("WARN") && shown.contains("DATABASE_URL") && shown.contains("/proc"), "{shown}");
@@ -267,7 +267,7 @@ fn a_password_on_the_command_line_draws_a_warning_that_does_not_repeat_it() {
 }
 
 #[test]
-fn the_database_url_may_be_in_a_file() {
+fn the_database_url_may_be_read_from_a_file() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let file = folder.path().join("url");
     std::fs::write(&file, "postgres://nobody@127.0.0.1:1/none\n").expect("written");

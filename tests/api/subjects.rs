@@ -1,23 +1,23 @@
-//! The resources that the suites run over: passengers, and one of the tests that has a column of every type.
+//! The resources that the suites test: passengers, and a test resource that has a column of every type.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, TestApp, passenger, send};
 
-/// A resource, and what can be written to it.
+/// A resource and bodies for its operations.
 pub struct Subject {
-    /// Its URL.
+    /// The URL of the resource.
     pub path: &'static str,
-    /// A row that breaks no rule.
+    /// A valid row.
     pub one: Value,
-    /// Another one that differs in every field.
+    /// Another valid row that differs in every field.
     pub other: Value,
-    /// For each field a value that breaks its rule.
+    /// An invalid value for each field.
     pub wrong: Value,
 }
 
-/// Every one of them.
+/// All tested resources.
 pub fn subjects() -> [Subject; 2] {
     [
         Subject {
@@ -53,19 +53,19 @@ pub fn subjects() -> [Subject; 2] {
 }
 
 impl Subject {
-    /// Its fields.
+    /// The names of the fields.
     pub fn fields(&self) -> impl Iterator<Item = &str> {
         self.one.as_object().expect("an object").keys().map(String::as_str)
     }
 }
 
-/// The flag with which all of them are served.
+/// The flag that adds the test resource.
 pub fn flag() -> String {
     format!("--resources-dir={}/tests/support/resources", env!("CARGO_MANIFEST_DIR"))
 }
 
 impl TestApp {
-    /// A request with headers; a body makes it a merge patch or a whole document, as the method asks.
+    /// A request with headers; depending on the method, a body is sent as a merge patch or as a complete document.
     pub async fn conditional(
         &self,
         method: Method,

@@ -1,4 +1,4 @@
-//! A table follows its description: by itself where that loses nothing, otherwise the start ends and says what to do.
+//! A table follows its description: lossless changes are made automatically; otherwise the start fails with the SQL to run.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use pycrudapi::resource::schema::{Table, differences};
 
 use crate::harness::{Database, TestApp, passenger, resources};
 
-/// The built-in resources and one of this description.
+/// The built-in resources and one with this description.
 fn with(folder: &Path, text: &str) -> Resources {
     fs::write(folder.join("boats.toml"), format!("name = \"boats\"\n{text}")).expect("written");
     registry::load(Some(folder), None).unwrap_or_else(|error| panic!("{error}\n{text}"))
@@ -34,13 +34,13 @@ async fn differ(database: &Database, resource: &Resource) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_table_that_migrations_made_is_as_its_description_says() {
+async fn tables_created_by_migrations_match_their_descriptions() {
     let database = Database::migrated().await;
     assert_eq!(differ(&database, resources()[0]).await, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn what_loses_nothing_is_done_by_itself() {
+async fn lossless_changes_are_made_automatically() {
     let (database, folder) = (Database::migrated().await, tempfile::tempdir().expect("a folder"));
     let name = column("name", "type = \"string\"\nminLength = 1\nmaxLength = 20");
     let kind = column("type", "type = \"string\"\nenum = [\"cargo\", \"tanker\"]");
@@ -66,7 +66,7 @@ async fn what_loses_nothing_is_done_by_itself() {
 }
 
 #[tokio::test]
-async fn what_might_lose_something_ends_the_start_with_the_sql_that_would_do_it() {
+async fn changes_that_may_lose_data_fail_the_start_with_their_sql() {
     let (database, folder) = (Database::migrated().await, tempfile::tempdir().expect("a folder"));
     let name = |rest: &str| column("name", &format!("type = \"string\"\n{rest}"));
     follow(&database, with(folder.path(), &name("maxLength = 20"))).await.expect("made");
@@ -81,19 +81,19 @@ async fn what_might_lose_something_ends_the_start_with_the_sql_that_would_do_it(
         (column("other", "type = \"string\"\nnullable = true"), "alter table boats alter column name drop not null"),
     ] {
         let resources = with(folder.path(), &text);
-        let error = follow(&database, resources).await.expect_err("it is left to a person");
+        let error = follow(&database, resources).await.expect_err("the change may lose data");
         let error = format!("{:#}", anyhow::Error::from(error));
         assert!(error.contains(sql) && error.contains("boats"), "{text}: {error}");
         let flag = format!("--resources-dir={}", folder.path().display());
         let ended = TestApp::try_start_on(&database.conninfo(), &[&flag]).await;
         assert!(ended.is_err(), "{text}");
     }
-    // Nothing was changed on the way.
+    // No table was changed by the failed starts.
     assert_eq!(differ(&database, boats(with(folder.path(), &name("maxLength = 20")))).await, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn a_value_that_the_rules_do_not_allow_is_an_error_of_its_row() {
+async fn a_stored_value_that_violates_the_rules_is_an_error_of_its_row_only() {
     let app = TestApp::start().await;
     let good: Vec<String> = futures_util::future::join_all((0..20).map(|_| {
         let body = passenger();
@@ -107,7 +107,7 @@ async fn a_value_that_the_rules_do_not_allow_is_an_error_of_its_row() {
         .execute(&format!("update passengers set sex = 'other' where uuid = '{}'", good[7]), &[])
         .await
         .expect("changed");
-    // Together, so that lookups share statements.
+    // Concurrently, so that lookups share statements.
     let answers =
         futures_util::future::join_all(good.iter().map(|uuid| app.get(&format!("/v1/passengers/{uuid}")))).await;
     for (index, answer) in answers.iter().enumerate() {

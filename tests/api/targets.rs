@@ -1,4 +1,4 @@
-//! Targets that mean the same path, and paths with a slash at their end.
+//! Equivalent request targets, and paths with a trailing slash.
 
 use reqwest::redirect::Policy;
 use reqwest::{Method, StatusCode};
@@ -21,7 +21,7 @@ async fn unreserved_characters_may_be_percent_encoded_in_every_path() {
         ("/%6Civez", 200),
         ("/openapi%2Ejson", 200),
         (&own, 200),
-        ("/v1%2Fpassengers", 404), // a reserved character is another one
+        ("/v1%2Fpassengers", 404), // an encoded reserved character differs from the literal one
     ] {
         assert_eq!(app.get(path).await.status, status, "{path}");
     }
@@ -32,11 +32,11 @@ async fn unreserved_characters_may_be_percent_encoded_in_every_path() {
     app.delete("/v1/%70assengers").await.expect_problem(405, "method-not-allowed");
     let metrics = send(app.client.get(format!("http://{}/%6Detrics", app.metrics_addr))).await;
     metrics.expect(StatusCode::OK);
-    assert!(!metrics.body.contains('%'), "routes are labelled by their templates");
+    assert!(!metrics.body.contains('%'), "metrics must be labelled with templates");
 }
 
 #[tokio::test]
-async fn a_slash_at_the_end_leads_to_the_path_without_it() {
+async fn a_trailing_slash_redirects_to_the_path_without_it() {
     let app = TestApp::start().await;
     let uuid = app.create(&passenger()).await;
     let asked = reqwest::Client::builder().redirect(Policy::none()).build().expect("a client");
@@ -60,7 +60,7 @@ async fn a_slash_at_the_end_leads_to_the_path_without_it() {
         let raw = format!("http://{}{path}", app.addr);
         assert_eq!(send(asked.get(raw)).await.status, StatusCode::NOT_FOUND, "{path}");
     }
-    // A client that follows keeps method and body.
+    // A client that follows the redirect keeps method and body.
     let created = send(app.request(Method::POST, "/v1/passengers/").json(&passenger())).await;
     assert_eq!(created.expect(StatusCode::CREATED).json()["name"], passenger()["name"]);
     let step = json!({"component": "c", "version": "1", "owner": "o", "status": "s"});
@@ -69,7 +69,7 @@ async fn a_slash_at_the_end_leads_to_the_path_without_it() {
 }
 
 #[tokio::test]
-async fn an_origin_with_the_port_of_its_scheme_is_the_origin_that_browsers_send() {
+async fn a_listed_origin_with_the_default_port_matches_the_origin_that_browsers_send() {
     let app = TestApp::start_with(&["--cors-allow-origins=https://app.example:443,http://[::1]:80"]).await;
     for origin in ["https://app.example", "http://[::1]"] {
         let answer = send(app.request(Method::GET, "/hello").header("origin", origin)).await;

@@ -11,7 +11,7 @@ use crate::transfer::{program, refused, succeeded};
 const THINGS: &str = "name = \"things\"\n[[column]]\nname = \"at\"\ntype = \"string\"\nformat = \"date-time\"\n";
 const MEASURES: &str = "timestamp,id_entity,so2,no2,co,o3,pm10,pm2_5\n";
 
-/// A time that names its instant, and the instant as columns have it.
+/// A time with an offset or zone, and its instant as stored in columns.
 const NAMED: [(&str, &str); 12] = [
     ("2025-03-04T01:00:00Z", "2025-03-04T01:00:00.000000Z"),
     ("2025-03-04t01:00:00z", "2025-03-04T01:00:00.000000Z"),
@@ -26,14 +26,14 @@ const NAMED: [(&str, &str); 12] = [
     ("2025-03-04T01:00:00.123456789Z", "2025-03-04T01:00:00.123457Z"),
     ("2025-03-04T01:00:00.999999999Z", "2025-03-04T01:00:01.000000Z"),
 ];
-/// One that names neither offset nor zone, which is UTC where nothing is kept of it, and in files of air quality.
+/// A time without offset or zone: UTC in query parameters and in air-quality files.
 const UNNAMED: [(&str, &str); 4] = [
     ("2025-03-04", "2025-03-04T00:00:00.000000Z"),
     ("2025-03-04 01:00:00", "2025-03-04T01:00:00.000000Z"),
     ("2025-03-04T01:00:00.5", "2025-03-04T01:00:00.500000Z"),
     ("2025-03-03 24:00:00", "2025-03-04T00:00:00.000000Z"),
 ];
-/// What is refused everywhere, and the words for it.
+/// Times that are refused everywhere, and the error message.
 const WRONG: [(&str, &str); 12] = [
     ("2016-12-31T23:59:60Z", "second 60 would have to be altered"),
     ("2025-02-29T01:00:00Z", "no such day"),
@@ -61,11 +61,11 @@ async fn post(app: &TestApp, form: &str, body: String) -> Answer {
     send(request.header("prefer", "return=representation").body(body)).await
 }
 
-async fn ask(app: &TestApp, path: &str, name: &str, value: &str) -> Answer {
+async fn get_with(app: &TestApp, path: &str, name: &str, value: &str) -> Answer {
     send(app.request(Method::GET, path).query(&[(name, value)])).await
 }
 
-/// The body of each way to send a time to be kept.
+/// A body for each way to send a time.
 fn bodies(text: &str) -> [(&'static str, String); 4] {
     [
         ("application/json", json!({"at": text}).to_string()),
@@ -76,7 +76,7 @@ fn bodies(text: &str) -> [(&'static str, String); 4] {
 }
 
 #[tokio::test]
-async fn a_time_is_kept_as_the_instant_that_it_names_or_is_refused_in_its_own_words() {
+async fn a_time_is_stored_as_its_instant_or_refused_with_a_specific_message() {
     let (app, _folder) = service().await;
     for (text, instant) in NAMED {
         for (form, body) in bodies(text) {
@@ -89,7 +89,7 @@ async fn a_time_is_kept_as_the_instant_that_it_names_or_is_refused_in_its_own_wo
             };
             assert_eq!(stored, instant, "{text} as {form}");
         }
-        let found = ask(&app, "/v1/things?select=at", "at", &format!("eq.{text}")).await;
+        let found = get_with(&app, "/v1/things?select=at", "at", &format!("eq.{text}")).await;
         let found: Vec<Value> = found.expect(StatusCode::OK).json().as_array().expect("an array").clone();
         assert!(found.len() >= 4 && found.iter().all(|row| row["at"] == instant), "{text}: {found:?}");
     }
@@ -104,7 +104,7 @@ async fn a_time_is_kept_as_the_instant_that_it_names_or_is_refused_in_its_own_wo
 }
 
 #[tokio::test]
-async fn a_time_in_a_query_is_the_same_for_every_resource() {
+async fn a_time_in_a_query_means_the_same_for_every_resource() {
     let (app, _folder) = service().await;
     for (_, instant) in NAMED.iter().chain(&UNNAMED) {
         post(&app, "application/json", json!({"at": instant}).to_string()).await.expect(StatusCode::CREATED);
@@ -116,17 +116,17 @@ async fn a_time_in_a_query_is_the_same_for_every_resource() {
     let database = app.database.as_ref().expect("own database");
     succeeded(program(&["import", "--resource", "air-quality", "-"], database, &import));
     for (text, instant) in NAMED.iter().chain(&UNNAMED) {
-        let found = ask(&app, "/v1/things?select=at&limit=1", "at", &format!("eq.{text}")).await;
+        let found = get_with(&app, "/v1/things?select=at&limit=1", "at", &format!("eq.{text}")).await;
         assert_eq!(found.expect(StatusCode::OK).json()[0]["at"], *instant, "{text}");
-        // Whatever is later than the instant is not found, and what is at it is.
+        // The start is inclusive.
         let short = |at: &str| at.strip_suffix("000Z").map_or_else(|| at.to_owned(), |at| format!("{at}Z"));
-        let readings = ask(&app, "/v1/air-quality?format=csv", "from", text).await;
+        let readings = get_with(&app, "/v1/air-quality?format=csv", "from", text).await;
         let mut times: Vec<&str> =
             readings.expect(StatusCode::OK).body.lines().skip(1).filter_map(|line| line.split(',').next()).collect();
         times.sort_unstable();
         assert_eq!(times.first(), Some(&short(instant).as_str()), "{text}");
         for name in ["start_datetime", "end_datetime"] {
-            ask(&app, "/v1/steps", name, text).await.expect(StatusCode::OK);
+            get_with(&app, "/v1/steps", name, text).await.expect(StatusCode::OK);
         }
     }
     for (text, words) in WRONG {
@@ -138,12 +138,12 @@ async fn a_time_in_a_query_is_the_same_for_every_resource() {
             ("/v1/air-quality", "from", text.to_owned()),
             ("/v1/air-quality", "to", text.to_owned()),
         ] {
-            let answer = ask(&app, path, name, &value).await;
+            let answer = get_with(&app, path, name, &value).await;
             answer.expect_problem(400, "invalid-query");
             assert!(answer.body.contains(words), "{path}?{name}={value}: {}", answer.body);
         }
     }
-    // As it comes out of a URL whose plus was not encoded.
+    // A literal plus in a URL is decoded as a space.
     for path in ["/v1/things?at=gte.2025-03-04T02:00:00+01:00", "/v1/steps?start_datetime=2025-03-04T02:00:00+01:00"] {
         let answer = app.get(path).await;
         answer.expect_problem(400, "invalid-query");
@@ -152,7 +152,7 @@ async fn a_time_in_a_query_is_the_same_for_every_resource() {
 }
 
 #[tokio::test]
-async fn imported_readings_have_the_instants_that_their_times_name() {
+async fn imported_readings_have_the_instants_of_their_times() {
     let database = Database::migrated().await;
     let import =
         |rows: &str| program(&["import", "--resource", "air-quality", "-"], &database, &format!("{MEASURES}{rows}"));

@@ -1,5 +1,5 @@
-//! Which certificates of PostgreSQL are taken, by `sslmode`: a server that opens TLS as PostgreSQL does, with a real
-//! certificate, and notes whether the client went on after it had seen that.
+//! Accepted certificates of PostgreSQL by `sslmode`: a server that negotiates TLS like PostgreSQL, with a real certificate, and
+//! records whether the client continued after the handshake.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -22,7 +22,7 @@ fn openssl(folder: &Path, arguments: &str) {
     assert!(made.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&made.stderr));
 }
 
-/// Two authorities, and a server's certificate of the first, for a name; the server's side of TLS with it.
+/// Creates two CAs and a server certificate for `name` signed by the first; returns the server's TLS configuration.
 pub fn certificates(folder: &Path, name: &str) -> Arc<ServerConfig> {
     let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
     for authority in ["ca", "stranger"] {
@@ -44,7 +44,7 @@ pub fn certificates(folder: &Path, name: &str) -> Arc<ServerConfig> {
         .expect("a configuration")
 }
 
-/// Answers one connection: TLS is offered, and whether anything was said inside of it is returned.
+/// Accepts one connection, offers TLS, and returns whether the client sent anything inside it.
 fn serve_once(listener: &TcpListener, config: &Arc<ServerConfig>) -> bool {
     let (mut socket, _) = listener.accept().expect("a client");
     let mut asks_for_tls = [0; 8];
@@ -56,7 +56,7 @@ fn serve_once(listener: &TcpListener, config: &Arc<ServerConfig>) -> bool {
 }
 
 #[tokio::test]
-async fn a_certificate_is_judged_as_far_as_sslmode_asks_name_included() {
+async fn certificates_are_verified_as_required_by_sslmode_including_the_host_name() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let config = certificates(folder.path(), NAME);
     let path = |name: &str| folder.path().join(name).display().to_string();
@@ -83,9 +83,10 @@ async fn a_certificate_is_judged_as_far_as_sslmode_asks_name_included() {
             let (listener, config) = (listener.clone(), config.clone());
             thread::spawn(move || serve_once(&listener, &config))
         };
-        let error = conninfo.config.connect(conninfo.tls.clone()).await.err().expect("nobody answers inside");
+        let error =
+            conninfo.config.connect(conninfo.tls.clone()).await.err().expect("the server sends no response inside TLS");
         assert_eq!(server.join().expect("no panic"), taken, "{text}: {error}");
-        // A server with a wrong certificate is there, and must not count as one that is merely away.
+        // A server with an untrusted certificate is reachable and must not be classified as unreachable.
         assert_eq!(is_unreachable(&error), taken, "{text}: {error:?}");
     }
 }

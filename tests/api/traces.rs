@@ -1,4 +1,4 @@
-//! Traces, as a real receiver of OTLP gets them: spans and their attributes, links, sampling, and collectors that do not answer.
+//! Traces as received by an OTLP collector: spans and their attributes, links, sampling, and collectors that do not respond.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -19,22 +19,22 @@ use warp::Filter;
 
 use crate::harness::{Answer, TestApp, eventually, passenger, send};
 
-/// A trace that a client has begun, and its own span in it.
+/// A trace started by a client, and the client's span.
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CLIENT_SPAN: &str = "00f067aa0ba902b7";
 
-/// How a receiver answers.
+/// The behaviour of a receiver.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Mood {
-    Takes,
-    /// Says nothing, and keeps the connection open.
+enum Behaviour {
+    Accepts,
+    /// Sends no response and keeps the connection open.
     Hangs,
-    /// 503, that many times; then it takes.
+    /// 503 this many times, then it accepts.
     Busy(usize),
     Refuses,
 }
 
-/// A collector of traces of the test's own.
+/// A trace collector owned by the test.
 struct Receiver {
     address: SocketAddr,
     got: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
@@ -43,7 +43,7 @@ struct Receiver {
 }
 
 impl Receiver {
-    async fn start(mood: Mood) -> Self {
+    async fn start(behaviour: Behaviour) -> Self {
         let (got, headers, asked) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<Mutex<Vec<_>>>::default(), Arc::default());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("port 0 is free");
         let address = listener.local_addr().expect("bound");
@@ -58,11 +58,11 @@ impl Receiver {
                 let (got, headers, never) = (got.clone(), headers.clone(), never.clone());
                 let times = asked.fetch_add(1, Ordering::SeqCst);
                 async move {
-                    match mood {
-                        Mood::Hangs => drop(never.acquire().await),
-                        Mood::Busy(most) if times < most => return StatusCode::SERVICE_UNAVAILABLE,
-                        Mood::Refuses => return StatusCode::BAD_REQUEST,
-                        Mood::Takes | Mood::Busy(_) => {}
+                    match behaviour {
+                        Behaviour::Hangs => drop(never.acquire().await),
+                        Behaviour::Busy(most) if times < most => return StatusCode::SERVICE_UNAVAILABLE,
+                        Behaviour::Refuses => return StatusCode::BAD_REQUEST,
+                        Behaviour::Accepts | Behaviour::Busy(_) => {}
                     }
                     let request = ExportTraceServiceRequest::decode(body).expect("OTLP");
                     headers.lock().expect("no panic").push(sent);
@@ -74,7 +74,7 @@ impl Receiver {
         receiver
     }
 
-    /// The flag that makes a server send here.
+    /// The flag for a server that exports to this collector.
     fn flag(&self) -> String {
         format!("--otel-exporter-otlp-endpoint=http://{}", self.address)
     }
@@ -85,18 +85,18 @@ impl Receiver {
         scopes.flat_map(|scope| scope.spans.clone()).collect()
     }
 
-    /// The spans of servers, by the ids of their requests' traces.
+    /// The server spans.
     fn servers(&self) -> Vec<Span> {
         self.spans().into_iter().filter(|span| span.kind == SpanKind::Server as i32).collect()
     }
 
-    /// Those of the database.
+    /// The client spans of database statements.
     fn clients(&self) -> Vec<Span> {
         self.spans().into_iter().filter(|span| span.kind == SpanKind::Client as i32).collect()
     }
 }
 
-/// A server that delivers at once, or what a test says instead.
+/// A server that exports immediately unless the flags override it.
 async fn traced(receiver: &Receiver, flags: &[&str]) -> TestApp {
     let endpoint = receiver.flag();
     TestApp::start_with(&[&[endpoint.as_str(), "--otel-bsp-schedule-delay=20"], flags].concat()).await
@@ -119,12 +119,12 @@ fn text(span: &Span, name: &str) -> Option<String> {
     }
 }
 
-/// Asks within a trace.
-async fn ask(app: &TestApp, path: &str, traceparent: &str) -> Answer {
+/// Sends a GET request with this traceparent.
+async fn get_in_trace(app: &TestApp, path: &str, traceparent: &str) -> Answer {
     send(app.request(Method::GET, path).header("traceparent", traceparent)).await
 }
 
-/// What the semantic conventions (1.37) say of a span's attributes: its name, its type, and whether it must be there.
+/// Requirements of the semantic conventions (1.37) for an attribute: its name, its type, and whether it is required.
 type Convention = (&'static str, char, bool);
 
 const OF_SERVERS: &[Convention] = &[
@@ -160,10 +160,10 @@ const OF_DATABASES: &[Convention] = &[
 ];
 
 #[track_caller]
-fn follows(span: &Span, conventions: &[Convention]) {
+fn assert_follows(span: &Span, conventions: &[Convention]) {
     for attribute in &span.attributes {
         let known = conventions.iter().find(|(name, ..)| *name == attribute.key);
-        let (name, kind, _) = known.unwrap_or_else(|| panic!("{} has no place in the conventions", attribute.key));
+        let (name, kind, _) = known.unwrap_or_else(|| panic!("{} is not in the conventions", attribute.key));
         let found = match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
             Some(Any::StringValue(_)) => 's',
             Some(Any::IntValue(_)) => 'i',
@@ -174,17 +174,17 @@ fn follows(span: &Span, conventions: &[Convention]) {
         assert_eq!(span.attributes.iter().filter(|other| other.key == *name).count(), 1, "{name}");
     }
     for (name, _, is_required) in conventions {
-        assert!(!is_required || text(span, name).is_some(), "{name} is not there: {:?}", span.attributes);
+        assert!(!is_required || text(span, name).is_some(), "{name} is missing: {:?}", span.attributes);
     }
     assert!(span.end_time_unix_nano >= span.start_time_unix_nano);
 }
 
 #[tokio::test]
-async fn a_request_is_a_span_and_its_statement_another_below_it() {
-    let receiver = Receiver::start(Mood::Takes).await;
+async fn a_request_is_a_span_and_its_statement_a_child_span() {
+    let receiver = Receiver::start(Behaviour::Accepts).await;
     let app = traced(&receiver, &[]).await;
     let uuid = app.create(&passenger()).await;
-    let answer = ask(&app, &format!("/v1/passengers/{uuid}"), &format!("00-{TRACE}-{CLIENT_SPAN}-01")).await;
+    let answer = get_in_trace(&app, &format!("/v1/passengers/{uuid}"), &format!("00-{TRACE}-{CLIENT_SPAN}-01")).await;
     answer.expect(StatusCode::OK);
     let in_trace = |spans: Vec<Span>| spans.into_iter().find(|span| hex(&span.trace_id) == TRACE);
     let found = || async {
@@ -212,8 +212,8 @@ async fn a_request_is_a_span_and_its_statement_another_below_it() {
 }
 
 #[tokio::test]
-async fn spans_follow_the_semantic_conventions_whatever_is_asked() {
-    let receiver = Receiver::start(Mood::Takes).await;
+async fn the_spans_of_every_kind_of_request_follow_the_semantic_conventions() {
+    let receiver = Receiver::start(Behaviour::Accepts).await;
     let app =
         traced(&receiver, &["--auth=on", "--auth-anonymous-scopes=passengers:*,steps:read,air-quality:read"]).await;
     let uuid = app.create(&passenger()).await;
@@ -250,8 +250,8 @@ async fn spans_follow_the_semantic_conventions_whatever_is_asked() {
         if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} of {names:?}")) }
     })
     .await;
-    receiver.servers().iter().for_each(|span| follows(span, OF_SERVERS));
-    receiver.clients().iter().for_each(|span| follows(span, OF_DATABASES));
+    receiver.servers().iter().for_each(|span| assert_follows(span, OF_SERVERS));
+    receiver.clients().iter().for_each(|span| assert_follows(span, OF_DATABASES));
     assert!(!format!("{:?}", receiver.spans()).contains("a-secret-token"));
     let got = receiver.got.lock().expect("no panic");
     let resource = got[0].resource_spans[0].resource.as_ref().expect("a resource");
@@ -263,8 +263,8 @@ async fn spans_follow_the_semantic_conventions_whatever_is_asked() {
 }
 
 #[tokio::test]
-async fn a_statement_for_many_is_linked_to_each_of_them() {
-    let receiver = Receiver::start(Mood::Takes).await;
+async fn a_batched_statement_is_linked_to_each_of_its_requests() {
+    let receiver = Receiver::start(Behaviour::Accepts).await;
     let app = traced(&receiver, &["--otel-bsp-max-queue-size=100000"]).await;
     let uuid = app.create(&passenger()).await;
     let path = format!("/v1/passengers/{uuid}");
@@ -291,15 +291,19 @@ async fn a_statement_for_many_is_linked_to_each_of_them() {
         .await;
         let requests: HashSet<Vec<u8>> =
             named(receiver.servers(), server).into_iter().map(|span| span.span_id).collect();
-        assert_eq!(links().into_iter().collect::<HashSet<_>>(), requests, "each request has one statement");
+        assert_eq!(
+            links().into_iter().collect::<HashSet<_>>(),
+            requests,
+            "each request must be linked to one statement"
+        );
     }
     let sizes = named(receiver.clients(), "get passengers").into_iter().map(|span| span.links.len());
-    assert!(sizes.max().expect("one") > 1, "no statement was shared, so this shows nothing");
+    assert!(sizes.max().expect("one") > 1, "no statement was shared, so the test proves nothing");
 }
 
 #[tokio::test]
-async fn the_database_is_told_whose_a_statement_is_where_it_is_recorded_and_only_there() {
-    let receiver = Receiver::start(Mood::Takes).await;
+async fn only_statements_of_sampled_traces_carry_a_traceparent_comment() {
+    let receiver = Receiver::start(Behaviour::Accepts).await;
     let app = traced(&receiver, &["--pool-size=2", "--list-pool-size=1"]).await;
     let uuid = app.create(&passenger()).await;
     let path = format!("/v1/passengers/{uuid}");
@@ -315,7 +319,7 @@ async fn the_database_is_told_whose_a_statement_is_where_it_is_recorded_and_only
             .expect("listed");
         rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("\n")
     };
-    ask(&app, &path, &format!("00-{TRACE}-{CLIENT_SPAN}-01")).await.expect(StatusCode::OK);
+    get_in_trace(&app, &path, &format!("00-{TRACE}-{CLIENT_SPAN}-01")).await.expect(StatusCode::OK);
     let said = last().await;
     eventually(|| async {
         let found = receiver.clients().into_iter().find(|span| hex(&span.trace_id) == TRACE);
@@ -325,14 +329,14 @@ async fn the_database_is_told_whose_a_statement_is_where_it_is_recorded_and_only
     })
     .await;
     let other = TRACE.replace('4', "5");
-    ask(&app, &path, &format!("00-{other}-{CLIENT_SPAN}-00")).await.expect(StatusCode::OK);
+    get_in_trace(&app, &path, &format!("00-{other}-{CLIENT_SPAN}-00")).await.expect(StatusCode::OK);
     let said = last().await;
     assert!(!said.is_empty() && !said.contains("traceparent"), "{said}");
 }
 
 #[tokio::test]
-async fn the_sampler_decides() {
-    let receiver = Receiver::start(Mood::Takes).await;
+async fn the_sampler_decides_which_traces_are_recorded() {
+    let receiver = Receiver::start(Behaviour::Accepts).await;
     for (sampler, flags, is_recorded) in [
         ("parentbased_always_on", "00", false),
         ("parentbased_always_off", "01", true),
@@ -343,17 +347,17 @@ async fn the_sampler_decides() {
     ] {
         let (sampler_flag, before) = (format!("--otel-traces-sampler={sampler}"), receiver.servers().len());
         let mut app = traced(&receiver, &[&sampler_flag, "--otel-traces-sampler-arg=0"]).await;
-        let answer = ask(&app, "/hello", &format!("00-{TRACE}-{CLIENT_SPAN}-{flags}")).await;
+        let answer = get_in_trace(&app, "/hello", &format!("00-{TRACE}-{CLIENT_SPAN}-{flags}")).await;
         let expected = if is_recorded { "-01" } else { flags };
         assert!(answer.header("traceparent").ends_with(expected), "{sampler}: {:?}", answer.headers);
-        app.stop().await; // which delivers what is left
+        app.stop().await; // exports the remaining spans
         assert_eq!(receiver.servers().len() - before, usize::from(is_recorded), "{sampler}");
     }
 }
 
 #[tokio::test]
-async fn what_is_left_at_the_end_is_delivered() {
-    let receiver = Receiver::start(Mood::Takes).await;
+async fn remaining_spans_are_exported_at_shutdown() {
+    let receiver = Receiver::start(Behaviour::Accepts).await;
     let mut app = TestApp::start_with(&[&receiver.flag(), "--otel-bsp-schedule-delay=600000"]).await;
     for _ in 0..30 {
         app.get("/hello").await.expect(StatusCode::OK);
@@ -362,7 +366,7 @@ async fn what_is_left_at_the_end_is_delivered() {
     assert_eq!(receiver.servers().len(), 30);
 }
 
-/// Spans that were exported and dropped so far, by every test of this process.
+/// Exported and dropped spans so far, of every test in this process.
 async fn counts(app: &TestApp) -> [f64; 2] {
     let text = send(app.client.get(format!("http://{}/metrics", app.metrics_addr))).await.body;
     ["otel_traces_exported_total", "otel_traces_dropped_total"].map(|name| {
@@ -372,9 +376,9 @@ async fn counts(app: &TestApp) -> [f64; 2] {
 }
 
 #[tokio::test]
-async fn a_collector_that_hangs_or_is_away_holds_nobody_up_and_costs_spans_that_are_counted() {
-    let hanging = Receiver::start(Mood::Hangs).await;
-    let refusing = Receiver::start(Mood::Refuses).await;
+async fn an_unresponsive_or_unreachable_collector_delays_no_request_and_dropped_spans_are_counted() {
+    let hanging = Receiver::start(Behaviour::Hangs).await;
+    let refusing = Receiver::start(Behaviour::Refuses).await;
     let away = format!("--otel-exporter-otlp-endpoint=http://127.0.0.1:{}", crate::redis_server::free_port());
     for flag in [hanging.flag(), refusing.flag(), away] {
         let flags =
@@ -389,13 +393,13 @@ async fn a_collector_that_hangs_or_is_away_holds_nobody_up_and_costs_spans_that_
             if dropped - before >= 60.0 { Ok(()) } else { Err(format!("{flag}: {dropped} {before}")) }
         })
         .await;
-        app.stop().await; // at the latest after what is left was given up
+        app.stop().await; // at the latest when the remaining spans are discarded
     }
 }
 
 #[tokio::test]
-async fn a_collector_that_is_busy_for_a_while_gets_everything() {
-    let receiver = Receiver::start(Mood::Busy(3)).await;
+async fn a_temporarily_busy_collector_receives_every_span() {
+    let receiver = Receiver::start(Behaviour::Busy(3)).await;
     let app = traced(&receiver, &[]).await;
     app.get("/hello").await.expect(StatusCode::OK);
     eventually(|| async {
@@ -407,8 +411,8 @@ async fn a_collector_that_is_busy_for_a_while_gets_everything() {
 }
 
 #[tokio::test]
-async fn headers_and_compression_are_as_they_were_asked_for() {
-    let receiver = Receiver::start(Mood::Takes).await;
+async fn headers_are_sent_as_configured() {
+    let receiver = Receiver::start(Behaviour::Accepts).await;
     let mut app = traced(&receiver, &["--otel-exporter-otlp-headers=api-key=a%20key,x-scope=mine"]).await;
     app.get("/hello").await.expect(StatusCode::OK);
     app.stop().await;

@@ -12,7 +12,7 @@ use crate::proxy::{Moment, Proxy};
 
 const REAL: &str = include_str!("../../data/passengers.csv");
 
-/// Runs the program on a database.
+/// Runs the program with a database.
 pub fn program(arguments: &[&str], database: &Database, input: &str) -> Output {
     program_at(arguments, &database.url(), input)
 }
@@ -22,7 +22,7 @@ pub fn program_at(arguments: &[&str], database_url: &str, input: &str) -> Output
     program_fed(arguments, database_url, input.as_bytes())
 }
 
-/// The same with bytes that may be no text.
+/// The same with arbitrary bytes as input.
 pub fn program_fed(arguments: &[&str], database_url: &str, input: &[u8]) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_pycrudapi"))
         .args(arguments)
@@ -103,7 +103,7 @@ async fn the_well_known_titanic_headers_are_accepted() {
 }
 
 #[tokio::test]
-async fn a_bad_row_aborts_the_import_with_line_column_and_reason_and_keeps_nothing() {
+async fn an_invalid_row_aborts_the_import_with_line_column_and_reason_and_stores_nothing() {
     let database = Database::migrated().await;
     let good = "true,1,Good,male,1,0,0,1\n";
     let header = "survived,passengerClass,name,sex,age,siblingsOrSpousesAboard,parentsOrChildrenAboard,fare\n";
@@ -130,14 +130,14 @@ async fn a_bad_row_aborts_the_import_with_line_column_and_reason_and_keeps_nothi
     assert!(missing.contains("passengerClass"), "{missing}");
     let file = refused(&program(&["import", "/no/such/file.csv"], &database, ""));
     assert!(file.contains("/no/such/file.csv"), "{file}");
-    // A fault after many rows: those before it were sent to PostgreSQL already, and must not stay.
+    // An error after many rows: PostgreSQL has already received the earlier rows, which must not be kept.
     let many = format!("{header}{}oops,1,X,male,1,0,0,1\n", good.repeat(50_000));
     assert!(refused(&program(&["import", "-"], &database, &many)).contains("line 50002, column survived"));
     assert_eq!(count(&database).await, 0);
 }
 
 #[tokio::test]
-async fn a_file_without_rows_is_refused_unless_that_is_said_to_be_right() {
+async fn a_file_without_rows_is_refused_unless_explicitly_allowed() {
     let database = Database::migrated().await;
     let passengers = REAL.lines().next().expect("a header");
     let air_quality = "timestamp,id_entity,so2,no2,co,o3,pm10,pm2_5";
@@ -153,7 +153,7 @@ async fn a_file_without_rows_is_refused_unless_that_is_said_to_be_right() {
 }
 
 #[tokio::test]
-async fn importing_a_uuid_that_exists_is_refused_whole() {
+async fn importing_an_existing_uuid_is_refused_as_a_whole() {
     let database = Database::migrated().await;
     succeeded(program(&["import", "-"], &database, REAL));
     let exported = succeeded(program(&["export"], &database, ""));
@@ -163,7 +163,7 @@ async fn importing_a_uuid_that_exists_is_refused_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_copies_that_start_together_migrate_and_seed_once() {
+async fn five_servers_started_concurrently_migrate_and_seed_once() {
     let database = Database::empty().await;
     let conninfo = database.conninfo();
     let apps = futures_util::future::join_all((0..5).map(|_| TestApp::start_on(&conninfo, &["--seed=true"]))).await;
@@ -185,7 +185,7 @@ async fn deleted_passengers_stay_deleted_after_a_restart() {
 }
 
 #[tokio::test]
-async fn the_seed_holds_the_real_passengers_as_they_are_known() {
+async fn the_seed_contains_the_real_passengers() {
     let database = Database::empty().await;
     let _app = TestApp::start_on(&database.conninfo(), &["--seed=true"]).await;
     let client = database.client().await;
@@ -197,7 +197,7 @@ async fn the_seed_holds_the_real_passengers_as_they_are_known() {
 }
 
 #[tokio::test]
-async fn an_import_whose_commit_is_not_answered_says_that_its_outcome_is_unknown() {
+async fn an_import_without_a_response_to_its_commit_reports_an_unknown_outcome() {
     let database = Database::migrated().await;
     let proxy = Proxy::start(&database.config).await;
     for (moment, rows) in [(Moment::Before, 0), (Moment::After, 891)] {
@@ -208,7 +208,7 @@ async fn an_import_whose_commit_is_not_answered_says_that_its_outcome_is_unknown
         proxy.assert_cut();
         let sentence = lost.expect_err("the answer was lost").to_string();
         assert!(sentence.contains("may or may not be stored"), "{sentence}");
-        // PostgreSQL ends what it was sent, also when the connection is gone already.
+        // PostgreSQL completes the commit it received even if the connection is already closed.
         eventually(|| async {
             let stored = count(&database).await;
             if stored == rows { Ok(()) } else { Err(format!("{stored} rows")) }

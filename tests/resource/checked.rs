@@ -1,10 +1,10 @@
-//! `resource check`: every fault of a description, with its line.
+//! `resource check`: every error of a description, with its line.
 
 use std::fs;
 
 use super::{program, succeeded};
 
-/// The lines of a description, and for some of them what is said of them.
+/// The lines of a description, and the errors expected for some of them.
 const FAULTY: &[(&str, &[&str])] = &[
     ("name = \"Vessels\"", &["name \"Vessels\" must be 1 to 40 of a-z"]),
     ("titel = \"Vessels\"", &["unknown field `titel`, expected one of `name`"]),
@@ -34,7 +34,7 @@ const FAULTY: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn every_fault_is_told_with_its_line() {
+fn every_error_is_reported_with_its_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let text: Vec<&str> = FAULTY.iter().map(|(line, _)| *line).collect();
     fs::write(folder.path().join("vessels.toml"), text.join("\n")).expect("written");
@@ -49,12 +49,12 @@ fn every_fault_is_told_with_its_line() {
             expected += 1;
         }
     }
-    // The type "date" is one more fault of its column.
+    // The type "date" is an additional error of its column.
     assert_eq!(said.lines().count(), expected + 1, "{said}");
 }
 
 #[test]
-fn a_text_that_is_no_toml_is_told_so_with_each_line() {
+fn invalid_toml_is_reported_with_each_line() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("v.toml"), "name = \"v\"\n[[column]]\nname = a\ntype = string\n").expect("written");
     let output = program(folder.path(), &["check", "v.toml"]);
@@ -67,7 +67,7 @@ fn a_text_that_is_no_toml_is_told_so_with_each_line() {
 }
 
 #[test]
-fn a_description_without_a_fault_is_counted() {
+fn valid_descriptions_are_counted() {
     let folder = tempfile::tempdir().expect("a folder");
     let passengers = concat!(env!("CARGO_MANIFEST_DIR"), "/resources/passengers.toml");
     let said = succeeded(&program(folder.path(), &["check", passengers]));

@@ -1,10 +1,10 @@
-//! The folder with descriptions: what is taken of it, and what is refused.
+//! The folder with descriptions: which files are read, and what is refused.
 
 use std::fs;
 
 use super::{program, refused, succeeded};
 
-/// A description of one column.
+/// A description with one column.
 fn described(name: &str, title: &str) -> String {
     format!("name = \"{name}\"\ntitle = \"{title}\"\n[[column]]\nname = \"a\"\ntype = \"number\"\n")
 }
@@ -21,7 +21,7 @@ fn a_folder_adds_to_the_built_in_resources_and_may_replace_one() {
     write("notes.txt", "none of it");
     write(".boats.toml", "an editor's");
     assert_eq!(succeeded(&list(&[])), "passengers\t8 columns\tPassengers\nboats\t1 column\tBoats\n");
-    // The table of the passengers' history has that name, and so it has only while they have one.
+    // The table of the passengers' history has this name, which is therefore reserved while passengers have a history.
     write("y.toml", &described("passengers-history", "History"));
     let of_history = refused(&list(&[]), 1);
     assert!(of_history.contains("y.toml") && of_history.contains("passengers-history is taken"), "{of_history}");
@@ -33,7 +33,7 @@ fn a_folder_adds_to_the_built_in_resources_and_may_replace_one() {
     assert_eq!(succeeded(&list(&["--resources", "boats"])), "boats\t1 column\tBoats\n");
     let unknown = refused(&list(&["--resources", "ships"]), 1);
     assert!(unknown.contains("ships") && unknown.contains("passengers, boats"), "{unknown}");
-    // Two files of one name: which of them is meant is for a person to say, wherever the folder is.
+    // Two files with the same name: the program does not choose between them, wherever the folder is.
     write("twice.toml", &described("boats", "Boats again"));
     let twice = refused(&list(&[]), 1);
     assert!(twice.contains("twice.toml") && twice.contains("the name boats is taken"), "{twice}");

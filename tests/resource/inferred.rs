@@ -1,4 +1,4 @@
-//! `resource infer`: whatever a file holds, import then takes every row of it, and no value becomes another one.
+//! `resource infer`: import accepts every row of the file with the inferred description, and no value changes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,19 +20,19 @@ use pycrudapi::resource::value::Value;
 
 use super::{loaded, program, refused, succeeded};
 
-/// The description of a file.
+/// The inferred description of a file.
 #[track_caller]
 fn described(csv: &str) -> String {
     infer("things", "things.csv", csv.as_bytes(), None).unwrap_or_else(|error| panic!("{error}\n{csv}")).text().0
 }
 
-/// What is said of a file of which nothing can be inferred.
+/// The error for a file from which nothing can be inferred.
 #[track_caller]
 fn error(csv: &str) -> String {
     infer("things", "things.csv", csv.as_bytes(), None).expect_err(csv).to_string()
 }
 
-/// The rows that import makes of a file.
+/// The rows imported from a file.
 fn imported(description: &str, csv: &[u8]) -> Result<Vec<Vec<Value<'static>>>, TableError> {
     let mut import = Import { resource: loaded(description), rows: None, values: Vec::new() };
     file::read(csv, None, &mut import, |_, _| true)?;
@@ -64,7 +64,7 @@ impl Sink for Import {
     }
 }
 
-/// The lines behind the name of a column.
+/// The lines after the name of a column.
 fn column<'a>(description: &'a str, name: &str) -> &'a str {
     let (_, behind) = description
         .split_once(&format!("name = \"{name}\"\n"))
@@ -73,7 +73,7 @@ fn column<'a>(description: &'a str, name: &str) -> &'a str {
 }
 
 #[test]
-fn each_type_is_recognised_by_its_values() {
+fn each_type_is_inferred_from_its_values() {
     for (values, expected) in [
         (&["true", "false", "true"][..], "type = \"boolean\""),
         (&["TRUE", "False", "true"], "type = \"boolean\""),
@@ -86,13 +86,13 @@ fn each_type_is_recognised_by_its_values() {
         (&["2026-01-31", "2024-02-29"], "type = \"string\"\nformat = \"date\""),
         (&["2026-01-31T12:00:00Z", "2026-01-31 12:00:00.5+02:00"], "type = \"string\"\nformat = \"date-time\""),
         (&["0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10", ""], "type = \"string\"\nformat = \"uuid\"\nnullable = true"),
-        // No value may become another one: codes keep their zeros, and long numbers their digits.
+        // No value may change: codes keep their leading zeros, and long numbers their digits.
         (&["007", "12", "31"], "type = \"string\"\nmaxLength = 50"),
         (&["00.5", "1.5"], "type = \"string\"\nmaxLength = 50"),
         (&["9223372036854775808", "1"], "type = \"string\"\nmaxLength = 50"),
         (&["1.5", "9007199254740993"], "type = \"string\"\nmaxLength = 50"),
         (&["2026-01-31", "2026-02-30"], "type = \"string\"\nmaxLength = 50"),
-        // Words for a missing value are none of a number, and a text like any other.
+        // Words for a missing value are null in a column of numbers, and ordinary text in other columns.
         (&["1", "NaN"], "type = \"integer\"\nformat = \"int32\"\nnullable = true"),
         (&["NA", "1"], "type = \"integer\"\nformat = \"int32\"\nnullable = true"),
         (&["2.5", "NA", "#N/A"], "type = \"number\"\nnullable = true"),
@@ -117,7 +117,7 @@ fn each_type_is_recognised_by_its_values() {
         (&["", "", ""], "type = \"string\"\nnullable = true\nmaxLength = 50"),
         (&["a", "b", "a", "b", "a", "b"], "type = \"string\"\nenum = [\"a\", \"b\"]"),
         (&["a", " b", "a", "b ", "a", "b", "", " "], "type = \"string\"\nnullable = true\nenum = [\"a\", \"b\"]"),
-        // Few rows, a value that comes once, one value alone, or what no enumeration can hold.
+        // Too few rows, a value that occurs once, a single distinct value, or values that an enum cannot contain.
         (&["a", "b", "a", "b"], "type = \"string\"\nmaxLength = 50"),
         (&["a", "a", "a", "a", "a", "b"], "type = \"string\"\nmaxLength = 50"),
         (&["a", "a", "a", "a"], "type = \"string\"\nmaxLength = 50"),
@@ -138,7 +138,7 @@ fn each_type_is_recognised_by_its_values() {
 }
 
 #[test]
-fn what_was_found_is_said() {
+fn inferred_facts_are_written_as_comments() {
     let text = described("a,b,at\n1,x,2016-10-01 00:00:00.004\n2,y,2016-10-01 00:15:00\nx/a,,2016-10-01 00:30:00\n");
     for part in [
         "# Inferred from things.csv: 3 rows.",
@@ -156,7 +156,7 @@ fn what_was_found_is_said() {
 }
 
 #[test]
-fn headers_become_names_and_stay_headers() {
+fn headers_become_names_and_are_still_accepted_as_headers() {
     for (header, name) in [
         ("name", "name"),
         ("id_entity", "id_entity"),
@@ -191,7 +191,7 @@ fn headers_become_names_and_stay_headers() {
 }
 
 #[test]
-fn what_import_could_not_read_is_refused_with_its_place() {
+fn unimportable_files_are_refused_with_the_position() {
     for (csv, expected) in [
         ("a,,b\n1,x,3\n", "line 2, column : has no name, so it must count the rows"),
         ("a,\" \"\n1,2\n1,4\n", "line 3, column : has no name"),
@@ -265,7 +265,7 @@ fn cells() -> impl Strategy<Value = BoxedStrategy<String>> {
     })
 }
 
-/// A file: headers that import can tell apart, and rows.
+/// A file: headers that import can distinguish, and rows.
 fn file() -> impl Strategy<Value = (Vec<String>, Vec<Vec<String>>)> {
     let headers = prop::collection::vec(
         prop_oneof!["[a-zA-Z_ ()%éß]{1,12}", "[^\0\r;\t|]{1,8}", "(order|count|limit|by|not|version|select|1|99)"],
@@ -287,7 +287,7 @@ fn file() -> impl Strategy<Value = (Vec<String>, Vec<Vec<String>>)> {
             let width = row.len();
             (Just(headers[..width].to_vec()), prop::collection::vec(row, 1..40))
         })
-        // Rows without a value are left out where they are no rows.
+        // Rows without a value are skipped by import.
         .prop_map(|(headers, mut rows)| {
             rows.retain(|row| row.iter().any(|cell| !cell.trim().is_empty()));
             if rows.is_empty() {
@@ -301,7 +301,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn every_row_is_imported_and_no_value_becomes_another((headers, rows) in file(), crlf in any::<bool>()) {
+    fn every_row_is_imported_and_no_value_changes((headers, rows) in file(), crlf in any::<bool>()) {
         let terminator = if crlf { Terminator::CRLF } else { Terminator::Any(b'\n') };
         let mut writer = WriterBuilder::new().terminator(terminator).from_writer(Vec::new());
         writer.write_record(&headers).expect("written");
@@ -312,7 +312,7 @@ proptest! {
         let sketch = infer("things", "things.csv", csv.as_slice(), None).expect("it is CSV");
         let text = sketch.text().0;
         let resource = loaded(&text);
-        // Where every header begins with a blank, blanks are the separators'.
+        // If every header begins with a space, spaces are part of the separators.
         let is_padded = headers.len() > 1 && headers[1..].iter().all(|header| header.starts_with([' ', '\t']));
         let imported = imported(&text, &csv);
         let imported = imported.map_err(|error| TestCaseError::fail(format!("{error}\n{text}")))?;

@@ -1,4 +1,4 @@
-//! Descriptions that the program writes, and what it says of those that people write; no database is needed.
+//! Generated descriptions, and the validation of handwritten ones; no database is needed.
 
 mod checked;
 mod folders;
@@ -27,7 +27,7 @@ fn succeeded(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("UTF-8")
 }
 
-/// What was said on standard error when the program ended with this status.
+/// Standard error of a program that must have exited with this status.
 #[track_caller]
 fn refused(output: &Output, status: i32) -> String {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -35,7 +35,7 @@ fn refused(output: &Output, status: i32) -> String {
     said
 }
 
-/// The resource of a description's text, which must be without a fault.
+/// The resource of a valid description.
 #[track_caller]
 fn loaded(text: &str) -> &'static Resource {
     let loaded = Resource::load(text, |name| Err(format!("there is no file {name}")));

@@ -1,4 +1,4 @@
-//! `resource new`: a column for each argument.
+//! `resource new`: one column per argument.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ const VESSELS: [&str; 6] = [
 ];
 
 #[test]
-fn a_description_is_written_where_the_output_says_and_never_over_another() {
+fn a_description_is_written_to_the_reported_file_and_never_overwrites_another() {
     let folder = tempfile::tempdir().expect("a folder");
     assert_eq!(succeeded(&program(folder.path(), &VESSELS)), "vessels.toml: 4 columns\n");
     let text = fs::read_to_string(folder.path().join("vessels.toml")).expect("written");
@@ -56,7 +56,7 @@ fn a_description_is_written_where_the_output_says_and_never_over_another() {
 }
 
 #[test]
-fn every_fault_of_the_arguments_is_told_with_its_argument() {
+fn every_error_in_the_arguments_is_reported_with_its_argument() {
     let folder = tempfile::tempdir().expect("a folder");
     for (argument, expected) in [
         ("name", "expected name:type[:low..high][:null][:index]"),
@@ -128,7 +128,7 @@ fn argument() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn what_is_written_has_no_fault(arguments in prop::collection::vec(argument(), 1..20)) {
+    fn every_generated_description_is_valid(arguments in prop::collection::vec(argument(), 1..20)) {
         let column = |(index, argument): (usize, &String)| ColumnSketch {
             comments: vec!["with\na line break".to_owned()],
             column: shorthand::column(&format!("column{index}:{argument}")).expect("the argument is right"),

@@ -1,9 +1,9 @@
-//! Random descriptions, as text, for the property tests of the engine and of the running service.
+//! Random descriptions for the property tests of the engine and of the running service.
 
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// The lines of a column's table in TOML, without its name.
+/// The lines of a column's TOML table, without its name.
 fn column() -> impl Strategy<Value = String> {
     let range = |low: i64, high: i64| (low..=high, low..=high).prop_map(|(a, b)| (a.min(b), a.max(b)));
     let kind = prop_oneof![
@@ -36,7 +36,7 @@ pub fn description(name: &'static str) -> impl Strategy<Value = String> {
     prop::collection::vec(column(), 1..=12).prop_map(move |columns| {
         let mut text = format!("name = \"{name}\"\n");
         for (index, column) in columns.iter().enumerate() {
-            // Words of SQL and letters of either case are names like others.
+            // SQL keywords and names with uppercase letters are valid names.
             let name =
                 ["select_", "userName", "table", "desc", "C", "end", "type", "a1", "group", "value", "x_y", "orderBy"]
                     [index];

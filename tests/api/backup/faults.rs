@@ -1,4 +1,4 @@
-//! What goes wrong with backups: a clear sentence each time, and the older backup is as good as before.
+//! Failures of backups: each is reported with a clear error, and older backups stay valid.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ async fn expect_good(rig: &Rig, id: &str) {
     assert_eq!(rig.restore(&["--backup", id]).names().await, ["kept"]);
 }
 
-fn flip_a_byte(path: &Path) {
+fn flip_byte(path: &Path) {
     let mut bytes = fs::read(path).expect("read");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -32,7 +32,7 @@ fn partials(folder: &Path) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_that_is_killed_leaves_nothing_that_counts() {
+async fn a_killed_backup_is_not_listed_and_its_leftovers_are_removed() {
     let (rig, id) = rig_with_a_backup().await;
     let mut killed = rig.command(&["backup"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
     eventually(|| async { if partials(rig.folder()) == 1 { Ok(()) } else { Err("not begun".to_owned()) } }).await;
@@ -41,7 +41,7 @@ async fn a_backup_that_is_killed_leaves_nothing_that_counts() {
     let listed = succeeded(rig.program(&["backups"]));
     assert_eq!(listed.lines().count(), 2, "{listed}");
     expect_good(&rig, &id).await;
-    // Somebody else's files, whatever they are called, are theirs.
+    // Files of other programs are never removed, whatever their names.
     let theirs = rig.folder().join("film.partial");
     fs::create_dir(&theirs).expect("made");
     rig.backup(&[]);
@@ -49,7 +49,7 @@ async fn a_backup_that_is_killed_leaves_nothing_that_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_logical_backup_is_of_one_instant_wherever_it_goes() {
+async fn a_logical_backup_cannot_be_restored_to_another_instant() {
     let rig = Rig::start().await;
     let id = rig.backup(&["--kind", "logical"]);
     for into in ["/tmp/never-made", "postgres://127.0.0.1:1/never"] {
@@ -60,10 +60,10 @@ async fn a_logical_backup_is_of_one_instant_wherever_it_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_file_is_named_and_the_older_backup_is_good() {
+async fn a_damaged_file_is_reported_and_the_older_backup_stays_valid() {
     let (rig, older) = rig_with_a_backup().await;
     let newer = rig.backup(&[]);
-    flip_a_byte(&rig.folder().join(&newer).join("base.tar"));
+    flip_byte(&rig.folder().join(&newer).join("base.tar"));
     let checked = rig.program(&["backups", "--check"]);
     let said = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(!checked.status.success() && said.contains("damaged"), "{said}");
@@ -76,7 +76,7 @@ async fn a_damaged_file_is_named_and_the_older_backup_is_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_key_and_none_are_refused_and_the_right_one_opens() {
+async fn a_wrong_or_missing_key_is_refused_and_the_right_one_accepted() {
     let rig = Rig::start().await;
     rig.app.create(&passenger_with("name", "kept")).await;
     let keys = tempfile::tempdir().expect("a temporary directory");
@@ -105,16 +105,16 @@ async fn another_key_and_none_are_refused_and_the_right_one_opens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_told_and_takes_no_older_backup_along() {
+async fn a_full_disk_is_reported_and_harms_no_older_backup() {
     let rig = Rig::start().await;
     rig.app.create(&passenger_with("name", "kept")).await;
     let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=150m", "none"]).arg(rig.folder()).output();
     if !mounted.as_ref().is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: a small disk takes root and mount: {mounted:?}");
+        eprintln!("skipped: a small disk requires root and mount: {mounted:?}");
         return;
     }
     let id = rig.backup(&[]);
-    // Leaves less than a backup takes.
+    // Leaves less space than a backup needs.
     let (filler, room) = (rig.folder().join("filler"), 150 - 20 - size_of(&rig.folder().join(&id)) / (1 << 20));
     fs::write(&filler, vec![1; usize::try_from(room << 20).expect("small")]).expect("written");
     let said = refused(&rig.program(&["backup"]));
@@ -144,7 +144,7 @@ fn size_of(directory: &Path) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_at_a_time_and_another_cluster_are_refused() {
+async fn concurrent_backups_and_backups_of_another_cluster_are_refused() {
     let (rig, _) = rig_with_a_backup().await;
     let lock = fs::File::open(rig.folder().join("lock")).expect("a lock");
     lock.lock().expect("locked");
@@ -158,7 +158,7 @@ async fn two_at_a_time_and_another_cluster_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_that_may_not_copy_the_cluster_is_told_the_statement_that_lets_it() {
+async fn a_role_without_replication_is_reported_with_the_statement_that_grants_it() {
     let database = Database::migrated().await;
     let folder = super::open_folder();
     let as_requests = database.url().replace("user=postgres", "user=pycrudapi");
@@ -177,7 +177,7 @@ async fn a_role_that_may_not_copy_the_cluster_is_told_the_statement_that_lets_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_that_nobody_with_the_key_has_made_is_refused() {
+async fn a_backup_not_encrypted_with_the_key_is_refused() {
     let rig = Rig::start().await;
     rig.app.create(&passenger_with("name", "kept")).await;
     let keys = tempfile::tempdir().expect("a temporary directory");
@@ -195,7 +195,7 @@ async fn a_backup_that_nobody_with_the_key_has_made_is_refused() {
         assert!(!Path::new("/tmp/never-made").exists());
         assert_eq!(rig.restore(&["--backup", &plain]).names().await, ["kept"]);
     }
-    // WAL that was put beside an encrypted backup is not replayed either.
+    // WAL files added next to an encrypted backup are not replayed either.
     let name =
         fs::read_dir(rig.folder().join(&sealed).join("wal")).expect("listed").flatten().next().expect("a segment");
     let name = name.file_name().to_string_lossy().replace(".sealed", "");
@@ -207,14 +207,14 @@ async fn a_backup_that_nobody_with_the_key_has_made_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restore_without_room_is_told_how_much_it_takes_and_leaves_nothing() {
+async fn a_restore_without_disk_space_reports_the_need_and_leaves_nothing() {
     let (rig, id) = rig_with_a_backup().await;
     let logical = rig.backup(&["--kind=logical"]);
     let small = super::open_folder();
     let mounted =
         Command::new("mount").args(["-t", "tmpfs", "-o", "size=20m,mode=755", "none"]).arg(small.path()).output();
     if !mounted.as_ref().is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: a small disk takes root and mount: {mounted:?}");
+        eprintln!("skipped: a small disk requires root and mount: {mounted:?}");
         return;
     }
     let into = small.path().join("new");
@@ -234,7 +234,7 @@ async fn a_restore_without_room_is_told_how_much_it_takes_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_this_user_may_not_read_is_no_missing_backup() {
+async fn unreadable_files_are_not_reported_as_a_missing_backup() {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
 
@@ -259,7 +259,7 @@ async fn what_this_user_may_not_read_is_no_missing_backup() {
 }
 
 #[test]
-fn what_is_secret_in_an_argument_is_repeated_by_no_complaint() {
+fn secrets_in_arguments_are_not_repeated_in_errors() {
     let url = "postgres://user:se-cret@db.example/name";
     let commands: &[&[&str]] = &[
         &["backups", url],

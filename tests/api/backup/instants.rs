@@ -1,4 +1,4 @@
-//! Restores to instants while clients write.
+//! Point-in-time restores while clients write.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,7 +12,7 @@ const CLIENTS: usize = 4;
 const WRITES: usize = 150;
 const INSTANTS: usize = 20;
 
-/// A create that was acknowledged.
+/// An acknowledged create.
 struct Write {
     name: String,
     begun: Timestamp,
@@ -26,7 +26,7 @@ async fn write(rig: &Rig, client: usize, stop: &AtomicBool) -> Vec<Write> {
             break;
         }
         let name = format!("{client} {number}");
-        // The database is on this machine, so its clock is ours.
+        // The database runs on this machine, so both use the same clock.
         let begun = Timestamp::now();
         rig.app.create(&passenger_with("name", name.as_str())).await;
         writes.push(Write { name, begun, acknowledged: Timestamp::now() });
@@ -35,12 +35,12 @@ async fn write(rig: &Rig, client: usize, stop: &AtomicBool) -> Vec<Write> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restore_to_any_instant_has_what_was_acknowledged_before_it_and_nothing_that_began_after_it() {
+async fn a_restore_to_any_instant_contains_all_writes_acknowledged_before_and_none_begun_after_it() {
     follow_write_and_restore(&[], INSTANTS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_received_encrypted_is_restored_to_any_instant_too() {
+async fn encrypted_wal_is_restored_to_any_instant_as_well() {
     let keys = tempfile::tempdir().expect("a temporary directory");
     let file = keys.path().join("key");
     std::fs::write(&file, "ab".repeat(32)).expect("written");

@@ -1,4 +1,4 @@
-//! What a restore that fails leaves behind: nothing; and who may read what one that succeeds makes.
+//! A failed restore leaves nothing behind; the files of a successful one are readable by their owner only.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -10,19 +10,19 @@ use super::{Rig, open_folder};
 use crate::harness::{Database, passenger};
 use crate::transfer::{refused, succeeded};
 
-/// Changes what is known of a backup, so that it is found out when everything has been restored.
-pub fn alter(rig: &Rig, id: &str, change: impl FnOnce(&mut Value)) {
+/// Changes a backup's record in a way that is detected only after everything has been restored.
+pub fn alter_record(rig: &Rig, id: &str, change: impl FnOnce(&mut Value)) {
     let record = rig.folder().join(id).join("backup.json");
     let mut value = serde_json::from_slice(&fs::read(&record).expect("a record")).expect("JSON");
     change(&mut value);
     fs::write(&record, value.to_string()).expect("written");
 }
 
-fn spoil(record: &mut Value) {
+fn invalidate(record: &mut Value) {
     for table in record["state"]["tables"].as_array_mut().expect("tables") {
         table["hash"] = "1".into();
     }
-    // Behind the end of the WAL that there is.
+    // After the end of the available WAL.
     record["state"]["lsn"] = "FFF/0".into();
 }
 
@@ -32,12 +32,12 @@ fn entries(directory: &Path) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restore_that_fails_late_leaves_the_directory_as_it_was() {
+async fn a_late_failure_of_a_restore_leaves_the_directory_unchanged() {
     let rig = Rig::start().await;
     rig.app.create(&passenger()).await;
     for (kind, fault) in [("physical", "ended before it was ready"), ("logical", "rows of passengers differ")] {
         let id = rig.backup(&["--kind", kind]);
-        alter(&rig, &id, spoil);
+        alter_record(&rig, &id, invalidate);
         let place = open_folder();
         for into in [place.path().join("not/yet/there"), place.path().to_owned()] {
             let at = into.to_str().expect("UTF-8");
@@ -45,7 +45,7 @@ async fn a_restore_that_fails_late_leaves_the_directory_as_it_was() {
             assert!(said.contains(fault), "{kind}: {said}");
             assert_eq!(entries(place.path()), [""; 0], "{kind}: {at}");
         }
-        // What a restore that was killed has left is no reason to refuse the directory, and goes as well.
+        // Leftovers of a killed restore do not prevent a restore into the directory, and are removed as well.
         fs::create_dir_all(place.path().join("embedded/restoring/data/base")).expect("made");
         fs::write(place.path().join("embedded/lock"), "1\n").expect("written");
         let at = place.path().to_str().expect("UTF-8");
@@ -55,7 +55,7 @@ async fn a_restore_that_fails_late_leaves_the_directory_as_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restore_that_fails_late_leaves_the_database_as_it_was() {
+async fn a_late_failure_of_a_restore_leaves_the_database_unchanged() {
     const CONTENTS: &str = "
         select relname::text from pg_class where relnamespace = 'public'::regnamespace
         union all select proname::text from pg_proc where pronamespace = 'public'::regnamespace
@@ -66,7 +66,7 @@ async fn a_restore_that_fails_late_leaves_the_database_as_it_was() {
     rig.app.create(&passenger()).await;
     let id = rig.backup(&["--kind=logical"]);
     let good = fs::read(rig.folder().join(&id).join("backup.json")).expect("a record");
-    alter(&rig, &id, spoil);
+    alter_record(&rig, &id, invalidate);
     let database = Database::empty().await;
     let theirs = "create function theirs() returns int language sql as 'select 1'; create view seen as select theirs()";
     database.client().await.batch_execute(theirs).await.expect("made");
@@ -84,7 +84,7 @@ async fn a_restore_that_fails_late_leaves_the_database_as_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_restored_is_closed_to_other_users() {
+async fn restored_files_are_not_accessible_to_other_users() {
     fn closed(path: &Path) {
         let found = path.symlink_metadata().expect("there");
         assert_eq!(found.mode() & 0o077, 0, "{}: {:o}", path.display(), found.mode());
@@ -99,7 +99,7 @@ async fn what_is_restored_is_closed_to_other_users() {
         closed(&restored.place.join("embedded/data"));
         for directory in [&restored.place, &restored.place.join("embedded")] {
             let mode = fs::metadata(directory).expect("there").permissions().mode();
-            // PostgreSQL's account passes through what is root's.
+            // PostgreSQL's account only traverses directories owned by root.
             assert_eq!(mode & 0o066, 0, "{kind}: {}: {mode:o}", directory.display());
         }
     }

@@ -1,4 +1,4 @@
-//! Backups of rows, for a database of somebody else's.
+//! Logical backups, for a database managed by others.
 
 use std::process::{Command, Output};
 
@@ -20,7 +20,7 @@ fn program(database: &Database, folder: &tempfile::TempDir, arguments: &[&str]) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_histories_and_tokens_come_back_into_an_empty_database() {
+async fn rows_histories_and_tokens_are_restored_into_an_empty_database() {
     let mut app = TestApp::start_with(&["--seed=true"]).await;
     let database = app.database.take().expect("own database");
     app.until_ready().await;
@@ -62,14 +62,14 @@ async fn rows_histories_and_tokens_come_back_into_an_empty_database() {
             let (there, here) = (app.get(&path).await, restored.get(&path).await);
             let [there, here] = [there, here].map(|answer| {
                 let body = &answer.expect(StatusCode::OK).body;
-                // Each server has a cache of its own.
+                // Each server has its own cache.
                 body.replace("\"cache\":true", "\"cache\":false")
             });
             assert_eq!(there, here, "{path}");
         }
         let tokens = "select count(*) from api_tokens";
         assert_eq!(empty.client().await.query_one(tokens, &[]).await.expect("counted").get::<_, i64>(0), 1);
-        // Triggers work again, and no version comes twice.
+        // Triggers are enabled again, and no version is reused.
         let append_only = empty.client().await.batch_execute("delete from steps").await;
         assert!(append_only.is_err());
         let later = restored.put(&format!("/v1/passengers/{uuid}"), &passenger()).await;

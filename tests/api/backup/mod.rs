@@ -1,4 +1,4 @@
-//! Backups of a running service, and what is brought back out of them.
+//! Backups of a running service, and their restores.
 
 mod faults;
 mod instants;
@@ -18,7 +18,7 @@ use crate::failures::own_postgres;
 use crate::harness::TestApp;
 use crate::transfer::succeeded;
 
-/// A service on an embedded database of its own, and a folder for its backups.
+/// A service on its own embedded database, and a folder for its backups.
 struct Rig {
     app: TestApp,
     _postgres: Embedded,
@@ -29,7 +29,7 @@ struct Rig {
 impl Rig {
     async fn start() -> Self {
         let (postgres, data) = own_postgres(Vec::new());
-        let conninfo = ConnInfo::from_config(postgres.config()).expect("no TLS is asked for");
+        let conninfo = ConnInfo::from_config(postgres.config()).expect("no TLS required");
         let app = TestApp::start_on(&conninfo, &[]).await;
         app.until_ready().await;
         Self { app, _postgres: postgres, data, folder: open_folder() }
@@ -73,19 +73,19 @@ impl Rig {
     }
 }
 
-/// A directory that a backup was restored into.
+/// A directory into which a backup was restored.
 struct Restored {
     place: PathBuf,
     _into: tempfile::TempDir,
 }
 
 impl Restored {
-    /// What `make up` starts.
+    /// Starts the PostgreSQL that `make up` would start.
     fn start(&self) -> Embedded {
         Embedded::start(&options(&self.place)).expect("it starts")
     }
 
-    /// The names of the passengers in it.
+    /// The names of the restored passengers.
     async fn names(&self) -> Vec<String> {
         let postgres = self.start();
         names(&connect(&postgres).await).await
@@ -96,7 +96,7 @@ fn options(data_dir: &Path) -> Options {
     Options { data_dir: data_dir.to_owned(), search_path: std::env::var_os("PATH"), ..Options::default() }
 }
 
-/// A directory that the account of PostgreSQL may enter.
+/// A directory that PostgreSQL's account may enter.
 fn open_folder() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;
     let open = std::fs::Permissions::from_mode(0o755);
@@ -104,7 +104,7 @@ fn open_folder() -> tempfile::TempDir {
 }
 
 async fn connect(postgres: &Embedded) -> Client {
-    let conninfo = ConnInfo::from_config(postgres.config()).expect("no TLS is asked for");
+    let conninfo = ConnInfo::from_config(postgres.config()).expect("no TLS required");
     pycrudapi::db::migrate::connect(&conninfo).await.expect("connected")
 }
 
@@ -113,11 +113,11 @@ async fn names(client: &Client) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// `backup --follow`, which ends with the value.
+/// A running `backup --follow`, which is killed on drop.
 struct Follower(Child);
 
 impl Follower {
-    /// Returns when it follows.
+    /// Returns once it receives WAL.
     fn start(rig: &Rig, arguments: &[&str]) -> Self {
         Self::spawn(rig.command(&[&["backup", "--follow"], arguments].concat()))
     }
@@ -125,19 +125,19 @@ impl Follower {
     fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the program runs");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
-        assert!(lines.any(|line| line.starts_with("following")), "it ended before it followed");
+        assert!(lines.any(|line| line.starts_with("following")), "it exited before it received WAL");
         Self(child)
     }
 }
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        let _ = self.0.kill(); // it may have ended
+        let _ = self.0.kill(); // it may have exited
         let _ = self.0.wait();
     }
 }
 
-/// Up to when everything was received, as the folder says.
+/// The time up to which all WAL was received, according to the folder.
 fn received(folder: &Path) -> Option<jiff::Timestamp> {
     let timelines = std::fs::read_dir(folder.join("wal")).ok()?.flatten();
     let newest = timelines.map(|timeline| timeline.path()).max()?;

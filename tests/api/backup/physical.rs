@@ -1,4 +1,4 @@
-//! Backups of the embedded default, made and brought back beside the service.
+//! Physical backups of the embedded PostgreSQL, made and restored next to the running service.
 
 use reqwest::StatusCode;
 
@@ -8,19 +8,19 @@ use crate::transfer::{refused, succeeded};
 use pycrudapi::db::conninfo::ConnInfo;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_has_what_was_there_and_the_service_goes_on_from_it() {
+async fn a_restored_backup_has_the_rows_of_its_time_and_reuses_no_version() {
     let rig = Rig::start().await;
     let uuid = rig.app.create(&passenger_with("name", "before")).await;
     rig.app.put(&format!("/v1/passengers/{uuid}"), &passenger_with("name", "before")).await.expect(StatusCode::OK);
     let id = rig.backup(&[]);
-    // Given out after the backup, and to be given out to nobody else.
+    // A version issued after the backup, which must not be issued again.
     let seen = rig.app.put(&format!("/v1/passengers/{uuid}"), &passenger_with("name", "after")).await;
     let listed = succeeded(rig.program(&["backups", "--check"]));
     assert!(listed.contains(&id) && listed.contains("physical") && listed.contains(" now "), "{listed}");
 
     let restored = rig.restore(&["--backup", &id]);
     let postgres = restored.start();
-    let conninfo = ConnInfo::from_config(postgres.config()).expect("no TLS is asked for");
+    let conninfo = ConnInfo::from_config(postgres.config()).expect("no TLS required");
     let app = TestApp::start_on(&conninfo, &[]).await;
     let found = app.get(&format!("/v1/passengers/{uuid}")).await;
     assert_eq!(found.expect(StatusCode::OK).json()["name"], "before");
@@ -29,11 +29,11 @@ async fn a_backup_has_what_was_there_and_the_service_goes_on_from_it() {
     let changed = app.put(&format!("/v1/passengers/{uuid}"), &passenger()).await;
     let version = |etag: &str| etag.trim_matches('"').parse::<i64>().unwrap_or_else(|_| panic!("no version in {etag}"));
     let (now, before) = (version(changed.header("etag")), version(seen.header("etag")));
-    assert!(now > before + 100_000_000, "{now} could have been given out before as {before} was");
+    assert!(now > before + 100_000_000, "{now} may have been issued before, like {before}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_an_instant_a_restore_has_everything_that_was_received() {
+async fn without_an_instant_a_restore_contains_everything_received() {
     let rig = Rig::start().await;
     let _follower = Follower::start(&rig, &[]);
     rig.app.create(&passenger_with("name", "the last")).await;
@@ -56,7 +56,7 @@ async fn without_an_instant_a_restore_has_everything_that_was_received() {
         refused(&rig.program(&["restore", "--backup", by_id, "--at=2001-01-01T00:00:00Z", "--into=/tmp/never-made"]));
     assert!(said.contains(&format!("backup {by_id} cannot be brought back to 2001")), "{said}");
     assert!(!std::path::Path::new("/tmp/never-made").exists());
-    // Every form that the API reads, and no other.
+    // Every time format of the API, and no other.
     let zoned = written.to_zoned(jiff::tz::TimeZone::get("Europe/Warsaw").expect("a zone"));
     let (clock, local) = (zoned.strftime("%Y%m%d %H%M%S.%6f"), zoned.strftime("%Y-%m-%dT%H:%M:%S.%6f[Europe/Warsaw]"));
     for at in [local.to_string(), format!("{clock} {}", zoned.strftime("%z")), written.to_string().to_lowercase()] {
@@ -77,7 +77,7 @@ async fn without_an_instant_a_restore_has_everything_that_was_received() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restored_service_goes_on_in_the_same_folder_and_the_line_of_before_stays() {
+async fn a_restored_service_backs_up_to_the_same_folder_on_a_new_timeline() {
     let rig = Rig::start().await;
     let received_behind = async |moment: jiff::Timestamp| {
         eventually(|| async {
@@ -107,7 +107,7 @@ async fn a_restored_service_goes_on_in_the_same_folder_and_the_line_of_before_st
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn old_backups_go_and_the_newest_stays() {
+async fn old_backups_are_removed_and_the_newest_is_kept() {
     let rig = Rig::start().await;
     let first = rig.backup(&["--keep=2"]);
     let second = rig.backup(&["--keep=2"]);
@@ -120,11 +120,11 @@ async fn old_backups_go_and_the_newest_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drill_compares_every_table_and_metrics_tell_its_outcome() {
+async fn a_restore_drill_compares_every_table_and_metrics_report_its_result() {
     let rig = Rig::start().await;
     rig.app.create(&passenger()).await;
     let id = rig.backup(&[]);
-    // Whatever is written behind the backup is no difference.
+    // Writes after the backup are not reported as a difference.
     rig.app.create(&passenger()).await;
     let said = succeeded(rig.program(&["restore-drill"]));
     assert!(said.starts_with(&format!("backup {id} is what the database was at ")), "{said}");
@@ -159,7 +159,7 @@ async fn a_drill_compares_every_table_and_metrics_tell_its_outcome() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_with_anything_in_it_is_refused() {
+async fn a_non_empty_directory_is_refused() {
     let rig = Rig::start().await;
     rig.backup(&[]);
     let into = open_folder();

@@ -1,5 +1,5 @@
-//! Random conditions over random descriptions, each written in one of the ways that mean the same, against a model in memory
-//! with SQL's three truth values.
+//! Random conditions over random descriptions, each written in one of several equivalent ways, compared with a model in memory
+//! that uses SQL's three-valued logic.
 
 use std::fmt::Write;
 
@@ -11,20 +11,20 @@ use pycrudapi::resource::kind::Kind;
 use pycrudapi::resource::value::Value;
 use reqwest::{Method, StatusCode};
 
-use super::{Row, Service, compare, is_so, keys, list, members, value};
+use super::{Row, Service, compare, comparison_holds, keys, list, members, value};
 use crate::harness::send;
 
-/// How often a group may hold groups; the grammar takes more.
+/// Maximum nesting of groups; the grammar allows more.
 const DEPTH: u32 = 3;
 
-/// Conditions before it is known what they are compared with: columns and values are picked out of rows.
+/// Conditions before their operands are known: columns and values are picked from rows.
 #[derive(Debug, Clone)]
 pub enum Sketch {
     Test { column: Index, negated: bool, operator: Index, picks: Vec<Index>, marks: Vec<(Index, Index)> },
     Group { negated: bool, all: bool, inner: Vec<Sketch> },
 }
 
-/// Any conditions.
+/// Arbitrary conditions.
 pub fn sketch() -> impl Strategy<Value = Sketch> {
     let picks = prop::collection::vec(any::<Index>(), 0..4);
     let marks = prop::collection::vec(any::<(Index, Index)>(), 0..3);
@@ -37,7 +37,7 @@ pub fn sketch() -> impl Strategy<Value = Sketch> {
     })
 }
 
-/// How a condition is written where there is a choice.
+/// The notation of a condition where there is a choice.
 #[derive(Debug, Clone)]
 pub struct Style {
     blank: &'static str,
@@ -45,7 +45,7 @@ pub struct Style {
     upper: bool,
 }
 
-/// Any of the ways to write it.
+/// An arbitrary notation.
 pub fn style() -> impl Strategy<Value = Style> {
     (select(&["", " ", "\t "][..]), any::<bool>(), any::<bool>()).prop_map(|(blank, quoted, upper)| Style {
         blank,
@@ -59,7 +59,7 @@ enum Test {
     Compare(&'static str, Value<'static>),
     In(Vec<Value<'static>>),
     Is(&'static str),
-    /// A pattern without escapes but for those of the marks, any case or not.
+    /// A pattern that escapes only wildcards, and whether it ignores case.
     Like(Vec<Option<char>>, bool),
 }
 
@@ -111,7 +111,7 @@ fn test(column: &Column, operator: Index, values: Vec<Value<'static>>, marks: &[
     }
 }
 
-/// SQL's truth of a condition for a row; `None` is unknown.
+/// The truth value of a condition for a row; `None` is unknown.
 fn truth(resource: &'static Resource, row: &Row, node: &Node) -> Option<bool> {
     let (negated, truth) = match node {
         Node::Group { negated, all, inner } => {
@@ -133,7 +133,7 @@ fn holds(value: &Value<'_>, test: &Test) -> Option<bool> {
         Test::In(values) if values.is_empty() => Some(false),
         Test::In(values) => known(values.contains(value)),
         Test::Compare(..) | Test::Like(..) if value.is_null() => None,
-        Test::Compare(comparison, other) => Some(is_so(comparison, compare(value, other))),
+        Test::Compare(comparison, other) => Some(comparison_holds(comparison, compare(value, other))),
         Test::Like(parts, any_case) => {
             let Value::Text(text) = value else { panic!("no text: {value:?}") };
             Some(fits(parts, &text.chars().collect::<Vec<_>>(), *any_case))
@@ -141,7 +141,7 @@ fn holds(value: &Value<'_>, test: &Test) -> Option<bool> {
     }
 }
 
-/// Whether a text is the pattern, in which `None` is any text.
+/// Whether a text matches the pattern, in which `None` matches any text.
 fn fits(parts: &[Option<char>], text: &[char], any_case: bool) -> bool {
     match (parts, text) {
         ([], []) => true,
@@ -169,7 +169,7 @@ fn write(node: &Node, style: &Style) -> String {
     }
 }
 
-/// Behind the column and `not.`; values as `quote` puts them.
+/// The part after the column and `not.`; `quote` formats the values.
 fn write_test(test: &Test, style: &Style, quote: impl Fn(&str) -> String) -> String {
     match test {
         Test::Is(truth) if style.upper => format!("is.{}", truth.to_uppercase()),
@@ -201,7 +201,7 @@ fn quote(text: &str, style: &Style) -> String {
     }
 }
 
-/// Lists with each of the conditions hold the rows that the model lets through.
+/// Asserts that lists filtered by each condition contain the rows selected by the model.
 pub async fn hold(service: &Service, cases: &[(Sketch, Style)]) {
     let Service { app, resource, .. } = service;
     let (all, _) = list(app, "/v1/things?limit=1000").await;
@@ -211,7 +211,7 @@ pub async fn hold(service: &Service, cases: &[(Sketch, Style)]) {
         let mut ways = vec![("and", format!("({})", write(&node, style)))];
         if let Node::Test { column, negated, test } = &node {
             let not = if *negated { "not." } else { "" };
-            // Outside of groups a value is everything up to the end.
+            // Outside groups a value extends to the end of the parameter.
             ways.push((column.name, format!("{not}{}", write_test(test, style, str::to_owned))));
         }
         for (parameter, condition) in ways {

@@ -1,4 +1,4 @@
-//! Which changes have entries, and how these follow each other.
+//! Which changes have history entries, and the order of the entries.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -19,13 +19,13 @@ use super::{create, entries, entries_of, history, operations, part, patch, post_
 use crate::harness::{Settings, TestApp, resources};
 use crate::subjects::{Subject, flag, subjects};
 
-/// Clients that change the same rows at once.
+/// Number of clients that change the same rows concurrently.
 const CLIENTS: usize = 48;
 const ROWS: usize = 6;
 const CHANGES: usize = 12;
 
 #[tokio::test]
-async fn each_way_to_change_a_row_has_one_entry_of_it() {
+async fn each_kind_of_change_has_one_entry() {
     for subject in subjects() {
         let app = start().await;
         let url = create(&app, subject.path, &subject.one).await;
@@ -57,8 +57,8 @@ async fn each_way_to_change_a_row_has_one_entry_of_it() {
             assert_eq!(entry["requestId"], change.header("x-request-id"), "{entry}");
         }
         for (entry, (before, after, values)) in found.iter().rev().zip(expected) {
-            let told = (&entry["versionBefore"], &entry["versionAfter"], &entry["before"]);
-            assert_eq!(told, (&before, &after, &values), "{entry}");
+            let reported = (&entry["versionBefore"], &entry["versionAfter"], &entry["before"]);
+            assert_eq!(reported, (&before, &after, &values), "{entry}");
             assert_eq!(entry["changedBy"], Value::Null);
             assert!(entry["changedAt"].as_str().is_some_and(|at| at.ends_with('Z')), "{entry}");
             assert_eq!(entry.as_object().expect("an object").len(), 7, "{entry}");
@@ -66,14 +66,14 @@ async fn each_way_to_change_a_row_has_one_entry_of_it() {
         let mut sorted = versions.clone();
         sorted.sort_unstable();
         sorted.dedup();
-        assert_eq!(sorted.len(), versions.len(), "no version comes twice");
+        assert_eq!(sorted.len(), versions.len(), "a version was reused");
         assert_eq!(states[4].json(), row(0));
         assert_eq!(row(0)["uuid"], uuid);
     }
 }
 
 #[tokio::test]
-async fn rows_that_are_created_together_have_an_entry_each() {
+async fn rows_created_together_have_an_entry_each() {
     for subject in subjects() {
         let app = start().await;
         let one = subject.one.to_string();
@@ -107,7 +107,7 @@ async fn rows_that_are_created_together_have_an_entry_each() {
             assert_eq!(entries(&app, &subject).await, expected, "{headers:?}");
             assert_eq!(entries_of(&app, &subject, answer.header("x-request-id")).await, rows, "{headers:?}");
         }
-        // What fails leaves nothing, be it one of many rows.
+        // A failed change has no entry, even if only one of many rows is invalid.
         let bad = subject.wrong.to_string();
         for body in [bad.clone(), format!("[{one},{bad}]")] {
             post_as(&app, subject.path, &[("content-type", "application/json")], body)
@@ -115,12 +115,12 @@ async fn rows_that_are_created_together_have_an_entry_each() {
                 .expect_problem(422, "invalid-fields");
         }
         assert_eq!(entries(&app, &subject).await, expected);
-        // Bodies of many rows that are stored at the same time do not count each other's.
+        // Concurrent bulk creations do not count each other's rows.
         let bodies = (0..8).map(|_| post_as(&app, subject.path, &[("content-type", "text/csv")], csv.clone()));
         for answer in join_all(bodies).await {
             answer.expect(StatusCode::CREATED);
         }
-        // And what is imported.
+        // Imported rows have entries as well.
         let table = subject.path.trim_start_matches("/v1/");
         let known = pycrudapi::resource::registry::load(Some(std::path::Path::new("tests/support/resources")), None);
         let known = known.expect("the descriptions are right");
@@ -134,48 +134,51 @@ async fn rows_that_are_created_together_have_an_entry_each() {
              and h.version_before is null and h.before is null and h.operation = 'create'"
         );
         let whole: i64 = client.query_one(&whole, &[]).await.expect("counted").get(0);
-        assert_eq!(whole, expected, "each row has the entry of its creation, and no other has one");
+        assert_eq!(whole, expected, "each row must have exactly the entry of its creation");
     }
 }
 
-/// What an answer told of a change.
+/// A change as reported by its response.
 #[derive(Debug)]
-struct Told {
+struct Reported {
     operation: &'static str,
     version: Option<i64>,
     row: Option<Value>,
 }
 
-/// Clients change the same rows at once, so changes of several share statements, wait for each other, and miss. Every success
-/// that was told is in the history, nothing else is, and each state of a row is what the change after it kept.
+/// Clients change the same rows concurrently, so changes share statements, wait for each other and fail their conditions. Every
+/// reported success is in the history, nothing else is, and each state of a row equals the state stored by the next change.
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_that_meet_follow_each_other_without_a_gap() {
+async fn concurrent_changes_have_a_gapless_history() {
     for subject in subjects() {
-        meet(&subject).await;
+        run_concurrent_changes(&subject).await;
     }
 }
 
-async fn meet(subject: &Subject) {
-    // On a busy machine nobody is to be refused for waiting.
+async fn run_concurrent_changes(subject: &Subject) {
+    // No request may time out on a busy machine.
     let flags = [&*flag(), "--checkout-timeout-ms=60000", "--statement-timeout-ms=60000"];
     let first = TestApp::start_with(&flags).await;
     let database = first.database.as_ref().expect("own database");
     let second = TestApp::start_on(&database.conninfo(), &flags).await;
-    let told: Mutex<BTreeMap<String, Vec<Told>>> = Mutex::default();
-    let tell = |url: &str, operation, answer: &crate::harness::Answer| {
+    let reported: Mutex<BTreeMap<String, Vec<Reported>>> = Mutex::default();
+    let report = |url: &str, operation, answer: &crate::harness::Answer| {
         let is_gone = operation == "delete";
-        let told_one =
-            Told { operation, version: (!is_gone).then(|| version(answer)), row: (!is_gone).then(|| answer.json()) };
-        told.lock().expect("no panic").entry(url.to_owned()).or_default().push(told_one);
+        let one = Reported {
+            operation,
+            version: (!is_gone).then(|| version(answer)),
+            row: (!is_gone).then(|| answer.json()),
+        };
+        reported.lock().expect("no panic").entry(url.to_owned()).or_default().push(one);
     };
     let mut urls = Vec::new();
     for _ in 0..ROWS {
         let answer = first.post(subject.path, &subject.one).await;
         let url = answer.header("location").to_owned();
-        tell(&url, "create", &answer);
+        report(&url, "create", &answer);
         urls.push(url);
     }
-    let (tell, urls, part) = (&tell, &urls, &part(subject));
+    let (report, urls, part) = (&report, &urls, &part(subject));
     join_all((0..CLIENTS).map(|client| {
         let app = if client % 2 == 0 { &first } else { &second };
         async move {
@@ -198,7 +201,7 @@ async fn meet(subject: &Subject) {
                     _ => ("replace", app.put(url, &subject.wrong).await),
                 };
                 match answer.status.as_u16() {
-                    200 | 204 => tell(url, operation, &answer),
+                    200 | 204 => report(url, operation, &answer),
                     404 | 409 | 412 | 422 => {}
                     other => panic!("{operation}: {other} {}", answer.body),
                 }
@@ -206,9 +209,9 @@ async fn meet(subject: &Subject) {
         }
     }))
     .await;
-    for (url, told) in told.into_inner().expect("no panic") {
+    for (url, reported) in reported.into_inner().expect("no panic") {
         let found = history(&first, &url).await;
-        let count = |operation: &str| told.iter().filter(|told| told.operation == operation).count();
+        let count = |operation: &str| reported.iter().filter(|reported| reported.operation == operation).count();
         for operation in ["create", "replace", "patch", "delete", "restore"] {
             let found = found.iter().filter(|entry| entry["operation"] == operation).count();
             assert_eq!(found, count(operation), "{operation} of {url}");
@@ -217,10 +220,13 @@ async fn meet(subject: &Subject) {
         let mut last_at = String::new();
         for entry in found.iter().rev() {
             assert_eq!(entry["versionBefore"], last, "{entry}");
-            let state = told.iter().find(|told| json!(told.version) == last).and_then(|told| told.row.clone());
+            let state = reported
+                .iter()
+                .find(|reported| json!(reported.version) == last)
+                .and_then(|reported| reported.row.clone());
             assert_eq!(
                 entry["before"],
-                if last.is_null() { Value::Null } else { state.expect("it was told") },
+                if last.is_null() { Value::Null } else { state.expect("it was reported") },
                 "{entry}"
             );
             let at = entry["changedAt"].as_str().expect("a time").to_owned();
@@ -233,9 +239,9 @@ async fn meet(subject: &Subject) {
     }
 }
 
-/// A batch that PostgreSQL undoes is carried out again row by row: what was undone has no entry.
+/// A batch rolled back by PostgreSQL is executed again row by row: rolled-back changes have no entry.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_the_database_refuses_has_no_entry_and_its_neighbours_have_one() {
+async fn a_change_refused_by_the_database_has_no_entry_while_others_in_its_batch_have_one() {
     let subject = &subjects()[0];
     let app = start().await;
     let client = app.database.as_ref().expect("own database").client().await;
@@ -257,9 +263,9 @@ async fn a_change_that_the_database_refuses_has_no_entry_and_its_neighbours_have
     assert_eq!((refused, entries(&app, subject).await), (4, before + 32));
 }
 
-/// Changes of several people share a statement: each entry has the name of who made that change, and the id of their request.
+/// Changes of several principals share a statement: each entry has the name and the request id of its own change.
 #[tokio::test]
-async fn changes_that_share_a_statement_keep_who_made_which() {
+async fn changes_that_share_a_statement_keep_their_own_principals() {
     let app = TestApp::start().await;
     let database = app.database.as_ref().expect("own database");
     let settings = Settings::parse(&[]);
@@ -289,16 +295,16 @@ async fn changes_that_share_a_statement_keep_who_made_which() {
     for (number, key) in keys.iter().enumerate() {
         let found = history(&app, &format!("/v1/passengers/{key}")).await;
         for (turn, entry) in found.iter().rev().enumerate() {
-            let told = (entry["changedBy"].as_str(), entry["requestId"].as_str());
-            assert_eq!(told, by(number + turn).recorded(), "{entry}");
+            let reported = (entry["changedBy"].as_str(), entry["requestId"].as_str());
+            assert_eq!(reported, by(number + turn).recorded(), "{entry}");
         }
         assert_eq!(found.len(), 4);
     }
 }
 
-/// A resource whose description asks for none has no table of it, no URL and no parameter.
+/// A resource without a history has no history table, no history URL and no `at` parameter.
 #[tokio::test]
-async fn without_a_history_there_is_nothing_of_it() {
+async fn a_resource_without_a_history_has_no_table_url_or_parameter_for_it() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(
         folder.path().join("notes.toml"),
@@ -314,6 +320,6 @@ async fn without_a_history_there_is_nothing_of_it() {
     app.get(&format!("{url}?at=1")).await.expect_problem(400, "invalid-query");
     let client = app.database.as_ref().expect("own database").client().await;
     let there: bool =
-        client.query_one("select to_regclass('notes_history') is not null", &[]).await.expect("asked").get(0);
+        client.query_one("select to_regclass('notes_history') is not null", &[]).await.expect("queried").get(0);
     assert!(!there);
 }

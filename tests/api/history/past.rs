@@ -1,4 +1,4 @@
-//! Rows as they were, and the pages of a history.
+//! Earlier states of rows, and the pages of a history.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -7,13 +7,13 @@ use super::{create, entries, history, link, operations, part, patch, restore, st
 use crate::harness::{TestApp, eventually};
 use crate::subjects::{flag, subjects};
 
-/// The time that an entry names, of the newest first.
+/// The time of an entry, counted from the newest.
 fn changed_at(entries: &[Value], place: usize) -> String {
     entries[place]["changedAt"].as_str().expect("a time").to_owned()
 }
 
 #[tokio::test]
-async fn a_damaged_entry_is_named_by_its_version_wherever_it_is_read() {
+async fn a_damaged_entry_is_reported_by_its_version_wherever_it_is_read() {
     for subject in subjects() {
         let app = start().await;
         let url = create(&app, subject.path, &subject.one).await;
@@ -35,14 +35,14 @@ async fn a_damaged_entry_is_named_by_its_version_wherever_it_is_read() {
                 let detail = answer.expect_problem(500, "internal")["detail"].as_str().expect("a text").to_owned();
                 assert!(detail.contains(&format!("version {version} ")), "{damage}: {detail}");
             }
-            // The row itself is none of it, nor are newer entries.
+            // The row itself and newer entries are unaffected.
             assert_eq!(app.get(&url).await.body, replaced.body);
         }
     }
 }
 
 #[tokio::test]
-async fn a_row_is_read_as_it_was_in_a_version_and_at_a_time() {
+async fn a_row_can_be_read_as_of_a_version_and_as_of_a_time() {
     for subject in subjects() {
         let app = start().await;
         let url = create(&app, subject.path, &subject.one).await;
@@ -82,7 +82,7 @@ async fn a_row_is_read_as_it_was_in_a_version_and_at_a_time() {
         for bad in ["at=1&at=2", "as=1", "at=1&limit=1"] {
             app.get(&format!("{url}?{bad}")).await.expect_problem(400, "invalid-query");
         }
-        // A row that is gone is read as it was, too.
+        // A deleted row can be read as it was, too.
         app.delete(&url).await.expect(StatusCode::NO_CONTENT);
         for state in &states {
             check(version(state).to_string(), state).await;
@@ -98,7 +98,7 @@ async fn a_row_is_read_as_it_was_in_a_version_and_at_a_time() {
     }
 }
 
-/// Versions of different connections are drawn in stocks, so they do not ascend; entries do.
+/// Connections draw versions in blocks, so versions do not ascend; entries do.
 #[tokio::test]
 async fn pages_lead_from_the_newest_entry_to_the_oldest_and_back_while_changes_go_on() {
     for subject in subjects() {
@@ -124,7 +124,7 @@ async fn pages_lead_from_the_newest_entry_to_the_oldest_and_back_while_changes_g
         assert_eq!(back.body, pages[1].body);
         let back = app.get(&link(&back, "prev").expect("a page before")).await;
         assert_eq!(back.body, pages[0].body);
-        assert!(link(&back, "prev").is_some(), "there are newer entries by now");
+        assert!(link(&back, "prev").is_some(), "newer entries were added meanwhile");
         let lines = app
             .conditional(Method::GET, &format!("{url}/history?limit=2"), &[("accept", "application/x-ndjson")], None)
             .await;
@@ -139,9 +139,9 @@ async fn pages_lead_from_the_newest_entry_to_the_oldest_and_back_while_changes_g
     }
 }
 
-/// A table from before its history: its rows have none until they are changed.
+/// A table older than its history: its rows have no entries until they are changed.
 #[tokio::test]
-async fn a_table_that_is_there_gets_a_history_at_the_start() {
+async fn an_existing_table_gets_a_history_at_startup() {
     for subject in subjects() {
         let mut app = start().await;
         let table = subject.path.trim_start_matches("/v1/");
@@ -164,9 +164,9 @@ async fn a_table_that_is_there_gets_a_history_at_the_start() {
     }
 }
 
-/// A history from before it kept the ids of requests: a server of then goes on beside one of now.
+/// A history without the column of request ids: a server of an older release continues beside a current one.
 #[tokio::test]
-async fn a_history_without_ids_of_requests_gets_them_while_a_release_from_before_writes() {
+async fn a_history_without_request_ids_gets_the_column_while_an_older_release_writes() {
     for subject in subjects() {
         let mut app = start().await;
         let table = subject.path.trim_start_matches("/v1/");
@@ -195,9 +195,9 @@ async fn a_history_without_ids_of_requests_gets_them_while_a_release_from_before
     }
 }
 
-/// A backup reads the history for long, and a release that adds a column to it comes up: whoever changes rows does not wait for both.
+/// A backup reads the history for a long time while a release that adds a column starts: writers must wait for neither.
 #[tokio::test]
-async fn a_start_that_waits_for_a_reader_of_the_history_holds_no_writer_up() {
+async fn a_start_that_waits_for_a_reader_of_the_history_blocks_no_writer() {
     let mut app = start().await;
     let url = create(&app, "/v1/passengers", &subjects()[0].one).await;
     app.stop().await;
@@ -210,8 +210,8 @@ async fn a_start_that_waits_for_a_reader_of_the_history_holds_no_writer_up() {
         "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like 'alter table%')";
     for _ in 0..2 {
         eventually(|| async {
-            let waits: bool = writer.query_one(waits, &[]).await.expect("asked").get(0);
-            if waits { Ok(()) } else { Err("nobody waits".to_owned()) }
+            let waits: bool = writer.query_one(waits, &[]).await.expect("queried").get(0);
+            if waits { Ok(()) } else { Err("no statement waits".to_owned()) }
         })
         .await;
         let change = "set statement_timeout = '20s'; update passengers set fare = fare; \
@@ -227,7 +227,7 @@ async fn a_start_that_waits_for_a_reader_of_the_history_holds_no_writer_up() {
 }
 
 #[tokio::test]
-async fn entries_are_removed_when_their_time_has_passed_and_nothing_is_guessed_then() {
+async fn entries_are_removed_after_their_retention_and_unknown_states_answer_404() {
     for subject in subjects() {
         let app = TestApp::start_with(&[&flag(), "--history-retention=1s"]).await;
         let url = create(&app, subject.path, &subject.one).await;
@@ -244,7 +244,7 @@ async fn entries_are_removed_when_their_time_has_passed_and_nothing_is_guessed_t
         app.get(&format!("{gone}/history")).await.expect_problem(404, "not-found");
         restore(&app, &gone, json!({})).await.expect_problem(404, "not-found");
         app.get(&format!("{url}?at={}", version(&first))).await.expect_problem(404, "not-found");
-        // As it is now it has been since the last of what was removed, and before that nobody knows.
+        // The current state is known since the last removed entry; earlier states are unknown.
         let now = app.get(&format!("{url}?at=2999-01-01T00:00:00Z")).await;
         assert_eq!(now.expect(StatusCode::OK).body, second.body);
         let unknown = app.get(&format!("{url}?at=2026-01-31T12:00:00Z")).await.expect_problem(404, "not-found");

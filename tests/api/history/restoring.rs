@@ -1,4 +1,4 @@
-//! Bringing back what was deleted, and earlier versions.
+//! Restoring deleted rows and earlier versions.
 
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
@@ -8,13 +8,13 @@ use super::{create, entries, history, operations, post_as, restore, start, versi
 use crate::harness::{Answer, TestApp};
 use crate::subjects::{flag, subjects};
 
-/// Restores under a condition.
+/// Restores with a conditional header.
 async fn restore_if(app: &TestApp, url: &str, header: (&str, &str), body: Value) -> Answer {
     app.conditional(Method::POST, &format!("{url}/restore"), &[header], Some(body)).await
 }
 
 #[tokio::test]
-async fn what_was_deleted_comes_back_once_and_only_if_it_is_gone() {
+async fn a_deleted_row_is_restored_once_and_only_while_it_is_deleted() {
     for subject in subjects() {
         let app = start().await;
         let url = create(&app, subject.path, &subject.one).await;
@@ -33,7 +33,7 @@ async fn what_was_deleted_comes_back_once_and_only_if_it_is_gone() {
         let now = app.get(&url).await;
         assert_eq!((&now.body, now.header("etag")), (&first.body, restored[0].header("etag")));
         assert_eq!(operations(&history(&app, &url).await), ["create", "delete", "restore"]);
-        // Without a body it is the same, and with a version of before that one comes.
+        // Without a body the last state is restored; with an earlier version, that version.
         app.put(&url, &subject.other).await.expect(StatusCode::OK);
         app.delete(&url).await.expect(StatusCode::NO_CONTENT);
         let empty = post_as(&app, &format!("{url}/restore"), &[], String::new()).await;
@@ -49,7 +49,7 @@ async fn what_was_deleted_comes_back_once_and_only_if_it_is_gone() {
 }
 
 #[tokio::test]
-async fn a_version_comes_back_if_the_row_is_in_the_state_that_is_asked_for() {
+async fn a_version_is_restored_if_the_row_is_in_the_required_state() {
     for subject in subjects() {
         let app = start().await;
         let url = create(&app, subject.path, &subject.one).await;
@@ -66,11 +66,11 @@ async fn a_version_comes_back_if_the_row_is_in_the_state_that_is_asked_for() {
             restore(&app, &url, bad).await.expect_problem(422, "invalid-fields");
         }
         post_as(&app, &format!("{url}/restore"), &[], "{".to_owned()).await.expect_problem(400, "invalid-json");
-        assert_eq!(entries(&app, &subject).await, before, "what fails has no entry");
+        assert_eq!(entries(&app, &subject).await, before, "a failed restore must have no entry");
         let third = restore_if(&app, &url, ("if-match", new), wanted.clone()).await;
         assert_eq!(third.expect(StatusCode::OK).body, first.body);
         assert!(![old, new].contains(&third.header("etag")));
-        // Those that meet all succeed, one behind the other, unless they ask for a state.
+        // Concurrent restores all succeed, one after another, unless they require a state.
         let answers = join_all((0..8).map(|_| restore(&app, &url, wanted.clone()))).await;
         assert!(answers.iter().all(|answer| answer.status == StatusCode::OK), "{answers:?}");
         let now = app.get(&url).await;
@@ -78,7 +78,7 @@ async fn a_version_comes_back_if_the_row_is_in_the_state_that_is_asked_for() {
         let answers = join_all((0..8).map(|_| restore_if(&app, &url, ("if-match", tag), wanted.clone()))).await;
         assert_eq!(answers.iter().filter(|answer| answer.status == StatusCode::OK).count(), 1, "{answers:?}");
         assert_eq!(history(&app, &url).await.len(), 12);
-        // A row that is gone is in no state that could be named.
+        // A deleted row has no state that a condition could match.
         app.delete(&url).await.expect(StatusCode::NO_CONTENT);
         for header in [("if-match", "*"), ("if-match", old)] {
             restore_if(&app, &url, header, wanted.clone()).await.expect_problem(412, "precondition-failed");
@@ -88,7 +88,7 @@ async fn a_version_comes_back_if_the_row_is_in_the_state_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn where_changes_must_name_the_state_only_what_is_gone_comes_back_without() {
+async fn where_if_match_is_required_only_deleted_rows_are_restored_without_it() {
     for subject in subjects() {
         let app = TestApp::start_with(&[&flag(), "--require-if-match=true"]).await;
         let url = create(&app, subject.path, &subject.one).await;
@@ -105,7 +105,7 @@ async fn where_changes_must_name_the_state_only_what_is_gone_comes_back_without(
 }
 
 #[tokio::test]
-async fn a_restore_with_a_key_is_carried_out_once() {
+async fn a_restore_with_an_idempotency_key_is_executed_once() {
     for subject in subjects() {
         let app = start().await;
         let url = create(&app, subject.path, &subject.one).await;
@@ -122,9 +122,9 @@ async fn a_restore_with_a_key_is_carried_out_once() {
     }
 }
 
-/// Rules may be narrowed by hand: then history shows what was, and nothing comes back that breaks them.
+/// Rules may have been violated by hand: the history shows such values, and they cannot be restored.
 #[tokio::test]
-async fn values_that_the_rules_do_not_allow_any_more_are_shown_and_stay_away() {
+async fn values_that_violate_the_rules_are_shown_and_not_restored() {
     let app = start().await;
     let subject = &subjects()[1];
     let url = create(&app, subject.path, &subject.one).await;
@@ -139,7 +139,7 @@ async fn values_that_the_rules_do_not_allow_any_more_are_shown_and_stay_away() {
     assert_eq!(past.expect(StatusCode::OK).json()["state"], "lost");
     let refused = restore(&app, &url, json!({"version": version})).await;
     assert_eq!(refused.pointers(), ["/state"]);
-    // The row was changed by hand, which has no entry, so nobody knows when.
+    // The manual change has no entry, so its time is unknown.
     assert_ne!(found[0]["versionBefore"], found[1]["versionAfter"]);
     let between = found[1]["changedAt"].as_str().expect("a time");
     let unknown = app.get(&format!("{url}?at={between}")).await.expect_problem(404, "not-found");

@@ -1,4 +1,4 @@
-//! Histories keep every value of every type exactly.
+//! Histories preserve every value of every type exactly.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ use crate::harness::{Answer, TestApp, send};
 const CASES: u32 = 8;
 const ROWS: u64 = 12;
 
-/// The values before the newest change, as they were written.
+/// The values before the newest change, as returned.
 async fn before(app: &TestApp, url: &str) -> String {
     #[derive(serde::Deserialize)]
     struct Entry {
@@ -35,14 +35,14 @@ async fn put(app: &TestApp, url: &str, body: &str) -> Answer {
     send(app.request(Method::PUT, url).header("content-type", "application/json").body(body.to_owned())).await
 }
 
-/// A row as it would be sent: without its key.
+/// A row as sent by a client: without its key.
 fn sent(row: &str) -> String {
     let (_, rest) = row.split_once(',').expect("a key and fields");
     format!("{{{rest}")
 }
 
 #[tokio::test]
-async fn rows_of_any_description_are_kept_shown_and_brought_back_byte_by_byte() {
+async fn rows_of_random_descriptions_are_kept_shown_and_restored_byte_by_byte() {
     let mut runner = TestRunner::new(Config::with_cases(CASES));
     let cases = (random::description("things"), any::<u64>());
     for _ in 0..CASES {
@@ -82,7 +82,7 @@ async fn rows_of_any_description_are_kept_shown_and_brought_back_byte_by_byte() 
 }
 
 #[tokio::test]
-async fn the_least_and_the_greatest_values_of_each_type_are_kept() {
+async fn the_minimum_and_maximum_of_each_type_are_preserved() {
     let app = start().await;
     for row in [
         r#"{"label":"\u0001\"\\ é 😀","paid":true,"page":1,"quantity":-2147483648,"account":-9223372036854775808,"ratio":-0.0,"amount":"-9999999999.99","state":"open","code":"AB-1","due":"0001-01-01","booked":"0001-01-01T00:00:00.000001Z","voucher":null}"#,
@@ -103,9 +103,9 @@ async fn the_least_and_the_greatest_values_of_each_type_are_kept() {
     }
 }
 
-/// Other digits than the shortest that read back as the same number would be other numbers.
+/// Digits other than the shortest that parse to the same number would be another number.
 #[tokio::test]
-async fn a_database_that_writes_numbers_shorter_changes_none() {
+async fn a_reduced_extra_float_digits_setting_changes_no_number() {
     let app = start().await;
     let database = app.database.as_ref().expect("own database");
     let shorter = "do $$ begin execute format('alter database %I set extra_float_digits = -5', current_database()); \
@@ -121,7 +121,7 @@ async fn a_database_that_writes_numbers_shorter_changes_none() {
 }
 
 #[tokio::test]
-async fn columns_that_came_later_have_their_default_in_older_entries() {
+async fn columns_added_later_have_their_default_in_older_entries() {
     let folder = tempfile::tempdir().expect("a folder");
     let flag = format!("--resources-dir={}", folder.path().display());
     let describe = |more: &str| {
@@ -147,7 +147,7 @@ async fn columns_that_came_later_have_their_default_in_older_entries() {
     assert_eq!(entries[0]["before"], expected);
     let restored = app.post(&format!("{url}/restore"), &json!({"version": first})).await;
     assert_eq!(restored.expect(StatusCode::OK).json(), expected);
-    // A null that was set is kept as one.
+    // A null that was set explicitly is preserved.
     app.put(&url, &json!({"text": "d", "size": 1, "weight": null})).await.expect(StatusCode::OK);
     app.delete(&url).await.expect(StatusCode::NO_CONTENT);
     let entries = app.get(&format!("{url}/history")).await.json();

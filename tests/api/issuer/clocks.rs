@@ -1,4 +1,4 @@
-//! The claims that name a time, at the edges of the leeway.
+//! Time claims at the limits of the leeway.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,12 +9,12 @@ use super::signer::{ed, key_set};
 use super::{LEEWAY, NOW, now, with, with_document};
 
 #[tokio::test]
-async fn each_time_is_judged_with_the_leeway_to_the_second() {
+async fn each_time_claim_is_checked_with_the_leeway_to_the_second() {
     for leeway in [Duration::ZERO, LEEWAY, Duration::from_secs(300)] {
         let (issuer, _file) = with_document(&key_set(&[ed().jwk()]), |options| options.rules.leeway = leeway);
         let seconds = leeway.as_secs();
         for (name, value, taken) in [
-            // It ends at `exp`, not after it (RFC 7519, 4.1.4).
+            // A token is expired at `exp`, not only after it (RFC 7519, 4.1.4).
             ("exp", *NOW - seconds - 1, false),
             ("exp", *NOW - seconds, false),
             ("exp", *NOW - seconds + 1, true),
@@ -27,7 +27,7 @@ async fn each_time_is_judged_with_the_leeway_to_the_second() {
         ] {
             let outcome = issuer.verify(&ed().token(&with(name, json!(value))), now()).await;
             match outcome {
-                Ok(_) => assert!(taken, "{name} = {value} was taken"),
+                Ok(_) => assert!(taken, "{name} = {value} was accepted"),
                 Err(refused) => {
                     assert!(!taken && matches!(refused, Refused::Invalid(_)), "{name} = {value}: {refused:?}");
                 }
@@ -37,7 +37,7 @@ async fn each_time_is_judged_with_the_leeway_to_the_second() {
 }
 
 #[tokio::test]
-async fn what_is_said_of_the_end_is_when_it_is_refused() {
+async fn a_token_is_refused_from_its_reported_expiry_on() {
     let (issuer, _file) = with_document(&key_set(&[ed().jwk()]), |_| ());
     for exp in [json!(*NOW + 5), json!(f64::from(u32::try_from(*NOW).expect("32 bits")) + 5.25)] {
         let token = ed().token(&with("exp", exp));
@@ -48,7 +48,7 @@ async fn what_is_said_of_the_end_is_when_it_is_refused() {
 }
 
 #[tokio::test]
-async fn a_clock_that_was_never_set_refuses_and_does_not_fail() {
+async fn with_an_unset_clock_tokens_are_refused_without_a_panic() {
     let (issuer, _file) = with_document(&key_set(&[ed().jwk()]), |_| ());
     let before = SystemTime::UNIX_EPOCH - Duration::from_secs(5);
     let outcome = issuer.verify(&ed().token(&super::claims()), before).await;

@@ -1,4 +1,4 @@
-//! Tokens that are taken, and what is read out of them.
+//! Accepted tokens, and the values read from them.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn scopes(text: &str) -> Scopes {
 }
 
 #[tokio::test]
-async fn a_token_of_each_algorithm_is_taken() {
+async fn a_token_of_each_algorithm_is_accepted() {
     let (issuer, _file) = with_document(&all_keys(), |_| ());
     for signer in [rsa(), rsa_pss(), ec(), ed()] {
         let verified = issuer.verify(&signer.token(&claims()), now()).await.expect(signer.alg);
@@ -29,7 +29,7 @@ async fn a_token_of_each_algorithm_is_taken() {
 }
 
 #[tokio::test]
-async fn each_form_that_the_rfcs_allow_is_taken() {
+async fn each_form_allowed_by_the_rfcs_is_accepted() {
     let (issuer, _file) = with_document(&all_keys(), |_| ());
     let api = super::AUDIENCE;
     for good in [
@@ -61,7 +61,7 @@ async fn each_form_that_the_rfcs_allow_is_taken() {
 }
 
 #[tokio::test]
-async fn a_token_that_names_no_key_is_tried_with_the_few_that_fit() {
+async fn a_token_without_a_kid_is_verified_with_the_few_matching_keys() {
     let mut jwks = [rsa(), ec(), ed()].map(Signer::jwk);
     let header = |alg: &str| json!({"alg": alg, "typ": "at+jwt"}).to_string();
     let strangers: Vec<Value> = (0..3).map(|number| Signer::es256(&format!("other{number}")).jwk()).collect();
@@ -73,12 +73,12 @@ async fn a_token_that_names_no_key_is_tried_with_the_few_that_fit() {
         let token = signer.token_of(&header(signer.alg), &claims().to_string());
         assert!(issuer.verify(&token, now()).await.is_ok(), "{}", signer.alg);
     }
-    // A key without a name is not the one that a token names.
+    // A key without a kid does not match a token that has one.
     assert!(matches!(issuer.verify(&ec().token(&claims()), now()).await, Err(Refused::Invalid(_))));
 }
 
 #[tokio::test]
-async fn a_key_set_is_read_around_keys_that_cannot_be_used() {
+async fn unusable_keys_of_a_key_set_are_skipped() {
     let unusable = [
         json!(null),
         json!("text"),
@@ -95,7 +95,7 @@ async fn a_key_set_is_read_around_keys_that_cannot_be_used() {
 }
 
 #[tokio::test]
-async fn scopes_come_out_of_the_claim_that_is_named() {
+async fn scopes_are_read_from_the_configured_claim() {
     let roles = json!({"roles": ["reader", "clerk", "admin"]});
     let claims_of = |changes: Value| {
         let mut claims = without("scope");
@@ -132,7 +132,7 @@ async fn scopes_come_out_of_the_claim_that_is_named() {
 }
 
 #[tokio::test]
-async fn tokens_with_the_type_jwt_are_taken_where_that_is_said_and_no_other_kind_of_token_is() {
+async fn tokens_of_type_jwt_are_accepted_only_where_configured_and_other_types_never() {
     let (strict, _file) = with_document(&all_keys(), |_| ());
     let (lenient, _other) = with_document(&all_keys(), |options| options.rules.token_type = TokenType::Jwt);
     let token = |typ: Option<&str>, claims: &Value| {
@@ -150,7 +150,7 @@ async fn tokens_with_the_type_jwt_are_taken_where_that_is_said_and_no_other_kind
     for good in [with("typ", json!("Bearer")), with("token_use", json!("access")), with("typ", json!("bearer"))] {
         assert!(lenient.verify(&token(Some("JWT"), &good), now()).await.is_ok(), "{good}");
     }
-    assert!(lenient.verify(&ec().token(&claims()), now()).await.is_ok(), "at+jwt is taken as well");
+    assert!(lenient.verify(&ec().token(&claims()), now()).await.is_ok(), "at+jwt is accepted as well");
     for other in [
         with("nonce", json!("n")),
         with("at_hash", json!("h")),

@@ -1,4 +1,4 @@
-//! Every hostile token is refused for what it is, and none has the issuer asked for keys without end.
+//! Every malicious token is refused for its defect, and none causes unlimited key requests to the issuer.
 
 use pycrudapi::auth::issuer::rules::Refused;
 
@@ -12,7 +12,7 @@ async fn every_hostile_token_is_refused() {
     let (issuer, _file) = with_document(&document(), |_| ());
     for signer in [rsa(), rsa_pss(), ec(), ed()] {
         let outcome = issuer.verify(&signer.token(&claims()), now()).await;
-        assert!(outcome.is_ok(), "without a fault it is taken: {outcome:?}");
+        assert!(outcome.is_ok(), "the unmodified token must be accepted: {outcome:?}");
     }
     let tokens = all();
     let mut kinds: Vec<&str> = tokens.iter().map(|hostile| hostile.kind.as_str()).collect();
@@ -29,7 +29,7 @@ async fn every_hostile_token_is_refused() {
 }
 
 #[tokio::test]
-async fn no_letter_of_a_token_can_be_changed() {
+async fn a_token_with_any_changed_character_is_refused() {
     let (issuer, _file) = with_document(&document(), |_| ());
     for signer in [rsa(), ed()] {
         let good = signer.token(&claims());
@@ -47,7 +47,7 @@ async fn no_letter_of_a_token_can_be_changed() {
 }
 
 #[tokio::test]
-async fn a_hundred_thousand_unknown_keys_are_asked_for_once() {
+async fn a_hundred_thousand_unknown_kids_cause_one_key_request() {
     let server = KeyServer::start(&[ec().jwk()]).await;
     let issuer = start(options(at(&server.keys_url())));
     assert!(issuer.verify(&ec().token(&claims()), now()).await.is_ok());
@@ -59,5 +59,5 @@ async fn a_hundred_thousand_unknown_keys_are_asked_for_once() {
         let outcome = issuer.verify(&token, now()).await;
         assert!(matches!(outcome, Err(Refused::Invalid(_))), "{outcome:?}");
     }
-    assert_eq!(server.requests(), 1, "the pause after the first reading is not over");
+    assert_eq!(server.requests(), 1, "within the pause after the first read there must be no other request");
 }

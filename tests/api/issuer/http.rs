@@ -1,4 +1,4 @@
-//! Access tokens through the API: what each is answered with, and who it says it was.
+//! Access tokens over HTTP: the response to each, and its principal.
 
 use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
@@ -12,8 +12,8 @@ use crate::harness::{Answer, TestApp, eventually, send};
 
 const LIST: &str = "/v1/passengers?limit=1";
 
-/// A server that takes the tokens of an issuer with these keys, and nothing without one.
-async fn guarded(keys: &KeyServer) -> TestApp {
+/// A server that accepts tokens of an issuer with these keys, and requires a token for everything.
+async fn server_with_issuer(keys: &KeyServer) -> TestApp {
     TestApp::start_with(&[
         "--auth=on",
         &format!("--auth-issuer={ISSUER}"),
@@ -34,12 +34,12 @@ async fn get_with(app: &TestApp, path: &str, token: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_token_of_each_algorithm_may_do_what_its_scopes_say() {
+async fn a_token_of_each_algorithm_grants_its_scopes() {
     let keys = KeyServer::start(&[rsa(), rsa_pss(), ec(), ed()].map(Signer::jwk)).await;
-    let app = guarded(&keys).await;
+    let app = server_with_issuer(&keys).await;
     for signer in [rsa(), rsa_pss(), ec(), ed()] {
         let token = signer.token(&claims());
-        // The second time it is known.
+        // The second time the token is in the cache.
         for _ in 0..2 {
             get_with(&app, LIST, &token).await.expect(StatusCode::OK);
         }
@@ -58,11 +58,11 @@ async fn a_token_of_each_algorithm_may_do_what_its_scopes_say() {
 async fn every_hostile_token_is_answered_with_401() {
     let keys = KeyServer::start(&[]).await;
     keys.document("/keys", &document());
-    let app = guarded(&keys).await;
+    let app = server_with_issuer(&keys).await;
     get_with(&app, LIST, &ec().token(&claims())).await.expect(StatusCode::OK);
     let mut sent = 0;
     for hostile in all() {
-        // What no header can hold, and what is too long for one, is refused before anybody looks at it.
+        // Tokens that are not valid or too long for a header are refused before they are verified.
         let Ok(token) = HeaderValue::from_bytes(hostile.token.as_bytes()) else { continue };
         if hostile.token.is_empty() || hostile.token.len() > 9000 || hostile.token.trim_ascii() != hostile.token {
             continue;
@@ -77,25 +77,25 @@ async fn every_hostile_token_is_answered_with_401() {
         sent += 1;
     }
     assert!(sent >= 400, "{sent}");
-    assert_eq!(keys.requests(), 1, "none had the issuer asked again within the pause");
+    assert_eq!(keys.requests(), 1, "no token may cause another key request within the pause");
     get_with(&app, LIST, &ec().token(&claims())).await.expect(StatusCode::OK);
 }
 
 #[tokio::test]
-async fn a_token_that_nobody_can_judge_is_answered_with_503() {
+async fn a_token_that_cannot_be_verified_is_answered_with_503() {
     let keys = KeyServer::start(&[]).await;
     keys.set(Mode::Raw(String::new()));
-    let app = guarded(&keys).await;
+    let app = server_with_issuer(&keys).await;
     let answer = get_with(&app, LIST, &ec().token(&claims())).await;
     answer.expect(StatusCode::SERVICE_UNAVAILABLE);
     assert!(answer.header("retry-after").parse::<u32>().is_ok());
-    // What needs no token is answered, and so is a token that is wrong whoever signed it.
+    // Routes that need no token are answered, and tokens that are invalid with any key are refused.
     app.get("/readyz").await.expect(StatusCode::OK);
     get_with(&app, LIST, &ec().token(&with("aud", Value::Null))).await.expect_problem(401, "unauthenticated");
 }
 
 #[tokio::test]
-async fn a_list_in_flight_when_its_token_expires_ends_whole() {
+async fn a_list_in_flight_when_its_token_expires_is_sent_completely() {
     const ROWS: usize = 100_000;
     let keys = KeyServer::start(&[ec().jwk()]).await;
     let app = TestApp::start_with(&[
@@ -112,7 +112,7 @@ async fn a_list_in_flight_when_its_token_expires_ends_whole() {
          from generate_series(1, {ROWS}) n"
     );
     client.batch_execute(&fill).await.expect("filled");
-    // More than fits into what lies between server and client, so most of it is sent when the token has expired.
+    // More than the buffers between server and client can hold, so most of it is sent after the token has expired.
     let begun = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     let token = ec().token(&with("exp", json!(begun.as_secs() + 5)));
     let mut list = app.request(Method::GET, "/passengerlist").bearer_auth(&token).send().await.expect("answered");
@@ -131,9 +131,9 @@ async fn a_list_in_flight_when_its_token_expires_ends_whole() {
 }
 
 #[tokio::test]
-async fn the_metadata_name_the_issuer_and_the_scopes_that_routes_ask_for() {
+async fn the_metadata_contain_the_issuer_and_the_scopes_that_routes_require() {
     let keys = KeyServer::start(&[ec().jwk()]).await;
-    let app = guarded(&keys).await;
+    let app = server_with_issuer(&keys).await;
     let metadata = app.get("/.well-known/oauth-protected-resource").await.json();
     assert_eq!(metadata["authorization_servers"], json!([ISSUER]));
     let document = app.get("/openapi.json").await.json();

@@ -1,4 +1,4 @@
-//! Serves an issuer's documents on this machine, counts who asks, and fails as it is told.
+//! Serves an issuer's documents on this machine, counts requests, and fails as configured.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,14 +12,14 @@ use tokio_rustls::TlsAcceptor;
 
 use super::signer::key_set;
 
-/// How it answers.
+/// The behaviour of the key server.
 #[derive(Clone)]
 pub enum Mode {
-    /// 200 with the documents.
+    /// Answers 200 with the documents.
     Serving,
-    /// These bytes, whatever is asked.
+    /// Answers every request with these bytes.
     Raw(String),
-    /// It accepts, and says nothing.
+    /// Accepts connections without responding.
     Silent,
 }
 
@@ -66,7 +66,7 @@ impl KeyServer {
                 tokio::spawn(async move {
                     match tls {
                         None => answer(socket, state).await,
-                        // A client that does not trust it leaves.
+                        // A client that does not trust the certificate disconnects.
                         Some(tls) => {
                             if let Ok(socket) = tls.accept(socket).await {
                                 answer(socket, state).await;
@@ -87,7 +87,7 @@ impl KeyServer {
         format!("{}/keys", self.issuer())
     }
 
-    /// Serves these keys from now on.
+    /// Replaces the served keys.
     pub fn publish(&self, keys: &[serde_json::Value]) {
         self.document("/keys", &key_set(keys));
     }
@@ -100,7 +100,7 @@ impl KeyServer {
         *self.state.mode.lock().expect("no panic") = mode;
     }
 
-    /// How many requests have come.
+    /// Number of requests received.
     pub fn requests(&self) -> usize {
         self.state.requests.load(Ordering::SeqCst)
     }
@@ -126,11 +126,11 @@ async fn answer(mut socket: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Stat
         }
         Mode::Raw(text) => text,
         Mode::Silent => {
-            // Until the client leaves.
+            // Wait until the client disconnects.
             let _ = socket.read_u8().await;
             return;
         }
     };
-    let _ = socket.write_all(text.as_bytes()).await; // the client may have left
+    let _ = socket.write_all(text.as_bytes()).await; // the client may have disconnected
     let _ = socket.shutdown().await;
 }

@@ -1,4 +1,4 @@
-//! Access tokens of an identity provider: which are taken, which are refused, and how its keys are kept.
+//! Access tokens of an identity provider: which are accepted, which are refused, and how its keys are cached.
 
 mod clocks;
 mod good;
@@ -26,7 +26,8 @@ use serde_json::{Value, json};
 const ISSUER: &str = "https://id.example";
 const AUDIENCE: &str = "https://api.example";
 const LEEWAY: Duration = Duration::from_secs(30);
-/// The time of all tests that look at the clock, in seconds since 1970: when they began, so that a running server judges alike.
+/// The current time of all tests that depend on the clock, in seconds since 1970: the start of the run, so that a running
+/// server agrees.
 static NOW: LazyLock<u64> =
     LazyLock::new(|| SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs());
 
@@ -34,7 +35,7 @@ fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(*NOW)
 }
 
-/// The claims of a good token.
+/// The claims of a valid token.
 fn claims() -> Value {
     json!({
         "iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": *NOW + 3600, "iat": *NOW - 10, "nbf": *NOW - 10,
@@ -42,7 +43,7 @@ fn claims() -> Value {
     })
 }
 
-/// Those with one of them changed.
+/// The valid claims with one of them changed.
 fn with(name: &str, value: Value) -> Value {
     let mut claims = claims();
     claims[name] = value;
@@ -69,13 +70,13 @@ fn options(source: Source) -> Options {
     }
 }
 
-/// Keys at an address, asked over plain HTTP.
+/// Keys at an address, fetched over plain HTTP.
 fn at(url: &str) -> Source {
     let client = Client::new(None).expect("no file to read");
     Source::Url { address: url.parse().expect("an address"), client }
 }
 
-/// An issuer whose keys are read until the trigger is dropped.
+/// An issuer whose keys are refreshed until the trigger is dropped.
 struct Running {
     issuer: Issuer,
     _trigger: Trigger,
@@ -94,7 +95,7 @@ fn start(options: Options) -> Running {
     Running { issuer: Issuer::start(options, shutdown), _trigger: trigger }
 }
 
-/// One whose key set is this text, in a file.
+/// An issuer whose key set is this text, in a file.
 fn with_document(document: &str, change: impl FnOnce(&mut Options)) -> (Running, tempfile::NamedTempFile) {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), document).expect("written");

@@ -1,4 +1,4 @@
-//! When the issuer's keys are read, and what holds while they cannot be.
+//! When the issuer's keys are fetched, and how tokens are verified while they cannot be.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use super::signer::{Signer, ec, ed, key_set};
 use super::{at, claims, now, options, start, with, with_document};
 use crate::harness::eventually;
 
-/// Short times, for what is waited for.
+/// A short interval, for refreshes that a test waits for.
 const SOON: Duration = Duration::from_millis(5);
-/// Long enough to come in no test.
+/// Longer than any test.
 const NEVER: Duration = Duration::from_secs(3600);
 
-fn paced(source: Source, refresh: Duration, pause: Duration) -> Options {
+fn with_intervals(source: Source, refresh: Duration, pause: Duration) -> Options {
     let mut options = options(source);
     options.pace.refresh = refresh;
     options.pace.pause = pause;
     options
 }
 
-/// Waits until the outcome for a token is as expected.
+/// Waits until the result for a token is as expected.
 async fn until(issuer: &Issuer, token: &str, expected: impl Fn(&Result<(), Refused>) -> bool) {
     eventually(|| async {
         let outcome = issuer.verify(token, now()).await.map(drop);
@@ -41,16 +41,16 @@ fn is_invalid(outcome: &Result<(), Refused>) -> bool {
 #[tokio::test]
 async fn a_new_key_is_fetched_when_the_first_token_names_it() {
     let server = KeyServer::start(&[ec().jwk()]).await;
-    let issuer = start(paced(at(&server.keys_url()), NEVER, Duration::ZERO));
+    let issuer = start(with_intervals(at(&server.keys_url()), NEVER, Duration::ZERO));
     until(&issuer, &ec().token(&claims()), Result::is_ok).await;
     server.publish(&[ec().jwk(), ed().jwk()]);
     assert!(issuer.verify(&ed().token(&claims()), now()).await.is_ok());
     assert!(issuer.verify(&ec().token(&claims()), now()).await.is_ok());
-    assert_eq!(server.requests(), 2, "the start, and the new key");
+    assert_eq!(server.requests(), 2, "one for the start, one for the new key");
 }
 
 #[tokio::test]
-async fn a_new_key_without_a_name_is_fetched_as_well() {
+async fn a_new_key_without_a_kid_is_fetched_as_well() {
     let unnamed = |signer: &Signer| {
         let mut jwk = signer.jwk();
         jwk.as_object_mut().expect("an object").shift_remove("kid");
@@ -61,7 +61,7 @@ async fn a_new_key_without_a_name_is_fetched_as_well() {
     };
     let (old, new) = (Signer::es256(""), Signer::es256(""));
     let server = KeyServer::start(&[unnamed(&old)]).await;
-    let issuer = start(paced(at(&server.keys_url()), NEVER, Duration::ZERO));
+    let issuer = start(with_intervals(at(&server.keys_url()), NEVER, Duration::ZERO));
     until(&issuer, &token(&old), Result::is_ok).await;
     server.publish(&[unnamed(&new)]);
     assert!(issuer.verify(&token(&new), now()).await.is_ok());
@@ -70,7 +70,7 @@ async fn a_new_key_without_a_name_is_fetched_as_well() {
 #[tokio::test]
 async fn many_tokens_with_a_new_key_share_one_fetch() {
     let server = KeyServer::start(&[ec().jwk()]).await;
-    let issuer = start(paced(at(&server.keys_url()), NEVER, Duration::ZERO));
+    let issuer = start(with_intervals(at(&server.keys_url()), NEVER, Duration::ZERO));
     until(&issuer, &ec().token(&claims()), Result::is_ok).await;
     server.publish(&[ed().jwk()]);
     let token = ed().token(&claims());
@@ -78,13 +78,13 @@ async fn many_tokens_with_a_new_key_share_one_fetch() {
     assert!(outcomes.iter().all(Result::is_ok));
     let removed = ec().token(&claims());
     assert!(is_invalid(&issuer.verify(&removed, now()).await.map(drop)));
-    assert_eq!(server.requests(), 3, "the start, the new key, and the key that is gone");
+    assert_eq!(server.requests(), 3, "one for the start, one for the new key, one for the removed key");
 }
 
 #[tokio::test]
-async fn requests_before_the_first_answer_wait_for_it_and_share_it() {
+async fn requests_before_the_first_key_set_wait_for_the_same_fetch() {
     let server = KeyServer::start(&[ec().jwk()]).await;
-    let issuer = start(paced(at(&server.keys_url()), NEVER, NEVER));
+    let issuer = start(with_intervals(at(&server.keys_url()), NEVER, NEVER));
     let token = ec().token(&claims());
     let outcomes = futures_util::future::join_all((0..200).map(|_| issuer.verify(&token, now()))).await;
     assert!(outcomes.iter().all(Result::is_ok), "{:?}", outcomes.iter().find(|outcome| outcome.is_err()));
@@ -92,9 +92,9 @@ async fn requests_before_the_first_answer_wait_for_it_and_share_it() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_taken_away_ends_with_the_next_reading() {
+async fn a_removed_key_is_invalid_after_the_next_refresh() {
     let server = KeyServer::start(&[ec().jwk(), ed().jwk()]).await;
-    let issuer = start(paced(at(&server.keys_url()), SOON, SOON));
+    let issuer = start(with_intervals(at(&server.keys_url()), SOON, SOON));
     until(&issuer, &ec().token(&claims()), Result::is_ok).await;
     server.publish(&[ed().jwk()]);
     until(&issuer, &ec().token(&claims()), is_invalid).await;
@@ -102,9 +102,9 @@ async fn a_key_that_is_taken_away_ends_with_the_next_reading() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_away_fails_nobody_whose_key_is_known() {
+async fn while_the_issuer_is_unreachable_tokens_with_known_keys_are_accepted() {
     let server = KeyServer::start(&[ec().jwk()]).await;
-    let issuer = start(paced(at(&server.keys_url()), SOON, SOON));
+    let issuer = start(with_intervals(at(&server.keys_url()), SOON, SOON));
     let token = ec().token(&claims());
     until(&issuer, &token, Result::is_ok).await;
     let key = ec().jwk().to_string();
@@ -125,9 +125,9 @@ async fn an_issuer_that_is_away_fails_nobody_whose_key_is_known() {
         eventually(|| async { if server.requests() >= before + 3 { Ok(()) } else { Err("no requests".to_owned()) } })
             .await;
         assert!(issuer.verify(&token, now()).await.is_ok(), "{answer}");
-        // Whether this key is one of the issuer's now, nobody can say.
+        // Whether the issuer now has this key cannot be determined.
         until(&issuer, &ed().token(&claims()), |outcome| *outcome == Err(Refused::Unavailable)).await;
-        // What is wrong whoever signed it, is.
+        // Tokens that are invalid with any key are refused.
         assert!(is_invalid(&issuer.verify(&ed().token(&with("aud", json!("x"))), now()).await.map(drop)));
     }
     server.set(Mode::Serving);
@@ -137,25 +137,25 @@ async fn an_issuer_that_is_away_fails_nobody_whose_key_is_known() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_says_nothing_holds_up_nobody_whose_key_is_known() {
+async fn an_unresponsive_issuer_delays_no_token_with_a_known_key() {
     let server = KeyServer::start(&[ec().jwk()]).await;
-    let issuer = start(paced(at(&server.keys_url()), SOON, SOON));
+    let issuer = start(with_intervals(at(&server.keys_url()), SOON, SOON));
     let token = ec().token(&claims());
     until(&issuer, &token, Result::is_ok).await;
     server.set(Mode::Silent);
     let before = server.requests();
-    eventually(|| async { if server.requests() > before { Ok(()) } else { Err("not asked".to_owned()) } }).await;
+    eventually(|| async { if server.requests() > before { Ok(()) } else { Err("no request".to_owned()) } }).await;
     for _ in 0..1000 {
         assert!(issuer.verify(&token, now()).await.is_ok());
     }
-    assert_eq!(server.requests(), before + 1, "it is still being asked");
+    assert_eq!(server.requests(), before + 1, "the only other request is still in progress");
 }
 
 #[tokio::test]
-async fn without_any_keys_nobody_can_say_until_there_are_some() {
+async fn without_keys_tokens_are_unavailable_until_keys_are_fetched() {
     let server = KeyServer::start(&[ec().jwk()]).await;
     server.set(Mode::Raw(String::new()));
-    let issuer = start(paced(at(&server.keys_url()), NEVER, SOON));
+    let issuer = start(with_intervals(at(&server.keys_url()), NEVER, SOON));
     let token = ec().token(&claims());
     assert_eq!(issuer.verify(&token, now()).await.map(drop), Err(Refused::Unavailable));
     server.set(Mode::Serving);
@@ -163,11 +163,11 @@ async fn without_any_keys_nobody_can_say_until_there_are_some() {
 }
 
 #[tokio::test]
-async fn an_empty_key_set_is_no_reason_to_ask_again_and_again() {
+async fn an_empty_key_set_causes_no_repeated_requests() {
     for document in [key_set(&[]), key_set(&[json!({"kty": "oct", "k": "AA"})])] {
         let server = KeyServer::start(&[]).await;
         server.document("/keys", &document);
-        let issuer = start(paced(at(&server.keys_url()), NEVER, NEVER));
+        let issuer = start(with_intervals(at(&server.keys_url()), NEVER, NEVER));
         for _ in 0..1000 {
             assert!(is_invalid(&issuer.verify(&ec().token(&claims()), now()).await.map(drop)));
         }
@@ -176,37 +176,37 @@ async fn an_empty_key_set_is_no_reason_to_ask_again_and_again() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_takes_no_reading_along() {
+async fn a_client_that_disconnects_does_not_cancel_the_fetch() {
     let server = KeyServer::start(&[ec().jwk()]).await;
-    let issuer = start(paced(at(&server.keys_url()), NEVER, Duration::ZERO));
+    let issuer = start(with_intervals(at(&server.keys_url()), NEVER, Duration::ZERO));
     until(&issuer, &ec().token(&claims()), Result::is_ok).await;
     server.publish(&[ed().jwk()]);
     let token = ed().token(&claims());
-    // Polled once: it has asked for the keys, and nobody waits for them any more.
+    // Polled once: the keys have been requested, and no caller waits for them any more.
     assert!(futures_util::FutureExt::now_or_never(issuer.verify(&token, now())).is_none());
-    eventually(|| async { if server.requests() == 2 { Ok(()) } else { Err("not asked".to_owned()) } }).await;
+    eventually(|| async { if server.requests() == 2 { Ok(()) } else { Err("no request".to_owned()) } }).await;
     assert!(issuer.verify(&token, now()).await.is_ok());
     assert_eq!(server.requests(), 2);
 }
 
 #[tokio::test]
-async fn discovery_leads_to_the_keys_of_this_issuer_alone() {
+async fn discovery_accepts_only_the_document_of_the_configured_issuer() {
     let server = KeyServer::start(&[ec().jwk()]).await;
     let other = KeyServer::start(&[ec().jwk()]).await;
     let discovery = |issuer: &str| {
         let client = Client::new(None).expect("no file to read");
-        let mut options = paced(Source::discovery(issuer, client).expect("an address"), NEVER, NEVER);
+        let mut options = with_intervals(Source::discovery(issuer, client).expect("an address"), NEVER, NEVER);
         options.rules.issuer = issuer.to_owned();
         start(options)
     };
     let token = |issuer: &str| ec().token(&with("iss", json!(issuer)));
     let issuer = server.issuer();
     assert!(discovery(&issuer).verify(&token(&issuer), now()).await.is_ok());
-    // A slash at the end of the issuer's name is part of its name, and not of the document's address.
+    // A trailing slash of the issuer's name is part of the name, but not of the document's address.
     let path = "/.well-known/openid-configuration";
     let slashed = format!("{issuer}/");
     let outcome = discovery(&slashed).verify(&token(&slashed), now()).await;
-    assert_eq!(outcome.map(drop), Err(Refused::Unavailable), "the document is of the issuer without the slash");
+    assert_eq!(outcome.map(drop), Err(Refused::Unavailable), "the document belongs to the issuer without the slash");
     server.document(path, &json!({"issuer": slashed, "jwks_uri": server.keys_url()}).to_string());
     assert!(discovery(&slashed).verify(&token(&slashed), now()).await.is_ok());
     let asked = other.requests();
@@ -224,11 +224,11 @@ async fn discovery_leads_to_the_keys_of_this_issuer_alone() {
         let outcome = discovery(&issuer).verify(&token(&issuer), now()).await;
         assert_eq!(outcome.map(drop), Err(Refused::Unavailable), "{document}");
     }
-    assert_eq!(other.requests(), asked, "another issuer's document leads nowhere");
+    assert_eq!(other.requests(), asked, "the document of another issuer must not be followed");
 }
 
 #[tokio::test]
-async fn a_file_of_keys_is_read_again_when_it_has_changed() {
+async fn a_key_file_is_reread_when_it_has_changed() {
     let (issuer, file) = with_document(&key_set(&[ec().jwk()]), |options| {
         options.pace.refresh = SOON;
         options.pace.pause = SOON;
@@ -239,17 +239,17 @@ async fn a_file_of_keys_is_read_again_when_it_has_changed() {
     until(&issuer, &ec().token(&claims()), is_invalid).await;
     std::fs::write(file.path(), "{").expect("written");
     until(&issuer, &ec().token(&claims()), |outcome| *outcome == Err(Refused::Unavailable)).await;
-    assert!(issuer.verify(&ed().token(&claims()), now()).await.is_ok(), "half a file changes nothing");
+    assert!(issuer.verify(&ed().token(&claims()), now()).await.is_ok(), "an incomplete file must change nothing");
     std::fs::remove_file(file.path()).expect("removed");
-    assert!(issuer.verify(&ed().token(&claims()), now()).await.is_ok(), "nor does none");
+    assert!(issuer.verify(&ed().token(&claims()), now()).await.is_ok(), "a missing file must change nothing");
     std::fs::write(file.path(), key_set(&[ec().jwk()])).expect("written");
     until(&issuer, &ec().token(&claims()), Result::is_ok).await;
 }
 
 #[tokio::test]
-async fn a_good_token_is_remembered_until_its_key_is_gone() {
+async fn a_verified_token_is_cached_until_its_key_is_removed() {
     let server = KeyServer::start(&[ec().jwk(), ed().jwk()]).await;
-    let issuer = start(paced(at(&server.keys_url()), SOON, SOON));
+    let issuer = start(with_intervals(at(&server.keys_url()), SOON, SOON));
     let (first, second) = (ec().token(&claims()), ed().token(&claims()));
     assert_eq!(issuer.known(&first, now()), None);
     let principal = issuer.principal(&first, now()).await.expect("a good token");
@@ -260,12 +260,12 @@ async fn a_good_token_is_remembered_until_its_key_is_gone() {
     eventually(|| async { if issuer.known(&first, now()).is_none() { Ok(()) } else { Err("still known".to_owned()) } })
         .await;
     assert!(matches!(issuer.principal(&first, now()).await, Err(Refused::Invalid(_))));
-    assert!(issuer.principal(&second, now()).await.is_ok(), "the other is verified anew");
+    assert!(issuer.principal(&second, now()).await.is_ok(), "the other token is verified again");
     assert!(issuer.known(&second, now()).is_some());
 }
 
 #[tokio::test]
-async fn a_remembered_token_ends_when_it_expires() {
+async fn a_cached_token_is_refused_after_it_expires() {
     let (issuer, _file) = with_document(&key_set(&[ed().jwk()]), |_| ());
     let token = ed().token(&claims());
     let expires = issuer.principal(&token, now()).await.expect("a good token").expires.expect("it ends");

@@ -1,4 +1,4 @@
-//! Which settings of the identity provider go together.
+//! Valid and invalid combinations of the identity provider's settings.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{claims, now, start, with};
 use crate::harness::Settings;
 
 #[test]
-fn settings_that_do_not_go_together_are_refused_by_name() {
+fn incompatible_settings_are_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let empty = folder.path().join("empty.pem");
     std::fs::write(&empty, "").expect("written");
@@ -41,13 +41,13 @@ fn settings_that_do_not_go_together_are_refused_by_name() {
     }
     assert!(matches!(Settings::parse(&[]).server.auth.issuer.options(), Ok(None)));
     assert!(matches!(Settings::parse(&good).server.auth.issuer.options(), Ok(Some(_))));
-    // Where the keys are is said, so the name may be any.
+    // The location of the keys is configured, so the issuer may have any name.
     let flags = ["--auth-issuer=accounts.example", audience, "--auth-jwks-file=/keys"];
     assert!(matches!(Settings::parse(&flags).server.auth.issuer.options(), Ok(Some(_))));
 }
 
 #[test]
-fn pages_sign_in_where_the_issuer_is_an_address_that_they_can_ask() {
+fn pages_sign_in_only_if_the_issuer_is_an_https_or_local_origin() {
     let scopes = ["passengers:read".to_owned(), "steps:create".to_owned()];
     let sign_in = |issuer: &str, more: &[&str]| {
         let issuer = format!("--auth-issuer={issuer}");
@@ -73,7 +73,7 @@ fn pages_sign_in_where_the_issuer_is_an_address_that_they_can_ask() {
         let found = sign_in("https://id.example", &[client, more]).expect("settings that go together");
         assert_eq!(found.expect("a client").scope, scope, "{more}");
     }
-    // None of them may stand in the pages' content security policy.
+    // None of these is allowed in the pages' content security policy.
     for issuer in
         ["accounts.example", "http://id.example", "https://id.example;script-src", "https://[2001:db8::1]", "https://*"]
     {
@@ -85,7 +85,7 @@ fn pages_sign_in_where_the_issuer_is_an_address_that_they_can_ask() {
 }
 
 #[tokio::test]
-async fn every_setting_is_heeded() {
+async fn every_setting_takes_effect() {
     let server = KeyServer::start(&[ec().jwk()]).await;
     let issuer = server.issuer();
     let flags = [

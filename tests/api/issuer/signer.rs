@@ -1,4 +1,4 @@
-//! Keys of an identity provider, made for the run, and tokens signed with them.
+//! Keys of an identity provider, generated for the run, and tokens signed with them.
 
 use std::process::Command;
 use std::sync::OnceLock;
@@ -17,7 +17,7 @@ pub fn base64url(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// What the system's openssl answers to this input.
+/// The output of the system's openssl for this input.
 pub fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
     use std::io::Write;
     use std::process::Stdio;
@@ -40,7 +40,7 @@ enum Pair {
     Ed(Ed25519KeyPair),
 }
 
-/// A key that signs.
+/// A signing key.
 pub struct Signer {
     pub kid: String,
     pub alg: &'static str,
@@ -48,7 +48,7 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// A new key of P-256.
+    /// A new P-256 key.
     pub fn es256(kid: &str) -> Self {
         let random = SystemRandom::new();
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("a key");
@@ -56,14 +56,14 @@ impl Signer {
         Self { kid: kid.to_owned(), alg: "ES256", pair: Pair::Ec(pair.expect("a key")) }
     }
 
-    /// A new key of Ed25519.
+    /// A new Ed25519 key.
     pub fn eddsa(kid: &str) -> Self {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("a key");
         let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).expect("a key");
         Self { kid: kid.to_owned(), alg: "EdDSA", pair: Pair::Ed(pair) }
     }
 
-    /// A new key of RSA; it takes openssl a while.
+    /// A new RSA key; openssl needs a while.
     pub fn rsa(kid: &str, alg: &'static str) -> Self {
         let pem = openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], b"");
         let der = openssl(&["pkcs8", "-topk8", "-nocrypt", "-outform", "DER"], &pem);
@@ -71,7 +71,7 @@ impl Signer {
         Self { kid: kid.to_owned(), alg, pair: Pair::Rsa(Box::new(pair)) }
     }
 
-    /// The public key, as an issuer publishes it.
+    /// The public key as a JWK.
     pub fn jwk(&self) -> Value {
         let mut jwk = match &self.pair {
             Pair::Rsa(pair) => {
@@ -110,7 +110,7 @@ impl Signer {
         }
     }
 
-    /// What a token of this key begins with.
+    /// The header of tokens signed with this key.
     pub fn header(&self) -> Value {
         json!({"alg": self.alg, "typ": "at+jwt", "kid": self.kid})
     }
@@ -120,37 +120,37 @@ impl Signer {
         self.token_of(&self.header().to_string(), &claims.to_string())
     }
 
-    /// A token of these texts, whatever they are.
+    /// A token with arbitrary header and claims texts.
     pub fn token_of(&self, header: &str, claims: &str) -> String {
         let signed = format!("{}.{}", base64url(header), base64url(claims));
         format!("{signed}.{}", base64url(self.sign(&signed)))
     }
 }
 
-/// The document of a key set.
+/// A key set document.
 pub fn key_set(keys: &[Value]) -> String {
     json!({"keys": keys}).to_string()
 }
 
-/// One RSA key of the run.
+/// The RSA key of the run.
 pub fn rsa() -> &'static Signer {
     static KEY: OnceLock<Signer> = OnceLock::new();
     KEY.get_or_init(|| Signer::rsa("rsa", "RS256"))
 }
 
-/// Another, which its issuer uses with PS256 alone.
+/// Another RSA key, which its issuer uses only with PS256.
 pub fn rsa_pss() -> &'static Signer {
     static KEY: OnceLock<Signer> = OnceLock::new();
     KEY.get_or_init(|| Signer::rsa("rsa-pss", "PS256"))
 }
 
-/// A key of P-256.
+/// A P-256 key.
 pub fn ec() -> &'static Signer {
     static KEY: OnceLock<Signer> = OnceLock::new();
     KEY.get_or_init(|| Signer::es256("ec"))
 }
 
-/// A key of Ed25519.
+/// An Ed25519 key.
 pub fn ed() -> &'static Signer {
     static KEY: OnceLock<Signer> = OnceLock::new();
     KEY.get_or_init(|| Signer::eddsa("ed"))

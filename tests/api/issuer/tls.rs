@@ -1,4 +1,4 @@
-//! Keys are fetched over TLS from whoever AUTH_CA_FILE trusts, under their own name, and from nobody else.
+//! Keys are fetched over TLS only from servers whose certificate is signed by a CA in AUTH_CA_FILE and matches their name.
 
 use super::key_server::KeyServer;
 use super::signer::ec;
@@ -8,7 +8,7 @@ use crate::tls::certificates;
 use pycrudapi::auth::issuer::rules::Refused;
 
 #[tokio::test]
-async fn keys_come_from_a_server_whose_certificate_is_trusted_and_has_its_name() {
+async fn keys_are_fetched_only_from_a_server_with_a_trusted_certificate_for_its_name() {
     for (name, authority, taken) in [
         ("localhost", Some("ca.pem"), true),
         ("localhost", Some("stranger.pem"), false),
@@ -17,7 +17,7 @@ async fn keys_come_from_a_server_whose_certificate_is_trusted_and_has_its_name()
     ] {
         let folder = tempfile::tempdir().expect("a folder");
         let server = KeyServer::start_tls(&[ec().jwk()], certificates(folder.path(), name)).await;
-        // At the key set's address, and by discovery.
+        // Both with the key set's address and with discovery.
         for by_address in [true, false] {
             let mut token = claims();
             let mut flags = vec!["--auth-audience=https://api.example".to_owned(), "--auth-jwks-refresh=1s".to_owned()];
@@ -32,14 +32,14 @@ async fn keys_come_from_a_server_whose_certificate_is_trusted_and_has_its_name()
             let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
             let options = Settings::parse(&flags).server.auth.issuer.options().expect("good settings");
             let before = server.requests();
-            // The first reading ends with keys, or with none.
+            // The first fetch succeeds or fails.
             let outcome = start(options.expect("an issuer")).verify(&ec().token(&token), now()).await;
             match outcome {
                 Ok(_) => assert!(taken, "{name} {authority:?} {by_address}"),
                 Err(Refused::Unavailable) => assert!(!taken, "{name} {authority:?} {by_address}"),
                 Err(other) => panic!("{name} {authority:?} {by_address}: {other:?}"),
             }
-            // Nobody whose certificate is not trusted was asked anything.
+            // No request is sent to a server with an untrusted certificate.
             assert_eq!(server.requests() > before, taken, "{name} {authority:?} {by_address}");
         }
     }

@@ -1,4 +1,4 @@
-//! Conditions in PostgREST's grammar: each operator, joined conditions, and what is said about faults.
+//! Conditions in PostgREST's grammar: each operator, combined conditions, and error messages.
 
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ fn name(row: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn each_operator_lets_through_what_it_says() {
+async fn each_operator_selects_the_matching_rows() {
     let app = crowd(200).await;
     let everybody = rows(&app.get("/passengerlist").await);
     let cases: Vec<(&str, &str, Check)> = vec![
@@ -84,7 +84,7 @@ async fn conditions_on_one_column_and_on_several_must_all_hold() {
 }
 
 #[tokio::test]
-async fn a_key_is_found_by_condition() {
+async fn a_row_is_found_by_a_condition_on_its_key() {
     let app = crowd(3).await;
     let uuid = app.create(&passenger_with("name", "One")).await;
     let found = rows(&app.get(&format!("/v1/passengers?uuid=eq.{uuid}")).await);
@@ -92,7 +92,7 @@ async fn a_key_is_found_by_condition() {
 }
 
 #[tokio::test]
-async fn values_are_never_taken_for_sql() {
+async fn values_are_never_interpreted_as_sql() {
     let app = crowd(5).await;
     for text in ["eq.'; drop table passengers; --", "like.%' or '1'='1", "in.(\"') or true --\")", "eq.$1", "eq.\u{7f}"]
     {
@@ -102,7 +102,7 @@ async fn values_are_never_taken_for_sql() {
 }
 
 #[tokio::test]
-async fn every_fault_is_named_with_what_is_possible() {
+async fn every_error_is_reported_with_the_valid_alternatives() {
     let app = crowd(1).await;
     let query = "/v1/passengers?agee=eq.1&age=contains.1&sex=eq.other&fare=lt.cheap&survived=gt.true&name=eq.%00\
          &or=(xyz.eq.1,uuid.eq.1)&order=nme.asc,age.down,age,age&select=uuid,nom&limit=1001&after=x&passengerClass=eq.1.5";

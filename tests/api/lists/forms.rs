@@ -1,4 +1,4 @@
-//! The forms of a list: JSON, CSV and one object per line, whole or in part.
+//! The formats of a list: JSON, CSV and NDJSON, complete or paged.
 
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
@@ -12,7 +12,7 @@ async fn accept(app: &TestApp, path: &str, accept: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn every_form_holds_the_same_rows() {
+async fn every_format_has_the_same_rows() {
     let app = crowd(40).await;
     for path in ["/v1/passengers?limit=25&order=age", "/passengerlist"] {
         let json = accept(&app, path, "application/json").await;
@@ -58,7 +58,7 @@ async fn csv_has_the_header_and_rows_of_an_export() {
 }
 
 #[tokio::test]
-async fn only_the_selected_columns_are_told_in_their_order() {
+async fn only_the_selected_columns_are_returned_in_their_order() {
     let app = crowd(2).await;
     let path = "/v1/passengers?select=fare,name,age&limit=1";
     let json = app.get(path).await;
@@ -71,7 +71,7 @@ async fn only_the_selected_columns_are_told_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_form_that_is_not_on_offer_answers_406_with_those_that_are() {
+async fn an_unsupported_format_answers_406_with_the_supported_ones() {
     let app = crowd(1).await;
     for path in ["/v1/passengers", "/passengerlist"] {
         let problem = accept(&app, path, "application/xml").await.expect_problem(406, "not-acceptable");
@@ -83,7 +83,7 @@ async fn a_form_that_is_not_on_offer_answers_406_with_those_that_are() {
 }
 
 #[tokio::test]
-async fn an_empty_list_has_its_form_still() {
+async fn an_empty_list_keeps_its_format() {
     let app = crowd(0).await;
     assert_eq!(accept(&app, "/passengerlist", "application/json").await.body, "[]");
     assert_eq!(accept(&app, "/passengerlist", "application/x-ndjson").await.body, "");
@@ -91,7 +91,7 @@ async fn an_empty_list_has_its_form_still() {
 }
 
 #[tokio::test]
-async fn what_is_asked_for_at_the_same_time_in_other_forms_or_lengths_stays_apart() {
+async fn concurrent_lists_in_other_formats_or_lengths_are_kept_apart() {
     let app = crowd(150).await;
     let mut asked = Vec::new();
     for path in ["/passengerlist", "/v1/passengers", "/v1/passengers?limit=3", "/passengerlist?limit=3"] {
@@ -110,7 +110,7 @@ async fn what_is_asked_for_at_the_same_time_in_other_forms_or_lengths_stays_apar
 }
 
 #[tokio::test]
-async fn the_only_row_is_an_object_and_any_other_number_is_refused() {
+async fn the_object_format_requires_exactly_one_row() {
     const OBJECT: &str = "application/vnd.pgrst.object+json";
     let app = crowd(5).await;
     let all = rows(&app.get("/passengerlist?order=name").await);
@@ -133,7 +133,7 @@ async fn the_only_row_is_an_object_and_any_other_number_is_refused() {
             assert!(problem["detail"].as_str().expect("a text").contains(rows), "{query}: {problem}");
         }
     }
-    // The same query in another form is not mistaken for it, nor is the object a form that a wildcard asks for.
+    // The same query in another format is kept apart, and a wildcard does not select the object format.
     let both = ["application/json", OBJECT, "*/*"].map(|form| accept(&app, "/v1/passengers?limit=2", form));
     let statuses: Vec<_> = join_all(both).await.iter().map(|answer| answer.status.as_u16()).collect();
     assert_eq!(statuses, [200, 406, 200]);

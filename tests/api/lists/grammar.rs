@@ -1,4 +1,4 @@
-//! The table of PostgREST's grammar in docs/api.md holds line by line, and every escape of a pattern finds what a naive matcher finds.
+//! Every line of the table of PostgREST's grammar in docs/api.md holds, and every pattern finds what a naive matcher finds.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -10,13 +10,13 @@ use serde_json::Value;
 use super::{crowd, get, rows, uuids};
 use crate::harness::{TestApp, passenger_with, send};
 
-/// What stands in backticks.
+/// The parts in backticks.
 fn quoted(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
 #[tokio::test]
-async fn the_documented_table_of_the_grammar_holds_line_by_line() {
+async fn every_line_of_the_documented_grammar_table_holds() {
     let app = crowd(200).await;
     let text = include_str!("../../../docs/api.md");
     let section =
@@ -49,7 +49,7 @@ async fn the_documented_table_of_the_grammar_holds_line_by_line() {
     }
 }
 
-/// What a part of a pattern stands for.
+/// The meaning of a part of a pattern.
 #[derive(Debug, Clone, Copy)]
 enum Part {
     Any,
@@ -57,7 +57,7 @@ enum Part {
     This(char),
 }
 
-/// Reads a pattern as docs/api.md says; `None` when it is to be refused.
+/// Parses a pattern as specified in docs/api.md; `None` if it must be refused.
 fn parts(pattern: &str) -> Option<Vec<Part>> {
     let mut parts = Vec::new();
     let mut letters = pattern.chars();
@@ -72,7 +72,7 @@ fn parts(pattern: &str) -> Option<Vec<Part>> {
     Some(parts)
 }
 
-/// Tries every way in which the parts may stand for the text.
+/// Tries every way in which the parts may match the text.
 fn matches(parts: &[Part], text: &[char], any_case: bool) -> bool {
     let same = |a: char, b: char| if any_case { a.to_lowercase().eq(b.to_lowercase()) } else { a == b };
     match (parts, text) {
@@ -84,18 +84,18 @@ fn matches(parts: &[Part], text: &[char], any_case: bool) -> bool {
     }
 }
 
-/// Names of few letters, most of which mean something in a pattern, a list or a group.
+/// Short names, most of whose characters have a meaning in a pattern, a list or a group.
 const LETTERS: &[char] = &['a', 'A', 'b', 'Å', 'å', '*', '%', '_', '\\', '"', ',', '(', ')', '.', ' ', '\''];
 const CASES: u32 = 150;
 
-async fn named(app: &TestApp, names: &[String]) {
+async fn insert_names(app: &TestApp, names: &[String]) {
     let client = app.database.as_ref().expect("own database").client().await;
     let sql = "insert into passengers select gen_random_uuid(), n % 2 = 0, 1 + n % 3, name, \
          (array['male', 'female'])[1 + n % 2], null, 0, 0, 1 from unnest($1::text[]) with ordinality t(name, n)";
     client.execute(sql, &[&names]).await.expect("inserted");
 }
 
-/// Ways to write one condition, and whether each finds those that do not match.
+/// Ways to write a condition, each with whether it is negated.
 fn forms(column: &'static str, operator: &str, pattern: &str) -> Vec<(&'static str, String, bool)> {
     let in_quotes = format!("\"{}\"", pattern.replace('\\', "\\\\").replace('"', "\\\""));
     let bare = !pattern.contains([',', '(', ')']) && !pattern.starts_with('"');
@@ -116,11 +116,11 @@ async fn every_escape_of_a_pattern_finds_what_a_naive_matcher_finds() {
     let mut runner = TestRunner::new(Config::default());
     let letters = |most| prop::collection::vec(select(LETTERS), 1..most).prop_map(String::from_iter);
     let names = prop::collection::vec(letters(6), 150).new_tree(&mut runner).expect("names").current();
-    // Those that a mistaken escape would find or miss.
+    // Names that a wrong escape would find or miss.
     let pairs = ["F05 star*", "F05 percent%", "a_b", "axb", "a\\b", "a*b", "a%b", "*", "%", "_", "\\", "\\\\"];
-    named(&app, &[&names[..], &pairs.map(str::to_owned)].concat()).await;
+    insert_names(&app, &[&names[..], &pairs.map(str::to_owned)].concat()).await;
     let everybody = rows(&app.get("/passengerlist").await);
-    // Patterns made of names have hits; those of letters alone have odd escapes.
+    // Patterns made from names have matches; random ones have unusual escapes.
     let of_name =
         (select(names), any::<prop::sample::Index>(), select(&["*", "%", "_", "\\*", "\\", "\\_", "\\%", "\\\\"][..]))
             .prop_map(|(name, place, part)| {

@@ -1,4 +1,4 @@
-//! Lists of passengers: conditions, orders, pages, counts, forms and statistics.
+//! Lists of passengers: conditions, orders, pages, counts, formats and statistics.
 
 mod filters;
 mod forms;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Answer, TestApp, send};
 
-/// A server with so many passengers, who share values and of whom some have no age.
+/// A server with `count` passengers that share values and of which some have no age.
 async fn crowd(count: i32) -> TestApp {
     let app = TestApp::start().await;
     insert(&app, 0, count).await;
@@ -27,7 +27,7 @@ async fn insert(app: &TestApp, from: i32, to: i32) {
     client.execute(sql, &[&from, &to]).await.expect("inserted");
 }
 
-/// Asks with parameters that need escaping.
+/// Sends a GET request with percent-encoded parameters.
 async fn get(app: &TestApp, path: &str, parameters: &[(&str, &str)]) -> Answer {
     send(app.request(Method::GET, path).query(parameters)).await
 }
@@ -42,7 +42,7 @@ fn uuids(rows: &[Value]) -> Vec<String> {
     rows.iter().map(|row| row["uuid"].as_str().expect("a uuid").to_owned()).collect()
 }
 
-/// The parameters of a problem and what is said about each.
+/// The parameters of a problem and the error of each.
 #[track_caller]
 fn faults(answer: &Answer) -> Vec<(String, String)> {
     let problem = answer.expect_problem(400, "invalid-query");

@@ -1,4 +1,4 @@
-//! Pages: in every order, forwards and backwards, while rows come and go; and counts.
+//! Pages in every order, forwards and backwards, under concurrent changes; and counts.
 
 use std::cell::Cell;
 use std::cmp::Ordering;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{crowd, faults, get, insert, link, rows, uuids};
 use crate::harness::{TestApp, passenger, send};
 
-/// Walks from a page on in one direction and collects the pages.
+/// Follows the links from a page in one direction and collects the pages.
 async fn walk(app: &TestApp, first: &str, relation: &str) -> Vec<Vec<Value>> {
     let mut pages = Vec::new();
     let mut next = Some(first.to_owned());
@@ -18,7 +18,7 @@ async fn walk(app: &TestApp, first: &str, relation: &str) -> Vec<Vec<Value>> {
         let answer = app.get(&path).await;
         pages.push(rows(&answer));
         next = link(&answer, relation);
-        assert!(pages.len() < 100, "it never ends");
+        assert!(pages.len() < 100, "the links never end");
     }
     pages
 }
@@ -38,7 +38,7 @@ fn compare(a: &Value, b: &Value, field: &str, descending: bool, nulls_first: boo
     if descending { ordering.reverse() } else { ordering }
 }
 
-/// The order of `order=` by plain comparison.
+/// Sorts by `order=` with plain comparisons.
 fn sorted(mut rows: Vec<Value>, order: &str) -> Vec<Value> {
     let mut keys: Vec<(String, bool, bool)> = Vec::new();
     for item in order.split(',') {
@@ -74,7 +74,7 @@ const ORDERS: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn pages_of_every_order_hold_each_passenger_once_forwards_and_backwards() {
+async fn pages_of_every_order_contain_each_passenger_once_forwards_and_backwards() {
     let app = crowd(97).await;
     let everybody = rows(&app.get("/passengerlist").await);
     for order in ORDERS {
@@ -84,7 +84,7 @@ async fn pages_of_every_order_hold_each_passenger_once_forwards_and_backwards() 
         let pages = walk(&app, &format!("/v1/passengers?limit=20&order={order}"), "next").await;
         assert_eq!(pages.len(), 5, "{order}");
         assert_eq!(uuids(&pages.concat()), expected, "{order}");
-        // Back from the last page: the pages before it, in the same order within each.
+        // Backwards from the last page: the pages before it, in the same order.
         let mut path = format!("/v1/passengers?limit=20&order={order}");
         let mut back = None;
         while let Some(next) = link(&app.get(&path).await, "next") {
@@ -99,7 +99,7 @@ async fn pages_of_every_order_hold_each_passenger_once_forwards_and_backwards() 
 }
 
 #[tokio::test]
-async fn the_first_page_has_no_previous_one_and_the_last_no_next_one() {
+async fn the_first_page_has_no_previous_page_and_the_last_no_next_page() {
     let app = crowd(5).await;
     let first = app.get("/v1/passengers?limit=3&sex=in.(male,female)").await;
     assert_eq!(link(&first, "prev"), None);
@@ -114,7 +114,7 @@ async fn the_first_page_has_no_previous_one_and_the_last_no_next_one() {
 }
 
 #[tokio::test]
-async fn a_walk_sees_everybody_once_while_others_come_and_go() {
+async fn paging_returns_each_unchanged_row_once_despite_concurrent_changes() {
     let app = crowd(60).await;
     let before = rows(&app.get("/passengerlist").await);
     let client = app.database.as_ref().expect("own database").client().await;
@@ -124,7 +124,7 @@ async fn a_walk_sees_everybody_once_while_others_come_and_go() {
     while let Some(path) = next {
         let answer = app.get(&path).await;
         let page = rows(&answer);
-        // Whoever ended the page goes, and others come anywhere.
+        // Delete the last row of the page and insert others anywhere.
         if let Some(last) = page.last() {
             let uuid: uuid::Uuid = last["uuid"].as_str().expect("a uuid").parse().expect("a uuid");
             client.execute("delete from passengers where uuid = $1", &[&uuid]).await.expect("deleted");
@@ -133,7 +133,7 @@ async fn a_walk_sees_everybody_once_while_others_come_and_go() {
         number += 3;
         seen.extend(uuids(&page));
         next = link(&answer, "next");
-        assert!(seen.len() < 1000, "it never ends");
+        assert!(seen.len() < 1000, "the links never end");
     }
     for uuid in uuids(&before) {
         assert_eq!(seen.iter().filter(|other| **other == uuid).count(), 1, "{uuid}");
@@ -141,7 +141,7 @@ async fn a_walk_sees_everybody_once_while_others_come_and_go() {
 }
 
 #[tokio::test]
-async fn a_cursor_of_another_order_or_a_mangled_one_is_refused() {
+async fn a_cursor_of_another_order_or_an_invalid_one_is_refused() {
     let app = crowd(10).await;
     let next = link(&app.get("/v1/passengers?limit=3&order=age").await, "next").expect("a second page");
     let cursor = next.split_once("after=").expect("a cursor").1;
@@ -165,7 +165,7 @@ async fn a_cursor_of_another_order_or_a_mangled_one_is_refused() {
 }
 
 #[tokio::test]
-async fn a_count_is_told_when_it_is_preferred() {
+async fn a_count_is_returned_with_prefer_count() {
     let app = crowd(30).await;
     let client = app.database.as_ref().expect("own database").client().await;
     client.batch_execute("analyze passengers").await.expect("analysed");
@@ -197,7 +197,7 @@ async fn a_list_of_many_batches_is_streamed_in_its_order() {
 }
 
 #[tokio::test]
-async fn a_list_that_gives_way_to_others_is_whole_and_in_order() {
+async fn a_list_that_yields_to_other_requests_is_complete_and_in_order() {
     let app = crowd(4321).await;
     let others = format!("/v1/passengers/{}", app.create(&passenger()).await);
     let finished = Cell::new(false);
@@ -219,7 +219,7 @@ async fn a_list_that_gives_way_to_others_is_whole_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_page_of_no_rows_says_how_many_there_are_and_leads_nowhere() {
+async fn a_page_without_rows_has_a_count_and_no_links() {
     let app = crowd(5).await;
     let second = link(&app.get("/v1/passengers?limit=2").await, "next").expect("a second page");
     let cursor = second.split_once("after=").expect("a cursor").1;
@@ -239,9 +239,9 @@ async fn a_page_of_no_rows_says_how_many_there_are_and_leads_nowhere() {
 }
 
 #[tokio::test]
-async fn a_page_whose_neighbour_could_not_be_asked_for_answers_414() {
+async fn a_page_whose_next_url_would_be_too_long_answers_414() {
     let app = crowd(5).await;
-    // Each of these letters becomes nine bytes in a link.
+    // Each of these characters is nine bytes long in a link.
     let filter = |names: usize| format!("name=not.in.({}x)", "€€€€€€€€€€,".repeat(names));
     let short = format!("/v1/passengers?{}&limit=2", filter(20));
     let pages = walk(&app, &short, "next").await;

@@ -1,4 +1,4 @@
-//! Statistics: counts, survival and means of groups.
+//! Statistics: counts, survival rates and means of groups.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::{crowd, faults, rows};
 use crate::harness::{passenger_with, send};
 
 #[tokio::test]
-async fn statistics_are_those_of_the_rows_in_each_group() {
+async fn statistics_are_computed_from_the_rows_of_each_group() {
     let app = crowd(100).await;
     let everybody = rows(&app.get("/passengerlist?fare=gt.5").await);
     let answer = app.get("/v1/passengers/stats?by=passengerClass,sex&fare=gt.5").await.json();
@@ -33,7 +33,7 @@ async fn statistics_are_those_of_the_rows_in_each_group() {
 }
 
 #[tokio::test]
-async fn without_a_column_everybody_is_one_group() {
+async fn without_a_column_all_rows_are_one_group() {
     let app = crowd(10).await;
     let answer = app.get("/v1/passengers/stats").await.json();
     assert_eq!((answer["groups"][0]["count"].clone(), answer["groups"][1].clone()), (json!(10), Value::Null));
@@ -57,7 +57,7 @@ async fn fares_of_any_size_have_a_mean() {
 }
 
 #[tokio::test]
-async fn statistics_name_what_is_at_fault_and_have_one_method() {
+async fn statistics_report_invalid_parameters_and_allow_only_get_and_head() {
     let app = crowd(1).await;
     let found = faults(&app.get("/v1/passengers/stats?by=name,sex,sex&limit=3&age=x").await);
     let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();

@@ -1,4 +1,4 @@
-//! Clients that write and list at random while the standby replays everything late: none ever sees a state older than its own.
+//! Clients write and list at random while the standby replays with a delay: no client sees a state older than its own writes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::harness::{passenger_with, send};
 const CLIENTS: u64 = 6;
 const STEPS: u64 = 30;
 
-/// The next number of a sequence that looks random (splitmix64), so that a run can be repeated.
+/// The next number of a pseudo-random sequence (splitmix64), so that a run can be repeated.
 fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -20,7 +20,7 @@ fn next(state: &mut u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Writes and lists the rows of one name, which nobody else touches, and compares each list with what it did.
+/// Writes and lists the rows of one name, which no other client changes, and compares each list with its own writes.
 async fn run(rig: Arc<Rig>, client: u64) {
     let (app, name, mut random) = (&rig.app, format!("client {client}"), client);
     let mut rows: BTreeMap<String, i64> = BTreeMap::new();
@@ -48,12 +48,12 @@ async fn run(rig: Arc<Rig>, client: u64) {
         assert!(answer.status.is_success(), "{}", answer.body);
         token = answer.headers.get(TOKEN).cloned().or(token);
         let path = match next(&mut random) % 3 {
-            // Everybody asks for this one, which is shared.
+            // All clients request this list, so it is shared.
             0 => "/v1/passengers?limit=1000".to_owned(),
             1 => format!("/v1/passengers?name=eq.client%20{client}&limit=1000"),
             _ => "/passengerlist".to_owned(),
         };
-        let listed = app.request(Method::GET, &path).header(TOKEN, token.as_ref().expect("told"));
+        let listed = app.request(Method::GET, &path).header(TOKEN, token.as_ref().expect("a token"));
         let listed = send(listed).await;
         let found: BTreeMap<String, i64> = listed
             .expect(StatusCode::OK)
@@ -69,12 +69,12 @@ async fn run(rig: Arc<Rig>, client: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_client_ever_sees_a_state_older_than_its_own_writes() {
-    // Sometimes the standby has it in time, sometimes not.
+async fn no_client_sees_a_state_older_than_its_own_writes() {
+    // The standby has replayed a write in time in some cases only.
     let rig = Rig::start(&[("recovery_min_apply_delay", "40ms")], &["--database-read-wait-ms=45"]).await;
     let rig = Arc::new(rig);
     let clients: Vec<_> = (0..CLIENTS).map(|client| tokio::spawn(run(rig.clone(), client))).collect();
     for client in clients {
-        client.await.expect("it saw what it wrote");
+        client.await.expect("it read its own writes");
     }
 }

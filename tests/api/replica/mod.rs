@@ -1,4 +1,5 @@
-//! Lists on a replica: a real streaming standby, made by `pg_basebackup`, whose replay is held, delayed, broken and ended.
+//! Lists on a replica: a real streaming standby, created by `pg_basebackup`, whose replay is paused, delayed, broken and
+//! stopped.
 
 mod clients;
 mod states;
@@ -17,14 +18,14 @@ use tokio_postgres::config::Host;
 use crate::failures::own_postgres;
 use crate::harness::{Answer, TestApp, eventually, send};
 
-/// What an answer to a change tells, and a list is asked with.
+/// The header of responses to changes that is sent back with lists.
 const TOKEN: &str = "database-lsn";
 
-/// A primary, its standby, and a service that reads lists there.
+/// A primary, its standby, and a service that reads lists from the standby.
 struct Rig {
     app: TestApp,
     primary: Embedded,
-    /// None once it was stopped.
+    /// `None` once it was stopped.
     standby: Option<Embedded>,
     folder: tempfile::TempDir,
     _data: tempfile::TempDir,
@@ -37,11 +38,11 @@ fn socket(postgres: &Embedded) -> String {
 }
 
 async fn connect(postgres: &Embedded) -> Client {
-    let conninfo = ConnInfo::from_config(postgres.config()).expect("no TLS is asked for");
+    let conninfo = ConnInfo::from_config(postgres.config()).expect("no TLS required");
     migrate::connect(&conninfo).await.expect("connected")
 }
 
-/// Copies the primary into a directory that a standby can be started on.
+/// Copies the primary to a directory on which a standby can be started.
 fn copy(primary: &Embedded, folder: &Path) {
     let version = std::fs::read_to_string(primary.data_dir().join("data/PG_VERSION")).expect("a cluster");
     let search_path = std::env::var_os("PATH");
@@ -58,14 +59,14 @@ fn copy(primary: &Embedded, folder: &Path) {
         .output()
         .expect("it runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // PostgreSQL's processes run as the account that the primary's run as.
+    // PostgreSQL runs under the account that owns the primary's data.
     let owner =
         Command::new("chown").arg("-R").arg("--reference").arg(primary.data_dir().join("data")).arg(&data).status();
     assert!(owner.expect("chown runs").success());
 }
 
 impl Rig {
-    /// With these settings of the standby and flags of the service; returns when lists are read on the standby.
+    /// Starts with these settings of the standby and flags of the service; returns once lists are read from the standby.
     async fn start(settings: &[(&str, &str)], flags: &[&str]) -> Self {
         let (primary, data) = own_postgres(Vec::new());
         let folder = tempfile::tempdir_in("/tmp").expect("a temporary directory");
@@ -74,7 +75,7 @@ impl Rig {
         tokio::task::block_in_place(|| copy(&primary, folder.path()));
         let standby = tokio::task::block_in_place(|| stand_by(folder.path(), settings));
         let url = format!("--database-read-url=host={}", socket(&standby));
-        let conninfo = ConnInfo::from_config(primary.config()).expect("no TLS is asked for");
+        let conninfo = ConnInfo::from_config(primary.config()).expect("no TLS required");
         let app = TestApp::start_on(&conninfo, &[&[&*url], flags].concat()).await;
         app.until_ready().await;
         let rig = Self { app, primary, standby: Some(standby), folder, _data: data };
@@ -82,7 +83,7 @@ impl Rig {
         rig
     }
 
-    /// Waits until readiness says this of the replica.
+    /// Waits until readiness reports this state of the replica.
     async fn until(&self, state: &str) {
         eventually(|| async {
             let answer = self.app.get("/readyz").await;
@@ -96,20 +97,20 @@ impl Rig {
         client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
-    /// From now on the standby shows what it shows now.
+    /// Pauses replay, so that the standby keeps its current state.
     async fn hold(&self) {
         self.catch_up().await;
         self.at_standby("select pg_wal_replay_pause()").await;
         let client = connect(self.standby.as_ref().expect("it runs")).await;
         eventually(|| async {
-            let row = client.query_one("select pg_get_wal_replay_pause_state()", &[]).await.expect("asked");
+            let row = client.query_one("select pg_get_wal_replay_pause_state()", &[]).await.expect("queried");
             let state: String = row.get(0);
             if state == "paused" { Ok(()) } else { Err(state) }
         })
         .await;
     }
 
-    /// What the doctor says of the two servers.
+    /// The doctor's output about the two servers.
     async fn doctor(&self) -> String {
         let standby = self.standby.as_ref().expect("it runs");
         let mut command = Command::new(env!("CARGO_BIN_EXE_pycrudapi"));
@@ -125,20 +126,20 @@ impl Rig {
         self.at_standby("select pg_wal_replay_resume()").await;
     }
 
-    /// Waits until the standby has all that the primary has.
+    /// Waits until the standby has replayed everything written on the primary.
     async fn catch_up(&self) {
         let position = "select (pg_current_wal_flush_lsn() - '0/0')::int8";
-        let primary: i64 = connect(&self.primary).await.query_one(position, &[]).await.expect("asked").get(0);
+        let primary: i64 = connect(&self.primary).await.query_one(position, &[]).await.expect("queried").get(0);
         let client = connect(self.standby.as_ref().expect("it runs")).await;
         let replayed = "select (pg_last_wal_replay_lsn() - '0/0')::int8";
         eventually(|| async {
-            let standby: i64 = client.query_one(replayed, &[]).await.expect("asked").get(0);
+            let standby: i64 = client.query_one(replayed, &[]).await.expect("queried").get(0);
             if standby >= primary { Ok(()) } else { Err(format!("{standby} of {primary}")) }
         })
         .await;
     }
 
-    /// Asks with a token, or without one.
+    /// Sends a GET request with or without a token.
     async fn get(&self, path: &str, token: Option<&str>) -> Answer {
         let request = self.app.request(Method::GET, path);
         let answer = send(match token {

@@ -1,4 +1,5 @@
-//! A standby that lags, goes, comes back, is promoted, or is another's: lists are answered all the same, and it is told.
+//! A standby that lags, disappears, returns, is promoted, or belongs to another cluster: lists are still answered, and its
+//! state is reported.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use super::{Rig, connect, socket, stand_by};
 use crate::failures::own_postgres;
 use crate::harness::{Database, TestApp, eventually, passenger_with, send};
 
-/// The value of a series, which every server of this process counts in.
+/// The value of a series, to which every server of this process contributes.
 async fn counted(app: &TestApp, series: &str) -> f64 {
     let scraped = send(app.client.get(format!("http://{}/metrics", app.metrics_addr))).await;
     let line = scraped.body.lines().find_map(|line| line.strip_prefix(series).map(str::trim));
@@ -18,24 +19,24 @@ async fn counted(app: &TestApp, series: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standby_that_lags_or_goes_is_left_and_taken_up_again() {
+async fn a_standby_that_lags_or_disappears_is_not_used_until_it_recovers() {
     let mut rig = Rig::start(&[], &["--database-read-max-lag=1s"]).await;
     let on_replica = "db_replica_reads_total{result=\"replica\"}";
     let before = counted(&rig.app, on_replica).await;
     rig.get("/v1/passengers", None).await;
-    assert!(counted(&rig.app, on_replica).await > before, "it was read on the standby");
+    assert!(counted(&rig.app, on_replica).await > before, "the list must be read from the standby");
 
     rig.hold().await;
     let late = rig.app.create(&passenger_with("name", "late")).await;
     rig.until("lagging").await;
-    assert!(rig.get("/v1/passengers", None).await.body.contains(&late), "never older than is allowed");
+    assert!(rig.get("/v1/passengers", None).await.body.contains(&late), "a list must not be older than allowed");
     rig.go_on().await;
     rig.until("ok").await;
     assert!(rig.get("/v1/passengers", None).await.body.contains(&late));
 
-    rig.standby.take(); // which stops it
+    rig.standby.take(); // stops it
     let lost = rig.app.create(&passenger_with("name", "lost")).await;
-    assert!(rig.get("/v1/passengers", None).await.body.contains(&lost), "the primary answers at once");
+    assert!(rig.get("/v1/passengers", None).await.body.contains(&lost), "the primary must answer immediately");
     rig.until("away").await;
     assert_eq!(counted(&rig.app, "db_replica_up").await, 0.0);
     rig.app.get("/readyz").await.expect(StatusCode::OK);
@@ -57,13 +58,13 @@ async fn a_standby_that_lags_or_goes_is_left_and_taken_up_again() {
     rig.at_standby("select pg_promote()").await;
     assert!(rig.doctor().await.contains("it takes changes"));
     rig.at_standby("delete from passengers").await;
-    assert!(rig.get("/v1/passengers", None).await.body.contains(&lost), "one that was promoted shows another history");
+    assert!(rig.get("/v1/passengers", None).await.body.contains(&lost), "a promoted standby has another history");
     rig.until("promoted").await;
     assert!(rig.get("/v1/passengers/stats", None).await.body.contains("\"count\":2"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_statement_that_replay_cancels_is_answered_by_the_primary() {
+async fn a_statement_cancelled_by_replay_is_answered_by_the_primary() {
     let settings = [("max_standby_streaming_delay", "0"), ("hot_standby_feedback", "off")];
     let rig = Arc::new(Rig::start(&settings, &["--database-read-max-lag=1h", "--pool-size=8"]).await);
     let client = connect(&rig.primary).await;
@@ -78,7 +79,7 @@ async fn a_statement_that_replay_cancels_is_answered_by_the_primary() {
             let (rig, over) = (rig.clone(), over.clone());
             tokio::spawn(async move {
                 while !over.load(Ordering::Relaxed) {
-                    // Each its own list, so that they are not shared.
+                    // Distinct lists, so that they are not shared.
                     let path =
                         format!("/v1/passengers?name=like.*{}*&order=fare.desc&limit=5", ["r", "o", "w", "ro"][number]);
                     let answer = rig.get(&path, None).await;
@@ -102,10 +103,10 @@ async fn a_statement_that_replay_cancels_is_answered_by_the_primary() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standby_that_is_not_there_or_anothers_is_none() {
+async fn an_unreachable_or_foreign_standby_is_not_used() {
     let (primary, _data) = own_postgres(Vec::new());
     let other = Database::migrated().await;
-    let conninfo = ConnInfo::from_config(primary.config()).expect("no TLS is asked for");
+    let conninfo = ConnInfo::from_config(primary.config()).expect("no TLS required");
     for (url, state) in [
         ("host=/nowhere/at/all".to_owned(), "away"),
         (other.url(), "foreign"),

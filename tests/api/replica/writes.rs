@@ -1,4 +1,4 @@
-//! Whoever wrote sees it, whatever they wrote, while the standby replays nothing at all.
+//! Read your writes: every kind of change is visible in later lists with its token while the standby replays nothing.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::{Rig, TOKEN};
 use crate::harness::{Answer, passenger_with, send};
 use crate::transfer::{program_at, succeeded};
 
-/// Waits for no standby: it is held, and would be waited for in vain.
+/// Waits only briefly for the standby: its replay is paused, and a longer wait would be in vain.
 const HELD: &[&str] = &["--database-read-max-lag=1h", "--database-read-wait-ms=20"];
 
 fn token(answer: &Answer) -> String {
@@ -15,7 +15,7 @@ fn token(answer: &Answer) -> String {
     answer.header(TOKEN).to_owned()
 }
 
-/// Every way to list passengers; none of them says what it was read for.
+/// Every way to list passengers; none of the responses shows which server was read.
 const LISTS: [&str; 4] = [
     "/passengerlist",
     "/v1/passengers?order=name.asc&limit=1000",
@@ -24,7 +24,7 @@ const LISTS: [&str; 4] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_was_changed_is_in_the_list_that_is_asked_for_with_its_token() {
+async fn every_change_is_visible_in_lists_requested_with_its_token() {
     let rig = Rig::start(&[], HELD).await;
     let app = &rig.app;
     let named = |name: &str, class: i64| {
@@ -64,14 +64,18 @@ async fn whatever_was_changed_is_in_the_list_that_is_asked_for_with_its_token() 
     }
     let replayed = send(post("/v1/passengers", &named("once", 3)).header(key.0, key.1)).await;
     assert_eq!(replayed.header("idempotency-replayed"), "true");
-    assert_eq!(rig.get(LISTS[0], Some(&token(&replayed))).await.body, seen[0], "a replay tells a token as well");
+    assert_eq!(
+        rig.get(LISTS[0], Some(&token(&replayed))).await.body,
+        seen[0],
+        "a replayed response must have a token as well"
+    );
     let counted =
         send(app.request(Method::GET, "/v1/passengers?limit=1").header("prefer", "count=exact").header(TOKEN, &newest));
     assert_eq!(counted.await.header("content-range"), "0-0/5");
     let counted = send(app.request(Method::GET, "/v1/passengers?limit=1").header("prefer", "count=exact"));
     assert_eq!(counted.await.header("content-range"), "0-0/2");
 
-    // What was refused tells the state it was refused by; what was not understood tells nothing.
+    // A refusal returns the position it was based on; a request with an invalid body returns none.
     let again = app.delete(&format!("/v1/passengers/{gone}")).await;
     assert_eq!(again.expect(StatusCode::NOT_FOUND).headers.get(TOKEN).map(|_| ()), Some(()));
     assert!(app.post("/v1/passengers", &json!({})).await.headers.get(TOKEN).is_none());
@@ -79,7 +83,7 @@ async fn whatever_was_changed_is_in_the_list_that_is_asked_for_with_its_token() 
     let malformed = send(app.request(Method::GET, "/v1/passengers").header(TOKEN, "yesterday")).await;
     malformed.expect_problem(400, "invalid-header");
 
-    // The page behind one that was read on the primary is as new, although its address alone is followed.
+    // The page after one read on the primary is as current, although only its URL is followed.
     let (mut names, mut next) = (Vec::new(), Some("/v1/passengers?limit=2&select=name".to_owned()));
     let mut sent = Some(newest.as_str());
     while let Some(page) = next {
@@ -93,17 +97,17 @@ async fn whatever_was_changed_is_in_the_list_that_is_asked_for_with_its_token() 
             .map(|link| link.split(['<', '>']).nth(1).expect("an address").to_owned());
     }
     names.sort();
-    assert_eq!(names, ["\"many\"", "\"many\"", "\"new\"", "\"once\"", "\"patched\""], "each undisturbed row once");
+    assert_eq!(names, ["\"many\"", "\"many\"", "\"new\"", "\"once\"", "\"patched\""], "each unchanged row once");
 
     rig.go_on().await;
     rig.catch_up().await;
     for (place, path) in LISTS.iter().enumerate() {
-        assert_eq!(rig.get(path, None).await.body, seen[place], "the standby shows it when it has it");
+        assert_eq!(rig.get(path, None).await.body, seen[place], "the standby must show the row once it is replayed");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn steps_air_quality_and_restored_rows_are_seen_alike() {
+async fn steps_air_quality_and_restored_rows_are_visible_with_their_tokens() {
     let description = crate::subjects::flag();
     let rig = Rig::start(&[], &[HELD, &[&*description]].concat()).await;
     let app = &rig.app;
@@ -126,19 +130,19 @@ async fn steps_air_quality_and_restored_rows_are_seen_alike() {
     }
     let first = rig.get("/v1/steps?format=json&limit=1", Some(&token(&recorded))).await;
     let link = first.header("link").split(['<', '>']).nth(1).expect("an address").to_owned();
-    assert!(rig.get(&link, None).await.body.contains("second"), "the page behind is as new");
+    assert!(rig.get(&link, None).await.body.contains("second"), "the next page must be as current");
 
     let path = format!("/v1/passengers/{passenger}");
     let names = "/v1/passengers?select=name";
     app.delete(&path).await.expect(StatusCode::NO_CONTENT);
     let history = app.get(&format!("{path}/history")).await;
     history.expect(StatusCode::OK);
-    assert_eq!(history.json()[0]["operation"], "delete", "histories are read on the primary");
+    assert_eq!(history.json()[0]["operation"], "delete", "histories must be read on the primary");
     let version = history.json()[0]["versionBefore"].clone();
     let restored = app.post(&format!("{path}/restore"), &json!({"version": version})).await;
     assert!(rig.get(names, Some(&token(&restored))).await.body.contains("before"));
 
-    // Whoever imports has no answer of the service: its generation tells what is new.
+    // An importing client has no response of the service: the generation makes its rows visible.
     let url = format!("host={} user=postgres dbname=postgres", super::socket(&rig.primary));
     let csv = "id_entity,timeinstant,so2,no2,co,o3,pm10,pm2_5\naq_new,2024-01-01T00:00:00Z,1,2,3,4,5,6\n";
     succeeded(tokio::task::block_in_place(|| program_at(&["import", "--resource", "air-quality", "-"], &url, csv)));

@@ -1,4 +1,4 @@
-//! How long steps lasted, against a reference computed here.
+//! Durations of steps, compared with a reference computed here.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{DURATIONS_HEADER, get, insert, record, rows, statuses, table};
 use crate::harness::TestApp;
 
-/// A small generator of numbers (Knuth's constants), so that a failure can be repeated.
+/// A small pseudo-random generator (Knuth's constants), so that a failure can be repeated.
 struct Numbers(u64);
 
 impl Numbers {
@@ -18,7 +18,7 @@ impl Numbers {
     }
 }
 
-/// A step of the reference: everything a duration depends on.
+/// A step of the reference, with everything a duration depends on.
 #[derive(Debug, Clone)]
 struct Known {
     id: i64,
@@ -54,7 +54,7 @@ async fn random_history(app: &TestApp, count: i64) -> Vec<Known> {
     known
 }
 
-/// Each step with the time of the next one of its component and version, in the order of the answer.
+/// Each step with the time of the next one of its component and version, in the order of the response.
 fn reference(known: &[Known]) -> Vec<(Known, Option<i64>)> {
     let mut sorted = known.to_vec();
     sorted.sort_by_key(|s| (s.component.clone(), s.version.clone(), s.micros, s.id));
@@ -76,7 +76,7 @@ fn seconds(micros: i64) -> f64 {
 
 type Check = fn(&Known) -> bool;
 
-/// Filters and what they let through.
+/// Filters, and the steps they select.
 fn filters() -> Vec<(Vec<(&'static str, &'static str)>, Check)> {
     const MIDDLE: &str = "2026-01-31 12:00:50";
     fn middle() -> i64 {
@@ -95,7 +95,7 @@ fn filters() -> Vec<(Vec<(&'static str, &'static str)>, Check)> {
 }
 
 #[tokio::test]
-async fn a_step_lasts_until_the_next_of_its_component_and_version_whatever_is_asked_for() {
+async fn a_step_lasts_until_the_next_of_its_component_and_version_with_any_filter() {
     let app = TestApp::start().await;
     let known = random_history(&app, 3500).await; // several batches
     let all = reference(&known);
@@ -168,7 +168,7 @@ async fn the_summary_equals_one_computed_by_hand() {
             assert!(close(&row["median"], percentile(durations, 0.5)), "{row}");
             assert!(close(&row["p95"], percentile(durations, 0.95)), "{row}");
         }
-        // The first page of the durations comes with it.
+        // The response includes the first page of the durations.
         let durations = rows(&get(&app, "/v1/steps/durations", &parameters).await, "durations");
         let page = &durations[..durations.len().min(1000)];
         assert_eq!(rows(&answer, "durations"), page, "{parameters:?}");
@@ -184,7 +184,7 @@ async fn the_summary_equals_one_computed_by_hand() {
 }
 
 #[tokio::test]
-async fn a_clock_that_steps_back_makes_no_duration_negative() {
+async fn a_clock_set_back_makes_no_duration_negative() {
     let app = TestApp::start().await;
     insert(
         &app,
@@ -194,15 +194,15 @@ async fn a_clock_that_steps_back_makes_no_duration_negative() {
     let step = record(&app, ["a", "1", "me", "test"]).await;
     assert_eq!(step["ts"], "2099-01-01T00:00:00.250000Z");
     let other = record(&app, ["b", "1", "me", "build"]).await;
-    assert!(other["ts"].as_str() < Some("2099"), "only the component and version concerned wait: {other}");
+    assert!(other["ts"].as_str() < Some("2099"), "only the component and version concerned are affected: {other}");
     let durations = rows(&app.get("/v1/steps/durations?component=a").await, "durations");
     assert_eq!(statuses(&durations), ["build", "test", "build"]);
     assert_eq!((&durations[0]["duration_seconds"], &durations[1]["duration_seconds"]), (&json!(0.0), &Value::Null));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn steps_recorded_at_once_are_all_kept_and_follow_each_other() {
-    // Steps of a component and version wait for each other, on a busy machine for long.
+async fn steps_recorded_concurrently_are_all_stored_in_sequence() {
+    // Steps of a component and version wait for each other, possibly for a long time on a busy machine.
     let app = TestApp::start_with(&["--checkout-timeout-ms=60000", "--statement-timeout-ms=60000"]).await;
     let work = (0..200).map(|number| {
         let (component, status) = (["a", "b"][number % 2], format!("status-{number}"));

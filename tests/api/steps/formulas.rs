@@ -1,14 +1,14 @@
-//! No cell of a CSV of steps is taken for a formula by a spreadsheet. Passengers' CSV is data, which import takes back, and altered
-//! nowhere; a station's name cannot begin like a formula.
+//! No cell of a CSV of steps is interpreted as a formula by a spreadsheet. Passengers' CSV is data that import reads back, so
+//! it is never altered; a station's name cannot begin like a formula.
 
 use pycrudapi::air_quality::model::check_entity;
 use reqwest::{Method, StatusCode};
 
 use crate::harness::{TestApp, passenger_with, send};
 
-/// What a spreadsheet takes for the beginning of a formula (OWASP, "CSV Injection"), full-width forms included.
+/// First characters of formulas in spreadsheets (OWASP, "CSV Injection"), including full-width forms.
 const DANGEROUS: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
-/// What it does not.
+/// Texts that are not interpreted as formulas.
 const HARMLESS: [&str; 6] = ["a=1", "1+1", "'=1", " =1", "ー1", "≠1"];
 
 /// The cells of one column.
@@ -19,7 +19,7 @@ fn column(csv: &str, name: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn every_dangerous_first_character_is_defused_in_every_text_column_of_every_list() {
+async fn every_dangerous_first_character_is_escaped_in_every_text_column_of_every_list() {
     let app = TestApp::start().await;
     let dangerous = DANGEROUS.map(|first| format!("{first}SUM(A1)"));
     let texts: Vec<&str> = dangerous.iter().map(String::as_str).chain(HARMLESS).collect();
@@ -46,7 +46,7 @@ async fn every_dangerous_first_character_is_defused_in_every_text_column_of_ever
             assert_eq!(cells, expected, "{path}: {name}");
         }
     }
-    // JSON is no spreadsheet's.
+    // JSON is not altered.
     let listed = app.get("/v1/steps?format=json").await.json();
     let mut owners: Vec<&str> =
         listed["steps"].as_array().expect("steps").iter().map(|step| step["owner"].as_str().expect("a text")).collect();
@@ -57,7 +57,7 @@ async fn every_dangerous_first_character_is_defused_in_every_text_column_of_ever
 }
 
 #[test]
-fn no_station_s_name_begins_like_a_formula() {
+fn no_station_name_begins_like_a_formula() {
     assert!(check_entity("SUM").is_some());
     for first in DANGEROUS {
         assert!(check_entity(&format!("{first}SUM")).is_none(), "{first:?}");
@@ -65,7 +65,7 @@ fn no_station_s_name_begins_like_a_formula() {
 }
 
 #[tokio::test]
-async fn names_of_passengers_come_back_in_csv_as_they_are() {
+async fn names_of_passengers_are_unchanged_in_csv() {
     let app = TestApp::start().await;
     let names = DANGEROUS.map(|first| format!("{first}SUM(A1)"));
     for name in &names {

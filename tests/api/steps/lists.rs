@@ -9,7 +9,7 @@ use super::{DURATIONS_HEADER, HEADER, HISTORY, get, insert, parameters, record, 
 use crate::harness::{TestApp, send};
 
 #[tokio::test]
-async fn csv_is_the_default_and_its_header_is_always_there() {
+async fn csv_is_the_default_and_always_has_a_header() {
     let app = TestApp::start().await;
     let empty = app.get("/v1/steps").await;
     assert_eq!(empty.expect(StatusCode::OK).body, format!("{HEADER}\r\n"));
@@ -96,7 +96,7 @@ async fn lists_are_filtered_by_time_component_and_owner() {
 }
 
 #[tokio::test]
-async fn a_bad_date_is_a_400_that_shows_the_form() {
+async fn an_invalid_date_is_a_400_that_shows_the_format() {
     let app = TestApp::start().await;
     for path in ["/v1/steps", "/v1/steps/durations"] {
         for bad in [
@@ -137,14 +137,14 @@ async fn a_bad_date_is_a_400_that_shows_the_form() {
     }
     assert_eq!(parameters(&get(&app, "/v1/steps", &[("summary", "true")]).await), ["summary"]);
     assert_eq!(parameters(&get(&app, "/v1/steps/durations", &[("summary", "1")]).await), ["summary"]);
-    // A blank may be written either way.
+    // A space may be encoded either way.
     for blank in ["+", "%20"] {
         app.get(&format!("/v1/steps?start_datetime=2026-01-31{blank}12:00:00")).await.expect(StatusCode::OK);
     }
 }
 
 #[tokio::test]
-async fn pages_linked_to_each_other_hold_every_row_once() {
+async fn linked_pages_contain_every_row_once() {
     let app = TestApp::start().await;
     insert(&app, HISTORY).await;
     for (path, name) in [("/v1/steps", "steps"), ("/v1/steps/durations", "durations")] {
@@ -166,14 +166,14 @@ async fn pages_linked_to_each_other_hold_every_row_once() {
                 }
                 assert_eq!(paged, whole, "{path} {filter} {limit}");
             }
-            // Without a limit the rest comes whole.
+            // Without a limit all remaining rows are returned.
             let rest = rows(&app.get(&format!("{path}?format=json&after={}{filter}", whole[0]["id"])).await, name);
             assert_eq!(rest, whole[1..], "{path} {filter}");
         }
     }
     let csv = app.get("/v1/steps?limit=2").await;
     assert_eq!((table(&csv).len(), csv.header("link")), (3, "</v1/steps?limit=2&after=2>; rel=\"next\""));
-    // A step that the filters hide is a place to begin behind all the same.
+    // Paging may start after a step that the filters exclude.
     let hidden = app.get("/v1/steps/durations?component=web&after=1").await;
     assert_eq!(statuses(&rows(&hidden, "durations")), ["build"]);
     assert_eq!(rows(&app.get("/v1/steps/durations?component=api&after=3").await, "durations"), [] as [Value; 0]);

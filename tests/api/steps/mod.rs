@@ -1,4 +1,4 @@
-//! Deployment steps: recording them, listing them, how long they lasted, and a million of them.
+//! Deployment steps: recording, lists, durations, and a million of them.
 
 mod durations;
 mod formulas;
@@ -44,7 +44,7 @@ fn statuses(rows: &[Value]) -> Vec<&str> {
     rows.iter().map(|row| row["status"].as_str().expect("a status")).collect()
 }
 
-/// What the parameters of a problem are, in the order they are named.
+/// The parameters of a problem, in order.
 #[track_caller]
 fn parameters(answer: &Answer) -> Vec<String> {
     let problem = answer.expect_problem(400, "invalid-query");

@@ -1,4 +1,4 @@
-//! Recording a step, and that nothing changes it afterwards.
+//! Recording a step, and that it is immutable afterwards.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::{FIELDS, get, parameters, record, rows, table};
 use crate::harness::{TestApp, send};
 
 #[tokio::test]
-async fn recording_answers_201_with_the_step_in_each_of_three_forms() {
+async fn recording_answers_201_with_the_step_in_each_of_three_formats() {
     let app = TestApp::start().await;
     let values = [("component", "web shop"), ("version", "1.2.3+4"), ("owner", "Żaneta & co"), ("status", "build")];
     let document: BTreeMap<_, _> = values.into_iter().collect();
@@ -19,7 +19,7 @@ async fn recording_answers_201_with_the_step_in_each_of_three_forms() {
         app.request(Method::POST, "/v1/steps").query(&values),
         app.request(Method::POST, "/v1/steps").json(&document),
         app.request(Method::POST, "/v1/steps").form(&values),
-        // As `curl -d ''` does it: a form without anything in it.
+        // An empty form, as sent by `curl -d ''`.
         app.request(Method::POST, "/v1/steps")
             .query(&values)
             .header("content-type", "application/x-www-form-urlencoded"),
@@ -37,7 +37,7 @@ async fn recording_answers_201_with_the_step_in_each_of_three_forms() {
         );
         assert_eq!((ts.len(), &ts[10..11], &ts[26..]), ("2026-01-31T12:00:00.123456Z".len(), "T", "Z"), "{ts}");
         let recorded: Timestamp = ts.parse().expect("a time");
-        // The database's clock is this machine's; its microseconds are cut off ours.
+        // The database uses this machine's clock; ours is truncated to microseconds.
         assert!(recorded.as_microsecond() >= before.as_microsecond() && recorded <= after, "{before} {ts} {after}");
         ids.push(id);
     }
@@ -46,7 +46,7 @@ async fn recording_answers_201_with_the_step_in_each_of_three_forms() {
 }
 
 #[tokio::test]
-async fn each_missing_or_oversized_parameter_is_named() {
+async fn each_missing_or_oversized_parameter_is_reported() {
     let app = TestApp::start().await;
     let long = "x".repeat(129);
     let post = || app.request(Method::POST, "/v1/steps");
@@ -76,7 +76,7 @@ async fn each_missing_or_oversized_parameter_is_named() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_understood_is_refused_by_name() {
+async fn unparsable_input_is_refused_with_its_cause() {
     let app = TestApp::start().await;
     let good = "component=a&version=b&owner=c&status=d";
     for (query, expected) in [
@@ -114,9 +114,9 @@ async fn what_cannot_be_understood_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn the_longest_texts_of_the_longest_characters_come_back_as_sent() {
+async fn the_longest_texts_of_the_longest_characters_are_returned_as_sent() {
     let app = TestApp::start().await;
-    // An index entry holds all four of them.
+    // An index entry contains all four of them.
     let texts: Vec<String> = ["𝄞", "☃", "\u{10ffff}", "\u{1}"].iter().map(|c| c.repeat(128)).collect();
     let document: BTreeMap<_, _> = FIELDS.into_iter().zip(&texts).collect();
     send(app.request(Method::POST, "/v1/steps").json(&document)).await.expect(StatusCode::CREATED);
@@ -130,7 +130,7 @@ async fn the_longest_texts_of_the_longest_characters_come_back_as_sent() {
 }
 
 #[tokio::test]
-async fn steps_are_only_ever_added() {
+async fn steps_are_append_only() {
     let app = TestApp::start().await;
     let step = record(&app, ["a", "1", "me", "build"]).await;
     for method in [Method::PUT, Method::PATCH, Method::DELETE] {

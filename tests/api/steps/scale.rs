@@ -10,9 +10,9 @@ use serde_json::Value;
 use super::record;
 use crate::harness::{Database, TestApp, eventually, send};
 
-/// Steps of 50 components and 500 versions of each per million, seconds apart; the statuses come round again.
+/// Steps of 50 components and 500 versions of each per million, seconds apart, with cyclic statuses.
 ///
-/// The indexes are taken away and made again as the migrations made them, which takes a third of the time.
+/// The indexes are dropped and recreated as the migrations define them, which takes a third of the time.
 async fn fill(database: &Database, count: i64) {
     let client = database.client().await;
     let indexes =
@@ -51,7 +51,7 @@ async fn a_slow_reader_holds_no_connection() {
     }
 }
 
-/// The program itself in a process of its own, whose memory can be measured.
+/// The program in its own process, whose memory can be measured.
 struct Program {
     child: Child,
     client: reqwest::Client,
@@ -79,7 +79,7 @@ impl Program {
         self.client.get(format!("http://localhost{path}"))
     }
 
-    /// Reads an answer to its end without keeping it: how many times the byte is in it, and its last bytes.
+    /// Reads a response without storing it; returns the number of occurrences of the byte, and its last bytes.
     async fn count(&self, path: &str, byte: u8) -> (usize, Vec<u8>) {
         let mut response = self.get(path).send().await.expect("an answer");
         assert_eq!(response.status(), StatusCode::OK);
@@ -92,17 +92,17 @@ impl Program {
         (count, last)
     }
 
-    /// The most memory it ever used, in KiB.
+    /// The peak memory of the process, in KiB.
     fn peak_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux says so");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux reports it");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
     }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let _ = self.child.kill(); // it may have ended
+        let _ = self.child.kill(); // it may have exited
         let _ = self.child.wait();
     }
 }
@@ -115,7 +115,7 @@ async fn a_million_steps_are_exported_in_bounded_memory_and_through_indexes() {
     fill(&database, i64::try_from(COUNT).expect("fits")).await;
     let built = scans(&database).await;
     let program = Program::start(&database);
-    let small = program.count("/v1/steps?limit=1000", b'\n').await; // everything is in place after that
+    let small = program.count("/v1/steps?limit=1000", b'\n').await; // completes lazy initialisation
     assert_eq!(small.0, 1001);
     let before = program.peak_kib();
     assert_eq!(program.count("/v1/steps", b'\n').await, (COUNT + 1, b"\r\n".to_vec()));
@@ -132,15 +132,15 @@ async fn a_million_steps_are_exported_in_bounded_memory_and_through_indexes() {
     println!("memory grew by {growth} KiB from {before} KiB");
     assert!(growth < GROWTH_MAX_KIB, "{growth} KiB");
 
-    // What PostgreSQL counted: every batch began in an index and nothing read the table from its start.
+    // PostgreSQL's counters: every batch used an index, and no scan read the table from its start.
     drop(program);
     let (seq_scans, index_scans) = scans(&database).await;
-    assert_eq!(seq_scans, built.0, "the table was read whole");
+    assert_eq!(seq_scans, built.0, "the table was scanned sequentially");
     assert!(index_scans - built.1 >= 2002, "{index_scans}");
 }
 
-/// How often the table was read whole and how often through an index, as PostgreSQL counted. A connection's share is
-/// counted before it has ended.
+/// The number of sequential and of index scans of the table, according to PostgreSQL. A connection's scans are counted before
+/// it has ended.
 async fn scans(database: &Database) -> (i64, i64) {
     let look = database.client().await;
     eventually(|| async {

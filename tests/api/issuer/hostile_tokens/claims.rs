@@ -1,4 +1,4 @@
-//! Claims of wrong types and values, and members that are there twice.
+//! Claims with wrong types and values, and duplicate members.
 
 use serde_json::{Map, Value, json};
 
@@ -138,7 +138,7 @@ pub fn times(tokens: &mut Tokens) {
 pub fn duplicates(tokens: &mut Tokens) {
     let (header, claims) = (ec().header(), claims());
     let twice = |object: &Value, name: &str, first: &Value| {
-        // In front and behind, because readers keep the first or the last.
+        // As the first and as the last member, because parsers keep either.
         let members = object.to_string();
         let inner = &members[1..members.len() - 1];
         [format!("{{\"{name}\":{first},{inner}}}"), format!("{{{inner},\"{name}\":{first}}}")]

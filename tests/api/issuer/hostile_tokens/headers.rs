@@ -1,13 +1,13 @@
-//! Headers that bring keys, change the meaning of the token, or say that it is another kind of token.
+//! Headers that contain keys, change the meaning of the token, or declare another token type.
 
 use serde_json::{Value, json};
 
 use super::super::signer::ec;
 use super::super::{NOW, claims};
-use super::{Tokens, strangers};
+use super::{Tokens, foreign_keys};
 
 pub fn headers(tokens: &mut Tokens) {
-    let stranger = &strangers()[1];
+    let stranger = &foreign_keys()[1];
     let brought = [
         ("jku", json!("https://evil.example/keys")),
         ("jku", json!("http://127.0.0.1:1/keys")),

@@ -1,5 +1,5 @@
-//! Tokens that must be refused, made by kind. Each but for its one fault is good, and signed with a key of the issuer wherever
-//! the fault leaves that possible.
+//! Tokens that must be refused, by kind. Apart from its one defect each token is valid, and it is signed with a key of the
+//! issuer wherever the defect allows.
 
 mod claims;
 mod headers;
@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use super::claims as good_claims;
 use super::signer::{Signer, base64url, ec, ed, key_set, openssl, rsa, rsa_pss};
 
-/// What was done to a token, and the token.
+/// A token and the description of its defect.
 pub struct Hostile {
     pub kind: String,
     pub token: String,
 }
 
-/// Gathers tokens.
+/// A collection of tokens.
 #[derive(Default)]
 struct Tokens(Vec<Hostile>);
 
@@ -28,7 +28,7 @@ impl Tokens {
         self.0.push(Hostile { kind: kind.into(), token: token.into() });
     }
 
-    /// One with this header, signed by the issuer's key of P-256.
+    /// Adds a token with this header, signed with the issuer's P-256 key.
     fn header(&mut self, kind: impl Into<String>, header: &Value) {
         self.add(kind, ec().token_of(&header.to_string(), &good_claims().to_string()));
     }
@@ -38,19 +38,19 @@ impl Tokens {
     }
 }
 
-/// Somebody else's keys, under the names of the issuer's.
-fn strangers() -> &'static [Signer; 3] {
+/// Keys of another party with the kids of the issuer's keys.
+fn foreign_keys() -> &'static [Signer; 3] {
     static KEYS: OnceLock<[Signer; 3]> = OnceLock::new();
     KEYS.get_or_init(|| [Signer::rsa("rsa", "RS256"), Signer::es256("ec"), Signer::eddsa("ed")])
 }
 
-/// An RSA key of the issuer that is too short; in PEM.
+/// An RSA key of the issuer that is too short, in PEM.
 fn short() -> &'static [u8] {
     static KEY: OnceLock<Vec<u8>> = OnceLock::new();
     KEY.get_or_init(|| openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"], b""))
 }
 
-/// Keys of the issuer that are not for the signatures of tokens.
+/// Keys of the issuer that are not intended for token signatures.
 fn misplaced() -> &'static [(Signer, Value)] {
     static KEYS: OnceLock<Vec<(Signer, Value)>> = OnceLock::new();
     KEYS.get_or_init(|| {
@@ -94,7 +94,7 @@ pub fn document() -> String {
     key_set(&[rsa(), ec(), ed()].map(Signer::jwk).into_iter().chain(more).chain(misplaced).collect::<Vec<_>>())
 }
 
-/// All of them.
+/// All malicious tokens.
 pub fn all() -> Vec<Hostile> {
     let mut tokens = Tokens::default();
     signing::algorithms(&mut tokens);

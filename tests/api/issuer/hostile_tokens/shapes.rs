@@ -1,4 +1,4 @@
-//! Wrong lengths, numbers of parts and encodings.
+//! Wrong lengths, part counts and encodings.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::super::signer::{base64url, ec};
 use super::super::{claims, with};
 use super::Tokens;
 
-/// Wrong lengths and numbers of parts.
+/// Wrong lengths and part counts.
 pub fn shapes(tokens: &mut Tokens) {
     let good = ec().token(&claims());
     for end in (0..good.len()).step_by(good.len() / 40) {
@@ -63,7 +63,7 @@ pub fn encodings(tokens: &mut Tokens) {
             tokens.add(format!("part {at} {kind}"), changed.join("."));
         }
     }
-    // The last letter of 86 carries four bits that are not part of the signature; each other value of them is another spelling.
+    // The last of 86 characters has four unused bits; each other value of them is another encoding of the same signature.
     let letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let last = letters.find(good.chars().last().expect("a letter")).expect("base64url");
     for other in [1, 7, 15] {

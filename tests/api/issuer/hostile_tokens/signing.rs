@@ -1,11 +1,11 @@
-//! Algorithms that are none, keys of another kind, and signatures that are wrong.
+//! Disallowed algorithms, keys of another type, and invalid signatures.
 
 use ring::hmac;
 use serde_json::{Value, json};
 
 use super::super::signer::{base64url, ec, ed, openssl, rsa, rsa_pss};
 use super::super::{claims, with};
-use super::{Tokens, document, misplaced, short, strangers};
+use super::{Tokens, document, foreign_keys, misplaced, short};
 
 pub fn algorithms(tokens: &mut Tokens) {
     let good = ec().token(&claims());
@@ -35,7 +35,7 @@ pub fn algorithms(tokens: &mut Tokens) {
     tokens.header("no alg", &json!({"typ": "at+jwt", "kid": "ec"}));
 }
 
-/// A signature that was made by another kind of key than it says, HMAC with what everybody knows included.
+/// Signatures made with another type of key than declared, including HMAC with publicly known values.
 pub fn confused_keys(tokens: &mut Tokens) {
     let spki = openssl(&["pkey", "-pubout", "-outform", "DER"], short());
     let pem = openssl(&["pkey", "-pubout"], short());
@@ -62,13 +62,13 @@ pub fn confused_keys(tokens: &mut Tokens) {
         if maker.kid == named.kid {
             continue;
         }
-        // As the maker signs, in another key's name; and with another key's algorithm, in the maker's name.
+        // The maker's algorithm with another key's kid, and another key's algorithm with the maker's kid.
         let header = json!({"alg": maker.alg, "typ": "at+jwt", "kid": named.kid}).to_string();
         tokens.add(format!("{} of {}", maker.alg, named.kid), maker.token_of(&header, &claims().to_string()));
         let header = json!({"alg": named.alg, "typ": "at+jwt", "kid": maker.kid}).to_string();
         tokens.add(format!("{} by {}", named.alg, maker.kid), maker.token_of(&header, &claims().to_string()));
     }
-    for stranger in strangers() {
+    for stranger in foreign_keys() {
         tokens.add(format!("{} by a stranger", stranger.alg), stranger.token(&claims()));
         let header = json!({"alg": stranger.alg, "typ": "at+jwt"}).to_string();
         let unnamed = stranger.token_of(&header, &claims().to_string());
@@ -83,11 +83,11 @@ pub fn confused_keys(tokens: &mut Tokens) {
     std::fs::write(file.path(), short()).expect("written");
     let made = openssl(&["dgst", "-sha256", "-sign", file.path().to_str().expect("UTF-8")], signed.as_bytes());
     tokens.add("an RSA key of 1024 bits", format!("{signed}.{}", base64url(made)));
-    // With the exponent 1 the signature is the padded hash itself.
+    // With exponent 1 the signature is the padded hash itself.
     let header = json!({"alg": "RS256", "typ": "at+jwt", "kid": "exponent-1"}).to_string();
     let signed = format!("{}.{}", base64url(header), base64url(claims().to_string()));
     let hash = ring::digest::digest(&ring::digest::SHA256, signed.as_bytes());
-    // RFC 8017, 9.2: the prefix of SHA-256.
+    // RFC 8017, 9.2: the DigestInfo prefix of SHA-256.
     let prefix =
         [0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0, 0x04, 0x20];
     let padding = vec![0xff; 256 - 3 - prefix.len() - 32];
@@ -117,9 +117,9 @@ pub fn signatures(tokens: &mut Tokens) {
         }
         let changed =
             good.replacen(&base64url(claims().to_string()), &base64url(with("sub", json!("admin")).to_string()), 1);
-        assert_ne!(changed, good, "the claims are in it");
+        assert_ne!(changed, good, "the claims must contain the replaced text");
         tokens.add(format!("{}: other claims", signer.alg), changed);
-        // Another header that means the same.
+        // An equivalent header with another encoding.
         let header = base64url(format!(" {}", signer.header()));
         tokens.add(
             format!("{}: another header", signer.alg),
@@ -128,7 +128,7 @@ pub fn signatures(tokens: &mut Tokens) {
     }
     let good = ec().token(&claims());
     let (signed, signature) = good.rsplit_once('.').expect("three parts");
-    // The order of P-256: r and s of 0, n and n + 1 have fooled verifiers (CVE-2022-21449).
+    // The order of P-256: r and s of 0, n and n + 1 were accepted by faulty verifiers (CVE-2022-21449).
     let order = "FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC63255";
     for last in ["0", "1", "2"] {
         let hex = format!("{order}{last}");
