@@ -1,4 +1,4 @@
-//! Many rows as a statement's parameters: one array per column, as `unnest` takes them.
+//! The values of many rows as statement parameters: one array per column, for `unnest`.
 
 use uuid::Uuid;
 
@@ -7,14 +7,14 @@ use super::row::{Patch, Record};
 use super::value::{Array, Value};
 use crate::db::session::Param;
 
-/// The columns of some rows, in the order of the table.
+/// The columns of a set of rows, in table order.
 pub struct Columns<'a> {
     uuids: Vec<Uuid>,
     arrays: Vec<Array<'a>>,
 }
 
 impl<'a> Columns<'a> {
-    /// The columns of these rows.
+    /// Transposes rows into columns.
     pub fn of(resource: &Resource, rows: &[&'a Record<'a>]) -> Self {
         let array = |place: usize| Array(rows.iter().map(|row| Some(&row.values[place])).collect());
         Self {
@@ -23,7 +23,7 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// As a statement's parameters.
+    /// Returns the statement parameters.
     pub fn params(&self) -> Vec<Param<'_>> {
         let uuids: Param<'_> = &self.uuids;
         std::iter::once(uuids).chain(self.arrays.iter().map(|array| array as Param<'_>)).collect()
@@ -33,15 +33,15 @@ impl<'a> Columns<'a> {
 const TRUE: Value<'static> = Value::Boolean(true);
 const FALSE: Value<'static> = Value::Boolean(false);
 
-/// The columns of some patches; a null leaves a value as it is. A column that may be null has a flag in front, which says
-/// whether it is set.
+/// The columns of a set of patches; null leaves a value unchanged. A nullable column is preceded by a flag that states whether
+/// it is set.
 pub struct PatchColumns<'a> {
     uuids: Vec<Uuid>,
     arrays: Vec<Array<'a>>,
 }
 
 impl<'a> PatchColumns<'a> {
-    /// The columns of these patches.
+    /// Transposes patches into columns.
     pub fn of(resource: &Resource, patches: &[(Uuid, &'a Patch<'a>)]) -> Self {
         let mut arrays = Vec::new();
         for column in resource.fields() {
@@ -55,7 +55,7 @@ impl<'a> PatchColumns<'a> {
         Self { uuids: patches.iter().map(|(uuid, _)| *uuid).collect(), arrays }
     }
 
-    /// As a statement's parameters.
+    /// Returns the statement parameters.
     pub fn params(&self) -> Vec<Param<'_>> {
         let uuids: Param<'_> = &self.uuids;
         std::iter::once(uuids).chain(self.arrays.iter().map(|array| array as Param<'_>)).collect()

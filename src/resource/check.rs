@@ -1,4 +1,4 @@
-//! Every fault that can be found in a description without a database.
+//! Checks a description for every error that can be found without a database.
 
 use std::collections::BTreeSet;
 
@@ -10,15 +10,15 @@ use super::description::{
 use super::identifier::snake_case;
 use super::kind::Kind;
 
-/// Most columns; the key comes on top, and CSV takes 64 cells in a row.
+/// Maximum number of columns; the key is added to them, and a CSV row has at most 64 cells.
 const COLUMNS_MAX: usize = 60;
-/// PostgreSQL cuts longer names off.
+/// PostgreSQL truncates longer names.
 pub const IDENTIFIER_MAX: usize = 63;
-/// Names that queries and rows use for something else.
+/// Names that have another meaning in queries and rows.
 pub const RESERVED: &[&str] =
     &["uuid", "version", "count", "and", "or", "not", "select", "order", "limit", "after", "before", "by"];
 
-/// Everything that is wrong with a description whose form is right.
+/// All errors of a description that parses.
 pub fn faults(text: &str, description: &Description) -> Vec<Fault> {
     let mut faults = Vec::new();
     let name = description.name.as_ref();
@@ -114,7 +114,7 @@ pub fn faults(text: &str, description: &Description) -> Vec<Fault> {
     faults
 }
 
-/// The function and the column of a measure such as `mean(age)`.
+/// Splits a measure such as `mean(age)` into function and column.
 pub fn measure(text: &str) -> Option<(&str, &str)> {
     text.strip_suffix(')')?.split_once('(')
 }
@@ -156,7 +156,7 @@ fn statistics_faults(statistics: &Statistics, description: &Description) -> Vec<
 }
 
 impl ColumnDescription {
-    /// Everything that is wrong with it alone.
+    /// All errors of this column alone.
     fn faults(&self) -> Vec<String> {
         let kind = match self.kind() {
             Ok(kind) => kind,

@@ -1,8 +1,8 @@
-//! Rows as CSV: the headers that are accepted, and how a record becomes a row.
+//! Rows as CSV: accepted headers, and converting a record to a row.
 //!
-//! A header is a column's name or one of the others that its description lists, whatever its case and punctuation; `uuid`
-//! may be there. A column without a name may be there if it counts the rows, as pandas and R write it, or is empty. A fault
-//! names the line, the column and the rule.
+//! A header is a column's name or one of the alternatives in its description, ignoring case and punctuation; `uuid` is
+//! optional. An unnamed column is accepted if it is empty or numbers the rows, as pandas and R write it. An error names the
+//! line, the column and the rule.
 
 use std::borrow::Cow;
 
@@ -21,21 +21,21 @@ use crate::csv::fault::{Fault, Malformed, Place};
 use crate::csv::notes::{Notes, UnknownColumns};
 use crate::db::copy::{BinaryRow, BinaryRows, Table, TableError};
 
-/// Where each column of a table stands in the records of a file, and what its cells have told so far.
+/// The position of each column in the records of a file, and the state of reading it.
 #[derive(Debug)]
 pub struct Header {
     columns: &'static [Column],
     names: Vec<String>,
-    /// For each column, where it stands; one that is not required may be missing.
+    /// The index of each column in a record; one that is not required may be missing.
     places: Vec<Option<usize>>,
-    /// Columns without a name, and where they stand.
+    /// Unnamed columns and their indexes.
     nameless: Vec<(usize, Nameless)>,
     is_padded: bool,
     reading: Reading,
 }
 
 impl Header {
-    /// Finds the columns in a header record.
+    /// Locates the columns in a header record.
     ///
     /// # Errors
     /// When a column is unknown, a duplicate or missing.
@@ -76,7 +76,7 @@ impl Header {
         Ok(Self { columns, names, places, nameless, is_padded: has_blanks(record), reading })
     }
 
-    /// The same for the rows of a resource.
+    /// Reads the header for the rows of a resource.
     ///
     /// # Errors
     /// As [`Header::read`].
@@ -84,28 +84,28 @@ impl Header {
         Self::read(&resource.columns, resource.expected_header, record, unknown)
     }
 
-    /// Whether the column at this position is there.
+    /// Whether the file has the column at this position.
     pub fn has(&self, position: usize) -> bool {
         self.places[position].is_some()
     }
 
-    /// What the file calls the column at this position.
+    /// The file's name for the column at this position.
     pub fn name(&self, position: usize) -> &str {
         self.places[position].map_or(self.columns[position].name, |place| &self.names[place])
     }
 
-    /// What was taken otherwise than it was written.
+    /// Counts of converted values.
     pub fn notes(&self) -> &Notes {
         &self.reading.notes
     }
 
-    /// Reads the value of each column, its default where the file does not have it; `None` for a row without a value.
+    /// Reads the value of each column, or its default if the file does not have it; `None` for a row without values.
     ///
     /// # Errors
     /// The first value that breaks its column's rule.
     pub fn values<'a>(&mut self, record: &'a Cells) -> Result<Option<Vec<Value<'a>>>, TableError> {
         let checked = self.check(record);
-        // A number of a row is no value; what is no number might be one.
+        // A row number is not a value, but any other text in its column might be.
         let counts = checked.is_ok();
         match checked.and_then(|()| self.judged(record)) {
             Ok(values) => Ok(Some(values)),
@@ -140,7 +140,7 @@ impl Header {
         columns.iter().zip(places.iter()).map(value).collect()
     }
 
-    /// Judges what is no value of a column: the number of cells, and those without a name.
+    /// Checks the number of cells and the unnamed columns.
     fn check(&mut self, record: &Cells) -> Result<(), TableError> {
         let (expected, found) = (self.names.len(), record.count());
         if expected != found {
@@ -160,20 +160,20 @@ impl Header {
         Ok(())
     }
 
-    /// Whether no cell has a value; `counts` says that columns without a name have the numbers of rows.
+    /// Whether no cell has a value; `counts` states that unnamed columns contain row numbers.
     fn is_empty(&self, record: &Cells, counts: bool) -> bool {
         let is_count = |place: usize| counts && self.nameless.iter().any(|(nameless, _)| *nameless == place);
         record.texts().enumerate().all(|(place, text)| is_count(place) || text.trim().is_empty())
     }
 }
 
-/// Whether every cell but the first begins with a blank, so that blanks belong to the separators.
+/// Whether every cell but the first starts with a blank, so that blanks belong to the separators.
 fn has_blanks(header: &Cells) -> bool {
     let begins_with_blank = |text: &str| text.starts_with([' ', '\t']);
     header.is_padded() || (header.count() > 1 && header.texts().skip(1).all(begins_with_blank))
 }
 
-/// Whether blanks around a value mean nothing, because no value of the column has any.
+/// Whether surrounding blanks are insignificant, because no value of the column has any.
 fn is_judged_without_blanks(column: &Column) -> bool {
     !matches!(column.kind, Kind::Text { .. })
 }
@@ -183,7 +183,7 @@ fn is_judged_without_blanks(column: &Column) -> bool {
 pub struct Rows(Header);
 
 impl Rows {
-    /// Behind this header.
+    /// Reads the header of a file.
     ///
     /// # Errors
     /// As [`Header::read`].
@@ -191,17 +191,17 @@ impl Rows {
         Header::of(resource, record, unknown).map(Self)
     }
 
-    /// Whether rows name their keys.
+    /// Whether the file has a uuid column.
     pub fn have_uuid(&self) -> bool {
         self.0.has(0)
     }
 
-    /// What was taken otherwise than it was written.
+    /// Counts of converted values.
     pub fn notes(&self) -> &Notes {
         self.0.notes()
     }
 
-    /// Reads a record; a row without a uuid of its own gets a new one, so that file order is key order.
+    /// Reads a record; a row without a uuid gets a new one, so that file order is key order.
     ///
     /// # Errors
     /// As [`Header::values`].
@@ -250,7 +250,7 @@ impl Table for &'static Resource {
     }
 }
 
-/// Writes a row in the order of [`Table::copy_in`].
+/// Writes a row in the column order of [`Table::copy_in`].
 pub fn put(resource: &Resource, record: &Record<'_>, row: &mut BinaryRow<'_>) {
     row.put(Some(record.uuid.as_bytes()));
     for (column, value) in resource.fields().iter().zip(&record.values) {
@@ -279,7 +279,7 @@ mod tests {
         #[test]
         fn no_text_makes_reading_panic(texts in prop::collection::vec("\\PC{0,12}|-?[0-9]{1,30}|nan|1e999", 9), text in "\\PC{0,80}") {
             let record = texts.iter().map(String::as_str).collect();
-            let _ = rows(passengers(), &text.split(',').collect()); // a fault is as good
+            let _ = rows(passengers(), &text.split(',').collect()); // an error is fine
             let mut rows = rows(passengers(), &names(passengers())).expect("our own header");
             prop_assert!(rows.row(&record).is_err(), "no record begins with such a uuid");
         }

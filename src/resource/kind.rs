@@ -1,63 +1,63 @@
-//! What the values of a column are, with the rules for them, and every way in which a description may say that wrongly.
+//! The type of a column's values with their rules, and the errors that a description of them may have.
 
 use regex::Regex;
 
 use super::decimal::{Decimal, PRECISION_MAX};
 use super::description::ColumnDescription;
 
-/// Longest text that a column may take, in characters: a record of CSV has a limit, too.
+/// Maximum length that a column may have, in characters; a CSV record is limited, too.
 pub const LENGTH_MAX: u32 = 10_000;
-/// The longest text where the description does not say.
+/// Default maximum length.
 const LENGTH_DEFAULT: u32 = 1000;
-/// Most values of an enumeration.
+/// Maximum number of values of an enumeration.
 const ENUM_MAX: usize = 100;
 
-/// What the values of a column are, with the rules for them.
+/// The type of a column's values, with their rules.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     /// True or false.
     Boolean,
-    /// A whole number of so many bits.
+    /// An integer.
     Integer {
         /// 16, 32 or 64.
         bits: u8,
-        /// Bounds, both inclusive; never beyond what the bits hold.
+        /// Inclusive bounds, within the range of the bits.
         minimum: i64,
         /// See above.
         maximum: i64,
-        /// Every possible value, ascending, if they are given.
+        /// All possible values, ascending, if specified.
         values: Option<Vec<i64>>,
     },
     /// A double.
     Number {
-        /// The least value.
+        /// The minimum value.
         minimum: Option<f64>,
-        /// The greatest value.
+        /// The maximum value.
         maximum: Option<f64>,
     },
-    /// An exact number.
+    /// An exact decimal.
     Decimal {
-        /// Digits in all.
+        /// Total number of digits.
         precision: u8,
-        /// Digits behind the point.
+        /// Number of decimal places.
         scale: u8,
-        /// The least value, as it was written.
+        /// The minimum value, as written in the description.
         minimum: Option<String>,
-        /// The greatest value, as it was written.
+        /// The maximum value, as written in the description.
         maximum: Option<String>,
     },
     /// A text.
     Text {
-        /// The least number of characters.
+        /// The minimum number of characters.
         min_length: u32,
-        /// The greatest number of characters.
+        /// The maximum number of characters.
         max_length: u32,
-        /// What it must match.
+        /// A regular expression that it must match.
         pattern: Option<String>,
     },
-    /// One of some texts, in the order of the description.
+    /// One of these texts, in the order of the description.
     Enum(Vec<String>),
-    /// A day.
+    /// A date.
     Date,
     /// An instant.
     DateTime,
@@ -66,10 +66,10 @@ pub enum Kind {
 }
 
 impl ColumnDescription {
-    /// What its values are.
+    /// The type of its values.
     ///
     /// # Errors
-    /// A rule that does not fit the type, or has no sense.
+    /// A rule that does not apply to the type, or is invalid.
     pub fn kind(&self) -> Result<Kind, String> {
         let kind = match self.r#type.as_str() {
             "boolean" => Kind::Boolean,
@@ -239,7 +239,7 @@ impl ColumnDescription {
     }
 }
 
-/// Whether an enumeration may hold the text: it must be the same in JSON, CSV, filters and SQL.
+/// Whether a text may be a value of an enumeration: it must be written the same way in JSON, CSV, filters and SQL.
 fn is_enum_text(text: &str) -> bool {
     (1..=100).contains(&text.chars().count())
         && text.trim() == text

@@ -122,7 +122,7 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
     history::openapi::describe(resource, document);
 }
 
-/// Which fields must be there, and which may be null.
+/// Which fields are required, and which may be null.
 fn requirements(resource: &Resource) -> String {
     let named = |wanted: fn(&Column) -> bool| {
         let names = resource.fields().iter().filter(|column| wanted(column)).map(|column| format!("`{}`", column.name));

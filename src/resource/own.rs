@@ -1,14 +1,14 @@
-//! Arrays as parameters of statements that change many rows: which of their values is whose.
+//! Selects the array element that belongs to a row, in statements that change many rows.
 
-/// What an array holds for the row at hand, by its key's place among the ascending keys in `$1`.
+/// The element of an array parameter for the current row, by the index of its key among the ascending keys in `$1`.
 ///
-/// A join with `unnest` would do the same, in an order that the planner chooses. Without a join there is one way to go: an
-/// index scan over the keys, which a b-tree takes in ascending order, and so are the rows locked.
+/// A join with `unnest` would be equivalent, but the planner would choose its order. Without a join the only plan is an index
+/// scan over the keys, which a b-tree returns in ascending order, so rows are locked in that order.
 pub fn own(parameter: usize, of: &str) -> String {
     own_of("p", parameter, of)
 }
 
-/// The same where the rows have another name.
+/// The same with another alias of the table.
 pub fn own_of(rows: &str, parameter: usize, of: &str) -> String {
     format!("(${parameter}::{of}[])[width_bucket({rows}.uuid, $1)]")
 }

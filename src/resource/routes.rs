@@ -1,6 +1,6 @@
 //! The URLs of a resource: filters and handlers.
 //!
-//! The short and the canonical URL of an operation share one handler. No body is read before path and method fit.
+//! The short and the canonical URL of an operation share one handler. A body is read only after path and method have matched.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ use crate::idempotency::answer::Answer;
 use crate::idempotency::once::Work;
 use crate::idempotency::request::Request;
 
-/// What is routed of a resource.
+/// The endpoints of a resource.
 pub fn endpoints(resource: &Resource) -> &'static [Endpoint] {
     let urls = &resource.urls;
     let methods: [(Operation, &'static [&'static str], &str, Action); 10] = [
@@ -73,11 +73,11 @@ pub fn endpoints(resource: &Resource) -> &'static [Endpoint] {
 }
 
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
-/// The media types of a merge patch; many clients send no other than JSON's.
+/// The media types of a merge patch; many clients send only `application/json`.
 const PATCHES: &[&str] = &[MERGE_PATCH, JSON];
 const ACCEPTED_PATCHES: &str = "application/merge-patch+json, application/json";
 
-/// All routes of a resource; the hottest stand first, because alternatives are tried in order.
+/// All routes of a resource; the most frequent come first, because alternatives are tried in order.
 pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
     let resource = context.resource;
     let ResourceUrls {
@@ -96,7 +96,7 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
         let context = context.clone();
         warp::any().map(move || context.clone())
     };
-    // The handlers' futures are boxed: warp moves whatever a route returns through every alternative around it.
+    // The handlers' futures are boxed because warp moves a route's return value through every enclosing alternative.
     let get = at_except(read, stats).and(get_or_head()).and(etag::unconditional()).and(context.clone()).then(
         move |mut matched: Matched, context| match past_of(resource, &mut matched) {
             None => async move { matched.answer(get(&matched.segment, context)).await }.boxed(),
@@ -115,7 +115,7 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
     let list = at_with_query(lists).and(get_or_head()).and(warp::header::headers_cloned()).and(context.clone()).then(
         |matched: Matched, raw, headers: HeaderMap, context: Arc<Context>| {
             let path = matched.route.0;
-            // The short URL is the whole list, as it always was.
+            // The short URL returns the whole list, for compatibility.
             let default = (path == lists[0]).then_some(PAGE_DEFAULT);
             let answer = async move {
                 let sources = Sources { reader: consistency::reader(&context.reads, &headers)?, context };
@@ -172,7 +172,7 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
             .boxed()
         },
     );
-    // In boxes, because what is copied for every request is as large as all alternatives that are not in one.
+    // Boxed, because otherwise every request copies a filter as large as all alternatives together.
     let rare = replace
         .or(patch)
         .unify()
@@ -200,12 +200,12 @@ async fn get(segment: &str, context: Arc<Context>) -> Result<Response, Problem> 
     Ok(shown(StatusCode::OK, stored))
 }
 
-/// The query string of a request that may ask for a row as it was.
+/// The query string, if the resource has a history and the request may select a past state.
 fn past_of(resource: &Resource, matched: &mut Matched) -> Option<String> {
     resource.sql.history.as_ref().and_then(|_| matched.take_query())
 }
 
-/// The same for a client that has an earlier answer or wants a certain version, be it a past one.
+/// Handles a conditional read, or a read of a past state.
 async fn get_if(
     segment: &str,
     past: Option<String>,
@@ -239,7 +239,7 @@ async fn create(
     let mut left_out = Notes::default();
     let (values, is_lenient) = match json::read(context.resource, &body, UuidRule::Refused, None) {
         Ok(values) => (values, false),
-        // Only who is refused is asked what else they would have: the others pay nothing for it.
+        // The preference is read only after a rejection, so other requests pay nothing for it.
         Err(problem) => match unknown(&headers) {
             UnknownColumns::Refused => return Err(problem),
             UnknownColumns::Ignored => {
@@ -268,7 +268,7 @@ async fn create(
     Ok(applied(response))
 }
 
-/// A creation that may be retried.
+/// An idempotent creation.
 struct CreateOnce<'a> {
     resource: &'static Resource,
     values: Vec<Value<'a>>,
@@ -316,7 +316,7 @@ async fn patch(
     let uuid = parse_uuid(context.resource, &matched.segment)?;
     let condition = etag::condition(&headers, context.if_match)?;
     let (_, body) = body::read(&headers, body, &context.body_limits, PATCHES).await.map_err(|problem| {
-        // RFC 5789, section 2.2: the refusal says what is taken.
+        // RFC 5789, section 2.2: the response lists the accepted media types.
         if problem.is(Code::UnsupportedMediaType) {
             problem.with_header(ACCEPT_PATCH, ACCEPTED_PATCHES)
         } else {

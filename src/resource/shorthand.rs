@@ -1,16 +1,16 @@
-//! A column in one argument of the command line, such as `tonnage:number:0..:null`.
+//! Parses a column from a command-line argument such as `tonnage:number:0..:null`.
 
 use super::description::{ColumnDescription, Index};
 
-/// How an argument is built.
+/// The syntax of an argument.
 pub const FORM: &str = "name:type[:low..high][:null][:index]";
-/// What a type may be.
+/// The possible types.
 const TYPES: &str = "boolean, integer, int16, int32, int64, number, decimal(precision,scale), string, date, date-time, uuid, or a|b|c for an enum";
 
-/// Reads an argument.
+/// Parses an argument.
 ///
 /// # Errors
-/// Everything that is wrong with it, each with its remedy.
+/// All its errors, each with a remedy.
 pub fn column(argument: &str) -> Result<ColumnDescription, Vec<String>> {
     let mut parts = argument.split(':');
     let name = parts.next().unwrap_or_default();
@@ -31,7 +31,7 @@ pub fn column(argument: &str) -> Result<ColumnDescription, Vec<String>> {
             }
             range if range.contains("..") => {
                 has_range = true;
-                // Without a type a range has no form.
+                // Without a type a range cannot be parsed.
                 if !column.r#type.is_empty() {
                     faults.extend(read_range(range, &mut column).err());
                 }
@@ -58,7 +58,7 @@ fn read_type(text: &str, column: &mut ColumnDescription) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads `low..high`, of which one may be missing, for numbers and for lengths of texts.
+/// Parses `low..high`, of which one may be missing, for numbers and lengths of texts.
 fn read_range(range: &str, column: &mut ColumnDescription) -> Result<(), String> {
     let (low, high) = range.split_once("..").unwrap_or((range, ""));
     if low.is_empty() && high.is_empty() {

@@ -1,7 +1,7 @@
-//! Every SQL statement of a resource, as text, made once of its columns. Columns are always named: `select *` would break
-//! prepared plans when one is added.
+//! The SQL statements of a resource, built once from its columns. Columns are always listed: `select *` would break prepared
+//! plans when one is added.
 //!
-//! Those that change rows of a resource with a history take who changes them as their last parameter, and write the history in
+//! If the resource has a history, statements that change rows take the actor as their last parameters and write the history in
 //! the same statement (`history::sql`).
 
 use super::column::{Column, leak};
@@ -13,45 +13,45 @@ use super::own::own;
 /// The statements of a resource.
 #[derive(Debug)]
 pub struct Statements {
-    /// Rows by key, with their versions; in the order of the key, so that no index but the key's will do: in others the key
-    /// is the second column.
+    /// Rows by key, with their versions; ordered by key, so that no index except the key's qualifies: in others the key is the
+    /// second column.
     pub get: &'static str,
     /// The same rows without versions.
     pub get_rows: &'static str,
-    /// One new row.
+    /// Inserts one row.
     pub create: &'static str,
-    /// Many new rows.
+    /// Inserts many rows.
     pub create_many: &'static str,
-    /// One row anew.
+    /// Replaces one row.
     pub replace: &'static str,
-    /// Many rows anew.
+    /// Replaces many rows.
     pub replace_many: &'static str,
-    /// Some columns of many rows. A null leaves a column as it is; one that may be null has a flag in front. Each change
-    /// builds on the row as it is at that moment, so that no concurrent change of another column is lost.
+    /// Updates some columns of many rows. Null leaves a column unchanged; a nullable column is preceded by a flag. Each change
+    /// applies to the current row, so that no concurrent change of another column is lost.
     pub patch_many: &'static str,
-    /// Many rows.
+    /// Deletes many rows.
     pub delete_many: &'static str,
-    /// Which of some keys there are.
+    /// Which of the given keys exist.
     pub which_exist: &'static str,
-    /// The beginning of a list.
+    /// The start of a list statement.
     pub list: &'static str,
-    /// A page in the order of the key.
+    /// A page in key order.
     pub page: &'static str,
-    /// The beginning of a count.
+    /// The start of a count statement.
     pub count: &'static str,
-    /// The beginning of an estimate: the planner's is a member of the plan, and nothing is run.
+    /// The start of an estimate: it is read from the plan, and nothing is executed.
     pub estimate: &'static str,
-    /// Behind the aggregates of statistics.
+    /// The `from` clause of statistics.
     pub from: &'static str,
-    /// `COPY` of new rows.
+    /// `COPY` into the table.
     pub copy_in: &'static str,
-    /// `COPY` of all rows as CSV that can be imported.
+    /// `COPY` of all rows as importable CSV.
     pub copy_out: &'static str,
-    /// Those of the history, if there is one.
+    /// The statements of the history, if there is one.
     pub history: Option<HistoryStatements>,
 }
 
-/// The rows of the keys in `$1` that meet their conditions, which are two arrays of texts.
+/// The rows with keys in `$1` that meet their conditions, which are two arrays of texts.
 fn where_met(required: usize) -> String {
     let (required, refused) = (own(required, "text"), own(required + 1, "text"));
     format!(
@@ -60,7 +60,7 @@ fn where_met(required: usize) -> String {
     )
 }
 
-/// The row of the key in `$1` that meets its conditions, which are two arrays of versions.
+/// The row with key `$1` if it meets its conditions, which are two arrays of versions.
 fn where_one_met(required: usize) -> String {
     let refused = required + 1;
     format!(
@@ -153,11 +153,11 @@ impl Statements {
     }
 }
 
-/// A column as export writes it: as import reads it, under its header.
+/// A column in the format of export, which import reads, under its header.
 fn copied(column: &Column) -> String {
     let (sql, name) = (column.sql, column.name);
     let value = match column.kind {
-        // A boolean as it is would be `t` or `f`; the cast to text costs a row more than the case.
+        // CSV output of a boolean is `t` or `f`; a cast to text would be slower than the case expression.
         Kind::Boolean => format!("case when {sql} then 'true' when not {sql} then 'false' end"),
         // In UTC and ISO 8601, whatever the session's settings.
         Kind::DateTime => {

@@ -1,9 +1,9 @@
-//! What a value must be, in words: the text of every complaint about it.
+//! What a value must be: the text of every validation error.
 
 use super::decimal::PRECISION_MAX;
 use super::kind::Kind;
 
-/// Where a rule is told.
+/// Where a rule is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// In JSON.
@@ -12,7 +12,7 @@ pub enum Place {
     Csv,
 }
 
-/// What a value of this kind must be.
+/// What a value of this type must be.
 pub fn rule(kind: &Kind, place: Place) -> String {
     match kind {
         Kind::Boolean if place == Place::Csv => "must be true, false, yes, no, on, off, 1 or 0".to_owned(),
@@ -60,7 +60,7 @@ fn numbers(what: &str, bounds: (Option<String>, Option<String>)) -> String {
     }
 }
 
-/// What a value of this kind must be in a filter.
+/// What a value of this type must be in a filter.
 pub fn filter_rule(kind: &Kind) -> String {
     match kind {
         Kind::Boolean => "true or false".to_owned(),

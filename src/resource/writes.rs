@@ -1,10 +1,10 @@
-//! Runs the statements that change rows, each for many at once.
+//! Runs the statements that change rows, each for many rows at once.
 //!
-//! Writes of a kind that arrive together share a statement (`db::batch`). A batch that the database undoes is retried row
-//! by row, so one bad row never fails its neighbours. Each change draws a new version.
+//! Concurrent writes of a kind share a statement (`db::batch`). A batch that the database rolled back is retried row by row, so
+//! an invalid row never fails the others. Each change draws a new version.
 //!
-//! Invariant: the keys of one statement ascend and are distinct. Two changes of one row would race; and every statement
-//! that locks many rows locks them in the order of their keys, so no two of them wait for each other.
+//! Invariant: the keys of one statement ascend and are distinct. Two changes of one row would race; and every statement that
+//! locks many rows locks them in key order, so that no two of them deadlock.
 
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
@@ -19,52 +19,52 @@ use crate::db::session::Param;
 use crate::db::version::{Condition, Conditions};
 use crate::trace::current::commented;
 
-/// A kind of write whose items become one statement.
+/// A kind of write whose items are combined into one statement.
 pub trait Write: Sized + Send + Sync + 'static {
-    /// What is told of a row that was written.
+    /// The result for a row that was written.
     type Done: Send + Sync;
 
-    /// Whether a row that was written is no longer there.
+    /// Whether the write deletes its row.
     const REMOVES: bool = false;
 
-    /// What it is a row of; all items of one statement are of the same.
+    /// The resource; the same for all items of a statement.
     fn resource(&self) -> &'static Resource;
 
-    /// The row that is written.
+    /// The key of the row.
     fn uuid(&self) -> Uuid;
 
-    /// What is asked of its version.
+    /// The condition on its version.
     fn condition(&self) -> &Condition;
 
-    /// Who makes the change.
+    /// The actor recorded in the history.
     fn changed_by(&self) -> &By;
 
-    /// Runs the statement for items whose keys ascend; a row, beginning with its key, for each that was written.
+    /// Runs the statement for items whose keys ascend; returns a row, starting with its key, for each item written.
     fn run(
         resource: &'static Resource,
         pool: &Pool,
         items: &[Self],
     ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
 
-    /// What was written, as the statement's row tells.
+    /// The result for an item, from the statement's row.
     ///
     /// # Errors
     /// [`StoreError::Internal`] when the row is not the statement's.
     fn done(&self, row: &Row) -> Result<Self::Done, StoreError>;
 }
 
-/// A row to be stored anew.
+/// A row to be inserted.
 pub struct Create {
-    /// Of what.
+    /// The resource.
     pub resource: &'static Resource,
     /// The row.
     pub record: Record<'static>,
-    /// Who stores it.
+    /// The actor recorded in the history.
     pub changed_by: By,
 }
 
 impl Create {
-    /// Stores it as a part of somebody's transaction.
+    /// Runs in the caller's transaction.
     ///
     /// # Errors
     /// The database's.
@@ -78,39 +78,39 @@ impl Create {
 
 /// A row to be replaced.
 pub struct Replace {
-    /// Of what.
+    /// The resource.
     pub resource: &'static Resource,
-    /// The new state under the old key.
+    /// The new state under the same key.
     pub record: Record<'static>,
-    /// What is asked of the old state.
+    /// The condition on the old state.
     pub condition: Condition,
-    /// Who asks it.
+    /// The actor recorded in the history.
     pub changed_by: By,
 }
 
-/// A row some of whose columns are to be set.
+/// A row of which some columns are to be updated.
 pub struct Patch {
-    /// Of what.
+    /// The resource.
     pub resource: &'static Resource,
-    /// Whose.
+    /// The row's key.
     pub uuid: Uuid,
-    /// What to set.
+    /// The new values.
     pub patch: row::Patch<'static>,
-    /// What is asked of the old state.
+    /// The condition on the old state.
     pub condition: Condition,
-    /// Who asks it.
+    /// The actor recorded in the history.
     pub changed_by: By,
 }
 
-/// A row to be removed.
+/// A row to be deleted.
 pub struct Delete {
-    /// Of what.
+    /// The resource.
     pub resource: &'static Resource,
-    /// Whose.
+    /// The row's key.
     pub uuid: Uuid,
-    /// What is asked of the state that is removed.
+    /// The condition on the deleted state.
     pub condition: Condition,
-    /// Who asks it.
+    /// The actor recorded in the history.
     pub changed_by: By,
 }
 
@@ -256,11 +256,11 @@ impl Write for Delete {
     }
 }
 
-/// Writes items whose keys may repeat, in rounds in which they do not: as if those of one key had come one after another.
+/// Writes items whose keys may repeat, in rounds of distinct keys: items of one key take effect in their order.
 pub async fn write_many<W: Write>(pool: Pool, items: Vec<W>) -> Vec<Result<W::Done, StoreError>> {
     let mut outcomes: Vec<Option<Result<W::Done, StoreError>>> = items.iter().map(|_| None).collect();
     let mut waiting: Vec<(usize, W)> = items.into_iter().enumerate().collect();
-    waiting.sort_by_key(|(_, item)| item.uuid()); // keeps the order of those of one key
+    waiting.sort_by_key(|(_, item)| item.uuid()); // stable, so that items of one key keep their order
     while !waiting.is_empty() {
         let mut last = None;
         let (round, mut later): (Vec<_>, Vec<_>) =
@@ -285,7 +285,7 @@ pub async fn write_many<W: Write>(pool: Pool, items: Vec<W>) -> Vec<Result<W::Do
     outcomes.into_iter().map(|outcome| outcome.expect("each item was in one round, or of a key that is gone")).collect()
 }
 
-/// Writes items of ascending keys in one statement, or one by one where the database undid that.
+/// Writes items with ascending keys in one statement, or one by one if the database rolled that back.
 async fn write_ascending<W: Write>(pool: &Pool, items: &[W]) -> Vec<Result<W::Done, StoreError>> {
     debug_assert!(items.is_sorted_by(|a, b| a.uuid() < b.uuid()), "keys ascend and are distinct");
     let Some(first) = items.first() else { return Vec::new() };
@@ -294,7 +294,7 @@ async fn write_ascending<W: Write>(pool: &Pool, items: &[W]) -> Vec<Result<W::Do
         Err(error) if items.len() > 1 && error.is_rolled_back() => {
             let mut outcomes = Vec::with_capacity(items.len());
             for item in items {
-                // One item is retried in no smaller part.
+                // A single item is not retried again.
                 outcomes.extend(Box::pin(write_ascending(pool, std::slice::from_ref(item))).await);
             }
             outcomes
@@ -304,7 +304,7 @@ async fn write_ascending<W: Write>(pool: &Pool, items: &[W]) -> Vec<Result<W::Do
 }
 
 async fn outcomes<W: Write>(pool: &Pool, items: &[W], rows: &[Row]) -> Vec<Result<W::Done, StoreError>> {
-    // Sorted rather than hashed: most often there is one.
+    // Sorted rather than hashed: usually there is one.
     let written: Result<Vec<(Uuid, &Row)>, _> = rows.iter().map(|row| Ok((row::key(row)?, row))).collect();
     let mut written = match written {
         Ok(written) => written,
@@ -322,8 +322,8 @@ async fn outcomes<W: Write>(pool: &Pool, items: &[W], rows: &[Row]) -> Vec<Resul
     outcomes
 }
 
-/// A write that met no row either found none or found one of another version. Looking afterwards is as good as at once:
-/// what was stale and is gone by now is missing, and a version that was never right cannot become it.
+/// A write that matched no row found either none or one with another version. Checking afterwards is as good as atomically: a
+/// row deleted since is missing, and a version that never matched cannot match later.
 async fn tell_stale_from_missing<W: Write>(pool: &Pool, items: &[W], outcomes: &mut [Result<W::Done, StoreError>]) {
     let is_unclear =
         |place: usize, item: &W| matches!(outcomes[place], Err(StoreError::Missing)) && !item.condition().is_none();
@@ -349,12 +349,12 @@ async fn tell_stale_from_missing<W: Write>(pool: &Pool, items: &[W], outcomes: &
     }
 }
 
-/// What is recorded of who makes the changes of a statement for many rows.
+/// The actors of the changes of a statement for many rows.
 fn all_by<W: Write>(items: &[W]) -> (Vec<Option<&str>>, Vec<Option<&str>>) {
     items.iter().map(|item| item.changed_by().recorded()).unzip()
 }
 
-/// The parameters of a statement, and behind them who makes its changes, and in which requests, where that is recorded.
+/// The parameters of a statement, followed by the actors and request ids if a history is recorded.
 pub fn recorded<'a>(
     resource: &Resource,
     mut params: Vec<Param<'a>>,
@@ -372,7 +372,7 @@ pub fn params<'a>(record: &'a Record<'_>) -> Vec<Param<'a>> {
     std::iter::once(key).chain(record.values.iter().map(|value| value as Param<'a>)).collect()
 }
 
-/// What was just written, with the version that the statement's row tells; no trigger changes another column.
+/// The row just written, with the version from the statement's row; no trigger changes other columns.
 fn stored(resource: &Resource, record: &Record<'_>, row: &Row) -> Result<Stored, StoreError> {
     Ok(Stored { document: record.document(resource), version: row.try_get(1)? })
 }

@@ -1,8 +1,8 @@
-//! Stores the rows of a body: in its turn, on one connection, in one transaction.
+//! Stores the rows of a body: after acquiring a turn, on one connection, in one transaction.
 //!
-//! A load begins when the body is whole, or when it arrives so quickly that PostgreSQL is the slower of the two; it is
-//! given up, and begun again when the body is whole, once the sender falls behind. So no turn, no connection and no
-//! transaction waits for a sender.
+//! A load starts when the body is complete, or earlier if the body arrives faster than PostgreSQL stores it. If the sender then
+//! falls behind, the load is aborted and restarted once the body is complete. So no turn, connection or transaction waits for a
+//! sender.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -34,32 +34,32 @@ use crate::idempotency::request::{Fingerprint, Request, key};
 use crate::idempotency::store::Claim;
 use crate::resource::context::Context;
 
-/// Longest that a load waits for its sender in all: a few hiccups of a quick one.
+/// Maximum total time that a load waits for its sender: enough for a few pauses of a fast sender.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Beyond the deadline, so that PostgreSQL's own answer about it normally comes first.
+/// Added to the deadline so that PostgreSQL's own timeout error normally arrives first.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What was asked for besides the body.
+/// A bulk request without its body.
 pub struct Asked<'a> {
-    /// The request's.
+    /// The request headers.
     pub headers: &'a HeaderMap,
-    /// How the rows are written.
+    /// The format of the rows.
     pub form: Form,
-    /// Who sends them.
+    /// The client that sends the rows.
     pub client: Sender,
-    /// The name of a request that is to be carried out once.
+    /// The idempotency key.
     pub key: Option<String>,
-    /// Whether the keys of the rows are wanted.
+    /// Whether the keys of the rows are needed for the response.
     pub with_keys: bool,
-    /// Who sends them.
+    /// The actor recorded in the history.
     pub changed_by: By,
-    /// Of what has arrived; it arrives while it is stored.
+    /// Fingerprint of what has been received; the body is stored while it arrives.
     fingerprint: Mutex<Fingerprint>,
     begun: Instant,
 }
 
 impl<'a> Asked<'a> {
-    /// Asked by these headers.
+    /// Reads the headers of a bulk request.
     ///
     /// # Errors
     /// 400 for a malformed key, 415 for an unknown charset.
@@ -89,46 +89,46 @@ impl<'a> Asked<'a> {
         self.fingerprint.lock().unwrap_or_else(PoisonError::into_inner).update(chunk);
     }
 
-    /// The fingerprint of what has arrived.
+    /// The fingerprint of what has been received.
     pub fn fingerprint(&self) -> [u8; 16] {
         self.fingerprint.lock().unwrap_or_else(PoisonError::into_inner).finish()
     }
 }
 
-/// What came of a body.
+/// The result of loading a body.
 pub enum Loaded {
-    /// All of it is stored: the short answer, and the keys if they were wanted.
+    /// All rows are stored: the short response, and the keys if they were requested.
     Stored(Answer, Keys),
-    /// Nothing is stored, because these rows are at fault.
+    /// Nothing is stored because rows are invalid.
     Faulty(Faults),
-    /// Nothing is stored, because the request's key was used before.
+    /// Nothing is stored because the idempotency key was used before.
     Known(Claim),
 }
 
-/// The rows that were stored: their keys, and the memory for them.
+/// The keys of the stored rows and the memory reserved for them.
 pub struct Keys {
-    /// The keys, in the rows' order.
+    /// The keys, in row order.
     pub keys: Vec<Uuid>,
-    /// What was taken otherwise than it was written.
+    /// Notes on values that were converted.
     pub notes: Vec<String>,
     _held: Option<Held>,
 }
 
-/// What came of an attempt.
+/// The result of one attempt.
 enum Attempt {
     Loaded(Loaded),
-    /// Nothing is stored, because the sender is behind.
+    /// Nothing is stored because the sender fell behind.
     Late,
 }
 
-/// Stores the rows of a body that may still be arriving.
+/// Stores the rows of a body that may still be being received.
 ///
 /// # Errors
-/// 503 when there is no turn or no connection, or PostgreSQL does not answer in time.
+/// 503 when no turn or connection is available, or PostgreSQL does not respond in time.
 pub async fn load(context: &Context, asked: &Asked<'_>, spool: &Spool) -> Result<Loaded, Problem> {
     spool.readable().await;
     let holder = Holder::Client(asked.client);
-    // Only a body that is whole waits for its turn.
+    // Only a complete body waits for a turn.
     if let Ok(turn) = context.bulk.turns.take(holder, 1)
         && let Attempt::Loaded(loaded) = attempt(context, asked, spool, turn).await?
     {
@@ -139,18 +139,18 @@ pub async fn load(context: &Context, asked: &Asked<'_>, spool: &Spool) -> Result
     let turn = turn.map_err(|refused| refused.problem("turns at storing many rows"))?;
     match attempt(context, asked, spool, turn).await? {
         Attempt::Loaded(loaded) => Ok(loaded),
-        Attempt::Late => Err(Problem::internal()), // nobody is late whose body is whole
+        Attempt::Late => Err(Problem::internal()), // a complete body is never late
     }
 }
 
-/// Reads the body from its beginning and stores its rows.
+/// Reads the body from its start and stores its rows.
 async fn attempt(context: &Context, asked: &Asked<'_>, spool: &Spool, turn: Held) -> Result<Attempt, Problem> {
     let mut rows = Rows {
         reader: spool.reader(),
         patience: PATIENCE,
         loader: Loader::new(context.resource, &asked.form, asked.with_keys),
     };
-    // A body of few rows is judged before a connection is taken, and one that begins with a fault never takes any.
+    // The first chunk is validated before a connection is acquired; a body that starts with an error never acquires one.
     let more = match rows.next_piece().await? {
         Next::Chunk => true,
         Next::End => false,
@@ -165,7 +165,7 @@ async fn attempt(context: &Context, asked: &Asked<'_>, spool: &Spool, turn: Held
     rows.into_faults().await.map(|faults| Attempt::Loaded(Loaded::Faulty(faults)))
 }
 
-/// Stores the rows; `None` when one is at fault. `more` says whether there are rows behind the first chunk.
+/// Stores the rows; `None` when one is invalid. `more` states whether rows follow the first chunk.
 async fn store(
     context: &Context,
     asked: &Asked<'_>,
@@ -182,15 +182,15 @@ async fn store(
         fate.judge(Err(late)).map_err(|error| problem(context.resource, error))
     });
     if stored.is_ok() {
-        timed.judge(&Ok(())); // a body at fault is no failure of the database's
+        timed.judge(&Ok(())); // an invalid body is not a database failure
     }
     if matches!(stored, Ok(Some(Attempt::Loaded(Loaded::Stored(..))))) {
-        session.settled(); // in every other case a copy or a transaction may still be at work
+        session.settled(); // otherwise a copy or transaction may still be in progress
     }
     if asked.key.is_some() { stored.map_err(Problem::with_key) } else { stored }
 }
 
-/// The same on a connection.
+/// Stores the rows on a connection.
 async fn copy(
     context: &Context,
     (client, fate): (&mut Client, &Fate),
@@ -234,23 +234,23 @@ async fn copy(
     Ok(Some(Attempt::Loaded(Loaded::Stored(answer, Keys { keys, notes, _held: held }))))
 }
 
-/// The short answer: how many rows there are, and what was taken otherwise than it was written.
+/// The short response: the number of rows, and notes on converted values.
 fn stored(count: u64, notes: &[String]) -> String {
     if notes.is_empty() { json!({"count": count}) } else { json!({"count": count, "notes": notes}) }.to_string()
 }
 
-/// The status of so many rows that were created.
+/// The status for this number of created rows.
 pub fn status(count: u64) -> StatusCode {
     if count == 0 { StatusCode::OK } else { StatusCode::CREATED }
 }
 
-/// Takes memory for the keys, of which there may be a million: a refusal in time still undoes everything.
+/// Reserves memory for the keys, of which there may be a million; a refusal here still rolls everything back.
 fn hold(held: &mut Option<Held>, bytes: usize, client: Sender, context: &Context) -> Result<(), Problem> {
     let before = held.as_ref().map_or(0, Held::bytes);
     if bytes <= before {
         return Ok(());
     }
-    // A vector doubles.
+    // A vector doubles its capacity.
     let more = bytes.next_power_of_two() - before;
     match held {
         Some(held) => held.grow(more),
@@ -259,20 +259,20 @@ fn hold(held: &mut Option<Held>, bytes: usize, client: Sender, context: &Context
     .map_err(|refused| refused.problem("memory for the answer"))
 }
 
-/// The rows of a body, cut and judged as they are read.
+/// The rows of a body, split and validated as they are read.
 struct Rows<'a> {
     reader: Reader<'a>,
     patience: Duration,
     loader: Loader,
 }
 
-/// What reading on has come to.
+/// Why reading stopped.
 enum Next {
-    /// A chunk is full, or a row is at fault.
+    /// A chunk is full, or a row is invalid.
     Chunk,
-    /// The body's end.
+    /// End of the body.
     End,
-    /// The sender is behind.
+    /// The sender fell behind.
     Late,
 }
 
@@ -293,7 +293,7 @@ impl Rows<'_> {
         }
     }
 
-    /// Reads the rest for its faults, however late it comes: nothing is held for it any more.
+    /// Reads the rest to collect its errors, however slowly it arrives: nothing is held for it any more.
     async fn into_faults(mut self) -> Result<Faults, Problem> {
         while matches!(self.next_piece().await?, Next::Chunk) {
             self.patience = Duration::MAX;

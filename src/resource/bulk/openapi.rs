@@ -9,7 +9,7 @@ use crate::http::body::{CSV, JSON, NDJSON};
 use crate::http::describe::content;
 use crate::http::schema::{array_of, integer, object, text};
 
-/// What is posted: one row, or many in each form.
+/// Content of the request: one row, or many in each format.
 pub fn taken(resource: &Resource, one: RefOr<Schema>, example: Value) -> [(&'static str, Content); 3] {
     let lines = format!("{example}\n");
     let many = OneOfBuilder::new().item(one.clone()).item(array_of(one));
@@ -20,7 +20,7 @@ pub fn taken(resource: &Resource, one: RefOr<Schema>, example: Value) -> [(&'sta
     ]
 }
 
-/// What is answered to a body without rows: their count, or none of them.
+/// Content of the response to a body without rows: their count, or an empty list.
 pub fn answered_empty() -> [(&'static str, Content); 3] {
     let count = object([("count", integer(0, 0), true)]);
     let either = OneOfBuilder::new().item(count).item(array_of(text()));
@@ -31,7 +31,7 @@ pub fn answered_empty() -> [(&'static str, Content); 3] {
     ]
 }
 
-/// What is answered: one row as stored, how many there are, or all of them.
+/// Content of the response: one row as stored, the number of rows, or all of them.
 pub fn answered(resource: &Resource, one: RefOr<Schema>, example: Value) -> [(&'static str, Content); 3] {
     let count = object([("count", integer(0, i64::MAX), true), ("notes", array_of(text()), false)]);
     let lines = format!("{example}\n");

@@ -30,28 +30,28 @@ use crate::idempotency::once::{in_flight, reused};
 use crate::idempotency::store::Claim;
 use crate::resource::context::Context;
 
-/// What can be posted; the first may hold one row or many.
+/// Accepted media types; the first may contain one row or many.
 const TAKEN: &[&str] = &[JSON, CSV, NDJSON];
-/// Rows of an answer read back at a time.
+/// Number of rows read back at a time for a response.
 const BATCH: usize = 1000;
 
-/// What is the matter with a table in one line.
+/// Hint for a CSV body that consists of a single line.
 const LOST_LINES: &str =
     "the body is a single line: curl -d takes the ends of lines out of a file, send it with --data-binary @file";
 
-/// What a body held.
+/// The content of a body.
 pub enum Posted {
-    /// One row, still to be read.
+    /// One row, not parsed yet.
     One(Bytes),
-    /// Many: this is the answer.
+    /// Many rows, already stored; the response.
     Many(Response),
 }
 
-/// Reads a body that holds one row, or creates the many that it holds.
+/// Reads a body that contains one row, or creates the many rows that it contains.
 ///
 /// # Errors
-/// 415 for another media type, 413, 408 and 400 as for every body, 406 for a form of the answer that is not on offer, 422
-/// that lists the faults of the rows, 503 when the database does not answer.
+/// 415 for another media type; 413, 408 and 400 as for every body; 406 for a response format that is not offered; 422 that
+/// lists the errors of the rows; 503 when the database does not respond.
 pub async fn receive(
     route: Route,
     (headers, principal): (&HeaderMap, &Principal),
@@ -60,7 +60,7 @@ pub async fn receive(
 ) -> Result<Posted, Problem> {
     let media_type = body::media_type(headers, TAKEN)?;
     let is_short = announced(headers).is_some_and(|length| length <= context.body_limits.bytes as u64);
-    // Boxes, so that the usual single row carries none of this with it.
+    // Boxed so that the usual single row does not carry the size of these futures.
     if is_short && media_type == JSON {
         let bytes = body::read_json(headers, body, &context.body_limits).await?;
         if !is_array(&bytes) {
@@ -72,7 +72,7 @@ pub async fn receive(
     Box::pin(one_or_many(Asked::new(route, (headers, principal), media_type)?, Box::pin(body), context)).await
 }
 
-/// The same for a body that is long, of unknown length, or no JSON.
+/// Handles a body that is long, of unknown length, or not JSON.
 async fn one_or_many(
     asked: Asked<'_>,
     mut body: impl Stream<Item = Result<Bytes, Broken>> + Unpin,
@@ -81,8 +81,8 @@ async fn one_or_many(
     if asked.form.media_type != JSON {
         return many(asked, body, context).await.map(Posted::Many);
     }
-    // The first byte that is no blank tells one row from many.
-    // Blanks in front of it have the limit of a single row, because nothing tells yet that there are many.
+    // The first non-blank byte distinguishes one row from many. The limit of a single row applies to leading blanks, because it
+    // is not known yet that there are many rows.
     let mut begun = Growing::begin(asked.headers, &context.bulk.limits, 0)?;
     let mut pace = Pace::begin(&context.body_limits);
     while let Some(chunk) = pace.next(&mut body).await? {
@@ -107,7 +107,7 @@ fn is_array(bytes: &[u8]) -> bool {
     first_byte(bytes) == Some(b'[')
 }
 
-/// The first byte of a JSON text, if it is there.
+/// The first non-blank byte of a JSON text, if it has arrived.
 fn first_byte(bytes: &[u8]) -> Option<u8> {
     if MARK.starts_with(bytes) {
         return None;
@@ -115,14 +115,14 @@ fn first_byte(bytes: &[u8]) -> Option<u8> {
     without_mark(bytes).trim_ascii_start().first().copied()
 }
 
-/// Creates what the body holds, all or none.
+/// Creates the rows of the body, all or none.
 async fn many(
     mut asked: Asked<'_>,
     mut body: impl Stream<Item = Result<Bytes, Broken>> + Unpin,
     context: &Arc<Context>,
 ) -> Result<Response, Problem> {
     let preferred = prefer::preference(asked.headers, "return");
-    // The answer to a request with a key is kept with it, so it is always the short one.
+    // The response to a request with a key is stored with the key, so it is always the short one.
     let representation = preferred == Some("representation") && asked.key.is_none();
     let format = Format::negotiate(asked.headers, FORMS)?;
     asked.with_keys = representation;
@@ -133,7 +133,7 @@ async fn many(
         asked.add(chunk);
         look.at(chunk);
     });
-    // Either failure ends both; the disk is held until both are done.
+    // A failure of either ends both; the disk space is held until both have ended.
     let (_disk, loaded) = try_join(receiving, load::load(context, &asked, &spool)).await?;
     if look.is_blank() {
         return Err(Problem::new(Code::InvalidJson, "the body is empty; send at least one row"));
@@ -155,14 +155,14 @@ async fn many(
                     prefer::noted(response.headers_mut(), &notes);
                     (response, Some("return=representation"))
                 }
-                // They are stored, whatever became of reading them again: a preference may go unheeded.
+                // The rows are stored even if reading them back failed; a preference may be ignored.
                 Err(_) => (answer.into_response(false)?, None),
             }
         }
         Loaded::Stored(answer, _) => {
             (answer.into_response(false)?, (preferred == Some("minimal")).then_some("return=minimal"))
         }
-        // The whole body, which is there by now, tells whether it is the same request.
+        // The body is complete by now, so its fingerprint identifies the request.
         Loaded::Known(Claim::Kept { fingerprint, .. }) if fingerprint != asked.fingerprint() => return Err(reused()),
         Loaded::Known(Claim::Kept { answer, .. }) => return answer.into_response(true),
         Loaded::Known(_) => return Err(in_flight()),
@@ -186,10 +186,10 @@ async fn many(
     Ok(response)
 }
 
-/// What is seen of a body as it arrives, to say more about what is wrong with it.
+/// Properties of a body observed while it arrives, for more specific error messages.
 #[derive(Default)]
 struct Look {
-    /// The first byte that is no blank has come.
+    /// A non-blank byte has arrived.
     has_content: bool,
     has_line_end: bool,
     has_object_behind_object: bool,
@@ -210,13 +210,13 @@ impl Look {
         !self.has_content
     }
 
-    /// Whether many lines have become one.
+    /// Whether line ends were probably removed.
     fn has_lost_lines(&self, media_type: &str) -> bool {
         !self.has_line_end && (media_type == CSV || (media_type == NDJSON && self.has_object_behind_object))
     }
 }
 
-/// The rows as they are stored, told to whoever sent them.
+/// The stored rows, sent back to the client in chunks.
 struct Stored {
     context: Arc<Context>,
     shape: Shape,
@@ -229,7 +229,7 @@ impl Chunks for Stored {
         let mut out = Vec::with_capacity(room);
         let first = self.told == 0;
         let end = self.keys.keys.len().min(self.told + BATCH);
-        // Keys are made in the order of the rows, and ascend.
+        // Keys are generated in row order and ascend.
         let rows = store::stored(self.context.resource, &self.context.pool, &self.keys.keys[self.told..end]).await?;
         if first {
             self.shape.begin(&mut out);

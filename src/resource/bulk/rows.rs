@@ -1,4 +1,4 @@
-//! Validates rows by the rules of a single one and writes them in `COPY`'s binary form.
+//! Validates rows by the same rules as a single row and writes them in `COPY`'s binary format.
 
 use bytes::Bytes;
 use encoding_rs::Encoding;
@@ -22,29 +22,29 @@ use crate::http::json::fault::Position;
 use crate::http::json::without_mark;
 use crate::http::problem::FieldError;
 
-/// How the rows of a body are written.
+/// The format of the rows of a body.
 #[derive(Debug, Clone, Copy)]
 pub struct Form {
-    /// One of those that are taken.
+    /// One of the accepted media types.
     pub media_type: &'static str,
-    /// The encoding of CSV, if it is named.
+    /// The encoding of CSV, if the request specifies one.
     pub charset: Option<&'static Encoding>,
-    /// What becomes of columns and members that the resource does not have.
+    /// How unknown columns and members are handled.
     pub unknown: UnknownColumns,
 }
 
-/// The rows of one body, as far as it has arrived.
+/// The rows of one body received so far.
 #[derive(Debug)]
 pub struct Loader {
     splitter: Splitter,
-    /// Of JSON, until its first bytes have told that it is that; CSV's reader looks at them itself.
+    /// Inspects the first bytes of a JSON body; CSV's reader does this itself.
     opening: Option<Opening>,
     is_ended: bool,
     validator: RowValidator,
 }
 
 impl Loader {
-    /// For a body of this form; `keys` asks to remember the keys of the rows.
+    /// Creates a loader for a body of this format; `keys` requests that the keys of the rows be collected.
     pub fn new(resource: &'static Resource, form: &Form, keys: bool) -> Self {
         let splitter = match form.media_type {
             CSV => Splitter::Table(Box::new(Records::new(form.charset))),
@@ -68,11 +68,11 @@ impl Loader {
         Self { splitter, opening, is_ended: false, validator }
     }
 
-    /// Takes what has arrived.
+    /// Adds received bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         let Some(opening) = &mut self.opening else { return self.split(bytes) };
         match opening.push(bytes) {
-            Ok(begun) if begun.is_empty() => {} // nothing tells yet
+            Ok(begun) if begun.is_empty() => {} // undecided so far
             begun => {
                 self.opening = None;
                 self.begin(begun.as_deref());
@@ -80,7 +80,7 @@ impl Loader {
         }
     }
 
-    /// Takes the first bytes, of which none belongs to what follows.
+    /// Handles the first bytes of the body.
     fn begin(&mut self, begun: Result<&[u8], &Foreign>) {
         match begun {
             Ok(begun) => self.split(without_mark(begun)),
@@ -96,9 +96,9 @@ impl Loader {
         }
     }
 
-    /// The body has ended.
+    /// Handles the end of the body.
     pub fn end(&mut self) {
-        // Whoever reads on for further faults may come to the end once more.
+        // This is called again when reading continues for further errors.
         if std::mem::replace(&mut self.is_ended, true) {
             return;
         }
@@ -121,12 +121,12 @@ impl Loader {
         }
     }
 
-    /// Whether there is a chunk to be sent.
+    /// Whether a chunk is ready to be sent.
     pub fn is_full(&self) -> bool {
         self.validator.binary.is_full()
     }
 
-    /// Whether every row so far can be stored.
+    /// Whether every row so far is valid.
     pub fn is_good(&self) -> bool {
         self.validator.faults.is_empty()
     }
@@ -136,18 +136,18 @@ impl Loader {
         self.validator.binary.take()
     }
 
-    /// The rows since the last chunk and the end of the copy, how many rows there are, and their keys if they are wanted.
+    /// The rows since the last chunk and the end of the copy, the number of rows, and their keys if they were requested.
     pub fn finish(&mut self) -> (Bytes, u64, Vec<Uuid>) {
         let validator = &mut self.validator;
         (std::mem::take(&mut validator.binary).finish(), validator.count, validator.keys.take().unwrap_or_default())
     }
 
-    /// The least and the greatest key of the rows so far.
+    /// The smallest and largest key of the rows so far.
     pub fn keys_between(&self) -> Option<(Uuid, Uuid)> {
         self.validator.between
     }
 
-    /// What was taken otherwise than it was written, in sentences.
+    /// Notes on converted values, as sentences.
     pub fn notes(&self) -> Vec<String> {
         match (&self.splitter, &self.validator.rows) {
             (Splitter::Table(records), Some(rows)) => rows.notes().sentences(Some(records)),
@@ -155,12 +155,12 @@ impl Loader {
         }
     }
 
-    /// How many keys are remembered.
+    /// The number of keys collected.
     pub fn keys(&self) -> usize {
         self.validator.keys.as_ref().map_or(0, Vec::len)
     }
 
-    /// What is wrong with the rows.
+    /// The errors of the rows.
     pub fn into_faults(self) -> Faults {
         self.validator.faults
     }
@@ -171,17 +171,17 @@ struct RowValidator {
     resource: &'static Resource,
     unknown: UnknownColumns,
     is_array: bool,
-    /// Of CSV, once its header was read.
+    /// CSV rows, once the header has been read.
     rows: Option<csv::Rows>,
-    /// Rows so far, good or bad.
+    /// Number of rows so far, valid or not.
     count: u64,
     keys: Option<Vec<Uuid>>,
-    /// The least and the greatest key.
+    /// The smallest and largest key.
     between: Option<(Uuid, Uuid)>,
-    /// What was left out of rows of JSON.
+    /// Members ignored in JSON rows.
     notes: Notes,
     faults: Faults,
-    /// Nothing more can be made of the body.
+    /// The rest of the body cannot be split.
     is_stuck: bool,
     binary: BinaryRows,
 }
@@ -196,7 +196,7 @@ impl RowValidator {
         let index = self.count;
         self.count += 1;
         match row {
-            // After a fault nothing is stored, so the rest is only validated.
+            // After an error nothing is stored, so the rest is only validated.
             Ok(record) if self.faults.is_empty() => {
                 self.binary.put(|row| put(self.resource, &record, row));
                 self.keys.iter_mut().for_each(|keys| keys.push(record.uuid));
@@ -225,7 +225,7 @@ impl RowValidator {
     }
 }
 
-/// What is wrong in a row whose line is told beside it; without a field the row as a whole is at fault.
+/// The errors of a row whose line is reported separately; an error without a field concerns the whole row.
 fn faults_of(error: TableError) -> Vec<FieldError> {
     let detail = match error {
         TableError::Value { column, rule, .. } => return vec![FieldError::new(&column, rule)],

@@ -1,23 +1,23 @@
-//! Cuts a body into rows as it arrives, in each of its forms. A row is all that is ever kept of it, and has a limit.
+//! Splits a body into rows as it arrives, in each format. Only the current row is buffered, and its size is limited.
 
 use crate::csv::cutter::Sink;
 use crate::csv::fault::{Fault, Malformed, Place, RECORD_MAX_BYTES as ROW_MAX_BYTES};
 use crate::csv::records::Records;
 use crate::http::json::fault::Position;
 
-/// Why a body cannot be cut into rows.
+/// Why a body cannot be split into rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stuck {
     /// Counted from 1.
     pub line: u64,
-    /// The field at fault; empty for the row as a whole.
+    /// The invalid field; empty for the row as a whole.
     pub field: String,
-    /// What is wrong there, or what must be.
+    /// What is wrong, or what is expected.
     pub detail: String,
 }
 
 impl Stuck {
-    /// The row or the body as a whole is at fault.
+    /// An error of the row or body as a whole.
     pub fn new(line: u64, detail: impl Into<String>) -> Self {
         Self { line, field: String::new(), detail: detail.into() }
     }
@@ -37,13 +37,13 @@ impl From<Malformed> for Stuck {
     }
 }
 
-/// Takes the rows of a body: records of CSV, or one JSON value after the other.
+/// Receives the rows of a body: CSV records, or JSON values.
 pub trait Rows: Sink<Error = Stuck> {
-    /// One JSON value, with the place at which it begins.
+    /// Receives one JSON value and the position at which it starts.
     fn json(&mut self, begin: Position, text: &[u8]);
 }
 
-/// What a body is cut by.
+/// Splits a body by its format.
 #[derive(Debug)]
 pub enum Splitter {
     /// `application/json`
@@ -55,10 +55,10 @@ pub enum Splitter {
 }
 
 impl Splitter {
-    /// Takes what has arrived.
+    /// Adds received bytes.
     ///
     /// # Errors
-    /// When it cannot be cut into rows.
+    /// When they cannot be split into rows.
     pub fn push(&mut self, bytes: &[u8], rows: &mut impl Rows) -> Result<(), Stuck> {
         match self {
             Self::Array(array) => array.push(bytes, rows),
@@ -67,7 +67,7 @@ impl Splitter {
         }
     }
 
-    /// The body has ended.
+    /// Handles the end of the body.
     ///
     /// # Errors
     /// When it ends too early.
@@ -80,7 +80,7 @@ impl Splitter {
     }
 }
 
-/// The elements of one JSON array. Their own syntax is judged when they are read.
+/// The elements of one JSON array. Their syntax is checked when they are parsed.
 #[derive(Debug, Default)]
 pub struct Array {
     state: State,
@@ -98,13 +98,13 @@ enum State {
     /// Before the array.
     #[default]
     Before,
-    /// Behind its bracket: an element or its end.
+    /// After its opening bracket: an element or the end of the array.
     First,
-    /// Behind a comma: an element.
+    /// After a comma: an element.
     Next,
-    /// In an element.
+    /// Inside an element.
     Element,
-    /// Behind the array.
+    /// After the array.
     Behind,
 }
 
@@ -182,17 +182,17 @@ impl Array {
     }
 }
 
-/// One JSON value per line, which ends in LF, CRLF or CR; empty lines are passed over. Within brackets a CR is a blank of
-/// JSON's: no value ends there.
+/// One JSON value per line; a line ends in LF, CRLF or CR, and empty lines are skipped. Within brackets a CR is JSON whitespace
+/// and does not end a value.
 #[derive(Debug, Default)]
 pub struct Lines {
     rest: Vec<u8>,
-    /// The place behind what has arrived, of which the line alone is counted, and the one where `rest` begins.
+    /// The position after the received bytes, of which only the line is counted, and the position at which `rest` starts.
     line: Position,
     begin: Position,
-    /// The last byte was a CR, so a LF after it begins no further line.
+    /// The last byte was a CR, so an LF after it does not start another line.
     after_cr: bool,
-    /// How much of `rest` was looked at for brackets, which nobody does without a CR, and what was found.
+    /// How much of `rest` has been scanned for brackets (only after a CR is seen), and the state of that scan.
     seen: usize,
     depth: usize,
     in_string: bool,
@@ -224,7 +224,7 @@ impl Lines {
         Ok(())
     }
 
-    /// Whether a CR ends a value here: outside of brackets, and within a string, which could not hold one.
+    /// Whether a CR ends a value here: outside of brackets, or within a string, which cannot contain a CR.
     fn is_whole(&mut self) -> bool {
         for byte in &self.rest[self.seen..] {
             match byte {
@@ -259,11 +259,11 @@ impl Lines {
     }
 }
 
-/// Counts lines, which end in LF, CRLF or CR, and the characters in them.
+/// Counts lines, which end in LF, CRLF or CR, and characters within them.
 #[derive(Debug, Default)]
 struct LineCount {
     place: Position,
-    /// The last byte was a CR, so a LF after it begins no further line.
+    /// The last byte was a CR, so an LF after it does not start another line.
     after_cr: bool,
 }
 

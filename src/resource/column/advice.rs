@@ -1,21 +1,21 @@
-//! What was probably meant by a text that is no value of a column, for complaints: nothing is stored or compared for it.
+//! Suggestions for a text that is not a valid value of a column. They appear in error messages only and are never applied.
 
 use super::super::kind::Kind;
 use super::Column;
 use super::cell::{in_any_case, is_null_word};
 
-/// Longer texts are no numbers that somebody meant.
+/// Longer texts are not treated as numbers.
 const NUMBER_MAX_BYTES: usize = 60;
-/// The zeros of decimal digits other than ASCII's, whose nine others follow.
+/// The digits zero of scripts other than ASCII; the other nine digits follow each in Unicode.
 const ZEROS: [char; 14] = [
     '\u{660}', '\u{6f0}', '\u{7c0}', '\u{966}', '\u{9e6}', '\u{a66}', '\u{ae6}', '\u{b66}', '\u{be6}', '\u{c66}',
     '\u{ce6}', '\u{d66}', '\u{e50}', '\u{ff10}',
 ];
-/// What spreadsheets write where a formula fails.
+/// Error values of spreadsheets.
 const SPREADSHEET_ERRORS: [&str; 8] = ["#value!", "#ref!", "#div/0!", "#num!", "#name?", "#null!", "#spill!", "#calc!"];
 
 impl Column {
-    /// Each value that this text could stand for, as it is written here.
+    /// Valid spellings of the values that this text could denote.
     pub fn meant(&self, text: &str) -> Vec<String> {
         let text = text.trim();
         let texts = match &self.kind {
@@ -28,7 +28,7 @@ impl Column {
         let mut meant: Vec<String> = Vec::new();
         for text in texts {
             let value = self.read_csv(&text).filter(|value| !value.is_null()).map(|value| value.to_string());
-            // The same number twice, written in two ways, is one.
+            // Two spellings of one number count once.
             if value.is_some() && !meant.iter().any(|known| self.read_csv(known) == self.read_csv(&text)) {
                 meant.push(text);
             }
@@ -36,7 +36,7 @@ impl Column {
         meant
     }
 
-    /// What to send instead of a text that is refused, where that is known; `is_json` says that it stood in quotes there.
+    /// What to send instead of a rejected text, if known; `is_json` states that the text was a JSON string.
     pub fn advice(&self, text: &str, is_json: bool) -> Option<String> {
         let text = text.trim();
         if SPREADSHEET_ERRORS.iter().any(|error| text.eq_ignore_ascii_case(error)) && !self.is_text() {
@@ -56,7 +56,7 @@ impl Column {
     }
 }
 
-/// What this could be as a number.
+/// Possible readings of a text as a number.
 fn numbers(text: &str) -> Vec<String> {
     let plain: String = text.chars().map(ascii).collect();
     let sign = if plain.starts_with('-') { "-" } else { "" };
@@ -67,11 +67,11 @@ fn numbers(text: &str) -> Vec<String> {
             return vec![format!("{sign}{number}")];
         }
     }
-    // A percentage may be a hundredth or not, which nobody can tell.
+    // A percentage is ambiguous: 5% may mean 5 or 0.05.
     if plain.contains('%') {
         return Vec::new();
     }
-    // In front of it a currency's sign, behind it a unit.
+    // A currency sign may precede the number, and a unit may follow it.
     let number = plain.trim_start_matches(|letter: char| !letter.is_alphanumeric() && !"+-.,".contains(letter));
     let number = number.trim_end_matches(|letter: char| !letter.is_ascii_digit() && !".,".contains(letter));
     let number: String = number.chars().filter(|letter| !letter.is_whitespace() && !"_'’".contains(*letter)).collect();
@@ -89,7 +89,7 @@ fn numbers(text: &str) -> Vec<String> {
     .collect()
 }
 
-/// The digit of ASCII for one of another script, and its minus for a typographic one.
+/// Maps a digit of another script to ASCII, and the minus sign U+2212 to a hyphen.
 fn ascii(letter: char) -> char {
     if letter == '\u{2212}' {
         return '-';

@@ -1,8 +1,8 @@
-//! Reads a cell of CSV as other programs write it. What is plainly right is taken as it stands; a spelling of another
-//! program's is taken where it can mean one thing only, and counted.
+//! Reads a CSV cell as written by other programs. A valid value is accepted as it is; another program's spelling is accepted if
+//! it has only one meaning, and counted.
 //!
-//! Which spellings: the booleans of PostgreSQL's input ("Boolean Type" in its manual), what pandas, R, psql and spreadsheets
-//! write for a missing value, and the decimal comma of files whose cells are separated by semicolons.
+//! Accepted spellings: the booleans of PostgreSQL's input ("Boolean Type" in its manual), what pandas, R, psql and spreadsheets
+//! write for a missing value, and the decimal comma in files whose cells are separated by semicolons.
 
 use std::borrow::Cow;
 
@@ -14,8 +14,8 @@ use super::Column;
 use crate::csv::cells::Cell;
 use crate::csv::notes::Notes;
 
-/// What stands for a missing value, in any letter case: pandas' `na_values`, R's `NA`, psql's `\N`, spreadsheets' `#N/A`, what
-/// programs that show tables write for null, and the strokes that people do.
+/// Spellings of a missing value, in any letter case: pandas' `na_values`, R's `NA`, psql's `\N`, spreadsheets' `#N/A`, what
+/// table viewers display for null, and dashes typed by hand.
 const NULL_WORDS: [&str; 26] = [
     "na", "n/a", "#n/a", "nan", "-nan", "nat", "null", "none", "<na>", "\\n", "#na", "#n/a n/a", "1.#ind", "-1.#ind",
     "1.#qnan", "-1.#qnan", "n.a.", "<null>", "(null)", "[null]", "nil", "-", "--", "–", "—", ".",
@@ -23,12 +23,12 @@ const NULL_WORDS: [&str; 26] = [
 const TRUE_WORDS: [&str; 4] = ["t", "yes", "y", "on"];
 const FALSE_WORDS: [&str; 4] = ["f", "no", "n", "off"];
 
-/// What the cells of one file have told so far.
+/// State of reading one file.
 #[derive(Debug, Clone, Default)]
 pub struct Reading {
-    /// Whether the decimals of its numbers stand behind a comma or a point, once a number has told.
+    /// The decimal mark of the file, once a number has determined it.
     mark: Option<Mark>,
-    /// What was taken otherwise than it was written.
+    /// Counts of converted values.
     pub notes: Notes,
 }
 
@@ -38,11 +38,11 @@ enum Mark {
     Comma,
 }
 
-/// Why a cell is refused.
+/// Why a cell is rejected.
 pub type Complaint = Cow<'static, str>;
 
 impl Column {
-    /// Reads a cell of CSV; `is_padded` says that blanks around the unquoted texts of its row are none of theirs.
+    /// Reads a CSV cell; `is_padded` states that blanks around unquoted texts of its row are padding.
     ///
     /// # Errors
     /// The column's rule, or the values that the cell could mean.
@@ -96,14 +96,14 @@ impl Column {
         }
     }
 
-    /// An empty cell is null: a text that may be null is never empty.
+    /// An empty cell is null if the column is nullable, because a nullable text is never empty.
     fn read_text_cell<'a>(&self, cell: Cell<'a>, is_padded: bool, notes: &mut Notes) -> Option<Value<'a>> {
         let text = if is_padded && !cell.is_quoted { cell.text.trim_matches([' ', '\t']) } else { cell.text };
         notes.trimmed += u64::from(text.len() < cell.text.len() && !text.is_empty());
         if text.is_empty() && self.nullable { Some(Value::Null) } else { self.read_text(text) }
     }
 
-    /// A number with a decimal point, where it may have a comma.
+    /// Rewrites a number that may have a decimal comma to a decimal point.
     fn with_point<'a>(&self, text: &'a str, separator: char, reading: &mut Reading) -> Result<Cow<'a, str>, Complaint> {
         let ungrouped = ungrouped(text).filter(|(mark, _)| *mark != '.' || reading.mark != Some(Mark::Point));
         if let Some((mark, plain)) = ungrouped {
@@ -139,7 +139,7 @@ impl Column {
                 let can_be_whole = has_group(text, '.') && self.read_number(&whole).is_some();
                 match reading.mark {
                     Some(Mark::Comma) => return both(text, &whole),
-                    // A semicolon in place of the comma tells that commas are in numbers; tabs and bars tell nothing.
+                    // A semicolon as the separator suggests decimal commas; tabs and bars suggest nothing.
                     None if separator == ';' && can_be_whole && self.read_number(text).is_some() => {
                         return both(text, &whole);
                     }
@@ -153,7 +153,7 @@ impl Column {
     }
 }
 
-/// Whether it stands for a missing value.
+/// Whether a text denotes a missing value.
 pub fn is_null_word(text: &str) -> bool {
     NULL_WORDS.iter().any(|word| text.eq_ignore_ascii_case(word))
 }
@@ -170,14 +170,14 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// The one text that differs in letter case only.
+/// The only text that differs in nothing but letter case.
 pub fn in_any_case<'a>(texts: &'a [String], text: &str) -> Option<&'a str> {
     let folded = text.to_lowercase();
     let mut alike = texts.iter().filter(|known| known.to_lowercase() == folded);
     alike.next().filter(|_| alike.next().is_none()).map(String::as_str)
 }
 
-/// Whether three digits stand behind the mark, as behind one that separates thousands.
+/// Whether the mark could separate thousands: three digits follow it.
 fn has_group(text: &str, mark: char) -> bool {
     let digits = text.trim_start_matches(['-', '+']);
     let Some((whole, group)) = digits.split_once(mark) else { return false };
@@ -189,8 +189,8 @@ fn has_group(text: &str, mark: char) -> bool {
         && are_digits(group)
 }
 
-/// A number without the marks between its thousands, if these can mean nothing else: blanks that do not break, apostrophes, and more than
-/// one point.
+/// A number without its thousands separators if these are unambiguous: non-breaking spaces, apostrophes, or more than one
+/// point.
 fn ungrouped(text: &str) -> Option<(char, String)> {
     let mark = ['\u{a0}', '\u{202f}', '\u{2009}', '\'', '’', '.'].into_iter().find(|mark| text.contains(*mark))?;
     let decimals = if mark == '.' { &[','][..] } else { &[',', '.'][..] };
@@ -204,7 +204,7 @@ fn ungrouped(text: &str) -> Option<(char, String)> {
     (is_enough && is_grouped && !fraction.contains(mark)).then(|| (mark, text.replace(mark, "")))
 }
 
-/// Whether points separate the thousands in front of a decimal comma.
+/// Whether points separate the thousands before a decimal comma.
 fn is_grouped(text: &str) -> bool {
     let Some((whole, fraction)) = text.split_once(',') else { return false };
     let whole = whole.trim_start_matches(['-', '+']);
@@ -241,7 +241,7 @@ mod tests {
         Resource::load(THINGS, no_file).unwrap_or_else(|faults| panic!("{faults:?}"))
     }
 
-    /// What cells of a column in a file with this separator are read as, one after the other.
+    /// Reads cells of a column in a file with this separator, one after the other.
     fn read(column: &str, separator: char, cells: &[&str]) -> Vec<String> {
         let resource = things();
         let column = resource.field(column).expect("a column");

@@ -1,5 +1,5 @@
-//! What a client names is what is stored, or it is refused: no null, default or other value takes its place, whatever the type
-//! of the column and the form it is sent in.
+//! A value is stored as the client sent it, or rejected: no null, default or other value replaces it, whatever the column's
+//! type and the format of the request.
 
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ use super::Column;
 use super::cell::{Reading, is_null_word};
 use crate::csv::cells::Cell;
 
-/// Numbers in every notation, about the bounds of every type.
+/// Numbers in every notation, around the bounds of every type.
 fn number() -> impl Strategy<Value = String> {
     let edges = [
         "0",
@@ -65,7 +65,7 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof![select(edges.to_vec()).prop_map(str::to_owned), time, "[a-z]{1,6}[0-9]?", ".{0,12}", "\\PC{0,40}"]
 }
 
-/// A number as its digits without a point, and the power of ten behind them; equal numbers are equal.
+/// A number as its digits without a point and a power of ten; equal numbers have equal results.
 fn exact(text: &str) -> (bool, String, i64) {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (whole, fraction) = mantissa
@@ -83,11 +83,11 @@ fn exact(text: &str) -> (bool, String, i64) {
     (text.starts_with('-'), digits.trim_end_matches('0').to_owned(), power)
 }
 
-/// Whether a value of this column is what the text of a number or of something else says.
+/// Whether a value of this column equals what the text denotes.
 fn means(column: &Column, value: &Value<'_>, text: &str) -> bool {
     match (&column.kind, value) {
         (Kind::Integer { .. } | Kind::Decimal { .. }, value) => exact(text.trim()) == exact(&value.to_string()),
-        // A double is the nearest one, and zero for zero alone.
+        // The nearest double; zero only for zero.
         (Kind::Number { .. }, Value::Number(number)) => {
             text.trim().parse() == Ok(*number) && (*number != 0.0 || exact(text.trim()).1.is_empty())
         }

@@ -17,7 +17,7 @@ use crate::http::problem::Code;
 use crate::http::schema::{array_of, integer, named, object, one_of, text};
 use crate::idempotency::openapi::retried;
 
-/// Adds the operations on the history of a resource, if there is one.
+/// Adds the operations on a resource's history, if it has one.
 pub fn describe(resource: &'static Resource, document: &mut Document) {
     if resource.sql.history.is_none() {
         return;

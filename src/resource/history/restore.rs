@@ -1,6 +1,6 @@
-//! Brings back what a row was, as a change like any other: with a new version, and an entry of its own.
+//! Restores an earlier state of a row, as a change like any other: with a new version and its own history entry.
 //!
-//! In one transaction: the row is locked, what is wanted is looked up, and one statement writes it and the history.
+//! In one transaction, the row is locked, the wanted state is looked up, and one statement writes the row and the history.
 
 use tokio_postgres::Transaction;
 use uuid::Uuid;
@@ -16,28 +16,28 @@ use crate::db::version::Condition;
 use crate::db::wait_time::Waiting;
 use crate::trace::current::commented;
 
-/// How often a restore begins again because another one was quicker; each time that one has been carried out.
+/// Maximum number of attempts; each further attempt is needed only because a concurrent restore has succeeded.
 const ATTEMPTS: usize = 3;
 
-/// What is to be brought back.
+/// A restore operation.
 #[derive(Debug, Clone)]
 pub struct Restore {
-    /// Of what.
+    /// The resource.
     pub resource: &'static Resource,
-    /// Whose.
+    /// The row's key.
     pub uuid: Uuid,
-    /// Which version; the last one of a deleted row unless it is given.
+    /// The version; defaults to the last one of a deleted row.
     pub version: Option<i64>,
-    /// What is asked of the row that is there.
+    /// The precondition on the existing row.
     pub condition: Condition,
-    /// Whether the row may not be there.
+    /// Whether the row may be absent.
     pub may_be_gone: bool,
-    /// Who asks it.
+    /// The actor recorded in the history.
     pub changed_by: By,
 }
 
 impl Restore {
-    /// In a transaction of its own.
+    /// Runs in its own transaction.
     ///
     /// # Errors
     /// As [`Restore::run_in`], or the pool's.
@@ -61,12 +61,12 @@ impl Restore {
         outcome
     }
 
-    /// As a part of somebody's transaction.
+    /// Runs in the caller's transaction.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] when what is wanted is not kept, [`StoreError::Stale`] when the row is not in the state that is
-    /// asked for, [`StoreError::Conflict`] with the key's constraint when a row is there that no version is named for, and with a
-    /// column's when its rule does not allow the value any more.
+    /// [`StoreError::Missing`] when the wanted state is not kept, [`StoreError::Stale`] when the row does not meet the
+    /// condition, [`StoreError::Conflict`] with the primary key's constraint when the row exists and no version is given, and
+    /// with a column's when its rule no longer allows the value.
     pub async fn run_in(&self, transaction: &Transaction<'_>) -> Result<Stored, StoreError> {
         let history = self.resource.sql.history.as_ref().ok_or(StoreError::Missing)?;
         for _ in 0..ATTEMPTS {
@@ -88,7 +88,7 @@ impl Restore {
             if !is_met {
                 return Err(StoreError::Stale);
             }
-            // Unless it is of a deletion, another restore was quicker than the look at the history, or the row went by hand.
+            // If the last entry is not a deletion, a concurrent restore was faster, or the row was deleted by hand.
             let is_deletion = self.version.is_some() || wanted.try_get::<_, &str>("operation")? == "delete";
             let Some(before) = wanted.try_get::<_, Option<String>>("before")?.filter(|_| is_deletion) else { continue };
             let values = State::read(&before)?.values(self.resource).map_err(|column| StoreError::Conflict {

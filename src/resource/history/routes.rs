@@ -1,4 +1,4 @@
-//! The handlers of histories: the changes of a row, the row as it was, and bringing that back.
+//! The handlers of histories: a row's changes, its past states, and restoring one.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -41,9 +41,9 @@ use crate::idempotency::answer::Answer;
 use crate::idempotency::once::Work;
 use crate::idempotency::request::Request;
 
-/// The forms of a history.
+/// The formats of a history.
 pub const FORMS: &[Format] = &[Format::Json, Format::Ndjson];
-/// About how many bytes an entry has.
+/// Approximate size of an entry in bytes.
 const ENTRY_BYTES: usize = 400;
 
 const PARAMETERS: &[&str] = &["limit", "after", "before"];
@@ -51,10 +51,10 @@ const CURSOR: &str = "is not a cursor of a history; take it from the header Link
 const AT: &str = "must be a version, such as 7 of the ETag \"7\", or a time of RFC 3339, such as 2026-01-31T12:00:00Z";
 const VERSION: &str = "must be a version, which is a whole number, such as 7 of the ETag \"7\"";
 
-/// Answers with the changes of a row, newest first.
+/// Returns the changes of a row, newest first.
 ///
 /// # Errors
-/// 400 for the path and parameters, 404 when there is neither such a row nor a change of one, 406, 503.
+/// 400 for the path and parameters, 404 when neither the row nor a change of it exists, 406, 503.
 pub async fn history(segment: &str, raw: &str, headers: &HeaderMap, context: &Context) -> Result<Response, Problem> {
     let resource = context.resource;
     let uuid = parse_uuid(resource, segment)?;
@@ -112,7 +112,7 @@ fn written(resource: &'static Resource, uuid: Uuid, entries: &[Entry], format: F
     Ok(out)
 }
 
-/// What is said of an entry whose values are none of a row any more: which it is, so that the operator finds it.
+/// The problem for an entry whose values cannot be read; it is identified so that the operator can find it.
 fn unreadable((resource, uuid): (&'static Resource, Uuid), version: Option<i64>, error: StoreError) -> Problem {
     match error {
         StoreError::Unreadable { .. } => damaged(resource, uuid, version),
@@ -143,12 +143,12 @@ fn decode(text: &str) -> Option<i64> {
     text.strip_prefix("entry ")?.parse().ok()
 }
 
-/// The statements of a history that is there, as the routes of one are.
+/// The statements of the history; it exists if these routes do.
 fn kept(resource: &'static Resource) -> Result<&'static HistoryStatements, Problem> {
     resource.sql.history.as_ref().ok_or_else(Problem::internal)
 }
 
-/// Which state of a row is wanted.
+/// Which state of a row is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     Version(i64),
@@ -162,10 +162,10 @@ fn read_at(text: &str) -> Result<At, String> {
     read_date_time(text, Unzoned::Refused).map(At::Time).map_err(|fault| fault.of(AT))
 }
 
-/// The row as the parameters ask for it: in a version, at a time, or as it is.
+/// The row as requested by the parameters: in a version, at a time, or its current state.
 ///
 /// # Errors
-/// 400 for parameters, 404 that says what became of the row or that its history does not reach back so far, 503.
+/// 400 for parameters; 404 that states what happened to the row, or how far back its history reaches; 503.
 pub async fn as_it_was(uuid: Uuid, raw: &str, context: &Context) -> Result<Stored, Problem> {
     let resource = context.resource;
     let failed = |error| problem(resource, error);
@@ -220,11 +220,11 @@ fn url(resource: &Resource, uuid: Uuid) -> String {
     format!("/v1/{}/{uuid}/history", resource.name)
 }
 
-/// Brings back a deleted row, or a version of one.
+/// Restores a deleted row, or a version of a row.
 ///
 /// # Errors
-/// 400 and 422 for the request, 404 when what is wanted is not kept, 409 when there is nothing to bring back, 412 and 428 as every
-/// change.
+/// 400 and 422 for the request, 404 when the wanted state is not kept, 409 when there is nothing to restore, 412 and 428 as for
+/// every change.
 pub async fn restore(
     (segment, principal): (&str, &Principal),
     headers: HeaderMap,
@@ -237,7 +237,7 @@ pub async fn restore(
     let mut condition = etag::condition(&headers, IfMatch::Optional)?;
     let must_name_state = context.if_match == IfMatch::Required && !names_state;
     if must_name_state {
-        // No change of others is lost when the row is not there.
+        // Without the row, no concurrent change can be lost.
         condition = Condition { required: Some(Vec::new()), refused: None };
     }
     let body = read_json(&headers, body, &context.body_limits).await?;
@@ -281,7 +281,7 @@ impl Work for Restore {
     }
 }
 
-/// The version that a body names; an empty one names none.
+/// The version in a body; an empty body has none.
 fn read_version(body: &[u8]) -> Result<Option<i64>, Problem> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);

@@ -1,7 +1,7 @@
-//! The position between two rows of an order, as a text that clients hand back: the order, and the values of one row in it. Behind
-//! them, where a replica answers lists, what the page held, so that the next one is not older.
+//! Cursors: the position after a row in an order, as a text that clients send back. It contains the order, the row's values in
+//! it, and, if a replica serves lists, the log position of the page, so that the next page is not older.
 //!
-//! A cursor is not signed: whoever makes one up reaches only a position that a filter would reach too.
+//! A cursor is not signed: a forged one selects only a position that a filter could select too.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,7 +14,7 @@ use crate::db::position::Need;
 /// The values of one row in the columns of an order.
 pub type Position = Vec<Option<Value<'static>>>;
 
-/// Where a row stands in the order; `value` is its value of a column.
+/// The position of a row in the order; `value` returns its value of a column.
 ///
 /// # Errors
 /// Those of `value`.
@@ -23,7 +23,7 @@ pub fn position<'a, E>(order: &Order, value: impl Fn(&Column) -> Result<Value<'a
     order.keys().iter().map(value).collect()
 }
 
-/// The position as a text that fits into a URL.
+/// Encodes a position as URL-safe text.
 pub fn encode(order: &Order, position: &Position, need: Need) -> String {
     let mut parts = vec![Some(order.to_string())];
     parts.extend(position.iter().map(|value| value.as_ref().map(ToString::to_string)));
@@ -31,7 +31,7 @@ pub fn encode(order: &Order, position: &Position, need: Need) -> String {
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&parts).expect("texts always serialise"))
 }
 
-/// The position that a text names, unless it is mangled or of another order.
+/// Decodes a position; `None` if the text is malformed or belongs to another order.
 pub fn decode(order: &Order, text: &str) -> Option<(Position, Need)> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let parts: Vec<Option<String>> = serde_json::from_slice(&bytes).ok()?;

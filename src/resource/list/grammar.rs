@@ -1,8 +1,8 @@
 //! PostgREST's grammar of conditions: `age=gte.30`, `name=not.ilike.*smith*`, `or=(age.lt.18,and(sex.eq.male,fare.gt.50))`.
 //!
-//! Every fault of a text that can be split is found; one that cannot be split ends its parameter. Depth and number of
-//! conditions are bounded. Blanks mean nothing behind a comma, a parenthesis or a closing quote. Nothing here panics,
-//! whatever the text.
+//! Every error of a text that can be split is reported; a text that cannot be split ends its parameter. Nesting depth and
+//! number of conditions are limited. Blanks after a comma, a parenthesis or a closing quote are ignored. No text makes this
+//! panic.
 
 mod rest;
 
@@ -16,22 +16,22 @@ use super::super::value::Value;
 use super::advice::meant;
 use super::filter::{Comparison, Condition, Join, Node, Test, Truth, operators, truths};
 
-/// Groups in groups; nobody writes more by hand.
+/// Maximum nesting depth of groups; more than is written by hand.
 const DEPTH_MAX: usize = 8;
-/// Conditions in one request: each is tried on each row.
+/// Maximum number of conditions in a request: each may be evaluated for each row.
 const TESTS_MAX: usize = 64;
-/// Patterns in one request: each costs as much as dozens of comparisons.
+/// Maximum number of patterns in a request: each costs as much as dozens of comparisons.
 const PATTERNS_MAX: usize = 16;
-/// Most characters of a pattern: `ilike` folds the case of all of it for each row.
+/// Maximum length of a pattern in characters: `ilike` folds the case of all of it for each row.
 const PATTERN_MAX_CHARS: usize = 256;
-/// Values of `in` in one request: each becomes a parameter and planning time.
+/// Maximum number of values of `in` in a request: each becomes a parameter and costs planning time.
 const VALUES_MAX: usize = 200;
-/// The longest condition whose fault says what was probably meant.
+/// Maximum length of a condition for which a suggestion is made.
 const ADVISED_MAX_BYTES: usize = 100;
-/// How much of a client's text a complaint repeats.
+/// Maximum number of characters of the client's text quoted in an error message.
 const SHOWN_MAX_CHARS: usize = 50;
 
-/// A part of the client's text, in quotes, for complaints.
+/// The start of the client's text, quoted, for error messages.
 pub fn shown(text: &str) -> String {
     format!("{:?}", part(text))
 }
@@ -40,7 +40,7 @@ fn part(text: &str) -> String {
     text.chars().take(SHOWN_MAX_CHARS).collect()
 }
 
-/// Reads the conditions of one request.
+/// Parses the conditions of one request.
 #[derive(Debug)]
 pub struct Reader {
     resource: &'static Resource,
@@ -48,25 +48,25 @@ pub struct Reader {
     tests: usize,
     patterns: usize,
     values: usize,
-    /// Whether a fault says what was probably meant.
+    /// Whether error messages contain suggestions.
     advises: bool,
 }
 
-/// Why a text could not be split any further; the fault has been noted.
+/// The text could not be split any further; the error has been recorded.
 struct Stuck;
 
 impl Reader {
-    /// Conditions on the columns of a resource.
+    /// Creates a parser of conditions on the columns of a resource.
     pub fn new(resource: &'static Resource) -> Self {
         Self { resource, faults: Vec::new(), tests: 0, patterns: 0, values: 0, advises: true }
     }
 
-    /// What was wrong since the last call.
+    /// Returns the errors recorded since the last call.
     pub fn take_faults(&mut self) -> Vec<String> {
         std::mem::take(&mut self.faults)
     }
 
-    /// Reads the value of a parameter that is a column: `gte.30`, `not.in.(1,2)`.
+    /// Parses the value of a parameter named after a column: `gte.30`, `not.in.(1,2)`.
     pub fn condition(&mut self, column: &'static Column, text: &str) -> Option<Node> {
         let before = self.faults.len();
         let node = self.one(column, text);
@@ -76,12 +76,12 @@ impl Reader {
         node
     }
 
-    /// One that tries what was meant, and says nothing.
+    /// A parser that tries suggestions and makes none itself.
     fn quiet(&self) -> Self {
         Self { advises: false, ..Self::new(self.resource) }
     }
 
-    /// Adds what was probably meant to the only fault since then.
+    /// Adds a suggestion to the error if it is the only one after the first `before`.
     fn advise(&mut self, before: usize, column: &'static Column, prefix: &str, text: &str) {
         let (negated, behind) = not(text);
         let quiet = self.quiet();
@@ -91,13 +91,13 @@ impl Reader {
         }
         let reads = |text: &str| Self { faults: Vec::new(), ..quiet }.condition(column, text).is_some();
         if let Some(meant) = meant(column, behind, &reads) {
-            // Nobody needs to reverse twice.
+            // A double negation is simplified.
             let meant = match (negated, meant.strip_prefix("not.")) {
                 (true, Some(plain)) => plain.to_owned(),
                 (true, None) => format!("not.{meant}"),
                 (false, _) => meant,
             };
-            let _ = write!(fault, "; write {prefix}{meant}"); // a text takes everything
+            let _ = write!(fault, "; write {prefix}{meant}"); // writing to a String cannot fail
         }
     }
 
@@ -118,14 +118,14 @@ impl Reader {
         Some(Node::Test(Condition { column, negated, test: test? }))
     }
 
-    /// Reads the value of `and` or `or`: conditions in parentheses.
+    /// Parses the value of `and` or `or`: conditions in parentheses.
     pub fn group(&mut self, negated: bool, join: Join, text: &str) -> Option<Node> {
         let mut rest = Rest(text);
         let Ok(group) = self.nodes(negated, join, &mut rest, 1) else {
             let whole = format!("({text})");
             let is_one = !text.contains('(') && self.advises && self.quiet().group(negated, join, &whole).is_some();
             if let Some(fault) = self.faults.last_mut().filter(|_| is_one) {
-                let _ = write!(fault, "; write {whole}"); // a text takes everything
+                let _ = write!(fault, "; write {whole}"); // writing to a String cannot fail
             }
             return None;
         };
@@ -139,7 +139,7 @@ impl Reader {
         }
     }
 
-    /// Says what was probably meant where a value stands without its operator.
+    /// Records the error for a value without an operator, with a suggestion.
     fn without_operator(&mut self, column: &'static Column, negated: bool, text: &str) {
         let not = if negated { "not." } else { "" };
         let fault = if text.eq_ignore_ascii_case("null") {
@@ -227,7 +227,7 @@ impl Reader {
             }
             return stuck;
         };
-        // An unknown column's condition is read on as one that takes any value, so that what comes behind is judged too.
+        // A condition on an unknown column is parsed as one on a text column, so that what follows is checked too.
         let judged = column.or(self.resource.columns.iter().find(|column| matches!(column.kind, Kind::Text { .. })));
         let judged = judged.unwrap_or(self.resource.key());
         let test = if operator == "in" {
@@ -242,7 +242,7 @@ impl Reader {
         Ok(column.zip(test).map(|(column, test)| Node::Test(Condition { column, negated, test })))
     }
 
-    /// The values of `in`, in parentheses; there may be none.
+    /// Parses the values of `in`, in parentheses; the list may be empty.
     fn list(&mut self, column: &'static Column, rest: &mut Rest<'_>) -> Result<Option<Test>, Stuck> {
         rest.blanks();
         if !rest.mark("(") {
@@ -273,7 +273,7 @@ impl Reader {
         }
     }
 
-    /// A value up to a comma or a parenthesis, or in double quotes, in which a backslash escapes.
+    /// Parses a value that ends at a comma or parenthesis, or is in double quotes, in which a backslash escapes.
     fn value(&mut self, rest: &mut Rest<'_>) -> Result<String, Stuck> {
         let Some(quoted) = rest.0.strip_prefix('"') else {
             let end = rest.0.find([',', '(', ')']).unwrap_or(rest.0.len());
@@ -372,17 +372,17 @@ impl Reader {
     }
 }
 
-/// Whether a text begins with `not.`, and what follows.
+/// Whether a text starts with `not.`, and what follows.
 fn not(text: &str) -> (bool, &str) {
     text.strip_prefix("not.").map_or((false, text), |rest| (true, rest))
 }
 
-/// Whether a text may be an operator, known or not, rather than the beginning of a value.
+/// Whether a text may be an operator, known or not, rather than the start of a value.
 fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase())
 }
 
-/// Whether a text begins with an operator that is written wrongly: `in(1,2)`, `like(any).{a*,b*}`, `EQ.1`.
+/// Whether a text starts with a misspelt operator: `in(1,2)`, `like(any).{a*,b*}`, `EQ.1`.
 fn begins_as_condition(text: &str) -> bool {
     let word = text.trim_start().split(['.', '(', ':', '=', ' ']).next().unwrap_or_default().to_ascii_lowercase();
     matches!(&*word, "like" | "ilike" | "in" | "is" | "not") || Comparison::ALL.iter().any(|(_, name, _)| *name == word)

@@ -1,53 +1,53 @@
-//! Cuts what lies behind a position in an order into keyset ranges, each of which one index delivers in order.
+//! Divides the rows after a position in an order into keyset ranges, each of which one index returns in order.
 //!
-//! "Behind (a, b)" is "a is the same and b greater, then a greater". As one condition with `or` PostgreSQL would read and
-//! sort everything; as keyset ranges, read one after the other until a page is full, each begins where it is needed. Nulls are
-//! a keyset range of their own. A column of few values becomes one keyset range per value: a value that is frequent is found in the
-//! order of the next column, which therefore is the one that needs an index.
+//! "After (a, b)" means "a is equal and b greater, or a is greater". For one condition with `or`, PostgreSQL would read and
+//! sort everything. As keyset ranges, read one after the other until a page is full, each scan starts where it is needed. Nulls
+//! form a keyset range of their own. A column with few values becomes one keyset range per value: within a frequent value the
+//! rows are ordered by the next column, which is therefore the one that needs an index.
 
 use super::super::column::Column;
 use super::super::value::Value;
 use super::cursor::Position;
 use super::order::{Key, Order};
 
-/// Columns of few values are cut into their values only as long as no more keyset ranges than this come of it: each may cost
-/// a look at the whole table when it is empty.
+/// Columns with few values are divided by value only while the number of keyset ranges does not exceed this: an empty range may
+/// cost a scan of the whole table.
 const CUTS_MAX: usize = 6;
 
-/// What a column must be in a keyset range.
+/// The bound of a column in a keyset range.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bound {
     /// The column.
     pub column: &'static Column,
-    /// Where its values lie.
+    /// The bound of its values.
     pub side: Side,
 }
 
-/// Where the values of a keyset range lie.
+/// A bound of the values in a keyset range.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Side {
-    /// At the value.
+    /// Equal to the value.
     At(Value<'static>),
-    /// Above it.
+    /// Greater than the value.
     Above(Value<'static>),
-    /// Below it.
+    /// Less than the value.
     Below(Value<'static>),
-    /// Nowhere: null.
+    /// Null.
     Null,
-    /// Anywhere but null.
+    /// Not null.
     NotNull,
 }
 
-/// A part of a list, in the list's order.
+/// A contiguous range of a list, in the list's order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeysetRange<'a> {
-    /// What holds for all of its rows.
+    /// The bounds of all its rows.
     pub bounds: Vec<Bound>,
-    /// What it is ordered by: the columns that are not the same in all of its rows.
+    /// The columns by which it is ordered: those that are not constant in the range.
     pub keys: Vec<&'a Key>,
 }
 
-/// The keyset ranges behind a position, or of the whole list, in order; together they hold each row once.
+/// The keyset ranges after a position, or of the whole list, in order; together they contain each row once.
 pub fn keyset_ranges<'a>(order: &'a Order, from: Option<&Position>) -> Vec<KeysetRange<'a>> {
     let mut cutter = Cutter { keys: order.keys(), bounds: Vec::new(), out: Vec::new() };
     match from {
@@ -59,13 +59,13 @@ pub fn keyset_ranges<'a>(order: &'a Order, from: Option<&Position>) -> Vec<Keyse
 
 struct Cutter<'a> {
     keys: &'a [Key],
-    /// What holds for the columns before the one under way.
+    /// The bounds of the columns before the current one.
     bounds: Vec<Bound>,
     out: Vec<KeysetRange<'a>>,
 }
 
 impl Cutter<'_> {
-    /// Everything behind the position, the columns before `index` being at it already.
+    /// Adds the rows after the position; the columns before `index` are already bound to it.
     fn behind(&mut self, index: usize, position: &Position) {
         let Some(key) = self.keys.get(index) else { return };
         let value = position.get(index).cloned().flatten();
@@ -90,7 +90,7 @@ impl Cutter<'_> {
         }
     }
 
-    /// Everything, the columns before `index` being bound; cut into at most so many keyset ranges.
+    /// Adds all rows; the columns before `index` are bound. Divides them into at most `cuts` keyset ranges.
     fn all(&mut self, index: usize, cuts: usize) {
         let Some(key) = self.keys.get(index) else { return self.end(index) };
         let domain = domain(*key).filter(|domain| domain.len() <= cuts);
@@ -116,13 +116,13 @@ impl Cutter<'_> {
         self.bounds.pop();
     }
 
-    /// A keyset range that is ordered by the columns from `index` on.
+    /// Adds a keyset range ordered by the columns from `index` on.
     fn end(&mut self, index: usize) {
         self.out.push(KeysetRange { bounds: self.bounds.clone(), keys: self.keys[index..].iter().collect() });
     }
 }
 
-/// A column's few values in the order of the key.
+/// The values of a column with few values, in the order of the sort key.
 fn domain(key: Key) -> Option<Vec<Value<'static>>> {
     let mut domain = key.column.domain()?;
     if key.descending {
@@ -145,7 +145,7 @@ mod tests {
     use super::super::order::tests::any_order;
     use super::*;
 
-    /// How two values stand in the order of a key.
+    /// Compares two values in the order of a sort key.
     fn compare(key: Key, a: &Value<'_>, b: &Value<'_>) -> Ordering {
         let (a, b) = match (a.is_null(), b.is_null()) {
             (false, false) => (a, b),

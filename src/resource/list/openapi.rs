@@ -181,12 +181,12 @@ fn names(resource: &Resource) -> Vec<&'static str> {
     resource.columns.iter().map(|column| column.name).collect()
 }
 
-/// An example of a selection.
+/// An example of `select`.
 fn selected(resource: &Resource) -> String {
     resource.fields().iter().take(2).map(|column| column.name).collect::<Vec<_>>().join(",")
 }
 
-/// An example of an order: one that an index delivers, if there is one.
+/// An example of an order, by an indexed column if there is one.
 fn ordered(resource: &Resource) -> String {
     let indexed = resource.fields().iter().filter(|column| column.index != IndexKind::None);
     let column = indexed.chain(resource.fields()).next().expect("a resource has columns");
@@ -203,12 +203,12 @@ fn order(resource: &Resource) -> RefOr<Schema> {
     pattern(&format!("^{key}(,{key})*$"))
 }
 
-/// A text of `Link`.
+/// The schema of a cursor.
 pub fn cursor() -> RefOr<Schema> {
     pattern("^[A-Za-z0-9_-]+$")
 }
 
-/// A cursor of the usual order.
+/// An example cursor of the default order.
 fn position(resource: &'static Resource) -> String {
     let uuid = resource.key().read_filter(UUID);
     debug_assert!(matches!(uuid, Some(Value::Uuid(_))));

@@ -11,14 +11,14 @@ use super::grammar::shown;
 pub struct Key {
     /// The column.
     pub column: &'static Column,
-    /// Greatest first.
+    /// Whether the order is descending.
     pub descending: bool,
-    /// Rows without a value first.
+    /// Whether nulls come first.
     pub nulls_first: bool,
 }
 
 impl Key {
-    /// A column in a direction, nulls where PostgreSQL puts them: as if they were the greatest.
+    /// A column in a direction, with nulls where PostgreSQL puts them by default: as if they were the greatest values.
     pub fn new(column: &'static Column, descending: bool) -> Self {
         Self { column, descending, nulls_first: descending }
     }
@@ -28,7 +28,7 @@ impl Key {
     }
 }
 
-/// A total order: its last column is the key, and no column stands in it twice.
+/// A total order: its last column is the key, and no column occurs twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order(Vec<Key>);
 
@@ -43,7 +43,7 @@ impl Order {
         matches!(self.0.as_slice(), [key] if !key.descending)
     }
 
-    /// Reads `order=`; what is at fault goes to `faults`.
+    /// Parses `order=`; errors are added to `faults`.
     pub fn parse(resource: &'static Resource, text: &str, faults: &mut Vec<String>) -> Self {
         let mut keys: Vec<Key> = Vec::new();
         for item in text.split(',') {
@@ -58,10 +58,10 @@ impl Order {
         Self::total(resource, keys)
     }
 
-    /// Ends the order with the key, in the direction of the last column, so that one index serves both.
+    /// Appends the key in the direction of the last column, so that one index serves both.
     fn total(resource: &'static Resource, mut keys: Vec<Key>) -> Self {
         match keys.iter().position(|key| key.column.position == 0) {
-            Some(place) => keys.truncate(place + 1), // nothing is left to order behind the key
+            Some(place) => keys.truncate(place + 1), // columns after the key have no effect
             None => keys.push(Key::new(resource.key(), keys.last().is_some_and(|key| key.descending))),
         }
         Self(keys)
@@ -72,12 +72,12 @@ impl Order {
         &self.0
     }
 
-    /// Whether an index delivers it, except for the order of the keys among equal values.
+    /// Whether an index returns it, except for the order of the keys among equal values.
     pub fn is_indexed(&self) -> bool {
         matches!(self.0.as_slice(), [first] | [first, _] if first.column.domain().is_none())
     }
 
-    /// The same rows from the other end.
+    /// The reverse order.
     pub fn reversed(&self) -> Self {
         Self(self.0.iter().copied().map(Key::reversed).collect())
     }
@@ -103,11 +103,11 @@ fn parse_key(resource: &'static Resource, item: &str) -> Result<Key, String> {
         }
     }
     let key = Key::new(column, descending.unwrap_or(false));
-    // Only a column that has nulls can put them anywhere.
+    // Only a nullable column can place nulls.
     Ok(Key { nulls_first: nulls_first.filter(|_| column.nullable).unwrap_or(key.nulls_first), ..key })
 }
 
-/// In full, as [`Order::parse`] takes it.
+/// The complete order, as [`Order::parse`] accepts it.
 impl fmt::Display for Order {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, key) in self.0.iter().enumerate() {
@@ -129,7 +129,7 @@ pub mod tests {
     use super::super::super::registry::passengers;
     use super::*;
 
-    /// Any order: some columns, shuffled, each in any direction.
+    /// A random order: some columns, shuffled, each in any direction.
     pub fn any_order(resource: &'static Resource) -> impl Strategy<Value = Order> {
         let all: Vec<&'static Column> = resource.columns.iter().collect();
         let most = all.len().min(4);

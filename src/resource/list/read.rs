@@ -1,7 +1,7 @@
-//! Writes a page or a chunk of a list straight into its form, as its rows arrive.
+//! Reads a page or chunk of a list and serialises its rows as they arrive.
 //!
-//! Rows are written as they arrive, so that PostgreSQL finds the next ones meanwhile and none is kept, but for those of a
-//! page read backwards. The first page or chunk of an answer is shared by all who ask for it at the same time.
+//! Rows are serialised while PostgreSQL finds the next ones, and none is buffered except for pages read backwards. Identical
+//! concurrent requests share the read of the first page or chunk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,33 +25,33 @@ use crate::http::budget::{Holder, Refused};
 use crate::http::reply;
 use crate::resource::context::Context;
 
-/// Rows of a chunk of a list without a limit: about 400 KiB of JSON. Twice as many are no quicker, and a slow
-/// reader costs the memory of two chunks.
+/// Rows per chunk of a list without a limit: about 400 KiB of JSON. Twice as many are not faster, and a slow client occupies
+/// the memory of two chunks.
 const CHUNK: usize = 2000;
-/// About how many bytes a row has.
+/// Approximate size of a row in bytes.
 const ROW_BYTES: usize = 200;
-/// Rows of a chunk while others wait for single rows or pages: so few that a processor is soon free for them.
+/// Rows per chunk while requests for single rows or pages are waiting: few enough that a processor is soon free for them.
 const CHUNK_BESIDE_OTHERS: usize = 200;
-/// Rows of a chunk while memory for lists is scarce: a thousand slow readers hold two of them each.
+/// Rows per chunk while memory for lists is scarce: a thousand slow clients hold two of them each.
 const CHUNK_WHEN_SCARCE: usize = 100;
-/// Clients that ask again and again are all answered for an instant, and still there.
+/// A resource counts as busy for this long after a request, because clients that send requests in a loop are idle in between.
 const MOMENT: Duration = Duration::from_millis(50);
-/// How long a list lets others go first before each such chunk.
+/// How long a list pauses for other requests before each such chunk.
 const BREATHER: Duration = Duration::from_millis(2);
 
-/// What a list is read from.
+/// The sources of a list.
 #[derive(Clone)]
 pub struct Sources {
-    /// Reads for the client who asks.
+    /// Reads on behalf of the client.
     pub reader: Reader,
-    /// What else is going on.
+    /// The resource's shared state.
     pub context: Arc<Context>,
 }
 
-/// The first page or chunk of the answer to a request, read after this call.
+/// The first page or chunk of the response to a request, read after this call.
 ///
 /// # Errors
-/// The pool's, or that there is no memory for it.
+/// The pool's, or insufficient memory.
 pub async fn first(
     sources: &Sources,
     asked: Asked,
@@ -77,7 +77,7 @@ pub async fn first(
     sources.context.lists.get(asked, need, read).await
 }
 
-/// About how many bytes a first page or chunk will have.
+/// Estimated size of a first page or chunk in bytes.
 pub fn estimate(limit: Option<usize>) -> usize {
     limit.map_or(reply::CHUNK_BYTES, |rows| rows * ROW_BYTES)
 }
@@ -103,7 +103,7 @@ async fn page(reader: &Reader, request: &ListRequest, limit: usize) -> Result<(V
     .await
 }
 
-/// The chunk of a list without a limit that follows a position, or begins it; `room` is how long it may become.
+/// The chunk of an unlimited list after a position, or its first one; `room` is its expected size.
 ///
 /// # Errors
 /// The pool's.
@@ -119,12 +119,12 @@ pub async fn chunk(
         Start::First | Start::Before(_) => None,
     };
     let first = behind.is_none();
-    // Of lists only those under way: this one's own beginning may be less than a moment ago.
+    // Lists count only while they are being read: this list's own start may lie within the window.
     let beside_others = !first && (context.store.is_busy(MOMENT) || context.lists.is_busy());
     if beside_others {
-        tokio::time::sleep(BREATHER).await; // time is what the others need: waiting for them to end could last for ever
+        tokio::time::sleep(BREATHER).await; // a fixed pause, because waiting for the other requests to end could last forever
     }
-    // Other lists may be sorted anew for each chunk: many small ones would cost others more than a few large ones.
+    // Other lists may be sorted again for each chunk, so many small chunks would cost more than a few large ones.
     let rows = match is_plain(&request.filter, &request.order) {
         true if context.buffers.are_scarce() => CHUNK_WHEN_SCARCE,
         true if beside_others => CHUNK_BESIDE_OTHERS,
@@ -144,12 +144,12 @@ pub async fn chunk(
     .await
 }
 
-/// Writes rows until there are enough of them.
+/// Serialises rows up to a limit.
 struct Writer<'a> {
     request: &'a ListRequest,
     limit: usize,
     out: Vec<u8>,
-    /// Whether the next row is the first of the answer.
+    /// Whether the next row is the first of the response.
     first: bool,
     rows: usize,
     begin: Option<Position>,
@@ -161,12 +161,12 @@ impl<'a> Writer<'a> {
         Self { request, limit, out: Vec::with_capacity(room), first: true, rows: 0, begin: None, last: None }
     }
 
-    /// Writes the rows behind a position; whether there are more than enough.
+    /// Writes the rows after a position; returns whether there are more than the limit.
     async fn rows_behind(&mut self, reader: &Reader, position: Option<&Position>) -> Result<bool, StoreError> {
         let ListRequest { filter, order, .. } = self.request;
         let (resource, limit) = (self.request.shape.resource, self.limit);
         let mut more = false;
-        // One row more than asked for tells whether there are more.
+        // One extra row shows whether there are more.
         let each = &mut |row| {
             more = self.rows == limit;
             if more { Ok(()) } else { self.row(row) }
@@ -175,7 +175,7 @@ impl<'a> Writer<'a> {
         Ok(more)
     }
 
-    /// Writes the last rows before a position; whether there are more than enough.
+    /// Writes the last rows before a position; returns whether there are more than the limit.
     async fn rows_before(&mut self, reader: &Reader, position: Option<&Position>) -> Result<bool, StoreError> {
         let mut rows = Vec::new();
         let keep = &mut |row| {
@@ -213,12 +213,12 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Whether a list is all rows in the order of the key, which the key's index delivers.
+/// Whether a list is all rows in key order, which the key's index returns.
 fn is_plain(filter: &Filter, order: &Order) -> bool {
     filter.0.is_empty() && order.is_of_key()
 }
 
-/// Hands over the rows behind a position; the list that is asked for most is a prepared statement.
+/// Passes the rows after a position to `each`; the most frequent list is a prepared statement.
 async fn rows_behind(
     resource: &'static Resource,
     reader: &Reader,

@@ -1,4 +1,4 @@
-//! Reads what a list is asked for out of the query string and the headers; every fault is found, not only the first.
+//! Parses a list request from the query string and the headers; every error is reported, not only the first.
 
 use warp::http::HeaderMap;
 
@@ -14,58 +14,58 @@ use crate::http::format::Format;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 
-/// Rows of a page when the client does not say.
+/// Default number of rows of a page.
 pub const PAGE_DEFAULT: usize = 100;
-/// Most rows of a page.
+/// Maximum number of rows of a page.
 pub const PAGE_MAX: usize = 1000;
 
-/// The forms of rows; the first is what a client gets that does not say.
+/// The formats of rows; the first is the default.
 pub const FORMS: &[Format] = &[Format::Json, Format::Csv, Format::Ndjson];
-/// Those of a list, which may be one row.
+/// The formats of a list, which may also be a single object.
 const OFFERED: &[Format] = &[Format::Json, Format::Csv, Format::Ndjson, Format::Object];
 
-/// The other parameters of a list, and of statistics.
+/// The other parameters of lists and of statistics.
 const LIST: &[&str] = &["select", "order", "limit", "after", "before"];
 const STATISTICS: &[&str] = &["by"];
-/// Parameters that hold a group of conditions.
+/// Parameters that contain a group of conditions.
 const GROUPS: [(&str, bool, Join); 4] =
     [("and", false, Join::And), ("or", false, Join::Or), ("not.and", true, Join::And), ("not.or", true, Join::Or)];
 
 const CURSOR: &str =
     "is not a cursor of this order; take it from the header Link of a page in the same order, or leave it out";
 
-/// What a list is asked for.
+/// A list request.
 #[derive(Debug)]
 pub struct ListRequest {
-    /// Which rows.
+    /// The filter.
     pub filter: Filter,
-    /// In which order.
+    /// The order.
     pub order: Order,
-    /// How many; all when absent.
+    /// The maximum number of rows; all when absent.
     pub limit: Option<usize>,
-    /// From where on.
+    /// The start position.
     pub start: Start,
-    /// In which form.
+    /// The format and columns.
     pub shape: Shape,
-    /// What must be there: what the page had that it begins behind.
+    /// The position that must have been replayed: that of the page whose cursor was sent.
     pub need: Need,
 }
 
-/// From where on a list is read.
+/// Where a list starts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Start {
-    /// From its beginning.
+    /// At its beginning.
     First,
-    /// Behind a position.
+    /// After a position.
     After(Position),
     /// The page that ends before a position.
     Before(Position),
 }
 
-/// Reads the parameters of a list; without `limit` it has `default` rows, or all.
+/// Parses the parameters of a list; without `limit` it has `default` rows, or all.
 ///
 /// # Errors
-/// 400 that names every parameter at fault; 406 when no form on offer is accepted.
+/// 400 that lists every invalid parameter; 406 when no offered format is accepted.
 pub fn read_list<'a>(
     resource: &'static Resource,
     raw: &'a str,
@@ -100,15 +100,15 @@ pub fn read_list<'a>(
         (None, None) => (Start::First, Need::Nothing),
     };
     let shape = Shape { resource, format: Format::negotiate(headers, OFFERED)?, columns };
-    // A second row tells that there is not one alone.
+    // A second row shows that there is more than one.
     let limit = if shape.format == Format::Object { Some(limit.map_or(2, |limit| limit.min(2))) } else { limit };
     Ok((ListRequest { filter, order, limit, start, shape, need }, query))
 }
 
-/// Reads the parameters of statistics: which rows, and the columns they are grouped by.
+/// Parses the parameters of statistics: the filter and the grouping columns.
 ///
 /// # Errors
-/// 400 that names every parameter at fault.
+/// 400 that lists every invalid parameter.
 pub fn read_statistics(resource: &'static Resource, raw: &str) -> Result<(Filter, Vec<&'static Column>), Problem> {
     let mut query = Query::parse_repeatable(raw, resource.conditions, STATISTICS);
     let filter = read_filter(resource, &mut query);
@@ -141,7 +141,7 @@ fn read_filter(resource: &'static Resource, query: &mut Query<'_>) -> Filter {
     Filter(nodes)
 }
 
-/// Reads the columns of an answer; `*` stands for all that are not named.
+/// Parses `select`; `*` stands for all columns not listed.
 fn read_selection(resource: &'static Resource, text: &str, faults: &mut Vec<String>) -> Vec<&'static Column> {
     let all: Vec<&str> = resource.columns.iter().map(|column| column.name).collect();
     let mut names: Vec<&str> = text.split(',').map(str::trim).collect();
@@ -152,7 +152,7 @@ fn read_selection(resource: &'static Resource, text: &str, faults: &mut Vec<Stri
     read_columns(resource, &names, &all, faults)
 }
 
-/// Reads a list of columns, each of which is one of `possible` and stands there once.
+/// Resolves column names, each of which must be one of `possible` and occur once.
 fn read_columns(
     resource: &'static Resource,
     names: &[&str],

@@ -28,10 +28,10 @@ use crate::http::problem::{Code, Problem};
 use crate::http::query::Query;
 use crate::http::reply::{self, Chunks};
 
-/// Answers with a list; without `limit` it has `default` rows, or all of them, streamed.
+/// Returns a list; without `limit` it has `default` rows, or all of them, streamed.
 ///
 /// # Errors
-/// 400 for parameters, 406 for the form, 503 when the database does not answer.
+/// 400 for parameters, 406 for the format, 503 when the database does not respond.
 pub async fn list(
     path: &'static str,
     default: Option<usize>,
@@ -46,7 +46,7 @@ pub async fn list(
     let counted = count(resource, &sources.reader, &request.filter, &headers).await.map_err(failed)?;
     let request = Arc::new(request);
     let client = Client::of(&headers);
-    // What one client has of lists counts whether others have the same or not; what is in memory counts once, where it is read.
+    // Each client is charged for its lists even if they are shared; the memory itself is reserved once, where the list is read.
     let held = sources
         .context
         .buffers
@@ -83,7 +83,7 @@ pub async fn list(
     if let Some((total, preference)) = counted {
         let range = match length.filter(|length| unbroken && *length > 0) {
             Some(length) => format!("0-{}/{total}", length - 1),
-            None => format!("*/{total}"), // behind a cursor nobody knows how many rows came before
+            None => format!("*/{total}"), // after a cursor the number of preceding rows is unknown
         };
         headers.insert(CONTENT_RANGE, HeaderValue::from_str(&range).expect("digits and punctuation"));
         prefer::applied(headers, preference);
@@ -91,7 +91,7 @@ pub async fn list(
     Ok(response)
 }
 
-/// How many rows there are, if the client wants to know, and which of its wishes that meets.
+/// The number of rows, if the client prefers a count, and the preference that was applied.
 async fn count(
     resource: &'static Resource,
     reader: &Reader,
@@ -105,14 +105,14 @@ async fn count(
     })
 }
 
-/// What links to pages are made of.
+/// Data for links to pages.
 struct Links<'a> {
     path: &'static str,
     query: &'a Query<'a>,
     order: &'a Order,
 }
 
-/// Tells where the pages on either side are.
+/// Adds links to the previous and next page.
 async fn linked(response: Response, page: &Page, links: &Links<'_>, reader: &Reader) -> Result<Response, Problem> {
     let Links { path, query, order } = links;
     let Some((first, last)) = page.ends.as_ref().filter(|_| page.before || page.after) else { return Ok(response) };
@@ -124,11 +124,11 @@ async fn linked(response: Response, page: &Page, links: &Links<'_>, reader: &Rea
     link::linked(response, path, pages)
 }
 
-/// What follows the first chunk of a list without a limit.
+/// The chunks after the first of an unlimited list.
 struct Rest {
     sources: Sources,
     request: Arc<ListRequest>,
-    /// Where the last row written stands.
+    /// The position of the last row written.
     position: Position,
 }
 
@@ -142,16 +142,16 @@ impl Chunks for Rest {
     }
 }
 
-/// The position behind which there are more rows, if there are.
+/// The position after which there are more rows, if any.
 fn rest_behind(page: &Page) -> Option<Position> {
     let (_, last) = page.ends.as_ref().filter(|_| page.after)?;
     Some(last.clone())
 }
 
-/// Answers with numbers about groups of rows.
+/// Returns statistics over groups of rows.
 ///
 /// # Errors
-/// 400 for parameters, 503 when the database does not answer.
+/// 400 for parameters, 503 when the database does not respond.
 pub async fn statistics(resource: &'static Resource, raw: String, reader: Reader) -> Result<Response, Problem> {
     let failed = |error| problem(resource, error);
     let (filter, by) = request::read_statistics(resource, &raw)?;

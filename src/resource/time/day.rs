@@ -1,5 +1,5 @@
-//! Days as people and programs write them: year first in any separator, the names of months, points with the day first, the
-//! weeks and the days of the year of ISO 8601. What could be two days is refused with both.
+//! Dates in common notations: year first with any separator, names of months, day first with points, and the week and ordinal
+//! dates of ISO 8601. A date with two possible readings is rejected with both.
 
 use jiff::ToSpan;
 use jiff::civil::{Date, ISOWeekDate, Weekday, date};
@@ -30,7 +30,7 @@ const WEEKDAYS: [(&str, Weekday); 7] = [
     ("sunday", Weekday::Sunday),
 ];
 
-/// A day at the beginning of a text, and what follows it; `None` for what begins with none.
+/// Parses a date at the start of a text and returns the rest; `None` if the text does not start with one.
 pub fn day(text: &str) -> Option<(Result<Date, TimeFault>, &str)> {
     let Some((weekday, rest)) = weekday(text) else { return plain(text) };
     let (day, rest) = plain(rest)?;
@@ -38,7 +38,7 @@ pub fn day(text: &str) -> Option<(Result<Date, TimeFault>, &str)> {
     Some((checked, rest))
 }
 
-/// A number that counts seconds, milliseconds or the days of a spreadsheet: what it would be, in words.
+/// A number that may count seconds, milliseconds or the days of a spreadsheet, and the date it would denote.
 pub fn counted(text: &str) -> Option<TimeFault> {
     let number: i64 = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))?;
     let at = |instant: Result<jiff::Timestamp, jiff::Error>| instant.ok().map(|at| at.to_string());
@@ -105,7 +105,7 @@ fn day_first(first: i32, rest: &str) -> Option<(Result<Date, TimeFault>, &str)> 
     let second = number(second).filter(|_| (1..=2).contains(&second.len()))?;
     let (year, rest) = digits(rest.strip_prefix(mark)?);
     year_of(year, rest, |year| match (mark, first, second) {
-        // Whoever writes points writes the day first; whoever writes others may write either.
+        // With points the day comes first; with other separators either may.
         ('.', day, month) => new(year, month, day),
         (_, 1..=12, 1..=12) if first != second => {
             Err(TimeFault::Ambiguous(new(year, second, first)?, new(year, first, second)?))
@@ -143,7 +143,7 @@ fn month(text: &str) -> Option<(i32, &str)> {
     Some((i32::try_from(place).ok()? + 1, rest))
 }
 
-/// Whether it is the name, or its first three letters; September has four in much of English.
+/// Whether it is the name or its first three letters; `sept` is common, too.
 fn is_called(name: &str, word: &str) -> bool {
     let word = word.to_ascii_lowercase();
     word == name || word == name[..3] || word == "sept" && name == "september"

@@ -1,47 +1,47 @@
-//! Why a text is no day and no instant, in words for whoever wrote it.
+//! Why a text is not a valid date or instant, as a message for its author.
 
 use jiff::civil;
 use jiff::tz::Offset;
 use thiserror::Error;
 
-/// Most decimals of a second: PostgreSQL's own most, too.
+/// Maximum number of decimals of a second.
 pub const DECIMALS_MAX: usize = 9;
 
-/// Why a text is no instant.
+/// Why a text is not a valid date or instant.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TimeFault {
-    /// It has another form.
+    /// Unknown form.
     #[error("its form is another")]
     Form,
-    /// The calendar has no such day.
+    /// The date does not exist.
     #[error("there is no such day")]
     Day,
-    /// Two days, in one order of its parts and in the other.
+    /// Two readings, day first and month first.
     #[error("it is {0} or {1}; write the one that is meant so")]
     Ambiguous(civil::Date, civil::Date),
-    /// Nobody knows the century.
+    /// The century is unknown.
     #[error("its year has two digits; write all four, first, such as 2026-01-31")]
     ShortYear,
-    /// The day is another one of the week.
+    /// The weekday does not match.
     #[error("{0} is another day of the week")]
     Weekday(civil::Date),
     /// A number.
     #[error("it is a number; if it counts {what}, write {meant}")]
     Counted {
-        /// What it would count.
+        /// The unit it would count.
         what: &'static str,
-        /// What it would be then.
+        /// The date or instant it would denote.
         meant: String,
     },
-    /// A day was to be alone.
+    /// A date was expected without a time of day.
     #[error("it has a time of day, which would be lost; write {0} if the day is meant")]
     TimeOfDay(civil::Date),
-    /// The name of an offset, of which several have the same.
+    /// An ambiguous abbreviation of an offset.
     #[error(
         "{0} names no offset that is known everywhere; write it in digits, such as +01:00, or the time zone in brackets, such as [Europe/Madrid]"
     )]
     Abbreviation(String),
-    /// No clock shows such a time.
+    /// The time of day does not exist.
     #[error("there is no such time of day; the last ones are 23:59:59 and 24:00:00, which is midnight")]
     Clock,
     /// A leap second.
@@ -49,73 +49,73 @@ pub enum TimeFault {
         "second 60 would have to be altered, because leap seconds are not kept; write second 59 or the next minute"
     )]
     LeapSecond,
-    /// More decimals than anybody could heed.
+    /// Too many decimals.
     #[error("it has more than {DECIMALS_MAX} decimals")]
     Decimals,
-    /// Neither offset nor zone.
+    /// It has neither offset nor zone.
     #[error("it names no offset from UTC; add Z, or one such as +02:00")]
     NoOffset,
     /// A plus that was not percent-encoded.
     #[error("it has a blank where + or - belongs; in a URL a plus is a blank, so write %2B there")]
     Plus,
-    /// An offset of more than a day.
+    /// The offset is out of range.
     #[error("there is no such offset from UTC")]
     Offset,
-    /// A zone that nobody knows.
+    /// An unknown time zone.
     #[error("there is no time zone {0:?}")]
     Zone(String),
-    /// Several zones.
+    /// More than one time zone.
     #[error("it names more than one time zone")]
     Zones,
-    /// Clocks were put forward over it.
+    /// The local time was skipped when clocks were put forward.
     #[error(
         "{local} does not exist in {zone}, where clocks went from {before} to {after}; write the offset that is meant"
     )]
     Skipped {
-        /// The time of the clocks.
+        /// The local time.
         local: civil::DateTime,
-        /// Where they are.
+        /// The time zone.
         zone: String,
-        /// The offset until then.
+        /// The offset before the change.
         before: Offset,
-        /// The offset from then on.
+        /// The offset after the change.
         after: Offset,
     },
-    /// Clocks were put back over it.
+    /// The local time occurs twice because clocks were put back.
     #[error("{local} comes twice in {zone}; write the offset that is meant, {before} or {after}")]
     Repeated {
-        /// The time of the clocks.
+        /// The local time.
         local: civil::DateTime,
-        /// Where they are.
+        /// The time zone.
         zone: String,
-        /// The offset of the first time.
+        /// The offset of the first occurrence.
         before: Offset,
-        /// The offset of the second time.
+        /// The offset of the second occurrence.
         after: Offset,
     },
-    /// Offset and zone do not fit.
+    /// Offset and zone disagree.
     #[error("its offset {offset} is not that of {zone}, which is {expected} then")]
     Disagreement {
-        /// The offset that was written.
+        /// The offset in the text.
         offset: Offset,
-        /// The zone that was written.
+        /// The zone in the text.
         zone: String,
         /// The zone's offset.
         expected: Offset,
     },
-    /// An annotation that has to be heeded and cannot be.
+    /// A critical annotation that is not supported.
     #[error("the annotation [!{0}] must be heeded and is not known; leave it out")]
     Critical(String),
     /// Before the first instant.
     #[error("it lies before the year 1 in UTC")]
     Early,
-    /// Behind the last one.
+    /// After the last instant.
     #[error("it lies behind 9999-12-30T22:00:00.999999Z, the last instant that is taken")]
     Late,
 }
 
 impl TimeFault {
-    /// The rule that was broken, and how.
+    /// The rule, followed by how it was broken.
     pub fn of(&self, rule: &str) -> String {
         if *self == Self::Form { rule.to_owned() } else { format!("{rule}; {self}") }
     }

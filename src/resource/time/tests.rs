@@ -1,4 +1,4 @@
-//! Every form of a time means what it says, and every fault has its own words.
+//! Every form is parsed to its value, and every fault has its own message.
 
 use proptest::prelude::*;
 
@@ -38,7 +38,7 @@ fn every_form_means_what_it_says() {
         ("2025-03-04T02:00:00+01:00[Europe/Madrid]", "2025-03-04T01:00:00Z"),
         ("2025-03-04T02:00:00+01:00[Europe/Madrid][u-ca=hebrew]", "2025-03-04T01:00:00Z"),
         ("2025-03-04T02:00:00Z[Europe/Madrid][!u-ca=iso8601]", "2025-03-04T02:00:00Z"),
-        // Either of the two hours is chosen by its offset.
+        // The offset selects one of the two hours.
         ("2025-10-26T02:30:00+02:00[Europe/Madrid]", "2025-10-26T00:30:00Z"),
         ("2025-10-26T02:30:00+01:00[Europe/Madrid]", "2025-10-26T01:30:00Z"),
         ("1900-01-01T00:00:00-00:15[Europe/Madrid]", "1900-01-01T00:15:00Z"),
@@ -233,7 +233,7 @@ proptest! {
         let text = format!("{:.6}{sign}{:02}:{:02}", offset.to_datetime(at), size / 60, size % 60).replace('T', mark);
         prop_assert_eq!(read_date_time(&text, Unzoned::Refused), Ok(at), "{}", text);
         prop_assert_eq!(read_date_time(&format!("{at}"), Unzoned::Refused), Ok(at));
-        // With its zone it is the same instant again, or one of two that are named.
+        // With its zone it is the same instant, or one of the two reported.
         let zoned = ZONES.get(zone).expect("a zone");
         let local = zoned.to_datetime(at);
         match read_date_time(&format!("{local}[{zone}]"), Unzoned::Refused) {

@@ -1,4 +1,4 @@
-//! Bodies are cut into their rows, in whatever chunks they arrive.
+//! Bodies are split into the same rows whatever the size of their chunks.
 
 use proptest::prelude::*;
 
@@ -36,7 +36,7 @@ fn splitters() -> [Splitter; 3] {
     ]
 }
 
-/// What a body is cut into that arrives in chunks of this size.
+/// Splits a body that arrives in chunks of this size.
 fn cut(mut splitter: Splitter, body: &[u8], size: usize) -> (Seen, Result<(), Stuck>) {
     let mut seen = Seen::default();
     let outcome = body.chunks(size).try_for_each(|chunk| splitter.push(chunk, &mut seen));

@@ -1,4 +1,4 @@
-//! Conditions read back as written, and every fault named.
+//! Conditions are parsed back as written, and every error is reported.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::super::super::arbitrary::{self, resource};
 use super::super::super::registry::passengers;
 use super::*;
 
-/// Writes conditions as the grammar reads them, with blanks where they mean nothing or without.
+/// Writes conditions in the grammar, with or without insignificant blanks.
 fn write(node: &Node, blank: &str) -> String {
     let not = |negated: bool| if negated { "not." } else { "" };
     match node {
@@ -45,7 +45,7 @@ fn quoted(text: &str, blank: &str) -> String {
 
 fn value(column: &'static Column) -> BoxedStrategy<Value<'static>> {
     match &column.kind {
-        // A filter may compare with what the column cannot hold.
+        // A filter may compare with a value that the column cannot contain.
         Kind::Integer { .. } => any::<i64>().prop_map(Value::Integer).boxed(),
         Kind::Number { .. } => any::<f64>().prop_filter("finite", |n| n.is_finite()).prop_map(Value::Number).boxed(),
         Kind::Text { .. } => "[^\u{0}]{0,10}".prop_map(|text| Value::Text(text.into())).boxed(),
