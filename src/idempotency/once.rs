@@ -1,4 +1,4 @@
-//! Carries a request out once, and answers its retries with the first answer.
+//! Executes a request once, and replays the first response to its retries.
 
 use std::future::Future;
 use std::time::Duration;
@@ -18,16 +18,16 @@ use crate::db::pool::Pool;
 use crate::db::wait_time::Waiting;
 use crate::http::problem::{Code, Problem};
 
-/// What is to be done once.
+/// The work of an idempotent request.
 pub trait Work: Send {
-    /// What it does, as metrics name it.
+    /// The operation, as named in metrics.
     fn operation(&self) -> &'static DbOperation;
 
-    /// Does it, as a part of the transaction.
+    /// Runs in the transaction.
     fn run(self, transaction: &Transaction<'_>) -> impl Future<Output = Result<Answer, StoreError>> + Send;
 }
 
-/// Carries requests out once.
+/// Executes idempotent requests.
 #[derive(Clone)]
 pub struct Once {
     pool: Pool,
@@ -35,7 +35,7 @@ pub struct Once {
     bound: Bound,
 }
 
-/// What came of a request.
+/// The outcome of a request.
 enum Outcome {
     First(Answer),
     Again(Answer),
@@ -45,26 +45,26 @@ enum Outcome {
 }
 
 impl Once {
-    /// Keeps answers for this long, and so many of one principal.
+    /// Stores responses for `ttl`, limited per principal by `bound`.
     pub fn new(pool: Pool, ttl: Duration, bound: Bound) -> Self {
         Self { pool, ttl, bound }
     }
 
-    /// Whether no more keys are kept of the owner of this one.
+    /// Whether the owner of this key has reached the limit.
     pub fn is_full(&self, key: &str) -> bool {
         self.bound.is_reached(key)
     }
 
-    /// How long answers are kept.
+    /// How long responses are stored.
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// Does the work unless it was done before; then the first answer is given again. `problem` says what a failure means
-    /// for the client.
+    /// Runs the work unless it was done before; then the first response is sent again. `problem` converts a store error to a
+    /// problem.
     ///
     /// # Errors
-    /// 422 when the key was used for another request, 409 while the first attempt is at work, and the work's own.
+    /// 422 when the key was used for another request, 409 while the first attempt is in progress, and the work's own.
     pub async fn run(
         &self,
         request: &Request,
@@ -95,7 +95,7 @@ impl Once {
     }
 }
 
-/// A transaction that is dropped in the middle is rolled back too, only later.
+/// If this is dropped, its transaction is rolled back too, only later.
 async fn carry_out(
     client: &mut Client,
     attempt: &Attempt,
@@ -107,7 +107,7 @@ async fn carry_out(
     let outcome = claim_and_work(&transaction, request, once, work).await;
     match &outcome {
         Ok(Outcome::First(_)) => attempt.commit(transaction).await?,
-        // Waited for, so that the key is free when the client hears of its mistake.
+        // Awaited, so that the key is free when the client receives the error.
         _ => transaction.rollback().await?,
     }
     outcome
@@ -144,7 +144,7 @@ impl Outcome {
     }
 }
 
-/// The key was used for another request.
+/// The problem for a key that was used for another request.
 pub fn reused() -> Problem {
     Problem::new(
         Code::IdempotencyKeyReused,
@@ -153,7 +153,7 @@ pub fn reused() -> Problem {
     )
 }
 
-/// No more keys are kept of whoever sends this one.
+/// The problem for a principal that has reached the limit.
 pub fn too_many() -> Problem {
     Problem::new(
         Code::TooManyRequests,
@@ -163,7 +163,7 @@ pub fn too_many() -> Problem {
     .with_header(RETRY_AFTER, "60")
 }
 
-/// The first attempt is still at work.
+/// The problem while the first attempt is in progress.
 pub fn in_flight() -> Problem {
     Problem::new(
         Code::IdempotencyInFlight,

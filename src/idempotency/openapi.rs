@@ -1,4 +1,4 @@
-//! The key and what comes of it, in the OpenAPI document.
+//! Idempotency keys in the OpenAPI document.
 
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
@@ -8,7 +8,7 @@ use crate::http::describe::{Operation, header};
 use crate::http::problem::Code;
 use crate::http::schema::one_of;
 
-/// Adds to an operation, whose last answer is its success, that it may be retried.
+/// Adds the idempotency headers to an operation whose last response is its success.
 pub fn retried(operation: Operation) -> Operation {
     operation
         .header("Idempotency-Replayed", one_of(["true"]), "this is the first answer to a request with this key, again")
@@ -21,7 +21,7 @@ pub fn retried(operation: Operation) -> Operation {
         .fails([Code::InvalidHeader, Code::IdempotencyInFlight, Code::IdempotencyKeyReused])
 }
 
-/// Printable ASCII; blanks at the ends belong to the header, not to the key.
+/// Printable ASCII; surrounding blanks belong to the header, not to the key.
 fn key() -> RefOr<Schema> {
     let key = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[!-~]([ -~]*[!-~])?$"));
     RefOr::T(key.min_length(Some(1)).max_length(Some(KEY_MAX_BYTES)).into())
