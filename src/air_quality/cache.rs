@@ -1,9 +1,9 @@
-//! Answers that are kept: from the request for a selection to its body, by way of the cache or of PostgreSQL.
+//! The response cache: maps a selection to its body, from the cache or from PostgreSQL.
 //!
-//! Invariants. An answer is delivered from the cache only if it was made of the current generation of the readings, and
-//! it is labelled with the generation that was read in the same statement: neither an import nor a slow refresh can
-//! leave an old answer behind. In this process one refresh per answer runs at a time, and whoever asks meanwhile shares
-//! its outcome; over all replicas a lock in Redis does the same. Without Redis, answers come from PostgreSQL.
+//! Invariants: a response is served from the cache only if it was built from the current generation of the readings, and it is
+//! labelled with the generation read in the same statement, so neither an import nor a slow refresh can leave a stale response
+//! behind. One refresh per response runs at a time in this process, and concurrent requests share its outcome; a lock in Redis
+//! ensures the same across replicas. Without Redis, responses come from PostgreSQL.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,43 +29,43 @@ use crate::db::reads::{Reader, Reads};
 use crate::db::turns::Client;
 use crate::http::format::Format;
 
-/// Most bytes that answers in the process may take together; the least used ones make room.
+/// Maximum total size of responses cached in the process; the least used are evicted.
 const PROCESS_MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Where answers are kept, and for how long.
+/// Where responses are cached, and for how long.
 #[derive(Debug, Clone)]
 pub struct CacheOptions {
-    /// How long an answer may be delivered after it was made.
+    /// Time to live of a response.
     pub ttl: Duration,
-    /// Redis; in the process when there is none.
+    /// Redis; responses are cached in the process if absent.
     pub redis: Option<redis::Client>,
-    /// Longest that a request may wait for Redis, all its commands together.
+    /// Maximum time that a request may wait for Redis, all its commands together.
     pub redis_timeout: Duration,
 }
 
-/// Why a selection has no answer.
+/// Why a selection has no response.
 #[derive(Debug, Clone, Error)]
 pub enum AnswerError {
-    /// The database's reason.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// More than [`store::READINGS_MAX`] readings fit.
+    /// More than [`store::READINGS_MAX`] readings match.
     #[error("too many readings")]
     TooMany,
-    /// Nobody waited for it any more.
+    /// No request waits for it any more.
     #[error("everybody who asked has left")]
     Left,
-    /// The refresh panicked; the hook has logged it.
+    /// The refresh panicked; the panic hook has logged it.
     #[error("the refresh ended early")]
     Defect,
 }
 
-/// An answer on its way to a client.
+/// A response and its origin.
 #[derive(Debug)]
 pub struct Served {
-    /// The answer.
+    /// The response.
     pub entry: Entry,
-    /// Whether somebody else's question made it.
+    /// Whether another request caused it to be built.
     pub cached: bool,
 }
 
@@ -84,18 +84,18 @@ enum Keep {
     Redis(RedisCache),
 }
 
-/// What is asked of which state of the readings. Who asks after an import does not share the refresh of who asked before.
+/// A selection and the generation requested. A request after an import does not share the refresh of one before it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Question {
     key: String,
     generation: Uuid,
 }
 
-/// What a refresh came to: the answer, and whether this server read it from the database.
+/// The outcome of a refresh: the response, and whether this server read it from the database.
 type Outcome = Result<(Entry, bool), AnswerError>;
 
 impl Cache {
-    /// Begins to listen for changes and to connect to Redis; neither is waited for.
+    /// Starts listening for changes and connecting to Redis, without waiting for either.
     pub fn start(pool: Pool, reads: Reads, conninfo: ConnInfo, options: CacheOptions) -> Arc<Self> {
         let generation = Arc::new(watch::Sender::new(None));
         let mut listening = JoinSet::new();
@@ -115,10 +115,10 @@ impl Cache {
         Arc::new(Self { pool, reads, generation, keep, flights: Mutex::default(), _listening: listening })
     }
 
-    /// The answer to a client's selection, as of a moment after the question.
+    /// Returns the response to a client's selection, as of a moment after the request.
     ///
     /// # Errors
-    /// When it is not in the cache and cannot be read from the database either.
+    /// When it is not in the cache and cannot be read from the database.
     pub async fn answer(self: &Arc<Self>, selection: Selection, client: Client) -> Result<Served, AnswerError> {
         let generation = self.generation().await?;
         let question = Question { key: selection.key(), generation };
@@ -130,7 +130,7 @@ impl Cache {
         let (mut flight, first) = self.join(selection, question, deadline, client);
         let outcome = match flight.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone(),
-            Err(_) => None, // the refresh is gone without a word
+            Err(_) => None, // the refresh ended without an outcome
         };
         let (entry, read) = outcome.unwrap_or_else(|| Err(AnswerError::Defect))?;
         let cached = !(first && read);
@@ -138,7 +138,7 @@ impl Cache {
         Ok(Served { entry, cached })
     }
 
-    /// The current generation: as the last notification left it, or asked for while the connection that listens is lost.
+    /// The current generation: from the last notification, or queried while the listening connection is lost.
     async fn generation(&self) -> Result<Uuid, StoreError> {
         let known = *self.generation.borrow();
         match known {
@@ -147,7 +147,8 @@ impl Cache {
         }
     }
 
-    /// What a refresh has seen may be ahead of the announcement: the next question need not read it again.
+    /// Records a generation read by a refresh, which may be ahead of the notification, so that the next request need not query
+    /// it.
     fn learn(&self, asked: Uuid, seen: Uuid) {
         self.generation.send_if_modified(|known| {
             let behind = *known == Some(asked) && seen != asked;
@@ -158,8 +159,8 @@ impl Cache {
         });
     }
 
-    /// The refresh of this answer that is under way, or a new one, which is true then. It runs on its own: a client
-    /// that leaves does not take it away from the others. When all have left, the reading ends.
+    /// Joins the refresh of this response in progress, or starts one; returns true if it was started. It runs in its own task,
+    /// so a client that disconnects does not abort it for others. When all have disconnected, the read is cancelled.
     fn join(
         self: &Arc<Self>,
         selection: Selection,
@@ -190,7 +191,7 @@ impl Cache {
                         flight.cache.learn(flight.question.generation, entry.generation);
                     }
                     flight.outcome.send_replace(Some(read.clone().map(|entry| (entry, true))));
-                    // Nobody waits for this, and until it is done everybody who asks shares this flight.
+                    // No request waits for this, and until it is done new requests share this flight.
                     flight.cache.keep.finish(&flight.question, read.ok(), lock).await;
                 }
             }
@@ -202,7 +203,7 @@ impl Cache {
         metrics::counter!("air_quality_refreshes_total").increment(1);
         let mut readings = store::readings(reader, selection).await?;
         if readings.generation != asked && reader.may_be_behind() {
-            // A replica may not have the generation that was asked for yet; generations have no order.
+            // A replica may not have the requested generation yet; generations have no order.
             reader.raise(Need::Primary);
             readings = store::readings(reader, selection).await?;
         }
@@ -210,18 +211,18 @@ impl Cache {
             return Err(AnswerError::TooMany);
         }
         let (generation, format) = (readings.generation, selection.format);
-        // A hundred thousand readings take tens of milliseconds, for which other requests should not wait.
+        // A hundred thousand readings take tens of milliseconds, which must not block other requests.
         let body = tokio::task::spawn_blocking(move || render::body(&readings.rows, format));
         Ok(Entry::new(generation, body.await.map_err(|_| AnswerError::Defect)??))
     }
 }
 
-/// The body for whoever is served: what is kept, or what the first asker gets.
+/// The body of a response: as cached, or marked as fresh for the request that caused the refresh.
 pub fn body(served: &Served, format: Format) -> bytes::Bytes {
     if served.cached { served.entry.body.clone() } else { render::fresh(&served.entry.body, format) }
 }
 
-/// A refresh under way; it leaves the list of refreshes however it ends.
+/// A refresh in progress; dropping it removes it from the list of refreshes.
 struct Flight {
     cache: Arc<Cache>,
     question: Question,
@@ -229,7 +230,7 @@ struct Flight {
 }
 
 impl Flight {
-    /// Returns when nobody waits for the answer any more; who asks after that begins another refresh.
+    /// Returns when no request waits any more; a later request starts another refresh.
     async fn left(&self) {
         loop {
             self.outcome.closed().await;
@@ -245,7 +246,7 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         let mut flights = self.cache.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another one may have taken the place of one that was left.
+        // An abandoned refresh may have been replaced by another.
         if flights.get(&self.question).is_some_and(|flight| flight.same_channel(&self.outcome)) {
             flights.remove(&self.question);
         }
@@ -267,7 +268,7 @@ impl Keep {
         }
     }
 
-    /// Looks again before a refresh: the one before may have ended since the first look.
+    /// Looks up again before a refresh, because the previous one may have ended since.
     async fn take_turn(&self, question: &Question, deadline: Instant) -> Turn {
         match self {
             Self::Process(_) => self.get(question, deadline).await.map_or(Turn::Ours(None), Turn::Done),
@@ -275,7 +276,7 @@ impl Keep {
         }
     }
 
-    /// Stores what a refresh came to, if it came to anything.
+    /// Stores the outcome of a refresh, if successful.
     async fn finish(&self, question: &Question, read: Option<Entry>, lock: Option<Lock>) {
         match (self, read) {
             (Self::Process(moka), Some(entry)) => moka.insert(question.key.clone(), entry),

@@ -1,4 +1,4 @@
-//! What a client sends of a step, and which steps a request asks for. No I/O happens here.
+//! The fields of a step that a client sends, and the filter of a list. No I/O happens here.
 
 use jiff::Timestamp;
 
@@ -8,26 +8,26 @@ use crate::resource::column::Column;
 use crate::resource::time::fault::TimeFault;
 use crate::resource::time::{Unzoned, read_date_time};
 
-/// What a date and time must look like.
+/// The rule for a date and time.
 const TIME_RULE: &str = "must be a date and time of the form YYYY-MM-DD hh:mm:ss, such as 2026-01-31 12:00:00, in UTC unless it \
      names an offset or a time zone";
 
-/// What a client sends: component, version, owner and status.
+/// The fields that a client sends: component, version, owner and status.
 pub fn fields() -> &'static [Column] {
     &STEPS.columns[2..]
 }
 
-/// One of them.
+/// The field with this name.
 pub fn field(name: &str) -> Option<&'static Column> {
     fields().iter().find(|column| column.name == name)
 }
 
-/// The field that a constraint of the table guards; constraints are named `steps_<column>`.
+/// The validation error for a table constraint; constraints are named `steps_<column>`.
 pub fn constraint_field(constraint: &str) -> Option<FieldError> {
     field(constraint.strip_prefix("steps_")?).map(Column::error)
 }
 
-/// Which steps are asked for.
+/// The filter of a list of steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
     /// Steps that began at this time or later.
@@ -41,13 +41,13 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Before the earliest time that anybody can write.
+    /// A time before the earliest one that can be written.
     pub const EARLIEST: Timestamp = Timestamp::constant(-62_167_219_200, 0);
-    /// The latest end: a year of four digits cannot pass it by more than a day.
+    /// The latest end: a four-digit year exceeds it by at most a day.
     pub const LATEST: Timestamp = Timestamp::MAX;
 }
 
-/// Where a step stands: in the order of steps by time and id, in that of durations by component and version before these.
+/// The position of a step: steps are ordered by time and id, durations by component and version before these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
     /// The component.
@@ -61,16 +61,16 @@ pub struct Position {
 }
 
 impl Position {
-    /// Before every step that began at this time or later: no text is empty, and ids begin at 1.
+    /// The position before every step that began at this time or later: texts are not empty, and ids start at 1.
     pub fn before(ts: Timestamp) -> Self {
         Self { component: String::new(), version: String::new(), ts, id: 0 }
     }
 }
 
-/// A time from which steps are asked for; one before the first that there is lets every step through.
+/// Parses the lower bound of times; one before the earliest possible time matches every step.
 ///
 /// # Errors
-/// What it must look like, and what is wrong with it; one behind the last that there is would let none through.
+/// The rule, and why the text breaks it; a time after the latest possible one is an error, because it would match no step.
 pub fn check_start(text: &str) -> Result<Timestamp, String> {
     match read_date_time(text, Unzoned::Utc) {
         Err(TimeFault::Early) => Ok(Filter::EARLIEST),
@@ -78,10 +78,10 @@ pub fn check_start(text: &str) -> Result<Timestamp, String> {
     }
 }
 
-/// A time until which steps are asked for; one behind the last that there is lets every step through.
+/// Parses the upper bound of times; one after the latest possible time matches every step.
 ///
 /// # Errors
-/// As [`check_start`], the other way round.
+/// As [`check_start`], with the bounds exchanged.
 pub fn check_end(text: &str) -> Result<Timestamp, String> {
     match read_date_time(text, Unzoned::Utc) {
         Err(TimeFault::Late) => Ok(Filter::LATEST),

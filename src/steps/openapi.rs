@@ -110,7 +110,7 @@ fn new_example() -> Value {
     fields().iter().map(|column| (column.name, value(column))).collect()
 }
 
-/// A row of a list.
+/// The schema of a row.
 fn row(listing: &'static Listing) -> RefOr<Schema> {
     described(members(&listing.columns), Some(&listing.description))
 }
@@ -123,7 +123,7 @@ fn members(columns: &[Column]) -> RefOr<Schema> {
     RefOr::T(object.into())
 }
 
-/// The member of an answer that holds rows.
+/// The member of a response that contains rows.
 fn rows(listing: &'static Listing, required: bool) -> (&'static str, RefOr<Schema>, bool) {
     (&listing.name, array_of(named(&listing.schema)), required)
 }

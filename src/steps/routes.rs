@@ -1,6 +1,6 @@
 //! The URLs of steps: filters and handlers.
 //!
-//! A step has no URL of its own and no method changes one: steps are append-only.
+//! A step has no URL of its own, and no method changes one: steps are append-only.
 
 use std::sync::Arc;
 
@@ -43,13 +43,13 @@ pub(super) const STEPS_URLS: &[&str] = &["/v1/steps"];
 pub(super) const DURATIONS_URLS: &[&str] = &["/v1/steps/durations"];
 const READ: (&str, Access) = ("GET", Access::Scope("steps", Action::Read));
 const CREATE: (&str, Access) = ("POST", Access::Scope("steps", Action::Create));
-/// What is routed here.
+/// The endpoints of steps.
 pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint { templates: STEPS_URLS, methods: &[READ, CREATE] },
     Endpoint { templates: DURATIONS_URLS, methods: &[READ] },
 ];
 
-/// Rows read at a time: about 150 KiB of CSV, and few enough that a slow reader costs little memory.
+/// Rows per batch: about 150 KiB of CSV, and few enough that a slow client costs little memory.
 const BATCH: i64 = 1000;
 
 /// All routes of steps.
@@ -99,7 +99,7 @@ fn document(step: &Row) -> Result<Vec<u8>, StoreError> {
     Ok(document)
 }
 
-/// A step whose recording may be retried.
+/// An idempotent recording of a step.
 struct RecordOnce<'a>(Vec<Value<'a>>);
 
 impl Work for RecordOnce<'_> {
@@ -113,7 +113,7 @@ impl Work for RecordOnce<'_> {
     }
 }
 
-/// What is listed.
+/// Which list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum List {
     Steps,
@@ -152,11 +152,11 @@ async fn list(list: List, raw: String, headers: HeaderMap, context: Arc<Context>
         return page(&SUMMARY, format, &rows).map_err(problem);
     }
     if request.after.is_some() {
-        // An id says nothing of what the page before it held.
+        // An id does not contain the position of the page before.
         reader.raise(reader.need_now().await);
     }
     let after = position(&context, request.after).await?.unwrap_or(Position::before(filter.start));
-    // A summary is asked for to be quick, so a page is all that comes with it.
+    // A summary should be fast, so at most a page comes with it.
     let Some(limit) = limit.or(summary.then_some(PAGE_MAX)) else {
         let rows = Rows { list, reader, filter, format, after, first: true };
         let response = reply::in_chunks(&context.buffers, client, format.content_type(), rows, problem).await?;
@@ -176,7 +176,7 @@ async fn list(list: List, raw: String, headers: HeaderMap, context: Arc<Context>
     link::linked(response, path, next.map(|position| (query.with("after", &position.id.to_string()), "next")))
 }
 
-/// The durations of a page, after the aggregates of everything that the filters let through.
+/// The aggregates of all steps that match the filter, followed by a page of durations.
 fn summarised(statuses: &[Row], durations: &[Row]) -> Result<Vec<u8>, StoreError> {
     let mut body = vec![b'{'];
     SUMMARY.member(statuses, &mut body)?;
@@ -186,7 +186,7 @@ fn summarised(statuses: &[Row], durations: &[Row]) -> Result<Vec<u8>, StoreError
     Ok(body)
 }
 
-/// Where the step stands behind which a list begins.
+/// The position of the step after which a list starts.
 async fn position(context: &Context, after: Option<i64>) -> Result<Option<Position>, Problem> {
     let Some(id) = after else { return Ok(None) };
     let position = store::position(&context.pool, id).await.map_err(problem)?;
@@ -209,7 +209,7 @@ fn page(listing: &Listing, format: Format, rows: &[Row]) -> Result<Response, Sto
     Ok(described(reply::ok(format.content_type(), body), listing, format))
 }
 
-/// The headers that every list has: caches must tell the formats apart, and browsers keep CSV as a file.
+/// Adds the headers of every list: caches must distinguish the formats, and browsers save CSV as a file.
 fn described(mut response: Response, listing: &Listing, format: Format) -> Response {
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("accept"));
@@ -220,13 +220,13 @@ fn described(mut response: Response, listing: &Listing, format: Format) -> Respo
     response
 }
 
-/// A list under way.
+/// A list being streamed.
 struct Rows {
     list: List,
     reader: Reader,
     filter: Filter,
     format: Format,
-    /// Where the last row written stands.
+    /// The position of the last row written.
     after: Position,
     first: bool,
 }
