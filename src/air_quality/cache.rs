@@ -53,7 +53,7 @@ pub enum AnswerError {
     #[error("too many readings")]
     TooMany,
     /// No request waits for it any more.
-    #[error("everybody who asked has left")]
+    #[error("no request waits for the refresh any more")]
     Left,
     /// The refresh panicked; the panic hook has logged it.
     #[error("the refresh ended early")]

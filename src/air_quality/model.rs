@@ -32,7 +32,7 @@ pub const ENTITY_RULE: &str =
 
 /// The rule for a time.
 pub const TIME_RULE: &str = "must be a time such as 2016-10-01 00:15:00.004, 2016-10-01T00:15:00Z or 2016-10-01, in UTC \
-     unless it names an offset or a time zone";
+     unless it has an offset or a time zone";
 
 /// The rule for a concentration.
 pub const VALUE_RULE: &str = "must be a number, or empty";
@@ -103,7 +103,7 @@ pub fn check_value(value: f64) -> Option<f64> {
 /// # Errors
 /// The rule, and why the text breaks it.
 pub fn check_time(text: &str) -> Result<Timestamp, String> {
-    let late = || format!("{TIME_RULE}; it lies behind 9999-12-29T23:59:59.999999Z, the last time that is kept");
+    let late = || format!("{TIME_RULE}; it is after 9999-12-29T23:59:59.999999Z, the latest time supported");
     match read_date_time(text, Unzoned::Utc) {
         Ok(at) if at.as_second() < LATEST_SECOND => Ok(at),
         Ok(_) | Err(TimeFault::Late) => Err(late()),
@@ -207,7 +207,7 @@ mod tests {
         for late in ["9999-12-31", "9999-12-30", "9999-12-29T23:30:00-01:00", "9999-12-29T23:59:59.9999996Z"] {
             assert_eq!(check_to(late), Ok(None), "{late}");
             let refused = check_from(late).expect_err(late);
-            assert!(refused.contains("behind 9999-12-29T23:59:59.999999Z"), "{late}: {refused}");
+            assert!(refused.contains("after 9999-12-29T23:59:59.999999Z"), "{late}: {refused}");
             assert_eq!(check_time(late), Err(refused));
         }
     }

@@ -86,7 +86,7 @@ impl RedisCache {
     pub async fn get(&self, key: &str, generation: Uuid, deadline: Instant) -> Option<Entry> {
         let value = self.call::<Option<Vec<u8>>>(cmd("GET").arg(value_key(key)), deadline).await??;
         let Some(entry) = Entry::decode(value) else {
-            self.faults.report("corrupt", "a value is not what was stored");
+            self.faults.report("corrupt", "a stored value is corrupt");
             return None;
         };
         (entry.generation == generation).then_some(entry)
@@ -155,7 +155,7 @@ impl RedisCache {
                 if began.elapsed() >= self.deadline / 2 {
                     self.hang_up(number);
                 }
-                self.faults.report("timeout", "no answer before the deadline");
+                self.faults.report("timeout", "no response before the deadline");
             }
         }
         None
@@ -249,7 +249,7 @@ impl Faults {
     fn report(&self, reason: &'static str, error: &str) {
         metrics::counter!("cache_errors_total", "reason" => reason).increment(1);
         if let Some(kept_back) = self.tell(Instant::now()) {
-            tracing::warn!(reason, error, kept_back, "redis fails the cache; answers come from postgres");
+            tracing::warn!(reason, error, kept_back, "redis is failing; responses come from postgres");
         }
     }
 

@@ -95,7 +95,7 @@ fn problem(error: &AnswerError) -> Problem {
         AnswerError::Store(error) => Problem::from_store(error, "there are no readings", |_| None),
         AnswerError::TooMany => Problem::new(
             Code::InvalidQuery,
-            format!("more than {READINGS_MAX} readings fit; ask for fewer with entity, from and to"),
+            format!("more than {READINGS_MAX} readings match; restrict them with entity, from and to"),
         ),
         // `Left` is never sent, because no request waits.
         AnswerError::Defect | AnswerError::Left => Problem::internal(),

@@ -37,7 +37,7 @@ impl Answer {
     /// 500 when the stored values are not a valid response.
     pub fn into_response(self, replayed: bool) -> Result<Response, Problem> {
         let broken = || {
-            tracing::error!("a kept answer cannot be sent");
+            tracing::error!("a stored response cannot be sent");
             Problem::internal()
         };
         let status = u16::try_from(self.status).ok().and_then(|status| StatusCode::from_u16(status).ok());

@@ -30,7 +30,7 @@ pub async fn run(pool: Pool, ttl: Duration, shutdown: Shutdown) {
                 }
                 Err(error) => {
                     // The next pass is soon enough; while the database is unavailable, requests report it.
-                    tracing::debug!(error = &error as &dyn std::error::Error, "cannot forget idempotency keys");
+                    tracing::debug!(error = &error as &dyn std::error::Error, "cannot delete expired idempotency keys");
                     break;
                 }
             }

@@ -157,8 +157,8 @@ pub fn reused() -> Problem {
 pub fn too_many() -> Problem {
     Problem::new(
         Code::TooManyRequests,
-        "too many Idempotency-Keys of this principal are kept; nothing was done, send the request without one, or wait until \
-         older ones have passed their time. The operator sets IDEMPOTENCY_MAX_KEYS and IDEMPOTENCY_TTL",
+        "this principal has too many stored Idempotency-Keys; nothing was done, send the request without one, or wait until \
+        older ones expire. The operator sets IDEMPOTENCY_MAX_KEYS and IDEMPOTENCY_TTL",
     )
     .with_header(RETRY_AFTER, "60")
 }
@@ -167,8 +167,8 @@ pub fn too_many() -> Problem {
 pub fn in_flight() -> Problem {
     Problem::new(
         Code::IdempotencyInFlight,
-        "the first request with this Idempotency-Key is still at work; wait as long as Retry-After says, and send it \
-         again for its answer",
+        "the first request with this Idempotency-Key is still in progress; wait as long as Retry-After says, and send it \
+        again to get its response",
     )
     .with_header(RETRY_AFTER, "1")
 }

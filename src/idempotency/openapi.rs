@@ -11,11 +11,11 @@ use crate::http::schema::one_of;
 /// Adds the idempotency headers to an operation whose last response is its success.
 pub fn retried(operation: Operation) -> Operation {
     operation
-        .header("Idempotency-Replayed", one_of(["true"]), "this is the first answer to a request with this key, again")
+        .header("Idempotency-Replayed", one_of(["true"]), "the response repeats the first response to a request with this key")
         .with([header(
             "Idempotency-Key",
             key(),
-            "a new text for each request that is not a retry; sent again with the same key, the request is carried out once",
+            "a new value for each request that is not a retry; a request sent again with the same key is executed once",
             "8e03978e-40d5-43dd-bc93-6894a57f9324",
         )])
         .fails([Code::InvalidHeader, Code::IdempotencyInFlight, Code::IdempotencyKeyReused])

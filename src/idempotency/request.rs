@@ -67,7 +67,7 @@ fn given_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
         Some(key) if given.next().is_none() => Ok(Some(key)),
         _ => Err(Problem::new(
             Code::InvalidHeader,
-            "Idempotency-Key must be given once and be 1 to 255 printable ASCII characters, such as a new uuid for \
+            "Idempotency-Key must be sent once and be 1 to 255 printable ASCII characters, such as a new uuid for \
              each request that is not a retry",
         )),
     }

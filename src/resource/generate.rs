@@ -38,9 +38,9 @@ pub fn generate(resource: &Resource, mut output: impl Write, rows: u64, seed: u6
         for column in resource.fields() {
             line.push(b',');
             let text = text(resource, column, &mut random).ok_or_else(|| {
-                let hint = "give it generate.values or generate.templates";
+                let hint = "set generate.values or generate.templates";
                 io::Error::other(format!(
-                    "no value of column {} was found that {}; {hint}",
+                    "no valid value was found for column {}, which {}; {hint}",
                     column.name, column.csv_rule
                 ))
             })?;

@@ -61,7 +61,7 @@ pub enum InferError {
         rule: &'static str,
     },
     /// The file has no rows.
-    #[error("there are no rows in it that show what the columns are; add some, or use `pycrudapi resource new`")]
+    #[error("it has no rows from which to infer the columns; add some, or use `pycrudapi resource new`")]
     Empty,
     /// The file cannot be read.
     #[error("cannot read the file")]
@@ -83,13 +83,13 @@ pub fn infer(
     let Survey { columns: Some(columns), rows: 1.., .. } = &survey else { return Err(InferError::Empty) };
     let mut comments = vec![
         format!(
-            "Inferred from {source}: {}. Types are those that every value fits; ranges are left open.",
+            "Inferred from {source}: {}. Each type fits every value of its column; ranges are left open.",
             counted(survey.rows, "row")
         ),
-        "Once this is right, `pycrudapi resource check` this file, start the service and import the rows.".to_owned(),
+        "When this is correct, run `pycrudapi resource check` on this file, start the service and import the rows.".to_owned(),
     ];
     if columns.iter().any(|column| column.is_key) {
-        comments.push("The column uuid is the key of the rows, which every resource has.".to_owned());
+        comments.push("The column uuid is omitted, because every resource has this key.".to_owned());
     }
     let described = columns.iter().filter(|column| !column.is_key && column.nameless.is_none());
     let columns = described.map(Found::describe).collect();
@@ -311,7 +311,7 @@ impl Found {
             None => {
                 comments.extend(self.misfit.clone());
                 if self.values > 0 && self.is_local_time {
-                    let hint = "dates and times without an offset from UTC: with Z behind each it can be format = \"date-time\"";
+                    let hint = "dates and times without an offset from UTC: append Z to each to use format = \"date-time\"";
                     comments.push(hint.to_owned());
                 }
                 match self.enumeration(&column) {
@@ -340,7 +340,7 @@ impl Found {
     /// A summary of the column in a sentence.
     fn summary(&self) -> String {
         if self.values == 0 {
-            return format!("{}, without a value", counted(self.blank, "cell"));
+            return format!("{}, all without a value", counted(self.blank, "cell"));
         }
         let distinct = match self.distinct.len() {
             count if count > DISTINCT_MAX => format!("more than {DISTINCT_MAX} distinct"),

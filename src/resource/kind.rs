@@ -94,7 +94,7 @@ impl ColumnDescription {
             ("enum", self.r#enum.is_some()),
         ] {
             if given && !allowed.contains(&key) {
-                return Err(format!("{key} is no rule of this type; leave it out"));
+                return Err(format!("{key} does not apply to this type; leave it out"));
             }
         }
         Ok(kind)
@@ -103,7 +103,7 @@ impl ColumnDescription {
     fn format(&self, known: &[&str]) -> Result<Option<&str>, String> {
         match self.format.as_deref() {
             Some(format) if !known.contains(&format) => {
-                let known = if known.is_empty() { "this type has none".to_owned() } else { known.join(", ") };
+                let known = if known.is_empty() { "this type has no formats".to_owned() } else { format!("expected {}", known.join(", ")) };
                 Err(format!("unknown format {format:?}; {known}"))
             }
             format => Ok(format),
@@ -132,7 +132,7 @@ impl ColumnDescription {
             values.sort_unstable();
             values.dedup();
             if self.minimum.is_some() || self.maximum.is_some() {
-                return Err("enum says every value; leave minimum and maximum out".to_owned());
+                return Err("enum lists every value; leave minimum and maximum out".to_owned());
             }
             count_of_enum(values.len())?;
             Ok(values)
@@ -174,7 +174,7 @@ impl ColumnDescription {
         let (precision, scale) = (number(precision)?, number(scale)?);
         if !(1..=PRECISION_MAX).contains(&precision) || scale > precision {
             return Err(format!(
-                "a decimal has a precision from 1 to {PRECISION_MAX}, and a scale of no more than that"
+                "a decimal must have a precision from 1 to {PRECISION_MAX} and a scale not above it"
             ));
         }
         let bound = |key: &str, value: &Option<toml::Value>| {
@@ -208,7 +208,7 @@ impl ColumnDescription {
                 let Some(text) = text else {
                     return Err(format!(
                         "enum {value} must be a text of 1 to 100 characters without quotes, commas, parentheses, backslashes, \
-                         blanks at its ends and control characters"
+                        leading or trailing blanks, and control characters"
                     ));
                 };
                 if texts.contains(&text.to_owned()) {
@@ -227,11 +227,11 @@ impl ColumnDescription {
                 let (min_length, max_length) =
                     (self.min_length.unwrap_or(u32::from(self.nullable)), self.max_length.unwrap_or(LENGTH_DEFAULT));
                 if min_length > max_length || max_length == 0 || max_length > LENGTH_MAX {
-                    return Err(format!("lengths must ascend, and maxLength be from 1 to {LENGTH_MAX}"));
+                    return Err(format!("minLength must not exceed maxLength, and maxLength must be from 1 to {LENGTH_MAX}"));
                 }
                 if let Some(pattern) = &self.pattern {
                     Regex::new(pattern)
-                        .map_err(|error| format!("pattern {pattern:?} is no regular expression: {error}"))?;
+                        .map_err(|error| format!("pattern {pattern:?} is not a valid regular expression: {error}"))?;
                 }
                 Kind::Text { min_length, max_length, pattern: self.pattern.clone() }
             }
@@ -247,5 +247,5 @@ fn is_enum_text(text: &str) -> bool {
 }
 
 fn count_of_enum(count: usize) -> Result<(), String> {
-    if (1..=ENUM_MAX).contains(&count) { Ok(()) } else { Err(format!("an enum has 1 to {ENUM_MAX} values")) }
+    if (1..=ENUM_MAX).contains(&count) { Ok(()) } else { Err(format!("an enum must have 1 to {ENUM_MAX} values")) }
 }

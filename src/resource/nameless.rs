@@ -3,7 +3,7 @@
 
 /// What such a column must contain.
 pub const NAMELESS_RULE: &str =
-    "has no name, so it must count the rows, or be empty in all of them; name it or take it out";
+    "has no name, so it must number the rows or be empty in all of them; name it or remove it";
 
 /// Whether a header is empty or a program's placeholder for a missing name: `Unnamed: 0` (pandas), `...1` (readr),
 /// `__index_level_0__` (pyarrow), each with the column's number.

@@ -48,8 +48,8 @@ impl<'a> Names<'a> {
                 ));
             } else if first < index {
                 faults.push(format!(
-                    "line {line}: columns {} and {number}, {:?} and {name:?}, are the same to import, which heeds letters and \
-                     digits alone; rename one in the file",
+                    "line {line}: columns {} and {number}, {:?} and {name:?}, are the same to import, which compares only letters \
+                    and digits; rename one in the file",
                     first + 1,
                     header[first],
                 ));

@@ -16,13 +16,13 @@ pub const CONDITIONS: [Code; 3] = [Code::InvalidHeader, Code::PreconditionFailed
 pub fn at(singular: &str) -> Parameter {
     let version = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0_i64)).maximum(Some(i64::MAX));
     let either = OneOfBuilder::new().item(version).item(date_time());
-    let meaning = format!("the {singular} as it was: a version, which its ETag names, or a time of RFC 3339");
+    let meaning = format!("the {singular} as it was: a version, as in its ETag, or an RFC 3339 time");
     query("at", RefOr::T(either.into()), &meaning, "2026-01-31T12:00:00Z")
 }
 
 /// The header that identifies the state to be changed.
 pub fn if_match(singular: &str) -> Parameter {
-    let meaning = format!("change the {singular} only while it is in this state, which its ETag names");
+    let meaning = format!("change the {singular} only if it is in this state, identified by its ETag");
     header("If-Match", tags(), &meaning, "\"6\"")
 }
 

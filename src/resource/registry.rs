@@ -55,7 +55,7 @@ impl Tables for Resources {
                     tracing::info!(
                         resource = resource.name,
                         change = change.what,
-                        "changed a table as it is described"
+                        "changed a table to match its description"
                     );
                 }
                 count += changes.len();
@@ -102,7 +102,7 @@ pub enum RegistryError {
         reason: std::io::Error,
     },
     /// A resource of this name does not exist.
-    #[error("RESOURCES names {name}, which is no resource; there are {known}")]
+    #[error("RESOURCES: unknown resource {name}; the resources are {known}")]
     Unknown {
         /// The name.
         name: String,
@@ -110,7 +110,7 @@ pub enum RegistryError {
         known: String,
     },
     /// Two resources would have the same URLs or the same table.
-    #[error("{file}: {what} is taken; choose another one")]
+    #[error("{file}: {what} is already in use; choose another one")]
     Taken {
         /// The file.
         file: String,

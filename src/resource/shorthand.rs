@@ -5,7 +5,8 @@ use super::description::{ColumnDescription, Index};
 /// The syntax of an argument.
 pub const FORM: &str = "name:type[:low..high][:null][:index]";
 /// The possible types.
-const TYPES: &str = "boolean, integer, int16, int32, int64, number, decimal(precision,scale), string, date, date-time, uuid, or a|b|c for an enum";
+const TYPES: &str = "boolean, integer, int16, int32, int64, number, decimal(precision,scale), string, date, date-time, uuid, \
+     or a|b|c for an enum";
 
 /// Parses an argument.
 ///
@@ -69,20 +70,20 @@ fn read_range(range: &str, column: &mut ColumnDescription) -> Result<(), String>
     let is_text = column.r#type == "string" && column.format.is_none() && column.r#enum.is_none();
     if is_text {
         let length = |text: String| {
-            text.parse::<u32>().map_err(|_| format!("{text:?} is no length; expected a whole number, as in 1..150"))
+            text.parse::<u32>().map_err(|_| format!("{text:?} is not a length; expected a whole number, as in 1..150"))
         };
         (column.min_length, column.max_length) = (low.map(length).transpose()?, high.map(length).transpose()?);
         return Ok(());
     }
     let bound = |text: String| match column.r#type.as_str() {
-        "integer" => text.parse::<i64>().map(toml::Value::from).map_err(|_| format!("{text:?} is no whole number")),
+        "integer" => text.parse::<i64>().map(toml::Value::from).map_err(|_| format!("{text:?} is not a whole number")),
         "number" => match (text.parse::<i64>(), text.parse::<f64>()) {
             (Ok(whole), _) => Ok(toml::Value::from(whole)),
             (_, Ok(number)) if number.is_finite() => Ok(toml::Value::from(number)),
-            _ => Err(format!("{text:?} is no number")),
+            _ => Err(format!("{text:?} is not a number")),
         },
         decimal if decimal.starts_with("decimal(") => Ok(toml::Value::from(text)),
-        _ => Err(format!("a range is for numbers and lengths of texts; leave {range:?} out")),
+        _ => Err(format!("a range applies only to numbers and lengths of texts; leave {range:?} out")),
     };
     (column.minimum, column.maximum) = (low.map(bound).transpose()?, high.map(bound).transpose()?);
     Ok(())

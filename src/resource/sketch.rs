@@ -37,11 +37,11 @@ impl Sketch {
         comment(&mut text, &self.comments);
         line(&mut text, "\nname", &quoted(&self.name));
         line(&mut text, "title", &quoted(&capitalised(&self.name)));
-        text.push_str("# description = \"What a row is.\"\n");
+        text.push_str("# description = \"What a row represents.\"\n");
         text.push_str(if self.history {
             "history = true\n"
         } else {
-            "# history = true # keeps each change of a row\n"
+            "# history = true # records each change of a row\n"
         });
         for ColumnSketch { comments, column } in &self.columns {
             text.push('\n');

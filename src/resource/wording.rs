@@ -26,7 +26,7 @@ pub fn rule(kind: &Kind, place: Place) -> String {
             numbers("a number", bounds)
         }
         Kind::Decimal { precision, scale, minimum, maximum } => {
-            let what = format!("a decimal of at most {precision} digits, {scale} of them behind the point");
+            let what = format!("a decimal of at most {precision} digits, {scale} of them after the point");
             match (minimum, maximum) {
                 (None, None) => format!("must be {what}"),
                 (minimum, maximum) => {
@@ -45,7 +45,7 @@ pub fn rule(kind: &Kind, place: Place) -> String {
         }
         Kind::Date => "must be a date such as 2026-01-31".to_owned(),
         Kind::DateTime => {
-            "must be a date and time with its offset from UTC or its time zone, such as 2026-01-31T12:00:00Z".to_owned()
+            "must be a date and time with an offset from UTC or a time zone, such as 2026-01-31T12:00:00Z".to_owned()
         }
         Kind::Uuid => "must be a uuid".to_owned(),
     }
@@ -67,7 +67,7 @@ pub fn filter_rule(kind: &Kind) -> String {
         Kind::Integer { .. } => "a whole number of 64 bits".to_owned(),
         Kind::Number { .. } => "a number".to_owned(),
         Kind::Decimal { scale, .. } => {
-            format!("a decimal of at most {PRECISION_MAX} digits, at most {scale} of them behind the point")
+            format!("a decimal of at most {PRECISION_MAX} digits, at most {scale} of them after the point")
         }
         Kind::Text { .. } => "a text without U+0000".to_owned(),
         Kind::Enum(texts) => either(texts.clone()),

@@ -9,8 +9,8 @@ use crate::resource::time::fault::TimeFault;
 use crate::resource::time::{Unzoned, read_date_time};
 
 /// The rule for a date and time.
-const TIME_RULE: &str = "must be a date and time of the form YYYY-MM-DD hh:mm:ss, such as 2026-01-31 12:00:00, in UTC unless it \
-     names an offset or a time zone";
+const TIME_RULE: &str = "must be a date and time of the form YYYY-MM-DD hh:mm:ss, such as 2026-01-31 12:00:00, in UTC \
+     unless it has an offset or a time zone";
 
 /// The fields that a client sends: component, version, owner and status.
 pub fn fields() -> &'static [Column] {
@@ -107,7 +107,7 @@ mod tests {
         }
         for late in ["9999-12-31 23:59:59", "9999-12-30T21:00:01-01:00", "9999-12-30T22:00:00.9999995Z"] {
             assert_eq!(check_end(late), Ok(Filter::LATEST), "{late}");
-            assert!(check_start(late).is_err_and(|detail| detail.contains("behind 9999-12-30")), "{late}");
+            assert!(check_start(late).is_err_and(|detail| detail.contains("after 9999-12-30")), "{late}");
         }
         assert!(check_start("now").is_err_and(|detail| detail == TIME_RULE));
         assert!(check_end("now").is_err_and(|detail| detail == TIME_RULE));

@@ -36,7 +36,7 @@ pub fn read_step<'a>(query: &'a str, media_type: &str, body: &'a [u8]) -> Result
         Query::parse(query, STEP).finish()?;
         return Err(Problem::new(
             Code::InvalidQuery,
-            "send the step in the query string or in the body, not in both; clear one of them",
+            "send the step in the query string or in the body, not in both; remove one of them",
         ));
     }
     if media_type != FORM {
@@ -48,8 +48,8 @@ pub fn read_step<'a>(query: &'a str, media_type: &str, body: &'a [u8]) -> Result
     match std::str::from_utf8(body) {
         Ok(form) if form.trim_start().starts_with('{') => Err(Problem::new(
             Code::InvalidQuery,
-            "the body is JSON and is called a form; send it with the header Content-Type: application/json, which curl -d \
-             does not by itself",
+            "the body is JSON, but its Content-Type is a form; send it with the header Content-Type: application/json, which \
+            curl -d does not set by itself",
         )),
         Ok(form) => read_parameters(form),
         Err(error) => Err(Problem::new(

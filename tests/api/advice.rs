@@ -89,13 +89,13 @@ async fn lines_end_in_lf_crlf_or_cr_and_complaints_count_them_so() {
         assert_eq!((&problem["errors"][0]["line"], &problem["errors"][0]["field"]), (&json!(3), &json!("label")));
         assert_eq!(problem["errors"][1]["line"], 4, "{end:?}");
         assert!(
-            told(&problem).contains("must be valid JSON, which it is not at line 4 column 11"),
+            told(&problem).contains("must be valid JSON; invalid at line 4 column 11"),
             "{end:?}: {problem}"
         );
         let bad = format!("[{{\"label\":\"a\"}},{end} {{\"label\":{end} x}}]");
         let problem = posted(&app, JSON, bad).await.expect_problem(422, "invalid-fields");
         assert!(
-            told(&problem).contains("must be valid JSON, which it is not at line 3 column 2"),
+            told(&problem).contains("must be valid JSON; invalid at line 3 column 2"),
             "{end:?}: {problem}"
         );
         let bad = format!("{{\"label\":\"a\",{end}{end} \"amount\" 1}}");
@@ -144,7 +144,7 @@ async fn json_says_what_to_send_instead() {
         assert!(told(&answer.json()).contains(expected), "{value}: {}", answer.body);
     }
     for (field, value, expected) in [
-        ("size", "9007199254740993", "a double does not hold all of its digits"),
+        ("size", "9007199254740993", "a double cannot represent all of its digits"),
         ("flag", "\"true\"", "send it without quotes"),
         ("day", "\"NaT\"", "send null, without quotes"),
         ("day", "\"03/04/2025\"", "it is 2025-04-03 or 2025-03-04"),

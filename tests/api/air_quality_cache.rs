@@ -460,7 +460,7 @@ async fn redis_killed_paused_and_restarted_under_load_costs_no_answer_and_none_i
     assert!(longest <= Duration::from_millis(DEADLINE_MS) + GRACE + 2 * noise, "{longest:?} with a noise of {noise:?}");
     for replica in &replicas {
         let log = replica.log();
-        let warnings = log.lines().filter(|line| line.contains("redis fails the cache")).count();
+        let warnings = log.lines().filter(|line| line.contains("redis is failing")).count();
         assert_eq!(warnings, 1, "within a minute:\n{log}");
         assert!(!log.contains(PASSWORD), "{log}");
     }

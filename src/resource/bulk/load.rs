@@ -136,7 +136,7 @@ pub async fn load(context: &Context, asked: &Asked<'_>, spool: &Spool) -> Result
     }
     spool.ended().await;
     let turn = context.bulk.turns.wait(holder, 1, Instant::now() + context.bulk.wait).await;
-    let turn = turn.map_err(|refused| refused.problem("turns at storing many rows"))?;
+    let turn = turn.map_err(|refused| refused.problem("turns to store many rows"))?;
     match attempt(context, asked, spool, turn).await? {
         Attempt::Loaded(loaded) => Ok(loaded),
         Attempt::Late => Err(Problem::internal()), // a complete body is never late
@@ -256,7 +256,7 @@ fn hold(held: &mut Option<Held>, bytes: usize, client: Sender, context: &Context
         Some(held) => held.grow(more),
         None => context.body_limits.memory.take(Holder::Client(client), more).map(|taken| *held = Some(taken)),
     }
-    .map_err(|refused| refused.problem("memory for the answer"))
+    .map_err(|refused| refused.problem("memory for the response"))
 }
 
 /// The rows of a body, split and validated as they are read.

@@ -37,7 +37,7 @@ const BATCH: usize = 1000;
 
 /// Hint for a CSV body that consists of a single line.
 const LOST_LINES: &str =
-    "the body is a single line: curl -d takes the ends of lines out of a file, send it with --data-binary @file";
+    "the body is a single line: curl -d removes line ends from a file; send it with --data-binary @file";
 
 /// The content of a body.
 pub enum Posted {

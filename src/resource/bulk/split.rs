@@ -131,7 +131,7 @@ impl Array {
                 self.state = State::Element;
                 self.in_element(byte, rows)
             }
-            (State::Behind, _) => self.stuck("the end of the body behind the array"),
+            (State::Behind, _) => self.stuck("the end of the body after the array"),
         }
     }
 

@@ -81,7 +81,7 @@ impl<'a> Loading<'a> {
             ];
             let entries = self.transaction.execute_typed(history.copied, &params).await?;
             if entries != copied.count {
-                return Err(StoreError::unavailable("the history of a copy is not whole"));
+                return Err(StoreError::unavailable("the history of a copy is incomplete"));
             }
         }
         if let Some((request, answer)) = answer {

@@ -41,7 +41,7 @@ impl Column {
         let text = text.trim();
         if SPREADSHEET_ERRORS.iter().any(|error| text.eq_ignore_ascii_case(error)) && !self.is_text() {
             return Some(format!(
-                "{text} is what a spreadsheet writes where a formula fails; mend it, or leave the cell empty"
+                "{text} is a spreadsheet's value for a failed formula; fix the formula, or leave the cell empty"
             ));
         }
         let is_unquoted = matches!(self.kind, Kind::Integer { .. } | Kind::Number { .. } | Kind::Boolean);

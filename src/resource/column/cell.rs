@@ -116,7 +116,7 @@ impl Column {
         let count = |mark: char| text.matches(mark).count();
         let both = |first: &str, second: &str| {
             Err(Cow::Owned(format!(
-                "is {first} or {second}; write the decimals of all numbers in one way, with a point or with a comma"
+                "is {first} or {second}; use the same decimal mark, a point or a comma, in all numbers"
             )))
         };
         match (count(','), count('.')) {
@@ -270,7 +270,7 @@ mod tests {
             (
                 "size",
                 &["#VALUE!"],
-                "must be a number, or empty; #VALUE! is what a spreadsheet writes where a formula fails; mend it, or leave the cell empty",
+                "must be a number, or empty; #VALUE! is a spreadsheet's value for a failed formula; fix the formula, or leave the cell empty",
             ),
             ("number", &["NA", "NaN", "nan", "null", "\\N", "#N/A", "None", " "], "null"),
             ("number", &["7", "+7", " 7 ", "7.0", "7e0", "\"7\""], "7"),
@@ -290,7 +290,7 @@ mod tests {
             (
                 "must",
                 &["1e-999", "1e999"],
-                "must be a number; a double is zero, or between about 5e-324 and 1.8e308 from it",
+                "must be a number; a double is zero or has a magnitude between about 5e-324 and 1.8e308",
             ),
             ("flag", &["2", "wahr", "1.5", "10"], "must be true, false, yes, no, on, off, 1 or 0, or empty"),
         ] {
@@ -302,7 +302,7 @@ mod tests {
     fn a_decimal_comma_is_taken_where_it_can_be_nothing_else() {
         let both = |first: &str, second: &str| {
             format!(
-                "is {first} or {second}; write the decimals of all numbers in one way, with a point or with a comma"
+                "is {first} or {second}; use the same decimal mark, a point or a comma, in all numbers"
             )
         };
         for (cells, expected) in [

@@ -65,9 +65,9 @@ impl Column {
             {
                 let why = match text.parse::<f64>() {
                     Ok(value) if is_altered(text, value) => {
-                        "a double does not hold all of its digits, and would be another number; round it"
+                        "a double cannot represent all of its digits; round it"
                     }
-                    _ => "a double is zero, or between about 5e-324 and 1.8e308 from it",
+                    _ => "a double is zero or has a magnitude between about 5e-324 and 1.8e308",
                 };
                 format!("{rule}; {why}").into()
             }

@@ -48,8 +48,8 @@ const ENTRY_BYTES: usize = 400;
 
 const PARAMETERS: &[&str] = &["limit", "after", "before"];
 const CURSOR: &str = "is not a cursor of a history; take it from the header Link of a page, or leave it out";
-const AT: &str = "must be a version, such as 7 of the ETag \"7\", or a time of RFC 3339, such as 2026-01-31T12:00:00Z";
-const VERSION: &str = "must be a version, which is a whole number, such as 7 of the ETag \"7\"";
+const AT: &str = "must be a version, such as 7 of the ETag \"7\", or an RFC 3339 time, such as 2026-01-31T12:00:00Z";
+const VERSION: &str = "must be a version, a whole number such as 7 of the ETag \"7\"";
 
 /// Returns the changes of a row, newest first.
 ///
@@ -65,7 +65,7 @@ pub async fn history(segment: &str, raw: &str, headers: &HeaderMap, context: &Co
     let limit = limit.unwrap_or(PAGE_DEFAULT);
     let start = match (query.optional("after", CURSOR, decode), query.optional("before", CURSOR, decode)) {
         (Some(_), Some(_)) => {
-            query.fault("before", "excludes after; keep one");
+            query.fault("before", "cannot be combined with after; keep one");
             Start::Newest
         }
         (Some(id), None) => Start::OlderThan(id),
@@ -121,14 +121,14 @@ fn unreadable((resource, uuid): (&'static Resource, Uuid), version: Option<i64>,
 }
 
 fn damaged(resource: &Resource, uuid: Uuid, version: Option<i64>) -> Problem {
-    tracing::error!(resource = resource.name, %uuid, version, "an entry of a history holds no values of a row");
+    tracing::error!(resource = resource.name, %uuid, version, "a history entry does not contain the values of a row");
     let version = version.map_or("the last version".to_owned(), |version| format!("version {version}"));
     let singular = resource.singular;
     Problem::new(
         Code::Internal,
         format!(
-            "the entry that keeps {version} of this {singular} was damaged in the database; the operator can mend or \
-             remove it"
+            "the history entry with {version} of this {singular} is damaged in the database; the operator can repair or \
+            remove it"
         ),
     )
 }
@@ -193,14 +193,14 @@ pub async fn as_it_was(uuid: Uuid, raw: &str, context: &Context) -> Result<Store
                     missing(format!("this {singular} did not exist at {time}; it was created at {at}"))
                 }
                 Past::Deleted(at) => missing(format!(
-                    "this {singular} did not exist at {time}; it was deleted at {at}, and {} names its versions",
+                    "this {singular} did not exist at {time}; it was deleted at {at}, and {} lists its versions",
                     url(resource, uuid)
                 )),
                 Past::Unrecorded => missing(format!(
-                    "what this {singular} was at {time} is not kept; it was changed around then by somebody who keeps no history"
+                    "the state of this {singular} at {time} is not kept; around then it was changed without a history entry"
                 )),
                 Past::NotKept(since) => missing(format!(
-                    "what this {singular} was at {time} is not kept; its history reaches back to {}",
+                    "the state of this {singular} at {time} is not kept; its history reaches back to {}",
                     since.map_or_else(|| "the first entry in it".to_owned(), |since| since.to_string())
                 )),
             }
@@ -255,7 +255,7 @@ pub async fn restore(
         (StoreError::Conflict { constraint }, None) if constraint.ends_with("_pkey") => Problem::new(
             Code::Conflict,
             format!(
-                "this {} is not deleted; name the version that is wanted, as in {{\"version\": 7}}: GET {} lists them",
+                "this {} is not deleted; specify the version to restore, as in {{\"version\": 7}}: GET {} lists them",
                 resource.singular,
                 url(resource, uuid)
             ),

@@ -135,7 +135,7 @@ impl Reader {
 
     fn end(&mut self, rest: &Rest<'_>) {
         if !rest.0.is_empty() {
-            self.faults.push(format!("has {} behind the closing parenthesis; remove it", shown(rest.0)));
+            self.faults.push(format!("has {} after the closing parenthesis; remove it", shown(rest.0)));
         }
     }
 
@@ -344,7 +344,7 @@ impl Reader {
         let pattern = like(text);
         if pattern.is_none() {
             self.faults.push(format!(
-                "has the pattern {}, which holds U+0000 or ends in a backslash that escapes nothing",
+                "has the pattern {}, which contains U+0000 or ends in a backslash that escapes nothing",
                 shown(text)
             ));
         }

@@ -88,10 +88,10 @@ pub fn read_list<'a>(
     let after = query.optional("after", CURSOR, |text| cursor::decode(&order, text));
     let before = query.optional("before", CURSOR, |text| cursor::decode(&order, text));
     if after.is_some() && before.is_some() {
-        query.fault("before", "excludes after; keep one");
+        query.fault("before", "cannot be combined with after; keep one");
     }
     if before.is_some() && limit.is_none() {
-        query.fault("before", "needs limit, which says where the page begins");
+        query.fault("before", "requires limit, which determines where the page starts");
     }
     query.finish()?;
     let (start, need) = match (after, before) {

@@ -60,7 +60,7 @@ pub async fn list(
     let body = reply::part(first.body.clone(), held);
     if request.shape.format == Format::Object && first.page.rows != 1 {
         let rows = if first.page.rows == 0 { "no row" } else { "more than one row" };
-        let detail = format!("{} asks for exactly one row, and the list has {rows}", Format::Object.media_type());
+        let detail = format!("{} requires exactly one row, and the list has {rows}", Format::Object.media_type());
         return Err(Problem::new(Code::NotAcceptable, detail));
     }
     let content_type = request.shape.format.content_type();

@@ -153,7 +153,7 @@ pub fn differences(resource: &Resource, table: Option<&Table>) -> Vec<Difference
         if table.columns.get(name).is_none_or(|column| column.sql_type != sql_type || !column.is_required) {
             let ddl = ddl(resource).join("; ");
             found.push(Difference::unsafe_(
-                format!("column {name} must be {sql_type} not null, as this program makes its tables"),
+                format!("column {name} must be {sql_type} not null, as in tables created by this program"),
                 vec![format!("rename the table, and copy its rows into a new one: {ddl}")],
             ));
         }
@@ -169,7 +169,7 @@ pub fn differences(resource: &Resource, table: Option<&Table>) -> Vec<Difference
         let is_known = resource.columns.iter().any(|known| known.identifier == name) || name == "version";
         if !is_known && column.is_required && !column.has_default {
             found.push(Difference::unsafe_(
-                format!("column {name} is not in the description, and no row can be added without it"),
+                format!("column {name} is not in the description, and rows cannot be inserted without it"),
                 vec![format!("{alter} alter column {} drop not null", quoted(name))],
             ));
         }
@@ -195,12 +195,12 @@ fn history_of(resource: &Resource, table: &Table) -> Option<Difference> {
     if misfits.iter().all(|(column, _)| is_later(column)) {
         let add = |(column, sql_type): &&(&str, &str)| format!("{alter} add column {column} {sql_type}");
         return Some(Difference::safe(
-            format!("table {name} is from before it kept all that this program keeps"),
+            format!("table {name} lacks columns that this release adds"),
             misfits.iter().map(add).collect(),
         ));
     }
     Some(Difference::unsafe_(
-        format!("table {name} is none that this program has made for the history"),
+        format!("table {name} was not created by this program for the history"),
         vec![format!("{alter} rename to {}", quoted(&format!("{}_history_before", resource.table)))],
     ))
 }
@@ -214,7 +214,7 @@ fn added(resource: &Resource, column: &Column, alter: &str) -> Difference {
     }
     let sql = column.sql;
     Difference::unsafe_(
-        format!("{what}, may not be null, and has no default for the rows that are there"),
+        format!("{what}, may not be null, and has no default for existing rows"),
         vec![
             format!("{alter} add column {sql} {}", column.sql_type()),
             format!("update {} set {sql} = (a value)", quoted(resource.table)),
@@ -229,7 +229,7 @@ fn changed(resource: &Resource, column: &Column, known: &TableColumn, table: &Ta
     let sql_type = column.sql_type();
     if known.sql_type != sql_type {
         found.push(Difference::unsafe_(
-            format!("column {name} is {} and not {sql_type}", known.sql_type),
+            format!("column {name} has type {} instead of {sql_type}", known.sql_type),
             vec![format!("{alter} alter column {sql} type {sql_type} using {sql}::{sql_type}")],
         ));
         return found;
@@ -336,7 +336,7 @@ pub async fn follow(client: &mut Client, resource: &'static Resource) -> Result<
         if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
             return Err(failed(error));
         }
-        tracing::info!(resource = resource.name, "the table is in use; its change is tried again");
+        tracing::info!(resource = resource.name, "the table is locked; retrying its change");
         tokio::time::sleep(LOCK_PAUSE).await;
     }
     for statement in differences.iter().filter(|difference| difference.is_concurrent).flat_map(|d| &d.sql) {

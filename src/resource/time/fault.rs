@@ -11,19 +11,19 @@ pub const DECIMALS_MAX: usize = 9;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TimeFault {
     /// Unknown form.
-    #[error("its form is another")]
+    #[error("it has an unknown form")]
     Form,
     /// The date does not exist.
     #[error("there is no such day")]
     Day,
     /// Two readings, day first and month first.
-    #[error("it is {0} or {1}; write the one that is meant so")]
+    #[error("it is {0} or {1}; write the intended one in this form")]
     Ambiguous(civil::Date, civil::Date),
     /// The century is unknown.
-    #[error("its year has two digits; write all four, first, such as 2026-01-31")]
+    #[error("its year has two digits; write four digits, year first, such as 2026-01-31")]
     ShortYear,
     /// The weekday does not match.
-    #[error("{0} is another day of the week")]
+    #[error("{0} falls on another day of the week")]
     Weekday(civil::Date),
     /// A number.
     #[error("it is a number; if it counts {what}, write {meant}")]
@@ -34,11 +34,12 @@ pub enum TimeFault {
         meant: String,
     },
     /// A date was expected without a time of day.
-    #[error("it has a time of day, which would be lost; write {0} if the day is meant")]
+    #[error("it has a time of day, which would be lost; write {0} for the date alone")]
     TimeOfDay(civil::Date),
     /// An ambiguous abbreviation of an offset.
     #[error(
-        "{0} names no offset that is known everywhere; write it in digits, such as +01:00, or the time zone in brackets, such as [Europe/Madrid]"
+        "{0} is not a unique abbreviation of an offset; write the offset in digits, such as +01:00, or the time zone in \
+        brackets, such as [Europe/Madrid]"
     )]
     Abbreviation(String),
     /// The time of day does not exist.
@@ -46,17 +47,17 @@ pub enum TimeFault {
     Clock,
     /// A leap second.
     #[error(
-        "second 60 would have to be altered, because leap seconds are not kept; write second 59 or the next minute"
+        "second 60 is not supported, because leap seconds cannot be stored; write second 59 or the next minute"
     )]
     LeapSecond,
     /// Too many decimals.
     #[error("it has more than {DECIMALS_MAX} decimals")]
     Decimals,
     /// It has neither offset nor zone.
-    #[error("it names no offset from UTC; add Z, or one such as +02:00")]
+    #[error("it has no offset from UTC; add Z or an offset such as +02:00")]
     NoOffset,
     /// A plus that was not percent-encoded.
-    #[error("it has a blank where + or - belongs; in a URL a plus is a blank, so write %2B there")]
+    #[error("it has a blank instead of + or -; a plus sign in a URL means a blank, so write %2B there")]
     Plus,
     /// The offset is out of range.
     #[error("there is no such offset from UTC")]
@@ -65,11 +66,11 @@ pub enum TimeFault {
     #[error("there is no time zone {0:?}")]
     Zone(String),
     /// More than one time zone.
-    #[error("it names more than one time zone")]
+    #[error("it has more than one time zone")]
     Zones,
     /// The local time was skipped when clocks were put forward.
     #[error(
-        "{local} does not exist in {zone}, where clocks went from {before} to {after}; write the offset that is meant"
+        "{local} does not exist in {zone}, where clocks went from {before} to {after}; write the intended offset"
     )]
     Skipped {
         /// The local time.
@@ -82,7 +83,7 @@ pub enum TimeFault {
         after: Offset,
     },
     /// The local time occurs twice because clocks were put back.
-    #[error("{local} comes twice in {zone}; write the offset that is meant, {before} or {after}")]
+    #[error("{local} occurs twice in {zone}; write the intended offset, {before} or {after}")]
     Repeated {
         /// The local time.
         local: civil::DateTime,
@@ -104,13 +105,13 @@ pub enum TimeFault {
         expected: Offset,
     },
     /// A critical annotation that is not supported.
-    #[error("the annotation [!{0}] must be heeded and is not known; leave it out")]
+    #[error("the critical annotation [!{0}] is not supported; leave it out")]
     Critical(String),
     /// Before the first instant.
-    #[error("it lies before the year 1 in UTC")]
+    #[error("it is before the year 1 in UTC")]
     Early,
     /// After the last instant.
-    #[error("it lies behind 9999-12-30T22:00:00.999999Z, the last instant that is taken")]
+    #[error("it is after 9999-12-30T22:00:00.999999Z, the latest instant supported")]
     Late,
 }
 

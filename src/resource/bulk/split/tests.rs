@@ -97,7 +97,7 @@ fn a_body_that_cannot_be_cut_says_where_and_what_is_expected() {
         (0, "\n{}", 2, "must be the opening bracket of a JSON array"),
         (0, "[1,\n,2]", 2, "must be a JSON object"),
         (0, "[1\n}", 2, "must be a comma or the array's closing bracket"),
-        (0, "[1] x", 1, "must be the end of the body behind the array"),
+        (0, "[1] x", 1, "must be the end of the body after the array"),
         (0, "[1,\"a", 1, "must be the rest of the array; the body ends too early"),
         (2, "a\n\n\"", 3, "a has an opening quote that is never closed"),
         (2, "a,\"\"b", 1, "column 2 has text behind its closing quote"),

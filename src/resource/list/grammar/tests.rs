@@ -129,7 +129,7 @@ fn each_fault_is_named_with_what_is_possible() {
         ("(name.eq.\"a)", vec!["a closing double quote"]),
         ("(age.eq.1", vec!["a comma or a closing parenthesis"]),
         ("age.eq.1", vec!["a group in parentheses"]),
-        ("(age.eq.1)x", vec!["behind the closing parenthesis"]),
+        ("(age.eq.1)x", vec!["after the closing parenthesis"]),
         ("()", vec!["a condition, such as"]),
         ("(uuid.eq.1)", vec!["uuid takes a uuid"]),
     ] {
