@@ -31,8 +31,8 @@ use crate::http::consistency;
 use crate::http::cors::{self, Origins};
 use crate::http::endpoint::AccessTable;
 use crate::http::etag::IfMatch;
-use crate::idempotency::bound::Bound;
 use crate::idempotency::expiry;
+use crate::idempotency::key_limit::KeyLimit;
 use crate::idempotency::once::Once;
 use crate::ops::health::Health;
 use crate::resource::bulk::bounds::Bulk;
@@ -97,7 +97,7 @@ impl App {
         let bodies = room.bodies();
         let body_limits = room.body_limits(&bodies, server.common.max_body_bytes, server.body_timeout_ms);
         let buffers = room.buffers(database.checkout_timeout_ms);
-        let bound = Bound::start(pool.clone(), server.idempotency_max_keys, shutdown.clone());
+        let bound = KeyLimit::start(pool.clone(), server.idempotency_max_keys, shutdown.clone());
         let once = Once::new(pool.clone(), server.idempotency_ttl, bound);
         tokio::spawn(expiry::run(pool.clone(), once.ttl(), shutdown.clone()));
         if let Some(retention) = server.history_retention {

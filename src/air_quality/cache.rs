@@ -16,9 +16,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::entry::Entry;
+use super::cached_response::CachedResponse;
 use super::model::Selection;
-use super::redis_cache::{Lock, RedisCache, Turn};
+use super::redis_cache::{Acquisition, Lock, RedisCache};
 use super::{render, store};
 use crate::db::conninfo::ConnInfo;
 use crate::db::error::StoreError;
@@ -54,7 +54,7 @@ pub enum AnswerError {
     TooMany,
     /// No request waits for it any more.
     #[error("no request waits for the refresh any more")]
-    Left,
+    Abandoned,
     /// The refresh panicked; the panic hook has logged it.
     #[error("the refresh ended early")]
     Defect,
@@ -64,7 +64,7 @@ pub enum AnswerError {
 #[derive(Debug)]
 pub struct Served {
     /// The response.
-    pub entry: Entry,
+    pub entry: CachedResponse,
     /// Whether another request caused it to be built.
     pub cached: bool,
 }
@@ -74,25 +74,25 @@ pub struct Cache {
     pool: Pool,
     reads: Reads,
     generation: Arc<watch::Sender<Option<Uuid>>>,
-    keep: Keep,
-    flights: Mutex<HashMap<Question, watch::Sender<Option<Outcome>>>>,
+    backend: Backend,
+    flights: Mutex<HashMap<CacheKey, watch::Sender<Option<Outcome>>>>,
     _listening: JoinSet<()>, // ends with us
 }
 
-enum Keep {
-    Process(Moka<String, Entry>),
+enum Backend {
+    Process(Moka<String, CachedResponse>),
     Redis(RedisCache),
 }
 
 /// A selection and the generation requested. A request after an import does not share the refresh of one before it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Question {
+struct CacheKey {
     key: String,
     generation: Uuid,
 }
 
 /// The outcome of a refresh: the response, and whether this server read it from the database.
-type Outcome = Result<(Entry, bool), AnswerError>;
+type Outcome = Result<(CachedResponse, bool), AnswerError>;
 
 impl Cache {
     /// Starts listening for changes and connecting to Redis, without waiting for either.
@@ -100,19 +100,19 @@ impl Cache {
         let generation = Arc::new(watch::Sender::new(None));
         let mut listening = JoinSet::new();
         listening.spawn(listen(conninfo, store::CHANGES, generation.clone()));
-        let keep = match options.redis {
-            Some(client) => Keep::Redis(RedisCache::start(client, options.redis_timeout, options.ttl)),
-            None => Keep::Process(
+        let backend = match options.redis {
+            Some(client) => Backend::Redis(RedisCache::start(client, options.redis_timeout, options.ttl)),
+            None => Backend::Process(
                 Moka::builder()
                     .max_capacity(PROCESS_MAX_BYTES)
-                    .weigher(|key: &String, entry: &Entry| {
+                    .weigher(|key: &String, entry: &CachedResponse| {
                         u32::try_from(key.len() + entry.body.len()).unwrap_or(u32::MAX)
                     })
                     .time_to_live(options.ttl)
                     .build(),
             ),
         };
-        Arc::new(Self { pool, reads, generation, keep, flights: Mutex::default(), _listening: listening })
+        Arc::new(Self { pool, reads, generation, backend, flights: Mutex::default(), _listening: listening })
     }
 
     /// Returns the response to a client's selection, as of a moment after the request.
@@ -121,13 +121,13 @@ impl Cache {
     /// When it is not in the cache and cannot be read from the database.
     pub async fn answer(self: &Arc<Self>, selection: Selection, client: Client) -> Result<Served, AnswerError> {
         let generation = self.generation().await?;
-        let question = Question { key: selection.key(), generation };
-        let deadline = self.keep.deadline();
-        if let Some(entry) = self.keep.get(&question, deadline).await {
+        let cache_key = CacheKey { key: selection.key(), generation };
+        let deadline = self.backend.deadline();
+        if let Some(entry) = self.backend.get(&cache_key, deadline).await {
             count("hit");
             return Ok(Served { entry, cached: true });
         }
-        let (mut flight, first) = self.join(selection, question, deadline, client);
+        let (mut flight, first) = self.join(selection, cache_key, deadline, client);
         let outcome = match flight.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone(),
             Err(_) => None, // the refresh ended without an outcome
@@ -149,9 +149,9 @@ impl Cache {
 
     /// Records a generation read by a refresh, which may be ahead of the notification, so that the next request need not query
     /// it.
-    fn learn(&self, asked: Uuid, seen: Uuid) {
+    fn record_generation(&self, requested: Uuid, seen: Uuid) {
         self.generation.send_if_modified(|known| {
-            let behind = *known == Some(asked) && seen != asked;
+            let behind = *known == Some(requested) && seen != requested;
             if behind {
                 *known = Some(seen);
             }
@@ -164,45 +164,50 @@ impl Cache {
     fn join(
         self: &Arc<Self>,
         selection: Selection,
-        question: Question,
+        cache_key: CacheKey,
         deadline: Instant,
         client: Client,
     ) -> (watch::Receiver<Option<Outcome>>, bool) {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flights.get(&question) {
+        if let Some(flight) = flights.get(&cache_key) {
             return (flight.subscribe(), false);
         }
         let (sender, receiver) = watch::channel(None);
-        flights.insert(question.clone(), sender.clone());
+        flights.insert(cache_key.clone(), sender.clone());
         drop(flights);
         let reader = self.reads.of(client, Need::Nothing);
-        let flight = Flight { cache: self.clone(), question, outcome: sender };
+        let flight = Flight { cache: self.clone(), cache_key, outcome: sender };
         tokio::spawn(async move {
-            match flight.cache.keep.take_turn(&flight.question, deadline).await {
-                Turn::Done(entry) => {
+            match flight.cache.backend.acquire(&flight.cache_key, deadline).await {
+                Acquisition::Refreshed(entry) => {
                     flight.outcome.send_replace(Some(Ok((entry, false))));
                 }
-                Turn::Ours(lock) => {
+                Acquisition::Granted(lock) => {
                     let read = tokio::select! {
-                        read = flight.cache.read(&reader, &selection, flight.question.generation) => read,
-                        () = flight.left() => Err(AnswerError::Left),
+                        read = flight.cache.read(&reader, &selection, flight.cache_key.generation) => read,
+                        () = flight.abandoned() => Err(AnswerError::Abandoned),
                     };
                     if let Ok(entry) = &read {
-                        flight.cache.learn(flight.question.generation, entry.generation);
+                        flight.cache.record_generation(flight.cache_key.generation, entry.generation);
                     }
                     flight.outcome.send_replace(Some(read.clone().map(|entry| (entry, true))));
                     // No request waits for this, and until it is done new requests share this flight.
-                    flight.cache.keep.finish(&flight.question, read.ok(), lock).await;
+                    flight.cache.backend.finish(&flight.cache_key, read.ok(), lock).await;
                 }
             }
         });
         (receiver, true)
     }
 
-    async fn read(&self, reader: &Reader, selection: &Selection, asked: Uuid) -> Result<Entry, AnswerError> {
+    async fn read(
+        &self,
+        reader: &Reader,
+        selection: &Selection,
+        requested: Uuid,
+    ) -> Result<CachedResponse, AnswerError> {
         metrics::counter!("air_quality_refreshes_total").increment(1);
         let mut readings = store::readings(reader, selection).await?;
-        if readings.generation != asked && reader.may_be_behind() {
+        if readings.generation != requested && reader.may_be_behind() {
             // A replica may not have the requested generation yet; generations have no order.
             reader.raise(Need::Primary);
             readings = store::readings(reader, selection).await?;
@@ -213,7 +218,7 @@ impl Cache {
         let (generation, format) = (readings.generation, selection.format);
         // A hundred thousand readings take tens of milliseconds, which must not block other requests.
         let body = tokio::task::spawn_blocking(move || render::body(&readings.rows, format));
-        Ok(Entry::new(generation, body.await.map_err(|_| AnswerError::Defect)??))
+        Ok(CachedResponse::new(generation, body.await.map_err(|_| AnswerError::Defect)??))
     }
 }
 
@@ -225,18 +230,18 @@ pub fn body(served: &Served, format: Format) -> bytes::Bytes {
 /// A refresh in progress; dropping it removes it from the list of refreshes.
 struct Flight {
     cache: Arc<Cache>,
-    question: Question,
+    cache_key: CacheKey,
     outcome: watch::Sender<Option<Outcome>>,
 }
 
 impl Flight {
     /// Returns when no request waits any more; a later request starts another refresh.
-    async fn left(&self) {
+    async fn abandoned(&self) {
         loop {
             self.outcome.closed().await;
             let mut flights = self.cache.flights.lock().unwrap_or_else(PoisonError::into_inner);
             if self.outcome.receiver_count() == 0 {
-                flights.remove(&self.question);
+                flights.remove(&self.cache_key);
                 return;
             }
         }
@@ -247,13 +252,13 @@ impl Drop for Flight {
     fn drop(&mut self) {
         let mut flights = self.cache.flights.lock().unwrap_or_else(PoisonError::into_inner);
         // An abandoned refresh may have been replaced by another.
-        if flights.get(&self.question).is_some_and(|flight| flight.same_channel(&self.outcome)) {
-            flights.remove(&self.question);
+        if flights.get(&self.cache_key).is_some_and(|flight| flight.same_channel(&self.outcome)) {
+            flights.remove(&self.cache_key);
         }
     }
 }
 
-impl Keep {
+impl Backend {
     fn deadline(&self) -> Instant {
         match self {
             Self::Process(_) => Instant::now(),
@@ -261,26 +266,28 @@ impl Keep {
         }
     }
 
-    async fn get(&self, question: &Question, deadline: Instant) -> Option<Entry> {
+    async fn get(&self, cache_key: &CacheKey, deadline: Instant) -> Option<CachedResponse> {
         match self {
-            Self::Process(moka) => moka.get(&question.key).filter(|entry| entry.generation == question.generation),
-            Self::Redis(redis) => redis.get(&question.key, question.generation, deadline).await,
+            Self::Process(moka) => moka.get(&cache_key.key).filter(|entry| entry.generation == cache_key.generation),
+            Self::Redis(redis) => redis.get(&cache_key.key, cache_key.generation, deadline).await,
         }
     }
 
     /// Looks up again before a refresh, because the previous one may have ended since.
-    async fn take_turn(&self, question: &Question, deadline: Instant) -> Turn {
+    async fn acquire(&self, cache_key: &CacheKey, deadline: Instant) -> Acquisition {
         match self {
-            Self::Process(_) => self.get(question, deadline).await.map_or(Turn::Ours(None), Turn::Done),
-            Self::Redis(redis) => redis.take_turn(&question.key, question.generation, deadline).await,
+            Self::Process(_) => {
+                self.get(cache_key, deadline).await.map_or(Acquisition::Granted(None), Acquisition::Refreshed)
+            }
+            Self::Redis(redis) => redis.acquire(&cache_key.key, cache_key.generation, deadline).await,
         }
     }
 
     /// Stores the outcome of a refresh, if successful.
-    async fn finish(&self, question: &Question, read: Option<Entry>, lock: Option<Lock>) {
+    async fn finish(&self, cache_key: &CacheKey, read: Option<CachedResponse>, lock: Option<Lock>) {
         match (self, read) {
-            (Self::Process(moka), Some(entry)) => moka.insert(question.key.clone(), entry),
-            (Self::Redis(redis), Some(entry)) => redis.put(&question.key, &entry, lock).await,
+            (Self::Process(moka), Some(entry)) => moka.insert(cache_key.key.clone(), entry),
+            (Self::Redis(redis), Some(entry)) => redis.put(&cache_key.key, &entry, lock).await,
             (Self::Process(_), None) => {}
             (Self::Redis(redis), None) => {
                 if let Some(lock) = lock {

@@ -16,7 +16,7 @@ const HEADER_BYTES: usize = 8 + 8 + 16 + 8;
 
 /// A cached response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct CachedResponse {
     /// The generation of the readings from which it was built.
     pub generation: Uuid,
     /// When it was built, to the millisecond.
@@ -25,7 +25,7 @@ pub struct Entry {
     pub body: Bytes,
 }
 
-impl Entry {
+impl CachedResponse {
     /// A response built now.
     pub fn new(generation: Uuid, body: Bytes) -> Self {
         Self { generation, made_at: SystemTime::now(), body }
@@ -81,19 +81,19 @@ mod tests {
             at in any::<prop::sample::Index>(), change in 1..=255_u8,
         ) {
             let made_at = UNIX_EPOCH + Duration::from_millis(millis);
-            let entry = Entry { generation: Uuid::now_v7(), made_at, body: body.into() };
+            let entry = CachedResponse { generation: Uuid::now_v7(), made_at, body: body.into() };
             let value = entry.encode();
-            prop_assert_eq!(Entry::decode(value.clone()), Some(entry));
+            prop_assert_eq!(CachedResponse::decode(value.clone()), Some(entry));
             let at = at.index(value.len());
-            prop_assert_eq!(Entry::decode(value[..at].to_vec()), None);
+            prop_assert_eq!(CachedResponse::decode(value[..at].to_vec()), None);
             let mut damaged = value;
             damaged[at] ^= change;
-            prop_assert_eq!(Entry::decode(damaged), None);
+            prop_assert_eq!(CachedResponse::decode(damaged), None);
         }
 
         #[test]
         fn garbage_is_no_entry(value in prop::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert_eq!(Entry::decode(value), None);
+            prop_assert_eq!(CachedResponse::decode(value), None);
         }
     }
 }

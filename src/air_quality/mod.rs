@@ -8,8 +8,8 @@
 //! current one; see `cache` and docs/caching.md for how, and for failures of Redis.
 
 pub mod cache;
+pub mod cached_response;
 pub mod csv;
-pub mod entry;
 pub mod model;
 pub mod openapi;
 pub mod redis_cache;

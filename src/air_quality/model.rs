@@ -144,7 +144,7 @@ const MICROS: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
 /// Appends a time as RFC 3339 in UTC.
 pub fn write_time(out: &mut String, at: Timestamp) {
     let printer = if at.subsec_microsecond() % 1000 == 0 { &MILLIS } else { &MICROS };
-    printer.print_timestamp(&at, out).expect("a String takes every text");
+    printer.print_timestamp(&at, out).expect("writing to a string cannot fail");
 }
 
 #[cfg(test)]
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_beyond_every_reading_is_none_or_is_refused() {
+    fn a_bound_beyond_every_reading_is_none_or_is_rejected() {
         for early in ["0000-01-01", "0001-01-01T00:00:00+01:00"] {
             assert_eq!(check_from(early), Ok(None), "{early}");
             assert!(check_to(early).is_err_and(|detail| detail.contains("before the year 1")), "{early}");
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn stations_are_judged_sorted_and_taken_once() {
+    fn stations_are_validated_sorted_and_deduplicated() {
         assert_eq!(check_entities("b,a,b"), Some(vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!(
             check_entities("Parque del Retiro, Jaén"),
@@ -244,7 +244,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_is_too_odd_to_be_judged(text in ".*") {
+        fn no_text_makes_parsing_panic(text in ".*") {
             let _ = (check_time(&text), check_entities(&text));
         }
     }

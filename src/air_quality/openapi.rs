@@ -22,7 +22,12 @@ pub fn describe(document: &mut Document) {
             CO. A request for more than 100,000 readings is rejected.",
         )
         .with([
-            query("entity", text(), "up to 50 stations, separated by commas; names consist of letters, digits, blanks and _ . : -", "aq_jaen"),
+            query(
+                "entity",
+                text(),
+                "up to 50 stations, separated by commas; names consist of letters, digits, blanks and _ . : -",
+                "aq_jaen",
+            ),
             query("from", text(), "readings at this time or later; UTC unless it has an offset or a time zone", "2016-10-01"),
             query("to", text(), "readings before this time", "2036-10-02T00:00:00Z"),
             query("format", one_of(["json", "csv"]), "overrides the header Accept", "json"),

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
-use super::entry::Entry;
+use super::cached_response::CachedResponse;
 
 /// Pause before the next connection attempt, so that a struggling Redis gets at most two attempts a second.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
@@ -53,11 +53,11 @@ enum Link {
 
 /// Whether this process must refresh a response.
 #[derive(Debug)]
-pub enum Turn {
+pub enum Acquisition {
     /// Another replica has refreshed it.
-    Done(Entry),
+    Refreshed(CachedResponse),
     /// This process must refresh it; holds the lock if Redis granted one.
-    Ours(Option<Lock>),
+    Granted(Option<Lock>),
 }
 
 /// A lock across replicas for the refresh of one response.
@@ -83,9 +83,9 @@ impl RedisCache {
     }
 
     /// Reads the response with this key, if there is one of this generation.
-    pub async fn get(&self, key: &str, generation: Uuid, deadline: Instant) -> Option<Entry> {
+    pub async fn get(&self, key: &str, generation: Uuid, deadline: Instant) -> Option<CachedResponse> {
         let value = self.call::<Option<Vec<u8>>>(cmd("GET").arg(value_key(key)), deadline).await??;
-        let Some(entry) = Entry::decode(value) else {
+        let Some(entry) = CachedResponse::decode(value) else {
             self.faults.report("corrupt", "a stored value is corrupt");
             return None;
         };
@@ -94,34 +94,34 @@ impl RedisCache {
 
     /// Waits until the response exists or the lock is acquired; if Redis fails or time runs out, this process refreshes without
     /// a lock.
-    pub async fn take_turn(&self, key: &str, generation: Uuid, deadline: Instant) -> Turn {
+    pub async fn acquire(&self, key: &str, generation: Uuid, deadline: Instant) -> Acquisition {
         // The key includes the generation, so a refresh after an import does not wait for one before it.
         let lock = Lock { key: format!("{}:{generation}:lock", value_key(key)), token: Uuid::new_v4().to_string() };
         let mut take = cmd("SET");
         take.arg(&lock.key).arg(&lock.token).arg("NX").arg("PX").arg(millis(LOCK_TTL));
         loop {
             let Some(taken) = self.call::<Option<String>>(&take, deadline).await else {
-                return Turn::Ours(None);
+                return Acquisition::Granted(None);
             };
             if taken.is_some() {
                 // The previous holder of the lock stored its response before releasing it.
                 return match self.get(key, generation, deadline).await {
                     Some(entry) => {
                         self.release(&lock, deadline).await;
-                        Turn::Done(entry)
+                        Acquisition::Refreshed(entry)
                     }
-                    None => Turn::Ours(Some(lock)),
+                    None => Acquisition::Granted(Some(lock)),
                 };
             }
             if Instant::now() + LOCK_POLL >= deadline {
-                return Turn::Ours(None);
+                return Acquisition::Granted(None);
             }
             sleep(LOCK_POLL).await;
         }
     }
 
     /// Stores a response and releases its lock.
-    pub async fn put(&self, key: &str, entry: &Entry, lock: Option<Lock>) {
+    pub async fn put(&self, key: &str, entry: &CachedResponse, lock: Option<Lock>) {
         let deadline = self.deadline();
         let mut set = cmd("SET");
         set.arg(value_key(key)).arg(entry.encode()).arg("PX").arg(millis(self.ttl));
@@ -146,14 +146,14 @@ impl RedisCache {
             Ok(Ok(value)) => return Some(value),
             Ok(Err(error)) => {
                 if error.is_io_error() || error.is_unrecoverable_error() {
-                    self.hang_up(number);
+                    self.disconnect(number);
                 }
                 self.faults.report(reason(&error), &error.to_string());
             }
             Err(_) => {
                 // A short remaining time may not be the fault of Redis.
                 if began.elapsed() >= self.deadline / 2 {
-                    self.hang_up(number);
+                    self.disconnect(number);
                 }
                 self.faults.report("timeout", "no response before the deadline");
             }
@@ -171,7 +171,7 @@ impl RedisCache {
     }
 
     /// Closes a connection for all requests and wakes the task that connects.
-    fn hang_up(&self, number: u64) {
+    fn disconnect(&self, number: u64) {
         self.link.send_if_modified(|link| {
             let current = matches!(link, Link::Up(up, _) if *up == number);
             if current {
@@ -236,11 +236,11 @@ fn reason(error: &RedisError) -> &'static str {
 /// Errors: counted each time, logged once a minute.
 #[derive(Debug, Default)]
 struct Faults {
-    told: Mutex<Told>,
+    warnings: Mutex<WarningState>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct WarningState {
     last: Option<Instant>,
     kept_back: u64,
 }
@@ -248,20 +248,20 @@ struct Told {
 impl Faults {
     fn report(&self, reason: &'static str, error: &str) {
         metrics::counter!("cache_errors_total", "reason" => reason).increment(1);
-        if let Some(kept_back) = self.tell(Instant::now()) {
+        if let Some(kept_back) = self.warning_due(Instant::now()) {
             tracing::warn!(reason, error, kept_back, "redis is failing; responses come from postgres");
         }
     }
 
     /// Returns the number of errors not logged since the last warning if a warning is due.
-    fn tell(&self, now: Instant) -> Option<u64> {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.last.is_some_and(|last| now.duration_since(last) < WARN_EVERY) {
-            told.kept_back += 1;
+    fn warning_due(&self, now: Instant) -> Option<u64> {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if warnings.last.is_some_and(|last| now.duration_since(last) < WARN_EVERY) {
+            warnings.kept_back += 1;
             return None;
         }
-        told.last = Some(now);
-        Some(std::mem::take(&mut told.kept_back))
+        warnings.last = Some(now);
+        Some(std::mem::take(&mut warnings.kept_back))
     }
 }
 
@@ -270,15 +270,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_are_told_once_a_minute_with_the_number_kept_back() {
+    fn faults_are_logged_once_a_minute_with_the_number_kept_back() {
         let faults = Faults::default();
         let start = Instant::now();
-        let told: Vec<_> = (0..150).map(|second| faults.tell(start + Duration::from_secs(second))).collect();
+        let warnings: Vec<_> = (0..150).map(|second| faults.warning_due(start + Duration::from_secs(second))).collect();
         let expected = |second| match second {
             0 => Some(0),
             60 | 120 => Some(59),
             _ => None,
         };
-        assert_eq!(told, (0..150).map(expected).collect::<Vec<_>>());
+        assert_eq!(warnings, (0..150).map(expected).collect::<Vec<_>>());
     }
 }

@@ -97,5 +97,5 @@ fn csv(rows: &[Row]) -> Result<String, StoreError> {
 
 /// The shortest text that parses to the same number, such as `27.0` and `1e-7`; the same in JSON and CSV.
 fn write_number(out: &mut String, value: f64) {
-    write!(out, "{value:?}").expect("a String takes every text");
+    write!(out, "{value:?}").expect("writing to a string cannot fail");
 }

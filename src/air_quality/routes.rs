@@ -37,10 +37,10 @@ const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
 /// Other caches may store the response but must revalidate it each time: an import must be visible at once, and only our cache
 /// is notified of it.
-const ASK_EACH_TIME: HeaderValue = HeaderValue::from_static("public, no-cache");
+const PUBLIC_NO_CACHE: HeaderValue = HeaderValue::from_static("public, no-cache");
 
 /// The same for restricted responses, which no shared cache may store (RFC 9111, section 3.5).
-const ASK_EACH_TIME_ALONE: HeaderValue = HeaderValue::from_static("private, no-cache");
+const PRIVATE_NO_CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// All routes of air quality.
 pub fn routes(cache: &Arc<Cache>) -> BoxedFilter<(Response,)> {
@@ -64,7 +64,7 @@ async fn list(query: &str, headers: HeaderMap, is_guarded: bool, cache: &Arc<Cac
     let mut response = Response::new(cache::body(&served, format).into());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
-    headers.insert(CACHE_CONTROL, if is_guarded { ASK_EACH_TIME_ALONE } else { ASK_EACH_TIME });
+    headers.insert(CACHE_CONTROL, if is_guarded { PRIVATE_NO_CACHE } else { PUBLIC_NO_CACHE });
     headers.insert(AGE, HeaderValue::from(served.entry.age().as_secs()));
     headers.insert(VARY, HeaderValue::from_static("accept"));
     headers.insert(X_CACHE, HeaderValue::from_static(if served.cached { "HIT" } else { "MISS" }));
@@ -97,7 +97,7 @@ fn problem(error: &AnswerError) -> Problem {
             Code::InvalidQuery,
             format!("more than {READINGS_MAX} readings match; restrict them with entity, from and to"),
         ),
-        // `Left` is never sent, because no request waits.
-        AnswerError::Defect | AnswerError::Left => Problem::internal(),
+        // `Abandoned` is never sent, because no request waits.
+        AnswerError::Defect | AnswerError::Abandoned => Problem::internal(),
     }
 }

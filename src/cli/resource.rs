@@ -18,7 +18,7 @@ use crate::resource::definition::Resource;
 use crate::resource::description::Fault;
 use crate::resource::infer::infer;
 use crate::resource::naming::resource_name;
-use crate::resource::registry::{self, TAKEN};
+use crate::resource::registry::{self, RESERVED_NAMES};
 use crate::resource::schema;
 use crate::resource::shorthand;
 use crate::resource::sketch::{ColumnSketch, Sketch};
@@ -169,7 +169,9 @@ fn new(name: &str, arguments: &[String]) -> Result<Sketch, Vec<String>> {
 
 /// The complaint about a name that another part of the service has.
 fn taken(name: &str) -> Option<String> {
-    TAKEN.contains(&name).then(|| format!("the name {name} is taken by the service itself; choose another one"))
+    RESERVED_NAMES
+        .contains(&name)
+        .then(|| format!("the name {name} is taken by the service itself; choose another one"))
 }
 
 /// What a sketch never refers to.
@@ -244,7 +246,7 @@ impl Output {
 
 fn check(file: &Path) -> ExitCode {
     match registry::load_file(file) {
-        Ok(resource) if TAKEN.contains(&resource.name) => {
+        Ok(resource) if RESERVED_NAMES.contains(&resource.name) => {
             say(&format!("{}: {}", file.display(), taken(resource.name).unwrap_or_default()));
             ExitCode::FAILURE
         }

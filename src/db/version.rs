@@ -7,14 +7,14 @@ use super::session::Param;
 
 /// A condition on a row's version.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Condition {
+pub struct Precondition {
     /// The version must be one of these.
     pub required: Option<Vec<i64>>,
     /// The version must be none of these.
     pub refused: Option<Vec<i64>>,
 }
 
-impl Condition {
+impl Precondition {
     /// Any version will do.
     pub const NONE: Self = Self { required: None, refused: None };
 
@@ -33,18 +33,18 @@ impl Condition {
 /// Conditions as two columns for `unnest`: each list is the text of a `bigint[]`, because arrays in arrays must be of
 /// equal length.
 #[derive(Debug, Default)]
-pub struct Conditions {
+pub struct Preconditions {
     /// What the versions must be.
     pub required: Vec<Option<String>>,
     /// What they must not be.
     pub refused: Vec<Option<String>>,
 }
 
-impl Conditions {
+impl Preconditions {
     /// The columns of these conditions.
-    pub fn of<'a>(conditions: impl Iterator<Item = &'a Condition>) -> Self {
+    pub fn of<'a>(conditions: impl Iterator<Item = &'a Precondition>) -> Self {
         let mut columns = Self::default();
-        for Condition { required, refused } in conditions {
+        for Precondition { required, refused } in conditions {
             columns.required.push(required.as_deref().map(array));
             columns.refused.push(refused.as_deref().map(array));
         }
@@ -77,11 +77,11 @@ mod tests {
     #[test]
     fn conditions_become_two_columns_of_arrays() {
         let conditions = [
-            Condition::default(),
-            Condition { required: Some(vec![1, 23]), refused: Some(vec![]) },
-            Condition { required: None, refused: Some(vec![7]) },
+            Precondition::default(),
+            Precondition { required: Some(vec![1, 23]), refused: Some(vec![]) },
+            Precondition { required: None, refused: Some(vec![7]) },
         ];
-        let columns = Conditions::of(conditions.iter());
+        let columns = Preconditions::of(conditions.iter());
         assert_eq!(columns.required, [None, Some("{1,23}".to_owned()), None]);
         assert_eq!(columns.refused, [None, Some("{}".to_owned()), Some("{7}".to_owned())]);
     }

@@ -12,7 +12,7 @@ use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use super::problem::{Code, Problem};
-use crate::db::version::Condition;
+use crate::db::version::Precondition;
 
 /// Whether writes must say which version they change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,12 +80,13 @@ impl ReadCondition {
 ///
 /// # Errors
 /// 400 when a header is no list of tags, 428 when `If-Match` is required and not there.
-pub fn condition(headers: &HeaderMap, rule: IfMatch) -> Result<Condition, Problem> {
+pub fn condition(headers: &HeaderMap, rule: IfMatch) -> Result<Precondition, Problem> {
     let only = Tags::read(headers, &IF_MATCH)?;
     if only.is_none() && rule == IfMatch::Required {
         return Err(required());
     }
-    let mut condition = Condition { required: only.and_then(|tags| tags.versions(Comparison::Strong)), refused: None };
+    let mut condition =
+        Precondition { required: only.and_then(|tags| tags.versions(Comparison::Strong)), refused: None };
     match Tags::read(headers, &IF_NONE_MATCH)?.map(|tags| tags.versions(Comparison::Weak)) {
         None => {}
         // It asks that there be none, and what is to be changed must exist: no version will do.
@@ -276,7 +277,7 @@ mod tests {
     fn if_match_compares_strongly_and_if_none_match_weakly() {
         let condition =
             |name: HeaderName, line: &str| condition(&headers(&name, &[line]), IfMatch::Optional).expect("well formed");
-        assert_eq!(condition(IF_MATCH, "*"), Condition::default());
+        assert_eq!(condition(IF_MATCH, "*"), Precondition::default());
         assert_eq!(condition(IF_MATCH, "W/\"7\", \"8\"").required, Some(vec![8]));
         assert_eq!(condition(IF_NONE_MATCH, "W/\"7\", \"8\"").refused, Some(vec![7, 8]));
         assert_eq!(condition(IF_NONE_MATCH, "*").required, Some(vec![]));

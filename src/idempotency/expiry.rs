@@ -22,7 +22,7 @@ pub async fn run(pool: Pool, ttl: Duration, shutdown: Shutdown) {
             () = shutdown.requested() => return,
         }
         loop {
-            match store::forget(&pool, ttl, BATCH).await {
+            match store::delete_expired(&pool, ttl, BATCH).await {
                 Ok(count) => {
                     if usize::try_from(BATCH).is_ok_and(|batch| count < batch) {
                         break;

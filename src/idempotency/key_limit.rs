@@ -17,13 +17,13 @@ const COUNT_EVERY: Duration = Duration::from_secs(10);
 
 /// The principals that have reached the limit. Clones share the set.
 #[derive(Debug, Clone, Default)]
-pub struct Bound(Arc<RwLock<HashSet<String>>>);
+pub struct KeyLimit(Arc<RwLock<HashSet<String>>>);
 
-impl Bound {
+impl KeyLimit {
     /// Starts counting until shutdown; at most `most` keys are stored per principal.
     pub fn start(pool: Pool, most: u32, shutdown: Shutdown) -> Self {
-        let bound = Self::default();
-        let counted = bound.clone();
+        let key_limit = Self::default();
+        let counted = key_limit.clone();
         tokio::spawn(async move {
             loop {
                 tokio::select! {
@@ -31,7 +31,7 @@ impl Bound {
                     () = tokio::time::sleep(COUNT_EVERY) => {}
                     () = shutdown.requested() => return,
                 }
-                match store::crowded(&pool, i64::from(most)).await {
+                match store::owners_at_limit(&pool, i64::from(most)).await {
                     Ok(owners) => *counted.0.write().unwrap_or_else(PoisonError::into_inner) = owners,
                     // The next count is soon enough; while the database is unavailable, requests report it.
                     Err(error) => {
@@ -40,7 +40,7 @@ impl Bound {
                 }
             }
         });
-        bound
+        key_limit
     }
 
     /// Whether the owner of a key has reached the limit.

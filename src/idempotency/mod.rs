@@ -9,8 +9,8 @@
 //! end.
 
 pub mod answer;
-pub mod bound;
 pub mod expiry;
+pub mod key_limit;
 pub mod once;
 pub mod openapi;
 pub mod request;

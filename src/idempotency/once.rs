@@ -8,7 +8,7 @@ use warp::http::header::RETRY_AFTER;
 use warp::reply::Response;
 
 use super::answer::Answer;
-use super::bound::Bound;
+use super::key_limit::KeyLimit;
 use super::request::Request;
 use super::store::{self, Claim};
 use crate::db::attempt::Attempt;
@@ -32,27 +32,27 @@ pub trait Work: Send {
 pub struct Once {
     pool: Pool,
     ttl: Duration,
-    bound: Bound,
+    key_limit: KeyLimit,
 }
 
 /// The outcome of a request.
 enum Outcome {
     First(Answer),
-    Again(Answer),
+    Replayed(Answer),
     Reused,
     InFlight,
     TooMany,
 }
 
 impl Once {
-    /// Stores responses for `ttl`, limited per principal by `bound`.
-    pub fn new(pool: Pool, ttl: Duration, bound: Bound) -> Self {
-        Self { pool, ttl, bound }
+    /// Stores responses for `ttl`, limited per principal by `key_limit`.
+    pub fn new(pool: Pool, ttl: Duration, key_limit: KeyLimit) -> Self {
+        Self { pool, ttl, key_limit }
     }
 
     /// Whether the owner of this key has reached the limit.
     pub fn is_full(&self, key: &str) -> bool {
-        self.bound.is_reached(key)
+        self.key_limit.is_reached(key)
     }
 
     /// How long responses are stored.
@@ -75,7 +75,7 @@ impl Once {
         metrics::counter!("idempotency_requests_total", "result" => outcome.label()).increment(1);
         match outcome {
             Outcome::First(answer) => answer.into_response(false),
-            Outcome::Again(answer) => answer.into_response(true),
+            Outcome::Replayed(answer) => answer.into_response(true),
             Outcome::Reused => Err(reused()),
             Outcome::InFlight => Err(in_flight()),
             Outcome::TooMany => Err(too_many()),
@@ -87,7 +87,7 @@ impl Once {
         let mut session = self.pool.session().await?;
         let mut timed = work.operation().begin();
         let (deadline, attempt) = (session.deadline(), session.attempt());
-        let work = carry_out(session.client_mut(), &attempt, request, self, work);
+        let work = execute(session.client_mut(), &attempt, request, self, work);
         let outcome = timed.around(tokio::time::timeout(deadline, work)).await;
         let outcome = attempt.judge(session.settle(outcome));
         timed.judge(&outcome);
@@ -96,7 +96,7 @@ impl Once {
 }
 
 /// If this is dropped, its transaction is rolled back too, only later.
-async fn carry_out(
+async fn execute(
     client: &mut Client,
     attempt: &Attempt,
     request: &Request,
@@ -122,7 +122,7 @@ async fn claim_and_work(
     match store::claim(transaction, &request.key, once.ttl).await? {
         Claim::InFlight => Ok(Outcome::InFlight),
         Claim::Kept { fingerprint, .. } if fingerprint != request.fingerprint => Ok(Outcome::Reused),
-        Claim::Kept { answer, .. } => Ok(Outcome::Again(answer)),
+        Claim::Kept { answer, .. } => Ok(Outcome::Replayed(answer)),
         Claim::New if once.is_full(&request.key) => Ok(Outcome::TooMany),
         Claim::New => {
             let answer = work.run(transaction).await?;
@@ -136,7 +136,7 @@ impl Outcome {
     fn label(&self) -> &'static str {
         match self {
             Self::First(_) => "first",
-            Self::Again(_) => "replayed",
+            Self::Replayed(_) => "replayed",
             Self::Reused => "reused",
             Self::InFlight => "in_flight",
             Self::TooMany => "too_many",

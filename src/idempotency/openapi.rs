@@ -11,7 +11,11 @@ use crate::http::schema::one_of;
 /// Adds the idempotency headers to an operation whose last response is its success.
 pub fn retried(operation: Operation) -> Operation {
     operation
-        .header("Idempotency-Replayed", one_of(["true"]), "the response repeats the first response to a request with this key")
+        .header(
+            "Idempotency-Replayed",
+            one_of(["true"]),
+            "the response repeats the first response to a request with this key",
+        )
         .with([header(
             "Idempotency-Key",
             key(),

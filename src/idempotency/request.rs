@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_belongs_to_whoever_sends_it() {
+    fn keys_are_scoped_to_their_principal() {
         let named = |name: &str| Principal { name: Some(name.into()), ..Principal::anonymous(Scopes::default()) };
         let stored = |principal: &Principal, text: &str| {
             key(&headers(&[text.as_bytes()]), principal).expect("a key").expect("a key")
@@ -188,23 +188,26 @@ mod tests {
             fingerprint("/a", "", "application/json", b"{ }"),
             fingerprint("/a", "", "application/json{}", b""),
         ];
-        for (place, one) in all.iter().enumerate() {
-            assert!(!all[..place].contains(one), "{place}");
+        for (index, one) in all.iter().enumerate() {
+            assert!(!all[..index].contains(one), "{index}");
         }
         assert_eq!(all[0], fingerprint("/a", "", "application/json", b"{}"));
     }
 
     proptest! {
         #[test]
-        fn no_header_is_too_odd_to_be_read(line in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn no_header_makes_reading_panic(line in prop::collection::vec(any::<u8>(), 0..300)) {
             if let Ok(value) = HeaderValue::from_bytes(&line) {
                 let _ = given_key(&HeaderMap::from_iter([(IDEMPOTENCY_KEY, value)]));
             }
         }
 
         #[test]
-        fn a_body_in_chunks_has_the_fingerprint_of_the_whole(body in prop::collection::vec(any::<u8>(), 0..600), at in 0..600_usize) {
-            let (mut whole, mut chunks) = (Fingerprint::begin("/", "", &HeaderMap::new()), Fingerprint::begin("/", "", &HeaderMap::new()));
+        fn a_body_in_chunks_has_the_fingerprint_of_the_whole(
+            body in prop::collection::vec(any::<u8>(), 0..600), at in 0..600_usize,
+        ) {
+            let begin = || Fingerprint::begin("/", "", &HeaderMap::new());
+            let (mut whole, mut chunks) = (begin(), begin());
             let (first, second) = body.split_at(at.min(body.len()));
             whole.update(&body);
             chunks.update(first);

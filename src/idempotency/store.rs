@@ -29,13 +29,13 @@ const KEEP: &str = "insert into idempotency_keys (key, fingerprint, status, cont
 
 /// The oldest expired keys, in key order, in which every statement locks rows. An advisory lock lets one replica at a time
 /// delete them. A key reused in the meantime is checked again and kept.
-const FORGET: &str = "delete from idempotency_keys where key = any(array( \
+const DELETE_EXPIRED: &str = "delete from idempotency_keys where key = any(array( \
          select key from idempotency_keys where created_at <= now() - make_interval(secs => $1) \
          order by created_at limit $2 \
      )) and created_at + make_interval(secs => $1) <= now() and (select pg_try_advisory_xact_lock(1768186222)) returning 1";
 
 /// Principals with at least this many keys. Keys with an owner are adjacent in the index.
-const CROWDED: &str = "select left(key, 23) from idempotency_keys where key >= E'\\x01' and key < E'\\x02' \
+const OWNERS_AT_LIMIT: &str = "select left(key, 23) from idempotency_keys where key >= E'\\x01' and key < E'\\x02' \
      group by left(key, 23) having count(*) >= $1";
 
 static COUNT: DbOperation = DbOperation::new("count", "idempotency-keys");
@@ -114,8 +114,8 @@ pub async fn keep(
 ///
 /// # Errors
 /// The pool's.
-pub async fn crowded(pool: &Pool, most: i64) -> Result<HashSet<String>, StoreError> {
-    let rows = pool.read(&COUNT, CROWDED, &[&most]).await?;
+pub async fn owners_at_limit(pool: &Pool, most: i64) -> Result<HashSet<String>, StoreError> {
+    let rows = pool.read(&COUNT, OWNERS_AT_LIMIT, &[&most]).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
@@ -123,6 +123,6 @@ pub async fn crowded(pool: &Pool, most: i64) -> Result<HashSet<String>, StoreErr
 ///
 /// # Errors
 /// The pool's.
-pub async fn forget(pool: &Pool, ttl: Duration, limit: i64) -> Result<usize, StoreError> {
-    Ok(pool.write(&EXPIRE, FORGET, &[&ttl.as_secs_f64(), &limit]).await?.len())
+pub async fn delete_expired(pool: &Pool, ttl: Duration, limit: i64) -> Result<usize, StoreError> {
+    Ok(pool.write(&EXPIRE, DELETE_EXPIRED, &[&ttl.as_secs_f64(), &limit]).await?.len())
 }

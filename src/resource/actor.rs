@@ -9,14 +9,14 @@ use crate::http::request_id;
 
 /// Who makes a change, and in which request.
 #[derive(Debug, Clone, Default)]
-pub struct By {
+pub struct Actor {
     /// The name of the principal, if it has one.
     pub name: Option<Arc<str>>,
     /// The request id, if it is valid.
     pub request_id: Option<HeaderValue>,
 }
 
-impl By {
+impl Actor {
     /// The actor of a request.
     pub fn of(principal: &Principal, headers: &HeaderMap) -> Self {
         Self { name: principal.name.clone(), request_id: request_id::of(headers) }

@@ -81,14 +81,14 @@ pub fn record(resource: &'static Resource) -> impl Strategy<Value = Record<'stat
 }
 
 /// Rows that have many values in common.
-pub fn crowd(resource: &'static Resource, most: usize) -> impl Strategy<Value = Vec<Record<'static>>> {
+pub fn similar_rows(resource: &'static Resource, most: usize) -> impl Strategy<Value = Vec<Record<'static>>> {
     let pool = prop::collection::vec(record(resource), 1..4);
     pool.prop_flat_map(move |pool| {
         let columns = resource.fields().len();
         let row = (any::<u128>(), prop::collection::vec(any::<prop::sample::Index>(), columns)).prop_map(
             move |(key, picks)| {
                 let values =
-                    picks.iter().enumerate().map(|(place, pick)| pick.get(&pool).values[place].clone()).collect();
+                    picks.iter().enumerate().map(|(index, pick)| pick.get(&pool).values[index].clone()).collect();
                 Record { uuid: Uuid::from_u128(key), values }
             },
         );

@@ -4,11 +4,11 @@
 ///
 /// A join with `unnest` would be equivalent, but the planner would choose its order. Without a join the only plan is an index
 /// scan over the keys, which a b-tree returns in ascending order, so rows are locked in that order.
-pub fn own(parameter: usize, of: &str) -> String {
-    own_of("p", parameter, of)
+pub fn element(parameter: usize, of: &str) -> String {
+    element_of("p", parameter, of)
 }
 
 /// The same with another alias of the table.
-pub fn own_of(rows: &str, parameter: usize, of: &str) -> String {
+pub fn element_of(rows: &str, parameter: usize, of: &str) -> String {
     format!("(${parameter}::{of}[])[width_bucket({rows}.uuid, $1)]")
 }

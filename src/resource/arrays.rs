@@ -16,7 +16,7 @@ pub struct Columns<'a> {
 impl<'a> Columns<'a> {
     /// Transposes rows into columns.
     pub fn of(resource: &Resource, rows: &[&'a Record<'a>]) -> Self {
-        let array = |place: usize| Array(rows.iter().map(|row| Some(&row.values[place])).collect());
+        let array = |index: usize| Array(rows.iter().map(|row| Some(&row.values[index])).collect());
         Self {
             uuids: rows.iter().map(|row| row.uuid).collect(),
             arrays: (0..resource.fields().len()).map(array).collect(),
@@ -45,12 +45,12 @@ impl<'a> PatchColumns<'a> {
     pub fn of(resource: &Resource, patches: &[(Uuid, &'a Patch<'a>)]) -> Self {
         let mut arrays = Vec::new();
         for column in resource.fields() {
-            let place = column.position - 1;
+            let index = column.position - 1;
             if column.nullable {
-                let flag = |patch: &Patch<'_>| Some(if patch[place].is_some() { &TRUE } else { &FALSE });
+                let flag = |patch: &Patch<'_>| Some(if patch[index].is_some() { &TRUE } else { &FALSE });
                 arrays.push(Array(patches.iter().map(|(_, patch)| flag(patch)).collect()));
             }
-            arrays.push(Array(patches.iter().map(|(_, patch)| patch[place].as_ref()).collect()));
+            arrays.push(Array(patches.iter().map(|(_, patch)| patch[index].as_ref()).collect()));
         }
         Self { uuids: patches.iter().map(|(uuid, _)| *uuid).collect(), arrays }
     }

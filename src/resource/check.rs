@@ -30,7 +30,10 @@ pub fn faults(text: &str, description: &Description) -> Vec<Fault> {
         say(name_at, format!("name {name:?} must be 1 to 40 characters of a-z, 0-9 and -, starting with a letter"));
     }
     if description.column.is_empty() || description.column.len() > COLUMNS_MAX {
-        say(name_at, format!("a resource must have 1 to {COLUMNS_MAX} columns; add [[column]] tables or leave some out"));
+        say(
+            name_at,
+            format!("a resource must have 1 to {COLUMNS_MAX} columns; add [[column]] tables or leave some out"),
+        );
     }
     let (mut names, mut headers) = (BTreeSet::new(), BTreeSet::from(["uuid".to_owned()]));
     for column in &description.column {
@@ -43,7 +46,9 @@ pub fn faults(text: &str, description: &Description) -> Vec<Fault> {
         if !is_name {
             say(
                 at,
-                format!("{called}: a name must consist of a-z, A-Z, 0-9 and _, starting with a letter; list other headers in csv"),
+                format!(
+                    "{called}: a name must consist of a-z, A-Z, 0-9 and _, starting with a letter; list other headers in csv"
+                ),
             );
         } else if header_key(&column.name) == "uuid" {
             say(at, format!("{called}: every row already has the key uuid; leave the column out"));
@@ -52,9 +57,7 @@ pub fn faults(text: &str, description: &Description) -> Vec<Fault> {
         } else if name.len() + snake.len() + 1 > IDENTIFIER_MAX {
             say(
                 at,
-                format!(
-                    "{called}: with the resource's name it exceeds {IDENTIFIER_MAX} bytes; choose a shorter one"
-                ),
+                format!("{called}: with the resource's name it exceeds {IDENTIFIER_MAX} bytes; choose a shorter one"),
             );
         }
         let key = header_key(&column.name);
@@ -149,7 +152,9 @@ fn statistics_faults(statistics: &Statistics, description: &Description) -> Vec<
             ));
         }
         if statistics.by.contains(key) || key == "count" {
-            faults.push(format!("statistics.measures.{key}: the name is already a member of each group; choose another one"));
+            faults.push(format!(
+                "statistics.measures.{key}: the name is already a member of each group; choose another one"
+            ));
         }
     }
     faults

@@ -1,11 +1,11 @@
 //! A column and the rules for its values. JSON bodies, CSV and filters are validated only here, so every input path applies the
 //! same rules; the table's constraints repeat them as a last line of defence. No I/O happens here.
 
-mod advice;
 pub mod cell;
-#[cfg(test)]
-mod faithful;
 mod read;
+#[cfg(test)]
+mod round_trip;
+mod suggestion;
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ use super::description::{ColumnDescription, Generate, Index, IndexName, header_k
 use super::identifier::{quoted, snake_case};
 use super::kind::Kind;
 use super::value::{self, Value, date_of, timestamp_of};
-use super::wording::{Place, filter_rule, rule};
+use super::wording::{Syntax, filter_rule, rule};
 use crate::http::problem::FieldError;
 
 /// A column of a resource. Each column exists once in a process, so columns are compared by address.
@@ -153,8 +153,8 @@ impl Column {
             sql,
             identifier,
             ordered_sql: if is_text(&kind) { leak(format!("{sql} collate \"C\"")) } else { sql },
-            rule: or(rule(&kind, Place::Json), "null"),
-            csv_rule: or(rule(&kind, Place::Csv), "empty"),
+            rule: or(rule(&kind, Syntax::Json), "null"),
+            csv_rule: or(rule(&kind, Syntax::Csv), "empty"),
             filter_rule: leak(filter_rule(&kind)),
             json_key: leak(format!("{}\"{}\":", if position == 0 { '{' } else { ',' }, description.name)).as_bytes(),
             headers: std::iter::once(&description.name).chain(&description.csv).map(|name| header_key(name)).collect(),

@@ -9,12 +9,12 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 use super::column::Column;
-use super::column::cell::Reading;
+use super::column::cell::ReadState;
 use super::definition::Resource;
 use super::description::header_key;
 use super::kind::Kind;
-use super::nameless::{NAMELESS_RULE, Nameless, is_nameless};
 use super::row::Record;
+use super::unnamed::{UNNAMED_RULE, UnnamedColumn, is_unnamed};
 use super::value::Value;
 use crate::csv::cells::Cells;
 use crate::csv::fault::{Fault, Malformed, Place};
@@ -27,11 +27,11 @@ pub struct Header {
     columns: &'static [Column],
     names: Vec<String>,
     /// The index of each column in a record; one that is not required may be missing.
-    places: Vec<Option<usize>>,
+    indexes: Vec<Option<usize>>,
     /// Unnamed columns and their indexes.
-    nameless: Vec<(usize, Nameless)>,
+    unnamed: Vec<(usize, UnnamedColumn)>,
     is_padded: bool,
-    reading: Reading,
+    state: ReadState,
 }
 
 impl Header {
@@ -46,34 +46,34 @@ impl Header {
         unknown: UnknownColumns,
     ) -> Result<Self, TableError> {
         let fault = |fault: String| TableError::Header { line: record.line(), fault, expected };
-        let mut places = vec![None; columns.len()];
-        let mut nameless = Vec::new();
-        let mut reading = Reading::default();
-        reading.notes.separator = Some(record.separator());
-        for (place, name) in record.texts().enumerate() {
+        let mut indexes = vec![None; columns.len()];
+        let mut unnamed = Vec::new();
+        let mut state = ReadState::default();
+        state.notes.separator = Some(record.separator());
+        for (index, name) in record.texts().enumerate() {
             let key = header_key(name);
             match columns.iter().find(|column| column.headers.contains(&key)) {
                 Some(column) => {
-                    if places[column.position].replace(place).is_some() {
+                    if indexes[column.position].replace(index).is_some() {
                         return Err(fault(format!("duplicate column {name:?}")));
                     }
                 }
                 None if unknown == UnknownColumns::Ignored && name.trim().is_empty() => {
-                    reading.notes.left_out(&format!("column {}", place + 1));
+                    state.notes.left_out(&format!("column {}", index + 1));
                 }
-                None if unknown == UnknownColumns::Ignored => reading.notes.left_out(name.trim()),
-                None if is_nameless(name) => nameless.push((place, Nameless::default())),
+                None if unknown == UnknownColumns::Ignored => state.notes.left_out(name.trim()),
+                None if is_unnamed(name) => unnamed.push((index, UnnamedColumn::default())),
                 None => return Err(fault(format!("unknown column {name:?}"))),
             }
         }
         for column in columns {
-            if column.required && places[column.position].is_none() {
+            if column.required && indexes[column.position].is_none() {
                 return Err(fault(format!("missing column {:?}", column.name)));
             }
         }
-        reading.notes.nameless = nameless.len() as u64;
+        state.notes.nameless = unnamed.len() as u64;
         let names = record.texts().map(|name| name.trim().to_owned()).collect();
-        Ok(Self { columns, names, places, nameless, is_padded: has_blanks(record), reading })
+        Ok(Self { columns, names, indexes, unnamed, is_padded: has_blanks(record), state })
     }
 
     /// Reads the header for the rows of a resource.
@@ -86,17 +86,17 @@ impl Header {
 
     /// Whether the file has the column at this position.
     pub fn has(&self, position: usize) -> bool {
-        self.places[position].is_some()
+        self.indexes[position].is_some()
     }
 
     /// The file's name for the column at this position.
     pub fn name(&self, position: usize) -> &str {
-        self.places[position].map_or(self.columns[position].name, |place| &self.names[place])
+        self.indexes[position].map_or(self.columns[position].name, |index| &self.names[index])
     }
 
     /// Counts of converted values.
     pub fn notes(&self) -> &Notes {
-        &self.reading.notes
+        &self.state.notes
     }
 
     /// Reads the value of each column, or its default if the file does not have it; `None` for a row without values.
@@ -107,37 +107,37 @@ impl Header {
         let checked = self.check(record);
         // A row number is not a value, but any other text in its column might be.
         let counts = checked.is_ok();
-        match checked.and_then(|()| self.judged(record)) {
+        match checked.and_then(|()| self.validated(record)) {
             Ok(values) => Ok(Some(values)),
             Err(_) if self.is_empty(record, counts) => {
-                self.reading.notes.empty_rows += 1;
+                self.state.notes.empty_rows += 1;
                 Ok(None)
             }
             Err(error) => Err(error),
         }
     }
 
-    fn judged<'a>(&mut self, record: &'a Cells) -> Result<Vec<Value<'a>>, TableError> {
-        let Self { columns, places, reading, .. } = self;
+    fn validated<'a>(&mut self, record: &'a Cells) -> Result<Vec<Value<'a>>, TableError> {
+        let Self { columns, indexes, state, .. } = self;
         let is_padded = self.is_padded || record.is_padded() || {
-            let mut placed = columns.iter().zip(places.iter()).filter(|(column, _)| is_judged_without_blanks(column));
-            placed.any(|(_, place)| {
-                place.and_then(|place| record.get(place)).is_some_and(|cell| {
+            let mut placed = columns.iter().zip(indexes.iter()).filter(|(column, _)| ignores_blanks(column));
+            placed.any(|(_, index)| {
+                index.and_then(|index| record.get(index)).is_some_and(|cell| {
                     let value = cell.text.trim();
                     !cell.is_quoted && !value.is_empty() && cell.text.len() > value.len()
                 })
             })
         };
-        let value = |(column, place): (&Column, &Option<usize>)| {
-            let Some(place) = *place else { return Ok(column.default.clone()) };
-            let Some(cell) = record.get(place) else { return Ok(column.default.clone()) };
-            column.read_cell(cell, record.separator(), is_padded, reading).map_err(|rule| TableError::Value {
+        let value = |(column, index): (&Column, &Option<usize>)| {
+            let Some(index) = *index else { return Ok(column.default.clone()) };
+            let Some(cell) = record.get(index) else { return Ok(column.default.clone()) };
+            column.read_cell(cell, record.separator(), is_padded, state).map_err(|rule| TableError::Value {
                 line: record.line(),
-                column: self.names[place].clone(),
+                column: self.names[index].clone(),
                 rule,
             })
         };
-        columns.iter().zip(places.iter()).map(value).collect()
+        columns.iter().zip(indexes.iter()).map(value).collect()
     }
 
     /// Checks the number of cells and the unnamed columns.
@@ -147,13 +147,13 @@ impl Header {
             let fault = Fault::Width { expected, found };
             return Err(Malformed { line: record.line(), place: Place::Record, fault }.into());
         }
-        for (place, column) in &mut self.nameless {
-            if !record.get(*place).is_some_and(|cell| column.take(cell.text)) {
-                let name = &self.names[*place];
+        for (index, column) in &mut self.unnamed {
+            if !record.get(*index).is_some_and(|cell| column.take(cell.text)) {
+                let name = &self.names[*index];
                 return Err(TableError::Value {
                     line: record.line(),
-                    column: if name.is_empty() { (*place + 1).to_string() } else { name.clone() },
-                    rule: Cow::Borrowed(NAMELESS_RULE),
+                    column: if name.is_empty() { (*index + 1).to_string() } else { name.clone() },
+                    rule: Cow::Borrowed(UNNAMED_RULE),
                 });
             }
         }
@@ -162,8 +162,8 @@ impl Header {
 
     /// Whether no cell has a value; `counts` states that unnamed columns contain row numbers.
     fn is_empty(&self, record: &Cells, counts: bool) -> bool {
-        let is_count = |place: usize| counts && self.nameless.iter().any(|(nameless, _)| *nameless == place);
-        record.texts().enumerate().all(|(place, text)| is_count(place) || text.trim().is_empty())
+        let is_count = |index: usize| counts && self.unnamed.iter().any(|(unnamed, _)| *unnamed == index);
+        record.texts().enumerate().all(|(index, text)| is_count(index) || text.trim().is_empty())
     }
 }
 
@@ -174,7 +174,7 @@ fn has_blanks(header: &Cells) -> bool {
 }
 
 /// Whether surrounding blanks are insignificant, because no value of the column has any.
-fn is_judged_without_blanks(column: &Column) -> bool {
+fn ignores_blanks(column: &Column) -> bool {
     !matches!(column.kind, Kind::Text { .. })
 }
 
@@ -187,7 +187,11 @@ impl Rows {
     ///
     /// # Errors
     /// As [`Header::read`].
-    pub fn behind(resource: &'static Resource, record: &Cells, unknown: UnknownColumns) -> Result<Self, TableError> {
+    pub fn with_header(
+        resource: &'static Resource,
+        record: &Cells,
+        unknown: UnknownColumns,
+    ) -> Result<Self, TableError> {
         Header::of(resource, record, unknown).map(Self)
     }
 
@@ -235,7 +239,7 @@ impl Table for &'static Resource {
     }
 
     fn read_header(self, record: &Cells, unknown: UnknownColumns) -> Result<Rows, TableError> {
-        Rows::behind(self, record, unknown)
+        Rows::with_header(self, record, unknown)
     }
 
     fn put(self, rows: &mut Rows, record: &Cells, out: &mut BinaryRows) -> Result<(), TableError> {
@@ -272,12 +276,14 @@ mod tests {
     }
 
     fn rows(resource: &'static Resource, header: &Cells) -> Result<Rows, TableError> {
-        Rows::behind(resource, header, UnknownColumns::Refused)
+        Rows::with_header(resource, header, UnknownColumns::Refused)
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_reading_panic(texts in prop::collection::vec("\\PC{0,12}|-?[0-9]{1,30}|nan|1e999", 9), text in "\\PC{0,80}") {
+        fn no_text_makes_reading_panic(
+            texts in prop::collection::vec("\\PC{0,12}|-?[0-9]{1,30}|nan|1e999", 9), text in "\\PC{0,80}",
+        ) {
             let record = texts.iter().map(String::as_str).collect();
             let _ = rows(passengers(), &text.split(',').collect()); // an error is fine
             let mut rows = rows(passengers(), &names(passengers())).expect("our own header");

@@ -23,7 +23,11 @@ pub struct Decimal {
 
 impl Decimal {
     fn new(units: i128, scale: u8) -> Self {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the halves are what is meant")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the value is split into its halves"
+        )]
         let (high, low) = ((units >> 64) as i64, units as u64);
         Self { high, low, scale }
     }
@@ -139,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_taken_exactly_or_not_at_all() {
+    fn a_number_is_parsed_exactly_or_rejected() {
         for (given, precision, scale, expected) in [
             ("12.5", 5, 2, Some("12.50")),
             ("-0.05", 5, 2, Some("-0.05")),
@@ -176,7 +180,9 @@ mod tests {
         }
 
         #[test]
-        fn no_text_or_bytes_make_reading_panic(text in "[-+.eE0-9]{0,12}|.{0,8}", raw in prop::collection::vec(any::<u8>(), 0..24)) {
+        fn no_text_or_bytes_make_reading_panic(
+            text in "[-+.eE0-9]{0,12}|.{0,8}", raw in prop::collection::vec(any::<u8>(), 0..24),
+        ) {
             let _ = Decimal::parse(&text, 10, 3);
             let _ = Decimal::decode(&raw, 3);
         }

@@ -7,8 +7,8 @@ use tokio_postgres::types::Type;
 use super::check::{self, measure};
 use super::column::{Column, leak};
 use super::description::{Description, Fault, Operation, Seed, Statistics, line_at};
-use super::form;
 use super::operations::DbOperations;
+use super::parser;
 use super::sql::Statements;
 use super::value::Value;
 
@@ -124,7 +124,7 @@ impl Resource {
     /// # Errors
     /// All errors of the description.
     pub fn load(text: &str, file: impl Fn(&str) -> Result<Vec<u8>, String>) -> Result<&'static Self, Vec<Fault>> {
-        let description = form::parse(text)?;
+        let description = parser::parse(text)?;
         let mut faults = check::faults(text, &description);
         let mut columns = vec![Column::key()];
         for column in &description.column {
@@ -271,7 +271,7 @@ impl Resource {
 
 impl Measures {
     fn of(statistics: &Statistics, columns: &[Column]) -> Self {
-        let place = |name: &str| columns.iter().position(|column| column.name == name).expect("it was checked");
+        let index = |name: &str| columns.iter().position(|column| column.name == name).expect("it was checked");
         let measure = |(key, text): (&String, &String)| {
             let (function, column) = measure(text).expect("it was checked");
             let function = match function {
@@ -282,10 +282,10 @@ impl Measures {
                 "min" => Function::Min,
                 _ => Function::Max,
             };
-            Measure { key: leak(key.as_str()), function, column: place(column) }
+            Measure { key: leak(key.as_str()), function, column: index(column) }
         };
         Self {
-            by: statistics.by.iter().map(|name| columns[place(name)].name).collect(),
+            by: statistics.by.iter().map(|name| columns[index(name)].name).collect(),
             measures: statistics.measures.iter().map(measure).collect(),
         }
     }

@@ -203,7 +203,7 @@ mod tests {
         let csv = generated(20_000, 42);
         let records = cells(&csv);
         let mut file =
-            Rows::behind(passengers(), &records[0], UnknownColumns::Refused).expect("import knows the header");
+            Rows::with_header(passengers(), &records[0], UnknownColumns::Refused).expect("import knows the header");
         let (mut last, mut rows, mut names) = (Uuid::nil(), 0, HashSet::new());
         for record in &records[1..] {
             let row = file.row(record).unwrap_or_else(|error| panic!("{error}: {record:?}")).expect("it is not empty");

@@ -14,13 +14,13 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::column::Column;
-use super::column::cell::{Reading, is_null_word};
+use super::column::cell::{ReadState, is_null_word};
 use super::description::{ColumnDescription, header_key};
 use super::kind::LENGTH_MAX;
-use super::nameless::{NAMELESS_RULE, Nameless};
 use super::naming::Names;
 use super::sketch::{ColumnSketch, Sketch};
 use super::time::begins_as_iso;
+use super::unnamed::{UNNAMED_RULE, UnnamedColumn};
 use crate::csv::cells::{Cell, Cells};
 use crate::csv::cutter::Sink;
 use crate::csv::fault::{Fault, Malformed, Place};
@@ -78,7 +78,7 @@ pub fn infer(
     input: impl Read,
     encoding: Option<&'static Encoding>,
 ) -> Result<Sketch, InferError> {
-    let mut survey = Survey { names: Names::new(name), columns: None, reading: Reading::default(), rows: 0 };
+    let mut survey = Survey { names: Names::new(name), columns: None, state: ReadState::default(), rows: 0 };
     file::read(input, encoding, &mut survey, |_, _| true)?;
     let Survey { columns: Some(columns), rows: 1.., .. } = &survey else { return Err(InferError::Empty) };
     let mut comments = vec![
@@ -86,21 +86,22 @@ pub fn infer(
             "Inferred from {source}: {}. Each type fits every value of its column; ranges are left open.",
             counted(survey.rows, "row")
         ),
-        "When this is correct, run `pycrudapi resource check` on this file, start the service and import the rows.".to_owned(),
+        "When this is correct, run `pycrudapi resource check` on this file, start the service and import the rows."
+            .to_owned(),
     ];
     if columns.iter().any(|column| column.is_key) {
         comments.push("The column uuid is omitted, because every resource has this key.".to_owned());
     }
-    let described = columns.iter().filter(|column| !column.is_key && column.nameless.is_none());
-    let columns = described.map(Found::describe).collect();
+    let described = columns.iter().filter(|column| !column.is_key && column.unnamed.is_none());
+    let columns = described.map(ObservedColumn::describe).collect();
     Ok(Sketch { name: name.to_owned(), history: false, comments, columns })
 }
 
 /// State of reading a file.
 struct Survey<'a> {
     names: Names<'a>,
-    columns: Option<Vec<Found>>,
-    reading: Reading,
+    columns: Option<Vec<ObservedColumn>>,
+    state: ReadState,
     rows: u64,
 }
 
@@ -114,7 +115,8 @@ impl Sink for Survey<'_> {
     fn record(&mut self, record: &Cells) -> Result<(), InferError> {
         let Some(columns) = &mut self.columns else {
             let names = self.names.of(record).map_err(InferError::Header)?;
-            self.columns = Some(record.texts().zip(names).map(|(header, name)| Found::new(header, name)).collect());
+            self.columns =
+                Some(record.texts().zip(names).map(|(header, name)| ObservedColumn::new(header, name)).collect());
             return Ok(());
         };
         if record.texts().all(|text| text.trim().is_empty()) {
@@ -127,19 +129,19 @@ impl Sink for Survey<'_> {
         }
         self.rows += 1;
         for (column, cell) in columns.iter_mut().zip(record.iter()) {
-            column.see(cell, record, &mut self.reading)?;
+            column.observe(cell, record, &mut self.state)?;
         }
         Ok(())
     }
 }
 
 /// Observations about a column.
-struct Found {
+struct ObservedColumn {
     header: String,
     name: String,
     is_key: bool,
     /// Set for an unnamed column, which is omitted.
-    nameless: Option<Nameless>,
+    unnamed: Option<UnnamedColumn>,
     /// Types that have accepted every value so far, most specific first.
     candidates: Vec<Candidate>,
     text: Column,
@@ -204,14 +206,14 @@ fn column_of(r#type: &str, format: Option<&str>) -> Column {
     Column::new(1, &description).expect("a type alone has no fault")
 }
 
-impl Found {
+impl ObservedColumn {
     fn new(header: &str, name: String) -> Self {
         let name_is_missing = name.is_empty();
         Self {
             header: header.trim().to_owned(),
             name,
             is_key: header_key(header) == "uuid",
-            nameless: name_is_missing.then(Nameless::default),
+            unnamed: name_is_missing.then(UnnamedColumn::default),
             candidates: Candidate::all(),
             text: column_of("string", None),
             time: column_of("string", Some("date-time")),
@@ -228,11 +230,11 @@ impl Found {
         }
     }
 
-    fn see(&mut self, written: Cell<'_>, record: &Cells, reading: &mut Reading) -> Result<(), InferError> {
+    fn observe(&mut self, written: Cell<'_>, record: &Cells, state: &mut ReadState) -> Result<(), InferError> {
         let (cell, line, separator) = (written.text, record.line(), record.separator());
         let fault = |rule| Err(InferError::Value { line, column: self.header.clone(), rule });
-        if let Some(nameless) = &mut self.nameless {
-            return if nameless.take(cell) { Ok(()) } else { fault(NAMELESS_RULE) };
+        if let Some(unnamed) = &mut self.unnamed {
+            return if unnamed.take(cell) { Ok(()) } else { fault(UNNAMED_RULE) };
         }
         if self.is_key {
             return match Uuid::try_parse(cell.trim()) {
@@ -259,7 +261,7 @@ impl Found {
             // If the separator is not a comma, a comma may be the decimal mark.
             let plain = if separator != ',' { value.replace(',', ".") } else { value.to_owned() };
             self.candidates.retain(|candidate| {
-                (candidate.keeps)(&plain) && candidate.column.read_cell(written, separator, true, reading).is_ok()
+                (candidate.keeps)(&plain) && candidate.column.read_cell(written, separator, true, state).is_ok()
             });
         }
         if let (Some(called), None, 2..) = (before, self.candidates.first(), known_before) {
@@ -311,7 +313,8 @@ impl Found {
             None => {
                 comments.extend(self.misfit.clone());
                 if self.values > 0 && self.is_local_time {
-                    let hint = "dates and times without an offset from UTC: append Z to each to use format = \"date-time\"";
+                    let hint =
+                        "dates and times without an offset from UTC: append Z to each to use format = \"date-time\"";
                     comments.push(hint.to_owned());
                 }
                 match self.enumeration(&column) {

@@ -37,7 +37,7 @@ pub fn read<'a>(
     left_out: Option<&mut Notes>,
 ) -> Result<Vec<Value<'a>>, Problem> {
     let members = members(body, || resource.field_names.to_owned())?;
-    Fields::read(resource, &members, uuid, left_out).whole().map_err(Problem::fields)
+    Fields::read(resource, &members, uuid, left_out).complete().map_err(Problem::fields)
 }
 
 /// Reads one of many rows, which starts at a position of the body; every error is an error of this row. `left_out` as for
@@ -51,16 +51,15 @@ pub fn read_row<'a>(
     left_out: Option<&mut Notes>,
 ) -> Result<Vec<Value<'a>>, Vec<FieldError>> {
     let fault = |detail: String| vec![FieldError { pointer: String::new(), detail: detail.into() }];
-    let text = std::str::from_utf8(row).map_err(|error| {
-        fault(format!("must be UTF-8; invalid at {}", begin.behind(&row[..error.valid_up_to()])))
-    })?;
+    let text = std::str::from_utf8(row)
+        .map_err(|error| fault(format!("must be UTF-8; invalid at {}", begin.behind(&row[..error.valid_up_to()]))))?;
     let members = Members::parse(text, begin).map_err(|error| match error.classify() {
         Category::Data if is_crowded(&error) => fault(format!("must have at most {MEMBERS_MAX} members")),
         Category::Data => fault(format!("must be a JSON object with the fields {}", resource.field_names)),
         Category::Eof => fault("must be valid JSON; each line must contain a complete object".to_owned()),
         _ => fault(format!("must be valid JSON; invalid {}", syntax(text, begin, &error))),
     })?;
-    Fields::read(resource, &members, UuidRule::Refused, left_out).whole()
+    Fields::read(resource, &members, UuidRule::Refused, left_out).complete()
 }
 
 /// Reads a merge patch (RFC 7396) with any subset of the fields. A null removes a member; only a nullable column can be without
@@ -103,10 +102,10 @@ impl<'a, 'r> Fields<'a, 'r> {
         for (name, value) in &members.values {
             match resource.field(name) {
                 Some(column) => {
-                    let place = column.position - 1;
-                    fields.seen[place] = true;
-                    fields.values[place] = column.read_json(value.get());
-                    if fields.values[place].is_none() {
+                    let index = column.position - 1;
+                    fields.seen[index] = true;
+                    fields.values[index] = column.read_json(value.get());
+                    if fields.values[index].is_none() {
                         let error = match members.half_pair(value) {
                             Some(half) => FieldError::new(name, format!("{}; {half}", column.rule)),
                             None => column.json_error(value.get()),
@@ -130,7 +129,7 @@ impl<'a, 'r> Fields<'a, 'r> {
         fields
     }
 
-    fn whole(mut self) -> Result<Vec<Value<'a>>, Vec<FieldError>> {
+    fn complete(mut self) -> Result<Vec<Value<'a>>, Vec<FieldError>> {
         for (column, seen) in self.resource.fields().iter().zip(&self.seen) {
             if column.required && !seen {
                 self.errors.push(FieldError::new(column.name, format!("is missing; it {}", column.rule)));
@@ -194,9 +193,11 @@ mod tests {
         }
 
         #[test]
-        fn a_patch_does_what_the_rfc_says_or_is_refused(
+        fn a_patch_is_applied_as_in_the_rfc_or_rejected(
             record in record(passengers()),
-            patch in prop::collection::vec((prop::sample::select(passengers().fields().iter().collect::<Vec<_>>()), value()), 0..5),
+            patch in prop::collection::vec(
+                (prop::sample::select(passengers().fields().iter().collect::<Vec<_>>()), value()), 0..5,
+            ),
         ) {
             let raw = |value: Json| RawValue::from_string(value.to_string()).expect("JSON");
             let patch: Object =

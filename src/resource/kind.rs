@@ -103,7 +103,11 @@ impl ColumnDescription {
     fn format(&self, known: &[&str]) -> Result<Option<&str>, String> {
         match self.format.as_deref() {
             Some(format) if !known.contains(&format) => {
-                let known = if known.is_empty() { "this type has no formats".to_owned() } else { format!("expected {}", known.join(", ")) };
+                let known = if known.is_empty() {
+                    "this type has no formats".to_owned()
+                } else {
+                    format!("expected {}", known.join(", "))
+                };
                 Err(format!("unknown format {format:?}; {known}"))
             }
             format => Ok(format),
@@ -173,9 +177,7 @@ impl ColumnDescription {
         let number = |text: &str| text.trim().parse::<u8>().map_err(|_| FORM.to_owned());
         let (precision, scale) = (number(precision)?, number(scale)?);
         if !(1..=PRECISION_MAX).contains(&precision) || scale > precision {
-            return Err(format!(
-                "a decimal must have a precision from 1 to {PRECISION_MAX} and a scale not above it"
-            ));
+            return Err(format!("a decimal must have a precision from 1 to {PRECISION_MAX} and a scale not above it"));
         }
         let bound = |key: &str, value: &Option<toml::Value>| {
             let Some(value) = value else { return Ok(None) };
@@ -227,7 +229,9 @@ impl ColumnDescription {
                 let (min_length, max_length) =
                     (self.min_length.unwrap_or(u32::from(self.nullable)), self.max_length.unwrap_or(LENGTH_DEFAULT));
                 if min_length > max_length || max_length == 0 || max_length > LENGTH_MAX {
-                    return Err(format!("minLength must not exceed maxLength, and maxLength must be from 1 to {LENGTH_MAX}"));
+                    return Err(format!(
+                        "minLength must not exceed maxLength, and maxLength must be from 1 to {LENGTH_MAX}"
+                    ));
                 }
                 if let Some(pattern) = &self.pattern {
                     Regex::new(pattern)

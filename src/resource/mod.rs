@@ -7,11 +7,12 @@
 //! Invariants: a stored row satisfies every rule of its description, and the table's constraints repeat those rules. Its uuid
 //! is a version 7 UUID generated here, so key order is creation order. A version is never used twice for the same row.
 
+pub mod actor;
 #[cfg(test)]
 pub mod arbitrary;
+mod array_element;
 mod arrays;
 pub mod bulk;
-pub mod by;
 pub mod check;
 pub mod column;
 pub mod context;
@@ -20,7 +21,6 @@ mod decimal;
 pub mod definition;
 pub mod description;
 mod examples;
-mod form;
 pub mod generate;
 pub mod history;
 mod identifier;
@@ -28,13 +28,11 @@ pub mod infer;
 pub mod json;
 pub mod kind;
 pub mod list;
-mod nameless;
 pub mod naming;
-mod one;
 pub mod openapi;
 pub mod operations;
-mod own;
 mod parameters;
+mod parser;
 mod problem;
 pub mod registry;
 pub mod representation;
@@ -42,10 +40,12 @@ pub mod routes;
 pub mod row;
 pub mod schema;
 pub mod shorthand;
+mod single_row;
 pub mod sketch;
 mod sql;
 pub mod store;
 pub mod time;
+mod unnamed;
 pub mod value;
 mod wording;
 pub mod writes;

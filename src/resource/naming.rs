@@ -6,7 +6,7 @@ use super::check::{IDENTIFIER_MAX, RESERVED};
 use super::definition::capitalised;
 use super::description::header_key;
 use super::identifier::snake_case;
-use super::nameless::is_nameless;
+use super::unnamed::is_unnamed;
 use crate::csv::cells::Cells;
 
 /// Maximum length of a resource's name.
@@ -33,7 +33,7 @@ impl<'a> Names<'a> {
     pub fn of(&self, header: &Cells) -> Result<Vec<String>, Vec<String>> {
         let line = header.line();
         let mut faults = Vec::new();
-        let named = |header| if is_nameless(header) { "" } else { str::trim(header) };
+        let named = |header| if is_unnamed(header) { "" } else { str::trim(header) };
         let header: Vec<&str> = header.texts().map(named).collect();
         let keys: Vec<String> = header.iter().map(|name| header_key(name)).collect();
         for (index, (name, key)) in header.iter().zip(&keys).enumerate() {
@@ -48,8 +48,8 @@ impl<'a> Names<'a> {
                 ));
             } else if first < index {
                 faults.push(format!(
-                    "line {line}: columns {} and {number}, {:?} and {name:?}, are the same to import, which compares only letters \
-                    and digits; rename one in the file",
+                    "line {line}: columns {} and {number}, {:?} and {name:?}, are the same to import, which compares only \
+                    letters and digits; rename one in the file",
                     first + 1,
                     header[first],
                 ));

@@ -49,19 +49,19 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
         .takes(
             true,
             &format!("The {singular}, or many, without uuids."),
-            bulk::openapi::taken(resource, named(details_name), details(resource)),
+            bulk::openapi::request_content(resource, named(details_name), details(resource)),
         )
         .answers(
             201,
             &format!(
                 "The {singular} as stored; for many rows, their number, or all of them with `Prefer: return=representation`."
             ),
-            bulk::openapi::answered(resource, named(stored_name), stored(resource)),
+            bulk::openapi::response_content(resource, named(stored_name), stored(resource)),
         )
         .header("Location", text(), &format!("the canonical URL of the new {singular}, for a single row"))
         .header("ETag", tags(), &tag_meaning)
         .header("Preference-Applied", text(), "`return=minimal` or `return=representation`, if applied")
-        .answers(200, "The body contains no rows.", bulk::openapi::answered_empty())
+        .answers(200, "The body contains no rows.", bulk::openapi::empty_response_content())
         .fails([Code::InvalidJson, Code::InvalidFields, Code::NotAcceptable]);
 
     let get = Operation::new(tag, id("get"), title("Read", ""))
@@ -84,22 +84,19 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
         .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields])
         .fails(CONDITIONS);
 
-    let patch = Operation::new(
-        tag,
-        id("patch"),
-        leak(format!("Change some fields of {} {singular}", article(singular))),
-    )
-    .with([key(singular), if_match(singular)])
-    .says("A merge patch (RFC 7396): omitted fields are unchanged; `null` clears a nullable field.")
-    .takes(
-        true,
-        "The fields that change.",
-        [MERGE_PATCH, JSON].map(|media_type| (media_type, content(changes(resource), patch_example(resource)))),
-    )
-    .answers(200, is_stored, row())
-    .header("ETag", tags(), &tag_meaning)
-    .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields])
-    .fails(CONDITIONS);
+    let patch =
+        Operation::new(tag, id("patch"), leak(format!("Change some fields of {} {singular}", article(singular))))
+            .with([key(singular), if_match(singular)])
+            .says("A merge patch (RFC 7396): omitted fields are unchanged; `null` clears a nullable field.")
+            .takes(
+                true,
+                "The fields that change.",
+                [MERGE_PATCH, JSON].map(|media_type| (media_type, content(changes(resource), patch_example(resource)))),
+            )
+            .answers(200, is_stored, row())
+            .header("ETag", tags(), &tag_meaning)
+            .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields])
+            .fails(CONDITIONS);
 
     let delete = Operation::new(tag, id("delete"), title("Delete", ""))
         .with([key(singular), if_match(singular)])
@@ -132,7 +129,7 @@ fn requirements(resource: &Resource) -> String {
     let required = if optional.is_empty() {
         "All fields are required".to_owned()
     } else {
-        format!("All fields but {optional} are required")
+        format!("All fields except {optional} are required")
     };
     if nullable.is_empty() {
         format!("{required}; none may be null.")

@@ -21,7 +21,7 @@ const BUILT_IN: &[(&str, &str)] = &[("passengers", include_str!("../../resources
 const SEEDS: &[(&str, &[u8])] = &[("passengers.csv", include_bytes!("../../data/passengers.csv"))];
 
 /// Names in use below `/v1/`, and names of the service's other tables.
-pub const TAKEN: &[&str] = &[
+pub const RESERVED_NAMES: &[&str] = &[
     "admin",
     "air-quality",
     "air-quality-generation",
@@ -111,7 +111,7 @@ pub enum RegistryError {
     },
     /// Two resources would have the same URLs or the same table.
     #[error("{file}: {what} is already in use; choose another one")]
-    Taken {
+    InUse {
         /// The file.
         file: String,
         /// The name or the URL.
@@ -141,7 +141,7 @@ pub fn load(folder: Option<&Path>, chosen: Option<&[String]>) -> Result<Resource
         let file = path.display().to_string();
         let resource = load_file(&path).map_err(|faults| RegistryError::Description { file: file.clone(), faults })?;
         if !names.insert(resource.name) {
-            return Err(RegistryError::Taken { file, what: format!("the name {}", resource.name) });
+            return Err(RegistryError::InUse { file, what: format!("the name {}", resource.name) });
         }
         match found.iter_mut().find(|(_, known)| known.name == resource.name) {
             Some(known) => *known = (file, resource),
@@ -150,21 +150,21 @@ pub fn load(folder: Option<&Path>, chosen: Option<&[String]>) -> Result<Resource
     }
     let mut urls: Vec<&str> = Vec::new();
     for (file, resource) in &found {
-        let taken = |what| Err(RegistryError::Taken { file: file.clone(), what });
-        if TAKEN.contains(&resource.name) {
-            return taken(format!("the name {}", resource.name));
+        let in_use = |what| Err(RegistryError::InUse { file: file.clone(), what });
+        if RESERVED_NAMES.contains(&resource.name) {
+            return in_use(format!("the name {}", resource.name));
         }
         // The name must not be that of another resource's history tables.
         let others = found.iter().filter(|(_, other)| other.sql.history.is_some());
         let mut tables =
             others.flat_map(|(_, other)| [history::sql::name(other.table), history::sql::since(other.table)]);
         if tables.any(|table| table == resource.table) {
-            return taken(format!("the name {}", resource.name));
+            return in_use(format!("the name {}", resource.name));
         }
         for url in resource.short_urls() {
             let prefix = url.split('{').next().unwrap_or(url);
             if urls.contains(&prefix) || RESERVED_URLS.iter().any(|taken| prefix.trim_end_matches('/') == *taken) {
-                return taken(format!("the URL {url}"));
+                return in_use(format!("the URL {url}"));
             }
             urls.push(prefix);
         }

@@ -11,7 +11,7 @@ use crate::http::problem::{Code, Problem};
 use crate::http::reply;
 
 /// A response with a row and its `ETag`.
-pub fn shown(status: StatusCode, stored: Stored) -> Response {
+pub fn row_response(status: StatusCode, stored: Stored) -> Response {
     etag::tagged(reply::json_bytes(status, stored.document), stored.version)
 }
 

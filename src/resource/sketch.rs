@@ -94,14 +94,14 @@ fn write_column(text: &mut String, column: &ColumnDescription) {
 }
 
 fn line(text: &mut String, key: &str, value: &str) {
-    writeln!(text, "{key} = {value}").expect("a string takes everything");
+    writeln!(text, "{key} = {value}").expect("writing to a string cannot fail");
 }
 
 fn comment(text: &mut String, lines: &[String]) {
     for line in lines {
         // A comment ends at a line end and must not contain control characters.
         let line: String = line.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-        writeln!(text, "# {line}").expect("a string takes everything");
+        writeln!(text, "# {line}").expect("writing to a string cannot fail");
     }
 }
 

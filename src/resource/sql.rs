@@ -4,11 +4,11 @@
 //! If the resource has a history, statements that change rows take the actor as their last parameters and write the history in
 //! the same statement (`history::sql`).
 
+use super::array_element::element;
 use super::column::{Column, leak};
 use super::history::sql::{Change, HistoryStatements, Recorder};
 use super::identifier::quoted;
 use super::kind::Kind;
-use super::own::own;
 
 /// The statements of a resource.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub struct Statements {
 
 /// The rows with keys in `$1` that meet their conditions, which are two arrays of texts.
 fn where_met(required: usize) -> String {
-    let (required, refused) = (own(required, "text"), own(required + 1, "text"));
+    let (required, refused) = (element(required, "text"), element(required + 1, "text"));
     format!(
         " where p.uuid = any($1::uuid[]) and ({required} is null or p.version = any({required}::int8[])) and \
          ({refused} is null or p.version <> all({refused}::int8[])) "
@@ -86,19 +86,19 @@ impl Statements {
             let each = fields.iter().map(|column| format!("{} = {}", column.sql, value(column)));
             each.chain([format!("version = {next}")]).collect::<Vec<_>>().join(", ")
         };
-        let behind = columns.len() + 1;
+        let next_parameter = columns.len() + 1;
         let values = set(&|column| format!("${}", column.position + 1));
         let recorder = Recorder { table, is_on: has_history };
         let replace = recorder.update(
-            Change { operation: "replace", by: behind + 2, is_one: true },
+            Change { operation: "replace", actor: next_parameter + 2, is_one: true },
             &values,
-            &where_one_met(behind),
+            &where_one_met(next_parameter),
             &[],
         );
         let replace_many = recorder.update(
-            Change { operation: "replace", by: behind + 2, is_one: false },
-            &set(&|column| own(column.position + 1, column.array_type())),
-            &where_met(behind),
+            Change { operation: "replace", actor: next_parameter + 2, is_one: false },
+            &set(&|column| element(column.position + 1, column.array_type())),
+            &where_met(next_parameter),
             &[],
         );
         let mut parameter = 1;
@@ -107,20 +107,20 @@ impl Statements {
             parameter += 1;
             patch_values.push(if column.nullable {
                 parameter += 1;
-                let (flag, value) = (own(parameter - 1, "bool"), own(parameter, column.array_type()));
+                let (flag, value) = (element(parameter - 1, "bool"), element(parameter, column.array_type()));
                 format!("case when {flag} then {value} else p.{} end", column.sql)
             } else {
-                format!("coalesce({}, p.{})", own(parameter, column.array_type()), column.sql)
+                format!("coalesce({}, p.{})", element(parameter, column.array_type()), column.sql)
             });
         }
         let patch_many = recorder.update(
-            Change { operation: "patch", by: parameter + 3, is_one: false },
+            Change { operation: "patch", actor: parameter + 3, is_one: false },
             &set(&|column| patch_values[column.position - 1].clone()),
             &where_met(parameter + 1),
             columns,
         );
         let insert = |rows: &str| format!("insert into {table_sql} ({all}) {rows} ");
-        let create_one = Change { operation: "create", by: behind, is_one: true };
+        let create_one = Change { operation: "create", actor: next_parameter, is_one: true };
         let create_many = Change { is_one: false, ..create_one };
         let copied = columns.iter().map(copied).collect::<Vec<_>>().join(", ");
         Self {
@@ -131,7 +131,7 @@ impl Statements {
             replace: leak(replace),
             replace_many: leak(replace_many),
             patch_many: leak(patch_many),
-            delete_many: leak(recorder.delete(Change { operation: "delete", by: 4, is_one: false }, &where_met(2))),
+            delete_many: leak(recorder.delete(Change { operation: "delete", actor: 4, is_one: false }, &where_met(2))),
             which_exist: leak(format!("select uuid from {table_sql} where uuid = any($1) order by uuid")),
             list: leak(format!("select {all} from {table_sql}")),
             page: leak(format!("select {all} from {table_sql} where uuid > $1 order by uuid limit $2")),

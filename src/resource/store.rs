@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
-use super::by::By;
+use super::actor::Actor;
 use super::definition::Resource;
 use super::row::{self, JSON_BYTES, Record, Stored, all_failed, owned, owned_patch};
 use super::value::Value;
@@ -20,7 +20,7 @@ use super::writes::{Create, Delete, Patch, Replace, Write, write_many};
 use crate::db::batch::{BatchLimits, BatchName, Batcher, QUEUE};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
-use crate::db::version::Condition;
+use crate::db::version::Precondition;
 
 /// Maximum number of operations in one statement: more than arrive during a round trip at 60,000 requests a second.
 const BATCH_SIZE: usize = 128;
@@ -72,13 +72,13 @@ impl Store {
         }
     }
 
-    /// Whether a request waits for a single row, or did within `moment`.
-    pub fn is_busy(&self, moment: Duration) -> bool {
-        self.gets.is_busy(moment)
-            || self.creates.is_busy(moment)
-            || self.replaces.is_busy(moment)
-            || self.patches.is_busy(moment)
-            || self.deletes.is_busy(moment)
+    /// Whether a request waits for a single row, or did within `window`.
+    pub fn is_busy(&self, window: Duration) -> bool {
+        self.gets.is_busy(window)
+            || self.creates.is_busy(window)
+            || self.replaces.is_busy(window)
+            || self.patches.is_busy(window)
+            || self.deletes.is_busy(window)
     }
 
     /// Reads a row by key.
@@ -93,7 +93,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when a constraint rejects it, or the pool's and the batch's errors.
-    pub async fn create(&self, values: Vec<Value<'_>>, changed_by: By) -> Result<(Uuid, Stored), StoreError> {
+    pub async fn create(&self, values: Vec<Value<'_>>, changed_by: Actor) -> Result<(Uuid, Stored), StoreError> {
         let uuid = Uuid::now_v7();
         let record = Record { uuid, values: owned(values) };
         let stored = self.creates.submit(Create { resource: self.resource, record, changed_by }).await?;
@@ -108,8 +108,8 @@ impl Store {
         &self,
         uuid: Uuid,
         values: Vec<Value<'_>>,
-        condition: Condition,
-        changed_by: By,
+        condition: Precondition,
+        changed_by: Actor,
     ) -> Result<Stored, StoreError> {
         let record = Record { uuid, values: owned(values) };
         self.replaces.submit(Replace { resource: self.resource, record, condition, changed_by }).await
@@ -123,8 +123,8 @@ impl Store {
         &self,
         uuid: Uuid,
         patch: row::Patch<'_>,
-        condition: Condition,
-        changed_by: By,
+        condition: Precondition,
+        changed_by: Actor,
     ) -> Result<Stored, StoreError> {
         let patch = owned_patch(patch);
         self.patches.submit(Patch { resource: self.resource, uuid, patch, condition, changed_by }).await
@@ -134,7 +134,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::Stale`], or the pool's and the batch's errors.
-    pub async fn delete(&self, uuid: Uuid, condition: Condition, changed_by: By) -> Result<(), StoreError> {
+    pub async fn delete(&self, uuid: Uuid, condition: Precondition, changed_by: Actor) -> Result<(), StoreError> {
         self.deletes.submit(Delete { resource: self.resource, uuid, condition, changed_by }).await
     }
 }
@@ -147,7 +147,7 @@ pub async fn create_in(
     resource: &'static Resource,
     transaction: &Transaction<'_>,
     values: Vec<Value<'_>>,
-    changed_by: By,
+    changed_by: Actor,
 ) -> Result<(Uuid, Stored), StoreError> {
     let creation = Create { resource, record: Record { uuid: Uuid::now_v7(), values: owned(values) }, changed_by };
     Ok((creation.uuid(), creation.run_in(transaction).await?))
@@ -178,23 +178,23 @@ async fn get_many(resource: &'static Resource, pool: Pool, keys: Vec<Uuid>) -> V
 struct Documents {
     buffer: Bytes,
     /// The range of each in the buffer, and its version.
-    places: HashMap<Uuid, (Range<usize>, i64)>,
+    ranges: HashMap<Uuid, (Range<usize>, i64)>,
 }
 
 impl Documents {
     fn of(resource: &Resource, rows: &[Row]) -> Result<Self, StoreError> {
         let mut buffer = Vec::with_capacity(rows.len() * JSON_BYTES);
-        let mut places = HashMap::with_capacity(rows.len());
+        let mut ranges = HashMap::with_capacity(rows.len());
         for row in rows {
             let start = buffer.len();
             row::write_row(&resource.columns, row, &mut buffer)?;
-            places.insert(row::key(row)?, (start..buffer.len(), row.try_get(resource.columns.len())?));
+            ranges.insert(row::key(row)?, (start..buffer.len(), row.try_get(resource.columns.len())?));
         }
-        Ok(Self { buffer: buffer.into(), places })
+        Ok(Self { buffer: buffer.into(), ranges })
     }
 
     fn get(&self, key: Uuid) -> Option<Stored> {
-        let (place, version) = self.places.get(&key)?;
-        Some(Stored { document: self.buffer.slice(place.clone()), version: *version })
+        let (range, version) = self.ranges.get(&key)?;
+        Some(Stored { document: self.buffer.slice(range.clone()), version: *version })
     }
 }

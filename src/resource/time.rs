@@ -46,7 +46,7 @@ pub fn read_date(text: &str) -> Result<civil::Date, TimeFault> {
     let day = day?;
     if !rest.is_empty() {
         let time = rest.strip_prefix(['T', 't', ' ']).ok_or(TimeFault::Form)?;
-        let mut clock = Rest(time.as_bytes());
+        let mut clock = Scanner(time.as_bytes());
         let (time, is_end) = clock.clock().ok_or(TimeFault::Form)??;
         if time != civil::Time::midnight() || is_end || !matches!(clock.0, b"" | b"Z" | b"z") {
             return Err(TimeFault::TimeOfDay(day));
@@ -57,7 +57,7 @@ pub fn read_date(text: &str) -> Result<civil::Date, TimeFault> {
 
 /// Whether a text starts with a date in ISO 8601 form, which is accepted without a note.
 pub fn begins_as_iso(text: &str) -> bool {
-    let mut rest = Rest(text.as_bytes());
+    let mut rest = Scanner(text.as_bytes());
     rest.day().is_some()
 }
 
@@ -73,9 +73,9 @@ pub fn read_date_time(text: &str, unzoned: Unzoned) -> Result<Timestamp, TimeFau
         offset.to_timestamp(local).map_err(|_| if local.year() > 1 { TimeFault::Late } else { TimeFault::Early })
     };
     let at = match (offset, &zone) {
-        (Written::Zulu, _) => instant(Offset::UTC)?,
-        (Written::Offset(offset), None) => instant(offset)?,
-        (Written::Offset(offset), Some((name, zone))) => {
+        (ParsedOffset::Zulu, _) => instant(Offset::UTC)?,
+        (ParsedOffset::Offset(offset), None) => instant(offset)?,
+        (ParsedOffset::Offset(offset), Some((name, zone))) => {
             let at = instant(offset)?;
             let expected = zone.to_offset(at);
             // Local mean time has offsets with seconds, which are usually written rounded to minutes.
@@ -84,9 +84,9 @@ pub fn read_date_time(text: &str, unzoned: Unzoned) -> Result<Timestamp, TimeFau
             }
             at
         }
-        (Written::Nothing, Some((name, zone))) => instant(resolve(local, name, zone)?)?,
-        (Written::Nothing, None) if unzoned == Unzoned::Refused => return Err(TimeFault::NoOffset),
-        (Written::Nothing, None) => instant(Offset::UTC)?,
+        (ParsedOffset::Nothing, Some((name, zone))) => instant(resolve(local, name, zone)?)?,
+        (ParsedOffset::Nothing, None) if unzoned == Unzoned::Refused => return Err(TimeFault::NoOffset),
+        (ParsedOffset::Nothing, None) => instant(Offset::UTC)?,
     };
     let round = TimestampRound::new().smallest(Unit::Microsecond).mode(RoundMode::HalfEven);
     let at = at.round(round).map_err(|_| TimeFault::Late)?;
@@ -95,39 +95,39 @@ pub fn read_date_time(text: &str, unzoned: Unzoned) -> Result<Timestamp, TimeFau
 
 /// The offset after the time of day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Written {
+enum ParsedOffset {
     Nothing,
     /// UTC, with an unknown local offset (RFC 9557, section 2.2).
     Zulu,
     Offset(Offset),
 }
 
-fn read_local(text: &str) -> Result<(civil::DateTime, Written), TimeFault> {
-    let mut rest = Rest(text.as_bytes());
+fn read_local(text: &str) -> Result<(civil::DateTime, ParsedOffset), TimeFault> {
+    let mut rest = Scanner(text.as_bytes());
     let day = match rest.day() {
         Some(day) => day,
         None => {
             let other = || day::counted(text).unwrap_or(TimeFault::Form);
-            let (day, behind) = day::day(text).ok_or_else(other)?;
+            let (day, remaining) = day::day(text).ok_or_else(other)?;
             // A comma may follow a date with a month's name.
-            rest = Rest(behind.strip_prefix(',').unwrap_or(behind).as_bytes());
+            rest = Scanner(remaining.strip_prefix(',').unwrap_or(remaining).as_bytes());
             day
         }
     };
     if rest.0.is_empty() {
-        return Ok((day?.at(0, 0, 0, 0), Written::Nothing));
+        return Ok((day?.at(0, 0, 0, 0), ParsedOffset::Nothing));
     }
     rest.one_of(b"Tt ").ok_or(TimeFault::Form)?;
     let (time, is_end) = rest.clock().ok_or(TimeFault::Form)??;
     let offset = if rest.0.is_empty() {
-        Written::Nothing
+        ParsedOffset::Nothing
     } else if rest.one_of(b"Zz").is_some() {
-        Written::Zulu
-    } else if rest.0[0] == b' ' && Rest(&rest.0[1..]).offset(1).is_some() {
+        ParsedOffset::Zulu
+    } else if rest.0[0] == b' ' && Scanner(&rest.0[1..]).offset(1).is_some() {
         return Err(TimeFault::Plus);
     } else if matches!(rest.0, b" UTC" | b" GMT" | b" Z") {
         rest.0 = b"";
-        Written::Zulu
+        ParsedOffset::Zulu
     } else if let [b' ', name @ ..] = rest.0
         && (2..=5).contains(&name.len())
         && name.iter().all(u8::is_ascii_uppercase)
@@ -141,8 +141,8 @@ fn read_local(text: &str) -> Result<(civil::DateTime, Written), TimeFault> {
         let sign = if rest.one_of(b"+-").ok_or(TimeFault::Form)? == b'-' { -1 } else { 1 };
         match rest.offset(sign).ok_or(TimeFault::Form)?? {
             // `-00:00` is equivalent to Z (RFC 9557, section 2.2).
-            Offset::UTC if sign < 0 => Written::Zulu,
-            offset => Written::Offset(offset),
+            Offset::UTC if sign < 0 => ParsedOffset::Zulu,
+            offset => ParsedOffset::Offset(offset),
         }
     };
     if !rest.0.is_empty() {
@@ -175,7 +175,7 @@ fn read_annotations(mut text: &str) -> Result<Option<(String, TimeZone)>, TimeFa
 }
 
 fn zone(name: &str) -> Option<TimeZone> {
-    let mut rest = Rest(name.as_bytes());
+    let mut rest = Scanner(name.as_bytes());
     if let Some(sign) = rest.one_of(b"+-") {
         let offset = rest.offset(if sign == b'-' { -1 } else { 1 })?.ok()?;
         return rest.0.is_empty().then(|| TimeZone::fixed(offset));
@@ -199,9 +199,9 @@ fn resolve(local: civil::DateTime, name: &str, zone: &TimeZone) -> Result<Offset
 
 /// The text that has not been read yet. `None` means another form; an error means the right form of something that does not
 /// exist.
-struct Rest<'a>(&'a [u8]);
+struct Scanner<'a>(&'a [u8]);
 
-impl Rest<'_> {
+impl Scanner<'_> {
     fn one_of(&mut self, marks: &[u8]) -> Option<u8> {
         let (first, rest) = self.0.split_first().filter(|(first, _)| marks.contains(first))?;
         self.0 = rest;

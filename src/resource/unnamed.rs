@@ -2,12 +2,12 @@
 //! content can be ignored without losing data.
 
 /// What such a column must contain.
-pub const NAMELESS_RULE: &str =
+pub const UNNAMED_RULE: &str =
     "has no name, so it must number the rows or be empty in all of them; name it or remove it";
 
 /// Whether a header is empty or a program's placeholder for a missing name: `Unnamed: 0` (pandas), `...1` (readr),
 /// `__index_level_0__` (pyarrow), each with the column's number.
-pub fn is_nameless(header: &str) -> bool {
+pub fn is_unnamed(header: &str) -> bool {
     let header = header.trim();
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let unnamed = header.strip_prefix("Unnamed: ").map(|number| number.split('.').all(is_number));
@@ -18,7 +18,7 @@ pub fn is_nameless(header: &str) -> bool {
 
 /// The content of an unnamed column so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Nameless {
+pub enum UnnamedColumn {
     /// No rows yet.
     #[default]
     New,
@@ -28,7 +28,7 @@ pub enum Nameless {
     Number(i64),
 }
 
-impl Nameless {
+impl UnnamedColumn {
     /// Adds the cell of the next row; returns whether the column can still be ignored.
     pub fn take(&mut self, text: &str) -> bool {
         let text = text.trim();

@@ -156,7 +156,7 @@ impl Value<'_> {
 
 /// Appends a value serialised by serde.
 pub fn write_serialised(value: &(impl serde::Serialize + ?Sized), out: &mut Vec<u8>) {
-    serde_json::to_writer(out, value).expect("a vector takes everything");
+    serde_json::to_writer(out, value).expect("writing to a vector cannot fail");
 }
 
 /// Appends an integer.
@@ -166,7 +166,7 @@ pub fn write_integer(value: i64, out: &mut Vec<u8>) {
 
 fn display(value: &impl fmt::Display, out: &mut Vec<u8>) {
     use std::io::Write;
-    write!(out, "{value}").expect("a vector takes everything");
+    write!(out, "{value}").expect("writing to a vector cannot fail");
 }
 
 /// As filters accept it.

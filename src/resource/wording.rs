@@ -5,7 +5,7 @@ use super::kind::Kind;
 
 /// Where a rule is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Syntax {
     /// In JSON.
     Json,
     /// In CSV.
@@ -13,9 +13,9 @@ pub enum Place {
 }
 
 /// What a value of this type must be.
-pub fn rule(kind: &Kind, place: Place) -> String {
+pub fn rule(kind: &Kind, syntax: Syntax) -> String {
     match kind {
-        Kind::Boolean if place == Place::Csv => "must be true, false, yes, no, on, off, 1 or 0".to_owned(),
+        Kind::Boolean if syntax == Syntax::Csv => "must be true, false, yes, no, on, off, 1 or 0".to_owned(),
         Kind::Boolean => "must be true or false".to_owned(),
         Kind::Integer { values: Some(values), .. } => {
             format!("must be {}", either(values.iter().map(ToString::to_string).collect()))
@@ -40,7 +40,7 @@ pub fn rule(kind: &Kind, place: Place) -> String {
             format!("must be a text of {min_length} to {max_length} characters without U+0000{matching}")
         }
         Kind::Enum(texts) => {
-            let shown = |text: &String| if place == Place::Json { format!("{text:?}") } else { text.clone() };
+            let shown = |text: &String| if syntax == Syntax::Json { format!("{text:?}") } else { text.clone() };
             format!("must be {}", either(texts.iter().map(shown).collect()))
         }
         Kind::Date => "must be a date such as 2026-01-31".to_owned(),

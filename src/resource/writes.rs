@@ -9,14 +9,14 @@
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
+use super::actor::Actor;
 use super::arrays::{Columns, PatchColumns};
-use super::by::By;
 use super::definition::Resource;
 use super::row::{self, Record, Stored, all_failed};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
 use crate::db::session::Param;
-use crate::db::version::{Condition, Conditions};
+use crate::db::version::{Precondition, Preconditions};
 use crate::trace::current::commented;
 
 /// A kind of write whose items are combined into one statement.
@@ -34,10 +34,10 @@ pub trait Write: Sized + Send + Sync + 'static {
     fn uuid(&self) -> Uuid;
 
     /// The condition on its version.
-    fn condition(&self) -> &Condition;
+    fn condition(&self) -> &Precondition;
 
     /// The actor recorded in the history.
-    fn changed_by(&self) -> &By;
+    fn changed_by(&self) -> &Actor;
 
     /// Runs the statement for items whose keys ascend; returns a row, starting with its key, for each item written.
     fn run(
@@ -60,7 +60,7 @@ pub struct Create {
     /// The row.
     pub record: Record<'static>,
     /// The actor recorded in the history.
-    pub changed_by: By,
+    pub changed_by: Actor,
 }
 
 impl Create {
@@ -69,8 +69,8 @@ impl Create {
     /// # Errors
     /// The database's.
     pub async fn run_in(&self, transaction: &Transaction<'_>) -> Result<Stored, StoreError> {
-        let by = self.changed_by.recorded();
-        let params = recorded(self.resource, params(&self.record), (&by.0, &by.1));
+        let actor = self.changed_by.recorded();
+        let params = recorded(self.resource, params(&self.record), (&actor.0, &actor.1));
         let row = transaction.query_one(&*commented(self.resource.sql.create), &params).await?;
         self.done(&row)
     }
@@ -83,9 +83,9 @@ pub struct Replace {
     /// The new state under the same key.
     pub record: Record<'static>,
     /// The condition on the old state.
-    pub condition: Condition,
+    pub condition: Precondition,
     /// The actor recorded in the history.
-    pub changed_by: By,
+    pub changed_by: Actor,
 }
 
 /// A row of which some columns are to be updated.
@@ -97,9 +97,9 @@ pub struct Patch {
     /// The new values.
     pub patch: row::Patch<'static>,
     /// The condition on the old state.
-    pub condition: Condition,
+    pub condition: Precondition,
     /// The actor recorded in the history.
-    pub changed_by: By,
+    pub changed_by: Actor,
 }
 
 /// A row to be deleted.
@@ -109,9 +109,9 @@ pub struct Delete {
     /// The row's key.
     pub uuid: Uuid,
     /// The condition on the deleted state.
-    pub condition: Condition,
+    pub condition: Precondition,
     /// The actor recorded in the history.
-    pub changed_by: By,
+    pub changed_by: Actor,
 }
 
 impl Write for Create {
@@ -125,23 +125,23 @@ impl Write for Create {
         self.record.uuid
     }
 
-    fn condition(&self) -> &Condition {
-        &Condition::NONE
+    fn condition(&self) -> &Precondition {
+        &Precondition::NONE
     }
 
-    fn changed_by(&self) -> &By {
+    fn changed_by(&self) -> &Actor {
         &self.changed_by
     }
 
     async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
         if let [item] = items {
-            let by = item.changed_by.recorded();
-            let params = recorded(resource, params(&item.record), (&by.0, &by.1));
+            let actor = item.changed_by.recorded();
+            let params = recorded(resource, params(&item.record), (&actor.0, &actor.1));
             return pool.write(&resource.db.create, resource.sql.create, &params).await;
         }
         let records: Vec<&Record<'_>> = items.iter().map(|item| &item.record).collect();
-        let (columns, by) = (Columns::of(resource, &records), all_by(items));
-        let params = recorded(resource, columns.params(), (&by.0, &by.1));
+        let (columns, actor) = (Columns::of(resource, &records), all_actors(items));
+        let params = recorded(resource, columns.params(), (&actor.0, &actor.1));
         pool.write(&resource.db.create, resource.sql.create_many, &params).await
     }
 
@@ -161,27 +161,28 @@ impl Write for Replace {
         self.record.uuid
     }
 
-    fn condition(&self) -> &Condition {
+    fn condition(&self) -> &Precondition {
         &self.condition
     }
 
-    fn changed_by(&self) -> &By {
+    fn changed_by(&self) -> &Actor {
         &self.changed_by
     }
 
     async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
-        if let [item @ Self { record, condition: Condition { required, refused }, .. }] = items {
+        if let [item @ Self { record, condition: Precondition { required, refused }, .. }] = items {
             let mut params = params(record);
             params.extend([required as Param<'_>, refused]);
-            let by = item.changed_by.recorded();
-            let params = recorded(resource, params, (&by.0, &by.1));
+            let actor = item.changed_by.recorded();
+            let params = recorded(resource, params, (&actor.0, &actor.1));
             return pool.write(&resource.db.replace, resource.sql.replace, &params).await;
         }
         let records: Vec<&Record<'_>> = items.iter().map(|item| &item.record).collect();
-        let (columns, by) = (Columns::of(resource, &records), all_by(items));
-        let conditions = Conditions::of(items.iter().map(Self::condition));
+        let (columns, actor) = (Columns::of(resource, &records), all_actors(items));
+        let conditions = Preconditions::of(items.iter().map(Self::condition));
         let params = [&columns.params()[..], &conditions.params()].concat();
-        pool.write(&resource.db.replace, resource.sql.replace_many, &recorded(resource, params, (&by.0, &by.1))).await
+        pool.write(&resource.db.replace, resource.sql.replace_many, &recorded(resource, params, (&actor.0, &actor.1)))
+            .await
     }
 
     fn done(&self, row: &Row) -> Result<Stored, StoreError> {
@@ -200,20 +201,20 @@ impl Write for Patch {
         self.uuid
     }
 
-    fn condition(&self) -> &Condition {
+    fn condition(&self) -> &Precondition {
         &self.condition
     }
 
-    fn changed_by(&self) -> &By {
+    fn changed_by(&self) -> &Actor {
         &self.changed_by
     }
 
     async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
         let patches: Vec<_> = items.iter().map(|item| (item.uuid, &item.patch)).collect();
-        let (columns, by) = (PatchColumns::of(resource, &patches), all_by(items));
-        let conditions = Conditions::of(items.iter().map(Self::condition));
+        let (columns, actor) = (PatchColumns::of(resource, &patches), all_actors(items));
+        let conditions = Preconditions::of(items.iter().map(Self::condition));
         let params = [&columns.params()[..], &conditions.params()].concat();
-        pool.write(&resource.db.patch, resource.sql.patch_many, &recorded(resource, params, (&by.0, &by.1))).await
+        pool.write(&resource.db.patch, resource.sql.patch_many, &recorded(resource, params, (&actor.0, &actor.1))).await
     }
 
     fn done(&self, row: &Row) -> Result<Stored, StoreError> {
@@ -236,19 +237,20 @@ impl Write for Delete {
         self.uuid
     }
 
-    fn condition(&self) -> &Condition {
+    fn condition(&self) -> &Precondition {
         &self.condition
     }
 
-    fn changed_by(&self) -> &By {
+    fn changed_by(&self) -> &Actor {
         &self.changed_by
     }
 
     async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
         let keys: Vec<Uuid> = items.iter().map(Self::uuid).collect();
-        let (conditions, by) = (Conditions::of(items.iter().map(Self::condition)), all_by(items));
+        let (conditions, actor) = (Preconditions::of(items.iter().map(Self::condition)), all_actors(items));
         let params = [&[&keys as Param<'_>], &conditions.params()[..]].concat();
-        pool.write(&resource.db.delete, resource.sql.delete_many, &recorded(resource, params, (&by.0, &by.1))).await
+        pool.write(&resource.db.delete, resource.sql.delete_many, &recorded(resource, params, (&actor.0, &actor.1)))
+            .await
     }
 
     fn done(&self, _row: &Row) -> Result<(), StoreError> {
@@ -265,18 +267,18 @@ pub async fn write_many<W: Write>(pool: Pool, items: Vec<W>) -> Vec<Result<W::Do
         let mut last = None;
         let (round, mut later): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|(_, item)| last.replace(item.uuid()) != Some(item.uuid()));
-        let (places, round): (Vec<usize>, Vec<W>) = round.into_iter().unzip();
+        let (indexes, round): (Vec<usize>, Vec<W>) = round.into_iter().unzip();
         let mut gone = Vec::new();
-        for ((place, item), outcome) in places.into_iter().zip(&round).zip(write_ascending(&pool, &round).await) {
+        for ((index, item), outcome) in indexes.into_iter().zip(&round).zip(write_ascending(&pool, &round).await) {
             if matches!(outcome, Err(StoreError::Missing)) || W::REMOVES && outcome.is_ok() {
                 gone.push(item.uuid());
             }
-            outcomes[place] = Some(outcome);
+            outcomes[index] = Some(outcome);
         }
-        later.retain(|(place, item)| {
+        later.retain(|(index, item)| {
             let is_gone = gone.binary_search(&item.uuid()).is_ok();
             if is_gone {
-                outcomes[*place] = Some(Err(StoreError::Missing));
+                outcomes[*index] = Some(Err(StoreError::Missing));
             }
             !is_gone
         });
@@ -314,24 +316,28 @@ async fn outcomes<W: Write>(pool: &Pool, items: &[W], rows: &[Row]) -> Vec<Resul
     let mut outcomes = Vec::with_capacity(items.len());
     for item in items {
         outcomes.push(match written.binary_search_by_key(&item.uuid(), |(uuid, _)| *uuid) {
-            Ok(place) => item.done(written[place].1),
+            Ok(index) => item.done(written[index].1),
             Err(_) => Err(StoreError::Missing),
         });
     }
-    tell_stale_from_missing(pool, items, &mut outcomes).await;
+    distinguish_stale_from_missing(pool, items, &mut outcomes).await;
     outcomes
 }
 
 /// A write that matched no row found either none or one with another version. Checking afterwards is as good as atomically: a
 /// row deleted since is missing, and a version that never matched cannot match later.
-async fn tell_stale_from_missing<W: Write>(pool: &Pool, items: &[W], outcomes: &mut [Result<W::Done, StoreError>]) {
+async fn distinguish_stale_from_missing<W: Write>(
+    pool: &Pool,
+    items: &[W],
+    outcomes: &mut [Result<W::Done, StoreError>],
+) {
     let is_unclear =
-        |place: usize, item: &W| matches!(outcomes[place], Err(StoreError::Missing)) && !item.condition().is_none();
+        |index: usize, item: &W| matches!(outcomes[index], Err(StoreError::Missing)) && !item.condition().is_none();
     let unclear: Vec<(usize, Uuid)> = items
         .iter()
         .enumerate()
-        .filter(|(place, item)| is_unclear(*place, item))
-        .map(|(place, item)| (place, item.uuid()))
+        .filter(|(index, item)| is_unclear(*index, item))
+        .map(|(index, item)| (index, item.uuid()))
         .collect();
     if unclear.is_empty() {
         return;
@@ -340,17 +346,17 @@ async fn tell_stale_from_missing<W: Write>(pool: &Pool, items: &[W], outcomes: &
     let resource = items[unclear[0].0].resource();
     let existing = pool.read(&resource.db.exists, resource.sql.which_exist, &[&keys]).await;
     let existing = existing.and_then(|rows| rows.iter().map(row::key).collect::<Result<Vec<Uuid>, _>>());
-    for (place, uuid) in unclear {
+    for (index, uuid) in unclear {
         match &existing {
-            Ok(existing) if existing.contains(&uuid) => outcomes[place] = Err(StoreError::Stale),
+            Ok(existing) if existing.contains(&uuid) => outcomes[index] = Err(StoreError::Stale),
             Ok(_) => {}
-            Err(error) => outcomes[place] = Err(error.clone()),
+            Err(error) => outcomes[index] = Err(error.clone()),
         }
     }
 }
 
 /// The actors of the changes of a statement for many rows.
-fn all_by<W: Write>(items: &[W]) -> (Vec<Option<&str>>, Vec<Option<&str>>) {
+fn all_actors<W: Write>(items: &[W]) -> (Vec<Option<&str>>, Vec<Option<&str>>) {
     items.iter().map(|item| item.changed_by().recorded()).unzip()
 }
 
@@ -358,10 +364,10 @@ fn all_by<W: Write>(items: &[W]) -> (Vec<Option<&str>>, Vec<Option<&str>>) {
 pub fn recorded<'a>(
     resource: &Resource,
     mut params: Vec<Param<'a>>,
-    (by, request_id): (Param<'a>, Param<'a>),
+    (actor, request_id): (Param<'a>, Param<'a>),
 ) -> Vec<Param<'a>> {
     if resource.sql.history.is_some() {
-        params.extend([by, request_id]);
+        params.extend([actor, request_id]);
     }
     params
 }

@@ -37,7 +37,7 @@ pub static DURATIONS: LazyLock<Listing> = LazyLock::new(|| load(1));
 /// Durations per status.
 pub static SUMMARY: LazyLock<Listing> = LazyLock::new(|| load(2));
 
-fn load(place: usize) -> Listing {
+fn load(index: usize) -> Listing {
     #[derive(Deserialize)]
     struct File {
         list: Vec<Description>,
@@ -50,7 +50,7 @@ fn load(place: usize) -> Listing {
         column: Vec<ColumnDescription>,
     }
     let mut file: File = toml::from_str(include_str!("columns.toml")).expect("a test reads it");
-    let Description { name, schema, description, column } = file.list.swap_remove(place);
+    let Description { name, schema, description, column } = file.list.swap_remove(index);
     let columns = column.iter().enumerate().map(|(position, column)| Column::new(position, column));
     Listing { name, schema, description, columns: columns.collect::<Result<_, _>>().expect("a test reads them") }
 }
@@ -119,7 +119,7 @@ pub(super) fn write_line(values: &[Value<'_>], out: &mut Vec<u8>) {
         match value {
             Value::Text(text) => write_text(text, out),
             // Seconds with microseconds, never in scientific notation.
-            Value::Number(seconds) => write!(out, "{seconds:.6}").expect("a vector takes everything"),
+            Value::Number(seconds) => write!(out, "{seconds:.6}").expect("writing to a vector cannot fail"),
             other => other.write_csv(out),
         }
     }

@@ -29,7 +29,7 @@ pub fn constraint_field(constraint: &str) -> Option<FieldError> {
 
 /// The filter of a list of steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter {
+pub struct StepFilter {
     /// Steps that began at this time or later.
     pub start: Timestamp,
     /// Steps that began at this time or earlier.
@@ -40,7 +40,7 @@ pub struct Filter {
     pub owner: Option<String>,
 }
 
-impl Filter {
+impl StepFilter {
     /// A time before the earliest one that can be written.
     pub const EARLIEST: Timestamp = Timestamp::constant(-62_167_219_200, 0);
     /// The latest end: a four-digit year exceeds it by at most a day.
@@ -49,7 +49,7 @@ impl Filter {
 
 /// The position of a step: steps are ordered by time and id, durations by component and version before these.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Position {
+pub struct StepPosition {
     /// The component.
     pub component: String,
     /// The version.
@@ -60,7 +60,7 @@ pub struct Position {
     pub id: i64,
 }
 
-impl Position {
+impl StepPosition {
     /// The position before every step that began at this time or later: texts are not empty, and ids start at 1.
     pub fn before(ts: Timestamp) -> Self {
         Self { component: String::new(), version: String::new(), ts, id: 0 }
@@ -73,7 +73,7 @@ impl Position {
 /// The rule, and why the text breaks it; a time after the latest possible one is an error, because it would match no step.
 pub fn check_start(text: &str) -> Result<Timestamp, String> {
     match read_date_time(text, Unzoned::Utc) {
-        Err(TimeFault::Early) => Ok(Filter::EARLIEST),
+        Err(TimeFault::Early) => Ok(StepFilter::EARLIEST),
         read => read.map_err(|fault| fault.of(TIME_RULE)),
     }
 }
@@ -84,7 +84,7 @@ pub fn check_start(text: &str) -> Result<Timestamp, String> {
 /// As [`check_start`], with the bounds exchanged.
 pub fn check_end(text: &str) -> Result<Timestamp, String> {
     match read_date_time(text, Unzoned::Utc) {
-        Err(TimeFault::Late) => Ok(Filter::LATEST),
+        Err(TimeFault::Late) => Ok(StepFilter::LATEST),
         read => read.map_err(|fault| fault.of(TIME_RULE)),
     }
 }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bound_that_nothing_can_have_lets_everything_through_or_is_refused() {
+    fn a_bound_out_of_range_matches_everything_or_is_rejected() {
         for (text, expected) in
             [("2026-01-31 12:00:00", "2026-01-31T12:00:00Z"), ("2026-01-31", "2026-01-31T00:00:00Z")]
         {
@@ -102,11 +102,11 @@ mod tests {
             assert_eq!(check_end(text).map(|ts| ts.to_string()).as_deref(), Ok(expected), "{text}");
         }
         for early in ["0000-01-01 00:00:00", "0001-01-01T00:00:00+01:00"] {
-            assert_eq!(check_start(early), Ok(Filter::EARLIEST), "{early}");
+            assert_eq!(check_start(early), Ok(StepFilter::EARLIEST), "{early}");
             assert!(check_end(early).is_err_and(|detail| detail.contains("before the year 1")), "{early}");
         }
         for late in ["9999-12-31 23:59:59", "9999-12-30T21:00:01-01:00", "9999-12-30T22:00:00.9999995Z"] {
-            assert_eq!(check_end(late), Ok(Filter::LATEST), "{late}");
+            assert_eq!(check_end(late), Ok(StepFilter::LATEST), "{late}");
             assert!(check_start(late).is_err_and(|detail| detail.contains("after 9999-12-30")), "{late}");
         }
         assert!(check_start("now").is_err_and(|detail| detail == TIME_RULE));

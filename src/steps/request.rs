@@ -5,7 +5,7 @@
 
 use warp::http::HeaderMap;
 
-use super::model::{Filter, check_end, check_start, field, fields};
+use super::model::{StepFilter, check_end, check_start, field, fields};
 use crate::csv::opening::foreign;
 use crate::http::body::FORM;
 use crate::http::format::Format;
@@ -100,7 +100,7 @@ fn read_json(body: &[u8]) -> Result<Vec<Value<'_>>, Problem> {
 #[derive(Debug)]
 pub struct ListRequest {
     /// The filter.
-    pub filter: Filter,
+    pub filter: StepFilter,
     /// The format.
     pub format: Format,
     /// The maximum number of rows; all when absent.
@@ -157,8 +157,12 @@ fn read_filters<'a>(
         Some(format) => format,
         None => Format::negotiate(headers, &offered)?,
     };
-    let filter =
-        Filter { start: start.unwrap_or(Filter::EARLIEST), end: end.unwrap_or(Filter::LATEST), component, owner };
+    let filter = StepFilter {
+        start: start.unwrap_or(StepFilter::EARLIEST),
+        end: end.unwrap_or(StepFilter::LATEST),
+        component,
+        owner,
+    };
     Ok((ListRequest { filter, format, limit, after, summary: summary.unwrap_or(false) }, query))
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio_postgres::{Row, Transaction};
-use warp::Filter as _;
+use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::http::header::{CONTENT_DISPOSITION, HeaderValue, VARY};
 use warp::http::{HeaderMap, StatusCode};
@@ -15,7 +15,7 @@ use warp::reply::Response;
 
 use super::context::Context;
 use super::listing::{DURATIONS, Listing, STEPS, SUMMARY};
-use super::model::{self, Filter, Position};
+use super::model::{self, StepFilter, StepPosition};
 use super::request::{self, ListRequest, PAGE_MAX};
 use super::store;
 use crate::auth::principal::Principal;
@@ -128,8 +128,8 @@ impl List {
     async fn rows(
         self,
         reader: &Reader,
-        filter: &Filter,
-        after: &Position,
+        filter: &StepFilter,
+        after: &StepPosition,
         limit: i64,
     ) -> Result<Vec<Row>, StoreError> {
         match self {
@@ -155,16 +155,16 @@ async fn list(list: List, raw: String, headers: HeaderMap, context: Arc<Context>
         // An id does not contain the position of the page before.
         reader.raise(reader.need_now().await);
     }
-    let after = position(&context, request.after).await?.unwrap_or(Position::before(filter.start));
+    let after = position(&context, request.after).await?.unwrap_or(StepPosition::before(filter.start));
     // A summary should be fast, so at most a page comes with it.
     let Some(limit) = limit.or(summary.then_some(PAGE_MAX)) else {
-        let rows = Rows { list, reader, filter, format, after, first: true };
+        let rows = StepChunks { list, reader, filter, format, after, first: true };
         let response = reply::in_chunks(&context.buffers, client, format.content_type(), rows, problem).await?;
         return Ok(described(response, listing, format));
     };
     let mut rows = list.rows(&reader, &filter, &after, limit + 1).await.map_err(problem)?;
     let more = cut(&mut rows, limit);
-    let next = rows.last().filter(|_| more).map(store::place).transpose().map_err(problem)?;
+    let next = rows.last().filter(|_| more).map(store::position_of).transpose().map_err(problem)?;
     let response = if summary {
         let statuses = store::summary(&reader, &filter).await.map_err(problem)?;
         let body = summarised(&statuses, &rows).map_err(problem)?;
@@ -187,7 +187,7 @@ fn summarised(statuses: &[Row], durations: &[Row]) -> Result<Vec<u8>, StoreError
 }
 
 /// The position of the step after which a list starts.
-async fn position(context: &Context, after: Option<i64>) -> Result<Option<Position>, Problem> {
+async fn position(context: &Context, after: Option<i64>) -> Result<Option<StepPosition>, Problem> {
     let Some(id) = after else { return Ok(None) };
     let position = store::position(&context.pool, id).await.map_err(problem)?;
     position.map(Some).ok_or_else(request::unknown_after)
@@ -221,22 +221,22 @@ fn described(mut response: Response, listing: &Listing, format: Format) -> Respo
 }
 
 /// A list being streamed.
-struct Rows {
+struct StepChunks {
     list: List,
     reader: Reader,
-    filter: Filter,
+    filter: StepFilter,
     format: Format,
     /// The position of the last row written.
-    after: Position,
+    after: StepPosition,
     first: bool,
 }
 
-impl Chunks for Rows {
+impl Chunks for StepChunks {
     async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
         let rows = self.list.rows(&self.reader, &self.filter, &self.after, BATCH).await?;
         self.reader.wait_midway();
         if let Some(last) = rows.last() {
-            self.after = store::place(last)?;
+            self.after = store::position_of(last)?;
         }
         let listing = self.list.listing();
         let mut out = Vec::with_capacity(room);

@@ -13,7 +13,7 @@ use std::slice::from_ref;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Row, Transaction};
 
-use super::model::{Filter, Position};
+use super::model::{StepFilter, StepPosition};
 use crate::db::error::StoreError;
 use crate::db::operation::DbOperation;
 use crate::db::pool::Pool;
@@ -41,7 +41,7 @@ const LIST_OF_COMPONENT: &str = "select id, ts, component, version, owner, statu
 const LIST_OF_OWNER: &str = "select id, ts, component, version, owner, status from steps \
      where owner = any($5) and (ts, id) > ($1, $2) and ts <= $3 order by owner, ts, id limit $4";
 
-const PLACE: &str = "select component, version, ts, id from steps where id = any($1) order by id";
+const POSITION: &str = "select component, version, ts, id from steps where id = any($1) order by id";
 
 /// The duration of a step depends on the next one, so filters that could exclude that one are applied outside the window. The
 /// earliest time is the exception: the next step is never before it.
@@ -107,8 +107,13 @@ fn params<'a>(new: &'a [Value<'_>]) -> Vec<Param<'a>> {
 ///
 /// # Errors
 /// The pool's.
-pub async fn list(reader: &Reader, filter: &Filter, after: &Position, limit: i64) -> Result<Vec<Row>, StoreError> {
-    let Filter { start, end, component, owner } = filter;
+pub async fn list(
+    reader: &Reader,
+    filter: &StepFilter,
+    after: &StepPosition,
+    limit: i64,
+) -> Result<Vec<Row>, StoreError> {
+    let StepFilter { start, end, component, owner } = filter;
     let (ts, id) = (after.ts, after.id).max((*start, 0));
     match (component, owner) {
         (Some(component), owner) => {
@@ -123,17 +128,17 @@ pub async fn list(reader: &Reader, filter: &Filter, after: &Position, limit: i64
 ///
 /// # Errors
 /// The pool's.
-pub async fn position(pool: &Pool, id: i64) -> Result<Option<Position>, StoreError> {
-    let rows = pool.read(&GET, PLACE, &[&from_ref(&id)]).await?;
-    rows.first().map(place).transpose()
+pub async fn position(pool: &Pool, id: i64) -> Result<Option<StepPosition>, StoreError> {
+    let rows = pool.read(&GET, POSITION, &[&from_ref(&id)]).await?;
+    rows.first().map(position_of).transpose()
 }
 
 /// The position of the step in a row of any of the statements.
 ///
 /// # Errors
 /// [`StoreError::Internal`] for other columns.
-pub fn place(row: &Row) -> Result<Position, StoreError> {
-    Ok(Position {
+pub fn position_of(row: &Row) -> Result<StepPosition, StoreError> {
+    Ok(StepPosition {
         component: row.try_get("component")?,
         version: row.try_get("version")?,
         ts: row.try_get("ts")?,
@@ -145,9 +150,14 @@ pub fn place(row: &Row) -> Result<Position, StoreError> {
 ///
 /// # Errors
 /// The pool's.
-pub async fn durations(reader: &Reader, filter: &Filter, after: &Position, limit: i64) -> Result<Vec<Row>, StoreError> {
-    let Filter { start, end, component, owner } = filter;
-    let Position { component: after_component, version, ts, id } = after;
+pub async fn durations(
+    reader: &Reader,
+    filter: &StepFilter,
+    after: &StepPosition,
+    limit: i64,
+) -> Result<Vec<Row>, StoreError> {
+    let StepFilter { start, end, component, owner } = filter;
+    let StepPosition { component: after_component, version, ts, id } = after;
     match component {
         None => reader.read(&LASTING, DURATIONS, &[after_component, version, ts, id, start, end, owner, &limit]).await,
         // A position in another component is either before all steps of this one or after them.
@@ -167,8 +177,8 @@ pub async fn durations(reader: &Reader, filter: &Filter, after: &Position, limit
 ///
 /// # Errors
 /// The pool's.
-pub async fn summary(reader: &Reader, filter: &Filter) -> Result<Vec<Row>, StoreError> {
-    let Filter { start, end, component, owner } = filter;
+pub async fn summary(reader: &Reader, filter: &StepFilter) -> Result<Vec<Row>, StoreError> {
+    let StepFilter { start, end, component, owner } = filter;
     let bounds = [(start as Param<'_>, Type::TIMESTAMPTZ), (end, Type::TIMESTAMPTZ), (owner, Type::TEXT)];
     match component {
         None => reader.collect(&SUMMING, Query::Once(Planner::Free, SUMMARY, &bounds)).await,

@@ -88,16 +88,10 @@ async fn lines_end_in_lf_crlf_or_cr_and_complaints_count_them_so() {
         let problem = posted(&app, NDJSON, bad).await.expect_problem(422, "invalid-fields");
         assert_eq!((&problem["errors"][0]["line"], &problem["errors"][0]["field"]), (&json!(3), &json!("label")));
         assert_eq!(problem["errors"][1]["line"], 4, "{end:?}");
-        assert!(
-            told(&problem).contains("must be valid JSON; invalid at line 4 column 11"),
-            "{end:?}: {problem}"
-        );
+        assert!(told(&problem).contains("must be valid JSON; invalid at line 4 column 11"), "{end:?}: {problem}");
         let bad = format!("[{{\"label\":\"a\"}},{end} {{\"label\":{end} x}}]");
         let problem = posted(&app, JSON, bad).await.expect_problem(422, "invalid-fields");
-        assert!(
-            told(&problem).contains("must be valid JSON; invalid at line 3 column 2"),
-            "{end:?}: {problem}"
-        );
+        assert!(told(&problem).contains("must be valid JSON; invalid at line 3 column 2"), "{end:?}: {problem}");
         let bad = format!("{{\"label\":\"a\",{end}{end} \"amount\" 1}}");
         let problem = posted(&app, JSON, bad).await.expect_problem(400, "invalid-json");
         assert!(told(&problem).contains("not valid JSON at line 3 column 11"), "{end:?}: {problem}");

@@ -49,12 +49,12 @@ impl Sink for Import {
     type Error = TableError;
 
     fn fits(&self, header: &Cells) -> bool {
-        Rows::behind(self.resource, header, UnknownColumns::Refused).is_ok()
+        Rows::with_header(self.resource, header, UnknownColumns::Refused).is_ok()
     }
 
     fn record(&mut self, record: &Cells) -> Result<(), TableError> {
         match &mut self.rows {
-            None => self.rows = Some(Rows::behind(self.resource, record, UnknownColumns::Refused)?),
+            None => self.rows = Some(Rows::with_header(self.resource, record, UnknownColumns::Refused)?),
             Some(rows) => {
                 let row = rows.row(record)?.map(|row| row.values.into_iter().map(Value::into_owned).collect());
                 self.values.extend(row);

@@ -1,6 +1,6 @@
 //! Errors in the rows of a body: the first hundred, and their total number.
 
-use super::split::Stuck;
+use super::split::SplitError;
 use crate::http::problem::{FieldError, Problem, RowError};
 
 /// Maximum number of errors listed in a response.
@@ -34,9 +34,9 @@ impl Faults {
     }
 
     /// Adds the error that ends splitting: the rest of the body cannot be split into rows.
-    pub fn stuck(&mut self, stuck: Stuck) {
-        let error = FieldError { pointer: stuck.field, detail: stuck.detail.into() };
-        self.row(stuck.line, None, vec![error]);
+    pub fn split_error(&mut self, error: SplitError) {
+        let field_error = FieldError { pointer: error.field, detail: error.detail.into() };
+        self.row(error.line, None, vec![field_error]);
     }
 
     /// Returns an error if any row has errors.

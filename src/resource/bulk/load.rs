@@ -13,13 +13,13 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 use warp::http::{HeaderMap, StatusCode};
 
-use super::super::by::By;
+use super::super::actor::Actor;
 use super::super::problem::problem;
 use super::faults::Faults;
-use super::rows::{Form, Loader};
+use super::rows::{BodyFormat, Loader};
 use super::store::{Copied, Loading};
 use crate::auth::principal::Principal;
-use crate::db::attempt::Attempt as Fate;
+use crate::db::attempt::Attempt;
 use crate::db::error::StoreError;
 use crate::http::body::{CSV, JSON, charset};
 use crate::http::budget::{Held, Holder};
@@ -35,16 +35,16 @@ use crate::idempotency::store::Claim;
 use crate::resource::context::Context;
 
 /// Maximum total time that a load waits for its sender: enough for a few pauses of a fast sender.
-const PATIENCE: Duration = Duration::from_millis(500);
+const SENDER_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Added to the deadline so that PostgreSQL's own timeout error normally arrives first.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// A bulk request without its body.
-pub struct Asked<'a> {
+pub struct BulkRequest<'a> {
     /// The request headers.
     pub headers: &'a HeaderMap,
     /// The format of the rows.
-    pub form: Form,
+    pub body_format: BodyFormat,
     /// The client that sends the rows.
     pub client: Sender,
     /// The idempotency key.
@@ -52,13 +52,13 @@ pub struct Asked<'a> {
     /// Whether the keys of the rows are needed for the response.
     pub with_keys: bool,
     /// The actor recorded in the history.
-    pub changed_by: By,
+    pub changed_by: Actor,
     /// Fingerprint of what has been received; the body is stored while it arrives.
     fingerprint: Mutex<Fingerprint>,
     begun: Instant,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> BulkRequest<'a> {
     /// Reads the headers of a bulk request.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl<'a> Asked<'a> {
     ) -> Result<Self, Problem> {
         Ok(Self {
             headers,
-            form: Form {
+            body_format: BodyFormat {
                 media_type,
                 charset: if media_type == CSV { charset(headers)? } else { None },
                 unknown: unknown(headers),
@@ -78,7 +78,7 @@ impl<'a> Asked<'a> {
             client: Sender::of(headers),
             key: key(headers, principal)?,
             with_keys: false,
-            changed_by: By::of(principal, headers),
+            changed_by: Actor::of(principal, headers),
             fingerprint: Mutex::new(Fingerprint::begin(route.0, "", headers)),
             begun: Instant::now(),
         })
@@ -115,7 +115,7 @@ pub struct Keys {
 }
 
 /// The result of one attempt.
-enum Attempt {
+enum LoadOutcome {
     Loaded(Loaded),
     /// Nothing is stored because the sender fell behind.
     Late,
@@ -125,98 +125,103 @@ enum Attempt {
 ///
 /// # Errors
 /// 503 when no turn or connection is available, or PostgreSQL does not respond in time.
-pub async fn load(context: &Context, asked: &Asked<'_>, spool: &Spool) -> Result<Loaded, Problem> {
+pub async fn load(context: &Context, request: &BulkRequest<'_>, spool: &Spool) -> Result<Loaded, Problem> {
     spool.readable().await;
-    let holder = Holder::Client(asked.client);
+    let holder = Holder::Client(request.client);
     // Only a complete body waits for a turn.
     if let Ok(turn) = context.bulk.turns.take(holder, 1)
-        && let Attempt::Loaded(loaded) = attempt(context, asked, spool, turn).await?
+        && let LoadOutcome::Loaded(loaded) = try_load(context, request, spool, turn).await?
     {
         return Ok(loaded);
     }
     spool.ended().await;
     let turn = context.bulk.turns.wait(holder, 1, Instant::now() + context.bulk.wait).await;
     let turn = turn.map_err(|refused| refused.problem("turns to store many rows"))?;
-    match attempt(context, asked, spool, turn).await? {
-        Attempt::Loaded(loaded) => Ok(loaded),
-        Attempt::Late => Err(Problem::internal()), // a complete body is never late
+    match try_load(context, request, spool, turn).await? {
+        LoadOutcome::Loaded(loaded) => Ok(loaded),
+        LoadOutcome::Late => Err(Problem::internal()), // a complete body is never late
     }
 }
 
 /// Reads the body from its start and stores its rows.
-async fn attempt(context: &Context, asked: &Asked<'_>, spool: &Spool, turn: Held) -> Result<Attempt, Problem> {
-    let mut rows = Rows {
+async fn try_load(
+    context: &Context,
+    request: &BulkRequest<'_>,
+    spool: &Spool,
+    turn: Held,
+) -> Result<LoadOutcome, Problem> {
+    let mut rows = BodyRows {
         reader: spool.reader(),
-        patience: PATIENCE,
-        loader: Loader::new(context.resource, &asked.form, asked.with_keys),
+        sender_wait: SENDER_WAIT_MAX,
+        loader: Loader::new(context.resource, &request.body_format, request.with_keys),
     };
     // The first chunk is validated before a connection is acquired; a body that starts with an error never acquires one.
-    let more = match rows.next_piece().await? {
+    let more = match rows.next_chunk().await? {
         Next::Chunk => true,
         Next::End => false,
-        Next::Late => return Ok(Attempt::Late),
+        Next::Late => return Ok(LoadOutcome::Late),
     };
-    if rows.loader.is_good()
-        && let Some(attempt) = store(context, asked, &mut rows, more).await?
+    if rows.loader.is_valid()
+        && let Some(outcome) = store(context, request, &mut rows, more).await?
     {
-        return Ok(attempt);
+        return Ok(outcome);
     }
     drop(turn);
-    rows.into_faults().await.map(|faults| Attempt::Loaded(Loaded::Faulty(faults)))
+    rows.into_faults().await.map(|faults| LoadOutcome::Loaded(Loaded::Faulty(faults)))
 }
 
 /// Stores the rows; `None` when one is invalid. `more` states whether rows follow the first chunk.
 async fn store(
     context: &Context,
-    asked: &Asked<'_>,
-    rows: &mut Rows<'_>,
+    request: &BulkRequest<'_>,
+    rows: &mut BodyRows<'_>,
     more: bool,
-) -> Result<Option<Attempt>, Problem> {
+) -> Result<Option<LoadOutcome>, Problem> {
     let mut session = context.pool.session().await.map_err(|error| problem(context.resource, error))?;
     let mut timed = context.resource.db.bulk.begin();
-    let fate = session.attempt();
-    let work = copy(context, (session.client_mut(), &fate), asked, rows, more);
-    let work = timed.around(timeout_at(asked.begun + context.bulk.limits.timeout + GRACE, work));
+    let attempt = session.attempt();
+    let work = copy(context, (session.client_mut(), &attempt), request, rows, more);
+    let work = timed.around(timeout_at(request.begun + context.bulk.limits.timeout + GRACE, work));
     let stored = work.await.unwrap_or_else(|_| {
         let late = StoreError::unavailable("a bulk body was not stored in time");
-        fate.judge(Err(late)).map_err(|error| problem(context.resource, error))
+        attempt.judge(Err(late)).map_err(|error| problem(context.resource, error))
     });
     if stored.is_ok() {
         timed.judge(&Ok(())); // an invalid body is not a database failure
     }
-    if matches!(stored, Ok(Some(Attempt::Loaded(Loaded::Stored(..))))) {
+    if matches!(stored, Ok(Some(LoadOutcome::Loaded(Loaded::Stored(..))))) {
         session.settled(); // otherwise a copy or transaction may still be in progress
     }
-    if asked.key.is_some() { stored.map_err(Problem::with_key) } else { stored }
+    if request.key.is_some() { stored.map_err(Problem::with_key) } else { stored }
 }
 
 /// Stores the rows on a connection.
 async fn copy(
     context: &Context,
-    (client, fate): (&mut Client, &Fate),
-    asked: &Asked<'_>,
-    rows: &mut Rows<'_>,
+    (client, attempt): (&mut Client, &Attempt),
+    request: &BulkRequest<'_>,
+    rows: &mut BodyRows<'_>,
     mut more: bool,
-) -> Result<Option<Attempt>, Problem> {
-    let key = asked.key.as_deref().map(|key| (key, context.once.ttl()));
+) -> Result<Option<LoadOutcome>, Problem> {
+    let key = request.key.as_deref().map(|key| (key, context.once.ttl()));
     let mut loading = match Loading::begin(context.resource, client, context.bulk.limits.timeout, key)
         .await
         .map_err(|error| problem(context.resource, error))?
     {
-        Ok(_) if asked.key.as_deref().is_some_and(|key| context.once.is_full(key)) => return Err(too_many()),
+        Ok(_) if request.key.as_deref().is_some_and(|key| context.once.is_full(key)) => return Err(too_many()),
         Ok(loading) => loading,
-        Err(known) => return Ok(Some(Attempt::Loaded(Loaded::Known(known)))),
+        Err(known) => return Ok(Some(LoadOutcome::Loaded(Loaded::Known(known)))),
     };
     let mut held = None;
     while more {
         loading.send(rows.loader.take()).await.map_err(|error| problem(context.resource, error))?;
-        hold(&mut held, rows.loader.keys() * size_of::<Uuid>(), asked.client, context)?;
-        more = match rows.next_piece().await? {
+        hold(&mut held, rows.loader.keys() * size_of::<Uuid>(), request.client, context)?;
+        more = match rows.next_chunk().await? {
             Next::Chunk => true,
             Next::End => false,
-            Next::Late => return Ok(Some(Attempt::Late)),
+            Next::Late => return Ok(Some(LoadOutcome::Late)),
         };
-        if !rows.loader.is_good() {
+        if !rows.loader.is_valid() {
             return Ok(None);
         }
     }
@@ -225,13 +230,13 @@ async fn copy(
     let (rest, count, keys) = rows.loader.finish();
     loading.send(rest).await.map_err(|error| problem(context.resource, error))?;
     let answer = Answer::new(status(count), JSON, stored(count, &notes).into());
-    let request = asked.key.clone().map(|key| Request { key, fingerprint: asked.fingerprint() });
-    let copied = Copied { between, count, by: &asked.changed_by };
+    let keyed = request.key.clone().map(|key| Request { key, fingerprint: request.fingerprint() });
+    let copied = Copied { between, count, actor: &request.changed_by };
     let committed =
-        loading.commit(context.resource, copied, fate, request.as_ref().map(|request| (request, &answer))).await;
-    fate.judge(committed).map_err(|error| problem(context.resource, error))?;
+        loading.commit(context.resource, copied, attempt, keyed.as_ref().map(|keyed| (keyed, &answer))).await;
+    attempt.judge(committed).map_err(|error| problem(context.resource, error))?;
     context.growth.add(count);
-    Ok(Some(Attempt::Loaded(Loaded::Stored(answer, Keys { keys, notes, _held: held }))))
+    Ok(Some(LoadOutcome::Loaded(Loaded::Stored(answer, Keys { keys, notes, _held: held }))))
 }
 
 /// The short response: the number of rows, and notes on converted values.
@@ -260,9 +265,9 @@ fn hold(held: &mut Option<Held>, bytes: usize, client: Sender, context: &Context
 }
 
 /// The rows of a body, split and validated as they are read.
-struct Rows<'a> {
+struct BodyRows<'a> {
     reader: Reader<'a>,
-    patience: Duration,
+    sender_wait: Duration,
     loader: Loader,
 }
 
@@ -276,10 +281,10 @@ enum Next {
     Late,
 }
 
-impl Rows<'_> {
-    async fn next_piece(&mut self) -> Result<Next, Problem> {
+impl BodyRows<'_> {
+    async fn next_chunk(&mut self) -> Result<Next, Problem> {
         loop {
-            match self.reader.next(&mut self.patience).await? {
+            match self.reader.next(&mut self.sender_wait).await? {
                 Read::Bytes(bytes) => self.loader.push(&bytes),
                 Read::End => {
                     self.loader.end();
@@ -287,7 +292,7 @@ impl Rows<'_> {
                 }
                 Read::Late => return Ok(Next::Late),
             }
-            if self.loader.is_full() || !self.loader.is_good() {
+            if self.loader.is_full() || !self.loader.is_valid() {
                 return Ok(Next::Chunk);
             }
         }
@@ -295,8 +300,8 @@ impl Rows<'_> {
 
     /// Reads the rest to collect its errors, however slowly it arrives: nothing is held for it any more.
     async fn into_faults(mut self) -> Result<Faults, Problem> {
-        while matches!(self.next_piece().await?, Next::Chunk) {
-            self.patience = Duration::MAX;
+        while matches!(self.next_chunk().await?, Next::Chunk) {
+            self.sender_wait = Duration::MAX;
         }
         Ok(self.loader.into_faults())
     }

@@ -12,7 +12,7 @@ use warp::reply::Response;
 use super::super::list::request::FORMS;
 use super::super::list::shape::Shape;
 use super::super::problem::problem;
-use super::load::{self, Asked, Keys, Loaded};
+use super::load::{self, BulkRequest, Keys, Loaded};
 use super::store;
 use crate::auth::principal::Principal;
 use crate::csv::notes::UnknownColumns;
@@ -31,7 +31,7 @@ use crate::idempotency::store::Claim;
 use crate::resource::context::Context;
 
 /// Accepted media types; the first may contain one row or many.
-const TAKEN: &[&str] = &[JSON, CSV, NDJSON];
+const ACCEPTED: &[&str] = &[JSON, CSV, NDJSON];
 /// Number of rows read back at a time for a response.
 const BATCH: usize = 1000;
 
@@ -58,7 +58,7 @@ pub async fn receive(
     body: impl Stream<Item = Result<Bytes, Broken>>,
     context: &Arc<Context>,
 ) -> Result<Posted, Problem> {
-    let media_type = body::media_type(headers, TAKEN)?;
+    let media_type = body::media_type(headers, ACCEPTED)?;
     let is_short = announced(headers).is_some_and(|length| length <= context.body_limits.bytes as u64);
     // Boxed so that the usual single row does not carry the size of these futures.
     if is_short && media_type == JSON {
@@ -67,23 +67,25 @@ pub async fn receive(
             return Ok(Posted::One(bytes));
         }
         let whole = stream::iter([Ok(bytes)]);
-        return Box::pin(many(Asked::new(route, (headers, principal), JSON)?, whole, context)).await.map(Posted::Many);
+        return Box::pin(many(BulkRequest::new(route, (headers, principal), JSON)?, whole, context))
+            .await
+            .map(Posted::Many);
     }
-    Box::pin(one_or_many(Asked::new(route, (headers, principal), media_type)?, Box::pin(body), context)).await
+    Box::pin(one_or_many(BulkRequest::new(route, (headers, principal), media_type)?, Box::pin(body), context)).await
 }
 
 /// Handles a body that is long, of unknown length, or not JSON.
 async fn one_or_many(
-    asked: Asked<'_>,
+    request: BulkRequest<'_>,
     mut body: impl Stream<Item = Result<Bytes, Broken>> + Unpin,
     context: &Arc<Context>,
 ) -> Result<Posted, Problem> {
-    if asked.form.media_type != JSON {
-        return many(asked, body, context).await.map(Posted::Many);
+    if request.body_format.media_type != JSON {
+        return many(request, body, context).await.map(Posted::Many);
     }
     // The first non-blank byte distinguishes one row from many. The limit of a single row applies to leading blanks, because it
     // is not known yet that there are many rows.
-    let mut begun = Growing::begin(asked.headers, &context.bulk.limits, 0)?;
+    let mut begun = Growing::begin(request.headers, &context.bulk.limits, 0)?;
     let mut pace = Pace::begin(&context.body_limits);
     while let Some(chunk) = pace.next(&mut body).await? {
         let is_blank = begun.as_slice().len() > MARK.len() && chunk.trim_ascii_start().is_empty();
@@ -98,9 +100,9 @@ async fn one_or_many(
     let many_are_there = is_array(begun.as_slice());
     let body = stream::iter([Ok(begun.into_bytes())]).chain(body);
     if many_are_there {
-        return many(asked, body, context).await.map(Posted::Many);
+        return many(request, body, context).await.map(Posted::Many);
     }
-    body::read_json(asked.headers, body, &context.body_limits).await.map(Posted::One)
+    body::read_json(request.headers, body, &context.body_limits).await.map(Posted::One)
 }
 
 fn is_array(bytes: &[u8]) -> bool {
@@ -117,25 +119,25 @@ fn first_byte(bytes: &[u8]) -> Option<u8> {
 
 /// Creates the rows of the body, all or none.
 async fn many(
-    mut asked: Asked<'_>,
+    mut request: BulkRequest<'_>,
     mut body: impl Stream<Item = Result<Bytes, Broken>> + Unpin,
     context: &Arc<Context>,
 ) -> Result<Response, Problem> {
-    let preferred = prefer::preference(asked.headers, "return");
+    let preferred = prefer::preference(request.headers, "return");
     // The response to a request with a key is stored with the key, so it is always the short one.
-    let representation = preferred == Some("representation") && asked.key.is_none();
-    let format = Format::negotiate(asked.headers, FORMS)?;
-    asked.with_keys = representation;
+    let representation = preferred == Some("representation") && request.key.is_none();
+    let format = Format::negotiate(request.headers, FORMS)?;
+    request.with_keys = representation;
     let bulk = &context.bulk;
     let spool = Spool::default();
-    let mut look = Look::default();
-    let receiving = spool.receive(asked.headers, &mut body, &bulk.limits, &bulk.disk, |chunk| {
-        asked.add(chunk);
-        look.at(chunk);
+    let mut inspector = BodyInspector::default();
+    let receiving = spool.receive(request.headers, &mut body, &bulk.limits, &bulk.disk, |chunk| {
+        request.add(chunk);
+        inspector.inspect(chunk);
     });
     // A failure of either ends both; the disk space is held until both have ended.
-    let (_disk, loaded) = try_join(receiving, load::load(context, &asked, &spool)).await?;
-    if look.is_blank() {
+    let (_disk, loaded) = try_join(receiving, load::load(context, &request, &spool)).await?;
+    if inspector.is_blank() {
         return Err(Problem::new(Code::InvalidJson, "the body is empty; send at least one row"));
     }
     let (mut response, applied) = match loaded {
@@ -144,8 +146,8 @@ async fn many(
             let shape = Shape { resource, format, columns: None };
             let status = load::status(keys.keys.len() as u64);
             let notes = keys.notes.clone();
-            let chunks = Stored { context: context.clone(), shape, keys, told: 0 };
-            match reply::in_chunks(&context.buffers, asked.client, format.content_type(), chunks, |error| {
+            let chunks = StoredRows { context: context.clone(), shape, keys, sent: 0 };
+            match reply::in_chunks(&context.buffers, request.client, format.content_type(), chunks, |error| {
                 problem(resource, error)
             })
             .await
@@ -163,12 +165,12 @@ async fn many(
             (answer.into_response(false)?, (preferred == Some("minimal")).then_some("return=minimal"))
         }
         // The body is complete by now, so its fingerprint identifies the request.
-        Loaded::Known(Claim::Kept { fingerprint, .. }) if fingerprint != asked.fingerprint() => return Err(reused()),
+        Loaded::Known(Claim::Kept { fingerprint, .. }) if fingerprint != request.fingerprint() => return Err(reused()),
         Loaded::Known(Claim::Kept { answer, .. }) => return answer.into_response(true),
         Loaded::Known(_) => return Err(in_flight()),
         Loaded::Faulty(faults) => {
             let problem = faults.finish().err().unwrap_or_else(Problem::internal);
-            return Err(if look.has_lost_lines(asked.form.media_type) {
+            return Err(if inspector.has_lost_lines(request.body_format.media_type) {
                 problem.with_hint(LOST_LINES)
             } else {
                 problem
@@ -177,7 +179,7 @@ async fn many(
     };
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("accept, prefer"));
-    if asked.form.unknown == UnknownColumns::Ignored {
+    if request.body_format.unknown == UnknownColumns::Ignored {
         prefer::applied(headers, prefer::LENIENT);
     }
     if let Some(applied) = applied {
@@ -188,15 +190,15 @@ async fn many(
 
 /// Properties of a body observed while it arrives, for more specific error messages.
 #[derive(Default)]
-struct Look {
+struct BodyInspector {
     /// A non-blank byte has arrived.
     has_content: bool,
     has_line_end: bool,
     has_object_behind_object: bool,
 }
 
-impl Look {
-    fn at(&mut self, chunk: &[u8]) {
+impl BodyInspector {
+    fn inspect(&mut self, chunk: &[u8]) {
         if !self.has_content {
             self.has_content = !chunk.iter().all(u8::is_ascii_whitespace);
         }
@@ -217,27 +219,27 @@ impl Look {
 }
 
 /// The stored rows, sent back to the client in chunks.
-struct Stored {
+struct StoredRows {
     context: Arc<Context>,
     shape: Shape,
     keys: Keys,
-    told: usize,
+    sent: usize,
 }
 
-impl Chunks for Stored {
+impl Chunks for StoredRows {
     async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
         let mut out = Vec::with_capacity(room);
-        let first = self.told == 0;
-        let end = self.keys.keys.len().min(self.told + BATCH);
+        let first = self.sent == 0;
+        let end = self.keys.keys.len().min(self.sent + BATCH);
         // Keys are generated in row order and ascend.
-        let rows = store::stored(self.context.resource, &self.context.pool, &self.keys.keys[self.told..end]).await?;
+        let rows = store::stored(self.context.resource, &self.context.pool, &self.keys.keys[self.sent..end]).await?;
         if first {
             self.shape.begin(&mut out);
         }
         for (index, row) in rows.iter().enumerate() {
             self.shape.row(first && index == 0, row, &mut out)?;
         }
-        self.told = end;
+        self.sent = end;
         let more = end < self.keys.keys.len();
         if !more {
             self.shape.end(&mut out);

@@ -9,7 +9,7 @@ use super::super::definition::Resource;
 use super::super::json;
 use super::super::row::Record;
 use super::faults::Faults;
-use super::split::{Array, Lines, Rows, Splitter, Stuck};
+use super::split::{Array, Lines, RowSink, SplitError, Splitter};
 use crate::csv::cells::Cells;
 use crate::csv::cutter::Sink;
 use crate::csv::fault::Malformed;
@@ -24,7 +24,7 @@ use crate::http::problem::FieldError;
 
 /// The format of the rows of a body.
 #[derive(Debug, Clone, Copy)]
-pub struct Form {
+pub struct BodyFormat {
     /// One of the accepted media types.
     pub media_type: &'static str,
     /// The encoding of CSV, if the request specifies one.
@@ -45,15 +45,15 @@ pub struct Loader {
 
 impl Loader {
     /// Creates a loader for a body of this format; `keys` requests that the keys of the rows be collected.
-    pub fn new(resource: &'static Resource, form: &Form, keys: bool) -> Self {
-        let splitter = match form.media_type {
-            CSV => Splitter::Table(Box::new(Records::new(form.charset))),
+    pub fn new(resource: &'static Resource, body_format: &BodyFormat, keys: bool) -> Self {
+        let splitter = match body_format.media_type {
+            CSV => Splitter::Csv(Box::new(Records::new(body_format.charset))),
             NDJSON => Splitter::Lines(Lines::default()),
             _ => Splitter::Array(Array::default()),
         };
         let validator = RowValidator {
             resource,
-            unknown: form.unknown,
+            unknown: body_format.unknown,
             is_array: matches!(splitter, Splitter::Array(_)),
             rows: None,
             count: 0,
@@ -61,10 +61,10 @@ impl Loader {
             between: None,
             notes: Notes::default(),
             faults: Faults::default(),
-            is_stuck: false,
+            has_failed: false,
             binary: BinaryRows::default(),
         };
-        let opening = (!matches!(splitter, Splitter::Table(_))).then(|| Opening::new(true));
+        let opening = (!matches!(splitter, Splitter::Csv(_))).then(|| Opening::new(true));
         Self { splitter, opening, is_ended: false, validator }
     }
 
@@ -84,15 +84,15 @@ impl Loader {
     fn begin(&mut self, begun: Result<&[u8], &Foreign>) {
         match begun {
             Ok(begun) => self.split(without_mark(begun)),
-            Err(foreign) => self.validator.stuck(Stuck::new(1, foreign.to_string())),
+            Err(foreign) => self.validator.fail(SplitError::new(1, foreign.to_string())),
         }
     }
 
     fn split(&mut self, bytes: &[u8]) {
-        if !self.validator.is_stuck
-            && let Err(stuck) = self.splitter.push(bytes, &mut self.validator)
+        if !self.validator.has_failed
+            && let Err(error) = self.splitter.push(bytes, &mut self.validator)
         {
-            self.validator.stuck(stuck);
+            self.validator.fail(error);
         }
     }
 
@@ -105,19 +105,19 @@ impl Loader {
         if let Some(mut opening) = self.opening.take() {
             self.begin(opening.finish().as_deref());
         }
-        if self.validator.is_stuck {
+        if self.validator.has_failed {
             return;
         }
-        if let Err(stuck) = self.splitter.finish(&mut self.validator) {
-            self.validator.stuck(stuck);
-        } else if matches!(self.splitter, Splitter::Table(_))
+        if let Err(error) = self.splitter.finish(&mut self.validator) {
+            self.validator.fail(error);
+        } else if matches!(self.splitter, Splitter::Csv(_))
             && self.validator.rows.is_none()
-            && !self.validator.is_stuck
+            && !self.validator.has_failed
         {
             self.validator
-                .stuck(Stuck::new(1, format!("must be a header: {}", self.validator.resource.expected_header)));
+                .fail(SplitError::new(1, format!("must be a header: {}", self.validator.resource.expected_header)));
         } else if matches!(self.splitter, Splitter::Lines(_)) && self.validator.count == 0 {
-            self.validator.stuck(Stuck::new(1, "must be a JSON object"));
+            self.validator.fail(SplitError::new(1, "must be a JSON object"));
         }
     }
 
@@ -127,7 +127,7 @@ impl Loader {
     }
 
     /// Whether every row so far is valid.
-    pub fn is_good(&self) -> bool {
+    pub fn is_valid(&self) -> bool {
         self.validator.faults.is_empty()
     }
 
@@ -150,7 +150,7 @@ impl Loader {
     /// Notes on converted values, as sentences.
     pub fn notes(&self) -> Vec<String> {
         match (&self.splitter, &self.validator.rows) {
-            (Splitter::Table(records), Some(rows)) => rows.notes().sentences(Some(records)),
+            (Splitter::Csv(records), Some(rows)) => rows.notes().sentences(Some(records)),
             _ => self.validator.notes.sentences(None),
         }
     }
@@ -182,14 +182,14 @@ struct RowValidator {
     notes: Notes,
     faults: Faults,
     /// The rest of the body cannot be split.
-    is_stuck: bool,
+    has_failed: bool,
     binary: BinaryRows,
 }
 
 impl RowValidator {
-    fn stuck(&mut self, stuck: Stuck) {
-        self.faults.stuck(stuck);
-        self.is_stuck = true;
+    fn fail(&mut self, error: SplitError) {
+        self.faults.split_error(error);
+        self.has_failed = true;
     }
 
     fn row(&mut self, line: u64, row: Result<Record<'_>, Vec<FieldError>>) {
@@ -210,15 +210,15 @@ impl RowValidator {
 
     fn header(&mut self, record: &Cells) {
         let line = record.line();
-        match csv::Rows::behind(self.resource, record, self.unknown) {
+        match csv::Rows::with_header(self.resource, record, self.unknown) {
             Ok(rows) if rows.have_uuid() => {
-                self.is_stuck = true;
+                self.has_failed = true;
                 let error = FieldError::new("uuid", "is generated by the server; leave the column out");
                 self.faults.row(line, None, vec![error]);
             }
             Ok(rows) => self.rows = Some(rows),
             Err(error) => {
-                self.is_stuck = true;
+                self.has_failed = true;
                 self.faults.row(line, None, faults_of(error));
             }
         }
@@ -236,7 +236,7 @@ fn faults_of(error: TableError) -> Vec<FieldError> {
     vec![FieldError { pointer: String::new(), detail: detail.into() }]
 }
 
-impl Rows for RowValidator {
+impl RowSink for RowValidator {
     fn json(&mut self, begin: Position, text: &[u8]) {
         let left_out = (self.unknown == UnknownColumns::Ignored).then_some(&mut self.notes);
         let row = json::read_row(self.resource, (begin, text), left_out);
@@ -245,14 +245,14 @@ impl Rows for RowValidator {
 }
 
 impl Sink for RowValidator {
-    type Error = Stuck;
+    type Error = SplitError;
 
     fn fits(&self, header: &Cells) -> bool {
-        csv::Rows::behind(self.resource, header, self.unknown).is_ok()
+        csv::Rows::with_header(self.resource, header, self.unknown).is_ok()
     }
 
-    fn record(&mut self, record: &Cells) -> Result<(), Stuck> {
-        if self.is_stuck {
+    fn record(&mut self, record: &Cells) -> Result<(), SplitError> {
+        if self.has_failed {
             return Ok(());
         }
         let Some(mut rows) = self.rows.take() else {

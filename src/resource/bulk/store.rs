@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, CopyInSink, Row, Transaction};
 use uuid::Uuid;
 
-use super::super::by::By;
+use super::super::actor::Actor;
 use super::super::definition::Resource;
 use crate::db::attempt::Attempt;
 use crate::db::error::StoreError;
@@ -72,7 +72,7 @@ impl<'a> Loading<'a> {
     ) -> Result<(), StoreError> {
         self.sink.as_mut().finish().await?;
         if let (Some(history), Some((least, greatest))) = (&resource.sql.history, copied.between) {
-            let (name, request_id) = copied.by.recorded();
+            let (name, request_id) = copied.actor.recorded();
             let params = [
                 (&least as Param<'_>, Type::UUID),
                 (&greatest as Param<'_>, Type::UUID),
@@ -99,7 +99,7 @@ pub struct Copied<'a> {
     /// The number of rows.
     pub count: u64,
     /// The actor recorded in the history.
-    pub by: &'a By,
+    pub actor: &'a Actor,
 }
 
 /// The rows with these keys, in key order.

@@ -25,21 +25,21 @@ const FALSE_WORDS: [&str; 4] = ["f", "no", "n", "off"];
 
 /// State of reading one file.
 #[derive(Debug, Clone, Default)]
-pub struct Reading {
+pub struct ReadState {
     /// The decimal mark of the file, once a number has determined it.
-    mark: Option<Mark>,
+    mark: Option<DecimalMark>,
     /// Counts of converted values.
     pub notes: Notes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mark {
+enum DecimalMark {
     Point,
     Comma,
 }
 
 /// Why a cell is rejected.
-pub type Complaint = Cow<'static, str>;
+pub type Message = Cow<'static, str>;
 
 impl Column {
     /// Reads a CSV cell; `is_padded` states that blanks around unquoted texts of its row are padding.
@@ -51,11 +51,11 @@ impl Column {
         cell: Cell<'a>,
         separator: char,
         is_padded: bool,
-        reading: &mut Reading,
-    ) -> Result<Value<'a>, Complaint> {
-        let rule = || self.complaint(self.csv_rule, cell.text.trim());
+        state: &mut ReadState,
+    ) -> Result<Value<'a>, Message> {
+        let rule = || self.rule_message(self.csv_rule, cell.text.trim());
         if matches!(self.kind, Kind::Text { .. }) {
-            return self.read_text_cell(cell, is_padded, &mut reading.notes).ok_or_else(rule);
+            return self.read_text_cell(cell, is_padded, &mut state.notes).ok_or_else(rule);
         }
         let text = cell.text.trim();
         if text.is_empty() && self.nullable {
@@ -63,19 +63,19 @@ impl Column {
         }
         let is_in_any_case = matches!(&self.kind, Kind::Enum(texts) if in_any_case(texts, text).is_some());
         if self.nullable && self.read_text(text).is_none() && !is_in_any_case && is_null_word(text) {
-            reading.notes.nulls += 1;
+            state.notes.nulls += 1;
             return Ok(Value::Null);
         }
         match &self.kind {
             Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. } if separator != ',' => {
-                let number = self.with_point(text, separator, reading)?;
+                let number = self.with_point(text, separator, state)?;
                 self.read_number(&number).ok_or_else(rule)
             }
             Kind::Boolean => match self.read_csv(text) {
                 Some(value) => Ok(value),
                 None => {
                     let value = boolean(text).ok_or_else(rule)?;
-                    reading.notes.booleans += 1;
+                    state.notes.booleans += 1;
                     Ok(Value::Boolean(value))
                 }
             },
@@ -83,14 +83,14 @@ impl Column {
                 Some(value) => Ok(value),
                 None => {
                     let value = in_any_case(texts, text).ok_or_else(rule)?;
-                    reading.notes.letter_cases += 1;
+                    state.notes.letter_cases += 1;
                     Ok(Value::Text(Cow::Owned(value.to_owned())))
                 }
             },
             _ => {
                 let value = self.read_csv(text).ok_or_else(rule)?;
                 let is_day = matches!(self.kind, Kind::Date | Kind::DateTime);
-                reading.notes.dates += u64::from(is_day && !begins_as_iso(text));
+                state.notes.dates += u64::from(is_day && !begins_as_iso(text));
                 Ok(value)
             }
         }
@@ -104,14 +104,14 @@ impl Column {
     }
 
     /// Rewrites a number that may have a decimal comma to a decimal point.
-    fn with_point<'a>(&self, text: &'a str, separator: char, reading: &mut Reading) -> Result<Cow<'a, str>, Complaint> {
-        let ungrouped = ungrouped(text).filter(|(mark, _)| *mark != '.' || reading.mark != Some(Mark::Point));
+    fn with_point<'a>(&self, text: &'a str, separator: char, state: &mut ReadState) -> Result<Cow<'a, str>, Message> {
+        let ungrouped = ungrouped(text).filter(|(mark, _)| *mark != '.' || state.mark != Some(DecimalMark::Point));
         if let Some((mark, plain)) = ungrouped {
             if mark == '.' {
-                reading.mark = Some(Mark::Comma);
+                state.mark = Some(DecimalMark::Comma);
             }
-            reading.notes.thousands += u64::from(mark == '.' || self.read_number(&plain.replace(',', ".")).is_some());
-            return self.with_point(&plain, separator, reading).map(|number| Cow::Owned(number.into_owned()));
+            state.notes.thousands += u64::from(mark == '.' || self.read_number(&plain.replace(',', ".")).is_some());
+            return self.with_point(&plain, separator, state).map(|number| Cow::Owned(number.into_owned()));
         }
         let count = |mark: char| text.matches(mark).count();
         let both = |first: &str, second: &str| {
@@ -124,26 +124,26 @@ impl Column {
                 let number = text.replace('.', "").replace(',', ".");
                 let whole = text.replace(',', "");
                 let can_be_whole = points == 0 && has_group(text, ',') && self.read_number(&whole).is_some();
-                let is_told = reading.mark == Some(Mark::Comma) || self.read_number(&number).is_none();
-                if reading.mark == Some(Mark::Point) || (can_be_whole && !is_told) {
+                let is_decided = state.mark == Some(DecimalMark::Comma) || self.read_number(&number).is_none();
+                if state.mark == Some(DecimalMark::Point) || (can_be_whole && !is_decided) {
                     return both(&number, &whole);
                 }
                 if self.read_number(&number).is_some() {
-                    reading.mark = Some(Mark::Comma);
-                    reading.notes.decimal_commas += 1;
+                    state.mark = Some(DecimalMark::Comma);
+                    state.notes.decimal_commas += 1;
                 }
                 Ok(number.into())
             }
             (0, 1) => {
                 let whole = text.replace('.', "");
                 let can_be_whole = has_group(text, '.') && self.read_number(&whole).is_some();
-                match reading.mark {
-                    Some(Mark::Comma) => return both(text, &whole),
+                match state.mark {
+                    Some(DecimalMark::Comma) => return both(text, &whole),
                     // A semicolon as the separator suggests decimal commas; tabs and bars suggest nothing.
                     None if separator == ';' && can_be_whole && self.read_number(text).is_some() => {
                         return both(text, &whole);
                     }
-                    None if self.read_number(text).is_some() => reading.mark = Some(Mark::Point),
+                    None if self.read_number(text).is_some() => state.mark = Some(DecimalMark::Point),
                     _ => {}
                 }
                 Ok(text.into())
@@ -245,21 +245,21 @@ mod tests {
     fn read(column: &str, separator: char, cells: &[&str]) -> Vec<String> {
         let resource = things();
         let column = resource.field(column).expect("a column");
-        let mut reading = Reading::default();
+        let mut state = ReadState::default();
         let value = |text: &&str| {
             let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
             let cell = Cell { text: quoted.unwrap_or(text), is_quoted: quoted.is_some() };
-            match column.read_cell(cell, separator, false, &mut reading) {
+            match column.read_cell(cell, separator, false, &mut state) {
                 Ok(Value::Text(text)) => format!("{text:?}"),
                 Ok(value) => value.to_string(),
-                Err(complaint) => complaint.into_owned(),
+                Err(message) => message.into_owned(),
             }
         };
         cells.iter().map(value).collect()
     }
 
     #[test]
-    fn each_program_s_spelling_is_taken() {
+    fn the_spellings_of_other_programs_are_accepted() {
         for (column, cells, expected) in [
             ("flag", &["TRUE", "True", "t", "Yes", "y", "on", "1", "1.0"][..], "true"),
             ("flag", &["FALSE", "False", "f", "No", "n", "off", "0", "0.0"], "false"),
@@ -270,7 +270,8 @@ mod tests {
             (
                 "size",
                 &["#VALUE!"],
-                "must be a number, or empty; #VALUE! is a spreadsheet's value for a failed formula; fix the formula, or leave the cell empty",
+                "must be a number, or empty; #VALUE! is a spreadsheet's value for a failed formula; fix the formula, \
+                or leave the cell empty",
             ),
             ("number", &["NA", "NaN", "nan", "null", "\\N", "#N/A", "None", " "], "null"),
             ("number", &["7", "+7", " 7 ", "7.0", "7e0", "\"7\""], "7"),
@@ -299,11 +300,9 @@ mod tests {
     }
 
     #[test]
-    fn a_decimal_comma_is_taken_where_it_can_be_nothing_else() {
+    fn a_decimal_comma_is_accepted_if_it_is_unambiguous() {
         let both = |first: &str, second: &str| {
-            format!(
-                "is {first} or {second}; use the same decimal mark, a point or a comma, in all numbers"
-            )
+            format!("is {first} or {second}; use the same decimal mark, a point or a comma, in all numbers")
         };
         for (cells, expected) in [
             (&["7,25", "-0,5", "8", "1.234,5"][..], vec!["7.25", "-0.5", "8.0", "1234.5"]),
@@ -344,15 +343,15 @@ mod tests {
     }
 
     #[test]
-    fn blanks_around_a_text_are_its_own_unless_its_row_has_them_everywhere() {
+    fn blanks_around_a_text_are_kept_unless_its_row_is_padded() {
         let name = passengers().field("name").expect("a name");
-        let mut reading = Reading::default();
+        let mut state = ReadState::default();
         for (text, is_quoted, is_padded, expected) in
             [(" a ", false, false, " a "), (" a ", false, true, "a"), (" a ", true, true, " a ")]
         {
-            let value = name.read_cell(Cell { text, is_quoted }, ',', is_padded, &mut reading);
+            let value = name.read_cell(Cell { text, is_quoted }, ',', is_padded, &mut state);
             assert_eq!(value, Ok(Value::Text(expected.into())), "{text:?}");
         }
-        assert_eq!(reading.notes.trimmed, 1);
+        assert_eq!(state.notes.trimmed, 1);
     }
 }

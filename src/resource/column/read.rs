@@ -39,21 +39,21 @@ impl Column {
     /// The error for a value that [`Self::read_json`] rejects.
     pub fn json_error(&self, raw: &str) -> FieldError {
         let (text, is_string) = text(raw).map_or((raw.into(), false), |text| (text, true));
-        let complaint = self.complaint_about(self.rule, &text, Unzoned::Refused);
-        FieldError::new(self.name, with(complaint, self.advice(&text, is_string).filter(|_| is_string)))
+        let message = self.message_about(self.rule, &text, Unzoned::Refused);
+        FieldError::new(self.name, with(message, self.suggestion(&text, is_string).filter(|_| is_string)))
     }
 
     /// A rule of this column, how a text breaks it if a more specific reason is known, and what to send instead.
-    pub fn complaint(&self, rule: &'static str, text: &str) -> Cow<'static, str> {
-        with(self.complaint_about(rule, text, Unzoned::Refused), self.advice(text, false))
+    pub fn rule_message(&self, rule: &'static str, text: &str) -> Cow<'static, str> {
+        with(self.message_about(rule, text, Unzoned::Refused), self.suggestion(text, false))
     }
 
     /// The error for a text that [`Self::read_filter`] rejects.
-    pub fn filter_complaint(&self, text: &str) -> Cow<'static, str> {
-        self.complaint_about(self.filter_rule, text.trim(), Unzoned::Utc)
+    pub fn filter_message(&self, text: &str) -> Cow<'static, str> {
+        self.message_about(self.filter_rule, text.trim(), Unzoned::Utc)
     }
 
-    fn complaint_about(&self, rule: &'static str, text: &str, unzoned: Unzoned) -> Cow<'static, str> {
+    fn message_about(&self, rule: &'static str, text: &str, unzoned: Unzoned) -> Cow<'static, str> {
         match self.kind {
             Kind::DateTime => read_date_time(text, unzoned).map_or_else(|fault| fault.of(rule).into(), |_| rule.into()),
             Kind::Date => read_date(text).map_or_else(|fault| fault.of(rule).into(), |_| rule.into()),
@@ -64,9 +64,7 @@ impl Column {
                     && read_double(text).is_none() =>
             {
                 let why = match text.parse::<f64>() {
-                    Ok(value) if is_altered(text, value) => {
-                        "a double cannot represent all of its digits; round it"
-                    }
+                    Ok(value) if is_altered(text, value) => "a double cannot represent all of its digits; round it",
                     _ => "a double is zero or has a magnitude between about 5e-324 and 1.8e308",
                 };
                 format!("{rule}; {why}").into()
@@ -155,10 +153,10 @@ impl Column {
 }
 
 /// Appends what to send instead.
-fn with(complaint: Cow<'static, str>, advice: Option<String>) -> Cow<'static, str> {
-    match advice {
-        Some(advice) => format!("{complaint}; {advice}").into(),
-        None => complaint,
+fn with(message: Cow<'static, str>, suggestion: Option<String>) -> Cow<'static, str> {
+    match suggestion {
+        Some(suggestion) => format!("{message}; {suggestion}").into(),
+        None => message,
     }
 }
 

@@ -16,7 +16,7 @@ const SPREADSHEET_ERRORS: [&str; 8] = ["#value!", "#ref!", "#div/0!", "#num!", "
 
 impl Column {
     /// Valid spellings of the values that this text could denote.
-    pub fn meant(&self, text: &str) -> Vec<String> {
+    pub fn possible_spellings(&self, text: &str) -> Vec<String> {
         let text = text.trim();
         let texts = match &self.kind {
             Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. } if text.len() <= NUMBER_MAX_BYTES => {
@@ -25,19 +25,19 @@ impl Column {
             Kind::Enum(texts) => in_any_case(texts, text).map(str::to_owned).into_iter().collect(),
             _ => Vec::new(),
         };
-        let mut meant: Vec<String> = Vec::new();
+        let mut spellings: Vec<String> = Vec::new();
         for text in texts {
             let value = self.read_csv(&text).filter(|value| !value.is_null()).map(|value| value.to_string());
             // Two spellings of one number count once.
-            if value.is_some() && !meant.iter().any(|known| self.read_csv(known) == self.read_csv(&text)) {
-                meant.push(text);
+            if value.is_some() && !spellings.iter().any(|known| self.read_csv(known) == self.read_csv(&text)) {
+                spellings.push(text);
             }
         }
-        meant
+        spellings
     }
 
     /// What to send instead of a rejected text, if known; `is_json` states that the text was a JSON string.
-    pub fn advice(&self, text: &str, is_json: bool) -> Option<String> {
+    pub fn suggestion(&self, text: &str, is_json: bool) -> Option<String> {
         let text = text.trim();
         if SPREADSHEET_ERRORS.iter().any(|error| text.eq_ignore_ascii_case(error)) && !self.is_text() {
             return Some(format!(
@@ -51,8 +51,8 @@ impl Column {
         if is_json && self.nullable && is_null_word(text) {
             return Some("send null, without quotes".to_owned());
         }
-        let meant = self.meant(text);
-        (!meant.is_empty()).then(|| format!("send {}", meant.join(" or ")))
+        let spellings = self.possible_spellings(text);
+        (!spellings.is_empty()).then(|| format!("send {}", spellings.join(" or ")))
     }
 }
 
@@ -85,7 +85,7 @@ fn numbers(text: &str) -> Vec<String> {
         _ => vec![number],
     }
     .into_iter()
-    .filter(|meant| meant != text)
+    .filter(|spellings| spellings != text)
     .collect()
 }
 

@@ -5,14 +5,14 @@
 use tokio_postgres::Transaction;
 use uuid::Uuid;
 
-use super::super::by::By;
+use super::super::actor::Actor;
 use super::super::definition::Resource;
 use super::super::row::{Record, Stored};
 use super::super::writes::{params, recorded};
 use super::state::State;
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
-use crate::db::version::Condition;
+use crate::db::version::Precondition;
 use crate::db::wait_time::Waiting;
 use crate::trace::current::commented;
 
@@ -29,11 +29,11 @@ pub struct Restore {
     /// The version; defaults to the last one of a deleted row.
     pub version: Option<i64>,
     /// The precondition on the existing row.
-    pub condition: Condition,
+    pub condition: Precondition,
     /// Whether the row may be absent.
-    pub may_be_gone: bool,
+    pub may_be_absent: bool,
     /// The actor recorded in the history.
-    pub changed_by: By,
+    pub changed_by: Actor,
 }
 
 impl Restore {
@@ -74,7 +74,7 @@ impl Restore {
                 transaction.query_opt(history.lock, &[&self.uuid]).await?.map(|row| row.try_get(0)).transpose()?;
             let is_met = match current {
                 Some(current) => self.condition.is_met(current),
-                None => self.may_be_gone,
+                None => self.may_be_absent,
             };
             let wanted = match (self.version, current) {
                 (Some(version), _) => transaction.query_opt(history.at_version, &[&self.uuid, &version]).await?,
@@ -96,8 +96,8 @@ impl Restore {
             })?;
             let record = Record { uuid: self.uuid, values };
             let sql = if current.is_some() { history.restore_over } else { history.restore_anew };
-            let by = self.changed_by.recorded();
-            let params = recorded(self.resource, params(&record), (&by.0, &by.1));
+            let actor = self.changed_by.recorded();
+            let params = recorded(self.resource, params(&record), (&actor.0, &actor.1));
             let written = transaction.query_opt(&*commented(sql), &params).await?;
             if let Some(row) = written {
                 return Ok(Stored { document: record.document(self.resource), version: row.try_get(1)? });

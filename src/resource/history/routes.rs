@@ -11,13 +11,13 @@ use warp::http::header::{HeaderValue, IF_MATCH, VARY};
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
-use super::super::by::By;
+use super::super::actor::Actor;
 use super::super::context::Context;
 use super::super::definition::Resource;
 use super::super::list::request::{PAGE_DEFAULT, PAGE_MAX};
-use super::super::one::{parse_uuid, shown};
 use super::super::problem::problem;
 use super::super::row::Stored;
+use super::super::single_row::{parse_uuid, row_response};
 use super::super::time::{Unzoned, read_date_time};
 use super::restore::Restore;
 use super::sql::HistoryStatements;
@@ -25,7 +25,7 @@ use super::store::{self, Entry, Past, Start};
 use crate::auth::principal::Principal;
 use crate::db::error::StoreError;
 use crate::db::operation::DbOperation;
-use crate::db::version::Condition;
+use crate::db::version::Precondition;
 use crate::http::body::{JSON, read_json};
 use crate::http::budget::Holder;
 use crate::http::client::Client;
@@ -78,9 +78,9 @@ pub async fn history(segment: &str, raw: &str, headers: &HeaderMap, context: &Co
     let held = context.buffers.reserve(Holder::Client(client), limit * ENTRY_BYTES).await.map_err(reply::no_buffer)?;
     let failed = |error| problem(resource, error);
     let sources = (&context.reads.on_primary(client.address()), &context.pool);
-    let page = store::page((resource, kept(resource)?), sources, uuid, start, limit).await;
+    let page = store::page((resource, statements(resource)?), sources, uuid, start, limit).await;
     let (entries, more) = page.map_err(failed)?;
-    let body = written(resource, uuid, &entries, format)?;
+    let body = serialised(resource, uuid, &entries, format)?;
     let mut response = reply::ok(format.content_type(), reply::buffer(body, held));
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
     let is_newer = matches!(start, Start::NewerThan(_));
@@ -97,7 +97,7 @@ pub async fn history(segment: &str, raw: &str, headers: &HeaderMap, context: &Co
     Ok(response)
 }
 
-fn written(resource: &'static Resource, uuid: Uuid, entries: &[Entry], format: Format) -> Result<Vec<u8>, Problem> {
+fn serialised(resource: &'static Resource, uuid: Uuid, entries: &[Entry], format: Format) -> Result<Vec<u8>, Problem> {
     let mut out = Vec::with_capacity(entries.len() * ENTRY_BYTES);
     let is_array = format == Format::Json;
     out.extend_from_slice(if is_array { b"[" } else { b"" });
@@ -144,7 +144,7 @@ fn decode(text: &str) -> Option<i64> {
 }
 
 /// The statements of the history; it exists if these routes do.
-fn kept(resource: &'static Resource) -> Result<&'static HistoryStatements, Problem> {
+fn statements(resource: &'static Resource) -> Result<&'static HistoryStatements, Problem> {
     resource.sql.history.as_ref().ok_or_else(Problem::internal)
 }
 
@@ -166,13 +166,13 @@ fn read_at(text: &str) -> Result<At, String> {
 ///
 /// # Errors
 /// 400 for parameters; 404 that states what happened to the row, or how far back its history reaches; 503.
-pub async fn as_it_was(uuid: Uuid, raw: &str, context: &Context) -> Result<Stored, Problem> {
+pub async fn past_state(uuid: Uuid, raw: &str, context: &Context) -> Result<Stored, Problem> {
     let resource = context.resource;
     let failed = |error| problem(resource, error);
     let mut query = Query::parse(raw, &["at"]);
     let at = query.checked("at", read_at);
     query.finish()?;
-    let history = kept(resource)?;
+    let history = statements(resource)?;
     match at {
         None => context.store.get(uuid).await.map_err(failed),
         Some(At::Version(version)) => {
@@ -187,7 +187,7 @@ pub async fn as_it_was(uuid: Uuid, raw: &str, context: &Context) -> Result<Store
             let singular = resource.singular;
             let missing = |detail: String| Err(Problem::new(Code::NotFound, detail));
             match past {
-                Past::There(stored) => Ok(stored),
+                Past::Existing(stored) => Ok(stored),
                 Past::Damaged(version) => Err(damaged(resource, uuid, Some(version))),
                 Past::CreatedLater(at) => {
                     missing(format!("this {singular} did not exist at {time}; it was created at {at}"))
@@ -238,12 +238,12 @@ pub async fn restore(
     let must_name_state = context.if_match == IfMatch::Required && !names_state;
     if must_name_state {
         // Without the row, no concurrent change can be lost.
-        condition = Condition { required: Some(Vec::new()), refused: None };
+        condition = Precondition { required: Some(Vec::new()), refused: None };
     }
     let body = read_json(&headers, body, &context.body_limits).await?;
     let version = read_version(&body)?;
-    let changed_by = By::of(principal, &headers);
-    let restore = Restore { resource, uuid, version, condition, may_be_gone: !names_state, changed_by };
+    let changed_by = Actor::of(principal, &headers);
+    let restore = Restore { resource, uuid, version, condition, may_be_absent: !names_state, changed_by };
     let failed = |error| match (&error, version) {
         (StoreError::Stale, _) if must_name_state => etag::required(),
         (StoreError::Missing, Some(version)) => version_missing(resource, uuid, version),
@@ -266,7 +266,7 @@ pub async fn restore(
     if let Some(request) = Request::read((&headers, principal), &path, "", &body)? {
         return Box::pin(context.once.run(&request, restore, failed)).await;
     }
-    restore.run_alone(&context.pool).await.map(|stored| shown(StatusCode::OK, stored)).map_err(failed)
+    restore.run_alone(&context.pool).await.map(|stored| row_response(StatusCode::OK, stored)).map_err(failed)
 }
 
 impl Work for Restore {
@@ -307,7 +307,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_is_read_back_and_other_texts_are_refused(id in any::<i64>(), text in ".{0,30}") {
+        fn a_cursor_is_decoded_and_other_texts_are_rejected(id in any::<i64>(), text in ".{0,30}") {
             prop_assert_eq!(decode(&encode(id)), Some(id));
             prop_assert_eq!(decode(&text), None);
         }

@@ -3,9 +3,9 @@
 //! A change becomes a common table expression whose rows are inserted into the history. An existing row is locked and read
 //! first, because PostgreSQL before release 18 returns only the new values of an update.
 
+use super::super::array_element::element_of;
 use super::super::column::{Column, leak};
 use super::super::identifier::quoted;
-use super::super::own::own_of;
 
 /// How the changes of a statement are recorded.
 #[derive(Debug, Clone, Copy)]
@@ -14,7 +14,7 @@ pub struct Change {
     pub operation: &'static str,
     /// The number of the parameter with the actor: a text, or an array of them for many rows. The next parameter is the request
     /// id.
-    pub by: usize,
+    pub actor: usize,
     /// Whether it changes one row, whose key is the first parameter, rather than many.
     pub is_one: bool,
 }
@@ -78,13 +78,13 @@ impl Recorder<'_> {
 
     /// The statement part that inserts the entries of the changed rows.
     fn entries(self, change: Change, version_before: &str, version_after: &str, before: &str) -> String {
-        let Change { operation, by, is_one } = change;
-        let told =
-            |parameter| if is_one { format!("${parameter}::text") } else { own_of("changed", parameter, "text") };
-        let (by, request_id) = (told(by), told(by + 1));
+        let Change { operation, actor, is_one } = change;
+        let recorded =
+            |parameter| if is_one { format!("${parameter}::text") } else { element_of("changed", parameter, "text") };
+        let (actor, request_id) = (recorded(actor), recorded(actor + 1));
         format!(
             "insert into {} (uuid, operation, changed_by, request_id, version_before, version_after, before) \
-             select uuid, '{operation}', {by}, {request_id}, {version_before}, {version_after}, {before} from changed",
+             select uuid, '{operation}', {actor}, {request_id}, {version_before}, {version_after}, {before} from changed",
             of(self.table)
         )
     }
@@ -140,7 +140,8 @@ impl HistoryStatements {
     pub fn of(table: &str, restore_over: &str, restore_anew: &str) -> Self {
         let (history, rows, since_table) = (of(table), quoted(table), quoted(&since(table)));
         let entry = format!(
-            "select id, operation, changed_at, changed_by, version_before, version_after, before::text, request_id from {history}"
+            "select id, operation, changed_at, changed_by, version_before, version_after, before::text, request_id \
+            from {history}"
         );
         let copied = format!(
             "insert into {history} (uuid, operation, changed_by, request_id, version_after) \
@@ -182,8 +183,8 @@ impl HistoryStatements {
                 "with pruned as (delete from {history} where ctid = any(array(select ctid from {history} \
                  where changed_at <= now() - make_interval(secs => $1) order by changed_at limit $2)) \
                  and (select pg_try_advisory_xact_lock(1751741300, hashtext('{table}'))) returning changed_at), \
-                 told as (update {since_table} set complete_since = greatest(complete_since, (select max(changed_at) from pruned)) \
-                 where exists (select from pruned)) select count(*) from pruned"
+                 updated as (update {since_table} set complete_since = greatest(complete_since, (select max(changed_at) \
+                 from pruned)) where exists (select from pruned)) select count(*) from pruned"
             )),
         }
     }

@@ -36,7 +36,7 @@ pub struct Entry {
 #[derive(Debug)]
 pub enum Past {
     /// It existed.
-    There(Stored),
+    Existing(Stored),
     /// It was created later.
     CreatedLater(Timestamp),
     /// It had been deleted.
@@ -70,7 +70,7 @@ impl Entry {
             text.map_or(Value::Null, |text| Value::Text(text.into())).write_json(out);
         };
         let number =
-            |place| Ok::<_, StoreError>(self.row.try_get::<_, Option<i64>>(place)?.map_or(Value::Null, Value::Integer));
+            |index| Ok::<_, StoreError>(self.row.try_get::<_, Option<i64>>(index)?.map_or(Value::Null, Value::Integer));
         out.extend_from_slice(b"{\"operation\":");
         Value::Text(operation.into()).write_json(out);
         out.extend_from_slice(b",\"changedAt\":");
@@ -187,7 +187,7 @@ pub async fn at_time(
     match (before, version, last) {
         (Some(before), Some(version), _) => match stored(resource, uuid, before, version) {
             Err(StoreError::Unreadable { .. }) => Ok(Past::Damaged(version)),
-            read => read.map(Past::There),
+            read => read.map(Past::Existing),
         },
         (_, _, Some(last)) => Ok(Past::Deleted(instant(last, 3)?.ok_or(UNREADABLE)?)),
         (_, _, None) => Ok(Past::NotKept(whole_since)),
@@ -203,7 +203,7 @@ fn stored(resource: &Resource, uuid: Uuid, before: &str, version: i64) -> Result
 }
 
 /// Decodes the timestamp in a column.
-fn instant(row: &Row, place: usize) -> Result<Option<Timestamp>, StoreError> {
-    let Raw(raw) = row.try_get(place)?;
+fn instant(row: &Row, index: usize) -> Result<Option<Timestamp>, StoreError> {
+    let Raw(raw) = row.try_get(index)?;
     Ok(raw.and_then(|raw| raw.try_into().ok()).and_then(timestamp_of))
 }

@@ -14,7 +14,7 @@ pub struct Filter(pub Vec<Node>);
 #[derive(Debug, Clone, PartialEq)]
 pub enum Node {
     /// A condition on a column.
-    Test(Condition),
+    Condition(Condition),
     /// A group of at least one.
     Group {
         /// Whether it is negated.
@@ -43,12 +43,12 @@ pub struct Condition {
     /// Whether it is negated.
     pub negated: bool,
     /// The test of its value.
-    pub test: Test,
+    pub predicate: Predicate,
 }
 
 /// A test of a value.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Test {
+pub enum Predicate {
     /// `eq`, `neq`, `gt`, `gte`, `lt`, `lte`
     Compare(Comparison, Value<'static>),
     /// `like` or `ilike`: the pattern in SQL syntax, where `%` and `_` are wildcards and a backslash escapes.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::cursor::Position;
+use super::cursor::CursorPosition;
 use crate::db::position::Need;
 use crate::db::single_flight::SingleFlight;
 use crate::http::budget::Refused;
@@ -12,7 +12,7 @@ use crate::http::format::Format;
 
 /// What identifies it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Asked {
+pub struct ListKey {
     /// The query string.
     pub query: String,
     /// The format.
@@ -20,11 +20,11 @@ pub struct Asked {
     /// The limit of a page, which may be the default rather than in the query.
     pub limit: Option<usize>,
     /// Whether the replica must have replayed up to a certain position; such requests do not delay others.
-    pub is_needy: bool,
+    pub needs_position: bool,
 }
 
 /// Lists being read.
-pub type Lists = SingleFlight<Asked, Need, Result<Arc<First>, Refused>>;
+pub type Lists = SingleFlight<ListKey, Need, Result<Arc<First>, Refused>>;
 
 /// The first page or chunk of a response.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub struct Page {
     /// The number of rows.
     pub rows: usize,
     /// The positions of its first and last row.
-    pub ends: Option<(Position, Position)>,
+    pub ends: Option<(CursorPosition, CursorPosition)>,
     /// Whether there are rows before it, as far as known.
     pub before: bool,
     /// Whether there are rows after it.

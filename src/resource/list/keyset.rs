@@ -7,8 +7,8 @@
 
 use super::super::column::Column;
 use super::super::value::Value;
-use super::cursor::Position;
-use super::order::{Key, Order};
+use super::cursor::CursorPosition;
+use super::order::{Order, SortKey};
 
 /// Columns with few values are divided by value only while the number of keyset ranges does not exceed this: an empty range may
 /// cost a scan of the whole table.
@@ -44,49 +44,49 @@ pub struct KeysetRange<'a> {
     /// The bounds of all its rows.
     pub bounds: Vec<Bound>,
     /// The columns by which it is ordered: those that are not constant in the range.
-    pub keys: Vec<&'a Key>,
+    pub keys: Vec<&'a SortKey>,
 }
 
 /// The keyset ranges after a position, or of the whole list, in order; together they contain each row once.
-pub fn keyset_ranges<'a>(order: &'a Order, from: Option<&Position>) -> Vec<KeysetRange<'a>> {
-    let mut cutter = Cutter { keys: order.keys(), bounds: Vec::new(), out: Vec::new() };
+pub fn keyset_ranges<'a>(order: &'a Order, from: Option<&CursorPosition>) -> Vec<KeysetRange<'a>> {
+    let mut builder = RangeBuilder { keys: order.keys(), bounds: Vec::new(), out: Vec::new() };
     match from {
-        None => cutter.all(0, CUTS_MAX),
-        Some(position) => cutter.behind(0, position),
+        None => builder.all(0, CUTS_MAX),
+        Some(position) => builder.after(0, position),
     }
-    cutter.out
+    builder.out
 }
 
-struct Cutter<'a> {
-    keys: &'a [Key],
+struct RangeBuilder<'a> {
+    keys: &'a [SortKey],
     /// The bounds of the columns before the current one.
     bounds: Vec<Bound>,
     out: Vec<KeysetRange<'a>>,
 }
 
-impl Cutter<'_> {
+impl RangeBuilder<'_> {
     /// Adds the rows after the position; the columns before `index` are already bound to it.
-    fn behind(&mut self, index: usize, position: &Position) {
+    fn after(&mut self, index: usize, position: &CursorPosition) {
         let Some(key) = self.keys.get(index) else { return };
         let value = position.get(index).cloned().flatten();
         let at = value.clone().map_or(Side::Null, Side::At);
-        self.with(key.column, at, |cutter| cutter.behind(index + 1, position));
+        self.with(key.column, at, |builder| builder.after(index + 1, position));
         let Some(value) = value else {
             if key.nulls_first {
-                self.with(key.column, Side::NotNull, |cutter| cutter.end(index));
+                self.with(key.column, Side::NotNull, |builder| builder.end(index));
             }
             return;
         };
         if let Some(domain) = domain(*key) {
             for next in domain.into_iter().skip_while(|other| *other != value).skip(1) {
-                self.with(key.column, Side::At(next), |cutter| cutter.all(index + 1, 1));
+                self.with(key.column, Side::At(next), |builder| builder.all(index + 1, 1));
             }
             return;
         }
         let side = if key.descending { Side::Below(value) } else { Side::Above(value) };
-        self.with(key.column, side, |cutter| cutter.end(index));
+        self.with(key.column, side, |builder| builder.end(index));
         if key.column.nullable && !key.nulls_first {
-            self.with(key.column, Side::Null, |cutter| cutter.all(index + 1, 1));
+            self.with(key.column, Side::Null, |builder| builder.all(index + 1, 1));
         }
     }
 
@@ -97,13 +97,13 @@ impl Cutter<'_> {
         if let Some(domain) = domain {
             let cuts = cuts / domain.len();
             for value in domain {
-                self.with(key.column, Side::At(value), |cutter| cutter.all(index + 1, cuts));
+                self.with(key.column, Side::At(value), |builder| builder.all(index + 1, cuts));
             }
         } else if key.column.nullable {
-            let parts = if key.nulls_first { [Side::Null, Side::NotNull] } else { [Side::NotNull, Side::Null] };
-            for side in parts {
+            let sides = if key.nulls_first { [Side::Null, Side::NotNull] } else { [Side::NotNull, Side::Null] };
+            for side in sides {
                 let next = if side == Side::Null { index + 1 } else { index };
-                self.with(key.column, side, |cutter| cutter.end(next));
+                self.with(key.column, side, |builder| builder.end(next));
             }
         } else {
             self.end(index);
@@ -123,7 +123,7 @@ impl Cutter<'_> {
 }
 
 /// The values of a column with few values, in the order of the sort key.
-fn domain(key: Key) -> Option<Vec<Value<'static>>> {
+fn domain(key: SortKey) -> Option<Vec<Value<'static>>> {
     let mut domain = key.column.domain()?;
     if key.descending {
         domain.reverse();
@@ -138,7 +138,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::super::arbitrary::{crowd, resource};
+    use super::super::super::arbitrary::{resource, similar_rows};
     use super::super::super::registry::passengers;
     use super::super::super::row::Record;
     use super::super::cursor::position;
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     /// Compares two values in the order of a sort key.
-    fn compare(key: Key, a: &Value<'_>, b: &Value<'_>) -> Ordering {
+    fn compare(key: SortKey, a: &Value<'_>, b: &Value<'_>) -> Ordering {
         let (a, b) = match (a.is_null(), b.is_null()) {
             (false, false) => (a, b),
             (true, true) => return Ordering::Equal,
@@ -168,7 +168,7 @@ mod tests {
 
     fn holds(bound: &Bound, row: &Record<'static>) -> bool {
         let value = row.value(bound.column);
-        let ascending = Key::new(bound.column, false);
+        let ascending = SortKey::new(bound.column, false);
         let compared = |other| (!value.is_null()).then(|| compare(ascending, &value, other));
         match &bound.side {
             Side::At(other) => compared(other) == Some(Ordering::Equal),
@@ -179,20 +179,21 @@ mod tests {
         }
     }
 
-    fn in_order(keys: &[&Key], a: &Record<'static>, b: &Record<'static>) -> Ordering {
+    fn in_order(keys: &[&SortKey], a: &Record<'static>, b: &Record<'static>) -> Ordering {
         let each = keys.iter().map(|key| compare(**key, &a.value(key.column), &b.value(key.column)));
         each.fold(Ordering::Equal, Ordering::then)
     }
 
     proptest! {
         #[test]
-        fn ranges_read_in_turn_are_the_rows_behind_the_position_in_order(
-            (order, crowd) in resource().prop_flat_map(|resource| (any_order(resource), crowd(resource, 12))),
+        fn ranges_read_in_turn_are_the_rows_after_the_position_in_order(
+            (order, rows) in resource().prop_flat_map(|resource| (any_order(resource), similar_rows(resource, 12))),
             start in any::<Option<prop::sample::Index>>(),
         ) {
-            let from = start.map(|index| index.get(&crowd));
-            let keys: Vec<&Key> = order.keys().iter().collect();
-            let mut expected: Vec<_> = crowd.iter().filter(|row| from.is_none_or(|from| in_order(&keys, from, row).is_lt())).collect();
+            let from = start.map(|index| index.get(&rows));
+            let keys: Vec<&SortKey> = order.keys().iter().collect();
+            let is_after = |row: &&Record<'static>| from.is_none_or(|from| in_order(&keys, from, row).is_lt());
+            let mut expected: Vec<_> = rows.iter().filter(is_after).collect();
             expected.sort_by(|a, b| in_order(&keys, a, b));
             let position = from.map(|from| {
                 let Ok(position) = position(&order, |column| Ok::<_, Infallible>(from.value(column)));
@@ -200,10 +201,10 @@ mod tests {
             });
             let mut read = Vec::new();
             for range in keyset_ranges(&order, position.as_ref()) {
-                let mut rows: Vec<_> =
-                    crowd.iter().filter(|row| range.bounds.iter().all(|bound| holds(bound, row))).collect();
-                rows.sort_by(|a, b| in_order(&range.keys, a, b));
-                read.extend(rows);
+                let mut found: Vec<_> =
+                rows.iter().filter(|row| range.bounds.iter().all(|bound| holds(bound, row))).collect();
+                found.sort_by(|a, b| in_order(&range.keys, a, b));
+                read.extend(found);
             }
             let uuids = |rows: &[&Record<'static>]| rows.iter().map(|row| row.uuid).collect::<Vec<_>>();
             prop_assert_eq!(uuids(&read), uuids(&expected));
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_of_few_values_is_cut_and_the_next_one_orders() {
+    fn a_column_with_few_values_is_divided_and_the_next_one_orders() {
         let order = Order::parse(passengers(), "sex.desc,fare", &mut Vec::new());
         let whole = keyset_ranges(&order, None);
         assert_eq!(whole.len(), 2);

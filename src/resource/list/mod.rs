@@ -7,7 +7,6 @@
 //!
 //! Invariant: an order is total, because its last column is the key.
 
-mod advice;
 mod cursor;
 mod filter;
 pub mod first;
@@ -22,3 +21,4 @@ pub mod shape;
 mod sql;
 mod stats;
 mod store;
+mod suggestion;

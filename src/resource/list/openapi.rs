@@ -52,7 +52,12 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
                 position(resource),
             ),
             query("before", cursor(), "the page that ends before this position", position(resource)),
-            header("Prefer", text(), "`count=exact` or `count=estimated`: request the total number of rows", "count=exact"),
+            header(
+                "Prefer",
+                text(),
+                "`count=exact` or `count=estimated`: request the total number of rows",
+                "count=exact",
+            ),
         ])
         .answers(
             200,
@@ -113,8 +118,11 @@ fn statistics(resource: &'static Resource, document: &mut Document) {
 
 fn conditions(resource: &'static Resource) -> Vec<Parameter> {
     let column = |column: &Column| {
-        let meaning =
-            format!("a condition: {}, each optionally prefixed with `not.`; `is` takes {}", operators(column), truths(column));
+        let meaning = format!(
+            "a condition: {}, each optionally prefixed with `not.`; `is` takes {}",
+            operators(column),
+            truths(column)
+        );
         query(column.name, condition(column), &meaning, example(column))
     };
     let number =

@@ -8,7 +8,7 @@ use super::grammar::shown;
 
 /// One column of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Key {
+pub struct SortKey {
     /// The column.
     pub column: &'static Column,
     /// Whether the order is descending.
@@ -17,7 +17,7 @@ pub struct Key {
     pub nulls_first: bool,
 }
 
-impl Key {
+impl SortKey {
     /// A column in a direction, with nulls where PostgreSQL puts them by default: as if they were the greatest values.
     pub fn new(column: &'static Column, descending: bool) -> Self {
         Self { column, descending, nulls_first: descending }
@@ -30,12 +30,12 @@ impl Key {
 
 /// A total order: its last column is the key, and no column occurs twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order(Vec<Key>);
+pub struct Order(Vec<SortKey>);
 
 impl Order {
     /// The order of the key.
     pub fn of_key(resource: &'static Resource) -> Self {
-        Self(vec![Key::new(resource.key(), false)])
+        Self(vec![SortKey::new(resource.key(), false)])
     }
 
     /// Whether it is the order of the key.
@@ -45,7 +45,7 @@ impl Order {
 
     /// Parses `order=`; errors are added to `faults`.
     pub fn parse(resource: &'static Resource, text: &str, faults: &mut Vec<String>) -> Self {
-        let mut keys: Vec<Key> = Vec::new();
+        let mut keys: Vec<SortKey> = Vec::new();
         for item in text.split(',') {
             match parse_key(resource, item.trim()) {
                 Ok(key) if keys.iter().any(|other| other.column == key.column) => {
@@ -59,16 +59,16 @@ impl Order {
     }
 
     /// Appends the key in the direction of the last column, so that one index serves both.
-    fn total(resource: &'static Resource, mut keys: Vec<Key>) -> Self {
+    fn total(resource: &'static Resource, mut keys: Vec<SortKey>) -> Self {
         match keys.iter().position(|key| key.column.position == 0) {
-            Some(place) => keys.truncate(place + 1), // columns after the key have no effect
-            None => keys.push(Key::new(resource.key(), keys.last().is_some_and(|key| key.descending))),
+            Some(index) => keys.truncate(index + 1), // columns after the key have no effect
+            None => keys.push(SortKey::new(resource.key(), keys.last().is_some_and(|key| key.descending))),
         }
         Self(keys)
     }
 
     /// The columns, the key last.
-    pub fn keys(&self) -> &[Key] {
+    pub fn keys(&self) -> &[SortKey] {
         &self.0
     }
 
@@ -79,11 +79,11 @@ impl Order {
 
     /// The reverse order.
     pub fn reversed(&self) -> Self {
-        Self(self.0.iter().copied().map(Key::reversed).collect())
+        Self(self.0.iter().copied().map(SortKey::reversed).collect())
     }
 }
 
-fn parse_key(resource: &'static Resource, item: &str) -> Result<Key, String> {
+fn parse_key(resource: &'static Resource, item: &str) -> Result<SortKey, String> {
     let mut parts = item.split('.');
     let name = parts.next().unwrap_or_default();
     let column =
@@ -102,9 +102,9 @@ fn parse_key(resource: &'static Resource, item: &str) -> Result<Key, String> {
             return Err(format!("has {} where column[.asc|.desc][.nullsfirst|.nullslast] is expected", shown(item)));
         }
     }
-    let key = Key::new(column, descending.unwrap_or(false));
+    let key = SortKey::new(column, descending.unwrap_or(false));
     // Only a nullable column can place nulls.
-    Ok(Key { nulls_first: nulls_first.filter(|_| column.nullable).unwrap_or(key.nulls_first), ..key })
+    Ok(SortKey { nulls_first: nulls_first.filter(|_| column.nullable).unwrap_or(key.nulls_first), ..key })
 }
 
 /// The complete order, as [`Order::parse`] accepts it.
@@ -135,9 +135,9 @@ pub mod tests {
         let most = all.len().min(4);
         let columns = subsequence(all, 0..=most).prop_shuffle();
         (columns, any::<[(bool, bool); 4]>()).prop_map(move |(columns, directions)| {
-            let key = |(column, (descending, nulls_first)): (&'static Column, (bool, bool))| Key {
+            let key = |(column, (descending, nulls_first)): (&'static Column, (bool, bool))| SortKey {
                 nulls_first: if column.nullable { nulls_first } else { descending },
-                ..Key::new(column, descending)
+                ..SortKey::new(column, descending)
             };
             Order::total(resource, columns.into_iter().zip(directions).map(key).collect())
         })
@@ -155,7 +155,7 @@ pub mod tests {
         }
 
         #[test]
-        fn no_text_is_too_odd_to_be_judged(text in "(age|fare|,|\\.|asc|desc|nullsfirst|[a-z]|.){0,8}") {
+        fn no_text_makes_parsing_panic(text in "(age|fare|,|\\.|asc|desc|nullsfirst|[a-z]|.){0,8}") {
             let order = Order::parse(passengers(), &text, &mut Vec::new());
             prop_assert_eq!(order.keys().last().map(|key| key.column), Some(passengers().key()));
         }

@@ -4,9 +4,9 @@ use warp::http::HeaderMap;
 
 use super::super::column::Column;
 use super::super::definition::Resource;
-use super::cursor::{self, Position};
+use super::cursor::{self, CursorPosition};
 use super::filter::{Filter, Join};
-use super::grammar::{Reader, shown};
+use super::grammar::{ConditionParser, shown};
 use super::order::Order;
 use super::shape::Shape;
 use crate::db::position::Need;
@@ -57,9 +57,9 @@ pub enum Start {
     /// At its beginning.
     First,
     /// After a position.
-    After(Position),
+    After(CursorPosition),
     /// The page that ends before a position.
-    Before(Position),
+    Before(CursorPosition),
 }
 
 /// Parses the parameters of a list; without `limit` it has `default` rows, or all.
@@ -125,18 +125,18 @@ pub fn read_statistics(resource: &'static Resource, raw: &str) -> Result<(Filter
 }
 
 fn read_filter(resource: &'static Resource, query: &mut Query<'_>) -> Filter {
-    let mut reader = Reader::new(resource);
+    let mut parser = ConditionParser::new(resource);
     let mut nodes = Vec::new();
     for name in resource.conditions {
         let texts: Vec<String> = query.all(name).map(str::to_owned).collect();
         for text in texts {
             let group = GROUPS.iter().find(|(group, ..)| group == name);
             nodes.extend(match (group, resource.column(name)) {
-                (Some((_, negated, join)), _) => reader.group(*negated, *join, &text),
-                (None, column) => column.and_then(|column| reader.condition(column, &text)),
+                (Some((_, negated, join)), _) => parser.group(*negated, *join, &text),
+                (None, column) => column.and_then(|column| parser.condition(column, &text)),
             });
         }
-        faults_of(query, name, reader.take_faults());
+        faults_of(query, name, parser.take_faults());
     }
     Filter(nodes)
 }
@@ -145,9 +145,9 @@ fn read_filter(resource: &'static Resource, query: &mut Query<'_>) -> Filter {
 fn read_selection(resource: &'static Resource, text: &str, faults: &mut Vec<String>) -> Vec<&'static Column> {
     let all: Vec<&str> = resource.columns.iter().map(|column| column.name).collect();
     let mut names: Vec<&str> = text.split(',').map(str::trim).collect();
-    if let Some(place) = names.iter().position(|name| *name == "*") {
+    if let Some(index) = names.iter().position(|name| *name == "*") {
         let others: Vec<&str> = all.iter().filter(|name| !names.contains(name)).copied().collect();
-        names.splice(place..=place, others);
+        names.splice(index..=index, others);
     }
     read_columns(resource, &names, &all, faults)
 }

@@ -8,9 +8,9 @@ use warp::reply::Response;
 
 use super::super::definition::Resource;
 use super::super::problem::problem;
-use super::cursor::{self, Position};
+use super::cursor::{self, CursorPosition};
 use super::filter::Filter;
-use super::first::{Asked, Page};
+use super::first::{ListKey, Page};
 use super::order::Order;
 use super::read::{self, Sources};
 pub use super::request::PAGE_DEFAULT;
@@ -53,9 +53,9 @@ pub async fn list(
         .reserve(Holder::Part(client), read::estimate(request.limit))
         .await
         .map_err(reply::no_buffer)?;
-    let is_needy = sources.reader.need() != Need::Nothing;
-    let asked = Asked { query: raw.clone(), format: request.shape.format, limit: request.limit, is_needy };
-    let first = read::first(&sources, asked, request.clone()).await.map_err(failed)?.map_err(reply::no_buffer)?;
+    let needs_position = sources.reader.need() != Need::Nothing;
+    let key = ListKey { query: raw.clone(), format: request.shape.format, limit: request.limit, needs_position };
+    let first = read::first(&sources, key, request.clone()).await.map_err(failed)?.map_err(reply::no_buffer)?;
     sources.reader.raise(first.need);
     let body = reply::part(first.body.clone(), held);
     if request.shape.format == Format::Object && first.page.rows != 1 {
@@ -70,10 +70,10 @@ pub async fn list(
         (linked(page, &first.page, &links, &sources.reader).await?, Some(first.page.rows))
     } else {
         let buffers = sources.context.buffers.clone();
-        let rest = rest_behind(&first.page).map(|position| {
+        let rest = next_position(&first.page).map(|position| {
             let mut sources = sources;
             sources.reader.wait_midway();
-            Rest { position, sources, request: request.clone() }
+            RemainingChunks { position, sources, request: request.clone() }
         });
         (reply::begun(&buffers, client, content_type, body, rest), None)
     };
@@ -125,17 +125,17 @@ async fn linked(response: Response, page: &Page, links: &Links<'_>, reader: &Rea
 }
 
 /// The chunks after the first of an unlimited list.
-struct Rest {
+struct RemainingChunks {
     sources: Sources,
     request: Arc<ListRequest>,
     /// The position of the last row written.
-    position: Position,
+    position: CursorPosition,
 }
 
-impl Chunks for Rest {
+impl Chunks for RemainingChunks {
     async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
         let (chunk, page) = read::chunk(&self.sources, &self.request, Some(&self.position), room).await?;
-        if let Some(position) = rest_behind(&page) {
+        if let Some(position) = next_position(&page) {
             self.position = position;
         }
         Ok((chunk, page.after))
@@ -143,7 +143,7 @@ impl Chunks for Rest {
 }
 
 /// The position after which there are more rows, if any.
-fn rest_behind(page: &Page) -> Option<Position> {
+fn next_position(page: &Page) -> Option<CursorPosition> {
     let (_, last) = page.ends.as_ref().filter(|_| page.after)?;
     Some(last.clone())
 }

@@ -3,9 +3,9 @@
 use tokio_postgres::types::Type;
 
 use super::super::value::Value;
-use super::filter::{Condition, Filter, Join, Node, Test};
+use super::filter::{Condition, Filter, Join, Node, Predicate};
 use super::keyset::{Bound, KeysetRange, Side};
-use super::order::Key;
+use super::order::SortKey;
 use crate::db::session::Param;
 
 /// A statement under construction.
@@ -67,22 +67,22 @@ impl Statement {
     /// Appends a bound; the caller chooses the text before and after the value of an equality.
     fn bound(&mut self, bound: &Bound, at: (&'static str, &'static str)) {
         self.push(bound.column.ordered_sql);
-        let ((before, behind), value) = match &bound.side {
+        let ((prefix, suffix), value) = match &bound.side {
             Side::At(value) => (at, Some(value)),
             Side::Above(value) => ((" > ", ""), Some(value)),
             Side::Below(value) => ((" < ", ""), Some(value)),
             Side::Null => ((" is null", ""), None),
             Side::NotNull => ((" is not null", ""), None),
         };
-        self.push(before);
+        self.push(prefix);
         if let Some(value) = value {
             self.value(value.clone());
         }
-        self.push(behind);
+        self.push(suffix);
     }
 
     /// Appends an order and a limit.
-    pub fn order(&mut self, keys: impl Iterator<Item = Key>, limit: usize) {
+    pub fn order(&mut self, keys: impl Iterator<Item = SortKey>, limit: usize) {
         let mut keyword = " order by ";
         for key in keys {
             self.push(std::mem::replace(&mut keyword, ", "));
@@ -104,7 +104,7 @@ impl Statement {
 
     fn node(&mut self, node: &Node) {
         match node {
-            Node::Test(condition) => self.condition(condition),
+            Node::Condition(condition) => self.condition(condition),
             Node::Group { negated, join, nodes } => {
                 self.push(if *negated { "not (" } else { "(" });
                 for (index, node) in nodes.iter().enumerate() {
@@ -118,21 +118,21 @@ impl Statement {
         }
     }
 
-    fn condition(&mut self, Condition { column, negated, test }: &Condition) {
+    fn condition(&mut self, Condition { column, negated, predicate }: &Condition) {
         self.push(if *negated { "not (" } else { "(" });
-        match test {
-            Test::Compare(comparison, value) => {
+        match predicate {
+            Predicate::Compare(comparison, value) => {
                 self.push(column.ordered_sql);
                 self.push(comparison.sql());
                 self.value(value.clone());
             }
-            Test::Like { any_case, pattern } => {
+            Predicate::Like { any_case, pattern } => {
                 self.push(column.sql);
                 self.push(if *any_case { " ilike " } else { " like " });
                 self.value(Value::Text(pattern.clone().into()));
             }
-            Test::In(values) if values.is_empty() => self.push("false"),
-            Test::In(values) => {
+            Predicate::In(values) if values.is_empty() => self.push("false"),
+            Predicate::In(values) => {
                 self.push(column.ordered_sql);
                 for (index, value) in values.iter().enumerate() {
                     self.push(if index == 0 { " in (" } else { ", " });
@@ -140,7 +140,7 @@ impl Statement {
                 }
                 self.push(")");
             }
-            Test::Is(truth) => {
+            Predicate::Is(truth) => {
                 self.push(column.sql);
                 self.push(truth.sql());
             }

@@ -28,10 +28,10 @@ pub fn group(resource: &Resource, row: &Row, by: &[&Column]) -> Result<Map<Strin
     }
     group.insert("count".to_owned(), row.try_get::<_, i64>(by.len())?.into());
     for (index, measure) in resource.statistics.iter().flat_map(|statistics| &statistics.measures).enumerate() {
-        let place = by.len() + 1 + index;
+        let column_index = by.len() + 1 + index;
         let value = match measure.function {
-            Function::Count => row.try_get::<_, i64>(place)?.into(),
-            _ => row.try_get::<_, Option<f64>>(place)?.into(),
+            Function::Count => row.try_get::<_, i64>(column_index)?.into(),
+            _ => row.try_get::<_, Option<f64>>(column_index)?.into(),
         };
         group.insert(measure.key.to_owned(), value);
     }

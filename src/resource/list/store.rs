@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::super::column::Column;
 use super::super::definition::{Function, Measure, Resource};
 use super::super::kind::Kind;
-use super::cursor::Position;
+use super::cursor::CursorPosition;
 use super::filter::Filter;
 use super::keyset::keyset_ranges;
-use super::order::{Key, Order};
+use super::order::{Order, SortKey};
 use super::sql::Statement;
 use crate::db::error::StoreError;
 use crate::db::operation::DbOperation;
@@ -42,7 +42,7 @@ pub async fn rows(
     reader: &Reader,
     filter: &Filter,
     order: &Order,
-    from: Option<&Position>,
+    from: Option<&CursorPosition>,
     limit: usize,
     each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
 ) -> Result<(), StoreError> {
@@ -53,7 +53,7 @@ pub async fn rows(
         let planner = if is_indexed {
             statement.range(&range.bounds);
             // Nulls are a keyset range of their own, so their place in the order is left to the index.
-            statement.order(order.keys().iter().map(|key| Key::new(key.column, key.descending)), missing);
+            statement.order(order.keys().iter().map(|key| SortKey::new(key.column, key.descending)), missing);
             Planner::Ordered
         } else {
             statement.rows(filter, Some(&range));

@@ -7,11 +7,11 @@ use super::super::kind::Kind;
 use crate::http::query::meant::{SIGNS, condition};
 
 /// The condition that was probably intended by this text, which is not one; `reads` states whether a text parses.
-pub fn meant(column: &Column, text: &str, reads: &dyn Fn(&str) -> bool) -> Option<String> {
+pub fn suggest(column: &Column, text: &str, reads: &dyn Fn(&str) -> bool) -> Option<String> {
     let text = text.trim();
     if let Some(reversed) = text.strip_prefix('!').filter(|rest| !rest.starts_with('=')) {
-        let meant = meant(column, reversed, reads)?;
-        return Some(meant.strip_prefix("not.").map_or(format!("not.{meant}"), str::to_owned));
+        let suggestion = suggest(column, reversed, reads)?;
+        return Some(suggestion.strip_prefix("not.").map_or(format!("not.{suggestion}"), str::to_owned));
     }
     if let Some((value, operator)) =
         SIGNS.iter().find_map(|(sign, operator)| Some((text.strip_prefix(sign)?, operator)))
@@ -60,7 +60,7 @@ fn first(column: &Column, template: &str, value: &str, reads: &dyn Fn(&str) -> b
     let inner = value.trim_matches(['(', ')', '[', ']', '{', '}']).trim();
     let unquoted = value.trim_matches(['"', '\'', '“', '”', '‘', '’']);
     let mut values = vec![value.to_owned(), inner.to_owned(), unquoted.to_owned()];
-    values.extend(column.meant(value));
+    values.extend(column.possible_spellings(value));
     if template.contains("in.") {
         values.push(inner.replace([';', '|'], ","));
     }

@@ -36,7 +36,7 @@ pub enum SchemaError {
         reason: tokio_postgres::Error,
     },
     /// The table differs in ways that are not resolved automatically.
-    #[error("the table of {resource} differs from its description: {}", told(.differences))]
+    #[error("the table of {resource} differs from its description: {}", described(.differences))]
     Differs {
         /// The resource.
         resource: &'static str,
@@ -45,7 +45,7 @@ pub enum SchemaError {
     },
 }
 
-fn told(differences: &[Difference]) -> String {
+fn described(differences: &[Difference]) -> String {
     let each = differences
         .iter()
         .map(|difference| format!("{}; to change the table: {};", difference.what, difference.sql.join("; ")));

@@ -33,8 +33,8 @@ pub fn ddl(resource: &Resource) -> Vec<String> {
         format!(
             "create table if not exists {history} (\n    id bigint generated always as identity,\n    \
              changed_at timestamp with time zone not null default clock_timestamp(),\n    version_before bigint,\n    \
-             version_after bigint,\n    uuid uuid not null,\n    operation text not null,\n    changed_by text,\n    before json,\n    \
-             request_id text\n)"
+             version_after bigint,\n    uuid uuid not null,\n    operation text not null,\n    changed_by text,\n    \
+             before json,\n    request_id text\n)"
         ),
         format!("create index if not exists {} on {history} (changed_at)", quoted(&format!("{name}_by_changed_at"))),
         // Last, because PostgreSQL prefers the newest of equally cheap indexes.

@@ -159,25 +159,25 @@ fn tokens(text: &str) -> Option<Vec<Token>> {
             let end = cast.find(|letter: char| !(letter.is_ascii_lowercase() || letter == ' ' || letter == '_'));
             rest = &cast[end.unwrap_or(cast.len())..];
             // Type modifiers, such as precision and scale.
-            if let Some((digits, behind)) = rest.strip_prefix('(').and_then(|rest| rest.split_once(')'))
+            if let Some((digits, remaining)) = rest.strip_prefix('(').and_then(|rest| rest.split_once(')'))
                 && digits.chars().all(|letter| letter.is_ascii_digit() || letter == ',')
             {
-                rest = behind;
+                rest = remaining;
             }
         } else if letter == '\'' || rest.starts_with("E'") {
             let escapes = letter == 'E';
-            let (value, behind) = literal(&rest[if escapes { 2 } else { 1 }..], escapes)?;
+            let (value, remaining) = literal(&rest[if escapes { 2 } else { 1 }..], escapes)?;
             tokens.push(Token::Literal(value));
-            rest = behind;
+            rest = remaining;
         } else if letter == '"' {
-            let (name, behind) = rest[1..].split_once('"')?;
+            let (name, remaining) = rest[1..].split_once('"')?;
             tokens.push(Token::Word(name.to_owned()));
-            rest = behind;
+            rest = remaining;
         } else if letter.is_ascii_digit() || letter == '-' {
             let end = rest[1..].find(|letter: char| !(letter.is_ascii_digit() || ".e+-".contains(letter)));
-            let (number, behind) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
+            let (number, remaining) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
             tokens.push(Token::Literal(number.to_owned()));
-            rest = behind;
+            rest = remaining;
         } else if letter.is_alphabetic() || letter == '_' {
             let end = rest.find(|letter: char| !(letter.is_alphanumeric() || letter == '_')).unwrap_or(rest.len());
             tokens.push(Token::Word(rest[..end].to_owned()));
@@ -197,13 +197,13 @@ fn tokens(text: &str) -> Option<Vec<Token>> {
 fn literal(text: &str, escapes: bool) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut letters = text.char_indices().peekable();
-    while let Some((place, letter)) = letters.next() {
+    while let Some((index, letter)) = letters.next() {
         match letter {
             '\'' if letters.peek().is_some_and(|(_, next)| *next == '\'') => {
                 letters.next();
                 value.push('\'');
             }
-            '\'' => return Some((value, &text[place + 1..])),
+            '\'' => return Some((value, &text[index + 1..])),
             '\\' if escapes => value.push(letters.next()?.1),
             other => value.push(other),
         }

@@ -42,13 +42,13 @@ pub fn day(text: &str) -> Option<(Result<Date, TimeFault>, &str)> {
 pub fn counted(text: &str) -> Option<TimeFault> {
     let number: i64 = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))?;
     let at = |instant: Result<jiff::Timestamp, jiff::Error>| instant.ok().map(|at| at.to_string());
-    let (what, meant) = match text.len() {
+    let (what, value) = match text.len() {
         5 => ("the days of a spreadsheet", date(1899, 12, 30).checked_add(number.days()).ok()?.to_string()),
         9 | 10 => ("seconds since 1970", at(jiff::Timestamp::from_second(number))?),
         12 | 13 => ("milliseconds since 1970", at(jiff::Timestamp::from_millisecond(number))?),
         _ => return None,
     };
-    Some(TimeFault::Counted { what, meant })
+    Some(TimeFault::Counted { what, value })
 }
 
 fn weekday(text: &str) -> Option<(Weekday, &str)> {
@@ -79,14 +79,14 @@ fn year_first(year: i32, rest: &str) -> Option<(Result<Date, TimeFault>, &str)> 
         return Some((date.map(ISOWeekDate::date).ok_or(TimeFault::Day), rest));
     }
     let (mark, rest) = mark(rest)?;
-    let (month, behind) = digits(rest);
+    let (month, remaining) = digits(rest);
     if month.len() == 3 && mark == '-' {
         let days = i64::from(number(month)?);
         let day = new(year, 1, 1).ok().filter(|_| days > 0).and_then(|day| day.checked_add((days - 1).days()).ok());
         let day = day.filter(|day| i32::from(day.year()) == year);
-        return Some((day.ok_or(TimeFault::Day), behind));
+        return Some((day.ok_or(TimeFault::Day), remaining));
     }
-    let (day, rest) = digits(behind.strip_prefix(mark)?);
+    let (day, rest) = digits(remaining.strip_prefix(mark)?);
     let fits = |digits: &str| (1..=2).contains(&digits.len());
     (fits(month) && fits(day)).then_some(())?;
     Some((new(year, number(month)?, number(day)?), rest))
@@ -139,8 +139,8 @@ fn year_of<'t>(
 
 fn month(text: &str) -> Option<(i32, &str)> {
     let (word, rest) = letters(text);
-    let place = MONTHS.iter().position(|month| is_called(month, word))?;
-    Some((i32::try_from(place).ok()? + 1, rest))
+    let index = MONTHS.iter().position(|month| is_called(month, word))?;
+    Some((i32::try_from(index).ok()? + 1, rest))
 }
 
 /// Whether it is the name or its first three letters; `sept` is common, too.

@@ -26,12 +26,12 @@ pub enum TimeFault {
     #[error("{0} falls on another day of the week")]
     Weekday(civil::Date),
     /// A number.
-    #[error("it is a number; if it counts {what}, write {meant}")]
+    #[error("it is a number; if it counts {what}, write {value}")]
     Counted {
         /// The unit it would count.
         what: &'static str,
         /// The date or instant it would denote.
-        meant: String,
+        value: String,
     },
     /// A date was expected without a time of day.
     #[error("it has a time of day, which would be lost; write {0} for the date alone")]
@@ -46,9 +46,7 @@ pub enum TimeFault {
     #[error("there is no such time of day; the last ones are 23:59:59 and 24:00:00, which is midnight")]
     Clock,
     /// A leap second.
-    #[error(
-        "second 60 is not supported, because leap seconds cannot be stored; write second 59 or the next minute"
-    )]
+    #[error("second 60 is not supported, because leap seconds cannot be stored; write second 59 or the next minute")]
     LeapSecond,
     /// Too many decimals.
     #[error("it has more than {DECIMALS_MAX} decimals")]
@@ -69,9 +67,7 @@ pub enum TimeFault {
     #[error("it has more than one time zone")]
     Zones,
     /// The local time was skipped when clocks were put forward.
-    #[error(
-        "{local} does not exist in {zone}, where clocks went from {before} to {after}; write the intended offset"
-    )]
+    #[error("{local} does not exist in {zone}, where clocks went from {before} to {after}; write the intended offset")]
     Skipped {
         /// The local time.
         local: civil::DateTime,

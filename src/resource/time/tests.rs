@@ -73,7 +73,7 @@ fn every_form_means_what_it_says() {
 }
 
 #[test]
-fn every_fault_has_its_own_words() {
+fn every_error_has_its_own_message() {
     for (text, expected) in [
         ("2025-02-29T02:00:00Z", "no such day"),
         ("2025-13-01", "no such day"),
@@ -160,7 +160,7 @@ fn every_fault_has_its_own_words() {
 }
 
 #[test]
-fn a_day_is_taken_in_each_form_that_has_one_meaning() {
+fn a_date_is_accepted_in_each_unambiguous_form() {
     for text in [
         "2024-02-29",
         "2024/02/29",
@@ -246,7 +246,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_is_too_odd_to_be_judged(text in "\\PC{0,30}|[-0-9T:Z.+ \\[\\]!=]{0,40}") {
+    fn no_text_makes_parsing_panic(text in "\\PC{0,30}|[-0-9T:Z.+ \\[\\]!=]{0,40}") {
         let _ = (read_date_time(&text, Unzoned::Utc), read_date_time(&text, Unzoned::Refused), read_date(&text));
     }
 }

@@ -4,14 +4,14 @@
 pub const BLANKS: [char; 2] = [' ', '\t'];
 
 /// The text that has not been read yet.
-pub struct Rest<'a>(pub &'a str);
+pub struct Scanner<'a>(pub &'a str);
 
-impl<'a> Rest<'a> {
+impl<'a> Scanner<'a> {
     /// Skips a mark and the blanks after it, if it is next.
     pub fn mark(&mut self, mark: &str) -> bool {
-        let behind = self.0.strip_prefix(mark);
-        self.0 = behind.map_or(self.0, |behind| behind.trim_start_matches(BLANKS));
-        behind.is_some()
+        let remaining = self.0.strip_prefix(mark);
+        self.0 = remaining.map_or(self.0, |remaining| remaining.trim_start_matches(BLANKS));
+        remaining.is_some()
     }
 
     pub fn blanks(&mut self) {
@@ -20,11 +20,11 @@ impl<'a> Rest<'a> {
 
     /// Reads a name up to the next dot and skips both.
     pub fn word(&mut self) -> Option<&'a str> {
-        let (word, behind) = self.0.split_once('.')?;
+        let (word, remaining) = self.0.split_once('.')?;
         if word.contains([',', '(', ')', '"']) {
             return None;
         }
-        self.0 = behind;
+        self.0 = remaining;
         Some(word)
     }
 }
