@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use pycrudapi::cli::{self, Cli};
 use pycrudapi::config::arguments;
-use pycrudapi::db::told::told;
+use pycrudapi::db::error_chain::error_chain;
 use pycrudapi::log_output::LogOutput;
 use pycrudapi::telemetry;
 
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            output.say(&format!("pycrudapi: {}", arguments::without_secrets(&told(error.as_ref()))));
+            output.say(&format!("pycrudapi: {}", arguments::without_secrets(&error_chain(error.as_ref()))));
             ExitCode::FAILURE
         }
     }

@@ -23,12 +23,12 @@ use exporter::ExporterOptions;
 
 #[cfg(feature = "embedded")]
 use crate::db::embedded::{EMBEDDED_RESTARTS, EMBEDDED_UP};
-use crate::db::lease::ABANDONED;
+use crate::db::pooled_session::ABANDONED;
 use crate::db::operation::OPERATION_DURATION;
 use crate::db::pool::{CONNECTION_ERRORS, TIMEOUTS, WAIT_TIME};
 use crate::db::reads::{LISTS_IN_FLIGHT, LISTS_PAUSED};
 use crate::db::replica::{REPLICA_LAG, REPLICA_READS, REPLICA_UP};
-use crate::db::turns::TURNS_REFUSED;
+use crate::db::fair_queue::LISTS_REFUSED;
 use crate::http::budget::{BUDGET_REFUSED, BUDGET_USED};
 use crate::log_output::{LOG_LINES_DROPPED, LogFormat, LogOutput};
 use crate::ops::metrics::{CONNECTIONS, CONNECTIONS_MAX, READY};
@@ -105,7 +105,7 @@ const COUNTERS: &[(&str, &str, Counted)] = &[
         "Statements cancelled because nobody waited for them any more or their deadline passed.",
         Counted::Whole,
     ),
-    (TURNS_REFUSED, "Lists refused because too many waited, or one had waited too long.", Counted::Whole),
+    (LISTS_REFUSED, "Lists refused because too many waited, or one had waited too long.", Counted::Whole),
     (LISTS_PAUSED, "Long lists that were followed by a pause, for requests of single rows.", Counted::Whole),
     (
         REPLICA_READS,

@@ -22,11 +22,11 @@ use super::redis_cache::{Lock, RedisCache, Turn};
 use super::{render, store};
 use crate::db::conninfo::ConnInfo;
 use crate::db::error::StoreError;
+use crate::db::fair_queue::Client;
 use crate::db::listen::listen;
 use crate::db::pool::Pool;
 use crate::db::position::Need;
 use crate::db::reads::{Reader, Reads};
-use crate::db::turns::Client;
 use crate::http::format::Format;
 
 /// Most bytes that answers in the process may take together; the least used ones make room.

@@ -30,7 +30,7 @@ use crate::backup::seal::Key;
 use crate::config::{BackupConfig, BucketConfig, DatabaseConfig, RetentionConfig};
 use crate::db::conninfo::ConnInfo;
 use crate::db::migrate;
-use crate::db::told::told;
+use crate::db::error_chain::error_chain;
 #[cfg(feature = "embedded")]
 use crate::shutdown;
 
@@ -252,7 +252,7 @@ impl List {
                 (Ok(()), false) => "when written",
                 (Err(error), _) => {
                     is_whole = false;
-                    say(&told(error.as_ref()));
+                    say(&error_chain(error.as_ref()));
                     "damaged"
                 }
             };
@@ -290,7 +290,7 @@ pub async fn record<T>(
 ) {
     let (size_bytes, message) = match outcome {
         Ok(value) => told_of(value),
-        Err(error) => (None, told(error.as_ref())),
+        Err(error) => (None, error_chain(error.as_ref())),
     };
     let run = Run { task, duration: started.elapsed(), succeeded: outcome.is_ok(), size_bytes, message };
     let written = async {

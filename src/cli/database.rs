@@ -72,11 +72,11 @@ where
             } else {
                 start()?
             };
-            let conninfo = ConnInfo::from_config(config)?.with_requests_as(roles::REQUESTS);
+            let conninfo = ConnInfo::from_config(config)?.with_request_role(roles::REQUESTS);
             runtime()?.block_on(async {
                 // Before anybody tries to connect as this role.
                 let administrator = connect(&conninfo.as_migrator().expect("it is another role")).await?;
-                roles::make_requests(&administrator, &conninfo).await?;
+                roles::create_request_role(&administrator, &conninfo).await?;
                 drop(administrator);
                 work(conninfo).await
             })?;

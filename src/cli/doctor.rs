@@ -8,7 +8,7 @@ use super::TRANSFER_THREADS;
 use super::database::{Use, with_database};
 use super::output::say;
 use crate::config::{BackupPlaceConfig, DatabaseChoice, DatabaseConfig, HttpPort, ResourcesConfig, ServerConfig};
-use crate::db::told::told;
+use crate::db::error_chain::error_chain;
 use crate::doctor::report::Report;
 use crate::doctor::{look_around, look_at_database};
 use crate::resource::registry::Resources;
@@ -52,7 +52,7 @@ impl Doctor {
             Ok(resources) => Some(resources),
             Err(error) => {
                 report.setting(
-                    told(&error),
+                    error_chain(&error),
                     "correct RESOURCES_DIR or RESOURCES, or the description; pycrudapi resource check",
                 );
                 None
@@ -83,7 +83,7 @@ impl Doctor {
             Ok(())
         });
         if let Err(error) = looked {
-            report.wrong("database", told(error.as_ref()), "correct what the sentence names, and see PostgreSQL's log");
+            report.wrong("database", error_chain(error.as_ref()), "correct what the sentence names, and see PostgreSQL's log");
         }
     }
 
@@ -115,7 +115,7 @@ impl Doctor {
                 false
             }
             Err(error) => {
-                report.wrong("database", told(&error), "correct DATA_DIR");
+                report.wrong("database", error_chain(&error), "correct DATA_DIR");
                 false
             }
         }

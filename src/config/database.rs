@@ -175,7 +175,7 @@ impl DatabaseConfig {
             (None, Some(path)) => secret_in("DATABASE_READ_URL_FILE", path, "DATABASE_READ_URL")?,
             (None, None) => return Ok(None),
         };
-        ConnInfo::parse_beside(&url, primary).map(Some).map_err(ConfigError::ReadUrl)
+        ConnInfo::parse_with_defaults(&url, primary).map(Some).map_err(ConfigError::ReadUrl)
     }
 
     /// How the replica is used.

@@ -1,7 +1,7 @@
-//! What a write asks of the version that it is about to change: optimistic locking.
+//! The condition of a write on the row's current version: optimistic locking.
 //!
-//! The condition travels with each item of a batch into one statement, which changes the row only if it holds; between
-//! looking and changing nobody can come in.
+//! The condition is part of each batch item, and one statement checks it and changes the row, so no concurrent change can come
+//! between the check and the write.
 
 use super::session::Param;
 
@@ -15,15 +15,15 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// Any version will do.
+    /// Any version matches.
     pub const NONE: Self = Self { required: None, refused: None };
 
-    /// Whether any version will do.
+    /// Whether any version matches.
     pub fn is_none(&self) -> bool {
         self.required.is_none() && self.refused.is_none()
     }
 
-    /// Whether this version will do.
+    /// Whether this version matches.
     pub fn is_met(&self, version: i64) -> bool {
         let names = |versions: &Vec<i64>| versions.contains(&version);
         self.required.as_ref().is_none_or(names) && !self.refused.as_ref().is_some_and(names)
@@ -34,14 +34,14 @@ impl Condition {
 /// equal length.
 #[derive(Debug, Default)]
 pub struct Conditions {
-    /// What the versions must be.
+    /// The allowed versions.
     pub required: Vec<Option<String>>,
-    /// What they must not be.
+    /// The disallowed versions.
     pub refused: Vec<Option<String>>,
 }
 
 impl Conditions {
-    /// The columns of these conditions.
+    /// Converts conditions to columns.
     pub fn of<'a>(conditions: impl Iterator<Item = &'a Condition>) -> Self {
         let mut columns = Self::default();
         for Condition { required, refused } in conditions {
@@ -51,13 +51,13 @@ impl Conditions {
         columns
     }
 
-    /// As a statement's last parameters.
+    /// The statement's last parameters.
     pub fn params(&self) -> [Param<'_>; 2] {
         [&self.required, &self.refused]
     }
 }
 
-/// A list as PostgreSQL writes arrays.
+/// Formats a list as a PostgreSQL array literal.
 fn array(versions: &[i64]) -> String {
     let mut text = String::from("{");
     for (place, version) in versions.iter().enumerate() {

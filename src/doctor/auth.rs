@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::report::Report;
 use crate::auth::issuer::source::Source;
 use crate::config::{Auth, CacheConfig, ServerConfig};
-use crate::db::told::told;
+use crate::db::error_chain::error_chain;
 
 const AREA: &str = "auth";
 const AREA_REDIS: &str = "redis";
@@ -32,7 +32,7 @@ pub async fn look(report: &mut Report, server: &ServerConfig) {
 async fn keys(report: &mut Report, source: &Source) {
     match source.read().await {
         Err(error) => {
-            let what = format!("the identity provider's keys cannot be read: {}", told(&error));
+            let what = format!("the identity provider's keys cannot be read: {}", error_chain(&error));
             report.wrong(AREA, what, where_they_are(source));
         }
         Ok(keys) if keys.is_empty() => {

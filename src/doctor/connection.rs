@@ -16,7 +16,7 @@ use super::settings::Settings;
 use crate::db::connect::ConnectError;
 use crate::db::conninfo::ConnInfo;
 use crate::db::migrate::{self, MigrateError};
-use crate::db::told::told;
+use crate::db::error_chain::error_chain;
 
 /// Where PostgreSQL refuses by pg_hba.conf (`src/backend/libpq/auth.c`), other than for a wrong password.
 const BY_HBA: &str = "ClientAuthentication";
@@ -39,7 +39,7 @@ pub async fn faults(error: &MigrateError, to: &ConnInfo, settings: &Settings) ->
     if hosts.len() > 1 {
         for (index, host) in hosts.iter().enumerate() {
             if let Err(error) = migrate::connect_to(to, index).await {
-                let what = format!("{} ({host})", told(&error));
+                let what = format!("{} ({host})", error_chain(&error));
                 faults.push(Fault { what, mend: remedy(&error, to, settings, host).await });
             }
         }
@@ -47,7 +47,7 @@ pub async fn faults(error: &MigrateError, to: &ConnInfo, settings: &Settings) ->
     if faults.is_empty() {
         // Also of several, when they are back meanwhile.
         let host = hosts.join(", ");
-        let what = format!("{} ({host}, database {}, user {})", told(error), database(to), user(to));
+        let what = format!("{} ({host}, database {}, user {})", error_chain(error), database(to), user(to));
         faults.push(Fault { what, mend: remedy(error, to, settings, &host).await });
     }
     faults
@@ -55,7 +55,7 @@ pub async fn faults(error: &MigrateError, to: &ConnInfo, settings: &Settings) ->
 
 /// Whether a server answered that is not of the kind that the settings ask for.
 pub fn is_of_other_kind(error: &MigrateError) -> bool {
-    cause::<ConnectError>(error).is_some_and(|error| matches!(error, ConnectError::OtherKind))
+    cause::<ConnectError>(error).is_some_and(|error| matches!(error, ConnectError::WrongKind))
 }
 
 /// What mends one failure; `place` is the host that it is about.
@@ -189,13 +189,13 @@ fn of_answer(said: &DbError, to: &ConnInfo, settings: &Settings) -> Option<Strin
 /// What target_session_attrs asks for is not there.
 fn of_kind(error: &ConnectError, to: &ConnInfo, settings: &Settings) -> Option<String> {
     match error {
-        ConnectError::OtherKind if to.config.get_target_session_attrs() == TargetSessionAttrs::ReadOnly => {
+        ConnectError::WrongKind if to.config.get_target_session_attrs() == TargetSessionAttrs::ReadOnly => {
             Some(format!(
                 "it takes changes: remove target_session_attrs=read-only from {0}, or name a standby in {0}",
                 settings.place
             ))
         }
-        ConnectError::OtherKind => Some(format!(
+        ConnectError::WrongKind => Some(format!(
             "it is a standby or read-only: name all hosts of the cluster in {}, or promote one: select pg_promote();",
             settings.place
         )),
@@ -203,7 +203,7 @@ fn of_kind(error: &ConnectError, to: &ConnInfo, settings: &Settings) -> Option<S
             "stop this old primary (pg_ctl stop -m immediate), and make it a standby of the new one: pg_rewind"
                 .to_owned(),
         ),
-        ConnectError::Silent | ConnectError::Away | ConnectError::Socket(_) | ConnectError::Postgres(_) => None,
+        ConnectError::Silent | ConnectError::Unreachable | ConnectError::Socket(_) | ConnectError::Postgres(_) => None,
     }
 }
 

@@ -13,7 +13,7 @@ use super::settings::Settings;
 use super::{backups, privileges, writes};
 use crate::config::DatabaseConfig;
 use crate::db::conninfo::ConnInfo;
-use crate::db::told::told;
+use crate::db::error_chain::error_chain;
 use crate::db::{migrate, roles};
 use crate::resource::registry::Resources;
 use crate::resource::schema::{Table, differences};
@@ -52,7 +52,7 @@ pub async fn look(report: &mut Report, config: &DatabaseConfig, conninfo: &ConnI
         }
     };
     if let Err(error) = look_at(report, config, conninfo, resources, &client).await {
-        report.wrong(AREA, format!("it cannot be looked at to the end: {}", told(&error)), "see PostgreSQL's log");
+        report.wrong(AREA, format!("it cannot be looked at to the end: {}", error_chain(&error)), "see PostgreSQL's log");
     }
 }
 
@@ -119,7 +119,7 @@ fn passed<T>(report: &mut Report, what: &str, looked: Result<T, Error>) -> Resul
     } else {
         "see PostgreSQL's log"
     };
-    report.wrong(AREA, format!("{what} cannot be looked at: {}", told(&error)), mend);
+    report.wrong(AREA, format!("{what} cannot be looked at: {}", error_chain(&error)), mend);
     Ok(None)
 }
 

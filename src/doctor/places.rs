@@ -17,7 +17,7 @@ use crate::backup::folder::{self, Folder};
 use crate::backup::record::Backup;
 use crate::backup::seal::{self, Key, SUFFIX};
 use crate::config::BackupPlaceConfig;
-use crate::db::told::told;
+use crate::db::error_chain::error_chain;
 
 /// A store that says nothing for so long is away.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,11 +27,11 @@ pub async fn look(report: &mut Report, config: &BackupPlaceConfig) {
     let key = config.backup.key();
     if let Err(error) = &key {
         let mend = "bring the file back from where its copy is; openssl rand -hex 32 makes another, which opens no backup of before";
-        report.wrong(AREA, told(error.as_ref()), mend);
+        report.wrong(AREA, error_chain(error.as_ref()), mend);
     }
     let Some(place) = config.backup_dir.as_deref() else { return };
     let newest = match config.bucket.bucket(place) {
-        Err(error) => return report.setting(told(error.as_ref()), "correct BACKUP_DIR or the AWS_ settings"),
+        Err(error) => return report.setting(error_chain(error.as_ref()), "correct BACKUP_DIR or the AWS_ settings"),
         Ok(Some(bucket)) => in_bucket(report, &bucket, place).await,
         Ok(None) => in_folder(report, Path::new(place)),
     };
@@ -52,7 +52,7 @@ async fn in_bucket(report: &mut Report, bucket: &Bucket, place: &str) -> Option<
                 "see AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and its secret, and what the key may do; then: pycrudapi backups \
                  --from {place}"
             );
-            report.wrong(AREA, told(error.as_ref()), mend);
+            report.wrong(AREA, error_chain(error.as_ref()), mend);
             None
         }
     }
@@ -79,7 +79,7 @@ fn in_folder(report: &mut Report, path: &Path) -> Option<Backup> {
         Err(error) => {
             let mend =
                 format!("chown -R the folder to the user who makes backups, and look as that user: ls -ld {shown}");
-            report.wrong(AREA, told(error.as_ref()), mend);
+            report.wrong(AREA, error_chain(error.as_ref()), mend);
             None
         }
         Ok((folder, backups)) => {
@@ -171,7 +171,7 @@ fn opens(report: &mut Report, newest: &Backup, key: Option<&Key>, place: &str) {
                 );
                 report.wrong(
                     AREA,
-                    format!("the newest backup, {id}, cannot be opened: {}", told(error.as_ref())),
+                    format!("the newest backup, {id}, cannot be opened: {}", error_chain(error.as_ref())),
                     mend,
                 );
             }

@@ -13,7 +13,7 @@ use crate::config::DatabaseConfig;
 use crate::db::conninfo::ConnInfo;
 use crate::db::migrate;
 use crate::db::replica::CLUSTER;
-use crate::db::told::told;
+use crate::db::error_chain::error_chain;
 
 const AREA: &str = "replica";
 
@@ -41,7 +41,7 @@ pub async fn look(report: &mut Report, config: &DatabaseConfig, primary: &ConnIn
             if let Err(error) = look_at(report, &primary, &standby, role).await {
                 report.warning(
                     AREA,
-                    format!("it cannot be looked at to the end: {}", told(&error)),
+                    format!("it cannot be looked at to the end: {}", error_chain(&error)),
                     "see PostgreSQL's log",
                 );
             }

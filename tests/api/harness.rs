@@ -105,7 +105,7 @@ pub fn resources() -> Resources {
 /// Requests work as the role that may least, and migrations as whoever is named; unless the test says who does what.
 pub fn with_roles(conninfo: &ConnInfo) -> ConnInfo {
     let conninfo = conninfo.clone();
-    if conninfo.migrator.is_some() { conninfo } else { conninfo.with_requests_as(roles::REQUESTS) }
+    if conninfo.migrator.is_some() { conninfo } else { conninfo.with_request_role(roles::REQUESTS) }
 }
 
 async fn connect(config: &tokio_postgres::Config) -> Client {

@@ -116,7 +116,7 @@ def test_a_setting_that_cannot_be_used_is_told_with_status_two_beside_everything
         ("RESOURCES_DIR", directory / "broken", "things.toml"),
         ("RESOURCES", "nothing", "nothing"),
         ("DATABASE_URL", "nonsense", "DATABASE_URL is not a PostgreSQL URL"),
-        ("DATABASE_URL", "postgres://x@127.0.0.1/x?sslmode=verify-full&sslrootcert=/none", "sslrootcert /none"),
+        ("DATABASE_URL", "postgres://x@127.0.0.1/x?sslmode=verify-full&sslrootcert=/none", "sslrootcert to /none"),
         ("BACKUP_DIR", "s3://", "names no bucket"),
         ("REDIS_URL", "nonsense", "REDIS_URL"),
         ("AUTH_AUDIENCE", "here", "AUTH_ISSUER must be set, too"),
