@@ -93,10 +93,10 @@ impl App {
         let pools = [(PoolKind::Keys, &pool), (PoolKind::Probe, &probe)].into_iter().chain(reads.pools());
         let pools = pools.map(|(kind, pool)| (kind.name(), pool.clone())).collect();
         let health = Arc::new(Health::new(probe, followed.clone(), server.common.auth.name(), shutdown.clone()));
-        let room = &server.room;
-        let bodies = room.bodies();
-        let body_limits = room.body_limits(&bodies, server.common.max_body_bytes, server.body_timeout_ms);
-        let buffers = room.buffers(database.checkout_timeout_ms);
+        let budget = &server.budget;
+        let bodies = budget.bodies();
+        let body_limits = budget.body_limits(&bodies, server.common.max_body_bytes, server.body_timeout_ms);
+        let buffers = budget.buffers(database.checkout_timeout_ms);
         let bound = Bound::start(pool.clone(), server.idempotency_max_keys, shutdown.clone());
         let once = Once::new(pool.clone(), server.idempotency_ttl, bound);
         tokio::spawn(expiry::run(pool.clone(), once.ttl(), shutdown.clone()));
@@ -131,8 +131,8 @@ impl App {
             resources: known_resources(resources),
         });
         let bulk = Arc::new(Bulk::new(
-            room.body_limits(&bodies, server.common.bulk_max_bytes, server.common.bulk_timeout_ms),
-            room.disk(),
+            budget.body_limits(&bodies, server.common.bulk_max_bytes, server.common.bulk_timeout_ms),
+            budget.disk(),
             pool.size(),
             database.checkout_timeout_ms,
         ));
@@ -172,7 +172,7 @@ impl App {
         };
         let limits = ServerLimits {
             header_timeout: server.header_timeout_ms,
-            send_buffer: room.send_buffer(),
+            send_buffer: budget.send_buffer(),
             drain_timeout: server.common.drain_timeout_ms,
             drain_grace: server.drain_grace_ms,
         };

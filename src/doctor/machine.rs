@@ -6,7 +6,7 @@ use rustix::fs::{Access, access, statfs, statvfs};
 use rustix::process::{Resource as Limited, getrlimit};
 
 use super::report::Report;
-use crate::config::{RoomConfig, memory_limit};
+use crate::config::{BudgetConfig, memory_limit};
 
 const AREA_DISK: &str = "disk";
 const AREA_LIMITS: &str = "limits";
@@ -55,7 +55,7 @@ fn make(directory: &Path) -> String {
 }
 
 /// Looks at where long bodies wait until they are whole.
-pub fn spool(report: &mut Report, room: &RoomConfig) {
+pub fn spool(report: &mut Report, room: &BudgetConfig) {
     disk(report, "SPOOL_DIR", &room.spool_dir);
     let Ok(space) = statfs(&room.spool_dir) else { return };
     if space.f_type == TMPFS {
@@ -65,7 +65,7 @@ pub fn spool(report: &mut Report, room: &RoomConfig) {
 }
 
 /// Looks at what the kernel grants this user.
-pub fn limits(report: &mut Report, room: &RoomConfig) {
+pub fn limits(report: &mut Report, room: &BudgetConfig) {
     match getrlimit(Limited::Nofile).current {
         Some(files) if files < FILES_WARNING => report.warning(
             AREA_LIMITS,

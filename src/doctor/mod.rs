@@ -47,8 +47,8 @@ pub async fn look_around(
     }
     auth::look(report, server).await;
     auth::redis(report, &server.air_quality).await;
-    machine::spool(report, &server.room);
-    machine::limits(report, &server.room);
+    machine::spool(report, &server.budget);
+    machine::limits(report, &server.budget);
     places::look(report, backups).await;
 }
 

@@ -301,7 +301,7 @@ async fn the_identity_provider_tokens_and_redis_are_asked() {
     found.mend("wrong", "the identity provider's keys cannot be read");
     found.mend("warning", "it cannot be used");
     assert!(!found.text.contains("planted-secret"), "{}", found.text);
-    doctor().with("AUTH_AUDIENCE", "here").look().await.mend("wrong", "AUTH_ISSUER must be set, too");
+    doctor().with("AUTH_AUDIENCE", "here").look().await.mend("wrong", "AUTH_ISSUER must also be set");
 
     let client = database.client().await;
     let token = "insert into api_tokens (id, name, hash, scopes, expires_at) \

@@ -119,7 +119,7 @@ def test_a_setting_that_cannot_be_used_is_told_with_status_two_beside_everything
         ("DATABASE_URL", "postgres://x@127.0.0.1/x?sslmode=verify-full&sslrootcert=/none", "sslrootcert to /none"),
         ("BACKUP_DIR", "s3://", "names no bucket"),
         ("REDIS_URL", "nonsense", "REDIS_URL"),
-        ("AUTH_AUDIENCE", "here", "AUTH_ISSUER must be set, too"),
+        ("AUTH_AUDIENCE", "here", "AUTH_ISSUER must also be set"),
         ("HTTPS_PORT", "9", "HTTPS_PORT=9: must differ|HTTPS_PORT"),
     ):
         settings = {"DATABASE_URL": NOWHERE, "TLS_SELF_SIGNED": "true", setting: value}
