@@ -1,4 +1,4 @@
-//! The program: reads arguments, sets up logging, and turns a failure into a sentence and an exit status.
+//! The program: parses arguments, sets up logging, and converts a failure to a message and an exit status.
 
 use std::process::ExitCode;
 
@@ -12,14 +12,14 @@ use pycrudapi::telemetry;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::read(); // a wrong setting ends here, with status 2
+    let cli = Cli::read(); // an invalid setting exits here, with status 2
     let output = LogOutput::to_stderr();
-    let _closing = output.closing(); // after the last word, also when it is a panic's
+    let _closing = output.closing(); // after the last line, including a panic's
     let outcome = telemetry::init_logs(&cli.log, &output).map_err(Into::into).and_then(|()| cli::run(&cli, &output));
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            output.say(&format!("pycrudapi: {}", arguments::without_secrets(&error_chain(error.as_ref()))));
+            output.write_line(&format!("pycrudapi: {}", arguments::without_secrets(&error_chain(error.as_ref()))));
             ExitCode::FAILURE
         }
     }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::TRANSFER_THREADS;
 use super::database::{Use, with_database};
-use super::output::say;
+use super::output::print_line;
 use crate::config::{BackupPlaceConfig, DatabaseChoice, DatabaseConfig, HttpPort, ResourcesConfig, ServerConfig};
 use crate::db::error_chain::error_chain;
 use crate::doctor::report::Report;
@@ -69,7 +69,7 @@ impl Doctor {
             self.check_database(&mut report, resources);
         }
         report.sort();
-        say(&match self.format {
+        print_line(&match self.format {
             Format::Text => report.text(),
             Format::Json => report.json(),
         });

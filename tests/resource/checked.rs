@@ -76,5 +76,5 @@ fn a_description_without_a_fault_is_counted() {
         .expect("written");
     let taken = program(folder.path(), &["check", "steps.toml"]);
     assert_eq!(taken.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&taken.stdout).contains("steps.toml: the name steps is taken"), "{taken:?}");
+    assert!(String::from_utf8_lossy(&taken.stdout).contains("steps.toml: the name steps is reserved"), "{taken:?}");
 }

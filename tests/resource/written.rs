@@ -34,7 +34,7 @@ fn a_description_is_written_where_the_output_says_and_never_over_another() {
         ]
     );
     let again = refused(&program(folder.path(), &VESSELS), 1);
-    assert!(again.contains("vessels.toml is there already") && again.contains("--force"), "{again}");
+    assert!(again.contains("vessels.toml exists") && again.contains("--force"), "{again}");
     let forced = program(folder.path(), &["new", "vessels", "day:date", "--force"]);
     assert_eq!(succeeded(&forced), "vessels.toml: 1 column\n");
     let shown = succeeded(&program(folder.path(), &["new", "vessels", "day:date", "--output", "-"]));
@@ -93,7 +93,7 @@ fn every_fault_of_the_arguments_is_told_with_its_argument() {
     }
     for name in ["steps", "air-quality", "seeds", "idempotency-keys"] {
         let said = refused(&program(folder.path(), &["new", name, "a:string"]), 2);
-        assert!(said.contains("is taken"), "{name}: {said}");
+        assert!(said.contains("is reserved"), "{name}: {said}");
     }
     refused(&program(folder.path(), &["new", "things"]), 2);
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
