@@ -159,7 +159,7 @@ mod tests {
     use anyhow::{Context, anyhow};
 
     use super::*;
-    use crate::db::told::told;
+    use crate::db::error_chain::error_chain;
 
     #[test]
     fn a_size_has_the_unit_that_fits() {
@@ -192,14 +192,14 @@ mod tests {
             told_full(said, Some(place)),
         ];
         for failure in failures {
-            let said = told(failure.as_ref());
+            let said = error_chain(failure.as_ref());
             assert!(said.starts_with("the disk of / is full (") && said.contains("make room there"), "{said}");
             assert_eq!(said.matches("make room").count(), 1, "{said}");
         }
         let other = told_full(anyhow!("else"), Some(place)).to_string();
         assert_eq!(other, "else");
         let room = expect_room(place, u64::MAX).context("cannot restore").expect_err("refused");
-        assert!(told(room.as_ref()).contains("16777216 TiB needed"), "{room:#}");
+        assert!(error_chain(room.as_ref()).contains("16777216 TiB needed"), "{room:#}");
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub async fn logical_into(
     disk::expect_room(&options.data_dir, CLUSTER_BYTES + backup.bytes())?;
     let target = Target::prepare(options, None)?;
     let made = target.make()?;
-    let server = ConnInfo::from_config(made.config())?.with_requests_as(roles::REQUESTS);
+    let server = ConnInfo::from_config(made.config())?.with_request_role(roles::REQUESTS);
     logical::restore(&server, folder, backup, key, tables).await?;
     Ok(target.keep(made)?)
 }

@@ -1,7 +1,7 @@
 //! `pycrudapi backup` and `backups`.
 //!
-//! The build without the embedded database makes and restores logical backups alone: its image has no programs of PostgreSQL,
-//! which the physical ones are made and recovered with.
+//! The build without the embedded database supports only logical backups: its image does not have PostgreSQL's programs, which
+//! physical backups require.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ use tokio_postgres::Client;
 
 use super::TRANSFER_THREADS;
 use super::database::{Use, expect_database, with_database};
-use super::output::{say, table};
+use super::output::{print_line, print_table};
 use crate::backup::bucket::Bucket;
 use crate::backup::disk::{size, told_full};
 use crate::backup::folder::Folder;
@@ -29,28 +29,28 @@ use crate::backup::runs::{self, Run, Task};
 use crate::backup::seal::Key;
 use crate::config::{BackupConfig, BucketConfig, DatabaseConfig, RetentionConfig};
 use crate::db::conninfo::ConnInfo;
+use crate::db::error_chain::error_chain;
 use crate::db::migrate;
-use crate::db::told::told;
 #[cfg(feature = "embedded")]
 use crate::shutdown;
 
-/// What was asked for where this build can make and read logical backups only.
+/// Error of a build that supports only logical backups.
 #[cfg(not(feature = "embedded"))]
 pub const NO_PROGRAMS: &str =
-    "this build has no programs of PostgreSQL, which a physical backup takes; use --kind logical";
+    "this build does not have PostgreSQL's programs, which a physical backup requires; use --kind logical";
 
 /// `backup`.
 #[derive(Debug, Args)]
 pub struct Make {
-    /// The folder that backups are in, which is made when it is missing; or a place in a bucket, s3://bucket/prefix, which takes
-    /// room for one backup in TMPDIR.
+    /// Directory of the backups, which is created if missing; or s3://bucket/prefix, which requires space for one backup in
+    /// TMPDIR.
     #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
     to: String,
-    /// Physical copies all files of the cluster, and can be brought back to any instant; logical copies the rows of the service's
-    /// tables, and takes no more than the right to read them.
+    /// A physical backup copies all files of the cluster, and can be restored to any instant; a logical one copies the rows of
+    /// the service's tables, and requires only the privilege to read them.
     #[arg(long, value_enum, default_value_t = Wanted::Auto)]
     kind: Wanted,
-    /// Receive WAL into the folder all the time, until SIGTERM or SIGINT, so that backups can be brought back to any instant;
+    /// Continuously receive WAL into the directory, until SIGTERM or SIGINT, so that backups can be restored to any instant;
     /// makes the first backup if there is none.
     #[arg(long)]
     follow: bool,
@@ -64,10 +64,10 @@ pub struct Make {
     database: DatabaseConfig,
 }
 
-/// Which kind of backup is made.
+/// Kind of backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Wanted {
-    /// Physical where the server lets us, otherwise logical.
+    /// Physical if the server permits it, otherwise logical.
     Auto,
     Physical,
     Logical,
@@ -76,10 +76,10 @@ enum Wanted {
 /// `backups`.
 #[derive(Debug, Args)]
 pub struct List {
-    /// The folder that backups are in, or s3://bucket/prefix.
+    /// Directory of the backups, or s3://bucket/prefix.
     #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
     from: String,
-    /// Read every file again and compare it with what was written; the exit status is 1 when one is damaged.
+    /// Read every file and verify it against its recorded checksum; the exit status is 1 if one is damaged.
     #[arg(long)]
     check: bool,
     #[command(flatten)]
@@ -87,16 +87,16 @@ pub struct List {
 }
 
 impl Make {
-    /// Makes a backup, or follows.
+    /// Makes a backup, or receives WAL continuously.
     ///
     /// # Errors
-    /// A chain of causes that ends in what to do.
+    /// A chain of causes that includes the remedy.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let key = self.backup.key()?;
         let bucket = self.bucket.bucket(&self.to)?;
         if bucket.is_some() && self.follow {
             bail!(
-                "--follow receives WAL into a folder of this machine; name one with --to, and take it to the bucket from there"
+                "--follow receives WAL into a directory of this machine; set --to to one, and copy it to the bucket from there"
             );
         }
         let folder = match &bucket {
@@ -113,7 +113,7 @@ impl Make {
         })
     }
 
-    /// Makes one and removes what need not be kept; what became of it is written down.
+    /// Makes a backup, removes those that are not retained, and records the outcome in the database.
     async fn once(
         &self,
         conninfo: &ConnInfo,
@@ -129,7 +129,7 @@ impl Make {
                 let backup = self.make(conninfo, folder, key, &lock).await?;
                 return anyhow::Ok((backup, folder.forget(retention, &lock)?));
             };
-            // Before anything is read of the database: the bucket is there, and what waits for it goes first.
+            // Before the database is read: checks that the bucket exists, and uploads what is still waiting.
             bucket.list().await?;
             bucket.take(folder, &lock).await?;
             let backup = self.make(conninfo, folder, key, &lock).await?;
@@ -137,7 +137,7 @@ impl Make {
             Ok((backup, bucket.forget(retention).await?))
         }
         .await
-        // What was written to the folder says so itself; what remains is of the server.
+        // Errors of writing to the directory already include it; the remaining ones are the server's.
         .map_err(|error| told_full(error, None));
         record(conninfo, Task::Backup, started, &outcome, |(backup, _)| {
             (Some(backup.bytes()), format!("backup {}", backup.id))
@@ -145,9 +145,9 @@ impl Make {
         .await;
         let (backup, removed) = outcome?;
         let kind: &str = backup.kind.into();
-        say(&format!("backup {}, {kind}, {}, checked", backup.id, size(backup.bytes())));
+        print_line(&format!("backup {}, {kind}, {}, checked", backup.id, size(backup.bytes())));
         for id in removed {
-            say(&format!("removed backup {id}"));
+            print_line(&format!("removed backup {id}"));
         }
         Ok(())
     }
@@ -197,12 +197,13 @@ impl Make {
     #[cfg(feature = "embedded")]
     async fn follow(&self, conninfo: &ConnInfo, folder: &Folder, key: Option<&Key>) -> anyhow::Result<()> {
         if self.kind == Wanted::Logical {
-            bail!("--follow receives WAL, which a logical backup has no use for");
+            bail!("--follow receives WAL, which logical backups do not use");
         }
         let server = administrator(conninfo);
         let following = async {
             let mut follower = Follower::start(&server, &self.database.embedded_options(), folder, key).await?;
-            // WAL alone brings nothing back; and the backup comes behind its beginning, so that nothing is missing between the two.
+            // WAL can only be restored together with a backup, which must be made after receiving has started, so that nothing
+            // is missing in between.
             let mut needs_backup = follower.needs_backup(folder)?;
             let mut is_first = true;
             follower
@@ -212,7 +213,7 @@ impl Make {
                         if std::mem::take(&mut needs_backup) {
                             self.once(conninfo, folder, None, key).await?;
                         }
-                        say(&format!("following; everything up to {at} is in {}", folder.path().display()));
+                        print_line(&format!("following; everything up to {at} is in {}", folder.path().display()));
                     }
                     Ok(())
                 })
@@ -235,10 +236,10 @@ impl Make {
 }
 
 impl List {
-    /// Lists them.
+    /// Lists the backups.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// If the directory cannot be read.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let place = self.bucket.place(&self.from)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -252,7 +253,7 @@ impl List {
                 (Ok(()), false) => "when written",
                 (Err(error), _) => {
                     is_whole = false;
-                    say(&told(error.as_ref()));
+                    print_line(&error_chain(error.as_ref()));
                     "damaged"
                 }
             };
@@ -270,27 +271,27 @@ impl List {
                 },
             ]);
         }
-        table(&rows);
+        print_table(&rows);
         Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
-/// Whoever owns the tables, and may copy the cluster if anybody may.
+/// The owner of the tables, which may also copy the cluster if any role may.
 fn administrator(conninfo: &ConnInfo) -> ConnInfo {
     conninfo.as_migrator().unwrap_or_else(|| conninfo.clone())
 }
 
-/// Writes down what became of a run; that this cannot be is no reason to fail.
+/// Records the outcome of a run in the database; a failure to do so is only logged.
 pub async fn record<T>(
     conninfo: &ConnInfo,
     task: Task,
     started: Instant,
     outcome: &anyhow::Result<T>,
-    told_of: impl Fn(&T) -> (Option<u64>, String),
+    describe: impl Fn(&T) -> (Option<u64>, String),
 ) {
     let (size_bytes, message) = match outcome {
-        Ok(value) => told_of(value),
-        Err(error) => (None, told(error.as_ref())),
+        Ok(value) => describe(value),
+        Err(error) => (None, error_chain(error.as_ref())),
     };
     let run = Run { task, duration: started.elapsed(), succeeded: outcome.is_ok(), size_bytes, message };
     let written = async {
@@ -298,6 +299,6 @@ pub async fn record<T>(
         anyhow::Ok(runs::record(&client, &run).await?)
     };
     if let Err(error) = written.await {
-        tracing::warn!(error = format!("{error:#}"), "cannot write into maintenance_runs what became of this run");
+        tracing::warn!(error = format!("{error:#}"), "cannot record the outcome of this run in maintenance_runs");
     }
 }

@@ -1,4 +1,4 @@
-//! Forgets kept answers whose time has passed: in the background, a bounded number at a time, on one replica at a time.
+//! Deletes expired responses: in the background, a bounded number at a time, on one replica at a time.
 
 use std::time::Duration;
 
@@ -6,31 +6,31 @@ use super::store;
 use crate::db::pool::Pool;
 use crate::shutdown::Shutdown;
 
-/// Removed by one statement: a few milliseconds, so that no lock is held long.
+/// Maximum number of keys deleted by one statement: a few milliseconds of work, so that no lock is held long.
 const BATCH: i64 = 1000;
 
-/// The longest pause between two looks. An answer is not given any more once its time has passed; that it is still
-/// stored for a minute costs nothing but room.
+/// Maximum pause between two passes. An expired response is never sent; that it remains stored for up to a minute costs only
+/// disk space.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// Works until the shutdown is requested.
+/// Runs until shutdown is requested.
 pub async fn run(pool: Pool, ttl: Duration, shutdown: Shutdown) {
     loop {
         tokio::select! {
-            // What ends here is a time itself, so there is nothing else to wait for.
+            // Expiry depends on time alone, so there is no event to wait for.
             () = tokio::time::sleep(ttl.min(PAUSE_MAX)) => {}
             () = shutdown.requested() => return,
         }
         loop {
-            match store::forget(&pool, ttl, BATCH).await {
+            match store::delete_expired(&pool, ttl, BATCH).await {
                 Ok(count) => {
                     if usize::try_from(BATCH).is_ok_and(|batch| count < batch) {
                         break;
                     }
                 }
                 Err(error) => {
-                    // The next look is soon enough; while the database is away, requests report that.
-                    tracing::debug!(error = &error as &dyn std::error::Error, "cannot forget idempotency keys");
+                    // The next pass is soon enough; while the database is unavailable, requests report it.
+                    tracing::debug!(error = &error as &dyn std::error::Error, "cannot delete expired idempotency keys");
                     break;
                 }
             }

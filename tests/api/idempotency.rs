@@ -235,7 +235,7 @@ async fn only_expired_keys_are_removed_oldest_first() {
     store_keys(&client, &[("new", 0), ("young", 3540), ("old", 3660), ("older", 7200), ("oldest", 86_400)]).await;
     for (forgotten, left) in [(2, "new old young"), (1, "new young"), (0, "new young")] {
         let hour = Duration::from_secs(3600);
-        assert_eq!(store::forget(&pool, hour, 2).await.expect("forgotten"), forgotten);
+        assert_eq!(store::delete_expired(&pool, hour, 2).await.expect("forgotten"), forgotten);
         let keys = client.query_one("select string_agg(key, ' ' order by key) from idempotency_keys", &[]).await;
         assert_eq!(keys.expect("a row").get::<_, &str>(0), left);
     }
@@ -248,7 +248,7 @@ async fn a_key_reused_during_its_removal_is_kept() {
     store_keys(&client, &[("k", 3660)]).await;
     client.batch_execute("begin; update idempotency_keys set created_at = now()").await.expect("updated");
     let pool = Pool::new(&database.conninfo(), &Settings::parse(&[]).database.pool_options(PoolKind::Keys));
-    let forgetting = tokio::spawn(async move { store::forget(&pool, Duration::from_secs(60), 10).await });
+    let forgetting = tokio::spawn(async move { store::delete_expired(&pool, Duration::from_secs(60), 10).await });
     let watcher = database.client().await;
     eventually(|| async {
         let waits =
