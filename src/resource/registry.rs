@@ -110,7 +110,7 @@ pub enum RegistryError {
         known: String,
     },
     /// Two resources would have the same URLs or the same table.
-    #[error("{file}: {what} is already in use; choose another one")]
+    #[error("{file}: {what} is taken; choose another one")]
     InUse {
         /// The file.
         file: String,

@@ -68,7 +68,7 @@ fn every_error_in_the_arguments_is_reported_with_its_argument() {
         ("a:string:..", "has no bound; give one"),
         ("a:string:-1..", "\"-1\" is not a length"),
         ("a:string:9..2", "minLength must not exceed maxLength"),
-        ("a:string:..20000", "maxLength be from 1 to 10000"),
+        ("a:string:..20000", "maxLength must be from 1 to 10000"),
         ("a:number:low..", "\"low\" is not a number"),
         ("a:integer:1.5..", "\"1.5\" is not a whole number"),
         ("a:integer:9..1", "minimum 9 is above maximum 1; exchange them"),
