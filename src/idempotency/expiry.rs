@@ -1,13 +1,14 @@
-//! Deletes expired responses: in the background, a bounded number at a time, on one replica at a time.
+//! Deletes expired responses in the background: a bounded number per statement, on one replica at a time.
 
 use std::time::Duration;
 
 use super::store;
+use crate::db::error::StoreError;
 use crate::db::pool::Pool;
 use crate::shutdown::Shutdown;
 
 /// Maximum number of keys deleted by one statement: a few milliseconds of work, so that no lock is held long.
-const BATCH: i64 = 1000;
+const BATCH: u32 = 1000;
 
 /// Maximum pause between two passes. An expired response is never sent; that it remains stored for up to a minute costs only
 /// disk space.
@@ -17,23 +18,25 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 pub async fn run(pool: Pool, ttl: Duration, shutdown: Shutdown) {
     loop {
         tokio::select! {
-            // Expiry depends on time alone, so there is no event to wait for.
+            // What ends here is a time itself, so there is nothing else to wait for.
             () = tokio::time::sleep(ttl.min(PAUSE_MAX)) => {}
             () = shutdown.requested() => return,
         }
-        loop {
-            match store::delete_expired(&pool, ttl, BATCH).await {
-                Ok(count) => {
-                    if usize::try_from(BATCH).is_ok_and(|batch| count < batch) {
-                        break;
-                    }
-                }
-                Err(error) => {
-                    // The next pass is soon enough; while the database is unavailable, requests report it.
-                    tracing::debug!(error = &error as &dyn std::error::Error, "cannot delete expired idempotency keys");
-                    break;
-                }
-            }
+        if let Err(error) = delete_all_expired(&pool, ttl, BATCH).await {
+            // The next pass is soon enough; while the database is unavailable, requests report it.
+            tracing::debug!(error = &error as &dyn std::error::Error, "cannot delete expired idempotency keys");
         }
     }
+}
+
+/// Deletes every expired response, at most `batch` with each statement, and returns the number of statements.
+///
+/// # Errors
+/// The pool's.
+pub async fn delete_all_expired(pool: &Pool, ttl: Duration, batch: u32) -> Result<u32, StoreError> {
+    let mut statements = 1;
+    while store::delete_expired(pool, ttl, i64::from(batch)).await? >= batch as usize {
+        statements += 1;
+    }
+    Ok(statements)
 }

@@ -20,6 +20,14 @@ fn a_directory_that_is_not_a_cluster_is_left_unchanged() {
 }
 
 #[test]
+fn a_version_that_cannot_be_read_is_reported_as_that() {
+    let dir = Dir::new();
+    fs::create_dir_all(dir.path().join("embedded/data/PG_VERSION")).expect("mkdir");
+    let error = Embedded::start(&options(dir.path())).expect_err("a refusal");
+    assert!(matches!(error, EmbeddedError::File { .. }), "{error}");
+}
+
+#[test]
 fn a_long_or_odd_path_works() {
     let dir = Dir::with_cluster();
     let deep = dir.path().join("so, \"odd\" a name").join("d".repeat(120));
