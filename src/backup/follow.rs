@@ -1,8 +1,8 @@
-//! WAL received all the time, so that a backup can be brought back to any instant after it.
+//! Receives WAL into a folder continuously, so that a backup can be restored to any later instant.
 //!
-//! `pg_receivewal --synchronous` writes what the server flushes; a replication slot keeps on the server what was not received
-//! yet while nobody follows. Once a second a commit of nothing is made: when it was received, so was everything before it, and
-//! that instant is written down.
+//! `pg_receivewal --synchronous` writes what the server flushes; a replication slot keeps WAL on the server while nothing is
+//! receiving. Once a second an empty transaction commits: when its record was received, so was everything before it, and its
+//! time is stored.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -25,26 +25,26 @@ use crate::db::conninfo::ConnInfo;
 use crate::db::embedded::{Options, Programs};
 use crate::db::migrate;
 
-/// The replication slot that keeps WAL on the server.
+/// The replication slot that keeps WAL on the server until it was received.
 const SLOT: &str = "pycrudapi_backup";
 const MAKE_SLOT: &str = "select case
     when exists (select from pg_replication_slots where slot_name = $1) then null
     else pg_create_physical_replication_slot($1, true) end is null";
-/// Whether the server has thrown away what was not received; and whether everything up to a place was.
+/// Whether the server has removed WAL that was not received; and whether everything up to a place was received.
 const SLOT_IS: &str = "select wal_status = 'lost' from pg_replication_slots where slot_name = $1";
 const IS_RECEIVED: &str = "select restart_lsn >= $2::text::pg_lsn from pg_replication_slots where slot_name = $1";
-/// Between two commits of nothing, and between two attempts to reach the server.
+/// Pause between two empty commits, and between two attempts to reach the server.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Whoever receives WAL into a folder.
+/// Receives WAL into a folder.
 pub struct Follower<'a> {
     server: &'a ConnInfo,
     programs: Programs,
-    /// Where the WAL is to be.
+    /// The destination of the WAL.
     place: PathBuf,
     key: Option<&'a Key>,
     cluster: Cluster,
-    /// Where `pg_receivewal` writes: the folder, or a place of ours from which files go there encrypted.
+    /// Where `pg_receivewal` writes: the destination, or a private directory from which files are encrypted into it.
     into: PathBuf,
     receiver: Child,
     client: Client,
@@ -52,17 +52,17 @@ pub struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    /// Begins to receive.
+    /// Starts receiving.
     ///
     /// # Errors
-    /// When somebody else does so into the same folder, or the server does not let us.
+    /// When another process receives into the same folder, or the server does not allow it.
     pub async fn start(
         server: &'a ConnInfo,
         options: &Options,
         folder: &Folder,
         key: Option<&'a Key>,
     ) -> anyhow::Result<Self> {
-        let lock = folder::lock(&folder.path().join("wal.lock"), "somebody else follows into the same folder")?;
+        let lock = folder::lock(&folder.path().join("wal.lock"), "another process follows into the same folder")?;
         let client = migrate::connect(server).await.context("cannot connect to the database; check DATABASE_URL")?;
         let cluster = Cluster::read(&client).await?;
         expect_same_cluster(folder, &cluster.system)?;
@@ -78,7 +78,7 @@ impl<'a> Follower<'a> {
         Ok(Self { server, programs, place, key, cluster, into, receiver, client, _lock: lock })
     }
 
-    /// Whether WAL alone is there, which brings nothing back.
+    /// Whether the folder has no backup of this timeline, without which WAL is of no use.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -87,7 +87,7 @@ impl<'a> Follower<'a> {
         Ok(!folder.list()?.iter().any(|backup| backup.wal.as_ref().is_some_and(is_ours)))
     }
 
-    /// Goes on until it cannot any more; `each` is told of every instant up to which everything was received.
+    /// Receives until it fails; `each` is called with every instant up to which everything was received.
     ///
     /// # Errors
     /// When WAL was lost, or the folder cannot be written.
@@ -96,16 +96,19 @@ impl<'a> Follower<'a> {
             match self.receive_to_now().await {
                 Ok(at) => each(at).await?,
                 Err(error) if error.downcast_ref::<tokio_postgres::Error>().is_some() || self.client.is_closed() => {
-                    tracing::warn!(error = format!("{error:#}"), "the server is away; following again when it is back");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "the server is unreachable; following resumes when it is back"
+                    );
                 }
                 Err(error) => return Err(error),
             }
-            tokio::time::sleep(PAUSE).await; // an instant a second is enough, and nobody announces a server's return
+            tokio::time::sleep(PAUSE).await; // polling: nothing announces that the server is back
             self.keep_receiving().await?;
         }
     }
 
-    /// Waits until everything is there that was committed before this call.
+    /// Waits until everything was received that was committed before this call.
     async fn receive_to_now(&mut self) -> anyhow::Result<Timestamp> {
         let at: Timestamp = self.client.query_one(wal::HEARTBEAT, &[]).await?.try_get(1)?;
         let end: String = self.client.query_one("select pg_current_wal_insert_lsn()::text", &[]).await?.try_get(0)?;
@@ -115,14 +118,14 @@ impl<'a> Follower<'a> {
                 break;
             }
             self.keep_receiving().await?;
-            tokio::time::sleep(Duration::from_millis(20)).await; // pg_receivewal tells the server, not us
+            tokio::time::sleep(Duration::from_millis(20)).await; // polling: only the server has its progress
         }
         self.ship()?;
         Received { at: at.to_string(), system: self.cluster.system.clone() }.write(&self.place)?;
         Ok(at)
     }
 
-    /// Starts the receiver again when it has ended, and the session when the server has.
+    /// Restarts the receiver when it has ended, and reconnects when the session was lost.
     async fn keep_receiving(&mut self) -> anyhow::Result<()> {
         if self.client.is_closed() {
             match migrate::connect(self.server).await {
@@ -158,7 +161,7 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
-    /// Encrypts what was received into the folder; segments that are there whole are received no more.
+    /// Encrypts what was received into the folder, and removes here all complete segments but the last.
     fn ship(&self) -> anyhow::Result<()> {
         let Some(key) = self.key else { return Ok(()) };
         let entries = fs::read_dir(&self.into).map_err(|error| unreadable(&self.into, error))?;
@@ -174,14 +177,14 @@ impl<'a> Follower<'a> {
             if (is_partial || !place.exists()) && !seal_into(&from, &place, key)? {
                 continue;
             }
-            // What it was before it was whole.
+            // The incomplete segment that this one replaces.
             let part = wal.join(format!("{name}{PARTIAL}{SUFFIX}"));
             if part.exists() {
                 fs::remove_file(&part).map_err(|error| unwritable(&part, error))?;
             }
         }
         folder::sync(wal)?;
-        // pg_receivewal goes on behind the last one that it finds.
+        // pg_receivewal continues after the last complete segment in its directory.
         let whole: Vec<&String> = names.iter().filter(|name| folder::is_segment(name) && name.len() == 24).collect();
         for name in whole.iter().rev().skip(1) {
             let path = self.into.join(name);
@@ -198,21 +201,21 @@ impl Drop for Follower<'_> {
     }
 }
 
-/// Whether it was there: a segment loses the mark of its being a part when it is whole.
+/// Encrypts a file; false when it does not exist, because pg_receivewal renames a segment when it is complete.
 fn seal_into(from: &Path, place: &Path, key: &Key) -> anyhow::Result<bool> {
     let mut text = match seal::open(from, None) {
         Err(_) if !from.exists() => return Ok(false),
         opened => opened?,
     };
     let new = place.with_extension("new");
-    let _ = fs::remove_file(&new); // of a run that was cut off
+    let _ = fs::remove_file(&new); // left by an interrupted run
     let written = seal::Writer::create(&new, Some(key)).and_then(|mut writer| {
         std::io::copy(&mut text, &mut writer)?;
         writer.finish()?;
         fs::rename(&new, place)
     });
     written.map_err(|error| {
-        let _ = fs::remove_file(&new); // of no use to anybody
+        let _ = fs::remove_file(&new); // incomplete
         unwritable(place, error)
     })?;
     Ok(true)

@@ -11,18 +11,18 @@ use super::seal::Key;
 #[cfg(feature = "embedded")]
 use super::wal;
 
-/// Most ranges of instants that a complaint lists.
+/// Maximum number of ranges of instants in an error message.
 const RANGES_MAX: usize = 5;
 
 /// Where backups are.
 pub enum Place {
     /// A folder.
     Folder(Folder),
-    /// A place in a bucket.
+    /// A prefix in a bucket.
     Bucket(Box<Bucket>),
 }
 
-/// A backup on this machine; what was fetched for it goes when this is dropped.
+/// A backup on this machine; dropping it removes what was fetched for it.
 pub struct Fetched {
     /// The folder that it is in.
     pub folder: Folder,
@@ -32,7 +32,7 @@ pub struct Fetched {
 }
 
 impl Place {
-    /// Every whole backup, the oldest first.
+    /// Every complete backup, the oldest first.
     ///
     /// # Errors
     /// When the place cannot be read.
@@ -46,7 +46,7 @@ impl Place {
     /// Reads every file of a backup and compares it with what was written.
     ///
     /// # Errors
-    /// The first that is missing or differs.
+    /// When a file is missing or differs.
     pub async fn check(&self, backup: &Backup) -> anyhow::Result<()> {
         match self {
             Self::Folder(folder) => backup.check(&folder.directory(backup)),
@@ -67,7 +67,7 @@ impl Place {
         Ok((first, first))
     }
 
-    /// Of these, the backup of this id, or the newest that can be brought back to the instant.
+    /// Chooses the backup with this id, or the newest that can be restored to the instant.
     fn choose(&self, mut all: Vec<Backup>, id: Option<&str>, at: Option<Timestamp>) -> anyhow::Result<Backup> {
         if let Some(id) = id {
             let known = all.iter().map(|backup| backup.id.as_str()).collect::<Vec<_>>().join(", ");
@@ -124,7 +124,7 @@ impl Place {
     }
 }
 
-/// The instants that can be had, in words; what follows without a gap is one range.
+/// The instants that can be restored, as text; ranges without a gap between them are merged.
 fn told_ranges(mut ranges: Vec<(Timestamp, Timestamp)>) -> String {
     ranges.sort();
     let mut merged: Vec<(Timestamp, Timestamp)> = Vec::new();

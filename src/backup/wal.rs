@@ -1,4 +1,4 @@
-//! WAL behind a backup: received from the server, kept in the folder, and laid out for its replay.
+//! WAL after a backup: received from the server, listed, and laid out for replay.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,27 +21,27 @@ use crate::db::conninfo::ConnInfo;
 use crate::db::embedded::Programs;
 use crate::short_file::{self, SECRET_MAX_BYTES};
 
-/// What the name of a segment that is not whole ends with.
+/// The suffix of the name of an incomplete segment.
 pub const PARTIAL: &str = ".partial";
-/// What is known of the WAL that was received.
+/// The file that states up to when WAL was received.
 const RECEIVED: &str = "received.json";
-/// Between two looks at a program that tells nobody how far it is.
+/// Pause between two checks of a program that does not report its progress.
 const POLL: Duration = Duration::from_millis(20);
 
-/// A commit of nothing: its record is behind everything that was committed before, and says when that was.
+/// An empty transaction: its commit record follows everything committed before, and has its time.
 pub const HEARTBEAT: &str = "select pg_current_xact_id()::text, clock_timestamp()";
 
-/// How far WAL was received.
+/// Up to when WAL was received.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Received {
-    /// Everything that was committed by then, by the database's clock, is there.
+    /// Everything committed by then, by the database's clock, was received.
     pub at: String,
-    /// The cluster's own number.
+    /// The cluster's system identifier.
     pub system: String,
 }
 
 impl Received {
-    /// What is known of a directory; none when no WAL is received into it.
+    /// Reads it from a directory; none when no WAL was received into it.
     fn read(directory: &Path) -> anyhow::Result<Option<Self>> {
         let path = directory.join(RECEIVED);
         let text = match short_file::read(&path, SECRET_MAX_BYTES) {
@@ -53,7 +53,7 @@ impl Received {
         })
     }
 
-    /// Replaces what is known.
+    /// Writes it to a directory.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -61,7 +61,7 @@ impl Received {
         let (path, new) = (directory.join(RECEIVED), directory.join("received.new"));
         let text = serde_json::to_string(self).context("cannot write what was received")?;
         fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).map_err(|error| {
-            let _ = fs::remove_file(&new); // of no use to anybody
+            let _ = fs::remove_file(&new); // incomplete
             unwritable(&path, error)
         })
     }
@@ -84,10 +84,10 @@ pub fn receiver(programs: &Programs, server: &ConnInfo, into: &Path, arguments: 
         .context("cannot run pg_receivewal")
 }
 
-/// Receives WAL behind the segments in the directory, until everything is there that was committed before this call.
+/// Receives WAL after the segments in the directory, until everything was received that was committed before this call.
 ///
 /// # Errors
-/// What `pg_receivewal` says.
+/// When `pg_receivewal` fails.
 pub async fn receive_until_now(
     programs: &Programs,
     server: &ConnInfo,
@@ -106,17 +106,19 @@ pub async fn receive_until_now(
             let said = io::read_to_string(child.stderr.take().expect("piped")).unwrap_or_default();
             return Err(disk::told_full(anyhow!("pg_receivewal failed ({status}): {}", said.trim()), Some(into)));
         }
-        // It ends when it has something behind the place, and an idle server writes nothing.
+        // It ends when it has received a record after that place, and an idle server writes none.
         client.query_one(HEARTBEAT, &[]).await.context("the connection to postgres was lost")?;
-        tokio::time::sleep(POLL).await; // it tells nobody how far it is
+        tokio::time::sleep(POLL).await; // polling: it does not report its progress
     }
 }
 
-/// The segments that are there for a backup, by their name without suffixes: those that are received, and its own. Of an encrypted
-/// backup they are those that are encrypted as well: others may be anybody's, and nobody without the key reads those of one that is not.
+/// The segments for a backup by their name without suffixes: its own and the received ones. For an encrypted backup only
+/// encrypted segments are used, because others may have been put there by someone without the key; for an unencrypted one, only
+/// unencrypted.
 fn segments(folder: &Folder, backup: &Backup, wal: &Wal) -> anyhow::Result<BTreeMap<String, PathBuf>> {
     let mut found = BTreeMap::new();
-    // What is received is newer than the end of what a backup has itself; a whole segment is better than a part.
+    // Received segments replace the backup's own, the last of which may be incomplete; a complete segment replaces an
+    // incomplete one.
     for directory in [folder.directory(backup).join("wal"), folder.wal_of(&wal.first)] {
         let mut paths = disk::entries(&directory)?;
         paths.retain(|path| is_sealed(path) == backup.key.is_some());
@@ -134,8 +136,8 @@ fn segments(folder: &Folder, backup: &Backup, wal: &Wal) -> anyhow::Result<BTree
     Ok(found)
 }
 
-/// Lays out all WAL that there is behind a backup, and returns the timeline that it leads to. The histories of all other timelines
-/// are laid out as well: the restored cluster begins one that nobody has had.
+/// Copies all WAL after a backup to a directory for replay, and returns the timeline that it leads to. The histories of all
+/// other timelines are copied as well, so that the restored cluster chooses an unused one.
 ///
 /// # Errors
 /// When a file cannot be read or written.
@@ -148,7 +150,7 @@ pub fn lay_out(folder: &Folder, backup: &Backup, key: Option<&Key>, into: &Path)
         let place = into.join(&name);
         let opened = File::options().write(true).create(true).truncate(true).mode(0o600).open(&place);
         let mut file = opened.map_err(|error| unwritable(&place, error))?;
-        // That there is such a timeline is all that is taken from one that is encrypted otherwise than the backup.
+        // A history that is not encrypted as the backup is stays empty: its name alone marks the timeline as used.
         if is_sealed(&path) == backup.key.is_some() {
             let mut from = seal::open(&path, key)?;
             let copied = io::copy(&mut from, &mut file).with_context(|| format!("cannot unpack {}", path.display()));
@@ -158,7 +160,7 @@ pub fn lay_out(folder: &Folder, backup: &Backup, key: Option<&Key>, into: &Path)
     Ok(timeline)
 }
 
-/// How long everything is that [`lay_out`] lays out.
+/// The total length of what [`lay_out`] copies.
 ///
 /// # Errors
 /// When the folder cannot be read.

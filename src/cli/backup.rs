@@ -1,7 +1,7 @@
 //! `pycrudapi backup` and `backups`.
 //!
-//! The build without the embedded database makes and restores logical backups alone: its image has no programs of PostgreSQL,
-//! which the physical ones are made and recovered with.
+//! The build without the embedded database makes and restores only logical backups: its image does not have PostgreSQL's
+//! programs, which physical backups require.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -34,7 +34,7 @@ use crate::db::told::told;
 #[cfg(feature = "embedded")]
 use crate::shutdown;
 
-/// What was asked for where this build can make and read logical backups only.
+/// The error for physical backups in a build that supports only logical ones.
 #[cfg(not(feature = "embedded"))]
 pub const NO_PROGRAMS: &str =
     "this build has no programs of PostgreSQL, which a physical backup takes; use --kind logical";
@@ -42,12 +42,12 @@ pub const NO_PROGRAMS: &str =
 /// `backup`.
 #[derive(Debug, Args)]
 pub struct Make {
-    /// The folder that backups are in, which is made when it is missing; or a place in a bucket, s3://bucket/prefix, which takes
+    /// The folder of the backups, which is created when it is missing; or a prefix in a bucket, s3://bucket/prefix, which needs
     /// room for one backup in TMPDIR.
     #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
     to: String,
-    /// Physical copies all files of the cluster, and can be brought back to any instant; logical copies the rows of the service's
-    /// tables, and takes no more than the right to read them.
+    /// Physical copies all files of the cluster, and can be restored to any instant; logical copies the rows of the service's
+    /// tables, and requires only the privilege to read them.
     #[arg(long, value_enum, default_value_t = Wanted::Auto)]
     kind: Wanted,
     /// Receive WAL into the folder all the time, until SIGTERM or SIGINT, so that backups can be brought back to any instant;
@@ -67,7 +67,7 @@ pub struct Make {
 /// Which kind of backup is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Wanted {
-    /// Physical where the server lets us, otherwise logical.
+    /// Physical where the server allows it, otherwise logical.
     Auto,
     Physical,
     Logical,
@@ -76,10 +76,10 @@ enum Wanted {
 /// `backups`.
 #[derive(Debug, Args)]
 pub struct List {
-    /// The folder that backups are in, or s3://bucket/prefix.
+    /// The folder of the backups, or s3://bucket/prefix.
     #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
     from: String,
-    /// Read every file again and compare it with what was written; the exit status is 1 when one is damaged.
+    /// Read every file and compare it with what was written; the exit status is 1 when one is damaged.
     #[arg(long)]
     check: bool,
     #[command(flatten)]
@@ -90,7 +90,7 @@ impl Make {
     /// Makes a backup, or follows.
     ///
     /// # Errors
-    /// A chain of causes that ends in what to do.
+    /// With the cause and the remedy.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let key = self.backup.key()?;
         let bucket = self.bucket.bucket(&self.to)?;
@@ -113,7 +113,7 @@ impl Make {
         })
     }
 
-    /// Makes one and removes what need not be kept; what became of it is written down.
+    /// Makes a backup, applies retention, and records the outcome.
     async fn once(
         &self,
         conninfo: &ConnInfo,
@@ -129,7 +129,7 @@ impl Make {
                 let backup = self.make(conninfo, folder, key, &lock).await?;
                 return anyhow::Ok((backup, folder.forget(retention, &lock)?));
             };
-            // Before anything is read of the database: the bucket is there, and what waits for it goes first.
+            // Before the database is read, to detect an unusable bucket early and to upload what an interrupted run has left.
             bucket.list().await?;
             bucket.take(folder, &lock).await?;
             let backup = self.make(conninfo, folder, key, &lock).await?;
@@ -137,7 +137,7 @@ impl Make {
             Ok((backup, bucket.forget(retention).await?))
         }
         .await
-        // What was written to the folder says so itself; what remains is of the server.
+        // Errors of the folder's disk have its path already; a full disk without one is the server's.
         .map_err(|error| told_full(error, None));
         record(conninfo, Task::Backup, started, &outcome, |(backup, _)| {
             (Some(backup.bytes()), format!("backup {}", backup.id))
@@ -197,12 +197,13 @@ impl Make {
     #[cfg(feature = "embedded")]
     async fn follow(&self, conninfo: &ConnInfo, folder: &Folder, key: Option<&Key>) -> anyhow::Result<()> {
         if self.kind == Wanted::Logical {
-            bail!("--follow receives WAL, which a logical backup has no use for");
+            bail!("--follow receives WAL, which logical backups do not use");
         }
         let server = administrator(conninfo);
         let following = async {
             let mut follower = Follower::start(&server, &self.database.embedded_options(), folder, key).await?;
-            // WAL alone brings nothing back; and the backup comes behind its beginning, so that nothing is missing between the two.
+            // WAL is of no use without a backup, which is made after receiving has begun so that no WAL is missing between the
+            // two.
             let mut needs_backup = follower.needs_backup(folder)?;
             let mut is_first = true;
             follower
@@ -235,7 +236,7 @@ impl Make {
 }
 
 impl List {
-    /// Lists them.
+    /// Lists the backups.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -275,12 +276,12 @@ impl List {
     }
 }
 
-/// Whoever owns the tables, and may copy the cluster if anybody may.
+/// The role that owns the tables, and the one most likely to be allowed to copy the cluster.
 fn administrator(conninfo: &ConnInfo) -> ConnInfo {
     conninfo.as_migrator().unwrap_or_else(|| conninfo.clone())
 }
 
-/// Writes down what became of a run; that this cannot be is no reason to fail.
+/// Records the outcome of a run in `maintenance_runs`; a failure to do so is only logged.
 pub async fn record<T>(
     conninfo: &ConnInfo,
     task: Task,
@@ -298,6 +299,6 @@ pub async fn record<T>(
         anyhow::Ok(runs::record(&client, &run).await?)
     };
     if let Err(error) = written.await {
-        tracing::warn!(error = format!("{error:#}"), "cannot write into maintenance_runs what became of this run");
+        tracing::warn!(error = format!("{error:#}"), "cannot record the outcome of this run in maintenance_runs");
     }
 }

@@ -41,15 +41,15 @@ use crate::resource::time::{Unzoned, read_date_time};
 /// `restore`.
 #[derive(Debug, Args)]
 pub struct Restore {
-    /// The folder that backups are in; or s3://bucket/prefix, from where one is brought into TMPDIR first.
+    /// The folder of the backups; or s3://bucket/prefix, from which the backup is downloaded to TMPDIR first.
     #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
     from: String,
-    /// The backup; the newest, or the one before --at, without.
+    /// The id of the backup; by default the newest, or the newest before --at.
     #[arg(long)]
     backup: Option<String>,
-    /// The instant, such as 2026-11-26T22:45:01.5Z, with an offset, or 2026-11-26T23:45:01[Europe/Warsaw], as the API reads it: what was
-    /// acknowledged before it by the database's clock is there, and nothing that was begun after it. Without it the backup's own instant
-    /// with --backup, or the end of WAL.
+    /// The instant, in a form that the API accepts, such as 2026-11-26T22:45:01.5Z or 2026-11-26T23:45:01[Europe/Warsaw]: every
+    /// write acknowledged before it by the database's clock is restored, and none begun after it. The default is the backup's
+    /// own instant with --backup, and otherwise the end of WAL.
     #[arg(long, value_parser = instant)]
     at: Option<Timestamp>,
     /// A new directory for DATA_DIR; or the URL of an empty database, for a logical backup.
@@ -68,11 +68,11 @@ pub struct Restore {
 /// `restore-drill`.
 #[derive(Debug, Args)]
 pub struct Drill {
-    /// The folder that backups are in; or s3://bucket/prefix, from where one is brought into TMPDIR first.
+    /// The folder of the backups; or s3://bucket/prefix, from which the backup is downloaded to TMPDIR first.
     #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
     from: String,
-    /// The URL of an empty database that a logical backup is loaded into; without it a PostgreSQL of its own is started in the
-    /// system's directory for temporary files.
+    /// The URL of an empty database that a logical backup is loaded into; by default a temporary PostgreSQL is started in
+    /// TMPDIR.
     #[arg(long, env = "DRILL_INTO", hide_env_values = true)]
     into: Option<String>,
     #[command(flatten)]
@@ -85,13 +85,13 @@ pub struct Drill {
     database: DatabaseConfig,
 }
 
-/// An instant in any form that the API reads.
+/// An instant in any form that the API accepts.
 fn instant(text: &str) -> Result<Timestamp, String> {
     const RULE: &str = "expected an instant such as 2026-11-26T22:45:01.5Z, 2026-11-26T23:45:01+01:00 or 2026-11-26T23:45:01[Europe/Warsaw]";
     read_date_time(text, Unzoned::Refused).map_err(|fault| fault.of(RULE))
 }
 
-/// Whether --into names a database; another address than that of one is nobody's directory.
+/// Whether --into is the address of a database; any other address is refused, because it is not meant as a directory.
 fn is_database(into: &str) -> anyhow::Result<bool> {
     let is_database = is_conninfo(into);
     if !is_database && into.contains("://") {
@@ -104,10 +104,10 @@ fn is_database(into: &str) -> anyhow::Result<bool> {
 }
 
 impl Restore {
-    /// Brings a backup back.
+    /// Restores a backup.
     ///
     /// # Errors
-    /// A chain of causes that ends in what to do; what is half restored is removed.
+    /// With the cause and the remedy; an incomplete restore is removed.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let key = self.key.key()?;
         let place = self.bucket.place(&self.from)?;
@@ -216,10 +216,10 @@ impl Restore {
 }
 
 impl Drill {
-    /// Drills.
+    /// Restores the newest backup into a temporary database and compares it.
     ///
     /// # Errors
-    /// When the backup cannot be brought back, or is not what the database was.
+    /// When the backup cannot be restored, or a table differs.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let key = self.key.key()?;
         expect_database(&self.database)?;
