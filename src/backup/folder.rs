@@ -181,7 +181,7 @@ impl Folder {
             self.remove(id, lock)?;
         }
         let kept = all.iter().filter(|backup| !removed.contains(&backup.id));
-        if let Some(first) = kept.filter_map(|backup| backup.wal.as_ref()).map(|wal| place(&wal.first)).min() {
+        if let Some(first) = first_wal(kept) {
             for path in self.received()? {
                 let name = name_of(&path);
                 if is_segment(&name) && place(&name) < first {
@@ -251,6 +251,11 @@ pub fn superfluous(all: &[Backup], retention: Retention, now: Timestamp) -> Vec<
     };
     let old = all.iter().rev().skip(count).filter(|backup| !is_young(backup));
     old.map(|backup| backup.id.clone()).collect()
+}
+
+/// The place of the first segment of WAL that one of these backups needs.
+pub fn first_wal<'a>(backups: impl Iterator<Item = &'a Backup>) -> Option<&'a str> {
+    backups.filter_map(|backup| backup.wal.as_ref()).map(|wal| place(&wal.first)).min()
 }
 
 /// Whether this is the name of a segment of WAL, complete or not, encrypted or not.

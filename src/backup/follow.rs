@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use jiff::Timestamp;
 use tokio_postgres::Client;
 
@@ -20,21 +20,23 @@ use super::physical::{Cluster, expect_same_cluster};
 use super::record::Wal;
 use super::scratch;
 use super::seal::{self, Key, SUFFIX};
-use super::wal::{self, PARTIAL, Received};
+use super::segments::{PARTIAL, Received};
+use super::wal::{self, NAME};
 use crate::db::conninfo::ConnInfo;
 use crate::db::embedded::{Options, Programs};
 use crate::db::migrate;
 
 /// The replication slot that keeps WAL on the server until it was received.
-const SLOT: &str = "pycrudapi_backup";
-const MAKE_SLOT: &str = "select case
+pub const SLOT: &str = "pycrudapi_backup";
+/// Creates the slot unless it exists.
+pub const MAKE_SLOT: &str = "select case
     when exists (select from pg_replication_slots where slot_name = $1) then null
     else pg_create_physical_replication_slot($1, true) end is null";
 /// Whether the server has removed WAL that was not received; and whether everything up to a place was received.
 const SLOT_IS: &str = "select wal_status = 'lost' from pg_replication_slots where slot_name = $1";
 const IS_RECEIVED: &str = "select restart_lsn >= $2::text::pg_lsn from pg_replication_slots where slot_name = $1";
 /// Pause between two empty commits, and between two attempts to reach the server.
-const PAUSE: Duration = Duration::from_secs(1);
+pub const PAUSE: Duration = Duration::from_secs(1);
 
 /// Receives WAL into a folder.
 pub struct Follower<'a> {
@@ -65,7 +67,7 @@ impl<'a> Follower<'a> {
         let lock = folder::lock(&folder.path().join("wal.lock"), "another process follows into the same folder")?;
         let client = migrate::connect(server).await.context("cannot connect to the database; check DATABASE_URL")?;
         let cluster = Cluster::read(&client).await?;
-        expect_same_cluster(folder, &cluster.system)?;
+        expect_same_cluster(&folder.path().display(), &folder.list()?, &cluster.system)?;
         let programs = Programs::find(options, cluster.major)?;
         let place = folder.wal_of(&cluster.timeline);
         DirBuilder::new().recursive(true).mode(0o700).create(&place).map_err(|error| unwritable(&place, error))?;
@@ -74,7 +76,7 @@ impl<'a> Follower<'a> {
             Some(_) => scratch::private(&format!("pycrudapi-wal-{}-{}", cluster.system, cluster.timeline))?,
             None => place.clone(),
         };
-        let receiver = wal::receiver(&programs, server, &into, &["--no-loop", &format!("--slot={SLOT}")])?;
+        let receiver = wal::receiver(&programs, server, &into, NAME, &["--no-loop", &format!("--slot={SLOT}")])?;
         Ok(Self { server, programs, place, key, cluster, into, receiver, client, _lock: lock })
     }
 
@@ -141,23 +143,11 @@ impl<'a> Follower<'a> {
         }
         let said = std::io::read_to_string(self.receiver.stderr.take().expect("piped")).unwrap_or_default();
         let lost = self.client.query_opt(SLOT_IS, &[&SLOT]).await?;
-        if lost.is_some_and(|row| row.try_get(0).unwrap_or(false))
-            || ["has already been removed", "is not in this server's history"].iter().any(|sign| said.contains(sign))
-        {
-            bail!(
-                "WAL that was not received is gone from the server: {}; run `select pg_drop_replication_slot('{SLOT}')`, move {} \
-                 away, and follow again, which begins with a new backup",
-                said.trim(),
-                self.place.display()
-            );
-        }
-        if disk::says_full(&said) || said.contains("Permission denied") {
-            let failure = anyhow!("pg_receivewal cannot write {}: {}", self.into.display(), said.trim());
-            return Err(disk::told_full(failure, Some(&self.into)));
-        }
-        tracing::warn!(reason = said.trim(), "pg_receivewal ended; starting it again");
+        let is_lost = lost.is_some_and(|row| row.try_get(0).unwrap_or(false));
+        let remedy = format!("move {} away, and follow again, which begins with a new backup", self.place.display());
+        expect_restartable(&said, is_lost, &self.into, &remedy)?;
         let arguments = ["--no-loop", &format!("--slot={SLOT}")];
-        self.receiver = wal::receiver(&self.programs, self.server, &self.into, &arguments)?;
+        self.receiver = wal::receiver(&self.programs, self.server, &self.into, NAME, &arguments)?;
         Ok(())
     }
 
@@ -199,6 +189,30 @@ impl Drop for Follower<'_> {
         let _ = self.receiver.kill(); // it may have ended
         let _ = self.receiver.wait();
     }
+}
+
+/// Reports why `pg_receivewal` ended, when a restart cannot help.
+///
+/// # Errors
+/// When the server has removed WAL, or `pg_receivewal` cannot write.
+pub fn expect_restartable(said: &str, is_lost: bool, into: &Path, remedy: &str) -> anyhow::Result<()> {
+    if is_lost || ["has already been removed", "is not in this server's history"].iter().any(|sign| said.contains(sign))
+    {
+        return Err(gone(said.trim(), remedy));
+    }
+    if disk::says_full(said) || said.contains("Permission denied") {
+        let failure = anyhow!("pg_receivewal cannot write {}: {}", into.display(), said.trim());
+        return Err(disk::told_full(failure, Some(into)));
+    }
+    tracing::warn!(reason = said.trim(), "pg_receivewal ended; starting it again");
+    Ok(())
+}
+
+/// The error for WAL that the server removed before it was received.
+pub fn gone(reason: &str, remedy: &str) -> anyhow::Error {
+    anyhow!(
+        "WAL that was not received is gone from the server: {reason}; run `select pg_drop_replication_slot('{SLOT}')`, {remedy}"
+    )
 }
 
 /// Encrypts a file; false when it does not exist, because pg_receivewal renames a segment when it is complete.

@@ -1,5 +1,6 @@
 //! Physical backups: copies a whole cluster while it runs, and restores it to any instant.
 
+use std::fmt;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -45,9 +46,10 @@ pub struct Cluster {
     pub major: u32,
     /// Its timeline, in the format in which names of segments begin with it.
     pub timeline: String,
+    /// The length of a segment of WAL.
+    pub segment_bytes: u64,
     version: String,
     database: String,
-    segment_bytes: u64,
 }
 
 impl Cluster {
@@ -103,7 +105,7 @@ pub async fn make(
         bail!("{obstacle}; or make a logical backup with --kind logical");
     }
     let cluster = Cluster::read(&client).await?;
-    expect_same_cluster(folder, &cluster.system)?;
+    expect_same_cluster(&folder.path().display(), &folder.list()?, &cluster.system)?;
     let programs = Programs::find(options, cluster.major)?;
     let partial = folder.begin(lock)?;
     client.query_one(HOLD_WAL, &[]).await.context("cannot keep WAL on the server while it is copied")?;
@@ -164,13 +166,11 @@ pub async fn make(
     Ok(backup)
 }
 
-/// Refuses a folder with backups of another cluster: their WAL has the same names.
-pub fn expect_same_cluster(folder: &Folder, system: &str) -> anyhow::Result<()> {
-    let others = folder.list()?;
-    match others.iter().rev().find(|backup| backup.kind == Kind::Physical && backup.system != system) {
+/// Refuses a place that has backups of another cluster: their WAL has the same names.
+pub fn expect_same_cluster(place: &dyn fmt::Display, backups: &[Backup], system: &str) -> anyhow::Result<()> {
+    match backups.iter().rev().find(|backup| backup.kind == Kind::Physical && backup.system != system) {
         Some(other) => bail!(
-            "{} has backups of another cluster ({}, this one is {system}); choose another folder",
-            folder.path().display(),
+            "{place} has backups of another cluster ({}, this one is {system}); choose another place",
             other.system
         ),
         None => Ok(()),
@@ -181,7 +181,7 @@ fn names(directory: &Path) -> anyhow::Result<Vec<String>> {
     Ok(disk::entries(directory)?.iter().map(|path| name_of(path)).collect())
 }
 
-/// Restores a cluster from a backup and the WAL after it ([`wal::reach`]), and returns it running, with the time of the last
+/// Restores a cluster from a backup and the WAL after it ([`super::segments::reach`]), and returns it running, with the time of the last
 /// replayed commit; none when nothing was committed since the backup was begun.
 ///
 /// # Errors

@@ -79,6 +79,13 @@ pub struct Entry {
     pub sha256: String,
 }
 
+impl Entry {
+    /// What was written.
+    pub fn written(&self) -> Written {
+        Written { bytes: self.bytes, sha256: self.sha256.clone() }
+    }
+}
+
 /// The state of a sequence.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sequence {

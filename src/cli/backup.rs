@@ -5,17 +5,23 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+#[cfg(feature = "embedded")]
+use std::time::Duration;
 use std::time::Instant;
 
 #[cfg(feature = "embedded")]
 use anyhow::Context;
 use anyhow::bail;
 use clap::{Args, ValueEnum};
+#[cfg(feature = "embedded")]
+use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use super::TRANSFER_THREADS;
 use super::database::{Use, expect_database, with_database};
 use super::output::{say, table};
+#[cfg(feature = "embedded")]
+use crate::backup::archive::Archiver;
 use crate::backup::bucket::Bucket;
 use crate::backup::disk::{size, told_full};
 use crate::backup::folder::Folder;
@@ -39,6 +45,10 @@ use crate::shutdown;
 pub const NO_PROGRAMS: &str =
     "this build has no programs of PostgreSQL, which a physical backup takes; use --kind logical";
 
+/// Longest time for storing the last WAL in a bucket after SIGTERM or SIGINT.
+#[cfg(feature = "embedded")]
+const FINISH: Duration = Duration::from_secs(5);
+
 /// `backup`.
 #[derive(Debug, Args)]
 pub struct Make {
@@ -50,8 +60,8 @@ pub struct Make {
     /// tables, and requires only the privilege to read them.
     #[arg(long, value_enum, default_value_t = Wanted::Auto)]
     kind: Wanted,
-    /// Receive WAL into the folder all the time, until SIGTERM or SIGINT, so that backups can be brought back to any instant;
-    /// makes the first backup if there is none.
+    /// Receive WAL continuously, until SIGTERM or SIGINT, so that backups can be restored to any instant; makes the first
+    /// backup if there is none. In a bucket WAL is stored about 10 s after it was written.
     #[arg(long)]
     follow: bool,
     #[command(flatten)]
@@ -94,11 +104,6 @@ impl Make {
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let key = self.backup.key()?;
         let bucket = self.bucket.bucket(&self.to)?;
-        if bucket.is_some() && self.follow {
-            bail!(
-                "--follow receives WAL into a folder of this machine; name one with --to, and take it to the bucket from there"
-            );
-        }
         let folder = match &bucket {
             Some(bucket) => bucket.stage()?,
             None => Folder::create(Path::new(&self.to))?,
@@ -107,7 +112,7 @@ impl Make {
         let usage = if self.follow { Use::Running } else { Use::Shared };
         with_database(&self.database, usage, TRANSFER_THREADS, |conninfo| async move {
             if self.follow {
-                return self.follow(&conninfo, &folder, key.as_ref()).await;
+                return self.follow(&conninfo, &folder, bucket.as_ref(), key.as_ref()).await;
             }
             self.once(&conninfo, &folder, bucket.as_ref(), key.as_ref()).await
         })
@@ -195,9 +200,18 @@ impl Make {
     }
 
     #[cfg(feature = "embedded")]
-    async fn follow(&self, conninfo: &ConnInfo, folder: &Folder, key: Option<&Key>) -> anyhow::Result<()> {
+    async fn follow(
+        &self,
+        conninfo: &ConnInfo,
+        folder: &Folder,
+        bucket: Option<&Bucket>,
+        key: Option<&Key>,
+    ) -> anyhow::Result<()> {
         if self.kind == Wanted::Logical {
             bail!("--follow receives WAL, which logical backups do not use");
+        }
+        if let Some(bucket) = bucket {
+            return self.archive(conninfo, folder, bucket, key).await;
         }
         let server = administrator(conninfo);
         let following = async {
@@ -228,9 +242,39 @@ impl Make {
         }
     }
 
+    #[cfg(feature = "embedded")]
+    async fn archive(
+        &self,
+        conninfo: &ConnInfo,
+        stage: &Folder,
+        bucket: &Bucket,
+        key: Option<&Key>,
+    ) -> anyhow::Result<()> {
+        let server = administrator(conninfo);
+        let mut archiver = Archiver::start(&server, &self.database.embedded_options(), bucket, key).await?;
+        // The slot exists already, so that no WAL is missing after the backup.
+        if archiver.needs_backup {
+            self.once(conninfo, stage, Some(bucket), key).await?;
+        }
+        let mut is_first = true;
+        let following = archiver.run(|at| {
+            if std::mem::take(&mut is_first) {
+                say(&format!("following; everything up to {at} is in {}", bucket.name()));
+            }
+        });
+        tokio::select! {
+            outcome = following => outcome,
+            signal = shutdown::signalled() => {
+                tracing::info!(signal = signal.context("cannot handle signals")?, "stopping");
+                // The server keeps what is not stored within that time.
+                timeout(FINISH, archiver.finish()).await.unwrap_or(Ok(()))
+            }
+        }
+    }
+
     #[cfg(not(feature = "embedded"))]
     #[expect(clippy::unused_async, reason = "the other build's awaits")]
-    async fn follow(&self, _: &ConnInfo, _: &Folder, _: Option<&Key>) -> anyhow::Result<()> {
+    async fn follow(&self, _: &ConnInfo, _: &Folder, _: Option<&Bucket>, _: Option<&Key>) -> anyhow::Result<()> {
         bail!(NO_PROGRAMS)
     }
 }
@@ -246,7 +290,9 @@ impl List {
         let mut rows =
             vec![["id", "kind", "size", "postgres", "encrypted", "verified", "restorable"].map(str::to_owned)];
         let mut is_whole = true;
-        for backup in runtime.block_on(place.list())? {
+        let backups = runtime.block_on(place.list())?;
+        let reaches = runtime.block_on(place.reaches(&backups))?;
+        for (backup, reach) in backups.into_iter().zip(reaches) {
             let verified = if self.check { runtime.block_on(place.check(&backup)) } else { Ok(()) };
             let when = match (&verified, self.check) {
                 (Ok(()), true) => "now",
@@ -265,7 +311,7 @@ impl List {
                 backup.postgres.clone(),
                 backup.key.clone().map_or("no".to_owned(), |mark| format!("key {mark}")),
                 when.to_owned(),
-                match place.reach(&backup)? {
+                match reach {
                     (first, last) if first == last => first.to_string(),
                     (first, last) => format!("{first} … {last}"),
                 },

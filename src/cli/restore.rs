@@ -115,7 +115,7 @@ impl Restore {
             tokio::runtime::Builder::new_multi_thread().worker_threads(TRANSFER_THREADS).enable_all().build()?;
         let is_database = is_database(&self.into)?;
         let key = key.as_ref();
-        let fetched = runtime.block_on(place.fetch(self.backup.as_deref(), self.at, key))?;
+        let fetched = runtime.block_on(place.fetch(self.backup.as_deref(), self.at, key, self.backup.is_none()))?;
         let restored = self.bring_back(&runtime, &fetched.folder, &fetched.backup, (key, is_database));
         let disk = (!is_database).then(|| Path::new(&self.into));
         restored.map_err(|error| told_full(error, disk))?;
@@ -226,7 +226,7 @@ impl Drill {
         with_database(&self.database, Use::Shared, TRANSFER_THREADS, |conninfo| async move {
             let started = Instant::now();
             let outcome = async {
-                let fetched = self.bucket.place(&self.from)?.fetch(None, None, key.as_ref()).await?;
+                let fetched = self.bucket.place(&self.from)?.fetch(None, None, key.as_ref(), false).await?;
                 self.drill(&fetched.folder, &fetched.backup, key.as_ref(), self.resources.load()?).await?;
                 anyhow::Ok(fetched.backup)
             }
