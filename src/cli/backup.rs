@@ -1,21 +1,27 @@
 //! `pycrudapi backup` and `backups`.
 //!
-//! The build without the embedded database supports only logical backups: its image does not have PostgreSQL's programs, which
-//! physical backups require.
+//! The build without the embedded database makes and restores only logical backups: its image does not have PostgreSQL's
+//! programs, which physical backups require.
 
 use std::path::Path;
 use std::process::ExitCode;
+#[cfg(feature = "embedded")]
+use std::time::Duration;
 use std::time::Instant;
 
 #[cfg(feature = "embedded")]
 use anyhow::Context;
 use anyhow::bail;
 use clap::{Args, ValueEnum};
+#[cfg(feature = "embedded")]
+use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use super::TRANSFER_THREADS;
 use super::database::{Use, expect_database, with_database};
 use super::output::{print_line, print_table};
+#[cfg(feature = "embedded")]
+use crate::backup::archive::Archiver;
 use crate::backup::bucket::Bucket;
 use crate::backup::disk::{size, told_full};
 use crate::backup::folder::Folder;
@@ -34,24 +40,28 @@ use crate::db::migrate;
 #[cfg(feature = "embedded")]
 use crate::shutdown;
 
-/// Error of a build that supports only logical backups.
+/// The error for physical backups in a build that supports only logical ones.
 #[cfg(not(feature = "embedded"))]
 pub const NO_PROGRAMS: &str =
     "this build does not have PostgreSQL's programs, which a physical backup requires; use --kind logical";
 
+/// Longest time for storing the last WAL in a bucket after SIGTERM or SIGINT.
+#[cfg(feature = "embedded")]
+const FINISH: Duration = Duration::from_secs(5);
+
 /// `backup`.
 #[derive(Debug, Args)]
 pub struct Make {
-    /// Directory of the backups, which is created if missing; or s3://bucket/prefix, which requires space for one backup in
-    /// TMPDIR.
+    /// The folder of the backups, which is created when it is missing; or a prefix in a bucket, s3://bucket/prefix, which needs
+    /// room for one backup in TMPDIR.
     #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
     to: String,
-    /// A physical backup copies all files of the cluster, and can be restored to any instant; a logical one copies the rows of
-    /// the service's tables, and requires only the privilege to read them.
+    /// Physical copies all files of the cluster, and can be restored to any instant; logical copies the rows of the service's
+    /// tables, and requires only the privilege to read them.
     #[arg(long, value_enum, default_value_t = Wanted::Auto)]
     kind: Wanted,
-    /// Continuously receive WAL into the directory, until SIGTERM or SIGINT, so that backups can be restored to any instant;
-    /// makes the first backup if there is none.
+    /// Receive WAL continuously, until SIGTERM or SIGINT, so that backups can be restored to any instant; makes the first
+    /// backup if there is none. In a bucket WAL is stored about 10 s after it was written.
     #[arg(long)]
     follow: bool,
     #[command(flatten)]
@@ -67,7 +77,7 @@ pub struct Make {
 /// Kind of backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Wanted {
-    /// Physical if the server permits it, otherwise logical.
+    /// Physical where the server allows it, otherwise logical.
     Auto,
     Physical,
     Logical,
@@ -76,10 +86,10 @@ enum Wanted {
 /// `backups`.
 #[derive(Debug, Args)]
 pub struct List {
-    /// Directory of the backups, or s3://bucket/prefix.
+    /// The folder of the backups, or s3://bucket/prefix.
     #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
     from: String,
-    /// Read every file and verify it against its recorded checksum; the exit status is 1 if one is damaged.
+    /// Read every file and compare it with what was written; the exit status is 1 when one is damaged.
     #[arg(long)]
     check: bool,
     #[command(flatten)]
@@ -90,15 +100,10 @@ impl Make {
     /// Makes a backup, or receives WAL continuously.
     ///
     /// # Errors
-    /// A chain of causes that includes the remedy.
+    /// With the cause and the remedy.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let key = self.backup.key()?;
         let bucket = self.bucket.bucket(&self.to)?;
-        if bucket.is_some() && self.follow {
-            bail!(
-                "--follow receives WAL into a directory of this machine; set --to to one, and copy it to the bucket from there"
-            );
-        }
         let folder = match &bucket {
             Some(bucket) => bucket.stage()?,
             None => Folder::create(Path::new(&self.to))?,
@@ -107,13 +112,13 @@ impl Make {
         let usage = if self.follow { Use::Running } else { Use::Shared };
         with_database(&self.database, usage, TRANSFER_THREADS, |conninfo| async move {
             if self.follow {
-                return self.follow(&conninfo, &folder, key.as_ref()).await;
+                return self.follow(&conninfo, &folder, bucket.as_ref(), key.as_ref()).await;
             }
             self.once(&conninfo, &folder, bucket.as_ref(), key.as_ref()).await
         })
     }
 
-    /// Makes a backup, removes those that are not retained, and records the outcome in the database.
+    /// Makes a backup, applies retention, and records the outcome.
     async fn once(
         &self,
         conninfo: &ConnInfo,
@@ -129,7 +134,7 @@ impl Make {
                 let backup = self.make(conninfo, folder, key, &lock).await?;
                 return anyhow::Ok((backup, folder.forget(retention, &lock)?));
             };
-            // Before the database is read: checks that the bucket exists, and uploads what is still waiting.
+            // Before the database is read, to detect an unusable bucket early and to upload what an interrupted run has left.
             bucket.list().await?;
             bucket.take(folder, &lock).await?;
             let backup = self.make(conninfo, folder, key, &lock).await?;
@@ -137,7 +142,7 @@ impl Make {
             Ok((backup, bucket.forget(retention).await?))
         }
         .await
-        // Errors of writing to the directory already include it; the remaining ones are the server's.
+        // Errors of the folder's disk have its path already; a full disk without one is the server's.
         .map_err(|error| told_full(error, None));
         record(conninfo, Task::Backup, started, &outcome, |(backup, _)| {
             (Some(backup.bytes()), format!("backup {}", backup.id))
@@ -195,15 +200,24 @@ impl Make {
     }
 
     #[cfg(feature = "embedded")]
-    async fn follow(&self, conninfo: &ConnInfo, folder: &Folder, key: Option<&Key>) -> anyhow::Result<()> {
+    async fn follow(
+        &self,
+        conninfo: &ConnInfo,
+        folder: &Folder,
+        bucket: Option<&Bucket>,
+        key: Option<&Key>,
+    ) -> anyhow::Result<()> {
         if self.kind == Wanted::Logical {
             bail!("--follow receives WAL, which logical backups do not use");
+        }
+        if let Some(bucket) = bucket {
+            return self.archive(conninfo, folder, bucket, key).await;
         }
         let server = administrator(conninfo);
         let following = async {
             let mut follower = Follower::start(&server, &self.database.embedded_options(), folder, key).await?;
-            // WAL can only be restored together with a backup, which must be made after receiving has started, so that nothing
-            // is missing in between.
+            // WAL is of no use without a backup, which is made after receiving has begun so that no WAL is missing between the
+            // two.
             let mut needs_backup = follower.needs_backup(folder)?;
             let mut is_first = true;
             follower
@@ -228,9 +242,39 @@ impl Make {
         }
     }
 
+    #[cfg(feature = "embedded")]
+    async fn archive(
+        &self,
+        conninfo: &ConnInfo,
+        stage: &Folder,
+        bucket: &Bucket,
+        key: Option<&Key>,
+    ) -> anyhow::Result<()> {
+        let server = administrator(conninfo);
+        let mut archiver = Archiver::start(&server, &self.database.embedded_options(), bucket, key).await?;
+        // The slot exists already, so that no WAL is missing after the backup.
+        if archiver.needs_backup {
+            self.once(conninfo, stage, Some(bucket), key).await?;
+        }
+        let mut is_first = true;
+        let following = archiver.run(|at| {
+            if std::mem::take(&mut is_first) {
+                print_line(&format!("following; everything up to {at} is in {}", bucket.name()));
+            }
+        });
+        tokio::select! {
+            outcome = following => outcome,
+            signal = shutdown::signalled() => {
+                tracing::info!(signal = signal.context("cannot handle signals")?, "stopping");
+                // The server keeps what is not stored within that time.
+                timeout(FINISH, archiver.finish()).await.unwrap_or(Ok(()))
+            }
+        }
+    }
+
     #[cfg(not(feature = "embedded"))]
     #[expect(clippy::unused_async, reason = "the other build's awaits")]
-    async fn follow(&self, _: &ConnInfo, _: &Folder, _: Option<&Key>) -> anyhow::Result<()> {
+    async fn follow(&self, _: &ConnInfo, _: &Folder, _: Option<&Bucket>, _: Option<&Key>) -> anyhow::Result<()> {
         bail!(NO_PROGRAMS)
     }
 }
@@ -246,7 +290,9 @@ impl List {
         let mut rows =
             vec![["id", "kind", "size", "postgres", "encrypted", "verified", "restorable"].map(str::to_owned)];
         let mut is_whole = true;
-        for backup in runtime.block_on(place.list())? {
+        let backups = runtime.block_on(place.list())?;
+        let reaches = runtime.block_on(place.reaches(&backups))?;
+        for (backup, reach) in backups.into_iter().zip(reaches) {
             let verified = if self.check { runtime.block_on(place.check(&backup)) } else { Ok(()) };
             let when = match (&verified, self.check) {
                 (Ok(()), true) => "now",
@@ -265,7 +311,7 @@ impl List {
                 backup.postgres.clone(),
                 backup.key.clone().map_or("no".to_owned(), |mark| format!("key {mark}")),
                 when.to_owned(),
-                match place.reach(&backup)? {
+                match reach {
                     (first, last) if first == last => first.to_string(),
                     (first, last) => format!("{first} … {last}"),
                 },
@@ -276,12 +322,12 @@ impl List {
     }
 }
 
-/// The owner of the tables, which may also copy the cluster if any role may.
+/// The role that owns the tables, and the one most likely to be allowed to copy the cluster.
 fn administrator(conninfo: &ConnInfo) -> ConnInfo {
     conninfo.as_migrator().unwrap_or_else(|| conninfo.clone())
 }
 
-/// Records the outcome of a run in the database; a failure to do so is only logged.
+/// Records the outcome of a run in `maintenance_runs`; a failure to do so is only logged.
 pub async fn record<T>(
     conninfo: &ConnInfo,
     task: Task,

@@ -41,15 +41,15 @@ use crate::resource::time::{Unzoned, read_date_time};
 /// `restore`.
 #[derive(Debug, Args)]
 pub struct Restore {
-    /// Directory of the backups; or s3://bucket/prefix, from which one is first downloaded to TMPDIR.
+    /// The folder of the backups; or s3://bucket/prefix, from which the backup is downloaded to TMPDIR first.
     #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
     from: String,
-    /// Id of the backup; by default the newest, or the newest before --at.
+    /// The id of the backup; by default the newest, or the newest before --at.
     #[arg(long)]
     backup: Option<String>,
-    /// The instant, with an offset or a time zone, in any format of the API: 2026-11-26T22:45:01.5Z or
-    /// 2026-11-26T23:45:01[Europe/Warsaw]. By the database's clock, everything acknowledged before it is restored, and nothing
-    /// begun after it. By default it is the instant of the backup with --backup, otherwise the end of WAL.
+    /// The instant, in a form that the API accepts, such as 2026-11-26T22:45:01.5Z or 2026-11-26T23:45:01[Europe/Warsaw]: every
+    /// write acknowledged before it by the database's clock is restored, and none begun after it. The default is the backup's
+    /// own instant with --backup, and otherwise the end of WAL.
     #[arg(long, value_parser = instant)]
     at: Option<Timestamp>,
     /// A new directory for DATA_DIR; or the URL of an empty database, for a logical backup.
@@ -68,11 +68,11 @@ pub struct Restore {
 /// `restore-drill`.
 #[derive(Debug, Args)]
 pub struct Drill {
-    /// Directory of the backups; or s3://bucket/prefix, from which one is first downloaded to TMPDIR.
+    /// The folder of the backups; or s3://bucket/prefix, from which the backup is downloaded to TMPDIR first.
     #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
     from: String,
-    /// URL of an empty database into which a logical backup is loaded; by default a separate PostgreSQL is started in the
-    /// system's temporary directory.
+    /// The URL of an empty database that a logical backup is loaded into; by default a temporary PostgreSQL is started in
+    /// TMPDIR.
     #[arg(long, env = "DRILL_INTO", hide_env_values = true)]
     into: Option<String>,
     #[command(flatten)]
@@ -85,13 +85,13 @@ pub struct Drill {
     database: DatabaseConfig,
 }
 
-/// Parses an instant in any format of the API.
+/// An instant in any form that the API accepts.
 fn instant(text: &str) -> Result<Timestamp, String> {
     const RULE: &str = "expected an instant such as 2026-11-26T22:45:01.5Z, 2026-11-26T23:45:01+01:00 or 2026-11-26T23:45:01[Europe/Warsaw]";
     read_date_time(text, Unzoned::Refused).map_err(|fault| fault.of(RULE))
 }
 
-/// Whether --into is a database rather than a directory; other URLs are rejected.
+/// Whether --into is the address of a database; any other address is refused, because it is not meant as a directory.
 fn is_database(into: &str) -> anyhow::Result<bool> {
     let is_database = is_conninfo(into);
     if !is_database && into.contains("://") {
@@ -107,7 +107,7 @@ impl Restore {
     /// Restores a backup.
     ///
     /// # Errors
-    /// A chain of causes that includes the remedy; an incomplete restore is removed.
+    /// With the cause and the remedy; an incomplete restore is removed.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let key = self.key.key()?;
         let place = self.bucket.place(&self.from)?;
@@ -115,8 +115,8 @@ impl Restore {
             tokio::runtime::Builder::new_multi_thread().worker_threads(TRANSFER_THREADS).enable_all().build()?;
         let is_database = is_database(&self.into)?;
         let key = key.as_ref();
-        let fetched = runtime.block_on(place.fetch(self.backup.as_deref(), self.at, key))?;
-        let restored = self.restore(&runtime, &fetched.folder, &fetched.backup, (key, is_database));
+        let fetched = runtime.block_on(place.fetch(self.backup.as_deref(), self.at, key, self.backup.is_none()))?;
+        let restored = self.bring_back(&runtime, &fetched.folder, &fetched.backup, (key, is_database));
         let disk = (!is_database).then(|| Path::new(&self.into));
         restored.map_err(|error| told_full(error, disk))?;
         Ok(ExitCode::SUCCESS)
@@ -217,17 +217,17 @@ impl Restore {
 }
 
 impl Drill {
-    /// Runs a restore drill.
+    /// Restores the newest backup into a temporary database and compares it.
     ///
     /// # Errors
-    /// If the backup cannot be restored, or differs from the database at the time of the backup.
+    /// When the backup cannot be restored, or a table differs.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let key = self.key.key()?;
         expect_database(&self.database)?;
         with_database(&self.database, Use::Shared, TRANSFER_THREADS, |conninfo| async move {
             let started = Instant::now();
             let outcome = async {
-                let fetched = self.bucket.place(&self.from)?.fetch(None, None, key.as_ref()).await?;
+                let fetched = self.bucket.place(&self.from)?.fetch(None, None, key.as_ref(), false).await?;
                 self.drill(&fetched.folder, &fetched.backup, key.as_ref(), self.resources.load()?).await?;
                 anyhow::Ok(fetched.backup)
             }

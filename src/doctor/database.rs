@@ -293,8 +293,11 @@ const CHECKS: &[Check] = &[
         fine: "the statistics of all tables are current",
     },
     Check {
+        // `backup --follow` into a bucket moves its slot without reading from it.
         sql: "select slot_name::text, pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_receive_lsn() \
-              else pg_current_wal_lsn() end, restart_lsn)::int8 from pg_replication_slots where not active",
+              else pg_current_wal_lsn() end, restart_lsn)::int8 from pg_replication_slots where not active \
+              and (slot_name <> 'pycrudapi_backup' or not exists (select from pg_stat_replication \
+              where application_name like 'pycrudapi follow %'))",
         judge: |report, slot, bytes| {
             let what = format!("the replication slot {slot} is inactive and retains {} MiB of WAL", bytes >> 20);
             let remedy = format!("start its consumer, or: select pg_drop_replication_slot('{slot}');");
