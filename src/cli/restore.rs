@@ -116,7 +116,7 @@ impl Restore {
         let is_database = is_database(&self.into)?;
         let key = key.as_ref();
         let fetched = runtime.block_on(place.fetch(self.backup.as_deref(), self.at, key, self.backup.is_none()))?;
-        let restored = self.bring_back(&runtime, &fetched.folder, &fetched.backup, (key, is_database));
+        let restored = self.restore(&runtime, &fetched.folder, &fetched.backup, (key, is_database));
         let disk = (!is_database).then(|| Path::new(&self.into));
         restored.map_err(|error| told_full(error, disk))?;
         Ok(ExitCode::SUCCESS)
