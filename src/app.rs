@@ -1,7 +1,7 @@
-//! Builds the service out of its settings and starts it.
+//! Builds the service from its settings and starts it.
 //!
-//! The database need not be there yet: the service listens soon after its start, says so on `/readyz`, and prepares the
-//! database (migrations, seed) as soon as it can be reached.
+//! The database may be unreachable at start: the service starts listening soon, reports the state on `/readyz`, and prepares
+//! the database (migrations, seed) as soon as it can be reached.
 
 pub mod error;
 mod prepare;
@@ -31,8 +31,8 @@ use crate::http::consistency;
 use crate::http::cors::{self, Origins};
 use crate::http::endpoint::AccessTable;
 use crate::http::etag::IfMatch;
-use crate::idempotency::bound::Bound;
 use crate::idempotency::expiry;
+use crate::idempotency::key_limit::KeyLimit;
 use crate::idempotency::once::Once;
 use crate::ops::health::Health;
 use crate::resource::bulk::bounds::Bulk;
@@ -52,14 +52,14 @@ use crate::shutdown::Shutdown;
 use crate::trace::tracer::Tracer;
 use crate::{air_quality, docs, identity, ops, pages, resource, steps, telemetry, tokens};
 
-/// How long the start waits for the database before it listens anyway. A server that is restarted in front of a healthy
-/// database thereby answers nothing with 503.
-const START_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the start waits for the database before it listens anyway, so that a server restarted with a healthy database does
+/// not respond with 503.
+const START_WAIT: Duration = Duration::from_secs(2);
 
-/// Longest that the end waits for the delivery of what was recorded.
-const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+/// Longest wait for the delivery of recorded traces at exit.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A service that has been started.
+/// A running service.
 pub struct App {
     servers: Vec<JoinHandle<Drained>>,
     gate: Option<Arc<Gate>>,
@@ -68,10 +68,10 @@ pub struct App {
 }
 
 impl App {
-    /// Starts to serve on the listeners until the shutdown is requested.
+    /// Starts serving on the listeners until shutdown is requested.
     ///
     /// # Errors
-    /// When the database was reached and cannot be used. A database that cannot be reached yet is no error.
+    /// If the database was reached but cannot be used. A database that cannot be reached yet is not an error.
     pub async fn start(
         config: (&DatabaseConfig, &ServerConfig),
         conninfo: &ConnInfo,
@@ -93,11 +93,11 @@ impl App {
         let pools = [(PoolKind::Keys, &pool), (PoolKind::Probe, &probe)].into_iter().chain(reads.pools());
         let pools = pools.map(|(kind, pool)| (kind.name(), pool.clone())).collect();
         let health = Arc::new(Health::new(probe, followed.clone(), server.common.auth.name(), shutdown.clone()));
-        let room = &server.room;
-        let bodies = room.bodies();
-        let body_limits = room.body_limits(&bodies, server.common.max_body_bytes, server.body_timeout_ms);
-        let buffers = room.buffers(database.checkout_timeout_ms);
-        let bound = Bound::start(pool.clone(), server.idempotency_max_keys, shutdown.clone());
+        let budget = &server.budget;
+        let bodies = budget.bodies();
+        let body_limits = budget.body_limits(&bodies, server.common.max_body_bytes, server.body_timeout_ms);
+        let buffers = budget.buffers(database.checkout_timeout_ms);
+        let bound = KeyLimit::start(pool.clone(), server.idempotency_max_keys, shutdown.clone());
         let once = Once::new(pool.clone(), server.idempotency_ttl, bound);
         tokio::spawn(expiry::run(pool.clone(), once.ttl(), shutdown.clone()));
         if let Some(retention) = server.history_retention {
@@ -116,7 +116,7 @@ impl App {
         });
         let table = AccessTable::new(docs::endpoints::all(resources));
         let scopes = table.scopes();
-        // Judged with AUTH=off, too: it shows what is wrong before it matters.
+        // Also evaluated with AUTH=off, to report errors early.
         let sign_in = server.auth.issuer.sign_in(&scopes)?.filter(|_| server.common.auth == Auth::On);
         let policy = Policy::allowing(sign_in.as_ref().map(|sign_in| sign_in.origin.as_str()));
         let identity = identity::routes::Context {
@@ -131,8 +131,8 @@ impl App {
             resources: known_resources(resources),
         });
         let bulk = Arc::new(Bulk::new(
-            room.body_limits(&bodies, server.common.bulk_max_bytes, server.common.bulk_timeout_ms),
-            room.disk(),
+            budget.body_limits(&bodies, server.common.bulk_max_bytes, server.common.bulk_timeout_ms),
+            budget.disk(),
             pool.size(),
             database.checkout_timeout_ms,
         ));
@@ -162,7 +162,7 @@ impl App {
             resources,
             Steps { migrate: server.migrate, seed: server.seed },
         ));
-        let early = tokio::time::timeout(START_PATIENCE, &mut preparation).await;
+        let early = tokio::time::timeout(START_WAIT, &mut preparation).await;
         let preparation = match early {
             Ok(finished) => {
                 finished.expect("preparation does not panic")?;
@@ -172,7 +172,7 @@ impl App {
         };
         let limits = ServerLimits {
             header_timeout: server.header_timeout_ms,
-            send_buffer: room.send_buffer(),
+            send_buffer: budget.send_buffer(),
             drain_timeout: server.common.drain_timeout_ms,
             drain_grace: server.drain_grace_ms,
         };
@@ -220,9 +220,9 @@ impl App {
             let routes = server::routes(vec![ops::metrics::routes(pools, health, handle, dropped)]);
             servers.push(tokio::spawn(server::serve(
                 listener,
-                // Whoever may reach this listener may read it.
+                // Every client that can reach this listener may read it.
                 (Arc::new(Guard { hosts, origins, gate: None }), routes),
-                // Nobody balances over it, and a Prometheus keeps its connection.
+                // No load balancer uses it, and Prometheus keeps its connection open.
                 ServerLimits { drain_grace: Duration::ZERO, ..limits },
                 (listeners.log, None),
                 shutdown.clone(),
@@ -231,7 +231,7 @@ impl App {
         Ok(Self { servers, gate, tracer, preparation })
     }
 
-    /// Returns when every listener has drained, or when the database turns out to be unusable.
+    /// Returns when every listener has drained, or when the database proves unusable.
     ///
     /// # Errors
     /// As [`App::start`].
@@ -248,7 +248,7 @@ impl App {
                 gate.finish().await;
             }
             if let Some(tracer) = self.tracer {
-                let flushing = tokio::task::spawn_blocking(move || tracer.close(FLUSH_WITHIN));
+                let flushing = tokio::task::spawn_blocking(move || tracer.close(FLUSH_TIMEOUT));
                 flushing.await.expect("it does not panic");
             }
             outcome
@@ -266,12 +266,12 @@ impl App {
     }
 }
 
-/// Where the service listens.
+/// The listeners and logs of the service.
 pub struct Listeners {
     /// The API.
     pub public: Vec<Listener>,
-    /// The metrics, and what renders them.
+    /// The metrics listener and renderer.
     pub metrics: Option<(Listener, PrometheusHandle)>,
-    /// Where requests are logged.
+    /// The access log.
     pub log: AccessLog,
 }

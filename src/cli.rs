@@ -21,7 +21,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use rustix::process::Signal;
 
 use database::{Use, connect, with_database};
-use output::{say, written};
+use output::{print_line, written};
 use transfer::{Source, Transferred, import, transferred};
 
 use crate::air_quality::transfer::Readings;
@@ -44,12 +44,12 @@ use crate::server::listener::{ListenAddr, Listener};
 use crate::{config::nginx::NginxConfig, nginx};
 use crate::{docs, shutdown, telemetry};
 
-/// Large writes keep the reader of a pipe from waking for every few rows.
+/// Large writes, so that the reader of a pipe is not woken for every few rows.
 const OUTPUT_BUFFER_BYTES: usize = 256 * 1024;
 
 /// A passenger CRUD API on PostgreSQL.
 ///
-/// Every setting is a flag and an environment variable; the flag wins.
+/// Every setting is a flag and an environment variable; the flag takes precedence.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Cli {
@@ -58,7 +58,7 @@ pub struct Cli {
     /// Settings of the log.
     #[command(flatten)]
     pub log: LogConfig,
-    /// Settings that were given on the command line with a password in them.
+    /// Settings given on the command line that contain a password.
     #[arg(skip)]
     shown: Vec<&'static str>,
 }
@@ -74,9 +74,9 @@ enum Command {
         #[command(flatten)]
         server: Box<ServerConfig>,
     },
-    /// Bring the database's schema up to date and end; with MIGRATE_USER make the role that requests work as, too.
+    /// Bring the database's schema up to date and exit; with MIGRATE_USER, also create the role for requests.
     Migrate {
-        /// Wait for a PostgreSQL that cannot be reached yet.
+        /// Wait if PostgreSQL cannot be reached yet.
         #[arg(long)]
         wait: bool,
         #[command(flatten)]
@@ -84,9 +84,9 @@ enum Command {
         #[command(flatten)]
         database: DatabaseConfig,
     },
-    /// Load rows from CSV: all of them, or none and the line at fault.
+    /// Load rows from CSV: all of them, or none and an error with the line.
     Import {
-        /// The name of their resource.
+        /// The name of the resource.
         #[arg(long, default_value = "passengers")]
         resource: String,
         #[command(flatten)]
@@ -96,9 +96,9 @@ enum Command {
         #[command(flatten)]
         database: DatabaseConfig,
     },
-    /// Write all rows as CSV to standard output, in the form that import reads.
+    /// Write all rows as CSV to standard output, in the format that import reads.
     Export {
-        /// The name of their resource.
+        /// The name of the resource.
         #[arg(long, default_value = "passengers")]
         resource: String,
         #[command(flatten)]
@@ -106,17 +106,17 @@ enum Command {
         #[command(flatten)]
         database: DatabaseConfig,
     },
-    /// Write made-up rows as CSV to standard output, in the form that import reads.
+    /// Write random rows as CSV to standard output, in the format that import reads.
     Generate {
-        /// The name of their resource.
+        /// The name of the resource.
         #[arg(long, default_value = "passengers")]
         resource: String,
         #[command(flatten)]
         resources: ResourcesConfig,
-        /// How many.
+        /// Number of rows.
         #[arg(long)]
         rows: u64,
-        /// The same seed gives the same rows of a description, everywhere.
+        /// The same seed always generates the same rows for a description.
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
@@ -125,40 +125,42 @@ enum Command {
         #[command(flatten)]
         resources: ResourcesConfig,
     },
-    /// Write, check and show descriptions of resources.
+    /// Create, check and show descriptions of resources.
     Resource {
         #[command(subcommand)]
         command: resource::Command,
     },
-    /// Make, list, rotate and revoke tokens of the API, for AUTH=on.
+    /// Create, list, rotate and revoke API tokens, for AUTH=on.
     Token {
         #[command(subcommand)]
         command: token::Command,
     },
-    /// Look at everything that the service depends on, and say what is wrong, with what mends it; the exit status is 1 then.
+    /// Check everything that the service depends on, and print problems with their remedies; the exit status is 1 if there are
+    /// any.
     Doctor(Box<doctor::Doctor>),
-    /// Back the database up into a folder while the service runs: once, or all the time.
+    /// Back up the database to a directory while the service runs: once, or continuously.
     Backup(backup::Make),
-    /// List the backups in a folder, and to which instants they can be brought back.
+    /// List the backups in a directory, and the instants to which they can be restored.
     Backups(backup::List),
-    /// Bring a backup back: a new directory for DATA_DIR, or an empty database.
+    /// Restore a backup: to a new directory for DATA_DIR, or to an empty database.
     Restore(restore::Restore),
-    /// Bring the newest backup back beside the service, compare every table, and throw it away.
+    /// Restore the newest backup beside the service, compare every table, and discard it.
     RestoreDrill(restore::Drill),
-    /// Move the embedded database to the newest PostgreSQL on this machine: copied, compared, exchanged, and the old one kept.
+    /// Upgrade the embedded database to the newest PostgreSQL on this machine: copied, compared, exchanged, and the old one
+    /// kept.
     UpgradeCluster(upgrade::UpgradeCluster),
-    /// Ask a running server whether it is ready; the exit status is the answer.
+    /// Check whether a running server is ready; the exit status is 0 if it is.
     Healthcheck(HealthcheckArgs),
-    /// Check nginx's settings, write its configuration and become nginx.
+    /// Check nginx's settings, write its configuration and run nginx in place of this process.
     #[cfg(target_os = "linux")]
     Nginx {
-        /// What to do.
+        /// The action.
         #[arg(value_enum, default_value_t = nginx::Action::Run)]
         action: nginx::Action,
         #[command(flatten)]
         config: Box<NginxConfig>,
     },
-    /// Beside nginx: refuse connections of addresses that hold too many.
+    /// Runs beside nginx: refuses connections from addresses that have too many.
     #[cfg(target_os = "linux")]
     #[command(name = nginx::connections::SUBCOMMAND, hide = true)]
     NginxConnections(nginx::connections::ConnectionsArgs),
@@ -166,23 +168,23 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct HealthcheckArgs {
-    /// What to ask: `http://host:port/path`, or `unix:/path` for /readyz on a socket.
+    /// URL to check: `http://host:port/path`, or `unix:/path` for /readyz on a socket.
     ///
     /// [default: http://127.0.0.1:$HTTP_PORT/readyz]
     #[arg(long, env, hide_env_values = true)]
     healthcheck_url: Option<ProbeTarget>,
 
-    /// Ask again until it is; whoever runs this has the deadline.
+    /// Retry until it is ready; the caller sets the time limit.
     #[arg(long)]
     wait: bool,
 
-    /// The port asked on this machine when HEALTHCHECK_URL is not set.
+    /// Port on this machine, if HEALTHCHECK_URL is not set.
     #[command(flatten)]
     http: HttpPort,
 }
 
 impl Cli {
-    /// Reads the arguments and the environment; a wrong one ends the program with a sentence and status 2.
+    /// Parses the arguments and the environment; an invalid one exits the program with a message and status 2.
     pub fn read() -> Self {
         let matches = arguments::read(Self::command());
         let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -191,41 +193,41 @@ impl Cli {
     }
 }
 
-/// Threads of the subcommands that move rows: one for the connection, one for the rest.
+/// Threads of the subcommands that transfer rows: one for the connection, one for the rest.
 const TRANSFER_THREADS: usize = 2;
 
-/// Pause between two attempts of `migrate --wait`; whoever starts a replica waits for it.
+/// Delay between two attempts of `migrate --wait`, which the start of a replica waits for.
 const WAIT_PAUSE: Duration = Duration::from_millis(500);
 
-/// Pause between two questions of `healthcheck --wait`.
+/// Delay between two attempts of `healthcheck --wait`.
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Runs the chosen subcommand to its end.
+/// Runs the chosen subcommand.
 ///
 /// # Errors
-/// A chain of causes that ends in what to do.
+/// A chain of causes that includes the remedy.
 pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
     for setting in &cli.shown {
         tracing::warn!(
             setting,
-            "a password on the command line is shown to every user of this machine by /proc; \
+            "a password on the command line is visible to every user of this machine in /proc; \
              set the variable of this name, or DATABASE_URL_FILE, POSTGRES_PASSWORD_FILE or REDIS_PASSWORD_FILE"
         );
     }
     match &cli.command {
         Command::Serve { database, resources, server } => {
             let resources = resources.load()?;
-            // Before a database is prepared for a server that cannot start.
+            // Checked before a database is prepared for a server that cannot start.
             if let Err(wrong) = server.auth.check(resources).and_then(|()| server.traces.check()) {
-                log.say(&wrong.to_string());
+                log.write_line(&wrong.to_string());
                 return Ok(ExitCode::from(2));
             }
             if let Some(parent) = server.common.parent_pid {
-                shutdown::end_with_parent(parent, Signal::TERM).context("the process PARENT_PID has ended")?;
+                shutdown::end_with_parent(parent, Signal::TERM).context("the process PARENT_PID has exited")?;
             }
             let is_behind = server.listen.iter().all(|address| matches!(address, ListenAddr::Inherited(_)));
             let log = telemetry::access_log(&cli.log, log, is_behind);
-            // Before an embedded PostgreSQL is started, which is measured too.
+            // Before an embedded PostgreSQL is started, which also has metrics.
             let metrics = match server.metrics_listen {
                 MetricsListen::Off => None,
                 MetricsListen::At(_) => Some(telemetry::init_metrics()?),
@@ -265,7 +267,7 @@ pub fn run(cli: &Cli, log: &LogOutput) -> anyhow::Result<ExitCode> {
         }
         Command::Generate { resource, resources, rows, seed } => {
             let Transferred::Resource(resource) = transferred(resource, resources.load()?)? else {
-                bail!("there are no made-up readings; generate rows of another resource");
+                bail!("readings cannot be generated; generate rows of another resource");
             };
             let output = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, std::io::stdout().lock());
             written(generate(resource, output, *rows, *seed))?;
@@ -297,18 +299,18 @@ async fn migrate(conninfo: ConnInfo, resources: Resources, wait: bool) -> anyhow
             match migrate::prepare(&conninfo, &resources, || ()).await {
                 Err(error) if wait && (error.is_absence() || is_unreachable(&error)) => {
                     tracing::info!(reason = &error as &dyn std::error::Error, "waiting for postgres");
-                    tokio::time::sleep(WAIT_PAUSE).await; // nobody announces that a database has come up
+                    tokio::time::sleep(WAIT_PAUSE).await; // there is no notification when a database becomes reachable
                 }
-                outcome => break outcome.context("cannot migrate the database; check DATABASE_URL, and MIGRATE_USER"),
+                outcome => break outcome.context("cannot migrate the database; check DATABASE_URL and MIGRATE_USER"),
             }
         }
     };
-    // The first process of a container is ended by no signal that it does not take.
+    // As the first process of a container, this process is ended only by signals that it handles.
     let (applied, _) = tokio::select! {
         outcome = migrating => outcome?,
         signal = shutdown::signalled() => bail!("stopped by {}", signal.context("cannot handle signals")?),
     };
-    say(&format!("{applied} migrations applied; the schema is at version {}", migrate::latest_version()));
+    print_line(&format!("{applied} migrations applied; the schema is at version {}", migrate::latest_version()));
     Ok(())
 }
 
@@ -336,7 +338,7 @@ async fn serve(
         let listen: Vec<String> = server.listen.iter().map(ToString::to_string).collect();
         tracing::info!(listen = listen.join(","), metrics = %server.metrics_listen, "listening");
         if server.common.auth == Auth::Off {
-            tell_auth_is_off(!server.listen.iter().all(ListenAddr::is_local));
+            log_auth_is_off(!server.listen.iter().all(ListenAddr::is_local));
             if server.auth.is_given() {
                 tracing::warn!(
                     "AUTH_ISSUER, AUTH_ANONYMOUS_SCOPES and PRINCIPAL_RATE_LIMIT have no effect while AUTH=off"
@@ -360,32 +362,34 @@ async fn serve(
     Ok(())
 }
 
-/// Said once at the start.
-fn tell_auth_is_off(others_may_come: bool) {
-    if others_may_come {
+/// Logs once at start that AUTH=off.
+fn log_auth_is_off(is_reachable_by_others: bool) {
+    if is_reachable_by_others {
         tracing::warn!(
-            "AUTH=off: whoever reaches this machine may read, change and delete everything; set AUTH=on, and make a token with \
-             `pycrudapi token create`"
+            "AUTH=off: every client that can reach this machine can read, change and delete everything; set AUTH=on, and \
+             create a token with `pycrudapi token create`"
         );
     } else {
-        tracing::info!("AUTH=off: no credentials are looked at; AUTH=on with `pycrudapi token create` changes that");
+        tracing::info!(
+            "AUTH=off: credentials are not checked; to change this, set AUTH=on after `pycrudapi token create`"
+        );
     }
 }
 
 fn healthcheck(args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
     let target = args.healthcheck_url.clone().unwrap_or_else(|| ProbeTarget::local(args.http.http_port));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let asking = async {
+    let probing = async {
         loop {
             match probe::ask(&target).await {
-                Err(_) if args.wait => tokio::time::sleep(PROBE_PAUSE).await, // nobody announces that it is ready
+                Err(_) if args.wait => tokio::time::sleep(PROBE_PAUSE).await, // there is no notification of readiness
                 outcome => break outcome,
             }
         }
     };
-    match runtime.block_on(asking) {
+    match runtime.block_on(probing) {
         Ok(body) => {
-            say(&body);
+            print_line(&body);
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => Err(anyhow::Error::new(error).context(format!("{target} is not ready"))),

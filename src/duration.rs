@@ -1,12 +1,12 @@
-//! How long something lasts, as settings, arguments and requests say it.
+//! Durations in settings, arguments and requests.
 
 use std::time::Duration;
 
-/// Reads how long something is kept, between a second and some hours: a number with its unit. One without is refused: 30 is days to
-/// one, and seconds to another.
+/// Parses a duration between a second and `HOURS` hours: a number with its unit. A number without a unit is rejected because it
+/// is ambiguous: 30 could be days or seconds.
 ///
 /// # Errors
-/// A sentence that names the bounds.
+/// A message that states the bounds.
 pub fn span<const HOURS: u64>(text: &str) -> Result<Duration, String> {
     let units = [("s", 1), ("m", 60), ("h", 60 * 60)];
     let parts = units.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
@@ -14,21 +14,21 @@ pub fn span<const HOURS: u64>(text: &str) -> Result<Duration, String> {
     match total.filter(|total| (1..=HOURS * 60 * 60).contains(total)) {
         Some(total) => Ok(Duration::from_secs(total)),
         None if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() => {
-            Err(format!("it has no unit; expected a time between 1s and {HOURS}h, for example 90s, 15m or 1h"))
+            Err(format!("missing unit; expected a time between 1s and {HOURS}h, for example 90s, 15m or 1h"))
         }
         None => Err(format!("expected a time between 1s and {HOURS}h, for example 90s, 15m or 1h")),
     }
 }
 
-/// The same for what lasts long: days are taken, too.
+/// As [`span`], for longer durations: days are also accepted.
 ///
 /// # Errors
-/// A sentence that names the bounds.
+/// A message that states the bounds.
 pub fn long_span<const HOURS: u64>(text: &str) -> Result<Duration, String> {
     let hours = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok()?.checked_mul(24));
     match hours.filter(|hours| (1..=HOURS).contains(hours)) {
         Some(hours) => Ok(Duration::from_secs(hours * 60 * 60)),
-        None => span::<HOURS>(text).map_err(|wanted| format!("{wanted}, or 30d")),
+        None => span::<HOURS>(text).map_err(|expected| format!("{expected}, or 30d")),
     }
 }
 
@@ -47,7 +47,7 @@ mod tests {
         }
         assert!(span::<48>("1d").is_err());
         let bare = long_span::<48>("30").expect_err("refused");
-        assert_eq!(bare, "it has no unit; expected a time between 1s and 48h, for example 90s, 15m or 1h, or 30d");
+        assert_eq!(bare, "missing unit; expected a time between 1s and 48h, for example 90s, 15m or 1h, or 30d");
         assert_eq!(long_span::<48>("2d"), Ok(Duration::from_secs(172_800)));
         assert_eq!(long_span::<48>("2h"), Ok(Duration::from_secs(7200)));
         for wrong in ["0d", "30", "3d", "d", "-1d", "1.5d", "18446744073709551615d"] {

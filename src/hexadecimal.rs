@@ -1,18 +1,19 @@
-//! Bytes in hexadecimal digits. The standard library reads numbers, and takes a sign where a digit should be: `+f` is no byte.
+//! Bytes in hexadecimal digits. The standard library parses numbers, and accepts a sign in place of a digit: `+f` is not a
+//! byte.
 
-/// The byte that two digits spell, in upper or lower case.
+/// Parses two digits, in upper or lower case.
 pub fn byte(digits: &[u8]) -> Option<u8> {
-    let digit = |place: usize| char::from(*digits.get(place)?).to_digit(16);
+    let digit = |index: usize| char::from(*digits.get(index)?).to_digit(16);
     let value = digit(0)? * 16 + digit(1)?;
     if digits.len() == 2 { u8::try_from(value).ok() } else { None }
 }
 
-/// The bytes that a text spells.
+/// Parses a text of digits.
 pub fn bytes(text: &str) -> Option<Vec<u8>> {
     text.as_bytes().chunks(2).map(byte).collect()
 }
 
-/// Bytes as digits in lower case.
+/// Formats bytes as digits in lower case.
 pub fn text(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -24,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_but_pairs_of_digits_is_taken() {
+    fn only_pairs_of_digits_are_accepted() {
         assert_eq!(byte(b"aF"), Some(0xaf));
         for wrong in ["+f", "-1", " 1", "1 ", "g0", "1", "123", "é", ""] {
             assert_eq!(byte(wrong.as_bytes()), None, "{wrong:?}");
@@ -35,7 +36,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_spelt_is_read(all in any::<Vec<u8>>()) {
+        fn bytes_round_trip(all in any::<Vec<u8>>()) {
             prop_assert_eq!(bytes(&text(&all)), Some(all.clone()));
             prop_assert_eq!(bytes(&text(&all).to_uppercase()), Some(all));
         }

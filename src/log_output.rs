@@ -1,8 +1,8 @@
-//! Where log lines go: a bounded buffer, and one thread that writes it to standard error.
+//! Output of log lines: a bounded buffer, and one thread that writes it to standard error.
 //!
-//! Nobody waits for whoever reads the log. While the output is stuck, closed or full, lines are dropped and counted, and
-//! once it flows again a line says how many. Invariants: only whole lines are appended or dropped, and the end of the
-//! process waits for the thread a bounded time only.
+//! Logging never waits for the reader of the log. While the output is blocked, closed or full, lines are dropped and counted,
+//! and when it works again, the number of dropped lines is logged. Invariants: only whole lines are appended or dropped, and
+//! the exit of the process waits for the thread only for a limited time.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -11,46 +11,46 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::ValueEnum;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Name of the counter of lines that were dropped.
+/// Name of the counter of dropped lines.
 pub const LOG_LINES_DROPPED: &str = "log_lines_dropped_total";
 
-/// A line that nobody waits for is at most this late.
-const FLUSH_EVERY: Duration = Duration::from_millis(50);
-/// From here on the thread does not wait for the time to pass.
+/// Longest delay of a line that is not urgent.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(50);
+/// Buffer size at which the thread writes without waiting for the interval.
 const FLUSH_BYTES: usize = 32 * 1024;
-/// Beyond this lines are dropped: about 5,000 of them.
+/// Buffer size at which lines are dropped: about 5,000 lines.
 const BUFFER_MAX_BYTES: usize = 1024 * 1024;
-/// Longest that the end of the process waits for what is buffered.
-const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+/// Longest wait for buffered lines when the process exits.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Shapes of a log line.
+/// Formats of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.
     Text,
-    /// One JSON object a line, for machines.
+    /// One JSON object per line, for programs.
     Json,
 }
 
-/// Takes lines; clones share one buffer and one thread.
+/// Receives lines; clones share one buffer and one thread.
 #[derive(Clone)]
 pub struct LogOutput(Arc<Shared>);
 
-/// Writes what is buffered when dropped, or gives up on it after a second.
+/// Writes the buffered lines when dropped, for at most a second.
 pub struct Closing(LogOutput);
 
-/// When a line has to be written.
+/// When a line must be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Urgency {
-    /// Together with those that follow it.
+    /// Together with subsequent lines.
     Soon,
-    /// As soon as the output takes it: somebody may be looking for it.
+    /// As soon as possible: someone may be waiting for it.
     Now,
 }
 
 struct Shared {
     buffer: Mutex<Buffer>,
-    /// There is something to write, or nothing any more.
+    /// There is something to write, or the output is closing.
     wake: Condvar,
     /// The thread has ended.
     closed: Condvar,
@@ -61,18 +61,18 @@ struct Buffer {
     lines: Vec<u8>,
     clock: Clock,
     urgent: bool,
-    /// Lines that did not fit, and that no line of the log has told of.
+    /// Lines that did not fit, whose number has not been logged yet.
     dropped: u64,
     closing: bool,
     closed: bool,
 }
 
-/// Spells the time of a line.
+/// Formats the time of a line.
 #[derive(Default)]
 pub struct Clock {
-    /// The second that `stamp` spells.
+    /// The second of `stamp`.
     second: u64,
-    /// `2026-01-31T23:59:58`, kept because most lines share it with the one before.
+    /// `2026-01-31T23:59:58`, cached because most lines have the same as the previous one.
     stamp: String,
 }
 
@@ -82,7 +82,7 @@ impl LogOutput {
         Self::to(io::stderr())
     }
 
-    /// Writes to an output that may be slow, stuck, or refuse.
+    /// Writes to an output that may be slow, blocked, or fail.
     pub fn to(output: impl Write + Send + 'static) -> Self {
         let shared = Arc::new(Shared { buffer: Mutex::default(), wake: Condvar::new(), closed: Condvar::new() });
         std::thread::Builder::new()
@@ -95,23 +95,23 @@ impl LogOutput {
         Self(shared)
     }
 
-    /// Has what is buffered written at the end of a scope.
+    /// Returns a guard that writes the buffered lines at the end of a scope.
     pub fn closing(&self) -> Closing {
         Closing(self.clone())
     }
 
-    /// Appends what `write` writes, which must be a whole line.
+    /// Appends the output of `write`, which must be a whole line.
     pub fn append(&self, urgency: Urgency, write: impl FnOnce(&mut Vec<u8>, &mut Clock)) {
         self.0.append(self.0.lock(), urgency, write);
     }
 
     /// Appends a line of text.
-    pub fn say(&self, text: &str) {
+    pub fn write_line(&self, text: &str) {
         self.append(Urgency::Now, |lines, _| write_text(lines, text));
     }
 
-    /// As `say`, for a thread that panics, which may have been about to append a line itself.
-    pub fn say_in_panic(&self, text: &str) {
+    /// As [`Self::write_line`], for a panicking thread, which may hold the lock of the buffer.
+    pub fn write_line_in_panic(&self, text: &str) {
         let buffer = match self.0.buffer.try_lock() {
             Ok(buffer) => buffer,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -130,7 +130,7 @@ impl LogOutput {
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        self.0.close(CLOSE_WITHIN);
+        self.0.close(CLOSE_TIMEOUT);
     }
 }
 
@@ -179,19 +179,19 @@ impl Shared {
     }
 
     fn write_until_closed(&self, output: impl Write) {
-        let mut output = Lines { output, torn: false };
+        let mut output = Lines { output, partial: false };
         let mut ready = Vec::new();
-        let mut untold = 0;
+        let mut unreported = 0;
         loop {
             let closing = {
                 let mut buffer = self.lock();
                 if buffer.lines.len() < FLUSH_BYTES && !buffer.urgent && !buffer.closing {
-                    let waited = self.wake.wait_timeout(buffer, FLUSH_EVERY);
+                    let waited = self.wake.wait_timeout(buffer, FLUSH_INTERVAL);
                     buffer = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
                 std::mem::swap(&mut buffer.lines, &mut ready);
                 buffer.urgent = false;
-                untold += std::mem::take(&mut buffer.dropped);
+                unreported += std::mem::take(&mut buffer.dropped);
                 buffer.closing
             };
             if !ready.is_empty() {
@@ -199,11 +199,11 @@ impl Shared {
                 ready.clear();
                 if lost > 0 {
                     count_dropped(lost);
-                    untold += lost;
-                } else if untold > 0 {
-                    tracing::warn!(dropped = untold, "log lines were dropped because nobody read standard error");
-                    untold = 0;
-                    continue; // a last line is written as well
+                    unreported += lost;
+                } else if unreported > 0 {
+                    tracing::warn!(dropped = unreported, "log lines were dropped because standard error was not read");
+                    unreported = 0;
+                    continue; // writes a last line as well
                 }
             }
             if closing {
@@ -215,23 +215,23 @@ impl Shared {
     }
 }
 
-/// An output that gets whole lines, as far as it takes them.
+/// An output to which whole lines are written, as far as possible.
 struct Lines<W> {
     output: W,
-    /// The last line was written in part.
-    torn: bool,
+    /// The last line was written partially.
+    partial: bool,
 }
 
 impl<W: Write> Lines<W> {
     /// Writes lines and returns how many were lost.
     fn write(&mut self, mut lines: &[u8]) -> u64 {
-        if self.torn && self.write_all(&mut b"\n".as_slice()).is_ok() {
-            self.torn = false;
+        if self.partial && self.write_all(&mut b"\n".as_slice()).is_ok() {
+            self.partial = false;
         }
-        if !self.torn && self.write_all(&mut lines).is_ok() {
+        if !self.partial && self.write_all(&mut lines).is_ok() {
             return 0;
         }
-        // What was begun is lost as well.
+        // A partially written line is also lost.
         lines.iter().filter(|byte| **byte == b'\n').count() as u64
     }
 
@@ -245,10 +245,11 @@ impl<W: Write> Lines<W> {
                     *rest = &rest[written..];
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Somebody who shares the output has set it so. Nothing is known of when it takes more: it is asked.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(FLUSH_EVERY),
+                // Another process that shares the output has made it non-blocking. There is no notification of when it is
+                // writable, so it is polled.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(FLUSH_INTERVAL),
                 Err(error) => {
-                    self.torn |= rest.len() < whole && last != b'\n';
+                    self.partial |= rest.len() < whole && last != b'\n';
                     return Err(error);
                 }
             }
@@ -278,7 +279,7 @@ impl Clock {
     }
 }
 
-/// Seconds since 1970 as a date and time in UTC (days to civil date: Howard Hinnant, "chrono-Compatible Low-Level Date
+/// Formats seconds since 1970 as a date and time in UTC (days to civil date: Howard Hinnant, "chrono-Compatible Low-Level Date
 /// Algorithms").
 fn utc(seconds: u64) -> String {
     let (days, time) = (seconds / 86_400, seconds % 86_400);

@@ -1,11 +1,11 @@
-//! The program: parses arguments, initializes logging, and converts a failure to a message and an exit status.
+//! The program: parses arguments, sets up logging, and converts a failure to a message and an exit status.
 
 use std::process::ExitCode;
 
 use pycrudapi::app::error::AppError;
 use pycrudapi::cli::{self, Cli};
 use pycrudapi::config::{ConfigError, WrongSetting, arguments};
-use pycrudapi::db::told::told;
+use pycrudapi::db::error_chain::error_chain;
 use pycrudapi::log_output::LogOutput;
 use pycrudapi::resource::registry::RegistryError;
 use pycrudapi::telemetry::{self, TelemetryError};
@@ -16,12 +16,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::read(); // an invalid setting exits here, with status 2
     let output = LogOutput::to_stderr();
-    let _closing = output.closing(); // flushes after the last message, even that of a panic
+    let _closing = output.closing(); // after the last line, including a panic's
     let outcome = telemetry::init_logs(&cli.log, &output).map_err(Into::into).and_then(|()| cli::run(&cli, &output));
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            output.say(&format!("pycrudapi: {}", arguments::without_secrets(&told(error.as_ref()))));
+            output.write_line(&format!("pycrudapi: {}", arguments::without_secrets(&error_chain(error.as_ref()))));
             status(&error)
         }
     }

@@ -1,5 +1,5 @@
-//! Attempts of which each has a head start before the next begins beside it, as RFC 8305 has it for the addresses of a host: one that
-//! stands still, and refuses nothing, holds up nobody.
+//! Concurrent attempts that start one after the other, each with a head start, as RFC 8305 specifies for the addresses of a
+//! host: one that does not respond does not block the others.
 
 use std::io;
 use std::time::Duration;
@@ -9,13 +9,14 @@ use futures_util::stream::FuturesUnordered;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-/// How long an attempt has before the next one begins beside it (RFC 8305, section 5).
+/// Time between the starts of two attempts (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// What the first attempt that succeeds has to show; the others are dropped. Without any attempt `failure` is what is told.
+/// Returns the result of the first attempt that succeeds; the others are dropped. `failure` is the error if there are no
+/// attempts.
 ///
 /// # Errors
-/// What the attempt that failed last says.
+/// The error of the attempt that failed last.
 pub async fn first_of<T, E, F: Future<Output = Result<T, E>>>(
     attempts: impl IntoIterator<Item = F, IntoIter: ExactSizeIterator>,
     mut failure: E,
@@ -40,16 +41,16 @@ pub async fn first_of<T, E, F: Future<Output = Result<T, E>>>(
     }
 }
 
-/// A connection to one of the addresses of a host.
+/// Connects to one of the addresses of a host.
 ///
 /// # Errors
-/// When the name is not known, or no address takes a connection.
+/// If the name cannot be resolved, or no address accepts a connection.
 pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     let addresses: Vec<_> = lookup_host((host, port)).await?.collect();
     first_of(addresses.into_iter().map(TcpStream::connect), no_address()).await
 }
 
-/// What is told of a name without addresses.
+/// The error for a name without addresses.
 pub fn no_address() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "the host has no address")
 }
@@ -72,13 +73,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_stands_still_holds_up_nobody() {
+    async fn an_attempt_that_does_not_respond_does_not_block_the_others() {
         let attempts = vec![pending().boxed(), pending().boxed(), ready(Ok(3)).boxed()];
         assert_eq!(outcome(attempts).await, (Ok(3), 2 * HEAD_START));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_next_begins_at_once_when_one_fails_and_the_last_failure_is_told() {
+    async fn the_next_attempt_starts_at_once_if_one_fails_and_the_last_failure_is_returned() {
         let attempts = vec![ready(Err("refused")).boxed(), ready(Ok(2)).boxed()];
         assert_eq!(outcome(attempts).await, (Ok(2), Duration::ZERO));
         let attempts = vec![ready(Err("refused")).boxed(), ready(Err("a standby")).boxed()];
@@ -87,9 +88,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_one_may_still_be_the_first() {
+    async fn a_slow_attempt_can_still_succeed_first() {
         let slow = async {
-            sleep(HEAD_START + HEAD_START / 2).await; // it takes so long to answer
+            sleep(HEAD_START + HEAD_START / 2).await; // the response time
             Ok(1)
         };
         let attempts = vec![slow.boxed(), pending().boxed(), pending().boxed()];

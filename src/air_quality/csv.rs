@@ -1,7 +1,7 @@
-//! Readings as CSV rows: the columns of a file, and how a row becomes a reading.
+//! Readings as CSV: the columns of a file, and converting a record to a reading.
 //!
-//! Headers are `timestamp,id_entity,so2,no2,co,o3,pm10,pm2_5` in any order, case and punctuation; `TimeInstant` is `timestamp`,
-//! as the stations' own export has it. A fault names the line, the column and the rule.
+//! Headers are `timestamp,id_entity,so2,no2,co,o3,pm10,pm2_5` in any order, case and punctuation; `TimeInstant` is an alias of
+//! `timestamp`, used by the stations' own export. An error names the line, the column and the rule.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -15,10 +15,10 @@ use crate::resource::csv::Header;
 use crate::resource::description::ColumnDescription;
 use crate::resource::value::Value;
 
-/// The header as a person would write it.
+/// The expected header, for messages.
 const EXPECTED: &str = "timestamp,id_entity,so2,no2,co,o3,pm10,pm2_5 (or TimeInstant instead of timestamp)";
 
-/// Times and stations are texts here, which `model` judges.
+/// Times and stations are texts here; `model` validates them.
 static COLUMNS: LazyLock<Vec<Column>> = LazyLock::new(|| {
     let text = |name: &str, csv: &[&str]| ColumnDescription {
         name: name.to_owned(),
@@ -40,7 +40,7 @@ static COLUMNS: LazyLock<Vec<Column>> = LazyLock::new(|| {
     columns.map(|(position, column)| Column::new(position, &column).expect("it has no fault")).collect()
 });
 
-/// Finds the columns in a header row.
+/// Locates the columns in a header record.
 ///
 /// # Errors
 /// When a column is unknown, a duplicate or missing.
@@ -48,7 +48,7 @@ pub fn header(record: &Cells, unknown: UnknownColumns) -> Result<Header, TableEr
     Header::read(&COLUMNS, EXPECTED, record, unknown)
 }
 
-/// Reads a row; `None` for one without a value.
+/// Reads a record; `None` for one without values.
 ///
 /// # Errors
 /// The first value that breaks its column's rule.

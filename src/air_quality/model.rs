@@ -1,7 +1,7 @@
-//! A reading, the rules of its fields, and which readings a request asks for. No I/O happens here.
+//! A reading, the rules of its fields, and the selection of a request. No I/O happens here.
 //!
-//! Times are UTC with at most microseconds, as PostgreSQL keeps them. Concentrations are µg/m³, but mg/m³ for CO; any
-//! finite number is one, because instruments drift below zero.
+//! Times are UTC with microsecond resolution, as in PostgreSQL. Concentrations are µg/m³, but mg/m³ for CO; any finite number
+//! is valid, because instruments drift below zero.
 
 use std::sync::LazyLock;
 
@@ -13,28 +13,28 @@ use crate::http::format::Format;
 use crate::resource::time::fault::TimeFault;
 use crate::resource::time::{Unzoned, read_date_time};
 
-/// What is measured, in the order of the CSV columns and JSON keys.
+/// The measured values, in the order of the CSV columns and JSON keys.
 pub const MEASURES: [&str; 6] = ["so2", "no2", "co", "o3", "pm10", "pm2_5"];
 
-/// What the name of a station is made of: letters of any script with their marks, digits, and what separates words.
+/// The syntax of a station's name: letters of any script with their marks, digits, and separators of words.
 static ENTITY: LazyLock<Regex> = LazyLock::new(|| {
     let pattern = r"^[\p{L}\p{N}](?:[\p{L}\p{M}\p{N} _.:-]{0,98}[\p{L}\p{M}\p{N}_.:-])?$";
     Regex::new(pattern).expect("a regular expression")
 });
 
-/// Most stations a request may name: enough for a city, and few enough for one line of a log.
+/// Maximum number of stations in a request: enough for a city, and few enough for one line of a log.
 pub const ENTITIES_MAX: usize = 50;
 
-/// What the name of a station must be. Its characters need no quoting in CSV and JSON, mean nothing to a spreadsheet, and
-/// keep the comma free to separate names.
+/// The rule for a station's name. Its characters need no quoting in CSV and JSON, are harmless in spreadsheets, and leave the
+/// comma as a separator of names.
 pub const ENTITY_RULE: &str =
     "must be 1 to 100 letters, digits, blanks and _ . : - beginning with a letter or digit and not ending in a blank";
 
-/// What a time must be.
+/// The rule for a time.
 pub const TIME_RULE: &str = "must be a time such as 2016-10-01 00:15:00.004, 2016-10-01T00:15:00Z or 2016-10-01, in UTC \
-     unless it names an offset or a time zone";
+     unless it has an offset or a time zone";
 
-/// What a concentration must be.
+/// The rule for a concentration.
 pub const VALUE_RULE: &str = "must be a number, or empty";
 
 /// One station's values at one time.
@@ -42,18 +42,18 @@ pub const VALUE_RULE: &str = "must be a number, or empty";
 pub struct Reading<'a> {
     /// The station.
     pub entity: &'a str,
-    /// When it was measured.
+    /// The time of measurement.
     pub at: Timestamp,
-    /// In the order of [`MEASURES`]; unknown for some.
+    /// The values in the order of [`MEASURES`]; `None` if unknown.
     pub values: [Option<f64>; MEASURES.len()],
 }
 
-/// Which readings are asked for, and in which form. Two requests that mean the same have equal selections.
+/// Which readings are requested, and in which format. Equivalent requests have equal selections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
-    /// The form of the answer.
+    /// The format of the response.
     pub format: Format,
-    /// Stations, sorted and each once; empty for all.
+    /// Stations, sorted and without duplicates; empty for all.
     pub entities: Vec<String>,
     /// Not before this.
     pub from: Option<Timestamp>,
@@ -62,7 +62,7 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// A text that differs for selections that differ.
+    /// The cache key; different selections have different keys.
     pub fn key(&self) -> String {
         let mut key = self.format.name().to_owned();
         for bound in [self.from, self.to] {
@@ -77,12 +77,12 @@ impl Selection {
     }
 }
 
-/// The name of a station, if it is one.
+/// Validates the name of a station.
 pub fn check_entity(text: &str) -> Option<&str> {
     ENTITY.is_match(text).then_some(text)
 }
 
-/// A list of stations separated by commas, sorted and each once.
+/// Parses a list of stations separated by commas; sorts it and removes duplicates.
 pub fn check_entities(text: &str) -> Option<Vec<String>> {
     let mut entities = Vec::new();
     for name in text.split(',') {
@@ -93,17 +93,17 @@ pub fn check_entities(text: &str) -> Option<Vec<String>> {
     (entities.len() <= ENTITIES_MAX).then_some(entities)
 }
 
-/// A concentration, if it is one.
+/// Validates a concentration.
 pub fn check_value(value: f64) -> Option<f64> {
     value.is_finite().then_some(value + 0.0) // adding zero makes -0 plain 0
 }
 
-/// A time; in UTC when it names neither offset nor zone.
+/// Parses a time; UTC if it has neither offset nor zone.
 ///
 /// # Errors
-/// What it must look like, and what is wrong with it.
+/// The rule, and why the text breaks it.
 pub fn check_time(text: &str) -> Result<Timestamp, String> {
-    let late = || format!("{TIME_RULE}; it lies behind 9999-12-29T23:59:59.999999Z, the last time that is kept");
+    let late = || format!("{TIME_RULE}; it is after 9999-12-29T23:59:59.999999Z, the latest time supported");
     match read_date_time(text, Unzoned::Utc) {
         Ok(at) if at.as_second() < LATEST_SECOND => Ok(at),
         Ok(_) | Err(TimeFault::Late) => Err(late()),
@@ -111,7 +111,7 @@ pub fn check_time(text: &str) -> Result<Timestamp, String> {
     }
 }
 
-/// A time from which readings are asked for; none for one before all that there are.
+/// Parses the inclusive lower bound; `None` for a time before all possible readings.
 ///
 /// # Errors
 /// As [`check_time`].
@@ -122,7 +122,7 @@ pub fn check_from(text: &str) -> Result<Option<Timestamp>, String> {
     }
 }
 
-/// A time before which readings are asked for; none for one behind all that there are.
+/// Parses the exclusive upper bound; `None` for a time after all possible readings.
 ///
 /// # Errors
 /// As [`check_time`].
@@ -134,17 +134,17 @@ pub fn check_to(text: &str) -> Result<Option<Timestamp>, String> {
     }
 }
 
-/// The end of the times that the table's constraint has.
-const LATEST_SECOND: i64 = 253_402_128_000; // 9999-12-30: jiff keeps room for every offset
+/// The upper bound of times in the table's constraint.
+const LATEST_SECOND: i64 = 253_402_128_000; // 9999-12-30, because jiff reserves room for every offset
 
-/// Times have milliseconds, and microseconds only where there are any.
+/// Times are written with milliseconds, or with microseconds if needed.
 const MILLIS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 const MICROS: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
 
 /// Appends a time as RFC 3339 in UTC.
 pub fn write_time(out: &mut String, at: Timestamp) {
     let printer = if at.subsec_microsecond() % 1000 == 0 { &MILLIS } else { &MICROS };
-    printer.print_timestamp(&at, out).expect("a String takes every text");
+    printer.print_timestamp(&at, out).expect("writing to a string cannot fail");
 }
 
 #[cfg(test)]
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_beyond_every_reading_is_none_or_is_refused() {
+    fn a_bound_beyond_every_reading_is_none_or_is_rejected() {
         for early in ["0000-01-01", "0001-01-01T00:00:00+01:00"] {
             assert_eq!(check_from(early), Ok(None), "{early}");
             assert!(check_to(early).is_err_and(|detail| detail.contains("before the year 1")), "{early}");
@@ -207,13 +207,13 @@ mod tests {
         for late in ["9999-12-31", "9999-12-30", "9999-12-29T23:30:00-01:00", "9999-12-29T23:59:59.9999996Z"] {
             assert_eq!(check_to(late), Ok(None), "{late}");
             let refused = check_from(late).expect_err(late);
-            assert!(refused.contains("behind 9999-12-29T23:59:59.999999Z"), "{late}: {refused}");
+            assert!(refused.contains("after 9999-12-29T23:59:59.999999Z"), "{late}: {refused}");
             assert_eq!(check_time(late), Err(refused));
         }
     }
 
     #[test]
-    fn stations_are_judged_sorted_and_taken_once() {
+    fn stations_are_validated_sorted_and_deduplicated() {
         assert_eq!(check_entities("b,a,b"), Some(vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!(
             check_entities("Parque del Retiro, Jaén"),
@@ -244,7 +244,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_is_too_odd_to_be_judged(text in ".*") {
+        fn no_text_makes_parsing_panic(text in ".*") {
             let _ = (check_time(&text), check_entities(&text));
         }
     }

@@ -18,22 +18,27 @@ const CSV: &str =
 pub fn describe(document: &mut Document) {
     let list = Operation::new("Air quality", "listAirQuality", "List readings by station")
         .says(
-            "Stations by name, readings by time; null where nothing was measured. Concentrations are µg/m³, but mg/m³ for \
-             CO. More than 100,000 readings are refused with a problem that says so.",
+            "Stations are ordered by name, readings by time; null means not measured. Concentrations are µg/m³, but mg/m³ for \
+            CO. A request for more than 100,000 readings is rejected.",
         )
         .with([
-            query("entity", text(), "up to 50 stations, separated by commas; their names have letters, digits, blanks and _ . : -", "aq_jaen"),
-            query("from", text(), "readings at this time or later; UTC unless it names an offset or a time zone", "2016-10-01"),
+            query(
+                "entity",
+                text(),
+                "up to 50 stations, separated by commas; names consist of letters, digits, blanks and _ . : -",
+                "aq_jaen",
+            ),
+            query("from", text(), "readings at this time or later; UTC unless it has an offset or a time zone", "2016-10-01"),
             query("to", text(), "readings before this time", "2036-10-02T00:00:00Z"),
-            query("format", one_of(["json", "csv"]), "stronger than the header Accept", "json"),
+            query("format", one_of(["json", "csv"]), "overrides the header Accept", "json"),
         ])
         .answers(
             200,
             "The readings.",
             [(Format::Json.media_type(), content(body(), example())), (Format::Csv.media_type(), content(text(), CSV))],
         )
-        .header("X-Cache", one_of(["HIT", "MISS"]), "whether the answer was kept from an earlier request")
-        .header("Age", integer(0, i64::from(i32::MAX)), "seconds since the answer was made")
+        .header("X-Cache", one_of(["HIT", "MISS"]), "whether the response came from the cache")
+        .header("Age", integer(0, i64::from(i32::MAX)), "seconds since the response was built")
         .fails([Code::InvalidQuery, Code::NotAcceptable]);
     document.operation(HttpMethod::Get, LIST, &list);
 }

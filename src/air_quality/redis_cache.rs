@@ -1,9 +1,9 @@
-//! The cache that replicas share: Redis, which may be away, slow, full, empty, locked or full of garbage.
+//! The cache shared by replicas: Redis, which may be unreachable, slow, full, empty, locked, or contain invalid values.
 //!
-//! Nothing here fails a request and nothing keeps one beyond its deadline: what Redis cannot do is counted, and warned of
-//! once a minute. One task alone connects. While there is no connection, requests pass Redis by without waiting; a
-//! connection that breaks or lets a deadline pass is given up for all of them. (redis' own `ConnectionManager` never
-//! connects again once a password was refused, and lets each request find out anew that Redis hangs.)
+//! No failure here fails a request or delays it beyond its deadline: failures of Redis are counted, and logged once a minute. A
+//! single task connects. While there is no connection, requests bypass Redis without waiting; a connection that breaks or
+//! misses a deadline is closed for all of them. (redis' own `ConnectionManager` never reconnects after a rejected password, and
+//! lets each request wait for a Redis that hangs.)
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,25 +15,25 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
-use super::entry::Entry;
+use super::cached_response::CachedResponse;
 
-/// Pause before the next attempt to connect, so two attempts a second at most trouble a Redis that struggles.
+/// Pause before the next connection attempt, so that a struggling Redis gets at most two attempts a second.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
-/// Longest that opening a connection may take, name resolution and TLS included.
+/// Maximum time to open a connection, including name resolution and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A replica that dies while it refreshes blocks the others' refresh of this answer for so long at most. The longest
-/// statement takes no longer by default.
+/// Maximum time that a replica that crashed during a refresh blocks the others' refresh of this response. By default no
+/// statement takes longer.
 const LOCK_TTL: Duration = Duration::from_secs(5);
-/// How often a replica that waits for another's refresh looks whether it is done.
+/// Interval at which a replica polls for the refresh of another one.
 const LOCK_POLL: Duration = Duration::from_millis(5);
-/// Warnings about Redis come at most this often.
+/// Minimum interval between warnings about Redis.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// Removes the lock if it is still ours: it may have expired and be another's by now.
+/// Releases the lock if we still hold it: it may have expired and been acquired by another replica.
 const RELEASE: &str =
     "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end";
 
-/// Answers in Redis.
+/// Responses cached in Redis.
 pub struct RedisCache {
     link: Arc<watch::Sender<Link>>,
     faults: Arc<Faults>,
@@ -42,25 +42,25 @@ pub struct RedisCache {
     _connecting: JoinSet<()>, // ends with us
 }
 
-/// The connection, if there is one. Its number tells a fault of this one from a late fault of the one before.
+/// The connection, if there is one. Its number distinguishes its errors from late errors of the previous one.
 #[derive(Clone)]
 enum Link {
-    /// The first attempt is under way; worth waiting for, within the deadline.
+    /// The first attempt is in progress; requests wait for it within their deadline.
     Connecting,
     Up(u64, MultiplexedConnection),
     Down,
 }
 
-/// Whose turn it is to refresh an answer.
+/// Whether this process must refresh a response.
 #[derive(Debug)]
-pub enum Turn {
-    /// Another replica has done it meanwhile.
-    Done(Entry),
-    /// Ours; the lock, if Redis could give one.
-    Ours(Option<Lock>),
+pub enum Acquisition {
+    /// Another replica has refreshed it.
+    Refreshed(CachedResponse),
+    /// This process must refresh it; holds the lock if Redis granted one.
+    Granted(Option<Lock>),
 }
 
-/// The right to refresh one answer, over all replicas.
+/// A lock across replicas for the refresh of one response.
 #[derive(Debug)]
 pub struct Lock {
     key: String,
@@ -68,7 +68,7 @@ pub struct Lock {
 }
 
 impl RedisCache {
-    /// Begins to connect and returns at once.
+    /// Starts connecting and returns immediately.
     pub fn start(client: Client, deadline: Duration, ttl: Duration) -> Self {
         let link = Arc::new(watch::Sender::new(Link::Connecting));
         let faults = Arc::new(Faults::default());
@@ -77,50 +77,51 @@ impl RedisCache {
         Self { link, faults, deadline, ttl, _connecting: connecting }
     }
 
-    /// When a request that begins now stops to wait for Redis.
+    /// The time until which a request that starts now waits for Redis.
     pub fn deadline(&self) -> Instant {
         Instant::now() + self.deadline
     }
 
-    /// The answer under this key, if there is one of this generation.
-    pub async fn get(&self, key: &str, generation: Uuid, deadline: Instant) -> Option<Entry> {
+    /// Reads the response with this key, if there is one of this generation.
+    pub async fn get(&self, key: &str, generation: Uuid, deadline: Instant) -> Option<CachedResponse> {
         let value = self.call::<Option<Vec<u8>>>(cmd("GET").arg(value_key(key)), deadline).await??;
-        let Some(entry) = Entry::decode(value) else {
-            self.faults.report("corrupt", "a value is not what was stored");
+        let Some(entry) = CachedResponse::decode(value) else {
+            self.faults.report("corrupt", "a stored value is corrupt");
             return None;
         };
         (entry.generation == generation).then_some(entry)
     }
 
-    /// Waits until the answer is there or its refresh is ours; when Redis or the time fails us, it is ours too.
-    pub async fn take_turn(&self, key: &str, generation: Uuid, deadline: Instant) -> Turn {
-        // The generation is part of it: who refreshes after an import does not wait for who began before.
+    /// Waits until the response exists or the lock is acquired; if Redis fails or time runs out, this process refreshes without
+    /// a lock.
+    pub async fn acquire(&self, key: &str, generation: Uuid, deadline: Instant) -> Acquisition {
+        // The key includes the generation, so a refresh after an import does not wait for one before it.
         let lock = Lock { key: format!("{}:{generation}:lock", value_key(key)), token: Uuid::new_v4().to_string() };
         let mut take = cmd("SET");
         take.arg(&lock.key).arg(&lock.token).arg("NX").arg("PX").arg(millis(LOCK_TTL));
         loop {
             let Some(taken) = self.call::<Option<String>>(&take, deadline).await else {
-                return Turn::Ours(None);
+                return Acquisition::Granted(None);
             };
             if taken.is_some() {
-                // Whoever held the lock before us has stored the answer before letting go.
+                // The previous holder of the lock stored its response before releasing it.
                 return match self.get(key, generation, deadline).await {
                     Some(entry) => {
                         self.release(&lock, deadline).await;
-                        Turn::Done(entry)
+                        Acquisition::Refreshed(entry)
                     }
-                    None => Turn::Ours(Some(lock)),
+                    None => Acquisition::Granted(Some(lock)),
                 };
             }
             if Instant::now() + LOCK_POLL >= deadline {
-                return Turn::Ours(None);
+                return Acquisition::Granted(None);
             }
             sleep(LOCK_POLL).await;
         }
     }
 
-    /// Stores an answer and lets go of its lock.
-    pub async fn put(&self, key: &str, entry: &Entry, lock: Option<Lock>) {
+    /// Stores a response and releases its lock.
+    pub async fn put(&self, key: &str, entry: &CachedResponse, lock: Option<Lock>) {
         let deadline = self.deadline();
         let mut set = cmd("SET");
         set.arg(value_key(key)).arg(entry.encode()).arg("PX").arg(millis(self.ttl));
@@ -130,14 +131,14 @@ impl RedisCache {
         }
     }
 
-    /// Lets go of a lock; one that stays expires.
+    /// Releases a lock; if that fails, it expires.
     pub async fn release(&self, lock: &Lock, deadline: Instant) {
         let mut release = cmd("EVAL");
         release.arg(RELEASE).arg(1).arg(&lock.key).arg(&lock.token);
         let _: Option<()> = self.call(&release, deadline).await;
     }
 
-    /// Runs one command; `None` when it failed, which is reported, or when there is no connection.
+    /// Runs a command; `None` if it failed, which is reported, or if there is no connection.
     async fn call<T: FromRedisValue>(&self, command: &Cmd, deadline: Instant) -> Option<T> {
         let (number, mut connection) = self.connection(deadline).await?;
         let began = Instant::now();
@@ -145,16 +146,16 @@ impl RedisCache {
             Ok(Ok(value)) => return Some(value),
             Ok(Err(error)) => {
                 if error.is_io_error() || error.is_unrecoverable_error() {
-                    self.hang_up(number);
+                    self.disconnect(number);
                 }
                 self.faults.report(reason(&error), &error.to_string());
             }
             Err(_) => {
-                // What was left of the time may have been short for reasons that are none of Redis' fault.
+                // A short remaining time may not be the fault of Redis.
                 if began.elapsed() >= self.deadline / 2 {
-                    self.hang_up(number);
+                    self.disconnect(number);
                 }
-                self.faults.report("timeout", "no answer before the deadline");
+                self.faults.report("timeout", "no response before the deadline");
             }
         }
         None
@@ -169,8 +170,8 @@ impl RedisCache {
         }
     }
 
-    /// Gives a connection up for everybody; the task that connects sees it.
-    fn hang_up(&self, number: u64) {
+    /// Closes a connection for all requests and wakes the task that connects.
+    fn disconnect(&self, number: u64) {
         self.link.send_if_modified(|link| {
             let current = matches!(link, Link::Up(up, _) if *up == number);
             if current {
@@ -181,7 +182,7 @@ impl RedisCache {
     }
 }
 
-/// Connects, and connects again whenever the connection was given up.
+/// Connects, and reconnects whenever the connection was closed.
 async fn keep_connected(client: Client, deadline: Duration, link: Arc<watch::Sender<Link>>, faults: Arc<Faults>) {
     let mut watched = link.subscribe();
     for number in 0.. {
@@ -190,7 +191,7 @@ async fn keep_connected(client: Client, deadline: Duration, link: Arc<watch::Sen
                 link.send_replace(Link::Up(number, connection));
                 metrics::gauge!("cache_redis_up").set(1.0);
                 tracing::info!("the cache is connected to redis");
-                // An error means that the sender is gone, which lives in this function.
+                // An error is impossible, because the sender lives in this function.
                 let _ = watched.wait_for(|link| matches!(link, Link::Down)).await;
             }
             Err(error) => {
@@ -203,7 +204,7 @@ async fn keep_connected(client: Client, deadline: Duration, link: Arc<watch::Sen
     }
 }
 
-/// A connection that has answered within the deadline requests give it; a slower one would only delay them.
+/// Opens a connection that responds within the deadline of requests; a slower one would only delay them.
 async fn connect(client: &Client, deadline: Duration) -> Result<MultiplexedConnection, RedisError> {
     let slow = |_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
     let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
@@ -221,7 +222,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The label of a fault.
+/// The `reason` label of an error.
 fn reason(error: &RedisError) -> &'static str {
     match (error.kind(), error.code()) {
         (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => "password",
@@ -232,14 +233,14 @@ fn reason(error: &RedisError) -> &'static str {
     }
 }
 
-/// What went wrong: counted each time, told once a minute.
+/// Errors: counted each time, logged once a minute.
 #[derive(Debug, Default)]
 struct Faults {
-    told: Mutex<Told>,
+    warnings: Mutex<WarningState>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct WarningState {
     last: Option<Instant>,
     kept_back: u64,
 }
@@ -247,20 +248,20 @@ struct Told {
 impl Faults {
     fn report(&self, reason: &'static str, error: &str) {
         metrics::counter!("cache_errors_total", "reason" => reason).increment(1);
-        if let Some(kept_back) = self.tell(Instant::now()) {
-            tracing::warn!(reason, error, kept_back, "redis fails the cache; answers come from postgres");
+        if let Some(kept_back) = self.warning_due(Instant::now()) {
+            tracing::warn!(reason, error, kept_back, "redis is failing; responses come from postgres");
         }
     }
 
-    /// Whether to tell now, and of how many faults nobody was told since the last time.
-    fn tell(&self, now: Instant) -> Option<u64> {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.last.is_some_and(|last| now.duration_since(last) < WARN_EVERY) {
-            told.kept_back += 1;
+    /// Returns the number of errors not logged since the last warning if a warning is due.
+    fn warning_due(&self, now: Instant) -> Option<u64> {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if warnings.last.is_some_and(|last| now.duration_since(last) < WARN_EVERY) {
+            warnings.kept_back += 1;
             return None;
         }
-        told.last = Some(now);
-        Some(std::mem::take(&mut told.kept_back))
+        warnings.last = Some(now);
+        Some(std::mem::take(&mut warnings.kept_back))
     }
 }
 
@@ -269,15 +270,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_are_told_once_a_minute_with_the_number_kept_back() {
+    fn faults_are_logged_once_a_minute_with_the_number_kept_back() {
         let faults = Faults::default();
         let start = Instant::now();
-        let told: Vec<_> = (0..150).map(|second| faults.tell(start + Duration::from_secs(second))).collect();
+        let warnings: Vec<_> = (0..150).map(|second| faults.warning_due(start + Duration::from_secs(second))).collect();
         let expected = |second| match second {
             0 => Some(0),
             60 | 120 => Some(59),
             _ => None,
         };
-        assert_eq!(told, (0..150).map(expected).collect::<Vec<_>>());
+        assert_eq!(warnings, (0..150).map(expected).collect::<Vec<_>>());
     }
 }

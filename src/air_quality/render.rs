@@ -1,7 +1,7 @@
-//! Readings as the body of an answer: JSON grouped by station, or CSV.
+//! Readings as a response body: JSON grouped by station, or CSV.
 //!
-//! The body is written once, in the form in which the cache delivers it; [`fresh`] makes of it what the first asker
-//! gets. So nothing is parsed or written anew for a cached answer.
+//! The body is serialised once, in the form in which the cache returns it; [`fresh`] converts it to what the first request
+//! gets. So nothing is parsed or serialised again for a cached response.
 
 use std::fmt::Write;
 
@@ -13,14 +13,14 @@ use super::store;
 use crate::db::error::StoreError;
 use crate::http::format::Format;
 
-/// How a body from the cache begins in JSON, and how a fresh one does. CSV has no such member.
+/// The start of a cached body in JSON, and of a fresh one. CSV has no such member.
 const CACHED: &[u8] = b"{\"cache\":true";
 const FRESH: &[u8] = b"{\"cache\":false";
 
-/// A reading takes about this many bytes of JSON.
+/// Approximate size of a reading as JSON in bytes.
 const READING_BYTES: usize = 160;
 
-/// The body for the rows of [`store::readings`], as the cache delivers it.
+/// The body for the rows of [`store::readings`], as the cache returns it.
 ///
 /// # Errors
 /// [`StoreError::Internal`] when the rows are not those of the store.
@@ -29,7 +29,7 @@ pub fn body(rows: &[Row], format: Format) -> Result<Bytes, StoreError> {
     body.map(|body| body.into_bytes().into())
 }
 
-/// The same body for whoever caused it to be read from the database.
+/// The same body for the request that caused the refresh.
 pub fn fresh(body: &Bytes, format: Format) -> Bytes {
     if format == Format::Csv {
         return body.clone();
@@ -50,7 +50,7 @@ fn json(rows: &[Row]) -> Result<String, StoreError> {
             if current.is_some() {
                 out.push_str("]},");
             }
-            // The rules of a station's name leave nothing to escape.
+            // A station's name needs no escaping.
             out.push_str("{\"id\":\"");
             out.push_str(reading.entity);
             out.push_str("\",\"values\":[");
@@ -95,7 +95,7 @@ fn csv(rows: &[Row]) -> Result<String, StoreError> {
     Ok(out)
 }
 
-/// The shortest text that reads back as the same number, `27.0` and `1e-7` included; JSON and CSV alike.
+/// The shortest text that parses to the same number, such as `27.0` and `1e-7`; the same in JSON and CSV.
 fn write_number(out: &mut String, value: f64) {
-    write!(out, "{value:?}").expect("a String takes every text");
+    write!(out, "{value:?}").expect("writing to a string cannot fail");
 }

@@ -20,7 +20,7 @@ use crate::http::query::Query;
 use crate::http::route::{Matched, at_with_query, get_or_head, method_not_allowed};
 
 pub(super) const LIST: &[&str] = &["/v1/air-quality", "/air_quality", "/api/v1/measures/air"];
-/// What is routed here.
+/// The endpoints of air quality.
 pub const ENDPOINTS: &[Endpoint] =
     &[Endpoint { templates: LIST, methods: &[("GET", Access::Scope("air-quality", Action::Read))] }];
 
@@ -29,18 +29,18 @@ const ENTITIES_RULE: &str = "must be the names of 1 to 50 stations, separated by
      a name is 1 to 100 letters, digits, blanks and _ . : -";
 const FORMAT_RULE: &str = "must be json or csv";
 
-/// The first is what a client gets that does not say.
+/// The formats offered; the first is the default.
 const OFFERED: &[Format] = &[Format::Json, Format::Csv];
 
-/// Says whether the answer came from the cache: `HIT` or `MISS`.
+/// Whether the response came from the cache: `HIT` or `MISS`.
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
-/// Others may keep the answer, and must ask each time before they use it: an import is to be seen at once, and no cache
-/// but ours can be told of it.
-const ASK_EACH_TIME: HeaderValue = HeaderValue::from_static("public, no-cache");
+/// Other caches may store the response but must revalidate it each time: an import must be visible at once, and only our cache
+/// is notified of it.
+const PUBLIC_NO_CACHE: HeaderValue = HeaderValue::from_static("public, no-cache");
 
-/// The same for what not everybody may read: no shared cache keeps it (RFC 9111, section 3.5).
-const ASK_EACH_TIME_ALONE: HeaderValue = HeaderValue::from_static("private, no-cache");
+/// The same for restricted responses, which no shared cache may store (RFC 9111, section 3.5).
+const PRIVATE_NO_CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// All routes of air quality.
 pub fn routes(cache: &Arc<Cache>) -> BoxedFilter<(Response,)> {
@@ -64,14 +64,14 @@ async fn list(query: &str, headers: HeaderMap, is_guarded: bool, cache: &Arc<Cac
     let mut response = Response::new(cache::body(&served, format).into());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
-    headers.insert(CACHE_CONTROL, if is_guarded { ASK_EACH_TIME_ALONE } else { ASK_EACH_TIME });
+    headers.insert(CACHE_CONTROL, if is_guarded { PRIVATE_NO_CACHE } else { PUBLIC_NO_CACHE });
     headers.insert(AGE, HeaderValue::from(served.entry.age().as_secs()));
     headers.insert(VARY, HeaderValue::from_static("accept"));
     headers.insert(X_CACHE, HeaderValue::from_static(if served.cached { "HIT" } else { "MISS" }));
     Ok(response)
 }
 
-/// Reads the query; `format` is stronger than the header `Accept`, because a browser cannot set that.
+/// Parses the query; `format` overrides the header `Accept`, which a browser's address bar cannot set.
 fn selection(text: &str, headers: &HeaderMap) -> Result<Selection, Problem> {
     let mut query = Query::parse(text, PARAMETERS);
     let entities = query.optional("entity", ENTITIES_RULE, check_entities).unwrap_or_default();
@@ -95,9 +95,9 @@ fn problem(error: &AnswerError) -> Problem {
         AnswerError::Store(error) => Problem::from_store(error, "there are no readings", |_| None),
         AnswerError::TooMany => Problem::new(
             Code::InvalidQuery,
-            format!("more than {READINGS_MAX} readings fit; ask for fewer with entity, from and to"),
+            format!("more than {READINGS_MAX} readings match; restrict them with entity, from and to"),
         ),
-        // Nobody is told that everybody has left.
-        AnswerError::Defect | AnswerError::Left => Problem::internal(),
+        // `Abandoned` is never sent, because no request waits.
+        AnswerError::Defect | AnswerError::Abandoned => Problem::internal(),
     }
 }

@@ -1,7 +1,7 @@
-//! Every SQL statement that requests run on air quality.
+//! The SQL statements of requests on air quality.
 //!
-//! Readings and the generation they belong to are read in one statement, so one snapshot holds both: an answer can never
-//! be labelled with a generation whose readings it does not hold.
+//! Readings and their generation are read in one statement from one snapshot, so a response is never labelled with a generation
+//! whose readings it does not contain.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -15,18 +15,17 @@ use crate::db::pool::Pool;
 use crate::db::reads::Reader;
 use crate::db::session::{Param, Planner, Query};
 
-/// Most readings of one answer: about 14 MB of JSON, a quarter of an hour of ten stations for a hundred days.
+/// Maximum number of readings in a response: about 14 MB of JSON, ten stations every quarter of an hour for a hundred days.
 pub const READINGS_MAX: usize = 100_000;
 
-// The generation comes with each row, and with a row of nulls when no reading fits. Bounds that were not given are
-// infinite, which keeps one plan per statement that can use the index.
+// Each row includes the generation; if no reading matches, a row of nulls does. Absent bounds are infinite, so that each
+// statement has one plan, which can use the index.
 const ALL: &str = "select g.generation, a.id_entity, a.measured_at, a.so2, a.no2, a.co, a.o3, a.pm10, a.pm2_5 \
      from air_quality_generation g left join air_quality a \
      on a.measured_at >= coalesce($1, '-infinity'::timestamptz) and a.measured_at < coalesce($2, 'infinity'::timestamptz) \
      order by a.id_entity, a.measured_at limit $3";
 
-/// The readings are bounded in the order of the key, so that its index finds them whatever the table was when this was
-/// planned.
+/// The readings are limited in key order, so that the key's index is used whatever the size of the table when this was planned.
 const OF_ENTITIES: &str = "select g.generation, a.id_entity, a.measured_at, a.so2, a.no2, a.co, a.o3, a.pm10, a.pm2_5 \
      from air_quality_generation g left join ( \
          select * from air_quality where id_entity = any($4) \
@@ -39,20 +38,20 @@ const GENERATION: &str = "select generation from air_quality_generation";
 static LIST: DbOperation = DbOperation::new("list", "air-quality");
 static READ_GENERATION: DbOperation = DbOperation::new("generation", "air-quality");
 
-/// How a server learns at once that the readings have changed.
+/// The notification that the readings have changed.
 pub const CHANGES: Topic =
     Topic { listen: "listen air_quality_changed", table: "air_quality_generation", current: GENERATION };
 
-/// Readings, and the generation of the table they were read from.
+/// Readings and their generation.
 #[derive(Debug)]
 pub struct Readings {
-    /// Which state of the table this is.
+    /// The generation of the table.
     pub generation: Uuid,
-    /// The readings, by station and time; [`reading`] understands them.
+    /// The readings, by station and time; [`reading`] converts a row.
     pub rows: Vec<Row>,
 }
 
-/// The readings that a selection asks for; one more than [`READINGS_MAX`] when there are more.
+/// Reads the readings of a selection; one more than [`READINGS_MAX`] if there are more.
 ///
 /// # Errors
 /// The pool's.
@@ -73,7 +72,7 @@ pub async fn readings(reader: &Reader, selection: &Selection) -> Result<Readings
     Ok(Readings { generation, rows })
 }
 
-/// The generation of the readings as they are now.
+/// Reads the current generation.
 ///
 /// # Errors
 /// The pool's.
@@ -82,7 +81,7 @@ pub async fn generation(pool: &Pool) -> Result<Uuid, StoreError> {
     Ok(rows.first().ok_or(StoreError::Missing)?.try_get(0)?)
 }
 
-/// A row of [`readings`].
+/// Converts a row of [`readings`].
 ///
 /// # Errors
 /// [`StoreError::Internal`] when the columns are not those of the table.

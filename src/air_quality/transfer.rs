@@ -1,4 +1,4 @@
-//! Readings in bulk: the statements and values of `COPY`, and the seed. `db::copy` moves them.
+//! Bulk transfer of readings: the statements and values of `COPY`, and the seed. `db::copy` runs them.
 
 use super::csv;
 use crate::csv::cells::Cells;
@@ -6,14 +6,14 @@ use crate::csv::notes::{Notes, UnknownColumns};
 use crate::db::copy::{BinaryRows, Table, TableError};
 use crate::resource::csv::Header;
 
-/// Binary timestamps count microseconds from here (PostgreSQL's source, `src/include/datatype/timestamp.h`).
+/// The epoch of binary timestamps (PostgreSQL's source, `src/include/datatype/timestamp.h`).
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000; // 2000-01-01
 
 /// The readings.
 #[derive(Debug, Clone, Copy)]
 pub struct Readings;
 
-/// A week of made-up stations; data/README.md says how it was made.
+/// A week of generated readings; data/README.md describes how they were generated.
 pub const SEED: &[u8] = include_bytes!("../../data/air_quality.csv");
 
 impl Table for Readings {
@@ -27,7 +27,7 @@ impl Table for Readings {
         "copy air_quality (measured_at, id_entity, so2, no2, co, o3, pm10, pm2_5) from stdin (format binary)"
     }
 
-    /// Times look as in answers: RFC 3339 in UTC, with microseconds only where there are any.
+    /// Times are written as in responses: RFC 3339 in UTC, with microseconds only if needed.
     fn copy_out(self) -> &'static str {
         "copy (select to_char(measured_at at time zone 'UTC', \
          case when date_trunc('milliseconds', measured_at) = measured_at \

@@ -1,4 +1,4 @@
-//! Why the service cannot go on.
+//! Why the service cannot start or continue.
 
 use thiserror::Error;
 
@@ -6,21 +6,21 @@ use crate::config::{ConfigError, WrongSetting};
 use crate::db::copy::CopyError;
 use crate::db::migrate::MigrateError;
 
-/// Why the service cannot go on.
+/// Why the service cannot start or continue.
 #[derive(Debug, Error)]
 pub enum AppError {
-    /// A setting is at fault.
+    /// The database settings are invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A setting does not do.
+    /// Another setting is invalid.
     #[error(transparent)]
     Setting(#[from] WrongSetting),
-    /// There is no thread for the delivery of traces.
+    /// The thread for the delivery of traces cannot be started.
     #[error("cannot deliver traces")]
     Traces(#[source] std::io::Error),
-    /// PostgreSQL answers, and says that it never will let us in.
+    /// PostgreSQL responds and rejects the login permanently.
     #[error(
-        "postgres refuses this user, password or database name; check DATABASE_URL or the POSTGRES_ settings, and MIGRATE_USER"
+        "postgres rejects this user, password or database name; check DATABASE_URL or the POSTGRES_ settings, and MIGRATE_USER"
     )]
     Refused(#[source] tokio_postgres::Error),
     /// The schema cannot be brought up to date.

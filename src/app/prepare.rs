@@ -1,4 +1,4 @@
-//! Prepares the database: waits until it is there, migrates it, and loads the data sets that it does not know to be loaded.
+//! Prepares the database: waits until it can be reached, migrates it, and loads the data sets that it has not been seeded with.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,22 +16,22 @@ use crate::db::roles;
 use crate::ops::health::{Health, Preparation};
 use crate::resource::registry::Resources;
 
-/// The wait between two attempts to prepare the database grows from the first of these to the second.
+/// The delay between two attempts grows from the first value to the second.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-/// What the start may do to the database.
+/// The steps of the preparation.
 #[derive(Debug, Clone, Copy)]
 pub struct Steps {
-    /// Migrate the database, or wait until somebody has.
+    /// Migrate the database; otherwise wait until it has been migrated.
     pub migrate: bool,
     /// Load the data sets.
     pub seed: bool,
 }
 
-/// Tries until the database is reached, migrated and seeded.
+/// Retries until the database is reached, migrated and seeded.
 ///
 /// # Errors
-/// Those that trying again cannot help.
+/// Those that retrying cannot fix.
 pub async fn prepare(
     health: Arc<Health>,
     conninfo: ConnInfo,
@@ -48,16 +48,16 @@ pub async fn prepare(
             Ok(false) => {
                 tracing::info!("waiting for the migrations, which MIGRATE=false leaves to `pycrudapi migrate`");
             }
-            // Whoever migrates grants at the end what the migrations have made before.
+            // The migrating process grants privileges last, so they may be missing only temporarily.
             Err(error) if is_final(&error) && (steps.migrate || !is_not_granted(&error)) => return Err(error),
             Err(error) => {
                 if matches!(&error, AppError::Migrate(error) if error.is_absence()) || is_unreachable(&error) {
                     health.prepared(Preparation::Unreachable);
                 }
-                tracing::warn!(error = &error as &dyn std::error::Error, "the database is not ready, trying again");
+                tracing::warn!(error = &error as &dyn std::error::Error, "the database is not ready, retrying");
             }
         }
-        // Nobody announces that a database has come up or was migrated by somebody else: it has to be asked.
+        // There is no notification when a database becomes reachable or is migrated by another process.
         tokio::time::sleep(delay).await;
         delay = (delay * 2).min(RETRY_DELAYS.1);
     }
@@ -92,32 +92,33 @@ async fn prepare_once(
         for resource in resources {
             if let Some(seed) = resource.seed {
                 let seeded = copy::seed(*resource, seed, &mut client).await.map_err(AppError::Seed)?;
-                tell_seeded(resource.name, seeded);
+                log_seeded(resource.name, seeded);
             }
         }
         let seeded = copy::seed(Readings, air_quality::transfer::SEED, &mut client).await.map_err(AppError::Seed)?;
-        tell_seeded("synthetic air quality", seeded);
+        log_seeded("synthetic air quality", seeded);
     }
     if roles::is_superuser(&client).await.map_err(MigrateError::Connect).map_err(failed)? {
         tracing::warn!(
-            "requests work as a superuser of PostgreSQL; docs/operations.md, \"Roles\", says how to give them less"
+            "the role for requests is a superuser of PostgreSQL; see docs/operations.md, \"Roles\", for a role with fewer \
+             privileges"
         );
     }
     Ok(true)
 }
 
-fn tell_seeded(resource: &str, rows: Option<u64>) {
+fn log_seeded(resource: &str, rows: Option<u64>) {
     if let Some(rows) = rows {
         tracing::info!(rows, "seeded the database with {resource}");
     }
 }
 
-/// Whether the role of requests may not use what is there.
+/// Whether the role for requests lacks a privilege.
 fn is_not_granted(error: &AppError) -> bool {
     matches!(error, AppError::Migrate(MigrateError::Connect(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE))
 }
 
-/// Whether trying again cannot help: the server answered, and the answer will stay the same.
+/// Whether retrying cannot help: the server responded, and its response will not change.
 fn is_final(error: &AppError) -> bool {
     match error {
         AppError::Refused(_) => true,

@@ -1,7 +1,7 @@
-//! The files of a cluster: what `pg_basebackup` sends, as one tar, and that tar read again.
+//! The files of a cluster: writes the output of `pg_basebackup` as one tar, and reads that tar.
 //!
-//! Every file is compared with the manifest that the server has sent with it, as `pg_verifybackup` does, both after the tar
-//! was written and while it is unpacked.
+//! Every file is compared with the manifest that the server sends with it, as `pg_verifybackup` does, both after the tar was
+//! written and while it is unpacked.
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File};
@@ -31,7 +31,7 @@ const COPY_BYTES: usize = 256 * 1024;
 /// Longest manifest, which has about 150 bytes for each file of the cluster.
 const KEPT_MAX_BYTES: u64 = 512 << 20;
 
-/// The server's list of what it has sent.
+/// The server's list of the files that it has sent.
 #[derive(Deserialize)]
 struct Manifest {
     #[serde(rename = "Files")]
@@ -55,14 +55,14 @@ struct ManifestFile {
 pub struct Contents {
     /// The segment of WAL at which replay begins.
     pub first_wal: String,
-    /// The last one in it.
+    /// The last segment in the tar.
     pub last_wal: String,
 }
 
-/// Writes what the server sends into a file.
+/// Writes the server's base backup to a file.
 ///
 /// # Errors
-/// What `pg_basebackup` says, or that the file cannot be written.
+/// When `pg_basebackup` fails or the file cannot be written.
 pub fn write(
     programs: &Programs,
     server: &ConnInfo,
@@ -91,20 +91,20 @@ pub fn write(
             }
         }
     })();
-    drop(output); // one that cannot write any more ends
+    drop(output); // pg_basebackup ends when it cannot write
     let mut said = String::new();
-    let _ = child.stderr.take().expect("piped").read_to_string(&mut said); // the status says the rest
+    let _ = child.stderr.take().expect("piped").read_to_string(&mut said); // the status is checked below
     let status = child.wait().context("cannot wait for pg_basebackup")?;
     let written = written.map_err(|error| unwritable(path, error))?;
     if !status.success() {
         let failure = anyhow!("pg_basebackup failed ({status}): {}{}", said.trim(), remedy(&said, server));
-        // What it writes to, it writes through us.
+        // Its output is written by this process, so the full disk is the server's.
         return Err(disk::told_full(failure, None));
     }
     Ok(written)
 }
 
-/// What to do about a server that lets nobody copy it.
+/// What to do about a server that does not allow replication connections.
 fn remedy(said: &str, server: &ConnInfo) -> String {
     if said.contains("pg_hba.conf") {
         let user = server.config.get_user().unwrap_or("postgres");
@@ -116,8 +116,8 @@ fn remedy(said: &str, server: &ConnInfo) -> String {
     String::new()
 }
 
-/// Reads a tar to its end and compares every file with the manifest; `into` is where files are unpacked, `wal` where
-/// segments of WAL are.
+/// Reads a tar to its end and compares every file with the manifest. Files are unpacked into `into`, or only the segments of
+/// WAL into `wal`.
 ///
 /// # Errors
 /// When a file is missing, was changed or cannot be unpacked.
@@ -142,7 +142,7 @@ pub fn read(tar: impl Read, into: Option<&Path>, wal: Option<&Path>) -> anyhow::
             continue;
         }
         if !entry.header().entry_type().is_file() {
-            bail!("the cluster has a tablespace, {name}; such a one cannot be brought back by this program");
+            bail!("the cluster has a tablespace, {name}; this program cannot restore one");
         }
         let segment = name.strip_prefix(WAL).filter(|segment| is_segment(segment)).map(str::to_owned);
         let kept = [MANIFEST, LABEL].contains(&name.as_str());
@@ -165,7 +165,7 @@ pub fn read(tar: impl Read, into: Option<&Path>, wal: Option<&Path>) -> anyhow::
     compare(&manifest, &found)?;
     // START WAL LOCATION: 0/2000028 (file 000000010000000000000002)
     let first = label.as_deref().and_then(|text| text.split("(file ").nth(1)?.get(..24));
-    let first_wal = first.context("the backup is damaged: its backup_label says no segment of WAL")?.to_owned();
+    let first_wal = first.context("the backup is damaged: its backup_label has no segment of WAL")?.to_owned();
     Ok(Contents { first_wal, last_wal })
 }
 
@@ -181,7 +181,7 @@ fn compare(manifest: &[u8], found: &HashMap<String, (u64, String)>) -> anyhow::R
     let manifest: Manifest = serde_json::from_str(text).context(DAMAGED)?;
     for file in manifest.files {
         let Some(path) = file.path else {
-            bail!("the cluster has a file whose name is no UTF-8: {}", file.encoded_path.unwrap_or_default());
+            bail!("the cluster has a file whose name is not UTF-8: {}", file.encoded_path.unwrap_or_default());
         };
         match found.get(&path) {
             None => bail!("the backup is damaged: {path} is missing"),
@@ -195,7 +195,7 @@ fn compare(manifest: &[u8], found: &HashMap<String, (u64, String)>) -> anyhow::R
     Ok(())
 }
 
-/// Takes a file of a tar: hashes it, and writes or keeps it.
+/// The destination of a file of a tar: hashes it, and writes it or keeps it in memory.
 struct Copy {
     file: Option<File>,
     hash: digest::Context,
@@ -205,7 +205,7 @@ struct Copy {
 
 impl Copy {
     fn to(place: Option<&Path>, kept: bool) -> anyhow::Result<Self> {
-        // For PostgreSQL alone, wherever somebody takes the directory.
+        // Readable by PostgreSQL alone, whatever the mode of the directory.
         let create = |path: &Path| {
             let opened = File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
             opened.map_err(|error| unwritable(path, error))
@@ -219,7 +219,7 @@ impl Copy {
         })
     }
 
-    /// What is unpacked is synced by PostgreSQL, before it replays the first record.
+    /// Does not sync the file: PostgreSQL syncs the data directory before it replays the first record.
     fn finish(self) -> (u64, String, Vec<u8>) {
         (
             self.bytes,

@@ -1,4 +1,4 @@
-//! What a disk refuses, told in one way: that it is full, and that this user may not read or write there.
+//! Errors of disks, reported uniformly: a full disk, and paths that this user may not read or write.
 
 use std::error::Error;
 use std::fmt;
@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use rustix::fs::statvfs;
 use tokio_postgres::error::SqlState;
 
-/// How the system and PostgreSQL's programs say that a disk is full.
+/// Texts by which the system and PostgreSQL's programs report a full disk.
 const SIGNS: [&str; 3] = ["No space left on device", "Disk quota exceeded", "Check free disk space"];
 
-/// A disk that is full.
+/// A full disk.
 #[derive(Debug)]
 pub struct Full {
-    /// What is on it; none when it is that of the database's server.
+    /// A path on it; none for the disk of the database server.
     path: Option<PathBuf>,
-    /// When it was met, and not when what was half made is gone.
+    /// Measured when the error occurred, before incomplete files are removed.
     free_bytes: Option<u64>,
     needed_bytes: Option<u64>,
 }
@@ -49,7 +49,7 @@ impl fmt::Display for Full {
 
 impl Error for Full {}
 
-/// A failure that a full disk is the reason of says so, with the disk that is meant if it does not yet.
+/// Adds to an error that is caused by a full disk which disk that is, unless it has that already.
 pub fn told_full(error: anyhow::Error, path: Option<&Path>) -> anyhow::Error {
     if error.downcast_ref::<Full>().is_some() || !is_full(&error) {
         return error;
@@ -67,12 +67,12 @@ fn is_full(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Whether a program says that a disk is full.
+/// Whether a program's output reports a full disk.
 pub fn says_full(said: &str) -> bool {
     SIGNS.iter().any(|sign| said.contains(sign))
 }
 
-/// Refuses a disk without room, before anything is written to it.
+/// Requires a disk to have room, before anything is written to it.
 ///
 /// # Errors
 /// When it has less.
@@ -83,13 +83,13 @@ pub fn expect_room(path: &Path, needed_bytes: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What this user may still write there; none when the system does not say.
+/// The number of bytes that this user can still write there; none when the system does not report it.
 fn free_bytes(path: &Path) -> Option<u64> {
     let disk = path.ancestors().find_map(|path| statvfs(path).ok())?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// Says what to do about a file or folder that cannot be written.
+/// The error for a file or folder that cannot be written, with the remedy.
 pub fn unwritable(path: &Path, error: io::Error) -> anyhow::Error {
     let said = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
@@ -105,7 +105,7 @@ pub fn unwritable(path: &Path, error: io::Error) -> anyhow::Error {
     anyhow::Error::new(error).context(said)
 }
 
-/// Says what to do about a file or folder that cannot be read.
+/// The error for a file or folder that cannot be read, with the remedy.
 pub fn unreadable(path: &Path, error: io::Error) -> anyhow::Error {
     let said = match error.kind() {
         ErrorKind::PermissionDenied => {
@@ -116,7 +116,7 @@ pub fn unreadable(path: &Path, error: io::Error) -> anyhow::Error {
     anyhow::Error::new(error).context(said)
 }
 
-/// The entries of a folder; none when it is not there.
+/// The entries of a folder in the order of their names; none when it does not exist.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -135,7 +135,7 @@ pub fn name_of(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Whom this runs as, by the name if there is one.
+/// The user of this process, by name if there is one.
 fn user() -> String {
     let uid = rustix::process::geteuid().as_raw();
     let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -146,10 +146,10 @@ fn user() -> String {
     }
 }
 
-/// A length as people read it.
+/// A length with a unit, rounded up.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    // The largest of which there is a whole one.
+    // The largest unit that is not greater than the length.
     let unit = (1..UNITS.len()).rev().find(|unit| bytes >= 1 << (10 * (unit + 1))).unwrap_or_default();
     format!("{} {}", bytes.div_ceil(1 << (10 * (unit + 1))), UNITS[unit])
 }
@@ -159,7 +159,7 @@ mod tests {
     use anyhow::{Context, anyhow};
 
     use super::*;
-    use crate::db::told::told;
+    use crate::db::error_chain::error_chain;
 
     #[test]
     fn a_size_has_the_unit_that_fits() {
@@ -192,14 +192,14 @@ mod tests {
             told_full(said, Some(place)),
         ];
         for failure in failures {
-            let said = told(failure.as_ref());
+            let said = error_chain(failure.as_ref());
             assert!(said.starts_with("the disk of / is full (") && said.contains("make room there"), "{said}");
             assert_eq!(said.matches("make room").count(), 1, "{said}");
         }
         let other = told_full(anyhow!("else"), Some(place)).to_string();
         assert_eq!(other, "else");
         let room = expect_room(place, u64::MAX).context("cannot restore").expect_err("refused");
-        assert!(told(room.as_ref()).contains("16777216 TiB needed"), "{room:#}");
+        assert!(error_chain(room.as_ref()).contains("16777216 TiB needed"), "{room:#}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! A restore that nobody waits for: the newest backup is brought back beside the service, compared, and thrown away.
+//! Restore drills: restores a backup into a temporary database, compares it, and removes it.
 //!
-//! The hashes were taken of the live tables at one instant whose place in WAL is known ([`super::state`]); WAL is replayed up to
-//! that place and no further, so that every row must be the same, whatever was written before and after.
+//! The hashes were computed from the live tables at one instant whose place in WAL is known ([`super::state`]). WAL is replayed
+//! up to exactly that place, so every row must be the same.
 
 use std::path::PathBuf;
 
@@ -17,10 +17,10 @@ use crate::db::embedded::{Options, Target};
 use crate::db::migrate::{self, Tables};
 use crate::db::roles;
 
-/// What a new cluster takes before it has a row: 39 MiB and a segment of WAL, in release 15.
+/// The size of an empty cluster: 39 MiB and a segment of WAL, in release 15.
 const CLUSTER_BYTES: u64 = 64 << 20;
 
-/// Restores a physical backup into a PostgreSQL of its own, compares every table, and removes it again.
+/// Restores a physical backup into a temporary PostgreSQL, compares every table, and removes it.
 ///
 /// # Errors
 /// When it cannot be restored, or a table differs.
@@ -37,7 +37,7 @@ pub async fn physical(folder: &Folder, backup: &Backup, key: Option<&Key>, optio
     restored::move_versions(&client).await
 }
 
-/// The same with a logical one.
+/// Does the same with a logical backup.
 ///
 /// # Errors
 /// As [`physical()`].
@@ -53,8 +53,8 @@ pub async fn logical(
     logical_into(&options, folder, backup, key, tables).await.map(drop)
 }
 
-/// Loads a logical backup into a new embedded database, and returns its `DATA_DIR`. It is made aside and has its name only when
-/// every table is what it was.
+/// Loads a logical backup into a new embedded database, and returns its `DATA_DIR`. The database is built under another name,
+/// and gets its own only after every table was compared.
 ///
 /// # Errors
 /// As [`logical::restore`]; a directory that is not empty is refused.
@@ -65,13 +65,13 @@ pub async fn logical_into(
     key: Option<&Key>,
     tables: &dyn Tables,
 ) -> anyhow::Result<PathBuf> {
-    // Before a cluster is made, which takes a while.
+    // Checked before a cluster is created, which takes some time.
     backup.expect_key(key)?;
     backup.check(&folder.directory(backup))?;
     disk::expect_room(&options.data_dir, CLUSTER_BYTES + backup.bytes())?;
     let target = Target::prepare(options, None)?;
     let made = target.make()?;
-    let server = ConnInfo::from_config(made.config())?.with_requests_as(roles::REQUESTS);
+    let server = ConnInfo::from_config(made.config())?.with_request_role(roles::REQUESTS);
     logical::restore(&server, folder, backup, key, tables).await?;
     Ok(target.keep(made)?)
 }

@@ -1,7 +1,7 @@
-//! The folder of backups: what is in it, one writer at a time, and what is removed from it.
+//! A folder of backups: lists them, admits one writer at a time, and applies retention.
 //!
-//! Invariant: what is removed is a backup that is not the newest, WAL before the first backup that is kept, or what an
-//! interrupted run has left, which only the lock's holder sees as such.
+//! Invariant: only three things are removed: a backup that is not the newest, WAL before the first backup that is kept, and the
+//! remains of an interrupted run, which only the holder of the lock can tell from a backup in progress.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -16,11 +16,11 @@ use super::disk::{self, name_of, unreadable, unwritable};
 use super::record::{Backup, FILE, FILE_MAX_BYTES};
 use crate::short_file;
 
-/// What the name of a backup in the making ends with.
+/// The suffix of the name of an incomplete backup.
 const PARTIAL: &str = ".partial";
-/// The folder of WAL that is received all the time.
+/// The folder of continuously received WAL.
 pub const WAL: &str = "wal";
-/// The form of a backup's name.
+/// The format of a backup's name.
 const ID: &str = "%Y%m%dT%H%M%SZ";
 
 /// A folder of backups.
@@ -29,7 +29,7 @@ pub struct Folder {
     path: PathBuf,
 }
 
-/// The right to write into it, until it is dropped.
+/// The exclusive right to write into a folder, held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -38,16 +38,16 @@ pub struct Lock {
 /// How long backups are kept.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Retention {
-    /// So many of the newest.
+    /// The number of newest backups to keep.
     pub count: Option<u32>,
-    /// Those that are younger.
+    /// The age below which backups are kept.
     pub age: Option<Duration>,
 }
 
-/// A backup in the making; dropping it removes it.
+/// An incomplete backup; dropping it removes it.
 #[derive(Debug)]
 pub struct Partial {
-    /// What it will be called.
+    /// Its id when it is complete.
     pub id: String,
     path: PathBuf,
     folder: PathBuf,
@@ -55,21 +55,21 @@ pub struct Partial {
 }
 
 impl Folder {
-    /// The folder, which is made when it is missing.
+    /// Opens the folder, and creates it when it is missing.
     ///
     /// # Errors
-    /// When it cannot be made, or is none.
+    /// When it cannot be created, or the path is not a folder.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
-        // Absolute: programs that write into it run elsewhere.
+        // Absolute, because the programs that write into it have another working directory.
         let path = std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
         DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| unwritable(&path, error))?;
         Ok(Self { path })
     }
 
-    /// A folder that is there.
+    /// Opens an existing folder.
     ///
     /// # Errors
-    /// When it is not.
+    /// When there is none.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let path = std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
         match fs::metadata(&path) {
@@ -82,26 +82,26 @@ impl Folder {
         }
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where WAL is received.
+    /// The folder of received WAL.
     pub fn wal(&self) -> PathBuf {
         self.path.join(WAL)
     }
 
-    /// Where that of a timeline is received, and of those that it turns into meanwhile. A cluster that was restored is on another
-    /// one than the cluster of before: their segments have the same places.
+    /// The folder of WAL received from the timeline of a segment and from the timelines that follow it in the same run. A
+    /// restored cluster is on another timeline than its original, with segments at the same places in WAL.
     pub fn wal_of(&self, segment: &str) -> PathBuf {
         self.wal().join(&segment[..8])
     }
 
-    /// Everything that was received, on every timeline.
+    /// All received files, of every timeline.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When the folder cannot be read.
     pub fn received(&self) -> anyhow::Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for timeline in disk::entries(&self.wal())?.iter().filter(|path| path.is_dir()) {
@@ -115,26 +115,26 @@ impl Folder {
         self.path.join(&backup.id)
     }
 
-    /// Takes the right to write, and removes what an interrupted run has left.
+    /// Locks the folder for writing, and removes the remains of an interrupted run.
     ///
     /// # Errors
-    /// When another has it, or the folder cannot be written.
+    /// When another process holds the lock, or the folder cannot be written.
     pub fn lock(&self) -> anyhow::Result<Lock> {
         let lock = lock(&self.path.join("lock"), "another backup into the same folder is under way; wait for its end")?;
         for path in disk::entries(&self.path)? {
-            // Others keep files of such names in a folder of theirs.
+            // Other software may have files with this suffix in the folder.
             if name_of(&path).strip_suffix(PARTIAL).is_some_and(|id| time_of(id).is_some()) {
-                tracing::warn!(backup = %path.display(), "removing what an interrupted backup has left");
+                tracing::warn!(backup = %path.display(), "removing the remains of an interrupted backup");
                 fs::remove_dir_all(&path).map_err(|error| unwritable(&path, error))?;
             }
         }
         Ok(lock)
     }
 
-    /// Every whole backup, the oldest first.
+    /// Every complete backup, the oldest first.
     ///
     /// # Errors
-    /// When the folder cannot be read; a backup without a record that can be understood is passed over with a warning.
+    /// When the folder cannot be read. A backup without a valid record is skipped with a warning.
     pub fn list(&self) -> anyhow::Result<Vec<Backup>> {
         let mut found = Vec::new();
         for path in disk::entries(&self.path)? {
@@ -160,7 +160,7 @@ impl Folder {
     pub fn begin(&self, _lock: &Lock) -> anyhow::Result<Partial> {
         let mut now = Timestamp::now();
         let mut id = now.strftime(ID).to_string();
-        // Two in one second: the name is a time, and names are unique.
+        // Two backups may begin in the same second.
         while self.path.join(&id).exists() {
             now += Duration::from_secs(1);
             id = now.strftime(ID).to_string();
@@ -170,10 +170,10 @@ impl Folder {
         Ok(Partial { id, path, folder: self.path.clone(), is_done: false })
     }
 
-    /// Removes what need not be kept, and says which backups went.
+    /// Removes the backups and WAL that need not be kept, and returns the ids of the removed backups.
     ///
     /// # Errors
-    /// When something cannot be removed.
+    /// When a file cannot be removed.
     pub fn forget(&self, retention: Retention, lock: &Lock) -> anyhow::Result<Vec<String>> {
         let all = self.list()?;
         let removed = superfluous(&all, retention, Timestamp::now());
@@ -181,7 +181,7 @@ impl Folder {
             self.remove(id, lock)?;
         }
         let kept = all.iter().filter(|backup| !removed.contains(&backup.id));
-        if let Some(first) = kept.filter_map(|backup| backup.wal.as_ref()).map(|wal| place(&wal.first)).min() {
+        if let Some(first) = first_wal(kept) {
             for path in self.received()? {
                 let name = name_of(&path);
                 if is_segment(&name) && place(&name) < first {
@@ -197,23 +197,23 @@ impl Folder {
     /// # Errors
     /// When it cannot be removed.
     pub fn remove(&self, id: &str, _lock: &Lock) -> anyhow::Result<()> {
-        // Out of the list in one step, whatever happens to the rest.
+        // The rename removes it from the list in one step, whatever happens to the rest.
         let (from, aside) = (self.path.join(id), self.path.join(format!("{id}{PARTIAL}")));
         fs::rename(&from, &aside).map_err(|error| unwritable(&from, error))?;
         fs::remove_dir_all(&aside).map_err(|error| unwritable(&aside, error))
     }
 }
 
-/// When the backup of this name was begun; none when this is no such name.
+/// When the backup with this name was begun; none when this is not the name of a backup.
 pub fn time_of(name: &str) -> Option<Timestamp> {
     Timestamp::strptime(ID.replace('Z', "%z"), name.replace('Z', "+0000")).ok()
 }
 
-/// A record that was read; none, with a warning, when it cannot be understood.
+/// Parses a record; none, with a warning, when it is not valid.
 pub fn understood(name: &str, text: &[u8]) -> Option<Backup> {
     match serde_json::from_slice::<Backup>(text) {
         Ok(backup) if backup.id == name => return Some(backup),
-        Ok(_) => tracing::warn!(backup = name, "passing over a backup whose record is of another one"),
+        Ok(_) => tracing::warn!(backup = name, "skipping a backup whose record belongs to another one"),
         Err(error) => pass_over(name, &error),
     }
     None
@@ -221,13 +221,13 @@ pub fn understood(name: &str, text: &[u8]) -> Option<Backup> {
 
 fn pass_over(name: &str, error: &dyn std::error::Error) {
     let reason = error.to_string();
-    tracing::warn!(backup = name, reason, "passing over a backup without a record that can be read");
+    tracing::warn!(backup = name, reason, "skipping a backup without a valid record");
 }
 
-/// Takes a lock of the kernel, which goes with its holder.
+/// Locks a file; the kernel releases the lock when the process ends.
 ///
 /// # Errors
-/// When another has it.
+/// When another process holds the lock.
 pub fn lock(path: &Path, taken: &'static str) -> anyhow::Result<Lock> {
     let file = File::options().write(true).create(true).truncate(false).open(path);
     let file = file.map_err(|error| unwritable(path, error))?;
@@ -238,7 +238,7 @@ pub fn lock(path: &Path, taken: &'static str) -> anyhow::Result<Lock> {
     }
 }
 
-/// Which of these go. The newest stays, whatever is asked.
+/// The backups that retention removes; never the newest.
 pub fn superfluous(all: &[Backup], retention: Retention, now: Timestamp) -> Vec<String> {
     if retention.count.is_none() && retention.age.is_none() {
         return Vec::new();
@@ -246,25 +246,30 @@ pub fn superfluous(all: &[Backup], retention: Retention, now: Timestamp) -> Vec<
     let count = retention.count.map_or(0, |count| count as usize).max(1);
     let is_young = |backup: &&Backup| {
         let age = backup.state.instant().ok().map(|at| now.duration_since(at));
-        // One whose age is not known is not removed for it.
+        // A backup of unknown age is kept.
         retention.age.is_some_and(|limit| age.is_none_or(|age| age.unsigned_abs() < limit))
     };
     let old = all.iter().rev().skip(count).filter(|backup| !is_young(backup));
     old.map(|backup| backup.id.clone()).collect()
 }
 
-/// Whether this is a segment of WAL, whole or not, encrypted or not.
+/// The place of the first segment of WAL that one of these backups needs.
+pub fn first_wal<'a>(backups: impl Iterator<Item = &'a Backup>) -> Option<&'a str> {
+    backups.filter_map(|backup| backup.wal.as_ref()).map(|wal| place(&wal.first)).min()
+}
+
+/// Whether this is the name of a segment of WAL, complete or not, encrypted or not.
 pub fn is_segment(name: &str) -> bool {
     let digits = name.get(..24).is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
     digits && !name.contains(".history")
 }
 
-/// Where a segment is in WAL, whatever its timeline.
+/// The part of a segment's name that orders segments in WAL, without the timeline.
 pub fn place(name: &str) -> &str {
     &name[8..24]
 }
 
-/// Makes the entries of a directory survive a loss of power.
+/// Syncs the entries of a directory.
 ///
 /// # Errors
 /// When it cannot be synced.
@@ -273,15 +278,15 @@ pub fn sync(path: &Path) -> anyhow::Result<()> {
 }
 
 impl Partial {
-    /// Where its files go.
+    /// Its directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads all of it again, and gives it its name.
+    /// Reads all files again, and gives the backup its final name.
     ///
     /// # Errors
-    /// When what is on the disk is not what was written.
+    /// When a file differs from what was written, or the disk cannot be written.
     pub fn finish(mut self, backup: &Backup) -> anyhow::Result<()> {
         backup.check(&self.path)?;
         let record = self.path.join(FILE);
@@ -305,7 +310,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // What cannot be removed now is by the next run.
+        // The next run removes what cannot be removed now.
         if !self.is_done {
             let _ = fs::remove_dir_all(&self.path);
         }

@@ -1,8 +1,8 @@
-//! WAL received all the time, so that a backup can be brought back to any instant after it.
+//! Receives WAL into a folder continuously, so that a backup can be restored to any later instant.
 //!
-//! `pg_receivewal --synchronous` writes what the server flushes; a replication slot keeps on the server what was not received
-//! yet while nobody follows. Once a second a commit of nothing is made: when it was received, so was everything before it, and
-//! that instant is written down.
+//! `pg_receivewal --synchronous` writes what the server flushes; a replication slot keeps WAL on the server while nothing is
+//! receiving. Once a second an empty transaction commits: when its record was received, so was everything before it, and its
+//! time is stored.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use jiff::Timestamp;
 use tokio_postgres::Client;
 
@@ -20,31 +20,33 @@ use super::physical::{Cluster, expect_same_cluster};
 use super::record::Wal;
 use super::scratch;
 use super::seal::{self, Key, SUFFIX};
-use super::wal::{self, PARTIAL, Received};
+use super::segments::{PARTIAL, Received};
+use super::wal::{self, NAME};
 use crate::db::conninfo::ConnInfo;
 use crate::db::embedded::{Options, Programs};
 use crate::db::migrate;
 
-/// The replication slot that keeps WAL on the server.
-const SLOT: &str = "pycrudapi_backup";
-const MAKE_SLOT: &str = "select case
+/// The replication slot that keeps WAL on the server until it was received.
+pub const SLOT: &str = "pycrudapi_backup";
+/// Creates the slot unless it exists.
+pub const MAKE_SLOT: &str = "select case
     when exists (select from pg_replication_slots where slot_name = $1) then null
     else pg_create_physical_replication_slot($1, true) end is null";
-/// Whether the server has thrown away what was not received; and whether everything up to a place was.
+/// Whether the server has removed WAL that was not received; and whether everything up to a place was received.
 const SLOT_IS: &str = "select wal_status = 'lost' from pg_replication_slots where slot_name = $1";
 const IS_RECEIVED: &str = "select restart_lsn >= $2::text::pg_lsn from pg_replication_slots where slot_name = $1";
-/// Between two commits of nothing, and between two attempts to reach the server.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Pause between two empty commits, and between two attempts to reach the server.
+pub const PAUSE: Duration = Duration::from_secs(1);
 
-/// Whoever receives WAL into a folder.
+/// Receives WAL into a folder.
 pub struct Follower<'a> {
     server: &'a ConnInfo,
     programs: Programs,
-    /// Where the WAL is to be.
+    /// The destination of the WAL.
     place: PathBuf,
     key: Option<&'a Key>,
     cluster: Cluster,
-    /// Where `pg_receivewal` writes: the folder, or a place of ours from which files go there encrypted.
+    /// Where `pg_receivewal` writes: the destination, or a private directory from which files are encrypted into it.
     into: PathBuf,
     receiver: Child,
     client: Client,
@@ -52,20 +54,20 @@ pub struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    /// Begins to receive.
+    /// Starts receiving.
     ///
     /// # Errors
-    /// When somebody else does so into the same folder, or the server does not let us.
+    /// When another process receives into the same folder, or the server does not allow it.
     pub async fn start(
         server: &'a ConnInfo,
         options: &Options,
         folder: &Folder,
         key: Option<&'a Key>,
     ) -> anyhow::Result<Self> {
-        let lock = folder::lock(&folder.path().join("wal.lock"), "somebody else follows into the same folder")?;
+        let lock = folder::lock(&folder.path().join("wal.lock"), "another process follows into the same folder")?;
         let client = migrate::connect(server).await.context("cannot connect to the database; check DATABASE_URL")?;
         let cluster = Cluster::read(&client).await?;
-        expect_same_cluster(folder, &cluster.system)?;
+        expect_same_cluster(&folder.path().display(), &folder.list()?, &cluster.system)?;
         let programs = Programs::find(options, cluster.major)?;
         let place = folder.wal_of(&cluster.timeline);
         DirBuilder::new().recursive(true).mode(0o700).create(&place).map_err(|error| unwritable(&place, error))?;
@@ -74,11 +76,11 @@ impl<'a> Follower<'a> {
             Some(_) => scratch::private(&format!("pycrudapi-wal-{}-{}", cluster.system, cluster.timeline))?,
             None => place.clone(),
         };
-        let receiver = wal::receiver(&programs, server, &into, &["--no-loop", &format!("--slot={SLOT}")])?;
+        let receiver = wal::receiver(&programs, server, &into, NAME, &["--no-loop", &format!("--slot={SLOT}")])?;
         Ok(Self { server, programs, place, key, cluster, into, receiver, client, _lock: lock })
     }
 
-    /// Whether WAL alone is there, which brings nothing back.
+    /// Whether the folder has no backup of this timeline, without which WAL is of no use.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -87,7 +89,7 @@ impl<'a> Follower<'a> {
         Ok(!folder.list()?.iter().any(|backup| backup.wal.as_ref().is_some_and(is_ours)))
     }
 
-    /// Goes on until it cannot any more; `each` is told of every instant up to which everything was received.
+    /// Receives until it fails; `each` is called with every instant up to which everything was received.
     ///
     /// # Errors
     /// When WAL was lost, or the folder cannot be written.
@@ -96,16 +98,19 @@ impl<'a> Follower<'a> {
             match self.receive_to_now().await {
                 Ok(at) => each(at).await?,
                 Err(error) if error.downcast_ref::<tokio_postgres::Error>().is_some() || self.client.is_closed() => {
-                    tracing::warn!(error = format!("{error:#}"), "the server is away; following again when it is back");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "the server is unreachable; following resumes when it is back"
+                    );
                 }
                 Err(error) => return Err(error),
             }
-            tokio::time::sleep(PAUSE).await; // an instant a second is enough, and nobody announces a server's return
+            tokio::time::sleep(PAUSE).await; // polling: nothing announces that the server is back
             self.keep_receiving().await?;
         }
     }
 
-    /// Waits until everything is there that was committed before this call.
+    /// Waits until everything was received that was committed before this call.
     async fn receive_to_now(&mut self) -> anyhow::Result<Timestamp> {
         let at: Timestamp = self.client.query_one(wal::HEARTBEAT, &[]).await?.try_get(1)?;
         let end: String = self.client.query_one("select pg_current_wal_insert_lsn()::text", &[]).await?.try_get(0)?;
@@ -115,14 +120,14 @@ impl<'a> Follower<'a> {
                 break;
             }
             self.keep_receiving().await?;
-            tokio::time::sleep(Duration::from_millis(20)).await; // pg_receivewal tells the server, not us
+            tokio::time::sleep(Duration::from_millis(20)).await; // polling: only the server has its progress
         }
         self.ship()?;
         Received { at: at.to_string(), system: self.cluster.system.clone() }.write(&self.place)?;
         Ok(at)
     }
 
-    /// Starts the receiver again when it has ended, and the session when the server has.
+    /// Restarts the receiver when it has ended, and reconnects when the session was lost.
     async fn keep_receiving(&mut self) -> anyhow::Result<()> {
         if self.client.is_closed() {
             match migrate::connect(self.server).await {
@@ -138,27 +143,15 @@ impl<'a> Follower<'a> {
         }
         let said = std::io::read_to_string(self.receiver.stderr.take().expect("piped")).unwrap_or_default();
         let lost = self.client.query_opt(SLOT_IS, &[&SLOT]).await?;
-        if lost.is_some_and(|row| row.try_get(0).unwrap_or(false))
-            || ["has already been removed", "is not in this server's history"].iter().any(|sign| said.contains(sign))
-        {
-            bail!(
-                "WAL that was not received is gone from the server: {}; run `select pg_drop_replication_slot('{SLOT}')`, move {} \
-                 away, and follow again, which begins with a new backup",
-                said.trim(),
-                self.place.display()
-            );
-        }
-        if disk::says_full(&said) || said.contains("Permission denied") {
-            let failure = anyhow!("pg_receivewal cannot write {}: {}", self.into.display(), said.trim());
-            return Err(disk::told_full(failure, Some(&self.into)));
-        }
-        tracing::warn!(reason = said.trim(), "pg_receivewal ended; starting it again");
+        let is_lost = lost.is_some_and(|row| row.try_get(0).unwrap_or(false));
+        let remedy = format!("move {} away, and follow again, which begins with a new backup", self.place.display());
+        expect_restartable(&said, is_lost, &self.into, &remedy)?;
         let arguments = ["--no-loop", &format!("--slot={SLOT}")];
-        self.receiver = wal::receiver(&self.programs, self.server, &self.into, &arguments)?;
+        self.receiver = wal::receiver(&self.programs, self.server, &self.into, NAME, &arguments)?;
         Ok(())
     }
 
-    /// Encrypts what was received into the folder; segments that are there whole are received no more.
+    /// Encrypts what was received into the folder, and removes here all complete segments but the last.
     fn ship(&self) -> anyhow::Result<()> {
         let Some(key) = self.key else { return Ok(()) };
         let entries = fs::read_dir(&self.into).map_err(|error| unreadable(&self.into, error))?;
@@ -174,14 +167,14 @@ impl<'a> Follower<'a> {
             if (is_partial || !place.exists()) && !seal_into(&from, &place, key)? {
                 continue;
             }
-            // What it was before it was whole.
+            // The incomplete segment that this one replaces.
             let part = wal.join(format!("{name}{PARTIAL}{SUFFIX}"));
             if part.exists() {
                 fs::remove_file(&part).map_err(|error| unwritable(&part, error))?;
             }
         }
         folder::sync(wal)?;
-        // pg_receivewal goes on behind the last one that it finds.
+        // pg_receivewal continues after the last complete segment in its directory.
         let whole: Vec<&String> = names.iter().filter(|name| folder::is_segment(name) && name.len() == 24).collect();
         for name in whole.iter().rev().skip(1) {
             let path = self.into.join(name);
@@ -198,21 +191,45 @@ impl Drop for Follower<'_> {
     }
 }
 
-/// Whether it was there: a segment loses the mark of its being a part when it is whole.
+/// Reports why `pg_receivewal` ended, when a restart cannot help.
+///
+/// # Errors
+/// When the server has removed WAL, or `pg_receivewal` cannot write.
+pub fn expect_restartable(said: &str, is_lost: bool, into: &Path, remedy: &str) -> anyhow::Result<()> {
+    if is_lost || ["has already been removed", "is not in this server's history"].iter().any(|sign| said.contains(sign))
+    {
+        return Err(gone(said.trim(), remedy));
+    }
+    if disk::says_full(said) || said.contains("Permission denied") {
+        let failure = anyhow!("pg_receivewal cannot write {}: {}", into.display(), said.trim());
+        return Err(disk::told_full(failure, Some(into)));
+    }
+    tracing::warn!(reason = said.trim(), "pg_receivewal ended; starting it again");
+    Ok(())
+}
+
+/// The error for WAL that the server removed before it was received.
+pub fn gone(reason: &str, remedy: &str) -> anyhow::Error {
+    anyhow!(
+        "WAL that was not received is gone from the server: {reason}; run `select pg_drop_replication_slot('{SLOT}')`, {remedy}"
+    )
+}
+
+/// Encrypts a file; false when it does not exist, because pg_receivewal renames a segment when it is complete.
 fn seal_into(from: &Path, place: &Path, key: &Key) -> anyhow::Result<bool> {
     let mut text = match seal::open(from, None) {
         Err(_) if !from.exists() => return Ok(false),
         opened => opened?,
     };
     let new = place.with_extension("new");
-    let _ = fs::remove_file(&new); // of a run that was cut off
+    let _ = fs::remove_file(&new); // left by an interrupted run
     let written = seal::Writer::create(&new, Some(key)).and_then(|mut writer| {
         std::io::copy(&mut text, &mut writer)?;
         writer.finish()?;
         fs::rename(&new, place)
     });
     written.map_err(|error| {
-        let _ = fs::remove_file(&new); // of no use to anybody
+        let _ = fs::remove_file(&new); // incomplete
         unwritable(place, error)
     })?;
     Ok(true)

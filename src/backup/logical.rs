@@ -1,7 +1,8 @@
-//! The rows of one database as `COPY` writes them, read in one snapshot: for servers that let nobody copy their files.
+//! Logical backups: the rows of one database as `COPY` writes them, read in one snapshot. For servers that do not allow base
+//! backups.
 //!
-//! They are loaded into tables that the migrations make, in one transaction that ends only when every table is what it was.
-//! Memory is a chunk, whatever the size.
+//! Rows are loaded into tables that the migrations create, in one transaction that commits only after every table was compared.
+//! Memory use is one chunk, whatever the size.
 
 use std::fs::DirBuilder;
 use std::io::{Read, Write};
@@ -26,13 +27,13 @@ const SERVER: &str = "select current_setting('server_version'), current_setting(
     current_database()::text, clock_timestamp()";
 const SEQUENCES: &str = "select sequencename::text, last_value from pg_sequences
     where schemaname = current_schema() and last_value is not null";
-/// Whose presence says that a restore into this database was cut off; its rows are what was there before.
+/// A table that marks a database with an interrupted restore; its rows are the objects that existed before.
 const MARKER: &str = "pycrudapi_restoring";
 const MARK: &str = "create table pycrudapi_restoring as
     select oid as object from pg_class where relnamespace = current_schema()::regnamespace
     union all select oid from pg_proc where pronamespace = current_schema()::regnamespace
     union all select oid from pg_extension where extnamespace = current_schema()::regnamespace";
-/// Drops what was not there before: tables, views, sequences, functions, extensions. Roles and what they were granted stay.
+/// Drops the objects that did not exist before: tables, views, sequences, functions, extensions. Roles and their grants stay.
 const UNDO: &str = "do $$
 declare
     place constant oid := current_schema()::regnamespace;
@@ -63,10 +64,10 @@ end
 $$";
 const CHUNK_BYTES: usize = 128 * 1024;
 
-/// Makes one.
+/// Makes a backup.
 ///
 /// # Errors
-/// A chain of causes that ends in what to do; nothing of the backup stays.
+/// With the cause and the remedy; nothing of the backup remains.
 pub async fn make(server: &ConnInfo, folder: &Folder, key: Option<&Key>, lock: &Lock) -> anyhow::Result<Backup> {
     let client = migrate::connect(server).await.context("cannot connect to the database; check DATABASE_URL")?;
     let schema_version = migrate::applied_version(&client)
@@ -121,10 +122,10 @@ fn file_of(table: &str, is_sealed: bool) -> String {
     format!("tables/{}.copy{}", table.replace('/', "_"), if is_sealed { SUFFIX } else { "" })
 }
 
-/// Loads one into an empty database: all of it, or nothing, and then the database is empty again.
+/// Loads a backup into an empty database. If that fails, the database is empty again.
 ///
 /// # Errors
-/// When the database is not empty, the backup is damaged, or a table is not what it was.
+/// When the database is not empty, the backup is damaged, or a table differs.
 pub async fn restore(
     server: &ConnInfo,
     folder: &Folder,
@@ -157,13 +158,13 @@ pub async fn restore(
     client.batch_execute("analyze").await.context("cannot gather statistics")
 }
 
-/// Takes back what a restore that has failed has made.
+/// Removes what a failed restore has created.
 async fn undo(client: Client, owner: &ConnInfo) {
     let undone = async {
         let client = if client.is_closed() { migrate::connect(owner).await? } else { client };
-        // What has failed may be a statement that is still under way on the server.
+        // The server may still execute the statement that failed here.
         client.batch_execute(&format!("{}; set lock_timeout = '10s'", state::FORMATS)).await?;
-        // It commits last, and without an answer its outcome is not known.
+        // The commit is the last statement; without an answer its outcome is unknown.
         let marker = client.query_one("select to_regclass($1) is not null", &[&MARKER]).await?;
         if marker.try_get(0)? { anyhow::Ok(client.batch_execute(UNDO).await?) } else { Ok(()) }
     };
@@ -194,7 +195,7 @@ async fn fill(client: &mut Client, folder: &Folder, backup: &Backup, key: Option
     transaction.commit().await.context("the rows may or may not be stored: postgres did not answer the commit")
 }
 
-/// Refuses a database that has tables, unless a restore into it was cut off.
+/// Requires a database to have no tables, except those of an interrupted restore.
 async fn claim(client: &Client) -> anyhow::Result<()> {
     let marker = client.query_one("select to_regclass($1) is not null", &[&MARKER]).await?;
     if marker.try_get(0)? {
@@ -219,7 +220,7 @@ async fn load(
     let mut rows = seal::open(&path, key)?;
     let refused =
         || format!("cannot load {}; a table of a description needs that description (RESOURCES_DIR)", table.name);
-    // What migrations have put there goes, and no trigger takes the rows for changes.
+    // Rows that migrations inserted are removed, and triggers must not record the loaded rows as changes.
     let clear = format!("alter table {name} disable trigger user; delete from {name}");
     transaction.batch_execute(&clear).await.with_context(refused)?;
     let copy = format!("copy {name} ({}) from stdin", table.columns);

@@ -12,11 +12,13 @@
 //! wal/00000001/             what `backup --follow` receives, by the timeline at which it began
 //! ```
 //!
-//! A bucket of an object store holds the same, but for WAL that is received all the time ([`bucket`]).
+//! A bucket of an object store holds the same ([`bucket`]).
 //!
 //! Files whose names end in `.sealed` are encrypted ([`seal`]). Invariant: a directory without `.partial` was written,
 //! synced and read again.
 
+#[cfg(feature = "embedded")]
+pub mod archive;
 #[cfg(feature = "embedded")]
 mod base;
 pub mod bucket;
@@ -35,6 +37,9 @@ pub mod restored;
 pub mod runs;
 mod scratch;
 pub mod seal;
+pub mod segments;
+#[cfg(feature = "embedded")]
+mod spool;
 pub mod state;
 #[cfg(feature = "embedded")]
 pub mod upgrade;

@@ -1,5 +1,6 @@
-//! A copy of the whole cluster, made beside the running service, and the cluster made out of it at any instant.
+//! Physical backups: copies a whole cluster while it runs, and restores it to any instant.
 
+use std::fmt;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -19,14 +20,14 @@ use crate::db::conninfo::ConnInfo;
 use crate::db::embedded::{Options, Programs, Server, Target};
 use crate::db::migrate;
 
-/// Keeps the WAL of a backup on the server while it is made; goes with the session that has made it.
+/// Keeps the WAL of a backup on the server while it is made; the slot is dropped with the session.
 const HOLD_WAL: &str = "select pg_create_physical_replication_slot('pycrudapi_' || pg_backend_pid(), true, true)";
 const CLUSTER: &str = "select current_setting('server_version'), current_setting('server_version_num')::int / 10000,
     system_identifier::text, current_database()::text,
     (select setting::bigint from pg_settings where name = 'wal_segment_size'),
     lpad(to_hex(timeline_id), 8, '0')
     from pg_control_system(), pg_control_checkpoint()";
-/// What keeps a role from copying a cluster; null when nothing does.
+/// Why a role cannot copy the cluster; null when it can.
 const OBSTACLE: &str = "select case
     when not (rolsuper or rolreplication) then
         format('%I may not copy the cluster; let it: alter role %1$I replication', current_user)
@@ -36,22 +37,23 @@ const OBSTACLE: &str = "select case
         'the server lets nobody copy it; alter system set max_wal_senders = 10, alter system set max_replication_slots = 10, and restart it'
     end from pg_roles where rolname = current_user";
 
-/// What a cluster is.
+/// A cluster's identity and versions.
 #[derive(Debug)]
 pub struct Cluster {
-    /// Its own number.
+    /// Its system identifier.
     pub system: String,
     /// PostgreSQL's major version.
     pub major: u32,
-    /// Its timeline, as the names of segments begin.
+    /// Its timeline, in the format in which names of segments begin with it.
     pub timeline: String,
+    /// The length of a segment of WAL.
+    pub segment_bytes: u64,
     version: String,
     database: String,
-    segment_bytes: u64,
 }
 
 impl Cluster {
-    /// Reads it.
+    /// Reads them from the server.
     ///
     /// # Errors
     /// When the connection is lost.
@@ -68,18 +70,18 @@ impl Cluster {
     }
 }
 
-/// How far WAL is replayed.
+/// Where the replay of WAL ends.
 #[derive(Debug, Clone, Copy)]
 pub enum Until {
-    /// To the instant of which the backup has hashes.
+    /// At the instant of which the backup has hashes.
     State,
-    /// To this instant.
+    /// At this instant.
     Instant(Timestamp),
-    /// To its end.
+    /// At the end of WAL.
     End,
 }
 
-/// What keeps a physical backup of this server from being made by this session's role.
+/// Why this session's role cannot make a physical backup of this server; none when it can.
 ///
 /// # Errors
 /// When the connection is lost.
@@ -87,10 +89,10 @@ pub async fn obstacle(client: &Client) -> Result<Option<String>, tokio_postgres:
     client.query_one(OBSTACLE, &[]).await?.try_get(0)
 }
 
-/// Makes one.
+/// Makes a backup.
 ///
 /// # Errors
-/// A chain of causes that ends in what to do; nothing of the backup stays.
+/// With the cause and the remedy; nothing of the backup remains.
 pub async fn make(
     server: &ConnInfo,
     options: &Options,
@@ -103,7 +105,7 @@ pub async fn make(
         bail!("{obstacle}; or make a logical backup with --kind logical");
     }
     let cluster = Cluster::read(&client).await?;
-    expect_same_cluster(folder, &cluster.system)?;
+    expect_same_cluster(&folder.path().display(), &folder.list()?, &cluster.system)?;
     let programs = Programs::find(options, cluster.major)?;
     let partial = folder.begin(lock)?;
     client.query_one(HOLD_WAL, &[]).await.context("cannot keep WAL on the server while it is copied")?;
@@ -112,13 +114,13 @@ pub async fn make(
     let path = partial.path().join(&tar);
     let written = base::write(&programs, server, &partial.id, &path, key)?;
 
-    // WAL behind it, first as the server sends it, which only we may read.
+    // WAL after it, unencrypted at first, in a directory that only this user can read.
     let clear = match key {
         Some(_) => Scratch::within(&std::env::temp_dir(), 0o700)?,
         None => Scratch::within(partial.path(), 0o700)?,
     };
     let contents = base::read(seal::open(&path, key)?, None, Some(clear.path()))?;
-    // What follows is received from the last segment on.
+    // pg_receivewal continues from the last segment.
     for name in names(clear.path())?.iter().filter(|name| **name != contents.last_wal) {
         fs::remove_file(clear.path().join(name)).map_err(|error| unwritable(clear.path(), error))?;
     }
@@ -164,13 +166,11 @@ pub async fn make(
     Ok(backup)
 }
 
-/// Refuses a folder with backups of another cluster: their WAL has the same names.
-pub fn expect_same_cluster(folder: &Folder, system: &str) -> anyhow::Result<()> {
-    let others = folder.list()?;
-    match others.iter().rev().find(|backup| backup.kind == Kind::Physical && backup.system != system) {
+/// Refuses a place that has backups of another cluster: their WAL has the same names.
+pub fn expect_same_cluster(place: &dyn fmt::Display, backups: &[Backup], system: &str) -> anyhow::Result<()> {
+    match backups.iter().rev().find(|backup| backup.kind == Kind::Physical && backup.system != system) {
         Some(other) => bail!(
-            "{} has backups of another cluster ({}, this one is {system}); choose another folder",
-            folder.path().display(),
+            "{place} has backups of another cluster ({}, this one is {system}); choose another place",
             other.system
         ),
         None => Ok(()),
@@ -181,8 +181,8 @@ fn names(directory: &Path) -> anyhow::Result<Vec<String>> {
     Ok(disk::entries(directory)?.iter().map(|path| name_of(path)).collect())
 }
 
-/// Makes a cluster out of a backup and WAL that reaches as far ([`wal::reach`]), and returns it running, with the instant that was reached; none when nothing was
-/// committed since the backup was begun.
+/// Restores a cluster from a backup and the WAL after it ([`super::segments::reach`]), and returns it running, with the time of the last
+/// replayed commit; none when nothing was committed since the backup was begun.
 ///
 /// # Errors
 /// When a file of the backup is damaged, the key is another one, or WAL does not reach that far.
@@ -196,7 +196,7 @@ pub async fn restore(
     backup.expect_key(key)?;
     let directory = folder.directory(backup);
     backup.check(&directory)?;
-    // WAL is laid out, and copied by PostgreSQL as it replays it.
+    // WAL is copied to the target, and PostgreSQL copies each segment that it replays.
     let tar = backup.files.iter().filter(|file| file.path.starts_with(TAR)).map(|file| file.bytes).sum::<u64>();
     disk::expect_room(&target.data(), tar + wal::bytes(folder, backup)?)?;
     let suffix = if backup.key.is_some() { SUFFIX } else { "" };

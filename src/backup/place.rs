@@ -1,4 +1,6 @@
 //! Where backups are: a folder of this machine, or a bucket.
+//!
+//! Determines the instants that can be restored, and fetches what a restore needs to this machine.
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
@@ -8,21 +10,20 @@ use super::folder::Folder;
 use super::record::{Backup, Kind};
 use super::scratch::Scratch;
 use super::seal::Key;
-#[cfg(feature = "embedded")]
-use super::wal;
+use super::segments::{self, Behind};
 
-/// Most ranges of instants that a complaint lists.
+/// Maximum number of ranges of instants in an error message.
 const RANGES_MAX: usize = 5;
 
 /// Where backups are.
 pub enum Place {
     /// A folder.
     Folder(Folder),
-    /// A place in a bucket.
+    /// A prefix in a bucket.
     Bucket(Box<Bucket>),
 }
 
-/// A backup on this machine; what was fetched for it goes when this is dropped.
+/// A backup on this machine; dropping it removes what was fetched for it.
 pub struct Fetched {
     /// The folder that it is in.
     pub folder: Folder,
@@ -32,7 +33,7 @@ pub struct Fetched {
 }
 
 impl Place {
-    /// Every whole backup, the oldest first.
+    /// Every complete backup, the oldest first.
     ///
     /// # Errors
     /// When the place cannot be read.
@@ -46,7 +47,7 @@ impl Place {
     /// Reads every file of a backup and compares it with what was written.
     ///
     /// # Errors
-    /// The first that is missing or differs.
+    /// When a file is missing or differs.
     pub async fn check(&self, backup: &Backup) -> anyhow::Result<()> {
         match self {
             Self::Folder(folder) => backup.check(&folder.directory(backup)),
@@ -54,21 +55,23 @@ impl Place {
         }
     }
 
-    /// The first and the last instant that a backup can be brought back to.
+    /// The first and the last instant that each of these backups can be restored to.
     ///
     /// # Errors
     /// When the place cannot be read.
-    pub fn reach(&self, backup: &Backup) -> anyhow::Result<(Timestamp, Timestamp)> {
-        let first = backup.state.instant()?;
-        #[cfg(feature = "embedded")]
-        if let Self::Folder(folder) = self {
-            return Ok((first, wal::reach(folder, backup)?));
-        }
-        Ok((first, first))
+    pub async fn reaches(&self, backups: &[Backup]) -> anyhow::Result<Vec<(Timestamp, Timestamp)>> {
+        let first = backups.iter().map(|backup| backup.state.instant()).collect::<anyhow::Result<Vec<_>>>()?;
+        let last = match self {
+            Self::Folder(folder) => {
+                backups.iter().map(|backup| segments::reach(folder, backup)).collect::<anyhow::Result<_>>()?
+            }
+            Self::Bucket(bucket) => bucket.reaches(backups).await?,
+        };
+        Ok(first.into_iter().zip(last).collect())
     }
 
-    /// Of these, the backup of this id, or the newest that can be brought back to the instant.
-    fn choose(&self, mut all: Vec<Backup>, id: Option<&str>, at: Option<Timestamp>) -> anyhow::Result<Backup> {
+    /// Chooses the backup with this id, or the newest that can be restored to the instant.
+    async fn choose(&self, mut all: Vec<Backup>, id: Option<&str>, at: Option<Timestamp>) -> anyhow::Result<Backup> {
         if let Some(id) = id {
             let known = all.iter().map(|backup| backup.id.as_str()).collect::<Vec<_>>().join(", ");
             all.retain(|backup| backup.id == id);
@@ -80,16 +83,10 @@ impl Place {
         if let (Some(_), Kind::Logical) = (id, all[0].kind) {
             bail!("a logical backup is of one instant, {}; leave --at out", all[0].state.at);
         }
-        let mut ranges = Vec::new();
-        let mut fit = None;
-        for backup in all.into_iter().filter(|backup| backup.kind == Kind::Physical) {
-            let (first, last) = self.reach(&backup)?;
-            ranges.push((first, last));
-            if (first..=last).contains(&at) {
-                fit = Some(backup);
-            }
-        }
-        fit.with_context(|| {
+        all.retain(|backup| backup.kind == Kind::Physical);
+        let ranges = self.reaches(&all).await?;
+        let fit = all.into_iter().zip(&ranges).rfind(|(_, (first, last))| (first..=last).contains(&&at));
+        fit.map(|(backup, _)| backup).with_context(|| {
             let future = if at > Timestamp::now() { ", which is to come" } else { "" };
             let whose = id.map_or("no backup".to_owned(), |id| format!("backup {id}"));
             let can = if id.is_some() { "cannot" } else { "can" };
@@ -97,11 +94,18 @@ impl Place {
         })
     }
 
-    /// The backup of this id, or the newest that can be brought back to the instant, on this machine.
+    /// Fetches the backup with this id, or the newest that can be restored to the instant, with the WAL after it up to that
+    /// instant, or all of it if `to_end`.
     ///
     /// # Errors
-    /// When there is none, the key is not that of the backup, or it cannot be fetched.
-    pub async fn fetch(&self, id: Option<&str>, at: Option<Timestamp>, key: Option<&Key>) -> anyhow::Result<Fetched> {
+    /// When there is none, the key is not that of the backup, or it cannot be read.
+    pub async fn fetch(
+        &self,
+        id: Option<&str>,
+        at: Option<Timestamp>,
+        key: Option<&Key>,
+        to_end: bool,
+    ) -> anyhow::Result<Fetched> {
         let name = match self {
             Self::Folder(folder) => folder.path().display().to_string(),
             Self::Bucket(bucket) => bucket.name(),
@@ -110,7 +114,7 @@ impl Place {
         if all.is_empty() {
             bail!("there is no backup in {name}; `pycrudapi backup --to {name}` makes one");
         }
-        let backup = self.choose(all, id, at)?;
+        let backup = self.choose(all.clone(), id, at).await?;
         backup.expect_key(key)?;
         match self {
             Self::Folder(folder) => Ok(Fetched { folder: folder.clone(), backup, _scratch: None }),
@@ -118,13 +122,14 @@ impl Place {
                 let scratch = Scratch::within(&std::env::temp_dir(), 0o700)?;
                 let folder = Folder::open(scratch.path())?;
                 bucket.fetch(&backup, &folder).await?;
+                bucket.fetch_wal(&backup, &Behind::of(&backup, &all, at, to_end), &folder).await?;
                 Ok(Fetched { folder, backup, _scratch: Some(scratch) })
             }
         }
     }
 }
 
-/// The instants that can be had, in words; what follows without a gap is one range.
+/// The instants that can be restored, as text; ranges without a gap between them are merged.
 fn told_ranges(mut ranges: Vec<(Timestamp, Timestamp)>) -> String {
     ranges.sort();
     let mut merged: Vec<(Timestamp, Timestamp)> = Vec::new();

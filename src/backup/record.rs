@@ -1,4 +1,4 @@
-//! What is known of a backup: its file `backup.json`.
+//! The record of a backup: its file `backup.json`.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::seal::{self, Key, Written};
 
 /// Its name in the directory of a backup.
 pub const FILE: &str = "backup.json";
-/// Longest such file: some hundred bytes for a table, and for a file.
+/// Maximum length of a record, which has some hundred bytes for each table and each file.
 pub const FILE_MAX_BYTES: u64 = 16 << 20;
 
 /// How a backup was made.
@@ -28,7 +28,7 @@ pub enum Kind {
 /// A backup.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Backup {
-    /// When it was begun, in the form of its directory's name.
+    /// When it was begun, in the format of its directory's name.
     pub id: String,
     /// How it was made.
     pub kind: Kind,
@@ -40,31 +40,31 @@ pub struct Backup {
     pub major: u32,
     /// The name of the database.
     pub database: String,
-    /// The cluster's own number.
+    /// The cluster's system identifier.
     pub system: String,
-    /// The newest migration in it.
+    /// The newest applied migration.
     pub schema_version: i32,
-    /// The WAL that it has itself; none in a logical one.
+    /// The WAL that it includes; none in a logical backup.
     pub wal: Option<Wal>,
-    /// What the tables were at one instant.
+    /// The contents of the tables at one instant, as counts and hashes.
     pub state: State,
-    /// Sequences, of a logical one.
+    /// The sequences of a logical backup.
     #[serde(default)]
     pub sequences: Vec<Sequence>,
-    /// The mark of the key that it is encrypted with.
+    /// The fingerprint of the key that it is encrypted with.
     pub key: Option<String>,
-    /// Everything else in its directory.
+    /// All other files in its directory.
     pub files: Vec<Entry>,
 }
 
-/// Segments of WAL, the first and the last one, which may not be whole.
+/// A range of segments of WAL; the last may be incomplete.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Wal {
-    /// The first that it needs.
+    /// The first segment that it needs.
     pub first: String,
-    /// The last that it has.
+    /// The last segment that it has.
     pub last: String,
-    /// The length of a whole one.
+    /// The length of a complete segment.
     pub segment_bytes: u64,
 }
 
@@ -79,21 +79,28 @@ pub struct Entry {
     pub sha256: String,
 }
 
-/// A sequence and what it would give out next.
+impl Entry {
+    /// What was written.
+    pub fn written(&self) -> Written {
+        Written { bytes: self.bytes, sha256: self.sha256.clone() }
+    }
+}
+
+/// The state of a sequence.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sequence {
     /// Its name.
     pub name: String,
-    /// The last value that it gave out, or reserved.
+    /// The last value that it returned or reserved.
     pub last: i64,
 }
 
-/// What every table was at one instant.
+/// The contents of every table at one instant, as counts and hashes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// The instant, by the database's clock.
     pub at: String,
-    /// The place in WAL: what was committed then is before it, and nothing else.
+    /// The place in WAL: exactly the transactions committed at that instant have their commit record before it.
     pub lsn: String,
     /// The tables, by name.
     pub tables: Vec<Table>,
@@ -108,16 +115,16 @@ pub struct Columns {
     pub names: String,
 }
 
-/// What a table was.
+/// The contents of a table, as a count and a hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     /// Its name.
     pub name: String,
     /// Its columns, quoted, with commas between them.
     pub columns: String,
-    /// How many rows.
+    /// The number of rows.
     pub rows: i64,
-    /// A hash of all of them, whatever their order.
+    /// A hash of all rows, independent of their order.
     pub hash: String,
 }
 
@@ -127,10 +134,10 @@ impl State {
     /// # Errors
     /// When the record was changed by hand.
     pub fn instant(&self) -> anyhow::Result<Timestamp> {
-        self.at.parse().with_context(|| format!("{FILE} is damaged: {} is no time", self.at))
+        self.at.parse().with_context(|| format!("{FILE} is damaged: {} is not a time", self.at))
     }
 
-    /// The tables that differ, in words.
+    /// Describes the tables that differ.
     pub fn differences(&self, found: &[Table]) -> Vec<String> {
         let differs = |table: &Table| match found.iter().find(|candidate| candidate.name == table.name) {
             None => Some(format!("{} is missing", table.name)),
@@ -151,20 +158,20 @@ impl State {
 }
 
 impl Backup {
-    /// How many bytes it takes.
+    /// Its size in bytes.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
-    /// Notes a file that was written.
+    /// Adds a file that was written.
     pub fn note(&mut self, path: &str, written: Written) {
         self.files.push(Entry { path: path.to_owned(), bytes: written.bytes, sha256: written.sha256 });
     }
 
-    /// Reads every file again and compares it with what was written.
+    /// Reads every file and compares it with what was written.
     ///
     /// # Errors
-    /// The first that is missing or differs.
+    /// When a file is missing or differs.
     pub fn check(&self, directory: &Path) -> anyhow::Result<()> {
         for file in &self.files {
             let path = directory.join(&file.path);
@@ -187,10 +194,10 @@ impl Backup {
         Ok(())
     }
 
-    /// Refuses tables that are not what they were at the instant of the backup.
+    /// Requires tables to be as they were at the instant of the backup.
     ///
     /// # Errors
-    /// Which they are.
+    /// When a table differs.
     pub fn expect_same(&self, found: &[Table]) -> anyhow::Result<()> {
         let different = self.state.differences(found);
         if !different.is_empty() {
@@ -199,10 +206,10 @@ impl Backup {
         Ok(())
     }
 
-    /// Refuses a key that does not open it, before anything is done; and a backup that nobody with the key has made.
+    /// Requires the key to be that of the backup, before anything is read; with a key, an unencrypted backup is refused.
     ///
     /// # Errors
-    /// When it is another one, or only one of the two has a key.
+    /// When the key is another one, or is given for an unencrypted backup, or missing for an encrypted one.
     pub fn expect_key(&self, key: Option<&Key>) -> anyhow::Result<()> {
         match (&self.key, key) {
             (Some(_), None) => {

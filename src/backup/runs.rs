@@ -1,4 +1,4 @@
-//! What became of backups and drills, as the table `maintenance_runs` keeps it and `/metrics` shows it.
+//! Outcomes of backups and restore drills, as stored in the table `maintenance_runs` and exported by `/metrics`.
 
 use std::time::Duration;
 
@@ -14,41 +14,41 @@ const RECORD: &str = "insert into maintenance_runs (kind, started_at, finished_a
 
 static LOOK: DbOperation = DbOperation::new("look", "maintenance_runs");
 
-/// The newest of each kind and outcome.
+/// The newest run of each kind and outcome.
 const NEWEST: &str = "
     select distinct on (kind, succeeded) kind, succeeded, extract(epoch from finished_at)::float8,
         extract(epoch from finished_at - started_at)::float8, size_bytes::float8
     from maintenance_runs order by kind, succeeded, finished_at desc";
 
-/// Between two looks; a monitor asks no more often than this.
+/// Pause between two reads; monitoring systems scrape no more often than this.
 const PAUSE: Duration = Duration::from_secs(15);
 
-/// What was run.
+/// The kind of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
 pub enum Task {
     /// A backup.
     Backup,
-    /// A restore beside the service.
+    /// A restore into a temporary database.
     RestoreDrill,
 }
 
-/// What became of it.
+/// A run and its outcome.
 #[derive(Debug)]
 pub struct Run {
-    /// What was run.
+    /// Its kind.
     pub task: Task,
     /// How long it took.
     pub duration: Duration,
-    /// Whether all went well.
+    /// Whether it succeeded.
     pub succeeded: bool,
-    /// How long the backup is.
+    /// The size of the backup.
     pub size_bytes: Option<u64>,
-    /// Why not, or what was made.
+    /// Why it failed, or what was made.
     pub message: String,
 }
 
-/// Writes it down.
+/// Stores a run.
 ///
 /// # Errors
 /// When the database cannot be written.
@@ -62,11 +62,11 @@ pub async fn record(client: &Client, run: &Run) -> Result<(), tokio_postgres::Er
 pub async fn watch(pool: Pool, shutdown: Shutdown) {
     loop {
         if let Err(error) = show(&pool).await {
-            // The next look is soon enough; while the database is away, requests report that.
+            // The next read repeats it; requests report an unreachable database.
             tracing::debug!(error = &error as &dyn std::error::Error, "cannot read the runs of backups");
         }
         tokio::select! {
-            // What ends here is a time itself, so there is nothing else to wait for.
+            // Polling: nothing announces a new row.
             () = tokio::time::sleep(PAUSE) => {}
             () = shutdown.requested() => return,
         }

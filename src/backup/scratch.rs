@@ -1,6 +1,6 @@
-//! Directories in `TMPDIR`: those that are gone when their work is done, and those that the next run finds again.
+//! Directories in `TMPDIR`: temporary ones, and private ones that the next run finds again.
 //!
-//! Refuses to remove what another process is at: its lock is the kernel's.
+//! Never removes a directory that another process uses: it holds a lock of the kernel on it.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -11,27 +11,27 @@ use uuid::Uuid;
 
 use super::disk::{name_of, unwritable};
 
-/// What their names begin with, and how many hexadecimal digits follow.
+/// The prefix of their names, and the number of hexadecimal digits after it.
 const NAME: &str = "pycrudapi-";
 const DIGITS: usize = 32;
 
-/// A new directory; dropping it removes it, and what was killed before it could is removed by the next that makes one there.
+/// A new directory; dropping it removes it. The next process that creates one there removes those of killed processes.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
-    /// The kernel's lock on it, which goes with this process, however that dies.
+    /// The kernel's lock on it, which is released however this process ends.
     _lock: File,
 }
 
 impl Scratch {
-    /// Makes one, with a name that nobody guesses.
+    /// Creates one with a random name.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub fn within(parent: &Path, mode: u32) -> anyhow::Result<Self> {
         sweep(parent);
         let digits = Uuid::new_v4().simple();
-        // It is locked before it has a name that is looked for.
+        // It is locked before it has a name that `sweep` considers.
         let (new, path) = (parent.join(format!("{NAME}new-{digits}")), parent.join(format!("{NAME}{digits}")));
         let make = || {
             DirBuilder::new().mode(mode).create(&new)?;
@@ -47,7 +47,7 @@ impl Scratch {
         Ok(Self { path, _lock: lock })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -55,11 +55,11 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path); // the next run takes what cannot be removed now
+        let _ = fs::remove_dir_all(&self.path); // the next run removes what cannot be removed now
     }
 }
 
-/// Removes what runs of this user have left that were killed: rows of a service, in the clear, or a whole cluster.
+/// Removes the directories of killed processes of this user, which may contain unencrypted rows or a whole cluster.
 fn sweep(parent: &Path) {
     let ours = rustix::process::geteuid().as_raw();
     for path in fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path()) {
@@ -69,16 +69,16 @@ fn sweep(parent: &Path) {
             .is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
         let is_ours = || path.symlink_metadata().is_ok_and(|found| found.is_dir() && found.uid() == ours);
         if is_one && is_ours() && File::open(&path).is_ok_and(|held| held.try_lock().is_ok()) {
-            tracing::warn!(directory = %path.display(), "removing what a run that was killed has left");
-            let _ = fs::remove_dir_all(&path); // the next run tries it again
+            tracing::warn!(directory = %path.display(), "removing the remains of a killed run");
+            let _ = fs::remove_dir_all(&path); // the next run tries again
         }
     }
 }
 
-/// A directory of ours in `TMPDIR` that is the same for every run, so that one that was killed loses nothing.
+/// A private directory in `TMPDIR` that is the same for every run, so that a killed run loses nothing.
 ///
 /// # Errors
-/// When it cannot be made, or somebody else has made it.
+/// When it cannot be created, or belongs to another user.
 pub fn private(name: &str) -> anyhow::Result<PathBuf> {
     let path = std::env::temp_dir().join(name);
     DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| unwritable(&path, error))?;

@@ -1,9 +1,9 @@
-//! Files of a backup on the disk: hashed while they are written, and encrypted when there is a key.
+//! Reads and writes the files of backups: hashed while they are written, and encrypted when there is a key.
 //!
-//! An encrypted file is a magic, the key's mark and a random salt, then the payload of age's format (age-encryption.org/v1): a key
-//! derived from ours and the salt by HKDF-SHA-256, and chunks of 64 KiB in the STREAM construction over ChaCha20-Poly1305, whose
-//! nonces are a counter and whether it is the last. A chunk that was changed, moved or cut off is noticed when it is read. Memory is one
-//! chunk.
+//! An encrypted file has a magic, a fingerprint of the key and a random salt, then the payload of the age format
+//! (age-encryption.org/v1): a key derived from the given one and the salt by HKDF-SHA-256, and chunks of 64 KiB in the STREAM
+//! construction over ChaCha20-Poly1305, with nonces made of a counter and a flag for the last chunk. Changed, moved and missing
+//! chunks are detected when they are read. Memory use is one chunk.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -18,11 +18,11 @@ use super::disk::unreadable;
 use crate::hexadecimal;
 use crate::short_file::{self, SECRET_MAX_BYTES};
 
-/// What encrypted files begin with.
+/// The first bytes of encrypted files.
 const MAGIC: &[u8; 16] = b"pycrudapi-seal-1";
-/// What the names of encrypted files end with.
+/// The suffix of the names of encrypted files.
 pub const SUFFIX: &str = ".sealed";
-/// Keeps a file's key apart from what else might be derived from the same key.
+/// Separates the keys of files from other keys that may be derived from the same one.
 const PURPOSE: &[&[u8]] = &[b"pycrudapi backup"];
 const MARK_BYTES: usize = 8;
 const SALT_BYTES: usize = 32;
@@ -40,7 +40,7 @@ impl Key {
     /// Reads it from a file: 64 hexadecimal digits.
     ///
     /// # Errors
-    /// When the file cannot be read, or holds something else.
+    /// When the file cannot be read, or contains anything else.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = short_file::read_text(path, SECRET_MAX_BYTES)
             .map_err(|error| unreadable(path, error))
@@ -67,7 +67,7 @@ impl Key {
         Stream { key: LessSafeKey::new(key), count: 0 }
     }
 
-    /// What tells keys apart and betrays none.
+    /// The fingerprint of the key, from which the key cannot be derived.
     pub fn mark(&self) -> String {
         hexadecimal::text(&self.mark)
     }
@@ -80,7 +80,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// Never the same for two chunks: each file has a key of its own.
+    /// Unique for each chunk, because each file has its own key.
     fn nonce(&mut self, is_last: bool) -> Nonce {
         let mut nonce = [0; NONCE_LEN];
         nonce[3..11].copy_from_slice(&self.count.to_be_bytes());
@@ -98,22 +98,22 @@ impl Stream {
     fn decrypt(&mut self, chunk: &mut Vec<u8>, is_last: bool) -> io::Result<()> {
         let nonce = self.nonce(is_last);
         let length = self.key.open_in_place(nonce, Aad::empty(), chunk).map(|text| text.len());
-        // Nothing of a damaged chunk is given to anybody.
+        // Nothing of a damaged chunk is returned.
         chunk.truncate(length.unwrap_or_default());
         length.map(drop).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the file is damaged"))
     }
 }
 
-/// What was written: how much, and its SHA-256.
+/// The length and SHA-256 of a file that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// On the disk.
+    /// Its length on the disk.
     pub bytes: u64,
-    /// Of what is on the disk.
+    /// The SHA-256 of its bytes on the disk.
     pub sha256: String,
 }
 
-/// Writes a file that is new.
+/// Writes a new file.
 pub struct Writer {
     file: File,
     hash: digest::Context,
@@ -123,10 +123,10 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Makes the file, for our eyes only.
+    /// Creates the file, readable by this user only.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created, or exists.
     pub fn create(path: &Path, key: Option<&Key>) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt;
         let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
@@ -164,7 +164,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes what is left, and returns when it is on the disk.
+    /// Writes the rest, and syncs the file.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -177,7 +177,7 @@ impl Writer {
 
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // A whole chunk is kept until there is more, because the last one is sealed otherwise.
+        // A full chunk is kept until more follows, because the last one is encrypted with another nonce.
         if self.chunk.len() == CHUNK_BYTES {
             self.put_chunk(false)?;
         }
@@ -191,7 +191,7 @@ impl Write for Writer {
     }
 }
 
-/// Reads what [`Writer`] has written.
+/// Reads a file that [`Writer`] has written.
 pub struct Reader {
     file: BufReader<File>,
     seal: Option<Stream>,
@@ -202,7 +202,7 @@ pub struct Reader {
 /// Opens a file; an encrypted one has [`SUFFIX`].
 ///
 /// # Errors
-/// When it cannot be read, or not with this key; and when there is a key and it is not encrypted.
+/// When it cannot be read, or not with this key, or is not encrypted although there is a key.
 pub fn open(path: &Path, key: Option<&Key>) -> anyhow::Result<Reader> {
     let file = File::open(path).map_err(|error| unreadable(path, error))?;
     let mut file = BufReader::with_capacity(CHUNK_BYTES + TAG_BYTES, file);
@@ -215,7 +215,7 @@ pub fn open(path: &Path, key: Option<&Key>) -> anyhow::Result<Reader> {
         let (magic, rest) = head.split_at(MAGIC.len());
         let (mark, salt) = rest.split_at(MARK_BYTES);
         if magic != MAGIC {
-            bail!("{} is damaged: it is no encrypted file of a backup", path.display());
+            bail!("{} is damaged: it is not an encrypted file of a backup", path.display());
         }
         if mark != key.mark {
             bail!(
@@ -256,7 +256,7 @@ impl Read for Reader {
     }
 }
 
-/// The SHA-256 and length of what is on the disk.
+/// The SHA-256 and length of a file.
 ///
 /// # Errors
 /// When it cannot be read.

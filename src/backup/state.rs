@@ -1,8 +1,8 @@
-//! What every table is at one instant whose place in WAL is known.
+//! Counts and hashes of every table at one instant whose place in WAL is known.
 //!
-//! Writers are kept off all tables for the moment in which a snapshot is taken: whoever has committed by then is in it, and
-//! WAL has nothing else before the place that is noted. Waiting for that moment is short and repeated, so that a long
-//! import holds up the backup, and the backup holds up nobody.
+//! Writers are locked out of all tables for the moment in which a snapshot is taken: the snapshot includes every transaction
+//! committed by then, and WAL before the recorded place has no other. The wait for the locks is short and repeated, so that a
+//! long import delays the backup, and the backup delays no other session.
 
 use std::time::Duration;
 
@@ -23,14 +23,14 @@ const TABLES: &str = "
         and not exists (select from pg_depend d where d.objid = c.oid and d.deptype = 'e')
     group by c.relname order by c.relname";
 
-/// Values as text are the same whatever the session's defaults are.
+/// Makes values as text independent of the session's defaults.
 pub const FORMATS: &str = "set statement_timeout = 0; set datestyle = 'ISO, YMD'; set intervalstyle = 'postgres'; \
     set timezone = 'UTC'; set extra_float_digits = 1; set bytea_output = 'hex'; set client_encoding = 'UTF8'";
 
-/// A writer that waits behind us waits no longer; below PostgreSQL's `deadlock_timeout`, so that we are never the reason
-/// why one is ended.
+/// Longest time that a writer waits behind the lock request. It is below PostgreSQL's `deadlock_timeout`, so that the request
+/// never causes a deadlock error in another session.
 const LOCK_TIMEOUT_MS: u32 = 100;
-/// Between two attempts, and how many of them there are: a long import takes minutes.
+/// Pause between two attempts, and the number of attempts: a long import takes minutes.
 const PAUSE: Duration = Duration::from_secs(1);
 const ATTEMPTS: u32 = 600;
 
@@ -43,15 +43,15 @@ pub async fn tables(client: &Client) -> Result<Vec<Columns>, tokio_postgres::Err
     client.query(TABLES, &[]).await?.iter().map(columns).collect()
 }
 
-/// A name as SQL writes it.
+/// A quoted SQL identifier.
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Begins a transaction that sees one instant; where that is in WAL, and when it was.
+/// Begins a transaction with a snapshot of one instant; returns that instant and its place in WAL.
 ///
 /// # Errors
-/// When the tables cannot be locked for a moment.
+/// When the tables cannot be locked.
 pub async fn begin_snapshot(locker: &Client, reader: &Client) -> anyhow::Result<State> {
     let tables = tables(locker).await.context("cannot list the tables")?;
     let names = tables.iter().map(|columns| quoted(&columns.table)).collect::<Vec<_>>().join(", ");
@@ -64,9 +64,9 @@ pub async fn begin_snapshot(locker: &Client, reader: &Client) -> anyhow::Result<
             return Err(error).context("cannot lock the tables; make backups as their owner (MIGRATE_USER)");
         }
         if attempt == ATTEMPTS {
-            bail!("somebody writes in one transaction all the time; try again when that has ended");
+            bail!("a transaction keeps the tables locked; try again when it has ended");
         }
-        tokio::time::sleep(PAUSE).await; // nobody announces the end of another's transaction
+        tokio::time::sleep(PAUSE).await; // polling: nothing announces the end of another session's transaction
     }
     let begin = format!("{FORMATS}; begin isolation level repeatable read read only");
     reader.batch_execute(&begin).await.context("the connection to postgres was lost")?;
@@ -85,7 +85,7 @@ pub async fn begin_snapshot(locker: &Client, reader: &Client) -> anyhow::Result<
 pub async fn hashes(client: &Client, tables: &[Columns]) -> anyhow::Result<Vec<Table>> {
     let mut hashes = Vec::new();
     for Columns { table, names } in tables {
-        // A sum, so that no order is needed; 16 digits of SHA-256 are a number of 64 bits.
+        // A sum does not depend on the order of rows; 16 digits of SHA-256 are a 64-bit number.
         let hash = format!(
             "select count(*), coalesce(sum(('x' || substr(encode(sha256(convert_to(row({names})::text, 'UTF8')), 'hex'), 1, 16))\
              ::bit(64)::bigint::numeric), 0)::text from {}",

@@ -1,7 +1,7 @@
-//! Everything of a cluster copied into one of a newer release, and compared there: roles, databases, tables, rows.
+//! Copies a whole cluster into one of a newer release, and compares the two: roles, databases, tables, rows.
 //!
-//! `pg_dumpall` reads the one and `psql` fills the other, so that a table, a function or a role of somebody else's comes along too.
-//! Every table is compared by the hash that backups have.
+//! `pg_dumpall` reads the old cluster and `psql` fills the new one, so that tables, functions and roles of other applications
+//! are copied as well. Every table is compared by the hash that backups use.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -17,9 +17,9 @@ use crate::db::conninfo::ConnInfo;
 use crate::db::embedded::{Server, Upgrade};
 use crate::db::migrate;
 
-/// The role that both clusters have from the start, which runs all this: it is neither dropped nor made.
+/// The role that both clusters have from the start, as which everything here runs: it is neither dropped nor created.
 const SUPERUSER: [&str; 2] = ["DROP ROLE IF EXISTS postgres;", "CREATE ROLE postgres;"];
-/// From here on come databases, whose rows may be anything.
+/// The line at which the databases begin, whose rows may contain any text.
 const FIRST_DATABASE: &str = "\\connect ";
 
 const TABLESPACES: &str = "select string_agg(spcname, ', ') from pg_tablespace where spcname !~ '^pg_'";
@@ -29,7 +29,7 @@ const DATABASES: &str = "select datname::text from pg_database where datallowcon
 const SCHEMAS: &str =
     "select nspname::text from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema'
     order by nspname";
-/// What the whole cluster has, each as a text; passwords as they are stored.
+/// The objects of the whole cluster, each as a text; passwords as they are stored.
 const SHARED: &str = "
     select 'role ' || row(rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication,
         rolbypassrls, rolconnlimit, rolpassword, rolvaliduntil)::text from pg_authid where rolname !~ '^pg_'
@@ -39,8 +39,9 @@ const SHARED: &str = "
         datcollate, datctype) from pg_database where datallowconn
     union all select format('settings of %s in %s: %s', s.setrole::regrole, d.datname, array_to_string(s.setconfig, ', '))
         from pg_db_role_setting s left join pg_database d on d.oid = s.setdatabase";
-/// What a database has besides rows. A privilege of a release that the other does not know, a constraint that only one of them
-/// lists (not null, since 18), and the brackets of a condition, which are other ones once it was read again, are no difference.
+/// The objects of a database, without rows. Not compared are privileges that only one of the releases has, constraints that
+/// only one of them lists (not null, since 18), and the parentheses of conditions, which change when a condition is parsed
+/// again.
 const CONTENTS: &str = "
     with ours as (select oid, nspname from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema'),
     extended as (select classid, objid from pg_depend where deptype = 'e'),
@@ -61,11 +62,11 @@ const CONTENTS: &str = "
     union all select format('sequence %I.%I at %s', schemaname, sequencename, last_value) from pg_sequences
     union all select format('extension %I', extname) from pg_extension
     union all select format('large objects: %s', count(*)) from pg_largeobject_metadata";
-/// The list of migrations, which [`state::tables`] leaves to a restore.
+/// The list of migrations, which [`state::tables`] omits.
 const MIGRATIONS: &str = "refinery_schema_history";
 const HAS_MIGRATIONS: &str = "select to_regclass($1) is not null";
 
-/// What was copied.
+/// Numbers of what was copied.
 #[derive(Debug, Default)]
 pub struct Copied {
     /// Databases.
@@ -74,14 +75,14 @@ pub struct Copied {
     pub tables: usize,
     /// Rows in those.
     pub rows: i64,
-    /// Settings that somebody has made by `alter system`, which stay behind.
+    /// Settings made by `alter system`, which are not copied.
     pub left_behind: Option<String>,
 }
 
 /// Copies everything and compares it; both clusters are stopped when this returns.
 ///
 /// # Errors
-/// What the programs say, or what differs.
+/// When a program fails, or something differs.
 pub async fn copy(upgrade: &Upgrade) -> anyhow::Result<Copied> {
     let old = upgrade.start_old()?;
     let client = connect(&old, "postgres").await?;
@@ -102,7 +103,7 @@ async fn connect(server: &Server, database: &str) -> anyhow::Result<Client> {
     migrate::connect(&ConnInfo::from_config(config)?).await.context("cannot connect to the cluster")
 }
 
-/// Pipes the one's dump into the other.
+/// Pipes the dump of the old cluster into the new one.
 fn pour(upgrade: &Upgrade, old: &Config, new: &Config) -> anyhow::Result<()> {
     let place = upgrade.data();
     let programs = upgrade.programs();
@@ -131,12 +132,12 @@ fn pour(upgrade: &Upgrade, old: &Config, new: &Config) -> anyhow::Result<()> {
         }
     }
     if failures.is_empty() {
-        return written.context("cannot hand the dump on");
+        return written.context("cannot pass on the dump");
     }
     bail!("the cluster cannot be copied: {}", failures.join("; "))
 }
 
-/// Starts a program whose error output is read all the time.
+/// Starts a program, and reads its error output in a thread.
 fn spawn(command: &mut Command) -> anyhow::Result<(Child, JoinHandle<String>)> {
     let program = command.get_program().to_owned();
     let mut child =
@@ -144,13 +145,13 @@ fn spawn(command: &mut Command) -> anyhow::Result<(Child, JoinHandle<String>)> {
     let mut output = child.stderr.take().expect("piped");
     let reader = thread::spawn(move || {
         let mut said = String::new();
-        let _ = output.read_to_string(&mut said); // the status says the rest
+        let _ = output.read_to_string(&mut said); // the status is checked below
         said
     });
     Ok((child, reader))
 }
 
-/// Hands a dump on, without the role that is there.
+/// Copies a dump without the statements for the role that exists already.
 fn relay(mut from: impl BufRead, mut into: impl Write) -> io::Result<()> {
     let mut line = Vec::new();
     while !line.starts_with(FIRST_DATABASE.as_bytes()) {
@@ -203,7 +204,7 @@ async fn lines(client: &Client, query: &str) -> anyhow::Result<BTreeSet<String>>
     client.query(query, &[]).await?.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Names what differs, and no password.
+/// Reports the first difference, without passwords.
 fn expect_same(what: &str, before: &BTreeSet<String>, after: &BTreeSet<String>) -> anyhow::Result<()> {
     let shown = |line: &String| line.split(',').next().unwrap_or_default().to_owned();
     let different: Vec<String> = before.symmetric_difference(after).map(shown).collect();

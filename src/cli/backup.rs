@@ -1,21 +1,27 @@
 //! `pycrudapi backup` and `backups`.
 //!
-//! The build without the embedded database makes and restores logical backups alone: its image has no programs of PostgreSQL,
-//! which the physical ones are made and recovered with.
+//! The build without the embedded database makes and restores only logical backups: its image does not have PostgreSQL's
+//! programs, which physical backups require.
 
 use std::path::Path;
 use std::process::ExitCode;
+#[cfg(feature = "embedded")]
+use std::time::Duration;
 use std::time::Instant;
 
 #[cfg(feature = "embedded")]
 use anyhow::Context;
 use anyhow::bail;
 use clap::{Args, ValueEnum};
+#[cfg(feature = "embedded")]
+use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use super::TRANSFER_THREADS;
 use super::database::{Use, expect_database, with_database};
-use super::output::{say, table};
+use super::output::{print_line, print_table};
+#[cfg(feature = "embedded")]
+use crate::backup::archive::Archiver;
 use crate::backup::bucket::Bucket;
 use crate::backup::disk::{size, told_full};
 use crate::backup::folder::Folder;
@@ -29,29 +35,33 @@ use crate::backup::runs::{self, Run, Task};
 use crate::backup::seal::Key;
 use crate::config::{BackupConfig, BucketConfig, DatabaseConfig, RetentionConfig};
 use crate::db::conninfo::ConnInfo;
+use crate::db::error_chain::error_chain;
 use crate::db::migrate;
-use crate::db::told::told;
 #[cfg(feature = "embedded")]
 use crate::shutdown;
 
-/// What was asked for where this build can make and read logical backups only.
+/// The error for physical backups in a build that supports only logical ones.
 #[cfg(not(feature = "embedded"))]
 pub const NO_PROGRAMS: &str =
-    "this build has no programs of PostgreSQL, which a physical backup takes; use --kind logical";
+    "this build does not have PostgreSQL's programs, which a physical backup requires; use --kind logical";
+
+/// Longest time for storing the last WAL in a bucket after SIGTERM or SIGINT.
+#[cfg(feature = "embedded")]
+const FINISH: Duration = Duration::from_secs(5);
 
 /// `backup`.
 #[derive(Debug, Args)]
 pub struct Make {
-    /// The folder that backups are in, which is made when it is missing; or a place in a bucket, s3://bucket/prefix, which takes
+    /// The folder of the backups, which is created when it is missing; or a prefix in a bucket, s3://bucket/prefix, which needs
     /// room for one backup in TMPDIR.
     #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
     to: String,
-    /// Physical copies all files of the cluster, and can be brought back to any instant; logical copies the rows of the service's
-    /// tables, and takes no more than the right to read them.
+    /// Physical copies all files of the cluster, and can be restored to any instant; logical copies the rows of the service's
+    /// tables, and requires only the privilege to read them.
     #[arg(long, value_enum, default_value_t = Wanted::Auto)]
     kind: Wanted,
-    /// Receive WAL into the folder all the time, until SIGTERM or SIGINT, so that backups can be brought back to any instant;
-    /// makes the first backup if there is none.
+    /// Receive WAL continuously, until SIGTERM or SIGINT, so that backups can be restored to any instant; makes the first
+    /// backup if there is none. In a bucket WAL is stored about 10 s after it was written.
     #[arg(long)]
     follow: bool,
     #[command(flatten)]
@@ -64,10 +74,10 @@ pub struct Make {
     database: DatabaseConfig,
 }
 
-/// Which kind of backup is made.
+/// Kind of backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Wanted {
-    /// Physical where the server lets us, otherwise logical.
+    /// Physical where the server allows it, otherwise logical.
     Auto,
     Physical,
     Logical,
@@ -76,10 +86,10 @@ enum Wanted {
 /// `backups`.
 #[derive(Debug, Args)]
 pub struct List {
-    /// The folder that backups are in, or s3://bucket/prefix.
+    /// The folder of the backups, or s3://bucket/prefix.
     #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
     from: String,
-    /// Read every file again and compare it with what was written; the exit status is 1 when one is damaged.
+    /// Read every file and compare it with what was written; the exit status is 1 when one is damaged.
     #[arg(long)]
     check: bool,
     #[command(flatten)]
@@ -87,18 +97,13 @@ pub struct List {
 }
 
 impl Make {
-    /// Makes a backup, or follows.
+    /// Makes a backup, or receives WAL continuously.
     ///
     /// # Errors
-    /// A chain of causes that ends in what to do.
+    /// With the cause and the remedy.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let key = self.backup.key()?;
         let bucket = self.bucket.bucket(&self.to)?;
-        if bucket.is_some() && self.follow {
-            bail!(
-                "--follow receives WAL into a folder of this machine; name one with --to, and take it to the bucket from there"
-            );
-        }
         let folder = match &bucket {
             Some(bucket) => bucket.stage()?,
             None => Folder::create(Path::new(&self.to))?,
@@ -107,13 +112,13 @@ impl Make {
         let usage = if self.follow { Use::Running } else { Use::Shared };
         with_database(&self.database, usage, TRANSFER_THREADS, |conninfo| async move {
             if self.follow {
-                return self.follow(&conninfo, &folder, key.as_ref()).await;
+                return self.follow(&conninfo, &folder, bucket.as_ref(), key.as_ref()).await;
             }
             self.once(&conninfo, &folder, bucket.as_ref(), key.as_ref()).await
         })
     }
 
-    /// Makes one and removes what need not be kept; what became of it is written down.
+    /// Makes a backup, applies retention, and records the outcome.
     async fn once(
         &self,
         conninfo: &ConnInfo,
@@ -129,7 +134,7 @@ impl Make {
                 let backup = self.make(conninfo, folder, key, &lock).await?;
                 return anyhow::Ok((backup, folder.forget(retention, &lock)?));
             };
-            // Before anything is read of the database: the bucket is there, and what waits for it goes first.
+            // Before the database is read, to detect an unusable bucket early and to upload what an interrupted run has left.
             bucket.list().await?;
             bucket.take(folder, &lock).await?;
             let backup = self.make(conninfo, folder, key, &lock).await?;
@@ -137,7 +142,7 @@ impl Make {
             Ok((backup, bucket.forget(retention).await?))
         }
         .await
-        // What was written to the folder says so itself; what remains is of the server.
+        // Errors of the folder's disk have its path already; a full disk without one is the server's.
         .map_err(|error| told_full(error, None));
         record(conninfo, Task::Backup, started, &outcome, |(backup, _)| {
             (Some(backup.bytes()), format!("backup {}", backup.id))
@@ -145,9 +150,9 @@ impl Make {
         .await;
         let (backup, removed) = outcome?;
         let kind: &str = backup.kind.into();
-        say(&format!("backup {}, {kind}, {}, checked", backup.id, size(backup.bytes())));
+        print_line(&format!("backup {}, {kind}, {}, checked", backup.id, size(backup.bytes())));
         for id in removed {
-            say(&format!("removed backup {id}"));
+            print_line(&format!("removed backup {id}"));
         }
         Ok(())
     }
@@ -195,14 +200,24 @@ impl Make {
     }
 
     #[cfg(feature = "embedded")]
-    async fn follow(&self, conninfo: &ConnInfo, folder: &Folder, key: Option<&Key>) -> anyhow::Result<()> {
+    async fn follow(
+        &self,
+        conninfo: &ConnInfo,
+        folder: &Folder,
+        bucket: Option<&Bucket>,
+        key: Option<&Key>,
+    ) -> anyhow::Result<()> {
         if self.kind == Wanted::Logical {
-            bail!("--follow receives WAL, which a logical backup has no use for");
+            bail!("--follow receives WAL, which logical backups do not use");
+        }
+        if let Some(bucket) = bucket {
+            return self.archive(conninfo, folder, bucket, key).await;
         }
         let server = administrator(conninfo);
         let following = async {
             let mut follower = Follower::start(&server, &self.database.embedded_options(), folder, key).await?;
-            // WAL alone brings nothing back; and the backup comes behind its beginning, so that nothing is missing between the two.
+            // WAL is of no use without a backup, which is made after receiving has begun so that no WAL is missing between the
+            // two.
             let mut needs_backup = follower.needs_backup(folder)?;
             let mut is_first = true;
             follower
@@ -212,7 +227,7 @@ impl Make {
                         if std::mem::take(&mut needs_backup) {
                             self.once(conninfo, folder, None, key).await?;
                         }
-                        say(&format!("following; everything up to {at} is in {}", folder.path().display()));
+                        print_line(&format!("following; everything up to {at} is in {}", folder.path().display()));
                     }
                     Ok(())
                 })
@@ -227,32 +242,64 @@ impl Make {
         }
     }
 
+    #[cfg(feature = "embedded")]
+    async fn archive(
+        &self,
+        conninfo: &ConnInfo,
+        stage: &Folder,
+        bucket: &Bucket,
+        key: Option<&Key>,
+    ) -> anyhow::Result<()> {
+        let server = administrator(conninfo);
+        let mut archiver = Archiver::start(&server, &self.database.embedded_options(), bucket, key).await?;
+        // The slot exists already, so that no WAL is missing after the backup.
+        if archiver.needs_backup {
+            self.once(conninfo, stage, Some(bucket), key).await?;
+        }
+        let mut is_first = true;
+        let following = archiver.run(|at| {
+            if std::mem::take(&mut is_first) {
+                print_line(&format!("following; everything up to {at} is in {}", bucket.name()));
+            }
+        });
+        tokio::select! {
+            outcome = following => outcome,
+            signal = shutdown::signalled() => {
+                tracing::info!(signal = signal.context("cannot handle signals")?, "stopping");
+                // The server keeps what is not stored within that time.
+                timeout(FINISH, archiver.finish()).await.unwrap_or(Ok(()))
+            }
+        }
+    }
+
     #[cfg(not(feature = "embedded"))]
     #[expect(clippy::unused_async, reason = "the other build's awaits")]
-    async fn follow(&self, _: &ConnInfo, _: &Folder, _: Option<&Key>) -> anyhow::Result<()> {
+    async fn follow(&self, _: &ConnInfo, _: &Folder, _: Option<&Bucket>, _: Option<&Key>) -> anyhow::Result<()> {
         bail!(NO_PROGRAMS)
     }
 }
 
 impl List {
-    /// Lists them.
+    /// Lists the backups.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// If the directory cannot be read.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let place = self.bucket.place(&self.from)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut rows =
             vec![["id", "kind", "size", "postgres", "encrypted", "verified", "restorable"].map(str::to_owned)];
         let mut is_whole = true;
-        for backup in runtime.block_on(place.list())? {
+        let backups = runtime.block_on(place.list())?;
+        let reaches = runtime.block_on(place.reaches(&backups))?;
+        for (backup, reach) in backups.into_iter().zip(reaches) {
             let verified = if self.check { runtime.block_on(place.check(&backup)) } else { Ok(()) };
             let when = match (&verified, self.check) {
                 (Ok(()), true) => "now",
                 (Ok(()), false) => "when written",
                 (Err(error), _) => {
                     is_whole = false;
-                    say(&told(error.as_ref()));
+                    print_line(&error_chain(error.as_ref()));
                     "damaged"
                 }
             };
@@ -264,33 +311,33 @@ impl List {
                 backup.postgres.clone(),
                 backup.key.clone().map_or("no".to_owned(), |mark| format!("key {mark}")),
                 when.to_owned(),
-                match place.reach(&backup)? {
+                match reach {
                     (first, last) if first == last => first.to_string(),
                     (first, last) => format!("{first} … {last}"),
                 },
             ]);
         }
-        table(&rows);
+        print_table(&rows);
         Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
-/// Whoever owns the tables, and may copy the cluster if anybody may.
+/// The role that owns the tables, and the one most likely to be allowed to copy the cluster.
 fn administrator(conninfo: &ConnInfo) -> ConnInfo {
     conninfo.as_migrator().unwrap_or_else(|| conninfo.clone())
 }
 
-/// Writes down what became of a run; that this cannot be is no reason to fail.
+/// Records the outcome of a run in `maintenance_runs`; a failure to do so is only logged.
 pub async fn record<T>(
     conninfo: &ConnInfo,
     task: Task,
     started: Instant,
     outcome: &anyhow::Result<T>,
-    told_of: impl Fn(&T) -> (Option<u64>, String),
+    describe: impl Fn(&T) -> (Option<u64>, String),
 ) {
     let (size_bytes, message) = match outcome {
-        Ok(value) => told_of(value),
-        Err(error) => (None, told(error.as_ref())),
+        Ok(value) => describe(value),
+        Err(error) => (None, error_chain(error.as_ref())),
     };
     let run = Run { task, duration: started.elapsed(), succeeded: outcome.is_ok(), size_bytes, message };
     let written = async {
@@ -298,6 +345,6 @@ pub async fn record<T>(
         anyhow::Ok(runs::record(&client, &run).await?)
     };
     if let Err(error) = written.await {
-        tracing::warn!(error = format!("{error:#}"), "cannot write into maintenance_runs what became of this run");
+        tracing::warn!(error = format!("{error:#}"), "cannot record the outcome of this run in maintenance_runs");
     }
 }

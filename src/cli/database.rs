@@ -1,4 +1,4 @@
-//! The database that a subcommand works on: the configured one, or the embedded one.
+//! The database of a subcommand: the configured one, or the embedded one.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use crate::config::{DatabaseChoice, DatabaseConfig};
 use crate::db::conninfo::ConnInfo;
 use crate::db::migrate;
 
-/// Whether a subcommand works on an embedded database that another process keeps running.
+/// Whether a subcommand uses an embedded database that another process runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Use {
-    /// It keeps it running itself.
+    /// It must run the database itself.
     Alone,
-    /// It works beside the server.
+    /// It uses the server's if that is running.
     Shared,
-    /// The same, and not without one: it would keep the server from starting.
+    /// It only uses a running one: starting one would prevent the server from starting.
     Running,
 }
 
-/// Runs a subcommand on the configured database, or on the embedded one, which lives as long as the subcommand unless it
-/// is there already.
+/// Runs a subcommand on the configured database, or on the embedded one, which is stopped after the subcommand unless it was
+/// already running.
 ///
 /// # Errors
 /// The subcommand's, or that there is no database.
@@ -43,8 +43,8 @@ where
             .enable_all()
             .build()
             .context("cannot start threads")?;
-        // The first of the threads for what blocks (files, names of hosts, long answers), which are kept: tokio panics where it has
-        // none and the system refuses it one, and with one the work waits its turn.
+        // Starts the first thread for blocking work (files, name resolution, long responses), which is kept: without any such
+        // thread, tokio panics if the system refuses to create one; with one, the work waits.
         runtime.spawn_blocking(|| ());
         anyhow::Ok(runtime)
     };
@@ -67,16 +67,16 @@ where
             };
             let (_embedded, config) = if usage == Use::Running {
                 let none =
-                    || format!("nobody serves the database in {}; start the server first", options.data_dir.display());
+                    || format!("the database in {} is not running; start the server first", options.data_dir.display());
                 (None, embedded::running(&options)?.with_context(none)?)
             } else {
                 start()?
             };
-            let conninfo = ConnInfo::from_config(config)?.with_requests_as(roles::REQUESTS);
+            let conninfo = ConnInfo::from_config(config)?.with_request_role(roles::REQUESTS);
             runtime()?.block_on(async {
-                // Before anybody tries to connect as this role.
-                let administrator = connect(&conninfo.as_migrator().expect("it is another role")).await?;
-                roles::make_requests(&administrator, &conninfo).await?;
+                // Before any connection as this role.
+                let administrator = connect(&conninfo.as_migrator().expect("it is a different role")).await?;
+                roles::create_request_role(&administrator, &conninfo).await?;
                 drop(administrator);
                 work(conninfo).await
             })?;
@@ -91,36 +91,36 @@ where
     Ok(ExitCode::SUCCESS)
 }
 
-/// Refuses a database that would be made now, and has nothing in it.
+/// Rejects an embedded database that does not exist yet and would be created empty.
 ///
 /// # Errors
-/// When there is none.
+/// If there is none.
 #[cfg(feature = "embedded")]
 pub fn expect_database(database: &DatabaseConfig) -> anyhow::Result<()> {
     let options = database.embedded_options();
     let is_given = matches!(database.choice()?, DatabaseChoice::Given(_));
     if !is_given && crate::db::embedded::existing(&options)?.is_none() {
         anyhow::bail!(
-            "there is no database in {}; start the server first, or set DATA_DIR or DATABASE_URL to what it has",
+            "there is no database in {}; start the server first, or set DATA_DIR or DATABASE_URL to the server's",
             options.data_dir.display()
         );
     }
     Ok(())
 }
 
-/// The same where it is always given.
+/// As above, in a build without the embedded database.
 ///
 /// # Errors
-/// When its settings are at fault.
+/// If its settings are invalid.
 #[cfg(not(feature = "embedded"))]
 pub fn expect_database(database: &DatabaseConfig) -> anyhow::Result<()> {
     database.choice().map(drop).map_err(Into::into)
 }
 
-/// A connection to it.
+/// Opens a connection to the database.
 ///
 /// # Errors
-/// When it cannot be reached.
+/// If it cannot be reached.
 pub async fn connect(conninfo: &ConnInfo) -> anyhow::Result<Client> {
     migrate::connect(conninfo).await.context("cannot connect to the database; check DATABASE_URL")
 }

@@ -1,4 +1,4 @@
-//! `pycrudapi doctor`: what it looks at, and how it tells it.
+//! `pycrudapi doctor`: runs the checks and prints the findings.
 
 use std::process::ExitCode;
 
@@ -6,29 +6,29 @@ use clap::{Args, ValueEnum};
 
 use super::TRANSFER_THREADS;
 use super::database::{Use, with_database};
-use super::output::say;
+use super::output::print_line;
 use crate::config::{BackupPlaceConfig, DatabaseChoice, DatabaseConfig, HttpPort, ResourcesConfig, ServerConfig};
-use crate::db::told::told;
+use crate::db::error_chain::error_chain;
 use crate::doctor::report::Report;
-use crate::doctor::{look_around, look_at_database};
+use crate::doctor::{check_database, check_environment};
 use crate::resource::registry::Resources;
 
-/// How the findings are written.
+/// Output format of the findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For a person.
+    /// For people.
     Text,
-    /// For a program: an array of objects with `severity` (wrong, warning, fine), `area`, `what` and `mend`.
+    /// For programs: an array of objects with `severity` (wrong, warning, fine), `area`, `what` and `mend`.
     Json,
 }
 
-/// The settings are those of `serve`, so that what it would do is looked at.
+/// Uses the settings of `serve`, to check what it would use.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// How the findings are written.
+    /// Output format of the findings.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// The port on which the service is asked whether it is ready.
+    /// Port of the readiness check.
     #[command(flatten)]
     http: HttpPort,
     #[command(flatten)]
@@ -42,52 +42,56 @@ pub struct Doctor {
 }
 
 impl Doctor {
-    /// Looks at everything that the settings let it; the status is 1 when anything is wrong, and 2 when a setting is.
+    /// Runs all checks that the settings permit; the status is 1 if there is a problem, and 2 if a setting is invalid.
     ///
     /// # Errors
-    /// When the system refuses what every program needs.
+    /// If the system denies basic resources.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let mut report = Report::default();
         let resources = match self.resources.load() {
             Ok(resources) => Some(resources),
             Err(error) => {
                 report.setting(
-                    told(&error),
+                    error_chain(&error),
                     "correct RESOURCES_DIR or RESOURCES, or the description; pycrudapi resource check",
                 );
                 None
             }
         };
-        // First, because the look at the database may start one.
+        // First, because the checks of the database may start one.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(look_around(&mut report, (&self.server, &self.backups), resources, self.http.http_port));
+        runtime.block_on(check_environment(&mut report, (&self.server, &self.backups), resources, self.http.http_port));
         drop(runtime);
-        // Without its descriptions nobody can say what should be in it.
+        // Without the descriptions, the required tables are unknown.
         if self.expect_database(&mut report)
             && let Some(resources) = resources
         {
-            self.look_at_database(&mut report, resources);
+            self.check_database(&mut report, resources);
         }
         report.sort();
-        say(&match self.format {
+        print_line(&match self.format {
             Format::Text => report.text(),
             Format::Json => report.json(),
         });
         Ok(ExitCode::from(report.status()))
     }
 
-    fn look_at_database(&self, report: &mut Report, resources: Resources) {
+    fn check_database(&self, report: &mut Report, resources: Resources) {
         let found = &mut *report;
-        let looked = with_database(&self.database, Use::Shared, TRANSFER_THREADS, |conninfo| async move {
-            look_at_database(found, (&self.database, &self.server), &conninfo, resources).await;
+        let checked = with_database(&self.database, Use::Shared, TRANSFER_THREADS, |conninfo| async move {
+            check_database(found, (&self.database, &self.server), &conninfo, resources).await;
             Ok(())
         });
-        if let Err(error) = looked {
-            report.wrong("database", told(error.as_ref()), "correct what the sentence names, and see PostgreSQL's log");
+        if let Err(error) = checked {
+            report.wrong(
+                "database",
+                error_chain(error.as_ref()),
+                "fix the cause in the message, and see PostgreSQL's log",
+            );
         }
     }
 
-    /// Whether there is a database to look at: none is made for a look.
+    /// Whether there is a database to check; none is created.
     fn expect_database(&self, report: &mut Report) -> bool {
         match self.database.choice() {
             Ok(DatabaseChoice::Given(_)) => true,
@@ -106,23 +110,23 @@ impl Doctor {
         let directory = options.data_dir.display();
         match embedded::existing(&options) {
             Ok(Some(found)) => {
-                crate::doctor::look_at_data(report, &found);
+                crate::doctor::check_data_dir(report, &found);
                 true
             }
             Ok(None) => {
-                let mend = "make up makes one; DATA_DIR or DATABASE_URL name another";
-                report.warning("database", format!("there is none in {directory} yet"), mend);
+                let remedy = "make up creates one; set DATA_DIR or DATABASE_URL for another";
+                report.warning("database", format!("there is no embedded database in {directory} yet"), remedy);
                 false
             }
             Err(error) => {
-                report.wrong("database", told(&error), "correct DATA_DIR");
+                report.wrong("database", error_chain(&error), "correct DATA_DIR");
                 false
             }
         }
     }
 
     #[cfg(not(feature = "embedded"))]
-    #[expect(clippy::unused_self, reason = "the other build's looks for it")]
+    #[expect(clippy::unused_self, reason = "the other build uses it")]
     fn expect_embedded(&self, report: &mut Report) -> bool {
         let example = "set DATABASE_URL, for example postgres://user:password@host:5432/name";
         report.setting("no database is configured", example);

@@ -1,13 +1,13 @@
-//! What subcommands write to standard output.
+//! Standard output of subcommands.
 
 use std::io::{ErrorKind, Write};
 
 use anyhow::Context;
 
-/// What became of rows or a document on standard output. A reader that has gone, as `head` does, has seen enough.
+/// Converts the outcome of writing to standard output. If the reader has closed a pipe, as `head` does, that is not an error.
 ///
 /// # Errors
-/// When the output cannot be written.
+/// If the output cannot be written.
 pub fn written(outcome: std::io::Result<()>) -> anyhow::Result<()> {
     match outcome {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -15,17 +15,17 @@ pub fn written(outcome: std::io::Result<()>) -> anyhow::Result<()> {
     }
 }
 
-/// Says on standard output what was done; it is done whether or not anybody reads this.
-pub fn say(text: &str) {
+/// Prints a result to standard output; a failure to print is ignored, because the work is done.
+pub fn print_line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// Says rows in columns.
-pub fn table<const N: usize>(rows: &[[String; N]]) {
+/// Prints rows in columns.
+pub fn print_table<const N: usize>(rows: &[[String; N]]) {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..N).map(width).collect();
     for row in rows {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        say(cells.join("  ").trim_end());
+        print_line(cells.join("  ").trim_end());
     }
 }

@@ -1,4 +1,4 @@
-//! `pycrudapi resource`: descriptions of resources are written, checked and shown; no database is asked.
+//! `pycrudapi resource`: creates, checks and shows descriptions of resources, without a database.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
 use encoding_rs::Encoding;
 
-use super::output::{say, written};
+use super::output::{print_line, written};
 use crate::config::ResourcesConfig;
 use crate::csv::encoding;
 use crate::log_output::LogOutput;
@@ -18,17 +18,17 @@ use crate::resource::definition::Resource;
 use crate::resource::description::Fault;
 use crate::resource::infer::infer;
 use crate::resource::naming::resource_name;
-use crate::resource::registry::{self, TAKEN};
+use crate::resource::registry::{self, RESERVED_NAMES};
 use crate::resource::schema;
 use crate::resource::shorthand;
 use crate::resource::sketch::{ColumnSketch, Sketch};
 
-/// The exit status of wrong arguments.
+/// The exit status for invalid arguments.
 const WRONG_ARGUMENTS: u8 = 2;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write a description, a column for each argument.
+    /// Create a description, with one column for each argument.
     ///
     /// Example: pycrudapi resource new vessels 'name:string:1..150' 'type:cargo|tanker' 'tonnage:number:0..:null'
     New {
@@ -37,7 +37,7 @@ pub enum Command {
         /// A column: `name:type[:low..high][:null][:index]`.
         ///
         /// The type is boolean, integer, int16, int32, int64, number, decimal(precision,scale), string, date, date-time, uuid,
-        /// or a|b|c for one of these texts. The range is of numbers or of lengths of texts; one side may be left out.
+        /// or a|b|c for one of these texts. The range applies to numbers or to the length of texts; one bound may be omitted.
         #[arg(required = true)]
         columns: Vec<String>,
         #[command(flatten)]
@@ -45,14 +45,14 @@ pub enum Command {
         #[command(flatten)]
         resources: ResourcesConfig,
     },
-    /// Write a description that fits a CSV file, so that import takes every row of it.
+    /// Create a description that fits a CSV file, so that import accepts all of its rows.
     Infer {
         /// The file, or - for standard input.
         file: PathBuf,
-        /// The name of the resource; the file's name unless it is given.
+        /// The name of the resource; by default that of the file.
         #[arg(long)]
         name: Option<String>,
-        /// The encoding of the file, such as windows-1252; without, it is UTF-8, or what its byte order mark says.
+        /// Encoding of the file, such as windows-1252; by default its byte order mark's, or UTF-8.
         #[arg(long, value_parser = encoding::named)]
         encoding: Option<&'static Encoding>,
         #[command(flatten)]
@@ -60,52 +60,52 @@ pub enum Command {
         #[command(flatten)]
         resources: ResourcesConfig,
     },
-    /// Say everything that is wrong with a description, with the line and the remedy.
+    /// Print all errors of a description, with line and remedy.
     Check {
         /// The description.
         file: PathBuf,
     },
-    /// Write the statements that make the table of a resource.
+    /// Print the SQL statements that create the table of a resource.
     Sql {
         /// The resource.
         name: String,
         #[command(flatten)]
         resources: ResourcesConfig,
     },
-    /// Write which resources there are.
+    /// List the resources.
     List {
         #[command(flatten)]
         resources: ResourcesConfig,
     },
 }
 
-/// Where a description goes.
+/// Output of a description.
 #[derive(Debug, Args)]
 pub struct Output {
     /// The file, or - for standard output.
     ///
-    /// [default: NAME.toml in RESOURCES_DIR, or in the current folder]
+    /// [default: NAME.toml in RESOURCES_DIR, or in the current directory]
     #[arg(long, short)]
     output: Option<PathBuf>,
-    /// Write over a file that is there.
+    /// Overwrite an existing file.
     #[arg(long)]
     force: bool,
-    /// Keep each change of a row: who made it, when, and what was there before.
+    /// Record each change of a row: who made it, when, and the previous values.
     #[arg(long)]
     history: bool,
 }
 
-/// Runs the chosen subcommand to its end.
+/// Runs the chosen subcommand.
 ///
 /// # Errors
-/// A chain of causes that ends in what to do.
+/// A chain of causes that includes the remedy.
 pub fn run(command: &Command, log: &LogOutput) -> anyhow::Result<ExitCode> {
     match command {
         Command::New { name, columns, output, resources } => match new(name, columns) {
             Ok(sketch) => output.write(sketch, resources),
             Err(faults) => {
                 for fault in faults {
-                    log.say(&format!("pycrudapi: {fault}"));
+                    log.write_line(&format!("pycrudapi: {fault}"));
                 }
                 Ok(WRONG_ARGUMENTS.into())
             }
@@ -118,7 +118,7 @@ pub fn run(command: &Command, log: &LogOutput) -> anyhow::Result<ExitCode> {
             let known = resources.load()?;
             let Some(resource) = known.iter().find(|resource| resource.name == name) else {
                 let names: Vec<&str> = known.iter().map(|resource| resource.name).collect();
-                bail!("there is no resource {name:?}; the resources are {}", names.join(", "));
+                bail!("unknown resource {name:?}; the resources are {}", names.join(", "));
             };
             let statements: String = schema::ddl(resource).iter().map(|statement| format!("{statement};\n")).collect();
             written(std::io::stdout().write_all(statements.as_bytes()))?;
@@ -126,17 +126,17 @@ pub fn run(command: &Command, log: &LogOutput) -> anyhow::Result<ExitCode> {
         }
         Command::List { resources } => {
             for resource in resources.load()? {
-                say(&format!("{}\t{}\t{}", resource.name, counted(resource.fields().len()), resource.title));
+                print_line(&format!("{}\t{}\t{}", resource.name, counted(resource.fields().len()), resource.title));
             }
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-/// The description that arguments ask for.
+/// Creates a description from arguments.
 ///
 /// # Errors
-/// Everything that is wrong with them, each with the argument it is in.
+/// All errors, each with its argument.
 fn new(name: &str, arguments: &[String]) -> Result<Sketch, Vec<String>> {
     let mut faults: Vec<String> = taken(name).into_iter().collect();
     let mut columns = Vec::new();
@@ -150,12 +150,16 @@ fn new(name: &str, arguments: &[String]) -> Result<Sketch, Vec<String>> {
         name: name.to_owned(),
         history: false,
         comments: vec![
-            format!("{name}: the table, the API, CSV and the page follow from this file."),
-            "A column may also have description, unit, default, examples, pattern and csv (other headers that mean it).".to_owned(),
+            format!("{name}: defines the table, the API, CSV and the page."),
+            "A column may also have description, unit, default, examples, pattern and csv (other headers for it)."
+                .to_owned(),
         ],
-        columns: columns.iter().map(|(_, column)| ColumnSketch { comments: Vec::new(), column: column.clone() }).collect(),
+        columns: columns
+            .iter()
+            .map(|(_, column)| ColumnSketch { comments: Vec::new(), column: column.clone() })
+            .collect(),
     };
-    // A column without a form of its own would only lead to further faults, so the others are checked without it.
+    // A column that could not be parsed would only cause further errors, so the others are checked without it.
     let (text, lines) = sketch.text();
     if let (false, Err(found)) = (columns.is_empty(), Resource::load(&text, no_file)) {
         for fault in found {
@@ -167,12 +171,12 @@ fn new(name: &str, arguments: &[String]) -> Result<Sketch, Vec<String>> {
     if faults.is_empty() { Ok(sketch) } else { Err(faults) }
 }
 
-/// The complaint about a name that another part of the service has.
+/// The error for a name that the service itself uses.
 fn taken(name: &str) -> Option<String> {
-    TAKEN.contains(&name).then(|| format!("the name {name} is taken by the service itself; choose another one"))
+    RESERVED_NAMES.contains(&name).then(|| format!("the name {name} is reserved by the service; choose another one"))
 }
 
-/// What a sketch never refers to.
+/// Loads a file: a sketch never refers to one.
 fn no_file(name: &str) -> Result<Vec<u8>, String> {
     Err(format!("there is no file {name}"))
 }
@@ -184,7 +188,7 @@ fn inferred(file: &Path, name: Option<&str>, encoding: Option<&'static Encoding>
         None => {
             let stem = file.file_stem().filter(|_| !is_input).map(|stem| stem.to_string_lossy());
             stem.and_then(|stem| resource_name(&stem))
-                .context("the file's name has no letter to name a resource by; give it --name")?
+                .context("the file's name has no letter for a resource name; use --name")?
         }
     };
     let (input, source): (Box<dyn Read>, String) = if is_input {
@@ -196,7 +200,7 @@ fn inferred(file: &Path, name: Option<&str>, encoding: Option<&'static Encoding>
     if let Some(fault) = taken(&name) {
         bail!("{fault} with --name");
     }
-    // Names of columns are made to fit the resource's, which must be one, then.
+    // Column names are derived from the resource's name, so that is checked first.
     let faulty =
         |found: Vec<Fault>| anyhow!(found.into_iter().map(|fault| fault.message).collect::<Vec<_>>().join("; "));
     let empty = Sketch { name: name.clone(), columns: vec![ColumnSketch::of_text("any")], ..Sketch::default() };
@@ -221,7 +225,7 @@ impl Output {
                 let folder = folder.clone().unwrap_or_default();
                 if !folder.as_os_str().is_empty() {
                     fs::create_dir_all(&folder)
-                        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+                        .with_context(|| format!("cannot create the directory {}", folder.display()))?;
                 }
                 folder.join(format!("{}.toml", sketch.name))
             }
@@ -232,29 +236,29 @@ impl Output {
             if self.force { options.create(true).truncate(true) } else { options.create_new(true) }.open(&path);
         let mut file = match opened {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                bail!("{} is there already; say --force to write over it, or --output another file", path.display())
+                bail!("{} exists; use --force to overwrite it, or --output for another file", path.display())
             }
             opened => opened.with_context(|| format!("cannot write {}", path.display()))?,
         };
         file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
-        say(&format!("{}: {}", path.display(), counted(sketch.columns.len())));
+        print_line(&format!("{}: {}", path.display(), counted(sketch.columns.len())));
         Ok(ExitCode::SUCCESS)
     }
 }
 
 fn check(file: &Path) -> ExitCode {
     match registry::load_file(file) {
-        Ok(resource) if TAKEN.contains(&resource.name) => {
-            say(&format!("{}: {}", file.display(), taken(resource.name).unwrap_or_default()));
+        Ok(resource) if RESERVED_NAMES.contains(&resource.name) => {
+            print_line(&format!("{}: {}", file.display(), taken(resource.name).unwrap_or_default()));
             ExitCode::FAILURE
         }
         Ok(resource) => {
-            say(&format!("{}: {}, no fault", file.display(), counted(resource.fields().len())));
+            print_line(&format!("{}: {}, no fault", file.display(), counted(resource.fields().len())));
             ExitCode::SUCCESS
         }
         Err(faults) => {
             for fault in faults {
-                say(&format!("{}: {fault}", file.display()));
+                print_line(&format!("{}: {fault}", file.display()));
             }
             ExitCode::FAILURE
         }

@@ -15,7 +15,7 @@ use super::TRANSFER_THREADS;
 use super::backup::NO_PROGRAMS;
 use super::backup::record;
 use super::database::{Use, expect_database, with_database};
-use super::output::say;
+use super::output::print_line;
 use crate::backup::disk::told_full;
 use crate::backup::folder::Folder;
 use crate::backup::logical;
@@ -41,15 +41,15 @@ use crate::resource::time::{Unzoned, read_date_time};
 /// `restore`.
 #[derive(Debug, Args)]
 pub struct Restore {
-    /// The folder that backups are in; or s3://bucket/prefix, from where one is brought into TMPDIR first.
+    /// The folder of the backups; or s3://bucket/prefix, from which the backup is downloaded to TMPDIR first.
     #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
     from: String,
-    /// The backup; the newest, or the one before --at, without.
+    /// The id of the backup; by default the newest, or the newest before --at.
     #[arg(long)]
     backup: Option<String>,
-    /// The instant, such as 2026-11-26T22:45:01.5Z, with an offset, or 2026-11-26T23:45:01[Europe/Warsaw], as the API reads it: what was
-    /// acknowledged before it by the database's clock is there, and nothing that was begun after it. Without it the backup's own instant
-    /// with --backup, or the end of WAL.
+    /// The instant, in a form that the API accepts, such as 2026-11-26T22:45:01.5Z or 2026-11-26T23:45:01[Europe/Warsaw]: every
+    /// write acknowledged before it by the database's clock is restored, and none begun after it. The default is the backup's
+    /// own instant with --backup, and otherwise the end of WAL.
     #[arg(long, value_parser = instant)]
     at: Option<Timestamp>,
     /// A new directory for DATA_DIR; or the URL of an empty database, for a logical backup.
@@ -68,11 +68,11 @@ pub struct Restore {
 /// `restore-drill`.
 #[derive(Debug, Args)]
 pub struct Drill {
-    /// The folder that backups are in; or s3://bucket/prefix, from where one is brought into TMPDIR first.
+    /// The folder of the backups; or s3://bucket/prefix, from which the backup is downloaded to TMPDIR first.
     #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
     from: String,
-    /// The URL of an empty database that a logical backup is loaded into; without it a PostgreSQL of its own is started in the
-    /// system's directory for temporary files.
+    /// The URL of an empty database that a logical backup is loaded into; by default a temporary PostgreSQL is started in
+    /// TMPDIR.
     #[arg(long, env = "DRILL_INTO", hide_env_values = true)]
     into: Option<String>,
     #[command(flatten)]
@@ -85,13 +85,13 @@ pub struct Drill {
     database: DatabaseConfig,
 }
 
-/// An instant in any form that the API reads.
+/// An instant in any form that the API accepts.
 fn instant(text: &str) -> Result<Timestamp, String> {
     const RULE: &str = "expected an instant such as 2026-11-26T22:45:01.5Z, 2026-11-26T23:45:01+01:00 or 2026-11-26T23:45:01[Europe/Warsaw]";
     read_date_time(text, Unzoned::Refused).map_err(|fault| fault.of(RULE))
 }
 
-/// Whether --into names a database; another address than that of one is nobody's directory.
+/// Whether --into is the address of a database; any other address is refused, because it is not meant as a directory.
 fn is_database(into: &str) -> anyhow::Result<bool> {
     let is_database = is_conninfo(into);
     if !is_database && into.contains("://") {
@@ -104,10 +104,10 @@ fn is_database(into: &str) -> anyhow::Result<bool> {
 }
 
 impl Restore {
-    /// Brings a backup back.
+    /// Restores a backup.
     ///
     /// # Errors
-    /// A chain of causes that ends in what to do; what is half restored is removed.
+    /// With the cause and the remedy; an incomplete restore is removed.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let key = self.key.key()?;
         let place = self.bucket.place(&self.from)?;
@@ -115,14 +115,14 @@ impl Restore {
             tokio::runtime::Builder::new_multi_thread().worker_threads(TRANSFER_THREADS).enable_all().build()?;
         let is_database = is_database(&self.into)?;
         let key = key.as_ref();
-        let fetched = runtime.block_on(place.fetch(self.backup.as_deref(), self.at, key))?;
+        let fetched = runtime.block_on(place.fetch(self.backup.as_deref(), self.at, key, self.backup.is_none()))?;
         let restored = self.bring_back(&runtime, &fetched.folder, &fetched.backup, (key, is_database));
         let disk = (!is_database).then(|| Path::new(&self.into));
         restored.map_err(|error| told_full(error, disk))?;
         Ok(ExitCode::SUCCESS)
     }
 
-    fn bring_back(
+    fn restore(
         &self,
         runtime: &tokio::runtime::Runtime,
         folder: &Folder,
@@ -134,12 +134,13 @@ impl Restore {
                 let server = self.database.at(&self.into)?;
                 let resources = self.resources.load()?;
                 runtime.block_on(logical::restore(&server, folder, backup, key, &resources))?;
-                say(&format!("restored backup {} as of {}", backup.id, backup.state.at));
+                print_line(&format!("restored backup {} as of {}", backup.id, backup.state.at));
             }
             (Kind::Physical, false) => self.physical(runtime, folder, backup, key)?,
             (Kind::Logical, false) => self.logical_into_directory(runtime, folder, backup, key)?,
             (Kind::Physical, true) => bail!(
-                "backup {} is physical and becomes a directory; name a new one with --into, or a logical backup with --backup",
+                "backup {} is physical and requires a directory; specify a new one with --into, or a logical backup with \
+                 --backup",
                 backup.id
             ),
         }
@@ -175,10 +176,10 @@ impl Restore {
         })?;
         let place = target.keep(recovered)?;
         let reached = reached.map_or_else(|| backup.state.at.clone(), |at| at.to_string());
-        say(&format!("restored backup {}; the last commit in it is of {reached}", backup.id));
-        say(&format!("serve it: DATA_DIR={} make up", place.display()));
+        print_line(&format!("restored backup {}; its last commit is from {reached}", backup.id));
+        print_line(&format!("to serve it: DATA_DIR={} make up", place.display()));
         if backup.database != "postgres" {
-            say(&format!("its tables are in the database {}, not in postgres", backup.database));
+            print_line(&format!("its tables are in the database {}, not in postgres", backup.database));
         }
         Ok(())
     }
@@ -193,8 +194,8 @@ impl Restore {
     ) -> anyhow::Result<()> {
         let resources = self.resources.load()?;
         let place = runtime.block_on(drill::logical_into(&self.options(), folder, backup, key, &resources))?;
-        say(&format!("restored backup {} as of {}", backup.id, backup.state.at));
-        say(&format!("serve it: DATA_DIR={} make up", place.display()));
+        print_line(&format!("restored backup {} as of {}", backup.id, backup.state.at));
+        print_line(&format!("to serve it: DATA_DIR={} make up", place.display()));
         Ok(())
     }
 
@@ -211,22 +212,22 @@ impl Restore {
         _: &Backup,
         _: Option<&Key>,
     ) -> anyhow::Result<()> {
-        bail!("this build has no embedded database; name an empty one with --into postgres://…")
+        bail!("this build has no embedded database; specify an empty one with --into postgres://…")
     }
 }
 
 impl Drill {
-    /// Drills.
+    /// Restores the newest backup into a temporary database and compares it.
     ///
     /// # Errors
-    /// When the backup cannot be brought back, or is not what the database was.
+    /// When the backup cannot be restored, or a table differs.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let key = self.key.key()?;
         expect_database(&self.database)?;
         with_database(&self.database, Use::Shared, TRANSFER_THREADS, |conninfo| async move {
             let started = Instant::now();
             let outcome = async {
-                let fetched = self.bucket.place(&self.from)?.fetch(None, None, key.as_ref()).await?;
+                let fetched = self.bucket.place(&self.from)?.fetch(None, None, key.as_ref(), false).await?;
                 self.drill(&fetched.folder, &fetched.backup, key.as_ref(), self.resources.load()?).await?;
                 anyhow::Ok(fetched.backup)
             }
@@ -242,7 +243,7 @@ impl Drill {
             let backup = outcome?;
             let rows: i64 = backup.state.tables.iter().map(|table| table.rows).sum();
             let tables = backup.state.tables.len();
-            say(&format!(
+            print_line(&format!(
                 "backup {} is what the database was at {}: {rows} rows in {tables} tables",
                 backup.id, backup.state.at
             ));
@@ -271,7 +272,9 @@ impl Drill {
         #[cfg(not(feature = "embedded"))]
         match backup.kind {
             Kind::Physical => bail!(NO_PROGRAMS),
-            Kind::Logical => bail!("this build has no embedded database; name an empty one with --into (DRILL_INTO)"),
+            Kind::Logical => {
+                bail!("this build has no embedded database; specify an empty one with --into (DRILL_INTO)")
+            }
         }
     }
 }

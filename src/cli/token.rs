@@ -1,4 +1,4 @@
-//! `pycrudapi token`: tokens of the API are made, listed, rotated and revoked, beside a running server or without one.
+//! `pycrudapi token`: creates, lists, rotates and revokes API tokens, whether or not the server is running.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::TRANSFER_THREADS;
 use super::database::{Use, expect_database, with_database};
-use super::output::{say, table};
+use super::output::{print_line, print_table};
 use crate::auth::scope::Scopes;
 use crate::auth::tokens::format::ApiToken;
 use crate::auth::tokens::store::{self, Listed};
@@ -20,28 +20,27 @@ use crate::db::migrate;
 use crate::duration::span;
 use crate::resource::registry::Resources;
 
-/// What is done with tokens.
+/// Actions on tokens.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a token and write it to standard output: once, it is stored nowhere.
+    /// Create a token and print it to standard output, once: it is not stored.
     Create(Create),
-    /// List all tokens: what they are called and allow, never themselves.
+    /// List all tokens with their names and scopes, but not their values.
     List(At),
-    /// Refuse a token from now on; every server does within a second.
+    /// Revoke a token; every server rejects it within a second.
     Revoke {
-        /// The id of the token, as the list has it.
+        /// The id of the token, as in the list.
         #[arg(value_parser = read_id)]
         id: Uuid,
         #[command(flatten)]
         at: At,
     },
-    /// Make another token in the place of one: the same name, scopes and lifetime.
+    /// Create a token that replaces another: with the same name, scopes and lifetime.
     Rotate {
-        /// The id of the token, as the list has it.
+        /// The id of the token, as in the list.
         #[arg(value_parser = read_id)]
         id: Uuid,
-        /// How long the old token can still be used (1s to 720h): a number with s, m or h; it is revoked
-        /// at once without.
+        /// How long the old token remains valid (1s to 720h): a number with s, m or h; by default it is revoked at once.
         #[arg(long, value_parser = span::<720>)]
         overlap: Option<Duration>,
         #[command(flatten)]
@@ -49,23 +48,23 @@ pub enum Command {
     },
 }
 
-/// A token to be made.
+/// A token to create.
 #[derive(Debug, Args)]
 pub struct Create {
-    /// What people call it, such as the program that it is for.
+    /// A name for people, such as the program that uses it.
     #[arg(long, value_parser = name)]
     name: String,
-    /// What it allows, separated by commas: `passengers:read`, `steps:*`, `*:read`, `admin`.
+    /// The scopes, separated by commas: `passengers:read`, `steps:*`, `*:read`, `admin`.
     #[arg(long)]
     scope: Scopes,
-    /// How long it can be used: a number with s, m, h or d, or never for no end.
+    /// The lifetime: a number with s, m, h or d, or never.
     #[arg(long, default_value = LIFETIME_DEFAULT, value_parser = read_lifetime)]
     expires: Lifetime,
     #[command(flatten)]
     at: At,
 }
 
-/// Where the tokens are.
+/// The database of the tokens.
 #[derive(Debug, Args)]
 pub struct At {
     #[command(flatten)]
@@ -74,7 +73,7 @@ pub struct At {
     database: DatabaseConfig,
 }
 
-/// How long a token lives; for good without a time.
+/// Lifetime of a token; unlimited if there is none.
 #[derive(Debug, Clone, Copy)]
 struct Lifetime(Option<Duration>);
 
@@ -90,10 +89,10 @@ fn name(text: &str) -> Result<String, String> {
     }
 }
 
-/// Does it.
+/// Runs the action.
 ///
 /// # Errors
-/// When the database cannot be used, or there is no such token.
+/// If the database cannot be used, or the token does not exist.
 pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Create(create) => {
@@ -101,7 +100,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
             let wanted = TokenSpec { name: name.clone(), scopes: scope.clone(), lifetime: expires.0 };
             at.run(async move |client, resources| {
                 if wanted.scopes.is_empty() {
-                    bail!("--scope names no scope; name one, such as passengers:read");
+                    bail!("--scope is empty; specify at least one scope, such as passengers:read");
                 }
                 if let Some(reason) = unknown_resource(&wanted.scopes, resources) {
                     bail!("--scope {}: {reason}", wanted.scopes);
@@ -114,19 +113,18 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::List(at) => at.run(async |client, _| {
             let mut rows = vec![["id", "name", "scopes", "state", "expires", "last used", "uses"].map(str::to_owned)];
             rows.extend(store::list(client).await?.iter().map(row));
-            table(&rows);
+            print_table(&rows);
             Ok(())
         }),
         Command::Revoke { id, at } => at.run(async move |client, _| {
             let revoked = store::revoke(client, *id, None).await?.ok_or_else(|| missing(*id))?;
-            say(&format!("revoked {}, {}", revoked.name, revoked.id));
+            print_line(&format!("revoked {}, {}", revoked.name, revoked.id));
             Ok(())
         }),
         Command::Rotate { id, overlap, at } => at.run(async move |client, _| {
             let rotated = tokens::rotate(client, *id, overlap.unwrap_or_default(), None).await?;
-            let (token, listed) = rotated.ok_or_else(|| {
-                anyhow!("no token that can be used has the id {id}; `pycrudapi token list` lists all")
-            })?;
+            let (token, listed) =
+                rotated.ok_or_else(|| anyhow!("no valid token has the id {id}; `pycrudapi token list` lists all"))?;
             show(&token, &listed);
             Ok(())
         }),
@@ -145,21 +143,21 @@ impl At {
 }
 
 fn read_id(text: &str) -> Result<Uuid, &'static str> {
-    text.parse().map_err(|_| "expected the id of a token, a uuid; `pycrudapi token list` lists them")
+    text.parse().map_err(|_| "expected the id of a token, a UUID; `pycrudapi token list` lists them")
 }
 
 fn missing(id: Uuid) -> anyhow::Error {
     anyhow!("no token has the id {id}; `pycrudapi token list` lists all")
 }
 
-/// The token alone on standard output, for a program; what a person wants to know of it beside.
+/// Prints only the token to standard output, for programs, and its details to standard error.
 fn show(token: &ApiToken, listed: &Listed) {
     let ends = listed.expires_at.map_or("never expires".to_owned(), |end| format!("expires {end:.0}"));
     eprintln!(
-        "token {}, id {}, scopes {}, {ends}; it is shown this once: keep it where secrets are kept",
+        "token {}, id {}, scopes {}, {ends}; the token is shown only once: store it as a secret",
         listed.name, listed.id, listed.scopes
     );
-    say(token.reveal());
+    print_line(token.reveal());
 }
 
 fn row(token: &Listed) -> [String; 7] {

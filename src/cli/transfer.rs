@@ -1,4 +1,4 @@
-//! Rows into a table from a file, with a bar that shows how far it is.
+//! Imports rows from a file, with a progress bar.
 
 use std::fs::File;
 use std::io::{IsTerminal, Read};
@@ -9,7 +9,7 @@ use clap::Args;
 use encoding_rs::Encoding;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::output::say;
+use super::output::print_line;
 use crate::csv::encoding;
 use crate::csv::notes::UnknownColumns;
 use crate::db::conninfo::ConnInfo;
@@ -18,35 +18,35 @@ use crate::db::migrate;
 use crate::resource::definition::Resource;
 use crate::resource::registry::Resources;
 
-/// Where rows come from, and how they are read.
+/// The source of the rows, and how it is read.
 #[derive(Debug, Args)]
 pub struct Source {
     /// The file, or - for standard input.
     pub file: PathBuf,
-    /// Take a file without rows for what it is; otherwise it is an error, because an export that failed looks so.
+    /// Accept a file without rows; otherwise it is an error, because the output of a failed export looks the same.
     #[arg(long)]
     allow_empty: bool,
-    /// The encoding of the file, such as windows-1252; without, it is UTF-8, or what its byte order mark says.
+    /// Encoding of the file, such as windows-1252; by default its byte order mark's, or UTF-8.
     #[arg(long, value_parser = encoding::named)]
     encoding: Option<&'static Encoding>,
-    /// Leave out columns that the resource does not have, and say which.
+    /// Ignore columns that the resource does not have, and report them.
     #[arg(long)]
     ignore_unknown_columns: bool,
 }
 
-/// What can be moved in bulk.
+/// What can be transferred in bulk.
 #[derive(Clone, Copy)]
 pub enum Transferred {
-    /// Rows of a description.
+    /// Rows of a described resource.
     Resource(&'static Resource),
-    /// Readings.
+    /// Air-quality readings.
     AirQuality,
 }
 
-/// The resource of this name.
+/// The resource with this name.
 ///
 /// # Errors
-/// When there is none.
+/// If there is none.
 pub fn transferred(name: &str, resources: Resources) -> anyhow::Result<Transferred> {
     if name == "air-quality" {
         return Ok(Transferred::AirQuality);
@@ -55,21 +55,21 @@ pub fn transferred(name: &str, resources: Resources) -> anyhow::Result<Transferr
         Some(resource) => Ok(Transferred::Resource(resource)),
         None => {
             let known: Vec<&str> = resources.iter().map(|resource| resource.name).collect();
-            bail!("there is no resource {name:?}; the resources are {}, air-quality", known.join(", "))
+            bail!("unknown resource {name:?}; the resources are {}, air-quality", known.join(", "))
         }
     }
 }
 
-/// Loads a file: all of its rows, or none.
+/// Imports all rows of a file, or none.
 ///
 /// # Errors
-/// A chain of causes that ends in what to do.
+/// A chain of causes that includes the remedy.
 pub async fn import(
     table: impl Table,
     from: &Source,
     conninfo: ConnInfo,
     resources: Resources,
-    rows_are: &str,
+    noun: &str,
 ) -> anyhow::Result<()> {
     let Source { file, allow_empty, encoding, ignore_unknown_columns } = from;
     let (text, length): (Box<dyn Read + Send>, Option<u64>) = if file.as_os_str() == "-" {
@@ -91,14 +91,14 @@ pub async fn import(
     };
     bar.finish_and_clear();
     let Imported { rows, notes } = imported.with_context(|| format!("nothing was imported from {}", file.display()))?;
-    say(&format!("{rows} {rows_are} imported"));
+    print_line(&format!("{rows} {noun} imported"));
     for sentence in notes {
-        say(&sentence);
+        print_line(&sentence);
     }
     Ok(())
 }
 
-/// A bar on a terminal, nothing elsewhere.
+/// A progress bar on a terminal, otherwise a hidden one.
 fn progress_bar(length: Option<u64>) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();

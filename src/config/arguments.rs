@@ -1,4 +1,4 @@
-//! Reading the arguments and the environment: what is empty, what is wrong, and what is shown to others.
+//! Parses the arguments and the environment: empty variables, errors, and masking of secrets.
 
 use std::io::Write;
 
@@ -10,37 +10,37 @@ use super::fault::wrong_setting;
 use super::values::Secret;
 use crate::masked::masked_words;
 
-/// The arguments and the environment of this process. `--help` ends it, and so does a wrong setting, with a sentence and
-/// status 2.
+/// Parses the arguments and the environment of this process. `--help` exits the process, and so does an invalid setting, with a
+/// message and status 2.
 pub fn read(command: Command) -> ArgMatches {
     let command = without_empty_variables(command);
     command.clone().try_get_matches().unwrap_or_else(|error| {
-        let said = match wrong_setting(&command, &error) {
+        let message = match wrong_setting(&command, &error) {
             Some(wrong) => without_secrets(&format!("{wrong}\n")),
             None => {
                 let plain = error.to_string();
-                let said = without_secrets(&plain);
-                if said == plain || !error.use_stderr() {
+                let masked = without_secrets(&plain);
+                if masked == plain || !error.use_stderr() {
                     error.exit(); // with colours
                 }
-                said
+                masked
             }
         };
-        let _ = write!(std::io::stderr(), "{said}"); // the status says it as well
+        let _ = write!(std::io::stderr(), "{message}"); // if this fails, the status still reports the error
         std::process::exit(error.exit_code())
     })
 }
 
-/// A complaint that may repeat arguments of this process, without what may be secret in them.
+/// Masks secrets in an error message that may contain arguments of this process.
 pub fn without_secrets(complaint: &str) -> String {
     let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     masked_words(complaint, &words)
 }
 
-/// Settings of another program than this one, by the environment alone.
+/// Settings of another program than this one, only from the environment.
 ///
 /// # Errors
-/// A sentence that names the wrong one.
+/// A message that states the invalid setting.
 pub fn of_environment<T: Args + FromArgMatches>() -> Result<T, String> {
     let command = without_empty_variables(T::augment_args(Command::new("environment")));
     let matches = command.clone().try_get_matches_from(["environment"]);
@@ -49,8 +49,7 @@ pub fn of_environment<T: Args + FromArgMatches>() -> Result<T, String> {
         .map_err(|error| wrong_setting(&command, &error).map_or_else(|| error.to_string(), |wrong| wrong.to_string()))
 }
 
-/// The command with every empty variable taken for an unset one: Compose files and manifests set what they pass on to
-/// nothing.
+/// Treats every empty variable as unset: Compose files and manifests set optional variables to the empty string.
 fn without_empty_variables(command: Command) -> Command {
     let is_empty = |argument: &Arg| argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
     command
@@ -58,7 +57,7 @@ fn without_empty_variables(command: Command) -> Command {
         .mut_subcommands(without_empty_variables)
 }
 
-/// The settings on the command line that hold a password: anybody on the machine can read them in /proc.
+/// The settings given on the command line that contain a password: any user of the machine can read them in /proc.
 pub fn shown_passwords(matches: &ArgMatches) -> Vec<&'static str> {
     const SETTINGS: [(&str, &str); 6] = [
         ("database_url", "DATABASE_URL"),

@@ -7,17 +7,17 @@ use super::issuer::IssuerConfig;
 use crate::auth::scope::{Access, Scopes};
 use crate::resource::registry::Resources;
 
-/// Whether credentials are looked at.
+/// Whether credentials are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Auth {
-    /// Everybody may do everything.
+    /// Every request is permitted.
     Off,
-    /// Everybody may do what their scopes say.
+    /// A request is permitted by its scopes.
     On,
 }
 
 impl Auth {
-    /// The word for it.
+    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -26,19 +26,19 @@ impl Auth {
     }
 }
 
-/// Who may do what.
+/// Authentication and authorization.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Authentication")]
 pub struct AuthConfig {
     /// Scopes of requests without credentials, with AUTH=on, separated by commas: `*:read`, `steps:create`.
     ///
-    /// Nobody without credentials may do anything by default. Probes, the documentation and the pages need none.
+    /// None by default. Probes, the documentation and the pages require no credentials.
     #[arg(long, env, hide_env_values = true)]
     pub auth_anonymous_scopes: Option<Scopes>,
 
-    /// Most requests of a principal in a second, with AUTH=on (0 to 1000000; 0 is no limit); more are answered with 429.
+    /// Maximum requests per second of a principal, with AUTH=on (0 to 1000000; 0 is no limit); further ones get 429.
     ///
-    /// Requests without credentials are told apart by the client's address. Each server counts for itself.
+    /// Requests without credentials are limited by client address. Each server counts separately.
     #[arg(long, env, default_value_t = 0, value_parser = value_parser!(u32).range(..=1_000_000), hide_env_values = true)]
     pub principal_rate_limit: u32,
 
@@ -48,10 +48,10 @@ pub struct AuthConfig {
 }
 
 impl AuthConfig {
-    /// Whether the settings go together, and with the resources that are served.
+    /// Checks that the settings are consistent, and refer only to resources that are served.
     ///
     /// # Errors
-    /// The first one that does not.
+    /// The first setting that is not.
     pub fn check(&self, resources: Resources) -> Result<(), WrongSetting> {
         self.anonymous_scopes(resources)?;
         if let Some(map) = &self.issuer.auth_scope_map
@@ -63,19 +63,19 @@ impl AuthConfig {
         self.issuer.sign_in(&[]).map(drop)
     }
 
-    /// Whether any of them says something that only AUTH=on heeds.
+    /// Whether any of them is set that has an effect only with AUTH=on.
     pub fn is_given(&self) -> bool {
         self.auth_anonymous_scopes.is_some() || self.principal_rate_limit > 0 || self.issuer.auth_issuer.is_some()
     }
 
-    /// What requests without credentials may do.
+    /// The scopes of requests without credentials.
     ///
     /// # Errors
-    /// When a resource is named that is not served.
+    /// If they refer to a resource that is not served, or to administration.
     pub fn anonymous_scopes(&self, resources: Resources) -> Result<Scopes, WrongSetting> {
         let scopes = self.auth_anonymous_scopes.clone().unwrap_or_default();
         if scopes.permit(Access::Admin) {
-            let reason = "nobody is an administrator without credentials; name what is to be open, such as *:read";
+            let reason = "the admin scope requires credentials; specify other scopes, such as *:read";
             return Err(WrongSetting::of("AUTH_ANONYMOUS_SCOPES", &scopes, reason));
         }
         match unknown_resource(&scopes, resources) {
@@ -85,14 +85,14 @@ impl AuthConfig {
     }
 }
 
-/// What a scope may name.
+/// The resource names that scopes can refer to.
 pub fn known_resources(resources: Resources) -> Vec<&'static str> {
     resources.iter().map(|resource| resource.name).chain(["steps", "air-quality"]).collect()
 }
 
-/// What is wrong with the resources that scopes name.
+/// An error message if scopes refer to an unknown resource.
 pub fn unknown_resource(scopes: &Scopes, resources: Resources) -> Option<String> {
     let known = known_resources(resources);
     let unknown = scopes.resources().find(|name| !known.contains(name))?;
-    Some(format!("there is no resource {unknown}; there are {}", known.join(", ")))
+    Some(format!("unknown resource {unknown}; expected one of {}", known.join(", ")))
 }

@@ -1,4 +1,4 @@
-//! Settings of the bucket that backups are in, by the names that every tool of Amazon's and of others reads.
+//! Settings of the bucket for backups, with the variable names of the AWS tools.
 
 use std::path::{Path, PathBuf};
 
@@ -12,11 +12,11 @@ use crate::backup::place::Place;
 use crate::db::tls::client_config;
 use crate::masked::masked;
 
-/// The bucket's store and the key to it; where backups are in a folder, none of them is looked at.
+/// The bucket's store and its credentials; not used if backups are in a directory.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Bucket")]
 pub struct BucketConfig {
-    /// URL of a store that speaks S3, such as `https://s3.example.com`; Amazon's without it.
+    /// URL of an S3-compatible store, such as `https://s3.example.com`; Amazon's by default.
     #[arg(long, env, hide_env_values = true)]
     pub aws_endpoint_url: Option<String>,
 
@@ -24,32 +24,32 @@ pub struct BucketConfig {
     #[arg(long, env, default_value = "us-east-1", hide_env_values = true)]
     pub aws_region: String,
 
-    /// Id of the key to the bucket.
+    /// Access key id for the bucket.
     #[arg(long, env, hide_env_values = true)]
     pub aws_access_key_id: Option<String>,
 
-    /// The key's secret; on the command line every user of the machine sees it: prefer the variable or the file.
+    /// Secret access key; on the command line it is visible to every user of the machine: prefer the variable or the file.
     #[arg(long, env, hide_env_values = true, value_parser = secret)]
     pub aws_secret_access_key: Option<Secret>,
 
-    /// File that holds AWS_SECRET_ACCESS_KEY, such as a mounted secret.
+    /// File with AWS_SECRET_ACCESS_KEY, such as a mounted secret.
     #[arg(long, env, hide_env_values = true)]
     pub aws_secret_access_key_file: Option<PathBuf>,
 
-    /// Token of a key that is lent for some hours.
+    /// Session token of temporary credentials.
     #[arg(long, env, hide_env_values = true, value_parser = secret)]
     pub aws_session_token: Option<Secret>,
 
-    /// File with the certificates (PEM) of the authorities that the store's certificate is signed by, instead of the system's.
+    /// File with the CA certificates (PEM) for the store's certificate, instead of the system's.
     #[arg(long, env, hide_env_values = true)]
     pub aws_ca_bundle: Option<PathBuf>,
 }
 
 impl BucketConfig {
-    /// The bucket that a text names; none when it names a folder.
+    /// The bucket that a text refers to; none if it is a directory.
     ///
     /// # Errors
-    /// When a setting is missing or wrong.
+    /// If a setting is missing or invalid.
     pub fn bucket(&self, text: &str) -> anyhow::Result<Option<Bucket>> {
         let Some(address) = Address::parse(text)? else { return Ok(None) };
         let secret = match (&self.aws_secret_access_key_file, &self.aws_secret_access_key) {
@@ -58,7 +58,7 @@ impl BucketConfig {
         };
         let (Some(key_id), Some(secret)) = (self.aws_access_key_id.clone(), secret) else {
             bail!(
-                "{} takes a key: set AWS_ACCESS_KEY_ID, and AWS_SECRET_ACCESS_KEY or AWS_SECRET_ACCESS_KEY_FILE",
+                "{} requires credentials: set AWS_ACCESS_KEY_ID, and AWS_SECRET_ACCESS_KEY or AWS_SECRET_ACCESS_KEY_FILE",
                 masked(text)
             );
         };
@@ -67,15 +67,17 @@ impl BucketConfig {
         let endpoint = self.aws_endpoint_url.as_deref();
         let tls = match endpoint {
             Some(endpoint) if endpoint.starts_with("http://") => None,
-            _ => Some(client_config(self.aws_ca_bundle.as_deref()).context("no authority is trusted (AWS_CA_BUNDLE)")?),
+            _ => Some(
+                client_config(self.aws_ca_bundle.as_deref()).context("cannot load CA certificates (AWS_CA_BUNDLE)")?,
+            ),
         };
         Ok(Some(Bucket::new(Store::new(&address.bucket, endpoint, &self.aws_region, access, tls)?, address)))
     }
 
-    /// Where backups are read from.
+    /// The location of backups to read.
     ///
     /// # Errors
-    /// When there is no such folder, or a setting is missing.
+    /// If the directory does not exist, or a setting is missing.
     pub fn place(&self, text: &str) -> anyhow::Result<Place> {
         Ok(match self.bucket(text)? {
             Some(bucket) => Place::Bucket(Box::new(bucket)),

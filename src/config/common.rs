@@ -1,4 +1,4 @@
-//! Settings that the server and nginx share: both must mean the same by them.
+//! Settings that the server and nginx share, so that both use the same values.
 
 use std::time::Duration;
 
@@ -13,48 +13,50 @@ use crate::http::cors::Origins;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Server and nginx")]
 pub struct CommonConfig {
-    /// Most bytes of a request body (1024 to 104857600); a larger one is 413.
+    /// Maximum size of a request body in bytes (1024 to 104857600); a larger one gets 413.
     #[arg(long, env, default_value_t = 1_048_576, value_parser = value_parser!(u32).range(1024..=104_857_600), hide_env_values = true)]
     pub max_body_bytes: u32,
 
-    /// Most bytes of a body that holds many rows (1024 to 1073741824); a larger one is 413.
+    /// Maximum size of a body with many rows in bytes (1024 to 1073741824); a larger one gets 413.
     ///
-    /// Such a body is streamed, so more costs time and room in PostgreSQL, not memory here.
+    /// Such a body is streamed, so a larger limit costs time and space in PostgreSQL, but no memory in the server.
     #[arg(long, env, default_value_t = 67_108_864, value_parser = value_parser!(u32).range(1024..=1_073_741_824), hide_env_values = true)]
     pub bulk_max_bytes: u32,
 
-    /// Longest that such a body may take to arrive and to be stored, in milliseconds (1000 to 3600000); then the answer is
-    /// 408, or 503 when it was PostgreSQL that took long.
+    /// Longest time for such a body to arrive and be stored, in milliseconds (1000 to 3600000); then the answer is 408, or 503
+    /// if PostgreSQL took too long.
     ///
-    /// A slow client may hold one of two connections for as long. nginx waits as long for the answer.
+    /// A slow client can hold one of two connections for this long. nginx waits as long for the answer.
     #[arg(long, env, default_value = "60000", value_parser = millis::<1000, 3_600_000>, hide_env_values = true)]
     pub bulk_timeout_ms: Duration,
 
-    /// Origins whose pages may read answers and write in a browser (CORS), separated by commas: `https://app.example`; or `*` for
-    /// all.
+    /// Origins whose pages may read responses and write in a browser (CORS), separated by commas: `https://app.example`; or `*`
+    /// for all.
     ///
-    /// Nobody by default. The API takes no cookies, so `*` shows no page more than anybody can read anyway.
+    /// None by default. The API does not use cookies, so `*` lets a page read only what anyone can read anyway.
     #[arg(long, env, hide_env_values = true)]
     pub cors_allow_origins: Option<Origins>,
 
-    /// Whether credentials are looked at: off lets everybody do everything, on what their scopes say.
+    /// Whether credentials are checked: off permits every request, on permits what the scopes of a request allow.
     ///
-    /// `pycrudapi token create` makes the first token. Off is for one machine; never let others reach a service that is off.
+    /// `pycrudapi token create` creates the first token. Off is for a single machine only: never expose such a service to
+    /// others.
     #[arg(long, env, value_enum, default_value_t = Auth::Off, hide_env_values = true)]
     pub auth: Auth,
 
-    /// Longest that requests in flight may take after a stop was asked for, in milliseconds (0 to 30000).
+    /// Longest time for requests in flight to finish after a stop was requested, in milliseconds (0 to 30000).
     ///
-    /// Keep it below the grace period of whoever stops the server, or it is killed in the middle.
+    /// It must be shorter than the grace period of the process manager or orchestrator, which otherwise kills the server while
+    /// requests are in flight.
     #[arg(long, env, default_value = "10000", value_parser = millis::<0, 30_000>, hide_env_values = true)]
     pub drain_timeout_ms: Duration,
 
-    /// Process that starts this one and without which it stops, as on SIGTERM; supervisord sets its own.
+    /// Parent process: when it exits, this process stops as on SIGTERM; set by supervisord.
     #[arg(long, env, hide_env_values = true, value_parser = process_id)]
     pub parent_pid: Option<Pid>,
 }
 
-/// nginx's port, which the health check asks as well.
+/// nginx's port, which the health check also uses.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct HttpPort {
     /// nginx's port (1 to 65535), on every address of this machine.

@@ -1,4 +1,4 @@
-//! Settings of the database: where it is, and how it is used.
+//! Settings of the database: its address, and how it is used.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,46 +14,46 @@ use crate::db::pool::{PoolKind, PoolOptions};
 use crate::db::replica::ReplicaOptions;
 use crate::duration::span;
 
-/// Where the database is and how it is used.
+/// The database's address and how it is used.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Database")]
 pub struct DatabaseConfig {
-    /// PostgreSQL, as a libpq URL or key/value string; several hosts, target_session_attrs, sslmode and sslrootcert included.
+    /// PostgreSQL, as a libpq URL or key/value string; supports several hosts, target_session_attrs, sslmode and sslrootcert.
     ///
-    /// Example: postgres://app:secret@db.example:5432/app?sslmode=verify-full. Without it and without POSTGRES_HOST
-    /// the server starts a PostgreSQL of its own in DATA_DIR. A password on the command line is shown to every user of the
-    /// machine by /proc: prefer the variable, DATABASE_URL_FILE or POSTGRES_PASSWORD_FILE.
+    /// Example: postgres://app:secret@db.example:5432/app?sslmode=verify-full. Without it and without POSTGRES_HOST, the server
+    /// starts its own PostgreSQL in DATA_DIR. A password on the command line is visible to every user of the machine in /proc:
+    /// prefer the variable, DATABASE_URL_FILE or POSTGRES_PASSWORD_FILE.
     #[arg(long, env, hide_env_values = true, value_parser = secret)]
     pub database_url: Option<Secret>,
 
-    /// File that holds DATABASE_URL, such as a mounted secret, instead of DATABASE_URL.
+    /// File with DATABASE_URL, such as a mounted secret.
     #[arg(long, env, hide_env_values = true)]
     pub database_url_file: Option<PathBuf>,
 
-    /// One or several standbys of this PostgreSQL, in the form of DATABASE_URL, on which lists, counts, statistics and exports are
-    /// read.
+    /// One or several standbys of this PostgreSQL, in the form of DATABASE_URL, for reading lists, counts, statistics and
+    /// exports.
     ///
-    /// What it does not say (user, password, database, sslmode and sslrootcert) is as for the primary, which goes on answering
-    /// everything else, and lists as well while no standby does. Opens LIST_POOL_SIZE connections and one more there. Answers to
-    /// changes carry the header Database-LSN then; docs/operations.md says what it is for.
+    /// Missing parts (user, password, database, sslmode and sslrootcert) are as for the primary, which still answers everything
+    /// else, and also lists while no standby is usable. Opens LIST_POOL_SIZE connections plus one there. Responses to changes
+    /// then have the header Database-LSN; see docs/operations.md.
     #[arg(long, env, hide_env_values = true, value_parser = secret)]
     pub database_read_url: Option<Secret>,
 
-    /// File that holds DATABASE_READ_URL, such as a mounted secret, instead of DATABASE_READ_URL.
+    /// File with DATABASE_READ_URL, such as a mounted secret.
     #[arg(long, env, hide_env_values = true)]
     pub database_read_url_file: Option<PathBuf>,
 
-    /// Most that an answer of a standby may be behind the primary (1s to 24h): a number with s, m or h.
+    /// Maximum lag of a standby's answers behind the primary (1s to 24h): a number with s, m or h.
     ///
-    /// Shorter takes lists to the primary as soon as a standby is a little late; longer shows older states to whoever sends no
-    /// Database-LSN.
+    /// A shorter limit moves lists to the primary as soon as a standby lags a little; a longer one returns older data to
+    /// clients that send no Database-LSN.
     #[arg(long, env, default_value = "10s", value_parser = span::<24>, hide_env_values = true)]
     pub database_read_max_lag: Duration,
 
-    /// Longest that a list waits for a standby to have what its Database-LSN asks for, in milliseconds (0 to 10000); then it is
-    /// read on the primary.
+    /// Longest wait of a list for a standby to replay up to its Database-LSN, in milliseconds (0 to 10000); then it is read on
+    /// the primary.
     ///
-    /// Shorter takes more lists to the primary; longer makes whoever has just written wait for their list.
+    /// A shorter wait moves more lists to the primary; a longer one delays the lists of clients that have just written.
     #[arg(long, env, default_value = "100", value_parser = millis::<0, 10_000>, hide_env_values = true)]
     pub database_read_wait_ms: Duration,
 
@@ -73,7 +73,7 @@ pub struct DatabaseConfig {
     #[arg(long, env, hide_env_values = true, value_parser = secret)]
     pub postgres_password: Option<Secret>,
 
-    /// File that holds the password, such as a mounted secret, instead of POSTGRES_PASSWORD.
+    /// File with the password, such as a mounted secret, instead of POSTGRES_PASSWORD.
     #[arg(long, env, hide_env_values = true)]
     pub postgres_password_file: Option<PathBuf>,
 
@@ -81,10 +81,10 @@ pub struct DatabaseConfig {
     #[arg(long, env, default_value = "postgres", hide_env_values = true)]
     pub postgres_db: String,
 
-    /// Who migrates the database: the owner of its tables, or an administrator, who then makes the role that requests work as.
+    /// Role that migrates the database: the owner of its tables, or an administrator, which then creates the role for requests.
     ///
-    /// Host, port, database and TLS are those of DATABASE_URL or POSTGRES_HOST, whose user needs no right then but to
-    /// change rows. Without it one role does both, and a mistake in a statement may drop a table.
+    /// Host, port, database and TLS are those of DATABASE_URL or POSTGRES_HOST, whose user then needs only the privilege to
+    /// change rows. Without it, one role does both, and a bug in a statement could drop a table.
     #[arg(long, env, hide_env_values = true)]
     pub migrate_user: Option<String>,
 
@@ -92,7 +92,7 @@ pub struct DatabaseConfig {
     #[arg(long, env, hide_env_values = true, value_parser = secret)]
     pub migrate_password: Option<Secret>,
 
-    /// File that holds the password of MIGRATE_USER, such as a mounted secret, instead of MIGRATE_PASSWORD.
+    /// File with the password of MIGRATE_USER, such as a mounted secret, instead of MIGRATE_PASSWORD.
     #[arg(long, env, hide_env_values = true)]
     pub migrate_password_file: Option<PathBuf>,
 
@@ -108,48 +108,48 @@ pub struct DatabaseConfig {
     #[arg(long, env, hide_env_values = true)]
     pub pg_bin: Option<PathBuf>,
 
-    /// Most connections to PostgreSQL (1 to 1000), those for lists included.
+    /// Maximum number of connections to PostgreSQL (1 to 1000), including those for lists.
     ///
-    /// Fewer make requests wait; more only help when PostgreSQL has cores to spare, and count against its
-    /// max_connections. Two more are opened besides, for the readiness probe and to follow changes of readings; with AUTH=on one to follow
-    /// changes of tokens.
+    /// Fewer make requests wait; more help only if PostgreSQL has spare cores, and count towards its max_connections. Two more
+    /// are opened in addition, for the readiness probe and for notifications of changed readings; with AUTH=on, one for
+    /// notifications of changed tokens.
     #[arg(long, env, default_value_t = 10, value_parser = value_parser!(u32).range(1..=1000), hide_env_values = true)]
     pub pool_size: u32,
 
-    /// How many of these connections are kept for lists, counts, statistics and exports (1 to 1000).
+    /// Number of these connections reserved for lists, counts, statistics and exports (1 to 1000).
     ///
-    /// Each can keep one of PostgreSQL's processors busy. More take processors away from single rows; fewer make
-    /// lists wait for each other. At least one connection is left for everything else, and one for lists.
+    /// Each can keep one of PostgreSQL's processors busy. More leave less processor time for single rows; fewer make lists wait
+    /// for each other. At least one connection remains for everything else, and one for lists.
     #[arg(long, env, default_value_t = 2, value_parser = value_parser!(u32).range(1..=1000), hide_env_values = true)]
     pub list_pool_size: u32,
 
     /// Longest wait for a connection, in milliseconds (10 to 60000); then the answer is 503.
     ///
-    /// Shorter refuses requests in a burst; longer lets them pile up while PostgreSQL is away.
+    /// A shorter wait refuses requests in a burst; a longer one lets them accumulate while PostgreSQL is unreachable.
     #[arg(long, env, default_value = "1000", value_parser = millis::<10, 60_000>, hide_env_values = true)]
     pub checkout_timeout_ms: Duration,
 
-    /// Longest a statement may run, in milliseconds (10 to 600000); then the answer is 503.
+    /// Longest run time of a statement, in milliseconds (10 to 600000); then the answer is 503.
     ///
-    /// Shorter breaks slow but honest queries; longer lets one hold its connection.
+    /// A shorter limit cancels slow but legitimate queries; a longer one lets a query hold its connection for longer.
     #[arg(long, env, default_value = "5000", value_parser = millis::<10, 600_000>, hide_env_values = true)]
     pub statement_timeout_ms: Duration,
 }
 
-/// Which database the settings name.
+/// The configured database.
 #[derive(Clone)]
 pub enum DatabaseChoice {
     /// The one at this address.
     Given(Box<ConnInfo>),
-    /// None is named: the server's own.
+    /// None is configured: the server's own.
     Embedded,
 }
 
 impl DatabaseConfig {
-    /// Which database is meant.
+    /// The configured database.
     ///
     /// # Errors
-    /// When the URL or a part cannot be understood, or the password file cannot be read.
+    /// If the URL or a separate setting is invalid, or the password file cannot be read.
     pub fn choice(&self) -> Result<DatabaseChoice, ConfigError> {
         match self.conninfo()? {
             Some(conninfo) => Ok(DatabaseChoice::Given(Box::new(self.with_migrator(conninfo)?))),
@@ -157,7 +157,7 @@ impl DatabaseConfig {
         }
     }
 
-    /// Another database than the one that these settings name, with the same migrator.
+    /// A different database than the configured one, with the same migrating role.
     ///
     /// # Errors
     /// As [`Self::choice`].
@@ -165,17 +165,17 @@ impl DatabaseConfig {
         self.with_migrator(ConnInfo::parse(url).map_err(ConfigError::Into)?)
     }
 
-    /// Where lists are read, if that is not the primary.
+    /// The replica for lists, if one is configured.
     ///
     /// # Errors
-    /// When the URL cannot be understood, or its file cannot be read.
+    /// If the URL is invalid, or its file cannot be read.
     pub fn replica(&self, primary: &ConnInfo) -> Result<Option<ConnInfo>, ConfigError> {
         let url = match (&self.database_read_url, &self.database_read_url_file) {
             (Some(url), _) => url.reveal().to_owned(),
             (None, Some(path)) => secret_in("DATABASE_READ_URL_FILE", path, "DATABASE_READ_URL")?,
             (None, None) => return Ok(None),
         };
-        ConnInfo::parse_beside(&url, primary).map(Some).map_err(ConfigError::ReadUrl)
+        ConnInfo::parse_with_defaults(&url, primary).map(Some).map_err(ConfigError::ReadUrl)
     }
 
     /// How the replica is used.
@@ -194,7 +194,7 @@ impl DatabaseConfig {
         Ok(conninfo)
     }
 
-    /// The database that is named, if one is.
+    /// The configured database, if there is one.
     fn conninfo(&self) -> Result<Option<ConnInfo>, ConfigError> {
         if let Some(url) = &self.database_url {
             return ConnInfo::parse(url.reveal()).map(Some).map_err(ConfigError::Url);
@@ -225,7 +225,7 @@ impl DatabaseConfig {
             .clone()
             .or_else(|| embedded::default_data_dir(variable("XDG_DATA_HOME").as_deref(), variable("HOME").as_deref()));
         embedded::Options {
-            // Without a home the current directory is as good as any.
+            // Without a home directory, use the current directory.
             data_dir: data_dir.unwrap_or_else(|| PathBuf::from("var")),
             pg_bin: self.pg_bin.clone(),
             search_path: variable("PATH"),
@@ -233,7 +233,7 @@ impl DatabaseConfig {
         }
     }
 
-    /// Size and deadlines of the pool for this kind of work.
+    /// Size and deadlines of the pool of this kind.
     pub fn pool_options(&self, kind: PoolKind) -> PoolOptions {
         let lists = self.list_pool_size.min(self.pool_size - 1).max(1);
         let size = match kind {

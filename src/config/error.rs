@@ -1,4 +1,4 @@
-//! Why settings were refused: a fault names the setting, the reason and what to do, and never repeats a secret.
+//! Why settings were rejected: an error states the setting, the reason and the remedy, and never contains a secret.
 
 use std::path::PathBuf;
 
@@ -6,34 +6,34 @@ use thiserror::Error;
 
 use crate::db::conninfo::ConnInfoError;
 
-/// Why the database settings were refused.
+/// Why the database settings were rejected.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// The URL is at fault.
+    /// The URL is invalid.
     #[error("DATABASE_URL {0}")]
     Url(ConnInfoError),
-    /// The URL of the replica is at fault.
+    /// The replica's URL is invalid.
     #[error("DATABASE_READ_URL {0}")]
     ReadUrl(ConnInfoError),
-    /// The URL of a restore is at fault.
+    /// The target URL of a restore is invalid.
     #[error("--into {0}")]
     Into(ConnInfoError),
-    /// The parts are at fault.
-    #[error("POSTGRES_HOST and its companions: {0}")]
+    /// The separate settings are invalid.
+    #[error("POSTGRES_HOST and related settings: {0}")]
     Parts(ConnInfoError),
-    /// A file that holds a secret is at fault.
+    /// A file with a secret cannot be read.
     #[error("{setting} {} cannot be read: {reason}; mount the secret there or set {instead}", path.display())]
     SecretFile {
         /// The setting.
         setting: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: std::io::Error,
-        /// Where the secret may stand.
+        /// The alternative setting for the secret.
         instead: &'static str,
     },
-    /// The address of Redis is at fault.
-    #[error("REDIS_URL is not the address of a Redis: {0}; example: redis://:password@redis.example:6379/0")]
+    /// The address of Redis is invalid.
+    #[error("REDIS_URL is not a valid Redis URL: {0}; example: redis://:password@redis.example:6379/0")]
     Redis(String),
 }

@@ -1,4 +1,4 @@
-//! A wrong setting as one sentence: the variable with its value, the reason and an example.
+//! An invalid setting as one sentence: the variable with its value, the reason and an example.
 
 use std::path::PathBuf;
 
@@ -42,7 +42,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("UPSTREAM", "api1:8080,api2:8080"),
 ];
 
-/// A setting that cannot be used. Ends the program with status 2.
+/// A setting that cannot be used. Exits the program with status 2.
 #[derive(Debug, Error)]
 #[error("{name}{}: {reason}{}", shown("=", value), shown(&format!("; example: {name}="), example))]
 pub struct WrongSetting {
@@ -53,7 +53,7 @@ pub struct WrongSetting {
 }
 
 fn shown(before: &str, text: &str) -> String {
-    // On one line, whatever it holds.
+    // On one line, whatever it contains.
     let visible = |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.into() };
     if text.is_empty() {
         String::new()
@@ -63,7 +63,7 @@ fn shown(before: &str, text: &str) -> String {
 }
 
 impl WrongSetting {
-    /// A value that was understood, but does not do; an empty one is missing.
+    /// A value that was parsed but is not acceptable; an empty one is missing.
     pub fn new(name: &str, value: &(impl ToString + ?Sized), reason: &str, example: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -73,7 +73,7 @@ impl WrongSetting {
         }
     }
 
-    /// A value that was understood, but does not do, of a setting without a default.
+    /// As [`Self::new`], for a setting without a default.
     pub(super) fn of(name: &str, value: &(impl ToString + ?Sized), reason: &str) -> Self {
         Self::new(name, value, reason, example(name))
     }
@@ -83,7 +83,7 @@ fn example(name: &str) -> &'static str {
     EXAMPLES.iter().find(|(known, _)| *known == name).map_or("", |(_, example)| example)
 }
 
-/// The sentence for what clap refused; none when it was no setting.
+/// Converts clap's error; none if it is not about a setting.
 pub fn wrong_setting(command: &Command, error: &clap::Error) -> Option<WrongSetting> {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),

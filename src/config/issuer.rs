@@ -1,4 +1,4 @@
-//! Settings of the identity provider whose access tokens are taken.
+//! Settings of the identity provider whose access tokens are accepted.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,67 +16,67 @@ use crate::auth::issuer::source::Source;
 use crate::auth::sign_in::SignIn;
 use crate::duration::span;
 
-/// Clocks that are further apart than this are broken.
+/// Maximum leeway: a larger clock difference is a fault.
 const LEEWAY_MAX: Duration = Duration::from_secs(300);
-/// The least time between two readings of the keys from an address, however many tokens name unknown ones.
+/// Shortest time between two fetches of the keys from a URL, however many tokens have unknown keys.
 const PAUSE: Duration = Duration::from_secs(10);
-/// The same for a file, which costs nobody anything.
+/// Shortest time between two reads of the keys from a file, which are cheap.
 const FILE_PAUSE: Duration = Duration::from_secs(1);
-/// How soon a file that has changed is heeded.
+/// Longest time until a changed file is read.
 const FILE_REFRESH: Duration = Duration::from_secs(5);
 
 /// The identity provider.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Identity provider")]
 pub struct IssuerConfig {
-    /// Identity provider whose access tokens (RFC 9068) are taken, exactly as it stands in their `iss`.
+    /// Identity provider whose access tokens (RFC 9068) are accepted, exactly as in their `iss`.
     ///
-    /// Its keys are found by OpenID Connect discovery, unless AUTH_JWKS_URL or AUTH_JWKS_FILE says where they are.
+    /// Its keys are found by OpenID Connect discovery, unless AUTH_JWKS_URL or AUTH_JWKS_FILE is set.
     #[arg(long, env, hide_env_values = true, value_parser = issuer)]
     pub auth_issuer: Option<String>,
 
-    /// What must be in the `aud` of these tokens: this service's name at the identity provider. Mandatory with AUTH_ISSUER.
+    /// Required value in the `aud` of these tokens: this service's name at the identity provider. Mandatory with AUTH_ISSUER.
     #[arg(long, env, hide_env_values = true)]
     pub auth_audience: Option<String>,
 
-    /// Address of the identity provider's key set; https, or http on this machine.
+    /// URL of the identity provider's key set; https, or http on this machine.
     #[arg(long, env, hide_env_values = true)]
     pub auth_jwks_url: Option<Address>,
 
-    /// File with the identity provider's key set, read again when it has changed.
+    /// File with the identity provider's key set, reloaded when it changes.
     #[arg(long, env, hide_env_values = true)]
     pub auth_jwks_file: Option<PathBuf>,
 
-    /// How often the keys are read (1s to 24h): a number with s, m or h.
+    /// How often the keys are reloaded (1s to 24h): a number with s, m or h.
     ///
-    /// A key that the identity provider has taken away is accepted for as long; a new one is fetched when the first token names it.
+    /// A key that the identity provider has removed is accepted for this long; a new key is fetched when the first token refers
+    /// to it.
     #[arg(long, env, default_value = "10m", value_parser = span::<24>, hide_env_values = true)]
     pub auth_jwks_refresh: Duration,
 
-    /// File with the certificates (PEM) of the authorities that the identity provider's certificate is signed by, instead of the
-    /// system's.
+    /// File with the CA certificates (PEM) for the identity provider's certificate, instead of the system's.
     #[arg(long, env, hide_env_values = true)]
     pub auth_ca_file: Option<PathBuf>,
 
-    /// How far the identity provider's clock may be from this one's (0s to 5m).
+    /// Largest accepted difference between the identity provider's clock and this one (0s to 5m).
     ///
-    /// Shorter refuses tokens of a provider whose clock is ahead; longer takes expired ones for as long.
+    /// A smaller value rejects tokens of a provider whose clock is ahead; a larger one accepts expired tokens for this long.
     #[arg(long, env, default_value = "30s", value_parser = leeway, hide_env_values = true)]
     pub auth_leeway: Duration,
 
-    /// `typ` of the tokens: `at+jwt` (RFC 9068), or `jwt` for a provider that calls its access tokens JWT, or nothing.
+    /// `typ` of the tokens: `at+jwt` (RFC 9068), or `jwt` for a provider whose access tokens have the type JWT or none.
     ///
-    /// With `jwt` ID tokens are told by their claims alone: let AUTH_AUDIENCE be no client's id.
+    /// With `jwt`, only the claims distinguish access tokens from ID tokens: AUTH_AUDIENCE must not be a client's id.
     #[arg(long, env, default_value = "at+jwt", hide_env_values = true)]
     pub auth_token_type: TokenType,
 
-    /// Claim with the scopes, such as `roles`, or a path to it, such as `realm_access.roles`; `scope` or `scp` unless it is given.
+    /// Claim with the scopes, such as `roles`, or a path to it, such as `realm_access.roles`; `scope` or `scp` by default.
     #[arg(long, env, hide_env_values = true)]
     pub auth_scope_claim: Option<ScopeClaim>,
 
-    /// What the words of that claim mean here: `reader=*:read,clerk=passengers:* steps:read`. Other words mean nothing then.
+    /// Scopes of the values of that claim: `reader=*:read,clerk=passengers:* steps:read`. Other values are then ignored.
     ///
-    /// Without it the words are scopes as they are.
+    /// Without it, the values themselves are scopes.
     #[arg(long, env, hide_env_values = true)]
     pub auth_scope_map: Option<ScopeMap>,
 
@@ -86,15 +86,15 @@ pub struct IssuerConfig {
 }
 
 impl IssuerConfig {
-    /// Everything about the identity provider; `None` where there is none.
+    /// All options of the identity provider; `None` if there is none.
     ///
     /// # Errors
-    /// When settings do not go together, or AUTH_CA_FILE cannot be read.
+    /// If settings are inconsistent, or AUTH_CA_FILE cannot be read.
     pub fn options(&self) -> Result<Option<Options>, WrongSetting> {
         let Some(issuer) = self.auth_issuer.clone() else {
-            let lone = self.given().next();
-            return lone.map_or(Ok(None), |(name, value)| {
-                Err(WrongSetting::new(name, &value, "AUTH_ISSUER must be set, too", ""))
+            let first = self.given().next();
+            return first.map_or(Ok(None), |(name, value)| {
+                Err(WrongSetting::new(name, &value, "AUTH_ISSUER must also be set", ""))
             });
         };
         let Some(audience) = self.auth_audience.clone() else {
@@ -109,17 +109,17 @@ impl IssuerConfig {
         }))
     }
 
-    /// How the pages sign somebody in, where they do; `scopes` are those of all routes.
+    /// How the pages sign in, if they do; `scopes` are those of all routes.
     ///
     /// # Errors
-    /// When settings do not go together.
+    /// If settings are inconsistent.
     pub fn sign_in(&self, scopes: &[String]) -> Result<Option<SignIn>, WrongSetting> {
         let Some(issuer) = &self.auth_issuer else { return Ok(None) };
-        // Where roles say what somebody may do, scopes need not be known at the provider at all.
+        // If scopes are mapped from roles, the provider may not know them.
         self.sign_in.at(issuer, if self.auth_scope_claim.is_some() { &[] } else { scopes })
     }
 
-    /// The settings that mean nothing without an issuer.
+    /// The given settings that have no effect without an issuer.
     fn given(&self) -> impl Iterator<Item = (&'static str, String)> {
         let path = |path: &Option<PathBuf>| path.as_deref().map(|path| path.display().to_string());
         [
@@ -135,21 +135,21 @@ impl IssuerConfig {
         .filter_map(|(name, value)| Some((name, value?)))
     }
 
-    /// Where the keys are, and how often they are read.
+    /// The source of the keys, and how often they are reloaded.
     fn source(&self, issuer: &str) -> Result<(Source, Pace), WrongSetting> {
         let refresh = self.auth_jwks_refresh;
         let pace = Pace { refresh, pause: PAUSE.min(refresh) };
         let client = client(self.auth_ca_file.as_deref())?;
         match (&self.auth_jwks_url, &self.auth_jwks_file) {
             (Some(address), Some(_)) => {
-                Err(WrongSetting::of("AUTH_JWKS_URL", address, "AUTH_JWKS_FILE is set, too; expected one of them"))
+                Err(WrongSetting::of("AUTH_JWKS_URL", address, "AUTH_JWKS_FILE is also set; expected only one of them"))
             }
             (Some(address), None) => Ok((Source::Url { address: address.clone(), client }, pace)),
             (None, Some(path)) => {
                 Ok((Source::File(path.clone()), Pace { refresh: FILE_REFRESH.min(refresh), pause: FILE_PAUSE }))
             }
             (None, None) => Source::discovery(issuer, client).map(|source| (source, pace)).map_err(|reason| {
-                let reason = format!("{reason}, or AUTH_JWKS_URL or AUTH_JWKS_FILE besides");
+                let reason = format!("{reason}, or AUTH_JWKS_URL or AUTH_JWKS_FILE in addition");
                 WrongSetting::of("AUTH_ISSUER", issuer, &reason)
             }),
         }
@@ -157,7 +157,7 @@ impl IssuerConfig {
 }
 
 fn missing_audience() -> WrongSetting {
-    let reason = "must be set with AUTH_ISSUER: tokens that were issued for another service would be taken otherwise";
+    let reason = "must be set with AUTH_ISSUER: otherwise tokens issued for another service would be accepted";
     WrongSetting::of("AUTH_AUDIENCE", "", reason)
 }
 
@@ -168,10 +168,10 @@ fn client(file: Option<&Path>) -> Result<Client, WrongSetting> {
     })
 }
 
-/// Any name without blanks, which stand behind it in the names of principals.
+/// Any name without spaces, because a space follows it in the names of principals.
 fn issuer(text: &str) -> Result<String, &'static str> {
     if text.is_empty() || text.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
-        return Err("expected the identity provider's name as in iss, without blanks");
+        return Err("expected the identity provider's name as in iss, without spaces");
     }
     Ok(text.to_owned())
 }

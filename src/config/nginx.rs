@@ -1,4 +1,4 @@
-//! nginx's settings, and what follows from several of them together.
+//! nginx's settings, and values derived from several of them.
 
 use std::fmt;
 use std::fs::File;
@@ -15,45 +15,45 @@ use super::common::{CommonConfig, HttpPort};
 use super::fault::WrongSetting;
 use super::values::millis;
 
-/// Where an orchestrator mounts a TLS secret when TLS_CERT and TLS_KEY say nothing else.
+/// Where an orchestrator mounts a TLS secret, unless TLS_CERT and TLS_KEY are set.
 const MOUNTED_CERTIFICATE: &str = "/etc/pycrudapi/tls/tls.crt";
 const MOUNTED_KEY: &str = "/etc/pycrudapi/tls/tls.key";
 
-/// `sun_path` of a Unix socket's address holds 108 bytes, the last of which is zero.
+/// Longest path in a Unix socket's address: `sun_path` has 108 bytes, the last of which is zero.
 const SOCKET_PATH_MAX_BYTES: usize = 107;
-/// What the longest spelling of a socket's path adds to it; see `nginx::upstream`.
+/// How much longer the longest spelling of a socket's path is; see `nginx::upstream`.
 const DETOURS_BYTES: usize = "./".len() * (SPELLINGS - 1);
-/// How often a request that may be repeated is tried on a single server (`proxy_next_upstream_tries` says so too). More than
-/// two, because a killed process takes a moment to die: its other threads may accept the next try and break it as well.
+/// How often a retriable request is tried on a single server (must be equal to `proxy_next_upstream_tries`). More than two,
+/// because a killed process takes a moment to exit: its other threads may accept the next try and break it as well.
 pub const SPELLINGS: usize = 6;
 
 /// Settings of `nginx`.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "nginx")]
 pub struct NginxConfig {
-    /// Directory of the configuration, of pid files and of the server's socket; nothing is written elsewhere.
+    /// Directory for the configuration, pid files and the server's socket; nothing is written elsewhere.
     #[arg(long, env, default_value = "/tmp/pycrudapi", value_parser = quotable_path, hide_env_values = true)]
     pub run_dir: PathBuf,
 
-    /// Port of http, which the health check asks as well.
+    /// HTTP port, which the health check also uses.
     #[command(flatten)]
     pub http: HttpPort,
 
-    /// Port of https (1 to 65535), opened when there is a certificate.
+    /// HTTPS port (1 to 65535), opened if there is a certificate.
     #[arg(long, env, default_value_t = 8443, value_parser = value_parser!(u16).range(1..), hide_env_values = true)]
     pub https_port: u16,
 
-    /// A mounted certificate, with those that vouch for it; needs TLS_KEY.
+    /// Mounted certificate with its chain; requires TLS_KEY.
     ///
     /// [default: /etc/pycrudapi/tls/tls.crt, if it and tls.key can be read]
     #[arg(long, env, value_parser = quotable_path, hide_env_values = true)]
     pub tls_cert: Option<PathBuf>,
 
-    /// The key of TLS_CERT.
+    /// Private key of TLS_CERT.
     #[arg(long, env, value_parser = quotable_path, hide_env_values = true)]
     pub tls_key: Option<PathBuf>,
 
-    /// Make a certificate where none is mounted, and renew it before it expires.
+    /// Create a self-signed certificate if none is mounted, and renew it before it expires.
     #[arg(long, env, default_value_t = false, action = ArgAction::Set, hide_env_values = true)]
     pub tls_self_signed: bool,
 
@@ -63,17 +63,17 @@ pub struct NginxConfig {
     #[arg(long, env, value_parser = quotable_path, hide_env_values = true)]
     pub tls_dir: Option<PathBuf>,
 
-    /// Requests a second of one client address (1 to 1000000), then 429; or `off`.
+    /// Requests per second per client address (1 to 1000000), then 429; or `off`.
     ///
-    /// Fewer refuse users behind one address; more let one client take what all share.
+    /// A lower limit refuses users who share an address; a higher one lets one client use more of the shared capacity.
     #[arg(long, env, default_value = "1000", value_parser = limit::<1_000_000>, hide_env_values = true)]
     pub rate_limit: Limit,
 
-    /// Connections of one client address (1 to 65535), then 429; or `off`.
+    /// Connections per client address (1 to 65535), then 429; or `off`.
     #[arg(long, env, default_value = "512", value_parser = limit::<65_535>, hide_env_values = true)]
     pub conn_limit: Limit,
 
-    /// Proxies in front, as addresses and networks separated by commas, whose X-Forwarded-For is believed.
+    /// Proxies in front whose X-Forwarded-For is trusted, as addresses and networks separated by commas.
     #[arg(long, env, hide_env_values = true)]
     pub trusted_proxies: Option<List<Network>>,
 
@@ -83,29 +83,29 @@ pub struct NginxConfig {
     #[arg(long, env, hide_env_values = true)]
     pub upstream: Option<List<Upstream>>,
 
-    /// Longest pause of a client within a request or while it reads, in milliseconds (1 to 3600000).
+    /// Longest pause of a client while it sends a request or reads a response, in milliseconds (1 to 3600000).
     #[arg(long, env, default_value = "10000", value_parser = millis::<1, 3_600_000>, hide_env_values = true)]
     pub client_timeout_ms: Duration,
 
-    /// Longest pause of the server within an answer, in milliseconds (1 to 3600000), then 504.
+    /// Longest pause of the server within a response, in milliseconds (1 to 3600000), then 504.
     #[arg(long, env, default_value = "30000", value_parser = millis::<1, 3_600_000>, hide_env_values = true)]
     pub upstream_timeout_ms: Duration,
 
-    /// The access log, JSON on standard output.
+    /// Access log, JSON on standard output.
     #[arg(long, env, value_enum, default_value_t = Switch::On, hide_env_values = true)]
     pub access_log: Switch,
 
-    /// Port of 127.0.0.1 where nginx says how many connections and requests it has, at /stub_status (1 to 65535).
+    /// Port on 127.0.0.1 for nginx's connection and request counts, at /stub_status (1 to 65535).
     ///
-    /// For an exporter of metrics on this machine, or in the same pod; never reachable through the other ports.
+    /// For a metrics exporter on this machine, or in the same pod; it cannot be reached through the other ports.
     #[arg(long, env, value_parser = value_parser!(u16).range(1..), hide_env_values = true)]
     pub nginx_status_port: Option<u16>,
 
-    /// Worker processes (1 to 512); `auto` is one per processor, as far as memory goes.
+    /// Number of worker processes (1 to 512); `auto` is one per processor, as far as memory permits.
     #[arg(long, env, default_value = "auto", value_parser = workers, hide_env_values = true)]
     pub nginx_workers: Workers,
 
-    /// What the server takes as well.
+    /// Settings shared with the server.
     #[command(flatten)]
     pub common: CommonConfig,
 }
@@ -113,18 +113,18 @@ pub struct NginxConfig {
 /// On or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
-    /// It is there.
+    /// Enabled.
     On,
-    /// It is not.
+    /// Disabled.
     Off,
 }
 
-/// A number that is limited; none is `off`.
+/// A limit; none is `off`.
 pub type Limit = Bound<u32>;
-/// How many worker processes; none is `auto`.
+/// A number of worker processes; none is `auto`.
 pub type Workers = Bound<u16>;
 
-/// A number, or the word for none.
+/// A number, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bound<N>(pub Option<N>);
 
@@ -144,7 +144,7 @@ fn workers(text: &str) -> Result<Workers, &'static str> {
     }
 }
 
-/// What is separated by commas.
+/// A list separated by commas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List<T>(pub Vec<T>);
 
@@ -166,12 +166,12 @@ impl<T: FromStr> FromStr for List<T> {
 pub struct Network(IpNet);
 
 impl Network {
-    /// Whether an address is in it.
+    /// Whether it contains an address.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address)
     }
 
-    /// Whether it lies within the network of so many bits that an address begins.
+    /// Whether it lies within the network of an address and a prefix length.
     pub fn is_within(&self, address: IpAddr, bits: u8) -> bool {
         IpNet::new(address, bits).is_ok_and(|network| network.contains(&self.0))
     }
@@ -182,7 +182,7 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        // nginx warns of bits behind the prefix.
+        // nginx warns of bits after the prefix.
         network.map(|network| Self(network.trunc())).map_err(|_| "must be addresses or networks separated by commas")
     }
 }
@@ -193,7 +193,7 @@ impl fmt::Display for Network {
     }
 }
 
-/// A server that nginx hands requests to.
+/// A server to which nginx passes requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Upstream {
     /// `host:port`.
@@ -224,7 +224,7 @@ impl FromStr for Upstream {
     }
 }
 
-/// An absolute path that nginx's configuration can hold between quotes, where `$` begins a variable.
+/// An absolute path that can be quoted in nginx's configuration, where `$` begins a variable.
 fn quotable_path(text: &str) -> Result<PathBuf, &'static str> {
     if !text.starts_with('/') || text.contains(|letter: char| letter == '$' || letter.is_control()) {
         return Err("must be an absolute path without $ and control characters");
@@ -240,25 +240,25 @@ pub struct Certificate {
     pub certificate: PathBuf,
     /// The file of the key.
     pub key: PathBuf,
-    /// Whether it is one that we make and renew; then both are one file.
+    /// Whether this program creates and renews it; then both are one file.
     pub self_signed: bool,
 }
 
 impl NginxConfig {
-    /// Where nginx's own files are.
+    /// Directory for nginx's own files.
     pub fn work_dir(&self) -> PathBuf {
         self.run_dir.join("nginx")
     }
 
-    /// The networks whose word is believed about where a request comes from.
+    /// The proxies whose X-Forwarded-For is trusted.
     pub fn trusted(&self) -> &[Network] {
         self.trusted_proxies.as_ref().map_or(&[], |list| &list.0)
     }
 
-    /// The servers that requests are handed to.
+    /// The servers to which requests are passed.
     ///
     /// # Errors
-    /// When the path of a socket is too long.
+    /// If the path of a socket is too long.
     pub fn upstreams(&self) -> Result<Vec<Upstream>, WrongSetting> {
         let given = self.upstream.as_ref().map_or(&[][..], |list| &list.0);
         let own = Upstream::Unix(self.run_dir.join("pycrudapi.sock"));
@@ -279,10 +279,10 @@ impl NginxConfig {
         Ok(servers)
     }
 
-    /// The certificate, or none when nginx is to speak plain http only.
+    /// The certificate, or none if nginx only serves plain HTTP.
     ///
     /// # Errors
-    /// When half of it is given, it cannot be read, or its port is taken by http.
+    /// If only one of the two files is given, one cannot be read, or HTTP uses the same port.
     pub fn certificate(&self) -> Result<Option<Certificate>, WrongSetting> {
         let mounted = |path: &str| File::open(path).is_ok();
         let found = match (&self.tls_cert, &self.tls_key) {
@@ -307,10 +307,10 @@ impl NginxConfig {
     }
 }
 
-/// A file of the certificate that can be read.
+/// A readable file of the certificate.
 fn readable(name: &str, path: Option<&Path>) -> Result<PathBuf, WrongSetting> {
     let Some(path) = path else {
-        return Err(WrongSetting::of(name, "", "is needed when the other half of the certificate is set"));
+        return Err(WrongSetting::of(name, "", "must be set, because the other half of the certificate is"));
     };
     match File::open(path) {
         Ok(_) => Ok(path.to_owned()),
@@ -321,7 +321,7 @@ fn readable(name: &str, path: Option<&Path>) -> Result<PathBuf, WrongSetting> {
     }
 }
 
-/// Where nginx is looked for: in the directories of PATH, and in those that are not on an ordinary user's.
+/// Finds nginx: in the directories of PATH, and in those that are missing from an ordinary user's.
 pub fn program() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from));

@@ -1,6 +1,6 @@
-//! Settings of traces: the standard variables of OpenTelemetry, as far as they mean something here.
+//! Settings of traces: the standard variables of OpenTelemetry that are supported.
 //!
-//! Nothing is recorded without an endpoint. Variables of OpenTelemetry that are not named here have no effect.
+//! Without an endpoint, nothing is recorded. Other variables of OpenTelemetry have no effect.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,30 +21,30 @@ use crate::trace::sampler::Sampler;
 use crate::trace::span::Attribute;
 use crate::trace::tracer::{QueueLimits, TracerOptions};
 
-/// The path of traces below an endpoint for everything (OTLP specification, "Endpoint URLs for OTLP/HTTP").
+/// The path of traces below a general endpoint (OTLP specification, "Endpoint URLs for OTLP/HTTP").
 const TRACES_PATH: &str = "v1/traces";
-/// PostgreSQL's port, which spans do not repeat.
+/// PostgreSQL's default port, which spans omit.
 const POSTGRES_PORT: u16 = 5432;
 
 /// Settings of traces.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Traces")]
 pub struct TracesConfig {
-    /// Collector that takes traces by OTLP over HTTP; `/v1/traces` is added: `http://otel-collector:4318`.
+    /// Collector that receives traces by OTLP over HTTP; `/v1/traces` is appended: `http://otel-collector:4318`.
     ///
     /// Nothing is recorded without it or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT.
     #[arg(long, env, value_parser = endpoint, hide_env_values = true)]
     pub otel_exporter_otlp_endpoint: Option<Uri>,
 
-    /// The same for traces alone, with its whole path: `http://otel-collector:4318/v1/traces`.
+    /// URL of the collector for traces only, with its whole path: `http://otel-collector:4318/v1/traces`.
     #[arg(long, env, value_parser = endpoint, hide_env_values = true)]
     pub otel_exporter_otlp_traces_endpoint: Option<Uri>,
 
-    /// The protocol: HTTP with Protocol Buffers is the only one.
+    /// Protocol: only HTTP with Protocol Buffers is supported.
     #[arg(long, env, value_enum, default_value_t = Protocol::HttpProtobuf, hide_env_values = true)]
     pub otel_exporter_otlp_protocol: Protocol,
 
-    /// The same for traces alone.
+    /// Protocol for traces only.
     #[arg(long, env, value_enum, hide_env_values = true)]
     pub otel_exporter_otlp_traces_protocol: Option<Protocol>,
 
@@ -52,73 +52,73 @@ pub struct TracesConfig {
     #[arg(long, env, value_parser = secret, hide_env_values = true)]
     pub otel_exporter_otlp_headers: Option<Secret>,
 
-    /// The same for traces alone.
+    /// Headers for traces only.
     #[arg(long, env, value_parser = secret, hide_env_values = true)]
     pub otel_exporter_otlp_traces_headers: Option<Secret>,
 
-    /// Longest that a batch of spans is tried to be delivered, in milliseconds (1 to 600000); then it is dropped.
+    /// Longest time to deliver a batch of spans, including retries, in milliseconds (1 to 600000); then it is dropped.
     #[arg(long, env, default_value = "10000", value_parser = millis::<1, 600_000>, hide_env_values = true)]
     pub otel_exporter_otlp_timeout: Duration,
 
-    /// The same for traces alone.
+    /// Timeout for traces only.
     #[arg(long, env, value_parser = millis::<1, 600_000>, hide_env_values = true)]
     pub otel_exporter_otlp_traces_timeout: Option<Duration>,
 
-    /// Whether what is sent is compressed.
-    #[arg(long, env, value_enum, default_value_t = Packing::None, hide_env_values = true)]
-    pub otel_exporter_otlp_compression: Packing,
+    /// Compression of requests to the collector.
+    #[arg(long, env, value_enum, default_value_t = Compression::None, hide_env_values = true)]
+    pub otel_exporter_otlp_compression: Compression,
 
-    /// File with the authorities that the collector's certificate is signed by; the system's unless it is given.
+    /// File with the CA certificates for the collector's certificate; the system's by default.
     #[arg(long, env, hide_env_values = true)]
     pub otel_exporter_otlp_certificate: Option<PathBuf>,
 
-    /// Where traces go: otlp, or none.
+    /// Exporter of traces: otlp, or none.
     #[arg(long, env, value_enum, default_value_t = Exporter::Otlp, hide_env_values = true)]
     pub otel_traces_exporter: Exporter,
 
-    /// Which traces are recorded: always_on, always_off or traceidratio; behind parentbased_ whoever sent a `traceparent` has
-    /// decided.
+    /// Which traces are recorded: always_on, always_off or traceidratio; with parentbased_, a request's `traceparent` decides
+    /// if it has one.
     #[arg(long, env, default_value = "parentbased_always_on", value_parser = sampler, hide_env_values = true)]
     pub otel_traces_sampler: Sampler,
 
-    /// The part of all traces that is recorded by traceidratio (0 to 1).
+    /// The fraction of traces that traceidratio records (0 to 1).
     #[arg(long, env, default_value = "1", value_parser = ratio, hide_env_values = true)]
     pub otel_traces_sampler_arg: f64,
 
-    /// What spans say that they were recorded by; pycrudapi unless it is given.
+    /// `service.name` of all spans; pycrudapi by default.
     #[arg(long, env, hide_env_values = true)]
     pub otel_service_name: Option<String>,
 
-    /// What else they say of it: `name=value` separated by commas, percent-encoded.
+    /// Further resource attributes of all spans: `name=value` separated by commas, percent-encoded.
     #[arg(long, env, value_parser = pairs, hide_env_values = true)]
     pub otel_resource_attributes: Option<Pairs>,
 
-    /// How the trace of a request is told: `tracecontext` (W3C), or `none`, which continues no client's trace.
+    /// Propagation of trace context: `tracecontext` (W3C), or `none`, which ignores the trace context of requests.
     #[arg(long, env, default_value = "tracecontext", value_delimiter = ',', value_parser = ["tracecontext", "baggage", "none"], hide_env_values = true)]
     pub otel_propagators: Vec<String>,
 
-    /// Longest that spans wait for others to be delivered with, in milliseconds (1 to 600000).
+    /// Longest time that spans wait to be delivered in a batch, in milliseconds (1 to 600000).
     #[arg(long, env, default_value = "5000", value_parser = millis::<1, 600_000>, hide_env_values = true)]
     pub otel_bsp_schedule_delay: Duration,
 
-    /// Longest that a batch is tried, as OTEL_EXPORTER_OTLP_TIMEOUT; the shorter one holds.
+    /// Like OTEL_EXPORTER_OTLP_TIMEOUT; the shorter of the two applies.
     #[arg(long, env, default_value = "30000", value_parser = millis::<1, 600_000>, hide_env_values = true)]
     pub otel_bsp_export_timeout: Duration,
 
-    /// Most spans that wait (1 to 1000000); further ones are dropped. A span takes about 2 KiB.
+    /// Maximum number of queued spans (1 to 1000000); further ones are dropped. A span takes about 2 KiB.
     #[arg(long, env, default_value_t = 2048, value_parser = value_parser!(u32).range(1..=1_000_000), hide_env_values = true)]
     pub otel_bsp_max_queue_size: u32,
 
-    /// Most spans that are delivered together (1 to 100000).
+    /// Maximum number of spans in a batch (1 to 100000).
     #[arg(long, env, default_value_t = 512, value_parser = value_parser!(u32).range(1..=100_000), hide_env_values = true)]
     pub otel_bsp_max_export_batch_size: u32,
 
-    /// true turns traces off, whatever else is set.
+    /// true disables traces, whatever else is set.
     #[arg(long, env, default_value_t = false, action = ArgAction::Set, hide_env_values = true)]
     pub otel_sdk_disabled: bool,
 }
 
-/// Protocols of collectors.
+/// Protocols for the collector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Protocol {
     /// OTLP over HTTP with Protocol Buffers.
@@ -126,16 +126,16 @@ pub enum Protocol {
     HttpProtobuf,
 }
 
-/// How bodies are sent.
+/// Compression of request bodies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Packing {
-    /// As they are.
+pub enum Compression {
+    /// Uncompressed.
     None,
-    /// Compressed.
+    /// gzip.
     Gzip,
 }
 
-/// Where traces go.
+/// Exporters of traces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Exporter {
     /// To the collector.
@@ -144,40 +144,40 @@ pub enum Exporter {
     None,
 }
 
-/// A URL with headers, and what a client of HTTPS needs.
+/// A URL with headers, and the TLS configuration of an HTTPS client.
 type Delivery = (Uri, Vec<(HeaderName, HeaderValue)>, Option<Arc<ClientConfig>>);
 
-/// Names with values.
+/// Names and values.
 pub type Pairs = Box<[(String, String)]>;
 
 /// How traces are recorded and delivered.
 pub struct TraceOptions {
-    /// What is recorded.
+    /// Options of the tracer.
     pub tracer: TracerOptions,
-    /// Where it goes.
+    /// URL of the collector.
     pub url: Uri,
-    /// With these headers.
+    /// Headers for the collector.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Compressed.
+    /// Whether bodies are compressed.
     pub gzip: bool,
-    /// Over TLS.
+    /// TLS configuration, for https.
     pub tls: Option<Arc<ClientConfig>>,
-    /// Longest that a batch is tried.
+    /// Longest time to deliver a batch.
     pub timeout: Duration,
-    /// What spans are recorded by.
+    /// Resource attributes of all spans.
     pub resource: Vec<(String, String)>,
 }
 
 impl TracesConfig {
-    /// Whether the settings go together.
+    /// Checks that the settings are consistent.
     ///
     /// # Errors
-    /// When headers or certificates do not do.
+    /// If headers or certificates are invalid.
     pub fn check(&self) -> Result<(), WrongSetting> {
         self.delivery().map(drop)
     }
 
-    /// How traces are recorded; `None` where nothing is. Spans of the database say which one it is.
+    /// How traces are recorded; `None` if they are not. Spans of database operations include attributes of `database`.
     ///
     /// # Errors
     /// As [`TracesConfig::check`].
@@ -198,14 +198,14 @@ impl TracesConfig {
             },
             url,
             headers,
-            gzip: self.otel_exporter_otlp_compression == Packing::Gzip,
+            gzip: self.otel_exporter_otlp_compression == Compression::Gzip,
             tls,
             timeout: timeout.min(self.otel_bsp_export_timeout),
             resource: self.resource(),
         }))
     }
 
-    /// Where spans go, and how.
+    /// Where spans are delivered, and how.
     fn delivery(&self) -> Result<Option<Delivery>, WrongSetting> {
         let Some(url) = self.url()? else { return Ok(None) };
         let (given, name) = match &self.otel_exporter_otlp_traces_headers {
@@ -218,7 +218,7 @@ impl TracesConfig {
         }
         let file = self.otel_exporter_otlp_certificate.as_deref();
         let tls = client_config(file).map_err(|error| {
-            let reason = format!("expected a file with authorities: {error}");
+            let reason = format!("expected a file with CA certificates: {error}");
             WrongSetting::of("OTEL_EXPORTER_OTLP_CERTIFICATE", "", &reason)
         })?;
         Ok(Some((url, headers, Some(tls))))
@@ -237,7 +237,7 @@ impl TracesConfig {
         Ok(Some(url))
     }
 
-    /// OTEL_SERVICE_NAME counts for more than the same among the attributes.
+    /// OTEL_SERVICE_NAME takes precedence over `service.name` in the attributes.
     fn resource(&self) -> Vec<(String, String)> {
         let given = self.otel_resource_attributes.as_deref().unwrap_or_default();
         let mut resource: Vec<(String, String)> = vec![
@@ -308,9 +308,9 @@ fn pairs(text: &str) -> Result<Pairs, &'static str> {
         .collect()
 }
 
-/// The reason never repeats what was given.
+/// The error never contains the given value.
 fn headers(setting: &str, given: &Secret) -> Result<Vec<(HeaderName, HeaderValue)>, WrongSetting> {
-    let wrong = || WrongSetting::of(setting, "", "expected names of headers with values, separated by commas");
+    let wrong = || WrongSetting::of(setting, "", "expected header names and values, separated by commas");
     let pairs = pairs(given.reveal()).map_err(|_| wrong())?;
     let header = |(name, value): &(String, String)| {
         let mut value = HeaderValue::from_str(value).ok()?;
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_for_everything_gets_the_path_of_traces_and_one_for_traces_is_taken_as_it_is() {
+    fn a_general_endpoint_gets_the_path_of_traces_and_one_for_traces_is_used_as_it_is() {
         let url = |arguments: &[&str]| config(arguments).url().expect("right").map(|url| url.to_string());
         assert_eq!(url(&[]), None);
         for (given, expected) in [
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_spans_are_recorded_by_can_be_told_in_two_ways() {
+    fn the_service_name_can_be_set_in_two_ways() {
         let named = |arguments: &[&str]| {
             let resource = config(arguments).resource();
             let value = |name: &str| resource.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_header_is_refused_without_being_repeated() {
+    fn an_invalid_header_is_rejected_without_being_printed() {
         let given = |text: &str| headers("OTEL_EXPORTER_OTLP_HEADERS", &secret(text).expect("a value"));
         let found = given("api-key=s%20ecret,x-scope=a").expect("right");
         assert_eq!(found[0].1.to_str().expect("printable"), "s ecret");

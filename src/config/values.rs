@@ -1,4 +1,4 @@
-//! What a setting's text may be: types and readers of single values. A refusal says what was expected, with an example.
+//! Types and parsers of single setting values. An error states what was expected, with an example.
 
 use std::fmt;
 use std::path::Path;
@@ -11,17 +11,17 @@ use super::error::ConfigError;
 use crate::server::listener::ListenAddr;
 use crate::short_file::{self, SECRET_MAX_BYTES};
 
-/// A text that must not reach logs or errors.
+/// Text that must not appear in logs or errors.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The text itself, for whoever needs it.
+    /// The text itself.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// Whether an address has a password in it.
+    /// Whether an address contains a password.
     pub fn holds_password(&self) -> bool {
         let authority = self.0.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
         authority.is_some_and(|(user, _)| user.contains(':')) || self.0.contains("password") || self.0.contains("pass=")
@@ -64,33 +64,33 @@ impl FromStr for MetricsListen {
     }
 }
 
-/// The number of a process.
+/// Parses a process id.
 ///
 /// # Errors
-/// When it cannot be one.
+/// If it is not a positive number.
 pub fn process_id(text: &str) -> Result<Pid, String> {
     let number = text.parse().ok().filter(|number| *number > 0).and_then(Pid::from_raw);
-    number.ok_or_else(|| "expected the number of a process".to_owned())
+    number.ok_or_else(|| "expected a process id".to_owned())
 }
 
-/// Half of the processors that this process may use, and at least one.
+/// Half of the processors available to this process, but at least one.
 pub fn default_worker_threads() -> u16 {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     u16::try_from(processors / 2).unwrap_or(256).clamp(1, 256)
 }
 
-/// Any text but the empty one, to be kept secret.
+/// Parses a secret, which may be any text except the empty one.
 ///
 /// # Errors
-/// A sentence that says so.
+/// If it is empty.
 pub fn secret(text: &str) -> Result<Secret, &'static str> {
     if text.is_empty() { Err("expected a value") } else { Ok(Secret(text.to_owned())) }
 }
 
-/// The secret that a file holds.
+/// Reads a secret from a file.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// If the file cannot be read.
 pub fn secret_in(setting: &'static str, path: &Path, instead: &'static str) -> Result<String, ConfigError> {
     match short_file::read_text(path, SECRET_MAX_BYTES) {
         Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
@@ -98,10 +98,10 @@ pub fn secret_in(setting: &'static str, path: &Path, instead: &'static str) -> R
     }
 }
 
-/// Reads whole milliseconds within bounds.
+/// Parses whole milliseconds within bounds.
 ///
 /// # Errors
-/// A sentence that names the bounds.
+/// A message that states the bounds.
 pub fn millis<const MIN: u64, const MAX: u64>(text: &str) -> Result<Duration, String> {
     match text.parse::<u64>() {
         Ok(ms) if (MIN..=MAX).contains(&ms) => Ok(Duration::from_millis(ms)),
@@ -109,10 +109,10 @@ pub fn millis<const MIN: u64, const MAX: u64>(text: &str) -> Result<Duration, St
     }
 }
 
-/// Reads a number of bytes within bounds, with a binary unit if it has one.
+/// Parses a number of bytes within bounds, with an optional binary unit.
 ///
 /// # Errors
-/// A sentence that names the bounds.
+/// A message that states the bounds.
 pub fn bytes<const MIN: u64, const MAX: u64>(text: &str) -> Result<u64, String> {
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("", 0)];
     let number = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));

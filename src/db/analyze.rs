@@ -1,7 +1,7 @@
-//! Analyses a table to which many rows were added at once, so that the planner knows them before autovacuum has come by.
+//! Analyses a table to which many rows were added at once, so that the planner has current statistics before autovacuum runs.
 //!
-//! It happens in the background, one table at a time, and outside of the transaction that added the rows. Its failure is
-//! nobody's: the rows are stored, and autovacuum will analyse them.
+//! This runs in the background, one table at a time, and outside of the transaction that added the rows. A failure is only
+//! logged: the rows are stored, and autovacuum will analyse the table.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -13,13 +13,13 @@ use super::operation::DbOperation;
 use super::pool::Pool;
 use crate::shutdown::Shutdown;
 
-/// Analyses a table to which so many rows were added, if they change what is known of it; says whether.
+/// Analyses a table to which this many rows were added, if that changes its statistics; returns whether it did.
 const ANALYZE: &str = "select pycrudapi_analyze($1, $2)";
 
-/// So few rows change no plan, and would not repay the asking.
-const WORTH: i64 = 1000;
+/// Fewer rows change no plan and do not justify the query.
+const MIN_ROWS: i64 = 1000;
 
-/// How many rows were added to a table since it was last analysed from here.
+/// Counts the rows added to a table since it was last analysed by this process.
 #[derive(Debug)]
 pub struct Growth {
     table: &'static str,
@@ -29,15 +29,15 @@ pub struct Growth {
 }
 
 impl Growth {
-    /// Of a table of the schema.
+    /// Creates a counter for a table of the schema.
     pub fn new(table: &'static str) -> Self {
         Self { table, operation: DbOperation::new("analyze", table), added: AtomicI64::new(0), grown: Notify::new() }
     }
 
-    /// Tells of rows that were added and committed.
+    /// Reports rows that were added and committed.
     pub fn add(&self, rows: u64) {
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
-        if self.added.fetch_add(rows, Ordering::Relaxed) + rows >= WORTH {
+        if self.added.fetch_add(rows, Ordering::Relaxed) + rows >= MIN_ROWS {
             self.grown.notify_one();
         }
     }

@@ -1,8 +1,9 @@
-//! A change under way: what is known of it when its answer is missing.
+//! A change in progress: determines its outcome when its answer is missing.
 //!
-//! Until the statement that carries it out (or the commit of its transaction) is sent, a failure means that nothing was
-//! changed. After that only the server's answer decides. One success decides nothing either: when the wait for a
-//! synchronous standby is cancelled, PostgreSQL commits, warns, and reports success although no standby has the change.
+//! Until the statement that makes the change (or the commit of its transaction) is sent, a failure means that nothing was
+//! changed. After that, only the server's answer is conclusive. One kind of success is not conclusive either: when the wait for
+//! a synchronous standby is cancelled, PostgreSQL commits, sends a warning, and reports success although no standby has the
+//! change.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -15,19 +16,19 @@ use tokio_postgres::{AsyncMessage, Connection, Transaction};
 
 use super::error::StoreError;
 
-/// The function of PostgreSQL that waits for a standby (`src/backend/replication/syncrep.c`). Its warnings have no SQLSTATE
-/// of their own, and their texts are translated.
+/// The PostgreSQL function that waits for a standby (`src/backend/replication/syncrep.c`). Its warnings have no SQLSTATE of
+/// their own, and their texts are translated.
 const WAIT_FOR_STANDBY: &str = "SyncRepWaitForLSN";
 
-/// Whether PostgreSQL has warned on a connection, since the last change on it began, that a commit was not waited for.
+/// Whether PostgreSQL has warned on a connection, since the last change on it began, that a commit did not wait for a standby.
 #[derive(Debug, Clone, Default)]
 pub struct Unreplicated(Arc<AtomicBool>);
 
 impl Unreplicated {
-    /// Drives a connection to its end, with an eye on its warnings; of each notification `announced` is told.
+    /// Drives a connection until it ends and records its warnings; each notification triggers `announced`.
     ///
     /// # Errors
-    /// What ended it, if PostgreSQL did not close it in order.
+    /// The reason why the connection ended, unless PostgreSQL closed it normally.
     pub async fn drive<S, T>(
         self,
         mut connection: Connection<S, T>,
@@ -49,7 +50,7 @@ impl Unreplicated {
 
     fn note(&self, notice: &DbError) {
         if notice.routine() == Some(WAIT_FOR_STANDBY) {
-            // Relaxed: the driver hands the answer that follows over through a channel.
+            // Relaxed: the driver passes the following answer through a channel.
             self.0.store(true, Ordering::Relaxed);
         }
     }
@@ -63,30 +64,30 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// A change of which nothing was sent.
+    /// A change that has not been sent yet.
     pub fn new(unreplicated: &Unreplicated) -> Self {
         Self { sent: AtomicBool::new(false), unreplicated: unreplicated.clone() }
     }
 
-    /// To be called right before what carries the change out is sent.
+    /// Must be called immediately before sending the statement that makes the change.
     pub fn sending(&self) {
-        self.unreplicated.0.store(false, Ordering::Relaxed); // of a change before this one
+        self.unreplicated.0.store(false, Ordering::Relaxed); // left over from an earlier change
         self.sent.store(true, Ordering::Relaxed);
     }
 
     /// Commits the transaction that holds the change.
     ///
     /// # Errors
-    /// The driver's, still to be judged.
+    /// The driver's, not yet passed through [`Attempt::judge`].
     pub async fn commit(&self, transaction: Transaction<'_>) -> Result<(), tokio_postgres::Error> {
         self.sending();
         transaction.commit().await
     }
 
-    /// What is known of the change.
+    /// Converts the outcome of the change if it does not prove whether the change was made.
     ///
     /// # Errors
-    /// [`StoreError::OutcomeUnknown`] where the failure, or the success, does not decide; otherwise the failure.
+    /// [`StoreError::OutcomeUnknown`] if neither the failure nor the success is conclusive; otherwise the failure.
     pub fn judge<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         if !self.sent.load(Ordering::Relaxed) {
             return outcome;

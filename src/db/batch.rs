@@ -1,13 +1,12 @@
-//! Answers what arrives together with one piece of work: the group commit of requests.
+//! Runs items that arrive together as one batch: group commit for requests.
 //!
-//! While a batch is at work, arriving items queue; the next batch takes them all. There is no timer, so a lone item
-//! starts at once and waits for nobody. There is no cache either: an item is only ever answered by work that began after
-//! it arrived. This module knows nothing of SQL or HTTP.
+//! While a batch is running, arriving items queue; the next batch takes them all. There is no timer, so a single item starts at
+//! once. There is no cache: an item's result comes only from work that began after the item arrived. This module does not
+//! depend on SQL or HTTP.
 //!
-//! Batches in flight adapt to the load: one while it keeps up, because fewer batches are larger ones and larger ones are
-//! cheaper per item; a few when enough are waiting to be worth it, so that database and server work at the same time;
-//! further ones, up to a bound, when a full batch is waiting or the one at work has stalled. Nobody waits in the
-//! queue beyond its deadline.
+//! The number of batches in flight adapts to the load: one while it keeps up, because larger batches cost less per item; a few
+//! when enough items are waiting, so that the database and the server work at the same time; more, up to a limit, when a full
+//! batch is waiting or the running one has stalled. No item waits in the queue beyond its deadline.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,50 +26,50 @@ use crate::trace::current::Current;
 pub const BATCH_SIZE: &str = "db_batch_size";
 /// Name of the histogram of the time an item waits for its batch to begin.
 pub const BATCH_WAIT: &str = "db_batch_wait_seconds";
-/// Most that may wait for one kind of work: what a burst on all of nginx's connections can bring.
+/// Maximum number of items waiting for one kind of work: what a burst on all of nginx's connections can produce.
 pub const QUEUE: usize = 8192;
-/// Name of the counter of items that were refused.
+/// Name of the counter of refused items.
 pub const BATCH_REFUSED: &str = "db_batch_refused_total";
 
-/// What the metrics of a batcher are labelled with.
+/// Labels of a batcher's metrics.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchName {
-    /// Whose rows they are.
+    /// The resource that the rows belong to.
     pub resource: &'static str,
-    /// What is done with them.
+    /// The operation.
     pub batch: &'static str,
 }
 
-/// Bounds of a batcher.
+/// Limits of a batcher.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
-    /// Most items of one batch.
+    /// Maximum number of items in a batch.
     pub size: usize,
-    /// So many batches are begun beside each other while each finds `worth` waiting items; 1 for one after the other.
+    /// Number of batches that may run concurrently while each finds `worth` waiting items; 1 for strictly sequential batches.
     pub eager: usize,
-    /// So many waiting items are worth such a batch.
+    /// Number of waiting items that justify such a batch.
     pub worth: usize,
-    /// Most batches at work at once; each uses a connection.
+    /// Maximum number of running batches; each uses a connection.
     pub in_flight: usize,
-    /// Most items waiting; one more is refused.
+    /// Maximum number of waiting items; further ones are refused.
     pub queue: usize,
     /// Longest wait in the queue; then the item is refused.
     pub wait: Duration,
-    /// Whether the work changes data: nobody knows then what a batch that panicked has done.
+    /// Whether the work changes data: the outcome of a batch that panicked is then unknown.
     pub changes: bool,
 }
 
-/// A batch that takes this long waits for something, such as a lock, and must not hold up the rest: a healthy one takes
+/// A batch that runs this long is waiting for something, such as a lock, and must not delay the others: a normal one takes
 /// about a millisecond.
 const STALLED: Duration = Duration::from_millis(20);
 
-/// A batch at work looks around this often at least: soon enough to cancel what nobody waits for any more.
-const LOOK: Duration = Duration::from_millis(100);
+/// Maximum interval between checks for expired and cancelled items while a batch is running.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What a batch does: one outcome per item, in the order of the items.
+/// The work of a batch: one result per item, in the order of the items.
 pub type Work<I, O> = dyn Fn(Vec<I>) -> BoxFuture<'static, Vec<Result<O, StoreError>>> + Send + Sync;
 
-/// Groups items that arrive together. Cheap to clone; clones share one queue.
+/// Batches items that arrive together. Cheap to clone; clones share one queue.
 pub struct Batcher<I, O> {
     shared: Arc<Shared<I, O>>,
 }
@@ -92,14 +91,14 @@ struct Shared<I, O> {
 struct State<I, O> {
     waiting: Vec<Waiter<I, O>>,
     in_flight: usize,
-    /// When the newest batch began.
+    /// When the newest batch started.
     last_begin: Option<Instant>,
 }
 
 struct Waiter<I, O> {
     item: I,
     since: Instant,
-    /// What it is a part of, if that is recorded.
+    /// The trace that the item belongs to, if it is sampled.
     trace: Option<Current>,
     answer: oneshot::Sender<Result<O, StoreError>>,
 }
@@ -111,7 +110,7 @@ struct Metrics {
 }
 
 impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
-    /// A batcher whose metrics carry `name`.
+    /// Creates a batcher whose metrics have these labels.
     pub fn new(name: BatchName, limits: BatchLimits, work: Box<Work<I, O>>) -> Self {
         let metrics = Metrics {
             size: metrics::histogram!(BATCH_SIZE, "resource" => name.resource, "batch" => name.batch),
@@ -122,11 +121,11 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         Self { shared: Arc::new(Shared { name, limits, work, state, metrics }) }
     }
 
-    /// Hands in an item and waits for its outcome. Dropping the future takes the item out of the queue.
+    /// Submits an item and waits for its result. Dropping the future removes the item from the queue.
     ///
     /// # Errors
-    /// The work's; [`StoreError::Unavailable`] when the queue is full or nobody came to the item in time; that or
-    /// [`StoreError::OutcomeUnknown`] when the work panicked.
+    /// The work's; [`StoreError::Unavailable`] if the queue is full or the item has waited too long; that or
+    /// [`StoreError::OutcomeUnknown`] if the work panicked.
     pub async fn submit(&self, item: I) -> Result<O, StoreError> {
         let _waiting = Waiting::begin();
         let (answer, outcome) = oneshot::channel();
@@ -149,16 +148,16 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
             };
             if another {
                 state.in_flight += 1;
-                // A task of its own: a client that goes away must not take the batch of others with it.
+                // A separate task: if this client disconnects, the batch must still complete for the others.
                 begin(self.shared.clone());
             }
         }
-        outcome.await.unwrap_or_else(|_| Err(self.shared.limits.given_up()))
+        outcome.await.unwrap_or_else(|_| Err(self.shared.limits.panicked()))
     }
 }
 
 impl<I, O> Batcher<I, O> {
-    /// Whether a batch is at work, or began a moment ago.
+    /// Whether a batch is running, or started within the last `moment`.
     pub fn is_busy(&self, moment: Duration) -> bool {
         let state = self.shared.lock();
         state.in_flight > 0 || state.last_begin.is_some_and(|begun| begun.elapsed() < moment)
@@ -171,10 +170,10 @@ impl<I, O> Shared<I, O> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next batch; `None` ends the drain that asks.
+    /// The next batch; `None` if nothing is waiting, which ends the calling [`drain`].
     fn take(&self) -> Option<Vec<Waiter<I, O>>> {
         let mut state = self.lock();
-        // A client that has gone needs no answer.
+        // A client that has disconnected needs no response.
         state.waiting.retain(|waiter| !waiter.answer.is_closed());
         if state.waiting.is_empty() {
             state.in_flight -= 1;
@@ -189,8 +188,8 @@ impl<I, O> Shared<I, O> {
         Some(std::mem::replace(&mut state.waiting, rest))
     }
 
-    /// Whether items wait for a batch that has stalled, and may have another, which is counted then. Whoever comes next need
-    /// not come for a long time.
+    /// Whether items are waiting behind a stalled batch and another may start, which is then counted as running. Without this
+    /// check they would wait until the next item arrives, which may take long.
     fn is_held_up(&self) -> bool {
         let mut state = self.lock();
         let stalled = state.last_begin.is_some_and(|begun| begun.elapsed() > STALLED);
@@ -199,39 +198,39 @@ impl<I, O> Shared<I, O> {
         held_up
     }
 
-    /// Refuses the items that have waited too long, counting the time until the next look.
+    /// Refuses the items that would exceed their wait limit before the next check.
     fn expire(&self) {
         let mut state = self.lock();
-        let patience = self.limits.wait.saturating_sub(self.limits.look());
-        let fresh = state.waiting.iter().position(|waiter| waiter.since.elapsed() < patience);
+        let limit = self.limits.wait.saturating_sub(self.limits.check_interval());
+        let fresh = state.waiting.iter().position(|waiter| waiter.since.elapsed() < limit);
         let expired = fresh.unwrap_or(state.waiting.len());
         for waiter in state.waiting.drain(..expired) {
             self.metrics.refused.increment(1);
             let late = StoreError::unavailable("waited too long for the requests before it");
-            let _ = waiter.answer.send(Err(late)); // the client may have gone
+            let _ = waiter.answer.send(Err(late)); // the client may have disconnected
         }
     }
 }
 
 impl BatchLimits {
-    /// What the items of a batch that panicked are told.
-    fn given_up(&self) -> StoreError {
-        let reason = "the batch was given up";
+    /// The error of each item of a batch that panicked.
+    fn panicked(&self) -> StoreError {
+        let reason = "the batch panicked";
         if self.changes { StoreError::outcome_unknown(reason) } else { StoreError::unavailable(reason) }
     }
 
-    /// How often a batch at work looks for items that have waited too long, and for clients that are still there.
-    fn look(&self) -> Duration {
-        LOOK.min(self.wait / 4)
+    /// How often a running batch checks for items that have waited too long, and whether any client is still connected.
+    fn check_interval(&self) -> Duration {
+        CHECK_INTERVAL.min(self.wait / 4)
     }
 }
 
-/// Begins another batch, which has been counted already.
+/// Starts another batch, which is already counted.
 fn begin<I: Send + 'static, O: Send + 'static>(shared: Arc<Shared<I, O>>) {
     tokio::spawn(drain(shared));
 }
 
-/// Works until nothing is waiting.
+/// Runs batches until nothing is waiting.
 async fn drain<I: Send + 'static, O: Send + 'static>(shared: Arc<Shared<I, O>>) {
     while let Some(batch) = shared.take() {
         let mut items = Vec::with_capacity(batch.len());
@@ -247,13 +246,13 @@ async fn drain<I: Send + 'static, O: Send + 'static>(shared: Arc<Shared<I, O>>) 
         #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
         shared.metrics.size.record(items.len() as f64);
         let expected = items.len();
-        // A panic in the work must not leave the queue without anybody to drain it.
+        // A panic in the work must not end this task while items are queued.
         let work = AssertUnwindSafe(async { Current::joined_scope(&traces, (shared.work)(items)).await });
         let mut work = std::pin::pin!(work.catch_unwind());
         let finished = loop {
-            match tokio::time::timeout(shared.limits.look(), &mut work).await {
+            match tokio::time::timeout(shared.limits.check_interval(), &mut work).await {
                 Ok(finished) => break finished,
-                // Nobody is left to work for; dropping the work cancels its statement.
+                // All clients have disconnected; dropping the work cancels its statement.
                 Err(_) if answers.iter().all(oneshot::Sender::is_closed) => break Ok(Vec::new()),
                 Err(_) => {
                     shared.expire();
@@ -264,15 +263,15 @@ async fn drain<I: Send + 'static, O: Send + 'static>(shared: Arc<Shared<I, O>>) 
             }
         };
         let BatchName { resource, batch } = shared.name;
-        tracing::debug!(resource, batch, items = expected, duration_us = begun.elapsed().as_micros(), "a batch");
+        tracing::debug!(resource, batch, items = expected, duration_us = begun.elapsed().as_micros(), "batch finished");
         match finished {
             Ok(outcomes) => {
                 debug_assert!(outcomes.is_empty() || outcomes.len() == expected, "one outcome per item");
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
-                    let _ = answer.send(outcome); // the client may have gone meanwhile
+                    let _ = answer.send(outcome); // the client may have disconnected
                 }
             }
-            Err(_) => drop(answers), // each waiter is told that its batch was given up
+            Err(_) => drop(answers), // `submit` reports the panic to each waiter
         }
     }
 }

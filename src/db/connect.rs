@@ -1,9 +1,9 @@
-//! Opens connections to PostgreSQL, and remembers the address, because a cancel request must reach the server that runs the
-//! statement. Of several hosts and addresses one that stands still holds up nobody.
+//! Opens connections to PostgreSQL and keeps the server's address, because a cancel request must reach the server that runs the
+//! statement. If there are several hosts and addresses, one that does not respond does not delay the others.
 //!
-//! The driver's own `connect` keeps the address to itself, and its cancel request returns before the server has read it:
-//! the signal could then hit the statement of whoever uses the connection next. Here PostgreSQL's closing of a connection
-//! is waited for, which it does last: a cancel request has been obeyed by then, and a session has ended.
+//! The driver's own `connect` does not expose the address, and its cancel request returns before the server has read it: the
+//! signal could then cancel a statement of the connection's next user. This module waits until PostgreSQL closes the
+//! connection, which it does last: by then the cancel request has been processed, or the session has ended.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -31,53 +31,53 @@ use uuid::Uuid;
 
 use super::attempt::Unreplicated;
 use super::conninfo::ConnInfo;
-use super::term::Term;
+use super::generation::Generation;
 #[cfg(test)]
 use crate::simulation::postgres::Socket as UnixStream;
 use crate::staggered::{first_of, no_address};
 
-/// PostgreSQL's port when the settings say none.
+/// PostgreSQL's port if the settings specify none.
 const PORT: u16 = 5432;
-/// Longest that a server which has accepted a connection may take to begin a session on it.
+/// Longest time from accepting a connection until the server has started a session on it.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// Why there is no connection.
+/// Why no connection could be opened.
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// The address cannot be resolved or reached.
     #[error("cannot reach postgres")]
     Socket(#[from] io::Error),
-    /// The server refuses, or does not speak the protocol.
+    /// The server rejects the connection or does not speak the protocol.
     #[error("postgres refuses the connection")]
     Postgres(#[from] tokio_postgres::Error),
-    /// The server accepted, and then said nothing.
+    /// The server accepted the connection and then sent nothing.
     #[error("postgres does not answer")]
     Silent,
-    /// It was away a moment ago, and somebody else asks for it.
-    #[error("postgres is away")]
-    Away,
-    /// The server is a standby, or none.
-    #[error("the server is not of the kind that target_session_attrs asks for")]
-    OtherKind,
-    /// The server takes changes, and another one was promoted after it.
-    #[error("the server was replaced as the primary, and does not know it yet")]
+    /// The server was unreachable a moment ago, and another task of the pool is trying to reconnect.
+    #[error("postgres is unreachable")]
+    Unreachable,
+    /// The server is a standby, or is not one.
+    #[error("the server does not match target_session_attrs")]
+    WrongKind,
+    /// The server accepts writes, but another server has been promoted after it.
+    #[error("the server is a former primary that has not been demoted: another server has a newer timeline")]
     Replaced,
 }
 
 /// An open connection.
 pub struct Connection {
-    /// What speaks on it.
+    /// The driver's client.
     pub client: Client,
-    /// Where it leads.
+    /// The server at the other end.
     pub server: Server,
-    /// Drives it; ends when PostgreSQL has closed it, or closes it at once when aborted.
+    /// Task that drives the connection; ends when PostgreSQL has closed it, or closes it at once when aborted.
     pub driver: JoinHandle<()>,
-    /// What PostgreSQL has warned of on it.
+    /// Set when PostgreSQL warns that a commit was not replicated.
     pub unreplicated: Unreplicated,
-    /// Told of each notification (`LISTEN`).
+    /// Triggered by each notification (`LISTEN`).
     pub announced: Arc<Notify>,
-    /// How long it may be used.
-    pub term: Term,
+    /// Generation of the connection; it must not be used once this is stale.
+    pub generation: Generation,
 }
 
 /// The server at the other end of a connection.
@@ -103,25 +103,25 @@ impl fmt::Display for Address {
 }
 
 impl ConnInfo {
-    /// Opens a connection to the first host that takes one and is of the kind that is wanted.
+    /// Opens a connection to the first host that accepts one and matches `target_session_attrs`.
     ///
     /// # Errors
-    /// Why the last host did not.
+    /// The error of the last host.
     pub async fn connect(&self) -> Result<Connection, ConnectError> {
         let mut indices: Vec<usize> = (0..self.hosts()).collect();
-        shuffle_if_asked(&self.config, &mut indices);
+        shuffle_if_configured(&self.config, &mut indices);
         first_of(indices.into_iter().map(|index| self.connect_to(index)), no_address().into()).await
     }
 
-    /// How many hosts there are.
+    /// Number of hosts.
     pub fn hosts(&self) -> usize {
         self.config.get_hosts().len().max(self.config.get_hostaddrs().len())
     }
 
-    /// Opens a connection to the first address of a host that takes one; `index` is one below [`Self::hosts`].
+    /// Opens a connection to the first address of a host that accepts one; `index` is less than [`Self::hosts`].
     ///
     /// # Errors
-    /// Why the last address did not.
+    /// The error of the last address.
     pub async fn connect_to(&self, index: usize) -> Result<Connection, ConnectError> {
         let host = match self.config.get_hosts().get(index) {
             Some(Host::Tcp(name)) => name.as_str(),
@@ -133,7 +133,7 @@ impl ConnInfo {
     }
 }
 
-fn shuffle_if_asked<T>(config: &Config, list: &mut [T]) {
+fn shuffle_if_configured<T>(config: &Config, list: &mut [T]) {
     if config.get_load_balance_hosts() == LoadBalanceHosts::Random {
         list.sort_by_cached_key(|_| Uuid::new_v4());
     }
@@ -151,21 +151,21 @@ async fn addresses(config: &Config, index: usize) -> io::Result<Vec<Address>> {
         }
     };
     let mut addresses: Vec<_> = lookup_host((host.as_str(), port)).await?.map(Address::Tcp).collect();
-    shuffle_if_asked(config, &mut addresses);
+    shuffle_if_configured(config, &mut addresses);
     Ok(addresses)
 }
 
 impl Server {
     async fn connect(self, to: &ConnInfo) -> Result<Connection, ConnectError> {
-        let patience = to.config.get_connect_timeout().copied();
+        let limit = to.config.get_connect_timeout().copied();
         match &self.address {
             Address::Tcp(address) => {
-                let stream = within(patience, TcpStream::connect(address)).await?;
+                let stream = within(limit, TcpStream::connect(address)).await?;
                 set_options(&stream, &to.config)?;
                 self.begin(to, stream).await
             }
             Address::Unix(path) => {
-                let stream = within(patience, UnixStream::connect(path)).await?;
+                let stream = within(limit, UnixStream::connect(path)).await?;
                 self.begin(to, stream).await
             }
         }
@@ -176,7 +176,7 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let beginning = async {
-            let term = to.terms.current();
+            let generation = to.generations.current();
             let stream = UntilClosed { stream, shut: false };
             let (client, connection) = to.config.connect_raw(stream, self.tls::<UntilClosed<S>>()).await?;
             let (unreplicated, announced) = (Unreplicated::default(), Arc::new(Notify::new()));
@@ -186,33 +186,33 @@ impl Server {
                     tracing::debug!(error = &error as &dyn std::error::Error, "a postgres connection ended");
                 }
             });
-            let term = match to.config.get_target_session_attrs() {
+            let generation = match to.config.get_target_session_attrs() {
                 TargetSessionAttrs::ReadWrite => self.primary(to, &client).await?,
-                TargetSessionAttrs::ReadOnly if !is_read_only(&client).await? => return Err(ConnectError::OtherKind),
-                _ => term,
+                TargetSessionAttrs::ReadOnly if !is_read_only(&client).await? => return Err(ConnectError::WrongKind),
+                _ => generation,
             };
-            Ok((client, driver, unreplicated, announced, term))
+            Ok((client, driver, unreplicated, announced, generation))
         };
         let begun = timeout(HANDSHAKE, beginning).await.unwrap_or(Err(ConnectError::Silent));
-        let (client, driver, unreplicated, announced, term) = begun?;
-        Ok(Connection { client, server: self, driver, unreplicated, announced, term })
+        let (client, driver, unreplicated, announced, generation) = begun?;
+        Ok(Connection { client, server: self, driver, unreplicated, announced, generation })
     }
 
-    /// The term of a session on a server that takes changes.
-    async fn primary(&self, to: &ConnInfo, client: &Client) -> Result<Term, ConnectError> {
+    /// The generation of a session on a primary.
+    async fn primary(&self, to: &ConnInfo, client: &Client) -> Result<Generation, ConnectError> {
         if is_read_only(client).await? {
-            return Err(ConnectError::OtherKind);
+            return Err(ConnectError::WrongKind);
         }
-        // Where sessions are spread over servers on purpose, none of them is the only one.
+        // With load balancing, sessions are spread over several servers on purpose, so none of them is the only primary.
         if to.hosts() < 2 || to.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
-            return Ok(to.terms.current());
+            return Ok(to.generations.current());
         }
         let timeline = timeline(client).await?;
-        to.terms.of_primary(&self.address.to_string(), timeline).ok_or(ConnectError::Replaced)
+        to.generations.for_primary(&self.address.to_string(), timeline).ok_or(ConnectError::Replaced)
     }
 
-    /// Asks the server to cancel what runs on a connection to it, and returns when it has passed that on: a statement
-    /// that begins on the connection after this is not hit.
+    /// Sends the server a cancel request for a connection and returns when the server has processed it: a statement that starts
+    /// on the connection after this call returns is not affected.
     ///
     /// # Errors
     /// When the server cannot be reached.
@@ -243,9 +243,9 @@ impl Server {
     }
 }
 
-async fn within<T>(patience: Option<Duration>, connecting: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    match patience {
-        Some(patience) => timeout(patience, connecting).await.unwrap_or(Err(io::ErrorKind::TimedOut.into())),
+async fn within<T>(limit: Option<Duration>, connecting: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match limit {
+        Some(limit) => timeout(limit, connecting).await.unwrap_or(Err(io::ErrorKind::TimedOut.into())),
         None => connecting.await,
     }
 }
@@ -270,7 +270,7 @@ fn set_options(stream: &TcpStream, config: &Config) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a server takes no changes.
+/// Whether a server rejects writes.
 ///
 /// # Errors
 /// When the connection is lost.
@@ -279,9 +279,9 @@ pub async fn is_read_only(client: &Client) -> Result<bool, tokio_postgres::Error
     Ok(answer.iter().any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on"))))
 }
 
-/// Which promotion a server that takes changes works since; `None` where PostgreSQL does not let us know.
+/// The timeline of a primary, which is incremented at each promotion; `None` if PostgreSQL does not permit the query.
 async fn timeline(client: &Client) -> Result<Option<u32>, tokio_postgres::Error> {
-    // The first eight digits of the name of the file that the log is written to.
+    // The first eight digits of the name of the current WAL file.
     let answer = match client.simple_query("select left(pg_walfile_name(pg_current_wal_lsn()), 8)").await {
         Ok(answer) => answer,
         Err(error) if error.code().is_some() => return Ok(None),
@@ -294,10 +294,10 @@ async fn timeline(client: &Client) -> Result<Option<u32>, tokio_postgres::Error>
     Ok(digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()))
 }
 
-/// A stream whose shutdown is complete only when the other side has closed it too.
+/// A stream whose shutdown completes only when the peer has closed it too.
 struct UntilClosed<S> {
     stream: S,
-    /// Whether our side is shut.
+    /// Whether our side has been shut down.
     shut: bool,
 }
 
@@ -326,7 +326,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for UntilClosed<S> {
             let mut unread = ReadBuf::new(&mut unread);
             match ready!(Pin::new(&mut self.stream).poll_read(context, &mut unread)) {
                 Ok(()) if !unread.filled().is_empty() => {}
-                // A reset is an end too.
+                // A reset also ends the connection.
                 Ok(()) | Err(_) => return Poll::Ready(Ok(())),
             }
         }

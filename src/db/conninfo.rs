@@ -1,8 +1,8 @@
-//! Where the database is: libpq-style URLs and key/value strings, read whole before anything connects.
+//! Connection settings: libpq-style URLs and key/value strings, parsed completely before any connection is opened.
 //!
-//! tokio-postgres reads most of libpq's parameters. This module reads the ones it does not know (`sslmode=verify-full`,
-//! `sslrootcert`, …) and hands it the rest. The texts of its errors name the parameter and never the value, which may
-//! be a password.
+//! tokio-postgres parses most of libpq's parameters. This module parses those that it does not support (`sslmode=verify-full`,
+//! `sslrootcert`, …) and passes on the rest. Error texts contain the parameter's name and never its value, which may be a
+//! password.
 //!
 //! Source of the rules: PostgreSQL documentation, "Database Connection Control Functions".
 
@@ -16,11 +16,11 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::term::Terms;
+use super::generation::Generations;
 use super::tls::{self, TlsError, Verify};
 use crate::hexadecimal;
 
-/// A connection attempt is given up after this long when the settings say nothing else.
+/// Timeout of a connection attempt if the settings do not specify one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Everything needed to open a connection.
@@ -28,17 +28,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct ConnInfo {
     /// Addresses, credentials and options.
     pub config: Config,
-    /// How a TLS session is opened and verified.
+    /// TLS connector, including how the server's certificate is verified.
     pub tls: MakeRustlsConnect,
-    /// Who migrates the same database, when it is somebody else.
+    /// The role that migrates the same database, if it is a different one.
     pub migrator: Option<Migrator>,
-    /// How long sessions may be used.
-    pub terms: Terms,
-    /// What was asked of TLS, for programs that speak libpq.
+    /// Connection generations of this database.
+    pub generations: Generations,
+    /// The TLS parameters as configured, for programs that use libpq.
     ssl: Extra,
 }
 
-/// A role that may make and change tables.
+/// A role that may create and alter tables.
 #[derive(Clone)]
 pub struct Migrator {
     /// Its name.
@@ -47,28 +47,29 @@ pub struct Migrator {
     pub password: Option<Vec<u8>>,
 }
 
-/// Whether a text means a database, right or wrong, and not a path: a URL, or pairs whose first has a name of libpq's.
+/// Whether a text is meant as a connection string, valid or not, rather than a path: a URL, or pairs whose first key is a libpq
+/// parameter.
 pub fn is_conninfo(text: &str) -> bool {
     const NAMES: [&str; 8] = ["dbname", "host", "hostaddr", "password", "port", "service", "sslmode", "user"];
     ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme))
         || text.split_once('=').is_some_and(|(name, _)| NAMES.contains(&name.trim()))
 }
 
-/// Why connection settings were refused; never contains a value.
+/// Why connection settings were rejected; never contains a value.
 #[derive(Debug, Error)]
 pub enum ConnInfoError {
     /// The text is neither a URL nor key/value pairs.
     #[error("is not a PostgreSQL URL or key/value string: {0}; example: postgres://user:password@db.example:5432/name")]
     Syntax(String),
-    /// A parameter's value is not one of those allowed.
+    /// A parameter has a value that is not allowed.
     #[error("has an unknown value for {parameter}; allowed: {allowed}")]
     Value {
         /// The parameter.
         parameter: &'static str,
-        /// What it takes.
+        /// The allowed values.
         allowed: &'static str,
     },
-    /// A parameter of libpq that this program does not honour.
+    /// A libpq parameter that this program does not support.
     #[error("sets {0}, which is not supported here; remove it")]
     Unsupported(String),
     /// Certificates could not be loaded.
@@ -76,7 +77,7 @@ pub enum ConnInfoError {
     Tls(#[from] TlsError),
 }
 
-/// The parameters that this module reads itself.
+/// The parameters that this module parses itself.
 #[derive(Clone, Default)]
 struct Extra {
     sslmode: Option<String>,
@@ -84,10 +85,10 @@ struct Extra {
 }
 
 impl ConnInfo {
-    /// Reads a libpq-style URL or key/value string.
+    /// Parses a libpq-style URL or key/value string.
     ///
     /// # Errors
-    /// When the text cannot be understood, asks for something unsupported, or names certificates that cannot be read.
+    /// If the text is malformed, uses an unsupported parameter, or refers to certificates that cannot be read.
     pub fn parse(text: &str) -> Result<Self, ConnInfoError> {
         let mut extra = Extra::default();
         let rest = if text.starts_with("postgres://") || text.starts_with("postgresql://") {
@@ -103,30 +104,30 @@ impl ConnInfo {
         Self::with(config, &extra)
     }
 
-    /// Reads the address of another server of the same cluster: what the text does not say is as for the first.
+    /// Parses the address of another server of the same cluster; parameters that it does not specify are taken from `first`.
     ///
     /// # Errors
     /// As [`Self::parse`].
-    pub fn parse_beside(text: &str, first: &Self) -> Result<Self, ConnInfoError> {
-        let mut beside = Self::parse(text)?;
-        let (said, config) = (beside.config.clone(), &first.config);
-        if said.get_dbname().is_none() {
-            beside.config.dbname(config.get_dbname().or(config.get_user()).unwrap_or_default());
+    pub fn parse_with_defaults(text: &str, first: &Self) -> Result<Self, ConnInfoError> {
+        let mut server = Self::parse(text)?;
+        let (specified, config) = (server.config.clone(), &first.config);
+        if specified.get_dbname().is_none() {
+            server.config.dbname(config.get_dbname().or(config.get_user()).unwrap_or_default());
         }
-        if said.get_user().is_none_or(|user| Some(user) == config.get_user()) {
-            beside.config.user(config.get_user().unwrap_or_default());
-            if let (None, Some(password)) = (said.get_password(), config.get_password()) {
-                beside.config.password(password);
+        if specified.get_user().is_none_or(|user| Some(user) == config.get_user()) {
+            server.config.user(config.get_user().unwrap_or_default());
+            if let (None, Some(password)) = (specified.get_password(), config.get_password()) {
+                server.config.password(password);
             }
         }
-        if beside.ssl.sslmode.is_none() && beside.ssl.sslrootcert.is_none() {
-            beside.config.ssl_mode(config.get_ssl_mode());
-            (beside.tls, beside.ssl) = (first.tls.clone(), first.ssl.clone());
+        if server.ssl.sslmode.is_none() && server.ssl.sslrootcert.is_none() {
+            server.config.ssl_mode(config.get_ssl_mode());
+            (server.tls, server.ssl) = (first.tls.clone(), first.ssl.clone());
         }
-        Ok(beside)
+        Ok(server)
     }
 
-    /// Wraps settings built in code; TLS is off unless they ask for it.
+    /// Wraps settings built in code; TLS is off unless they enable it.
     ///
     /// # Errors
     /// When TLS cannot be set up.
@@ -162,25 +163,26 @@ impl ConnInfo {
         }
         let root = root.filter(|path| *path != "system").map(PathBuf::from);
         let tls = tls::connector(verify, root.as_deref())?;
-        Ok(Self { tls, config, migrator: None, terms: Terms::default(), ssl: extra.clone() })
+        Ok(Self { tls, config, migrator: None, generations: Generations::default(), ssl: extra.clone() })
     }
 
-    /// The same database as whoever migrates it; `None` when that is the role that requests work as.
+    /// The same database as the migrating role; `None` if that is the role for requests.
     pub fn as_migrator(&self) -> Option<Self> {
         let migrator = self.migrator.as_ref().filter(|migrator| Some(&*migrator.user) != self.config.get_user())?;
-        // A role without a password must not be tried with the other's.
+        // A role without a password must not be tried with the other role's password.
         let mut config = self.config.clone();
         config.user(&migrator.user).password(migrator.password.as_deref().unwrap_or_default());
         let (tls, ssl) = (self.tls.clone(), self.ssl.clone());
-        Some(Self { config, tls, migrator: None, terms: self.terms.clone(), ssl })
+        Some(Self { config, tls, migrator: None, generations: self.generations.clone(), ssl })
     }
 
-    /// Whether only a server that takes changes will do.
-    pub fn wants_primary(&self) -> bool {
+    /// Whether only a primary is accepted.
+    pub fn requires_primary(&self) -> bool {
         self.config.get_target_session_attrs() == TargetSessionAttrs::ReadWrite
     }
 
-    /// The same server for PostgreSQL's own programs: libpq's variables, since command lines are shown to everybody.
+    /// libpq's environment variables for this server, for PostgreSQL's own programs, because command lines are visible to all
+    /// users.
     pub fn variables(&self) -> Vec<(&'static str, OsString)> {
         let host = |host: &Host| match host {
             Host::Tcp(name) => OsString::from(name),
@@ -202,9 +204,9 @@ impl ConnInfo {
         variables
     }
 
-    /// The same database with requests working as this role, and migrations as the role of before.
+    /// The same database with this role for requests; the previous role becomes the migrating one.
     #[must_use]
-    pub fn with_requests_as(mut self, role: &str) -> Self {
+    pub fn with_request_role(mut self, role: &str) -> Self {
         let user = self.config.get_user().unwrap_or_default().to_owned();
         self.migrator = Some(Migrator { user, password: self.config.get_password().map(<[u8]>::to_vec) });
         self.config.user(role);
@@ -212,13 +214,13 @@ impl ConnInfo {
     }
 }
 
-/// Takes one parameter if it is ours; `Ok(false)` leaves it to tokio-postgres.
+/// Extracts one parameter if this module handles it; otherwise returns it for tokio-postgres, possibly with a translated value.
 fn take(key: &str, value: &str, extra: &mut Extra) -> Result<Option<(String, String)>, ConnInfoError> {
     let keep = |value: &str| Ok(Some((key.to_owned(), value.to_owned())));
     match key {
         "sslmode" => extra.sslmode = Some(value.to_owned()),
         "sslrootcert" => extra.sslrootcert = Some(value.to_owned()),
-        // Names of libpq for what tokio-postgres calls otherwise.
+        // libpq's values for which tokio-postgres has different names.
         "target_session_attrs" => {
             return match value {
                 "any" | "prefer-standby" => keep("any"),
@@ -238,7 +240,7 @@ fn take(key: &str, value: &str, extra: &mut Extra) -> Result<Option<(String, Str
     Ok(None)
 }
 
-/// Removes our parameters from a URL's query.
+/// Removes this module's parameters from a URL's query.
 fn split_url(text: &str, extra: &mut Extra) -> Result<String, ConnInfoError> {
     let Some((base, query)) = text.split_once('?') else {
         return Ok(text.to_owned());
@@ -251,7 +253,7 @@ fn split_url(text: &str, extra: &mut Extra) -> Result<String, ConnInfoError> {
         let decoded = percent_decode(value)
             .ok_or_else(|| ConnInfoError::Syntax(format!("the value of {key} is not percent-encoded UTF-8")))?;
         match take(key, &decoded, extra)? {
-            // The value goes on as it was written, unless a name was translated.
+            // The value is passed on unchanged unless it was translated.
             Some((key, new)) if new == decoded => kept.push(format!("{key}={value}")),
             Some((key, new)) => kept.push(format!("{key}={new}")),
             None => {}
@@ -274,7 +276,7 @@ fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Removes our parameters from `key = value` pairs, where a value may be quoted and may escape with a backslash.
+/// Removes this module's parameters from `key = value` pairs, in which a value may be quoted and may contain backslash escapes.
 fn split_pairs(text: &str, extra: &mut Extra) -> Result<String, ConnInfoError> {
     let mut kept = Vec::new();
     let mut chars = text.chars().peekable();
@@ -334,18 +336,18 @@ mod tests {
     #[test]
     fn a_second_server_has_the_credentials_of_the_first_unless_it_has_its_own() {
         let first = ConnInfo::parse("host=a user=me password=secret dbname=d sslmode=require").expect("an address");
-        let beside = |text| ConnInfo::parse_beside(text, &first).expect("an address").config;
-        let second = beside("host=b port=7");
+        let server = |text| ConnInfo::parse_with_defaults(text, &first).expect("an address").config;
+        let second = server("host=b port=7");
         assert_eq!(second.get_hosts(), [Host::Tcp("b".to_owned())]);
         assert_eq!((second.get_user(), second.get_password()), (Some("me"), Some(&b"secret"[..])));
         assert_eq!((second.get_dbname(), second.get_ssl_mode()), (Some("d"), SslMode::Require));
-        let other = beside("postgres://other@b/e?sslmode=disable");
+        let other = server("postgres://other@b/e?sslmode=disable");
         assert_eq!((other.get_user(), other.get_password()), (Some("other"), None));
         assert_eq!((other.get_dbname(), other.get_ssl_mode()), (Some("e"), SslMode::Disable));
     }
 
     #[test]
-    fn pairs_with_quotes_and_escapes_are_read_like_libpq_reads_them() {
+    fn pairs_with_quotes_and_escapes_are_parsed_like_libpq_does() {
         let config = config(r"host = h password='it\'s a \\ secret' sslmode=verify-full user=me connect_timeout=7");
         assert_eq!(config.get_password(), Some(r"it's a \ secret".as_bytes()));
         assert_eq!(config.get_ssl_mode(), SslMode::Require);
@@ -354,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_names_the_parameter_and_never_the_value() {
+    fn an_error_contains_the_parameter_and_never_the_value() {
         for (text, expected) in [
             ("postgres://h/db?sslmode=hunter2", "sslmode"),
             ("host=h target_session_attrs=hunter2", "target_session_attrs"),
@@ -370,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_root_certificate_is_an_error_that_names_the_file() {
+    fn a_missing_root_certificate_is_an_error_that_contains_the_path() {
         let message = ConnInfo::parse("host=h sslmode=verify-ca sslrootcert=/nonexistent/ca.pem")
             .err()
             .map(|error| error.to_string())

@@ -1,8 +1,8 @@
-//! CSV into a table and out of it, through `COPY`: streaming, all or nothing, for every resource alike.
+//! CSV import into a table and export from it through `COPY`: streaming, all or nothing, for every resource.
 //!
-//! A resource says what its columns are and how a row becomes binary values ([`Table`]); reading, streaming, progress and
-//! the transaction are here. Memory is bounded whatever the file's size, and a bad row ends the import before anything
-//! is kept.
+//! A resource defines its columns and how a row is converted to binary values ([`Table`]); reading, streaming, progress and the
+//! transaction are here. Memory use is bounded regardless of the file's size, and an invalid row ends the import before
+//! anything is stored.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -28,19 +28,19 @@ use crate::csv::splitter::Sink;
 
 /// Encoded rows are handed over in chunks of about this size.
 const CHUNK_BYTES: usize = 128 * 1024;
-/// Chunks that may wait while PostgreSQL takes the one before.
+/// Maximum number of chunks waiting while PostgreSQL reads the previous one.
 const CHUNKS_AHEAD: usize = 2;
 
 /// Signature, flags and extension length that open a binary `COPY` (PostgreSQL documentation, "COPY", "Binary Format").
 const BINARY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const BINARY_TRAILER: i16 = -1;
 
-/// A resource's table as CSV: what `import`, `export` and the seed need to know about it.
+/// A resource's table as CSV: what `import`, `export` and the seed require of it.
 pub trait Table: Copy + Send + Sync + 'static {
-    /// A header row that has been understood: where each column stands in the file.
+    /// A parsed header row: the position of each column in the file.
     type Header: Send;
 
-    /// The table's name, under which the seed is remembered too.
+    /// The table's name, which is also the name of its seed.
     fn table_name(self) -> &'static str;
 
     /// `copy … from stdin (format binary)`, with the columns that [`Table::put`] writes.
@@ -49,51 +49,51 @@ pub trait Table: Copy + Send + Sync + 'static {
     /// `copy (select …) to stdout (format csv, header true)`, in the form that import reads.
     fn copy_out(self) -> &'static str;
 
-    /// A statement that belongs into the transaction of a copy, behind it.
+    /// A statement to run after the copy, in its transaction.
     fn behind_copy(self) -> Option<&'static str> {
         None
     }
 
-    /// Understands a header row.
+    /// Parses a header row.
     ///
     /// # Errors
-    /// When a column is unknown, a duplicate or missing.
+    /// If a column is unknown, duplicate or missing.
     fn read_header(self, record: &Cells, unknown: UnknownColumns) -> Result<Self::Header, TableError>;
 
-    /// Judges a record and writes the values of its row, if there is any in it, in the order of the copy's columns.
+    /// Validates a record and writes the values of its row, if the record has any, in the order of the copy's columns.
     ///
     /// # Errors
-    /// The first value that breaks its column's rule.
+    /// The first value that violates its column's rule.
     fn put(self, header: &mut Self::Header, record: &Cells, rows: &mut BinaryRows) -> Result<(), TableError>;
 
-    /// What was taken otherwise than it was written.
+    /// Notes about input that was interpreted differently from its literal form.
     fn notes(header: &Self::Header) -> &Notes;
 }
 
-/// Why a CSV file was refused.
+/// Why a CSV file was rejected.
 #[derive(Debug, Error)]
 pub enum TableError {
-    /// The header does not name the table's columns.
+    /// The header does not match the table's columns.
     #[error("line {line}: {fault}; the header must be {expected}")]
     Header {
-        /// Where it is, counted from 1.
+        /// Line of the header, counted from 1.
         line: u64,
         /// What is wrong with it.
         fault: String,
-        /// The columns, as a person would write them.
+        /// The columns, in readable form.
         expected: &'static str,
     },
-    /// A value breaks its column's rule.
+    /// A value violates its column's rule.
     #[error("line {line}, column {column}: {rule}")]
     Value {
-        /// Where the row begins, counted from 1.
+        /// First line of the row, counted from 1.
         line: u64,
         /// The column's name in the file's header.
         column: String,
         /// What the value must be.
         rule: Cow<'static, str>,
     },
-    /// The text is no CSV.
+    /// The text is not CSV.
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// The file cannot be read.
@@ -101,63 +101,63 @@ pub enum TableError {
     Read(#[from] std::io::Error),
 }
 
-/// A text with rows, and how it is read.
+/// CSV text and how to read it.
 pub struct Input<R> {
     /// The text.
     pub text: R,
-    /// Its encoding, if it is named; without, it is UTF-8 or what its byte order mark says.
+    /// Its encoding; without one, the byte order mark's, or UTF-8.
     pub encoding: Option<&'static Encoding>,
-    /// What becomes of columns that the table does not have.
+    /// How columns that the table does not have are handled.
     pub unknown: UnknownColumns,
 }
 
 impl<R> Input<R> {
-    /// In UTF-8, and with columns of the table alone.
+    /// Text in UTF-8 that has only the table's columns.
     pub fn of(text: R) -> Self {
         Self { text, encoding: None, unknown: UnknownColumns::Refused }
     }
 }
 
-/// What came of an import.
+/// Result of an import.
 #[derive(Debug)]
 pub struct Imported {
-    /// How many rows there are.
+    /// Number of rows.
     pub rows: u64,
-    /// What was taken otherwise than it was written, in sentences.
+    /// Notes about input that was interpreted differently from its literal form, as sentences.
     pub notes: Vec<String>,
 }
 
-/// Why rows could not be moved.
+/// Why rows could not be copied.
 #[derive(Debug, Error)]
 pub enum CopyError {
-    /// The file is at fault.
+    /// The file is invalid.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// The database is at fault, or refused the rows.
+    /// The database failed or rejected the rows.
     #[error("{}", describe(.0))]
     Postgres(#[from] tokio_postgres::Error),
-    /// The commit has no answer that decides.
+    /// The outcome of the commit is unknown.
     #[error(
-        "postgres did not answer the commit, so the rows may or may not be stored; look before importing them again"
+        "postgres did not confirm the commit, so the rows may or may not be stored; check before importing them again"
     )]
     OutcomeUnknown(#[source] tokio_postgres::Error),
-    /// There is nothing in the file; an export that failed looks so.
-    #[error("there are no rows in it; if that is right, say --allow-empty")]
+    /// The file has no rows; the output of a failed export looks the same.
+    #[error("the input has no rows; if this is intended, use --allow-empty")]
     Empty,
     /// The output cannot be written.
     #[error("cannot write the output")]
     Output(#[source] std::io::Error),
 }
 
-/// A violation of the key is the one refusal that rows which passed the rules can meet.
+/// Rows that passed validation can be rejected only because of a duplicate key.
 fn describe(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => format!(
-            "postgres refused the rows: {}{}{}",
+            "postgres rejected the rows: {}{}{}",
             db.message(),
             db.detail().map(|d| format!(" ({d})")).unwrap_or_default(),
             if *db.code() == SqlState::UNIQUE_VIOLATION {
-                "; take the row out of the file or delete the stored one, or import without the column of the key"
+                "; remove the row from the file or delete the stored one, or import without the key column"
             } else {
                 ""
             }
@@ -166,10 +166,10 @@ fn describe(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// Loads CSV into the table; `progress` is told the bytes read so far.
+/// Imports CSV into the table; `progress` is called with the number of bytes read so far.
 ///
 /// # Errors
-/// The first bad row, no row at all unless that is allowed, or what PostgreSQL refuses; nothing is kept then.
+/// The first invalid row, an input without rows unless that is allowed, or PostgreSQL's rejection; nothing is stored then.
 pub async fn import(
     table: impl Table,
     client: &mut Client,
@@ -189,7 +189,8 @@ pub async fn import(
     Ok(imported)
 }
 
-/// Loads the table's own data into a database that never had it; how many rows, or `None` when it had.
+/// Loads the table's own data into a database that has never been seeded with it; returns the number of rows, or `None` if it
+/// had been.
 ///
 /// # Errors
 /// As [`import`].
@@ -203,12 +204,12 @@ pub async fn seed(table: impl Table, rows: &'static [u8], client: &mut Client) -
     Ok(Some(rows))
 }
 
-/// Writes the table as CSV, in key order.
+/// Writes the table as CSV, in the order of the key.
 ///
 /// # Errors
-/// When PostgreSQL or the output fails midway.
+/// If PostgreSQL or the output fails midway.
 pub async fn export(table: impl Table, client: &Client, output: impl AsyncWrite + Unpin) -> Result<(), CopyError> {
-    // PostgreSQL sends a message per row; written one by one, each would cost a hop to another thread.
+    // PostgreSQL sends one message per row; written separately, each would require a switch to another thread.
     let mut output = BufWriter::with_capacity(CHUNK_BYTES, output);
     let mut chunks = pin!(client.copy_out(table.copy_out()).await?);
     while let Some(chunk) = chunks.try_next().await? {
@@ -225,12 +226,12 @@ async fn copy_in(
 ) -> Result<Imported, CopyError> {
     let mut sink = pin!(transaction.copy_in::<_, Bytes>(table.copy_in()).await?);
     let (sender, mut receiver) = mpsc::channel(CHUNKS_AHEAD);
-    // Reading and parsing block, so they have a thread of their own; the channel keeps it from running ahead.
+    // Reading and parsing block, so they have their own thread; the channel keeps it from running ahead.
     let reader = tokio::task::spawn_blocking(move || encode(table, input, &sender, progress));
     while let Some(chunk) = receiver.recv().await {
         sink.send(chunk).await?;
     }
-    // Without `finish` the copy is cancelled when the sink is dropped, so a bad row leaves nothing.
+    // Without `finish`, dropping the sink cancels the copy, so an invalid row leaves nothing.
     let notes = reader.await.expect("parsing does not panic")?;
     let rows = sink.finish().await?;
     if let Some(statement) = table.behind_copy() {
@@ -239,7 +240,7 @@ async fn copy_in(
     Ok(Imported { rows, notes })
 }
 
-/// Parses CSV and sends it on as binary rows; what was taken otherwise than it was written.
+/// Parses CSV and sends it as binary rows; returns the notes.
 fn encode<T: Table>(
     table: T,
     input: Input<impl Read>,
@@ -251,14 +252,14 @@ fn encode<T: Table>(
     let records = file::read(input.text, input.encoding, &mut encoder, |encoder, length| {
         read += length as u64;
         progress(read);
-        // Nobody takes them once the database has failed, which the other side reports.
+        // The channel is closed once the database has failed, which the receiver reports.
         !encoder.rows.is_full() || sender.blocking_send(encoder.rows.take()).is_ok()
     })?;
-    let _ = sender.blocking_send(encoder.rows.finish()); // fails only when the other side reports its own error
+    let _ = sender.blocking_send(encoder.rows.finish()); // fails only if the receiver reports its own error
     Ok(encoder.header.map(|header| T::notes(&header).sentences(Some(&records))).unwrap_or_default())
 }
 
-/// What a text is encoded with: its header, once that was read, and the rows behind it.
+/// State of the encoding: the header, once read, and the rows after it.
 struct Encoder<T: Table> {
     table: T,
     unknown: UnknownColumns,
@@ -284,7 +285,7 @@ impl<T: Table> Sink for Encoder<T> {
     }
 }
 
-/// Rows in `COPY`'s binary form, handed over in chunks.
+/// Rows in `COPY`'s binary format, passed on in chunks.
 #[derive(Debug)]
 pub struct BinaryRows {
     chunk: BytesMut,
@@ -306,7 +307,7 @@ impl BinaryRows {
         row.end();
     }
 
-    /// Whether there is a chunk to be sent.
+    /// Whether a chunk is ready to be sent.
     pub fn is_full(&self) -> bool {
         self.chunk.len() >= CHUNK_BYTES
     }
@@ -325,7 +326,7 @@ impl BinaryRows {
     }
 }
 
-/// One row in the making: the number of columns, then each value with its length in front.
+/// A row being written: the number of columns, then each value with its length before it.
 #[derive(Debug)]
 pub struct BinaryRow<'a> {
     out: &'a mut BytesMut,
@@ -336,11 +337,11 @@ pub struct BinaryRow<'a> {
 impl<'a> BinaryRow<'a> {
     fn begin(out: &'a mut BytesMut) -> Self {
         let start = out.len();
-        out.put_i16(0); // `end` puts the number of columns here
+        out.put_i16(0); // `end` writes the number of columns here
         Self { out, start, columns: 0 }
     }
 
-    /// Appends a value in PostgreSQL's binary form, or null.
+    /// Appends a value in PostgreSQL's binary format, or null.
     pub fn put(&mut self, value: Option<&[u8]>) {
         self.columns += 1;
         match value {
@@ -352,7 +353,7 @@ impl<'a> BinaryRow<'a> {
         }
     }
 
-    /// Appends a value that `encode` writes, or null when it says that there is none.
+    /// Appends a value that `encode` writes, or null if it returns false.
     pub fn put_with(&mut self, encode: impl FnOnce(&mut BytesMut) -> bool) {
         self.columns += 1;
         let start = self.out.len();

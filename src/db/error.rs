@@ -1,10 +1,10 @@
-//! What can go wrong with stored data, in terms of data: missing, conflicting, unavailable, unknown, broken.
+//! Errors of stored data, in terms of data: missing, conflicting, unavailable, unknown, broken.
 //!
-//! "Unavailable" is a promise: nothing was changed, and the same attempt may be made again. A change of which nobody can
-//! say that is "outcome unknown" (`db::attempt` tells the two apart).
+//! "Unavailable" guarantees that nothing was changed and the same attempt may be repeated. If that is not certain for a change,
+//! the error is "outcome unknown" (`db::attempt` distinguishes the two).
 //!
-//! It refuses to speak HTTP (`http::problem` translates) and never matches on the text of a driver's message,
-//! only on SQLSTATE codes and constraint names.
+//! This module does not refer to HTTP (`http::problem` translates) and never matches on the text of a driver's message, only on
+//! SQLSTATE codes and constraint names.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -13,22 +13,22 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio_postgres::error::{Severity, SqlState};
 
-/// Why nothing can be read or stored before the first start has migrated.
+/// Reason if a table is missing because no start has run the migrations yet.
 const NOT_MIGRATED: &str = "migrations have not run";
 
-/// Why a list has to be read once more.
+/// Reason if a list must be read again.
 const REPLICA_FAILED: &str = "the replica failed";
 
-/// The reason a store operation did not succeed.
+/// Why a store operation failed.
 #[derive(Debug, Clone, Error)]
 pub enum StoreError {
     /// No row has the key.
     #[error("no such row")]
     Missing,
-    /// The row has another version than the change was meant for.
+    /// The row's version does not match the condition of the change.
     #[error("the row has another version")]
     Stale,
-    /// A constraint of the database refused the row; the name tells which.
+    /// A constraint of the database rejected the row.
     #[error("refused by constraint {constraint}")]
     Conflict {
         /// The constraint's name, as the migrations declare it.
@@ -43,7 +43,7 @@ pub enum StoreError {
         #[source]
         source: Option<Arc<tokio_postgres::Error>>,
     },
-    /// Whether the change was carried out is not known: it was sent, and no answer or none that decides came back.
+    /// Whether the change was made is unknown: it was sent, and no response came back, or an inconclusive one.
     #[error("outcome unknown: {reason}")]
     OutcomeUnknown {
         /// What was being waited for.
@@ -52,49 +52,49 @@ pub enum StoreError {
         #[source]
         source: Option<Arc<tokio_postgres::Error>>,
     },
-    /// A row holds what its table should not allow: somebody has changed it, or its constraints.
+    /// A row has a value that its table should not allow: the row or its constraints were changed manually.
     #[error("column {column} holds a value that its rules do not allow")]
     Unreadable {
         /// The column.
         column: &'static str,
     },
-    /// A defect on our side or in the schema.
+    /// A bug in this program or in the schema.
     #[error("unexpected database error")]
     Internal(#[source] Arc<tokio_postgres::Error>),
 }
 
 impl StoreError {
-    /// An unavailability without a driver error behind it, such as a deadline.
+    /// An unavailability without a driver error, such as a deadline.
     pub fn unavailable(reason: &'static str) -> Self {
         Self::Unavailable { reason, source: None }
     }
 
-    /// An unknown outcome without a driver error behind it, such as a deadline.
+    /// An unknown outcome without a driver error, such as a deadline.
     pub fn outcome_unknown(reason: &'static str) -> Self {
         Self::OutcomeUnknown { reason, source: None }
     }
 
-    /// What this failure means for a change that was sent: only an answer of the server about the statement says that it
-    /// was undone. A server that is ending speaks of its connection, not of the statement: one that waits for a standby
-    /// has committed.
+    /// What this failure means for a change that was sent: only a server error about the statement proves that it was rolled
+    /// back. An error of a server that is shutting down concerns its connection, not the statement: a statement that waits for
+    /// a standby has been committed.
     pub fn after_sending(self) -> Self {
         match self {
             Self::Unavailable { reason, source } if !source.as_deref().is_some_and(is_about_statement) => {
                 Self::OutcomeUnknown { reason, source }
             }
             Self::Internal(error) if error.code().is_some() && !is_about_statement(&error) => {
-                Self::OutcomeUnknown { reason: "the server broke down", source: Some(error) }
+                Self::OutcomeUnknown { reason: "the server crashed", source: Some(error) }
             }
             known => known,
         }
     }
 
-    /// Whether a table is missing: the database answers, and its migrations have not run.
+    /// Whether a table is missing: the database responds, but its migrations have not run.
     pub fn is_missing_table(&self) -> bool {
         matches!(self, Self::Unavailable { reason: NOT_MIGRATED, .. })
     }
 
-    /// A table is missing, as it was found without asking it.
+    /// A missing table that was found without querying it.
     pub fn missing_table() -> Self {
         Self::unavailable(NOT_MIGRATED)
     }
@@ -104,22 +104,22 @@ impl StoreError {
         Self::unavailable(REPLICA_FAILED)
     }
 
-    /// Whether the same reading may succeed at once: on another connection, or on the primary.
+    /// Whether the same read may succeed at once: on another connection, or on the primary.
     pub fn is_worth_reading_again(&self) -> bool {
         self.is_connection_lost() || matches!(self, Self::Unavailable { reason: REPLICA_FAILED, .. })
     }
 
-    /// Whether the server gave a statement up because it took too long, or because somebody asked it to.
+    /// Whether the server cancelled a statement because it took too long or a cancel request arrived.
     pub fn is_cancelled(&self) -> bool {
         self.unavailable_state() == Some(&SqlState::QUERY_CANCELED)
     }
 
-    /// Whether no answer came in time.
+    /// Whether no response arrived in time.
     pub fn is_silence(&self) -> bool {
         matches!(self, Self::Unavailable { source: None, .. })
     }
 
-    /// Whether the server answered that it undid the whole statement, so that its rows may be tried one by one.
+    /// Whether the server confirmed that it rolled back the whole statement, so that its rows can be tried individually.
     pub fn is_rolled_back(&self) -> bool {
         match self {
             Self::Conflict { .. } => true,
@@ -132,7 +132,7 @@ impl StoreError {
         }
     }
 
-    /// Whether the connection is gone, be it that the socket closed or that the server said it is ending.
+    /// Whether the connection is lost: the socket was closed, or the server announced its shutdown.
     pub fn is_connection_lost(&self) -> bool {
         match self {
             Self::Unavailable { source: Some(source), .. } => match source.code() {
@@ -143,13 +143,12 @@ impl StoreError {
         }
     }
 
-    /// Whether the server takes no changes: it is a standby, or was told so.
+    /// Whether the server rejects writes: it is a standby, or read-only by configuration.
     pub fn is_read_only(&self) -> bool {
         self.unavailable_state() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
     }
 
-    /// What kind of failure it is of the database's, for those who count: PostgreSQL's code where it gave one. A row that is
-    /// not there is none.
+    /// Kind of database failure for metrics and spans: PostgreSQL's error code if there is one. A missing row is not a failure.
     pub fn kind(&self) -> Option<Cow<'static, str>> {
         let (source, kind) = match self {
             Self::Missing | Self::Stale | Self::Unreadable { .. } => return None,
@@ -182,7 +181,7 @@ impl From<tokio_postgres::Error> for StoreError {
     }
 }
 
-/// Whether the server answered that it undid the statement, rather than that the connection or the server ends.
+/// Whether the error is about the statement, which was rolled back, and not about the end of the connection or the server.
 pub(super) fn is_about_statement(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(|answer| {
         let ends = matches!(answer.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
@@ -199,7 +198,8 @@ pub fn is_transient(error: &(dyn StdError + 'static)) -> bool {
     }
 }
 
-/// Whether no session can be had, as opposed to a server that answers and refuses: by its certificate, or by an SQLSTATE.
+/// Whether no session can be opened, as opposed to a server that responds and is rejected, by its certificate or by an
+/// SQLSTATE.
 pub fn is_unreachable(error: &(dyn StdError + 'static)) -> bool {
     let Some(error) = causes(error).find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>()) else {
         return false;
@@ -207,7 +207,7 @@ pub fn is_unreachable(error: &(dyn StdError + 'static)) -> bool {
     match error.code() {
         // Out of connections, or starting, stopping or crashed (57P01 to 57P03).
         Some(state) => ["08", "53", "57P"].iter().any(|class| state.code().starts_with(class)),
-        // rustls reports a certificate that it refuses inside an I/O error.
+        // rustls reports a rejected certificate inside an I/O error.
         None => {
             let refused =
                 |io: &std::io::Error| io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some();
@@ -216,16 +216,16 @@ pub fn is_unreachable(error: &(dyn StdError + 'static)) -> bool {
     }
 }
 
-/// Why a driver's error means "not now" rather than "never"; `None` when it does not.
+/// Why a driver's error is temporary; `None` if it is not.
 fn unavailability(error: &tokio_postgres::Error) -> Option<&'static str> {
     let Some(state) = error.code() else {
-        // Without an SQLSTATE the server did not speak: the connection failed, or a value did not convert.
+        // Without an SQLSTATE the error is not from the server: the connection failed, or a value did not convert.
         let lost = error.is_closed() || causes(error).any(<dyn StdError>::is::<std::io::Error>);
         return lost.then_some("connection lost");
     };
     match *state {
         SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => return Some("concurrent change"),
-        // Before the first migration has run there is no table: not a bug, only too early.
+        // Before the first migration has run there is no table: temporary, and not a bug.
         SqlState::UNDEFINED_TABLE => return Some(NOT_MIGRATED),
         SqlState::READ_ONLY_SQL_TRANSACTION => return Some("server is read-only"),
         SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => return Some("transaction ended by the server"),

@@ -1,9 +1,9 @@
-//! Keeps one value of the database up to date on a connection of its own that listens (`LISTEN`): it is read anew at each
-//! notification, and at a heartbeat besides.
+//! Keeps one value of the database up to date on a separate connection that uses `LISTEN`: the value is read again after each
+//! notification and at each heartbeat.
 //!
-//! While the connection is lost, or silent for longer than its heartbeat, the value is unknown rather than old. That
-//! bounds how long a server that was cut off from PostgreSQL may believe in the past. A primary that was demoted is noticed here,
-//! too, for all sessions ([`super::term`]).
+//! While the connection is lost, or silent for longer than its heartbeat, the value counts as unknown, not as unchanged. This
+//! bounds how long a server that is cut off from PostgreSQL can use an outdated value. A demoted primary is also detected here,
+//! for all sessions ([`super::generation`]).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,36 +16,36 @@ use super::connect::{ConnectError, Connection, is_read_only};
 use super::conninfo::ConnInfo;
 use super::error::StoreError;
 
-/// The value is read at least this often: a loss of which the network does not tell is noticed within this and
+/// The value is read at least this often: a connection loss that the network does not report is detected within this time plus
 /// [`DEADLINE`].
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Longest wait for the answer to one statement.
+/// Longest wait for the result of one statement.
 const DEADLINE: Duration = Duration::from_secs(1);
-/// Longest that opening the connection may take; several hosts are tried in turn.
+/// Longest time for opening the connection; several hosts are tried in turn.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// Pause before the next attempt to connect: a database that comes back announces it to nobody, and one that struggles
-/// must not be asked without pause.
+/// Delay before the next connection attempt: there is no notification when a database becomes reachable, and one that is
+/// overloaded must not receive continuous attempts.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// What is kept up to date, and how changes are announced.
+/// The value to keep up to date, and the channel that announces its changes.
 #[derive(Debug, Clone, Copy)]
 pub struct Topic {
     /// `listen <channel>`.
     pub listen: &'static str,
-    /// The table of the value: nothing is asked before it is there.
+    /// The table that contains the value: nothing is queried before it exists.
     pub table: &'static str,
-    /// A statement that answers the value, in one row.
+    /// A query that returns the value in one row.
     pub current: &'static str,
 }
 
-/// Keeps the sender at the value for as long as it is polled; `None` while it is unknown.
+/// Keeps the sender up to date for as long as it is polled; `None` while the value is unknown.
 pub async fn listen(conninfo: ConnInfo, topic: Topic, sender: Arc<watch::Sender<Option<Uuid>>>) {
     let mut lost = false;
     loop {
         let Err(error) = listen_once(&conninfo, topic, &sender, &mut lost).await;
         sender.send_replace(None);
-        // Once per loss: whoever needs the value meanwhile asks the database, and reports what that says. A database
-        // that is about to be migrated is no loss.
+        // Once per loss: callers that need the value meanwhile query the database and report its errors. A database that has
+        // not been migrated yet is not a loss.
         if !lost && !error.is_missing_table() {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -54,7 +54,7 @@ pub async fn listen(conninfo: ConnInfo, topic: Topic, sender: Arc<watch::Sender<
             );
             lost = true;
         }
-        tokio::time::sleep(RETRY_DELAY).await; // nobody announces that a database is back; the value counts as unknown so long
+        tokio::time::sleep(RETRY_DELAY).await; // there is no notification when a database becomes reachable
     }
 }
 
@@ -65,14 +65,14 @@ async fn listen_once(
     lost: &mut bool,
 ) -> Result<Infallible, StoreError> {
     let connecting = tokio::time::timeout(CONNECT_DEADLINE, conninfo.connect());
-    let Connection { client, driver, announced, term, .. } = match connecting.await {
+    let Connection { client, driver, announced, generation, .. } = match connecting.await {
         Ok(Ok(connection)) => connection,
         Ok(Err(ConnectError::Postgres(error))) => return Err(error.into()),
         Ok(Err(_)) | Err(_) => return Err(StoreError::unavailable("cannot connect to postgres")),
     };
     let reading = async {
-        let there = within(DEADLINE, client.query_one("select to_regclass($1) is not null", &[&topic.table])).await?;
-        if !there.try_get::<_, bool>(0)? {
+        let exists = within(DEADLINE, client.query_one("select to_regclass($1) is not null", &[&topic.table])).await?;
+        if !exists.try_get::<_, bool>(0)? {
             return Err(StoreError::missing_table());
         }
         within(DEADLINE, client.batch_execute(topic.listen)).await?;
@@ -84,14 +84,14 @@ async fn listen_once(
             if std::mem::take(lost) {
                 tracing::info!(listen = topic.listen, "listening for changes again");
             }
-            // Nobody announces a demotion, and reads alone would not tell of it.
-            if conninfo.wants_primary() && within(DEADLINE, is_read_only(&client)).await? {
-                term.end();
+            // There is no notification of a demotion, and reads alone would not reveal it.
+            if conninfo.requires_primary() && within(DEADLINE, is_read_only(&client)).await? {
+                generation.invalidate();
             }
-            if term.is_over() {
+            if generation.is_stale() {
                 return Err(StoreError::unavailable("the server is not the primary any more"));
             }
-            // A change announced during the read has left its permit, so this returns at once. Time passing is fine.
+            // A change announced during the read has left its permit, so this returns at once. A timeout is the heartbeat.
             let _ = tokio::time::timeout(HEARTBEAT, announced.notified()).await;
         }
     };

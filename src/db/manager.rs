@@ -1,4 +1,4 @@
-//! Opens the sessions of a pool, each set up for what the pool is for.
+//! Opens a pool's sessions, each configured for the pool's purpose.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,14 +13,15 @@ use super::connect::ConnectError;
 use super::conninfo::ConnInfo;
 use super::session::Session;
 
-/// A place in the pool for which there is no connection is kept this long at least, and as long as anybody waits for one.
-const PLACE_IS_KEPT: Duration = Duration::from_millis(250);
+/// A pending pool slot keeps retrying to connect for at least this long, and for as long as callers are waiting for a
+/// connection.
+const MIN_RETRY_TIME: Duration = Duration::from_millis(250);
 
-/// While PostgreSQL is away it is asked so often: bounds how late the first request after its return is served. A server that is
-/// recovering starts a process for each attempt.
-const ASK_EVERY: Duration = Duration::from_millis(100);
+/// Interval between connection attempts while PostgreSQL is unreachable: bounds how late the first request after its return is
+/// served. A recovering server starts a process for each attempt.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What a pool's sessions are for.
+/// Purpose of a pool's sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolKind {
     /// Rows by key, writes and transactions.
@@ -29,9 +30,9 @@ pub enum PoolKind {
     Lists,
     /// The readiness probe.
     Probe,
-    /// The same as lists, on a replica.
+    /// Like lists, on a replica.
     Replica,
-    /// Who looks how far the replica is.
+    /// The check of the replica's replay position.
     ReplicaProbe,
 }
 
@@ -47,8 +48,8 @@ impl PoolKind {
         }
     }
 
-    /// Further settings of its sessions. A list cannot take several processors to itself: as many sessions read lists as
-    /// processors may be busy with them.
+    /// Additional session settings. A list must not occupy several processors: the number of sessions for lists bounds how many
+    /// processors lists can occupy.
     fn settings(self) -> &'static str {
         match self {
             Self::Lists | Self::Replica => "; set max_parallel_workers_per_gather = 0",
@@ -61,17 +62,17 @@ impl PoolKind {
 pub struct Manager {
     /// The server.
     pub conninfo: ConnInfo,
-    /// What the sessions are for.
+    /// Purpose of the sessions.
     pub kind: PoolKind,
-    /// Longest a statement may run.
+    /// Longest run time of a statement.
     pub statement_timeout: Duration,
-    /// Told whether the server is away.
+    /// Set to true while the server is unreachable.
     pub down: Arc<watch::Sender<bool>>,
-    /// How many wait for a session.
+    /// Number of callers waiting for a session.
     pub waiting: Arc<AtomicUsize>,
-    /// Who asks for a server that is away.
-    pub asking: Mutex<()>,
-    /// Told why there is no session.
+    /// Held by the slot that is trying to reconnect to an unreachable server.
+    pub reconnecting: Mutex<()>,
+    /// Receives connection errors.
     pub errors: LogSink,
 }
 
@@ -81,48 +82,49 @@ impl Manager {
         Ok(Box::new(Session::new(connection, self.statement_timeout, self.kind.settings()).await?))
     }
 
-    /// Waits for the turn to ask for a server that is away, or for its return.
-    async fn turn_to_ask(&self, until: Instant) -> Result<Option<MutexGuard<'_, ()>>, ConnectError> {
+    /// Waits until this slot may try to reconnect, or until the server is reachable again.
+    async fn acquire_reconnect(&self, until: Instant) -> Result<Option<MutexGuard<'_, ()>>, ConnectError> {
         let mut down = self.down.subscribe();
         let waiting = async {
             tokio::select! {
                 biased;
-                _ = down.wait_for(|down| !down) => None, // the sender is ours
-                turn = self.asking.lock() => Some(turn),
+                _ = down.wait_for(|down| !down) => None, // cannot fail: `self` owns the sender
+                guard = self.reconnecting.lock() => Some(guard),
             }
         };
-        timeout_at(until, waiting).await.map_err(|_| ConnectError::Away)
+        timeout_at(until, waiting).await.map_err(|_| ConnectError::Unreachable)
     }
 }
 
 impl ManageConnection for Manager {
-    // A box, because bb8 moves connections about at each checkout, and a session is large.
+    // Boxed, because bb8 moves connections at each checkout, and a session is large.
     type Connection = Box<Session>;
     type Error = ConnectError;
 
     async fn connect(&self) -> Result<Box<Session>, Self::Error> {
-        let mut until = Instant::now() + PLACE_IS_KEPT;
+        let mut until = Instant::now() + MIN_RETRY_TIME;
         loop {
-            // While the server is away one place asks for it, and the others hear of its return.
-            let asking = if *self.down.borrow() { Some(self.turn_to_ask(until).await?) } else { None };
+            // While the server is unreachable, one slot tries to reconnect, and the others wait for its success.
+            let reconnecting = if *self.down.borrow() { Some(self.acquire_reconnect(until).await?) } else { None };
             let begun = Instant::now();
             let opened = self.open().await;
             tracing::debug!(pool = ?self.kind, is_open = opened.is_ok(), duration_us = begun.elapsed().as_micros(), "a session");
             self.down.send_replace(opened.is_err());
             match opened {
                 Err(error) if Instant::now() >= until => {
-                    // bb8 opens a place for whoever begins to wait: who waits already would be left with nobody who asks.
+                    // bb8 starts a slot only when a caller begins to wait: without this, callers already waiting would be left
+                    // without a reconnecting slot.
                     if self.waiting.load(Ordering::Relaxed) == 0 {
                         return Err(error);
                     }
                     self.errors.sink(error);
-                    until = Instant::now() + PLACE_IS_KEPT;
+                    until = Instant::now() + MIN_RETRY_TIME;
                 }
                 Err(_) => {}
                 opened => return opened,
             }
-            tokio::time::sleep(ASK_EVERY).await; // nobody announces that a database is back
-            drop(asking);
+            tokio::time::sleep(RETRY_INTERVAL).await; // there is no notification when a database becomes reachable
+            drop(reconnecting);
         }
     }
 
@@ -135,14 +137,14 @@ impl ManageConnection for Manager {
     }
 }
 
-/// Puts failed connection attempts into the log; the requests that waited report only that none was free.
+/// Logs failed connection attempts; the waiting requests report only that no connection was free.
 #[derive(Debug, Clone)]
 pub struct LogSink(pub Counter);
 
 impl ErrorSink<ConnectError> for LogSink {
     fn sink(&self, error: ConnectError) {
-        if matches!(error, ConnectError::Away) {
-            return; // whoever asks for it says why
+        if matches!(error, ConnectError::Unreachable) {
+            return; // the slot that is reconnecting logs the reason
         }
         self.0.increment(1);
         tracing::warn!(error = &error as &dyn std::error::Error, "cannot connect to postgres");

@@ -1,6 +1,6 @@
 //! Schema migrations, embedded in the binary and run by refinery under an advisory lock.
 //!
-//! Migrations are append-only. Any number of processes may run them at once: one works, the others wait and then find
+//! Migrations are append-only. Any number of processes may run them at once: one does the work, the others wait and then find
 //! nothing to do.
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::operation::DbOperation;
 use super::pool::Pool;
 use super::roles;
 
-/// Names and texts, in the order they are applied; the number is the version.
+/// Names and texts in the order in which they are applied; the number is the version.
 const MIGRATIONS: &[(&str, &str)] = &[
     ("V1__passengers", include_str!("../../migrations/0001_passengers.sql")),
     ("V2__air_quality", include_str!("../../migrations/0002_air_quality.sql")),
@@ -33,20 +33,20 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V12__maintenance_runs", include_str!("../../migrations/0012_maintenance_runs.sql")),
 ];
 
-/// The key of the advisory lock; any constant does as long as it never changes ("pycr" in ASCII).
+/// Key of the advisory lock; any constant works as long as it never changes ("pycr" in ASCII).
 const LOCK_KEY: i64 = 0x7079_6372;
 
-/// Longest wait for another process that is migrating.
+/// Longest wait for another process that is running migrations.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Longest that opening a connection may take, so that a server which accepts and stays silent is asked anew.
+/// Longest time for opening a connection, so that a server that accepts connections but sends nothing is retried.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
 static CHECK: DbOperation = DbOperation::new("check", "migrations");
 
-/// Asked first: a statement about a table that is not there is an error in PostgreSQL's log, of a start that is none.
+/// Run first: querying a missing table would write an error to PostgreSQL's log at a normal first start.
 pub const HAS_VERSION: &str = "select to_regclass('refinery_schema_history') is not null";
-/// The query for the version that a database is at.
+/// Query for the database's current schema version.
 pub const APPLIED_VERSION: &str = "select coalesce(max(version), 0) from refinery_schema_history";
 
 /// Why the schema could not be brought up to date.
@@ -55,27 +55,25 @@ pub enum MigrateError {
     /// No connection, or it was lost.
     #[error("cannot connect to the database")]
     Connect(#[source] tokio_postgres::Error),
-    /// No host takes a connection, or none is of the kind that is wanted.
+    /// No host accepts a connection, or none matches `target_session_attrs`.
     #[error("cannot connect to the database")]
     Unreachable(#[source] ConnectError),
-    /// The connection is accepted, and then nothing is said on it.
+    /// The connection is accepted, but the server sends nothing.
     #[error("postgres does not answer within {} s", CONNECT_DEADLINE.as_secs())]
     Silent,
-    /// The roles cannot be made, or not be granted what they need.
-    #[error(
-        "cannot make the role that requests work as; make it by hand, or let an administrator migrate (MIGRATE_USER)"
-    )]
+    /// The roles cannot be created or granted the privileges they require.
+    #[error("cannot create the role for requests; create it manually, or migrate as an administrator (MIGRATE_USER)")]
     Roles(#[source] tokio_postgres::Error),
-    /// PostgreSQL refuses the role that requests work as.
+    /// PostgreSQL rejects the role for requests.
     #[error(
-        "postgres refuses the role that requests work as: it is there with another password, which migrating never \
-             changes; set the password by hand, or name a new role (POSTGRES_USER, DATABASE_URL)"
+        "postgres rejects the role for requests: it exists with a different password, which migrations never change; \
+             set the password manually, or configure another role (POSTGRES_USER, DATABASE_URL)"
     )]
     Requests(#[source] tokio_postgres::Error),
     /// A migration failed; its transaction was rolled back.
     #[error("a migration failed")]
     Run(#[source] refinery::Error),
-    /// A table differs from its description, and nobody but a person may change it.
+    /// A table differs from its description in a way that requires a manual change.
     #[error("a table cannot be brought up to date")]
     Tables(#[source] TablesError),
     /// An embedded migration's name is malformed.
@@ -84,21 +82,21 @@ pub enum MigrateError {
 }
 
 impl MigrateError {
-    /// Whether no server can be had, or none that answers.
+    /// Whether no server is reachable or none responds.
     pub fn is_absence(&self) -> bool {
         matches!(self, Self::Silent | Self::Unreachable(_))
     }
 }
 
-/// Tables that follow descriptions and not migrations.
+/// Tables that are defined by descriptions rather than migrations.
 pub trait Tables: Send + Sync {
     /// The tables, sequences and functions.
     fn objects(&self) -> Vec<String>;
 
-    /// Brings them up to date, and returns how many changes that took.
+    /// Brings the tables up to date and returns the number of changes.
     fn follow<'a>(&'a self, client: &'a mut Client) -> BoxFuture<'a, Result<usize, TablesError>>;
 
-    /// What is missing, in words.
+    /// Descriptions of what is missing.
     fn missing<'a>(&'a self, client: &'a Client) -> BoxFuture<'a, Result<Vec<String>, tokio_postgres::Error>>;
 }
 
@@ -110,7 +108,7 @@ pub fn latest_version() -> i32 {
     i32::try_from(MIGRATIONS.len()).expect("there are few migrations")
 }
 
-/// Opens a connection of its own, outside of any pool and without a statement deadline.
+/// Opens a separate connection, outside of any pool and without a statement deadline.
 ///
 /// # Errors
 /// [`MigrateError::Unreachable`] when no host accepts the connection, [`MigrateError::Silent`] when none answers in time,
@@ -119,7 +117,7 @@ pub async fn connect(conninfo: &ConnInfo) -> Result<Client, MigrateError> {
     opened(conninfo.connect()).await
 }
 
-/// The same to one of several hosts, by its place in the settings.
+/// As [`connect`], for one of several hosts, by its index in the settings.
 ///
 /// # Errors
 /// As [`connect`].
@@ -136,11 +134,11 @@ async fn opened(connecting: impl Future<Output = Result<Connection, ConnectError
     }
 }
 
-/// Applies what is missing and returns how many migrations that was. With `requests` this session is another one's, who
-/// makes the role that requests work as and lets it use the tables.
+/// Applies the missing migrations and returns their number. If `requests` is given, this session belongs to a different role,
+/// which creates the role for requests and grants it access to the tables.
 ///
 /// # Errors
-/// When the database cannot be reached or a migration fails; nothing of a failed migration stays.
+/// If the database cannot be reached or a migration fails; a failed migration is rolled back completely.
 pub async fn run(client: &mut Client, tables: &dyn Tables, requests: Option<&ConnInfo>) -> Result<usize, MigrateError> {
     let migrations = MIGRATIONS
         .iter()
@@ -169,10 +167,10 @@ async fn run_locked(
     requests: Option<&ConnInfo>,
 ) -> Result<usize, MigrateError> {
     if let Some(requests) = requests {
-        roles::make_requests(client, requests).await.map_err(MigrateError::Roles)?;
+        roles::create_request_role(client, requests).await.map_err(MigrateError::Roles)?;
         roles::become_owner(client, &objects(tables)).await.map_err(MigrateError::Roles)?;
     }
-    // A newer release may already have migrated this database: its migrations are not missing, only unknown here.
+    // A newer release may already have migrated this database: this binary does not have those migrations.
     let runner = Runner::new(migrations).set_abort_missing(false);
     let report = runner.run_async(client).await.map_err(MigrateError::Run)?;
     let changes = tables.follow(client).await.map_err(MigrateError::Tables)?;
@@ -182,7 +180,7 @@ async fn run_locked(
     Ok(report.applied_migrations().len() + changes)
 }
 
-/// The tables, sequences and functions that the migrations and descriptions make, with commas between them.
+/// The tables, sequences and functions that the migrations and descriptions create, separated by commas.
 pub fn objects(tables: &dyn Tables) -> String {
     let made = |line: &'static str| {
         let rest = ["create table ", "create sequence ", "create function ", "create or replace function "]
@@ -190,7 +188,7 @@ pub fn objects(tables: &dyn Tables) -> String {
             .find_map(|start| line.trim_start().strip_prefix(start))?;
         rest.split([' ', '(']).next()
     };
-    // Some stand inside of a `do` block.
+    // Some statements are inside a `do` block.
     let lines = MIGRATIONS.iter().flat_map(|(_, sql)| sql.lines()).map(str::trim_start);
     let mut objects: Vec<String> = lines.filter_map(made).map(str::to_owned).collect();
     objects.push("refinery_schema_history".to_owned());
@@ -198,15 +196,15 @@ pub fn objects(tables: &dyn Tables) -> String {
     objects.join(",")
 }
 
-/// The tables that the migrations up to a version make, but for those that follow a description.
+/// The tables that the migrations up to a version create, except those defined by a description.
 pub fn tables_made_until(version: i32) -> impl Iterator<Item = &'static str> {
     let count = usize::try_from(version).unwrap_or_default();
     let made = |line: &'static str| line.trim_start().strip_prefix("create table ")?.split([' ', '(']).next();
     MIGRATIONS.iter().take(count).flat_map(|(_, sql)| sql.lines()).filter_map(made)
 }
 
-/// Brings the database up to date as whoever migrates it, and returns how many migrations that took and a connection as
-/// the role of requests. `connected` is called once PostgreSQL has answered.
+/// Brings the database up to date as the migrating role, and returns the number of migrations applied and a connection as the
+/// role for requests. `connected` is called once PostgreSQL has responded.
 ///
 /// # Errors
 /// As [`run`] and [`connect`].
@@ -218,7 +216,7 @@ pub async fn prepare(
     let Some(migrator) = conninfo.as_migrator() else {
         let mut client = connect(conninfo).await?;
         connected();
-        // A role that cannot migrate is good for a database that somebody else has migrated.
+        // A role that cannot migrate can use a database that another role has migrated.
         let current = is_current_for(&client, tables).await.map_err(MigrateError::Connect)?;
         let applied = if current { 0 } else { run(&mut client, tables, None).await? };
         return Ok((applied, client));
@@ -233,7 +231,7 @@ pub async fn prepare(
     Ok((applied, client))
 }
 
-/// Whether PostgreSQL answers, and says that it never will let us in.
+/// Whether PostgreSQL responds and rejects the login permanently.
 pub fn is_refusal(error: &tokio_postgres::Error) -> bool {
     matches!(
         error.code(),
@@ -245,11 +243,11 @@ pub fn is_refusal(error: &tokio_postgres::Error) -> bool {
     )
 }
 
-/// Whether the database holds every migration of this binary, or of a newer one, and every table as it is described; what
-/// is missing of a table is logged.
+/// Whether the database has every migration of this binary, or of a newer one, and every table matches its description;
+/// differences are logged.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database does not respond.
 pub async fn is_current_for(client: &Client, tables: &dyn Tables) -> Result<bool, tokio_postgres::Error> {
     let is_begun: bool = client.query_one(HAS_VERSION, &[]).await?.try_get(0)?;
     if !is_begun || !is_latest(client.query_one(APPLIED_VERSION, &[]).await?.try_get(0)?) {
@@ -262,23 +260,23 @@ pub async fn is_current_for(client: &Client, tables: &dyn Tables) -> Result<bool
     Ok(missing.is_empty())
 }
 
-/// The version of the newest migration that the database holds.
+/// The version of the newest migration that the database has.
 ///
 /// # Errors
-/// When the database does not answer, or holds none.
+/// If the database does not respond, or has none.
 pub async fn applied_version(client: &Client) -> Result<i32, tokio_postgres::Error> {
     client.query_one(APPLIED_VERSION, &[]).await?.try_get(0)
 }
 
-/// A newer release may have migrated already, during a rollout.
+/// A newer release may already have migrated the database during a rollout.
 fn is_latest(version: i32) -> bool {
     version >= latest_version()
 }
 
-/// Whether the database holds every migration of this binary; nothing is written.
+/// Whether the database has every migration of this binary; writes nothing.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database does not respond.
 pub async fn is_current(pool: &Pool) -> Result<bool, super::error::StoreError> {
     let begun = pool.read(&CHECK, HAS_VERSION, &[]).await?;
     if !begun.first().is_some_and(|row| row.get(0)) {

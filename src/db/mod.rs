@@ -1,7 +1,7 @@
 //! PostgreSQL, without HTTP: connection settings, pool, sessions, migrations, seed, bulk copies and errors.
 //!
-//! Nothing here knows a resource or a status code. Every query has a deadline, every checkout has one too,
-//! and a lost connection is replaced without a restart.
+//! This module does not depend on any resource or status code. Every query and every checkout has a deadline, and a lost
+//! connection is replaced without a restart.
 
 pub mod analyze;
 pub mod attempt;
@@ -12,12 +12,15 @@ pub mod copy;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod error;
-pub mod lease;
+pub mod error_chain;
+pub mod fair_queue;
+pub mod generation;
 pub mod listen;
 mod manager;
 pub mod migrate;
 pub mod operation;
 pub mod pool;
+pub mod pooled_session;
 pub mod position;
 pub mod positions;
 pub mod reads;
@@ -26,9 +29,6 @@ pub mod roles;
 pub mod seed;
 pub mod session;
 pub mod single_flight;
-pub mod term;
 pub mod tls;
-pub mod told;
-pub mod turns;
 pub mod version;
 pub mod wait_time;

@@ -1,4 +1,5 @@
-//! What statements do, as metrics and spans name it: each is timed from when it is sent until its end has been seen.
+//! Operations on the database, as metrics and spans name them: each is timed from when its statement is sent until it has
+//! ended.
 
 use std::borrow::Cow;
 use std::pin::Pin;
@@ -15,14 +16,14 @@ use crate::trace::span::{Kind, Span};
 /// Name of the histogram of statements (OpenTelemetry semantic conventions, `db.client.operation.duration`).
 pub const OPERATION_DURATION: &str = "db_client_operation_duration_seconds";
 
-/// What is done, and with rows of what.
+/// An operation and the collection that it works on.
 #[derive(Debug)]
 pub struct DbOperation {
-    /// Such as `get`.
+    /// For example `get`.
     pub name: &'static str,
-    /// Such as `passengers`.
+    /// For example `passengers`.
     pub collection: &'static str,
-    /// Looked up once: that costs more than recording.
+    /// Looked up once: the lookup costs more than recording.
     durations: OnceLock<Histogram>,
 }
 
@@ -32,8 +33,8 @@ impl DbOperation {
         Self { name, collection, durations: OnceLock::new() }
     }
 
-    /// Does the work on a connection and records how long it took, also when it is dropped before its end. The work stays where it
-    /// is pinned: each function that took it by value would have room for it twice, and it is copied with whoever calls it.
+    /// Runs work on a connection and records how long it took, even if it is dropped before it ends. The work is passed pinned:
+    /// each function that took it by value would reserve space for it twice, and it would be copied along with its caller.
     ///
     /// # Errors
     /// The work's.
@@ -44,7 +45,7 @@ impl DbOperation {
         outcome
     }
 
-    /// Begins work that needs a connection for itself, such as a transaction.
+    /// Begins an operation that requires its own connection, such as a transaction.
     #[must_use = "the work ends when this is dropped"]
     pub fn begin(&self) -> Timed<'_> {
         let recorded = Current::get().map(|current| Box::new(Recorded::begin(current)));
@@ -62,7 +63,7 @@ impl DbOperation {
     }
 }
 
-/// An operation under way; it ends when this is dropped.
+/// A running operation; it ends when this is dropped.
 pub struct Timed<'a> {
     operation: &'a DbOperation,
     begun: Instant,
@@ -70,16 +71,16 @@ pub struct Timed<'a> {
 }
 
 impl Timed<'_> {
-    /// Does work whose statements belong to it.
+    /// Runs work whose statements belong to the operation.
     pub async fn around<F: Future>(&self, work: F) -> F::Output {
         match &self.recorded {
             None => work.await,
-            // In a box, so that whoever is not recorded pays nothing for those who are.
+            // Boxed, so that a future without tracing does not reserve space for it.
             Some(recorded) => Box::pin(recorded.statement.clone().scope(work)).await,
         }
     }
 
-    /// Takes down how it has ended; what is not judged was given up.
+    /// Records the outcome; without this call, the operation counts as cancelled.
     pub fn judge<T>(&mut self, outcome: &Result<T, StoreError>) {
         if let Some(recorded) = &mut self.recorded {
             recorded.failure = outcome.as_ref().err().and_then(StoreError::kind);
@@ -96,7 +97,7 @@ impl Drop for Timed<'_> {
     }
 }
 
-/// An operation of which a span is recorded, by the semantic conventions of database clients.
+/// The span of a traced operation, following the semantic conventions for database clients.
 struct Recorded {
     current: Current,
     context: SpanContext,
@@ -144,5 +145,5 @@ impl Recorded {
     }
 }
 
-/// The length of PostgreSQL's error codes; no other kind of failure has it.
+/// Length of PostgreSQL's error codes; no other kind of failure has this length.
 const SQLSTATE_BYTES: usize = 5;

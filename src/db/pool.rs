@@ -1,9 +1,8 @@
-//! The connection pool: bb8 without a ping per checkout, with deadlines, and quick to notice a lost server.
+//! The connection pool: bb8 with deadlines, without a ping per checkout, and with fast detection of a lost server.
 //!
-//! bb8 hands out an idle connection without looking at it (`test_on_check_out` costs a round trip, so it is off);
-//! this module looks at the driver's own closed flag instead, which costs nothing and is set as soon as the socket
-//! reports the loss. A read whose connection dies under it is tried once more; a write never is, because it may have
-//! been committed.
+//! bb8 hands out an idle connection without checking it (`test_on_check_out` costs a round trip, so it is off). Instead, this
+//! module checks the driver's closed flag, which costs nothing and is set as soon as the socket reports the loss. A read is
+//! retried once after connection loss; a write never is, because it may have been committed.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,34 +16,34 @@ use tokio_postgres::Row;
 
 use super::conninfo::ConnInfo;
 use super::error::StoreError;
-use super::lease::Lease;
 pub use super::manager::PoolKind;
 use super::manager::{LogSink, Manager};
 use super::operation::DbOperation;
+use super::pooled_session::PooledSession;
 use super::session::{Params, Query};
 use super::wait_time::Waiting;
 
 /// Name of the histogram of waits for a connection (OpenTelemetry semantic conventions, `db.client.connection.wait_time`).
 pub const WAIT_TIME: &str = "db_client_connection_wait_time_seconds";
-/// Name of the counter of waits that were given up (`db.client.connection.timeouts`).
+/// Name of the counter of timed-out waits (`db.client.connection.timeouts`).
 pub const TIMEOUTS: &str = "db_client_connection_timeouts_total";
-/// Name of the counter of connection attempts that failed.
+/// Name of the counter of failed connection attempts.
 pub const CONNECTION_ERRORS: &str = "db_client_connection_errors_total";
 
-/// While the server is known to be away a request waits this long for one connection attempt, not the whole checkout
-/// deadline: answers stay well within a second and do not pile up.
+/// While the server is unreachable, a request waits this long for one connection attempt instead of the whole checkout
+/// deadline: responses take well under a second, and requests do not accumulate.
 const CHECKOUT_WHILE_DOWN: Duration = Duration::from_millis(250);
 
 /// Sizes and deadlines of a pool.
 #[derive(Debug, Clone)]
 pub struct PoolOptions {
-    /// What its sessions are for.
+    /// Purpose of its sessions.
     pub kind: PoolKind,
-    /// Most connections open at once.
+    /// Maximum number of open connections.
     pub size: u32,
     /// Longest wait for a connection.
     pub checkout_timeout: Duration,
-    /// Longest a statement may run, set on the server's session.
+    /// Longest run time of a statement, set on the server's session.
     pub statement_timeout: Duration,
 }
 
@@ -59,19 +58,19 @@ pub struct Pool {
     timeouts: Counter,
 }
 
-/// How many connections a pool holds, for its gauges.
+/// Number of connections in a pool, for its gauges.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolUsage {
     /// Connections in use by a request.
     pub used: u32,
-    /// Connections open and waiting.
+    /// Idle connections.
     pub idle: u32,
-    /// Most connections allowed.
+    /// Maximum number of connections.
     pub max: u32,
 }
 
 impl Pool {
-    /// Makes a pool; connections are opened on demand, so a server that is away does not fail the start.
+    /// Creates a pool; connections are opened on demand, so an unreachable server does not prevent the start.
     pub fn new(conninfo: &ConnInfo, options: &PoolOptions) -> Self {
         let down = Arc::new(watch::Sender::new(false));
         let waiting: Arc<AtomicUsize> = Arc::default();
@@ -83,7 +82,7 @@ impl Pool {
             statement_timeout: options.statement_timeout,
             down: down.clone(),
             waiting: waiting.clone(),
-            asking: Mutex::default(),
+            reconnecting: Mutex::default(),
             errors: errors.clone(),
         };
         let inner = bb8::Pool::builder()
@@ -91,7 +90,7 @@ impl Pool {
             .min_idle(1)
             .test_on_check_out(false)
             .connection_timeout(options.checkout_timeout)
-            // Its own pauses grow with the checkout deadline; `Manager::connect` makes short ones.
+            // bb8's retry delays grow with the checkout deadline; `Manager::connect` uses short ones.
             .retry_connection(false)
             .error_sink(Box::new(errors))
             .build_unchecked(manager);
@@ -105,13 +104,13 @@ impl Pool {
         }
     }
 
-    /// Takes a live session out of the pool.
+    /// Checks out a working session.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when none can be had before the checkout deadline.
-    pub async fn session(&self) -> Result<Lease, StoreError> {
+    /// [`StoreError::Unavailable`] if none is available before the checkout deadline.
+    pub async fn session(&self) -> Result<PooledSession, StoreError> {
         let begun = Instant::now();
-        // After a server restart every idle connection may be dead: each is dropped in turn, so the bound is the size.
+        // After a server restart every idle connection may be broken. Each is dropped in turn, so the size is the bound.
         for _ in 0..=self.size {
             let session = self.checkout().await?;
             if !session.is_broken() {
@@ -122,26 +121,26 @@ impl Pool {
         Err(StoreError::unavailable("every pooled connection was lost"))
     }
 
-    async fn checkout(&self) -> Result<Lease, StoreError> {
-        // Whoever waits is woken when a connection comes back; without this pause, who has just given one back and wants
-        // another would take it before the other runs, again and again.
+    async fn checkout(&self) -> Result<PooledSession, StoreError> {
+        // A waiting caller is woken when a connection is returned. Without this yield, a task that has just returned one and
+        // needs another would take it again before the waiting caller runs, indefinitely.
         if self.waiting.load(Ordering::Relaxed) > 0 {
             tokio::task::yield_now().await;
         }
         let _counted = Counted::begin(&self.waiting);
         let mut down = self.down.subscribe();
-        let patience_while_down = async {
-            // The sender lives as long as the pool, so there is no error.
+        let timeout_while_down = async {
+            // The sender lives as long as the pool, so this cannot fail.
             let _ = down.wait_for(|down| *down).await;
-            tokio::time::sleep(CHECKOUT_WHILE_DOWN).await; // a deadline: the checkout beside it ends it sooner
+            tokio::time::sleep(CHECKOUT_WHILE_DOWN).await; // a deadline: the checkout in the other branch may finish earlier
         };
         let taken = tokio::select! {
-            biased; // a free connection is taken without a look at the rest
+            biased; // take a free connection before checking the other branch
             taken = self.inner.get_owned() => taken,
-            () = patience_while_down => Err(RunError::TimedOut),
+            () = timeout_while_down => Err(RunError::TimedOut),
         };
-        taken.map(Lease::new).map_err(|error| match error {
-            RunError::User(_) => StoreError::unavailable("cannot connect to postgres"), // the sink has logged why
+        taken.map(PooledSession::new).map_err(|error| match error {
+            RunError::User(_) => StoreError::unavailable("cannot connect to postgres"), // the sink has logged the reason
             RunError::TimedOut => {
                 self.timeouts.increment(1);
                 StoreError::unavailable("no free connection before the checkout deadline")
@@ -149,7 +148,7 @@ impl Pool {
         })
     }
 
-    /// Runs a statement that changes nothing; tries once more when the connection is lost under it.
+    /// Runs a statement that changes nothing; retries it once after connection loss.
     ///
     /// # Errors
     /// As [`super::session::Session::query`] and [`Pool::session`].
@@ -168,8 +167,8 @@ impl Pool {
         .await
     }
 
-    /// Runs a statement that changes nothing and hands over each row as it arrives. Whoever may forget the rows of an
-    /// attempt that broke off wraps this in [`retried`].
+    /// Runs a statement that changes nothing and passes on each row as it arrives. A caller that can discard the rows of a
+    /// failed attempt wraps this in [`retried`].
     ///
     /// # Errors
     /// As [`super::session::Session::for_each`] and [`Pool::session`].
@@ -185,8 +184,8 @@ impl Pool {
         operation.run(work).await
     }
 
-    /// Runs a statement that changes data, once. What fails after the statement was sent (a lost connection, a deadline)
-    /// may have been committed all the same; what fails before, because no session was free, was not.
+    /// Runs a statement that changes data, once. A failure after the statement was sent (a lost connection, a deadline) may
+    /// leave it committed; a failure before that, because no session was free, does not.
     ///
     /// # Errors
     /// As [`super::session::Session::write`] and [`Pool::session`].
@@ -202,24 +201,24 @@ impl Pool {
         operation.run(work).await
     }
 
-    /// Most connections open at once.
+    /// Maximum number of open connections.
     pub fn size(&self) -> u32 {
         self.size
     }
 
-    /// How often a session was taken so far.
+    /// Number of checkouts so far.
     pub fn checkouts(&self) -> u64 {
         self.inner.state().statistics.get_started
     }
 
-    /// What the pool holds now.
+    /// Current number of connections.
     pub fn usage(&self) -> PoolUsage {
         let state = self.inner.state();
         PoolUsage { used: state.connections - state.idle_connections, idle: state.idle_connections, max: self.size }
     }
 }
 
-/// Somebody who waits for a connection; no longer when this is dropped.
+/// Counts a caller waiting for a connection until it is dropped.
 struct Counted<'a>(&'a AtomicUsize);
 
 impl<'a> Counted<'a> {
@@ -235,10 +234,10 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Reads once more when the connection is lost under a reading, or the replica failed it.
+/// Retries a read once after connection loss or a failure of the replica.
 ///
 /// # Errors
-/// The reading's.
+/// The last attempt's.
 pub async fn retried<T, F>(read: impl Fn() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,

@@ -1,7 +1,8 @@
-//! Places in the log of a primary (WAL), and what a reader needs of a replica: how far it must have replayed that log.
+//! Positions in a primary's WAL, and a reader's requirement: how far a replica must have replayed that WAL.
 //!
-//! Positions of one cluster are ordered: a newer timeline begins where the one before was left, so what was committed before a
-//! position and survived the promotion is there once a server has replayed up to it on the same timeline or a newer one.
+//! Positions of one cluster are ordered: a new timeline begins where the previous one ended. What was committed before a
+//! position and survived the promotion is therefore present on a server that has replayed up to that position on the same
+//! timeline or a newer one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,18 +10,18 @@ use std::str::FromStr;
 /// The text of [`Need::Primary`].
 const PRIMARY: &str = "primary";
 
-/// A place in the log.
+/// A position in the WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
-    /// How often a primary of this cluster was promoted before, and one.
+    /// Timeline: one plus the number of earlier promotions in this cluster.
     pub timeline: u32,
-    /// How many bytes of the log come before it (LSN).
+    /// Number of bytes of WAL before the position (LSN).
     pub lsn: u64,
 }
 
 impl Position {
-    /// Whether a server that has replayed up to here has all that was committed before the other one. A server on an older
-    /// timeline never has: what it replayed since the promotion is another log.
+    /// Whether a server that has replayed up to this position has everything that was committed before the other one. A server
+    /// on an older timeline never does: what it replayed after the promotion belongs to a different history.
     pub fn has(self, other: Self) -> bool {
         self.timeline >= other.timeline && self.lsn >= other.lsn
     }
@@ -47,15 +48,15 @@ impl FromStr for Position {
     }
 }
 
-/// What an answer must hold; the greater of two holds what both do.
+/// What a read must include; the greater of two includes both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Need {
-    /// Nothing in particular: a replica may be behind by what the settings allow.
+    /// No requirement: a replica may lag by as much as the settings allow.
     #[default]
     Nothing,
     /// Everything that was committed before this position.
     At(Position),
-    /// Everything: nobody but the primary has it for certain.
+    /// Everything: only the primary is certain to have it.
     Primary,
 }
 
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_is_written_as_postgresql_writes_it_behind_its_timeline() {
+    fn a_position_is_formatted_as_its_timeline_and_postgresqls_lsn() {
         let position = Position { timeline: 3, lsn: 0x0000_0016_B374_8000 };
         assert_eq!(position.to_string(), "3:16/B3748000");
         for wrong in
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_timeline_has_nothing_of_a_newer_one_however_far_it_went() {
+    fn an_older_timeline_never_includes_a_position_on_a_newer_one() {
         let at = |timeline, lsn| Position { timeline, lsn };
         assert!(at(1, 7).has(at(1, 7)) && at(2, 7).has(at(1, 7)));
         assert!(!at(1, 6).has(at(1, 7)) && !at(1, 9).has(at(2, 7)) && !at(2, 6).has(at(1, 7)));
@@ -105,14 +106,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_need_comes_back_as_it_was_written(timeline in any::<u32>(), lsn in any::<u64>()) {
+        fn a_need_round_trips(timeline in any::<u32>(), lsn in any::<u64>()) {
             for need in [Need::At(Position { timeline, lsn }), Need::Primary] {
                 prop_assert_eq!(need.to_string().parse(), Ok(need));
             }
         }
 
         #[test]
-        fn any_text_can_be_parsed(text in ".{0,40}") {
+        fn parsing_accepts_any_text_without_a_panic(text in ".{0,40}") {
             let _ = text.parse::<Need>();
         }
     }

@@ -1,11 +1,11 @@
-//! Reads many rows: on sessions of their own, in turn, and giving way to rows by key.
+//! Reads many rows: on dedicated sessions, through a fair queue, and with lower priority than rows by key.
 //!
-//! A statement whose cost grows with the table keeps one of PostgreSQL's processors busy for as long as it runs. While
-//! rows are asked for by key as well, a turn that was long is followed by a pause, so that such statements take a part
-//! of the processors and not all.
+//! A statement whose cost grows with the table keeps one of PostgreSQL's processors busy for as long as it runs. While rows are
+//! also requested by key, a long read is followed by a pause, so that such statements occupy only a part of the processors.
 //!
-//! Where there is a replica, it is read there, as long as it has what the reader needs; otherwise, and when it fails, on the
-//! primary, and so is the rest of that answer. What is read for one answer never is older than what was read for it before.
+//! If there is a replica, reads use it as long as it has replayed what the reader requires. If not, or if it fails, this read
+//! and all later ones for the same answer use the primary. No read for an answer returns older data than an earlier read for
+//! the same answer.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,124 +15,124 @@ use metrics::{Counter, Gauge};
 use tokio_postgres::Row;
 
 use super::error::StoreError;
+use super::fair_queue::{Client, FairQueue, Permit};
 use super::operation::DbOperation;
 use super::pool::{Pool, PoolKind, retried};
 use super::position::Need;
 use super::replica::{Followed, REPLICA_READS, Replica, Unfit};
 use super::session::{DEADLINE_GRACE, Params, Query, Session};
-use super::turns::{Client, Turn, Turns};
 use super::wait_time::Waiting;
 
-/// Name of the gauge of turns at work.
+/// Name of the gauge of running list reads.
 pub const LISTS_IN_FLIGHT: &str = "lists_in_flight";
-/// Name of the counter of turns that were followed by a pause.
+/// Name of the counter of list reads that were followed by a pause.
 pub const LISTS_PAUSED: &str = "lists_paused_total";
 
-/// What has begun to be answered waits so long for its next turn, because giving up would cut the answer short.
-const PATIENCE_MIDWAY: Duration = Duration::from_secs(30);
+/// Longest wait for a permit once an answer has begun, because giving up would truncate it.
+const MAX_WAIT_MIDWAY: Duration = Duration::from_secs(30);
 
-/// A turn shorter than this is followed by no pause: pages, and chunks of lists in the order of an index.
+/// A read shorter than this is not followed by a pause: pages, and chunks of lists in the order of an index.
 const SHORT: Duration = Duration::from_millis(20);
-/// A pause is so many times as long as the turn before it, and at most [`PAUSE_MAX`].
+/// Ratio of a pause to the read before it; the pause is limited by [`PAUSE_MAX`].
 const PAUSE_FACTOR: u32 = 3;
 /// Longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// Rows by key are asked for when their sessions were taken so many times a second.
+/// Checkouts per second of sessions for rows by key above which reads are paused.
 const BUSY: f64 = 50.0;
 
-/// The first pause of whoever waits for the replica, and the longest.
-const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(16));
+/// Initial and maximum interval between checks of the replica's replay position while a reader waits for it.
+const REPLAY_CHECK_INTERVAL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(16));
 
-/// Everything that reads many rows.
+/// Reads of many rows.
 #[derive(Clone)]
 pub struct Reads {
     pool: Pool,
     keys: Pool,
-    turns: Turns,
-    patience: Duration,
+    queue: FairQueue,
+    max_wait: Duration,
     followed: Option<Followed>,
     in_flight: Gauge,
     paused: Counter,
 }
 
 impl Reads {
-    /// On a pool of its own, beside the one for rows by key, and on the replica if there is one; nobody waits longer than `patience`
-    /// for the first turn.
-    pub fn new(pool: Pool, keys: Pool, patience: Duration, followed: Option<Followed>) -> Self {
+    /// Uses a dedicated pool beside the one for rows by key, and the replica if there is one; the wait for the first permit is
+    /// limited to `max_wait`.
+    pub fn new(pool: Pool, keys: Pool, max_wait: Duration, followed: Option<Followed>) -> Self {
         Self {
-            turns: Turns::at_sessions(pool.size()),
+            queue: FairQueue::for_sessions(pool.size()),
             pool,
             keys,
-            patience,
+            max_wait,
             followed,
             in_flight: metrics::gauge!(LISTS_IN_FLIGHT),
             paused: metrics::counter!(LISTS_PAUSED),
         }
     }
 
-    /// The pool on the primary.
+    /// The pool for lists on the primary.
     pub fn pool(&self) -> &Pool {
         &self.pool
     }
 
-    /// Its pools.
+    /// The pools for lists.
     pub fn pools(&self) -> impl Iterator<Item = (PoolKind, &Pool)> {
         let replica = self.followed.as_ref().map(|followed| (PoolKind::Replica, &followed.replica.pool));
         std::iter::once((PoolKind::Lists, &self.pool)).chain(replica)
     }
 
-    /// Whether there is a replica, so that it matters what a reader needs.
+    /// Whether there is a replica, so that a reader's requirement matters.
     pub fn has_replica(&self) -> bool {
         self.followed.is_some()
     }
 
-    /// Reads for a client who needs this.
+    /// Creates a reader for a client with this requirement.
     pub fn of(&self, client: Client, need: Need) -> Reader {
         let need = self.followed.as_ref().map(|_| Arc::new(Mutex::new(need)));
-        Reader { reads: self.clone(), client, patience: self.patience, need }
+        Reader { reads: self.clone(), client, max_wait: self.max_wait, need }
     }
 
-    /// The same on the primary alone.
+    /// Creates a reader that uses only the primary.
     pub fn on_primary(&self, client: Client) -> Reader {
-        Reader { reads: self.clone(), client, patience: self.patience, need: None }
+        Reader { reads: self.clone(), client, max_wait: self.max_wait, need: None }
     }
 }
 
-/// Reads for one answer to a client. Clones read for the same one.
+/// Reads for one answer to a client. Clones belong to the same answer.
 #[derive(Clone)]
 pub struct Reader {
     reads: Reads,
     client: Client,
-    patience: Duration,
-    /// What has to be there; it grows with what was read. `None` where there is no replica.
+    max_wait: Duration,
+    /// What the replica must have replayed; increases with each read. `None` if there is no replica.
     need: Option<Arc<Mutex<Need>>>,
 }
 
 impl Reader {
-    /// Reads for another answer, which needs this.
+    /// Creates a reader for another answer, with this requirement.
     #[must_use]
     pub fn needing(&self, need: Need) -> Self {
         Self { need: self.need.as_ref().map(|_| Arc::new(Mutex::new(need))), ..self.clone() }
     }
 
-    /// From now on needs this too.
+    /// Adds a requirement.
     pub fn raise(&self, need: Need) {
         if let Some(mut known) = self.known() {
             *known = need.max(*known);
         }
     }
 
-    /// What is needed by now.
+    /// The current requirement.
     pub fn need(&self) -> Need {
         self.known().map(|need| *need).unwrap_or_default()
     }
 
-    /// Whether what it reads may be older than what the primary holds.
+    /// Whether a read may return older data than the primary has.
     pub fn may_be_behind(&self) -> bool {
         self.known().is_some_and(|need| *need != Need::Primary)
     }
 
-    /// What whoever goes on behind this answer needs, so that they see nothing older.
+    /// The requirement of a request that continues after this answer, so that it does not see older data.
     pub async fn need_behind(&self) -> Need {
         match self.need() {
             Need::Primary => self.need_now().await,
@@ -140,7 +140,7 @@ impl Reader {
         }
     }
 
-    /// What has everything that was committed before this call.
+    /// The requirement of a read that must see everything that was committed before this call.
     pub async fn need_now(&self) -> Need {
         match &self.reads.followed {
             Some(followed) => followed.positions.need().await,
@@ -153,15 +153,15 @@ impl Reader {
         Some(self.need.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// From now on waits longer: for the rest of an answer that has begun.
+    /// Allows longer waits from now on: for the rest of an answer that has begun.
     pub fn wait_midway(&mut self) {
-        self.patience = PATIENCE_MIDWAY.max(self.patience);
+        self.max_wait = MAX_WAIT_MIDWAY.max(self.max_wait);
     }
 
-    /// Runs a statement that changes nothing; tries once more when the connection is lost under it.
+    /// Runs a statement that changes nothing; retries it once after connection loss.
     ///
     /// # Errors
-    /// As [`Pool::read`], and [`StoreError::Unavailable`] when too many wait.
+    /// As [`Pool::read`], and [`StoreError::Unavailable`] if too many callers wait.
     pub async fn read(
         &self,
         operation: &DbOperation,
@@ -171,7 +171,7 @@ impl Reader {
         self.collect(operation, Query::Prepared(sql, params)).await
     }
 
-    /// The same for any query.
+    /// As [`Reader::read`], for any query.
     ///
     /// # Errors
     /// As [`Reader::read`].
@@ -188,11 +188,11 @@ impl Reader {
         .await
     }
 
-    /// Runs a statement that changes nothing and hands over each row as it arrives.
+    /// Runs a statement that changes nothing and passes on each row as it arrives.
     ///
     /// # Errors
-    /// As [`Pool::for_each`], and [`StoreError::Unavailable`] when too many wait, or when the replica failed after some rows: it is
-    /// to be read once more then ([`retried`]), and is on the primary.
+    /// As [`Pool::for_each`], and [`StoreError::Unavailable`] if too many callers wait, or if the replica failed after some
+    /// rows: the caller must then read again ([`retried`]), which uses the primary.
     pub async fn for_each(
         &self,
         operation: &DbOperation,
@@ -215,7 +215,7 @@ impl Reader {
                 Ok(read) => return read,
                 Err(_) => self.raise(Need::Primary),
             }
-            // Whoever was handed some rows has to forget them first.
+            // A caller that has received some rows must discard them first.
             if handed {
                 return Err(StoreError::replica_failed());
             }
@@ -229,17 +229,17 @@ impl Reader {
         query: Query<'_>,
         each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
     ) -> Result<(), StoreError> {
-        let asked = Instant::now();
-        let turn = {
+        let begun = Instant::now();
+        let permit = {
             let _waiting = Waiting::begin();
-            self.reads.turns.take(&self.client, self.patience).await?
+            self.reads.queue.acquire(&self.client, self.max_wait).await?
         };
-        tracing::debug!(client = %self.client, waited_us = asked.elapsed().as_micros(), "a turn at lists");
-        let _paced = Paced::begin(&self.reads, turn);
+        tracing::debug!(client = %self.client, waited_us = begun.elapsed().as_micros(), "a list read has its permit");
+        let _paced = Paced::begin(&self.reads, permit);
         self.reads.pool.for_each(operation, query, each).await
     }
 
-    /// Reads on the replica, as soon as it has what is needed; what was read there, or failed there for good.
+    /// Reads on the replica as soon as it has replayed what is required; returns the outcome, or why the primary must be used.
     async fn on_replica(
         &self,
         replica: &Replica,
@@ -256,14 +256,14 @@ impl Reader {
         }
         let waiting = Waiting::begin();
         let until = Instant::now() + replica.options.wait;
-        let mut pause = LOOK_AGAIN.0;
+        let mut pause = REPLAY_CHECK_INTERVAL.0;
         loop {
-            let turn = match replica.turns.take(&self.client, self.patience).await {
-                Ok(turn) => turn,
+            let permit = match replica.queue.acquire(&self.client, self.max_wait).await {
+                Ok(permit) => permit,
                 Err(refused) => return Ok(Err(refused)),
             };
             let Ok(session) = replica.pool.session().await else {
-                replica.rest(Unfit::Away);
+                replica.suspend(Unfit::Away);
                 return Err(Elsewhere(Unfit::Away.name()));
             };
             match replica.judge(&session, need).await {
@@ -271,22 +271,22 @@ impl Reader {
                     drop(waiting);
                     let read = self.on_session(replica, &session, operation, query, each).await;
                     drop(session);
-                    drop(turn); // not before nothing runs for it any more
+                    drop(permit); // only after nothing runs for it any more
                     return read;
                 }
                 Err(Unfit::Behind) if Instant::now() < until => {}
                 Err(unfit) => {
                     if unfit == Unfit::Away {
-                        replica.rest(unfit);
+                        replica.suspend(unfit);
                     }
                     return Err(Elsewhere(unfit.name()));
                 }
             }
             drop(session);
-            drop(turn);
-            // Nothing announces how far a standby has come.
+            drop(permit);
+            // There is no notification of a standby's replay position.
             tokio::time::sleep(pause.min(until.saturating_duration_since(Instant::now()))).await;
-            pause = (pause * 2).min(LOOK_AGAIN.1);
+            pause = (pause * 2).min(REPLAY_CHECK_INTERVAL.1);
         }
     }
 
@@ -307,30 +307,30 @@ impl Reader {
         };
         let error = match read {
             Ok(()) => {
-                // Asked behind the rows: before them it may have been less than they show.
+                // Queried after the rows: the position before them may have been lower than what they show.
                 self.raise(replica.replayed(session).await.map_or(Need::Primary, Need::At));
                 return Ok(Ok(()));
             }
             Err(error) => error,
         };
-        // What took too long there is not begun anew on the primary.
+        // A read that took too long on the replica is not repeated on the primary.
         if refused || error.is_cancelled() && begun.elapsed() + DEADLINE_GRACE >= session.deadline() {
             return Ok(Err(error));
         }
         tracing::debug!(error = &error as &dyn std::error::Error, "the replica failed a list");
         if error.is_connection_lost() || error.is_silence() {
-            replica.rest(Unfit::Away);
+            replica.suspend(Unfit::Away);
             return Err(Elsewhere(Unfit::Away.name()));
         }
         Err(Elsewhere("failed"))
     }
 }
 
-/// Why something is to be read on the primary, as metrics tell it.
+/// Why a read must use the primary; the value of the metric's label.
 #[derive(Debug, Clone, Copy)]
 struct Elsewhere(&'static str);
 
-/// One more list under way, until this is dropped.
+/// Counts a running list read until it is dropped.
 struct InFlight<'a>(&'a Gauge);
 
 impl<'a> InFlight<'a> {
@@ -346,34 +346,34 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// A turn with its pause, also for a client that leaves before the end of its statement.
+/// A permit that is released after a pause, even if the client disconnects before the statement ends.
 struct Paced<'a> {
-    turn: Option<Turn>,
+    permit: Option<Permit>,
     reads: &'a Reads,
     _counted: InFlight<'a>,
     begun: Instant,
-    /// How often a session for keys had been taken when it began.
+    /// Number of checkouts of sessions for keys when the read began.
     checkouts: u64,
 }
 
 impl<'a> Paced<'a> {
-    fn begin(reads: &'a Reads, turn: Turn) -> Self {
+    fn begin(reads: &'a Reads, permit: Permit) -> Self {
         let (_counted, begun) = (InFlight::begin(&reads.in_flight), Instant::now());
-        Self { turn: Some(turn), reads, _counted, begun, checkouts: reads.keys.checkouts() }
+        Self { permit: Some(permit), reads, _counted, begun, checkouts: reads.keys.checkouts() }
     }
 }
 
 impl Drop for Paced<'_> {
     fn drop(&mut self) {
-        let took = self.begun.elapsed();
-        if took <= SHORT {
+        let elapsed = self.begun.elapsed();
+        if elapsed <= SHORT {
             return;
         }
         #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
         let checkouts = (self.reads.keys.checkouts() - self.checkouts) as f64;
-        if let Some(turn) = self.turn.take_if(|_| checkouts / took.as_secs_f64() > BUSY) {
+        if let Some(permit) = self.permit.take_if(|_| checkouts / elapsed.as_secs_f64() > BUSY) {
             self.reads.paused.increment(1);
-            turn.end_after((took * PAUSE_FACTOR).min(PAUSE_MAX));
+            permit.release_after((elapsed * PAUSE_FACTOR).min(PAUSE_MAX));
         }
     }
 }

@@ -1,8 +1,8 @@
-//! A standby that answers lists, and what is known of it: which cluster it is of, and how far it has replayed.
+//! A standby that answers lists, and its state: which cluster it belongs to and how far it has replayed.
 //!
-//! Nothing is read there that has not been judged on the very session that reads: of several standbys behind one address each has
-//! replayed to somewhere else. The bound on staleness is a position too: where the primary's log was that long ago. A look
-//! from time to time keeps that, and keeps lists away from a standby that does not do.
+//! Each read checks the standby on the same session that it uses: of several standbys behind one address, each has replayed to
+//! a different position. The limit of staleness is also a position: that of the primary's WAL at that time. A periodic check
+//! records it, and keeps lists away from a standby that is not usable.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,65 +13,65 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_postgres::Row;
 
 use super::error::StoreError;
+use super::fair_queue::FairQueue;
 use super::pool::Pool;
 use super::position::{Need, Position};
 use super::positions::{POSITION, Positions, position};
 use super::session::Session;
-use super::turns::Turns;
 use crate::shutdown::Shutdown;
 
-/// Name of the counter of readings where there is a replica, by what came of them.
+/// Name of the counter of list reads if there is a replica, by outcome.
 pub const REPLICA_READS: &str = "db_replica_reads_total";
-/// Name of the gauge of how far the replica is behind.
+/// Name of the gauge of the replica's lag.
 pub const REPLICA_LAG: &str = "db_replica_lag_seconds";
-/// Name of the gauge of whether lists are read there.
+/// Name of the gauge that is 1 while lists are read on the replica.
 pub const REPLICA_UP: &str = "db_replica_up";
 
 /// The values of the label `result` of [`REPLICA_READS`].
 const RESULTS: &[&str] = &["replica", "behind", "lagging", "away", "promoted", "foreign", "failed", "primary"];
 
-/// A session is asked before it reads, and has so long to answer: a server that stands still must not hold up a list.
-const LOOK_PATIENCE: Duration = Duration::from_millis(250);
-/// So often the two servers are looked at, or four times as long as the lag that is allowed.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Samples of the primary's log that are kept at most; more are thinned out.
-const SAMPLES: usize = 4096;
+/// Time limit of the check before a read: a server that does not respond must not delay a list.
+const CHECK_TIMEOUT: Duration = Duration::from_millis(250);
+/// Maximum interval of the periodic check of both servers; it is shorter if a quarter of the allowed lag is.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// Maximum number of samples of the primary's WAL position; beyond it, every second one is dropped.
+const MAX_SAMPLES: usize = 4096;
 
-/// Any session may ask all of this; of `pg_stat_wal_receiver` the role needs `pg_read_all_stats` to see the timeline. Without it that
-/// of the last restartpoint counts, which is never too new.
+/// Any role may run this. To see the timeline in `pg_stat_wal_receiver`, the role needs `pg_read_all_stats`; without it, the
+/// timeline of the last restartpoint is used, which is never too new.
 const STANDBY: &str = "select pg_is_in_recovery(), greatest(c.timeline_id, r.received_tli)::int8, \
      (pg_last_wal_replay_lsn() - '0/0'::pg_lsn)::int8, s.system_identifier \
      from pg_control_checkpoint() c cross join pg_control_system() s left join pg_stat_wal_receiver r on true";
 
-/// Which cluster a server is of.
+/// Query for the identifier of a server's cluster.
 pub const CLUSTER: &str = "select system_identifier from pg_control_system()";
 
 /// How a replica is used.
 #[derive(Debug, Clone, Copy)]
 pub struct ReplicaOptions {
-    /// Most that its answers may be behind.
+    /// Maximum lag of its answers.
     pub max_lag: Duration,
-    /// Longest wait for it to replay what a client has written.
+    /// Longest wait until it has replayed a client's own writes.
     pub wait: Duration,
 }
 
-/// Why nothing is read on a replica.
+/// Why a replica is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unfit {
-    /// It has not been looked at, or does not answer.
+    /// It has not been checked yet, or does not respond.
     Away,
-    /// It is further behind than is allowed.
+    /// It lags more than allowed.
     Lagging,
-    /// It has not replayed what is needed yet.
+    /// It has not yet replayed what the read requires.
     Behind,
-    /// It takes changes: it was promoted, or never was a standby.
+    /// It accepts writes: it was promoted, or never was a standby.
     Promoted,
-    /// It is of another cluster.
+    /// It belongs to another cluster.
     Foreign,
 }
 
 impl Unfit {
-    /// As metrics and readiness tell it.
+    /// The name in metrics and readiness.
     pub fn name(self) -> &'static str {
         match self {
             Self::Away => "away",
@@ -83,26 +83,27 @@ impl Unfit {
     }
 }
 
-/// What the last look found.
+/// Result of the last periodic check.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ReplicaState {
-    /// Why lists are not read there, if they are not.
+    /// Why lists are not read there, if so.
     pub unfit: Option<Unfit>,
-    /// How far it is behind, if that is known.
+    /// Its lag, if known.
     pub lag: Option<Duration>,
 }
 
-/// The replica that lists are read on, and where the primary is.
+/// The replica for list reads, and the position of its primary.
 #[derive(Clone)]
 pub struct Followed {
     /// The replica.
     pub replica: Arc<Replica>,
-    /// Looks at the primary.
+    /// Reads the primary's position.
     pub positions: Positions,
 }
 
 impl Followed {
-    /// Follows a replica with these two pools, of lists and of whoever looks, beside the primary's pool for rows by key.
+    /// Follows a replica through these two pools, for lists and for the periodic check, and the primary through its pool for
+    /// rows by key.
     pub fn start(pools: [Pool; 2], options: ReplicaOptions, primary: &Pool, shutdown: Shutdown) -> Self {
         let replica = Arc::new(Replica::new(pools, options));
         tokio::spawn(replica.clone().watch(primary.clone(), shutdown));
@@ -114,8 +115,8 @@ impl Followed {
 pub struct Replica {
     /// Sessions for lists.
     pub pool: Pool,
-    /// Turns at them.
-    pub turns: Turns,
+    /// Fair queue for these sessions.
+    pub queue: FairQueue,
     /// How it is used.
     pub options: ReplicaOptions,
     probe: Pool,
@@ -127,11 +128,11 @@ pub struct Replica {
 struct Known {
     state: ReplicaState,
     cluster: Option<i64>,
-    /// Where the primary's log was, oldest first: of those that are older than the lag that is allowed, the newest alone.
+    /// Positions of the primary's WAL, oldest first: of those older than the allowed lag, only the newest.
     samples: VecDeque<(Instant, Position)>,
 }
 
-/// What a standby says of itself.
+/// State of a standby, as it reports it.
 struct Standby {
     is_standby: bool,
     replayed: Option<Position>,
@@ -144,7 +145,7 @@ impl Replica {
             metrics::counter!(REPLICA_READS, "result" => *result).increment(0);
         }
         Self {
-            turns: Turns::at_sessions(pool.size()),
+            queue: FairQueue::for_sessions(pool.size()),
             pool,
             options,
             probe,
@@ -158,36 +159,36 @@ impl Replica {
         }
     }
 
-    /// What the last look found.
+    /// Result of the last periodic check.
     pub fn state(&self) -> ReplicaState {
         self.known().state
     }
 
-    /// Judges what a session leads to by what it says now.
+    /// Checks whether a session's server can serve a read.
     ///
     /// # Errors
-    /// Why nothing may be read on it.
+    /// Why it cannot.
     pub async fn judge(&self, session: &Session, need: Need) -> Result<(), Unfit> {
-        let standby = ask(session).await.map_err(|_| Unfit::Away)?;
+        let standby = query_standby(session).await.map_err(|_| Unfit::Away)?;
         if !standby.is_standby {
-            session.give_up(); // another connection may lead to another server
+            session.mark_broken(); // another connection may lead to another server
         }
         self.known().judge(&standby, need)
     }
 
-    /// How far a session has replayed: everything that was read on it before is older.
+    /// Replay position of a session's server: it includes everything read on the session before.
     pub async fn replayed(&self, session: &Session) -> Option<Position> {
-        ask(session).await.ok()?.replayed
+        query_standby(session).await.ok()?.replayed
     }
 
-    /// Nothing is read there until the next look has found it fit.
-    pub fn rest(&self, unfit: Unfit) {
-        self.turn_to(ReplicaState { unfit: Some(unfit), lag: self.state().lag });
+    /// Stops using the replica until the next check finds it usable.
+    pub fn suspend(&self, unfit: Unfit) {
+        self.set_state(ReplicaState { unfit: Some(unfit), lag: self.state().lag });
     }
 
-    /// Looks at both servers until the shutdown.
+    /// Checks both servers periodically until shutdown.
     async fn watch(self: Arc<Self>, primary: Pool, shutdown: Shutdown) {
-        let mut ticks = tokio::time::interval(LOOK_EVERY.min(self.options.max_lag / 4));
+        let mut ticks = tokio::time::interval(CHECK_INTERVAL.min(self.options.max_lag / 4));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !shutdown.is_requested() {
             tokio::select! {
@@ -195,12 +196,12 @@ impl Replica {
                 () = shutdown.requested() => return,
             }
             let begun = Instant::now();
-            // While the primary is away, where it was counts: a list is better than none.
+            // While the primary is unreachable, its last known position applies: a stale list is better than none.
             if let Ok((cluster, position)) = sample(&primary).await {
-                self.known().take_down(begun, cluster, position, self.options.max_lag);
+                self.known().record(begun, cluster, position, self.options.max_lag);
             }
             let standby = match self.probe.session().await {
-                Ok(session) => ask(&session).await,
+                Ok(session) => query_standby(&session).await,
                 Err(error) => Err(error),
             };
             let state = match standby {
@@ -211,11 +212,11 @@ impl Replica {
                     ReplicaState { unfit, lag: standby.replayed.and_then(|replayed| known.lag(replayed)) }
                 }
             };
-            self.turn_to(state);
+            self.set_state(state);
         }
     }
 
-    fn turn_to(&self, state: ReplicaState) {
+    fn set_state(&self, state: ReplicaState) {
         let before = std::mem::replace(&mut self.known().state, state);
         self.up.set(if state.unfit.is_none() { 1.0 } else { 0.0 });
         self.lag.set(state.lag.map_or(f64::NAN, |lag| lag.as_secs_f64()));
@@ -223,7 +224,7 @@ impl Replica {
             unfit if unfit == before.unfit => {}
             None => tracing::info!("lists are read on the replica"),
             Some(unfit) => {
-                tracing::warn!(state = unfit.name(), "lists are read on the primary: the replica does not do");
+                tracing::warn!(state = unfit.name(), "lists are read on the primary: the replica is not usable");
             }
         }
     }
@@ -235,9 +236,9 @@ impl Replica {
 }
 
 impl Known {
-    fn take_down(&mut self, at: Instant, cluster: i64, position: Position, max_lag: Duration) {
+    fn record(&mut self, at: Instant, cluster: i64, position: Position, max_lag: Duration) {
         let is_another = self.cluster.replace(cluster).is_some_and(|before| before != cluster);
-        // What a standby of the timeline before has replayed since the promotion is no part of this one.
+        // What a standby on the previous timeline has replayed since the promotion is not part of the new timeline.
         if is_another || self.samples.back().is_some_and(|(_, last)| last.timeline != position.timeline) {
             self.samples.clear();
         }
@@ -245,17 +246,17 @@ impl Known {
         while self.samples.len() > 1 && self.samples.get(1).is_some_and(|(next, _)| at - *next >= max_lag) {
             self.samples.pop_front();
         }
-        if self.samples.len() > SAMPLES {
-            // The oldest stays: it is the bound.
-            let mut place = 0;
+        if self.samples.len() > MAX_SAMPLES {
+            // The oldest is kept, because it defines the limit.
+            let mut index = 0;
             self.samples.retain(|_| {
-                place += 1;
-                place % 2 == 1
+                index += 1;
+                index % 2 == 1
             });
         }
     }
 
-    /// Why a server that says this does not do.
+    /// Why a server in this state cannot serve a read.
     fn judge(&self, standby: &Standby, need: Need) -> Result<(), Unfit> {
         let Some(cluster) = self.cluster else { return Err(Unfit::Away) };
         if standby.cluster != cluster {
@@ -275,20 +276,20 @@ impl Known {
         }
     }
 
-    /// How long ago the primary was where this position is, at most.
+    /// Upper bound of the time since the primary was at this position.
     fn lag(&self, replayed: Position) -> Option<Duration> {
         let newest = self.samples.back()?;
         if replayed.has(newest.1) {
             return Some(Duration::ZERO);
         }
-        // It has what came before the first sample that it lacks.
+        // It has everything before the first sample that it lacks.
         let lacks = self.samples.iter().find(|(_, sample)| !replayed.has(*sample))?;
         Some(lacks.0.elapsed())
     }
 }
 
-async fn ask(session: &Session) -> Result<Standby, StoreError> {
-    let rows = session.look(STANDBY, LOOK_PATIENCE).await?;
+async fn query_standby(session: &Session) -> Result<Standby, StoreError> {
+    let rows = session.query_within(STANDBY, CHECK_TIMEOUT).await?;
     let row = rows.first().ok_or(StoreError::Missing)?;
     Ok(Standby { is_standby: row.try_get(0)?, replayed: replayed(row)?, cluster: row.try_get(3)? })
 }
@@ -300,8 +301,8 @@ fn replayed(row: &Row) -> Result<Option<Position>, StoreError> {
 
 async fn sample(primary: &Pool) -> Result<(i64, Position), StoreError> {
     let session = primary.session().await?;
-    let cluster = session.look(CLUSTER, LOOK_PATIENCE).await?.first().ok_or(StoreError::Missing)?.try_get(0)?;
-    let rows = session.look(POSITION, LOOK_PATIENCE).await?;
+    let cluster = session.query_within(CLUSTER, CHECK_TIMEOUT).await?.first().ok_or(StoreError::Missing)?.try_get(0)?;
+    let rows = session.query_within(POSITION, CHECK_TIMEOUT).await?;
     let row = rows.first().ok_or(StoreError::Missing)?;
     let position = position(row.try_get(0)?, row.try_get(1)?).ok_or(StoreError::Missing)?;
     Ok((cluster, position))
@@ -322,7 +323,7 @@ mod tests {
         let state = ReplicaState { unfit: None, lag: None };
         let mut known = Known { state, cluster: None, samples: VecDeque::new() };
         for (seconds, position) in samples {
-            known.take_down(begun + Duration::from_secs(*seconds), 7, *position, LAG);
+            known.record(begun + Duration::from_secs(*seconds), 7, *position, LAG);
         }
         (known, begun)
     }
@@ -332,10 +333,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_standby_may_be_behind_by_what_is_allowed_and_not_more() {
+    async fn a_standby_may_lag_by_the_allowed_time_and_no_more() {
         let (known, _) = known(&[(0, at(1, 100)), (5, at(1, 200)), (12, at(1, 300)), (16, at(1, 400))]);
         let judge = |replayed, need| known.judge(&standby(replayed), need);
-        assert_eq!(judge(at(1, 199), Need::Nothing), Err(Unfit::Lagging), "at 6 the log was behind 200");
+        assert_eq!(judge(at(1, 199), Need::Nothing), Err(Unfit::Lagging), "at 6 s the WAL was past 200");
         assert_eq!(judge(at(1, 200), Need::Nothing), Ok(()));
         assert_eq!(judge(at(1, 250), Need::At(at(1, 251))), Err(Unfit::Behind));
         assert_eq!(judge(at(1, 250), Need::At(at(1, 250))), Ok(()));
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_promotion_a_standby_of_the_timeline_before_lags_however_far_its_log_goes() {
+    async fn after_a_promotion_a_standby_of_the_previous_timeline_lags_whatever_its_position() {
         let (known, _) = known(&[(0, at(1, 100)), (20, at(2, 150))]);
         assert_eq!(known.judge(&standby(at(1, 9000)), Need::Nothing), Err(Unfit::Lagging));
         assert_eq!(known.judge(&standby(at(2, 150)), Need::Nothing), Ok(()));
@@ -366,11 +367,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_kept_of_samples_is_bounded_and_keeps_the_bound() {
+    async fn the_number_of_samples_is_bounded_and_the_oldest_is_kept() {
         let (mut known, begun) = known(&[]);
         for second in 0..20_000_u64 {
-            known.take_down(begun + Duration::from_secs(second), 7, at(1, second), Duration::from_secs(1_000_000));
-            assert!(known.samples.len() <= SAMPLES + 1);
+            known.record(begun + Duration::from_secs(second), 7, at(1, second), Duration::from_secs(1_000_000));
+            assert!(known.samples.len() <= MAX_SAMPLES + 1);
         }
         assert_eq!(known.samples.front().map(|(_, position)| *position), Some(at(1, 0)));
     }

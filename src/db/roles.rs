@@ -1,27 +1,27 @@
-//! The two roles on PostgreSQL: one owns the tables and migrates them, the other works for requests.
+//! The two PostgreSQL roles: one owns the tables and migrates them, the other serves requests.
 //!
-//! Requests may read and change rows, and nothing else: not make, alter, drop or truncate a table, nor write down which
-//! migrations have run. Whoever migrates ([`ConnInfo::migrator`]) makes the role that requests work as, once, and never
-//! changes the password of one that is there: servers that are running have the old one. An administrator who is a
-//! superuser makes a role besides that owns the tables and cannot log in, so that no function of ours runs with his rights.
+//! The role for requests can read and change rows, and nothing else: it cannot create, alter, drop or truncate a table, or
+//! change the record of applied migrations. The migrating role ([`ConnInfo::migrator`]) creates the role for requests once, and
+//! never changes the password of an existing one, because running servers use it. If the administrator is a superuser, a third
+//! role, which cannot log in, is created as owner of the tables, so that no function of this program runs as superuser.
 
 use postgres_protocol::password::scram_sha_256;
 use tokio_postgres::{Client, Error};
 
 use super::conninfo::ConnInfo;
 
-/// The role of requests where nobody named another.
+/// The role for requests, unless the settings specify another.
 pub const REQUESTS: &str = "pycrudapi";
 
-/// The owner of the tables where a superuser migrates.
+/// The owner of the tables if a superuser migrates.
 const OWNER: &str = "pycrudapi_owner";
 
-/// What the statements below are told; parameters do not reach a `do` block.
+/// Inputs of the statements below; a `do` block cannot have parameters.
 const REQUESTS_ARE: &str =
     "select set_config('pycrudapi.requests', $1, false), set_config('pycrudapi.verifier', $2, false)";
 const OWNER_IS: &str = "select set_config('pycrudapi.owner', $1, false), set_config('pycrudapi.objects', $2, false)";
 
-/// Roles are the whole server's and may be made by another database's migration at the same moment.
+/// Roles are shared by all databases of a server, so another database's migration may create them concurrently.
 const MAKE: &str = "do $$
 declare
     requests constant text := current_setting('pycrudapi.requests');
@@ -41,8 +41,8 @@ begin
 end
 $$";
 
-/// Hands what a superuser owns of this program's objects to the owner: those of releases that knew no owner, and what a
-/// restore left to the superuser. No row is touched.
+/// Transfers this program's objects from a superuser to the owner role: those of releases without an owner role, and those that
+/// a restore created as the superuser. No row is changed.
 const MAKE_OWNER: &str = "do $$
 declare
     owner constant text := current_setting('pycrudapi.owner');
@@ -79,7 +79,7 @@ begin
 end
 $$";
 
-/// Grants on what there is, and on what later migrations make.
+/// Grants for existing objects, and for those that later migrations create.
 const GRANT: &str = "do $$
 declare
     requests constant text := current_setting('pycrudapi.requests');
@@ -98,29 +98,29 @@ begin
     loop
         execute grants;
     end loop;
-    -- Which migrations have run is the owner's to say.
+    -- Only the owner may change the record of applied migrations.
     execute format('revoke insert, update, delete on refinery_schema_history from %I', requests);
 end
 $$";
 
-/// Makes the role that requests work as, unless it is there.
+/// Creates the role for requests, unless it exists.
 ///
 /// # Errors
-/// When the role is missing and this session may not make it, or the connection is lost.
-pub async fn make_requests(client: &Client, requests: &ConnInfo) -> Result<(), Error> {
+/// If the role is missing and this session may not create it, or the connection is lost.
+pub async fn create_request_role(client: &Client, requests: &ConnInfo) -> Result<(), Error> {
     let name = requests.config.get_user().unwrap_or(REQUESTS);
-    // The verifier in place of the password, which the server might log with the statement.
+    // The verifier instead of the password, because the server might log the statement.
     let verifier = requests.config.get_password().map(scram_sha_256).unwrap_or_default();
     client.query(REQUESTS_ARE, &[&name, &verifier]).await?;
     client.batch_execute(MAKE).await
 }
 
-/// Becomes the owner of the tables until `reset role`, if this is a superuser's session.
+/// Switches to the owner of the tables until `reset role`, if this is a superuser's session.
 ///
-/// `objects` are the names of the tables, sequences and functions that migrations make, with commas between them.
+/// `objects` are the names of the tables, sequences and functions that migrations create, separated by commas.
 ///
 /// # Errors
-/// When the connection is lost.
+/// If the connection is lost.
 pub async fn become_owner(client: &Client, objects: &str) -> Result<(), Error> {
     if is_superuser(client).await? {
         client.query(OWNER_IS, &[&OWNER, &objects]).await?;
@@ -130,18 +130,19 @@ pub async fn become_owner(client: &Client, objects: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lets requests use the tables; by their owner, after [`make_requests`] in the same session.
+/// Grants the role for requests access to the tables; must be called by their owner, after [`create_request_role`] in the same
+/// session.
 ///
 /// # Errors
-/// When the connection is lost or the session does not own the tables.
+/// If the connection is lost or the session does not own the tables.
 pub async fn grant(client: &Client) -> Result<(), Error> {
     client.batch_execute(GRANT).await
 }
 
-/// Whether the session may do everything.
+/// Whether the session's role is a superuser.
 ///
 /// # Errors
-/// When the connection is lost.
+/// If the connection is lost.
 pub async fn is_superuser(client: &Client) -> Result<bool, Error> {
     client.query_one("select rolsuper from pg_roles where rolname = current_user", &[]).await?.try_get(0)
 }

@@ -1,15 +1,16 @@
-//! Remembers in the database which data sets it was seeded with, so that each is loaded once in its life.
+//! Records in the database which data sets it was seeded with, so that each is loaded only once.
 //!
-//! The note and the rows commit together: a seed that fails leaves neither. Five processes that start at once meet at
-//! the note's primary key, and four of them find it taken.
+//! The record and the rows are committed together: a failed seed leaves neither. If several processes start at once, the
+//! record's primary key lets only one of them load the data.
 
 use tokio_postgres::{Client, Error, Transaction};
 
 const CLAIM: &str = "insert into seeds (name) values ($1) on conflict do nothing";
 
-/// Begins a transaction in which the caller may load the data set; `None` when it was loaded before.
+/// Begins a transaction in which the caller may load the data set; `None` if it was loaded before.
 ///
-/// The claim takes effect when the caller commits. A second process waits in here until the first one has decided.
+/// The claim takes effect when the caller commits. A second process waits in this function until the first has committed or
+/// rolled back.
 ///
 /// # Errors
 /// The driver's, when the connection is lost.

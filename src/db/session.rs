@@ -1,12 +1,12 @@
 //! One PostgreSQL connection together with the statements prepared on it.
 //!
-//! A statement is prepared the first time a connection runs it and kept until the connection closes, so a
-//! request costs one round trip. Every query has a deadline on this side besides the server's own
-//! `statement_timeout`: a server that stopped answering cannot hold a request. A session knows whether the end of what
-//! it began has been seen; if not, it must be cancelled before anybody else may use it (`lease`).
+//! A statement is prepared the first time a connection runs it and kept until the connection closes, so a request costs one
+//! round trip. Besides the server's `statement_timeout`, every query has a deadline on this side: a server that stops
+//! responding cannot block a request. A session records whether the work it started has ended; if not, it must be cancelled
+//! before the session is used again (`pooled_session`).
 //!
-//! A statement says how it is to be planned ([`Planner`]), and a session changes its settings when that differs from the
-//! statement before.
+//! Each statement specifies how it is planned ([`Planner`]), and a session changes its settings when that differs from the
+//! previous statement.
 
 use std::pin::pin;
 use std::sync::PoisonError;
@@ -27,7 +27,7 @@ use tokio_postgres::{Client, Row, Statement};
 use super::attempt::{Attempt, Unreplicated};
 use super::connect::{ConnectError, Connection, Server};
 use super::error::StoreError;
-use super::term::Term;
+use super::generation::Generation;
 use crate::trace::current::Statement as Recorded;
 
 /// The value of a statement's parameter.
@@ -36,37 +36,37 @@ pub type Param<'a> = &'a (dyn ToSql + Sync);
 /// Values for a statement's parameters, in order.
 pub type Params<'a> = &'a [Param<'a>];
 
-/// The same with the type that each parameter has in the statement.
+/// As [`Params`], with the type of each parameter.
 pub type TypedParams<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
 /// A statement with the values of its parameters.
 #[derive(Clone, Copy)]
 pub enum Query<'a> {
-    /// Prepared the first time, and kept; planned as [`Planner::Keyed`].
+    /// Prepared the first time and kept; planned as [`Planner::Keyed`].
     Prepared(&'static str, Params<'a>),
-    /// Planned for its values each time: one round trip, and nothing is kept of it.
+    /// Planned for its values each time: one round trip, and no plan is kept.
     Once(Planner, &'a str, TypedParams<'a>),
 }
 
-/// How PostgreSQL is to plan a statement.
+/// How PostgreSQL plans a statement.
 ///
-/// A plan that is kept was made for the table as it was then, and what is the cheapest way through ten rows reads a
-/// hundred thousand for each request once they are there. Statistics tell of that only when somebody has analysed the
-/// table. So where one index is the right way at any size, the planner is left no other, or takes that one among equals
-/// because it is the newest. A dump restores indexes in another order; for the sake of such databases plans are made anew
-/// when they are older than a second. They heed the size of the table, which needs no statistics.
+/// A kept plan was made for the table as it was at that time: the cheapest plan for ten rows reads every row of a table that
+/// has since grown to a hundred thousand. Statistics reflect the growth only after the table has been analysed. Therefore,
+/// where one index is right at any size, the settings leave the planner no alternative, or it prefers that index among equals
+/// because it is the newest. A dump restores indexes in a different order; because of such databases, plans are discarded when
+/// they are older than a second. New plans use the table's actual size, which does not require statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planner {
-    /// Through the index that finds the keys, or has the whole order: planned once, for any values.
+    /// Through the index that finds the keys or provides the whole order: planned once, for any values.
     Keyed,
-    /// Through the index that has the order, or its first columns: rows that agree in these are sorted.
+    /// Through the index that provides the order or its first columns: rows equal in these columns are sorted.
     Ordered,
-    /// As the values, the size of the table and its statistics suggest.
+    /// Depending on the values, the table's size and its statistics.
     Free,
 }
 
 impl Planner {
-    /// The settings; each names every one that another does, so that nothing of that one stays.
+    /// The settings; each variant sets every setting that another variant sets, so that none of them persists.
     const fn sql(self) -> &'static str {
         match self {
             Self::Keyed => {
@@ -87,54 +87,54 @@ impl Planner {
     }
 }
 
-/// How much longer than the server's `statement_timeout` this side waits, so that the server's own, more precise
-/// answer normally arrives first.
+/// How much longer than the server's `statement_timeout` this side waits, so that the server's own, more precise error normally
+/// arrives first.
 pub(super) const DEADLINE_GRACE: Duration = Duration::from_millis(500);
 
-/// A cancel request is repeated after this long while the statement goes on: the first may have come before PostgreSQL had
-/// read the statement.
+/// A cancel request is repeated at this interval while the statement continues: the first may have arrived before PostgreSQL
+/// had read the statement.
 const CANCEL_AGAIN: Duration = Duration::from_millis(100);
 
-/// Longest that a plan is kept. Making one anew costs some 50 µs, and each session has about ten.
-const PLANS_LAST: Duration = Duration::from_secs(1);
+/// Maximum age of a plan. Planning again takes about 50 µs, and each session has about ten plans.
+const PLAN_MAX_AGE: Duration = Duration::from_secs(1);
 
 /// A connection and its prepared statements.
 pub struct Session {
     client: Client,
     server: Server,
     driver: JoinHandle<()>,
-    /// There are about ten, told apart by where their text is: comparing addresses costs less than hashing texts.
+    /// About ten, identified by the address of their text: comparing addresses costs less than hashing texts.
     statements: Mutex<Vec<(&'static str, Statement)>>,
-    /// What its settings are, and since when no plan is older; `None` while that is being changed.
+    /// The current planner settings and when plans were last discarded; `None` while that is being changed.
     planner: std::sync::Mutex<Option<(Planner, Instant)>>,
     deadline: Duration,
-    /// Whether something was begun whose end has not been seen.
+    /// Whether work was started whose end has not been seen.
     busy: AtomicBool,
-    /// Whether a transaction may be open although nothing runs.
+    /// Whether a transaction may be open although no statement is running.
     in_transaction: AtomicBool,
-    /// Whether nobody may use it any more.
-    given_up: AtomicBool,
+    /// Whether the session must not be used any more.
+    broken: AtomicBool,
     unreplicated: Unreplicated,
-    term: Term,
+    generation: Generation,
 }
 
 impl Session {
-    /// Sets up a fresh connection: deadlines on the server's side, UTC, plans through indexes, and what `settings` adds to
-    /// that (nothing, or `; set ...`).
+    /// Configures a new connection: deadlines on the server's side, UTC, plans through indexes, and the additional
+    /// `settings` (empty, or `; set ...`).
     ///
     /// # Errors
-    /// When the connection is lost or the server refuses a setting.
+    /// If the connection is lost or the server rejects a setting.
     pub async fn new(
         connection: Connection,
         statement_timeout: Duration,
         settings: &str,
     ) -> Result<Self, tokio_postgres::Error> {
-        let Connection { client, server, driver, unreplicated, term, .. } = connection;
+        let Connection { client, server, driver, unreplicated, generation, .. } = connection;
         let ms = statement_timeout.as_millis();
         client
             .batch_execute(&format!(
                 "set statement_timeout = {ms}; set idle_in_transaction_session_timeout = {ms}; set timezone = 'UTC'; \
-                 set extra_float_digits = 1; {NOTICE_LOSS}; {}{}",
+                                  set extra_float_digits = 1; {DETECT_DISCONNECT}; {}{}",
                 Planner::Keyed.sql(),
                 settings
             ))
@@ -148,56 +148,56 @@ impl Session {
             deadline: statement_timeout + DEADLINE_GRACE,
             busy: AtomicBool::new(false),
             in_transaction: AtomicBool::new(false),
-            given_up: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             unreplicated,
-            term,
+            generation,
         })
     }
 
-    /// Whether the connection is gone, or must not be used again because it was given up, told that the server is ending, or
-    /// leads to a server that was found to take no changes any more.
+    /// Whether the session must not be used again: its connection is closed, it was marked broken, the server announced its
+    /// shutdown, or its server is not the primary any more.
     pub fn is_broken(&self) -> bool {
-        self.client.is_closed() || self.given_up.load(Ordering::Relaxed) || self.term.is_over()
+        self.client.is_closed() || self.broken.load(Ordering::Relaxed) || self.generation.is_stale()
     }
 
-    /// Whether something was begun whose end has not been seen.
+    /// Whether work was started whose end has not been seen.
     pub fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Relaxed)
     }
 
-    /// Whether a transaction may be open although nothing runs: work on [`Session::client_mut`] has failed, and what failed may
-    /// have been its `commit` or `rollback`.
+    /// Whether a transaction may be open although no statement is running: work on [`Session::client_mut`] failed, and the failed
+    /// statement may have been its `commit` or `rollback`.
     pub fn may_be_in_transaction(&self) -> bool {
         self.in_transaction.load(Ordering::Relaxed)
     }
 
-    /// Closes the connection as soon as this is dropped, whatever runs on it.
-    pub fn give_up(&self) {
-        self.given_up.store(true, Ordering::Relaxed);
+    /// Closes the connection when this session is dropped, whatever is running on it.
+    pub fn mark_broken(&self) {
+        self.broken.store(true, Ordering::Relaxed);
     }
 
-    /// The driver's client, for what has no prepared form: transactions of keyed statements, and `COPY`. Sessions that
-    /// run these run nothing else. Until [`Session::settle`] or [`Session::settled`] the session is busy.
+    /// The driver's client, for work that has no prepared form: transactions of keyed statements, and `COPY`. Sessions that
+    /// run these run nothing else. The session is busy until [`Session::settle`] or [`Session::settled`].
     pub fn client_mut(&mut self) -> &mut Client {
         self.busy.store(true, Ordering::Relaxed);
         self.in_transaction.store(true, Ordering::Relaxed);
         &mut self.client
     }
 
-    /// Says that everything begun on this session has ended.
+    /// Records that all work started on this session has ended.
     pub fn settled(&self) {
         self.busy.store(false, Ordering::Relaxed);
         self.in_transaction.store(false, Ordering::Relaxed);
     }
 
-    /// Cancels what runs on this session, waits for its end, and rolls back a transaction that is open; whether the session
-    /// may be used again.
+    /// Cancels what is running on this session, waits until it has ended, and rolls back a transaction that is still open;
+    /// returns whether the session can be used again.
     pub async fn recover(&self) -> bool {
         let ended = async {
             if self.is_busy() {
                 self.cancel().await?;
             }
-            // Nothing is on its way any more. A transaction whose commit or rollback was cancelled has failed, and is still open.
+            // No response is pending any more. A transaction whose commit or rollback was cancelled has failed but is still open.
             match self.client.batch_execute("select").await {
                 Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
                     self.client.batch_execute("rollback").await
@@ -212,16 +212,16 @@ impl Session {
                 true
             }
             Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "cannot end what a session was used for");
+                tracing::debug!(error = &error as &dyn std::error::Error, "cannot recover a session");
                 false
             }
         }
     }
 
-    /// Cancels what runs on this session and waits for its end.
+    /// Cancels what is running on this session and waits until it has ended.
     async fn cancel(&self) -> Result<(), ConnectError> {
         let token = self.client.cancel_token();
-        // Its answer comes behind that of the abandoned statement. A late cancel may hit this one instead.
+        // The response follows that of the abandoned statement. A late cancel request may cancel this statement instead.
         let mut behind = pin!(self.client.batch_execute("select"));
         loop {
             self.server.cancel(&token).await?;
@@ -234,7 +234,7 @@ impl Session {
     /// Runs a statement and collects its rows.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when the connection is lost or the deadline passes, otherwise what the server says.
+    /// [`StoreError::Unavailable`] if the connection is lost or the deadline passes, otherwise the server's error.
     pub async fn query(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
         self.busy.store(true, Ordering::Relaxed);
         let work = pin!(async {
@@ -247,7 +247,7 @@ impl Session {
     /// Runs a statement that changes data and collects its rows.
     ///
     /// # Errors
-    /// As [`Session::query`], or [`StoreError::OutcomeUnknown`] when it was sent and its answer is missing.
+    /// As [`Session::query`], or [`StoreError::OutcomeUnknown`] if it was sent and its response is missing.
     pub async fn write(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
         self.busy.store(true, Ordering::Relaxed);
         let attempt = self.attempt();
@@ -259,25 +259,25 @@ impl Session {
         attempt.judge(self.settle(timeout(self.deadline, self.planned(Planner::Keyed, work)).await))
     }
 
-    /// Runs a statement without tables and parameters, of which no plan matters, and has so long for it.
+    /// Runs a statement without tables or parameters, for which the plan does not matter, with its own time limit.
     ///
     /// # Errors
     /// As [`Session::query`].
-    pub async fn look(&self, sql: &'static str, patience: Duration) -> Result<Vec<Row>, StoreError> {
+    pub async fn query_within(&self, sql: &'static str, limit: Duration) -> Result<Vec<Row>, StoreError> {
         self.busy.store(true, Ordering::Relaxed);
         let work = async { self.client.query(&self.statement(sql).await?, &[]).await };
-        self.settle(timeout(patience, work).await)
+        self.settle(timeout(limit, work).await)
     }
 
-    /// A change that is about to be made on this connection.
+    /// Starts a change on this connection.
     pub fn attempt(&self) -> Attempt {
         Attempt::new(&self.unreplicated)
     }
 
-    /// Runs a statement and hands over each row as it arrives.
+    /// Runs a statement and passes on each row as it arrives.
     ///
     /// # Errors
-    /// As [`Session::query`], or what `each` says.
+    /// As [`Session::query`], or the error of `each`.
     pub async fn for_each(
         &self,
         query: Query<'_>,
@@ -315,37 +315,39 @@ impl Session {
         };
         let outcome = self.settle(timeout(self.deadline, self.planned(planner, work)).await);
         if refused {
-            self.busy.store(true, Ordering::Relaxed); // the rest of the rows is on its way
+            self.busy.store(true, Ordering::Relaxed); // the remaining rows are still arriving
         }
         outcome
     }
 
-    /// Does work whose statements are to be planned in this way, and not long ago. What that takes is on its way in front
-    /// of the work, in the same round trip.
+    /// Runs work whose statements require this planner and recent plans. The necessary setting change is sent ahead of the
+    /// work, in the same round trip.
     async fn planned<T, E>(&self, planner: Planner, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let current = || self.planner.lock().unwrap_or_else(PoisonError::into_inner);
         let change = match *current() {
-            Some((held, since)) if held == planner && since.elapsed() < PLANS_LAST => None,
+            Some((held, since)) if held == planner && since.elapsed() < PLAN_MAX_AGE => None,
             Some((held, _)) if held == planner => Some("discard plans"),
             _ => Some(planner.sql()),
         };
         let Some(change) = change else { return work.await };
-        // Unknown until PostgreSQL has said that it is done: whoever is dropped meanwhile leaves it to the next.
+        // Unknown until PostgreSQL has confirmed it: if this future is dropped meanwhile, the next statement sets it
+        // again.
         *current() = None;
         let (changed, done) = join(self.client.batch_execute(change), work).await;
         *current() = changed.is_ok().then(|| (planner, Instant::now()));
         done
     }
 
-    /// Longest that work on this connection may take.
+    /// Longest run time of work on this connection.
     pub fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// Judges work that had until the deadline: whether it has ended, and whether anybody may use this connection again.
+    /// Evaluates work that ran with the deadline: records whether it has ended and whether this connection can be used
+    /// again.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when the connection is lost or the deadline passed, otherwise the work's.
+    /// [`StoreError::Unavailable`] if the connection is lost or the deadline passed, otherwise the work's error.
     pub fn settle<T, E: Into<StoreError>>(&self, outcome: Result<Result<T, E>, Elapsed>) -> Result<T, StoreError> {
         let Ok(ended) = outcome else {
             return Err(StoreError::unavailable("query deadline passed")); // still busy
@@ -357,18 +359,18 @@ impl Session {
             Err(error) => error.into(),
         };
         self.in_transaction.store(was_in_transaction, Ordering::Relaxed);
-        // A server that is ending says so before the socket closes; nobody else shall get this connection.
+        // A server that shuts down reports it before the socket closes; this connection must not be used again.
         if error.is_connection_lost() {
-            self.give_up();
+            self.mark_broken();
         }
         if error.is_read_only() {
-            self.term.end();
+            self.generation.invalidate();
         }
         Err(error)
     }
 
-    /// Sends a statement that was prepared. One that is recorded says whose it is, which no prepared one can: it is sent anew,
-    /// with the types that are known already, and planned for this once.
+    /// Sends a prepared statement. A traced statement carries its trace context in a comment, which a prepared one cannot:
+    /// its text is sent again, with the types that are known already, and planned for this execution only.
     async fn send(
         &self,
         sql: &'static str,
@@ -379,7 +381,7 @@ impl Session {
             None => self.client.query(statement, params).await,
             Some(recorded) => {
                 let typed: Vec<_> = typed(statement, params).collect();
-                // In a box, so that whoever is not recorded has no room for it.
+                // Boxed, so that a future without tracing does not reserve space for it.
                 Box::pin(self.client.query_typed(&recorded.sent(sql.into()), &typed)).await
             }
         }
@@ -396,21 +398,21 @@ impl Session {
     }
 }
 
-/// Values with the types that a statement takes them in.
+/// Parameter values with their types in a statement.
 fn typed<'a>(statement: &Statement, params: Params<'a>) -> impl ExactSizeIterator<Item = (Param<'a>, Type)> {
     params.iter().copied().zip(statement.params().iter().cloned())
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // The driver would wait for the end of what runs.
+        // The driver would wait until the running statement has ended.
         if self.is_broken() {
             self.driver.abort();
         }
     }
 }
 
-/// While PostgreSQL works on a statement it looks this often whether anybody is still there, so that a killed server or a
-/// closed connection leaves nothing running. PostgreSQL 13 has no such setting.
-const NOTICE_LOSS: &str = "select set_config(name, '500ms', false) from pg_settings \
+/// How often PostgreSQL checks, while it runs a statement, whether the client is still connected, so that a killed server
+/// process or a closed connection leaves no statement running. PostgreSQL 13 does not have this setting.
+const DETECT_DISCONNECT: &str = "select set_config(name, '500ms', false) from pg_settings \
      where name = 'client_connection_check_interval'";

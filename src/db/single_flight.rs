@@ -1,8 +1,8 @@
-//! Lets requests for the same answer share one reading of it.
+//! Coalesces identical concurrent reads.
 //!
-//! While an answer is being read, others that ask for the same wait; the next reading answers them all, and holds what each of
-//! them needs of it. There is no cache: an answer is only ever given to those who asked before it began to be read. This module knows nothing of SQL, HTTP or
-//! passengers.
+//! While a result is being read, further calls for the same key wait; the next read serves them all and covers what each of
+//! them requires. There is no cache: a result is returned only to calls made before its read began. This module does not depend
+//! on SQL, HTTP or any resource.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,21 +20,21 @@ use super::error::StoreError;
 use super::wait_time::Waiting;
 use crate::trace::current::Current;
 
-/// Readings under way, by what is asked for; at most [`QUEUE`] wait for the same one. Cheap to clone; clones share them.
+/// Reads in progress, by key; at most [`QUEUE`] callers wait for the same key. Cheap to clone; clones share them.
 pub struct SingleFlight<K, N, O> {
     under_way: Arc<Mutex<UnderWay<K, N, O>>>,
     readers: Histogram,
     refused: Counter,
 }
 
-/// Those who wait for the next reading of something that is being read.
+/// The callers waiting for the next read of a key that is being read.
 type UnderWay<K, N, O> = HashMap<K, Vec<Reader<N, O>>>;
 
 struct Reader<N, O> {
-    /// What the answer must hold.
+    /// What the result must cover.
     need: N,
     answer: oneshot::Sender<Result<O, StoreError>>,
-    /// What it is a part of, if that is recorded.
+    /// The trace that the call belongs to, if it is sampled.
     trace: Option<Current>,
 }
 
@@ -51,7 +51,7 @@ where
     N: Copy + Ord + Default + Send + Sync + 'static,
     O: Clone + Send + 'static,
 {
-    /// Readings whose metrics carry `name`.
+    /// Creates a coalescer whose metrics have the label `name`.
     pub fn new(name: &'static str) -> Self {
         Self {
             under_way: Arc::default(),
@@ -60,11 +60,11 @@ where
         }
     }
 
-    /// Waits for an answer whose reading began after this call; `read` reads it, for this caller and for whoever asks
-    /// for the same meanwhile, and is told the greatest need of those it reads for.
+    /// Returns a result whose read began after this call. `read` runs for this caller and for all that call with the same key
+    /// meanwhile; its argument is the greatest requirement of those callers.
     ///
     /// # Errors
-    /// The reading's, or [`StoreError::Unavailable`] when too many wait or the reading panicked.
+    /// The read's, or [`StoreError::Unavailable`] if too many callers wait or the read panicked.
     pub async fn get<F>(&self, key: K, need: N, read: impl Fn(N) -> F + Send + Sync + 'static) -> Result<O, StoreError>
     where
         F: Future<Output = Result<O, StoreError>> + Send + 'static,
@@ -81,19 +81,19 @@ where
                 waiting.get_mut().push(reader);
                 None
             }
-            Entry::Vacant(nobody) => {
-                nobody.insert(Vec::new());
+            Entry::Vacant(vacant) => {
+                vacant.insert(Vec::new());
                 Some(reader)
             }
         };
         if let Some(reader) = first {
-            // A task of its own: a client that goes away must not take the answer of others with it.
+            // A separate task: if this client disconnects, the read must still complete for the others.
             tokio::spawn(self.clone().serve(key, reader, read));
         }
-        answer.await.unwrap_or_else(|_| Err(StoreError::unavailable("the reading was given up")))
+        answer.await.unwrap_or_else(|_| Err(StoreError::unavailable("the read panicked")))
     }
 
-    /// Whether anything is being read.
+    /// Whether any read is in progress.
     pub fn is_busy(&self) -> bool {
         !self.lock().is_empty()
     }
@@ -103,7 +103,7 @@ where
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads until nobody waits.
+    /// Reads until no caller is waiting.
     async fn serve<F>(self, key: K, first: Reader<N, O>, read: impl Fn(N) -> F + Send + Sync)
     where
         F: Future<Output = Result<O, StoreError>> + Send + 'static,
@@ -112,23 +112,25 @@ where
         loop {
             #[expect(clippy::cast_precision_loss, reason = "a service has few clients")]
             self.readers.record(readers.len() as f64);
-            // A panic must not leave those who wait without anybody to read for them.
+            // A panic must not end this task while callers are waiting.
             let traces: Vec<Current> = readers.iter().filter_map(|reader| reader.trace.clone()).collect();
             let need = readers.iter().map(|reader| reader.need).max().unwrap_or_default();
             let reading =
                 AssertUnwindSafe(async { Current::joined_scope(&traces, read(need).boxed()).await }).catch_unwind();
             let outcome = tokio::select! {
-                biased; // the same outcome for the same order of events
-                outcome = reading => outcome.unwrap_or_else(|_| Err(StoreError::unavailable("the reading was given up"))),
-                // Nobody is left to read for.
-                _ = join_all(readers.iter_mut().map(|reader| reader.answer.closed())) => Err(StoreError::unavailable("left")),
+                biased; // deterministic for the same order of events
+                outcome = reading => outcome.unwrap_or_else(|_| Err(StoreError::unavailable("the read panicked"))),
+                // All clients have disconnected.
+                _ = join_all(readers.iter_mut().map(|reader| reader.answer.closed())) => {
+                    Err(StoreError::unavailable("cancelled"))
+                }
             };
             for reader in readers {
-                let _ = reader.answer.send(outcome.clone()); // the client may have gone
+                let _ = reader.answer.send(outcome.clone()); // the client may have disconnected
             }
             let mut under_way = self.lock();
-            let waiting = under_way.get_mut(&key).expect("only the task that reads for a key takes it out");
-            // A client that has gone needs no answer.
+            let waiting = under_way.get_mut(&key).expect("only the task that reads a key removes it");
+            // A client that has disconnected needs no response.
             waiting.retain(|reader| !reader.answer.is_closed());
             if waiting.is_empty() {
                 under_way.remove(&key);
@@ -147,11 +149,11 @@ mod tests {
 
     use super::*;
 
-    /// Numbers its readings; each reports itself and then waits for a permit.
+    /// Numbers its reads; each reports its start and then waits for a permit.
     #[derive(Clone)]
     struct Gated {
-        sharing: SingleFlight<&'static str, u32, usize>,
-        readings: Arc<AtomicUsize>,
+        single_flight: SingleFlight<&'static str, u32, usize>,
+        reads: Arc<AtomicUsize>,
         begun: mpsc::UnboundedSender<&'static str>,
         permits: Arc<Semaphore>,
         needs: Arc<Mutex<Vec<u32>>>,
@@ -161,15 +163,15 @@ mod tests {
         fn new() -> (Self, mpsc::UnboundedReceiver<&'static str>) {
             let (begun, seen) = mpsc::unbounded_channel();
             let permits = Arc::new(Semaphore::new(0));
-            let sharing = SingleFlight::new("test");
-            (Self { sharing, readings: Arc::default(), begun, permits, needs: Arc::default() }, seen)
+            let single_flight = SingleFlight::new("test");
+            (Self { single_flight, reads: Arc::default(), begun, permits, needs: Arc::default() }, seen)
         }
 
-        fn ask(&self, key: &'static str) -> tokio::task::JoinHandle<Result<usize, StoreError>> {
-            self.ask_needing(key, 0)
+        fn get(&self, key: &'static str) -> tokio::task::JoinHandle<Result<usize, StoreError>> {
+            self.get_needing(key, 0)
         }
 
-        fn ask_needing(&self, key: &'static str, need: u32) -> tokio::task::JoinHandle<Result<usize, StoreError>> {
+        fn get_needing(&self, key: &'static str, need: u32) -> tokio::task::JoinHandle<Result<usize, StoreError>> {
             let gated = self.clone();
             tokio::spawn(async move {
                 let inner = gated.clone();
@@ -177,55 +179,55 @@ mod tests {
                     let inner = inner.clone();
                     async move {
                         inner.needs.lock().expect("no panic").push(greatest);
-                        let number = inner.readings.fetch_add(1, Ordering::SeqCst);
+                        let number = inner.reads.fetch_add(1, Ordering::SeqCst);
                         inner.begun.send(key).expect("the test listens");
                         inner.permits.acquire().await.expect("open").forget();
-                        assert!(key != "panic once" || number > 0, "on purpose");
+                        assert!(key != "panic once" || number > 0, "intended panic");
                         Ok(number)
                     }
                 };
-                gated.sharing.get(key, need, read).await
+                gated.single_flight.get(key, need, read).await
             })
         }
 
         async fn until_waiting(&self, key: &'static str, count: usize) {
-            while self.sharing.lock().get(key).map_or(0, Vec::len) < count {
+            while self.single_flight.lock().get(key).map_or(0, Vec::len) < count {
                 tokio::task::yield_now().await;
             }
         }
 
         async fn until_idle(&self) {
-            while self.sharing.is_busy() {
+            while self.single_flight.is_busy() {
                 tokio::task::yield_now().await;
             }
         }
     }
 
     #[tokio::test]
-    async fn whoever_asks_during_a_reading_shares_the_next_one() {
+    async fn calls_during_a_read_share_the_next_one() {
         let (gated, mut begun) = Gated::new();
-        let first = gated.ask("a");
+        let first = gated.get("a");
         assert_eq!(begun.recv().await, Some("a"));
-        let others: Vec<_> = (0..3).map(|_| gated.ask("a")).collect();
+        let others: Vec<_> = (0..3).map(|_| gated.get("a")).collect();
         gated.until_waiting("a", 3).await;
-        let different = gated.ask("b");
-        assert_eq!(begun.recv().await, Some("b"), "another answer waits for nobody");
+        let different = gated.get("b");
+        assert_eq!(begun.recv().await, Some("b"), "another key does not wait");
         gated.permits.add_permits(3);
         assert_eq!(first.await.expect("no panic").expect("an answer"), 0);
         assert_eq!(different.await.expect("no panic").expect("an answer"), 1);
         for answer in join_all(others).await {
-            assert_eq!(answer.expect("no panic").expect("an answer"), 2, "read after it was asked for, and once");
+            assert_eq!(answer.expect("no panic").expect("an answer"), 2, "read after the call, and once");
         }
-        assert_eq!(gated.readings.load(Ordering::SeqCst), 3);
+        assert_eq!(gated.reads.load(Ordering::SeqCst), 3);
         gated.until_idle().await;
     }
 
     #[tokio::test]
-    async fn a_reading_holds_what_each_of_those_it_answers_needs() {
+    async fn a_read_covers_what_each_of_its_callers_requires() {
         let (gated, mut begun) = Gated::new();
-        let first = gated.ask_needing("a", 5);
+        let first = gated.get_needing("a", 5);
         begun.recv().await;
-        let others: Vec<_> = [2, 9, 0].into_iter().map(|need| gated.ask_needing("a", need)).collect();
+        let others: Vec<_> = [2, 9, 0].into_iter().map(|need| gated.get_needing("a", need)).collect();
         gated.until_waiting("a", 3).await;
         gated.permits.add_permits(2);
         for answer in join_all(others.into_iter().chain([first])).await {
@@ -237,11 +239,11 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_refuses() {
         let (gated, mut begun) = Gated::new();
-        let first = gated.ask("a");
+        let first = gated.get("a");
         begun.recv().await;
-        let others: Vec<_> = (0..QUEUE).map(|_| gated.ask("a")).collect();
+        let others: Vec<_> = (0..QUEUE).map(|_| gated.get("a")).collect();
         gated.until_waiting("a", QUEUE).await;
-        let refused = gated.ask("a").await.expect("no panic");
+        let refused = gated.get("a").await.expect("no panic");
         assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
         gated.permits.add_permits(2);
         for answer in join_all(others.into_iter().chain([first])).await {
@@ -250,11 +252,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_goes_away_takes_nobodys_answer_along() {
+    async fn a_client_that_disconnects_does_not_cancel_the_read_of_another() {
         let (gated, mut begun) = Gated::new();
-        let first = gated.ask("a");
+        let first = gated.get("a");
         begun.recv().await;
-        let second = gated.ask("a");
+        let second = gated.get("a");
         gated.until_waiting("a", 1).await;
         first.abort();
         begun.recv().await;
@@ -263,25 +265,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_read_for_clients_that_have_gone() {
+    async fn a_read_is_cancelled_when_all_its_clients_have_disconnected() {
         let (gated, mut begun) = Gated::new();
-        let first = gated.ask("a");
+        let first = gated.get("a");
         begun.recv().await;
-        let gone = gated.ask("a");
+        let gone = gated.get("a");
         gated.until_waiting("a", 1).await;
         gone.abort();
         assert!(gone.await.expect_err("aborted").is_cancelled());
         first.abort();
-        gated.until_idle().await; // without a permit: the reading was dropped
-        assert_eq!(gated.readings.load(Ordering::SeqCst), 1);
+        gated.until_idle().await; // without a permit: the read was dropped
+        assert_eq!(gated.reads.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]
-    async fn a_panic_is_an_error_for_those_it_was_read_for_and_none_for_the_next() {
+    async fn a_panic_is_an_error_for_the_callers_of_that_read_and_not_for_the_next() {
         let (gated, mut begun) = Gated::new();
-        let first = gated.ask("panic once");
+        let first = gated.get("panic once");
         begun.recv().await;
-        let second = gated.ask("panic once");
+        let second = gated.get("panic once");
         gated.until_waiting("panic once", 1).await;
         gated.permits.add_permits(2);
         assert!(first.await.expect("caught").is_err());

@@ -1,7 +1,6 @@
-//! TLS towards PostgreSQL with rustls, with libpq's three degrees of verification.
+//! TLS to PostgreSQL with rustls, with libpq's three levels of verification.
 //!
-//! It decides only how a server's certificate is judged; whether TLS is used at all is `sslmode`'s business in
-//! `conninfo`.
+//! It only defines how a server's certificate is verified; whether TLS is used is determined by `sslmode` in `conninfo`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootC
 use thiserror::Error;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// What is checked of the server's certificate.
+/// How the server's certificate is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verify {
     /// Encryption only (`prefer`, `require`).
@@ -30,21 +29,21 @@ pub enum Verify {
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// `sslrootcert` names a file without usable certificates.
-    #[error("names sslrootcert {0}")]
+    #[error("sets sslrootcert to {0}")]
     RootFile(RootsError),
     /// The system has no trusted certificates.
-    #[error("asks for a verified certificate, and {0}; set sslrootcert=/path/to/ca.pem")]
+    #[error("requires a verified certificate, but {0}; set sslrootcert=/path/to/ca.pem")]
     NoRoots(RootsError),
-    /// rustls refused the combination.
+    /// rustls rejected the configuration.
     #[error("cannot set up TLS: {0}")]
     Setup(String),
 }
 
-/// Why there are no authorities to trust.
+/// Why no trusted authorities could be loaded.
 #[derive(Debug, Error)]
 pub enum RootsError {
     /// A file without usable certificates.
-    #[error("{}, which holds no usable PEM certificate: {reason}", path.display())]
+    #[error("{}, which has no usable PEM certificate: {reason}", path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -52,14 +51,14 @@ pub enum RootsError {
         reason: String,
     },
     /// The system has none.
-    #[error("this machine trusts no authority")]
+    #[error("this system has no trusted certificate authorities")]
     None,
 }
 
-/// The authorities in a file, or those that the system trusts.
+/// The certificate authorities in a file, or those that the system trusts.
 ///
 /// # Errors
-/// When there are none.
+/// If there are none.
 fn roots(file: Option<&Path>) -> Result<RootCertStore, RootsError> {
     let mut roots = RootCertStore::empty();
     let Some(path) = file else {
@@ -75,23 +74,23 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore, RootsError> {
     if roots.is_empty() { Err(fault("the file is empty".to_owned())) } else { Ok(roots) }
 }
 
-/// What a client of HTTPS needs, which trusts the authorities in a file, or those of the system.
+/// TLS configuration of an HTTPS client that trusts the authorities in a file, or those of the system.
 ///
 /// # Errors
-/// When there are none.
+/// If there are none.
 pub fn client_config(file: Option<&Path>) -> Result<Arc<ClientConfig>, RootsError> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .expect("ring knows the ciphers of TLS 1.2 and 1.3")
+        .expect("ring supports the ciphers of TLS 1.2 and 1.3")
         .with_root_certificates(roots(file)?)
         .with_no_client_auth();
     Ok(Arc::new(config))
 }
 
-/// Builds the connector that tokio-postgres opens TLS sessions with.
+/// Creates the connector with which tokio-postgres opens TLS sessions.
 ///
 /// # Errors
-/// When certificates are asked for and cannot be loaded.
+/// If certificates are required and cannot be loaded.
 pub fn connector(verify: Verify, root: Option<&Path>) -> Result<MakeRustlsConnect, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let verifier = Verifier { verify, chain: chain(verify, root, &provider)?, provider: provider.clone() };
@@ -104,7 +103,7 @@ pub fn connector(verify: Verify, root: Option<&Path>) -> Result<MakeRustlsConnec
     Ok(MakeRustlsConnect::new(config))
 }
 
-/// The ordinary verifier over the given or the system's authorities; `None` where nothing is verified.
+/// The standard verifier with the given or the system's authorities; `None` if nothing is verified.
 fn chain(
     verify: Verify,
     root: Option<&Path>,
@@ -123,7 +122,7 @@ fn chain(
         .map_err(|error| TlsError::Setup(error.to_string()))
 }
 
-/// Judges a certificate as far as `sslmode` asks, and always checks that the server holds its key.
+/// Verifies a certificate as `sslmode` specifies, and always checks that the server has the private key.
 #[derive(Debug)]
 struct Verifier {
     verify: Verify,
@@ -144,7 +143,7 @@ impl ServerCertVerifier for Verifier {
             return Ok(ServerCertVerified::assertion());
         };
         match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // The name is judged after the chain, so a wrong name alone means the chain was good.
+            // The name is checked after the chain, so a wrong name as the only error means that the chain is valid.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if self.verify == Verify::Chain => Ok(ServerCertVerified::assertion()),

@@ -1,7 +1,6 @@
-//! How long a request has waited for the database: for its turn, for a connection and for answers.
+//! How long a request has waited for the database: in queues, for a connection and for responses.
 //!
-//! Whoever waits holds a [`Waiting`]; the time is added to the request that is being worked on. Waits side by side are
-//! each counted.
+//! A waiting task holds a [`Waiting`]; its time is added to the current request. Concurrent waits are each counted.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ tokio::task_local! {
     static SPENT: Cell<Duration>;
 }
 
-/// Does some work and says how long of it was spent waiting for the database.
+/// Runs work and returns how long it waited for the database.
 pub fn counted<F: Future>(work: F) -> impl Future<Output = (F::Output, Duration)> {
     SPENT.scope(Cell::new(Duration::ZERO), work.map(|outcome| (outcome, SPENT.with(Cell::get))))
 }
@@ -31,7 +30,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        // Outside of a request nobody counts.
+        // Outside of a request, waits are not counted.
         let _ = SPENT.try_with(|spent| spent.set(spent.get() + self.0.elapsed()));
     }
 }
@@ -41,7 +40,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn waits_are_counted_for_the_request_that_waits_and_for_no_other() {
+    async fn waits_are_counted_only_for_the_request_that_waits() {
         let (outcome, spent) = counted(async {
             let elsewhere = tokio::spawn(async { drop(Waiting::begin()) });
             elsewhere.await.expect("no panic");
@@ -55,6 +54,6 @@ mod tests {
         })
         .await;
         assert!(spent > Duration::ZERO);
-        drop(Waiting::begin()); // nobody counts, nobody minds
+        drop(Waiting::begin()); // not counted outside of a request
     }
 }

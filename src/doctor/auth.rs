@@ -1,22 +1,22 @@
-//! Who may do what, and Redis: what the server asks of others besides PostgreSQL.
+//! Authentication and Redis: the server's dependencies other than PostgreSQL.
 
 use std::time::Duration;
 
 use super::report::Report;
 use crate::auth::issuer::source::Source;
 use crate::config::{Auth, CacheConfig, ServerConfig};
-use crate::db::told::told;
+use crate::db::error_chain::error_chain;
 
 const AREA: &str = "auth";
 const AREA_REDIS: &str = "redis";
-/// What a key set has to hold (RFC 7517).
+/// Required content of a key set (RFC 7517).
 const KEY_SET: &str =
-    "a JSON object whose list `keys` has a public key for signatures: RSA of 2048 bits and more, EC P-256 or Ed25519";
+    "a JSON object whose list `keys` has a public signature key: RSA with at least 2048 bits, EC P-256 or Ed25519";
 
-/// Looks at AUTH, and at the identity provider if there is one.
-pub async fn look(report: &mut Report, server: &ServerConfig) {
+/// Checks AUTH, and the identity provider if there is one.
+pub async fn check(report: &mut Report, server: &ServerConfig) {
     if server.common.auth == Auth::Off {
-        let what = "AUTH=off: whoever reaches the service may read, change and delete everything";
+        let what = "AUTH=off: every client that can reach the service can read, change and delete everything";
         report.warning(AREA, what, "AUTH=on, after pycrudapi token create; docs/security.md");
     } else {
         report.fine(AREA, "AUTH=on");
@@ -28,60 +28,61 @@ pub async fn look(report: &mut Report, server: &ServerConfig) {
     }
 }
 
-/// Looks at the keys of the identity provider.
+/// Checks the keys of the identity provider.
 async fn keys(report: &mut Report, source: &Source) {
     match source.read().await {
         Err(error) => {
-            let what = format!("the identity provider's keys cannot be read: {}", told(&error));
-            report.wrong(AREA, what, where_they_are(source));
+            let what = format!("the identity provider's keys cannot be read: {}", error_chain(&error));
+            report.wrong(AREA, what, key_source(source));
         }
         Ok(keys) if keys.is_empty() => {
-            let left_out = keys.left_out;
-            let what = format!("the identity provider names no key that can be used, and {left_out} that cannot");
-            report.wrong(AREA, what, where_they_are(source));
+            let unusable = keys.left_out;
+            let what = format!("the identity provider has no usable key; unusable keys: {unusable}");
+            report.wrong(AREA, what, key_source(source));
         }
         Ok(keys) => {
-            let left_out =
-                if keys.left_out > 0 { format!(", and {} that cannot be used", keys.left_out) } else { String::new() };
-            report.fine(AREA, format!("the identity provider names {} keys{left_out}", keys.len()));
+            let (usable, unusable) = (keys.len(), keys.left_out);
+            report.fine(AREA, format!("usable keys of the identity provider: {usable}, unusable: {unusable}"));
         }
     }
 }
 
-/// What has to be there, and what says where that is.
-fn where_they_are(source: &Source) -> String {
+/// What the source must contain, and how to check it.
+fn key_source(source: &Source) -> String {
     match source {
         Source::File(path) => {
             let path = path.display();
             format!(
-                "{path} (AUTH_JWKS_FILE) must hold {KEY_SET}; the identity provider's jwks_uri has it: curl -fo {path} JWKS_URI"
+                "{path} (AUTH_JWKS_FILE) must contain {KEY_SET}; the identity provider publishes it at its jwks_uri: curl \
+                 -fo {path} JWKS_URI"
             )
         }
         Source::Url { address, .. } => {
-            format!("{address} (AUTH_JWKS_URL) must answer with {KEY_SET}; see AUTH_CA_FILE: curl -v {address}")
+            format!("{address} (AUTH_JWKS_URL) must return {KEY_SET}; check AUTH_CA_FILE: curl -v {address}")
         }
         Source::Discovery { address, .. } => format!(
-            "{address} (AUTH_ISSUER) must name a jwks_uri, and that answer with {KEY_SET}; see AUTH_CA_FILE: curl -v {address};              AUTH_JWKS_URL or AUTH_JWKS_FILE name the keys otherwise"
+            "{address} (AUTH_ISSUER) must contain a jwks_uri that returns {KEY_SET}; check AUTH_CA_FILE: curl -v {address}; \
+             alternatively set AUTH_JWKS_URL or AUTH_JWKS_FILE"
         ),
     }
 }
 
-/// Asks Redis for a sign of life, where the settings name one.
+/// Sends a PING to Redis, if the settings contain one.
 pub async fn redis(report: &mut Report, config: &CacheConfig) {
     let client = match config.options() {
         Ok(options) => options.redis,
         Err(wrong) => return report.setting(wrong.to_string(), "correct REDIS_URL or REDIS_PASSWORD_FILE"),
     };
     let Some(client) = client else { return };
-    let asking = async {
+    let ping = async {
         let mut connection = client.get_multiplexed_async_connection().await?;
         redis::cmd("PING").query_async::<String>(&mut connection).await
     };
-    let mend = "see Redis; answers come from PostgreSQL meanwhile: docs/caching.md";
-    match tokio::time::timeout(Duration::from_secs(3), asking).await {
-        Ok(Ok(_)) => report.fine(AREA_REDIS, "it answers"),
-        // The category says what is wrong and never repeats the address, which may have a password in it.
-        Ok(Err(error)) => report.warning(AREA_REDIS, format!("it cannot be used: {}", error.category()), mend),
-        Err(_) => report.warning(AREA_REDIS, "it does not answer within 3 s", mend),
+    let remedy = "check Redis; answers come from PostgreSQL meanwhile: docs/caching.md";
+    match tokio::time::timeout(Duration::from_secs(3), ping).await {
+        Ok(Ok(_)) => report.fine(AREA_REDIS, "Redis responds"),
+        // The category describes the error and never contains the address, which may include a password.
+        Ok(Err(error)) => report.warning(AREA_REDIS, format!("Redis cannot be used: {}", error.category()), remedy),
+        Err(_) => report.warning(AREA_REDIS, "Redis does not respond within 3 s", remedy),
     }
 }

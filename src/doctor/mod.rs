@@ -1,8 +1,9 @@
-//! `pycrudapi doctor`: looks at everything that the service depends on, and says what is wrong first, with the command that
-//! mends it. Nothing is changed.
+//! `pycrudapi doctor`: checks everything that the service depends on, and reports problems first, each with the command that
+//! fixes it. Nothing is changed.
 
 mod auth;
-mod backups;
+mod backup_location;
+mod backup_runs;
 #[cfg(target_os = "linux")]
 mod certificate;
 mod connection;
@@ -10,7 +11,6 @@ mod database;
 #[cfg(target_os = "linux")]
 mod front;
 mod machine;
-mod places;
 mod privileges;
 mod query;
 mod replica;
@@ -25,12 +25,12 @@ use crate::db::migrate;
 use crate::resource::registry::Resources;
 use report::Report;
 
-/// What mends a setting whose fault is in the finding.
+/// Remedy for a setting whose error is in the finding.
 const CORRECT: &str = "correct this setting: docs/settings.md";
 
-/// Looks at the machine, at what stands in front of the server, and at what it asks besides PostgreSQL.
-/// Without `resources`, whose descriptions cannot be read then, nothing is said of settings that name them.
-pub async fn look_around(
+/// Checks the machine, the components in front of the server, and its dependencies other than PostgreSQL. Without `resources`,
+/// because their descriptions cannot be read, settings that refer to resources are not checked.
+pub async fn check_environment(
     report: &mut Report,
     (server, backups): (&ServerConfig, &BackupPlaceConfig),
     resources: Option<Resources>,
@@ -45,29 +45,29 @@ pub async fn look_around(
         front::service(report, port).await;
         front::nginx(report);
     }
-    auth::look(report, server).await;
+    auth::check(report, server).await;
     auth::redis(report, &server.air_quality).await;
-    machine::spool(report, &server.room);
-    machine::limits(report, &server.room);
-    places::look(report, backups).await;
+    machine::spool(report, &server.budget);
+    machine::limits(report, &server.budget);
+    backup_location::check(report, backups).await;
 }
 
-/// Looks at the directory of a PostgreSQL of the server's own.
-pub fn look_at_data(report: &mut Report, directory: &std::path::Path) {
+/// Checks the data directory of the embedded PostgreSQL.
+pub fn check_data_dir(report: &mut Report, directory: &std::path::Path) {
     machine::disk(report, "DATA_DIR", directory);
 }
 
-/// Looks at the database.
-pub async fn look_at_database(
+/// Checks the database.
+pub async fn check_database(
     report: &mut Report,
     (database, server): (&DatabaseConfig, &ServerConfig),
     conninfo: &ConnInfo,
     resources: Resources,
 ) {
-    database::look(report, database, conninfo, resources).await;
-    replica::look(report, database, conninfo).await;
-    let Ok(client) = migrate::connect(conninfo).await else { return }; // said already
-    if let Err(error) = tokens::look(report, server, &client).await {
-        tracing::debug!(error = &error as &dyn std::error::Error, "there are no tokens to look at");
+    database::check(report, database, conninfo, resources).await;
+    replica::check(report, database, conninfo).await;
+    let Ok(client) = migrate::connect(conninfo).await else { return }; // reported already
+    if let Err(error) = tokens::check(report, server, &client).await {
+        tracing::debug!(error = &error as &dyn std::error::Error, "cannot check tokens");
     }
 }

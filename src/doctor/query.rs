@@ -1,4 +1,4 @@
-//! Asking PostgreSQL for one value, and names as SQL has them.
+//! Queries of a single value, and quoted identifiers.
 
 use tokio_postgres::types::FromSql;
 use tokio_postgres::{Client, Error};
@@ -6,13 +6,13 @@ use tokio_postgres::{Client, Error};
 /// The first value of the only row.
 ///
 /// # Errors
-/// When the statement is refused, or the connection lost.
+/// If the statement is rejected, or the connection is lost.
 pub async fn one<T: for<'a> FromSql<'a>>(client: &Client, sql: &str) -> Result<T, Error> {
     let row = client.query_one(sql, &[]).await?;
     row.try_get(0)
 }
 
-/// A name as SQL has it.
+/// Quotes an identifier if necessary.
 pub fn quoted(name: &str) -> String {
     let is_plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
         && name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());

@@ -1,18 +1,18 @@
-//! What the doctor has found, and how it is told: what is wrong first, each with what mends it.
+//! The findings of the checks, and their output: problems first, each with its remedy.
 
 use std::fmt::Write;
 
 use serde::Serialize;
 
-/// How bad something is.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The service does not do what it should, or loses data when something else fails.
+    /// The service does not work correctly, or loses data in the event of a further failure.
     Wrong,
-    /// It works, and will not for long or not for everybody.
+    /// It works, but not for long or not for every client.
     Warning,
-    /// It was looked at, and is as it should be.
+    /// The check has passed.
     Fine,
 }
 
@@ -26,76 +26,76 @@ impl Severity {
     }
 }
 
-/// One thing that was looked at.
+/// Result of one check.
 #[derive(Debug, Serialize)]
 pub struct Finding {
     severity: Severity,
     area: &'static str,
-    /// What is so, in a sentence.
+    /// The finding, as a sentence.
     what: String,
-    /// The command or setting that mends it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mend: Option<String>,
+    /// The command or setting that fixes it.
+    #[serde(rename = "mend", skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
 }
 
-/// The area of settings that cannot be used.
+/// Area of invalid settings.
 const SETTINGS: &str = "settings";
 
-/// Everything that was looked at.
+/// The results of all checks.
 #[derive(Debug, Default)]
 pub struct Report(Vec<Finding>);
 
 impl Report {
-    /// Something is as it should be.
+    /// Adds a passed check.
     pub fn fine(&mut self, area: &'static str, what: impl Into<String>) {
-        self.0.push(Finding { severity: Severity::Fine, area, what: what.into(), mend: None });
+        self.0.push(Finding { severity: Severity::Fine, area, what: what.into(), remedy: None });
     }
 
-    /// Something will not be well for long.
-    pub fn warning(&mut self, area: &'static str, what: impl Into<String>, mend: impl Into<String>) {
-        self.add(Severity::Warning, area, &what.into(), mend.into());
+    /// Adds a problem that will become worse.
+    pub fn warning(&mut self, area: &'static str, what: impl Into<String>, remedy: impl Into<String>) {
+        self.add(Severity::Warning, area, &what.into(), remedy.into());
     }
 
-    /// Something is wrong.
-    pub fn wrong(&mut self, area: &'static str, what: impl Into<String>, mend: impl Into<String>) {
-        self.add(Severity::Wrong, area, &what.into(), mend.into());
+    /// Adds a problem.
+    pub fn wrong(&mut self, area: &'static str, what: impl Into<String>, remedy: impl Into<String>) {
+        self.add(Severity::Wrong, area, &what.into(), remedy.into());
     }
 
-    /// In one line: PostgreSQL's details and the faults of a description have lines of their own.
-    fn add(&mut self, severity: Severity, area: &'static str, what: &str, mend: String) {
+    /// Joins the lines of a text: PostgreSQL's details and the errors of a description have several.
+    fn add(&mut self, severity: Severity, area: &'static str, what: &str, remedy: String) {
         let what = what.lines().map(str::trim).collect::<Vec<_>>().join(" ");
-        self.0.push(Finding { severity, area, what, mend: Some(mend) });
+        self.0.push(Finding { severity, area, what, remedy: Some(remedy) });
     }
 
-    /// A setting cannot be used.
-    pub fn setting(&mut self, what: impl Into<String>, mend: impl Into<String>) {
-        self.wrong(SETTINGS, what, mend);
+    /// Adds an invalid setting.
+    pub fn setting(&mut self, what: impl Into<String>, remedy: impl Into<String>) {
+        self.wrong(SETTINGS, what, remedy);
     }
 
-    /// Puts what is worst first, and settings before what follows from them; otherwise the order is that in which things were looked at.
+    /// Sorts by severity, and invalid settings before their consequences; otherwise the order of the checks is kept.
     pub fn sort(&mut self) {
         self.0.sort_by_key(|finding| (finding.severity, finding.area != SETTINGS));
     }
 
-    /// Whether anything is wrong.
+    /// Whether there is a problem.
     fn is_bad(&self) -> bool {
         self.0.iter().any(|finding| finding.severity == Severity::Wrong)
     }
 
-    /// The exit status: 2 when a setting cannot be used, 1 when anything else is wrong.
+    /// The exit status: 2 if a setting is invalid, 1 if there is another problem.
     pub fn status(&self) -> u8 {
         let has_setting = self.0.iter().any(|finding| finding.area == SETTINGS && finding.severity == Severity::Wrong);
         if has_setting { 2 } else { u8::from(self.is_bad()) }
     }
 
-    /// For a person.
+    /// Output for people.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        for Finding { severity, area, what, mend } in &self.0 {
+        for Finding { severity, area, what, remedy } in &self.0 {
             let severity = severity.name();
-            let _ = writeln!(text, "{severity:<8} {area:<9} {what}"); // a String takes everything
-            if let Some(mend) = mend {
-                let _ = writeln!(text, "{:18} -> {mend}", "");
+            let _ = writeln!(text, "{severity:<8} {area:<9} {what}"); // cannot fail
+            if let Some(remedy) = remedy {
+                let _ = writeln!(text, "{:18} -> {remedy}", "");
             }
         }
         let count = |severity| self.0.iter().filter(|finding| finding.severity == severity).count();
@@ -104,7 +104,7 @@ impl Report {
         text
     }
 
-    /// For a program: a JSON array.
+    /// Output for programs: a JSON array.
     pub fn json(&self) -> String {
         serde_json::to_string_pretty(&self.0).expect("texts are JSON")
     }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_comes_first_and_is_what_counts() {
+    fn problems_come_first_and_determine_the_status() {
         let mut report = Report::default();
         report.fine("clock", "it is right");
         report.warning("disk", "nearly full", "free some");

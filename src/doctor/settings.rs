@@ -1,13 +1,13 @@
-//! Which settings say where PostgreSQL is and who connects: those that were given, so that a remedy names what has to be corrected.
+//! The settings that configure a connection to PostgreSQL: those that are set, so that a remedy contains the right name.
 
 use std::path::Path;
 
 use crate::config::DatabaseConfig;
 
-/// The names of the settings of one connection.
+/// Names of the settings of one connection.
 pub struct Settings {
     /// Host and port.
-    pub place: String,
+    pub address: String,
     /// The role.
     pub user: String,
     /// Its password.
@@ -20,11 +20,11 @@ pub struct Settings {
 
 impl Settings {
     fn all(name: &str) -> Self {
-        let [place, user, password, database, tls] = [(); 5].map(|()| name.to_owned());
-        Self { place, user, password, database, tls }
+        let [address, user, password, database, tls] = [(); 5].map(|()| name.to_owned());
+        Self { address, user, password, database, tls }
     }
 
-    /// Of the role that requests work as.
+    /// For the role for requests.
     pub fn of_requests(config: &DatabaseConfig) -> Self {
         if config.database_url.is_some() {
             return Self::all("DATABASE_URL");
@@ -37,15 +37,15 @@ impl Settings {
         }
         let password = config.postgres_password_file.as_deref();
         Self {
-            place: "POSTGRES_HOST and POSTGRES_PORT".to_owned(),
+            address: "POSTGRES_HOST and POSTGRES_PORT".to_owned(),
             user: "POSTGRES_USER".to_owned(),
             password: password.map_or("POSTGRES_PASSWORD".to_owned(), |path| named("POSTGRES_PASSWORD_FILE", path)),
             database: "POSTGRES_DB".to_owned(),
-            tls: "a DATABASE_URL in place of POSTGRES_HOST".to_owned(),
+            tls: "a DATABASE_URL instead of POSTGRES_HOST".to_owned(),
         }
     }
 
-    /// Of whoever migrates.
+    /// For the migrating role.
     pub fn of_migrator(config: &DatabaseConfig) -> Self {
         let password = config.migrate_password_file.as_deref();
         Self {
@@ -55,7 +55,7 @@ impl Settings {
         }
     }
 
-    /// Of the standby that lists are read on.
+    /// For the standby for list reads.
     pub fn of_replica(config: &DatabaseConfig) -> Self {
         let file = config.database_read_url_file.as_deref().filter(|_| config.database_read_url.is_none());
         Self::all(&file.map_or("DATABASE_READ_URL".to_owned(), |path| named("DATABASE_READ_URL_FILE", path)))

@@ -1,4 +1,4 @@
-//! Tokens of the service's own: those that will not be taken for long, and those that were in use until they were not taken any more.
+//! The service's own tokens: those that expire soon, and those that were in use when they expired or were revoked.
 
 use jiff::{Span, Timestamp};
 use tokio_postgres::Client;
@@ -10,18 +10,18 @@ use crate::db::error::StoreError;
 use store::Listed;
 
 const AREA: &str = "auth";
-/// Whoever uses a token that ends sooner has no time to get another; and so long afterwards somebody may still wonder.
+/// Tokens that expire within this time leave little time to replace them; ended tokens are reported for as long.
 const WARNING_DAYS: i64 = 7;
-/// A token that was used in the last day before its end was in use.
+/// A token that was used within this time before its end was in use.
 const IN_USE_HOURS: i64 = 24;
-/// What a rotation takes off a lifetime is more than rounding does.
+/// A rotation shortens a lifetime by more than rounding does.
 const ROUNDING_SECONDS: f64 = 1.0;
 
-/// Looks at all of them.
+/// Checks all tokens.
 ///
 /// # Errors
-/// When the connection is lost.
-pub async fn look(report: &mut Report, server: &ServerConfig, client: &Client) -> Result<(), StoreError> {
+/// If the connection is lost.
+pub async fn check(report: &mut Report, server: &ServerConfig, client: &Client) -> Result<(), StoreError> {
     let now = Timestamp::now();
     let listed = store::list(client).await?;
     for token in &listed {
@@ -33,13 +33,13 @@ pub async fn look(report: &mut Report, server: &ServerConfig, client: &Client) -
     }
     let is_any_usable = listed.iter().any(Listed::is_usable);
     if server.common.auth == Auth::On && !is_any_usable && server.auth.issuer.auth_issuer.is_none() {
-        let mend = "pycrudapi token create --name admin --scope admin";
-        report.warning(AREA, "AUTH=on, and there is neither a token that can be used nor an AUTH_ISSUER", mend);
+        let remedy = "pycrudapi token create --name admin --scope admin";
+        report.warning(AREA, "AUTH=on, but there is neither a usable token nor an AUTH_ISSUER", remedy);
     }
     Ok(())
 }
 
-/// The token that a rotation has put in the place of this one, which ends sooner than it was made for then.
+/// The token with which a rotation has replaced this one, whose lifetime is therefore shorter than at its creation.
 fn successor<'a>(token: &Listed, all: &'a [Listed]) -> Option<&'a Listed> {
     let end = token.revoked_at.or(token.expires_at)?;
     let lived = end.duration_since(token.created_at).as_secs_f64();
@@ -54,7 +54,7 @@ fn successor<'a>(token: &Listed, all: &'a [Listed]) -> Option<&'a Listed> {
     all.iter().filter(follows).max_by_key(|other| other.created_at).filter(|_| is_cut_short)
 }
 
-/// Whether it was used after there was another in its place.
+/// Whether it was used after its successor was created.
 fn is_used_after(token: &Listed, successor: &Listed) -> bool {
     token.last_used_at.is_some_and(|used| used > successor.created_at)
 }
@@ -69,24 +69,25 @@ fn ends_soon(report: &mut Report, token: &Listed, successor: Option<&Listed>, no
     match successor {
         Some(successor) if is_used_after(token, successor) => {
             let what = format!(
-                "the token {name} ({id}) was replaced, is still in use ({}) and expires {end:.0}",
+                "the token {name} ({id}) was replaced, is still in use ({}) and expires at {end:.0}",
                 last_use(token)
             );
-            let mend = format!("give whoever uses it the one that replaces it, {}, before then", successor.id);
-            report.warning(AREA, what, mend);
+            let remedy = format!("give its user the successor token, {}, before then", successor.id);
+            report.warning(AREA, what, remedy);
         }
-        Some(_) => {} // it goes as it should
+        Some(_) => {} // an orderly rotation
         None => {
-            let what = format!("the token {name} expires within {WARNING_DAYS} days, {end:.0} ({})", last_use(token));
+            let what =
+                format!("the token {name} expires within {WARNING_DAYS} days, at {end:.0} ({})", last_use(token));
             report.warning(AREA, what, format!("pycrudapi token rotate {id} --overlap 24h"));
         }
     }
 }
 
-/// Uses that are refused are not counted, so that the last ones before the end have to tell.
+/// Rejected uses are not recorded, so the last use before the end is checked.
 fn was_in_use(report: &mut Report, token: &Listed, successor: Option<&Listed>, now: Timestamp) {
     let end = match (token.revoked_at, successor) {
-        (Some(_), None) => return, // whoever revokes a token without another in its place means it
+        (Some(_), None) => return, // revoked on purpose, without a successor
         (Some(end), Some(_)) => end,
         (None, _) => match token.expires_at {
             Some(end) => end,
@@ -100,14 +101,14 @@ fn was_in_use(report: &mut Report, token: &Listed, successor: Option<&Listed>, n
     }
     let (name, id) = (&token.name, token.id);
     let what = format!(
-        "the token {name} ({id}) ended {end:.0} and was in use until then ({}): whoever has it is answered 401",
+        "the token {name} ({id}) ended at {end:.0} and was in use until then ({}): its user gets 401",
         last_use(token)
     );
     match successor {
         Some(successor) => {
-            // Whoever has used the overlap to take the other one is not concerned.
+            // A user that has switched to the successor in time is not affected.
             if token.state() == State::Revoked || is_used_after(token, successor) {
-                report.warning(AREA, what, format!("give them the one that replaces it, {}", successor.id));
+                report.warning(AREA, what, format!("give its user the successor token, {}", successor.id));
             }
         }
         None => {
@@ -117,12 +118,12 @@ fn was_in_use(report: &mut Report, token: &Listed, successor: Option<&Listed>, n
     }
 }
 
-/// So many hours later, as far as times go.
+/// Adds hours, as far as timestamps permit.
 fn later(from: Timestamp, hours: i64) -> Timestamp {
     from.checked_add(Span::new().hours(hours)).unwrap_or(from)
 }
 
-/// A word for a shell.
+/// Quotes a word for a shell.
 fn shell(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

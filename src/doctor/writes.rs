@@ -1,4 +1,4 @@
-//! Whether changes are taken at all, and whether they end: a standby, a session that is read-only, a synchronous standby that is away.
+//! Whether writes are accepted, and whether they complete: a standby, a read-only session, a missing synchronous standby.
 
 use tokio_postgres::{Client, Error};
 
@@ -9,69 +9,68 @@ use crate::db::connect::is_read_only;
 
 const AREA: &str = "database";
 
-/// What a read-only session takes, whoever made it so.
-pub const READ_ONLY_MEND: &str = "it is read-only: name all hosts in DATABASE_URL, with target_session_attrs=read-write, or reset \
-     default_transaction_read_only where pg_settings.source says that it was set";
+/// Remedy for a read-only session.
+pub const READ_ONLY_REMEDY: &str = "it is read-only: specify all hosts in DATABASE_URL, with \
+ target_session_attrs=read-write, or reset default_transaction_read_only, whose origin is in pg_settings.source";
 
-/// Says so when the server, or this session on it, takes no changes.
+/// Reports whether the server, or this session, rejects writes.
 ///
 /// # Errors
-/// When the connection is lost.
-pub async fn refused(report: &mut Report, client: &Client, settings: &Settings) -> Result<(), Error> {
+/// If the connection is lost.
+pub async fn rejected(report: &mut Report, client: &Client, settings: &Settings) -> Result<(), Error> {
     if one(client, "select pg_is_in_recovery()").await? {
-        let mend = format!(
-            "name all hosts in {}, with target_session_attrs=read-write; where the primary is lost: select pg_promote();",
-            settings.place
+        let remedy = format!(
+            "specify all hosts in {}, with target_session_attrs=read-write; if the primary is lost: select pg_promote();",
+            settings.address
         );
-        report.wrong(AREA, "it is a standby: every change is refused (SQLSTATE 25006)", mend);
+        report.wrong(AREA, "it is a standby: writes are rejected (SQLSTATE 25006)", remedy);
         return Ok(());
     }
     if !is_read_only(client).await? {
-        report.fine(AREA, "it takes changes");
+        report.fine(AREA, "it accepts writes");
         return Ok(());
     }
     let row = client
         .query_one(
-            "select current_database()::text, session_user::text, source \
-             from pg_settings where name = 'default_transaction_read_only'",
+            "select current_database()::text, session_user::text, source from pg_settings where name = \
+             'default_transaction_read_only'",
             &[],
         )
         .await?;
     let (database, user, source): (String, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let (base, role) = (quoted(&database), quoted(&user));
     let reset = "reset default_transaction_read_only;";
-    let mend = match source.as_str() {
+    let remedy = match source.as_str() {
         "database" => format!("alter database {base} {reset}"),
         "user" => format!("alter role {role} {reset}"),
         "database user" => format!("alter role {role} in database {base} {reset}"),
         "global" => format!("alter role all {reset}"),
         "configuration file" => {
-            format!("alter system {reset} select pg_reload_conf(); or take it out of postgresql.conf")
+            format!("alter system {reset} select pg_reload_conf(); or remove it from postgresql.conf")
         }
-        "client" => format!("take default_transaction_read_only out of `options` in {}", settings.database),
+        "client" => format!("remove default_transaction_read_only from `options` in {}", settings.database),
         "command line" => "start PostgreSQL without default_transaction_read_only on its command line".to_owned(),
         _ => format!("reset default_transaction_read_only, which was set by: {source}"),
     };
     let what = format!(
-        "sessions of {user} are read-only (default_transaction_read_only = on, set by: {source}): every change is refused (SQLSTATE \
-         25006); providers set it when a disk is full"
+        "sessions of {user} are read-only (default_transaction_read_only = on, set by: {source}): writes are rejected \
+         (SQLSTATE 25006); some providers set it when a disk is full"
     );
-    report.wrong(AREA, what, mend);
+    report.wrong(AREA, what, remedy);
     Ok(())
 }
 
-/// What the server waits for before it acknowledges a change, and who is there to be waited for.
+/// The synchronous standbys that the server waits for before it acknowledges a write, and those that are connected.
 const SYNCHRONOUS: &str = "select current_setting('synchronous_standby_names'), current_setting('synchronous_commit'), \
-     (select count(*) from pg_stat_replication where sync_state in ('sync', 'quorum')), \
-     (select string_agg(distinct application_name, ', ') from pg_stat_replication), \
-     (select count(*) from pg_stat_activity where wait_event = 'SyncRep'), \
-     pg_has_role(current_user, 'pg_read_all_stats', 'usage'), session_user::text";
+     (select count(*) from pg_stat_replication where sync_state in ('sync', 'quorum')), (select string_agg(distinct \
+     application_name, ', ') from pg_stat_replication), (select count(*) from pg_stat_activity where wait_event = \
+     'SyncRep'), pg_has_role(current_user, 'pg_read_all_stats', 'usage'), session_user::text";
 
-/// Says so when changes wait for a standby that is not there, for good.
+/// Reports whether writes wait for a synchronous standby that is not connected.
 ///
 /// # Errors
-/// When the connection is lost.
-pub async fn waited_for(report: &mut Report, client: &Client) -> Result<(), Error> {
+/// If the connection is lost.
+pub async fn synchronous(report: &mut Report, client: &Client) -> Result<(), Error> {
     let row = client.query_one(SYNCHRONOUS, &[]).await?;
     let (names, commit): (String, String) = (row.try_get(0)?, row.try_get(1)?);
     let needed = standbys_needed(&names);
@@ -80,32 +79,34 @@ pub async fn waited_for(report: &mut Report, client: &Client) -> Result<(), Erro
     }
     if !row.try_get::<_, bool>(5)? {
         let role: String = row.try_get(6)?;
-        let what =
-            format!("{role} may not see whether a standby of synchronous_standby_names = '{names}' is connected");
+        let what = format!(
+            "{role} lacks the privilege to see whether a standby of synchronous_standby_names = '{names}' is connected"
+        );
         report.warning(AREA, what, format!("grant pg_read_all_stats to {};", quoted(&role)));
         return Ok(());
     }
-    let (there, waiting): (i64, i64) = (row.try_get(2)?, row.try_get(4)?);
-    if there >= needed {
+    let (present, waiting): (i64, i64) = (row.try_get(2)?, row.try_get(4)?);
+    if present >= needed {
         report.fine(
             AREA,
-            format!("{there} standbys of synchronous_standby_names are connected; changes wait for {needed}"),
+            format!("{present} standbys of synchronous_standby_names are connected; writes wait for {needed}"),
         );
         return Ok(());
     }
     let connected: Option<String> = row.try_get(3)?;
-    let connected = connected.map_or("no standby is".to_owned(), |connected| format!("connected: {connected}"));
+    let connected = connected.map_or("none is connected".to_owned(), |connected| format!("connected: {connected}"));
     let what = format!(
-        "every change hangs: synchronous_standby_names = '{names}' wants {needed} standbys and {there} of them are connected \
-         ({connected}); {waiting} sessions wait"
+        "writes block: synchronous_standby_names = '{names}' requires {needed} standbys, {present} of which are connected \
+         ({connected}); {waiting} sessions are waiting"
     );
-    let mend = "start that standby, or give it that application_name in primary_conninfo; or, where a change may be lost with this \
-         machine: alter system set synchronous_standby_names = ''; select pg_reload_conf();";
-    report.wrong(AREA, what, mend);
+    let remedy = "start that standby, or set that application_name in its primary_conninfo; or, if losing changes with \
+     this machine is acceptable: alter system set synchronous_standby_names = ''; select pg_reload_conf();";
+    report.wrong(AREA, what, remedy);
     Ok(())
 }
 
-/// How many standbys `synchronous_standby_names` waits for: `FIRST 2 (a, b)`, `ANY 1 (*)`, `2 (a, b)`, or a list, of which one.
+/// Number of standbys that `synchronous_standby_names` requires: `FIRST 2 (a, b)`, `ANY 1 (*)`, `2 (a, b)`, or a list, which
+/// requires one.
 fn standbys_needed(names: &str) -> i64 {
     let names = names.trim();
     let without_method = ["first", "any"].iter().find_map(|method| {
@@ -124,7 +125,7 @@ mod tests {
     use super::standbys_needed;
 
     #[test]
-    fn as_many_standbys_are_needed_as_the_setting_says() {
+    fn the_number_of_required_standbys_is_parsed() {
         for (names, needed) in [
             ("", 0),
             ("  ", 0),

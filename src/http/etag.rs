@@ -12,7 +12,7 @@ use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use super::problem::{Code, Problem};
-use crate::db::version::Condition;
+use crate::db::version::Precondition;
 
 /// Whether writes must have `If-Match`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,13 +79,14 @@ impl ReadCondition {
 /// Reads `If-Match` and `If-None-Match` of a request with an unsafe method.
 ///
 /// # Errors
-/// 400 if a header is not a list of tags, 428 if `If-Match` is required and missing.
-pub fn condition(headers: &HeaderMap, rule: IfMatch) -> Result<Condition, Problem> {
+/// 400 when a header is no list of tags, 428 when `If-Match` is required and not there.
+pub fn condition(headers: &HeaderMap, rule: IfMatch) -> Result<Precondition, Problem> {
     let only = Tags::read(headers, &IF_MATCH)?;
     if only.is_none() && rule == IfMatch::Required {
         return Err(required());
     }
-    let mut condition = Condition { required: only.and_then(|tags| tags.versions(Comparison::Strong)), refused: None };
+    let mut condition =
+        Precondition { required: only.and_then(|tags| tags.versions(Comparison::Strong)), refused: None };
     match Tags::read(headers, &IF_NONE_MATCH)?.map(|tags| tags.versions(Comparison::Weak)) {
         None => {}
         // `If-None-Match: *` requires that the resource does not exist, but a change needs an existing one: no version matches.
@@ -277,7 +278,7 @@ mod tests {
     fn if_match_compares_strongly_and_if_none_match_weakly() {
         let condition =
             |name: HeaderName, line: &str| condition(&headers(&name, &[line]), IfMatch::Optional).expect("well formed");
-        assert_eq!(condition(IF_MATCH, "*"), Condition::default());
+        assert_eq!(condition(IF_MATCH, "*"), Precondition::default());
         assert_eq!(condition(IF_MATCH, "W/\"7\", \"8\"").required, Some(vec![8]));
         assert_eq!(condition(IF_NONE_MATCH, "W/\"7\", \"8\"").refused, Some(vec![7, 8]));
         assert_eq!(condition(IF_NONE_MATCH, "*").required, Some(vec![]));

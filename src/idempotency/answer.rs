@@ -1,4 +1,4 @@
-//! What a request was answered with, in the form in which it is kept.
+//! A successful response in the form in which it is stored.
 
 use bytes::Bytes;
 use warp::http::StatusCode;
@@ -9,35 +9,35 @@ use crate::http::problem::Problem;
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// What a success is answered with, in the form in which it is kept.
+/// A successful response in the form in which it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// 200 to 299.
     pub status: i16,
     /// The body's media type.
     pub content_type: String,
-    /// Where what was made is.
+    /// The `Location` header.
     pub location: Option<String>,
-    /// The tag of its state.
+    /// The `ETag` header.
     pub etag: Option<String>,
     /// The body.
     pub body: Bytes,
 }
 
 impl Answer {
-    /// A body that was stored under this status.
+    /// A response with this status and body.
     pub fn new(status: StatusCode, content_type: &str, body: Bytes) -> Self {
         let status = i16::try_from(status.as_u16()).expect("a status has three digits");
         Self { status, content_type: content_type.to_owned(), location: None, etag: None, body }
     }
 
-    /// The answer as it is sent.
+    /// Converts it to a response; `replayed` states whether it is sent again.
     ///
     /// # Errors
-    /// 500 when what was kept is no answer.
+    /// 500 when the stored values are not a valid response.
     pub fn into_response(self, replayed: bool) -> Result<Response, Problem> {
         let broken = || {
-            tracing::error!("a kept answer cannot be sent");
+            tracing::error!("a stored response cannot be sent");
             Problem::internal()
         };
         let status = u16::try_from(self.status).ok().and_then(|status| StatusCode::from_u16(status).ok());

@@ -1,19 +1,20 @@
-//! Forgets kept answers whose time has passed: in the background, a bounded number at a time, on one replica at a time.
+//! Deletes expired responses in the background: a bounded number per statement, on one replica at a time.
 
 use std::time::Duration;
 
 use super::store;
+use crate::db::error::StoreError;
 use crate::db::pool::Pool;
 use crate::shutdown::Shutdown;
 
-/// Removed by one statement: a few milliseconds, so that no lock is held long.
-const BATCH: i64 = 1000;
+/// Maximum number of keys deleted by one statement: a few milliseconds of work, so that no lock is held long.
+const BATCH: u32 = 1000;
 
-/// The longest pause between two looks. An answer is not given any more once its time has passed; that it is still
-/// stored for a minute costs nothing but room.
+/// Maximum pause between two passes. An expired response is never sent; that it remains stored for up to a minute costs only
+/// disk space.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// Works until the shutdown is requested.
+/// Runs until shutdown is requested.
 pub async fn run(pool: Pool, ttl: Duration, shutdown: Shutdown) {
     loop {
         tokio::select! {
@@ -21,19 +22,21 @@ pub async fn run(pool: Pool, ttl: Duration, shutdown: Shutdown) {
             () = tokio::time::sleep(ttl.min(PAUSE_MAX)) => {}
             () = shutdown.requested() => return,
         }
-        loop {
-            match store::forget(&pool, ttl, BATCH).await {
-                Ok(count) => {
-                    if usize::try_from(BATCH).is_ok_and(|batch| count < batch) {
-                        break;
-                    }
-                }
-                Err(error) => {
-                    // The next look is soon enough; while the database is away, requests report that.
-                    tracing::debug!(error = &error as &dyn std::error::Error, "cannot forget idempotency keys");
-                    break;
-                }
-            }
+        if let Err(error) = delete_all_expired(&pool, ttl, BATCH).await {
+            // The next pass is soon enough; while the database is unavailable, requests report it.
+            tracing::debug!(error = &error as &dyn std::error::Error, "cannot delete expired idempotency keys");
         }
     }
+}
+
+/// Deletes every expired response, at most `batch` with each statement, and returns the number of statements.
+///
+/// # Errors
+/// The pool's.
+pub async fn delete_all_expired(pool: &Pool, ttl: Duration, batch: u32) -> Result<u32, StoreError> {
+    let mut statements = 1;
+    while store::delete_expired(pool, ttl, i64::from(batch)).await? >= batch as usize {
+        statements += 1;
+    }
+    Ok(statements)
 }

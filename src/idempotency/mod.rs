@@ -1,16 +1,16 @@
-//! Safe retry: a request that carries an `Idempotency-Key` is carried out once, however often it is sent.
+//! Safe retries: a request with an `Idempotency-Key` is executed once, however often it is sent.
 //!
-//! The first answer is kept in the transaction of what the request did, so there is no moment in which one is there
-//! without the other, whatever is killed; every replica finds it. A retry gets that answer again. The same key with
-//! another request is refused, and so is a retry while the first attempt is still at work. Only successes are kept:
-//! whoever was told to correct a request may send the corrected one with the same key.
+//! The first response is stored in the transaction of the request's changes, so neither exists without the other whatever
+//! process is killed, and every replica finds it. A retry gets that response again. The same key with another request is
+//! rejected, and so is a retry while the first attempt is in progress. Only successful responses are stored: a corrected
+//! request may reuse the key of one that was rejected.
 //!
-//! [`once::Once`] is what routes use. A route that writes in a transaction of its own uses [`store::claim`] at its
-//! beginning and [`store::keep`] at its end.
+//! Routes use [`once::Once`]. A route with its own transaction calls [`store::claim`] at its start and [`store::keep`] at its
+//! end.
 
 pub mod answer;
-pub mod bound;
 pub mod expiry;
+pub mod key_limit;
 pub mod once;
 pub mod openapi;
 pub mod request;

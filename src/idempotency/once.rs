@@ -1,4 +1,4 @@
-//! Carries a request out once, and answers its retries with the first answer.
+//! Executes a request once, and replays the first response to its retries.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use warp::http::header::RETRY_AFTER;
 use warp::reply::Response;
 
 use super::answer::Answer;
-use super::bound::Bound;
+use super::key_limit::KeyLimit;
 use super::request::Request;
 use super::store::{self, Claim};
 use crate::db::attempt::Attempt;
@@ -18,53 +18,53 @@ use crate::db::pool::Pool;
 use crate::db::wait_time::Waiting;
 use crate::http::problem::{Code, Problem};
 
-/// What is to be done once.
+/// The work of an idempotent request.
 pub trait Work: Send {
-    /// What it does, as metrics name it.
+    /// The operation, as named in metrics.
     fn operation(&self) -> &'static DbOperation;
 
-    /// Does it, as a part of the transaction.
+    /// Runs in the transaction.
     fn run(self, transaction: &Transaction<'_>) -> impl Future<Output = Result<Answer, StoreError>> + Send;
 }
 
-/// Carries requests out once.
+/// Executes idempotent requests.
 #[derive(Clone)]
 pub struct Once {
     pool: Pool,
     ttl: Duration,
-    bound: Bound,
+    key_limit: KeyLimit,
 }
 
-/// What came of a request.
+/// The outcome of a request.
 enum Outcome {
     First(Answer),
-    Again(Answer),
+    Replayed(Answer),
     Reused,
     InFlight,
     TooMany,
 }
 
 impl Once {
-    /// Keeps answers for this long, and so many of one principal.
-    pub fn new(pool: Pool, ttl: Duration, bound: Bound) -> Self {
-        Self { pool, ttl, bound }
+    /// Stores responses for `ttl`, limited per principal by `key_limit`.
+    pub fn new(pool: Pool, ttl: Duration, key_limit: KeyLimit) -> Self {
+        Self { pool, ttl, key_limit }
     }
 
-    /// Whether no more keys are kept of the owner of this one.
+    /// Whether the owner of this key has reached the limit.
     pub fn is_full(&self, key: &str) -> bool {
-        self.bound.is_reached(key)
+        self.key_limit.is_reached(key)
     }
 
-    /// How long answers are kept.
+    /// How long responses are stored.
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// Does the work unless it was done before; then the first answer is given again. `problem` says what a failure means
-    /// for the client.
+    /// Runs the work unless it was done before; then the first response is sent again. `problem` converts a store error to a
+    /// problem.
     ///
     /// # Errors
-    /// 422 when the key was used for another request, 409 while the first attempt is at work, and the work's own.
+    /// 422 when the key was used for another request, 409 while the first attempt is in progress, and the work's own.
     pub async fn run(
         &self,
         request: &Request,
@@ -75,7 +75,7 @@ impl Once {
         metrics::counter!("idempotency_requests_total", "result" => outcome.label()).increment(1);
         match outcome {
             Outcome::First(answer) => answer.into_response(false),
-            Outcome::Again(answer) => answer.into_response(true),
+            Outcome::Replayed(answer) => answer.into_response(true),
             Outcome::Reused => Err(reused()),
             Outcome::InFlight => Err(in_flight()),
             Outcome::TooMany => Err(too_many()),
@@ -87,7 +87,7 @@ impl Once {
         let mut session = self.pool.session().await?;
         let mut timed = work.operation().begin();
         let (deadline, attempt) = (session.deadline(), session.attempt());
-        let work = carry_out(session.client_mut(), &attempt, request, self, work);
+        let work = execute(session.client_mut(), &attempt, request, self, work);
         let outcome = timed.around(tokio::time::timeout(deadline, work)).await;
         let outcome = attempt.judge(session.settle(outcome));
         timed.judge(&outcome);
@@ -95,8 +95,8 @@ impl Once {
     }
 }
 
-/// A transaction that is dropped in the middle is rolled back too, only later.
-async fn carry_out(
+/// If this is dropped, its transaction is rolled back too, only later.
+async fn execute(
     client: &mut Client,
     attempt: &Attempt,
     request: &Request,
@@ -107,7 +107,7 @@ async fn carry_out(
     let outcome = claim_and_work(&transaction, request, once, work).await;
     match &outcome {
         Ok(Outcome::First(_)) => attempt.commit(transaction).await?,
-        // Waited for, so that the key is free when the client hears of its mistake.
+        // Awaited, so that the key is free when the client receives the error.
         _ => transaction.rollback().await?,
     }
     outcome
@@ -122,7 +122,7 @@ async fn claim_and_work(
     match store::claim(transaction, &request.key, once.ttl).await? {
         Claim::InFlight => Ok(Outcome::InFlight),
         Claim::Kept { fingerprint, .. } if fingerprint != request.fingerprint => Ok(Outcome::Reused),
-        Claim::Kept { answer, .. } => Ok(Outcome::Again(answer)),
+        Claim::Kept { answer, .. } => Ok(Outcome::Replayed(answer)),
         Claim::New if once.is_full(&request.key) => Ok(Outcome::TooMany),
         Claim::New => {
             let answer = work.run(transaction).await?;
@@ -136,7 +136,7 @@ impl Outcome {
     fn label(&self) -> &'static str {
         match self {
             Self::First(_) => "first",
-            Self::Again(_) => "replayed",
+            Self::Replayed(_) => "replayed",
             Self::Reused => "reused",
             Self::InFlight => "in_flight",
             Self::TooMany => "too_many",
@@ -144,7 +144,7 @@ impl Outcome {
     }
 }
 
-/// The key was used for another request.
+/// The problem for a key that was used for another request.
 pub fn reused() -> Problem {
     Problem::new(
         Code::IdempotencyKeyReused,
@@ -153,22 +153,22 @@ pub fn reused() -> Problem {
     )
 }
 
-/// No more keys are kept of whoever sends this one.
+/// The problem for a principal that has reached the limit.
 pub fn too_many() -> Problem {
     Problem::new(
         Code::TooManyRequests,
-        "too many Idempotency-Keys of this principal are kept; nothing was done, send the request without one, or wait until \
-         older ones have passed their time. The operator sets IDEMPOTENCY_MAX_KEYS and IDEMPOTENCY_TTL",
+        "this principal has too many stored Idempotency-Keys; nothing was done, send the request without one, or wait until \
+        older ones expire. The operator sets IDEMPOTENCY_MAX_KEYS and IDEMPOTENCY_TTL",
     )
     .with_header(RETRY_AFTER, "60")
 }
 
-/// The first request is still in progress.
+/// The problem while the first attempt is in progress.
 pub fn in_flight() -> Problem {
     Problem::new(
         Code::IdempotencyInFlight,
-        "the first request with this Idempotency-Key is still at work; wait as long as Retry-After says, and send it \
-         again for its answer",
+        "the first request with this Idempotency-Key is still in progress; wait as long as Retry-After says, and send it \
+        again to get its response",
     )
     .with_header(RETRY_AFTER, "1")
 }

@@ -1,4 +1,4 @@
-//! The key and what comes of it, in the OpenAPI document.
+//! Idempotency keys in the OpenAPI document.
 
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
@@ -8,20 +8,24 @@ use crate::http::describe::{Operation, header};
 use crate::http::problem::Code;
 use crate::http::schema::one_of;
 
-/// Adds to an operation, whose last answer is its success, that it may be retried.
+/// Adds the idempotency headers to an operation whose last response is its success.
 pub fn retried(operation: Operation) -> Operation {
     operation
-        .header("Idempotency-Replayed", one_of(["true"]), "this is the first answer to a request with this key, again")
+        .header(
+            "Idempotency-Replayed",
+            one_of(["true"]),
+            "the response repeats the first response to a request with this key",
+        )
         .with([header(
             "Idempotency-Key",
             key(),
-            "a new text for each request that is not a retry; sent again with the same key, the request is carried out once",
+            "a new value for each request that is not a retry; a request sent again with the same key is executed once",
             "8e03978e-40d5-43dd-bc93-6894a57f9324",
         )])
         .fails([Code::InvalidHeader, Code::IdempotencyInFlight, Code::IdempotencyKeyReused])
 }
 
-/// Printable ASCII; blanks at the ends belong to the header, not to the key.
+/// Printable ASCII; surrounding blanks belong to the header, not to the key.
 fn key() -> RefOr<Schema> {
     let key = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[!-~]([ -~]*[!-~])?$"));
     RefOr::T(key.min_length(Some(1)).max_length(Some(KEY_MAX_BYTES)).into())

@@ -1,4 +1,4 @@
-//! Reads the key of a request, and makes the fingerprint that tells one request from another.
+//! Reads the key of a request, and computes its fingerprint.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD_NO_PAD as BASE64;
@@ -12,51 +12,52 @@ use crate::http::problem::{Code, Problem};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Longest key: room for any uuid, hash or name, and an index takes it.
+/// Maximum length of a key: enough for any uuid, hash or name, and short enough for an index.
 pub const KEY_MAX_BYTES: usize = 255;
 
-/// Stands in front of the key of a principal with a name: no key of a client has it, so none of anonymous clients is another's.
+/// Prefix of the stored key of a named principal. A client's key cannot contain it, so keys of anonymous clients never collide
+/// with those of named principals.
 const NAMED: char = '\u{1}';
 
-/// A request that is to be carried out once.
+/// An idempotent request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The name for it, as it is stored.
+    /// Its key as stored.
     pub key: String,
-    /// What the request was.
+    /// Identifies the request.
     pub fingerprint: [u8; 16],
 }
 
-/// The key of a principal's request as it is stored, if it has one.
+/// The key of a principal's request as stored, if it has one.
 ///
-/// A key belongs to whoever sends it: another principal's request with the same one is another request. Those of anonymous
-/// clients are one space, in which a key that nobody guesses, such as a uuid, is as good as one's own; their addresses would
-/// not do, because a retry may come from another one.
+/// Keys are scoped to the principal: the same key from another principal denotes another request. Anonymous clients share one
+/// scope, in which an unguessable key such as a uuid is safe; their addresses are unsuitable as scopes, because a retry may
+/// come from another address.
 ///
 /// # Errors
-/// 400 when it is not 1 to 255 printable ASCII characters, or given twice.
+/// 400 when it is not 1 to 255 printable ASCII characters, or sent twice.
 pub fn key(headers: &HeaderMap, principal: &Principal) -> Result<Option<String>, Problem> {
     let Some(key) = given_key(headers)? else { return Ok(None) };
     let Some(name) = &principal.name else { return Ok(Some(key.to_owned())) };
-    // Of a fixed length, whatever the names are; half a digest tells principals apart as well.
+    // A fixed length whatever the names; half a digest is enough to distinguish principals.
     let mut text = NAMED.to_string();
     BASE64.encode_string(&digest(&SHA256, name.as_bytes()).as_ref()[..16], &mut text);
     BASE64.encode_string(digest(&SHA256, key.as_bytes()), &mut text);
     Ok(Some(text))
 }
 
-/// Bytes of a stored key that are its owner's: [`NAMED`] and 16 bytes in base 64.
+/// Length of the owner part of a stored key: [`NAMED`] and 16 bytes in base64.
 const OWNER_BYTES: usize = 1 + 22;
 
-/// The part of a stored key that tells whose it is; none for those of anonymous clients.
+/// The owner part of a stored key; `None` for anonymous clients.
 pub fn owner(key: &str) -> Option<&str> {
     if key.starts_with(NAMED) { key.get(..OWNER_BYTES) } else { None }
 }
 
-/// The key that a client has given: 1 to 255 printable ASCII characters.
+/// The key sent by the client: 1 to 255 printable ASCII characters.
 ///
 /// # Errors
-/// 400 when it is something else, or given twice.
+/// 400 when it is anything else, or sent twice.
 fn given_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = given.next() else { return Ok(None) };
@@ -66,22 +67,22 @@ fn given_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
         Some(key) if given.next().is_none() => Ok(Some(key)),
         _ => Err(Problem::new(
             Code::InvalidHeader,
-            "Idempotency-Key must be given once and be 1 to 255 printable ASCII characters, such as a new uuid for \
+            "Idempotency-Key must be sent once and be 1 to 255 printable ASCII characters, such as a new uuid for \
              each request that is not a retry",
         )),
     }
 }
 
-/// What a request was: method, path, query, media type and body. Bodies that stream are added chunk by chunk.
+/// A hash of method, path, query, media type and body. Streamed bodies are added chunk by chunk.
 pub struct Fingerprint(Xxh3);
 
 impl Fingerprint {
-    /// Begins with everything but the body.
+    /// Starts with everything except the body.
     pub fn begin(path: &str, query: &str, headers: &HeaderMap) -> Self {
         let mut hasher = Xxh3::new();
         let media_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
         for part in [Method::POST.as_str().as_bytes(), path.as_bytes(), query.as_bytes(), media_type] {
-            // With the lengths in between, no two lists of parts are the same bytes.
+            // Length prefixes make the encoding of the parts unambiguous.
             hasher.update(&part.len().to_be_bytes());
             hasher.update(part);
         }
@@ -100,7 +101,7 @@ impl Fingerprint {
 }
 
 impl Request {
-    /// Reads the key, if there is one; the path is the one of the URL that was asked.
+    /// Reads the key, if there is one; `path` is that of the requested URL.
     ///
     /// # Errors
     /// As [`key`].
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_belongs_to_whoever_sends_it() {
+    fn keys_are_scoped_to_their_principal() {
         let named = |name: &str| Principal { name: Some(name.into()), ..Principal::anonymous(Scopes::default()) };
         let stored = |principal: &Principal, text: &str| {
             key(&headers(&[text.as_bytes()]), principal).expect("a key").expect("a key")
@@ -158,10 +159,10 @@ mod tests {
                 [stored(nobody, text), stored(&named("token:1"), text), stored(&named("token:2"), text)]
             })
             .collect();
-        // Nobody can send what another's key is stored as.
+        // No client can send a key in its stored form.
         assert!(HeaderValue::from_str(&all[1]).is_err());
         assert!(all.iter().all(|key| key.len() <= KEY_MAX_BYTES));
-        // Of two principals, whatever their keys.
+        // Two owners, whatever their keys.
         assert_eq!(all.iter().filter_map(|key| owner(key)).collect::<BTreeSet<_>>().len(), 2);
         assert_eq!(owner(&all[1]), owner(&all[4]));
         all.sort();
@@ -187,23 +188,26 @@ mod tests {
             fingerprint("/a", "", "application/json", b"{ }"),
             fingerprint("/a", "", "application/json{}", b""),
         ];
-        for (place, one) in all.iter().enumerate() {
-            assert!(!all[..place].contains(one), "{place}");
+        for (index, one) in all.iter().enumerate() {
+            assert!(!all[..index].contains(one), "{index}");
         }
         assert_eq!(all[0], fingerprint("/a", "", "application/json", b"{}"));
     }
 
     proptest! {
         #[test]
-        fn no_header_is_too_odd_to_be_read(line in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn no_header_makes_reading_panic(line in prop::collection::vec(any::<u8>(), 0..300)) {
             if let Ok(value) = HeaderValue::from_bytes(&line) {
                 let _ = given_key(&HeaderMap::from_iter([(IDEMPOTENCY_KEY, value)]));
             }
         }
 
         #[test]
-        fn a_body_in_chunks_has_the_fingerprint_of_the_whole(body in prop::collection::vec(any::<u8>(), 0..600), at in 0..600_usize) {
-            let (mut whole, mut chunks) = (Fingerprint::begin("/", "", &HeaderMap::new()), Fingerprint::begin("/", "", &HeaderMap::new()));
+        fn a_body_in_chunks_has_the_fingerprint_of_the_whole(
+            body in prop::collection::vec(any::<u8>(), 0..600), at in 0..600_usize,
+        ) {
+            let begin = || Fingerprint::begin("/", "", &HeaderMap::new());
+            let (mut whole, mut chunks) = (begin(), begin());
             let (first, second) = body.split_at(at.min(body.len()));
             whole.update(&body);
             chunks.update(first);

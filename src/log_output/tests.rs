@@ -1,14 +1,14 @@
-//! Output that flows, is stuck, is torn, and ends.
+//! Output that works, is blocked, fails midway, and is closed.
 
 use std::sync::mpsc;
 
 use super::*;
 
-/// Only what never happens takes this long.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A time limit that is reached only in case of an error.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[test]
-fn seconds_are_spelled_as_dates() {
+fn seconds_are_formatted_as_dates() {
     for (seconds, expected) in [
         (0, "1970-01-01T00:00:00"),
         (951_782_399, "2000-02-28T23:59:59"),
@@ -20,12 +20,12 @@ fn seconds_are_spelled_as_dates() {
     }
 }
 
-/// Writes only when the test takes it.
+/// Blocks until the test receives the bytes.
 struct Rendezvous(mpsc::SyncSender<Vec<u8>>);
 
 impl Write for Rendezvous {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // An error means that the test has ended.
+        // An error means that the test has finished.
         self.0.send(bytes.to_vec()).map_err(|_| ErrorKind::BrokenPipe)?;
         Ok(bytes.len())
     }
@@ -35,48 +35,48 @@ impl Write for Rendezvous {
 }
 
 #[test]
-fn a_stuck_output_bounds_the_buffer_and_the_end_writes_what_is_left() {
+fn a_blocked_output_bounds_the_buffer_and_the_rest_is_written_at_the_end() {
     let (sender, written) = mpsc::sync_channel(0);
     let output = LogOutput::to(Rendezvous(sender));
     let line = "x".repeat(199);
     for _ in 0..20_000 {
-        output.say(&line);
+        output.write_line(&line);
     }
     assert!(output.0.lock().lines.len() <= BUFFER_MAX_BYTES + line.len());
-    let closing = std::thread::spawn(move || output.close(PATIENCE));
+    let closing = std::thread::spawn(move || output.close(TIMEOUT));
     let mut bytes = 0;
-    while let Ok(piece) = written.recv_timeout(PATIENCE) {
-        assert_eq!(piece.last(), Some(&b'\n'), "a line was torn");
-        bytes += piece.len();
+    while let Ok(chunk) = written.recv_timeout(TIMEOUT) {
+        assert_eq!(chunk.last(), Some(&b'\n'), "a partial line");
+        bytes += chunk.len();
     }
     closing.join().expect("no panic");
-    // What the thread held when the output got stuck, and a full buffer.
+    // What the thread was writing when the output was blocked, and a full buffer.
     assert!((BUFFER_MAX_BYTES..=2 * (BUFFER_MAX_BYTES + line.len() + 1)).contains(&bytes), "{bytes}");
 }
 
 #[test]
-fn the_end_does_not_wait_for_a_stuck_output() {
+fn the_end_does_not_wait_for_a_blocked_output() {
     let (sender, written) = mpsc::sync_channel(0);
     let output = LogOutput::to(Rendezvous(sender));
-    output.say("never taken");
+    output.write_line("never received");
     output.close(Duration::from_millis(1));
     assert!(!output.0.lock().closed);
     drop(written);
 }
 
-/// Refuses, writes in part, or takes everything, as it is told.
-struct Moody {
-    moods: Vec<io::Result<usize>>,
+/// Returns errors, writes partially, or writes everything, as configured.
+struct Scripted {
+    results: Vec<io::Result<usize>>,
     written: mpsc::Sender<u8>,
 }
 
-impl Write for Moody {
+impl Write for Scripted {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mood = if self.moods.is_empty() { Ok(bytes.len()) } else { self.moods.remove(0) };
-        for byte in &bytes[..*mood.as_ref().unwrap_or(&0)] {
+        let result = if self.results.is_empty() { Ok(bytes.len()) } else { self.results.remove(0) };
+        for byte in &bytes[..*result.as_ref().unwrap_or(&0)] {
             self.written.send(*byte).expect("the test listens");
         }
-        mood
+        result
     }
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
@@ -84,22 +84,22 @@ impl Write for Moody {
 }
 
 #[test]
-fn an_output_that_refuses_loses_whole_lines_and_they_are_counted() {
+fn a_failing_output_loses_whole_lines_and_they_are_counted() {
     let full = || Err(ErrorKind::StorageFull.into());
     let (written, bytes) = mpsc::channel();
-    let moods = vec![Ok(6), full(), full(), Err(ErrorKind::WouldBlock.into()), Err(ErrorKind::Interrupted.into())];
-    let mut lines = Lines { output: Moody { moods, written }, torn: false };
-    assert_eq!(lines.write(b"one\ntwo\nthree\n"), 2, "two was torn");
-    assert_eq!(lines.write(b"four\n"), 1, "not even the torn line could be ended");
+    let results = vec![Ok(6), full(), full(), Err(ErrorKind::WouldBlock.into()), Err(ErrorKind::Interrupted.into())];
+    let mut lines = Lines { output: Scripted { results, written }, partial: false };
+    assert_eq!(lines.write(b"one\ntwo\nthree\n"), 2, "two was written partially");
+    assert_eq!(lines.write(b"four\n"), 1, "not even the partial line could be ended");
     assert_eq!(lines.write(b"five\nsix\n"), 0);
     drop(lines);
     assert_eq!(String::from_utf8(bytes.iter().collect()).expect("ASCII"), "one\ntw\nfive\nsix\n");
 }
 
 #[test]
-fn a_panic_while_a_line_is_appended_waits_for_nobody() {
+fn a_panic_while_a_line_is_appended_does_not_deadlock() {
     let (sender, _written) = mpsc::sync_channel(0);
     let output = LogOutput::to(Rendezvous(sender));
-    output.append(Urgency::Now, |_, _| output.say_in_panic("the buffer is in use"));
-    output.say("the buffer can be used");
+    output.append(Urgency::Now, |_, _| output.write_line_in_panic("the buffer is in use"));
+    output.write_line("the buffer can be used");
 }

@@ -1,4 +1,4 @@
-//! Random descriptions, and rows that break no rule of them, for property tests.
+//! Random descriptions and valid rows for property tests.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -14,14 +14,14 @@ use super::value::Value;
 mod descriptions;
 use descriptions::description;
 
-/// A resource.
+/// A random resource.
 pub fn resource() -> impl Strategy<Value = &'static Resource> {
     description("things").prop_map(|text| {
         Resource::load(&text, |_| Err(String::new())).unwrap_or_else(|faults| panic!("{faults:?} in {text}"))
     })
 }
 
-/// A value that a column takes.
+/// A valid value of a column.
 pub fn value(column: &'static Column) -> BoxedStrategy<Value<'static>> {
     let some: BoxedStrategy<Value<'static>> = match &column.kind {
         Kind::Boolean => any::<bool>().prop_map(Value::Boolean).boxed(),
@@ -74,21 +74,21 @@ pub fn value(column: &'static Column) -> BoxedStrategy<Value<'static>> {
     if column.nullable { prop_oneof![1 => Just(Value::Null), 4 => some].boxed() } else { some }
 }
 
-/// A row that breaks no rule.
+/// A valid row.
 pub fn record(resource: &'static Resource) -> impl Strategy<Value = Record<'static>> {
     let values: Vec<_> = resource.fields().iter().map(value).collect();
     (any::<u128>(), values).prop_map(|(key, values)| Record { uuid: Uuid::from_u128(key), values })
 }
 
-/// Rows that agree in many of their values.
-pub fn crowd(resource: &'static Resource, most: usize) -> impl Strategy<Value = Vec<Record<'static>>> {
+/// Rows that have many values in common.
+pub fn similar_rows(resource: &'static Resource, most: usize) -> impl Strategy<Value = Vec<Record<'static>>> {
     let pool = prop::collection::vec(record(resource), 1..4);
     pool.prop_flat_map(move |pool| {
         let columns = resource.fields().len();
         let row = (any::<u128>(), prop::collection::vec(any::<prop::sample::Index>(), columns)).prop_map(
             move |(key, picks)| {
                 let values =
-                    picks.iter().enumerate().map(|(place, pick)| pick.get(&pool).values[place].clone()).collect();
+                    picks.iter().enumerate().map(|(index, pick)| pick.get(&pool).values[index].clone()).collect();
                 Record { uuid: Uuid::from_u128(key), values }
             },
         );

@@ -1,4 +1,4 @@
-//! Many rows as a statement's parameters: one array per column, as `unnest` takes them.
+//! The values of many rows as statement parameters: one array per column, for `unnest`.
 
 use uuid::Uuid;
 
@@ -7,23 +7,23 @@ use super::row::{Patch, Record};
 use super::value::{Array, Value};
 use crate::db::session::Param;
 
-/// The columns of some rows, in the order of the table.
+/// The columns of a set of rows, in table order.
 pub struct Columns<'a> {
     uuids: Vec<Uuid>,
     arrays: Vec<Array<'a>>,
 }
 
 impl<'a> Columns<'a> {
-    /// The columns of these rows.
+    /// Transposes rows into columns.
     pub fn of(resource: &Resource, rows: &[&'a Record<'a>]) -> Self {
-        let array = |place: usize| Array(rows.iter().map(|row| Some(&row.values[place])).collect());
+        let array = |index: usize| Array(rows.iter().map(|row| Some(&row.values[index])).collect());
         Self {
             uuids: rows.iter().map(|row| row.uuid).collect(),
             arrays: (0..resource.fields().len()).map(array).collect(),
         }
     }
 
-    /// As a statement's parameters.
+    /// Returns the statement parameters.
     pub fn params(&self) -> Vec<Param<'_>> {
         let uuids: Param<'_> = &self.uuids;
         std::iter::once(uuids).chain(self.arrays.iter().map(|array| array as Param<'_>)).collect()
@@ -33,29 +33,29 @@ impl<'a> Columns<'a> {
 const TRUE: Value<'static> = Value::Boolean(true);
 const FALSE: Value<'static> = Value::Boolean(false);
 
-/// The columns of some patches; a null leaves a value as it is. A column that may be null has a flag in front, which says
-/// whether it is set.
+/// The columns of a set of patches; null leaves a value unchanged. A nullable column is preceded by a flag that states whether
+/// it is set.
 pub struct PatchColumns<'a> {
     uuids: Vec<Uuid>,
     arrays: Vec<Array<'a>>,
 }
 
 impl<'a> PatchColumns<'a> {
-    /// The columns of these patches.
+    /// Transposes patches into columns.
     pub fn of(resource: &Resource, patches: &[(Uuid, &'a Patch<'a>)]) -> Self {
         let mut arrays = Vec::new();
         for column in resource.fields() {
-            let place = column.position - 1;
+            let index = column.position - 1;
             if column.nullable {
-                let flag = |patch: &Patch<'_>| Some(if patch[place].is_some() { &TRUE } else { &FALSE });
+                let flag = |patch: &Patch<'_>| Some(if patch[index].is_some() { &TRUE } else { &FALSE });
                 arrays.push(Array(patches.iter().map(|(_, patch)| flag(patch)).collect()));
             }
-            arrays.push(Array(patches.iter().map(|(_, patch)| patch[place].as_ref()).collect()));
+            arrays.push(Array(patches.iter().map(|(_, patch)| patch[index].as_ref()).collect()));
         }
         Self { uuids: patches.iter().map(|(uuid, _)| *uuid).collect(), arrays }
     }
 
-    /// As a statement's parameters.
+    /// Returns the statement parameters.
     pub fn params(&self) -> Vec<Param<'_>> {
         let uuids: Param<'_> = &self.uuids;
         std::iter::once(uuids).chain(self.arrays.iter().map(|array| array as Param<'_>)).collect()

@@ -1,11 +1,11 @@
-//! A column and what its values must be. JSON bodies, CSV and filters are judged here alone, so no way in is laxer than
-//! another; the table's constraints repeat the rules as a last line of defence. No I/O happens here.
+//! A column and the rules for its values. JSON bodies, CSV and filters are validated only here, so every input path applies the
+//! same rules; the table's constraints repeat them as a last line of defence. No I/O happens here.
 
-mod advice;
 pub mod cell;
-#[cfg(test)]
-mod faithful;
 mod read;
+#[cfg(test)]
+mod round_trip;
+mod suggestion;
 
 use std::borrow::Cow;
 
@@ -18,45 +18,45 @@ use super::description::{ColumnDescription, Generate, Index, IndexName, header_k
 use super::identifier::{quoted, snake_case};
 use super::kind::Kind;
 use super::value::{self, Value, date_of, timestamp_of};
-use super::wording::{Place, filter_rule, rule};
+use super::wording::{Syntax, filter_rule, rule};
 use crate::http::problem::FieldError;
 
-/// A column of a resource; there is one of each in a process, so two are the same if they are at the same address.
+/// A column of a resource. Each column exists once in a process, so columns are compared by address.
 #[derive(Debug)]
 pub struct Column {
-    /// Its place in a row; the key's is 0.
+    /// Index in a row; the key's is 0.
     pub position: usize,
     /// The key in JSON, the header in CSV, and the name in filters.
     pub name: &'static str,
-    /// What its values are.
+    /// The type of its values, with their rules.
     pub kind: Kind,
     /// Whether a value may be null.
     pub nullable: bool,
-    /// Whether a row must name it.
+    /// Whether a row must contain it.
     pub required: bool,
-    /// The value of a row that does not name it.
+    /// The value when a row does not contain it.
     pub default: Value<'static>,
-    /// The name in SQL, in quotes where it needs them.
+    /// The name in SQL, quoted if necessary.
     pub sql: &'static str,
-    /// The name in the catalog.
+    /// The unquoted name, as in the catalog.
     pub identifier: &'static str,
-    /// The column in a comparison or an order: texts by code point, so that every machine agrees on what comes first.
+    /// The column in a comparison or an order: texts by code point, so that the order does not depend on the machine's locale.
     pub ordered_sql: &'static str,
-    /// What a value must be; the text of every complaint about it.
+    /// What a value must be; the text of every validation error about it.
     pub rule: &'static str,
-    /// The same for a cell of CSV.
+    /// The same for a CSV cell.
     pub csv_rule: &'static str,
     /// What a value in a filter must be.
     pub filter_rule: &'static str,
-    /// The key in JSON with its punctuation, for a row that is written whole.
+    /// The key in JSON with its punctuation, for writing a complete row.
     pub json_key: &'static [u8],
-    /// Headers in CSV that mean this column, without case and punctuation.
+    /// CSV headers that denote this column, normalised by `header_key`.
     pub headers: Vec<String>,
     /// Which index it has.
     pub index: IndexKind,
-    /// What only the documentation says.
+    /// Properties used only in the documentation.
     pub docs: ColumnDocs,
-    /// How made-up rows are filled.
+    /// How values are generated.
     pub generate: Generate,
     pattern: Option<Regex>,
     bounds: [Option<Decimal>; 2],
@@ -67,20 +67,20 @@ pub struct Column {
 pub enum IndexKind {
     /// None.
     None,
-    /// For orders and comparisons.
+    /// B-tree, for orders and comparisons.
     Ordered,
-    /// For patterns, too.
+    /// Trigrams as well, for patterns.
     Trigram,
 }
 
-/// What only the documentation says of a column.
+/// Properties of a column used only in the documentation.
 #[derive(Debug, Default)]
 pub struct ColumnDocs {
     /// What the values mean.
     pub description: Option<&'static str>,
-    /// What they are counted in.
+    /// Unit of measurement.
     pub unit: Option<&'static str>,
-    /// The name of an enumeration.
+    /// The name of the enumeration's schema.
     pub schema: Option<&'static str>,
     /// A value, as JSON.
     pub example: Option<serde_json::Value>,
@@ -94,13 +94,13 @@ impl PartialEq for Column {
 
 impl Eq for Column {}
 
-/// Keeps a text for as long as the process lives: resources are read once, at the start.
+/// Leaks a string: resources are loaded once, at startup, and live as long as the process.
 pub fn leak(text: impl Into<String>) -> &'static str {
     text.into().leak()
 }
 
 impl Column {
-    /// The key of every resource.
+    /// The key column, which every resource has.
     pub fn key() -> Self {
         Self {
             position: 0,
@@ -125,7 +125,7 @@ impl Column {
         }
     }
 
-    /// The column at this place of a description that has no fault.
+    /// Creates the column at this position from a description without errors.
     ///
     /// # Errors
     /// A default or an example that breaks the column's own rule.
@@ -153,8 +153,8 @@ impl Column {
             sql,
             identifier,
             ordered_sql: if is_text(&kind) { leak(format!("{sql} collate \"C\"")) } else { sql },
-            rule: or(rule(&kind, Place::Json), "null"),
-            csv_rule: or(rule(&kind, Place::Csv), "empty"),
+            rule: or(rule(&kind, Syntax::Json), "null"),
+            csv_rule: or(rule(&kind, Syntax::Csv), "empty"),
             filter_rule: leak(filter_rule(&kind)),
             json_key: leak(format!("{}\"{}\":", if position == 0 { '{' } else { ',' }, description.name)).as_bytes(),
             headers: std::iter::once(&description.name).chain(&description.csv).map(|name| header_key(name)).collect(),
@@ -189,7 +189,7 @@ impl Column {
         Ok(column)
     }
 
-    /// A value that the description names.
+    /// Validates a constant in the description.
     fn constant(&self, key: &str, value: &toml::Value) -> Result<(Value<'static>, serde_json::Value), String> {
         let json = match value {
             toml::Value::String(text) => serde_json::Value::from(text.clone()),
@@ -205,7 +205,7 @@ impl Column {
         }
     }
 
-    /// The complaint about a value of this column.
+    /// The validation error for a value of this column.
     pub fn error(&self) -> FieldError {
         FieldError::new(self.name, self.rule)
     }
@@ -242,7 +242,7 @@ impl Column {
         }
     }
 
-    /// Its type on the wire.
+    /// Its type in PostgreSQL's protocol.
     pub fn pg_type(&self) -> Type {
         match &self.kind {
             Kind::Boolean => Type::BOOL,
@@ -258,12 +258,12 @@ impl Column {
         }
     }
 
-    /// Whether its values are texts, which have patterns.
+    /// Whether its values are texts, to which `like` applies.
     pub fn is_text(&self) -> bool {
         is_text(&self.kind)
     }
 
-    /// Every value it can hold, ascending, when they are few.
+    /// All possible values, ascending, if there are few.
     pub fn domain(&self) -> Option<Vec<Value<'static>>> {
         match &self.kind {
             Kind::Boolean => Some([false, true].map(Value::Boolean).into()),
@@ -278,17 +278,17 @@ impl Column {
         .filter(|_| !self.nullable)
     }
 
-    /// Reads a value as PostgreSQL sent it.
+    /// Decodes a value in PostgreSQL's binary format.
     ///
     /// # Errors
-    /// What the table's constraints should have kept out.
+    /// A value that the table's constraints should have rejected.
     pub fn decode<'a>(&self, raw: Option<&'a [u8]>) -> Result<Value<'a>, Undecodable> {
         let Some(raw) = raw else { return Ok(Value::Null) };
         self.decode_some(raw).ok_or(Undecodable { column: self.name })
     }
 
-    /// Appends a value as PostgreSQL sent it as JSON; `None` for one that the rules do not allow. The same as decoding it and
-    /// writing the value, without the value in between: it is half the cost of a list.
+    /// Appends a value in PostgreSQL's binary format as JSON; `None` for a value that the rules do not allow. Equivalent to
+    /// decoding and then writing it, without the intermediate value, which would be half the cost of a list.
     #[inline]
     pub fn write_json(&self, raw: Option<&[u8]>, out: &mut Vec<u8>) -> Option<()> {
         let Some(raw) = raw else {
@@ -304,7 +304,7 @@ impl Column {
             }
             Kind::Text { .. } => value::write_serialised(std::str::from_utf8(raw).ok()?, out),
             Kind::Enum(texts) => {
-                // Its texts have nothing to escape.
+                // Its texts need no escaping.
                 let text = texts.iter().find(|text| text.as_bytes() == raw)?;
                 out.push(b'"');
                 out.extend_from_slice(text.as_bytes());
@@ -338,7 +338,7 @@ impl Column {
     }
 }
 
-/// A whole number of any width as PostgreSQL sends it.
+/// Decodes an integer of any width.
 fn integer_of(raw: &[u8]) -> Option<i64> {
     Some(match raw.len() {
         2 => i16::from_be_bytes(raw.try_into().ok()?).into(),
@@ -347,7 +347,7 @@ fn integer_of(raw: &[u8]) -> Option<i64> {
     })
 }
 
-/// A value in the table that its column cannot have.
+/// A value in the table that the rules of its column do not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("column {column} holds a value that its rules do not allow")]
 pub struct Undecodable {

@@ -1,4 +1,4 @@
-//! What the handlers of a resource work with.
+//! The shared state of a resource's handlers.
 
 use std::sync::Arc;
 
@@ -14,28 +14,28 @@ use crate::http::etag::IfMatch;
 use crate::http::reply::Buffers;
 use crate::idempotency::once::Once;
 
-/// Connections, bounds and what is under way.
+/// Connections, limits and work in progress.
 pub struct Context {
-    /// What is served.
+    /// The resource served.
     pub resource: &'static Resource,
-    /// Connections for rows by key, and for whatever changes something.
+    /// Connections for rows by key and for all writes.
     pub pool: Pool,
-    /// Lists and whatever else reads many rows.
+    /// Connections for lists and other reads of many rows.
     pub reads: Reads,
-    /// Single rows.
+    /// Access to single rows.
     pub store: Store,
-    /// Lists that are being read.
+    /// Lists being read.
     pub lists: Lists,
-    /// Requests that are to be carried out once.
+    /// Idempotent requests.
     pub once: Once,
-    /// Whether a change must say which version it is for.
+    /// Whether a change requires `If-Match`.
     pub if_match: IfMatch,
-    /// Bounds of request bodies.
+    /// Limits of request bodies.
     pub body_limits: BodyLimits,
-    /// Memory in which lists wait for their readers.
+    /// Memory for list chunks that wait for their clients.
     pub buffers: Buffers,
-    /// How many rows were added in bulk and are not analysed yet.
+    /// Number of rows added in bulk and not analysed yet.
     pub growth: Growth,
-    /// Bounds of bodies that hold many rows.
+    /// Limits of bulk bodies.
     pub bulk: Arc<Bulk>,
 }

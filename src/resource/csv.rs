@@ -1,41 +1,41 @@
-//! Rows as CSV: the headers that are accepted, and how a record becomes a row.
+//! Rows as CSV: accepted headers, and converting a record to a row.
 //!
-//! A header is a column's name or one of the others that its description lists, whatever its case and punctuation; `uuid`
-//! may be there. A column without a name may be there if it counts the rows, as pandas and R write it, or is empty. A fault
-//! names the line, the column and the rule.
+//! A header is a column's name or one of the alternatives in its description, ignoring case and punctuation; `uuid` is
+//! optional. An unnamed column is accepted if it is empty or numbers the rows, as pandas and R write it. An error names the
+//! line, the column and the rule.
 
 use std::borrow::Cow;
 
 use uuid::Uuid;
 
 use super::column::Column;
-use super::column::cell::Reading;
+use super::column::cell::ReadState;
 use super::definition::Resource;
 use super::description::header_key;
 use super::kind::Kind;
-use super::nameless::{NAMELESS_RULE, Nameless, is_nameless};
 use super::row::Record;
+use super::unnamed::{UNNAMED_RULE, UnnamedColumn, is_unnamed};
 use super::value::Value;
 use crate::csv::cells::Cells;
 use crate::csv::fault::{Fault, Malformed, Place};
 use crate::csv::notes::{Notes, UnknownColumns};
 use crate::db::copy::{BinaryRow, BinaryRows, Table, TableError};
 
-/// Where each column of a table stands in the records of a file, and what its cells have told so far.
+/// The position of each column in the records of a file, and the state of reading it.
 #[derive(Debug)]
 pub struct Header {
     columns: &'static [Column],
     names: Vec<String>,
-    /// For each column, where it stands; one that is not required may be missing.
-    places: Vec<Option<usize>>,
-    /// Columns without a name, and where they stand.
-    nameless: Vec<(usize, Nameless)>,
+    /// The index of each column in a record; one that is not required may be missing.
+    indexes: Vec<Option<usize>>,
+    /// Unnamed columns and their indexes.
+    unnamed: Vec<(usize, UnnamedColumn)>,
     is_padded: bool,
-    reading: Reading,
+    state: ReadState,
 }
 
 impl Header {
-    /// Finds the columns in a header record.
+    /// Locates the columns in a header record.
     ///
     /// # Errors
     /// When a column is unknown, a duplicate or missing.
@@ -46,37 +46,37 @@ impl Header {
         unknown: UnknownColumns,
     ) -> Result<Self, TableError> {
         let fault = |fault: String| TableError::Header { line: record.line(), fault, expected };
-        let mut places = vec![None; columns.len()];
-        let mut nameless = Vec::new();
-        let mut reading = Reading::default();
-        reading.notes.separator = Some(record.separator());
-        for (place, name) in record.texts().enumerate() {
+        let mut indexes = vec![None; columns.len()];
+        let mut unnamed = Vec::new();
+        let mut state = ReadState::default();
+        state.notes.separator = Some(record.separator());
+        for (index, name) in record.texts().enumerate() {
             let key = header_key(name);
             match columns.iter().find(|column| column.headers.contains(&key)) {
                 Some(column) => {
-                    if places[column.position].replace(place).is_some() {
+                    if indexes[column.position].replace(index).is_some() {
                         return Err(fault(format!("duplicate column {name:?}")));
                     }
                 }
                 None if unknown == UnknownColumns::Ignored && name.trim().is_empty() => {
-                    reading.notes.left_out(&format!("column {}", place + 1));
+                    state.notes.left_out(&format!("column {}", index + 1));
                 }
-                None if unknown == UnknownColumns::Ignored => reading.notes.left_out(name.trim()),
-                None if is_nameless(name) => nameless.push((place, Nameless::default())),
+                None if unknown == UnknownColumns::Ignored => state.notes.left_out(name.trim()),
+                None if is_unnamed(name) => unnamed.push((index, UnnamedColumn::default())),
                 None => return Err(fault(format!("unknown column {name:?}"))),
             }
         }
         for column in columns {
-            if column.required && places[column.position].is_none() {
+            if column.required && indexes[column.position].is_none() {
                 return Err(fault(format!("missing column {:?}", column.name)));
             }
         }
-        reading.notes.nameless = nameless.len() as u64;
+        state.notes.nameless = unnamed.len() as u64;
         let names = record.texts().map(|name| name.trim().to_owned()).collect();
-        Ok(Self { columns, names, places, nameless, is_padded: has_blanks(record), reading })
+        Ok(Self { columns, names, indexes, unnamed, is_padded: has_blanks(record), state })
     }
 
-    /// The same for the rows of a resource.
+    /// Reads the header for the rows of a resource.
     ///
     /// # Errors
     /// As [`Header::read`].
@@ -84,97 +84,97 @@ impl Header {
         Self::read(&resource.columns, resource.expected_header, record, unknown)
     }
 
-    /// Whether the column at this position is there.
+    /// Whether the file has the column at this position.
     pub fn has(&self, position: usize) -> bool {
-        self.places[position].is_some()
+        self.indexes[position].is_some()
     }
 
-    /// What the file calls the column at this position.
+    /// The file's name for the column at this position.
     pub fn name(&self, position: usize) -> &str {
-        self.places[position].map_or(self.columns[position].name, |place| &self.names[place])
+        self.indexes[position].map_or(self.columns[position].name, |index| &self.names[index])
     }
 
-    /// What was taken otherwise than it was written.
+    /// Counts of converted values.
     pub fn notes(&self) -> &Notes {
-        &self.reading.notes
+        &self.state.notes
     }
 
-    /// Reads the value of each column, its default where the file does not have it; `None` for a row without a value.
+    /// Reads the value of each column, or its default if the file does not have it; `None` for a row without values.
     ///
     /// # Errors
     /// The first value that breaks its column's rule.
     pub fn values<'a>(&mut self, record: &'a Cells) -> Result<Option<Vec<Value<'a>>>, TableError> {
         let checked = self.check(record);
-        // A number of a row is no value; what is no number might be one.
+        // A row number is not a value, but any other text in its column might be.
         let counts = checked.is_ok();
-        match checked.and_then(|()| self.judged(record)) {
+        match checked.and_then(|()| self.validated(record)) {
             Ok(values) => Ok(Some(values)),
             Err(_) if self.is_empty(record, counts) => {
-                self.reading.notes.empty_rows += 1;
+                self.state.notes.empty_rows += 1;
                 Ok(None)
             }
             Err(error) => Err(error),
         }
     }
 
-    fn judged<'a>(&mut self, record: &'a Cells) -> Result<Vec<Value<'a>>, TableError> {
-        let Self { columns, places, reading, .. } = self;
+    fn validated<'a>(&mut self, record: &'a Cells) -> Result<Vec<Value<'a>>, TableError> {
+        let Self { columns, indexes, state, .. } = self;
         let is_padded = self.is_padded || record.is_padded() || {
-            let mut placed = columns.iter().zip(places.iter()).filter(|(column, _)| is_judged_without_blanks(column));
-            placed.any(|(_, place)| {
-                place.and_then(|place| record.get(place)).is_some_and(|cell| {
+            let mut placed = columns.iter().zip(indexes.iter()).filter(|(column, _)| ignores_blanks(column));
+            placed.any(|(_, index)| {
+                index.and_then(|index| record.get(index)).is_some_and(|cell| {
                     let value = cell.text.trim();
                     !cell.is_quoted && !value.is_empty() && cell.text.len() > value.len()
                 })
             })
         };
-        let value = |(column, place): (&Column, &Option<usize>)| {
-            let Some(place) = *place else { return Ok(column.default.clone()) };
-            let Some(cell) = record.get(place) else { return Ok(column.default.clone()) };
-            column.read_cell(cell, record.separator(), is_padded, reading).map_err(|rule| TableError::Value {
+        let value = |(column, index): (&Column, &Option<usize>)| {
+            let Some(index) = *index else { return Ok(column.default.clone()) };
+            let Some(cell) = record.get(index) else { return Ok(column.default.clone()) };
+            column.read_cell(cell, record.separator(), is_padded, state).map_err(|rule| TableError::Value {
                 line: record.line(),
-                column: self.names[place].clone(),
+                column: self.names[index].clone(),
                 rule,
             })
         };
-        columns.iter().zip(places.iter()).map(value).collect()
+        columns.iter().zip(indexes.iter()).map(value).collect()
     }
 
-    /// Judges what is no value of a column: the number of cells, and those without a name.
+    /// Checks the number of cells and the unnamed columns.
     fn check(&mut self, record: &Cells) -> Result<(), TableError> {
         let (expected, found) = (self.names.len(), record.count());
         if expected != found {
             let fault = Fault::Width { expected, found };
             return Err(Malformed { line: record.line(), place: Place::Record, fault }.into());
         }
-        for (place, column) in &mut self.nameless {
-            if !record.get(*place).is_some_and(|cell| column.take(cell.text)) {
-                let name = &self.names[*place];
+        for (index, column) in &mut self.unnamed {
+            if !record.get(*index).is_some_and(|cell| column.take(cell.text)) {
+                let name = &self.names[*index];
                 return Err(TableError::Value {
                     line: record.line(),
-                    column: if name.is_empty() { (*place + 1).to_string() } else { name.clone() },
-                    rule: Cow::Borrowed(NAMELESS_RULE),
+                    column: if name.is_empty() { (*index + 1).to_string() } else { name.clone() },
+                    rule: Cow::Borrowed(UNNAMED_RULE),
                 });
             }
         }
         Ok(())
     }
 
-    /// Whether no cell has a value; `counts` says that columns without a name have the numbers of rows.
+    /// Whether no cell has a value; `counts` states that unnamed columns contain row numbers.
     fn is_empty(&self, record: &Cells, counts: bool) -> bool {
-        let is_count = |place: usize| counts && self.nameless.iter().any(|(nameless, _)| *nameless == place);
-        record.texts().enumerate().all(|(place, text)| is_count(place) || text.trim().is_empty())
+        let is_count = |index: usize| counts && self.unnamed.iter().any(|(unnamed, _)| *unnamed == index);
+        record.texts().enumerate().all(|(index, text)| is_count(index) || text.trim().is_empty())
     }
 }
 
-/// Whether every cell but the first begins with a blank, so that blanks belong to the separators.
+/// Whether every cell but the first starts with a blank, so that blanks belong to the separators.
 fn has_blanks(header: &Cells) -> bool {
     let begins_with_blank = |text: &str| text.starts_with([' ', '\t']);
     header.is_padded() || (header.count() > 1 && header.texts().skip(1).all(begins_with_blank))
 }
 
-/// Whether blanks around a value mean nothing, because no value of the column has any.
-fn is_judged_without_blanks(column: &Column) -> bool {
+/// Whether surrounding blanks are insignificant, because no value of the column has any.
+fn ignores_blanks(column: &Column) -> bool {
     !matches!(column.kind, Kind::Text { .. })
 }
 
@@ -183,25 +183,29 @@ fn is_judged_without_blanks(column: &Column) -> bool {
 pub struct Rows(Header);
 
 impl Rows {
-    /// Behind this header.
+    /// Reads the header of a file.
     ///
     /// # Errors
     /// As [`Header::read`].
-    pub fn behind(resource: &'static Resource, record: &Cells, unknown: UnknownColumns) -> Result<Self, TableError> {
+    pub fn with_header(
+        resource: &'static Resource,
+        record: &Cells,
+        unknown: UnknownColumns,
+    ) -> Result<Self, TableError> {
         Header::of(resource, record, unknown).map(Self)
     }
 
-    /// Whether rows name their keys.
+    /// Whether the file has a uuid column.
     pub fn have_uuid(&self) -> bool {
         self.0.has(0)
     }
 
-    /// What was taken otherwise than it was written.
+    /// Counts of converted values.
     pub fn notes(&self) -> &Notes {
         self.0.notes()
     }
 
-    /// Reads a record; a row without a uuid of its own gets a new one, so that file order is key order.
+    /// Reads a record; a row without a uuid gets a new one, so that file order is key order.
     ///
     /// # Errors
     /// As [`Header::values`].
@@ -235,7 +239,7 @@ impl Table for &'static Resource {
     }
 
     fn read_header(self, record: &Cells, unknown: UnknownColumns) -> Result<Rows, TableError> {
-        Rows::behind(self, record, unknown)
+        Rows::with_header(self, record, unknown)
     }
 
     fn put(self, rows: &mut Rows, record: &Cells, out: &mut BinaryRows) -> Result<(), TableError> {
@@ -250,7 +254,7 @@ impl Table for &'static Resource {
     }
 }
 
-/// Writes a row in the order of [`Table::copy_in`].
+/// Writes a row in the column order of [`Table::copy_in`].
 pub fn put(resource: &Resource, record: &Record<'_>, row: &mut BinaryRow<'_>) {
     row.put(Some(record.uuid.as_bytes()));
     for (column, value) in resource.fields().iter().zip(&record.values) {
@@ -272,14 +276,16 @@ mod tests {
     }
 
     fn rows(resource: &'static Resource, header: &Cells) -> Result<Rows, TableError> {
-        Rows::behind(resource, header, UnknownColumns::Refused)
+        Rows::with_header(resource, header, UnknownColumns::Refused)
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_reading_panic(texts in prop::collection::vec("\\PC{0,12}|-?[0-9]{1,30}|nan|1e999", 9), text in "\\PC{0,80}") {
+        fn no_text_makes_reading_panic(
+            texts in prop::collection::vec("\\PC{0,12}|-?[0-9]{1,30}|nan|1e999", 9), text in "\\PC{0,80}",
+        ) {
             let record = texts.iter().map(String::as_str).collect();
-            let _ = rows(passengers(), &text.split(',').collect()); // a fault is as good
+            let _ = rows(passengers(), &text.split(',').collect()); // an error is fine
             let mut rows = rows(passengers(), &names(passengers())).expect("our own header");
             prop_assert!(rows.row(&record).is_err(), "no record begins with such a uuid");
         }

@@ -1,21 +1,21 @@
-//! Exact decimals: what `numeric` holds, without a double on the way.
+//! Exact decimals for PostgreSQL's `numeric`, without conversion to a double.
 //!
-//! Own code because a column knows its scale: a value is a whole number of its last place, so comparing, writing and
-//! PostgreSQL's binary form need nothing of an arithmetic library.
+//! This is our own code because a column has a fixed scale: a value is an integer number of units of its last place, so
+//! comparing, writing and PostgreSQL's binary format need no arithmetic library.
 
 use bytes::{BufMut, BytesMut};
 
-/// Most digits of a decimal: so many fit into 128 bits with the three that PostgreSQL's groups of four may add.
+/// Maximum precision: this many digits fit into 128 bits together with the three that PostgreSQL's groups of four may add.
 pub const PRECISION_MAX: u8 = 35;
 
-/// PostgreSQL's digits are numbers below this.
+/// Base of the digits in PostgreSQL's binary format.
 const BASE: u128 = 10_000;
 const NEGATIVE: u16 = 0x4000;
 
-/// A number of `scale` places behind the point.
+/// A number with `scale` decimal places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Decimal {
-    /// The number without its point, in two halves: a row's values are as small as with a 64-bit number.
+    /// The unscaled value in two halves: this keeps the alignment, and so the size of a row's values, that of a 64-bit number.
     high: i64,
     low: u64,
     scale: u8,
@@ -23,18 +23,22 @@ pub struct Decimal {
 
 impl Decimal {
     fn new(units: i128, scale: u8) -> Self {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the halves are what is meant")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the value is split into its halves"
+        )]
         let (high, low) = ((units >> 64) as i64, units as u64);
         Self { high, low, scale }
     }
 
-    /// The number without its point.
+    /// The unscaled value.
     pub fn units(self) -> i128 {
         (i128::from(self.high) << 64) | i128::from(self.low)
     }
 
-    /// Reads a number in decimal or scientific notation; `None` when it is none, or has more than `precision` digits or
-    /// more than `scale` places that are not zero.
+    /// Parses a number in decimal or scientific notation; `None` when it is not a number, or has more than `precision` digits
+    /// or more than `scale` nonzero decimal places.
     pub fn parse(text: &str, precision: u8, scale: u8) -> Option<Self> {
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
@@ -50,7 +54,7 @@ impl Decimal {
         if whole.len() + fraction.len() == 0 || !digits().all(|digit| digit.is_ascii_digit()) {
             return None;
         }
-        // The place of each digit, counted from the last one of the scale.
+        // The power of ten of the first digit, relative to the last decimal place.
         let first = i64::try_from(whole.len()).ok()? - 1 + i64::from(exponent) + i64::from(scale);
         let mut units: i128 = 0;
         for (digit, place) in digits().zip((i64::MIN..=first).rev()) {
@@ -64,7 +68,7 @@ impl Decimal {
         Some(Self::new(if negative { -units } else { units }, scale))
     }
 
-    /// Appends the number with all places of its scale.
+    /// Appends the number with all decimal places of its scale.
     pub fn write(self, out: &mut Vec<u8>) {
         let units = self.units();
         if units < 0 {
@@ -79,8 +83,8 @@ impl Decimal {
         }
     }
 
-    /// Appends PostgreSQL's binary form of `numeric`: how many digits to the base of 10,000, the power of the first, the
-    /// sign, the places behind the point, and the digits.
+    /// Appends PostgreSQL's binary format of `numeric`: the number of base 10,000 digits, the weight of the first digit, the
+    /// sign, the number of decimal places, and the digits.
     pub fn encode(self, out: &mut BytesMut) {
         let groups = self.scale.div_ceil(4);
         let mut rest = self.units().unsigned_abs() * 10_u128.pow(u32::from(groups * 4 - self.scale));
@@ -99,7 +103,7 @@ impl Decimal {
         }
     }
 
-    /// Reads PostgreSQL's binary form; `None` for NaN, infinity and what the scale cannot hold.
+    /// Decodes PostgreSQL's binary format; `None` for NaN, infinity and numbers that exceed the scale.
     pub fn decode(raw: &[u8], scale: u8) -> Option<Self> {
         let word = |index: usize| raw.get(index * 2..index * 2 + 2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
         let (count, sign) = (usize::from(word(0)?), word(2)?);
@@ -139,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_taken_exactly_or_not_at_all() {
+    fn a_number_is_parsed_exactly_or_rejected() {
         for (given, precision, scale, expected) in [
             ("12.5", 5, 2, Some("12.50")),
             ("-0.05", 5, 2, Some("-0.05")),
@@ -176,7 +180,9 @@ mod tests {
         }
 
         #[test]
-        fn no_text_or_bytes_make_reading_panic(text in "[-+.eE0-9]{0,12}|.{0,8}", raw in prop::collection::vec(any::<u8>(), 0..24)) {
+        fn no_text_or_bytes_make_reading_panic(
+            text in "[-+.eE0-9]{0,12}|.{0,8}", raw in prop::collection::vec(any::<u8>(), 0..24),
+        ) {
             let _ = Decimal::parse(&text, 10, 3);
             let _ = Decimal::decode(&raw, 3);
         }

@@ -1,4 +1,4 @@
-//! A resource as requests work with it: made of its description once, at the start, and kept for good.
+//! A resource as requests use it: built from its description once, at startup, and kept for the life of the process.
 
 use std::collections::BTreeSet;
 
@@ -7,20 +7,20 @@ use tokio_postgres::types::Type;
 use super::check::{self, measure};
 use super::column::{Column, leak};
 use super::description::{Description, Fault, Operation, Seed, Statistics, line_at};
-use super::form;
 use super::operations::DbOperations;
+use super::parser;
 use super::sql::Statements;
 use super::value::Value;
 
-/// Parameters that hold a group of conditions.
+/// Parameters that contain a group of conditions.
 pub const GROUPS: [&str; 4] = ["and", "or", "not.and", "not.or"];
 
-/// What a resource is.
+/// A resource.
 #[derive(Debug)]
 pub struct Resource {
     /// The name in URLs, on the command line and in metrics.
     pub name: &'static str,
-    /// One of them.
+    /// The name of one row, for messages.
     pub singular: &'static str,
     /// A heading.
     pub title: &'static str,
@@ -28,109 +28,109 @@ pub struct Resource {
     pub description: Option<&'static str>,
     /// The table.
     pub table: &'static str,
-    /// What can be done.
+    /// The operations offered.
     pub operations: BTreeSet<Operation>,
-    /// Every column, the key first, in the order of a row.
+    /// All columns, the key first, in row order.
     pub columns: Vec<Column>,
-    /// The statements of requests.
+    /// The SQL statements.
     pub sql: Statements,
-    /// What they do, as metrics name it.
+    /// The database operations, named as in metrics.
     pub db: DbOperations,
     /// The URLs of each operation.
     pub urls: ResourceUrls,
-    /// Groups and numbers about them.
+    /// Grouping columns and measures.
     pub statistics: Option<Measures>,
-    /// What a fresh table is filled with.
+    /// The initial rows of a new table, as CSV.
     pub seed: Option<&'static [u8]>,
-    /// The names of the columns that a client sets, with commas between them.
+    /// The names of the columns that a client sets, separated by commas.
     pub field_names: &'static str,
-    /// The names of all columns, with commas between them.
+    /// The names of all columns, separated by commas.
     pub column_names: &'static str,
-    /// The header of CSV as a person would write it.
+    /// The expected CSV header, for messages.
     pub expected_header: &'static str,
-    /// What a 404 says.
+    /// The detail of a 404.
     pub missing: &'static str,
-    /// What a path without a uuid is told.
+    /// The detail of a 400 for a path without a valid uuid.
     pub invalid_uuid: &'static str,
-    /// The parameters that hold conditions.
+    /// The parameters that contain conditions.
     pub conditions: &'static [&'static str],
-    /// Lists of words for made-up rows.
+    /// Word lists for generated rows.
     pub words: Vec<(String, Vec<String>)>,
 }
 
 /// The templates of each operation's URLs, the canonical one first.
 #[derive(Debug)]
 pub struct ResourceUrls {
-    /// Of many rows.
+    /// List.
     pub list: &'static [&'static str],
-    /// Of statistics.
+    /// Statistics.
     pub statistics: &'static [&'static str],
-    /// Of creation.
+    /// Create.
     pub create: &'static [&'static str],
-    /// Of one row.
+    /// Read one row.
     pub read: &'static [&'static str],
-    /// Of replacement.
+    /// Replace.
     pub replace: &'static [&'static str],
-    /// Of a patch.
+    /// Patch.
     pub patch: &'static [&'static str],
-    /// Of deletion.
+    /// Delete.
     pub delete: &'static [&'static str],
-    /// Of the changes of one row; none without a history.
+    /// List the changes of one row; empty without a history.
     pub history: &'static [&'static str],
-    /// Of bringing an earlier state of a row back; none without a history.
+    /// Restore an earlier state of a row; empty without a history.
     pub restore: &'static [&'static str],
 }
 
-/// Groups and numbers about them.
+/// Grouping columns and measures.
 #[derive(Debug)]
 pub struct Measures {
-    /// Columns that rows may be grouped by.
+    /// Columns by which rows may be grouped.
     pub by: Vec<&'static str>,
-    /// Each with its key in the answer.
+    /// The measures, each with its key in the response.
     pub measures: Vec<Measure>,
 }
 
-/// A number about a group of rows.
+/// An aggregate over a group of rows.
 #[derive(Debug)]
 pub struct Measure {
-    /// Its key in the answer.
+    /// Its key in the response.
     pub key: &'static str,
-    /// What is computed.
+    /// The aggregate function.
     pub function: Function,
-    /// The place of its column.
+    /// The index of its column.
     pub column: usize,
 }
 
-/// What is computed over a group.
+/// An aggregate function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Function {
-    /// How many are true.
+    /// The number of true values.
     Count,
-    /// How many of those that are not null are true, 0 to 1.
+    /// The fraction of the non-null values that are true, 0 to 1.
     Rate,
     /// The arithmetic mean.
     Mean,
     /// The sum.
     Sum,
-    /// The least.
+    /// The minimum.
     Min,
-    /// The greatest.
+    /// The maximum.
     Max,
 }
 
 impl Resource {
-    /// Makes a resource of a description's text; `file` reads what a description refers to.
+    /// Builds a resource from the text of a description; `file` reads the files that the description refers to.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All errors of the description.
     pub fn load(text: &str, file: impl Fn(&str) -> Result<Vec<u8>, String>) -> Result<&'static Self, Vec<Fault>> {
-        let description = form::parse(text)?;
+        let description = parser::parse(text)?;
         let mut faults = check::faults(text, &description);
         let mut columns = vec![Column::key()];
         for column in &description.column {
             match Column::new(columns.len(), column.as_ref()) {
                 Ok(column) => columns.push(column),
-                // A rule that has no sense is told already.
+                // `check::faults` has reported an invalid rule already.
                 Err(_) if column.as_ref().kind().is_err() => {}
                 Err(fault) => faults.push(Fault {
                     line: line_at(text, column.span().start),
@@ -166,7 +166,7 @@ impl Resource {
         let urls = &description.urls;
         let many = leak(format!("/v1/{name}"));
         let one = leak(format!("/v1/{name}/{{uuid}}"));
-        // What is not offered has no URL.
+        // An operation that is not offered has no URL.
         let templates = |operation, canonical: &'static str, other: Option<&String>| -> &'static [&'static str] {
             let other = other.map(|url| leak(url.as_str()));
             let all = std::iter::once(canonical).chain(other).filter(|_| operations.contains(&operation));
@@ -237,13 +237,13 @@ impl Resource {
         self.columns.iter().map(Column::pg_type).collect()
     }
 
-    /// The field that a constraint of the table guards; constraints are named `<table>_<column>`.
+    /// The field of a table constraint; constraints are named `<table>_<column>`.
     pub fn constraint_field(&self, constraint: &str) -> Option<&Column> {
         let identifier = constraint.strip_prefix(self.table)?.strip_prefix('_')?;
         self.fields().iter().find(|column| column.identifier == identifier)
     }
 
-    /// The URLs besides the canonical ones.
+    /// The URLs other than the canonical ones.
     pub fn short_urls(&self) -> impl Iterator<Item = &'static str> {
         let ResourceUrls { list, create, read, replace, delete, .. } = self.urls;
         [list, create, read, replace, delete].into_iter().flat_map(|templates| templates.iter().skip(1).copied())
@@ -254,7 +254,7 @@ impl Resource {
         self.operations.contains(&operation)
     }
 
-    /// An example of a row as a client sends it.
+    /// An example row as a client sends it.
     pub fn example(&self) -> serde_json::Map<String, serde_json::Value> {
         let example = |column: &Column| {
             let value = column.docs.example.clone();
@@ -271,7 +271,7 @@ impl Resource {
 
 impl Measures {
     fn of(statistics: &Statistics, columns: &[Column]) -> Self {
-        let place = |name: &str| columns.iter().position(|column| column.name == name).expect("it was checked");
+        let index = |name: &str| columns.iter().position(|column| column.name == name).expect("it was checked");
         let measure = |(key, text): (&String, &String)| {
             let (function, column) = measure(text).expect("it was checked");
             let function = match function {
@@ -282,10 +282,10 @@ impl Measures {
                 "min" => Function::Min,
                 _ => Function::Max,
             };
-            Measure { key: leak(key.as_str()), function, column: place(column) }
+            Measure { key: leak(key.as_str()), function, column: index(column) }
         };
         Self {
-            by: statistics.by.iter().map(|name| columns[place(name)].name).collect(),
+            by: statistics.by.iter().map(|name| columns[index(name)].name).collect(),
             measures: statistics.measures.iter().map(measure).collect(),
         }
     }
@@ -297,7 +297,7 @@ pub fn capitalised(name: &str) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
-/// `deep-sea` as `DeepSea`, for names in programs.
+/// `deep-sea` as `DeepSea`, for identifiers.
 pub fn camel(name: &str) -> String {
     name.split('-').map(capitalised).collect()
 }

@@ -1,5 +1,5 @@
-//! The file that describes a resource, as TOML in JSON Schema's vocabulary: its form. `check` has every fault that can be found in
-//! it without a database, `definition` makes of it what requests work with.
+//! The structure of the TOML file that describes a resource in JSON Schema's vocabulary. `check` finds every error that can be
+//! found without a database, and `definition` builds from it what requests use.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,15 +9,15 @@ use serde::Deserialize;
 use toml::Spanned;
 use unicode_normalization::UnicodeNormalization;
 
-/// What can be done with a resource.
+/// An operation on a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Operation {
-    /// `GET` of many rows.
+    /// `GET` many rows.
     List,
-    /// `GET` of one row.
+    /// `GET` one row.
     Read,
-    /// `POST` of one row.
+    /// `POST` one row.
     Create,
     /// `PUT`
     Replace,
@@ -25,9 +25,9 @@ pub enum Operation {
     Patch,
     /// `DELETE`
     Delete,
-    /// `POST` of many rows.
+    /// `POST` many rows.
     Bulk,
-    /// `GET` of groups.
+    /// `GET` groups of rows.
     Statistics,
 }
 
@@ -37,33 +37,33 @@ impl Operation {
         [Self::List, Self::Read, Self::Create, Self::Replace, Self::Patch, Self::Delete, Self::Bulk, Self::Statistics];
 }
 
-/// A file.
+/// A description file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Description {
-    /// The resource: the URL is `/v1/<name>`, the table has the same name with `_` for `-`.
+    /// The name of the resource: the URL is `/v1/<name>`, and the table has the same name with `_` instead of `-`.
     pub name: Spanned<String>,
-    /// One of them, in messages; the name without its last `s` unless it is given.
+    /// The name of one row, for messages; defaults to the name without its final `s`.
     pub singular: Option<String>,
-    /// A heading for people.
+    /// A heading.
     pub title: Option<String>,
-    /// A sentence for people.
+    /// A sentence that describes a row.
     pub description: Option<String>,
-    /// What can be done; everything unless it is given.
+    /// The operations offered; defaults to all.
     pub operations: Option<BTreeSet<Operation>>,
-    /// Whether every change of a row is kept: who made it, when, and what was there before.
+    /// Whether every change of a row is recorded: the actor, the time, and the previous values.
     #[serde(default)]
     pub history: bool,
-    /// The columns, in the order of the keys of a row in JSON.
+    /// The columns, in the order of the keys in JSON.
     pub column: Vec<Spanned<ColumnDescription>>,
-    /// Groups and numbers about them.
+    /// Grouping columns and measures.
     pub statistics: Option<Spanned<Statistics>>,
-    /// Further URLs of the same operations.
+    /// Additional URLs of the same operations.
     #[serde(default)]
     pub urls: Urls,
-    /// What a fresh table is filled with.
+    /// The initial rows of a new table.
     pub seed: Option<Seed>,
-    /// Lists of words for made-up rows.
+    /// Word lists for generated rows.
     #[serde(default)]
     pub words: IndexMap<String, Vec<String>>,
 }
@@ -76,42 +76,42 @@ pub struct ColumnDescription {
     pub name: String,
     /// `boolean`, `integer`, `number`, `decimal(precision,scale)` or `string`.
     pub r#type: String,
-    /// Of an integer `int16`, `int32` or `int64`; of a string `date`, `date-time` or `uuid`.
+    /// `int16`, `int32` or `int64` for an integer; `date`, `date-time` or `uuid` for a string.
     pub format: Option<String>,
     /// Whether a value may be null.
     #[serde(default)]
     pub nullable: bool,
-    /// Whether a row must name the column; only one that may be null or has a default can be left out.
+    /// Whether a row must contain the column; only a nullable column or one with a default can be optional.
     pub required: Option<bool>,
-    /// The value of rows that do not name the column.
+    /// The value of rows that do not contain the column.
     pub default: Option<toml::Value>,
-    /// The least value.
+    /// The minimum value.
     pub minimum: Option<toml::Value>,
-    /// The greatest value.
+    /// The maximum value.
     pub maximum: Option<toml::Value>,
-    /// The least number of characters.
+    /// The minimum number of characters.
     pub min_length: Option<u32>,
-    /// The greatest number of characters.
+    /// The maximum number of characters.
     pub max_length: Option<u32>,
-    /// A regular expression that each text must match somewhere.
+    /// A regular expression that must match some part of each text.
     pub pattern: Option<String>,
-    /// Every value that is possible.
+    /// All possible values.
     pub r#enum: Option<Vec<toml::Value>>,
-    /// The name under which an enumeration stands in the OpenAPI document.
+    /// The name of an enumeration's schema in the OpenAPI document.
     pub schema: Option<String>,
     /// What the values mean.
     pub description: Option<String>,
-    /// What the values are counted in.
+    /// Unit of measurement.
     pub unit: Option<String>,
-    /// Values for the documentation.
+    /// Example values for the documentation.
     #[serde(default)]
     pub examples: Vec<toml::Value>,
     /// `true` for lists that are ordered and filtered quickly at any size; "trigram" for patterns as well.
     pub index: Option<Index>,
-    /// Other headers in CSV that mean this column.
+    /// Other CSV headers that denote this column.
     #[serde(default)]
     pub csv: Vec<String>,
-    /// How made-up rows are filled.
+    /// How values are generated.
     pub generate: Option<Generate>,
 }
 
@@ -119,83 +119,83 @@ pub struct ColumnDescription {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Index {
-    /// For orders and comparisons, or none.
+    /// B-tree for orders and comparisons, or none.
     Ordered(bool),
-    /// For patterns, too.
+    /// By name.
     Named(IndexName),
 }
 
-/// Indexes that have a name.
+/// Named kinds of index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum IndexName {
-    /// Of all sequences of three characters.
+    /// Trigrams, for patterns.
     Trigram,
 }
 
-/// How made-up values of a column are drawn.
+/// How values of a column are generated.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Generate {
-    /// How many of a hundred values are null.
+    /// The percentage of null values.
     #[serde(default)]
     pub null_percent: u8,
-    /// One of these; a value that is listed twice is drawn twice as often.
+    /// Possible values; a value that is listed twice is twice as likely.
     #[serde(default)]
     pub values: Vec<toml::Value>,
-    /// Texts in which `{name}` is a word of the list of that name.
+    /// Templates in which `{name}` is replaced by a word of the list of that name.
     #[serde(default)]
     pub templates: Vec<String>,
-    /// The least number.
+    /// The minimum number.
     pub minimum: Option<f64>,
-    /// The greatest number.
+    /// The maximum number.
     pub maximum: Option<f64>,
-    /// The distance of the numbers.
+    /// The step between numbers.
     pub step: Option<f64>,
 }
 
-/// Numbers about groups of rows.
+/// Statistics over groups of rows.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Statistics {
-    /// Columns that rows may be grouped by.
+    /// Columns by which rows may be grouped.
     pub by: Vec<String>,
-    /// Each with its key in the answer: `count(column)` of a boolean, `rate(column)` of a boolean, `mean(column)`,
+    /// Measures by their key in the response: `count(column)` of a boolean, `rate(column)` of a boolean, `mean(column)`,
     /// `sum(column)`, `min(column)` or `max(column)` of numbers.
     #[serde(default)]
     pub measures: IndexMap<String, String>,
 }
 
-/// Further URLs of the same operations.
+/// Additional URLs of the same operations.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Urls {
-    /// Of the whole list.
+    /// The complete list.
     pub list: Option<String>,
-    /// Of creation.
+    /// Create.
     pub create: Option<String>,
-    /// Of one row; ends in `{uuid}`, as the next ones do.
+    /// Read one row; ends in `{uuid}`, as do the URLs below.
     pub read: Option<String>,
-    /// Of replacement.
+    /// Replace.
     pub replace: Option<String>,
-    /// Of deletion.
+    /// Delete.
     pub delete: Option<String>,
 }
 
-/// What a fresh table is filled with.
+/// The initial rows of a new table.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seed {
-    /// A CSV file beside the description, or in the folder `data` of the built-in ones.
+    /// A CSV file in the directory of the description, or in `data` for built-in descriptions.
     pub file: String,
 }
 
-/// What is wrong with a description.
+/// An error in a description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Where, counted from 1.
+    /// The line, counted from 1.
     pub line: usize,
-    /// What, and what to do.
+    /// What is wrong, and how to fix it.
     pub message: String,
 }
 
@@ -205,12 +205,12 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The line of a byte, counted from 1.
+/// The line of a byte offset, counted from 1.
 pub fn line_at(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// What is left of a header in CSV: case and punctuation do not count, nor whether a letter and its marks are one character (NFC).
+/// Normalises a CSV header: ignores case and punctuation, and whether a letter and its marks are one character (NFC).
 pub fn header_key(name: &str) -> String {
     name.nfc().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }

@@ -1,14 +1,14 @@
-//! Examples for the documentation, of columns whose description has none.
+//! Documentation examples for columns whose description has none.
 
 use serde_json::Value;
 
 use super::column::Column;
 use super::kind::Kind;
 
-/// The example of a key.
+/// The example key.
 pub const UUID: &str = "0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10";
 
-/// A value that the column takes, as far as its rules tell.
+/// A value that satisfies the column's rules, except possibly a pattern.
 pub fn example(column: &Column) -> Value {
     match &column.kind {
         Kind::Boolean => true.into(),

@@ -1,8 +1,8 @@
-//! Made-up rows as CSV, in the form that export writes and import reads; for benchmarks and tests of size.
+//! Generated rows as CSV, in the format that export writes and import reads, for benchmarks and tests with many rows.
 //!
-//! The same seed and description give the same bytes on every machine, and fewer rows are the beginning of more. Every row
-//! satisfies its rules; uuids are version 7 and ascend. Nothing is held in memory but the row under way. A column's table
-//! `generate` says what its values look like; without one they are drawn from what the rules allow.
+//! The same seed and description yield the same bytes on every machine, and fewer rows are a prefix of more. Every row is
+//! valid; uuids are version 7 and ascend. Only the current row is held in memory. The `generate` table of a column defines its
+//! values; without it, values are drawn from what the rules allow.
 
 use std::io::{self, Write};
 
@@ -15,18 +15,18 @@ use super::definition::Resource;
 use super::kind::Kind;
 use super::value::Value;
 
-/// The first row's creation time, 2020-01-01 in Unix milliseconds; each row is a millisecond younger than the one before.
-/// That is in the past, so what a server creates afterwards comes after all of them.
+/// The first row's creation time, 2020-01-01 in Unix milliseconds; each row is one millisecond later than the previous one.
+/// This is in the past, so rows that a server creates afterwards sort after all generated ones.
 const FIRST_MS: u64 = 1_577_836_800_000;
-/// The widest range of numbers that have no bound.
+/// The range used for numbers without a bound.
 const RANGE: u64 = 1_000_000;
-/// Attempts at a text that matches a pattern.
+/// Maximum number of attempts to generate a text that matches a pattern.
 const ATTEMPTS: usize = 1000;
 
 /// Writes a header and that many rows.
 ///
 /// # Errors
-/// When the output cannot be written, or no text that matches a column's pattern is found.
+/// When the output cannot be written, or no text matching a column's pattern is found.
 pub fn generate(resource: &Resource, mut output: impl Write, rows: u64, seed: u64) -> io::Result<()> {
     let names: Vec<&str> = resource.columns.iter().map(|column| column.name).collect();
     writeln!(output, "{}", names.join(","))?;
@@ -38,9 +38,9 @@ pub fn generate(resource: &Resource, mut output: impl Write, rows: u64, seed: u6
         for column in resource.fields() {
             line.push(b',');
             let text = text(resource, column, &mut random).ok_or_else(|| {
-                let hint = "give it generate.values or generate.templates";
+                let hint = "set generate.values or generate.templates";
                 io::Error::other(format!(
-                    "no value of column {} was found that {}; {hint}",
+                    "no valid value was found for column {}, which {}; {hint}",
                     column.name, column.csv_rule
                 ))
             })?;
@@ -59,7 +59,7 @@ fn key(millis: u64, random: &mut Random) -> Uuid {
     Builder::from_unix_timestamp_millis(millis, &bits).into_uuid()
 }
 
-/// A value as a cell that the column takes.
+/// A valid value as a cell.
 fn text(resource: &Resource, column: &Column, random: &mut Random) -> Option<String> {
     let rule = &column.generate;
     if column.nullable && random.below(100) < u64::from(rule.null_percent) {
@@ -95,7 +95,7 @@ fn draw(resource: &Resource, column: &Column, random: &mut Random) -> String {
         let steps = ((maximum - minimum) / step).max(0.0) as u64;
         #[expect(clippy::cast_precision_loss, reason = "steps are few")]
         let value = minimum + random.below(steps + 1) as f64 * step;
-        // As many places as the step has: a sum of doubles would show its rounding.
+        // As many decimal places as the step has: a sum of doubles would show rounding errors.
         let places = step.to_string().split_once('.').map_or(0, |(_, fraction)| fraction.len());
         return format!("{value:.places$}");
     }
@@ -140,7 +140,7 @@ fn draw(resource: &Resource, column: &Column, random: &mut Random) -> String {
     }
 }
 
-/// A template with a word in each of its places, which may hold places of its own.
+/// Fills the placeholders of a template with words, which may contain placeholders themselves.
 fn filled(mut template: String, resource: &Resource, random: &mut Random) -> String {
     while let Some((before, rest)) = template.split_once('{') {
         let Some((name, after)) = rest.split_once('}') else { break };
@@ -151,8 +151,8 @@ fn filled(mut template: String, resource: &Resource, random: &mut Random) -> Str
     template
 }
 
-/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014). Written out here because
-/// a library's generator may change its numbers between releases.
+/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014). Implemented here because the
+/// output of a library's generator may change between releases.
 struct Random(u64);
 
 impl Random {
@@ -164,7 +164,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below the bound; the bounds here are so small that the remainder's bias does not show.
+    /// A number below the bound; bounds are small enough for the modulo bias not to matter.
     fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
@@ -203,7 +203,7 @@ mod tests {
         let csv = generated(20_000, 42);
         let records = cells(&csv);
         let mut file =
-            Rows::behind(passengers(), &records[0], UnknownColumns::Refused).expect("import knows the header");
+            Rows::with_header(passengers(), &records[0], UnknownColumns::Refused).expect("import knows the header");
         let (mut last, mut rows, mut names) = (Uuid::nil(), 0, HashSet::new());
         for record in &records[1..] {
             let row = file.row(record).unwrap_or_else(|error| panic!("{error}: {record:?}")).expect("it is not empty");

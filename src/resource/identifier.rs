@@ -1,6 +1,6 @@
-//! Names in SQL.
+//! SQL identifiers.
 
-/// The name of a column in SQL: `passengerClass` is `passenger_class`.
+/// Converts a name to snake case: `passengerClass` is `passenger_class`.
 pub fn snake_case(name: &str) -> String {
     let mut snake = String::new();
     for (index, letter) in name.char_indices() {
@@ -12,9 +12,9 @@ pub fn snake_case(name: &str) -> String {
     snake
 }
 
-/// A name in SQL: in quotes where it would be taken for something else.
+/// Quotes an identifier if necessary.
 pub fn quoted(identifier: &str) -> String {
-    // Words that PostgreSQL 13 to 18 reserve, or take for functions and types in front of other things.
+    // Words reserved by PostgreSQL 13 to 18, also where they may be function or type names.
     const RESERVED: &str = " all analyse analyze and any array as asc asymmetric authorization between bigint binary bit \
         boolean both case cast char character check coalesce collate collation column concurrently constraint create cross \
         current_catalog current_date current_role current_schema current_time current_timestamp current_user dec decimal \

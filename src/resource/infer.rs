@@ -1,8 +1,8 @@
-//! A description inferred from a CSV file, so that `import` then reads every row of the same file.
+//! Infers a description from a CSV file, so that `import` accepts every row of that file.
 //!
-//! The file is read once, by the reader of `import`, and each cell is offered to columns of every type (`Column::read_cell`):
-//! a type is a column's if it takes all of its cells without losing anything, such as the zeros in front of a number. What is
-//! kept of a column is bounded, whatever the file's size.
+//! The file is read once, with the reader of `import`, and each cell is tried as a value of every type (`Column::read_cell`). A
+//! column has the first type that accepts all of its cells without losing anything, such as leading zeros. The state kept per
+//! column is bounded, whatever the file's size.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -14,61 +14,61 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::column::Column;
-use super::column::cell::{Reading, is_null_word};
+use super::column::cell::{ReadState, is_null_word};
 use super::description::{ColumnDescription, header_key};
 use super::kind::LENGTH_MAX;
-use super::nameless::{NAMELESS_RULE, Nameless};
 use super::naming::Names;
 use super::sketch::{ColumnSketch, Sketch};
 use super::time::begins_as_iso;
+use super::unnamed::{UNNAMED_RULE, UnnamedColumn};
 use crate::csv::cells::{Cell, Cells};
 use crate::csv::fault::{Fault, Malformed, Place};
 use crate::csv::file;
 use crate::csv::splitter::Sink;
 
-/// Most values of an enumeration.
+/// Maximum number of values of an enumeration.
 const ENUM_MAX: usize = 12;
-/// How many rows there are for each value of an enumeration, at least.
+/// Minimum average number of rows per value of an enumeration.
 const ENUM_ROWS: u64 = 3;
-/// Distinct values are counted up to here.
+/// Distinct values are counted up to this number.
 const DISTINCT_MAX: usize = 1000;
-/// Greatest lengths of texts: the first one that leaves as much room again.
+/// Candidates for the maximum length of a text: the first that is at least twice the longest value.
 const LENGTHS: [u32; 8] = [50, 100, 200, 500, 1000, 2000, 5000, LENGTH_MAX];
-/// Integers that are not above half of what 32 bits hold are 32 bits wide.
+/// Integers up to half of the 32-bit range become `int32`.
 const INT32_MAX: u64 = 1 << 30;
-/// Characters of a value that are shown.
+/// Maximum number of characters of a value shown.
 const SHOWN_MAX: usize = 40;
-/// A double holds every whole number of so many digits.
+/// A double represents every integer of this many digits exactly.
 const EXACT_DIGITS: usize = 15;
 
-/// Why nothing can be inferred.
+/// Why no description can be inferred.
 #[derive(Debug, Error)]
 pub enum InferError {
-    /// The text is no CSV.
+    /// The text is not CSV.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// Columns cannot be told apart, each in a sentence.
+    /// Columns cannot be distinguished; one sentence each.
     #[error("{}", .0.join("; "))]
     Header(Vec<String>),
-    /// A value that no column takes.
+    /// A value that no column type accepts.
     #[error("line {line}, column {column}: {rule}")]
     Value {
-        /// Where the row begins, counted from 1.
+        /// The line on which the row starts, counted from 1.
         line: u64,
         /// The column's header.
         column: String,
         /// What the value must be.
         rule: &'static str,
     },
-    /// There are no rows.
-    #[error("there are no rows in it that show what the columns are; add some, or use `pycrudapi resource new`")]
+    /// The file has no rows.
+    #[error("it has no rows from which to infer the columns; add some, or use `pycrudapi resource new`")]
     Empty,
     /// The file cannot be read.
     #[error("cannot read the file")]
     Read(#[from] std::io::Error),
 }
 
-/// Infers the description of a resource of this name; `source` is what the file is called in its comments.
+/// Infers the description of a resource; `source` is the name of the file in its comments.
 ///
 /// # Errors
 /// [`InferError`].
@@ -78,29 +78,30 @@ pub fn infer(
     input: impl Read,
     encoding: Option<&'static Encoding>,
 ) -> Result<Sketch, InferError> {
-    let mut survey = Survey { names: Names::new(name), columns: None, reading: Reading::default(), rows: 0 };
+    let mut survey = Survey { names: Names::new(name), columns: None, state: ReadState::default(), rows: 0 };
     file::read(input, encoding, &mut survey, |_, _| true)?;
     let Survey { columns: Some(columns), rows: 1.., .. } = &survey else { return Err(InferError::Empty) };
     let mut comments = vec![
         format!(
-            "Inferred from {source}: {}. Types are those that every value fits; ranges are left open.",
+            "Inferred from {source}: {}. Each type fits every value of its column; ranges are left open.",
             counted(survey.rows, "row")
         ),
-        "Once this is right, `pycrudapi resource check` this file, start the service and import the rows.".to_owned(),
+        "When this is correct, run `pycrudapi resource check` on this file, start the service and import the rows."
+            .to_owned(),
     ];
     if columns.iter().any(|column| column.is_key) {
-        comments.push("The column uuid is the key of the rows, which every resource has.".to_owned());
+        comments.push("The column uuid is omitted, because every resource has this key.".to_owned());
     }
-    let described = columns.iter().filter(|column| !column.is_key && column.nameless.is_none());
-    let columns = described.map(Found::describe).collect();
+    let described = columns.iter().filter(|column| !column.is_key && column.unnamed.is_none());
+    let columns = described.map(ObservedColumn::describe).collect();
     Ok(Sketch { name: name.to_owned(), history: false, comments, columns })
 }
 
-/// What has been seen of a file.
+/// State of reading a file.
 struct Survey<'a> {
     names: Names<'a>,
-    columns: Option<Vec<Found>>,
-    reading: Reading,
+    columns: Option<Vec<ObservedColumn>>,
+    state: ReadState,
     rows: u64,
 }
 
@@ -114,11 +115,12 @@ impl Sink for Survey<'_> {
     fn record(&mut self, record: &Cells) -> Result<(), InferError> {
         let Some(columns) = &mut self.columns else {
             let names = self.names.of(record).map_err(InferError::Header)?;
-            self.columns = Some(record.texts().zip(names).map(|(header, name)| Found::new(header, name)).collect());
+            self.columns =
+                Some(record.texts().zip(names).map(|(header, name)| ObservedColumn::new(header, name)).collect());
             return Ok(());
         };
         if record.texts().all(|text| text.trim().is_empty()) {
-            return Ok(()); // import leaves it out, too
+            return Ok(()); // import skips it, too
         }
         let (expected, found) = (columns.len(), record.count());
         if expected != found {
@@ -127,47 +129,46 @@ impl Sink for Survey<'_> {
         }
         self.rows += 1;
         for (column, cell) in columns.iter_mut().zip(record.iter()) {
-            column.see(cell, record, &mut self.reading)?;
+            column.observe(cell, record, &mut self.state)?;
         }
         Ok(())
     }
 }
 
-/// What has been seen of a column.
-struct Found {
+/// Observations about a column.
+struct ObservedColumn {
     header: String,
     name: String,
     is_key: bool,
-    /// Of a column without a name, which is left out.
-    nameless: Option<Nameless>,
-    /// Types that took every value so far, the most particular first.
+    /// Set for an unnamed column, which is omitted.
+    unnamed: Option<UnnamedColumn>,
+    /// Types that have accepted every value so far, most specific first.
     candidates: Vec<Candidate>,
     text: Column,
     time: Column,
-    /// Cells with more in them than blanks; those among them that say that there is no value; the others, and those without
-    /// anything among them.
+    /// Numbers of non-blank cells, of those that denote a missing value, of blank cells, and of those that are empty.
     values: u64,
     nulls: u64,
     blank: u64,
     empty: u64,
-    /// Whether every value is a date and time but for the offset.
+    /// Whether every value is a date and time without an offset.
     is_local_time: bool,
-    /// How often each value is there, as long as they are few.
+    /// How often each value occurs, while there are few distinct values.
     counts: Option<IndexMap<String, u64>>,
     distinct: HashSet<u64>,
     longest: usize,
-    /// The greatest distance of an integer from zero.
+    /// The greatest absolute value of an integer.
     magnitude: u64,
-    /// Why it is a text, though it began as something else.
+    /// Why it is a text although its first values were not.
     misfit: Option<String>,
 }
 
-/// A type, and whether it would lose nothing of a value that it can read: `2024-001` is a day of the year, and a number of
-/// something more often.
+/// A type, and a check that it loses nothing of a value it can read: `2024-001` is a valid ordinal date, but more often a
+/// serial number.
 struct Candidate {
     r#type: &'static str,
     format: Option<&'static str>,
-    /// What many of them are called.
+    /// Plural noun for messages.
     called: &'static str,
     column: Column,
     keeps: fn(&str) -> bool,
@@ -194,7 +195,7 @@ impl Candidate {
     }
 }
 
-/// A column of a type without a rule of its own.
+/// A column of a type without further rules.
 fn column_of(r#type: &str, format: Option<&str>) -> Column {
     let description = ColumnDescription {
         r#type: r#type.to_owned(),
@@ -205,14 +206,14 @@ fn column_of(r#type: &str, format: Option<&str>) -> Column {
     Column::new(1, &description).expect("a type alone has no fault")
 }
 
-impl Found {
+impl ObservedColumn {
     fn new(header: &str, name: String) -> Self {
         let name_is_missing = name.is_empty();
         Self {
             header: header.trim().to_owned(),
             name,
             is_key: header_key(header) == "uuid",
-            nameless: name_is_missing.then(Nameless::default),
+            unnamed: name_is_missing.then(UnnamedColumn::default),
             candidates: Candidate::all(),
             text: column_of("string", None),
             time: column_of("string", Some("date-time")),
@@ -229,11 +230,11 @@ impl Found {
         }
     }
 
-    fn see(&mut self, written: Cell<'_>, record: &Cells, reading: &mut Reading) -> Result<(), InferError> {
+    fn observe(&mut self, written: Cell<'_>, record: &Cells, state: &mut ReadState) -> Result<(), InferError> {
         let (cell, line, separator) = (written.text, record.line(), record.separator());
         let fault = |rule| Err(InferError::Value { line, column: self.header.clone(), rule });
-        if let Some(nameless) = &mut self.nameless {
-            return if nameless.take(cell) { Ok(()) } else { fault(NAMELESS_RULE) };
+        if let Some(unnamed) = &mut self.unnamed {
+            return if unnamed.take(cell) { Ok(()) } else { fault(UNNAMED_RULE) };
         }
         if self.is_key {
             return match Uuid::try_parse(cell.trim()) {
@@ -257,10 +258,10 @@ impl Found {
         if is_null {
             self.nulls += 1;
         } else {
-            // Where something else separates the cells, a comma may be a decimal one.
+            // If the separator is not a comma, a comma may be the decimal mark.
             let plain = if separator != ',' { value.replace(',', ".") } else { value.to_owned() };
             self.candidates.retain(|candidate| {
-                (candidate.keeps)(&plain) && candidate.column.read_cell(written, separator, true, reading).is_ok()
+                (candidate.keeps)(&plain) && candidate.column.read_cell(written, separator, true, state).is_ok()
             });
         }
         if let (Some(called), None, 2..) = (before, self.candidates.first(), known_before) {
@@ -312,7 +313,8 @@ impl Found {
             None => {
                 comments.extend(self.misfit.clone());
                 if self.values > 0 && self.is_local_time {
-                    let hint = "dates and times without an offset from UTC: with Z behind each it can be format = \"date-time\"";
+                    let hint =
+                        "dates and times without an offset from UTC: append Z to each to use format = \"date-time\"";
                     comments.push(hint.to_owned());
                 }
                 match self.enumeration(&column) {
@@ -328,7 +330,7 @@ impl Found {
         ColumnSketch { comments, column }
     }
 
-    /// Whether booleans are seen in one word that means something else, too: the f of females, the NO of Norway.
+    /// Whether a boolean has been seen in only one spelling that may mean something else: f for female, NO for Norway.
     fn is_one_sided(&self, candidate: &Candidate) -> bool {
         let is_one = |counts: &IndexMap<String, u64>| {
             let words: HashSet<String> =
@@ -338,10 +340,10 @@ impl Found {
         candidate.r#type == "boolean" && self.counts.as_ref().is_some_and(is_one)
     }
 
-    /// What was found, in a sentence.
+    /// A summary of the column in a sentence.
     fn summary(&self) -> String {
         if self.values == 0 {
-            return format!("{}, without a value", counted(self.blank, "cell"));
+            return format!("{}, all without a value", counted(self.blank, "cell"));
         }
         let distinct = match self.distinct.len() {
             count if count > DISTINCT_MAX => format!("more than {DISTINCT_MAX} distinct"),
@@ -351,7 +353,7 @@ impl Found {
         format!("{values}, {distinct}, {} empty; longest: {longest}", self.blank)
     }
 
-    /// Its values, if they are few, come again and again, and can be those of an enumeration.
+    /// Its values, if they are few, repeat, and are valid values of an enumeration.
     fn enumeration(&self, column: &ColumnDescription) -> Option<Vec<toml::Value>> {
         let counts = self.counts.as_ref().filter(|counts| !self.is_local_time && counts.len() > 1)?;
         let is_few = counts.len() as u64 * ENUM_ROWS <= self.values && counts.values().all(|count| *count > 1);
@@ -365,30 +367,30 @@ fn counted(count: u64, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
-/// Whether a boolean is meant: ones and zeros are taken for numbers.
+/// Whether it may be a boolean; ones and zeros are treated as numbers.
 fn is_word(value: &str) -> bool {
     value.starts_with(|letter: char| letter.is_ascii_alphabetic())
 }
 
-/// Whether it is a whole number, written as one.
+/// Whether it is an integer in canonical notation.
 fn is_integer(value: &str) -> bool {
     let digits = value.strip_prefix('-').unwrap_or(value);
     digits.bytes().all(|byte| byte.is_ascii_digit()) && !has_leading_zero(digits)
 }
 
-/// Whether it is a number that a double does not change for another one that is written like it.
+/// Whether it is a number that survives conversion to a double.
 fn is_number(value: &str) -> bool {
     let number = value.strip_prefix('-').unwrap_or(value);
     let is_written_as_one =
         number.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte)) && !number.starts_with('+');
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, ""));
     let digits = mantissa.trim_start_matches(['0', '.']).bytes().filter(u8::is_ascii_digit).count();
-    // Codes such as 12E4 only look like numbers.
+    // 12E4 is more likely a code than a number.
     let is_code = number.contains('E') && !mantissa.contains('.') && !exponent.starts_with(['+', '-']);
     is_written_as_one && !has_leading_zero(number) && !is_code && digits <= EXACT_DIGITS
 }
 
-/// Whether zeros stand in front of it, as in codes that only look like numbers.
+/// Whether it has leading zeros, as codes that look like numbers do.
 fn has_leading_zero(number: &str) -> bool {
     number.len() > 1 && number.starts_with('0') && number.as_bytes()[1].is_ascii_digit()
 }

@@ -1,63 +1,63 @@
-//! What the values of a column are, with the rules for them, and every way in which a description may say that wrongly.
+//! The type of a column's values with their rules, and the errors that a description of them may have.
 
 use regex::Regex;
 
 use super::decimal::{Decimal, PRECISION_MAX};
 use super::description::ColumnDescription;
 
-/// Longest text that a column may take, in characters: a record of CSV has a limit, too.
+/// Maximum length that a column may have, in characters; a CSV record is limited, too.
 pub const LENGTH_MAX: u32 = 10_000;
-/// The longest text where the description does not say.
+/// Default maximum length.
 const LENGTH_DEFAULT: u32 = 1000;
-/// Most values of an enumeration.
+/// Maximum number of values of an enumeration.
 const ENUM_MAX: usize = 100;
 
-/// What the values of a column are, with the rules for them.
+/// The type of a column's values, with their rules.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     /// True or false.
     Boolean,
-    /// A whole number of so many bits.
+    /// An integer.
     Integer {
         /// 16, 32 or 64.
         bits: u8,
-        /// Bounds, both inclusive; never beyond what the bits hold.
+        /// Inclusive bounds, within the range of the bits.
         minimum: i64,
         /// See above.
         maximum: i64,
-        /// Every possible value, ascending, if they are given.
+        /// All possible values, ascending, if specified.
         values: Option<Vec<i64>>,
     },
     /// A double.
     Number {
-        /// The least value.
+        /// The minimum value.
         minimum: Option<f64>,
-        /// The greatest value.
+        /// The maximum value.
         maximum: Option<f64>,
     },
-    /// An exact number.
+    /// An exact decimal.
     Decimal {
-        /// Digits in all.
+        /// Total number of digits.
         precision: u8,
-        /// Digits behind the point.
+        /// Number of decimal places.
         scale: u8,
-        /// The least value, as it was written.
+        /// The minimum value, as written in the description.
         minimum: Option<String>,
-        /// The greatest value, as it was written.
+        /// The maximum value, as written in the description.
         maximum: Option<String>,
     },
     /// A text.
     Text {
-        /// The least number of characters.
+        /// The minimum number of characters.
         min_length: u32,
-        /// The greatest number of characters.
+        /// The maximum number of characters.
         max_length: u32,
-        /// What it must match.
+        /// A regular expression that it must match.
         pattern: Option<String>,
     },
-    /// One of some texts, in the order of the description.
+    /// One of these texts, in the order of the description.
     Enum(Vec<String>),
-    /// A day.
+    /// A date.
     Date,
     /// An instant.
     DateTime,
@@ -66,10 +66,10 @@ pub enum Kind {
 }
 
 impl ColumnDescription {
-    /// What its values are.
+    /// The type of its values.
     ///
     /// # Errors
-    /// A rule that does not fit the type, or has no sense.
+    /// A rule that does not apply to the type, or is invalid.
     pub fn kind(&self) -> Result<Kind, String> {
         let kind = match self.r#type.as_str() {
             "boolean" => Kind::Boolean,
@@ -94,7 +94,7 @@ impl ColumnDescription {
             ("enum", self.r#enum.is_some()),
         ] {
             if given && !allowed.contains(&key) {
-                return Err(format!("{key} is no rule of this type; leave it out"));
+                return Err(format!("{key} does not apply to this type; leave it out"));
             }
         }
         Ok(kind)
@@ -103,7 +103,11 @@ impl ColumnDescription {
     fn format(&self, known: &[&str]) -> Result<Option<&str>, String> {
         match self.format.as_deref() {
             Some(format) if !known.contains(&format) => {
-                let known = if known.is_empty() { "this type has none".to_owned() } else { known.join(", ") };
+                let known = if known.is_empty() {
+                    "this type has no formats".to_owned()
+                } else {
+                    format!("expected {}", known.join(", "))
+                };
                 Err(format!("unknown format {format:?}; {known}"))
             }
             format => Ok(format),
@@ -132,7 +136,7 @@ impl ColumnDescription {
             values.sort_unstable();
             values.dedup();
             if self.minimum.is_some() || self.maximum.is_some() {
-                return Err("enum says every value; leave minimum and maximum out".to_owned());
+                return Err("enum lists every value; leave minimum and maximum out".to_owned());
             }
             count_of_enum(values.len())?;
             Ok(values)
@@ -173,9 +177,7 @@ impl ColumnDescription {
         let number = |text: &str| text.trim().parse::<u8>().map_err(|_| FORM.to_owned());
         let (precision, scale) = (number(precision)?, number(scale)?);
         if !(1..=PRECISION_MAX).contains(&precision) || scale > precision {
-            return Err(format!(
-                "a decimal has a precision from 1 to {PRECISION_MAX}, and a scale of no more than that"
-            ));
+            return Err(format!("a decimal must have a precision from 1 to {PRECISION_MAX} and a scale not above it"));
         }
         let bound = |key: &str, value: &Option<toml::Value>| {
             let Some(value) = value else { return Ok(None) };
@@ -208,7 +210,7 @@ impl ColumnDescription {
                 let Some(text) = text else {
                     return Err(format!(
                         "enum {value} must be a text of 1 to 100 characters without quotes, commas, parentheses, backslashes, \
-                         blanks at its ends and control characters"
+                        leading or trailing blanks, and control characters"
                     ));
                 };
                 if texts.contains(&text.to_owned()) {
@@ -227,11 +229,13 @@ impl ColumnDescription {
                 let (min_length, max_length) =
                     (self.min_length.unwrap_or(u32::from(self.nullable)), self.max_length.unwrap_or(LENGTH_DEFAULT));
                 if min_length > max_length || max_length == 0 || max_length > LENGTH_MAX {
-                    return Err(format!("lengths must ascend, and maxLength be from 1 to {LENGTH_MAX}"));
+                    return Err(format!(
+                        "minLength must not exceed maxLength, and maxLength must be from 1 to {LENGTH_MAX}"
+                    ));
                 }
                 if let Some(pattern) = &self.pattern {
                     Regex::new(pattern)
-                        .map_err(|error| format!("pattern {pattern:?} is no regular expression: {error}"))?;
+                        .map_err(|error| format!("pattern {pattern:?} is not a valid regular expression: {error}"))?;
                 }
                 Kind::Text { min_length, max_length, pattern: self.pattern.clone() }
             }
@@ -239,7 +243,7 @@ impl ColumnDescription {
     }
 }
 
-/// Whether an enumeration may hold the text: it must be the same in JSON, CSV, filters and SQL.
+/// Whether a text may be a value of an enumeration: it must be written the same way in JSON, CSV, filters and SQL.
 fn is_enum_text(text: &str) -> bool {
     (1..=100).contains(&text.chars().count())
         && text.trim() == text
@@ -247,5 +251,5 @@ fn is_enum_text(text: &str) -> bool {
 }
 
 fn count_of_enum(count: usize) -> Result<(), String> {
-    if (1..=ENUM_MAX).contains(&count) { Ok(()) } else { Err(format!("an enum has 1 to {ENUM_MAX} values")) }
+    if (1..=ENUM_MAX).contains(&count) { Ok(()) } else { Err(format!("an enum must have 1 to {ENUM_MAX} values")) }
 }

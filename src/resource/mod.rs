@@ -1,16 +1,18 @@
-//! The engine: what a description says, as a table, statements and routes. It knows no table of its own.
+//! The engine: turns a description into a table, SQL statements and routes. It contains nothing specific to any table.
 //!
-//! A `description` is the file; `definition` is what is made of it at the start: `column`s with their rules, `value`s in each
-//! form, and `sql`. Requests go from `routes` to `store` (single rows, batched), `list` (many rows) or `bulk` (many new rows).
+//! `description` is the parsed file; `definition` is what is built from it at startup: `column`s with their rules, `value`s in
+//! each representation, and `sql`. Requests go from `routes` to `store` (single rows, batched), `list` (many rows) or `bulk`
+//! (many new rows).
 //!
-//! Invariants: a stored row satisfies every rule of its description, which the table's constraints repeat; its uuid is a
-//! version 7 made here, so key order is creation order. Each state has a version that no other state of it ever had.
+//! Invariants: a stored row satisfies every rule of its description, and the table's constraints repeat those rules. Its uuid
+//! is a version 7 UUID generated here, so key order is creation order. A version is never used twice for the same row.
 
+pub mod actor;
 #[cfg(test)]
 pub mod arbitrary;
+mod array_element;
 mod arrays;
 pub mod bulk;
-pub mod by;
 pub mod check;
 pub mod column;
 pub mod context;
@@ -19,7 +21,6 @@ mod decimal;
 pub mod definition;
 pub mod description;
 mod examples;
-mod form;
 pub mod generate;
 pub mod history;
 mod identifier;
@@ -27,13 +28,11 @@ pub mod infer;
 pub mod json;
 pub mod kind;
 pub mod list;
-mod nameless;
 pub mod naming;
-mod one;
 pub mod openapi;
 pub mod operations;
-mod own;
 mod parameters;
+mod parser;
 mod problem;
 pub mod registry;
 pub mod representation;
@@ -41,10 +40,12 @@ pub mod routes;
 pub mod row;
 pub mod schema;
 pub mod shorthand;
+mod single_row;
 pub mod sketch;
 mod sql;
 pub mod store;
 pub mod time;
+mod unnamed;
 pub mod value;
 mod wording;
 pub mod writes;

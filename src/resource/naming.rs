@@ -1,4 +1,4 @@
-//! Names for what a file calls in its own way: columns from headers, and a resource from the file's name.
+//! Derives valid names: of columns from headers, and of a resource from a file name.
 
 use std::collections::BTreeSet;
 
@@ -6,34 +6,34 @@ use super::check::{IDENTIFIER_MAX, RESERVED};
 use super::definition::capitalised;
 use super::description::header_key;
 use super::identifier::snake_case;
-use super::nameless::is_nameless;
+use super::unnamed::is_unnamed;
 use crate::csv::cells::Cells;
 
-/// Longest name of a resource.
+/// Maximum length of a resource's name.
 const RESOURCE_MAX: usize = 40;
-/// Room for what makes a name unique.
+/// Space reserved for a suffix that makes a name unique.
 const SUFFIX_MAX: usize = 4;
 
-/// Names of the columns of one resource.
+/// Derives column names of one resource.
 #[derive(Debug)]
 pub struct Names<'a> {
     resource: &'a str,
 }
 
 impl<'a> Names<'a> {
-    /// Names for the columns of this resource.
+    /// For the columns of this resource.
     pub fn new(resource: &'a str) -> Self {
         Self { resource }
     }
 
-    /// A name for each column of a header; one that is a name already stays as it is, and one without a name has none.
+    /// A name for each column of a header; a valid name is unchanged, and an unnamed column has an empty one.
     ///
     /// # Errors
-    /// Every column that import could not find by its header.
+    /// Every column that import could not identify by its header.
     pub fn of(&self, header: &Cells) -> Result<Vec<String>, Vec<String>> {
         let line = header.line();
         let mut faults = Vec::new();
-        let named = |header| if is_nameless(header) { "" } else { str::trim(header) };
+        let named = |header| if is_unnamed(header) { "" } else { str::trim(header) };
         let header: Vec<&str> = header.texts().map(named).collect();
         let keys: Vec<String> = header.iter().map(|name| header_key(name)).collect();
         for (index, (name, key)) in header.iter().zip(&keys).enumerate() {
@@ -48,8 +48,8 @@ impl<'a> Names<'a> {
                 ));
             } else if first < index {
                 faults.push(format!(
-                    "line {line}: columns {} and {number}, {:?} and {name:?}, are the same to import, which heeds letters and \
-                     digits alone; rename one in the file",
+                    "line {line}: columns {} and {number}, {:?} and {name:?}, are the same to import, which compares only \
+                    letters and digits; rename one in the file",
                     first + 1,
                     header[first],
                 ));
@@ -78,7 +78,7 @@ impl<'a> Names<'a> {
         Ok(names)
     }
 
-    /// The name, or one like it that is short enough, not reserved and not another column's.
+    /// The name, or a similar one that is short enough, not reserved and not used by another column.
     fn unique(&self, name: &str, own_key: &str, taken: &BTreeSet<String>) -> String {
         let most = IDENTIFIER_MAX - SUFFIX_MAX - self.resource.len() - 1;
         let mut name = name.to_owned();
@@ -97,7 +97,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// The name of a resource made of a file's: `Vessels (2020).csv` is `vessels-2020`.
+/// Derives the name of a resource from a file name: `Vessels (2020).csv` is `vessels-2020`.
 pub fn resource_name(stem: &str) -> Option<String> {
     let mut name = String::new();
     for letter in ascii(stem).chars() {
@@ -135,7 +135,7 @@ fn camel_case(header: &str) -> String {
     name
 }
 
-/// Western European letters without their marks; others stay.
+/// Removes the marks of Western European letters; other letters are unchanged.
 fn ascii(text: &str) -> String {
     let mut plain = String::new();
     for letter in text.chars() {

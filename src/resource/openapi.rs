@@ -33,7 +33,7 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
     document.named(stored_name, shape(resource, true));
     document.named(details_name, shape(resource, false));
     let tag = resource.title;
-    let tag_meaning = format!("names this state of the {singular}");
+    let tag_meaning = format!("identifies this state of the {singular}");
     let row = || [(JSON, content(named(stored_name), stored(resource)))];
     let whole = || [(JSON, content(named(details_name), details(resource)))];
     let is_stored = leak(format!("The {singular} as stored."));
@@ -41,37 +41,37 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
 
     list::openapi::describe(resource, document);
 
-    let many = "Many are taken as a JSON array, as CSV with a header, or as one JSON object per line: all are stored or none, \
-                and every bad row is named.";
+    let many = "Many rows are accepted as a JSON array, as CSV with a header, or as newline-delimited JSON: all are stored or \
+                none, and the errors of every invalid row are reported.";
     let create = Operation::new(tag, id("create"), title("Create", ""))
-        .says(leak(format!("The server makes the uuid. {} {many}", requirements(resource))))
-        .with([header("Prefer", text(), "of many: `return=minimal` or `return=representation`", "return=minimal")])
+        .says(leak(format!("The server generates the uuid. {} {many}", requirements(resource))))
+        .with([header("Prefer", text(), "for many rows: `return=minimal` or `return=representation`", "return=minimal")])
         .takes(
             true,
             &format!("The {singular}, or many, without uuids."),
-            bulk::openapi::taken(resource, named(details_name), details(resource)),
+            bulk::openapi::request_content(resource, named(details_name), details(resource)),
         )
         .answers(
             201,
             &format!(
-                "The {singular} as stored; of many their count, or all of them with `Prefer: return=representation`."
+                "The {singular} as stored; for many rows, their number, or all of them with `Prefer: return=representation`."
             ),
-            bulk::openapi::answered(resource, named(stored_name), stored(resource)),
+            bulk::openapi::response_content(resource, named(stored_name), stored(resource)),
         )
-        .header("Location", text(), &format!("the canonical URL of the new {singular}, if it is one"))
+        .header("Location", text(), &format!("the canonical URL of the new {singular}, for a single row"))
         .header("ETag", tags(), &tag_meaning)
-        .header("Preference-Applied", text(), "`return=minimal` or `return=representation`, if that was preferred")
-        .answers(200, "There are no rows in the body.", bulk::openapi::answered_empty())
+        .header("Preference-Applied", text(), "`return=minimal` or `return=representation`, if applied")
+        .answers(200, "The body contains no rows.", bulk::openapi::empty_response_content())
         .fails([Code::InvalidJson, Code::InvalidFields, Code::NotAcceptable]);
 
     let get = Operation::new(tag, id("get"), title("Read", ""))
         .with([key(singular)])
         .with(resource.sql.history.as_ref().map(|_| at(singular)))
-        .with([header("If-None-Match", tags(), &format!("answer 304 while the {singular} is in this state"), "\"6\"")])
-        .with([header("If-Match", tags(), &format!("answer 412 unless the {singular} is in this state"), "\"6\"")])
+        .with([header("If-None-Match", tags(), &format!("return 304 if the {singular} is in this state"), "\"6\"")])
+        .with([header("If-Match", tags(), &format!("return 412 unless the {singular} is in this state"), "\"6\"")])
         .answers(200, the, row())
         .header("ETag", tags(), &tag_meaning)
-        .answers(304, "The client has this state already.", [])
+        .answers(304, "The client already has this state.", [])
         .header("ETag", tags(), &tag_meaning)
         .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidHeader, Code::PreconditionFailed]);
 
@@ -84,22 +84,19 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
         .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields])
         .fails(CONDITIONS);
 
-    let patch = Operation::new(
-        tag,
-        id("patch"),
-        leak(format!("Change some fields of {} {singular}", article(singular))),
-    )
-    .with([key(singular), if_match(singular)])
-    .says("A merge patch (RFC 7396): fields that are left out stay as they are; `null` empties one that may be null.")
-    .takes(
-        true,
-        "The fields that change.",
-        [MERGE_PATCH, JSON].map(|media_type| (media_type, content(changes(resource), patch_example(resource)))),
-    )
-    .answers(200, is_stored, row())
-    .header("ETag", tags(), &tag_meaning)
-    .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields])
-    .fails(CONDITIONS);
+    let patch =
+        Operation::new(tag, id("patch"), leak(format!("Change some fields of {} {singular}", article(singular))))
+            .with([key(singular), if_match(singular)])
+            .says("A merge patch (RFC 7396): omitted fields are unchanged; `null` clears a nullable field.")
+            .takes(
+                true,
+                "The fields that change.",
+                [MERGE_PATCH, JSON].map(|media_type| (media_type, content(changes(resource), patch_example(resource)))),
+            )
+            .answers(200, is_stored, row())
+            .header("ETag", tags(), &tag_meaning)
+            .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields])
+            .fails(CONDITIONS);
 
     let delete = Operation::new(tag, id("delete"), title("Delete", ""))
         .with([key(singular), if_match(singular)])
@@ -122,7 +119,7 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
     history::openapi::describe(resource, document);
 }
 
-/// Which fields must be there, and which may be null.
+/// Which fields are required, and which may be null.
 fn requirements(resource: &Resource) -> String {
     let named = |wanted: fn(&Column) -> bool| {
         let names = resource.fields().iter().filter(|column| wanted(column)).map(|column| format!("`{}`", column.name));
@@ -132,7 +129,7 @@ fn requirements(resource: &Resource) -> String {
     let required = if optional.is_empty() {
         "All fields are required".to_owned()
     } else {
-        format!("All fields but {optional} are required")
+        format!("All fields except {optional} are required")
     };
     if nullable.is_empty() {
         format!("{required}; none may be null.")

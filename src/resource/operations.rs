@@ -1,42 +1,42 @@
-//! What requests do with rows of a resource, as the metrics of the database name it.
+//! The database operations of a resource, as named in the database metrics.
 
 use crate::db::operation::DbOperation;
 
 /// The operations of one resource.
 #[derive(Debug)]
 pub struct DbOperations {
-    /// Rows by key.
+    /// Read rows by key.
     pub get: DbOperation,
-    /// Whether there are rows.
+    /// Check whether rows exist.
     pub exists: DbOperation,
-    /// New rows.
+    /// Insert rows.
     pub create: DbOperation,
-    /// Rows anew.
+    /// Replace rows.
     pub replace: DbOperation,
-    /// Some columns of rows.
+    /// Update some columns of rows.
     pub patch: DbOperation,
-    /// Rows that go.
+    /// Delete rows.
     pub delete: DbOperation,
-    /// Pages and chunks of lists.
+    /// Read pages and chunks of lists.
     pub list: DbOperation,
-    /// How many rows there are.
+    /// Count rows.
     pub count: DbOperation,
-    /// About how many.
+    /// Estimate the number of rows.
     pub estimate: DbOperation,
-    /// Numbers about groups.
+    /// Compute statistics.
     pub statistics: DbOperation,
-    /// Many new rows, as they arrive.
+    /// Copy rows in bulk.
     pub bulk: DbOperation,
-    /// What rows were.
+    /// Read histories.
     pub history: DbOperation,
-    /// Rows as they were.
+    /// Restore rows.
     pub restore: DbOperation,
-    /// Entries of the history that have passed their time.
+    /// Remove expired history entries.
     pub prune: DbOperation,
 }
 
 impl DbOperations {
-    /// Those of a resource of this name.
+    /// The operations of a resource with this name.
     pub fn of(name: &'static str) -> Self {
         let operation = |operation| DbOperation::new(operation, name);
         Self {

@@ -9,20 +9,20 @@ use super::representation::uuid;
 use crate::http::describe::{header, path, query};
 use crate::http::problem::Code;
 
-/// What a change may fail with that is made under a condition.
+/// Problems of a conditional change.
 pub const CONDITIONS: [Code; 3] = [Code::InvalidHeader, Code::PreconditionFailed, Code::PreconditionRequired];
 
-/// The parameter that asks for a row as it was.
+/// The parameter that selects a past state of a row.
 pub fn at(singular: &str) -> Parameter {
     let version = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0_i64)).maximum(Some(i64::MAX));
     let either = OneOfBuilder::new().item(version).item(date_time());
-    let meaning = format!("the {singular} as it was: a version, which its ETag names, or a time of RFC 3339");
+    let meaning = format!("the {singular} as it was: a version, as in its ETag, or an RFC 3339 time");
     query("at", RefOr::T(either.into()), &meaning, "2026-01-31T12:00:00Z")
 }
 
-/// The header that names the state which is to be changed.
+/// The header that identifies the state to be changed.
 pub fn if_match(singular: &str) -> Parameter {
-    let meaning = format!("change the {singular} only while it is in this state, which its ETag names");
+    let meaning = format!("change the {singular} only if it is in this state, identified by its ETag");
     header("If-Match", tags(), &meaning, "\"6\"")
 }
 

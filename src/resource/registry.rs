@@ -1,4 +1,4 @@
-//! Which resources there are: the built-in ones, and those of a folder.
+//! The registry of resources: the built-in ones, and those of a directory.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ use super::history;
 use super::schema::{self, Table};
 use crate::db::migrate::{Tables, TablesError};
 
-/// Descriptions in the binary, each with the file it stands in.
+/// Built-in descriptions by name.
 const BUILT_IN: &[(&str, &str)] = &[("passengers", include_str!("../../resources/passengers.toml"))];
 
-/// Files that built-in descriptions fill a fresh table with.
+/// Built-in seed files.
 const SEEDS: &[(&str, &[u8])] = &[("passengers.csv", include_bytes!("../../data/passengers.csv"))];
 
-/// Names below `/v1/` that are taken, and those of tables that the service has besides.
-pub const TAKEN: &[&str] = &[
+/// Names in use below `/v1/`, and names of the service's other tables.
+pub const RESERVED_NAMES: &[&str] = &[
     "admin",
     "air-quality",
     "air-quality-generation",
@@ -34,7 +34,7 @@ pub const TAKEN: &[&str] = &[
     "tokens",
 ];
 
-/// Every resource that is served, in the order of their routes.
+/// All resources served, in the order of their routes.
 pub type Resources = &'static [&'static Resource];
 
 impl Tables for Resources {
@@ -55,7 +55,7 @@ impl Tables for Resources {
                     tracing::info!(
                         resource = resource.name,
                         change = change.what,
-                        "changed a table as it is described"
+                        "changed a table to match its description"
                     );
                 }
                 count += changes.len();
@@ -84,34 +84,34 @@ impl Tables for Resources {
 /// Why the resources cannot be served.
 #[derive(Debug, Error)]
 pub enum RegistryError {
-    /// A description is at fault.
+    /// A description is invalid.
     #[error("{file}:\n{}", lines(.faults))]
     Description {
         /// The file.
         file: String,
-        /// Everything that is wrong with it.
+        /// Its errors.
         faults: Vec<Fault>,
     },
-    /// The folder cannot be read.
+    /// The directory cannot be read.
     #[error("cannot read the folder {} of RESOURCES_DIR", .folder.display())]
     Folder {
-        /// The folder.
+        /// The directory.
         folder: PathBuf,
         /// Why.
         #[source]
         reason: std::io::Error,
     },
-    /// A name is not there.
-    #[error("RESOURCES names {name}, which is no resource; there are {known}")]
+    /// A resource of this name does not exist.
+    #[error("RESOURCES: unknown resource {name}; the resources are {known}")]
     Unknown {
         /// The name.
         name: String,
-        /// Those that are there.
+        /// The names of the existing resources.
         known: String,
     },
-    /// Two resources would answer the same requests, or have the same table.
+    /// Two resources would have the same URLs or the same table.
     #[error("{file}: {what} is taken; choose another one")]
-    Taken {
+    InUse {
         /// The file.
         file: String,
         /// The name or the URL.
@@ -123,8 +123,8 @@ fn lines(faults: &[Fault]) -> String {
     faults.iter().map(|fault| format!("  {fault}")).collect::<Vec<_>>().join("\n")
 }
 
-/// The built-in resources and those of a folder, or those of them that are chosen. A file in the folder with the name of a
-/// built-in resource takes its place.
+/// Loads the built-in resources and those of a directory, or the chosen ones of them. A file in the directory with the name of
+/// a built-in resource replaces it.
 ///
 /// # Errors
 /// [`RegistryError`].
@@ -141,7 +141,7 @@ pub fn load(folder: Option<&Path>, chosen: Option<&[String]>) -> Result<Resource
         let file = path.display().to_string();
         let resource = load_file(&path).map_err(|faults| RegistryError::Description { file: file.clone(), faults })?;
         if !names.insert(resource.name) {
-            return Err(RegistryError::Taken { file, what: format!("the name {}", resource.name) });
+            return Err(RegistryError::InUse { file, what: format!("the name {}", resource.name) });
         }
         match found.iter_mut().find(|(_, known)| known.name == resource.name) {
             Some(known) => *known = (file, resource),
@@ -150,21 +150,21 @@ pub fn load(folder: Option<&Path>, chosen: Option<&[String]>) -> Result<Resource
     }
     let mut urls: Vec<&str> = Vec::new();
     for (file, resource) in &found {
-        let taken = |what| Err(RegistryError::Taken { file: file.clone(), what });
-        if TAKEN.contains(&resource.name) {
-            return taken(format!("the name {}", resource.name));
+        let in_use = |what| Err(RegistryError::InUse { file: file.clone(), what });
+        if RESERVED_NAMES.contains(&resource.name) {
+            return in_use(format!("the name {}", resource.name));
         }
-        // The table of another one's history would have the same name.
+        // The name must not be that of another resource's history tables.
         let others = found.iter().filter(|(_, other)| other.sql.history.is_some());
         let mut tables =
             others.flat_map(|(_, other)| [history::sql::name(other.table), history::sql::since(other.table)]);
         if tables.any(|table| table == resource.table) {
-            return taken(format!("the name {}", resource.name));
+            return in_use(format!("the name {}", resource.name));
         }
         for url in resource.short_urls() {
             let prefix = url.split('{').next().unwrap_or(url);
             if urls.contains(&prefix) || RESERVED_URLS.iter().any(|taken| prefix.trim_end_matches('/') == *taken) {
-                return taken(format!("the URL {url}"));
+                return in_use(format!("the URL {url}"));
             }
             urls.push(prefix);
         }
@@ -187,7 +187,7 @@ pub fn load(folder: Option<&Path>, chosen: Option<&[String]>) -> Result<Resource
     Ok(served.leak())
 }
 
-/// URLs that other parts of the service answer.
+/// URLs used by other parts of the service.
 const RESERVED_URLS: &[&str] = &[
     "/v1",
     "/api",
@@ -203,16 +203,16 @@ const RESERVED_URLS: &[&str] = &[
     "/zero",
 ];
 
-/// A file that a built-in description fills a fresh table with.
+/// A built-in seed file.
 pub fn seed(name: &str) -> Result<Vec<u8>, String> {
     let seed = SEEDS.iter().find(|(known, _)| *known == name);
     seed.map(|(_, bytes)| bytes.to_vec()).ok_or_else(|| format!("there is no file {name}"))
 }
 
-/// Reads a file; a seed lies beside it, or is built in.
+/// Loads a description file; its seed file is in the same directory, or built in.
 ///
 /// # Errors
-/// That it cannot be read, or everything that is wrong with it.
+/// That it cannot be read, or all its errors.
 pub fn load_file(path: &Path) -> Result<&'static Resource, Vec<Fault>> {
     let unreadable = |path: &Path, error| format!("cannot read {}: {error}", path.display());
     let text =
@@ -224,7 +224,7 @@ pub fn load_file(path: &Path) -> Result<&'static Resource, Vec<Fault>> {
     })
 }
 
-/// The descriptions in a folder, in the order of their names; hidden files are an editor's or the system's.
+/// The description files in a directory, ordered by name; hidden files belong to editors or the system.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, RegistryError> {
     let unreadable = |reason| RegistryError::Folder { folder: folder.to_owned(), reason };
     let mut files = Vec::new();
@@ -239,7 +239,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, RegistryError> {
     Ok(files)
 }
 
-/// The passengers, for tests of the engine.
+/// The resource `passengers`, for tests of the engine.
 #[cfg(test)]
 pub fn passengers() -> &'static Resource {
     use std::sync::OnceLock;

@@ -1,4 +1,4 @@
-//! What rows look like in the OpenAPI document, and examples of them.
+//! The schemas of rows in the OpenAPI document, with examples.
 
 use serde_json::{Map, Value as Json, json};
 use utoipa::openapi::schema::{AdditionalProperties, SchemaType};
@@ -10,12 +10,12 @@ use super::examples::UUID;
 use super::kind::Kind;
 use super::value::Value;
 
-/// The article in front of a noun.
+/// The indefinite article for a noun.
 pub fn article(noun: &str) -> &'static str {
     if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
 }
 
-/// A row as it is stored, with its uuid, or as a client sends it: no member but these.
+/// The schema of a row as stored, with its uuid, or as a client sends it; other members are not allowed.
 pub fn shape(resource: &Resource, is_stored: bool) -> RefOr<Schema> {
     let mut object = ObjectBuilder::new().schema_type(Type::Object);
     if is_stored {
@@ -36,7 +36,7 @@ pub fn shape(resource: &Resource, is_stored: bool) -> RefOr<Schema> {
     RefOr::T(object.into())
 }
 
-/// What a client may send for a column: a decimal as a number, too.
+/// The schema of a column in requests, where a decimal may also be a number.
 fn sent(column: &Column) -> RefOr<Schema> {
     match (&column.kind, schema(column)) {
         (Kind::Decimal { .. }, RefOr::T(Schema::Object(mut object))) => {
@@ -48,7 +48,7 @@ fn sent(column: &Column) -> RefOr<Schema> {
     }
 }
 
-/// What a column's values are.
+/// The schema of a column's values.
 pub fn schema(column: &Column) -> RefOr<Schema> {
     let of = |kind: Type| {
         let either = if column.nullable { SchemaType::from_iter([kind, Type::Null]) } else { kind.into() };
@@ -92,7 +92,7 @@ pub fn schema(column: &Column) -> RefOr<Schema> {
     described(RefOr::T(object.into()), column.docs.description)
 }
 
-/// The same with what it means.
+/// Adds a description to a schema.
 pub fn described(schema: RefOr<Schema>, description: Option<&'static str>) -> RefOr<Schema> {
     match schema {
         RefOr::T(Schema::Object(mut object)) => {
@@ -103,17 +103,17 @@ pub fn described(schema: RefOr<Schema>, description: Option<&'static str>) -> Re
     }
 }
 
-/// Any of a row's fields.
+/// The schema of a patch: any of a row's fields.
 pub fn changes(resource: &Resource) -> RefOr<Schema> {
     any_of(shape(resource, false))
 }
 
-/// A row in a list, which may be asked for some members only.
+/// The schema of a row in a list, which may have only the selected members.
 pub fn listed(resource: &Resource) -> RefOr<Schema> {
     any_of(shape(resource, true))
 }
 
-/// The same with no member that must be there.
+/// Makes all members optional.
 fn any_of(whole: RefOr<Schema>) -> RefOr<Schema> {
     let RefOr::T(Schema::Object(mut object)) = whole else { return whole };
     object.required.clear();
@@ -121,30 +121,30 @@ fn any_of(whole: RefOr<Schema>) -> RefOr<Schema> {
     RefOr::T(Schema::Object(object))
 }
 
-/// A key.
+/// The schema of a key.
 pub fn uuid() -> RefOr<Schema> {
     let format = SchemaFormat::KnownFormat(KnownFormat::Uuid);
     RefOr::T(ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into())
 }
 
-/// The example of a row as a client sends it.
+/// An example row as a client sends it.
 pub fn details(resource: &Resource) -> Json {
     Json::Object(resource.example())
 }
 
-/// The example of a patch.
+/// An example patch.
 pub fn patch_example(resource: &Resource) -> Json {
     Json::Object(resource.example().into_iter().rev().take(1).collect())
 }
 
-/// The example of a stored row.
+/// An example row as stored.
 pub fn stored(resource: &Resource) -> Json {
     let mut row = Map::from_iter([("uuid".to_owned(), json!(UUID))]);
     row.extend(resource.example());
     Json::Object(row)
 }
 
-/// The example of a row as CSV, with its header.
+/// An example row as CSV, with its header.
 pub fn csv_example(resource: &Resource, with_key: bool) -> String {
     let mut out = Vec::new();
     let columns = if with_key { &resource.columns } else { resource.fields() };

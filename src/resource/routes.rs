@@ -1,6 +1,6 @@
 //! The URLs of a resource: filters and handlers.
 //!
-//! The short and the canonical URL of an operation share one handler. No body is read before path and method fit.
+//! The short and the canonical URL of an operation share one handler. A body is read only after path and method have matched.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use warp::http::header::{HeaderValue, LOCATION};
 use warp::http::{HeaderMap, HeaderName, StatusCode};
 use warp::reply::Response;
 
+use super::actor::Actor;
 use super::bulk::{self, routes::Posted};
-use super::by::By;
 use super::context::Context;
 use super::definition::{Resource, ResourceUrls};
 use super::description::Operation;
@@ -24,8 +24,8 @@ use super::history;
 use super::json::{self, UuidRule};
 use super::list::read::Sources;
 use super::list::routes::{PAGE_DEFAULT, list, statistics};
-use super::one::{parse_uuid, shown};
 use super::problem::problem;
+use super::single_row::{parse_uuid, row_response};
 use super::store;
 use super::value::Value;
 use crate::auth::scope::{Access, Action};
@@ -44,7 +44,7 @@ use crate::idempotency::answer::Answer;
 use crate::idempotency::once::Work;
 use crate::idempotency::request::Request;
 
-/// What is routed of a resource.
+/// The endpoints of a resource.
 pub fn endpoints(resource: &Resource) -> &'static [Endpoint] {
     let urls = &resource.urls;
     let methods: [(Operation, &'static [&'static str], &str, Action); 10] = [
@@ -73,11 +73,11 @@ pub fn endpoints(resource: &Resource) -> &'static [Endpoint] {
 }
 
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
-/// The media types of a merge patch; many clients send no other than JSON's.
+/// The media types of a merge patch; many clients send only `application/json`.
 const PATCHES: &[&str] = &[MERGE_PATCH, JSON];
 const ACCEPTED_PATCHES: &str = "application/merge-patch+json, application/json";
 
-/// All routes of a resource; the hottest stand first, because alternatives are tried in order.
+/// All routes of a resource; the most frequent come first, because alternatives are tried in order.
 pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
     let resource = context.resource;
     let ResourceUrls {
@@ -96,9 +96,9 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
         let context = context.clone();
         warp::any().map(move || context.clone())
     };
-    // The handlers' futures are boxed: warp moves whatever a route returns through every alternative around it.
+    // The handlers' futures are boxed because warp moves a route's return value through every enclosing alternative.
     let get = at_except(read, stats).and(get_or_head()).and(etag::unconditional()).and(context.clone()).then(
-        move |mut matched: Matched, context| match past_of(resource, &mut matched) {
+        move |mut matched: Matched, context| match past_query(resource, &mut matched) {
             None => async move { matched.answer(get(&matched.segment, context)).await }.boxed(),
             past => {
                 async move { matched.answer(get_if(&matched.segment, past, &HeaderMap::new(), context)).await }.boxed()
@@ -108,14 +108,14 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
     let get_if =
         at_except(read, stats).and(get_or_head()).and(warp::header::headers_cloned()).and(context.clone()).then(
             move |mut matched: Matched, headers: HeaderMap, context| {
-                let past = past_of(resource, &mut matched);
+                let past = past_query(resource, &mut matched);
                 async move { matched.answer(get_if(&matched.segment, past, &headers, context)).await }.boxed()
             },
         );
     let list = at_with_query(lists).and(get_or_head()).and(warp::header::headers_cloned()).and(context.clone()).then(
         |matched: Matched, raw, headers: HeaderMap, context: Arc<Context>| {
             let path = matched.route.0;
-            // The short URL is the whole list, as it always was.
+            // The short URL returns the whole list, for compatibility.
             let default = (path == lists[0]).then_some(PAGE_DEFAULT);
             let answer = async move {
                 let sources = Sources { reader: consistency::reader(&context.reads, &headers)?, context };
@@ -172,7 +172,7 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
             .boxed()
         },
     );
-    // In boxes, because what is copied for every request is as large as all alternatives that are not in one.
+    // Boxed, because otherwise every request copies a filter as large as all alternatives together.
     let rare = replace
         .or(patch)
         .unify()
@@ -197,15 +197,15 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
 async fn get(segment: &str, context: Arc<Context>) -> Result<Response, Problem> {
     let uuid = parse_uuid(context.resource, segment)?;
     let stored = context.store.get(uuid).await.map_err(|error| problem(context.resource, error))?;
-    Ok(shown(StatusCode::OK, stored))
+    Ok(row_response(StatusCode::OK, stored))
 }
 
-/// The query string of a request that may ask for a row as it was.
-fn past_of(resource: &Resource, matched: &mut Matched) -> Option<String> {
+/// The query string, if the resource has a history and the request may select a past state.
+fn past_query(resource: &Resource, matched: &mut Matched) -> Option<String> {
     resource.sql.history.as_ref().and_then(|_| matched.take_query())
 }
 
-/// The same for a client that has an earlier answer or wants a certain version, be it a past one.
+/// Handles a conditional read, or a read of a past state.
 async fn get_if(
     segment: &str,
     past: Option<String>,
@@ -216,9 +216,9 @@ async fn get_if(
     let condition = ReadCondition::read(headers)?;
     let stored = match past {
         None => context.store.get(uuid).await.map_err(|error| problem(context.resource, error))?,
-        Some(raw) => history::routes::as_it_was(uuid, &raw, &context).await?,
+        Some(raw) => history::routes::past_state(uuid, &raw, &context).await?,
     };
-    Ok(condition.instead(stored.version)?.unwrap_or_else(|| shown(StatusCode::OK, stored)))
+    Ok(condition.instead(stored.version)?.unwrap_or_else(|| row_response(StatusCode::OK, stored)))
 }
 
 async fn create(
@@ -239,7 +239,7 @@ async fn create(
     let mut left_out = Notes::default();
     let (values, is_lenient) = match json::read(context.resource, &body, UuidRule::Refused, None) {
         Ok(values) => (values, false),
-        // Only who is refused is asked what else they would have: the others pay nothing for it.
+        // The preference is read only after a rejection, so other requests pay nothing for it.
         Err(problem) => match unknown(&headers) {
             UnknownColumns::Refused => return Err(problem),
             UnknownColumns::Ignored => {
@@ -256,23 +256,23 @@ async fn create(
     };
     if let Some(request) = Request::read((&headers, principal), route.0, "", &body)? {
         // Boxed, because it is large and rare.
-        let work = CreateOnce { resource: context.resource, values, changed_by: By::of(principal, &headers) };
+        let work = CreateOnce { resource: context.resource, values, changed_by: Actor::of(principal, &headers) };
         let failed = |error| problem(context.resource, error);
         return Box::pin(context.once.run(&request, work, failed)).await.map(applied);
     }
-    let created = context.store.create(values, By::of(principal, &headers)).await;
+    let created = context.store.create(values, Actor::of(principal, &headers)).await;
     let (uuid, stored) = created.map_err(|error| problem(context.resource, error))?;
-    let mut response = shown(StatusCode::CREATED, stored);
+    let mut response = row_response(StatusCode::CREATED, stored);
     let location = HeaderValue::from_str(&location(context.resource, uuid)).expect("a uuid is printable ASCII");
     response.headers_mut().insert(LOCATION, location);
     Ok(applied(response))
 }
 
-/// A creation that may be retried.
+/// An idempotent creation.
 struct CreateOnce<'a> {
     resource: &'static Resource,
     values: Vec<Value<'a>>,
-    changed_by: By,
+    changed_by: Actor,
 }
 
 impl Work for CreateOnce<'_> {
@@ -302,9 +302,9 @@ async fn replace(
     let condition = etag::condition(&headers, context.if_match)?;
     let body = read_json(&headers, body, &context.body_limits).await?;
     let values = json::read(context.resource, &body, UuidRule::Equals(uuid), None)?;
-    let stored = context.store.replace(uuid, values, condition, By::of(matched.principal(), &headers)).await;
+    let stored = context.store.replace(uuid, values, condition, Actor::of(matched.principal(), &headers)).await;
     let stored = stored.map_err(|error| problem(context.resource, error))?;
-    Ok(shown(StatusCode::OK, stored))
+    Ok(row_response(StatusCode::OK, stored))
 }
 
 async fn patch(
@@ -316,7 +316,7 @@ async fn patch(
     let uuid = parse_uuid(context.resource, &matched.segment)?;
     let condition = etag::condition(&headers, context.if_match)?;
     let (_, body) = body::read(&headers, body, &context.body_limits, PATCHES).await.map_err(|problem| {
-        // RFC 5789, section 2.2: the refusal says what is taken.
+        // RFC 5789, section 2.2: the response lists the accepted media types.
         if problem.is(Code::UnsupportedMediaType) {
             problem.with_header(ACCEPT_PATCH, ACCEPTED_PATCHES)
         } else {
@@ -324,15 +324,15 @@ async fn patch(
         }
     })?;
     let patch = json::read_patch(context.resource, &body, UuidRule::Equals(uuid))?;
-    let stored = context.store.patch(uuid, patch, condition, By::of(matched.principal(), &headers)).await;
+    let stored = context.store.patch(uuid, patch, condition, Actor::of(matched.principal(), &headers)).await;
     let stored = stored.map_err(|error| problem(context.resource, error))?;
-    Ok(shown(StatusCode::OK, stored))
+    Ok(row_response(StatusCode::OK, stored))
 }
 
 async fn delete(matched: &Matched, headers: &HeaderMap, context: Arc<Context>) -> Result<Response, Problem> {
     let uuid = parse_uuid(context.resource, &matched.segment)?;
     let condition = etag::condition(headers, context.if_match)?;
-    let deleted = context.store.delete(uuid, condition, By::of(matched.principal(), headers)).await;
+    let deleted = context.store.delete(uuid, condition, Actor::of(matched.principal(), headers)).await;
     deleted.map_err(|error| problem(context.resource, error))?;
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;

@@ -9,7 +9,7 @@ use super::definition::Resource;
 use super::value::{Raw, Value};
 use crate::db::error::StoreError;
 
-/// About as many bytes as a row takes as JSON.
+/// Approximate size of a row as JSON in bytes.
 pub const JSON_BYTES: usize = 256;
 
 /// A row in memory: its key, and the values of the other columns in their order.
@@ -17,42 +17,42 @@ pub const JSON_BYTES: usize = 256;
 pub struct Record<'a> {
     /// The key, version 7.
     pub uuid: Uuid,
-    /// What a client may set.
+    /// The values of the columns that a client sets.
     pub values: Vec<Value<'a>>,
 }
 
-/// What to set, for each column but the key; `None` leaves a value as it is.
+/// The new value of each column except the key; `None` leaves a value unchanged.
 pub type Patch<'a> = Vec<Option<Value<'a>>>;
 
-/// A row as it is stored.
+/// A row as stored.
 #[derive(Debug, Clone)]
 pub struct Stored {
-    /// As JSON.
+    /// The row as JSON.
     pub document: Bytes,
     /// The version of this state.
     pub version: i64,
 }
 
-/// The same values without borrowing, to outlive the request's body.
+/// Converts values to owned ones, which outlive the request body.
 pub fn owned(values: Vec<Value<'_>>) -> Vec<Value<'static>> {
     values.into_iter().map(Value::into_owned).collect()
 }
 
-/// The same patch without borrowing.
+/// Converts a patch to an owned one.
 pub fn owned_patch(patch: Patch<'_>) -> Patch<'static> {
     patch.into_iter().map(|value| value.map(Value::into_owned)).collect()
 }
 
-/// The value of a column, in a row of the statements that select every column.
+/// The value of a column in a row of a statement that selects every column.
 ///
 /// # Errors
-/// [`StoreError::Unreadable`] for a value that the column cannot have.
+/// [`StoreError::Unreadable`] for a value that the rules of the column do not allow.
 pub fn value<'a>(row: &'a Row, column: &Column) -> Result<Value<'a>, StoreError> {
     let Raw(raw) = row.try_get(column.position)?;
     column.decode(raw).map_err(|error| StoreError::Unreadable { column: error.column })
 }
 
-/// The key in a row that begins with it.
+/// The key of a row whose first column it is.
 ///
 /// # Errors
 /// [`StoreError::Internal`] when there is none.
@@ -60,7 +60,7 @@ pub fn key(row: &Row) -> Result<Uuid, StoreError> {
     Ok(row.try_get(0)?)
 }
 
-/// Appends a row of the statements that select these columns, in their order, as JSON.
+/// Appends a row of a statement that selects these columns in this order, as JSON.
 ///
 /// # Errors
 /// As [`value`].
@@ -94,7 +94,7 @@ impl Record<'_> {
     }
 }
 
-/// The same failure for every item of a batch.
+/// Reports the same error for every item of a batch.
 pub fn all_failed<O>(count: usize, error: &StoreError) -> Vec<Result<O, StoreError>> {
     (0..count).map(|_| Err(error.clone())).collect()
 }

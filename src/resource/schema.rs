@@ -1,8 +1,8 @@
-//! The table that a description asks for: its DDL, and what is different in a table that is there.
+//! The table of a description: its DDL, and how an existing table differs from it.
 //!
-//! Whatever loses nothing can be done without a person (`Change::sql`): making the table, adding a column that may be null or
-//! has a default, widening a rule, adding an index. Everything else is told with the SQL that would do it. Rules are compared
-//! by what they allow and not by their text, so the form in which PostgreSQL shows them does not matter.
+//! Changes that lose nothing are made automatically (`Difference::safe`): creating the table, adding a column that is nullable
+//! or has a default, widening a rule, adding an index. Any other difference is reported with the SQL that would resolve it.
+//! Rules are compared by what they allow rather than by text, because PostgreSQL displays them in its own form.
 
 mod compare;
 mod history;
@@ -15,7 +15,7 @@ use super::kind::Kind;
 use super::value::Value;
 pub use compare::{Difference, SchemaError, Table, differences, follow};
 
-/// The statements that make the table of a resource, in order.
+/// The statements that create the table of a resource, in order.
 pub fn ddl(resource: &Resource) -> Vec<String> {
     let (table, quoted_table) = (resource.table, quoted(resource.table));
     let mut statements = vec![format!("create sequence {table}_version_seq minvalue 2 cache 32")];
@@ -29,7 +29,7 @@ pub fn ddl(resource: &Resource) -> Vec<String> {
     }
     statements.push(format!("create table {quoted_table} (\n    {}\n)", lines.join(",\n    ")));
     statements.push(format!("alter sequence {table}_version_seq owned by {quoted_table}.version"));
-    // The service draws the new version in its own statements. This is for whoever repairs a row by hand.
+    // The service draws versions in its own statements. The trigger is for rows updated by hand.
     statements.push(format!(
         "create function {table}_draw_version() returns trigger language plpgsql set search_path from current as $$\n\
          begin\n    new.version := nextval('{table}_version_seq');\n    return new;\nend\n$$"
@@ -41,7 +41,7 @@ pub fn ddl(resource: &Resource) -> Vec<String> {
     for column in resource.fields() {
         statements.extend(indexes(resource, column, "create index"));
     }
-    // Last, because among equally cheap indexes PostgreSQL takes the newest.
+    // Last, because PostgreSQL prefers the newest of equally cheap indexes.
     statements.push(format!("alter table {quoted_table} add constraint {table}_pkey primary key (uuid)"));
     if resource.sql.history.is_some() {
         statements.extend(history::ddl(resource));
@@ -49,7 +49,7 @@ pub fn ddl(resource: &Resource) -> Vec<String> {
     statements
 }
 
-/// A column as `create table` and `alter table … add column` define it.
+/// The definition of a column in `create table` and `alter table … add column`.
 fn definition(column: &Column) -> String {
     let nullability = if column.nullable { "" } else { " not null" };
     let default =
@@ -62,7 +62,7 @@ fn constraint(resource: &Resource, column: &Column) -> String {
     quoted(&format!("{}_{}", resource.table, column.identifier))
 }
 
-/// A value in SQL.
+/// A value as an SQL literal.
 fn literal(value: &Value<'_>) -> String {
     match value {
         Value::Boolean(value) => value.to_string(),
@@ -71,13 +71,13 @@ fn literal(value: &Value<'_>) -> String {
     }
 }
 
-/// A text in SQL.
+/// A text as an SQL literal.
 fn text(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if text.contains('\\') { format!("e'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
 }
 
-/// The rule of a column in SQL, if its type does not say everything.
+/// The check constraint of a column, unless its type implies the rule.
 fn check(column: &Column) -> Option<String> {
     let sql = column.sql;
     let number = |value: &dyn std::fmt::Display| {
@@ -98,7 +98,7 @@ fn check(column: &Column) -> Option<String> {
                 (false, false) => None,
             }
         }
-        // NaN and infinity compare as greater than every number in PostgreSQL, so the upper bound refuses them.
+        // NaN and infinity compare greater than every number in PostgreSQL, so the upper bound rejects them.
         Kind::Number { minimum: Some(minimum), maximum: Some(maximum) } => {
             Some(format!("{sql} between {} and {}", number(minimum), number(maximum)))
         }
@@ -128,25 +128,25 @@ fn check(column: &Column) -> Option<String> {
     }
 }
 
-/// Whether ascending numbers follow each other.
+/// Whether ascending integers are consecutive.
 fn is_gapless(values: &[i64]) -> bool {
     values.windows(2).all(|pair| pair[0].checked_add(1) == Some(pair[1]))
 }
 
-/// The statements that make the indexes of a column; `create` begins those that can be made in any way.
+/// The statements that create the indexes of a column; `create` is the start of those that may be created concurrently.
 fn indexes(resource: &Resource, column: &Column, create: &str) -> Vec<String> {
     let (table, quoted_table) = (resource.table, quoted(resource.table));
     let mut statements = Vec::new();
     if column.index >= IndexKind::Ordered {
         let name = quoted(&cut(&format!("{table}_by_{}", column.identifier)));
-        // Where many share a value the key is in the index too, so that a list begins anywhere without a sort; texts repeat
-        // less, and are in the order of their code points, as lists compare them.
+        // Many rows may share a value, so the index includes the key and a list can start anywhere without a sort. Texts repeat
+        // less often, and are indexed by code point, as lists compare them.
         let keys = if column.is_text() { column.ordered_sql.to_owned() } else { format!("{}, uuid", column.sql) };
         statements.push(format!("{create} {name} on {quoted_table} ({keys})"));
     }
     if column.index == IndexKind::Trigram {
         let name = quoted(&cut(&format!("{table}_{}_trigrams", column.identifier)));
-        // Where an operator does not let the owner make the extension, the same queries read the table instead.
+        // If the owner may not create the extension, the same queries scan the table instead.
         statements.push(format!(
             "do $$\nbegin\n    create extension if not exists pg_trgm;\n    create index {name} on {quoted_table} using gin \
              ({} gin_trgm_ops);\nexception\n    when insufficient_privilege or undefined_file or feature_not_supported or \
@@ -157,7 +157,7 @@ fn indexes(resource: &Resource, column: &Column, create: &str) -> Vec<String> {
     statements
 }
 
-/// A name as PostgreSQL would cut it.
+/// Truncates a name as PostgreSQL does.
 fn cut(name: &str) -> String {
     name.chars().take(63).collect()
 }

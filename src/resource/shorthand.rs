@@ -1,16 +1,17 @@
-//! A column in one argument of the command line, such as `tonnage:number:0..:null`.
+//! Parses a column from a command-line argument such as `tonnage:number:0..:null`.
 
 use super::description::{ColumnDescription, Index};
 
-/// How an argument is built.
+/// The syntax of an argument.
 pub const FORM: &str = "name:type[:low..high][:null][:index]";
-/// What a type may be.
-const TYPES: &str = "boolean, integer, int16, int32, int64, number, decimal(precision,scale), string, date, date-time, uuid, or a|b|c for an enum";
+/// The possible types.
+const TYPES: &str = "boolean, integer, int16, int32, int64, number, decimal(precision,scale), string, date, date-time, uuid, \
+     or a|b|c for an enum";
 
-/// Reads an argument.
+/// Parses an argument.
 ///
 /// # Errors
-/// Everything that is wrong with it, each with its remedy.
+/// All its errors, each with a remedy.
 pub fn column(argument: &str) -> Result<ColumnDescription, Vec<String>> {
     let mut parts = argument.split(':');
     let name = parts.next().unwrap_or_default();
@@ -31,7 +32,7 @@ pub fn column(argument: &str) -> Result<ColumnDescription, Vec<String>> {
             }
             range if range.contains("..") => {
                 has_range = true;
-                // Without a type a range has no form.
+                // Without a type a range cannot be parsed.
                 if !column.r#type.is_empty() {
                     faults.extend(read_range(range, &mut column).err());
                 }
@@ -58,7 +59,7 @@ fn read_type(text: &str, column: &mut ColumnDescription) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads `low..high`, of which one may be missing, for numbers and for lengths of texts.
+/// Parses `low..high`, of which one may be missing, for numbers and lengths of texts.
 fn read_range(range: &str, column: &mut ColumnDescription) -> Result<(), String> {
     let (low, high) = range.split_once("..").unwrap_or((range, ""));
     if low.is_empty() && high.is_empty() {
@@ -69,20 +70,20 @@ fn read_range(range: &str, column: &mut ColumnDescription) -> Result<(), String>
     let is_text = column.r#type == "string" && column.format.is_none() && column.r#enum.is_none();
     if is_text {
         let length = |text: String| {
-            text.parse::<u32>().map_err(|_| format!("{text:?} is no length; expected a whole number, as in 1..150"))
+            text.parse::<u32>().map_err(|_| format!("{text:?} is not a length; expected a whole number, as in 1..150"))
         };
         (column.min_length, column.max_length) = (low.map(length).transpose()?, high.map(length).transpose()?);
         return Ok(());
     }
     let bound = |text: String| match column.r#type.as_str() {
-        "integer" => text.parse::<i64>().map(toml::Value::from).map_err(|_| format!("{text:?} is no whole number")),
+        "integer" => text.parse::<i64>().map(toml::Value::from).map_err(|_| format!("{text:?} is not a whole number")),
         "number" => match (text.parse::<i64>(), text.parse::<f64>()) {
             (Ok(whole), _) => Ok(toml::Value::from(whole)),
             (_, Ok(number)) if number.is_finite() => Ok(toml::Value::from(number)),
-            _ => Err(format!("{text:?} is no number")),
+            _ => Err(format!("{text:?} is not a number")),
         },
         decimal if decimal.starts_with("decimal(") => Ok(toml::Value::from(text)),
-        _ => Err(format!("a range is for numbers and lengths of texts; leave {range:?} out")),
+        _ => Err(format!("a range applies only to numbers and lengths of texts; leave {range:?} out")),
     };
     (column.minimum, column.maximum) = (low.map(bound).transpose()?, high.map(bound).transpose()?);
     Ok(())

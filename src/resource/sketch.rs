@@ -1,48 +1,47 @@
-//! A description that is written rather than read: TOML with comments, for a person to go on with.
+//! A generated description: TOML with comments, to be completed by hand.
 //!
-//! What is written parses without a fault as long as the columns have none; whoever writes one checks the text
-//! (`Sketch::text`) as any other description.
+//! The generated text is valid if its columns are; callers check it (`Sketch::text`) like any other description.
 
 use std::fmt::Write;
 
 use super::definition::capitalised;
 use super::description::{ColumnDescription, Index};
 
-/// A description to be written.
+/// A generated description.
 #[derive(Debug, Clone, Default)]
 pub struct Sketch {
     /// The resource's name.
     pub name: String,
-    /// Whether every change of a row is kept.
+    /// Whether every change of a row is recorded.
     pub history: bool,
-    /// What stands on top, a line each.
+    /// Comment lines at the top.
     pub comments: Vec<String>,
     /// The columns.
     pub columns: Vec<ColumnSketch>,
 }
 
-/// A column of it.
+/// A column of a generated description.
 #[derive(Debug, Clone, Default)]
 pub struct ColumnSketch {
-    /// What stands above it, a line each.
+    /// Comment lines above it.
     pub comments: Vec<String>,
     /// The column.
     pub column: ColumnDescription,
 }
 
 impl Sketch {
-    /// The file, and the line on which each column begins, counted from 1.
+    /// The text of the file, and the line on which each column starts, counted from 1.
     pub fn text(&self) -> (String, Vec<usize>) {
         let mut text = String::new();
         let mut lines = Vec::new();
         comment(&mut text, &self.comments);
         line(&mut text, "\nname", &quoted(&self.name));
         line(&mut text, "title", &quoted(&capitalised(&self.name)));
-        text.push_str("# description = \"What a row is.\"\n");
+        text.push_str("# description = \"What a row represents.\"\n");
         text.push_str(if self.history {
             "history = true\n"
         } else {
-            "# history = true # keeps each change of a row\n"
+            "# history = true # records each change of a row\n"
         });
         for ColumnSketch { comments, column } in &self.columns {
             text.push('\n');
@@ -56,7 +55,7 @@ impl Sketch {
 }
 
 impl ColumnSketch {
-    /// A column of texts.
+    /// A text column.
     pub fn of_text(name: &str) -> Self {
         let column =
             ColumnDescription { name: name.to_owned(), r#type: "string".to_owned(), ..ColumnDescription::default() };
@@ -95,18 +94,18 @@ fn write_column(text: &mut String, column: &ColumnDescription) {
 }
 
 fn line(text: &mut String, key: &str, value: &str) {
-    writeln!(text, "{key} = {value}").expect("a string takes everything");
+    writeln!(text, "{key} = {value}").expect("writing to a string cannot fail");
 }
 
 fn comment(text: &mut String, lines: &[String]) {
     for line in lines {
-        // A comment ends with its line, and may hold no other control character.
+        // A comment ends at a line end and must not contain control characters.
         let line: String = line.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-        writeln!(text, "# {line}").expect("a string takes everything");
+        writeln!(text, "# {line}").expect("writing to a string cannot fail");
     }
 }
 
-/// A text in TOML.
+/// A TOML string.
 fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }

@@ -1,66 +1,66 @@
-//! Every SQL statement of a resource, as text, made once of its columns. Columns are always named: `select *` would break
-//! prepared plans when one is added.
+//! The SQL statements of a resource, built once from its columns. Columns are always listed: `select *` would break prepared
+//! plans when one is added.
 //!
-//! Those that change rows of a resource with a history take who changes them as their last parameter, and write the history in
+//! If the resource has a history, statements that change rows take the actor as their last parameters and write the history in
 //! the same statement (`history::sql`).
 
+use super::array_element::element;
 use super::column::{Column, leak};
 use super::history::sql::{Change, HistoryStatements, Recorder};
 use super::identifier::quoted;
 use super::kind::Kind;
-use super::own::own;
 
 /// The statements of a resource.
 #[derive(Debug)]
 pub struct Statements {
-    /// Rows by key, with their versions; in the order of the key, so that no index but the key's will do: in others the key
-    /// is the second column.
+    /// Rows by key, with their versions; ordered by key, so that no index except the key's qualifies: in others the key is the
+    /// second column.
     pub get: &'static str,
     /// The same rows without versions.
     pub get_rows: &'static str,
-    /// One new row.
+    /// Inserts one row.
     pub create: &'static str,
-    /// Many new rows.
+    /// Inserts many rows.
     pub create_many: &'static str,
-    /// One row anew.
+    /// Replaces one row.
     pub replace: &'static str,
-    /// Many rows anew.
+    /// Replaces many rows.
     pub replace_many: &'static str,
-    /// Some columns of many rows. A null leaves a column as it is; one that may be null has a flag in front. Each change
-    /// builds on the row as it is at that moment, so that no concurrent change of another column is lost.
+    /// Updates some columns of many rows. Null leaves a column unchanged; a nullable column is preceded by a flag. Each change
+    /// applies to the current row, so that no concurrent change of another column is lost.
     pub patch_many: &'static str,
-    /// Many rows.
+    /// Deletes many rows.
     pub delete_many: &'static str,
-    /// Which of some keys there are.
+    /// Which of the given keys exist.
     pub which_exist: &'static str,
-    /// The beginning of a list.
+    /// The start of a list statement.
     pub list: &'static str,
-    /// A page in the order of the key.
+    /// A page in key order.
     pub page: &'static str,
-    /// The beginning of a count.
+    /// The start of a count statement.
     pub count: &'static str,
-    /// The beginning of an estimate: the planner's is a member of the plan, and nothing is run.
+    /// The start of an estimate: it is read from the plan, and nothing is executed.
     pub estimate: &'static str,
-    /// Behind the aggregates of statistics.
+    /// The `from` clause of statistics.
     pub from: &'static str,
-    /// `COPY` of new rows.
+    /// `COPY` into the table.
     pub copy_in: &'static str,
-    /// `COPY` of all rows as CSV that can be imported.
+    /// `COPY` of all rows as importable CSV.
     pub copy_out: &'static str,
-    /// Those of the history, if there is one.
+    /// The statements of the history, if there is one.
     pub history: Option<HistoryStatements>,
 }
 
-/// The rows of the keys in `$1` that meet their conditions, which are two arrays of texts.
+/// The rows with keys in `$1` that meet their conditions, which are two arrays of texts.
 fn where_met(required: usize) -> String {
-    let (required, refused) = (own(required, "text"), own(required + 1, "text"));
+    let (required, refused) = (element(required, "text"), element(required + 1, "text"));
     format!(
         " where p.uuid = any($1::uuid[]) and ({required} is null or p.version = any({required}::int8[])) and \
          ({refused} is null or p.version <> all({refused}::int8[])) "
     )
 }
 
-/// The row of the key in `$1` that meets its conditions, which are two arrays of versions.
+/// The row with key `$1` if it meets its conditions, which are two arrays of versions.
 fn where_one_met(required: usize) -> String {
     let refused = required + 1;
     format!(
@@ -86,19 +86,19 @@ impl Statements {
             let each = fields.iter().map(|column| format!("{} = {}", column.sql, value(column)));
             each.chain([format!("version = {next}")]).collect::<Vec<_>>().join(", ")
         };
-        let behind = columns.len() + 1;
+        let next_parameter = columns.len() + 1;
         let values = set(&|column| format!("${}", column.position + 1));
         let recorder = Recorder { table, is_on: has_history };
         let replace = recorder.update(
-            Change { operation: "replace", by: behind + 2, is_one: true },
+            Change { operation: "replace", actor: next_parameter + 2, is_one: true },
             &values,
-            &where_one_met(behind),
+            &where_one_met(next_parameter),
             &[],
         );
         let replace_many = recorder.update(
-            Change { operation: "replace", by: behind + 2, is_one: false },
-            &set(&|column| own(column.position + 1, column.array_type())),
-            &where_met(behind),
+            Change { operation: "replace", actor: next_parameter + 2, is_one: false },
+            &set(&|column| element(column.position + 1, column.array_type())),
+            &where_met(next_parameter),
             &[],
         );
         let mut parameter = 1;
@@ -107,20 +107,20 @@ impl Statements {
             parameter += 1;
             patch_values.push(if column.nullable {
                 parameter += 1;
-                let (flag, value) = (own(parameter - 1, "bool"), own(parameter, column.array_type()));
+                let (flag, value) = (element(parameter - 1, "bool"), element(parameter, column.array_type()));
                 format!("case when {flag} then {value} else p.{} end", column.sql)
             } else {
-                format!("coalesce({}, p.{})", own(parameter, column.array_type()), column.sql)
+                format!("coalesce({}, p.{})", element(parameter, column.array_type()), column.sql)
             });
         }
         let patch_many = recorder.update(
-            Change { operation: "patch", by: parameter + 3, is_one: false },
+            Change { operation: "patch", actor: parameter + 3, is_one: false },
             &set(&|column| patch_values[column.position - 1].clone()),
             &where_met(parameter + 1),
             columns,
         );
         let insert = |rows: &str| format!("insert into {table_sql} ({all}) {rows} ");
-        let create_one = Change { operation: "create", by: behind, is_one: true };
+        let create_one = Change { operation: "create", actor: next_parameter, is_one: true };
         let create_many = Change { is_one: false, ..create_one };
         let copied = columns.iter().map(copied).collect::<Vec<_>>().join(", ");
         Self {
@@ -131,7 +131,7 @@ impl Statements {
             replace: leak(replace),
             replace_many: leak(replace_many),
             patch_many: leak(patch_many),
-            delete_many: leak(recorder.delete(Change { operation: "delete", by: 4, is_one: false }, &where_met(2))),
+            delete_many: leak(recorder.delete(Change { operation: "delete", actor: 4, is_one: false }, &where_met(2))),
             which_exist: leak(format!("select uuid from {table_sql} where uuid = any($1) order by uuid")),
             list: leak(format!("select {all} from {table_sql}")),
             page: leak(format!("select {all} from {table_sql} where uuid > $1 order by uuid limit $2")),
@@ -153,11 +153,11 @@ impl Statements {
     }
 }
 
-/// A column as export writes it: as import reads it, under its header.
+/// A column in the format of export, which import reads, under its header.
 fn copied(column: &Column) -> String {
     let (sql, name) = (column.sql, column.name);
     let value = match column.kind {
-        // A boolean as it is would be `t` or `f`; the cast to text costs a row more than the case.
+        // CSV output of a boolean is `t` or `f`; a cast to text would be slower than the case expression.
         Kind::Boolean => format!("case when {sql} then 'true' when not {sql} then 'false' end"),
         // In UTC and ISO 8601, whatever the session's settings.
         Kind::DateTime => {

@@ -1,7 +1,7 @@
-//! Single rows by key: reading them here, changing them in `writes`.
+//! Single rows by key: reads are here, writes in `writes`.
 //!
-//! Operations on single rows that arrive together are run together (`db::batch`): one query answers all lookups, one
-//! transaction holds all writes of a kind, and each write is acknowledged after its commit.
+//! Concurrent operations on single rows are batched (`db::batch`): one query serves all lookups, one transaction contains all
+//! writes of a kind, and each write is acknowledged after its commit.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
-use super::by::By;
+use super::actor::Actor;
 use super::definition::Resource;
 use super::row::{self, JSON_BYTES, Record, Stored, all_failed, owned, owned_patch};
 use super::value::Value;
@@ -20,17 +20,17 @@ use super::writes::{Create, Delete, Patch, Replace, Write, write_many};
 use crate::db::batch::{BatchLimits, BatchName, Batcher, QUEUE};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
-use crate::db::version::Condition;
+use crate::db::version::Precondition;
 
-/// Most operations in one statement: more than arrive during a round trip at 60,000 requests a second.
+/// Maximum number of operations in one statement: more than arrive during a round trip at 60,000 requests a second.
 const BATCH_SIZE: usize = 128;
-/// So many waiting lookups are worth another statement, up to [`EAGER_LOOKUPS`] at once. Writes wait for the one before
-/// them, because a commit costs more than the rows of a batch.
+/// Number of waiting lookups that justify another concurrent statement, up to [`EAGER_LOOKUPS`]. Writes wait for the previous
+/// statement, because a commit costs more than the rows of a batch.
 const LOOKUPS_WORTH: usize = 20;
-/// One that PostgreSQL answers, one on its way, one whose answers are written: with 64 clients on two cores two make 7 %
-/// more gets a second than one, and three 3 % more than two.
+/// One executing in PostgreSQL, one in transit, one whose responses are being written: with 64 clients on two cores, two yield
+/// 7 % more gets per second than one, and three 3 % more than two.
 const EAGER_LOOKUPS: usize = 3;
-/// Most statements of one kind at once; more only make smaller batches on a machine of a few cores.
+/// Maximum number of concurrent statements of one kind; more only make batches smaller on a machine with few cores.
 const BATCHES_IN_FLIGHT: usize = 4;
 
 /// The rows of one resource in one database.
@@ -44,7 +44,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The rows behind a pool; an operation waits for others at most as long as for a connection.
+    /// A store on a pool; an operation waits for its batch at most as long as for a connection.
     pub fn new(resource: &'static Resource, pool: &Pool, wait: Duration) -> Self {
         let limits = BatchLimits {
             size: BATCH_SIZE,
@@ -72,35 +72,35 @@ impl Store {
         }
     }
 
-    /// Whether anybody waits for a single row, or did a moment ago.
-    pub fn is_busy(&self, moment: Duration) -> bool {
-        self.gets.is_busy(moment)
-            || self.creates.is_busy(moment)
-            || self.replaces.is_busy(moment)
-            || self.patches.is_busy(moment)
-            || self.deletes.is_busy(moment)
+    /// Whether a request waits for a single row, or did within `window`.
+    pub fn is_busy(&self, window: Duration) -> bool {
+        self.gets.is_busy(window)
+            || self.creates.is_busy(window)
+            || self.replaces.is_busy(window)
+            || self.patches.is_busy(window)
+            || self.deletes.is_busy(window)
     }
 
-    /// One row by key.
+    /// Reads a row by key.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] when there is none, or the pool's and the batch's errors.
+    /// [`StoreError::Missing`] when it does not exist, or the pool's and the batch's errors.
     pub async fn get(&self, uuid: Uuid) -> Result<Stored, StoreError> {
         self.gets.submit(uuid).await
     }
 
-    /// Stores a new row under a new key.
+    /// Inserts a row under a new key.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when a constraint refuses it, or the pool's and the batch's errors.
-    pub async fn create(&self, values: Vec<Value<'_>>, changed_by: By) -> Result<(Uuid, Stored), StoreError> {
+    /// [`StoreError::Conflict`] when a constraint rejects it, or the pool's and the batch's errors.
+    pub async fn create(&self, values: Vec<Value<'_>>, changed_by: Actor) -> Result<(Uuid, Stored), StoreError> {
         let uuid = Uuid::now_v7();
         let record = Record { uuid, values: owned(values) };
         let stored = self.creates.submit(Create { resource: self.resource, record, changed_by }).await?;
         Ok((uuid, stored))
     }
 
-    /// Replaces everything of a row but its key.
+    /// Replaces all values of a row except its key.
     ///
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::Stale`], [`StoreError::Conflict`], or the pool's and the batch's errors.
@@ -108,14 +108,14 @@ impl Store {
         &self,
         uuid: Uuid,
         values: Vec<Value<'_>>,
-        condition: Condition,
-        changed_by: By,
+        condition: Precondition,
+        changed_by: Actor,
     ) -> Result<Stored, StoreError> {
         let record = Record { uuid, values: owned(values) };
         self.replaces.submit(Replace { resource: self.resource, record, condition, changed_by }).await
     }
 
-    /// Sets some columns of a row.
+    /// Updates some columns of a row.
     ///
     /// # Errors
     /// As [`Store::replace`].
@@ -123,31 +123,31 @@ impl Store {
         &self,
         uuid: Uuid,
         patch: row::Patch<'_>,
-        condition: Condition,
-        changed_by: By,
+        condition: Precondition,
+        changed_by: Actor,
     ) -> Result<Stored, StoreError> {
         let patch = owned_patch(patch);
         self.patches.submit(Patch { resource: self.resource, uuid, patch, condition, changed_by }).await
     }
 
-    /// Removes a row.
+    /// Deletes a row.
     ///
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::Stale`], or the pool's and the batch's errors.
-    pub async fn delete(&self, uuid: Uuid, condition: Condition, changed_by: By) -> Result<(), StoreError> {
+    pub async fn delete(&self, uuid: Uuid, condition: Precondition, changed_by: Actor) -> Result<(), StoreError> {
         self.deletes.submit(Delete { resource: self.resource, uuid, condition, changed_by }).await
     }
 }
 
-/// Stores a new row as a part of somebody's transaction.
+/// Inserts a row in the caller's transaction.
 ///
 /// # Errors
-/// [`StoreError::Conflict`] when a constraint refuses it, or the database's.
+/// [`StoreError::Conflict`] when a constraint rejects it, or the database's.
 pub async fn create_in(
     resource: &'static Resource,
     transaction: &Transaction<'_>,
     values: Vec<Value<'_>>,
-    changed_by: By,
+    changed_by: Actor,
 ) -> Result<(Uuid, Stored), StoreError> {
     let creation = Create { resource, record: Record { uuid: Uuid::now_v7(), values: owned(values) }, changed_by };
     Ok((creation.uuid(), creation.run_in(transaction).await?))
@@ -162,7 +162,7 @@ async fn get_many(resource: &'static Resource, pool: Pool, keys: Vec<Uuid>) -> V
     match pool.read(&resource.db.get, resource.sql.get, &[&keys]).await.and_then(|rows| Documents::of(resource, &rows))
     {
         Ok(documents) => keys.iter().map(|key| documents.get(*key).ok_or(StoreError::Missing)).collect(),
-        // A row that cannot be read is no fault of the others.
+        // An unreadable row must not fail the others.
         Err(StoreError::Unreadable { .. }) if keys.len() > 1 => {
             let mut outcomes = Vec::with_capacity(keys.len());
             for key in keys {
@@ -174,27 +174,27 @@ async fn get_many(resource: &'static Resource, pool: Pool, keys: Vec<Uuid>) -> V
     }
 }
 
-/// The rows of a batch as JSON, in one buffer that all answers share.
+/// The rows of a batch as JSON, in one buffer shared by all responses.
 struct Documents {
     buffer: Bytes,
-    /// Where each stands in the buffer, and its version.
-    places: HashMap<Uuid, (Range<usize>, i64)>,
+    /// The range of each in the buffer, and its version.
+    ranges: HashMap<Uuid, (Range<usize>, i64)>,
 }
 
 impl Documents {
     fn of(resource: &Resource, rows: &[Row]) -> Result<Self, StoreError> {
         let mut buffer = Vec::with_capacity(rows.len() * JSON_BYTES);
-        let mut places = HashMap::with_capacity(rows.len());
+        let mut ranges = HashMap::with_capacity(rows.len());
         for row in rows {
             let start = buffer.len();
             row::write_row(&resource.columns, row, &mut buffer)?;
-            places.insert(row::key(row)?, (start..buffer.len(), row.try_get(resource.columns.len())?));
+            ranges.insert(row::key(row)?, (start..buffer.len(), row.try_get(resource.columns.len())?));
         }
-        Ok(Self { buffer: buffer.into(), places })
+        Ok(Self { buffer: buffer.into(), ranges })
     }
 
     fn get(&self, key: Uuid) -> Option<Stored> {
-        let (place, version) = self.places.get(&key)?;
-        Some(Stored { document: self.buffer.slice(place.clone()), version: *version })
+        let (range, version) = self.ranges.get(&key)?;
+        Some(Stored { document: self.buffer.slice(range.clone()), version: *version })
     }
 }

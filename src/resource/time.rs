@@ -1,8 +1,9 @@
-//! Days and instants as clients write them, for every column, parameter and file: RFC 3339 with what RFC 9557 puts in brackets,
-//! and the shorter forms of ISO 8601; and the other forms that have one meaning (`day`).
+//! Parses dates and timestamps, for every column, parameter and file: RFC 3339 with the annotations of RFC 9557, the shorter
+//! forms of ISO 8601, and other forms that have one meaning (`day`).
 //!
-//! A time zone in brackets decides where no offset stands, and must agree with one that does. Zones come out of the program, so
-//! that every machine agrees on them. What cannot be honoured is refused with what is wrong; nothing is guessed or left out.
+//! A time zone in brackets applies if there is no offset, and must agree with the offset if there is one. The time zone
+//! database is compiled in, so that results do not depend on the machine. What cannot be honoured is rejected with a reason;
+//! nothing is guessed or dropped.
 
 mod day;
 pub mod fault;
@@ -15,37 +16,37 @@ use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 
 use self::fault::{DECIMALS_MAX, TimeFault};
 
-/// The earliest day and instant: PostgreSQL's own constraint on years that have four digits.
+/// The earliest date and instant; the table's constraints also require years of four digits.
 const FIRST_DAY: civil::Date = date(1, 1, 1);
-/// The latest day.
+/// The latest date.
 const LAST_DAY: civil::Date = date(9999, 12, 31);
-/// The first instant, in seconds of Unix; jiff has none behind the last one.
+/// The first instant, in Unix seconds; the last one is jiff's own.
 const FIRST_SECOND: i64 = -62_135_596_800;
-/// How much of a client's text a complaint repeats.
+/// Maximum number of characters of the client's text quoted in an error message.
 const SHOWN_MAX_CHARS: usize = 50;
 
 static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
-/// What a time without offset and zone is.
+/// How to handle a time without offset and zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unzoned {
-    /// Refused: what is kept is not to be guessed.
+    /// Reject it: stored values are never guessed.
     Refused,
-    /// In UTC.
+    /// Assume UTC.
     Utc,
 }
 
-/// A day; midnight in UTC or nowhere, as programs write a day that they keep as a time, is one.
+/// Parses a date; also accepts midnight in UTC or without an offset, as programs write dates stored as timestamps.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Why it is invalid.
 pub fn read_date(text: &str) -> Result<civil::Date, TimeFault> {
     let other = || day::counted(text).unwrap_or(TimeFault::Form);
     let (day, rest) = day::day(text).ok_or_else(other)?;
     let day = day?;
     if !rest.is_empty() {
         let time = rest.strip_prefix(['T', 't', ' ']).ok_or(TimeFault::Form)?;
-        let mut clock = Rest(time.as_bytes());
+        let mut clock = Scanner(time.as_bytes());
         let (time, is_end) = clock.clock().ok_or(TimeFault::Form)??;
         if time != civil::Time::midnight() || is_end || !matches!(clock.0, b"" | b"Z" | b"z") {
             return Err(TimeFault::TimeOfDay(day));
@@ -54,16 +55,16 @@ pub fn read_date(text: &str) -> Result<civil::Date, TimeFault> {
     if (FIRST_DAY..=LAST_DAY).contains(&day) { Ok(day) } else { Err(TimeFault::Day) }
 }
 
-/// Whether a text begins with a day as ISO 8601 writes it: what is taken without a word.
+/// Whether a text starts with a date in ISO 8601 form, which is accepted without a note.
 pub fn begins_as_iso(text: &str) -> bool {
-    let mut rest = Rest(text.as_bytes());
+    let mut rest = Scanner(text.as_bytes());
     rest.day().is_some()
 }
 
-/// An instant; what is finer than a microsecond is rounded, because PostgreSQL keeps no more.
+/// Parses an instant; it is rounded to microseconds, PostgreSQL's resolution.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Why it is invalid.
 pub fn read_date_time(text: &str, unzoned: Unzoned) -> Result<Timestamp, TimeFault> {
     let (clock, annotations) = text.split_at(text.find('[').unwrap_or(text.len()));
     let (local, offset) = read_local(clock)?;
@@ -72,76 +73,76 @@ pub fn read_date_time(text: &str, unzoned: Unzoned) -> Result<Timestamp, TimeFau
         offset.to_timestamp(local).map_err(|_| if local.year() > 1 { TimeFault::Late } else { TimeFault::Early })
     };
     let at = match (offset, &zone) {
-        (Written::Zulu, _) => instant(Offset::UTC)?,
-        (Written::Offset(offset), None) => instant(offset)?,
-        (Written::Offset(offset), Some((name, zone))) => {
+        (ParsedOffset::Zulu, _) => instant(Offset::UTC)?,
+        (ParsedOffset::Offset(offset), None) => instant(offset)?,
+        (ParsedOffset::Offset(offset), Some((name, zone))) => {
             let at = instant(offset)?;
             let expected = zone.to_offset(at);
-            // Offsets of the time before zones have seconds, which nobody writes.
+            // Local mean time has offsets with seconds, which are usually written rounded to minutes.
             if expected != offset && expected.round(Unit::Minute).ok() != Some(offset) {
                 return Err(TimeFault::Disagreement { offset, zone: name.clone(), expected });
             }
             at
         }
-        (Written::Nothing, Some((name, zone))) => instant(resolve(local, name, zone)?)?,
-        (Written::Nothing, None) if unzoned == Unzoned::Refused => return Err(TimeFault::NoOffset),
-        (Written::Nothing, None) => instant(Offset::UTC)?,
+        (ParsedOffset::Nothing, Some((name, zone))) => instant(resolve(local, name, zone)?)?,
+        (ParsedOffset::Nothing, None) if unzoned == Unzoned::Refused => return Err(TimeFault::NoOffset),
+        (ParsedOffset::Nothing, None) => instant(Offset::UTC)?,
     };
     let round = TimestampRound::new().smallest(Unit::Microsecond).mode(RoundMode::HalfEven);
     let at = at.round(round).map_err(|_| TimeFault::Late)?;
     if at.as_second() < FIRST_SECOND { Err(TimeFault::Early) } else { Ok(at) }
 }
 
-/// What stands behind the time of the clock.
+/// The offset after the time of day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Written {
+enum ParsedOffset {
     Nothing,
-    /// UTC, wherever the clock is (RFC 9557, section 2.2).
+    /// UTC, with an unknown local offset (RFC 9557, section 2.2).
     Zulu,
     Offset(Offset),
 }
 
-fn read_local(text: &str) -> Result<(civil::DateTime, Written), TimeFault> {
-    let mut rest = Rest(text.as_bytes());
+fn read_local(text: &str) -> Result<(civil::DateTime, ParsedOffset), TimeFault> {
+    let mut rest = Scanner(text.as_bytes());
     let day = match rest.day() {
         Some(day) => day,
         None => {
             let other = || day::counted(text).unwrap_or(TimeFault::Form);
-            let (day, behind) = day::day(text).ok_or_else(other)?;
-            // A date that is written out may have a comma behind it.
-            rest = Rest(behind.strip_prefix(',').unwrap_or(behind).as_bytes());
+            let (day, remaining) = day::day(text).ok_or_else(other)?;
+            // A comma may follow a date with a month's name.
+            rest = Scanner(remaining.strip_prefix(',').unwrap_or(remaining).as_bytes());
             day
         }
     };
     if rest.0.is_empty() {
-        return Ok((day?.at(0, 0, 0, 0), Written::Nothing));
+        return Ok((day?.at(0, 0, 0, 0), ParsedOffset::Nothing));
     }
     rest.one_of(b"Tt ").ok_or(TimeFault::Form)?;
     let (time, is_end) = rest.clock().ok_or(TimeFault::Form)??;
     let offset = if rest.0.is_empty() {
-        Written::Nothing
+        ParsedOffset::Nothing
     } else if rest.one_of(b"Zz").is_some() {
-        Written::Zulu
-    } else if rest.0[0] == b' ' && Rest(&rest.0[1..]).offset(1).is_some() {
+        ParsedOffset::Zulu
+    } else if rest.0[0] == b' ' && Scanner(&rest.0[1..]).offset(1).is_some() {
         return Err(TimeFault::Plus);
     } else if matches!(rest.0, b" UTC" | b" GMT" | b" Z") {
         rest.0 = b"";
-        Written::Zulu
+        ParsedOffset::Zulu
     } else if let [b' ', name @ ..] = rest.0
         && (2..=5).contains(&name.len())
         && name.iter().all(u8::is_ascii_uppercase)
     {
         return Err(TimeFault::Abbreviation(String::from_utf8_lossy(name).into_owned()));
     } else {
-        // A blank in front of the sign, as git, Go and Ruby write it.
+        // A blank before the sign, as git, Go and Ruby write it.
         if matches!(rest.0, [b' ', b'+' | b'-', ..]) {
             rest.0 = &rest.0[1..];
         }
         let sign = if rest.one_of(b"+-").ok_or(TimeFault::Form)? == b'-' { -1 } else { 1 };
         match rest.offset(sign).ok_or(TimeFault::Form)?? {
-            // `-00:00` is Z (RFC 9557, section 2.2).
-            Offset::UTC if sign < 0 => Written::Zulu,
-            offset => Written::Offset(offset),
+            // `-00:00` is equivalent to Z (RFC 9557, section 2.2).
+            Offset::UTC if sign < 0 => ParsedOffset::Zulu,
+            offset => ParsedOffset::Offset(offset),
         }
     };
     if !rest.0.is_empty() {
@@ -151,7 +152,7 @@ fn read_local(text: &str) -> Result<(civil::DateTime, Written), TimeFault> {
     Ok((day.to_datetime(time), offset))
 }
 
-/// Reads `[Europe/Madrid][u-ca=gregory]`; a zone has no equals sign.
+/// Parses `[Europe/Madrid][u-ca=gregory]`; a zone contains no equals sign.
 fn read_annotations(mut text: &str) -> Result<Option<(String, TimeZone)>, TimeFault> {
     let mut found = None;
     while !text.is_empty() {
@@ -160,7 +161,7 @@ fn read_annotations(mut text: &str) -> Result<Option<(String, TimeZone)>, TimeFa
         let (critical, name) = inner.strip_prefix('!').map_or((false, inner), |name| (true, name));
         let shown = || name.chars().take(SHOWN_MAX_CHARS).collect::<String>();
         if name.contains('=') {
-            // These calendars are the one that everything here is written in.
+            // All dates here are in the Gregorian calendar.
             if critical && !matches!(name, "u-ca=iso8601" | "u-ca=gregory") {
                 return Err(TimeFault::Critical(shown()));
             }
@@ -174,16 +175,16 @@ fn read_annotations(mut text: &str) -> Result<Option<(String, TimeZone)>, TimeFa
 }
 
 fn zone(name: &str) -> Option<TimeZone> {
-    let mut rest = Rest(name.as_bytes());
+    let mut rest = Scanner(name.as_bytes());
     if let Some(sign) = rest.one_of(b"+-") {
         let offset = rest.offset(if sign == b'-' { -1 } else { 1 })?.ok()?;
         return rest.0.is_empty().then(|| TimeZone::fixed(offset));
     }
-    // "Factory" is what a computer has until somebody chooses a zone.
+    // "Factory" is the placeholder of an unconfigured system.
     ZONES.get(name).ok().filter(|zone| !zone.is_unknown() && !name.eq_ignore_ascii_case("Factory"))
 }
 
-/// The offset that clocks have in the zone when they show this time.
+/// The offset of the zone at a local time.
 fn resolve(local: civil::DateTime, name: &str, zone: &TimeZone) -> Result<Offset, TimeFault> {
     match zone.to_ambiguous_timestamp(local).offset() {
         AmbiguousOffset::Unambiguous { offset } => Ok(offset),
@@ -196,17 +197,18 @@ fn resolve(local: civil::DateTime, name: &str, zone: &TimeZone) -> Result<Offset
     }
 }
 
-/// What has not been read yet. `None` is another form, an error the right form of what does not exist.
-struct Rest<'a>(&'a [u8]);
+/// The text that has not been read yet. `None` means another form; an error means the right form of something that does not
+/// exist.
+struct Scanner<'a>(&'a [u8]);
 
-impl Rest<'_> {
+impl Scanner<'_> {
     fn one_of(&mut self, marks: &[u8]) -> Option<u8> {
         let (first, rest) = self.0.split_first().filter(|(first, _)| marks.contains(first))?;
         self.0 = rest;
         Some(*first)
     }
 
-    /// A number of so many digits.
+    /// A number of this many digits.
     fn number(&mut self, digits: usize) -> Option<i32> {
         let (number, rest) = self.0.split_at_checked(digits)?;
         self.0 = rest;
@@ -218,7 +220,7 @@ impl Rest<'_> {
         self.number(2).and_then(|number| i8::try_from(number).ok())
     }
 
-    /// A day, with hyphens or without.
+    /// A date, with or without hyphens.
     fn day(&mut self) -> Option<Result<civil::Date, TimeFault>> {
         let year = i16::try_from(self.number(4)?).ok()?;
         let hyphens = self.one_of(b"-").is_some();
@@ -227,11 +229,11 @@ impl Rest<'_> {
             self.one_of(b"-")?;
         }
         let day = self.pair()?;
-        let is_longer = self.0.first().is_some_and(u8::is_ascii_digit); // it is a number
+        let is_longer = self.0.first().is_some_and(u8::is_ascii_digit); // a longer number is not a date
         (!is_longer).then(|| civil::Date::new(year, month, day).map_err(|_| TimeFault::Day))
     }
 
-    /// A time of day, with colons or without, and whether it is the end of the day.
+    /// A time of day, with or without colons, and whether it is the end of the day.
     fn clock(&mut self) -> Option<Result<(civil::Time, bool), TimeFault>> {
         let mut hour = match self.0 {
             [_, b':', ..] => i8::try_from(self.number(1)?).ok()?,
@@ -267,7 +269,7 @@ impl Rest<'_> {
         Some(time.map(|time| (time, is_end)).map_err(|_| TimeFault::Clock))
     }
 
-    /// Hours that `AM` or `PM` adds to those of half a day.
+    /// The hours that `AM` or `PM` adds.
     fn half(&mut self) -> Option<i8> {
         let mark = self.0.strip_prefix(b" ").unwrap_or(self.0);
         let (half, rest) = mark.split_at_checked(2)?;
@@ -280,7 +282,7 @@ impl Rest<'_> {
         Some(hours)
     }
 
-    /// An offset behind its sign: hours, and minutes and seconds where there are any, with colons or without.
+    /// An offset after its sign: hours, and optionally minutes and seconds, with or without colons.
     fn offset(&mut self, sign: i32) -> Option<Result<Offset, TimeFault>> {
         let mut parts = [i32::from(self.pair()?), 0, 0];
         for part in &mut parts[1..] {

@@ -1,5 +1,5 @@
-//! A value of a row: read from PostgreSQL's binary form, written into it, and written as JSON or CSV. What it must be is
-//! its column's to say (`column`).
+//! A value of a row: decoded from and encoded in PostgreSQL's binary format, and written as JSON or CSV. Its rules belong to
+//! its column (`column`).
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -15,22 +15,22 @@ use uuid::Uuid;
 use super::decimal::Decimal;
 use crate::http::csv::cell;
 
-/// A value; texts may borrow what they were read from.
+/// A value; texts may borrow from their source.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value<'a> {
-    /// None.
+    /// Null.
     Null,
     /// True or false.
     Boolean(bool),
-    /// A whole number.
+    /// An integer.
     Integer(i64),
     /// A double; finite.
     Number(f64),
-    /// An exact number.
+    /// An exact decimal.
     Decimal(Decimal),
     /// A text without U+0000.
     Text(Cow<'a, str>),
-    /// A day.
+    /// A date.
     Date(civil::Date),
     /// An instant, to the microsecond.
     DateTime(Timestamp),
@@ -38,12 +38,12 @@ pub enum Value<'a> {
     Uuid(Uuid),
 }
 
-/// What PostgreSQL counts days and microseconds from.
+/// PostgreSQL's epoch for dates and timestamps.
 const EPOCH: civil::Date = date(2000, 1, 1);
 const EPOCH_UNIX_MICROSECONDS: i64 = 946_684_800_000_000;
 
 impl Value<'_> {
-    /// The same without borrowing.
+    /// Converts to an owned value.
     pub fn into_owned(self) -> Value<'static> {
         match self {
             Self::Null => Value::Null,
@@ -58,12 +58,12 @@ impl Value<'_> {
         }
     }
 
-    /// Whether it is none.
+    /// Whether it is null.
     pub fn is_null(&self) -> bool {
         matches!(self, Self::Null)
     }
 
-    /// Appends it as JSON. Decimals are texts there: most programs read a JSON number as a double.
+    /// Appends it as JSON. Decimals are JSON strings, because most programs read a JSON number as a double.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         match self {
             Self::Null => out.extend_from_slice(b"null"),
@@ -79,7 +79,7 @@ impl Value<'_> {
         }
     }
 
-    /// Appends it as a cell of CSV, as PostgreSQL's `COPY` would write it: nothing for null, no fraction where there is none.
+    /// Appends it as a CSV cell, as PostgreSQL's `COPY` writes it: nothing for null, no fraction for a whole number.
     pub fn write_csv(&self, out: &mut Vec<u8>) {
         match self {
             Self::Text(value) if value.is_empty() => out.extend_from_slice(b"\"\""),
@@ -110,7 +110,7 @@ impl Value<'_> {
         }
     }
 
-    /// Appends it in the binary form of the type of its column: the same in `COPY`, parameters and arrays.
+    /// Appends it in the binary format of its column's type: the same in `COPY`, parameters and arrays.
     fn encode(&self, of: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
         match self {
             Self::Null => return Ok(IsNull::Yes),
@@ -139,7 +139,7 @@ impl Value<'_> {
         });
     }
 
-    /// The type of a parameter that a column is compared with.
+    /// The type of a parameter with which a column is compared.
     pub fn param_type(&self) -> Type {
         match self {
             Self::Boolean(_) => Type::BOOL,
@@ -154,27 +154,27 @@ impl Value<'_> {
     }
 }
 
-/// Appends a value that serde knows.
+/// Appends a value serialised by serde.
 pub fn write_serialised(value: &(impl serde::Serialize + ?Sized), out: &mut Vec<u8>) {
-    serde_json::to_writer(out, value).expect("a vector takes everything");
+    serde_json::to_writer(out, value).expect("writing to a vector cannot fail");
 }
 
-/// Appends a whole number.
+/// Appends an integer.
 pub fn write_integer(value: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 fn display(value: &impl fmt::Display, out: &mut Vec<u8>) {
     use std::io::Write;
-    write!(out, "{value}").expect("a vector takes everything");
+    write!(out, "{value}").expect("writing to a vector cannot fail");
 }
 
-/// As filters take it.
+/// As filters accept it.
 impl fmt::Display for Value<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = Vec::new();
         match self {
-            // The shortest text that reads back as the same number; `Display` would write 300 digits.
+            // The shortest text that parses to the same number; `Display` would write 300 digits.
             Self::Number(value) => return write!(formatter, "{value:?}"),
             Self::Null => text.extend_from_slice(b"null"),
             other => other.write_plain(&mut text),
@@ -188,7 +188,7 @@ impl ToSql for Value<'_> {
         self.encode(of, out)
     }
 
-    /// The statements are made of the columns whose values these are.
+    /// Any type, because the statements are built from the columns of these values.
     fn accepts(_: &Type) -> bool {
         true
     }
@@ -198,7 +198,7 @@ impl ToSql for Value<'_> {
     }
 }
 
-/// The values of one column of many rows, as a parameter that is an array; `None` is null.
+/// The values of one column of many rows, as an array parameter; `None` is null.
 #[derive(Debug)]
 pub struct Array<'a>(pub Vec<Option<&'a Value<'a>>>);
 
@@ -225,7 +225,7 @@ impl ToSql for Array<'_> {
     }
 }
 
-/// The bytes of a value as PostgreSQL sent them; `None` for null.
+/// The raw bytes of a value in PostgreSQL's binary format; `None` for null.
 #[derive(Debug, Clone, Copy)]
 pub struct Raw<'a>(pub Option<&'a [u8]>);
 
@@ -243,12 +243,12 @@ impl<'a> FromSql<'a> for Raw<'a> {
     }
 }
 
-/// A day as PostgreSQL sends it.
+/// Decodes a date.
 pub fn date_of(raw: [u8; 4]) -> Option<civil::Date> {
     EPOCH.checked_add(Span::new().try_days(i32::from_be_bytes(raw)).ok()?).ok()
 }
 
-/// An instant as PostgreSQL sends it.
+/// Decodes a timestamp.
 pub fn timestamp_of(raw: [u8; 8]) -> Option<Timestamp> {
     Timestamp::from_microsecond(i64::from_be_bytes(raw).checked_add(EPOCH_UNIX_MICROSECONDS)?).ok()
 }

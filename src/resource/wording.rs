@@ -1,21 +1,21 @@
-//! What a value must be, in words: the text of every complaint about it.
+//! What a value must be: the text of every validation error.
 
 use super::decimal::PRECISION_MAX;
 use super::kind::Kind;
 
-/// Where a rule is told.
+/// Where a rule is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Syntax {
     /// In JSON.
     Json,
     /// In CSV.
     Csv,
 }
 
-/// What a value of this kind must be.
-pub fn rule(kind: &Kind, place: Place) -> String {
+/// What a value of this type must be.
+pub fn rule(kind: &Kind, syntax: Syntax) -> String {
     match kind {
-        Kind::Boolean if place == Place::Csv => "must be true, false, yes, no, on, off, 1 or 0".to_owned(),
+        Kind::Boolean if syntax == Syntax::Csv => "must be true, false, yes, no, on, off, 1 or 0".to_owned(),
         Kind::Boolean => "must be true or false".to_owned(),
         Kind::Integer { values: Some(values), .. } => {
             format!("must be {}", either(values.iter().map(ToString::to_string).collect()))
@@ -26,7 +26,7 @@ pub fn rule(kind: &Kind, place: Place) -> String {
             numbers("a number", bounds)
         }
         Kind::Decimal { precision, scale, minimum, maximum } => {
-            let what = format!("a decimal of at most {precision} digits, {scale} of them behind the point");
+            let what = format!("a decimal of at most {precision} digits, {scale} of them after the point");
             match (minimum, maximum) {
                 (None, None) => format!("must be {what}"),
                 (minimum, maximum) => {
@@ -40,12 +40,12 @@ pub fn rule(kind: &Kind, place: Place) -> String {
             format!("must be a text of {min_length} to {max_length} characters without U+0000{matching}")
         }
         Kind::Enum(texts) => {
-            let shown = |text: &String| if place == Place::Json { format!("{text:?}") } else { text.clone() };
+            let shown = |text: &String| if syntax == Syntax::Json { format!("{text:?}") } else { text.clone() };
             format!("must be {}", either(texts.iter().map(shown).collect()))
         }
         Kind::Date => "must be a date such as 2026-01-31".to_owned(),
         Kind::DateTime => {
-            "must be a date and time with its offset from UTC or its time zone, such as 2026-01-31T12:00:00Z".to_owned()
+            "must be a date and time with an offset from UTC or a time zone, such as 2026-01-31T12:00:00Z".to_owned()
         }
         Kind::Uuid => "must be a uuid".to_owned(),
     }
@@ -60,14 +60,14 @@ fn numbers(what: &str, bounds: (Option<String>, Option<String>)) -> String {
     }
 }
 
-/// What a value of this kind must be in a filter.
+/// What a value of this type must be in a filter.
 pub fn filter_rule(kind: &Kind) -> String {
     match kind {
         Kind::Boolean => "true or false".to_owned(),
         Kind::Integer { .. } => "a whole number of 64 bits".to_owned(),
         Kind::Number { .. } => "a number".to_owned(),
         Kind::Decimal { scale, .. } => {
-            format!("a decimal of at most {PRECISION_MAX} digits, at most {scale} of them behind the point")
+            format!("a decimal of at most {PRECISION_MAX} digits, at most {scale} of them after the point")
         }
         Kind::Text { .. } => "a text without U+0000".to_owned(),
         Kind::Enum(texts) => either(texts.clone()),

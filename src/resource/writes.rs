@@ -1,76 +1,76 @@
-//! Runs the statements that change rows, each for many at once.
+//! Runs the statements that change rows, each for many rows at once.
 //!
-//! Writes of a kind that arrive together share a statement (`db::batch`). A batch that the database undoes is retried row
-//! by row, so one bad row never fails its neighbours. Each change draws a new version.
+//! Concurrent writes of a kind share a statement (`db::batch`). A batch that the database rolled back is retried row by row, so
+//! an invalid row never fails the others. Each change draws a new version.
 //!
-//! Invariant: the keys of one statement ascend and are distinct. Two changes of one row would race; and every statement
-//! that locks many rows locks them in the order of their keys, so no two of them wait for each other.
+//! Invariant: the keys of one statement ascend and are distinct. Two changes of one row would race; and every statement that
+//! locks many rows locks them in key order, so that no two of them deadlock.
 
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
+use super::actor::Actor;
 use super::arrays::{Columns, PatchColumns};
-use super::by::By;
 use super::definition::Resource;
 use super::row::{self, Record, Stored, all_failed};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
 use crate::db::session::Param;
-use crate::db::version::{Condition, Conditions};
+use crate::db::version::{Precondition, Preconditions};
 use crate::trace::current::commented;
 
-/// A kind of write whose items become one statement.
+/// A kind of write whose items are combined into one statement.
 pub trait Write: Sized + Send + Sync + 'static {
-    /// What is told of a row that was written.
+    /// The result for a row that was written.
     type Done: Send + Sync;
 
-    /// Whether a row that was written is no longer there.
+    /// Whether the write deletes its row.
     const REMOVES: bool = false;
 
-    /// What it is a row of; all items of one statement are of the same.
+    /// The resource; the same for all items of a statement.
     fn resource(&self) -> &'static Resource;
 
-    /// The row that is written.
+    /// The key of the row.
     fn uuid(&self) -> Uuid;
 
-    /// What is asked of its version.
-    fn condition(&self) -> &Condition;
+    /// The condition on its version.
+    fn condition(&self) -> &Precondition;
 
-    /// Who makes the change.
-    fn changed_by(&self) -> &By;
+    /// The actor recorded in the history.
+    fn changed_by(&self) -> &Actor;
 
-    /// Runs the statement for items whose keys ascend; a row, beginning with its key, for each that was written.
+    /// Runs the statement for items whose keys ascend; returns a row, starting with its key, for each item written.
     fn run(
         resource: &'static Resource,
         pool: &Pool,
         items: &[Self],
     ) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
 
-    /// What was written, as the statement's row tells.
+    /// The result for an item, from the statement's row.
     ///
     /// # Errors
     /// [`StoreError::Internal`] when the row is not the statement's.
     fn done(&self, row: &Row) -> Result<Self::Done, StoreError>;
 }
 
-/// A row to be stored anew.
+/// A row to be inserted.
 pub struct Create {
-    /// Of what.
+    /// The resource.
     pub resource: &'static Resource,
     /// The row.
     pub record: Record<'static>,
-    /// Who stores it.
-    pub changed_by: By,
+    /// The actor recorded in the history.
+    pub changed_by: Actor,
 }
 
 impl Create {
-    /// Stores it as a part of somebody's transaction.
+    /// Runs in the caller's transaction.
     ///
     /// # Errors
     /// The database's.
     pub async fn run_in(&self, transaction: &Transaction<'_>) -> Result<Stored, StoreError> {
-        let by = self.changed_by.recorded();
-        let params = recorded(self.resource, params(&self.record), (&by.0, &by.1));
+        let actor = self.changed_by.recorded();
+        let params = recorded(self.resource, params(&self.record), (&actor.0, &actor.1));
         let row = transaction.query_one(&*commented(self.resource.sql.create), &params).await?;
         self.done(&row)
     }
@@ -78,40 +78,40 @@ impl Create {
 
 /// A row to be replaced.
 pub struct Replace {
-    /// Of what.
+    /// The resource.
     pub resource: &'static Resource,
-    /// The new state under the old key.
+    /// The new state under the same key.
     pub record: Record<'static>,
-    /// What is asked of the old state.
-    pub condition: Condition,
-    /// Who asks it.
-    pub changed_by: By,
+    /// The condition on the old state.
+    pub condition: Precondition,
+    /// The actor recorded in the history.
+    pub changed_by: Actor,
 }
 
-/// A row some of whose columns are to be set.
+/// A row of which some columns are to be updated.
 pub struct Patch {
-    /// Of what.
+    /// The resource.
     pub resource: &'static Resource,
-    /// Whose.
+    /// The row's key.
     pub uuid: Uuid,
-    /// What to set.
+    /// The new values.
     pub patch: row::Patch<'static>,
-    /// What is asked of the old state.
-    pub condition: Condition,
-    /// Who asks it.
-    pub changed_by: By,
+    /// The condition on the old state.
+    pub condition: Precondition,
+    /// The actor recorded in the history.
+    pub changed_by: Actor,
 }
 
-/// A row to be removed.
+/// A row to be deleted.
 pub struct Delete {
-    /// Of what.
+    /// The resource.
     pub resource: &'static Resource,
-    /// Whose.
+    /// The row's key.
     pub uuid: Uuid,
-    /// What is asked of the state that is removed.
-    pub condition: Condition,
-    /// Who asks it.
-    pub changed_by: By,
+    /// The condition on the deleted state.
+    pub condition: Precondition,
+    /// The actor recorded in the history.
+    pub changed_by: Actor,
 }
 
 impl Write for Create {
@@ -125,23 +125,23 @@ impl Write for Create {
         self.record.uuid
     }
 
-    fn condition(&self) -> &Condition {
-        &Condition::NONE
+    fn condition(&self) -> &Precondition {
+        &Precondition::NONE
     }
 
-    fn changed_by(&self) -> &By {
+    fn changed_by(&self) -> &Actor {
         &self.changed_by
     }
 
     async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
         if let [item] = items {
-            let by = item.changed_by.recorded();
-            let params = recorded(resource, params(&item.record), (&by.0, &by.1));
+            let actor = item.changed_by.recorded();
+            let params = recorded(resource, params(&item.record), (&actor.0, &actor.1));
             return pool.write(&resource.db.create, resource.sql.create, &params).await;
         }
         let records: Vec<&Record<'_>> = items.iter().map(|item| &item.record).collect();
-        let (columns, by) = (Columns::of(resource, &records), all_by(items));
-        let params = recorded(resource, columns.params(), (&by.0, &by.1));
+        let (columns, actor) = (Columns::of(resource, &records), all_actors(items));
+        let params = recorded(resource, columns.params(), (&actor.0, &actor.1));
         pool.write(&resource.db.create, resource.sql.create_many, &params).await
     }
 
@@ -161,27 +161,28 @@ impl Write for Replace {
         self.record.uuid
     }
 
-    fn condition(&self) -> &Condition {
+    fn condition(&self) -> &Precondition {
         &self.condition
     }
 
-    fn changed_by(&self) -> &By {
+    fn changed_by(&self) -> &Actor {
         &self.changed_by
     }
 
     async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
-        if let [item @ Self { record, condition: Condition { required, refused }, .. }] = items {
+        if let [item @ Self { record, condition: Precondition { required, refused }, .. }] = items {
             let mut params = params(record);
             params.extend([required as Param<'_>, refused]);
-            let by = item.changed_by.recorded();
-            let params = recorded(resource, params, (&by.0, &by.1));
+            let actor = item.changed_by.recorded();
+            let params = recorded(resource, params, (&actor.0, &actor.1));
             return pool.write(&resource.db.replace, resource.sql.replace, &params).await;
         }
         let records: Vec<&Record<'_>> = items.iter().map(|item| &item.record).collect();
-        let (columns, by) = (Columns::of(resource, &records), all_by(items));
-        let conditions = Conditions::of(items.iter().map(Self::condition));
+        let (columns, actor) = (Columns::of(resource, &records), all_actors(items));
+        let conditions = Preconditions::of(items.iter().map(Self::condition));
         let params = [&columns.params()[..], &conditions.params()].concat();
-        pool.write(&resource.db.replace, resource.sql.replace_many, &recorded(resource, params, (&by.0, &by.1))).await
+        pool.write(&resource.db.replace, resource.sql.replace_many, &recorded(resource, params, (&actor.0, &actor.1)))
+            .await
     }
 
     fn done(&self, row: &Row) -> Result<Stored, StoreError> {
@@ -200,20 +201,20 @@ impl Write for Patch {
         self.uuid
     }
 
-    fn condition(&self) -> &Condition {
+    fn condition(&self) -> &Precondition {
         &self.condition
     }
 
-    fn changed_by(&self) -> &By {
+    fn changed_by(&self) -> &Actor {
         &self.changed_by
     }
 
     async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
         let patches: Vec<_> = items.iter().map(|item| (item.uuid, &item.patch)).collect();
-        let (columns, by) = (PatchColumns::of(resource, &patches), all_by(items));
-        let conditions = Conditions::of(items.iter().map(Self::condition));
+        let (columns, actor) = (PatchColumns::of(resource, &patches), all_actors(items));
+        let conditions = Preconditions::of(items.iter().map(Self::condition));
         let params = [&columns.params()[..], &conditions.params()].concat();
-        pool.write(&resource.db.patch, resource.sql.patch_many, &recorded(resource, params, (&by.0, &by.1))).await
+        pool.write(&resource.db.patch, resource.sql.patch_many, &recorded(resource, params, (&actor.0, &actor.1))).await
     }
 
     fn done(&self, row: &Row) -> Result<Stored, StoreError> {
@@ -236,19 +237,20 @@ impl Write for Delete {
         self.uuid
     }
 
-    fn condition(&self) -> &Condition {
+    fn condition(&self) -> &Precondition {
         &self.condition
     }
 
-    fn changed_by(&self) -> &By {
+    fn changed_by(&self) -> &Actor {
         &self.changed_by
     }
 
     async fn run(resource: &'static Resource, pool: &Pool, items: &[Self]) -> Result<Vec<Row>, StoreError> {
         let keys: Vec<Uuid> = items.iter().map(Self::uuid).collect();
-        let (conditions, by) = (Conditions::of(items.iter().map(Self::condition)), all_by(items));
+        let (conditions, actor) = (Preconditions::of(items.iter().map(Self::condition)), all_actors(items));
         let params = [&[&keys as Param<'_>], &conditions.params()[..]].concat();
-        pool.write(&resource.db.delete, resource.sql.delete_many, &recorded(resource, params, (&by.0, &by.1))).await
+        pool.write(&resource.db.delete, resource.sql.delete_many, &recorded(resource, params, (&actor.0, &actor.1)))
+            .await
     }
 
     fn done(&self, _row: &Row) -> Result<(), StoreError> {
@@ -256,27 +258,27 @@ impl Write for Delete {
     }
 }
 
-/// Writes items whose keys may repeat, in rounds in which they do not: as if those of one key had come one after another.
+/// Writes items whose keys may repeat, in rounds of distinct keys: items of one key take effect in their order.
 pub async fn write_many<W: Write>(pool: Pool, items: Vec<W>) -> Vec<Result<W::Done, StoreError>> {
     let mut outcomes: Vec<Option<Result<W::Done, StoreError>>> = items.iter().map(|_| None).collect();
     let mut waiting: Vec<(usize, W)> = items.into_iter().enumerate().collect();
-    waiting.sort_by_key(|(_, item)| item.uuid()); // keeps the order of those of one key
+    waiting.sort_by_key(|(_, item)| item.uuid()); // stable, so that items of one key keep their order
     while !waiting.is_empty() {
         let mut last = None;
         let (round, mut later): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|(_, item)| last.replace(item.uuid()) != Some(item.uuid()));
-        let (places, round): (Vec<usize>, Vec<W>) = round.into_iter().unzip();
+        let (indexes, round): (Vec<usize>, Vec<W>) = round.into_iter().unzip();
         let mut gone = Vec::new();
-        for ((place, item), outcome) in places.into_iter().zip(&round).zip(write_ascending(&pool, &round).await) {
+        for ((index, item), outcome) in indexes.into_iter().zip(&round).zip(write_ascending(&pool, &round).await) {
             if matches!(outcome, Err(StoreError::Missing)) || W::REMOVES && outcome.is_ok() {
                 gone.push(item.uuid());
             }
-            outcomes[place] = Some(outcome);
+            outcomes[index] = Some(outcome);
         }
-        later.retain(|(place, item)| {
+        later.retain(|(index, item)| {
             let is_gone = gone.binary_search(&item.uuid()).is_ok();
             if is_gone {
-                outcomes[*place] = Some(Err(StoreError::Missing));
+                outcomes[*index] = Some(Err(StoreError::Missing));
             }
             !is_gone
         });
@@ -285,7 +287,7 @@ pub async fn write_many<W: Write>(pool: Pool, items: Vec<W>) -> Vec<Result<W::Do
     outcomes.into_iter().map(|outcome| outcome.expect("each item was in one round, or of a key that is gone")).collect()
 }
 
-/// Writes items of ascending keys in one statement, or one by one where the database undid that.
+/// Writes items with ascending keys in one statement, or one by one if the database rolled that back.
 async fn write_ascending<W: Write>(pool: &Pool, items: &[W]) -> Vec<Result<W::Done, StoreError>> {
     debug_assert!(items.is_sorted_by(|a, b| a.uuid() < b.uuid()), "keys ascend and are distinct");
     let Some(first) = items.first() else { return Vec::new() };
@@ -294,7 +296,7 @@ async fn write_ascending<W: Write>(pool: &Pool, items: &[W]) -> Vec<Result<W::Do
         Err(error) if items.len() > 1 && error.is_rolled_back() => {
             let mut outcomes = Vec::with_capacity(items.len());
             for item in items {
-                // One item is retried in no smaller part.
+                // A single item is not retried again.
                 outcomes.extend(Box::pin(write_ascending(pool, std::slice::from_ref(item))).await);
             }
             outcomes
@@ -304,7 +306,7 @@ async fn write_ascending<W: Write>(pool: &Pool, items: &[W]) -> Vec<Result<W::Do
 }
 
 async fn outcomes<W: Write>(pool: &Pool, items: &[W], rows: &[Row]) -> Vec<Result<W::Done, StoreError>> {
-    // Sorted rather than hashed: most often there is one.
+    // Sorted rather than hashed: usually there is one.
     let written: Result<Vec<(Uuid, &Row)>, _> = rows.iter().map(|row| Ok((row::key(row)?, row))).collect();
     let mut written = match written {
         Ok(written) => written,
@@ -314,24 +316,28 @@ async fn outcomes<W: Write>(pool: &Pool, items: &[W], rows: &[Row]) -> Vec<Resul
     let mut outcomes = Vec::with_capacity(items.len());
     for item in items {
         outcomes.push(match written.binary_search_by_key(&item.uuid(), |(uuid, _)| *uuid) {
-            Ok(place) => item.done(written[place].1),
+            Ok(index) => item.done(written[index].1),
             Err(_) => Err(StoreError::Missing),
         });
     }
-    tell_stale_from_missing(pool, items, &mut outcomes).await;
+    distinguish_stale_from_missing(pool, items, &mut outcomes).await;
     outcomes
 }
 
-/// A write that met no row either found none or found one of another version. Looking afterwards is as good as at once:
-/// what was stale and is gone by now is missing, and a version that was never right cannot become it.
-async fn tell_stale_from_missing<W: Write>(pool: &Pool, items: &[W], outcomes: &mut [Result<W::Done, StoreError>]) {
+/// A write that matched no row found either none or one with another version. Checking afterwards is as good as atomically: a
+/// row deleted since is missing, and a version that never matched cannot match later.
+async fn distinguish_stale_from_missing<W: Write>(
+    pool: &Pool,
+    items: &[W],
+    outcomes: &mut [Result<W::Done, StoreError>],
+) {
     let is_unclear =
-        |place: usize, item: &W| matches!(outcomes[place], Err(StoreError::Missing)) && !item.condition().is_none();
+        |index: usize, item: &W| matches!(outcomes[index], Err(StoreError::Missing)) && !item.condition().is_none();
     let unclear: Vec<(usize, Uuid)> = items
         .iter()
         .enumerate()
-        .filter(|(place, item)| is_unclear(*place, item))
-        .map(|(place, item)| (place, item.uuid()))
+        .filter(|(index, item)| is_unclear(*index, item))
+        .map(|(index, item)| (index, item.uuid()))
         .collect();
     if unclear.is_empty() {
         return;
@@ -340,28 +346,28 @@ async fn tell_stale_from_missing<W: Write>(pool: &Pool, items: &[W], outcomes: &
     let resource = items[unclear[0].0].resource();
     let existing = pool.read(&resource.db.exists, resource.sql.which_exist, &[&keys]).await;
     let existing = existing.and_then(|rows| rows.iter().map(row::key).collect::<Result<Vec<Uuid>, _>>());
-    for (place, uuid) in unclear {
+    for (index, uuid) in unclear {
         match &existing {
-            Ok(existing) if existing.contains(&uuid) => outcomes[place] = Err(StoreError::Stale),
+            Ok(existing) if existing.contains(&uuid) => outcomes[index] = Err(StoreError::Stale),
             Ok(_) => {}
-            Err(error) => outcomes[place] = Err(error.clone()),
+            Err(error) => outcomes[index] = Err(error.clone()),
         }
     }
 }
 
-/// What is recorded of who makes the changes of a statement for many rows.
-fn all_by<W: Write>(items: &[W]) -> (Vec<Option<&str>>, Vec<Option<&str>>) {
+/// The actors of the changes of a statement for many rows.
+fn all_actors<W: Write>(items: &[W]) -> (Vec<Option<&str>>, Vec<Option<&str>>) {
     items.iter().map(|item| item.changed_by().recorded()).unzip()
 }
 
-/// The parameters of a statement, and behind them who makes its changes, and in which requests, where that is recorded.
+/// The parameters of a statement, followed by the actors and request ids if a history is recorded.
 pub fn recorded<'a>(
     resource: &Resource,
     mut params: Vec<Param<'a>>,
-    (by, request_id): (Param<'a>, Param<'a>),
+    (actor, request_id): (Param<'a>, Param<'a>),
 ) -> Vec<Param<'a>> {
     if resource.sql.history.is_some() {
-        params.extend([by, request_id]);
+        params.extend([actor, request_id]);
     }
     params
 }
@@ -372,7 +378,7 @@ pub fn params<'a>(record: &'a Record<'_>) -> Vec<Param<'a>> {
     std::iter::once(key).chain(record.values.iter().map(|value| value as Param<'a>)).collect()
 }
 
-/// What was just written, with the version that the statement's row tells; no trigger changes another column.
+/// The row just written, with the version from the statement's row; no trigger changes other columns.
 fn stored(resource: &Resource, record: &Record<'_>, row: &Row) -> Result<Stored, StoreError> {
     Ok(Stored { document: record.document(resource), version: row.try_get(1)? })
 }

@@ -1,4 +1,4 @@
-//! Clients of the database that come, wait and leave while things happen to PostgreSQL, and what is promised to them.
+//! Clients of the database that arrive, wait and disconnect while PostgreSQL has faults, and the guarantees they have.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -19,46 +19,46 @@ use crate::db::pool::{Pool, PoolKind, PoolOptions};
 use crate::db::reads::Reads;
 use crate::db::single_flight::SingleFlight;
 
-/// Nothing that is promised an end takes this long: a queue, a turn, a statement and its deadline behind each other.
+/// No operation with a guaranteed end takes this long: a queue, a permit, a statement and its deadline in sequence.
 const HANGS: Duration = Duration::from_secs(120);
-/// What nobody waits for any more has ended by then: a batch looks around (100 ms), the cancel request has two seconds, and then
-/// PostgreSQL looks at the connection (500 ms).
+/// Within this time a statement whose clients have disconnected has ended: a batch checks every 100 ms, the cancel request has
+/// two seconds, and then PostgreSQL checks the connection (500 ms).
 const CANCELLED_WITHIN: Duration = Duration::from_millis(3000);
-/// Everything is over by then: the end of what was frozen, and all that had to wait for it.
+/// After this time everything is over: the end of what was frozen, and all that had to wait for it.
 const QUIET_AFTER: Duration = Duration::from_secs(60);
 
-/// What every statement is counted as.
-pub static ASK: DbOperation = DbOperation::new("ask", "simulation");
+/// The operation of every statement in the metrics.
+pub static OPERATION: DbOperation = DbOperation::new("request", "simulation");
 
-/// An item, and how long its statement takes.
+/// An item, and how long its statement takes in milliseconds.
 type Item = (i64, u64);
 
-/// The service's parts, on one PostgreSQL.
+/// The service's components, with one PostgreSQL.
 #[derive(Clone)]
 struct Service {
     keys: Pool,
     lists: Reads,
     reading: Batcher<Item, i64>,
     writing: Batcher<Item, i64>,
-    sharing: SingleFlight<i64, (), (i64, Instant)>,
+    coalescing: SingleFlight<i64, (), (i64, Instant)>,
 }
 
-/// What a client asks for.
+/// Kind of a client's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Read,
     Write,
     BatchedRead,
     BatchedWrite,
-    Shared,
+    Coalesced,
     List,
 }
 
-/// What became of it.
+/// Outcome of a request.
 struct Outcome {
     kind: Kind,
     key: i64,
-    /// `None` for a client that has left, which it did then.
+    /// `None` for a client that disconnected at `at`.
     answer: Option<Result<i64, StoreError>>,
     at: Instant,
 }
@@ -67,7 +67,7 @@ impl Service {
     fn new(random: &Random) -> Self {
         let mut config = Config::new();
         config.host_path("/simulated").user("simulated");
-        let conninfo = ConnInfo::from_config(config).expect("no TLS is asked for");
+        let conninfo = ConnInfo::from_config(config).expect("no TLS is required");
         let checkout = random.millis(50, 2000);
         let statement = random.millis(200, 3000);
         let pool = |kind| {
@@ -103,16 +103,16 @@ impl Service {
         Self {
             reading: batcher(READ, false),
             writing: batcher(WRITE, true),
-            sharing: SingleFlight::new("simulated"),
+            coalescing: SingleFlight::new("simulated"),
             keys,
             lists,
         }
     }
 
-    /// Does what a client asks for.
-    async fn ask(&self, kind: Kind, (key, time): Item, client: IpAddr) -> Result<i64, StoreError> {
+    /// Executes a client's request.
+    async fn request(&self, kind: Kind, (key, time): Item, client: IpAddr) -> Result<i64, StoreError> {
         let only = |keys: Vec<i64>| {
-            assert_eq!(keys, [key], "an answer is somebody else's");
+            assert_eq!(keys, [key], "an answer belongs to another request");
             key
         };
         match kind {
@@ -122,11 +122,11 @@ impl Service {
             Kind::BatchedWrite => self.writing.submit((key, time)).await,
             Kind::List => {
                 let time = i64::try_from(time).expect("small");
-                let rows = self.lists.on_primary(client).read(&ASK, READ, &[&vec![key], &time]).await?;
+                let rows = self.lists.on_primary(client).read(&OPERATION, READ, &[&vec![key], &time]).await?;
                 Ok(only(keys_of(&rows)))
             }
-            Kind::Shared => {
-                let asked = Instant::now();
+            Kind::Coalesced => {
+                let called = Instant::now();
                 let (pool, what) = (self.keys.clone(), key % 3);
                 let read = move |()| {
                     let pool = pool.clone();
@@ -135,9 +135,9 @@ impl Service {
                         Ok((statement_of(&pool, READ, &[what], time).await?[0], begun))
                     }
                 };
-                let (answer, begun) = self.sharing.get(what, (), read).await?;
-                assert_eq!(answer, what, "an answer is another key's");
-                assert!(begun >= asked, "an answer was read before it was asked for");
+                let (answer, begun) = self.coalescing.get(what, (), read).await?;
+                assert_eq!(answer, what, "an answer belongs to another key");
+                assert!(begun >= called, "a read began before the call");
                 Ok(key)
             }
         }
@@ -147,7 +147,11 @@ impl Service {
 async fn statement_of(pool: &Pool, sql: &'static str, keys: &[i64], time: u64) -> Result<Vec<i64>, StoreError> {
     let (keys, time) = (keys.to_vec(), i64::try_from(time).expect("small"));
     let params: [&(dyn ToSql + Sync); 2] = [&keys, &time];
-    let rows = if sql == WRITE { pool.write(&ASK, sql, &params).await? } else { pool.read(&ASK, sql, &params).await? };
+    let rows = if sql == WRITE {
+        pool.write(&OPERATION, sql, &params).await?
+    } else {
+        pool.read(&OPERATION, sql, &params).await?
+    };
     Ok(keys_of(&rows))
 }
 
@@ -157,13 +161,13 @@ fn keys_of(rows: &[Row]) -> Vec<i64> {
     rows[0].get(0)
 }
 
-/// What happens to PostgreSQL.
-async fn trouble(postgres: Postgres, random: Random) {
+/// Injects faults into PostgreSQL.
+async fn inject_faults(postgres: Postgres, random: Random) {
     for _ in 0..random.between(0, 6) {
         sleep(random.millis(0, 200)).await;
         match random.between(0, 8) {
             0 => {
-                postgres.set(Mode::Away);
+                postgres.set(Mode::Down);
                 postgres.order(Order::Kill, true);
                 sleep(random.millis(0, 3000)).await;
                 postgres.set(Mode::Starting);
@@ -190,90 +194,93 @@ async fn trouble(postgres: Postgres, random: Random) {
 pub async fn schedule(random: Random) {
     let postgres = Postgres::new(random.clone());
     let service = Service::new(&random);
-    let troubles = tokio::spawn(trouble(postgres.clone(), random.clone()));
+    let faults = tokio::spawn(inject_faults(postgres.clone(), random.clone()));
     let clients = (0..random.between(5, 60)).map(|number| {
         let (service, random) = (service.clone(), random.clone());
         tokio::spawn(async move {
-            let kinds = [Kind::Read, Kind::Write, Kind::BatchedRead, Kind::BatchedWrite, Kind::Shared, Kind::List];
+            let kinds = [Kind::Read, Kind::Write, Kind::BatchedRead, Kind::BatchedWrite, Kind::Coalesced, Kind::List];
             let kind = kinds[random.size(0, kinds.len())];
             let key = i64::try_from(number).expect("small") + 1000;
             let time = if random.percent(5) { random.between(0, 6000) } else { random.between(0, 30) };
             let client = IpAddr::from([10, 0, 0, u8::try_from(random.between(0, 3)).expect("small")]);
             sleep(random.millis(0, 500)).await;
-            let asking = service.ask(kind, (key, time), client);
+            let request = service.request(kind, (key, time), client);
             let stays = if random.percent(30) { random.millis(0, 50) } else { HANGS };
-            let answer = timeout(stays, asking).await.ok();
+            let answer = timeout(stays, request).await.ok();
             assert!(answer.is_some() || stays < HANGS, "{kind:?} {key} was never answered");
             Outcome { kind, key, answer, at: Instant::now() }
         })
     });
     let outcomes: Vec<Outcome> = join_all(clients).await.into_iter().map(|client| client.expect("no panic")).collect();
-    troubles.await.expect("no panic");
+    faults.await.expect("no panic");
     sleep(QUIET_AFTER).await;
     for outcome in &outcomes {
-        postgres.runs(|runs| judge(outcome, runs));
+        postgres.runs(|runs| check(outcome, runs));
     }
-    nothing_is_left(&service, &postgres).await;
-    everything_works(&service, &postgres).await;
+    check_nothing_is_left(&service, &postgres).await;
+    check_everything_works(&service, &postgres).await;
 }
 
-/// Holds one client's outcome against what PostgreSQL has done.
-fn judge(Outcome { kind, key, answer, at }: &Outcome, runs: &[Run]) {
+/// Checks a client's outcome against what PostgreSQL has executed.
+fn check(Outcome { kind, key, answer, at }: &Outcome, runs: &[Run]) {
     let of_key = || runs.iter().filter(|run| run.keys.contains(key));
     let applied = of_key().filter(|run| run.sql == WRITE && run.applied).count();
     match answer {
         Some(Ok(answered)) => {
-            assert_eq!(answered, key, "an answer is somebody else's");
+            assert_eq!(answered, key, "an answer belongs to another request");
             if matches!(kind, Kind::Write | Kind::BatchedWrite) {
                 assert_eq!(applied, 1, "{kind:?} {key} was acknowledged");
             }
         }
         Some(Err(StoreError::Unavailable { .. })) => {
-            assert_eq!(applied, 0, "{kind:?} {key} was said not to be carried out");
+            assert_eq!(applied, 0, "{kind:?} {key} was applied although it was reported as unavailable");
         }
         Some(Err(StoreError::OutcomeUnknown { .. })) => {
             assert!(matches!(kind, Kind::Write | Kind::BatchedWrite), "{kind:?} {key} changes nothing");
-            assert!(applied <= 1, "{kind:?} {key} was carried out {applied} times");
+            assert!(applied <= 1, "{kind:?} {key} was applied {applied} times");
         }
         Some(Err(error)) => panic!("{kind:?} {key}: {error}"),
-        None => assert!(applied <= 1, "{kind:?} {key} was carried out {applied} times"),
+        None => assert!(applied <= 1, "{kind:?} {key} was applied {applied} times"),
     }
     for run in of_key() {
-        let ended = run.ended.unwrap_or_else(|| panic!("{kind:?} {key} goes on for ever"));
-        // A batch goes on for the others in it.
-        if answer.is_none() && run.keys.len() == 1 && *kind != Kind::Shared {
+        let ended = run.ended.unwrap_or_else(|| panic!("{kind:?} {key} never ends"));
+        // A batch continues for its other items.
+        if answer.is_none() && run.keys.len() == 1 && *kind != Kind::Coalesced {
             let noticed = run.frozen.map_or(*at, |frozen| frozen.max(*at));
-            assert!(ended <= noticed + CANCELLED_WITHIN, "{kind:?} {key} went on for {:?}", ended - noticed);
+            assert!(ended <= noticed + CANCELLED_WITHIN, "{kind:?} {key} continued for {:?}", ended - noticed);
         }
     }
 }
 
-async fn nothing_is_left(service: &Service, postgres: &Postgres) {
+async fn check_nothing_is_left(service: &Service, postgres: &Postgres) {
     for pool in [&service.keys, service.lists.pool()] {
-        assert_eq!(pool.usage().used, 0, "a session did not come back");
+        assert_eq!(pool.usage().used, 0, "a session was not returned");
     }
-    assert!(!service.sharing.is_busy(), "a reading goes on");
-    assert!(!service.reading.is_busy(Duration::ZERO) && !service.writing.is_busy(Duration::ZERO), "a batch goes on");
+    assert!(!service.coalescing.is_busy(), "a read is still running");
+    assert!(
+        !service.reading.is_busy(Duration::ZERO) && !service.writing.is_busy(Duration::ZERO),
+        "a batch is still running"
+    );
     let most = service.keys.size() + service.lists.pool().size();
     assert!(postgres.sessions() <= most as usize, "{} sessions are open", postgres.sessions());
 }
 
-/// As many at once as there are sessions, and each of them is served.
-async fn everything_works(service: &Service, postgres: &Postgres) {
+/// Makes as many concurrent requests as there are sessions, and checks that each is answered.
+async fn check_everything_works(service: &Service, postgres: &Postgres) {
     let keys = RefCell::new(1_000_000..);
     let next = || keys.borrow_mut().next().expect("endless");
     for _ in 0..2 {
-        for kind in [Kind::Read, Kind::Write, Kind::BatchedRead, Kind::BatchedWrite, Kind::Shared, Kind::List] {
+        for kind in [Kind::Read, Kind::Write, Kind::BatchedRead, Kind::BatchedWrite, Kind::Coalesced, Kind::List] {
             let pool = if kind == Kind::List { service.lists.pool() } else { &service.keys };
             let batched = matches!(kind, Kind::BatchedRead | Kind::BatchedWrite);
             let count = if batched { 1 } else { pool.size() };
-            let asking = (0..count).map(|_| async {
+            let requests = (0..count).map(|_| async {
                 let key = next();
-                let answer = service.ask(kind, (key, 1), IpAddr::from([10, 0, 0, 9])).await;
+                let answer = service.request(kind, (key, 1), IpAddr::from([10, 0, 0, 9])).await;
                 assert!(matches!(answer, Ok(answered) if answered == key), "{kind:?} {key} afterwards: {answer:?}");
             });
-            join_all(asking).await;
+            join_all(requests).await;
         }
     }
-    nothing_is_left(service, postgres).await;
+    check_nothing_is_left(service, postgres).await;
 }

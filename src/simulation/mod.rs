@@ -1,15 +1,16 @@
-//! Batches, pools, shared readings, turns, cancellation and budgets under schedules that a seed repeats.
+//! Runs batches, pools, coalesced reads, fair queues, cancellation and budgets under random schedules that a seed reproduces.
 //!
-//! Everything of this crate in it is real, down to the driver's protocol; PostgreSQL (`postgres`) and time are not: on tokio's
-//! paused clock the moment that is due next comes when everybody waits, so hours of deadlines take milliseconds and a machine
-//! that is busy changes nothing. A schedule chooses sizes, deadlines, clients that come, wait and leave, and what happens to PostgreSQL
-//! meanwhile; then it is held to what is promised. `make simulate SCHEDULES=10000 SEED=1` runs more of them.
+//! All of this crate's code is real, including the driver's protocol; PostgreSQL (`postgres`) and time are simulated: on
+//! tokio's paused clock, time advances to the next timer whenever all tasks are waiting, so hours of deadlines take
+//! milliseconds, and the load of the machine has no influence. A schedule chooses sizes, deadlines, when clients arrive, wait
+//! and disconnect, and which faults PostgreSQL has meanwhile; then the guarantees are checked. `make simulate SCHEDULES=10000
+//! SEED=1` runs more schedules.
 
+mod budget;
 mod clients;
-mod comeback;
 pub mod postgres;
 mod random;
-mod room;
+mod reconnection;
 mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -18,7 +19,7 @@ use tokio::runtime::Builder;
 
 use random::Random;
 
-/// So many are run when nobody says how many.
+/// Number of schedules if the variable is not set.
 const SCHEDULES: u64 = 500;
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -26,25 +27,25 @@ fn setting(name: &str, default: u64) -> u64 {
     given.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number, found {text:?}")))
 }
 
-/// Runs schedules with seeds in a row; one that fails says its seed.
+/// Runs schedules with consecutive seeds; a failed one prints its seed.
 fn run(schedule: impl AsyncFn(Random)) {
     let first = setting("SEED", 1);
     for seed in first..first + setting("SCHEDULES", SCHEDULES) {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
         let running = catch_unwind(AssertUnwindSafe(|| runtime.block_on(schedule(Random::new(seed)))));
         if let Err(panic) = running {
-            eprintln!("the schedule failed; again: make simulate SCHEDULES=1 SEED={seed}");
+            eprintln!("the schedule failed; reproduce with: make simulate SCHEDULES=1 SEED={seed}");
             resume_unwind(panic);
         }
     }
 }
 
 #[test]
-fn every_client_gets_its_own_answer_and_nothing_leaks_whatever_happens_to_postgres() {
+fn every_client_gets_its_own_answer_and_nothing_leaks_whatever_faults_postgres_has() {
     run(clients::schedule);
 }
 
 #[test]
-fn what_is_held_of_a_budget_is_bounded_and_comes_back() {
-    run(room::schedule);
+fn a_budget_is_bounded_and_everything_is_returned_to_it() {
+    run(budget::schedule);
 }

@@ -1,8 +1,8 @@
-//! PostgreSQL as far as sessions see it: startup, statements that take their time, cancel requests, crashes; in memory, and on
-//! the runtime's clock.
+//! PostgreSQL as clients see it: startup, statements that take time, cancel requests, crashes; in memory, and on the runtime's
+//! clock.
 //!
-//! It has two statements. [`READ`] and [`WRITE`] take keys and a time in milliseconds, and answer with the keys once the time
-//! has passed; what was written is remembered. Everything else (`set`, `discard plans`, `select`) is done at once.
+//! It has two statements. [`READ`] and [`WRITE`] have keys and a time in milliseconds as parameters, and return the keys after
+//! this time; writes are recorded. Everything else (`set`, `discard plans`, `select`) is executed at once.
 
 mod backend;
 
@@ -25,37 +25,37 @@ use backend::Backend;
 pub const READ: &str = "read";
 pub const WRITE: &str = "write";
 
-/// PostgreSQL looks so often whether the client of a statement is still there (`client_connection_check_interval`).
+/// How often PostgreSQL checks whether the client of a running statement is connected (`client_connection_check_interval`).
 const CLIENT_CHECK: Duration = Duration::from_millis(500);
 const INT8: u32 = 20;
 const INT8_ARRAY: u32 = 1016;
 const CANCEL_REQUEST: i32 = 80_877_102;
 const SSL_REQUEST: i32 = 80_877_103;
 
-/// What becomes of who connects.
+/// How connections are handled.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Up,
-    /// Nobody listens.
-    Away,
-    /// The startup is refused (57P03).
+    /// Connections are refused.
+    Down,
+    /// The startup is rejected (57P03).
     Starting,
 }
 
-/// What a backend is told from outside.
+/// Signals and faults of a backend.
 #[derive(Clone, Copy)]
 pub enum Order {
-    /// A signal: ends the statement at work, and nothing else.
+    /// Cancels the running statement.
     Cancel,
-    /// Ends with a last word (57P01).
+    /// Exits with an error message (57P01).
     Terminate,
-    /// Ends without one.
+    /// Exits without a message.
     Kill,
-    /// Does nothing for so long.
+    /// Does nothing for this time.
     Freeze(Duration),
 }
 
-/// A statement that was begun.
+/// A statement that was started.
 pub struct Run {
     pub sql: &'static str,
     pub keys: Vec<i64>,
@@ -66,17 +66,17 @@ pub struct Run {
 }
 
 thread_local! {
-    /// Where the sockets of this thread lead.
+    /// The server that this thread's sockets connect to.
     static SERVER: RefCell<Option<Postgres>> = const { RefCell::new(None) };
 }
 
-/// In the place of a Unix socket.
+/// Replaces a Unix socket.
 pub struct Socket;
 
 impl Socket {
     /// Opens a connection to the server of this thread.
     pub async fn connect(path: &Path) -> io::Result<DuplexStream> {
-        sleep(Duration::ZERO).await; // a socket may make its caller wait
+        sleep(Duration::ZERO).await; // connecting may block
         SERVER.with_borrow(|server| match server {
             Some(server) => server.open(),
             None => Err(io::Error::new(io::ErrorKind::NotFound, path.display().to_string())),
@@ -84,7 +84,7 @@ impl Socket {
     }
 }
 
-/// The server. Clones share it.
+/// The simulated server. Clones share it.
 #[derive(Clone)]
 pub struct Postgres {
     state: Arc<Mutex<State>>,
@@ -101,7 +101,7 @@ pub struct State {
 }
 
 impl Postgres {
-    /// Sockets of this thread lead to it from now on.
+    /// Creates a server to which this thread's sockets connect from now on.
     pub fn new(random: Random) -> Self {
         let state = State { mode: Mode::Up, runs: Vec::new(), backends: BTreeMap::new(), started: 0, attempts: 0 };
         let server = Self { state: Arc::new(Mutex::new(state)), random };
@@ -110,19 +110,19 @@ impl Postgres {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nothing panics with it")
+        self.state.lock().expect("no panic while it is locked")
     }
 
     pub fn set(&self, mode: Mode) {
         self.lock().mode = mode;
     }
 
-    /// Looks at what was run.
-    pub fn runs<T>(&self, look: impl Fn(&[Run]) -> T) -> T {
-        look(&self.lock().runs)
+    /// Inspects the statements.
+    pub fn runs<T>(&self, inspect: impl Fn(&[Run]) -> T) -> T {
+        inspect(&self.lock().runs)
     }
 
-    /// How often somebody has tried to connect.
+    /// Number of connection attempts.
     pub fn attempts(&self) -> usize {
         self.lock().attempts
     }
@@ -131,14 +131,14 @@ impl Postgres {
         self.lock().backends.len()
     }
 
-    /// Gives an order to one backend, or to all of them.
-    pub fn order(&self, order: Order, everybody: bool) {
+    /// Sends an order to one backend, or to all of them.
+    pub fn order(&self, order: Order, all: bool) {
         let state = self.lock();
         let chosen =
-            if everybody || state.backends.is_empty() { None } else { Some(self.random.size(0, state.backends.len())) };
+            if all || state.backends.is_empty() { None } else { Some(self.random.size(0, state.backends.len())) };
         for (index, backend) in state.backends.values().enumerate() {
             if chosen.is_none_or(|chosen| chosen == index) {
-                let _ = backend.send(order); // it may be ending
+                let _ = backend.send(order); // it may be exiting
             }
         }
     }
@@ -146,14 +146,14 @@ impl Postgres {
     /// Opens a connection.
     pub fn open(&self) -> io::Result<DuplexStream> {
         self.lock().attempts += 1;
-        if self.lock().mode == Mode::Away {
+        if self.lock().mode == Mode::Down {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let (client, server) = duplex(64 * 1024);
         let postgres = self.clone();
         tokio::spawn(async move {
             let mut wire = Wire { stream: server, read: BytesMut::new(), out: BytesMut::new() };
-            // An error is the end of the connection.
+            // An error ends the connection.
             let _ = postgres.serve(&mut wire).await;
         });
         Ok(client)
@@ -171,9 +171,9 @@ impl Postgres {
         }
         if code == CANCEL_REQUEST {
             let number = startup.get_i32();
-            sleep(self.random.millis(0, 5)).await; // the signal takes its time
+            sleep(self.random.millis(0, 5)).await; // delay of the signal
             if let Some(backend) = self.lock().backends.get(&number) {
-                let _ = backend.send(Order::Cancel); // it may be ending
+                let _ = backend.send(Order::Cancel); // it may be exiting
             }
             return Ok(());
         }
@@ -196,7 +196,7 @@ impl Postgres {
             timeout: Duration::MAX,
             statements: BTreeMap::new(),
             frozen: None,
-            at_work: None,
+            running: None,
         }
         .run(number)
         .await;

@@ -1,10 +1,10 @@
-//! Choices that a seed repeats: SplitMix64 (Steele, Lea, Flood 2014), shared by everything in one schedule.
+//! Random choices that a seed reproduces: SplitMix64 (Steele, Lea, Flood 2014), shared by everything in one schedule.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A source of choices. Clones share it.
+/// A source of random choices. Clones share it.
 #[derive(Clone)]
 pub struct Random(Arc<AtomicU64>);
 
@@ -21,12 +21,12 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// From the first to before the second.
+    /// A number in `from..to`.
     pub fn between(&self, from: u64, to: u64) -> u64 {
         from + self.next() % (to - from)
     }
 
-    /// True so many times in a hundred.
+    /// True with this probability in percent.
     pub fn percent(&self, times: u64) -> bool {
         self.between(0, 100) < times
     }

@@ -1,4 +1,4 @@
-//! PostgreSQL's messages on a connection in memory.
+//! PostgreSQL's messages on an in-memory connection.
 
 use std::io;
 
@@ -13,7 +13,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// The next message behind so many bytes of a tag, which stays in front of it.
+    /// Returns the next message, including the leading `tag` bytes but without its length.
     pub async fn frame(&mut self, tag: usize) -> io::Result<BytesMut> {
         loop {
             if self.read.len() >= tag + 4 {
@@ -31,7 +31,7 @@ impl Wire {
         }
     }
 
-    /// Reads what has come.
+    /// Reads available data.
     pub async fn more(&mut self) -> io::Result<()> {
         match self.stream.read_buf(&mut self.read).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -39,28 +39,28 @@ impl Wire {
         }
     }
 
-    /// Adds a message to what is sent next.
+    /// Adds a message to the output buffer.
     pub fn put(&mut self, tag: u8, body: &[u8]) {
         self.out.put_u8(tag);
         self.out.put_u32(u32::try_from(body.len() + 4).expect("short"));
         self.out.extend_from_slice(body);
     }
 
-    /// Adds an error.
+    /// Adds an error message.
     pub fn error(&mut self, severity: &str, code: &str) {
         self.put(b'E', format!("S{severity}\0V{severity}\0C{code}\0Msimulated\0\0").as_bytes());
     }
 
-    /// Sends what was added.
+    /// Sends the output buffer.
     pub async fn flush(&mut self) -> io::Result<()> {
         let out = self.out.split();
         self.stream.write_all(&out).await
     }
 }
 
-/// The text in front of a message, up to its zero.
+/// Removes the leading zero-terminated text of a message.
 pub fn text(message: &mut BytesMut) -> String {
-    let end = message.iter().position(|byte| *byte == 0).expect("it ends");
+    let end = message.iter().position(|byte| *byte == 0).expect("zero-terminated");
     let text = String::from_utf8_lossy(&message[..end]).into_owned();
     message.advance(end + 1);
     text

@@ -1,4 +1,4 @@
-//! What the handlers of steps work with.
+//! The shared state of the handlers of steps.
 
 use crate::db::pool::Pool;
 use crate::db::reads::Reads;
@@ -6,16 +6,16 @@ use crate::http::body::BodyLimits;
 use crate::http::reply::Buffers;
 use crate::idempotency::once::Once;
 
-/// Connections and bounds.
+/// Connections and limits.
 pub struct Context {
-    /// Connections for what records a step.
+    /// Connections for recording steps.
     pub pool: Pool,
-    /// Lists and durations.
+    /// Connections for lists and durations.
     pub reads: Reads,
-    /// Requests that are to be carried out once.
+    /// Idempotent requests.
     pub once: Once,
-    /// Bounds of request bodies.
+    /// Limits of request bodies.
     pub body_limits: BodyLimits,
-    /// Memory in which lists wait for their readers.
+    /// Memory for list chunks that wait for their clients.
     pub buffers: Buffers,
 }

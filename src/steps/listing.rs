@@ -1,7 +1,7 @@
-//! The lists of steps: their columns, and their rows as CSV or, when that is not asked for, as JSON, a batch at a time.
+//! The lists of steps: their columns, and serialising their rows as CSV or JSON, a batch at a time.
 //!
-//! CSV follows RFC 4180, its header always present. A cell that a spreadsheet would take for a formula gets an
-//! apostrophe in front, which makes it text (OWASP, "CSV Injection"); nothing else is changed.
+//! CSV follows RFC 4180 and always has a header. A cell that a spreadsheet would interpret as a formula is prefixed with an
+//! apostrophe, which makes it text (OWASP, "CSV Injection"); nothing else is changed.
 
 use std::io::Write;
 use std::sync::LazyLock;
@@ -20,24 +20,24 @@ use crate::resource::value::Value;
 /// A list.
 #[derive(Debug)]
 pub struct Listing {
-    /// The key of its rows in JSON.
+    /// The JSON member that contains its rows.
     pub name: String,
-    /// The name of a row in the OpenAPI document.
+    /// The name of a row's schema in the OpenAPI document.
     pub schema: String,
-    /// What a row is.
+    /// The description of a row.
     pub description: String,
-    /// In the order of JSON keys, CSV columns, and of the statements that read them.
+    /// The columns, in the order of JSON keys, CSV columns, and the columns of the statements.
     pub columns: Vec<Column>,
 }
 
 /// Steps.
 pub static STEPS: LazyLock<Listing> = LazyLock::new(|| load(0));
-/// How long they lasted.
+/// Durations of steps.
 pub static DURATIONS: LazyLock<Listing> = LazyLock::new(|| load(1));
-/// The same for each status.
+/// Durations per status.
 pub static SUMMARY: LazyLock<Listing> = LazyLock::new(|| load(2));
 
-fn load(place: usize) -> Listing {
+fn load(index: usize) -> Listing {
     #[derive(Deserialize)]
     struct File {
         list: Vec<Description>,
@@ -50,7 +50,7 @@ fn load(place: usize) -> Listing {
         column: Vec<ColumnDescription>,
     }
     let mut file: File = toml::from_str(include_str!("columns.toml")).expect("a test reads it");
-    let Description { name, schema, description, column } = file.list.swap_remove(place);
+    let Description { name, schema, description, column } = file.list.swap_remove(index);
     let columns = column.iter().enumerate().map(|(position, column)| Column::new(position, column));
     Listing { name, schema, description, columns: columns.collect::<Result<_, _>>().expect("a test reads them") }
 }
@@ -85,10 +85,10 @@ impl Listing {
         Ok(())
     }
 
-    /// Writes rows; `first` when none came before them.
+    /// Writes rows; `first` if they are the first.
     ///
     /// # Errors
-    /// [`StoreError::Unreadable`] for a value that its column cannot have.
+    /// [`StoreError::Unreadable`] for a value that the rules of its column do not allow.
     pub fn rows(&self, format: Format, first: bool, rows: &[Row], out: &mut Vec<u8>) -> Result<(), StoreError> {
         for (index, row) in rows.iter().enumerate() {
             if format == Format::Csv {
@@ -112,23 +112,23 @@ impl Listing {
     }
 }
 
-/// Writes a record of CSV.
+/// Writes a CSV record.
 pub(super) fn write_line(values: &[Value<'_>], out: &mut Vec<u8>) {
     for (index, value) in values.iter().enumerate() {
         out.extend_from_slice(if index == 0 { b"" } else { b"," });
         match value {
             Value::Text(text) => write_text(text, out),
             // Seconds with microseconds, never in scientific notation.
-            Value::Number(seconds) => write!(out, "{seconds:.6}").expect("a vector takes everything"),
+            Value::Number(seconds) => write!(out, "{seconds:.6}").expect("writing to a vector cannot fail"),
             other => other.write_csv(out),
         }
     }
     out.extend_from_slice(b"\r\n");
 }
 
-/// A cell that no spreadsheet takes for a formula.
+/// Writes a cell that no spreadsheet interprets as a formula.
 fn write_text(text: &str, out: &mut Vec<u8>) {
-    // The wide forms are what some spreadsheets take for the narrow ones.
+    // Some spreadsheets treat full-width forms like ASCII.
     const DANGEROUS: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
     if text.starts_with(DANGEROUS) { csv::cell(&format!("'{text}"), out) } else { csv::cell(text, out) }
 }

@@ -1,4 +1,4 @@
-//! What a client sends of a step, and which steps a request asks for. No I/O happens here.
+//! The fields of a step that a client sends, and the filter of a list. No I/O happens here.
 
 use jiff::Timestamp;
 
@@ -8,28 +8,28 @@ use crate::resource::column::Column;
 use crate::resource::time::fault::TimeFault;
 use crate::resource::time::{Unzoned, read_date_time};
 
-/// What a date and time must look like.
-const TIME_RULE: &str = "must be a date and time of the form YYYY-MM-DD hh:mm:ss, such as 2026-01-31 12:00:00, in UTC unless it \
-     names an offset or a time zone";
+/// The rule for a date and time.
+const TIME_RULE: &str = "must be a date and time of the form YYYY-MM-DD hh:mm:ss, such as 2026-01-31 12:00:00, in UTC \
+     unless it has an offset or a time zone";
 
-/// What a client sends: component, version, owner and status.
+/// The fields that a client sends: component, version, owner and status.
 pub fn fields() -> &'static [Column] {
     &STEPS.columns[2..]
 }
 
-/// One of them.
+/// The field with this name.
 pub fn field(name: &str) -> Option<&'static Column> {
     fields().iter().find(|column| column.name == name)
 }
 
-/// The field that a constraint of the table guards; constraints are named `steps_<column>`.
+/// The validation error for a table constraint; constraints are named `steps_<column>`.
 pub fn constraint_field(constraint: &str) -> Option<FieldError> {
     field(constraint.strip_prefix("steps_")?).map(Column::error)
 }
 
-/// Which steps are asked for.
+/// The filter of a list of steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter {
+pub struct StepFilter {
     /// Steps that began at this time or later.
     pub start: Timestamp,
     /// Steps that began at this time or earlier.
@@ -40,16 +40,16 @@ pub struct Filter {
     pub owner: Option<String>,
 }
 
-impl Filter {
-    /// Before the earliest time that anybody can write.
+impl StepFilter {
+    /// A time before the earliest one that can be written.
     pub const EARLIEST: Timestamp = Timestamp::constant(-62_167_219_200, 0);
-    /// The latest end: a year of four digits cannot pass it by more than a day.
+    /// The latest end: a four-digit year exceeds it by at most a day.
     pub const LATEST: Timestamp = Timestamp::MAX;
 }
 
-/// Where a step stands: in the order of steps by time and id, in that of durations by component and version before these.
+/// The position of a step: steps are ordered by time and id, durations by component and version before these.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Position {
+pub struct StepPosition {
     /// The component.
     pub component: String,
     /// The version.
@@ -60,31 +60,31 @@ pub struct Position {
     pub id: i64,
 }
 
-impl Position {
-    /// Before every step that began at this time or later: no text is empty, and ids begin at 1.
+impl StepPosition {
+    /// The position before every step that began at this time or later: texts are not empty, and ids start at 1.
     pub fn before(ts: Timestamp) -> Self {
         Self { component: String::new(), version: String::new(), ts, id: 0 }
     }
 }
 
-/// A time from which steps are asked for; one before the first that there is lets every step through.
+/// Parses the lower bound of times; one before the earliest possible time matches every step.
 ///
 /// # Errors
-/// What it must look like, and what is wrong with it; one behind the last that there is would let none through.
+/// The rule, and why the text breaks it; a time after the latest possible one is an error, because it would match no step.
 pub fn check_start(text: &str) -> Result<Timestamp, String> {
     match read_date_time(text, Unzoned::Utc) {
-        Err(TimeFault::Early) => Ok(Filter::EARLIEST),
+        Err(TimeFault::Early) => Ok(StepFilter::EARLIEST),
         read => read.map_err(|fault| fault.of(TIME_RULE)),
     }
 }
 
-/// A time until which steps are asked for; one behind the last that there is lets every step through.
+/// Parses the upper bound of times; one after the latest possible time matches every step.
 ///
 /// # Errors
-/// As [`check_start`], the other way round.
+/// As [`check_start`], with the bounds exchanged.
 pub fn check_end(text: &str) -> Result<Timestamp, String> {
     match read_date_time(text, Unzoned::Utc) {
-        Err(TimeFault::Late) => Ok(Filter::LATEST),
+        Err(TimeFault::Late) => Ok(StepFilter::LATEST),
         read => read.map_err(|fault| fault.of(TIME_RULE)),
     }
 }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bound_that_nothing_can_have_lets_everything_through_or_is_refused() {
+    fn a_bound_out_of_range_matches_everything_or_is_rejected() {
         for (text, expected) in
             [("2026-01-31 12:00:00", "2026-01-31T12:00:00Z"), ("2026-01-31", "2026-01-31T00:00:00Z")]
         {
@@ -102,12 +102,12 @@ mod tests {
             assert_eq!(check_end(text).map(|ts| ts.to_string()).as_deref(), Ok(expected), "{text}");
         }
         for early in ["0000-01-01 00:00:00", "0001-01-01T00:00:00+01:00"] {
-            assert_eq!(check_start(early), Ok(Filter::EARLIEST), "{early}");
+            assert_eq!(check_start(early), Ok(StepFilter::EARLIEST), "{early}");
             assert!(check_end(early).is_err_and(|detail| detail.contains("before the year 1")), "{early}");
         }
         for late in ["9999-12-31 23:59:59", "9999-12-30T21:00:01-01:00", "9999-12-30T22:00:00.9999995Z"] {
-            assert_eq!(check_end(late), Ok(Filter::LATEST), "{late}");
-            assert!(check_start(late).is_err_and(|detail| detail.contains("behind 9999-12-30")), "{late}");
+            assert_eq!(check_end(late), Ok(StepFilter::LATEST), "{late}");
+            assert!(check_start(late).is_err_and(|detail| detail.contains("after 9999-12-30")), "{late}");
         }
         assert!(check_start("now").is_err_and(|detail| detail == TIME_RULE));
         assert!(check_end("now").is_err_and(|detail| detail == TIME_RULE));

@@ -28,7 +28,7 @@ pub fn describe(document: &mut Document) {
 
     let record = Operation::new(TAG, "recordStep", "Record a step that begins now")
         .says(
-            "The four fields come as parameters of the query string, as a form or as a JSON object, in one place only. \
+            "Send the four fields as query parameters, as a form or as a JSON object, in one place only. \
              Steps are append-only.",
         )
         .with(fields().iter().map(parameter))
@@ -42,7 +42,7 @@ pub fn describe(document: &mut Document) {
     document.operation(HttpMethod::Post, STEPS_URLS, &retried(record));
 
     let list = Operation::new(TAG, "listSteps", "List steps")
-        .says("In order of time, ties by id. CSV unless JSON is asked for. Without `limit` all of them are streamed.")
+        .says("Ordered by time, then by id. CSV unless JSON is requested. Without `limit` all steps are streamed.")
         .with(filters())
         .answers(
             200,
@@ -52,7 +52,7 @@ pub fn describe(document: &mut Document) {
                 (JSON, content(object([rows(&STEPS, true)]), json!({"steps": [example(&STEPS)]}))),
             ],
         )
-        .header("Link", text(), "`rel=\"next\"`: the next page, when `limit` was given and there is more")
+        .header("Link", text(), "`rel=\"next\"`: the next page, if `limit` was given and more steps follow")
         .fails([Code::InvalidQuery, Code::NotAcceptable]);
     document.operation(HttpMethod::Get, STEPS_URLS, &list);
 
@@ -60,7 +60,7 @@ pub fn describe(document: &mut Document) {
     let durations = Operation::new(TAG, "listStepDurations", "List how long steps lasted")
         .says(
             "A step lasts until the next one of the same component and version; the last one has no end yet. JSON unless \
-             CSV is asked for. With `summary=true` a summary per status comes first; in CSV it comes alone.",
+            CSV is requested. With `summary=true` a summary per status precedes the durations; in CSV it replaces them.",
         )
         .with(filters())
         .with([query("summary", one_of(["true", "false"]), "whether to add a summary per status", "true")])
@@ -72,7 +72,7 @@ pub fn describe(document: &mut Document) {
                 (CSV, content(text(), csv(&DURATIONS))),
             ],
         )
-        .header("Link", text(), "`rel=\"next\"`: the next page, when `limit` was given and there is more")
+        .header("Link", text(), "`rel=\"next\"`: the next page, if `limit` was given and more steps follow")
         .fails([Code::InvalidQuery, Code::NotAcceptable]);
     document.operation(HttpMethod::Get, DURATIONS_URLS, &durations);
 }
@@ -82,18 +82,18 @@ fn filters() -> [Parameter; 7] {
         query(
             name,
             text(),
-            &format!("steps that began at this time or {side}; UTC unless it names an offset or a zone"),
+            &format!("steps that began at this time or {side}; UTC unless it has an offset or a time zone"),
             example,
         )
     };
     [
         datetime("start_datetime", "later", "2026-01-01 00:00:00"),
         datetime("end_datetime", "earlier", "2036-12-31T23:59:59Z"),
-        query("component", schema(&fields()[0]), "steps of exactly this component", "api"),
-        query("owner", schema(&fields()[2]), "steps of exactly this owner", "ann"),
-        query("format", one_of(["csv", "json"]), "stronger than the header Accept", "json"),
-        query("limit", integer(1, PAGE_MAX), "a page of at most so many; everything when it is left out", "100"),
-        query("after", integer(1, i64::MAX), "steps behind the one with this id, which must exist", "17"),
+        query("component", schema(&fields()[0]), "steps of this component", "api"),
+        query("owner", schema(&fields()[2]), "steps of this owner", "ann"),
+        query("format", one_of(["csv", "json"]), "overrides the header Accept", "json"),
+        query("limit", integer(1, PAGE_MAX), "the maximum number of steps in a page; all steps if omitted", "100"),
+        query("after", integer(1, i64::MAX), "steps after the one with this id, which must exist", "17"),
     ]
 }
 
@@ -110,7 +110,7 @@ fn new_example() -> Value {
     fields().iter().map(|column| (column.name, value(column))).collect()
 }
 
-/// A row of a list.
+/// The schema of a row.
 fn row(listing: &'static Listing) -> RefOr<Schema> {
     described(members(&listing.columns), Some(&listing.description))
 }
@@ -123,7 +123,7 @@ fn members(columns: &[Column]) -> RefOr<Schema> {
     RefOr::T(object.into())
 }
 
-/// The member of an answer that holds rows.
+/// The member of a response that contains rows.
 fn rows(listing: &'static Listing, required: bool) -> (&'static str, RefOr<Schema>, bool) {
     (&listing.name, array_of(named(&listing.schema)), required)
 }

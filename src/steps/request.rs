@@ -1,11 +1,11 @@
-//! Reads what clients send: a step out of a query string, a form or a JSON body, and the filters of a list.
+//! Parses what clients send: a step in a query string, a form or a JSON body, and the filters of a list.
 //!
-//! Every fault is found, not only the first. Parameters at fault are a 400 that names them, fields of a JSON body a 422
-//! that points at them.
+//! Every error is reported, not only the first. Invalid parameters are a 400 that lists them, invalid fields of a JSON body a
+//! 422 that points at them.
 
 use warp::http::HeaderMap;
 
-use super::model::{Filter, check_end, check_start, field, fields};
+use super::model::{StepFilter, check_end, check_start, field, fields};
 use crate::csv::signature::foreign;
 use crate::http::body::FORM;
 use crate::http::format::Format;
@@ -15,7 +15,7 @@ use crate::http::query::Query;
 use crate::resource::column::Column;
 use crate::resource::value::Value;
 
-/// Most rows that a page may hold: one batch.
+/// Maximum number of rows of a page: one batch.
 pub const PAGE_MAX: i64 = 1000;
 
 const STEP: &[&str] = &["component", "version", "owner", "status"];
@@ -23,20 +23,20 @@ const LIST: &[&str] = &["start_datetime", "end_datetime", "component", "owner", 
 const DURATIONS: &[&str] =
     &["start_datetime", "end_datetime", "component", "owner", "format", "limit", "after", "summary"];
 
-/// Reads a step from the query string, or from the body when there is one.
+/// Reads a step from the query string, or from the body if there is one.
 ///
 /// # Errors
-/// 400 for parameters, 422 for fields of a JSON body, 400 when both places hold something.
+/// 400 for parameters, 422 for fields of a JSON body, 400 when neither query nor body is empty.
 pub fn read_step<'a>(query: &'a str, media_type: &str, body: &'a [u8]) -> Result<Vec<Value<'a>>, Problem> {
     if body.is_empty() {
         return read_parameters(query);
     }
     if !query.is_empty() {
-        // A misspelt name is told first.
+        // Unknown parameters are reported first.
         Query::parse(query, STEP).finish()?;
         return Err(Problem::new(
             Code::InvalidQuery,
-            "send the step in the query string or in the body, not in both; clear one of them",
+            "send the step in the query string or in the body, not in both; remove one of them",
         ));
     }
     if media_type != FORM {
@@ -48,8 +48,8 @@ pub fn read_step<'a>(query: &'a str, media_type: &str, body: &'a [u8]) -> Result
     match std::str::from_utf8(body) {
         Ok(form) if form.trim_start().starts_with('{') => Err(Problem::new(
             Code::InvalidQuery,
-            "the body is JSON and is called a form; send it with the header Content-Type: application/json, which curl -d \
-             does not by itself",
+            "the body is JSON, but its Content-Type is a form; send it with the header Content-Type: application/json, which \
+            curl -d does not set by itself",
         )),
         Ok(form) => read_parameters(form),
         Err(error) => Err(Problem::new(
@@ -96,30 +96,30 @@ fn read_json(body: &[u8]) -> Result<Vec<Value<'_>>, Problem> {
     if errors.is_empty() { Ok(values) } else { Err(Problem::fields(errors)) }
 }
 
-/// What a list is asked for.
+/// A list request.
 #[derive(Debug)]
 pub struct ListRequest {
-    /// Which steps.
-    pub filter: Filter,
-    /// In which form.
+    /// The filter.
+    pub filter: StepFilter,
+    /// The format.
     pub format: Format,
-    /// How many; all of them when absent.
+    /// The maximum number of rows; all when absent.
     pub limit: Option<i64>,
-    /// Those that follow the step with this id.
+    /// The id of the step after which the list starts.
     pub after: Option<i64>,
-    /// Aggregates per status as well.
+    /// Whether to add aggregates per status.
     pub summary: bool,
 }
 
-/// Reads the parameters of `/v1/steps`.
+/// Parses the parameters of `/v1/steps`.
 ///
 /// # Errors
-/// 400 that names every parameter at fault; 406 when no format on offer is accepted.
+/// 400 that lists every invalid parameter; 406 when no offered format is accepted.
 pub fn read_steps<'a>(raw: &'a str, headers: &HeaderMap) -> Result<(ListRequest, Query<'a>), Problem> {
     read_filters(Query::parse(raw, LIST), headers, [Format::Csv, Format::Json])
 }
 
-/// Reads the parameters of `/v1/steps/durations`.
+/// Parses the parameters of `/v1/steps/durations`.
 ///
 /// # Errors
 /// As [`read_steps`].
@@ -157,14 +157,18 @@ fn read_filters<'a>(
         Some(format) => format,
         None => Format::negotiate(headers, &offered)?,
     };
-    let filter =
-        Filter { start: start.unwrap_or(Filter::EARLIEST), end: end.unwrap_or(Filter::LATEST), component, owner };
+    let filter = StepFilter {
+        start: start.unwrap_or(StepFilter::EARLIEST),
+        end: end.unwrap_or(StepFilter::LATEST),
+        component,
+        owner,
+    };
     Ok((ListRequest { filter, format, limit, after, summary: summary.unwrap_or(false) }, query))
 }
 
 const AFTER_RULE: &str = "must be the id of a step";
 
-/// What is said when `after` names no step.
+/// The problem when no step has the id in `after`.
 pub fn unknown_after() -> Problem {
     Problem::parameters(vec![ParameterError::new("after".to_owned(), AFTER_RULE)])
 }

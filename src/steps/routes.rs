@@ -1,13 +1,13 @@
 //! The URLs of steps: filters and handlers.
 //!
-//! A step has no URL of its own and no method changes one: steps are append-only.
+//! A step has no URL of its own, and no method changes one: steps are append-only.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio_postgres::{Row, Transaction};
-use warp::Filter as _;
+use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::http::header::{CONTENT_DISPOSITION, HeaderValue, VARY};
 use warp::http::{HeaderMap, StatusCode};
@@ -15,7 +15,7 @@ use warp::reply::Response;
 
 use super::context::Context;
 use super::listing::{DURATIONS, Listing, STEPS, SUMMARY};
-use super::model::{self, Filter, Position};
+use super::model::{self, StepFilter, StepPosition};
 use super::request::{self, ListRequest, PAGE_MAX};
 use super::store;
 use crate::auth::principal::Principal;
@@ -43,13 +43,13 @@ pub(super) const STEPS_URLS: &[&str] = &["/v1/steps"];
 pub(super) const DURATIONS_URLS: &[&str] = &["/v1/steps/durations"];
 const READ: (&str, Access) = ("GET", Access::Scope("steps", Action::Read));
 const CREATE: (&str, Access) = ("POST", Access::Scope("steps", Action::Create));
-/// What is routed here.
+/// The endpoints of steps.
 pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint { templates: STEPS_URLS, methods: &[READ, CREATE] },
     Endpoint { templates: DURATIONS_URLS, methods: &[READ] },
 ];
 
-/// Rows read at a time: about 150 KiB of CSV, and few enough that a slow reader costs little memory.
+/// Rows per batch: about 150 KiB of CSV, and few enough that a slow client costs little memory.
 const BATCH: i64 = 1000;
 
 /// All routes of steps.
@@ -99,7 +99,7 @@ fn document(step: &Row) -> Result<Vec<u8>, StoreError> {
     Ok(document)
 }
 
-/// A step whose recording may be retried.
+/// An idempotent recording of a step.
 struct RecordOnce<'a>(Vec<Value<'a>>);
 
 impl Work for RecordOnce<'_> {
@@ -113,7 +113,7 @@ impl Work for RecordOnce<'_> {
     }
 }
 
-/// What is listed.
+/// Which list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum List {
     Steps,
@@ -128,8 +128,8 @@ impl List {
     async fn rows(
         self,
         reader: &Reader,
-        filter: &Filter,
-        after: &Position,
+        filter: &StepFilter,
+        after: &StepPosition,
         limit: i64,
     ) -> Result<Vec<Row>, StoreError> {
         match self {
@@ -152,19 +152,19 @@ async fn list(list: List, raw: String, headers: HeaderMap, context: Arc<Context>
         return page(&SUMMARY, format, &rows).map_err(problem);
     }
     if request.after.is_some() {
-        // An id says nothing of what the page before it held.
+        // An id does not contain the position of the page before.
         reader.raise(reader.need_now().await);
     }
-    let after = position(&context, request.after).await?.unwrap_or(Position::before(filter.start));
-    // A summary is asked for to be quick, so a page is all that comes with it.
+    let after = position(&context, request.after).await?.unwrap_or(StepPosition::before(filter.start));
+    // A summary should be fast, so at most a page comes with it.
     let Some(limit) = limit.or(summary.then_some(PAGE_MAX)) else {
-        let rows = Rows { list, reader, filter, format, after, first: true };
+        let rows = StepChunks { list, reader, filter, format, after, first: true };
         let response = reply::in_chunks(&context.buffers, client, format.content_type(), rows, problem).await?;
         return Ok(described(response, listing, format));
     };
     let mut rows = list.rows(&reader, &filter, &after, limit + 1).await.map_err(problem)?;
     let more = cut(&mut rows, limit);
-    let next = rows.last().filter(|_| more).map(store::place).transpose().map_err(problem)?;
+    let next = rows.last().filter(|_| more).map(store::position_of).transpose().map_err(problem)?;
     let response = if summary {
         let statuses = store::summary(&reader, &filter).await.map_err(problem)?;
         let body = summarised(&statuses, &rows).map_err(problem)?;
@@ -176,7 +176,7 @@ async fn list(list: List, raw: String, headers: HeaderMap, context: Arc<Context>
     link::with_links(response, path, next.map(|position| (query.with("after", &position.id.to_string()), "next")))
 }
 
-/// The durations of a page, after the aggregates of everything that the filters let through.
+/// The aggregates of all steps that match the filter, followed by a page of durations.
 fn summarised(statuses: &[Row], durations: &[Row]) -> Result<Vec<u8>, StoreError> {
     let mut body = vec![b'{'];
     SUMMARY.member(statuses, &mut body)?;
@@ -186,8 +186,8 @@ fn summarised(statuses: &[Row], durations: &[Row]) -> Result<Vec<u8>, StoreError
     Ok(body)
 }
 
-/// Where the step stands behind which a list begins.
-async fn position(context: &Context, after: Option<i64>) -> Result<Option<Position>, Problem> {
+/// The position of the step after which a list starts.
+async fn position(context: &Context, after: Option<i64>) -> Result<Option<StepPosition>, Problem> {
     let Some(id) = after else { return Ok(None) };
     let position = store::position(&context.pool, id).await.map_err(problem)?;
     position.map(Some).ok_or_else(request::unknown_after)
@@ -209,7 +209,7 @@ fn page(listing: &Listing, format: Format, rows: &[Row]) -> Result<Response, Sto
     Ok(described(reply::ok(format.content_type(), body), listing, format))
 }
 
-/// The headers that every list has: caches must tell the formats apart, and browsers keep CSV as a file.
+/// Adds the headers of every list: caches must distinguish the formats, and browsers save CSV as a file.
 fn described(mut response: Response, listing: &Listing, format: Format) -> Response {
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("accept"));
@@ -220,23 +220,23 @@ fn described(mut response: Response, listing: &Listing, format: Format) -> Respo
     response
 }
 
-/// A list under way.
-struct Rows {
+/// A list being streamed.
+struct StepChunks {
     list: List,
     reader: Reader,
-    filter: Filter,
+    filter: StepFilter,
     format: Format,
-    /// Where the last row written stands.
-    after: Position,
+    /// The position of the last row written.
+    after: StepPosition,
     first: bool,
 }
 
-impl Chunks for Rows {
+impl Chunks for StepChunks {
     async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
         let rows = self.list.rows(&self.reader, &self.filter, &self.after, BATCH).await?;
         self.reader.wait_midway();
         if let Some(last) = rows.last() {
-            self.after = store::place(last)?;
+            self.after = store::position_of(last)?;
         }
         let listing = self.list.listing();
         let mut out = Vec::with_capacity(room);

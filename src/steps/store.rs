@@ -1,19 +1,19 @@
-//! Every SQL statement that requests run on steps.
+//! The SQL statements of requests on steps.
 //!
-//! Lists start behind a position in their order and end after a number of rows, each by an index that has the order
-//! already, so that a batch costs the same wherever it begins. For the same reason the earliest time asked for is part of
-//! that position in `LIST`: a second lower bound on the same column would make PostgreSQL start there each time.
+//! Lists start after a position in their order and end after a number of rows. Each uses an index in that order, so that a
+//! batch costs the same wherever it starts. For the same reason the earliest time requested is part of that position in `LIST`:
+//! with a second lower bound on the same column PostgreSQL would start there each time.
 //!
-//! Which index that is must not depend on how many steps there were when the statement was planned. So each order is the
-//! whole key of one index; a column that could have one value only is compared with an array of that value, because the
-//! planner would leave a constant out of the order, and the index by time would seem to do as well.
+//! The index used must not depend on the number of steps when the statement was planned. So each order is the whole key of one
+//! index; a column that is restricted to one value is compared with a one-element array, because the planner would drop a
+//! constant from the order, and the index by time would seem to match as well.
 
 use std::slice::from_ref;
 
 use tokio_postgres::types::Type;
 use tokio_postgres::{Row, Transaction};
 
-use super::model::{Filter, Position};
+use super::model::{StepFilter, StepPosition};
 use crate::db::error::StoreError;
 use crate::db::operation::DbOperation;
 use crate::db::pool::Pool;
@@ -22,8 +22,8 @@ use crate::db::session::{Param, Planner, Query};
 use crate::resource::value::Value;
 use crate::trace::current::commented;
 
-/// The clock is the database's. Should it step back, time stands still for the component and version concerned; otherwise
-/// a step could sort before its predecessor. That is the last one up to the component and version, if it is theirs.
+/// The clock is the database's. If it steps back, time stands still for this component and version, because otherwise a step
+/// could sort before its predecessor. The predecessor is the last row up to the component and version, if it has both.
 const RECORD: &str = "insert into steps (ts, component, version, owner, status) \
      select greatest(clock_timestamp(), max(ts)), $1::text, $2::text, $3::text, $4::text from ( \
          select component, version, ts from steps where (component, version) <= ($1, $2) \
@@ -41,10 +41,10 @@ const LIST_OF_COMPONENT: &str = "select id, ts, component, version, owner, statu
 const LIST_OF_OWNER: &str = "select id, ts, component, version, owner, status from steps \
      where owner = any($5) and (ts, id) > ($1, $2) and ts <= $3 order by owner, ts, id limit $4";
 
-const PLACE: &str = "select component, version, ts, id from steps where id = any($1) order by id";
+const POSITION: &str = "select component, version, ts, id from steps where id = any($1) order by id";
 
-/// The next step decides how long one lasted, so filters that could hide it are applied outside of the window. Only the
-/// earliest time is not: what follows a step is never before it.
+/// The duration of a step depends on the next one, so filters that could exclude that one are applied outside the window. The
+/// earliest time is the exception: the next step is never before it.
 const DURATIONS: &str = "select id, component, version, status, owner, ts, next, \
      extract(epoch from next - ts)::float8 from ( \
          select id, component, version, status, owner, ts, lead(ts) over following as next from steps \
@@ -53,7 +53,7 @@ const DURATIONS: &str = "select id, component, version, status, owner, ts, next,
      ) as step where ts <= $6 and ($7::text is null or owner = $7) \
      order by component, version, ts, id limit $8";
 
-/// Without the component in the order, where it is a constant: PostgreSQL would sort otherwise.
+/// The component, which is a constant here, is omitted from the order, because otherwise PostgreSQL would sort.
 const DURATIONS_OF_COMPONENT: &str = "select id, component, version, status, owner, ts, next, \
      extract(epoch from next - ts)::float8 from ( \
          select id, component, version, status, owner, ts, lead(ts) over following as next from steps \
@@ -75,23 +75,23 @@ const SUMMARY_OF_COMPONENT: &str = "select status, count(*), count(seconds), \
          where component = $4 and ts >= $1 window following as (partition by version order by ts, id) \
      ) as step where ts <= $2 and ($3::text is null or owner = $3) group by status order by status";
 
-/// A step that begins now.
+/// Records a step.
 pub static CREATE: DbOperation = DbOperation::new("create", "steps");
 static GET: DbOperation = DbOperation::new("get", "steps");
 static LISTING: DbOperation = DbOperation::new("list", "steps");
 static LASTING: DbOperation = DbOperation::new("durations", "steps");
 static SUMMING: DbOperation = DbOperation::new("summary", "steps");
 
-/// Records a step that begins now and returns it as recorded.
+/// Records a step that begins now, and returns it.
 ///
 /// # Errors
-/// The pool's, or [`StoreError::Conflict`] when a constraint refuses it.
+/// The pool's, or [`StoreError::Conflict`] when a constraint rejects it.
 pub async fn record(pool: &Pool, new: &[Value<'_>]) -> Result<Row, StoreError> {
     let rows = pool.write(&CREATE, RECORD, &params(new)).await?;
     rows.into_iter().next().ok_or(StoreError::Missing)
 }
 
-/// The same as a part of somebody's transaction.
+/// Records a step in the caller's transaction.
 ///
 /// # Errors
 /// As [`record`].
@@ -103,12 +103,17 @@ fn params<'a>(new: &'a [Value<'_>]) -> Vec<Param<'a>> {
     new.iter().map(|value| value as Param<'a>).collect()
 }
 
-/// The steps behind a position in the order of time and id, at most `limit` of them.
+/// At most `limit` steps after a position in the order of time and id.
 ///
 /// # Errors
 /// The pool's.
-pub async fn list(reader: &Reader, filter: &Filter, after: &Position, limit: i64) -> Result<Vec<Row>, StoreError> {
-    let Filter { start, end, component, owner } = filter;
+pub async fn list(
+    reader: &Reader,
+    filter: &StepFilter,
+    after: &StepPosition,
+    limit: i64,
+) -> Result<Vec<Row>, StoreError> {
+    let StepFilter { start, end, component, owner } = filter;
     let (ts, id) = (after.ts, after.id).max((*start, 0));
     match (component, owner) {
         (Some(component), owner) => {
@@ -119,21 +124,21 @@ pub async fn list(reader: &Reader, filter: &Filter, after: &Position, limit: i64
     }
 }
 
-/// Where the step with this id stands, if there is one.
+/// The position of the step with this id, if it exists.
 ///
 /// # Errors
 /// The pool's.
-pub async fn position(pool: &Pool, id: i64) -> Result<Option<Position>, StoreError> {
-    let rows = pool.read(&GET, PLACE, &[&from_ref(&id)]).await?;
-    rows.first().map(place).transpose()
+pub async fn position(pool: &Pool, id: i64) -> Result<Option<StepPosition>, StoreError> {
+    let rows = pool.read(&GET, POSITION, &[&from_ref(&id)]).await?;
+    rows.first().map(position_of).transpose()
 }
 
-/// Where the step of a row stands, whichever statement read it.
+/// The position of the step in a row of any of the statements.
 ///
 /// # Errors
-/// [`StoreError::Internal`] when the columns are others.
-pub fn place(row: &Row) -> Result<Position, StoreError> {
-    Ok(Position {
+/// [`StoreError::Internal`] for other columns.
+pub fn position_of(row: &Row) -> Result<StepPosition, StoreError> {
+    Ok(StepPosition {
         component: row.try_get("component")?,
         version: row.try_get("version")?,
         ts: row.try_get("ts")?,
@@ -141,16 +146,21 @@ pub fn place(row: &Row) -> Result<Position, StoreError> {
     })
 }
 
-/// How long the steps behind a position lasted, in its order, at most `limit` of them.
+/// The durations of at most `limit` steps after a position, in its order.
 ///
 /// # Errors
 /// The pool's.
-pub async fn durations(reader: &Reader, filter: &Filter, after: &Position, limit: i64) -> Result<Vec<Row>, StoreError> {
-    let Filter { start, end, component, owner } = filter;
-    let Position { component: after_component, version, ts, id } = after;
+pub async fn durations(
+    reader: &Reader,
+    filter: &StepFilter,
+    after: &StepPosition,
+    limit: i64,
+) -> Result<Vec<Row>, StoreError> {
+    let StepFilter { start, end, component, owner } = filter;
+    let StepPosition { component: after_component, version, ts, id } = after;
     match component {
         None => reader.read(&LASTING, DURATIONS, &[after_component, version, ts, id, start, end, owner, &limit]).await,
-        // A position in another component is either before all of this one's steps or behind them.
+        // A position in another component is either before all steps of this one or after them.
         Some(component) if component < after_component => Ok(Vec::new()),
         Some(component) if component > after_component => {
             reader.read(&LASTING, DURATIONS_OF_COMPONENT, &[component, &"", ts, id, start, end, owner, &limit]).await
@@ -163,12 +173,12 @@ pub async fn durations(reader: &Reader, filter: &Filter, after: &Position, limit
     }
 }
 
-/// How long the steps of each status last.
+/// The durations of the steps of each status.
 ///
 /// # Errors
 /// The pool's.
-pub async fn summary(reader: &Reader, filter: &Filter) -> Result<Vec<Row>, StoreError> {
-    let Filter { start, end, component, owner } = filter;
+pub async fn summary(reader: &Reader, filter: &StepFilter) -> Result<Vec<Row>, StoreError> {
+    let StepFilter { start, end, component, owner } = filter;
     let bounds = [(start as Param<'_>, Type::TIMESTAMPTZ), (end, Type::TIMESTAMPTZ), (owner, Type::TEXT)];
     match component {
         None => reader.collect(&SUMMING, Query::Once(Planner::Free, SUMMARY, &bounds)).await,

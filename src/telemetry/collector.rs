@@ -1,4 +1,4 @@
-//! One HTTP connection to a collector of traces: OTLP over HTTP with Protocol Buffers.
+//! An HTTP connection to a trace collector: OTLP over HTTP with Protocol Buffers.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -23,56 +23,56 @@ use warp::http::{Request, StatusCode};
 
 use crate::staggered;
 
-/// More of an answer than this is no collector's.
+/// Maximum size of a collector's response.
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
 
-/// Where spans go, and what goes with them.
+/// The collector's URL and request options.
 #[derive(Clone)]
 pub struct Address {
     /// An `http` or `https` URL.
     pub url: Uri,
-    /// Such as a key of the collector's.
+    /// Additional headers, such as an API key.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Whether bodies are compressed.
     pub gzip: bool,
-    /// For an `https` URL.
+    /// TLS configuration for an `https` URL.
     pub tls: Option<Arc<ClientConfig>>,
 }
 
 /// Why spans were not delivered.
 #[derive(Debug, Error)]
 pub enum DeliveryError {
-    /// Nobody listens, or the certificate is not trusted.
+    /// The connection is refused, or the certificate is not trusted.
     #[error("cannot connect")]
     Connect(#[source] io::Error),
-    /// The connection broke, or what listens does not speak HTTP.
-    #[error("no answer")]
+    /// The connection was lost, or the server does not speak HTTP.
+    #[error("no response")]
     Http(#[source] hyper::Error),
-    /// It may take them later.
+    /// The collector may accept them later.
     #[error("the collector is busy: status {0}")]
     Busy(StatusCode, Option<Duration>),
-    /// It never will.
-    #[error("the collector refuses them: status {0}")]
+    /// The collector rejects them permanently.
+    #[error("the collector rejects the spans: status {0}")]
     Refused(StatusCode),
-    /// It did not answer in time.
-    #[error("no answer in time")]
+    /// It did not respond in time.
+    #[error("no response in time")]
     Timeout,
 }
 
 /// A collector.
 pub struct Collector {
     address: Address,
-    /// Kept for the next batch.
+    /// Kept open for the next batch.
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Collector {
-    /// One that is not connected yet.
+    /// Creates a collector, which is not connected yet.
     pub fn new(address: Address) -> Self {
         Self { address, connection: None }
     }
 
-    /// The body of a request as it is sent.
+    /// Encodes the body of a request.
     pub fn body(&self, message: Vec<u8>) -> Bytes {
         if !self.address.gzip {
             return message.into();
@@ -82,13 +82,13 @@ impl Collector {
         packed.expect("a vector takes everything").into()
     }
 
-    /// Delivers a request; returns how many spans of it the collector did not want.
+    /// Delivers a request; returns how many of its spans the collector rejected.
     ///
     /// # Errors
     /// [`DeliveryError`].
     pub async fn deliver(&mut self, body: Bytes) -> Result<usize, DeliveryError> {
         let mut kept = self.connection.take();
-        // It may have been closed since.
+        // It may have been closed in the meantime.
         if let Some(sender) = &mut kept
             && sender.ready().await.is_err()
         {
@@ -150,7 +150,7 @@ async fn begin(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<SendRequest<Full<Bytes>>, DeliveryError> {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(DeliveryError::Http)?;
-    // It ends with the sender, and what breaks it is told to whoever waits for an answer.
+    // It ends with the sender; its errors are reported to the pending request.
     tokio::spawn(async { drop(connection.await) });
     Ok(sender)
 }

@@ -1,8 +1,7 @@
-//! Delivers spans to a collector, on a thread of its own.
+//! Delivers spans to a collector, on a separate thread.
 //!
-//! The thread has a runtime of its own, so that nothing which the collector does, or does not, is felt by requests, however
-//! few threads those have. A batch is tried again until it is late; then it is dropped and counted, and a line in the log
-//! says so once a minute at most.
+//! The thread has its own runtime, so that the collector's behaviour does not affect requests, however few threads they have. A
+//! batch is retried until its time limit; then it is dropped and counted, and logged at most once a minute.
 
 use std::sync::Arc;
 use std::thread;
@@ -15,30 +14,30 @@ use super::collector::{Address, Collector, DeliveryError};
 use super::otlp;
 use crate::trace::tracer::{Batch, Tracer};
 
-/// The pause before a batch is tried again doubles from the one to the other.
+/// The delay before a batch is retried doubles from the first value to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// Between two lines in the log about the same.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Shortest interval between two log lines about failures.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How spans are delivered.
 #[derive(Clone)]
 pub struct ExporterOptions {
-    /// Where they go.
+    /// The collector.
     pub address: Address,
-    /// Longest that a batch is tried.
+    /// Longest time to deliver a batch.
     pub timeout: Duration,
-    /// What they are recorded by.
+    /// Resource attributes.
     pub resource: Vec<(String, String)>,
 }
 
-/// Delivers what a tracer takes in, until it is closed.
+/// Delivers the spans of a tracer, until it is closed.
 ///
 /// # Errors
-/// When there is no thread or no runtime to be had.
+/// If the thread or its runtime cannot be started.
 pub fn start(tracer: Arc<Tracer>, options: ExporterOptions) -> std::io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let collector = Collector::new(options.address.clone());
-    let exporter = Exporter { tracer, collector, runtime, options, told: None, untold: 0 };
+    let exporter = Exporter { tracer, collector, runtime, options, last_log: None, unlogged: 0 };
     thread::Builder::new().name("traces".to_owned()).spawn(move || exporter.run())?;
     Ok(())
 }
@@ -48,9 +47,9 @@ struct Exporter {
     collector: Collector,
     runtime: Runtime,
     options: ExporterOptions,
-    /// When the log was last told of a failure, and how many spans it has not been told of.
-    told: Option<Instant>,
-    untold: usize,
+    /// When a failure was last logged, and how many spans have been dropped since.
+    last_log: Option<Instant>,
+    unlogged: usize,
 }
 
 impl Exporter {
@@ -66,16 +65,16 @@ impl Exporter {
             let count = spans.len();
             let body = self.collector.body(otlp::request(&self.options.resource, spans));
             match self.deliver(&body) {
-                Ok(unwanted) => self.tracer.count(count.saturating_sub(unwanted), unwanted.min(count)),
+                Ok(rejected) => self.tracer.count(count.saturating_sub(rejected), rejected.min(count)),
                 Err(error) => {
                     self.tracer.count(0, count);
-                    self.tell(&error, count);
+                    self.log_failure(&error, count);
                 }
             }
         }
     }
 
-    /// Tries until the collector has taken a batch, refuses it, or the batch is late.
+    /// Retries until the collector has accepted or rejected a batch, or its time limit has passed.
     fn deliver(&mut self, body: &Bytes) -> Result<usize, DeliveryError> {
         let late = Instant::now() + self.options.timeout;
         let mut pause = PAUSES.0;
@@ -90,10 +89,10 @@ impl Exporter {
             };
             let wait = match error {
                 DeliveryError::Refused(_) | DeliveryError::Timeout => return Err(error),
-                DeliveryError::Busy(_, Some(asked)) => asked.max(pause),
+                DeliveryError::Busy(_, Some(retry_after)) => retry_after.max(pause),
                 _ => pause,
             };
-            // At the end of the process there is no time for another try.
+            // When the process exits, there is no time to retry.
             if closing.is_some() || Instant::now() + wait >= late {
                 return Err(error);
             }
@@ -102,12 +101,12 @@ impl Exporter {
         }
     }
 
-    fn tell(&mut self, error: &DeliveryError, dropped: usize) {
-        self.untold += dropped;
-        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+    fn log_failure(&mut self, error: &DeliveryError, dropped: usize) {
+        self.unlogged += dropped;
+        if self.last_log.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
             let error = error as &dyn std::error::Error;
-            tracing::warn!(error, url = %self.options.address.url, dropped = self.untold, "cannot deliver traces");
-            (self.told, self.untold) = (Some(Instant::now()), 0);
+            tracing::warn!(error, url = %self.options.address.url, dropped = self.unlogged, "cannot deliver traces");
+            (self.last_log, self.unlogged) = (Some(Instant::now()), 0);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Spans as OTLP's messages.
+//! Converts spans to OTLP messages.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,10 +14,10 @@ use prost::Message as _;
 use crate::trace::context::SpanContext;
 use crate::trace::span::{Kind, Span, Value};
 
-/// The semantic conventions that names and attributes follow.
+/// Schema of the semantic conventions for names and attributes.
 const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.37.0";
 
-/// A request that delivers spans; the resource is what they were recorded by.
+/// Encodes a request that delivers spans with these resource attributes.
 pub fn request(resource: &[(String, String)], spans: Vec<Span>) -> Vec<u8> {
     let attributes = resource.iter().map(|(key, value)| attribute(key, Value::from(value.clone()))).collect();
     let scope = InstrumentationScope {
@@ -50,7 +50,7 @@ fn message(span: Span) -> Message {
         }
         .into(),
         start_time_unix_nano: nanos(span.begun),
-        // The clock may have been set back meanwhile.
+        // The clock may have been set back in between.
         end_time_unix_nano: nanos(span.ended.max(span.begun)),
         attributes: span.attributes.into_iter().map(|(key, value)| attribute(key, value)).collect(),
         links: span.links.into_iter().map(link).collect(),

@@ -1,4 +1,4 @@
-//! Who a span is: its trace, its own id, and whether it is recorded (W3C Trace Context).
+//! Identity of a span: its trace, its id, and whether it is sampled (W3C Trace Context).
 
 use std::fmt;
 
@@ -12,35 +12,35 @@ pub struct TraceId(pub [u8; 16]);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SpanId(pub [u8; 8]);
 
-/// A span, wherever it is recorded.
+/// A span, possibly of another service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpanContext {
     /// Its trace.
     pub trace: TraceId,
-    /// Its own id.
+    /// Its id.
     pub span: SpanId,
-    /// Whether it is recorded.
+    /// Whether it is sampled.
     pub is_sampled: bool,
 }
 
 /// Length of a `traceparent` of version 00.
 pub const TRACEPARENT_BYTES: usize = 55;
 
-/// The bit of the flags that says that a span is recorded.
+/// The bit of the flags for a sampled span.
 const SAMPLED: u8 = 1;
 
 impl SpanContext {
-    /// A span that is recorded, in a trace.
+    /// A new sampled span in a trace.
     pub fn sampled_in(trace: TraceId) -> Self {
         Self { trace, span: SpanId(random()), is_sampled: true }
     }
 
-    /// A span of a trace of its own that nobody records.
+    /// A new span that is not sampled, in a trace.
     pub fn unsampled_in(trace: TraceId) -> Self {
         Self { is_sampled: false, ..Self::sampled_in(trace) }
     }
 
-    /// Reads a `traceparent` (W3C Trace Context, section 3.2); later versions may have more behind it.
+    /// Parses a `traceparent` (W3C Trace Context, section 3.2); later versions may have additional fields.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
         let version: [u8; 1] = hex(parts.next()?)?;
@@ -51,18 +51,18 @@ impl SpanContext {
         (fits && is_named).then_some(Self { trace: TraceId(trace), span: SpanId(span), is_sampled })
     }
 
-    /// The `traceparent` that continues here.
+    /// Formats the `traceparent`.
     pub fn traceparent(&self) -> [u8; TRACEPARENT_BYTES] {
         let mut text = *b"00-________________________________-________________-00";
-        spell(&self.trace.0, &mut text[3..35]);
-        spell(&self.span.0, &mut text[36..52]);
+        encode_hex(&self.trace.0, &mut text[3..35]);
+        encode_hex(&self.span.0, &mut text[36..52]);
         text[54] += u8::from(self.is_sampled);
         text
     }
 }
 
 impl TraceId {
-    /// One that nobody has used.
+    /// A new random id.
     pub fn random() -> Self {
         let (high, low): ([u8; 8], [u8; 8]) = (random(), random());
         let mut id = [0; 16];
@@ -71,19 +71,19 @@ impl TraceId {
         Self(id)
     }
 
-    /// The id that a text spells, which is 32 hexadecimal digits in lower case.
+    /// Parses an id: 32 hexadecimal digits in lower case.
     pub fn parse(text: &str) -> Option<Self> {
         hex(text).filter(|id| *id != [0; 16]).map(Self)
     }
 }
 
-/// Bytes all of whose bits are random: of a random uuid without those that say what it is.
+/// Random bytes: those of a random UUID, without the bits for its version and variant.
 fn random() -> [u8; 8] {
     let uuid = Uuid::new_v4().into_bytes();
     let mut bytes = [0; 8];
     bytes[..6].copy_from_slice(&uuid[..6]);
     bytes[6..].copy_from_slice(&uuid[14..]);
-    // All zeros would be no id; that happens to nobody.
+    // All zeros would not be a valid id, but is practically impossible.
     bytes
 }
 
@@ -104,7 +104,7 @@ fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-fn spell(bytes: &[u8], text: &mut [u8]) {
+fn encode_hex(bytes: &[u8], text: &mut [u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (byte, digits) in bytes.iter().zip(text.chunks_exact_mut(2)) {
         digits[0] = DIGITS[usize::from(byte >> 4)];
@@ -137,7 +137,7 @@ mod tests {
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn what_is_read_is_what_is_written() {
+    fn a_trace_context_round_trips() {
         let context = SpanContext::parse(GOOD).expect("well formed");
         assert!(context.is_sampled);
         assert_eq!(context.to_string(), GOOD);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn only_well_formed_trace_contexts_are_taken_over() {
+    fn only_well_formed_trace_contexts_are_accepted() {
         for wrong in [
             "",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
@@ -169,9 +169,9 @@ mod tests {
         let (mut ones, mut zeros) = ([0_u8; 16], [0_u8; 16]);
         for _ in 0..200 {
             let TraceId(id) = TraceId::random();
-            for (place, byte) in id.into_iter().enumerate() {
-                ones[place] |= byte;
-                zeros[place] |= !byte;
+            for (index, byte) in id.into_iter().enumerate() {
+                ones[index] |= byte;
+                zeros[index] |= !byte;
             }
         }
         assert_eq!((ones, zeros), ([0xff; 16], [0xff; 16]));

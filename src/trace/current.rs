@@ -1,4 +1,4 @@
-//! What the work of a task belongs to: known to whatever it calls, and handed on to batches that work for several.
+//! The span of a task's work: available to every function it calls, and passed on to batches that work for several tasks.
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -15,36 +15,36 @@ tokio::task_local! {
     static STATEMENT: Arc<Statement>;
 }
 
-/// The span that work is a part of. There is none where nothing is recorded.
+/// The current span. There is none if nothing is recorded.
 #[derive(Clone)]
 pub struct Current(Arc<Work>);
 
 struct Work {
     tracer: Arc<Tracer>,
     span: SpanContext,
-    /// Those that the work is done for, where that is not the span alone.
+    /// The spans that the work is done for, if there are several.
     links: Vec<SpanContext>,
 }
 
 impl Current {
-    /// Work that is a part of a span.
+    /// Creates the context of a span.
     pub fn new(tracer: Arc<Tracer>, span: SpanContext) -> Self {
         Self(Arc::new(Work { tracer, span, links: Vec::new() }))
     }
 
-    /// What the work of this task belongs to.
+    /// The current span of this task.
     pub fn get() -> Option<Self> {
         CURRENT.try_with(Clone::clone).ok()
     }
 
-    /// Work for several at once: a part of the first, and linked to each.
+    /// Context of shared work: a child of the first span, and linked to each.
     fn joined(all: &[Self]) -> Option<Self> {
         let first = all.first()?;
         let links = all.iter().map(|one| one.0.span).collect();
         Some(Self(Arc::new(Work { tracer: first.0.tracer.clone(), span: first.0.span, links })))
     }
 
-    /// Does work for several at once, of whom some may be recorded.
+    /// Runs shared work, some of whose callers may be sampled.
     pub fn joined_scope<T: Send + 'static>(all: &[Self], work: BoxFuture<'static, T>) -> BoxFuture<'static, T> {
         match Self::joined(all) {
             None => work,
@@ -52,7 +52,7 @@ impl Current {
         }
     }
 
-    /// Where its spans go.
+    /// The tracer of its spans.
     pub fn tracer(&self) -> &Arc<Tracer> {
         &self.0.tracer
     }
@@ -62,23 +62,23 @@ impl Current {
         self.0.span
     }
 
-    /// Those that the work is done for.
+    /// The spans that the work is done for.
     pub fn links(&self) -> &[SpanContext] {
         &self.0.links
     }
 
-    /// Does work that belongs to it.
+    /// Runs work within this span.
     pub fn scope<F: Future>(self, work: F) -> TaskLocalFuture<Self, F> {
         CURRENT.scope(self, work)
     }
 
-    /// The same without waiting.
+    /// As [`Self::scope`], for synchronous work.
     pub fn sync_scope<T>(self, work: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(self, work)
     }
 }
 
-/// A statement that is recorded: whoever sends it writes down what it was, and tells the database whose it is.
+/// A traced statement: its sender records its text and passes the trace context to the database.
 #[derive(Debug)]
 pub struct Statement {
     context: SpanContext,
@@ -86,7 +86,7 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// One that nobody has sent.
+    /// A statement that has not been sent yet.
     pub fn new(context: SpanContext) -> Arc<Self> {
         Arc::new(Self { context, text: OnceLock::new() })
     }
@@ -96,26 +96,26 @@ impl Statement {
         STATEMENT.try_with(Clone::clone).ok()
     }
 
-    /// The text to send in place of a statement's: with a comment that says whose it is, as sqlcommenter writes it. Where
-    /// several are sent, the first is what is recorded.
+    /// Returns the text to send: with a trace context comment in the format of sqlcommenter. If several statements are sent,
+    /// the first one is recorded.
     pub fn sent(&self, text: Cow<'static, str>) -> String {
         let commented = format!("{text} /*traceparent='{}'*/", self.context);
-        let _ = self.text.set(text); // that of the first stays
+        let _ = self.text.set(text); // only the first is kept
         commented
     }
 
-    /// What was sent.
+    /// The text that was sent.
     pub fn text(&self) -> Option<Cow<'static, str>> {
         self.text.get().cloned()
     }
 
-    /// Does work in which it is sent.
+    /// Runs work that sends the statement.
     pub fn scope<F: Future>(self: Arc<Self>, work: F) -> TaskLocalFuture<Arc<Self>, F> {
         STATEMENT.scope(self, work)
     }
 }
 
-/// The text to send of a statement that belongs to a transaction: with a comment where the transaction is recorded.
+/// The text to send for a statement within a transaction: with a comment if the transaction is traced.
 pub fn commented(text: &'static str) -> Cow<'static, str> {
     match Statement::get() {
         None => Cow::Borrowed(text),

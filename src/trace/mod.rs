@@ -1,7 +1,7 @@
-//! Traces: which requests are recorded, what is recorded of them, and where it waits for whoever delivers it.
+//! Traces: which requests are sampled, what is recorded of them, and the queue for the exporter.
 //!
-//! Nothing here knows HTTP, SQL or OTLP. A request that is not sampled costs a look at a flag; without an endpoint for traces
-//! there is no [`tracer::Tracer`], and not even that.
+//! This module does not depend on HTTP, SQL or OTLP. A request that is not sampled costs one check of a flag; without an
+//! endpoint for traces there is no [`tracer::Tracer`], and not even that check.
 
 pub mod context;
 pub mod current;

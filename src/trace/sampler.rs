@@ -14,11 +14,11 @@ const NAMES: [(&str, bool, Root); 6] = [
     ("parentbased_traceidratio", true, Root::Ratio(1 << 63)),
 ];
 
-/// Decides for each request.
+/// Decides whether a request is sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sampler {
-    /// Whether whoever sent a request with a trace has decided already.
-    heeds_parent: bool,
+    /// Whether a request with a trace context is sampled as its sender decided.
+    follows_parent: bool,
     root: Root,
 }
 
@@ -26,11 +26,11 @@ pub struct Sampler {
 enum Root {
     All,
     Nothing,
-    /// Those whose last 63 bits are below this.
+    /// Traces whose last 63 bits are below this.
     Ratio(u64),
 }
 
-/// What a sampler may be called, for messages.
+/// The error for an unknown name, with the names of all samplers.
 #[derive(Debug)]
 pub struct Expected;
 
@@ -42,16 +42,16 @@ impl fmt::Display for Expected {
 }
 
 impl Sampler {
-    /// The sampler of this name; a ratio is that of all traces.
+    /// The sampler with this name; a ratio is that of all traces.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is none.
     pub fn named(name: &str) -> Result<Self, Expected> {
-        let (_, heeds_parent, root) = NAMES.iter().find(|(known, ..)| *known == name).ok_or(Expected)?;
-        Ok(Self { heeds_parent: *heeds_parent, root: *root })
+        let (_, follows_parent, root) = NAMES.iter().find(|(known, ..)| *known == name).ok_or(Expected)?;
+        Ok(Self { follows_parent: *follows_parent, root: *root })
     }
 
-    /// The same for a part of all traces, if it has a ratio.
+    /// Sets the ratio, if the sampler has one.
     #[must_use]
     pub fn with_ratio(self, ratio: f64) -> Self {
         match self.root {
@@ -60,9 +60,9 @@ impl Sampler {
         }
     }
 
-    /// Whether a request is recorded; `parent` says whether its sender is, if it has a trace.
+    /// Whether a request is sampled; `parent` is its sender's decision, if it has a trace context.
     pub fn samples(&self, parent: Option<bool>, trace: TraceId) -> bool {
-        match (parent.filter(|_| self.heeds_parent), self.root) {
+        match (parent.filter(|_| self.follows_parent), self.root) {
             (Some(is_sampled), _) => is_sampled,
             (None, Root::All) => true,
             (None, Root::Nothing) => false,
@@ -74,7 +74,7 @@ impl Sampler {
     }
 }
 
-/// As OpenTelemetry's own samplers compute it, so that services with one ratio record the same traces.
+/// Computed as OpenTelemetry's own samplers do, so that services with the same ratio sample the same traces.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -93,9 +93,9 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_that_has_decided_is_heeded_where_the_sampler_says_so() {
+    fn a_parents_decision_is_followed_if_the_sampler_is_parent_based() {
         let trace = TraceId::random();
-        for (name, of_nobody, of_sampled, of_unsampled) in [
+        for (name, without_parent, of_sampled, of_unsampled) in [
             ("always_on", true, true, true),
             ("always_off", false, false, false),
             ("parentbased_always_on", true, true, false),
@@ -103,13 +103,13 @@ mod tests {
         ] {
             let sampler = named(name, 1.0);
             let decided = [None, Some(true), Some(false)].map(|parent| sampler.samples(parent, trace));
-            assert_eq!(decided, [of_nobody, of_sampled, of_unsampled], "{name}");
+            assert_eq!(decided, [without_parent, of_sampled, of_unsampled], "{name}");
         }
         assert!(Sampler::named("sometimes").is_err());
     }
 
     #[test]
-    fn a_ratio_is_about_so_many_traces_and_always_the_same_ones() {
+    fn a_ratio_samples_about_that_many_traces_and_always_the_same_ones() {
         let ids: Vec<TraceId> = (0..20_000).map(|_| TraceId::random()).collect();
         let sampled = |sampler: &Sampler| ids.iter().filter(|id| sampler.samples(None, **id)).count();
         let tenth = named("traceidratio", 0.1);

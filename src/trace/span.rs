@@ -1,48 +1,48 @@
-//! What is recorded of a piece of work.
+//! Spans: records of finished operations.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
 
 use super::context::{SpanContext, SpanId};
 
-/// A piece of work that has ended.
+/// A finished operation.
 #[derive(Debug)]
 pub struct Span {
-    /// Who it is.
+    /// Its identity.
     pub context: SpanContext,
-    /// What it was a part of, if that is recorded.
+    /// The parent span, if it is sampled.
     pub parent: Option<SpanId>,
-    /// The `tracestate` that came with it.
+    /// The received `tracestate`.
     pub state: String,
-    /// Its part in a conversation.
+    /// Its role.
     pub kind: Kind,
-    /// What kind of work it was.
+    /// The kind of operation.
     pub name: Cow<'static, str>,
     /// When it began.
     pub begun: SystemTime,
     /// When it ended.
     pub ended: SystemTime,
-    /// What is known of it.
+    /// Its attributes.
     pub attributes: Vec<Attribute>,
-    /// Other spans that it worked for.
+    /// Other spans that it was done for.
     pub links: Vec<SpanContext>,
     /// Whether it failed.
     pub is_failed: bool,
 }
 
-/// Its part in a conversation.
+/// The role of a span in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// It answered.
+    /// It handled a request.
     Server,
-    /// It asked.
+    /// It sent a request.
     Client,
 }
 
-/// Something that is known, under a name of the semantic conventions.
+/// An attribute, named after the semantic conventions.
 pub type Attribute = (&'static str, Value);
 
-/// What is known.
+/// The value of an attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
     /// A text.

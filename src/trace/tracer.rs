@@ -1,7 +1,7 @@
-//! Takes spans in, and keeps a bounded number of them for whoever delivers them.
+//! Queues a bounded number of finished spans for the exporter.
 //!
-//! Nobody waits for the delivery: when it is behind, spans are dropped and counted. Invariant: each span that was taken in is
-//! counted once, as exported or as dropped.
+//! Recording never waits for delivery: if the exporter is too slow, spans are dropped and counted. Invariant: each finished
+//! span is counted once, as exported or as dropped.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,42 +12,42 @@ use super::context::{SpanContext, TraceId};
 use super::sampler::Sampler;
 use super::span::{Attribute, Span};
 
-/// Name of the counter of spans that were delivered.
+/// Name of the counter of delivered spans.
 pub const TRACES_EXPORTED: &str = "otel_traces_exported_total";
-/// Name of the counter of spans that were not.
+/// Name of the counter of dropped spans.
 pub const TRACES_DROPPED: &str = "otel_traces_dropped_total";
 
-/// How many spans wait, and for how long (OpenTelemetry specification, "Batching processor").
+/// Limits of the queue (OpenTelemetry specification, "Batching processor").
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
-    /// Most that wait; further ones are dropped.
+    /// Maximum number of queued spans; further ones are dropped.
     pub queue: usize,
-    /// Most that are delivered together; so many do not wait any longer.
+    /// Maximum number of spans in a batch; a full batch is delivered at once.
     pub batch: usize,
-    /// Longest that fewer wait.
+    /// Longest wait until an incomplete batch is delivered.
     pub delay: Duration,
 }
 
-/// How a tracer decides, and what it knows without being told.
+/// Options of a tracer.
 #[derive(Debug, Clone)]
 pub struct TracerOptions {
     /// Which traces are recorded.
     pub sampler: Sampler,
-    /// Whether the trace of a request is continued.
+    /// Whether the trace context of a request is continued.
     pub continues: bool,
-    /// What every span of the database says.
+    /// Attributes of every database span.
     pub database: Vec<Attribute>,
-    /// How many spans wait.
+    /// Limits of the queue.
     pub limits: QueueLimits,
 }
 
-/// Takes spans in.
+/// Queues finished spans.
 pub struct Tracer {
     options: TracerOptions,
     waiting: Mutex<Waiting>,
-    /// There is a batch, or nothing more will come.
+    /// There is a batch, or the tracer is closing.
     wake: Condvar,
-    /// Everything was delivered, or was given up.
+    /// Everything has been delivered or dropped.
     closed: Condvar,
     exported: Counter,
     dropped: Counter,
@@ -56,21 +56,21 @@ pub struct Tracer {
 #[derive(Default)]
 struct Waiting {
     spans: Vec<Span>,
-    /// Until when what is left must be delivered.
+    /// Deadline of the last delivery, while closing.
     closing: Option<Instant>,
     closed: bool,
 }
 
-/// What is delivered next.
+/// The next batch to deliver.
 pub struct Batch {
-    /// The spans; none at the end.
+    /// The spans; empty after the last batch.
     pub spans: Vec<Span>,
-    /// Until when it must be delivered, because the process ends.
+    /// Deadline of the delivery, while the process is exiting.
     pub deadline: Option<Instant>,
 }
 
 impl Tracer {
-    /// A tracer; somebody must deliver what it takes in.
+    /// Creates a tracer, which requires an exporter.
     pub fn new(options: TracerOptions) -> Arc<Self> {
         Arc::new(Self {
             options,
@@ -82,22 +82,22 @@ impl Tracer {
         })
     }
 
-    /// Whether the trace of a request is continued.
+    /// Whether the trace context of a request is continued.
     pub fn continues(&self) -> bool {
         self.options.continues
     }
 
-    /// Whether a request of this trace is recorded; the parent is what its sender says.
+    /// Whether a request of this trace is sampled; the parent is its sender's span.
     pub fn samples(&self, parent: Option<&SpanContext>, trace: TraceId) -> bool {
         self.options.sampler.samples(parent.map(|parent| parent.is_sampled), trace)
     }
 
-    /// What every span of the database says.
+    /// Attributes of every database span.
     pub fn database(&self) -> &[Attribute] {
         &self.options.database
     }
 
-    /// Takes a span in, or drops it when too many wait.
+    /// Queues a finished span, or drops it if the queue is full.
     pub fn end(&self, span: Span) {
         let mut waiting = self.lock();
         if waiting.spans.len() >= self.options.limits.queue || waiting.closed {
@@ -121,24 +121,24 @@ impl Tracer {
         Batch { spans: std::mem::replace(&mut waiting.spans, rest), deadline: waiting.closing }
     }
 
-    /// Counts what became of spans.
+    /// Counts delivered and dropped spans.
     pub fn count(&self, exported: usize, dropped: usize) {
         self.exported.increment(exported as u64);
         self.dropped.increment(dropped as u64);
     }
 
-    /// Whether the process ends, and until when something may be delivered.
+    /// The deadline of the last delivery, if the process is exiting.
     pub fn closing(&self) -> Option<Instant> {
         self.lock().closing
     }
 
-    /// Waits, unless the process ends.
+    /// Waits, unless the process is exiting.
     pub fn pause(&self, pause: Duration) {
         let is_open = |waiting: &mut Waiting| waiting.closing.is_none();
         drop(self.wake.wait_timeout_while(self.lock(), pause, is_open));
     }
 
-    /// At the end: has what waits delivered, as far as that is done in time.
+    /// Closes the tracer at exit: waits until the queued spans are delivered, up to a time limit.
     pub fn close(&self, within: Duration) {
         let mut waiting = self.lock();
         waiting.closing = Some(Instant::now() + within);
@@ -150,7 +150,7 @@ impl Tracer {
         self.count(0, left);
     }
 
-    /// Says that nothing will be delivered any more.
+    /// Reports that nothing will be delivered any more.
     pub fn closed(&self) {
         self.lock().closed = true;
         self.closed.notify_all();

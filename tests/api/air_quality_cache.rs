@@ -459,7 +459,7 @@ async fn killing_pausing_and_restarting_redis_under_load_loses_and_delays_no_ans
     assert!(longest <= Duration::from_millis(DEADLINE_MS) + GRACE + 2 * noise, "{longest:?} with noise {noise:?}");
     for replica in &replicas {
         let log = replica.log();
-        let warnings = log.lines().filter(|line| line.contains("redis fails the cache")).count();
+        let warnings = log.lines().filter(|line| line.contains("redis is failing")).count();
         assert_eq!(warnings, 1, "within a minute:\n{log}");
         assert!(!log.contains(PASSWORD), "{log}");
     }

@@ -175,7 +175,7 @@ async fn every_request_is_answered_when_connections_are_lost_during_batches() {
                     let answer = app.get(&format!("/v1/passengers/{uuid}")).await;
                     match answer.status {
                         StatusCode::OK => {
-                            assert_eq!(answer.json()["uuid"], json!(uuid), "the answer of another request")
+                            assert_eq!(answer.json()["uuid"], json!(uuid), "the answer of another request");
                         }
                         StatusCode::SERVICE_UNAVAILABLE => {}
                         other => panic!("{other}: {}", answer.body),

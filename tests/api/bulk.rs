@@ -165,7 +165,7 @@ async fn invalid_rows_are_refused_in_each_format() {
         (JSON, "[\n1]".to_owned(), 2, "", "must be a JSON object with the fields"),
         (JSON, format!("[{good},{{\"a\":}}]"), 1, "", "must be valid JSON"),
         (JSON, format!("[{good}"), 1, "", "the body ends too early"),
-        (JSON, format!("[{good}]]"), 1, "", "the end of the body behind the array"),
+        (JSON, format!("[{good}]]"), 1, "", "the end of the body after the array"),
         (NDJSON, format!("{good}\n{{\n"), 2, "", "must be valid JSON"),
         (NDJSON, "a".repeat(20_000), 1, "", "a row of at most 16384 bytes"),
         (JSON, json!([{"name": "x"}]).to_string(), 1, "survived", "is missing"),

@@ -102,9 +102,7 @@ async fn a_healthy_database_and_a_ready_service_have_no_findings() {
     let found = Doctor::of(database).with("HTTP_PORT", &port).look().await;
     let wrong: Vec<_> = found.list.iter().filter(|finding| finding["severity"] == "wrong").collect();
     assert!(wrong.is_empty(), "{wrong:?}");
-    for words in
-        ["says that it is ready", "the table of passengers is as it is described", "may read and change every table"]
-    {
+    for words in ["is ready", "the table of passengers matches its description", "can read and change every table"] {
         found.mend("fine", words);
     }
     found.mend("warning", "AUTH=off");
@@ -123,7 +121,7 @@ async fn an_unreachable_missing_or_unmigrated_database_is_reported() {
     let nowhere = tempfile::tempdir().expect("a temporary directory");
     let directory = nowhere.path().join("data");
     let found = Doctor::without_database().with("DATA_DIR", &directory.to_string_lossy()).look().await;
-    found.mend("warning", "there is none in");
+    found.mend("warning", "there is no embedded database in");
     assert!(!directory.exists(), "the doctor must not create a database");
 }
 
@@ -159,7 +157,7 @@ async fn the_suggested_sql_repairs_each_fault() {
         (
             "select pg_create_physical_replication_slot('doctor_test', true)",
             "warning",
-            "nobody reads the replication slot doctor_test",
+            "the replication slot doctor_test is inactive",
         ),
     ] {
         let database = Database::migrated().await;
@@ -187,7 +185,7 @@ async fn tables_that_are_never_vacuumed_or_analysed_are_reported() {
     // Idle sessions report their statistics with a delay.
     eventually(|| async {
         let found = doctor.look().await;
-        let told = ["air_quality has 20000 dead rows", "since its statistics were made"];
+        let told = ["air_quality has 20000 dead rows", "since its statistics were collected"];
         if told.iter().all(|words| found.text.contains(words)) { Ok(()) } else { Err(found.text) }
     })
     .await;
@@ -207,9 +205,9 @@ async fn settings_of_postgres_and_of_the_pool_are_checked() {
     client.batch_execute(&format!("alter database {name} set synchronous_commit = off")).await.expect("set");
     let found = Doctor::of(&database).with("POOL_SIZE", "1000").look().await;
     found.mend("wrong", "synchronous_commit = off");
-    assert!(found.mend("wrong", "one server wants 1003 connections").contains("POOL_SIZE"));
+    assert!(found.mend("wrong", "one server requires 1003 connections").contains("POOL_SIZE"));
     let superuser = Doctor::without_database().with("DATABASE_URL", &database.url()).look().await;
-    superuser.mend("warning", "requests work as a superuser");
+    superuser.mend("warning", "the role for requests is a superuser");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -227,7 +225,7 @@ async fn a_service_that_is_not_ready_is_reported_with_its_checks() {
         .with("DATABASE_URL", "postgres://x@127.0.0.1:1/x")
         .look()
         .await
-        .mend("warning", "nobody answers");
+        .mend("warning", "no response from");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,8 +245,8 @@ async fn disks_and_limits_are_checked() {
             .envs(environment);
     });
     let found = found.await;
-    found.mend("wrong", "SPOOL_DIR=/nonexistent/spool cannot be looked at");
-    found.mend("warning", "a process may open 256 files");
+    found.mend("wrong", "SPOOL_DIR=/nonexistent/spool cannot be checked");
+    found.mend("warning", "a process can open at most 256 files");
     if Path::new("/dev/shm").is_dir() {
         let none = Doctor::without_database().with("DATABASE_URL", "postgres://x@127.0.0.1:1/x");
         none.with("SPOOL_DIR", "/dev/shm").look().await.mend("warning", "is a tmpfs");
@@ -261,7 +259,7 @@ async fn disks_and_limits_are_checked() {
 async fn nginx_and_its_certificate_are_checked() {
     let doctor = || Doctor::without_database().with("DATABASE_URL", "postgres://x@127.0.0.1:1/x");
     doctor().with("HTTPS_PORT", "many").look().await.mend("wrong", "HTTPS_PORT=many");
-    doctor().look().await.mend("fine", "it takes the configuration");
+    doctor().look().await.mend("fine", "nginx accepts the configuration");
     doctor().with("TRUSTED_PROXIES", "nowhere").look().await.mend("wrong", "TRUSTED_PROXIES=nowhere");
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -270,7 +268,7 @@ async fn nginx_and_its_certificate_are_checked() {
     for (end, severity, words) in [
         (now - DAY, "wrong", "has expired"),
         (now + 3 * DAY, "warning", "expires in"),
-        (now + 90 * DAY, "fine", "good for more than"),
+        (now + 90 * DAY, "fine", "valid for more than"),
     ] {
         let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
         let mut wanted = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
@@ -291,7 +289,7 @@ async fn nginx_and_its_certificate_are_checked() {
 async fn the_identity_provider_tokens_and_redis_are_checked() {
     let database = Database::migrated().await;
     let doctor = || Doctor::of(&database).with("AUTH", "on");
-    assert!(doctor().look().await.mend("warning", "neither a token").contains("pycrudapi token create"));
+    assert!(doctor().look().await.mend("warning", "neither a usable token").contains("pycrudapi token create"));
     let found = doctor()
         .with("AUTH_ISSUER", "http://127.0.0.1:1")
         .with("AUTH_AUDIENCE", "here")
@@ -299,15 +297,15 @@ async fn the_identity_provider_tokens_and_redis_are_checked() {
         .look()
         .await;
     found.mend("wrong", "the identity provider's keys cannot be read");
-    found.mend("warning", "it cannot be used");
+    found.mend("warning", "Redis cannot be used");
     assert!(!found.text.contains("planted-secret"), "{}", found.text);
-    doctor().with("AUTH_AUDIENCE", "here").look().await.mend("wrong", "AUTH_ISSUER must be set, too");
+    doctor().with("AUTH_AUDIENCE", "here").look().await.mend("wrong", "AUTH_ISSUER must also be set");
 
     let client = database.client().await;
     let token = "insert into api_tokens (id, name, hash, scopes, expires_at) \
         values (gen_random_uuid(), 'soon', decode(repeat('00', 32), 'hex'), 'admin', now() + interval '1 day')";
     client.batch_execute(token).await.expect("planted");
     let found = doctor().look().await;
-    found.expect_none("neither a token");
+    found.expect_none("neither a usable token");
     assert!(found.mend("warning", "the token soon expires").contains("pycrudapi token rotate"));
 }

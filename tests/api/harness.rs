@@ -105,7 +105,7 @@ pub fn resources() -> Resources {
 /// Requests use the least-privileged role and migrations the role of the connection, unless the test sets the roles.
 pub fn with_roles(conninfo: &ConnInfo) -> ConnInfo {
     let conninfo = conninfo.clone();
-    if conninfo.migrator.is_some() { conninfo } else { conninfo.with_requests_as(roles::REQUESTS) }
+    if conninfo.migrator.is_some() { conninfo } else { conninfo.with_request_role(roles::REQUESTS) }
 }
 
 async fn connect(config: &tokio_postgres::Config) -> Client {

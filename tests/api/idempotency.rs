@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use pycrudapi::db::pool::{Pool, PoolKind};
-use pycrudapi::idempotency::store;
+use pycrudapi::idempotency::{expiry, store};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_postgres::Client;
 
-use crate::harness::{Answer, Database, Settings, TestApp, eventually, passenger, passenger_with, send};
+use crate::harness::{Answer, Database, PATIENCE, Settings, TestApp, eventually, passenger, passenger_with, send};
 use crate::proxy::{Moment, Proxy};
 
 /// Number of lost responses.
@@ -235,9 +235,28 @@ async fn only_expired_keys_are_removed_oldest_first() {
     store_keys(&client, &[("new", 0), ("young", 3540), ("old", 3660), ("older", 7200), ("oldest", 86_400)]).await;
     for (forgotten, left) in [(2, "new old young"), (1, "new young"), (0, "new young")] {
         let hour = Duration::from_secs(3600);
-        assert_eq!(store::forget(&pool, hour, 2).await.expect("forgotten"), forgotten);
+        assert_eq!(store::delete_expired(&pool, hour, 2).await.expect("forgotten"), forgotten);
         let keys = client.query_one("select string_agg(key, ' ' order by key) from idempotency_keys", &[]).await;
         assert_eq!(keys.expect("a row").get::<_, &str>(0), left);
+    }
+}
+
+/// More statements would keep PostgreSQL busy, and fewer would leave keys whose time has passed.
+#[tokio::test]
+async fn forgetting_takes_as_many_statements_as_there_are_full_batches_and_one_more() {
+    let database = Database::migrated().await;
+    let client = database.client().await;
+    let pool = Pool::new(&database.conninfo(), &Settings::parse(&[]).database.pool_options(PoolKind::Keys));
+    for (keys, statements) in [(0, 1), (1, 1), (9, 1), (10, 2), (11, 2), (35, 4)] {
+        let old = "insert into idempotency_keys (key, fingerprint, created_at, status, content_type, body) \
+                   select 'old ' || n, decode(repeat('00', 16), 'hex'), now() - interval '2 hours', 201, 'text/plain', '' \
+                   from generate_series(1, $1::int) n";
+        client.execute(old, &[&keys]).await.expect("inserted");
+        let forgetting = expiry::delete_all_expired(&pool, Duration::from_secs(3600), 10);
+        let taken = tokio::time::timeout(PATIENCE, forgetting).await.expect("it ends").expect("forgotten");
+        assert_eq!(taken, statements, "{keys} keys");
+        let left: i64 = client.query_one("select count(*) from idempotency_keys", &[]).await.expect("counted").get(0);
+        assert_eq!(left, 0, "{keys} keys");
     }
 }
 
@@ -248,7 +267,7 @@ async fn a_key_reused_during_its_removal_is_kept() {
     store_keys(&client, &[("k", 3660)]).await;
     client.batch_execute("begin; update idempotency_keys set created_at = now()").await.expect("updated");
     let pool = Pool::new(&database.conninfo(), &Settings::parse(&[]).database.pool_options(PoolKind::Keys));
-    let forgetting = tokio::spawn(async move { store::forget(&pool, Duration::from_secs(60), 10).await });
+    let forgetting = tokio::spawn(async move { store::delete_expired(&pool, Duration::from_secs(60), 10).await });
     let watcher = database.client().await;
     eventually(|| async {
         let waits =

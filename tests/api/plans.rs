@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use pycrudapi::db::pool::{Pool, PoolKind};
-use pycrudapi::idempotency::store::forget;
+use pycrudapi::idempotency::store::delete_expired;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
@@ -232,7 +232,7 @@ impl<'a> Requester<'a> {
             join_all((0..TOGETHER).map(|n| async move { app.put(&there(n * 17), &json!(passenger())).await })).await;
             join_all((0..TOGETHER).map(|n| async move { patch(app, &there(n * 17)).await })).await;
             join_all((0..TOGETHER).map(|n| app.delete(&missing(n)).into_future())).await;
-            forget(&self.pool, Duration::from_secs(3600), 10).await.expect("nothing is old");
+            delete_expired(&self.pool, Duration::from_secs(3600), 10).await.expect("nothing is old");
             let history = resources()[0].sql.history.as_ref().expect("passengers have one");
             self.pool.write(&ASKED, history.prune, &[&86400.0, &10_i64]).await.expect("nothing is old");
             past(app, &url, found).await;

@@ -153,7 +153,7 @@ async fn an_owner_without_superuser_rights_can_migrate_and_grant() {
         administrator.batch_execute(statement).await.expect(statement);
     }
     config.user("app_owner").dbname("app");
-    let conninfo = ConnInfo::from_config(config).expect("no TLS required").with_requests_as("app");
+    let conninfo = ConnInfo::from_config(config).expect("no TLS is asked for").with_request_role("app");
     let app = TestApp::start_on(&conninfo, &[]).await;
     expect_every_change_works(&app).await;
     let inside = migrate::connect(&conninfo.as_migrator().expect("another role")).await.expect("connected");
@@ -169,7 +169,7 @@ async fn migrating_never_changes_the_password_used_by_running_servers() {
     let administrator = migrate::connect(&superuser).await.expect("connected");
     administrator.batch_execute("select pg_reload_conf()").await.expect("reloaded");
     let with_password = |password: &str| {
-        let mut conninfo = superuser.clone().with_requests_as(roles::REQUESTS);
+        let mut conninfo = superuser.clone().with_request_role(roles::REQUESTS);
         conninfo.config.password(password);
         conninfo
     };

@@ -173,8 +173,14 @@ fn incompatible_identity_provider_settings_fail_the_start() {
 
 #[test]
 fn a_wrong_setting_ends_every_subcommand_with_status_2() {
-    let commands: [&[&str]; 6] =
-        [&["migrate"], &["import", "/dev/null"], &["export"], &["token", "list"], &["openapi"], &["resource", "sql", "passengers"]];
+    let commands: [&[&str]; 6] = [
+        &["migrate"],
+        &["import", "/dev/null"],
+        &["export"],
+        &["token", "list"],
+        &["openapi"],
+        &["resource", "sql", "passengers"],
+    ];
     for arguments in commands {
         let wrong = [("RESOURCES_DIR", "/dev/null/nowhere"), ("RESOURCES", "nowhere"), ("DATABASE_URL", "nonsense")];
         for (name, value) in wrong {

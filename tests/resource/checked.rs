@@ -6,7 +6,7 @@ use super::{program, succeeded};
 
 /// The lines of a description, and the errors expected for some of them.
 const FAULTY: &[(&str, &[&str])] = &[
-    ("name = \"Vessels\"", &["name \"Vessels\" must be 1 to 40 of a-z"]),
+    ("name = \"Vessels\"", &["name \"Vessels\" must be 1 to 40 characters of a-z"]),
     ("titel = \"Vessels\"", &["unknown field `titel`, expected one of `name`"]),
     ("operations = [\"list\", \"raed\"]", &["unknown variant `raed`, expected one of `list`"]),
     ("", &[]),
@@ -25,7 +25,7 @@ const FAULTY: &[(&str, &[&str])] = &[
     ("minimum = 9", &[]),
     ("maximum = 2", &[]),
     ("", &[]),
-    ("[[column]]", &["column \"b_uilt\" is a duplicate; names differ by more than case and _"]),
+    ("[[column]]", &["column \"b_uilt\" is a duplicate; names must differ in more than case and _"]),
     ("name = \"b_uilt\"", &[]),
     ("type = \"date\"", &[]),
     ("", &[]),
@@ -76,5 +76,5 @@ fn valid_descriptions_are_counted() {
         .expect("written");
     let taken = program(folder.path(), &["check", "steps.toml"]);
     assert_eq!(taken.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&taken.stdout).contains("steps.toml: the name steps is taken"), "{taken:?}");
+    assert!(String::from_utf8_lossy(&taken.stdout).contains("steps.toml: the name steps is reserved"), "{taken:?}");
 }

@@ -49,12 +49,12 @@ impl Sink for Import {
     type Error = TableError;
 
     fn fits(&self, header: &Cells) -> bool {
-        Rows::behind(self.resource, header, UnknownColumns::Refused).is_ok()
+        Rows::with_header(self.resource, header, UnknownColumns::Refused).is_ok()
     }
 
     fn record(&mut self, record: &Cells) -> Result<(), TableError> {
         match &mut self.rows {
-            None => self.rows = Some(Rows::behind(self.resource, record, UnknownColumns::Refused)?),
+            None => self.rows = Some(Rows::with_header(self.resource, record, UnknownColumns::Refused)?),
             Some(rows) => {
                 let row = rows.row(record)?.map(|row| row.values.into_iter().map(Value::into_owned).collect());
                 self.values.extend(row);
@@ -193,7 +193,7 @@ fn headers_become_names_and_are_still_accepted_as_headers() {
 #[test]
 fn unimportable_files_are_refused_with_the_position() {
     for (csv, expected) in [
-        ("a,,b\n1,x,3\n", "line 2, column : has no name, so it must count the rows"),
+        ("a,,b\n1,x,3\n", "line 2, column : has no name, so it must number the rows"),
         ("a,\" \"\n1,2\n1,4\n", "line 3, column : has no name"),
         ("a,b;c\n1,2\n", "line 1: can be read with commas and with semicolons as separators"),
         ("#,a\n1,2\n", "line 1: column 1, \"#\", has no letter or digit; rename it in the file"),
@@ -203,9 +203,9 @@ fn unimportable_files_are_refused_with_the_position() {
         ("a,b\n1,\"2\n", "line 2, column b: has an opening quote that is never closed"),
         ("a\n1\0\n", "line 2, column a: must be a text of 0 to 10000 characters without U+0000"),
         ("uuid,a\n7,2\n", "line 2, column uuid: must be a uuid, because a column of this name is the key"),
-        ("", "there are no rows in it"),
-        ("a,b\n", "there are no rows in it"),
-        ("\u{feff}\n", "there are no rows in it"),
+        ("", "it has no rows"),
+        ("a,b\n", "it has no rows"),
+        ("\u{feff}\n", "it has no rows"),
     ] {
         let said = error(csv);
         assert!(said.starts_with(expected) || said.contains(expected), "{csv:?}: {said}");
@@ -231,16 +231,16 @@ fn the_program_names_the_resource_after_the_file() {
     let said = refused(&program(folder.path(), &["infer", "2020.csv"]), 1);
     assert!(said.contains("--name"), "{said}");
     let said = refused(&program(folder.path(), &["infer", "2020.csv", "--name", "Vessels"]), 1);
-    assert!(said.contains("must be 1 to 40 of a-z"), "{said}");
+    assert!(said.contains("must be 1 to 40 characters of a-z"), "{said}");
     let said = refused(&program(folder.path(), &["infer", "2020.csv", "--name", "steps"]), 1);
-    assert!(said.contains("taken"), "{said}");
+    assert!(said.contains("the name steps is reserved"), "{said}");
     let said = refused(&program(folder.path(), &["infer", "2020.csv", "--name", "vessels"]), 1);
     assert!(said.contains("2020.csv") && said.contains("has no name"), "{said}");
     let header: Vec<String> = (0..61).map(|index| format!("c{index}")).collect();
     fs::write(folder.path().join("wide.csv"), format!("{}\n{}\n", header.join(","), ["1"; 61].join(",")))
         .expect("written");
     let said = refused(&program(folder.path(), &["infer", "wide.csv"]), 1);
-    assert!(said.contains("a resource has 1 to 60 columns"), "{said}");
+    assert!(said.contains("a resource must have 1 to 60 columns"), "{said}");
 }
 
 /// Cells of a column of one type, some of them empty.

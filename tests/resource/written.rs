@@ -34,7 +34,7 @@ fn a_description_is_written_to_the_reported_file_and_never_overwrites_another() 
         ]
     );
     let again = refused(&program(folder.path(), &VESSELS), 1);
-    assert!(again.contains("vessels.toml is there already") && again.contains("--force"), "{again}");
+    assert!(again.contains("vessels.toml exists") && again.contains("--force"), "{again}");
     let forced = program(folder.path(), &["new", "vessels", "day:date", "--force"]);
     assert_eq!(succeeded(&forced), "vessels.toml: 1 column\n");
     let shown = succeeded(&program(folder.path(), &["new", "vessels", "day:date", "--output", "-"]));
@@ -66,21 +66,21 @@ fn every_error_in_the_arguments_is_reported_with_its_argument() {
         ("a:string:null:null", "\"null\" is a duplicate; leave one out"),
         ("a:string:1..2:3..4", "\"3..4\" is a second range; leave one out"),
         ("a:string:..", "has no bound; give one"),
-        ("a:string:-1..", "\"-1\" is no length"),
-        ("a:string:9..2", "lengths must ascend"),
-        ("a:string:..20000", "maxLength be from 1 to 10000"),
-        ("a:number:low..", "\"low\" is no number"),
-        ("a:integer:1.5..", "\"1.5\" is no whole number"),
+        ("a:string:-1..", "\"-1\" is not a length"),
+        ("a:string:9..2", "minLength must not exceed maxLength"),
+        ("a:string:..20000", "maxLength must be from 1 to 10000"),
+        ("a:number:low..", "\"low\" is not a number"),
+        ("a:integer:1.5..", "\"1.5\" is not a whole number"),
         ("a:integer:9..1", "minimum 9 is above maximum 1; exchange them"),
         ("a:int16:..70000", "from -32768 to 32767"),
-        ("a:decimal(50,2)", "a decimal has a precision from 1 to 35"),
+        ("a:decimal(50,2)", "a decimal must have a precision from 1 to 35"),
         ("a:decimal(5,2):0..1000", "must be a decimal(5,2)"),
-        ("a:date:2020-01-01..", "a range is for numbers and lengths of texts"),
-        ("a:boolean:0..1", "a range is for numbers and lengths of texts"),
+        ("a:date:2020-01-01..", "a range applies only to numbers and lengths of texts"),
+        ("a:boolean:0..1", "a range applies only to numbers and lengths of texts"),
         ("a:x|x", "enum \"x\" is a duplicate"),
         ("a:x|", "must be a text of 1 to 100 characters"),
         ("order:string", "choose another one, such as order_"),
-        ("uuid:string", "every row has the key uuid already; leave the column out"),
+        ("uuid:string", "every row already has the key uuid; leave the column out"),
         ("1st:string", "begins with a letter"),
     ] {
         let said = refused(&program(folder.path(), &["new", "things", "good:string", argument]), 2);
@@ -93,7 +93,7 @@ fn every_error_in_the_arguments_is_reported_with_its_argument() {
     }
     for name in ["steps", "air-quality", "seeds", "idempotency-keys"] {
         let said = refused(&program(folder.path(), &["new", name, "a:string"]), 2);
-        assert!(said.contains("is taken"), "{name}: {said}");
+        assert!(said.contains("is reserved"), "{name}: {said}");
     }
     refused(&program(folder.path(), &["new", "things"]), 2);
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);

@@ -48,16 +48,16 @@ def test_a_certificate_and_a_key_that_cannot_be_used_are_reported(directory):
     swapped.write_text(other.read_text() + good.read_text())
     empty.write_text("nothing\n")
     for certificate, private, severity, words, mend in (
-        (good, key, "fine", "good for more than two weeks", None),
-        (early, early_key, "wrong", "is not valid yet, but from 20", "timedatectl"),
-        (chain, key, "wrong", "certificate 2 in .* is not valid yet", "timedatectl"),
-        (good, other_key, "wrong", "the key .*other.key is not that of the certificate", "TLS_CERT and TLS_KEY"),
-        (swapped, key, "wrong", "the first certificate in .* is not that of the key", "before those that vouch"),
+        (good, key, "fine", "valid for more than two weeks", None),
+        (early, early_key, "wrong", "is not valid until 20", "timedatectl"),
+        (chain, key, "wrong", "certificate 2 in .* is not valid until", "timedatectl"),
+        (good, other_key, "wrong", "the key .*other.key does not match the certificate", "TLS_CERT and TLS_KEY"),
+        (swapped, key, "wrong", "the first certificate in .* does not match the key", "before the intermediate certificates"),
         (good, locked, "wrong", "passphrase", "openssl pkey"),
-        (good, empty, "wrong", "holds no private key", "TLS_KEY"),
-        (empty, key, "wrong", "holds no certificate", "in PEM"),
+        (good, empty, "wrong", "contains no private key", "TLS_KEY"),
+        (empty, key, "wrong", "contains no certificate", "in PEM"),
         (directory, key, "wrong", "cannot be read: Is a directory", "TLS_CERT"),
-        (good, directory / "none", "wrong", "TLS_KEY=.*there is no such file", "let the user of nginx read it"),
+        (good, directory / "none", "wrong", "TLS_KEY=.*there is no such file", "readable by nginx's user"),
     ):
         doctor = Doctor(DATABASE_URL=NOWHERE, TLS_CERT=certificate, TLS_KEY=private)
         found = [one for one in doctor.findings() if one["severity"] == severity and re.search(words, one["what"])]
@@ -77,13 +77,13 @@ def test_files_that_another_user_cannot_read_are_reported(directory):
     else:
         user = pwd.getpwnam("nobody")
         how = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-        doctor.remedy("wrong", f"BACKUP_DIR={directory} cannot be written to", **how)
-    assert "let the user of nginx read it" in doctor.remedy("wrong", "TLS_KEY=.*Permission denied", **how)
+        doctor.mend("wrong", f"BACKUP_DIR={directory} cannot be written to", **how)
+    assert "readable by nginx's user" in doctor.mend("wrong", "TLS_KEY=.*Permission denied", **how)
 
 
 def test_the_reason_that_nginx_gives_is_reported(directory):
     doctor = Doctor(DATABASE_URL=NOWHERE, UPSTREAM="nowhere.invalid:8000")
-    assert "UPSTREAM" in doctor.remedy("wrong", r"refuses its configuration: .*\[emerg\] .*host not found in upstream \"nowhere.invalid")
+    assert "UPSTREAM" in doctor.mend("wrong", r"rejects its configuration: .*\[emerg\] .*host not found in upstream \"nowhere.invalid")
     long = directory / ("long" * 25)
     doctor = Doctor(DATABASE_URL=NOWHERE, RUN_DIR=long)
     doctor.remedy("wrong", "RUN_DIR=.*makes the path of the server's socket too long")
@@ -97,15 +97,15 @@ def test_a_key_set_in_a_file_that_cannot_be_used_is_reported(directory):
         (None, "keys cannot be read: cannot read .*jwks.json: No such file"),
         ("no JSON", "keys cannot be read: the key set is not a JSON object"),
         ("{}", "keys cannot be read: the key set has no list named keys"),
-        ('{"keys": []}', "names no key that can be used"),
-        (json.dumps({"keys": [{**public, "d": "x"}, {"kty": "oct", "k": "x"}]}), "names no key that can be used, and 2 that cannot"),
+        ('{"keys": []}', "has no usable key"),
+        (json.dumps({"keys": [{**public, "d": "x"}, {"kty": "oct", "k": "x"}]}), "has no usable key; unusable keys: 2"),
     ):
         if text is not None:
             file.write_text(text)
-        mend = doctor.remedy("wrong", words)
-        assert f"{file} (AUTH_JWKS_FILE) must hold a JSON object whose list `keys`" in mend, mend
+        mend = doctor.mend("wrong", words)
+        assert f"{file} (AUTH_JWKS_FILE) must contain a JSON object whose list `keys`" in mend, mend
     file.write_text(json.dumps({"keys": [public, {"kty": "oct"}]}))
-    assert any("names 1 keys, and 1 that cannot" in one["what"] for one in doctor.findings())
+    assert any("usable keys of the identity provider: 1, unusable: 1" in one["what"] for one in doctor.findings())
 
 
 def test_a_setting_that_cannot_be_used_is_told_with_status_two_beside_everything_else(directory):
@@ -116,10 +116,10 @@ def test_a_setting_that_cannot_be_used_is_told_with_status_two_beside_everything
         ("RESOURCES_DIR", directory / "broken", "things.toml"),
         ("RESOURCES", "nothing", "nothing"),
         ("DATABASE_URL", "nonsense", "DATABASE_URL is not a PostgreSQL URL"),
-        ("DATABASE_URL", "postgres://x@127.0.0.1/x?sslmode=verify-full&sslrootcert=/none", "sslrootcert /none"),
+        ("DATABASE_URL", "postgres://x@127.0.0.1/x?sslmode=verify-full&sslrootcert=/none", "sslrootcert to /none"),
         ("BACKUP_DIR", "s3://", "names no bucket"),
         ("REDIS_URL", "nonsense", "REDIS_URL"),
-        ("AUTH_AUDIENCE", "here", "AUTH_ISSUER must be set, too"),
+        ("AUTH_AUDIENCE", "here", "AUTH_ISSUER must also be set"),
         ("HTTPS_PORT", "9", "HTTPS_PORT=9: must differ|HTTPS_PORT"),
     ):
         settings = {"DATABASE_URL": NOWHERE, "TLS_SELF_SIGNED": "true", setting: value}
@@ -176,11 +176,11 @@ def test_tokens_that_are_in_use_and_end_or_have_ended_are_reported(cluster, pati
         make(name, "-20 days", expires, used, hundred, revoked)
         make(name, "-12 hours -1 minute", "99 days", None, hundred)
     make("meant", "-20 days", "80 days", "-13 hours", hundred, "now() - interval '12 hours'")
-    assert "pycrudapi token rotate" in patient.remedy("warning", r"the token soon expires within 7 days, .* \(last used 20")
-    assert "pycrudapi token create --name 'ended' --scope 'steps:read'" in patient.remedy("warning", "the token ended .* ended .*in use until then")
-    assert "the one that replaces it" in patient.remedy("warning", "the token lasting .* was replaced, is still in use .* and expires")
+    assert "pycrudapi token rotate" in patient.mend("warning", r"the token soon expires within 7 days, .* \(last used 20")
+    assert "pycrudapi token create --name 'ended' --scope 'steps:read'" in patient.mend("warning", "the token ended .* ended .*in use until then")
+    assert "the successor token" in patient.mend("warning", "the token lasting .* was replaced, is still in use .* and expires")
     for name in ("late", "cut off"):
-        assert "the one that replaces it" in patient.remedy("warning", f"the token {name} .* ended .*in use until then")
+        assert "the successor token" in patient.mend("warning", f"the token {name} .* ended .*in use until then")
     for name in ("unused", "long ago", "taken", "meant"):
         patient.has_no_finding(f"the token {name}")
     # `token rotate` creates the state that the doctor looks for.
@@ -201,22 +201,22 @@ def test_backups_that_cannot_be_made_or_opened_are_reported(directory, patient):
     with_place = patient.with_settings(BACKUP_DIR=place)
     assert f"mkdir -p {place}" in with_place.remedy("wrong", f"BACKUP_DIR={place} cannot be used: No such file")
     place.write_text("")
-    with_place.remedy("wrong", "cannot be used: it is no directory")
+    with_place.mend("wrong", "cannot be used: it is not a directory")
     place.unlink()
     place.mkdir()
     assert with_place.remedy("warning", f"there is no backup in {place}") == f"pycrudapi backup --to {place}"
     with_key = with_place.with_settings(BACKUP_KEY_FILE=key)
     with_place.program("backup", "--kind", "logical")
-    with_place.has_no_finding(str(place))
-    assert "makes one that is" in with_key.remedy("warning", "is not encrypted, although there is a BACKUP_KEY_FILE")
+    with_place.is_well(str(place))
+    assert "create an encrypted one" in with_key.mend("warning", "is not encrypted, although BACKUP_KEY_FILE is set")
     with_key.program("backup", "--kind", "logical")
-    with_key.has_no_finding("the newest backup|there is no backup")
-    assert any("opens the newest backup" in one["what"] for one in with_key.findings())
-    assert "BACKUP_KEY_FILE=" in with_place.remedy("wrong", "is encrypted with key [0-9a-f]+, and there is no BACKUP_KEY_FILE")
+    with_key.is_well("the newest backup|there is no backup")
+    assert any("decrypts the newest backup" in one["what"] for one in with_key.findings())
+    assert "BACKUP_KEY_FILE=" in with_place.mend("wrong", "is encrypted with key [0-9a-f]+, but BACKUP_KEY_FILE is not set")
     wrong = with_place.with_settings(BACKUP_KEY_FILE=other)
-    assert "name the file of key" in wrong.remedy("wrong", "is encrypted with key [0-9a-f]+; the one in BACKUP_KEY_FILE, [0-9a-f]+, does not open it")
-    assert "bring the file back" in with_place.with_settings(BACKUP_KEY_FILE=directory / "none").remedy("wrong", "the key of BACKUP_KEY_FILE cannot be read: .*none")
-    # Damaged, truncated, and without its record.
+    assert "to the file with key" in wrong.mend("wrong", "is encrypted with key [0-9a-f]+, not with the one in BACKUP_KEY_FILE, [0-9a-f]+")
+    assert "restore the file" in with_place.with_settings(BACKUP_KEY_FILE=directory / "none").mend("wrong", "the key of BACKUP_KEY_FILE cannot be read: .*none")
+    # Damaged within, cut off, and without its record.
     newest = max(one for one in place.iterdir() if one.is_dir())
     sealed = max(newest.rglob("*.sealed"), key=lambda path: path.stat().st_size)
     for file in newest.rglob("*.sealed"):
@@ -225,9 +225,9 @@ def test_backups_that_cannot_be_made_or_opened_are_reported(directory, patient):
         file.write_bytes(text)
     with_key.remedy("wrong", "the newest backup, .* cannot be opened: .*damaged")
     sealed.write_bytes(sealed.read_bytes()[:-1])
-    with_key.remedy("wrong", f"the newest backup, {newest.name}, is damaged: .* has [0-9]+ bytes of")
+    with_key.mend("wrong", f"the newest backup, {newest.name}, is damaged: .* has [0-9]+ bytes instead of")
     (newest / "backup.json").unlink()
-    with_key.remedy("warning", f"the backup {newest.name} has no record")
+    with_key.mend("warning", f"the backup {newest.name} has no readable record")
 
 
 def test_an_unreachable_bucket_is_reported(patient):

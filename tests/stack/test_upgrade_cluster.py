@@ -98,7 +98,7 @@ def test_everything_survives_and_the_old_cluster_is_kept(old, newer):
     status, said = run(home, "upgrade-cluster", "--old-bin=/nowhere", PG_BIN=newer)
     assert status == 1 and "--old-bin" in said and "postgresql 15" in said, said
     status, said = run(home, "upgrade-cluster", PG_BIN=OLD)
-    assert status == 1 and "PG_BIN names postgresql 15" in said, said
+    assert status == 1 and "PG_BIN has postgresql 15" in said, said
 
     status, said = run(home, "upgrade-cluster", PG_BIN=newer)
     assert status == 0, said
@@ -127,7 +127,7 @@ def test_everything_survives_and_the_old_cluster_is_kept(old, newer):
 
     # A second run has nothing to do, and reverting means renaming two directories.
     status, said = run(home, "upgrade-cluster", PG_BIN=newer)
-    assert status == 1 and "PG_BIN names postgresql 17" in said, said
+    assert status == 1 and "PG_BIN has postgresql 17" in said, said
     (home / "data").rename(home / "data-17")
     (home / "data-15").rename(home / "data")
     expect_old_serves(home, made)
@@ -140,7 +140,7 @@ def test_an_upgrade_that_is_cut_off_or_refused_leaves_the_old_cluster_serving(ol
     with tempfile.TemporaryDirectory() as place, small_disk(place):
         subprocess.run(["cp", "-a", home, place], check=True)
         status, said = run(pathlib.Path(place) / "embedded", "upgrade-cluster", PG_BIN=newer)
-        assert status == 1 and "MiB, and the cluster beside the old one takes up to" in said, said
+        assert status == 1 and "MiB free, but the new cluster requires up to" in said, said
         assert not (pathlib.Path(place) / "embedded" / "upgrading").exists()
 
     status, said = run(home, "upgrade-cluster", PG_BIN=newer)

@@ -104,6 +104,22 @@ mod tests {
     }
 
     #[test]
+    fn a_checksum_makes_no_token_of_another_length_or_of_other_characters() {
+        let signed = |secret: &str| {
+            let mut text = format!("{PREFIX}{secret}");
+            base62(crc32fast::hash(text.as_bytes()).to_be_bytes().to_vec(), CHECKSUM_DIGITS, &mut text);
+            text
+        };
+        let secret = "0".repeat(SECRET_DIGITS);
+        assert!(is_well_formed(&signed(&secret)));
+        for other in
+            ["", &secret[1..], &format!("{secret}0"), &secret.replacen('0', "-", 1), &secret.replacen("00", "é", 1)]
+        {
+            assert!(!is_well_formed(&signed(other)), "{other}");
+        }
+    }
+
+    #[test]
     fn a_token_is_not_shown_by_accident() {
         let token = ApiToken::generate().expect("random bytes");
         assert_eq!(format!("{token:?}"), "ApiToken(***)");

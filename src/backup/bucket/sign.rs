@@ -1,4 +1,4 @@
-//! AWS Signature Version 4 of a request, in its header `Authorization`: the key itself is never sent.
+//! AWS Signature Version 4 of a request in its header `Authorization`. The secret key itself is never sent.
 
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -9,18 +9,18 @@ use crate::hexadecimal;
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 const PATH: &AsciiSet = &UNRESERVED.remove(b'/');
 
-/// Who asks.
+/// An access key.
 #[derive(Clone)]
 pub struct Access {
     /// `AWS_ACCESS_KEY_ID`.
     pub key_id: String,
     /// `AWS_SECRET_ACCESS_KEY`.
     pub secret: String,
-    /// `AWS_SESSION_TOKEN`, of a key that is lent.
+    /// `AWS_SESSION_TOKEN`, for a temporary key.
     pub session: Option<String>,
 }
 
-/// What is signed.
+/// The parts of a request that are signed.
 pub struct Signed<'a> {
     /// The method.
     pub method: &'a str,
@@ -39,7 +39,7 @@ pub fn path(key: &str) -> String {
     utf8_percent_encode(key, PATH).to_string()
 }
 
-/// Parameters as a query, in their order.
+/// Parameters as a query, sorted.
 pub fn query(parameters: &[(&str, &str)]) -> String {
     let mut pairs: Vec<String> =
         parameters.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, UNRESERVED))).collect();

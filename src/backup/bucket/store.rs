@@ -1,4 +1,5 @@
-//! One bucket of a store that speaks S3: requests, what its refusals mean, and another attempt when it is away for a moment.
+//! A client for one bucket of an S3-compatible store: sends requests, explains error responses, and retries when the store is
+//! unreachable.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -23,13 +24,13 @@ use super::sign::{self, Access, Signed};
 use crate::masked::masked;
 use crate::staggered;
 
-/// Pauses before further attempts; a store that is away for longer is for the next run.
+/// Pauses before further attempts; after the last one the request fails.
 const PAUSES: [Duration; 4] =
     [Duration::from_millis(200), Duration::from_millis(600), Duration::from_secs(2), Duration::from_secs(5)];
-/// Longest wait for the answer to one part of a file, and for the next bytes of one.
+/// Longest wait for the response to one request, and for the next bytes of a body.
 const DEADLINE: Duration = Duration::from_secs(300);
 const SILENCE: Duration = Duration::from_secs(60);
-/// Longest answer that is not a file: a thousand names.
+/// Longest response that is not an object: a list of a thousand names.
 const ANSWER_MAX_BYTES: usize = 4 << 20;
 
 /// A bucket.
@@ -39,29 +40,29 @@ pub struct Store {
     host: String,
     port: u16,
     authority: String,
-    /// What paths begin with.
+    /// The prefix of all paths.
     root: String,
-    /// For messages.
+    /// The name of the bucket, for messages.
     pub name: String,
     region: String,
     access: Access,
     tls: Option<Arc<ClientConfig>>,
 }
 
-/// What is asked.
+/// A request.
 #[derive(Default)]
 pub struct Ask<'a> {
-    /// The method; GET without.
+    /// The method; GET by default.
     pub method: Method,
-    /// The key of an object; the bucket without.
+    /// The key of an object; empty for the bucket.
     pub key: &'a str,
-    /// Parameters.
+    /// The parameters of the query.
     pub query: &'a [(&'a str, &'a str)],
-    /// What is sent.
+    /// The body.
     pub body: Bytes,
 }
 
-/// A refusal by its status and code.
+/// An error response.
 #[derive(Debug)]
 pub struct Refusal {
     status: StatusCode,
@@ -70,21 +71,21 @@ pub struct Refusal {
     message: String,
 }
 
-/// What became of one attempt.
+/// Why an attempt failed.
 enum Failure {
     /// Another attempt may succeed.
     Away(anyhow::Error),
     Refused(Refusal),
 }
 
-/// An answer, or why there is none.
+/// The body and `ETag` of a response, or an error response; an error when the store cannot be reached.
 pub type Answered = anyhow::Result<Result<(Bytes, Option<String>), Refusal>>;
 
 impl Store {
-    /// A bucket at an endpoint; at Amazon's without one.
+    /// A bucket at an endpoint; without one, at Amazon S3.
     ///
     /// # Errors
-    /// When the endpoint is no URL.
+    /// When the endpoint is not a URL.
     pub fn new(
         bucket: &str,
         endpoint: Option<&str>,
@@ -92,7 +93,7 @@ impl Store {
         access: Access,
         tls: Option<Arc<ClientConfig>>,
     ) -> anyhow::Result<Self> {
-        // A name with a dot is in no certificate of Amazon's.
+        // Amazon's wildcard certificate does not match a bucket's name with a dot.
         let (text, root) = match endpoint {
             Some(endpoint) => (endpoint.to_owned(), format!("/{bucket}")),
             None if bucket.contains('.') => (format!("https://s3.{region}.amazonaws.com"), format!("/{bucket}")),
@@ -120,7 +121,7 @@ impl Store {
         })
     }
 
-    /// Asks, again if need be; the answer's body and its `ETag`, or a refusal that the caller may know what to do about.
+    /// Sends a request, with retries; returns the body and its `ETag`, or an error response that the caller may handle.
     ///
     /// # Errors
     /// When the store cannot be reached.
@@ -140,18 +141,18 @@ impl Store {
         }
     }
 
-    /// The same where every refusal is a failure.
+    /// Does the same, and treats every error response as an error.
     ///
     /// # Errors
-    /// What the store says, with what to do.
+    /// The store's message with the remedy.
     pub async fn expect(&self, ask: &Ask<'_>) -> anyhow::Result<(Bytes, Option<String>)> {
         self.ask(ask).await?.map_err(|refusal| self.explained(refusal))
     }
 
-    /// Writes an object into something, going on where a connection broke; false when there is none.
+    /// Copies an object into a writer, and resumes after a lost connection; false when there is no such object.
     ///
     /// # Errors
-    /// When it cannot be read to its end, or not be written.
+    /// When the object cannot be read to its end, or the writer fails.
     pub async fn read(&self, key: &str, into: &mut (impl Write + ?Sized)) -> anyhow::Result<bool> {
         let ask = Ask { key, ..Ask::default() };
         let (mut done, mut pauses) = (0, PAUSES.iter());
@@ -162,7 +163,7 @@ impl Store {
                 Err(Failure::Refused(refusal)) => return Err(self.explained(refusal)),
                 Err(Failure::Away(error)) => error,
                 Ok(response) if done > 0 && response.status() != StatusCode::PARTIAL_CONTENT => {
-                    bail!("the store cannot go on in the middle of {key}; try again")
+                    bail!("the store cannot send the rest of {key}; try again")
                 }
                 Ok(response) => match pour(response, into, &mut done).await? {
                     None => return Ok(true),
@@ -183,12 +184,12 @@ impl Store {
                 "the store at {place} cannot be reached; see that it is up, and check AWS_ENDPOINT_URL and AWS_REGION"
             )));
         };
-        tracing::debug!(reason = format!("{error:#}"), "asking the store again");
-        tokio::time::sleep(*pause).await; // nobody announces that it is back
+        tracing::debug!(reason = format!("{error:#}"), "retrying a request to the store");
+        tokio::time::sleep(*pause).await; // polling: nothing announces that the store is back
         Ok(())
     }
 
-    /// What to do about a refusal.
+    /// An error response with the remedy.
     pub fn explained(&self, refusal: Refusal) -> anyhow::Error {
         let Refusal { status, code, message } = refusal;
         let name = &self.name;
@@ -216,7 +217,7 @@ impl Store {
         anyhow!("{advice} ({status}{}{code}: {message})", if code.is_empty() { "" } else { ", " })
     }
 
-    /// One attempt: a response that is no refusal.
+    /// Sends a request once; returns a successful response.
     async fn once(&self, ask: &Ask<'_>, from: u64) -> Result<Response<Incoming>, Failure> {
         let request = self.request(ask, from);
         let asking = async {
@@ -265,7 +266,7 @@ async fn send(
     request: Request<Full<Bytes>>,
 ) -> anyhow::Result<Response<Incoming>> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with the body of the answer, and what breaks it is told to whoever reads that.
+    // The task ends with the body of the response; reading that body reports a broken connection.
     tokio::spawn(async { drop(connection.await) });
     Ok(sender.send_request(request).await?)
 }
@@ -279,7 +280,7 @@ async fn whole(response: Response<Incoming>) -> Result<Bytes, Failure> {
     }
 }
 
-/// Writes a body; what kept it from its end.
+/// Copies a body into a writer; returns the error that ended it early.
 async fn pour(
     response: Response<Incoming>,
     into: &mut (impl Write + ?Sized),
@@ -298,7 +299,7 @@ async fn pour(
     }
 }
 
-/// The texts of all elements of a name; what is in them is not looked at.
+/// The texts of all elements with a name; nested elements are not parsed.
 pub fn elements(xml: &str, tag: &str) -> Vec<String> {
     let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
     let inside = xml.split(&open).skip(1).filter_map(|rest| rest.split(&close).next());

@@ -1,4 +1,4 @@
-//! Batches begin, wait, stall and are given up as the module says.
+//! Batches start, wait, stall and fail as the module specifies.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,7 +13,7 @@ const LIMITS: BatchLimits =
 
 type Gated = (Batcher<u32, u32>, mpsc::UnboundedReceiver<Vec<u32>>, Arc<Semaphore>);
 
-/// Doubles numbers; each batch reports itself and then waits for a permit.
+/// Doubles numbers; each batch reports its start and then waits for a permit.
 fn gated() -> Gated {
     gated_within(LIMITS)
 }
@@ -43,7 +43,7 @@ fn submit(batcher: &Batcher<u32, u32>, item: u32) -> tokio::task::JoinHandle<Res
 async fn what_arrives_during_a_batch_is_answered_by_the_next_one() {
     let (batcher, mut batches, permits) = gated();
     let first = submit(&batcher, 1);
-    assert_eq!(batches.recv().await, Some(vec![1]), "a lone item waits for nobody");
+    assert_eq!(batches.recv().await, Some(vec![1]), "a single item starts at once");
     let second = submit(&batcher, 2);
     let third = submit(&batcher, 2);
     while batcher.shared.lock().waiting.len() < 2 {
@@ -98,7 +98,7 @@ async fn enough_waiting_items_start_a_few_batches_and_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_a_stalled_batch_gets_another_although_nobody_comes_after() {
+async fn items_behind_a_stalled_batch_start_another_even_if_no_further_item_arrives() {
     let (batcher, mut batches, permits) = gated();
     let stalled = submit(&batcher, 1);
     assert_eq!(batches.recv().await, Some(vec![1]));
@@ -110,7 +110,7 @@ async fn who_waits_for_a_stalled_batch_gets_another_although_nobody_comes_after(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_goes_away_is_dropped_from_its_batch() {
+async fn a_client_that_disconnects_is_dropped_from_its_batch() {
     let (batcher, mut batches, permits) = gated();
     let first = submit(&batcher, 1);
     batches.recv().await;
@@ -128,7 +128,7 @@ async fn a_client_that_goes_away_is_dropped_from_its_batch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_in_the_queue_beyond_the_deadline() {
+async fn no_item_waits_in_the_queue_beyond_the_deadline() {
     let (batcher, mut batches, permits) = gated_within(BatchLimits { in_flight: 1, ..LIMITS });
     let stuck = submit(&batcher, 1);
     batches.recv().await;
@@ -141,7 +141,7 @@ async fn nobody_waits_in_the_queue_beyond_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_client_that_started_a_batch_may_go_away_without_harm_to_the_others() {
+async fn the_client_that_started_a_batch_may_disconnect_without_affecting_the_others() {
     let (batcher, mut batches, permits) = gated();
     let first = submit(&batcher, 1);
     batches.recv().await;
@@ -152,15 +152,15 @@ async fn the_client_that_started_a_batch_may_go_away_without_harm_to_the_others(
 }
 
 #[tokio::test]
-async fn a_panic_in_one_batch_is_an_error_for_its_items_and_none_for_the_next() {
-    let unknown = given_up(BatchLimits { changes: true, ..LIMITS }).await;
+async fn a_panic_in_one_batch_is_an_error_for_its_items_and_not_for_the_next() {
+    let unknown = panicked(BatchLimits { changes: true, ..LIMITS }).await;
     assert!(matches!(unknown, StoreError::OutcomeUnknown { .. }), "{unknown:?}");
-    let undone = given_up(LIMITS).await;
+    let undone = panicked(LIMITS).await;
     assert!(matches!(undone, StoreError::Unavailable { .. }), "{undone:?}");
 }
 
-/// What the items of a batch that panics are told.
-async fn given_up(limits: BatchLimits) -> StoreError {
+/// The error of the items of a batch that panics.
+async fn panicked(limits: BatchLimits) -> StoreError {
     let runs = Arc::new(AtomicUsize::new(0));
     let counted = runs.clone();
     let work = move |items: Vec<u32>| {
@@ -178,7 +178,7 @@ async fn given_up(limits: BatchLimits) -> StoreError {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn under_load_nobody_gets_anothers_answer() {
+async fn under_load_each_item_gets_its_own_answer() {
     let work = |items: Vec<u32>| async move { items.into_iter().map(|item| Ok(item * 2)).collect() }.boxed();
     let limits = BatchLimits { size: 16, eager: 2, worth: 8, in_flight: 4, queue: 100_000, ..LIMITS };
     let batcher = Batcher::new(NAME, limits, Box::new(work));

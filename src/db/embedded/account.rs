@@ -1,8 +1,8 @@
-//! Whose user PostgreSQL's processes run as.
+//! The user that PostgreSQL's processes run as.
 //!
-//! PostgreSQL refuses uid 0, so root lends it another account; anybody else runs it as
-//! themselves. Refuses to create accounts. Invariant: a cluster is always run by its owner,
-//! even when an account of a better name has appeared since it was made.
+//! PostgreSQL refuses to run as uid 0, so as root it runs under another account; otherwise it runs as the current user.
+//! Accounts are never created. Invariant: a cluster is always run by its owner, even if a preferred account has been created
+//! since.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -10,18 +10,18 @@ use std::path::{Path, PathBuf};
 
 use super::error::{self, EmbeddedError};
 
-/// Best first: the packages' account, its name on macOS, and one that every system has.
+/// In order of preference: the packages' account, its name on macOS, and one that every system has.
 const NAMES: [&str; 3] = ["postgres", "_postgres", "nobody"];
 const ACCOUNTS: &str = "/etc/passwd";
 
-/// A user other than ourselves.
+/// A user other than the current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Account {
     pub uid: u32,
     pub gid: u32,
 }
 
-/// The account a root process runs PostgreSQL under; none for an ordinary user.
+/// The account under which a root process runs PostgreSQL; none for an ordinary user.
 pub(super) fn for_root() -> Result<Option<Account>, EmbeddedError> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
@@ -40,14 +40,14 @@ fn named(passwd: &str, name: &str) -> Option<Account> {
 }
 
 impl Account {
-    /// The owner of what is at `path`, unless that is root or nothing is there.
+    /// The owner of `path`, unless that is root or the path does not exist.
     pub fn owner_of(path: &Path) -> Option<Self> {
         let found = fs::metadata(path).ok()?;
         (found.uid() != 0).then(|| Self { uid: found.uid(), gid: found.gid() })
     }
 
-    /// The topmost directory on the way to `path`, itself included, which this account may not
-    /// enter. Those that do not exist yet will be created open.
+    /// The topmost directory of `path`, itself included, that this account may not enter. Missing directories do not count:
+    /// they will be created accessible.
     pub fn first_closed(self, path: &Path) -> Option<PathBuf> {
         let mut ancestors: Vec<&Path> = path.ancestors().collect();
         ancestors.reverse();
@@ -55,8 +55,8 @@ impl Account {
         ancestors.into_iter().find(closed).map(Path::to_path_buf)
     }
 
-    /// The kernel's rule: the owner's bits for the owner, else the group's for the group, else
-    /// the others'. Supplementary groups are dropped when we change user, so they do not count.
+    /// The kernel's rule: the owner's bits for the owner, else the group's for the group, else the others'. Supplementary
+    /// groups are dropped when the user is changed, so they do not count.
     fn may_enter(self, found: &fs::Metadata) -> bool {
         let bit = match (found.uid() == self.uid, found.gid() == self.gid) {
             (true, _) => 0o100,
@@ -74,14 +74,14 @@ mod tests {
     const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65533:nobody:/:/bin/false\n";
 
     #[test]
-    fn an_account_is_found_by_its_whole_name() {
+    fn an_account_is_found_only_by_its_whole_name() {
         assert_eq!(named(PASSWD, "nobody"), Some(Account { uid: 65534, gid: 65533 }));
         assert_eq!(named(PASSWD, "no"), None);
         assert_eq!(named("nobody:x:broken", "nobody"), None);
     }
 
     #[test]
-    fn the_topmost_closed_directory_is_named() {
+    fn the_topmost_inaccessible_directory_is_reported() {
         use std::os::unix::fs::PermissionsExt;
         let root = tempfile::tempdir().expect("a temporary directory");
         let stranger = Account { uid: 4242, gid: 4242 };

@@ -1,7 +1,7 @@
-//! Finding the PostgreSQL server binaries on this machine.
+//! Finds the PostgreSQL server binaries on this machine.
 //!
-//! Refuses to download or to guess a version: each candidate is asked for its own. Invariant: what is
-//! returned holds `postgres` and `initdb` of one version, and the account can reach them.
+//! Binaries are never downloaded, and their version is never guessed: each candidate is run to print it. Invariant: the result
+//! has `postgres` and `initdb` of one version, and the account can access them.
 
 use std::cmp::Reverse;
 use std::ffi::OsStr;
@@ -13,8 +13,8 @@ use std::process::{Command, Stdio};
 use super::account::Account;
 use super::error::{EmbeddedError, OLDEST_MAJOR};
 
-/// Where packages put server binaries outside of PATH: a directory, how the names in it begin
-/// that have a `bin` with them.
+/// Where packages install server binaries outside of PATH: a directory, and the prefix of its subdirectories that contain a
+/// `bin`.
 const PACKAGED: [(&str, &str); 8] = [
     ("/usr/lib/postgresql", ""),                      // Debian, Ubuntu
     ("/usr", "pgsql-"),                               // postgresql.org's RPMs
@@ -26,8 +26,8 @@ const PACKAGED: [(&str, &str); 8] = [
     ("/Applications/Postgres.app/Contents/Versions", ""),
 ];
 
-/// Package managers: how to recognise one, what installs a server, and what the server of one
-/// major version if it has those.
+/// Package managers: a path by which each is detected, the command that installs a server, and the separator before a major
+/// version if packages have one.
 const INSTALLERS: [(&str, &str, Option<&str>); 6] = [
     ("/usr/bin/apt-get", "apt-get install -y postgresql", Some("-")),
     ("/usr/bin/dnf", "dnf install -y postgresql-server", None),
@@ -37,7 +37,7 @@ const INSTALLERS: [(&str, &str, Option<&str>); 6] = [
     ("/opt/homebrew/bin/brew", "brew install postgresql", Some("@")),
 ];
 
-/// A release such as 15.14; a beta counts as minor 0.
+/// A release such as 15.14; a beta has minor version 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Version {
     pub major: u32,
@@ -50,21 +50,21 @@ impl fmt::Display for Version {
     }
 }
 
-/// A directory that holds the binaries of one version.
+/// A directory that contains the binaries of one version.
 #[derive(Clone, Debug)]
 pub(super) struct Binaries {
     pub dir: PathBuf,
     pub version: Version,
 }
 
-/// Where to look, and for whom.
+/// Where to search, and for which account.
 pub(super) struct Sources<'a> {
     pub pg_bin: Option<&'a Path>,
     pub search_path: Option<&'a OsStr>,
     pub account: Option<Account>,
 }
 
-/// The newest binaries, or those of the major version a cluster already has.
+/// Returns the newest binaries, or those of an existing cluster's major version.
 pub(super) fn find(sources: &Sources<'_>, data: &Path, major: Option<u32>) -> Result<Binaries, EmbeddedError> {
     let all = all(sources);
     match (newest(&all, major).cloned(), major, sources.pg_bin) {
@@ -83,12 +83,12 @@ pub(super) fn find(sources: &Sources<'_>, data: &Path, major: Option<u32>) -> Re
     }
 }
 
-/// The same, or none.
+/// As [`find`], but returns none instead of an error.
 pub(super) fn newest_of(sources: &Sources<'_>, major: Option<u32>) -> Option<Binaries> {
     newest(&all(sources), major).cloned()
 }
 
-/// All that there are, the newest first.
+/// All binaries, newest first.
 pub(super) fn all(sources: &Sources<'_>) -> Vec<Binaries> {
     let dirs = match sources.pg_bin {
         Some(dir) => vec![dir.to_path_buf()],
@@ -101,11 +101,11 @@ fn newest(all: &[Binaries], major: Option<u32>) -> Option<&Binaries> {
     all.iter().find(|candidate| major.is_none_or(|major| candidate.version.major == major))
 }
 
-/// PATH, then the directory `pg_config` names, then the packages'.
+/// PATH, then the directory that `pg_config` prints, then the packages' directories.
 fn candidates(search_path: Option<&OsStr>, packaged: &[(&str, &str)]) -> Vec<PathBuf> {
     let mut dirs: Vec<PathBuf> = search_path.map(|path| std::env::split_paths(path).collect()).unwrap_or_default();
-    let asked: Vec<PathBuf> = dirs.iter().filter_map(|dir| bin_dir_of(&dir.join("pg_config"))).collect();
-    dirs.extend(asked);
+    let configured: Vec<PathBuf> = dirs.iter().filter_map(|dir| bin_dir_of(&dir.join("pg_config"))).collect();
+    dirs.extend(configured);
     for (parent, prefix) in packaged {
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(prefix) {
@@ -117,11 +117,11 @@ fn candidates(search_path: Option<&OsStr>, packaged: &[(&str, &str)]) -> Vec<Pat
 }
 
 fn bin_dir_of(pg_config: &Path) -> Option<PathBuf> {
-    let printed = ask(pg_config, "--bindir")?;
+    let printed = output_of(pg_config, "--bindir")?;
     Some(PathBuf::from(printed.trim()))
 }
 
-/// Among equals the first wins, so PATH goes before the packages' directories.
+/// Of equal versions the first is preferred, so PATH takes precedence over the packages' directories.
 fn usable(dirs: &[PathBuf], account: Option<Account>) -> Vec<Binaries> {
     let mut seen = Vec::new();
     let mut found = Vec::new();
@@ -139,8 +139,8 @@ fn usable(dirs: &[PathBuf], account: Option<Account>) -> Vec<Binaries> {
     found
 }
 
-/// Follows links of the program, not of its directory: /usr/local/bin may link a single one out
-/// of a directory that holds them all.
+/// Resolves links to the program, not to its directory: /usr/local/bin may contain a link to a single program of a directory
+/// that contains them all.
 fn real_dir(dir: &Path) -> Option<PathBuf> {
     let program = fs::canonicalize(dir.join("postgres")).ok()?;
     let dir = program.parent()?.to_path_buf();
@@ -148,10 +148,10 @@ fn real_dir(dir: &Path) -> Option<PathBuf> {
 }
 
 fn version_of(postgres: &Path) -> Option<Version> {
-    parse_version(&ask(postgres, "--version")?)
+    parse_version(&output_of(postgres, "--version")?)
 }
 
-/// Reads `postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)` and `… 18beta1`.
+/// Parses `postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)` and `… 18beta1`.
 fn parse_version(printed: &str) -> Option<Version> {
     let text = printed.split(" (PostgreSQL) ").nth(1)?;
     let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
@@ -161,12 +161,12 @@ fn parse_version(printed: &str) -> Option<Version> {
     Some(Version { major, minor })
 }
 
-fn ask(program: &Path, question: &str) -> Option<String> {
-    let answer = Command::new(program).arg(question).env("LC_ALL", "C").stdin(Stdio::null()).output().ok()?;
-    answer.status.success().then(|| String::from_utf8_lossy(&answer.stdout).into_owned())
+fn output_of(program: &Path, argument: &str) -> Option<String> {
+    let output = Command::new(program).arg(argument).env("LC_ALL", "C").stdin(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The one command that installs a server here, of the given major version if there is a choice.
+/// The command that installs a server on this machine, of the given major version if there is a choice.
 pub(super) fn install_command(major: Option<u32>) -> String {
     let sudo = if rustix::process::geteuid().is_root() { "" } else { "sudo " };
     for (sign, command, versioned) in INSTALLERS {
@@ -187,27 +187,27 @@ mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    /// A program that prints a line. It is written by a process of its own: what any process has open for writing cannot be
-    /// started (ETXTBSY), and the processes that other tests start inherit what is open here.
-    fn program_that_says(path: &Path, line: &str) {
+    /// A program that prints a line. It is written by a separate process: a file that any process has open for writing cannot
+    /// be executed (ETXTBSY), and processes started by concurrent tests inherit the files open in this one.
+    fn program_that_prints(path: &Path, line: &str) {
         let script = "printf '#!/bin/sh\\necho \"%s\"\\n' \"$2\" >\"$1\" && chmod 755 \"$1\"";
         let mut shell = Command::new("sh");
         let written = shell.args(["-c", script, "sh"]).arg(path).arg(line).status().expect("a shell");
         assert!(written.success());
     }
 
-    /// A directory with programs that know nothing but their version.
+    /// A directory with programs that only print their version.
     fn installed(root: &Path, name: &str, version: &str) -> PathBuf {
         let dir = root.join(name);
         fs::create_dir(&dir).expect("mkdir");
         for program in ["postgres", "initdb"] {
-            program_that_says(&dir.join(program), &format!("{program} (PostgreSQL) {version}"));
+            program_that_prints(&dir.join(program), &format!("{program} (PostgreSQL) {version}"));
         }
         fs::canonicalize(dir).expect("canonical")
     }
 
     #[test]
-    fn a_version_is_read_as_every_packager_prints_it() {
+    fn a_version_is_parsed_in_every_packagers_format() {
         let version = |text| parse_version(text).map(|version| version.to_string());
         assert_eq!(version("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)\n").as_deref(), Some("15.14"));
         assert_eq!(version("postgres (PostgreSQL) 18beta1\n").as_deref(), Some("18.0"));
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_is_taken_and_a_cluster_gets_its_own() {
+    fn the_newest_is_chosen_unless_a_cluster_requires_its_own() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let dirs: Vec<PathBuf> = [("a", "15.9"), ("b", "17.2"), ("c", "15.10"), ("d", "9.6.24")]
             .map(|(name, version)| installed(root.path(), name, version))
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_to_one_program_leads_to_the_directory_that_holds_all() {
+    fn a_link_to_one_program_leads_to_the_directory_that_contains_all() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let real = installed(root.path(), "real", "17.0");
         let bin = root.path().join("bin");
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn binaries_the_account_cannot_reach_are_passed_over() {
+    fn binaries_that_the_account_cannot_access_are_skipped() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let dir = installed(root.path(), "private", "17.0");
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o700)).expect("chmod");
@@ -250,14 +250,14 @@ mod tests {
     }
 
     #[test]
-    fn path_pg_config_and_the_packages_are_all_asked() {
+    fn path_pg_config_and_the_packages_are_all_searched() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let tools = root.path().join("tools");
         fs::create_dir_all(root.path().join("packages/pgsql-17")).expect("mkdir");
         fs::create_dir(&tools).expect("mkdir");
-        program_that_says(&tools.join("pg_config"), "/told/by/pg_config");
+        program_that_prints(&tools.join("pg_config"), "/printed/by/pg_config");
         let packages = root.path().join("packages");
         let dirs = candidates(Some(tools.as_os_str()), &[(packages.to_str().expect("utf-8"), "pgsql-")]);
-        assert_eq!(dirs, [tools, PathBuf::from("/told/by/pg_config"), packages.join("pgsql-17/bin")]);
+        assert_eq!(dirs, [tools, PathBuf::from("/printed/by/pg_config"), packages.join("pgsql-17/bin")]);
     }
 }

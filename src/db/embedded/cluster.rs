@@ -1,7 +1,7 @@
-//! Making a cluster, and recognising one.
+//! Creates a cluster, and detects an existing one.
 //!
-//! Refuses to make one over anything that is already there. Invariant: `data` is absent or a
-//! whole cluster on disk, whenever the power goes; what is half made is called `data.new`.
+//! A cluster is never created over existing files. Invariant: `data` is absent or a complete cluster on disk, even after a
+//! power failure; an incomplete one is called `data.new`.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -17,14 +17,14 @@ use super::data_directory::DataDirectory;
 use super::error::{self, EmbeddedError};
 use super::{files, orphans, spawn};
 
-/// The role initdb makes, and everybody is, who may open the socket.
+/// The role that initdb creates and every local connection uses, if it has access to the socket.
 pub(super) const SUPERUSER: &str = "postgres";
 
-/// With the first, `lower('Ż')` works and text still sorts by code point; the second, which
-/// knows only ASCII, is for systems that have no other.
+/// With the first, `lower('Ż')` works and text still sorts by code point; the second supports only ASCII and is for systems
+/// without the first.
 const LOCALES: [&str; 2] = ["C.UTF-8", "C"];
 
-/// The major version of the cluster in `data`; none if there is no such directory.
+/// The major version of the cluster in `data`; none if the directory does not exist.
 pub(super) fn version(data: &Path) -> Result<Option<u32>, EmbeddedError> {
     let file = data.join("PG_VERSION");
     match fs::read_to_string(&file) {
@@ -38,7 +38,7 @@ pub(super) fn version(data: &Path) -> Result<Option<u32>, EmbeddedError> {
     }
 }
 
-/// Makes the cluster aside and puts it in its place when it is whole.
+/// Creates the cluster in a temporary directory and renames it when it is complete.
 pub(super) fn create(directory: &DataDirectory, binaries: &Binaries) -> Result<(), EmbeddedError> {
     let begun = Instant::now();
     let unfinished = directory.home.join("data.new");
@@ -47,9 +47,9 @@ pub(super) fn create(directory: &DataDirectory, binaries: &Binaries) -> Result<(
         made = initdb(directory, binaries, &unfinished, LOCALES[1])?;
     }
     if !made.status.success() {
-        return Err(EmbeddedError::Initdb { path: unfinished, status: made.status, output: said(&made) });
+        return Err(EmbeddedError::Initdb { path: unfinished, status: made.status, output: output_text(&made) });
     }
-    // initdb has synced what is inside; the rename needs it of the directory around.
+    // initdb has synced the cluster; the rename also requires the directory around it to be synced.
     let data = directory.data();
     fs::rename(&unfinished, &data).map_err(error::file("rename", &unfinished))?;
     files::sync_dir(&directory.home)?;
@@ -80,7 +80,7 @@ fn initdb(
         .map_err(|source| EmbeddedError::Spawn { program, uid: directory.uid(), source })
 }
 
-/// Removes what an interrupted start left, after the programs that may still be writing it.
+/// Removes the files of an interrupted start, after ending programs that may still be writing them.
 fn clear(directory: &DataDirectory, unfinished: &Path) -> Result<(), EmbeddedError> {
     if unfinished.symlink_metadata().is_err() {
         return Ok(());
@@ -89,7 +89,7 @@ fn clear(directory: &DataDirectory, unfinished: &Path) -> Result<(), EmbeddedErr
     fs::remove_dir_all(unfinished).map_err(error::file("remove", unfinished))
 }
 
-fn said(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     let both = [&output.stdout[..], &output.stderr[..]].concat();
     String::from_utf8_lossy(&both).trim().to_owned()
 }

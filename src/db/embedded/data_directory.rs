@@ -1,8 +1,7 @@
-//! Where the cluster really is, and the names below it.
+//! The actual location of the cluster, and the paths below it.
 //!
-//! Refuses to start an empty cluster when the one asked for is there but out of reach: that
-//! would look like lost data. Invariant: the account can enter `home`, whose path is canonical,
-//! the same in every start from the same place.
+//! An empty cluster is never started if the requested one exists but is inaccessible: that would look like lost data.
+//! Invariant: the account can enter `home`, whose path is canonical and the same in every start with the same settings.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -16,31 +15,31 @@ use super::account::Account;
 use super::error::{self, EmbeddedError};
 use super::files;
 
-/// The one folder we make in `DATA_DIR`, which may hold other things and keeps its mode.
-/// Not `postgres`: there are systems whose own cluster is /var/lib/postgres/data.
+/// The only directory that this program creates in `DATA_DIR`, which may contain other files and keeps its mode. It is not
+/// called `postgres`, because some systems have their own cluster in /var/lib/postgres/data.
 const FOLDER: &str = "embedded";
-/// What PostgreSQL calls its socket on the default port, with the slash before it.
+/// Length of PostgreSQL's socket name on the default port, with the leading slash.
 const SOCKET_NAME_BYTES: usize = "/.s.PGSQL.5432".len();
-/// The longest path that fits `sun_path` with its final zero, on Linux and on macOS.
+/// Longest path that fits in `sun_path` with its terminating zero, on Linux and on macOS.
 const SOCKET_PATH_BYTES: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
-/// Where sockets with long paths go. Not `TMPDIR`, which may itself be long.
+/// Where sockets whose path would be too long are created. Not `TMPDIR`, which may itself be long.
 const SHORT_DIR: &str = "/tmp";
-/// A log this long is not added to by a restart.
+/// A restart does not append to a log longer than this.
 const LOG_BYTES: u64 = 1 << 20;
 
-/// A cluster's folder and who runs it.
+/// A cluster's directory and the account that runs it.
 #[derive(Clone, Debug)]
 pub(super) struct DataDirectory {
     pub home: PathBuf,
-    /// None: as ourselves.
+    /// None: the current user.
     pub account: Option<Account>,
 }
 
 impl DataDirectory {
-    /// The requested directory, or one of its own below `fallback` if root asked for a place
-    /// its account cannot enter. Creates nothing.
+    /// Chooses the requested directory, or a specific one below `fallback` if root requested a directory that its account
+    /// cannot enter. Creates nothing.
     pub fn choose(requested: &Path, fallback: &Path, default: Option<Account>) -> Result<Self, EmbeddedError> {
-        // Before anything else: a file looks closed to every account, and is no reason to go elsewhere.
+        // Checked first: a file looks inaccessible to every account, but must not lead to the fallback.
         if let Some(file) = requested.ancestors().find(|path| path.exists()).filter(|path| !path.is_dir()) {
             return Err(EmbeddedError::NoDirectory { path: file.to_owned() });
         }
@@ -49,26 +48,27 @@ impl DataDirectory {
         let Some(default) = default else {
             return Ok(Self { home, account: None });
         };
-        let asked = Self::of_cluster(home, default);
-        let instead =
+        let preferred = Self::of_cluster(home, default);
+        let alternative =
             Self::of_cluster(canonical(fallback)?.join(fingerprint(requested.as_os_str())).join(FOLDER), default);
-        let runner = asked.account.unwrap_or(default);
-        match runner.first_closed(&asked.home) {
-            // One that fell back stays there when the way to the other opens: its data is there.
-            None if asked.has_cluster() || !instead.has_cluster() => Ok(asked),
-            Some(closed) if asked.has_cluster() => {
-                Err(EmbeddedError::Closed { home: asked.home, closed, uid: runner.uid })
+        let runner = preferred.account.unwrap_or(default);
+        match runner.first_closed(&preferred.home) {
+            // A cluster in the fallback directory stays in use if the requested one becomes accessible, because the data is
+            // there.
+            None if preferred.has_cluster() || !alternative.has_cluster() => Ok(preferred),
+            Some(closed) if preferred.has_cluster() => {
+                Err(EmbeddedError::Closed { home: preferred.home, closed, uid: runner.uid })
             }
             closed => {
                 warn!(
-                    postgres.dir = %instead.home.display(),
+                    postgres.dir = %alternative.home.display(),
                     requested = %requested.display(),
                     closed = closed.map(|path| path.display().to_string()),
                     postgres.uid = runner.uid,
                     "the requested data directory is, or was, closed to postgresql's account, \
                      using another"
                 );
-                Ok(instead)
+                Ok(alternative)
             }
         }
     }
@@ -78,28 +78,28 @@ impl DataDirectory {
         Self { home, account: Some(account) }
     }
 
-    /// Whether a cluster was made here.
+    /// Whether this directory has a cluster.
     pub fn has_cluster(&self) -> bool {
         self.data().join("PG_VERSION").exists()
     }
 
-    /// Whom the processes run as.
+    /// The uid that the processes run as.
     pub fn uid(&self) -> u32 {
         self.account.map_or_else(|| rustix::process::geteuid().as_raw(), |account| account.uid)
     }
 
-    /// The cluster itself.
+    /// The cluster's directory.
     pub fn data(&self) -> PathBuf {
         self.home.join("data")
     }
 
-    /// The file that takes PostgreSQL's standard error.
+    /// The file for PostgreSQL's standard error.
     pub fn log(&self) -> PathBuf {
         self.home.join("postgres.log")
     }
 
-    /// Makes the folder. Root's stays root's, so that the account cannot put links in the way
-    /// of the files root writes there.
+    /// Creates the directory. If root creates it, it remains root's, so that the account cannot place links where root writes
+    /// files.
     pub fn create(&self) -> Result<(), EmbeddedError> {
         match self.account {
             Some(_) => files::create_dirs(&self.home),
@@ -110,7 +110,7 @@ impl DataDirectory {
         }
     }
 
-    /// Starts an empty log, keeping the previous one and no more.
+    /// Starts an empty log, keeping only the previous one.
     pub fn rotate_log(&self) -> Result<(), EmbeddedError> {
         let log = self.log();
         match fs::rename(&log, self.home.join("postgres.log.1")) {
@@ -119,7 +119,7 @@ impl DataDirectory {
         }
     }
 
-    /// Opens the log to append to; what dies over and over does not fill the disk with it.
+    /// Opens the log for appending; rotates it if it is long, so that repeated crashes do not fill the disk.
     pub fn open_log(&self) -> Result<File, EmbeddedError> {
         if fs::metadata(self.log()).is_ok_and(|log| log.len() > LOG_BYTES) {
             self.rotate_log()?;
@@ -127,7 +127,7 @@ impl DataDirectory {
         files::open_to_write(&self.log())
     }
 
-    /// The directory of the socket, private and with a path short enough.
+    /// Creates the directory of the socket, private and with a path that is short enough.
     pub fn create_socket_dir(&self) -> Result<PathBuf, EmbeddedError> {
         let dir = self.socket_dir();
         files::private_dir(&dir, self.account)?;
@@ -143,23 +143,23 @@ impl DataDirectory {
         Path::new(SHORT_DIR).join(name)
     }
 
-    /// Leaves nothing in a directory others look into.
+    /// Removes a socket directory outside of `home`.
     pub fn remove_socket_dir(&self, dir: &Path) {
         if !dir.starts_with(&self.home) {
-            // Not empty means something is still in use; the next start takes care of it.
+            // If it is not empty, it is still in use; the next start cleans it up.
             let _ = fs::remove_dir(dir);
         }
     }
 }
 
-/// The absolute path without links, of which the last parts need not exist yet.
+/// The absolute path without links; its last components need not exist.
 fn canonical(path: &Path) -> Result<PathBuf, EmbeddedError> {
     let absolute = std::path::absolute(path).map_err(error::file("find", path))?;
     for ancestor in absolute.ancestors() {
         match fs::canonicalize(ancestor) {
             Ok(real) => {
                 let rest = absolute.strip_prefix(ancestor).expect("an ancestor is a prefix");
-                // Joining an empty path would leave a slash at the end.
+                // Joining an empty path would add a trailing slash.
                 return Ok(if rest == Path::new("") { real } else { real.join(rest) });
             }
             Err(failure) if failure.kind() == ErrorKind::NotFound => {}
@@ -169,8 +169,8 @@ fn canonical(path: &Path) -> Result<PathBuf, EmbeddedError> {
     Ok(absolute)
 }
 
-/// A short name for a path, the same for ever: FNV-1a, since the standard library's hashes may
-/// change with the compiler and the data would then seem lost.
+/// A short, permanently stable name for a path: FNV-1a, because the standard library's hashes may change with the compiler, and
+/// the data would then appear lost.
 fn fingerprint(path: &OsStr) -> String {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
     format!("{:016x}", path.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, step))

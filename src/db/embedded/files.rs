@@ -1,8 +1,8 @@
-//! Directories and files that root makes where another account can write, or others can look.
+//! Directories and files that root creates where another account can write, or other users can read.
 //!
-//! Refuses to follow a link at the last component, to take over what belongs to somebody else,
-//! and to change the mode of a directory it did not make, private ones excepted. Invariant:
-//! a private directory is ours or the account's, mode 0700.
+//! A link is never followed at the last component, files of other users are never taken over, and the mode of an existing
+//! directory is changed only if it is a private one. Invariant: a private directory belongs to the current user or the account
+//! and has mode 0700.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -14,11 +14,11 @@ use rustix::fs::{Mode, OFlags};
 use super::account::Account;
 use super::error::{self, EmbeddedError};
 
-/// Enter and list: what root makes on the way to a cluster must let its account through.
+/// Mode of the directories that root creates above a cluster: they must be accessible to its account.
 const OPEN: u32 = 0o755;
 
-/// Creates `path` and its missing parents. As root they are open whatever the umask, which
-/// would otherwise close the cluster to the account that runs it.
+/// Creates `path` and its missing parents. As root their mode is set regardless of the umask, which would otherwise make the
+/// cluster inaccessible to the account that runs it.
 pub(super) fn create_dirs(path: &Path) -> Result<(), EmbeddedError> {
     if path.is_dir() {
         return Ok(());
@@ -35,7 +35,7 @@ pub(super) fn create_dirs(path: &Path) -> Result<(), EmbeddedError> {
     }
 }
 
-/// Creates the directory, or takes the one that is there, for `account` (or us) alone.
+/// Creates the directory, or takes an existing one, for `account` (or the current user) only.
 pub(super) fn private_dir(path: &Path, account: Option<Account>) -> Result<(), EmbeddedError> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Err(failure) if failure.kind() != ErrorKind::AlreadyExists => {
@@ -43,7 +43,7 @@ pub(super) fn private_dir(path: &Path, account: Option<Account>) -> Result<(), E
         }
         _ => {}
     }
-    // From here on through the open directory, so that nobody can put another in its place.
+    // From here on the open directory is used, so that the path cannot be replaced meanwhile.
     let dir = open_dir(path)?;
     let us = rustix::process::geteuid().as_raw();
     let owner = dir.metadata().map_err(error::file("read", path))?.uid();
@@ -73,14 +73,14 @@ fn open_dir(path: &Path) -> Result<File, EmbeddedError> {
     }
 }
 
-/// Opens a file for reading and writing at its end, created if missing, for our eyes only.
+/// Opens a file for reading and appending, creating it if missing, accessible only to the current user.
 pub(super) fn open_to_write(path: &Path) -> Result<File, EmbeddedError> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR);
     opened.map(File::from).map_err(|failure| error::file("write", path)(failure.into()))
 }
 
-/// Makes the directory's entries, such as a rename just done, survive a loss of power.
+/// Makes changes of the directory's entries, such as a preceding rename, durable.
 pub(super) fn sync_dir(path: &Path) -> Result<(), EmbeddedError> {
     let synced = File::open(path).and_then(|dir| dir.sync_all());
     synced.map_err(error::file("write", path))

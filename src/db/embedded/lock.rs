@@ -1,8 +1,8 @@
-//! One server per cluster.
+//! Ensures that each cluster has only one server.
 //!
-//! A lock of the kernel (`flock`) on a file: it goes with its holder, however that dies, so a
-//! stale lock does not exist. Only its holder removes the file, where there is no cluster. Refuses
-//! to wait. Invariant: whoever holds it may end any other process of the cluster.
+//! Uses a kernel lock (`flock`) on a file: it is released when its holder exits for any reason, so there are no stale locks.
+//! Only the holder removes the file, and only if there is no cluster. Acquiring the lock never waits. Invariant: the holder may
+//! end any other process of the cluster.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Seek, Write};
@@ -13,7 +13,7 @@ use super::data_directory::DataDirectory;
 use super::error::{self, EmbeddedError};
 use super::files;
 
-/// The held lock.
+/// The lock, held.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
@@ -21,7 +21,7 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock and leaves our pid in the file for the error text of the next.
+    /// Acquires the lock and writes this process's pid to the file, for the error message of the next process.
     pub fn take(directory: &DataDirectory) -> Result<Self, EmbeddedError> {
         let path = directory.home.join("lock");
         let file = loop {
@@ -31,34 +31,34 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => return Err(in_use(directory, &path)),
                 Err(TryLockError::Error(source)) => return Err(error::file("lock", &path)(source)),
             }
-            // Whoever held it before may have removed the file since it was opened here.
+            // A previous holder may have removed the file after it was opened here.
             let ours = file.metadata().map_err(error::file("read", &path))?;
             if path.symlink_metadata().is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
                 break file;
             }
         };
         let lock = Self { file, path: path.clone() };
-        lock.name_holder().map_err(error::file("write", &path))?;
+        lock.write_pid().map_err(error::file("write", &path))?;
         Ok(lock)
     }
 
-    fn name_holder(&self) -> std::io::Result<()> {
+    fn write_pid(&self) -> std::io::Result<()> {
         let mut file = &self.file;
         file.set_len(0)?;
         file.rewind()?;
         writeln!(file, "{}", std::process::id())
     }
 
-    /// Removes the file, and keeps the lock: for a directory in which nothing is to stay.
+    /// Removes the file but keeps the lock: for a directory in which nothing must remain.
     pub fn remove(&self) {
-        let _ = fs::remove_file(&self.path); // one that stays says nothing
+        let _ = fs::remove_file(&self.path); // a remaining file is harmless
     }
 
-    /// Gives the lock up. Closing the file would not do: a process being forked by another
-    /// thread at this moment keeps a copy of it, and with it the lock, until its exec.
+    /// Releases the lock. Closing the file would not be enough: a process that another thread is forking at this moment has a
+    /// copy of it, and thus the lock, until its exec.
     pub fn release(&self) {
         if let Err(error) = self.file.unlock() {
-            tracing::warn!(%error, "cannot unlock the embedded postgresql's directory");
+            tracing::warn!(%error, "cannot unlock the directory of the embedded postgresql");
         }
     }
 }

@@ -1,22 +1,21 @@
-//! A private PostgreSQL for people and tests that have not set one up.
+//! A private PostgreSQL server for users and tests that have not set one up.
 //!
-//! Starts the server binaries already on the machine on a cluster of our own, keeps them
-//! running, and takes them down with us. Refuses to download anything, to listen on TCP, to
-//! switch fsync off, to share a cluster between two servers, and to touch a cluster that is not
-//! ours. Invariant: while an [`Embedded`] lives it alone holds the cluster's lock, and when
-//! [`Embedded::stop`] returns no process of the cluster is left.
+//! Starts the installed server binaries on a cluster of this program, keeps the server running, and stops it when this process
+//! exits. It never downloads anything, listens on TCP, turns fsync off, shares a cluster between two servers, or modifies a
+//! cluster that this program did not create. Invariant: while an [`Embedded`] exists, only it holds the cluster's lock, and
+//! when [`Embedded::stop`] returns, no process of the cluster is left.
 //!
-//! Below `DATA_DIR` (or what takes its place, see `data_directory.rs`):
+//! Files below `DATA_DIR` (or its replacement, see `data_directory.rs`):
 //!
 //! ```text
-//! embedded/lock             held by the running server, names its pid
+//! embedded/lock             held by the running server, contains its pid
 //! embedded/data/            the cluster
-//! embedded/data.new/        a cluster in the making, worthless if found at start
-//! embedded/restoring/       one that is made out of a backup, worthless unless somebody is at it
-//! embedded/upgrading/       the cluster of a newer release, worthless unless somebody is at it
-//! embedded/data-15/         the cluster of before an upgrade, as it was
+//! embedded/data.new/        a cluster being created; discarded at the next start
+//! embedded/restoring/       a cluster being restored from a backup; discarded unless a restore is running
+//! embedded/upgrading/       a cluster of a newer release; discarded unless an upgrade is running
+//! embedded/data-15/         the unchanged cluster from before an upgrade
 //! embedded/run/             the socket, unless its path would be too long
-//! embedded/postgres.log(.1) what PostgreSQL said in this run and in the one before
+//! embedded/postgres.log(.1) PostgreSQL's log of this run and of the previous one
 //! ```
 
 mod account;
@@ -56,21 +55,19 @@ use self::supervisor::Supervisor;
 pub use self::supervisor::{EMBEDDED_RESTARTS, EMBEDDED_UP};
 pub use self::upgrade::Upgrade;
 
-/// Where root keeps clusters: ours by default, and those whose own directory is closed to the
-/// account PostgreSQL runs under.
+/// Where root's clusters are: the default, and those whose requested directory is inaccessible to PostgreSQL's account.
 const SYSTEM_DATA_DIR: &str = "/var/lib/pycrudapi";
 
-/// What to start and where; read from the environment by the caller, never here.
+/// What to start and where; the caller reads these from the environment.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// `DATA_DIR`; created if missing. Everything goes into its folder `embedded`.
+    /// `DATA_DIR`; created if missing. Everything is stored in its subdirectory `embedded`.
     pub data_dir: PathBuf,
-    /// `PG_BIN`: the directory of the PostgreSQL server binaries. No other is tried.
+    /// `PG_BIN`: the directory of the PostgreSQL server binaries; if set, no other is tried.
     pub pg_bin: Option<PathBuf>,
-    /// `PATH`, searched for server binaries and `pg_config`.
+    /// `PATH`, which is searched for server binaries and `pg_config`.
     pub search_path: Option<OsString>,
-    /// PostgreSQL settings, stronger than our defaults, weaker than what keeps the cluster
-    /// private and durable.
+    /// PostgreSQL settings that override this program's defaults, but not those that keep the cluster private and durable.
     pub extra_settings: Vec<(String, String)>,
 }
 
@@ -84,13 +81,13 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Starts PostgreSQL, making the cluster first if there is none, and returns when it
-    /// answers. Blocks: about a second for a new cluster, a tenth of one otherwise.
+    /// Starts PostgreSQL, creating the cluster if there is none, and returns when it accepts connections. Blocks for about a
+    /// second for a new cluster, a tenth of that otherwise.
     ///
     /// # Errors
     ///
-    /// When there are no binaries, the directory is in use or not ours, or PostgreSQL does not
-    /// start; the text says what to do about it, `source()` holds the system's reason.
+    /// If there are no binaries, the directory is in use or belongs to another program, or PostgreSQL does not start; the text
+    /// contains the remedy, `source()` the system's error.
     pub fn start(options: &Options) -> Result<Self, EmbeddedError> {
         Self::start_or_fall_back(options, Path::new(SYSTEM_DATA_DIR))
     }
@@ -131,23 +128,23 @@ impl Embedded {
         Ok(Self { directory, socket_dir, supervisor, lock })
     }
 
-    /// How to connect: over the socket, as the superuser, to the database `postgres`.
+    /// Connection settings: over the socket, as the superuser, to the database `postgres`.
     pub fn config(&self) -> tokio_postgres::Config {
         config_at(&self.socket_dir)
     }
 
-    /// The folder everything is in, after any fall-back: `DATA_DIR/embedded`, canonical.
+    /// The directory of all files, after any fallback: `DATA_DIR/embedded`, canonical.
     pub fn data_dir(&self) -> &Path {
         &self.directory.home
     }
 
-    /// The postmaster that serves now; none while it is being replaced, and after `stop`.
+    /// Pid of the running postmaster; none while it is being restarted, and after `stop`.
     pub fn pid(&self) -> Option<u32> {
         self.supervisor.pid()
     }
 
-    /// Stops PostgreSQL and gives the directory free. Blocks until its processes are gone, a
-    /// fraction of a second unless it hangs, 20 s at worst. Again is harmless.
+    /// Stops PostgreSQL and releases the directory. Blocks until its processes have exited: a fraction of a second unless it
+    /// hangs, at most 20 s. May be called more than once.
     pub fn stop(&self) {
         self.supervisor.stop();
         self.directory.remove_socket_dir(&self.socket_dir);
@@ -167,8 +164,8 @@ fn config_at(socket_dir: &Path) -> tokio_postgres::Config {
     config
 }
 
-/// How to connect to the one that another process has started on the same directory and keeps running; none when nobody
-/// does, or when it does not accept connections now.
+/// Connection settings of the server that another process runs on the same directory; none if there is no such server or it
+/// does not accept connections now.
 ///
 /// # Errors
 ///
@@ -190,8 +187,8 @@ pub fn existing(options: &Options) -> Result<Option<PathBuf>, EmbeddedError> {
 
 /// The user's data directory for this program, from the values of `XDG_DATA_HOME` and `HOME`.
 ///
-/// None when neither is an absolute path: the caller must then ask for `DATA_DIR`, since a
-/// guess would be a place where nobody finds the data again.
+/// None if neither is an absolute path: the caller must then require `DATA_DIR`, because the data could not be found again in a
+/// guessed location.
 pub fn default_data_dir(xdg_data_home: Option<&OsStr>, home: Option<&OsStr>) -> Option<PathBuf> {
     data_dir_of(rustix::process::geteuid().is_root(), xdg_data_home, home)
 }

@@ -1,8 +1,8 @@
-//! Ending the processes a killed server left behind.
+//! Ends the processes that a killed server left behind.
 //!
-//! Finds them by what they are, a PostgreSQL program working in this cluster's directory, and
-//! refuses to believe a pid in a file, which may be somebody else's by now. Invariant: only the
-//! holder of the cluster's lock calls this, so whatever is found has lost its server.
+//! They are identified by what they are, a PostgreSQL program whose working directory is this cluster, never by a pid in a
+//! file, which another process may have by now. Invariant: only the holder of the cluster's lock calls this, so every process
+//! found has lost its server.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,20 +16,20 @@ use super::account::Account;
 use super::error::EmbeddedError;
 use super::postmaster_file;
 
-/// A postmaster is asked to stop like any other: fast, then at once, then not asked.
+/// Signals for a postmaster and when they are sent: fast shutdown, immediate shutdown, kill.
 const POSTMASTER: [(Duration, Signal); 3] =
     [(Duration::ZERO, Signal::INT), (Duration::from_secs(10), Signal::QUIT), (Duration::from_secs(13), Signal::KILL)];
-/// Without a postmaster its children have nothing to finish: recovery is due in any case.
+/// Signals for child processes without a postmaster: they have nothing to finish, because recovery is necessary in any case.
 const CHILD: [(Duration, Signal); 2] = [(Duration::ZERO, Signal::QUIT), (Duration::from_secs(1), Signal::KILL)];
-/// Longer than both; what survives SIGKILL hangs in the kernel.
+/// Longer than both; a process that survives SIGKILL is blocked in the kernel.
 const GIVE_UP: Duration = Duration::from_secs(16);
-/// They are not our children, so the kernel tells us of no end: we look.
+/// They are not child processes of this one, so their end must be polled.
 const POLL: Duration = Duration::from_millis(5);
 
 /// Ends every process of the cluster in `data` and returns when none is left.
 pub(super) fn end(data: &Path, account: Option<Account>) -> Result<(), EmbeddedError> {
     let begun = Instant::now();
-    let mut told = BTreeMap::new();
+    let mut signalled = BTreeMap::new();
     loop {
         let live = processes::of(data, account);
         if live.is_empty() {
@@ -39,17 +39,17 @@ pub(super) fn end(data: &Path, account: Option<Account>) -> Result<(), EmbeddedE
             return Err(EmbeddedError::Orphans { data: data.to_path_buf(), pids: live });
         }
         for (pid, signal) in due(&live, postmaster_file::read(data).map(|claim| claim.pid), begun.elapsed()) {
-            if told.insert(pid, signal) != Some(signal) {
-                warn!(postgres.pid = pid, ?signal, "ending a left-over postgresql process");
-                // It may have ended by itself; the next look tells.
+            if signalled.insert(pid, signal) != Some(signal) {
+                warn!(postgres.pid = pid, ?signal, "ending a leftover postgresql process");
+                // It may have exited by itself, which the next iteration detects.
                 let _ = Pid::from_raw(pid).map(|pid| kill_process(pid, signal));
             }
         }
-        thread::sleep(POLL); // until the next look, or until GIVE_UP
+        thread::sleep(POLL); // until the next check, or until GIVE_UP
     }
 }
 
-/// Who is to get which signal: a live postmaster alone, since it takes its children along.
+/// The processes to signal, and the signals: only the postmaster if it is alive, because it ends its child processes.
 fn due(live: &[i32], postmaster: Option<i32>, waited: Duration) -> Vec<(i32, Signal)> {
     let last_of = |steps: &[(Duration, Signal)]| {
         steps.iter().rev().find(|(after, _)| waited >= *after).map_or(Signal::KILL, |(_, signal)| *signal)
@@ -62,8 +62,8 @@ fn due(live: &[i32], postmaster: Option<i32>, waited: Duration) -> Vec<(i32, Sig
 
 #[cfg(target_os = "linux")]
 mod processes {
-    //! By /proc. PostgreSQL's processes stay in the data directory all their life, and a zombie
-    //! is in none.
+    //! Uses /proc. PostgreSQL's processes stay in the data directory for their whole life, and a zombie has no working
+    //! directory.
 
     use std::fs;
     use std::io::ErrorKind;
@@ -74,10 +74,11 @@ mod processes {
 
     use super::Account;
 
-    /// A shell or an editor may well stand in the directory; these alone are ours to end.
+    /// A shell or an editor may also have the directory as its working directory; only these may be ended.
     const PROGRAMS: [&str; 2] = ["postgres", "initdb"];
-    /// `-ef` compares what the two links lead to, as we do.
-    const LOOK: &str = r#"dir=$1; shift; for pid; do [ "/proc/$pid/cwd" -ef "$dir" ] && echo "$pid"; done; true"#;
+    /// `-ef` compares the targets of the two links, as `of` does.
+    const CHECK_SCRIPT: &str =
+        r#"dir=$1; shift; for pid; do [ "/proc/$pid/cwd" -ef "$dir" ] && echo "$pid"; done; true"#;
 
     pub fn of(data: &Path, account: Option<Account>) -> Vec<i32> {
         let Ok(wanted) = fs::metadata(data) else {
@@ -108,20 +109,21 @@ mod processes {
         pids.filter(is_ours).collect()
     }
 
-    /// Root in a container often lacks the right to look at other users' processes
-    /// (CAP_SYS_PTRACE). Their own user always may, so it is asked.
+    /// Root in a container often lacks the privilege to inspect other users' processes (CAP_SYS_PTRACE). Their own user always
+    /// has it, so this runs a shell as that user.
     fn seen_by(account: Account, data: &Path, pids: &[i32]) -> Vec<i32> {
-        let mut look = Command::new("/bin/sh");
-        look.args(["-c", LOOK, "sh"]).arg(data).args(pids.iter().map(ToString::to_string));
-        look.uid(account.uid).gid(account.gid).current_dir("/").stdin(Stdio::null()).stderr(Stdio::null());
-        let printed = look.output().map(|output| output.stdout).unwrap_or_default();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", CHECK_SCRIPT, "sh"]).arg(data).args(pids.iter().map(ToString::to_string));
+        command.uid(account.uid).gid(account.gid).current_dir("/").stdin(Stdio::null()).stderr(Stdio::null());
+        let printed = command.output().map(|output| output.stdout).unwrap_or_default();
         String::from_utf8_lossy(&printed).lines().filter_map(|line| line.parse().ok()).collect()
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 mod processes {
-    //! By `ps`, which does not know directories: the claimed postmaster, if it is a PostgreSQL.
+    //! Uses `ps`, which does not report working directories: the postmaster in the pid file, if that process is a PostgreSQL
+    //! server.
 
     use std::path::Path;
     use std::process::Command;
@@ -134,8 +136,8 @@ mod processes {
     }
 
     fn is_live_postgres(pid: i32) -> bool {
-        let asked = Command::new("ps").args(["-o", "stat=,comm=", "-p", &pid.to_string()]).output();
-        let printed = asked.map(|output| output.stdout).unwrap_or_default();
+        let output = Command::new("ps").args(["-o", "stat=,comm=", "-p", &pid.to_string()]).output();
+        let printed = output.map(|output| output.stdout).unwrap_or_default();
         let line = String::from_utf8_lossy(&printed);
         line.trim_end().ends_with("postgres") && !line.starts_with('Z')
     }

@@ -1,8 +1,7 @@
-//! How the postmaster of our cluster is started, and what it says when it fails.
+//! How the cluster's postmaster is started, and what it logged when it fails.
 //!
-//! Refuses settings that would open the cluster to the network or lose what was committed.
-//! Invariant: settings are given on the command line, so a cluster made by an older version of
-//! this program runs with today's.
+//! Settings that would open the cluster to the network or lose committed data are overridden. Invariant: settings are passed on
+//! the command line, so a cluster created by an older version of this program runs with the current ones.
 
 use std::ffi::OsString;
 use std::fs;
@@ -18,21 +17,21 @@ use super::data_directory::DataDirectory;
 use super::error::{self, EmbeddedError};
 use super::{orphans, postmaster_file, spawn};
 
-/// May be altered by `extra_settings`.
+/// Can be overridden by `extra_settings`.
 const DEFAULTS: [(&str, &str); 6] = [
-    // What a backup that stays away has not fetched yet: it must not fill the disk.
+    // WAL that a disconnected backup has not fetched yet: it must not fill the disk.
     ("max_slot_wal_keep_size", "4GB"),
     ("max_connections", "100"),
-    // A passenger list is small; the default of twice this is as much again at every start.
+    // The tables are small; the default of twice this size makes every start slower.
     ("shared_buffers", "64MB"),
-    // Refused statements are answered to their client. Here they would only fill the disk, with
-    // what people sent in them.
+    // Errors of statements are returned to their client. In the log they would only fill the disk, with data from the
+    // statements.
     ("log_min_messages", "log"),
     ("log_checkpoints", "off"),
     ("timezone", "UTC"),
 ];
 
-/// May not: the last one given wins.
+/// Cannot be overridden: the last value of a setting takes effect.
 const INVARIANTS: [(&str, &str); 7] = [
     ("listen_addresses", ""),
     ("port", "5432"),
@@ -43,36 +42,36 @@ const INVARIANTS: [(&str, &str); 7] = [
     ("log_destination", "stderr"),
 ];
 
-/// Recovery after a crash replays at most `max_wal_size`, 1 GiB: a minute on a slow disk.
+/// Crash recovery replays at most `max_wal_size`, 1 GiB: a minute on a slow disk.
 pub(super) const READY_WITHIN: Duration = Duration::from_secs(300);
 
-/// How much of the log an error shows.
+/// How much of the log an error includes.
 const TAIL_BYTES: u64 = 2048;
 
-/// Everything needed to start the postmaster, again and again.
+/// Everything needed to start the postmaster, repeatedly.
 #[derive(Debug)]
 pub(super) struct Postmaster {
     pub program: PathBuf,
     pub directory: DataDirectory,
     pub socket_dir: PathBuf,
     pub settings: Vec<(String, String)>,
-    /// How long a start may take.
+    /// Time limit of a start.
     pub ready_within: Duration,
 }
 
-/// A postmaster just spawned, and where its part of the log begins.
+/// A postmaster just spawned, and the offset in the log where its output begins.
 pub(super) struct Spawned {
     pub child: Child,
     pub log_start: u64,
 }
 
 impl Postmaster {
-    /// Clears away what an earlier one left: live processes, its claim, its socket.
+    /// Cleans up after a previous postmaster: its processes, its pid file, its socket.
     pub fn clear(&self) -> Result<(), EmbeddedError> {
         let data = self.directory.data();
         orphans::end(&data, self.directory.account)?;
         postmaster_file::disown(&data)?;
-        // The socket's lock file has the same fault as the claim, and nothing worth keeping.
+        // The socket's lock file has the same problem as the pid file, and nothing that must be kept.
         for name in [".s.PGSQL.5432", ".s.PGSQL.5432.lock"] {
             let path = self.socket_dir.join(name);
             match fs::remove_file(&path) {
@@ -85,7 +84,7 @@ impl Postmaster {
         Ok(())
     }
 
-    /// Spawns it; the calling thread must outlive it.
+    /// Spawns the postmaster; the calling thread must outlive it.
     pub fn spawn(&self) -> Result<Spawned, EmbeddedError> {
         let mut log = self.directory.open_log()?;
         let log_start = log.seek(SeekFrom::End(0)).map_err(error::file("read", &self.directory.log()))?;
@@ -113,13 +112,13 @@ impl Postmaster {
         arguments
     }
 
-    /// Whether this pid has claimed the cluster and accepts connections.
+    /// Whether the postmaster with this pid owns the cluster and accepts connections.
     pub fn is_ready(&self, pid: u32) -> bool {
         let claim = postmaster_file::read(&self.directory.data());
         claim.is_some_and(|claim| claim.ready && u32::try_from(claim.pid) == Ok(pid))
     }
 
-    /// The end of what was logged from `start` on.
+    /// The end of the log's part after `start`.
     pub fn log_tail(&self, start: u64) -> String {
         let read = || -> io::Result<String> {
             let mut log = fs::File::open(self.directory.log())?;
@@ -133,7 +132,7 @@ impl Postmaster {
     }
 }
 
-/// The setting is a list: quoted, a path may hold commas and blanks.
+/// The setting is a list: when quoted, a path can contain commas and spaces.
 fn socket_setting(dir: &Path) -> OsString {
     let mut setting = b"unix_socket_directories=\"".to_vec();
     for byte in dir.as_os_str().as_bytes() {
@@ -151,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn extra_settings_beat_defaults_but_not_invariants() {
+    fn extra_settings_override_defaults_but_not_invariants() {
         let postmaster = Postmaster {
             program: PathBuf::new(),
             directory: DataDirectory { home: PathBuf::from("/h"), account: None },

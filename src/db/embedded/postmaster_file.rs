@@ -1,8 +1,7 @@
-//! `postmaster.pid`, PostgreSQL's own account of who serves a cluster.
+//! `postmaster.pid`, in which PostgreSQL records which process serves a cluster.
 //!
-//! Refuses to delete it: with it goes the key of the shared memory by which PostgreSQL sees that
-//! processes of a killed server still write to the files. Invariant: all of it but the first
-//! line stays as PostgreSQL wrote it.
+//! The file is never deleted: it contains the key of the shared memory by which PostgreSQL detects that processes of a killed
+//! server still write to the files. Invariant: everything but the first line stays as PostgreSQL wrote it.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -12,25 +11,25 @@ use std::path::{Path, PathBuf};
 use super::error::{self, EmbeddedError};
 use super::files;
 
-/// The line PostgreSQL keeps its state on, counted from 0.
+/// The line with PostgreSQL's state, counted from 0.
 const STATUS_LINE: usize = 7;
-/// The line with the directory of its socket.
+/// The line with its socket directory.
 const SOCKET_LINE: usize = 4;
 
-/// What the file says.
+/// Content of the file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     pub pid: i32,
-    /// Connections are accepted; false while it starts, recovers or stops.
+    /// Connections are accepted; false while the server starts, recovers or stops.
     pub ready: bool,
 }
 
-/// Reads the claim on the cluster in `data`; none if there is no file, or half of one.
+/// Reads the file of the cluster in `data`; none if it does not exist or is incomplete.
 pub(super) fn read(data: &Path) -> Option<Claim> {
     parse(&fs::read_to_string(path(data)).ok()?)
 }
 
-/// The directory of the socket of whoever serves the cluster, once connections are accepted.
+/// The socket directory of the server that runs the cluster, if it accepts connections.
 pub(super) fn socket_dir(data: &Path) -> Option<PathBuf> {
     let text = fs::read_to_string(path(data)).ok()?;
     parse(&text).filter(|claim| claim.ready)?;
@@ -47,10 +46,9 @@ fn parse(text: &str) -> Option<Claim> {
     Some(Claim { pid, ready })
 }
 
-/// Makes a left-over claim harmless, once no process of the cluster lives: by now its pid may
-/// belong to somebody else, a zombie even, and PostgreSQL would take that for a live postmaster.
-/// With our pid in its place it sees its own parent, knows the claim for stale, and still checks
-/// the shared memory.
+/// Invalidates a leftover file, once no process of the cluster is alive: its pid may belong to another process by now, even a
+/// zombie, which PostgreSQL would take for a live postmaster. With this process's pid instead, PostgreSQL finds its own parent,
+/// recognises the file as stale, and still checks the shared memory.
 pub(super) fn disown(data: &Path) -> Result<(), EmbeddedError> {
     let file = path(data);
     let text = match fs::read_to_string(&file) {
@@ -61,11 +59,11 @@ pub(super) fn disown(data: &Path) -> Result<(), EmbeddedError> {
     let Some(disowned) = with_pid(&text, std::process::id()) else {
         return Ok(());
     };
-    // Made aside, then moved, so that the file is never half written.
+    // Written to a temporary file and renamed, so that the file is never incomplete.
     let aside = file.with_extension("pid.new");
     let replace = || {
         let owner = fs::metadata(&file)?;
-        // New, or not at all: the directory is the account's, who might have put a link there.
+        // Must be newly created: the directory belongs to the account, which might have placed a link there.
         let _ = fs::remove_file(&aside);
         let mut new = fs::File::create_new(&aside)?;
         new.write_all(disowned.as_bytes())?;
@@ -77,8 +75,8 @@ pub(super) fn disown(data: &Path) -> Result<(), EmbeddedError> {
     files::sync_dir(data)
 }
 
-/// The text with another pid. An empty file is from a postmaster killed before it wrote, hence
-/// before it had memory to share; anything else without a pid is for PostgreSQL to judge.
+/// Replaces the pid in the text. An empty file is from a postmaster that was killed before it wrote the file, and therefore
+/// before it had shared memory; any other text without a pid is left to PostgreSQL.
 fn with_pid(text: &str, pid: u32) -> Option<String> {
     if text.is_empty() {
         return Some(format!("{pid}\n"));
@@ -95,15 +93,15 @@ mod tests {
     const RUNNING: &str = "71\n/d\n1700000000\n5432\n/d/run\n\n  5267 3\nready   \n";
 
     #[test]
-    fn ready_is_the_word_on_its_line() {
+    fn ready_is_read_from_its_line() {
         assert_eq!(parse(RUNNING), Some(Claim { pid: 71, ready: true }));
         assert_eq!(parse(&RUNNING.replace("ready   ", "starting")), Some(Claim { pid: 71, ready: false }));
-        assert_eq!(parse("71\n/ready"), Some(Claim { pid: 71, ready: false }), "half written");
+        assert_eq!(parse("71\n/ready"), Some(Claim { pid: 71, ready: false }), "incomplete");
         assert_eq!(parse(""), None);
     }
 
     #[test]
-    fn only_the_pid_changes_hands() {
+    fn only_the_pid_is_replaced() {
         assert_eq!(with_pid(RUNNING, 4).as_deref(), Some(&*RUNNING.replacen("71", "4", 1)));
         assert_eq!(with_pid("", 4).as_deref(), Some("4\n"));
         assert_eq!(with_pid("nonsense", 4), None);

@@ -1,6 +1,6 @@
-//! PostgreSQL's programs for whoever makes and reads backups, and upgrades a cluster: `pg_basebackup`, `pg_receivewal`, `pg_dumpall`.
+//! PostgreSQL's client programs, for backups and cluster upgrades: `pg_basebackup`, `pg_receivewal`, `pg_dumpall`.
 //!
-//! Invariant: they are of the major version of the server that they speak to, and no program outlives us.
+//! Invariant: their major version is that of the server they connect to, and no program outlives this process.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,17 +11,17 @@ use super::binaries::{self, Binaries};
 use super::error::EmbeddedError;
 use super::{Options, spawn};
 
-/// Programs of one version.
+/// Programs of one release.
 #[derive(Debug, Clone)]
 pub struct Programs {
     dir: PathBuf,
 }
 
 impl Programs {
-    /// Those of a major version.
+    /// Finds the programs of a major version.
     ///
     /// # Errors
-    /// When they are not on this machine.
+    /// If they are not installed.
     pub fn find(options: &Options, major: u32) -> Result<Self, EmbeddedError> {
         let sources = binaries::Sources {
             pg_bin: options.pg_bin.as_deref(),
@@ -34,16 +34,16 @@ impl Programs {
         }
     }
 
-    /// Those of a release that was found.
+    /// The programs of a release that was found.
     pub(super) fn of(found: &Binaries) -> Self {
         Self { dir: found.dir.clone() }
     }
 
-    /// A program, to be run in a directory with nothing of our environment; it is killed when the thread that starts it
-    /// ends.
+    /// A command that runs a program in a directory with a clean environment; the program is killed when the thread that starts
+    /// it ends.
     ///
     /// # Errors
-    /// When this one of the programs is not there.
+    /// If this program is missing.
     pub fn command(&self, name: &'static str, dir: &Path) -> Result<Command, EmbeddedError> {
         let program = self.dir.join(name);
         if !program.is_file() {

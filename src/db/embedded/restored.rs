@@ -1,8 +1,9 @@
-//! A cluster that is made out of a backup: files are laid aside, recovered there, and put in their place when all is well.
+//! A cluster that is restored from a backup: it is created in a temporary directory, recovered there, and renamed when it is
+//! complete.
 //!
-//! Refuses a directory that has anything in it but the remains of a restore that was cut off. Invariants: `embedded/data` is
-//! absent or a whole cluster, whenever the power goes; what is half made is in `embedded/restoring`. A restore that fails leaves
-//! the directory as it was: absent, or empty.
+//! A directory that contains anything but the remains of an interrupted restore is refused. Invariants: `embedded/data` is
+//! absent or a complete cluster, even after a power failure; an incomplete one is in `embedded/restoring`. A failed restore
+//! leaves the directory as it was: absent, or empty.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, lchown};
@@ -17,25 +18,25 @@ use super::lock::Lock;
 use super::server::Server;
 use super::{Options, account, cluster, files, orphans};
 
-/// Where the files are until the cluster is whole.
+/// Where the files are until the cluster is complete.
 const ASIDE: &str = "restoring";
-/// The modes of the directories around the cluster, which is closed by itself: nobody else lists them. PostgreSQL's account has to
-/// pass through those of root.
+/// The modes of the directories around the cluster, which itself is private: other users cannot list them, but PostgreSQL's
+/// account must be able to enter those of root.
 const CLOSED: u32 = 0o700;
 const PASSABLE: u32 = 0o711;
-/// What a restore that was cut off may have left beside it.
+/// What an interrupted restore may have left.
 const REMAINS: [&str; 2] = ["lock", ASIDE];
-/// Recovery takes as long as there is WAL: more than a week of it is no restore any more.
+/// Time limit of recovery, which depends on the amount of WAL: one that takes more than a week has failed.
 const READY_WITHIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Who may connect: whoever may open the socket.
+/// Access control: every user who can open the socket.
 const PG_HBA: &str = "local all all trust\nlocal replication all trust\n";
 
-/// Where a cluster is to be; dropping it removes what is half made.
+/// The location of a restored cluster; dropping it removes an incomplete one.
 #[derive(Debug)]
 pub struct Target {
-    /// Where it will be.
+    /// The final location.
     directory: DataDirectory,
-    /// Where it is made.
+    /// The temporary location.
     aside: DataDirectory,
     binaries: Binaries,
     lock: Lock,
@@ -43,27 +44,27 @@ pub struct Target {
     made: Made,
 }
 
-/// Directories that were made for a cluster, the innermost first; dropping this removes those that are empty.
+/// Directories created for a cluster, innermost first; dropping this removes the empty ones.
 #[derive(Debug)]
 struct Made(Vec<PathBuf>);
 
 impl Drop for Made {
     fn drop(&mut self) {
         for path in &self.0 {
-            let _ = fs::remove_dir(path); // one that is not empty is somebody's
+            let _ = fs::remove_dir(path); // one that is not empty is in use
         }
     }
 }
 
 impl Target {
-    /// An empty place for a cluster of a major version, or of the newest one.
+    /// Prepares an empty location for a cluster of a major version, or of the newest one.
     ///
     /// # Errors
-    /// When there is anything in it, or there are no binaries of that version.
+    /// If it is not empty, or there are no binaries of that version.
     pub fn prepare(options: &Options, major: Option<u32>) -> Result<Self, EmbeddedError> {
         let requested = &options.data_dir;
         let account = account::for_root()?;
-        // A fall-back would put the cluster where nobody finds it.
+        // The fallback would put the cluster in an unexpected place.
         let directory = DataDirectory::choose(requested, requested, account)?;
         let home = &directory.home;
         let stranger = |path: &Path, known: &[&str]| {
@@ -105,29 +106,29 @@ impl Target {
         Ok(target)
     }
 
-    /// Where the files of the cluster go.
+    /// The directory for the cluster's files.
     pub fn data(&self) -> PathBuf {
         self.aside.data()
     }
 
-    /// Where WAL goes that is replayed.
+    /// The directory for the WAL to replay.
     pub fn wal(&self) -> PathBuf {
         self.aside.home.join("wal")
     }
 
-    /// Makes a new cluster, with nothing in it.
+    /// Creates a new, empty cluster.
     ///
     /// # Errors
-    /// When it cannot be made, or does not start.
+    /// If it cannot be created, or does not start.
     pub fn make(&self) -> Result<Server, EmbeddedError> {
         cluster::create(&self.aside, &self.binaries)?;
         Server::start(&self.aside, &self.binaries, Vec::new(), READY_WITHIN)
     }
 
-    /// Replays WAL up to where the settings say, and makes the cluster one that serves.
+    /// Replays WAL up to the target in the settings, and promotes the server.
     ///
     /// # Errors
-    /// When it cannot be recovered that far; it may be tried again with other settings.
+    /// If it cannot be recovered that far; the call can be repeated with other settings.
     pub fn recover(&self, settings: &[(&str, String)]) -> Result<Server, EmbeddedError> {
         let data = self.data();
         let put =
@@ -135,7 +136,7 @@ impl Target {
         put("recovery.signal", "")?;
         put("pg_hba.conf", PG_HBA)?;
         for name in ["postgresql.conf", "pg_ident.conf"] {
-            // Packages keep them elsewhere; the settings come on the command line.
+            // Packages keep these files elsewhere; the settings are passed on the command line.
             if !data.join(name).exists() {
                 put(name, "")?;
             }
@@ -145,7 +146,7 @@ impl Target {
             give(&self.wal(), account)?;
         }
         let mut all = vec![
-            // Its directory is the cluster's.
+            // The working directory is the cluster's.
             ("restore_command".to_owned(), "cp ../wal/%f %p".to_owned()),
             ("recovery_target_action".to_owned(), "promote".to_owned()),
             ("hot_standby".to_owned(), "off".to_owned()),
@@ -155,10 +156,10 @@ impl Target {
         Server::start(&self.aside, &self.binaries, all, READY_WITHIN)
     }
 
-    /// Stops it and puts it in its place; `DATA_DIR`.
+    /// Stops the server and moves the cluster to its final location; returns `DATA_DIR`.
     ///
     /// # Errors
-    /// When it cannot be moved there.
+    /// If it cannot be moved.
     pub fn keep(mut self, recovered: Server) -> Result<PathBuf, EmbeddedError> {
         drop(recovered);
         let data = self.directory.data();
@@ -183,16 +184,16 @@ impl Drop for Target {
     fn drop(&mut self) {
         if let Err(failure) = self.clear() {
             let failure: &dyn std::error::Error = &failure;
-            tracing::warn!(error = failure, "cannot remove what is half restored");
+            tracing::warn!(error = failure, "cannot remove an incomplete restore");
         }
         if !self.is_kept {
             self.lock.remove();
-            let _ = fs::remove_dir(&self.directory.home); // what is in it then is told above
+            let _ = fs::remove_dir(&self.directory.home); // it is not empty if `clear` failed, which is logged
         }
     }
 }
 
-/// Hands a directory and everything in it to an account, and keeps others out.
+/// Transfers a directory and everything in it to an account, and makes it private.
 fn give(path: &Path, account: Account) -> Result<(), EmbeddedError> {
     lchown(path, Some(account.uid), Some(account.gid)).map_err(error::file("give an owner to", path))?;
     let found = path.symlink_metadata().map_err(error::file("read", path))?;

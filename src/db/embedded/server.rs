@@ -1,4 +1,4 @@
-//! A server on a cluster whose lock somebody else holds: while one is made out of a backup, or upgraded.
+//! A server on a cluster whose lock the caller holds: during a restore or an upgrade.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::error::EmbeddedError;
 use super::postmaster::Postmaster;
 use super::supervisor::Supervisor;
 
-/// One that answers; dropping it stops it.
+/// A running server; dropping it stops it.
 #[derive(Debug)]
 pub struct Server {
     supervisor: Supervisor,
@@ -19,7 +19,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it, and returns when it answers.
+    /// Starts the server and returns when it accepts connections.
     pub(super) fn start(
         directory: &DataDirectory,
         binaries: &Binaries,
@@ -37,7 +37,7 @@ impl Server {
         Ok(Self { supervisor, socket_dir, directory: directory.clone() })
     }
 
-    /// How to connect.
+    /// Connection settings.
     pub fn config(&self) -> tokio_postgres::Config {
         config_at(&self.socket_dir)
     }

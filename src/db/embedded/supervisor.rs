@@ -1,8 +1,8 @@
-//! The thread that spawns the postmaster, waits for it, and replaces it when it dies.
+//! The thread that spawns the postmaster, waits for it, and restarts it when it exits.
 //!
-//! Refuses to give up on one that keeps dying: it tries again, ever more slowly, and says so.
-//! Invariant: the thread lives as long as the postmaster it spawned, as [`super::spawn`] asks,
-//! and a pid is signalled only while its process cannot have been reaped, so never a stranger's.
+//! It never gives up on a postmaster that keeps exiting: it retries with increasing delays and logs each attempt. Invariant:
+//! the thread lives as long as the postmaster it spawned, as [`super::spawn`] requires, and a pid is signalled only while its
+//! process cannot have been reaped, so never another process.
 
 use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{Sender, channel};
@@ -16,23 +16,23 @@ use tracing::{error, info, warn};
 use super::error::{self, EmbeddedError};
 use super::postmaster::{Postmaster, Spawned};
 
-/// Fast shutdown with its checkpoint; shutdown without; no shutdown.
+/// Fast shutdown with a checkpoint; immediate shutdown; kill.
 const STOP_STEPS: [(Signal, Duration); 3] = [
     (Signal::INT, Duration::from_secs(10)),
     (Signal::QUIT, Duration::from_secs(5)),
     (Signal::KILL, Duration::from_secs(5)),
 ];
-/// How often we look whether it is ready, which it writes into a file and tells nobody; a twentieth of a warm start.
+/// Polling interval for readiness, which the postmaster writes only to a file; a twentieth of a warm start.
 const POLL: Duration = Duration::from_millis(5);
-/// The pause before a restart doubles from the one to the other.
+/// The delay before a restart doubles from the first value to the second.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// One that served this long died for a new reason: it is replaced without a pause.
+/// A postmaster that ran this long is restarted without a delay: its exit is unrelated to earlier ones.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// Name of the gauge that is 1 while the postmaster serves.
+/// Name of the gauge that is 1 while the embedded server is running.
 pub const EMBEDDED_UP: &str = "postgres_embedded_up";
-/// Name of the counter of postmasters that took the place of one that had died.
+/// Name of the counter of restarts of the postmaster after it exited.
 pub const EMBEDDED_RESTARTS: &str = "postgres_embedded_restarts_total";
 
 /// A supervised postmaster; `stop` ends both.
@@ -58,7 +58,7 @@ struct State {
 }
 
 impl Supervisor {
-    /// Starts the thread, and returns when the postmaster is ready or has failed to be.
+    /// Starts the thread, and returns when the postmaster is ready or has failed to start.
     pub fn start(postmaster: Postmaster) -> Result<Self, EmbeddedError> {
         let shared = Arc::new(Shared::default());
         let (sender, started) = channel();
@@ -67,10 +67,10 @@ impl Supervisor {
             .name("embedded-pg".to_owned())
             .spawn(move || supervise(&postmaster, &theirs, &sender))
             .map_err(error::file("start a thread for", std::path::Path::new("postgres")))?;
-        // It drops its end without a word only if it panics.
+        // The sender is dropped without a message only if the thread panics.
         let first = started.recv().unwrap_or(Err(EmbeddedError::Stopped));
         if let Err(failure) = first {
-            // It may still be clearing up, which only the lock's holder may do: that is us.
+            // The thread may still be cleaning up, which requires the lock that this caller holds.
             let _ = thread.join();
             return Err(failure);
         }
@@ -82,41 +82,41 @@ impl Supervisor {
         self.shared.lock().child.as_ref().map(Child::id)
     }
 
-    /// Ends the postmaster, then the thread. Harmless a second time.
+    /// Stops the postmaster, then the thread. May be called more than once.
     pub fn stop(&self) {
         let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return;
         };
         self.shared.lock().stopping = true;
         self.shared.changed.notify_all();
-        for (signal, patience) in STOP_STEPS {
+        for (signal, limit) in STOP_STEPS {
             self.shared.signal(signal);
-            if self.shared.wait(patience, |state| state.ended) {
+            if self.shared.wait(limit, |state| state.ended) {
                 let _ = thread.join();
                 return;
             }
-            warn!(?signal, waited_ms = patience.as_millis(), "embedded postgresql does not stop");
+            warn!(?signal, waited_ms = limit.as_millis(), "embedded postgresql does not stop");
         }
-        error!("embedded postgresql cannot be ended");
+        error!("embedded postgresql cannot be stopped");
     }
 }
 
 impl Shared {
-    /// A panic elsewhere leaves the state as valid as before: each change is one assignment.
+    /// A panic elsewhere does not leave the state inconsistent: each change is one assignment.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn signal(&self, signal: Signal) {
         if let Some(pid) = self.lock().child.as_ref().and_then(pid_of) {
-            // It may be a zombie already; then there is nothing to end.
+            // It may be a zombie already, which is harmless.
             let _ = kill_process(pid, signal);
         }
     }
 
-    /// Waits at most `patience` for the condition and returns whether it holds.
-    fn wait(&self, patience: Duration, holds: impl Fn(&State) -> bool) -> bool {
-        let waited = self.changed.wait_timeout_while(self.lock(), patience, |state| !holds(state));
+    /// Waits at most `limit` for the condition and returns whether it holds.
+    fn wait(&self, limit: Duration, holds: impl Fn(&State) -> bool) -> bool {
+        let waited = self.changed.wait_timeout_while(self.lock(), limit, |state| !holds(state));
         holds(&waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 
@@ -126,7 +126,7 @@ impl Shared {
     }
 }
 
-/// For the log, which writes the sources too.
+/// Converts for the log, which also prints the sources.
 fn chain(failure: &EmbeddedError) -> &(dyn std::error::Error + 'static) {
     failure
 }
@@ -135,23 +135,23 @@ fn pid_of(child: &Child) -> Option<Pid> {
     Pid::from_raw(i32::try_from(child.id()).ok()?)
 }
 
-/// The thread.
+/// Main function of the thread.
 fn supervise(postmaster: &Postmaster, shared: &Shared, started: &Sender<Result<(), EmbeddedError>>) {
     let first = attempt(postmaster, shared);
     let serving = first.is_ok();
-    // `start` waits for this, so there is somebody to tell.
+    // `start` is waiting for this, so the receiver exists.
     let _ = started.send(first);
     if serving {
         keep_serving(postmaster, shared);
     }
-    // One that was killed leaves children, and `stop` promises that none are left.
+    // A killed postmaster leaves child processes, but after `stop` none must be left.
     if let Err(failure) = postmaster.clear() {
-        error!(error = chain(&failure), "embedded postgresql left processes behind");
+        error!(error = chain(&failure), "cannot clean up after embedded postgresql");
     }
     shared.end();
 }
 
-/// Replaces the postmaster whenever it dies, until told to stop.
+/// Restarts the postmaster whenever it exits, until stopped.
 fn keep_serving(postmaster: &Postmaster, shared: &Shared) {
     let mut pause = Duration::ZERO;
     let (up, restarts) = (metrics::gauge!(EMBEDDED_UP), metrics::counter!(EMBEDDED_RESTARTS));
@@ -167,7 +167,7 @@ fn keep_serving(postmaster: &Postmaster, shared: &Shared) {
         }
         if let Some(status) = status {
             pause = if serving.elapsed() >= STEADY { Duration::ZERO } else { pause };
-            warn!(%status, pause_ms = pause.as_millis(), "embedded postgresql died, starting it again");
+            warn!(%status, pause_ms = pause.as_millis(), "embedded postgresql exited, restarting it");
         }
         if shared.wait(pause, |state| state.stopping) {
             return;
@@ -177,7 +177,7 @@ fn keep_serving(postmaster: &Postmaster, shared: &Shared) {
             Ok(()) => {
                 up.set(1.0);
                 restarts.increment(1);
-                info!(duration_ms = died.elapsed().as_millis(), "embedded postgresql is back");
+                info!(duration_ms = died.elapsed().as_millis(), "embedded postgresql has been restarted");
             }
             Err(EmbeddedError::Stopped) => return,
             Err(failure) => {
@@ -187,7 +187,7 @@ fn keep_serving(postmaster: &Postmaster, shared: &Shared) {
     }
 }
 
-/// One start, from clearing up after the previous to ready.
+/// One start, from cleaning up after the previous one until ready.
 fn attempt(postmaster: &Postmaster, shared: &Shared) -> Result<(), EmbeddedError> {
     postmaster.clear()?;
     let begun = Instant::now();
@@ -202,13 +202,12 @@ fn attempt(postmaster: &Postmaster, shared: &Shared) -> Result<(), EmbeddedError
                 let (log, tail) = (postmaster.directory.log(), postmaster.log_tail(log_start));
                 return Err(EmbeddedError::NotReady { seconds: postmaster.ready_within.as_secs(), log, tail });
             }
-            Step::Starting => thread::sleep(POLL), // until the next look, or until it took too long
+            Step::Starting => thread::sleep(POLL), // until the next check, or the time limit
         }
     }
 }
 
-/// Spawns under the lock, so that `stop` comes either before, and prevents it, or after, and
-/// finds a process to signal.
+/// Spawns while holding the lock, so that `stop` runs either before, and prevents it, or after, and finds a process to signal.
 fn spawn(postmaster: &Postmaster, shared: &Shared) -> Result<u64, EmbeddedError> {
     let mut state = shared.lock();
     if state.stopping {
@@ -245,9 +244,9 @@ fn ended(postmaster: &Postmaster, shared: &Shared, status: ExitStatus, log_start
 /// Blocks until the child has exited, then reaps it; none if there is no child.
 fn await_exit(shared: &Shared) -> Option<ExitStatus> {
     let pid = shared.lock().child.as_ref().and_then(pid_of)?;
-    // Without reaping, and without the lock: until it is reaped below, its pid stays its own.
-    let look = || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
-    while matches!(look(), Err(rustix::io::Errno::INTR)) {}
+    // Without reaping, and without the lock: until the process is reaped below, its pid is not reused.
+    let peek = || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+    while matches!(peek(), Err(rustix::io::Errno::INTR)) {}
     let mut state = shared.lock();
     let status = state.child.as_mut().and_then(|child| child.wait().ok());
     state.child = None;

@@ -1,7 +1,7 @@
-//! The embedded PostgreSQL against the real thing: a test for each way it can be hurt.
+//! Tests of the embedded PostgreSQL with real servers: one for each kind of failure.
 //!
-//! Refuses to sleep: every wait is for a condition, with a deadline. Invariant: each test has a
-//! directory of its own and leaves no process in it.
+//! No test sleeps: every wait is for a condition, with a deadline. Invariant: each test has its own directory and leaves no
+//! process in it.
 
 mod crashes;
 mod data_directory;
@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
 use super::{Embedded, EmbeddedError};
-use harness::{Dir, KEPT, MAKE, Server, ask, options};
+use harness::{Dir, KEPT, MAKE, Server, options, query};
 
 #[test]
 fn a_warm_start_finds_what_a_cold_start_left() {
@@ -20,12 +20,12 @@ fn a_warm_start_finds_what_a_cold_start_left() {
     let begun = Instant::now();
     let cold = Embedded::start(&options(dir.path())).expect("a cold start");
     println!("cold start: {:?}", begun.elapsed());
-    ask(&cold, MAKE).expect("a table");
+    query(&cold, MAKE).expect("a table");
     drop(cold);
     let begun = Instant::now();
     let warm = Embedded::start(&options(dir.path())).expect("a warm start");
     println!("warm start: {:?}", begun.elapsed());
-    assert_eq!(ask(&warm, KEPT).expect("an answer"), "42");
+    assert_eq!(query(&warm, KEPT).expect("an answer"), "42");
     let home = fs::canonicalize(dir.path()).expect("canonical").join("embedded");
     assert_eq!(warm.data_dir(), home);
     for private in ["data", "run"] {
@@ -35,34 +35,34 @@ fn a_warm_start_finds_what_a_cold_start_left() {
 }
 
 #[test]
-fn it_is_durable_and_off_the_network_whatever_is_asked() {
+fn it_is_durable_and_off_the_network_whatever_the_settings() {
     let dir = Dir::with_cluster();
     let mut options = options(dir.path());
     for (name, value) in [("fsync", "off"), ("listen_addresses", "*"), ("max_connections", "33")] {
         options.extra_settings.push((name.into(), value.into()));
     }
     let server = Embedded::start(&options).expect("a start");
-    assert_eq!(ask(&server, "show fsync").expect("an answer"), "on");
-    assert_eq!(ask(&server, "show listen_addresses").expect("an answer"), "");
-    assert_eq!(ask(&server, "show max_connections").expect("an answer"), "33");
+    assert_eq!(query(&server, "show fsync").expect("an answer"), "on");
+    assert_eq!(query(&server, "show listen_addresses").expect("an answer"), "");
+    assert_eq!(query(&server, "show max_connections").expect("an answer"), "33");
 }
 
 #[test]
 fn text_beyond_ascii_has_upper_and_lower_case() {
     let dir = Dir::with_cluster();
     let server = Embedded::start(&options(dir.path())).expect("a start");
-    assert_eq!(ask(&server, "select lower('ŻÓŁĆ')").expect("an answer"), "żółć");
+    assert_eq!(query(&server, "select lower('ŻÓŁĆ')").expect("an answer"), "żółć");
 }
 
 #[test]
-fn a_second_server_is_refused_and_told_who_holds_the_directory() {
+fn a_second_server_is_refused_with_the_pid_of_the_first() {
     let dir = Dir::with_cluster();
     let first = Embedded::start(&options(dir.path())).expect("a start");
     let error = Embedded::start(&options(dir.path())).expect_err("a refusal");
     assert!(matches!(error, EmbeddedError::InUse { .. }), "{error}");
     assert!(error.to_string().contains(&*first.data_dir().to_string_lossy()), "{error}");
     assert!(error.to_string().contains(&format!("pid {}", std::process::id())), "{error}");
-    assert_eq!(ask(&first, "select 1").expect("the first is unharmed"), "1");
+    assert_eq!(query(&first, "select 1").expect("the first is unharmed"), "1");
     first.stop();
     Embedded::start(&options(dir.path())).expect("the directory is free after a stop");
 }
@@ -76,7 +76,7 @@ fn a_second_server_is_refused_across_processes() {
 }
 
 #[test]
-fn missing_binaries_are_reported_with_the_setting_or_the_command_that_helps() {
+fn missing_binaries_are_reported_with_the_setting_or_the_command_that_fixes_it() {
     let dir = Dir::new();
     let mut options = options(dir.path());
     options.pg_bin = Some(dir.path().join("nothing"));
@@ -92,7 +92,7 @@ fn missing_binaries_are_reported_with_the_setting_or_the_command_that_helps() {
 }
 
 #[test]
-fn a_start_that_fails_shows_what_postgresql_said() {
+fn a_failed_start_shows_postgresqls_log() {
     let dir = Dir::with_cluster();
     let mut options = options(dir.path());
     options.extra_settings.push(("max_connections".into(), "many".into()));

@@ -1,7 +1,7 @@
-//! A cluster of a newer major release, made beside the one that serves, and put in its place.
+//! Upgrade to a newer major release: a new cluster is created beside the existing one, and then replaces it.
 //!
-//! The two change places in one step of the file system. Refuses to remove the old one. Invariant: `embedded/data` is a whole
-//! cluster, the old one or the new one, whenever the power goes; what is half made is in `embedded/upgrading`.
+//! The two directories are exchanged atomically. The old cluster is never removed. Invariant: `embedded/data` is a complete
+//! cluster, the old one or the new one, even after a power failure; an incomplete one is in `embedded/upgrading`.
 
 use std::fs;
 use std::io;
@@ -18,14 +18,14 @@ use super::programs::Programs;
 use super::server::Server;
 use super::{Options, SYSTEM_DATA_DIR, account, cluster, files, orphans};
 
-/// Where the new cluster is until it is whole.
+/// Where the new cluster is until it is complete.
 const ASIDE: &str = "upgrading";
-/// WAL while rows are loaded: PostgreSQL keeps it below twice this.
+/// Limit of the WAL while rows are loaded: PostgreSQL keeps it below twice this.
 const WAL_BYTES: u64 = 256 << 20;
-/// What the copy is made with.
+/// The programs that make the copy.
 const DUMP: [&str; 3] = ["pg_dumpall", "pg_dump", "psql"];
 
-/// Two releases and the places of their clusters; dropping it removes what is half made.
+/// Two releases and the locations of their clusters; dropping it removes an incomplete one.
 #[derive(Debug)]
 pub struct Upgrade {
     directory: DataDirectory,
@@ -37,11 +37,12 @@ pub struct Upgrade {
 }
 
 impl Upgrade {
-    /// Looks at everything that an upgrade needs, and takes the cluster's lock; none when there is no newer release on
-    /// this machine.
+    /// Checks everything that an upgrade requires, and acquires the cluster's lock; none if there is no newer release on this
+    /// machine.
     ///
     /// # Errors
-    /// When somebody serves the cluster, programs or room are missing, or an earlier cluster is still kept.
+    /// If the cluster's server is running, programs or disk space are missing, or the cluster of an earlier upgrade is still
+    /// kept.
     pub fn prepare(options: &Options, old_bin: Option<&Path>) -> Result<Option<Self>, EmbeddedError> {
         let directory = DataDirectory::choose(&options.data_dir, Path::new(SYSTEM_DATA_DIR), account::for_root()?)?;
         let data = directory.data();
@@ -78,12 +79,12 @@ impl Upgrade {
         Ok(Some(upgrade))
     }
 
-    /// The releases, in words.
+    /// The old and the new release.
     pub fn releases(&self) -> (String, String) {
         (self.old.version.to_string(), self.new.version.to_string())
     }
 
-    /// What the old cluster is read with, and the new one filled.
+    /// The programs that read the old cluster and fill the new one.
     pub fn programs(&self) -> &Programs {
         &self.programs
     }
@@ -93,19 +94,19 @@ impl Upgrade {
         self.directory.data()
     }
 
-    /// Starts the old cluster where it is. Nobody writes into it: what came after the copy would be lost.
+    /// Starts the old cluster in its place, read-only: writes after the copy would be lost.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub fn start_old(&self) -> Result<Server, EmbeddedError> {
         let settings = vec![("default_transaction_read_only".to_owned(), "on".to_owned())];
         Server::start(&self.directory, &self.old, settings, READY_WITHIN)
     }
 
-    /// Makes the new cluster and starts it.
+    /// Creates the new cluster and starts it.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// If it cannot be created.
     pub fn start_new(&self) -> Result<Server, EmbeddedError> {
         files::create_dirs(&self.aside.home)?;
         cluster::create(&self.aside, &self.new)?;
@@ -113,10 +114,10 @@ impl Upgrade {
         Server::start(&self.aside, &self.new, settings, READY_WITHIN)
     }
 
-    /// Puts the new cluster in the old one's place; both have been stopped. Returns where the old one is kept.
+    /// Replaces the old cluster with the new one; both must have been stopped. Returns where the old one is kept.
     ///
     /// # Errors
-    /// When they cannot be moved.
+    /// If they cannot be moved.
     pub fn keep(self) -> Result<PathBuf, EmbeddedError> {
         let (data, new) = (self.directory.data(), self.aside.data());
         exchange(&new, &data).map_err(error::file("exchange", &data))?;
@@ -124,7 +125,7 @@ impl Upgrade {
         Ok(kept)
     }
 
-    /// Tried now, and not when everything has been copied.
+    /// Tests an exchange now rather than after everything has been copied.
     fn expect_exchange(&self) -> Result<(), EmbeddedError> {
         let [one, other] = ["one", "other"].map(|name| self.aside.home.join(name));
         files::create_dirs(&one)?;
@@ -138,7 +139,7 @@ impl Upgrade {
 
     fn clear(&self) -> Result<(), EmbeddedError> {
         let aside = &self.aside.home;
-        // The old cluster is never removed, whatever keeps it from its name.
+        // The old cluster is never removed, even if it could not be renamed.
         if aside.symlink_metadata().is_err() || exchanged(&self.directory)?.is_some() {
             return Ok(());
         }
@@ -151,25 +152,25 @@ impl Drop for Upgrade {
     fn drop(&mut self) {
         if let Err(failure) = self.clear() {
             let failure: &dyn std::error::Error = &failure;
-            tracing::warn!(error = failure, "cannot remove what is half upgraded");
+            tracing::warn!(error = failure, "cannot remove an incomplete upgrade");
         }
     }
 }
 
-/// Where the cluster of a major release is kept.
+/// Where the cluster of a major release is kept after an upgrade.
 fn kept(directory: &DataDirectory, major: u32) -> PathBuf {
     directory.home.join(format!("data-{major}"))
 }
 
-/// The release of the old cluster, when it has changed places with the new one and has no name yet.
+/// The release of the old cluster, if it has been exchanged with the new one but not renamed yet.
 fn exchanged(directory: &DataDirectory) -> Result<Option<u32>, EmbeddedError> {
-    // A cluster that is half made has no such file, or that of the newer release.
+    // An incomplete cluster has no such file, or that of the newer release.
     let aside = cluster::version(&directory.home.join(ASIDE).join("data")).unwrap_or_default();
     let now = cluster::version(&directory.data())?;
     Ok(aside.filter(|before| now.is_some_and(|now| *before < now)))
 }
 
-/// Gives the old cluster the name that it is kept under; also after a run that was cut off there.
+/// Renames the old cluster to the name under which it is kept; also after a run that was interrupted before this.
 fn finish(directory: &DataDirectory) -> Result<Option<PathBuf>, EmbeddedError> {
     let Some(before) = exchanged(directory)? else { return Ok(None) };
     let (aside, kept) = (directory.home.join(ASIDE).join("data"), kept(directory, before));
@@ -182,7 +183,7 @@ fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).map_err(Into::into)
 }
 
-/// The newest that can read the old release and be read by the new one.
+/// The newest programs that can read the old release and whose output the new one can read.
 fn dump_programs(ends: &[Binaries; 2], all: &[Binaries]) -> Option<Programs> {
     let [new, old] = ends.each_ref().map(|end| end.version.major);
     let between = all.iter().filter(|found| (old..=new).contains(&found.version.major));
@@ -203,7 +204,7 @@ fn expect_room(directory: &DataDirectory) -> Result<(), EmbeddedError> {
     Ok(())
 }
 
-/// What a copy takes: everything but WAL.
+/// Size of a copy: everything but WAL.
 fn bytes_below(dir: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(dir)? {

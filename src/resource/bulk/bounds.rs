@@ -1,4 +1,4 @@
-//! What bodies of many rows may take together.
+//! Limits on the resources that all bulk bodies use together.
 
 use std::time::Duration;
 
@@ -6,27 +6,27 @@ use crate::http::body::BodyLimits;
 use crate::http::budget::Budget;
 use crate::http::spool::Disk;
 
-/// The bounds of bulk bodies.
+/// The limits of bulk bodies.
 pub struct Bulk {
-    /// Of each.
+    /// Limits of each body.
     pub limits: BodyLimits,
-    /// Where they are kept while they arrive.
+    /// Disk space for bodies while they are received.
     pub disk: Disk,
-    /// Turns at storing them.
+    /// Turns to store a body.
     pub turns: Budget,
-    /// Longest wait for a turn.
+    /// Maximum wait for a turn.
     pub wait: Duration,
 }
 
 impl Bulk {
-    /// Bounds in front of a pool of this size in which nobody waits longer than `wait`.
+    /// Limits for a pool of this size, with a maximum wait for a turn.
     pub fn new(limits: BodyLimits, disk: Disk, pool_size: u32, wait: Duration) -> Self {
         Self { limits, disk, turns: turns(pool_size), wait }
     }
 }
 
-/// Turns at storing bodies; one client has one at a time, so that whoever sends much at once leaves one to others.
+/// Turns to store bodies. A client has one at a time, so a client that sends many bodies at once cannot take every turn.
 fn turns(pool_size: u32) -> Budget {
-    // Two keep PostgreSQL busy; a small pool must have connections left for everybody else.
+    // Two keep PostgreSQL busy; a small pool must keep connections available for other requests.
     Budget::new("bulk", if pool_size >= 4 { 2 } else { 1 }, 1)
 }

@@ -1,12 +1,12 @@
-//! What is wrong with the rows of a body: the first hundred faults, and how many there are.
+//! Errors in the rows of a body: the first hundred, and their total number.
 
-use super::split::Stuck;
+use super::split::SplitError;
 use crate::http::problem::{FieldError, Problem, RowError};
 
-/// Faults that an answer lists; whoever has more begins with these.
+/// Maximum number of errors listed in a response.
 const LISTED_MAX: usize = 100;
 
-/// The faults found so far.
+/// The errors found so far.
 #[derive(Debug, Default)]
 pub struct Faults {
     listed: Vec<RowError>,
@@ -15,12 +15,12 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Whether every row so far can be stored.
+    /// Whether every row so far is valid.
     pub fn is_empty(&self) -> bool {
         self.faults == 0
     }
 
-    /// Adds a row's faults; `index` is its place in a JSON array.
+    /// Adds the errors of a row; `index` is its index in a JSON array.
     pub fn row(&mut self, line: u64, index: Option<u64>, errors: Vec<FieldError>) {
         self.rows += 1;
         self.faults += errors.len() as u64;
@@ -33,16 +33,16 @@ impl Faults {
         }));
     }
 
-    /// Adds that the rest cannot be cut into rows.
-    pub fn stuck(&mut self, stuck: Stuck) {
-        let error = FieldError { pointer: stuck.field, detail: stuck.detail.into() };
-        self.row(stuck.line, None, vec![error]);
+    /// Adds the error that ends splitting: the rest of the body cannot be split into rows.
+    pub fn split_error(&mut self, error: SplitError) {
+        let field_error = FieldError { pointer: error.field, detail: error.detail.into() };
+        self.row(error.line, None, vec![field_error]);
     }
 
-    /// The answer, if there are faults.
+    /// Returns an error if any row has errors.
     ///
     /// # Errors
-    /// 422 that lists them.
+    /// 422 that lists the errors.
     pub fn finish(self) -> Result<(), Problem> {
         if self.is_empty() { Ok(()) } else { Err(Problem::rows(self.listed, self.faults, self.rows)) }
     }

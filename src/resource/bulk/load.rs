@@ -1,8 +1,8 @@
-//! Stores the rows of a body: in its turn, on one connection, in one transaction.
+//! Stores the rows of a body: after acquiring a turn, on one connection, in one transaction.
 //!
-//! A load begins when the body is whole, or when it arrives so quickly that PostgreSQL is the slower of the two; it is
-//! given up, and begun again when the body is whole, once the sender falls behind. So no turn, no connection and no
-//! transaction waits for a sender.
+//! A load starts when the body is complete, or earlier if the body arrives faster than PostgreSQL stores it. If the sender then
+//! falls behind, the load is aborted and restarted once the body is complete. So no turn, connection or transaction waits for a
+//! sender.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,13 +13,13 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 use warp::http::{HeaderMap, StatusCode};
 
-use super::super::by::By;
+use super::super::actor::Actor;
 use super::super::problem::problem;
 use super::faults::Faults;
-use super::rows::{Form, Loader};
+use super::rows::{BodyFormat, Loader};
 use super::store::{Copied, Loading};
 use crate::auth::principal::Principal;
-use crate::db::attempt::Attempt as Fate;
+use crate::db::attempt::Attempt;
 use crate::db::error::StoreError;
 use crate::http::body::{CSV, JSON, charset};
 use crate::http::budget::{Holder, Reservation};
@@ -34,32 +34,32 @@ use crate::idempotency::request::{Fingerprint, Request, key};
 use crate::idempotency::store::Claim;
 use crate::resource::context::Context;
 
-/// Longest that a load waits for its sender in all: a few hiccups of a quick one.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// Beyond the deadline, so that PostgreSQL's own answer about it normally comes first.
+/// Maximum total time that a load waits for its sender: enough for a few pauses of a fast sender.
+const SENDER_WAIT_MAX: Duration = Duration::from_millis(500);
+/// Added to the deadline so that PostgreSQL's own timeout error normally arrives first.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What was asked for besides the body.
-pub struct Asked<'a> {
-    /// The request's.
+/// A bulk request without its body.
+pub struct BulkRequest<'a> {
+    /// The request headers.
     pub headers: &'a HeaderMap,
-    /// How the rows are written.
-    pub form: Form,
-    /// Who sends them.
+    /// The format of the rows.
+    pub body_format: BodyFormat,
+    /// The client that sends the rows.
     pub client: Sender,
-    /// The name of a request that is to be carried out once.
+    /// The idempotency key.
     pub key: Option<String>,
-    /// Whether the keys of the rows are wanted.
+    /// Whether the keys of the rows are needed for the response.
     pub with_keys: bool,
-    /// Who sends them.
-    pub changed_by: By,
-    /// Of what has arrived; it arrives while it is stored.
+    /// The actor recorded in the history.
+    pub changed_by: Actor,
+    /// Fingerprint of what has been received; the body is stored while it arrives.
     fingerprint: Mutex<Fingerprint>,
     begun: Instant,
 }
 
-impl<'a> Asked<'a> {
-    /// Asked by these headers.
+impl<'a> BulkRequest<'a> {
+    /// Reads the headers of a bulk request.
     ///
     /// # Errors
     /// 400 for a malformed key, 415 for an unknown charset.
@@ -70,7 +70,7 @@ impl<'a> Asked<'a> {
     ) -> Result<Self, Problem> {
         Ok(Self {
             headers,
-            form: Form {
+            body_format: BodyFormat {
                 media_type,
                 charset: if media_type == CSV { charset(headers)? } else { None },
                 unknown: unknown(headers),
@@ -78,7 +78,7 @@ impl<'a> Asked<'a> {
             client: Sender::of(headers),
             key: key(headers, principal)?,
             with_keys: false,
-            changed_by: By::of(principal, headers),
+            changed_by: Actor::of(principal, headers),
             fingerprint: Mutex::new(Fingerprint::begin(route.0, "", headers)),
             begun: Instant::now(),
         })
@@ -89,134 +89,139 @@ impl<'a> Asked<'a> {
         self.fingerprint.lock().unwrap_or_else(PoisonError::into_inner).update(chunk);
     }
 
-    /// The fingerprint of what has arrived.
+    /// The fingerprint of what has been received.
     pub fn fingerprint(&self) -> [u8; 16] {
         self.fingerprint.lock().unwrap_or_else(PoisonError::into_inner).finish()
     }
 }
 
-/// What came of a body.
+/// The result of loading a body.
 pub enum Loaded {
-    /// All of it is stored: the short answer, and the keys if they were wanted.
+    /// All rows are stored: the short response, and the keys if they were requested.
     Stored(Answer, Keys),
-    /// Nothing is stored, because these rows are at fault.
+    /// Nothing is stored because rows are invalid.
     Faulty(Faults),
-    /// Nothing is stored, because the request's key was used before.
+    /// Nothing is stored because the idempotency key was used before.
     Known(Claim),
 }
 
-/// The rows that were stored: their keys, and the memory for them.
+/// The keys of the stored rows and the memory reserved for them.
 pub struct Keys {
-    /// The keys, in the rows' order.
+    /// The keys, in row order.
     pub keys: Vec<Uuid>,
-    /// What was taken otherwise than it was written.
+    /// Notes on values that were converted.
     pub notes: Vec<String>,
     _held: Option<Reservation>,
 }
 
-/// What came of an attempt.
-enum Attempt {
+/// The result of one attempt.
+enum LoadOutcome {
     Loaded(Loaded),
-    /// Nothing is stored, because the sender is behind.
+    /// Nothing is stored because the sender fell behind.
     Late,
 }
 
-/// Stores the rows of a body that may still be arriving.
+/// Stores the rows of a body that may still be being received.
 ///
 /// # Errors
-/// 503 when there is no turn or no connection, or PostgreSQL does not answer in time.
-pub async fn load(context: &Context, asked: &Asked<'_>, spool: &Spool) -> Result<Loaded, Problem> {
+/// 503 when no turn or connection is available, or PostgreSQL does not respond in time.
+pub async fn load(context: &Context, request: &BulkRequest<'_>, spool: &Spool) -> Result<Loaded, Problem> {
     spool.readable().await;
-    let holder = Holder::Client(asked.client);
-    // Only a body that is whole waits for its turn.
+    let holder = Holder::Client(request.client);
+    // Only a complete body waits for a turn.
     if let Ok(turn) = context.bulk.turns.take(holder, 1)
-        && let Attempt::Loaded(loaded) = attempt(context, asked, spool, turn).await?
+        && let LoadOutcome::Loaded(loaded) = try_load(context, request, spool, turn).await?
     {
         return Ok(loaded);
     }
     spool.ended().await;
     let turn = context.bulk.turns.wait(holder, 1, Instant::now() + context.bulk.wait).await;
-    let turn = turn.map_err(|refused| refused.problem("turns at storing many rows"))?;
-    match attempt(context, asked, spool, turn).await? {
-        Attempt::Loaded(loaded) => Ok(loaded),
-        Attempt::Late => Err(Problem::internal()), // nobody is late whose body is whole
+    let turn = turn.map_err(|refused| refused.problem("turns to store many rows"))?;
+    match try_load(context, request, spool, turn).await? {
+        LoadOutcome::Loaded(loaded) => Ok(loaded),
+        LoadOutcome::Late => Err(Problem::internal()), // a complete body is never late
     }
 }
 
-/// Reads the body from its beginning and stores its rows.
-async fn attempt(context: &Context, asked: &Asked<'_>, spool: &Spool, turn: Reservation) -> Result<Attempt, Problem> {
-    let mut rows = Rows {
+/// Reads the body from its start and stores its rows.
+async fn try_load(
+    context: &Context,
+    request: &BulkRequest<'_>,
+    spool: &Spool,
+    turn: Reservation,
+) -> Result<LoadOutcome, Problem> {
+    let mut rows = BodyRows {
         reader: spool.reader(),
-        patience: PATIENCE,
-        loader: Loader::new(context.resource, &asked.form, asked.with_keys),
+        sender_wait: SENDER_WAIT_MAX,
+        loader: Loader::new(context.resource, &request.body_format, request.with_keys),
     };
-    // A body of few rows is judged before a connection is taken, and one that begins with a fault never takes any.
-    let more = match rows.next_piece().await? {
+    // The first chunk is validated before a connection is acquired; a body that starts with an error never acquires one.
+    let more = match rows.next_chunk().await? {
         Next::Chunk => true,
         Next::End => false,
-        Next::Late => return Ok(Attempt::Late),
+        Next::Late => return Ok(LoadOutcome::Late),
     };
-    if rows.loader.is_good()
-        && let Some(attempt) = store(context, asked, &mut rows, more).await?
+    if rows.loader.is_valid()
+        && let Some(outcome) = store(context, request, &mut rows, more).await?
     {
-        return Ok(attempt);
+        return Ok(outcome);
     }
     drop(turn);
-    rows.into_faults().await.map(|faults| Attempt::Loaded(Loaded::Faulty(faults)))
+    rows.into_faults().await.map(|faults| LoadOutcome::Loaded(Loaded::Faulty(faults)))
 }
 
-/// Stores the rows; `None` when one is at fault. `more` says whether there are rows behind the first chunk.
+/// Stores the rows; `None` when one is invalid. `more` states whether rows follow the first chunk.
 async fn store(
     context: &Context,
-    asked: &Asked<'_>,
-    rows: &mut Rows<'_>,
+    request: &BulkRequest<'_>,
+    rows: &mut BodyRows<'_>,
     more: bool,
-) -> Result<Option<Attempt>, Problem> {
+) -> Result<Option<LoadOutcome>, Problem> {
     let mut session = context.pool.session().await.map_err(|error| problem(context.resource, error))?;
     let mut timed = context.resource.db.bulk.begin();
-    let fate = session.attempt();
-    let work = copy(context, (session.client_mut(), &fate), asked, rows, more);
-    let work = timed.around(timeout_at(asked.begun + context.bulk.limits.timeout + GRACE, work));
+    let attempt = session.attempt();
+    let work = copy(context, (session.client_mut(), &attempt), request, rows, more);
+    let work = timed.around(timeout_at(request.begun + context.bulk.limits.timeout + GRACE, work));
     let stored = work.await.unwrap_or_else(|_| {
         let late = StoreError::unavailable("a bulk body was not stored in time");
-        fate.judge(Err(late)).map_err(|error| problem(context.resource, error))
+        attempt.judge(Err(late)).map_err(|error| problem(context.resource, error))
     });
     if stored.is_ok() {
-        timed.judge(&Ok(())); // a body at fault is no failure of the database's
+        timed.judge(&Ok(())); // an invalid body is not a database failure
     }
-    if matches!(stored, Ok(Some(Attempt::Loaded(Loaded::Stored(..))))) {
-        session.settled(); // in every other case a copy or a transaction may still be at work
+    if matches!(stored, Ok(Some(LoadOutcome::Loaded(Loaded::Stored(..))))) {
+        session.settled(); // otherwise a copy or transaction may still be in progress
     }
-    if asked.key.is_some() { stored.map_err(Problem::with_key) } else { stored }
+    if request.key.is_some() { stored.map_err(Problem::with_key) } else { stored }
 }
 
-/// The same on a connection.
+/// Stores the rows on a connection.
 async fn copy(
     context: &Context,
-    (client, fate): (&mut Client, &Fate),
-    asked: &Asked<'_>,
-    rows: &mut Rows<'_>,
+    (client, attempt): (&mut Client, &Attempt),
+    request: &BulkRequest<'_>,
+    rows: &mut BodyRows<'_>,
     mut more: bool,
-) -> Result<Option<Attempt>, Problem> {
-    let key = asked.key.as_deref().map(|key| (key, context.once.ttl()));
+) -> Result<Option<LoadOutcome>, Problem> {
+    let key = request.key.as_deref().map(|key| (key, context.once.ttl()));
     let mut loading = match Loading::begin(context.resource, client, context.bulk.limits.timeout, key)
         .await
         .map_err(|error| problem(context.resource, error))?
     {
-        Ok(_) if asked.key.as_deref().is_some_and(|key| context.once.is_full(key)) => return Err(too_many()),
+        Ok(_) if request.key.as_deref().is_some_and(|key| context.once.is_full(key)) => return Err(too_many()),
         Ok(loading) => loading,
-        Err(known) => return Ok(Some(Attempt::Loaded(Loaded::Known(known)))),
+        Err(known) => return Ok(Some(LoadOutcome::Loaded(Loaded::Known(known)))),
     };
     let mut held = None;
     while more {
         loading.send(rows.loader.take()).await.map_err(|error| problem(context.resource, error))?;
-        hold(&mut held, rows.loader.keys() * size_of::<Uuid>(), asked.client, context)?;
-        more = match rows.next_piece().await? {
+        hold(&mut held, rows.loader.keys() * size_of::<Uuid>(), request.client, context)?;
+        more = match rows.next_chunk().await? {
             Next::Chunk => true,
             Next::End => false,
-            Next::Late => return Ok(Some(Attempt::Late)),
+            Next::Late => return Ok(Some(LoadOutcome::Late)),
         };
-        if !rows.loader.is_good() {
+        if !rows.loader.is_valid() {
             return Ok(None);
         }
     }
@@ -225,61 +230,61 @@ async fn copy(
     let (rest, count, keys) = rows.loader.finish();
     loading.send(rest).await.map_err(|error| problem(context.resource, error))?;
     let answer = Answer::new(status(count), JSON, stored(count, &notes).into());
-    let request = asked.key.clone().map(|key| Request { key, fingerprint: asked.fingerprint() });
-    let copied = Copied { between, count, by: &asked.changed_by };
+    let keyed = request.key.clone().map(|key| Request { key, fingerprint: request.fingerprint() });
+    let copied = Copied { between, count, actor: &request.changed_by };
     let committed =
-        loading.commit(context.resource, copied, fate, request.as_ref().map(|request| (request, &answer))).await;
-    fate.judge(committed).map_err(|error| problem(context.resource, error))?;
+        loading.commit(context.resource, copied, attempt, keyed.as_ref().map(|keyed| (keyed, &answer))).await;
+    attempt.judge(committed).map_err(|error| problem(context.resource, error))?;
     context.growth.add(count);
-    Ok(Some(Attempt::Loaded(Loaded::Stored(answer, Keys { keys, notes, _held: held }))))
+    Ok(Some(LoadOutcome::Loaded(Loaded::Stored(answer, Keys { keys, notes, _held: held }))))
 }
 
-/// The short answer: how many rows there are, and what was taken otherwise than it was written.
+/// The short response: the number of rows, and notes on converted values.
 fn stored(count: u64, notes: &[String]) -> String {
     if notes.is_empty() { json!({"count": count}) } else { json!({"count": count, "notes": notes}) }.to_string()
 }
 
-/// The status of so many rows that were created.
+/// The status for this number of created rows.
 pub fn status(count: u64) -> StatusCode {
     if count == 0 { StatusCode::OK } else { StatusCode::CREATED }
 }
 
-/// Takes memory for the keys, of which there may be a million: a refusal in time still undoes everything.
+/// Reserves memory for the keys, of which there may be a million; a refusal here still rolls everything back.
 fn hold(held: &mut Option<Reservation>, bytes: usize, client: Sender, context: &Context) -> Result<(), Problem> {
     let before = held.as_ref().map_or(0, Reservation::bytes);
     if bytes <= before {
         return Ok(());
     }
-    // A vector doubles.
+    // A vector doubles its capacity.
     let more = bytes.next_power_of_two() - before;
     match held {
         Some(held) => held.grow(more),
         None => context.body_limits.memory.take(Holder::Client(client), more).map(|taken| *held = Some(taken)),
     }
-    .map_err(|refused| refused.problem("memory for the answer"))
+    .map_err(|refused| refused.problem("memory for the response"))
 }
 
-/// The rows of a body, cut and judged as they are read.
-struct Rows<'a> {
+/// The rows of a body, split and validated as they are read.
+struct BodyRows<'a> {
     reader: Reader<'a>,
-    patience: Duration,
+    sender_wait: Duration,
     loader: Loader,
 }
 
-/// What reading on has come to.
+/// Why reading stopped.
 enum Next {
-    /// A chunk is full, or a row is at fault.
+    /// A chunk is full, or a row is invalid.
     Chunk,
-    /// The body's end.
+    /// End of the body.
     End,
-    /// The sender is behind.
+    /// The sender fell behind.
     Late,
 }
 
-impl Rows<'_> {
-    async fn next_piece(&mut self) -> Result<Next, Problem> {
+impl BodyRows<'_> {
+    async fn next_chunk(&mut self) -> Result<Next, Problem> {
         loop {
-            match self.reader.next(&mut self.patience).await? {
+            match self.reader.next(&mut self.sender_wait).await? {
                 Read::Bytes(bytes) => self.loader.push(&bytes),
                 Read::End => {
                     self.loader.end();
@@ -287,16 +292,16 @@ impl Rows<'_> {
                 }
                 Read::Late => return Ok(Next::Late),
             }
-            if self.loader.is_full() || !self.loader.is_good() {
+            if self.loader.is_full() || !self.loader.is_valid() {
                 return Ok(Next::Chunk);
             }
         }
     }
 
-    /// Reads the rest for its faults, however late it comes: nothing is held for it any more.
+    /// Reads the rest to collect its errors, however slowly it arrives: nothing is held for it any more.
     async fn into_faults(mut self) -> Result<Faults, Problem> {
-        while matches!(self.next_piece().await?, Next::Chunk) {
-            self.patience = Duration::MAX;
+        while matches!(self.next_chunk().await?, Next::Chunk) {
+            self.sender_wait = Duration::MAX;
         }
         Ok(self.loader.into_faults())
     }

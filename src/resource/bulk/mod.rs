@@ -1,8 +1,8 @@
-//! Many rows in one request: a JSON array, CSV, or one JSON object per line, through `COPY`, all or none.
+//! Many rows in one request: a JSON array, CSV, or newline-delimited JSON, stored through `COPY`, all or none.
 //!
-//! A long body is kept in a file while it arrives (`http/spool.rs`) and read from there: `split` cuts it into rows, `rows`
-//! judges each and turns it into `COPY`'s binary form, and full chunks go to PostgreSQL (`load`, `store`). The first bad row
-//! gives the connection back; the rest is read to its end all the same, so that the answer names every bad row.
+//! A long body is spooled to a file while it arrives (`http/spool.rs`) and read from there: `split` splits it into rows, `rows`
+//! validates each and encodes it in `COPY`'s binary format, and full chunks are sent to PostgreSQL (`load`, `store`). The first
+//! invalid row releases the connection; the rest is still read, so that the response lists the errors of every row.
 
 pub mod bounds;
 mod faults;

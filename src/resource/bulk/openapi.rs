@@ -9,8 +9,8 @@ use crate::http::body::{CSV, JSON, NDJSON};
 use crate::http::describe::content;
 use crate::http::schema::{array_of, integer, object, text};
 
-/// What is posted: one row, or many in each form.
-pub fn taken(resource: &Resource, one: RefOr<Schema>, example: Value) -> [(&'static str, Content); 3] {
+/// Content of the request: one row, or many in each format.
+pub fn request_content(resource: &Resource, one: RefOr<Schema>, example: Value) -> [(&'static str, Content); 3] {
     let lines = format!("{example}\n");
     let many = OneOfBuilder::new().item(one.clone()).item(array_of(one));
     [
@@ -20,8 +20,8 @@ pub fn taken(resource: &Resource, one: RefOr<Schema>, example: Value) -> [(&'sta
     ]
 }
 
-/// What is answered to a body without rows: their count, or none of them.
-pub fn answered_empty() -> [(&'static str, Content); 3] {
+/// Content of the response to a body without rows: their count, or an empty list.
+pub fn empty_response_content() -> [(&'static str, Content); 3] {
     let count = object([("count", integer(0, 0), true)]);
     let either = OneOfBuilder::new().item(count).item(array_of(text()));
     [
@@ -31,8 +31,8 @@ pub fn answered_empty() -> [(&'static str, Content); 3] {
     ]
 }
 
-/// What is answered: one row as stored, how many there are, or all of them.
-pub fn answered(resource: &Resource, one: RefOr<Schema>, example: Value) -> [(&'static str, Content); 3] {
+/// Content of the response: one row as stored, the number of rows, or all of them.
+pub fn response_content(resource: &Resource, one: RefOr<Schema>, example: Value) -> [(&'static str, Content); 3] {
     let count = object([("count", integer(0, i64::MAX), true), ("notes", array_of(text()), false)]);
     let lines = format!("{example}\n");
     let either = OneOfBuilder::new().item(one.clone()).item(array_of(one)).item(count);

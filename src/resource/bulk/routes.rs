@@ -12,7 +12,7 @@ use warp::reply::Response;
 use super::super::list::request::FORMS;
 use super::super::list::shape::Shape;
 use super::super::problem::problem;
-use super::load::{self, Asked, Keys, Loaded};
+use super::load::{self, BulkRequest, Keys, Loaded};
 use super::store;
 use crate::auth::principal::Principal;
 use crate::csv::notes::UnknownColumns;
@@ -30,60 +30,62 @@ use crate::idempotency::once::{in_flight, reused};
 use crate::idempotency::store::Claim;
 use crate::resource::context::Context;
 
-/// What can be posted; the first may hold one row or many.
-const TAKEN: &[&str] = &[JSON, CSV, NDJSON];
-/// Rows of an answer read back at a time.
+/// Accepted media types; the first may contain one row or many.
+const ACCEPTED: &[&str] = &[JSON, CSV, NDJSON];
+/// Number of rows read back at a time for a response.
 const BATCH: usize = 1000;
 
-/// What is the matter with a table in one line.
+/// Hint for a CSV body that consists of a single line.
 const LOST_LINES: &str =
-    "the body is a single line: curl -d takes the ends of lines out of a file, send it with --data-binary @file";
+    "the body is a single line: curl -d removes line ends from a file; send it with --data-binary @file";
 
-/// What a body held.
+/// The content of a body.
 pub enum Posted {
-    /// One row, still to be read.
+    /// One row, not parsed yet.
     One(Bytes),
-    /// Many: this is the answer.
+    /// Many rows, already stored; the response.
     Many(Response),
 }
 
-/// Reads a body that holds one row, or creates the many that it holds.
+/// Reads a body that contains one row, or creates the many rows that it contains.
 ///
 /// # Errors
-/// 415 for another media type, 413, 408 and 400 as for every body, 406 for a form of the answer that is not on offer, 422
-/// that lists the faults of the rows, 503 when the database does not answer.
+/// 415 for another media type; 413, 408 and 400 as for every body; 406 for a response format that is not offered; 422 that
+/// lists the errors of the rows; 503 when the database does not respond.
 pub async fn receive(
     route: Route,
     (headers, principal): (&HeaderMap, &Principal),
     body: impl Stream<Item = Result<Bytes, Broken>>,
     context: &Arc<Context>,
 ) -> Result<Posted, Problem> {
-    let media_type = body::media_type(headers, TAKEN)?;
+    let media_type = body::media_type(headers, ACCEPTED)?;
     let is_short = announced(headers).is_some_and(|length| length <= context.body_limits.bytes as u64);
-    // Boxes, so that the usual single row carries none of this with it.
+    // Boxed so that the usual single row does not carry the size of these futures.
     if is_short && media_type == JSON {
         let bytes = body::read_json(headers, body, &context.body_limits).await?;
         if !is_array(&bytes) {
             return Ok(Posted::One(bytes));
         }
         let whole = stream::iter([Ok(bytes)]);
-        return Box::pin(many(Asked::new(route, (headers, principal), JSON)?, whole, context)).await.map(Posted::Many);
+        return Box::pin(many(BulkRequest::new(route, (headers, principal), JSON)?, whole, context))
+            .await
+            .map(Posted::Many);
     }
-    Box::pin(one_or_many(Asked::new(route, (headers, principal), media_type)?, Box::pin(body), context)).await
+    Box::pin(one_or_many(BulkRequest::new(route, (headers, principal), media_type)?, Box::pin(body), context)).await
 }
 
-/// The same for a body that is long, of unknown length, or no JSON.
+/// Handles a body that is long, of unknown length, or not JSON.
 async fn one_or_many(
-    asked: Asked<'_>,
+    request: BulkRequest<'_>,
     mut body: impl Stream<Item = Result<Bytes, Broken>> + Unpin,
     context: &Arc<Context>,
 ) -> Result<Posted, Problem> {
-    if asked.form.media_type != JSON {
-        return many(asked, body, context).await.map(Posted::Many);
+    if request.body_format.media_type != JSON {
+        return many(request, body, context).await.map(Posted::Many);
     }
-    // The first byte that is no blank tells one row from many.
-    // Blanks in front of it have the limit of a single row, because nothing tells yet that there are many.
-    let mut begun = BodyBuffer::begin(asked.headers, &context.bulk.limits, 0)?;
+    // The first non-blank byte distinguishes one row from many. The limit of a single row applies to leading blanks, because it
+    // is not known yet that there are many rows.
+    let mut begun = BodyBuffer::begin(request.headers, &context.bulk.limits, 0)?;
     let mut pace = Pace::begin(&context.body_limits);
     while let Some(chunk) = pace.next(&mut body).await? {
         let is_blank = begun.as_slice().len() > BOM.len() && chunk.trim_ascii_start().is_empty();
@@ -98,16 +100,16 @@ async fn one_or_many(
     let many_are_there = is_array(begun.as_slice());
     let body = stream::iter([Ok(begun.into_bytes())]).chain(body);
     if many_are_there {
-        return many(asked, body, context).await.map(Posted::Many);
+        return many(request, body, context).await.map(Posted::Many);
     }
-    body::read_json(asked.headers, body, &context.body_limits).await.map(Posted::One)
+    body::read_json(request.headers, body, &context.body_limits).await.map(Posted::One)
 }
 
 fn is_array(bytes: &[u8]) -> bool {
     first_byte(bytes) == Some(b'[')
 }
 
-/// The first byte of a JSON text, if it is there.
+/// The first non-blank byte of a JSON text, if it has arrived.
 fn first_byte(bytes: &[u8]) -> Option<u8> {
     if BOM.starts_with(bytes) {
         return None;
@@ -115,27 +117,27 @@ fn first_byte(bytes: &[u8]) -> Option<u8> {
     without_bom(bytes).trim_ascii_start().first().copied()
 }
 
-/// Creates what the body holds, all or none.
+/// Creates the rows of the body, all or none.
 async fn many(
-    mut asked: Asked<'_>,
+    mut request: BulkRequest<'_>,
     mut body: impl Stream<Item = Result<Bytes, Broken>> + Unpin,
     context: &Arc<Context>,
 ) -> Result<Response, Problem> {
-    let preferred = prefer::preference(asked.headers, "return");
-    // The answer to a request with a key is kept with it, so it is always the short one.
-    let representation = preferred == Some("representation") && asked.key.is_none();
-    let format = Format::negotiate(asked.headers, FORMS)?;
-    asked.with_keys = representation;
+    let preferred = prefer::preference(request.headers, "return");
+    // The response to a request with a key is stored with the key, so it is always the short one.
+    let representation = preferred == Some("representation") && request.key.is_none();
+    let format = Format::negotiate(request.headers, FORMS)?;
+    request.with_keys = representation;
     let bulk = &context.bulk;
     let spool = Spool::default();
-    let mut look = Look::default();
-    let receiving = spool.receive(asked.headers, &mut body, &bulk.limits, &bulk.disk, |chunk| {
-        asked.add(chunk);
-        look.at(chunk);
+    let mut inspector = BodyInspector::default();
+    let receiving = spool.receive(request.headers, &mut body, &bulk.limits, &bulk.disk, |chunk| {
+        request.add(chunk);
+        inspector.inspect(chunk);
     });
-    // Either failure ends both; the disk is held until both are done.
-    let (_disk, loaded) = try_join(receiving, load::load(context, &asked, &spool)).await?;
-    if look.is_blank() {
+    // A failure of either ends both; the disk space is held until both have ended.
+    let (_disk, loaded) = try_join(receiving, load::load(context, &request, &spool)).await?;
+    if inspector.is_blank() {
         return Err(Problem::new(Code::InvalidJson, "the body is empty; send at least one row"));
     }
     let (mut response, applied) = match loaded {
@@ -144,8 +146,8 @@ async fn many(
             let shape = Shape { resource, format, columns: None };
             let status = load::status(keys.keys.len() as u64);
             let notes = keys.notes.clone();
-            let chunks = Stored { context: context.clone(), shape, keys, told: 0 };
-            match reply::in_chunks(&context.buffers, asked.client, format.content_type(), chunks, |error| {
+            let chunks = StoredRows { context: context.clone(), shape, keys, sent: 0 };
+            match reply::in_chunks(&context.buffers, request.client, format.content_type(), chunks, |error| {
                 problem(resource, error)
             })
             .await
@@ -155,20 +157,20 @@ async fn many(
                     prefer::add_notes(response.headers_mut(), &notes);
                     (response, Some("return=representation"))
                 }
-                // They are stored, whatever became of reading them again: a preference may go unheeded.
+                // The rows are stored even if reading them back failed; a preference may be ignored.
                 Err(_) => (answer.into_response(false)?, None),
             }
         }
         Loaded::Stored(answer, _) => {
             (answer.into_response(false)?, (preferred == Some("minimal")).then_some("return=minimal"))
         }
-        // The whole body, which is there by now, tells whether it is the same request.
-        Loaded::Known(Claim::Kept { fingerprint, .. }) if fingerprint != asked.fingerprint() => return Err(reused()),
+        // The body is complete by now, so its fingerprint identifies the request.
+        Loaded::Known(Claim::Kept { fingerprint, .. }) if fingerprint != request.fingerprint() => return Err(reused()),
         Loaded::Known(Claim::Kept { answer, .. }) => return answer.into_response(true),
         Loaded::Known(_) => return Err(in_flight()),
         Loaded::Faulty(faults) => {
             let problem = faults.finish().err().unwrap_or_else(Problem::internal);
-            return Err(if look.has_lost_lines(asked.form.media_type) {
+            return Err(if inspector.has_lost_lines(request.body_format.media_type) {
                 problem.with_hint(LOST_LINES)
             } else {
                 problem
@@ -177,7 +179,7 @@ async fn many(
     };
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("accept, prefer"));
-    if asked.form.unknown == UnknownColumns::Ignored {
+    if request.body_format.unknown == UnknownColumns::Ignored {
         prefer::applied(headers, prefer::LENIENT);
     }
     if let Some(applied) = applied {
@@ -186,17 +188,17 @@ async fn many(
     Ok(response)
 }
 
-/// What is seen of a body as it arrives, to say more about what is wrong with it.
+/// Properties of a body observed while it arrives, for more specific error messages.
 #[derive(Default)]
-struct Look {
-    /// The first byte that is no blank has come.
+struct BodyInspector {
+    /// A non-blank byte has arrived.
     has_content: bool,
     has_line_end: bool,
     has_object_behind_object: bool,
 }
 
-impl Look {
-    fn at(&mut self, chunk: &[u8]) {
+impl BodyInspector {
+    fn inspect(&mut self, chunk: &[u8]) {
         if !self.has_content {
             self.has_content = !chunk.iter().all(u8::is_ascii_whitespace);
         }
@@ -210,34 +212,34 @@ impl Look {
         !self.has_content
     }
 
-    /// Whether many lines have become one.
+    /// Whether line ends were probably removed.
     fn has_lost_lines(&self, media_type: &str) -> bool {
         !self.has_line_end && (media_type == CSV || (media_type == NDJSON && self.has_object_behind_object))
     }
 }
 
-/// The rows as they are stored, told to whoever sent them.
-struct Stored {
+/// The stored rows, sent back to the client in chunks.
+struct StoredRows {
     context: Arc<Context>,
     shape: Shape,
     keys: Keys,
-    told: usize,
+    sent: usize,
 }
 
-impl Chunks for Stored {
+impl Chunks for StoredRows {
     async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
         let mut out = Vec::with_capacity(room);
-        let first = self.told == 0;
-        let end = self.keys.keys.len().min(self.told + BATCH);
-        // Keys are made in the order of the rows, and ascend.
-        let rows = store::stored(self.context.resource, &self.context.pool, &self.keys.keys[self.told..end]).await?;
+        let first = self.sent == 0;
+        let end = self.keys.keys.len().min(self.sent + BATCH);
+        // Keys are generated in row order and ascend.
+        let rows = store::stored(self.context.resource, &self.context.pool, &self.keys.keys[self.sent..end]).await?;
         if first {
             self.shape.begin(&mut out);
         }
         for (index, row) in rows.iter().enumerate() {
             self.shape.row(first && index == 0, row, &mut out)?;
         }
-        self.told = end;
+        self.sent = end;
         let more = end < self.keys.keys.len();
         if !more {
             self.shape.end(&mut out);

@@ -1,4 +1,4 @@
-//! Validates rows by the rules of a single one and writes them in `COPY`'s binary form.
+//! Validates rows by the same rules as a single row and writes them in `COPY`'s binary format.
 
 use bytes::Bytes;
 use encoding_rs::Encoding;
@@ -9,7 +9,7 @@ use super::super::definition::Resource;
 use super::super::json;
 use super::super::row::Record;
 use super::faults::Faults;
-use super::split::{Array, Lines, Rows, Splitter, Stuck};
+use super::split::{Array, Lines, RowSink, SplitError, Splitter};
 use crate::csv::cells::Cells;
 use crate::csv::fault::Malformed;
 use crate::csv::notes::{Notes, UnknownColumns};
@@ -22,38 +22,38 @@ use crate::http::json::fault::Position;
 use crate::http::json::without_bom;
 use crate::http::problem::FieldError;
 
-/// How the rows of a body are written.
+/// The format of the rows of a body.
 #[derive(Debug, Clone, Copy)]
-pub struct Form {
-    /// One of those that are taken.
+pub struct BodyFormat {
+    /// One of the accepted media types.
     pub media_type: &'static str,
-    /// The encoding of CSV, if it is named.
+    /// The encoding of CSV, if the request specifies one.
     pub charset: Option<&'static Encoding>,
-    /// What becomes of columns and members that the resource does not have.
+    /// How unknown columns and members are handled.
     pub unknown: UnknownColumns,
 }
 
-/// The rows of one body, as far as it has arrived.
+/// The rows of one body received so far.
 #[derive(Debug)]
 pub struct Loader {
     splitter: Splitter,
-    /// Of JSON, until its first bytes have told that it is that; CSV's reader looks at them itself.
+    /// Inspects the first bytes of a JSON body; CSV's reader does this itself.
     opening: Option<SignatureCheck>,
     is_ended: bool,
     validator: RowValidator,
 }
 
 impl Loader {
-    /// For a body of this form; `keys` asks to remember the keys of the rows.
-    pub fn new(resource: &'static Resource, form: &Form, keys: bool) -> Self {
-        let splitter = match form.media_type {
-            CSV => Splitter::Table(Box::new(Records::new(form.charset))),
+    /// Creates a loader for a body of this format; `keys` requests that the keys of the rows be collected.
+    pub fn new(resource: &'static Resource, body_format: &BodyFormat, keys: bool) -> Self {
+        let splitter = match body_format.media_type {
+            CSV => Splitter::Csv(Box::new(Records::new(body_format.charset))),
             NDJSON => Splitter::Lines(Lines::default()),
             _ => Splitter::Array(Array::default()),
         };
         let validator = RowValidator {
             resource,
-            unknown: form.unknown,
+            unknown: body_format.unknown,
             is_array: matches!(splitter, Splitter::Array(_)),
             rows: None,
             count: 0,
@@ -61,18 +61,18 @@ impl Loader {
             between: None,
             notes: Notes::default(),
             faults: Faults::default(),
-            is_stuck: false,
+            has_failed: false,
             binary: BinaryRows::default(),
         };
-        let opening = (!matches!(splitter, Splitter::Table(_))).then(|| SignatureCheck::new(true));
+        let opening = (!matches!(splitter, Splitter::Csv(_))).then(|| SignatureCheck::new(true));
         Self { splitter, opening, is_ended: false, validator }
     }
 
-    /// Takes what has arrived.
+    /// Adds received bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         let Some(opening) = &mut self.opening else { return self.split(bytes) };
         match opening.push(bytes) {
-            Ok(begun) if begun.is_empty() => {} // nothing tells yet
+            Ok(begun) if begun.is_empty() => {} // undecided so far
             begun => {
                 self.opening = None;
                 self.begin(begun.as_deref());
@@ -80,54 +80,54 @@ impl Loader {
         }
     }
 
-    /// Takes the first bytes, of which none belongs to what follows.
+    /// Handles the first bytes of the body.
     fn begin(&mut self, begun: Result<&[u8], &Foreign>) {
         match begun {
             Ok(begun) => self.split(without_bom(begun)),
-            Err(foreign) => self.validator.stuck(Stuck::new(1, foreign.to_string())),
+            Err(foreign) => self.validator.fail(SplitError::new(1, foreign.to_string())),
         }
     }
 
     fn split(&mut self, bytes: &[u8]) {
-        if !self.validator.is_stuck
-            && let Err(stuck) = self.splitter.push(bytes, &mut self.validator)
+        if !self.validator.has_failed
+            && let Err(error) = self.splitter.push(bytes, &mut self.validator)
         {
-            self.validator.stuck(stuck);
+            self.validator.fail(error);
         }
     }
 
-    /// The body has ended.
+    /// Handles the end of the body.
     pub fn end(&mut self) {
-        // Whoever reads on for further faults may come to the end once more.
+        // This is called again when reading continues for further errors.
         if std::mem::replace(&mut self.is_ended, true) {
             return;
         }
         if let Some(mut opening) = self.opening.take() {
             self.begin(opening.finish().as_deref());
         }
-        if self.validator.is_stuck {
+        if self.validator.has_failed {
             return;
         }
-        if let Err(stuck) = self.splitter.finish(&mut self.validator) {
-            self.validator.stuck(stuck);
-        } else if matches!(self.splitter, Splitter::Table(_))
+        if let Err(error) = self.splitter.finish(&mut self.validator) {
+            self.validator.fail(error);
+        } else if matches!(self.splitter, Splitter::Csv(_))
             && self.validator.rows.is_none()
-            && !self.validator.is_stuck
+            && !self.validator.has_failed
         {
             self.validator
-                .stuck(Stuck::new(1, format!("must be a header: {}", self.validator.resource.expected_header)));
+                .fail(SplitError::new(1, format!("must be a header: {}", self.validator.resource.expected_header)));
         } else if matches!(self.splitter, Splitter::Lines(_)) && self.validator.count == 0 {
-            self.validator.stuck(Stuck::new(1, "must be a JSON object"));
+            self.validator.fail(SplitError::new(1, "must be a JSON object"));
         }
     }
 
-    /// Whether there is a chunk to be sent.
+    /// Whether a chunk is ready to be sent.
     pub fn is_full(&self) -> bool {
         self.validator.binary.is_full()
     }
 
-    /// Whether every row so far can be stored.
-    pub fn is_good(&self) -> bool {
+    /// Whether every row so far is valid.
+    pub fn is_valid(&self) -> bool {
         self.validator.faults.is_empty()
     }
 
@@ -136,31 +136,31 @@ impl Loader {
         self.validator.binary.take()
     }
 
-    /// The rows since the last chunk and the end of the copy, how many rows there are, and their keys if they are wanted.
+    /// The rows since the last chunk and the end of the copy, the number of rows, and their keys if they were requested.
     pub fn finish(&mut self) -> (Bytes, u64, Vec<Uuid>) {
         let validator = &mut self.validator;
         (std::mem::take(&mut validator.binary).finish(), validator.count, validator.keys.take().unwrap_or_default())
     }
 
-    /// The least and the greatest key of the rows so far.
+    /// The smallest and largest key of the rows so far.
     pub fn keys_between(&self) -> Option<(Uuid, Uuid)> {
         self.validator.between
     }
 
-    /// What was taken otherwise than it was written, in sentences.
+    /// Notes on converted values, as sentences.
     pub fn notes(&self) -> Vec<String> {
         match (&self.splitter, &self.validator.rows) {
-            (Splitter::Table(records), Some(rows)) => rows.notes().sentences(Some(records)),
+            (Splitter::Csv(records), Some(rows)) => rows.notes().sentences(Some(records)),
             _ => self.validator.notes.sentences(None),
         }
     }
 
-    /// How many keys are remembered.
+    /// The number of keys collected.
     pub fn keys(&self) -> usize {
         self.validator.keys.as_ref().map_or(0, Vec::len)
     }
 
-    /// What is wrong with the rows.
+    /// The errors of the rows.
     pub fn into_faults(self) -> Faults {
         self.validator.faults
     }
@@ -171,32 +171,32 @@ struct RowValidator {
     resource: &'static Resource,
     unknown: UnknownColumns,
     is_array: bool,
-    /// Of CSV, once its header was read.
+    /// CSV rows, once the header has been read.
     rows: Option<csv::Rows>,
-    /// Rows so far, good or bad.
+    /// Number of rows so far, valid or not.
     count: u64,
     keys: Option<Vec<Uuid>>,
-    /// The least and the greatest key.
+    /// The smallest and largest key.
     between: Option<(Uuid, Uuid)>,
-    /// What was left out of rows of JSON.
+    /// Members ignored in JSON rows.
     notes: Notes,
     faults: Faults,
-    /// Nothing more can be made of the body.
-    is_stuck: bool,
+    /// The rest of the body cannot be split.
+    has_failed: bool,
     binary: BinaryRows,
 }
 
 impl RowValidator {
-    fn stuck(&mut self, stuck: Stuck) {
-        self.faults.stuck(stuck);
-        self.is_stuck = true;
+    fn fail(&mut self, error: SplitError) {
+        self.faults.split_error(error);
+        self.has_failed = true;
     }
 
     fn row(&mut self, line: u64, row: Result<Record<'_>, Vec<FieldError>>) {
         let index = self.count;
         self.count += 1;
         match row {
-            // After a fault nothing is stored, so the rest is only validated.
+            // After an error nothing is stored, so the rest is only validated.
             Ok(record) if self.faults.is_empty() => {
                 self.binary.put(|row| put(self.resource, &record, row));
                 self.keys.iter_mut().for_each(|keys| keys.push(record.uuid));
@@ -210,22 +210,22 @@ impl RowValidator {
 
     fn header(&mut self, record: &Cells) {
         let line = record.line();
-        match csv::Rows::behind(self.resource, record, self.unknown) {
+        match csv::Rows::with_header(self.resource, record, self.unknown) {
             Ok(rows) if rows.have_uuid() => {
-                self.is_stuck = true;
+                self.has_failed = true;
                 let error = FieldError::new("uuid", "is made by the server; leave the column out");
                 self.faults.row(line, None, vec![error]);
             }
             Ok(rows) => self.rows = Some(rows),
             Err(error) => {
-                self.is_stuck = true;
+                self.has_failed = true;
                 self.faults.row(line, None, faults_of(error));
             }
         }
     }
 }
 
-/// What is wrong in a row whose line is told beside it; without a field the row as a whole is at fault.
+/// The errors of a row whose line is reported separately; an error without a field concerns the whole row.
 fn faults_of(error: TableError) -> Vec<FieldError> {
     let detail = match error {
         TableError::Value { column, rule, .. } => return vec![FieldError::new(&column, rule)],
@@ -236,7 +236,7 @@ fn faults_of(error: TableError) -> Vec<FieldError> {
     vec![FieldError { pointer: String::new(), detail: detail.into() }]
 }
 
-impl Rows for RowValidator {
+impl RowSink for RowValidator {
     fn json(&mut self, begin: Position, text: &[u8]) {
         let left_out = (self.unknown == UnknownColumns::Ignored).then_some(&mut self.notes);
         let row = json::read_row(self.resource, (begin, text), left_out);
@@ -245,14 +245,14 @@ impl Rows for RowValidator {
 }
 
 impl Sink for RowValidator {
-    type Error = Stuck;
+    type Error = SplitError;
 
     fn fits(&self, header: &Cells) -> bool {
-        csv::Rows::behind(self.resource, header, self.unknown).is_ok()
+        csv::Rows::with_header(self.resource, header, self.unknown).is_ok()
     }
 
-    fn record(&mut self, record: &Cells) -> Result<(), Stuck> {
-        if self.is_stuck {
+    fn record(&mut self, record: &Cells) -> Result<(), SplitError> {
+        if self.has_failed {
             return Ok(());
         }
         let Some(mut rows) = self.rows.take() else {

@@ -1,23 +1,23 @@
-//! Cuts a body into rows as it arrives, in each of its forms. A row is all that is ever kept of it, and has a limit.
+//! Splits a body into rows as it arrives, in each format. Only the current row is buffered, and its size is limited.
 
 use crate::csv::fault::{Fault, Malformed, Place, RECORD_MAX_BYTES as ROW_MAX_BYTES};
 use crate::csv::records::Records;
 use crate::csv::splitter::Sink;
 use crate::http::json::fault::Position;
 
-/// Why a body cannot be cut into rows.
+/// Why a body cannot be split into rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stuck {
+pub struct SplitError {
     /// Counted from 1.
     pub line: u64,
-    /// The field at fault; empty for the row as a whole.
+    /// The invalid field; empty for the row as a whole.
     pub field: String,
-    /// What is wrong there, or what must be.
+    /// What is wrong, or what is expected.
     pub detail: String,
 }
 
-impl Stuck {
-    /// The row or the body as a whole is at fault.
+impl SplitError {
+    /// An error of the row or body as a whole.
     pub fn new(line: u64, detail: impl Into<String>) -> Self {
         Self { line, field: String::new(), detail: detail.into() }
     }
@@ -27,7 +27,7 @@ impl Stuck {
     }
 }
 
-impl From<Malformed> for Stuck {
+impl From<Malformed> for SplitError {
     fn from(Malformed { line, place, fault }: Malformed) -> Self {
         match place {
             Place::Record => Self::new(line, fault.to_string()),
@@ -37,13 +37,13 @@ impl From<Malformed> for Stuck {
     }
 }
 
-/// Takes the rows of a body: records of CSV, or one JSON value after the other.
-pub trait Rows: Sink<Error = Stuck> {
-    /// One JSON value, with the place at which it begins.
+/// Receives the rows of a body: CSV records, or JSON values.
+pub trait RowSink: Sink<Error = SplitError> {
+    /// Receives one JSON value and the position at which it starts.
     fn json(&mut self, begin: Position, text: &[u8]);
 }
 
-/// What a body is cut by.
+/// Splits a body by its format.
 #[derive(Debug)]
 pub enum Splitter {
     /// `application/json`
@@ -51,36 +51,36 @@ pub enum Splitter {
     /// `application/x-ndjson`
     Lines(Lines),
     /// `text/csv`
-    Table(Box<Records>),
+    Csv(Box<Records>),
 }
 
 impl Splitter {
-    /// Takes what has arrived.
+    /// Adds received bytes.
     ///
     /// # Errors
-    /// When it cannot be cut into rows.
-    pub fn push(&mut self, bytes: &[u8], rows: &mut impl Rows) -> Result<(), Stuck> {
+    /// When they cannot be split into rows.
+    pub fn push(&mut self, bytes: &[u8], rows: &mut impl RowSink) -> Result<(), SplitError> {
         match self {
             Self::Array(array) => array.push(bytes, rows),
             Self::Lines(lines) => lines.push(bytes, rows),
-            Self::Table(records) => records.push(bytes, rows),
+            Self::Csv(records) => records.push(bytes, rows),
         }
     }
 
-    /// The body has ended.
+    /// Handles the end of the body.
     ///
     /// # Errors
     /// When it ends too early.
-    pub fn finish(&mut self, rows: &mut impl Rows) -> Result<(), Stuck> {
+    pub fn finish(&mut self, rows: &mut impl RowSink) -> Result<(), SplitError> {
         match self {
             Self::Array(array) => array.finish(),
             Self::Lines(lines) => lines.finish(rows),
-            Self::Table(records) => records.finish(rows),
+            Self::Csv(records) => records.finish(rows),
         }
     }
 }
 
-/// The elements of one JSON array. Their own syntax is judged when they are read.
+/// The elements of one JSON array. Their syntax is checked when they are parsed.
 #[derive(Debug, Default)]
 pub struct Array {
     state: State,
@@ -98,18 +98,18 @@ enum State {
     /// Before the array.
     #[default]
     Before,
-    /// Behind its bracket: an element or its end.
+    /// After its opening bracket: an element or the end of the array.
     First,
-    /// Behind a comma: an element.
+    /// After a comma: an element.
     Next,
-    /// In an element.
+    /// Inside an element.
     Element,
-    /// Behind the array.
-    Behind,
+    /// After the array.
+    After,
 }
 
 impl Array {
-    fn push(&mut self, bytes: &[u8], rows: &mut impl Rows) -> Result<(), Stuck> {
+    fn push(&mut self, bytes: &[u8], rows: &mut impl RowSink) -> Result<(), SplitError> {
         for byte in bytes {
             self.byte(*byte, rows)?;
             self.at.count(*byte);
@@ -117,25 +117,25 @@ impl Array {
         Ok(())
     }
 
-    fn byte(&mut self, byte: u8, rows: &mut impl Rows) -> Result<(), Stuck> {
+    fn byte(&mut self, byte: u8, rows: &mut impl RowSink) -> Result<(), SplitError> {
         let blank = byte.is_ascii_whitespace();
         match (self.state, byte) {
             (State::Element, _) => self.in_element(byte, rows),
             _ if blank => Ok(()),
             (State::Before, b'[') => self.to(State::First),
-            (State::Before, _) => self.stuck("the opening bracket of a JSON array"),
-            (State::First, b']') => self.to(State::Behind),
-            (State::First | State::Next, b',' | b']') => self.stuck("a JSON object"),
+            (State::Before, _) => self.fail("the opening bracket of a JSON array"),
+            (State::First, b']') => self.to(State::After),
+            (State::First | State::Next, b',' | b']') => self.fail("a JSON object"),
             (State::First | State::Next, _) => {
-                self.begin = self.at.place;
+                self.begin = self.at.position;
                 self.state = State::Element;
                 self.in_element(byte, rows)
             }
-            (State::Behind, _) => self.stuck("the end of the body behind the array"),
+            (State::After, _) => self.fail("the end of the body after the array"),
         }
     }
 
-    fn in_element(&mut self, byte: u8, rows: &mut impl Rows) -> Result<(), Stuck> {
+    fn in_element(&mut self, byte: u8, rows: &mut impl RowSink) -> Result<(), SplitError> {
         if self.in_string {
             self.in_string = self.escaped || byte != b'"';
             self.escaped = !self.escaped && byte == b'\\';
@@ -148,8 +148,8 @@ impl Array {
                     self.element.clear();
                     return match byte {
                         b',' => self.to(State::Next),
-                        b']' => self.to(State::Behind),
-                        _ => self.stuck("a comma or the array's closing bracket"),
+                        b']' => self.to(State::After),
+                        _ => self.fail("a comma or the array's closing bracket"),
                     };
                 }
                 b'}' | b']' => self.depth -= 1,
@@ -157,42 +157,42 @@ impl Array {
             }
         }
         if self.element.len() == ROW_MAX_BYTES {
-            return Err(Stuck::too_long(self.at.place.line));
+            return Err(SplitError::too_long(self.at.position.line));
         }
         self.element.push(byte);
         Ok(())
     }
 
-    fn finish(&self) -> Result<(), Stuck> {
+    fn finish(&self) -> Result<(), SplitError> {
         match self.state {
-            State::Behind => Ok(()),
-            State::Before => self.stuck("a JSON array; the body is empty"),
-            _ => self.stuck("the rest of the array; the body ends too early"),
+            State::After => Ok(()),
+            State::Before => self.fail("a JSON array; the body is empty"),
+            _ => self.fail("the rest of the array; the body ends too early"),
         }
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "the arms of a match are alike")]
-    fn to(&mut self, state: State) -> Result<(), Stuck> {
+    fn to(&mut self, state: State) -> Result<(), SplitError> {
         self.state = state;
         Ok(())
     }
 
-    fn stuck(&self, expected: &'static str) -> Result<(), Stuck> {
-        Err(Stuck::new(self.at.place.line, format!("must be {expected}")))
+    fn fail(&self, expected: &'static str) -> Result<(), SplitError> {
+        Err(SplitError::new(self.at.position.line, format!("must be {expected}")))
     }
 }
 
-/// One JSON value per line, which ends in LF, CRLF or CR; empty lines are passed over. Within brackets a CR is a blank of
-/// JSON's: no value ends there.
+/// One JSON value per line; a line ends in LF, CRLF or CR, and empty lines are skipped. Within brackets a CR is JSON whitespace
+/// and does not end a value.
 #[derive(Debug, Default)]
 pub struct Lines {
     rest: Vec<u8>,
-    /// The place behind what has arrived, of which the line alone is counted, and the one where `rest` begins.
+    /// The position after the received bytes, of which only the line is counted, and the position at which `rest` starts.
     line: Position,
     begin: Position,
-    /// The last byte was a CR, so a LF after it begins no further line.
+    /// The last byte was a CR, so an LF after it does not start another line.
     after_cr: bool,
-    /// How much of `rest` was looked at for brackets, which nobody does without a CR, and what was found.
+    /// How much of `rest` has been scanned for brackets (only after a CR is seen), and the state of that scan.
     seen: usize,
     depth: usize,
     in_string: bool,
@@ -200,15 +200,15 @@ pub struct Lines {
 }
 
 impl Lines {
-    fn push(&mut self, bytes: &[u8], rows: &mut impl Rows) -> Result<(), Stuck> {
-        for part in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
-            if self.rest.len() + part.len() > ROW_MAX_BYTES {
-                return Err(Stuck::too_long(self.begin.line));
+    fn push(&mut self, bytes: &[u8], rows: &mut impl RowSink) -> Result<(), SplitError> {
+        for segment in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
+            if self.rest.len() + segment.len() > ROW_MAX_BYTES {
+                return Err(SplitError::too_long(self.begin.line));
             }
-            self.rest.extend_from_slice(part);
-            match part.last() {
+            self.rest.extend_from_slice(segment);
+            match segment.last() {
                 Some(b'\n') => {
-                    self.line.line += u64::from(!(self.after_cr && part.len() == 1));
+                    self.line.line += u64::from(!(self.after_cr && segment.len() == 1));
                     self.row(rows);
                 }
                 Some(b'\r') => {
@@ -219,12 +219,12 @@ impl Lines {
                 }
                 _ => {}
             }
-            self.after_cr = part.ends_with(b"\r");
+            self.after_cr = segment.ends_with(b"\r");
         }
         Ok(())
     }
 
-    /// Whether a CR ends a value here: outside of brackets, and within a string, which could not hold one.
+    /// Whether a CR ends a value here: outside of brackets, or within a string, which cannot contain a CR.
     fn is_whole(&mut self) -> bool {
         for byte in &self.rest[self.seen..] {
             match byte {
@@ -243,7 +243,7 @@ impl Lines {
         self.depth == 0 || self.in_string
     }
 
-    fn row(&mut self, rows: &mut impl Rows) {
+    fn row(&mut self, rows: &mut impl RowSink) {
         if !self.rest.trim_ascii().is_empty() {
             rows.json(self.begin, &self.rest);
         }
@@ -253,17 +253,17 @@ impl Lines {
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "as the other forms")]
-    fn finish(&mut self, rows: &mut impl Rows) -> Result<(), Stuck> {
+    fn finish(&mut self, rows: &mut impl RowSink) -> Result<(), SplitError> {
         self.row(rows);
         Ok(())
     }
 }
 
-/// Counts lines, which end in LF, CRLF or CR, and the characters in them.
+/// Counts lines, which end in LF, CRLF or CR, and characters within them.
 #[derive(Debug, Default)]
 struct LineCount {
-    place: Position,
-    /// The last byte was a CR, so a LF after it begins no further line.
+    position: Position,
+    /// The last byte was a CR, so an LF after it does not start another line.
     after_cr: bool,
 }
 
@@ -271,8 +271,8 @@ impl LineCount {
     fn count(&mut self, byte: u8) {
         match byte {
             b'\n' if self.after_cr => {}
-            b'\r' | b'\n' => self.place = Position { line: self.place.line + 1, column: 1 },
-            other => self.place.column += u64::from(other & 0xc0 != 0x80),
+            b'\r' | b'\n' => self.position = Position { line: self.position.line + 1, column: 1 },
+            other => self.position.column += u64::from(other & 0xc0 != 0x80),
         }
         self.after_cr = byte == b'\r';
     }

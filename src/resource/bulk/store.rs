@@ -1,4 +1,4 @@
-//! The SQL of bulk creation: one transaction around one `COPY`, and the rows as stored.
+//! The SQL of bulk creation: one transaction around one `COPY`, and reading the stored rows back.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, CopyInSink, Row, Transaction};
 use uuid::Uuid;
 
-use super::super::by::By;
+use super::super::actor::Actor;
 use super::super::definition::Resource;
 use crate::db::attempt::Attempt;
 use crate::db::error::StoreError;
@@ -20,16 +20,16 @@ use crate::idempotency::request::Request;
 use crate::idempotency::store::{Claim, claim, keep};
 use crate::trace::current::commented;
 
-/// Rows on their way into the table; dropping it undoes everything.
+/// A `COPY` in progress; dropping it rolls everything back.
 pub struct Loading<'a> {
-    // Dropped first: a copy is cancelled before its transaction is rolled back.
+    // Dropped first, so that the copy is cancelled before its transaction is rolled back.
     sink: Pin<Box<CopyInSink<Bytes>>>,
     transaction: Transaction<'a>,
 }
 
 impl<'a> Loading<'a> {
-    /// Begins; all of it must be done in time, which PostgreSQL sees to as well. A key, with the time for which it counts, is
-    /// claimed first; when it is not new, that is said instead.
+    /// Starts the transaction, whose statements PostgreSQL also limits by `timeout`. A key, with its time to live, is claimed
+    /// first; if it is not new, the claim is returned instead.
     ///
     /// # Errors
     /// The database's.
@@ -59,10 +59,10 @@ impl<'a> Loading<'a> {
         Ok(self.sink.send(chunk).await?)
     }
 
-    /// Keeps what was sent and the history of it, and with it the answer to a request with a key.
+    /// Commits the rows and their history, and with them the response to a request with a key.
     ///
     /// # Errors
-    /// The database's, still to be judged by the attempt.
+    /// The database's; the attempt still has to classify them.
     pub async fn commit(
         mut self,
         resource: &Resource,
@@ -72,7 +72,7 @@ impl<'a> Loading<'a> {
     ) -> Result<(), StoreError> {
         self.sink.as_mut().finish().await?;
         if let (Some(history), Some((least, greatest))) = (&resource.sql.history, copied.between) {
-            let (name, request_id) = copied.by.recorded();
+            let (name, request_id) = copied.actor.recorded();
             let params = [
                 (&least as Param<'_>, Type::UUID),
                 (&greatest as Param<'_>, Type::UUID),
@@ -81,7 +81,7 @@ impl<'a> Loading<'a> {
             ];
             let entries = self.transaction.execute_typed(history.copied, &params).await?;
             if entries != copied.count {
-                return Err(StoreError::unavailable("the history of a copy is not whole"));
+                return Err(StoreError::unavailable("the history of a copy is incomplete"));
             }
         }
         if let Some((request, answer)) = answer {
@@ -94,12 +94,12 @@ impl<'a> Loading<'a> {
 /// Rows that were sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Copied<'a> {
-    /// The least and the greatest of their keys, between which there may be others' rows.
+    /// The smallest and largest of their keys; rows of other requests may lie between them.
     pub between: Option<(Uuid, Uuid)>,
-    /// How many they are.
+    /// The number of rows.
     pub count: u64,
-    /// Who sent them.
-    pub by: &'a By,
+    /// The actor recorded in the history.
+    pub actor: &'a Actor,
 }
 
 /// The rows with these keys, in key order.

@@ -1,8 +1,8 @@
-//! Reads a cell of CSV as other programs write it. What is plainly right is taken as it stands; a spelling of another
-//! program's is taken where it can mean one thing only, and counted.
+//! Reads a CSV cell as written by other programs. A valid value is accepted as it is; another program's spelling is accepted if
+//! it has only one meaning, and counted.
 //!
-//! Which spellings: the booleans of PostgreSQL's input ("Boolean Type" in its manual), what pandas, R, psql and spreadsheets
-//! write for a missing value, and the decimal comma of files whose cells are separated by semicolons.
+//! Accepted spellings: the booleans of PostgreSQL's input ("Boolean Type" in its manual), what pandas, R, psql and spreadsheets
+//! write for a missing value, and the decimal comma in files whose cells are separated by semicolons.
 
 use std::borrow::Cow;
 
@@ -14,8 +14,8 @@ use super::Column;
 use crate::csv::cells::Cell;
 use crate::csv::notes::Notes;
 
-/// What stands for a missing value, in any letter case: pandas' `na_values`, R's `NA`, psql's `\N`, spreadsheets' `#N/A`, what
-/// programs that show tables write for null, and the strokes that people do.
+/// Spellings of a missing value, in any letter case: pandas' `na_values`, R's `NA`, psql's `\N`, spreadsheets' `#N/A`, what
+/// table viewers display for null, and dashes typed by hand.
 const NULL_WORDS: [&str; 26] = [
     "na", "n/a", "#n/a", "nan", "-nan", "nat", "null", "none", "<na>", "\\n", "#na", "#n/a n/a", "1.#ind", "-1.#ind",
     "1.#qnan", "-1.#qnan", "n.a.", "<null>", "(null)", "[null]", "nil", "-", "--", "–", "—", ".",
@@ -23,26 +23,26 @@ const NULL_WORDS: [&str; 26] = [
 const TRUE_WORDS: [&str; 4] = ["t", "yes", "y", "on"];
 const FALSE_WORDS: [&str; 4] = ["f", "no", "n", "off"];
 
-/// What the cells of one file have told so far.
+/// State of reading one file.
 #[derive(Debug, Clone, Default)]
-pub struct Reading {
-    /// Whether the decimals of its numbers stand behind a comma or a point, once a number has told.
-    mark: Option<Mark>,
-    /// What was taken otherwise than it was written.
+pub struct ReadState {
+    /// The decimal mark of the file, once a number has determined it.
+    mark: Option<DecimalMark>,
+    /// Counts of converted values.
     pub notes: Notes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mark {
+enum DecimalMark {
     Point,
     Comma,
 }
 
-/// Why a cell is refused.
-pub type Complaint = Cow<'static, str>;
+/// Why a cell is rejected.
+pub type Message = Cow<'static, str>;
 
 impl Column {
-    /// Reads a cell of CSV; `is_padded` says that blanks around the unquoted texts of its row are none of theirs.
+    /// Reads a CSV cell; `is_padded` states that blanks around unquoted texts of its row are padding.
     ///
     /// # Errors
     /// The column's rule, or the values that the cell could mean.
@@ -51,11 +51,11 @@ impl Column {
         cell: Cell<'a>,
         separator: char,
         is_padded: bool,
-        reading: &mut Reading,
-    ) -> Result<Value<'a>, Complaint> {
-        let rule = || self.complaint(self.csv_rule, cell.text.trim());
+        state: &mut ReadState,
+    ) -> Result<Value<'a>, Message> {
+        let rule = || self.rule_message(self.csv_rule, cell.text.trim());
         if matches!(self.kind, Kind::Text { .. }) {
-            return self.read_text_cell(cell, is_padded, &mut reading.notes).ok_or_else(rule);
+            return self.read_text_cell(cell, is_padded, &mut state.notes).ok_or_else(rule);
         }
         let text = cell.text.trim();
         if text.is_empty() && self.nullable {
@@ -63,19 +63,19 @@ impl Column {
         }
         let is_in_any_case = matches!(&self.kind, Kind::Enum(texts) if in_any_case(texts, text).is_some());
         if self.nullable && self.read_text(text).is_none() && !is_in_any_case && is_null_word(text) {
-            reading.notes.nulls += 1;
+            state.notes.nulls += 1;
             return Ok(Value::Null);
         }
         match &self.kind {
             Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. } if separator != ',' => {
-                let number = self.with_point(text, separator, reading)?;
+                let number = self.with_point(text, separator, state)?;
                 self.read_number(&number).ok_or_else(rule)
             }
             Kind::Boolean => match self.read_csv(text) {
                 Some(value) => Ok(value),
                 None => {
                     let value = boolean(text).ok_or_else(rule)?;
-                    reading.notes.booleans += 1;
+                    state.notes.booleans += 1;
                     Ok(Value::Boolean(value))
                 }
             },
@@ -83,40 +83,40 @@ impl Column {
                 Some(value) => Ok(value),
                 None => {
                     let value = in_any_case(texts, text).ok_or_else(rule)?;
-                    reading.notes.letter_cases += 1;
+                    state.notes.letter_cases += 1;
                     Ok(Value::Text(Cow::Owned(value.to_owned())))
                 }
             },
             _ => {
                 let value = self.read_csv(text).ok_or_else(rule)?;
                 let is_day = matches!(self.kind, Kind::Date | Kind::DateTime);
-                reading.notes.dates += u64::from(is_day && !begins_as_iso(text));
+                state.notes.dates += u64::from(is_day && !begins_as_iso(text));
                 Ok(value)
             }
         }
     }
 
-    /// An empty cell is null: a text that may be null is never empty.
+    /// An empty cell is null if the column is nullable, because a nullable text is never empty.
     fn read_text_cell<'a>(&self, cell: Cell<'a>, is_padded: bool, notes: &mut Notes) -> Option<Value<'a>> {
         let text = if is_padded && !cell.is_quoted { cell.text.trim_matches([' ', '\t']) } else { cell.text };
         notes.trimmed += u64::from(text.len() < cell.text.len() && !text.is_empty());
         if text.is_empty() && self.nullable { Some(Value::Null) } else { self.read_text(text) }
     }
 
-    /// A number with a decimal point, where it may have a comma.
-    fn with_point<'a>(&self, text: &'a str, separator: char, reading: &mut Reading) -> Result<Cow<'a, str>, Complaint> {
-        let ungrouped = ungrouped(text).filter(|(mark, _)| *mark != '.' || reading.mark != Some(Mark::Point));
+    /// Rewrites a number that may have a decimal comma to a decimal point.
+    fn with_point<'a>(&self, text: &'a str, separator: char, state: &mut ReadState) -> Result<Cow<'a, str>, Message> {
+        let ungrouped = ungrouped(text).filter(|(mark, _)| *mark != '.' || state.mark != Some(DecimalMark::Point));
         if let Some((mark, plain)) = ungrouped {
             if mark == '.' {
-                reading.mark = Some(Mark::Comma);
+                state.mark = Some(DecimalMark::Comma);
             }
-            reading.notes.thousands += u64::from(mark == '.' || self.read_number(&plain.replace(',', ".")).is_some());
-            return self.with_point(&plain, separator, reading).map(|number| Cow::Owned(number.into_owned()));
+            state.notes.thousands += u64::from(mark == '.' || self.read_number(&plain.replace(',', ".")).is_some());
+            return self.with_point(&plain, separator, state).map(|number| Cow::Owned(number.into_owned()));
         }
         let count = |mark: char| text.matches(mark).count();
         let both = |first: &str, second: &str| {
             Err(Cow::Owned(format!(
-                "is {first} or {second}; write the decimals of all numbers in one way, with a point or with a comma"
+                "is {first} or {second}; use the same decimal mark, a point or a comma, in all numbers"
             )))
         };
         match (count(','), count('.')) {
@@ -124,26 +124,26 @@ impl Column {
                 let number = text.replace('.', "").replace(',', ".");
                 let whole = text.replace(',', "");
                 let can_be_whole = points == 0 && has_group(text, ',') && self.read_number(&whole).is_some();
-                let is_told = reading.mark == Some(Mark::Comma) || self.read_number(&number).is_none();
-                if reading.mark == Some(Mark::Point) || (can_be_whole && !is_told) {
+                let is_decided = state.mark == Some(DecimalMark::Comma) || self.read_number(&number).is_none();
+                if state.mark == Some(DecimalMark::Point) || (can_be_whole && !is_decided) {
                     return both(&number, &whole);
                 }
                 if self.read_number(&number).is_some() {
-                    reading.mark = Some(Mark::Comma);
-                    reading.notes.decimal_commas += 1;
+                    state.mark = Some(DecimalMark::Comma);
+                    state.notes.decimal_commas += 1;
                 }
                 Ok(number.into())
             }
             (0, 1) => {
                 let whole = text.replace('.', "");
                 let can_be_whole = has_group(text, '.') && self.read_number(&whole).is_some();
-                match reading.mark {
-                    Some(Mark::Comma) => return both(text, &whole),
-                    // A semicolon in place of the comma tells that commas are in numbers; tabs and bars tell nothing.
+                match state.mark {
+                    Some(DecimalMark::Comma) => return both(text, &whole),
+                    // A semicolon as the separator suggests decimal commas; tabs and bars suggest nothing.
                     None if separator == ';' && can_be_whole && self.read_number(text).is_some() => {
                         return both(text, &whole);
                     }
-                    None if self.read_number(text).is_some() => reading.mark = Some(Mark::Point),
+                    None if self.read_number(text).is_some() => state.mark = Some(DecimalMark::Point),
                     _ => {}
                 }
                 Ok(text.into())
@@ -153,7 +153,7 @@ impl Column {
     }
 }
 
-/// Whether it stands for a missing value.
+/// Whether a text denotes a missing value.
 pub fn is_null_word(text: &str) -> bool {
     NULL_WORDS.iter().any(|word| text.eq_ignore_ascii_case(word))
 }
@@ -170,14 +170,14 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// The one text that differs in letter case only.
+/// The only text that differs in nothing but letter case.
 pub fn in_any_case<'a>(texts: &'a [String], text: &str) -> Option<&'a str> {
     let folded = text.to_lowercase();
     let mut alike = texts.iter().filter(|known| known.to_lowercase() == folded);
     alike.next().filter(|_| alike.next().is_none()).map(String::as_str)
 }
 
-/// Whether three digits stand behind the mark, as behind one that separates thousands.
+/// Whether the mark could separate thousands: three digits follow it.
 fn has_group(text: &str, mark: char) -> bool {
     let digits = text.trim_start_matches(['-', '+']);
     let Some((whole, group)) = digits.split_once(mark) else { return false };
@@ -189,8 +189,8 @@ fn has_group(text: &str, mark: char) -> bool {
         && are_digits(group)
 }
 
-/// A number without the marks between its thousands, if these can mean nothing else: blanks that do not break, apostrophes, and more than
-/// one point.
+/// A number without its thousands separators if these are unambiguous: non-breaking spaces, apostrophes, or more than one
+/// point.
 fn ungrouped(text: &str) -> Option<(char, String)> {
     let mark = ['\u{a0}', '\u{202f}', '\u{2009}', '\'', '’', '.'].into_iter().find(|mark| text.contains(*mark))?;
     let decimals = if mark == '.' { &[','][..] } else { &[',', '.'][..] };
@@ -204,7 +204,7 @@ fn ungrouped(text: &str) -> Option<(char, String)> {
     (is_enough && is_grouped && !fraction.contains(mark)).then(|| (mark, text.replace(mark, "")))
 }
 
-/// Whether points separate the thousands in front of a decimal comma.
+/// Whether points separate the thousands before a decimal comma.
 fn is_grouped(text: &str) -> bool {
     let Some((whole, fraction)) = text.split_once(',') else { return false };
     let whole = whole.trim_start_matches(['-', '+']);
@@ -241,25 +241,25 @@ mod tests {
         Resource::load(THINGS, no_file).unwrap_or_else(|faults| panic!("{faults:?}"))
     }
 
-    /// What cells of a column in a file with this separator are read as, one after the other.
+    /// Reads cells of a column in a file with this separator, one after the other.
     fn read(column: &str, separator: char, cells: &[&str]) -> Vec<String> {
         let resource = things();
         let column = resource.field(column).expect("a column");
-        let mut reading = Reading::default();
+        let mut state = ReadState::default();
         let value = |text: &&str| {
             let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
             let cell = Cell { text: quoted.unwrap_or(text), is_quoted: quoted.is_some() };
-            match column.read_cell(cell, separator, false, &mut reading) {
+            match column.read_cell(cell, separator, false, &mut state) {
                 Ok(Value::Text(text)) => format!("{text:?}"),
                 Ok(value) => value.to_string(),
-                Err(complaint) => complaint.into_owned(),
+                Err(message) => message.into_owned(),
             }
         };
         cells.iter().map(value).collect()
     }
 
     #[test]
-    fn each_program_s_spelling_is_taken() {
+    fn the_spellings_of_other_programs_are_accepted() {
         for (column, cells, expected) in [
             ("flag", &["TRUE", "True", "t", "Yes", "y", "on", "1", "1.0"][..], "true"),
             ("flag", &["FALSE", "False", "f", "No", "n", "off", "0", "0.0"], "false"),
@@ -270,7 +270,8 @@ mod tests {
             (
                 "size",
                 &["#VALUE!"],
-                "must be a number, or empty; #VALUE! is what a spreadsheet writes where a formula fails; mend it, or leave the cell empty",
+                "must be a number, or empty; #VALUE! is a spreadsheet's value for a failed formula; fix the formula, \
+                or leave the cell empty",
             ),
             ("number", &["NA", "NaN", "nan", "null", "\\N", "#N/A", "None", " "], "null"),
             ("number", &["7", "+7", " 7 ", "7.0", "7e0", "\"7\""], "7"),
@@ -290,7 +291,7 @@ mod tests {
             (
                 "must",
                 &["1e-999", "1e999"],
-                "must be a number; a double is zero, or between about 5e-324 and 1.8e308 from it",
+                "must be a number; a double is zero or has a magnitude between about 5e-324 and 1.8e308",
             ),
             ("flag", &["2", "wahr", "1.5", "10"], "must be true, false, yes, no, on, off, 1 or 0, or empty"),
         ] {
@@ -299,11 +300,9 @@ mod tests {
     }
 
     #[test]
-    fn a_decimal_comma_is_taken_where_it_can_be_nothing_else() {
+    fn a_decimal_comma_is_accepted_if_it_is_unambiguous() {
         let both = |first: &str, second: &str| {
-            format!(
-                "is {first} or {second}; write the decimals of all numbers in one way, with a point or with a comma"
-            )
+            format!("is {first} or {second}; use the same decimal mark, a point or a comma, in all numbers")
         };
         for (cells, expected) in [
             (&["7,25", "-0,5", "8", "1.234,5"][..], vec!["7.25", "-0.5", "8.0", "1234.5"]),
@@ -344,15 +343,15 @@ mod tests {
     }
 
     #[test]
-    fn blanks_around_a_text_are_its_own_unless_its_row_has_them_everywhere() {
+    fn blanks_around_a_text_are_kept_unless_its_row_is_padded() {
         let name = passengers().field("name").expect("a name");
-        let mut reading = Reading::default();
+        let mut state = ReadState::default();
         for (text, is_quoted, is_padded, expected) in
             [(" a ", false, false, " a "), (" a ", false, true, "a"), (" a ", true, true, " a ")]
         {
-            let value = name.read_cell(Cell { text, is_quoted }, ',', is_padded, &mut reading);
+            let value = name.read_cell(Cell { text, is_quoted }, ',', is_padded, &mut state);
             assert_eq!(value, Ok(Value::Text(expected.into())), "{text:?}");
         }
-        assert_eq!(reading.notes.trimmed, 1);
+        assert_eq!(state.notes.trimmed, 1);
     }
 }

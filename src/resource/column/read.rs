@@ -1,5 +1,5 @@
-//! Reads values that clients send, and refuses what breaks a rule: JSON bodies, CSV and filters are judged here alone, so no
-//! way in is laxer than another.
+//! Reads values that clients send and rejects those that break a rule. JSON bodies, CSV and filters are validated only here, so
+//! every input path applies the same rules.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ use crate::http::json::text;
 use crate::http::problem::FieldError;
 
 impl Column {
-    /// Reads a value of JSON, whose syntax is right; `None` when it breaks the rule.
+    /// Reads a syntactically valid JSON value; `None` when it breaks the rule.
     pub fn read_json<'a>(&self, raw: &'a str) -> Option<Value<'a>> {
         if raw == "null" {
             return self.nullable.then_some(Value::Null);
@@ -23,7 +23,7 @@ impl Column {
         match &self.kind {
             Kind::Boolean => raw.parse().ok().map(Value::Boolean),
             Kind::Integer { .. } | Kind::Number { .. } => is_number().then(|| self.read_number(raw)).flatten(),
-            // A decimal comes as a number or, so that no program makes a double of it, as a text.
+            // A decimal is a number, or a string so that no program converts it to a double.
             Kind::Decimal { .. } if is_number() => self.read_number(raw),
             Kind::Decimal { .. } => text(raw).and_then(|text| self.read_number(&text).map(Value::into_owned)),
             Kind::Text { .. } | Kind::Enum(_) => text(raw).and_then(|text| match text {
@@ -36,38 +36,36 @@ impl Column {
         }
     }
 
-    /// The complaint about a value that [`Self::read_json`] refuses.
+    /// The error for a value that [`Self::read_json`] rejects.
     pub fn json_error(&self, raw: &str) -> FieldError {
         let (text, is_string) = text(raw).map_or((raw.into(), false), |text| (text, true));
-        let complaint = self.complaint_about(self.rule, &text, Unzoned::Refused);
-        FieldError::new(self.name, with(complaint, self.advice(&text, is_string).filter(|_| is_string)))
+        let message = self.message_about(self.rule, &text, Unzoned::Refused);
+        FieldError::new(self.name, with(message, self.suggestion(&text, is_string).filter(|_| is_string)))
     }
 
-    /// A rule of this column, how a text breaks it where that can be said more exactly, and what to send instead.
-    pub fn complaint(&self, rule: &'static str, text: &str) -> Cow<'static, str> {
-        with(self.complaint_about(rule, text, Unzoned::Refused), self.advice(text, false))
+    /// A rule of this column, how a text breaks it if a more specific reason is known, and what to send instead.
+    pub fn rule_message(&self, rule: &'static str, text: &str) -> Cow<'static, str> {
+        with(self.message_about(rule, text, Unzoned::Refused), self.suggestion(text, false))
     }
 
-    /// The complaint about a text that [`Self::read_filter`] refuses.
-    pub fn filter_complaint(&self, text: &str) -> Cow<'static, str> {
-        self.complaint_about(self.filter_rule, text.trim(), Unzoned::Utc)
+    /// The error for a text that [`Self::read_filter`] rejects.
+    pub fn filter_message(&self, text: &str) -> Cow<'static, str> {
+        self.message_about(self.filter_rule, text.trim(), Unzoned::Utc)
     }
 
-    fn complaint_about(&self, rule: &'static str, text: &str, unzoned: Unzoned) -> Cow<'static, str> {
+    fn message_about(&self, rule: &'static str, text: &str, unzoned: Unzoned) -> Cow<'static, str> {
         match self.kind {
             Kind::DateTime => read_date_time(text, unzoned).map_or_else(|fault| fault.of(rule).into(), |_| rule.into()),
             Kind::Date => read_date(text).map_or_else(|fault| fault.of(rule).into(), |_| rule.into()),
-            // A number by its form, and none that a double can be.
+            // Syntactically a number, but not representable as a double.
             Kind::Number { .. }
                 if text.contains(|letter: char| letter.is_ascii_digit())
                     && text.parse::<f64>().is_ok()
                     && read_double(text).is_none() =>
             {
                 let why = match text.parse::<f64>() {
-                    Ok(value) if is_altered(text, value) => {
-                        "a double does not hold all of its digits, and would be another number; round it"
-                    }
-                    _ => "a double is zero, or between about 5e-324 and 1.8e308 from it",
+                    Ok(value) if is_altered(text, value) => "a double cannot represent all of its digits; round it",
+                    _ => "a double is zero or has a magnitude between about 5e-324 and 1.8e308",
                 };
                 format!("{rule}; {why}").into()
             }
@@ -75,15 +73,15 @@ impl Column {
         }
     }
 
-    /// Reads a cell of CSV; `None` when it breaks the rule. A text is taken as it stands, blanks included: what export
-    /// wrote comes back the same.
+    /// Reads a CSV cell; `None` when it breaks the rule. A text is taken as it is, blanks included, so that exported rows are
+    /// imported unchanged.
     pub fn read_csv<'a>(&self, cell: &'a str) -> Option<Value<'a>> {
         let cell = if matches!(self.kind, Kind::Text { .. }) { cell } else { cell.trim() };
         if cell.is_empty() && self.nullable {
             return Some(Value::Null);
         }
         match self.kind {
-            // In whatever case: R writes TRUE, and Python True.
+            // In any letter case: R writes TRUE, Python True.
             Kind::Boolean if cell == "1" || cell.eq_ignore_ascii_case("true") => Some(Value::Boolean(true)),
             Kind::Boolean if cell == "0" || cell.eq_ignore_ascii_case("false") => Some(Value::Boolean(false)),
             Kind::Boolean => None,
@@ -92,15 +90,15 @@ impl Column {
         }
     }
 
-    /// Reads a value to compare the column with: any of its type, and one of an enumeration. As PostgreSQL reads them,
-    /// blanks around a value count in texts alone.
+    /// Reads a value to compare the column with: any value of its type, or one of an enumeration. As in PostgreSQL, surrounding
+    /// blanks are significant only in texts.
     pub fn read_filter(&self, text: &str) -> Option<Value<'static>> {
         let text = if matches!(self.kind, Kind::Text { .. }) { text } else { text.trim() };
         match &self.kind {
             Kind::Boolean => read_boolean(text).map(Value::Boolean),
             Kind::Integer { .. } => read_integer(text).map(Value::Integer),
             Kind::Number { .. } => read_double(text).map(Value::Number),
-            // As many digits as there can be, whatever the column's precision: it is only compared.
+            // The maximum number of digits whatever the column's precision: the value is only compared.
             Kind::Decimal { scale, .. } => Decimal::parse(text, PRECISION_MAX, *scale).map(Value::Decimal),
             Kind::Text { .. } => (!text.contains('\0')).then(|| Value::Text(Cow::Owned(text.to_owned()))),
             Kind::DateTime => read_date_time(text, Unzoned::Utc).ok().map(Value::DateTime),
@@ -137,12 +135,12 @@ impl Column {
         match &self.kind {
             Kind::Text { min_length, max_length, .. } => {
                 let (least, most) = (*min_length as usize, *max_length as usize);
-                // Bytes first: no text of at most that many bytes has too many characters, so most are not counted.
+                // Bytes first: a text of at most that many bytes cannot have too many characters, so most need no counting.
                 let fits = text.len() <= most || text.chars().count() <= most;
-                // One character has four bytes at most.
+                // A character has at most four bytes.
                 let fits = fits && (text.len() >= least * 4 || text.chars().count() >= least);
                 let fits = fits && self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(text));
-                // PostgreSQL's text cannot hold U+0000.
+                // PostgreSQL's text type cannot contain U+0000.
                 (fits && !text.contains('\0')).then_some(Value::Text(Cow::Borrowed(text)))
             }
             Kind::Enum(texts) => texts.iter().any(|known| known == text).then_some(Value::Text(Cow::Borrowed(text))),
@@ -154,18 +152,18 @@ impl Column {
     }
 }
 
-/// A complaint with what to send instead.
-fn with(complaint: Cow<'static, str>, advice: Option<String>) -> Cow<'static, str> {
-    match advice {
-        Some(advice) => format!("{complaint}; {advice}").into(),
-        None => complaint,
+/// Appends what to send instead.
+fn with(message: Cow<'static, str>, suggestion: Option<String>) -> Cow<'static, str> {
+    match suggestion {
+        Some(suggestion) => format!("{message}; {suggestion}").into(),
+        None => message,
     }
 }
 
-/// Every whole number of so many digits is a double.
+/// A double represents every integer of this many digits exactly.
 const EXACT_DIGITS: usize = 15;
 
-/// `2.0` and `2e0` are whole numbers, too.
+/// Also accepts `2.0` and `2e0`.
 fn read_integer(text: &str) -> Option<i64> {
     match text.parse() {
         Ok(value) => Some(value),
@@ -173,7 +171,7 @@ fn read_integer(text: &str) -> Option<i64> {
     }
 }
 
-/// As PostgreSQL reads them: in any case, and cut short as long as it is clear what is meant.
+/// As PostgreSQL reads booleans: in any letter case, and by unambiguous prefix.
 fn read_boolean(text: &str) -> Option<bool> {
     let text = text.to_ascii_lowercase();
     let begins = |word: &str, least: usize| text.len() >= least && word.starts_with(&text);
@@ -186,7 +184,7 @@ fn read_boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// Reads the nearest double; none is zero for what is not.
+/// Reads the nearest double; `None` for a nonzero number that would become zero.
 fn read_double(text: &str) -> Option<f64> {
     let value = text.parse::<f64>().ok().filter(|value| value.is_finite())?;
     let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
@@ -194,14 +192,14 @@ fn read_double(text: &str) -> Option<f64> {
     (!is_lost && !is_altered(text, value)).then_some(value)
 }
 
-/// Whether a whole number became another one: it is none that a double holds, nor what programs write for one.
+/// Whether an integer was altered: it is not exactly representable, and not how programs print a double.
 fn is_altered(text: &str, value: f64) -> bool {
     let is_whole = text.trim_start_matches(['-', '+']).bytes().all(|byte| byte.is_ascii_digit());
     if !is_whole || text.len() <= EXACT_DIGITS {
         return false;
     }
     let units = |text: &str| Decimal::parse(text, PRECISION_MAX, 0).map(Decimal::units);
-    // Of more digits than that nobody expects each to be kept.
+    // `None` beyond PRECISION_MAX digits, which no double is expected to keep.
     units(text)
         .is_some_and(|said| Some(said) != units(&format!("{value:e}")) && Some(said) != units(&format!("{value:.0}")))
 }

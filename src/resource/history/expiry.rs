@@ -1,4 +1,4 @@
-//! Removes entries of histories whose time has passed: in the background, a bounded number at a time, on one replica at a time.
+//! Removes expired history entries: in the background, a bounded number at a time, on one replica at a time.
 
 use std::time::Duration;
 
@@ -10,30 +10,30 @@ use crate::db::operation::DbOperation;
 use crate::db::pool::Pool;
 use crate::shutdown::Shutdown;
 
-/// Name of the counter of entries that were removed.
+/// Name of the counter of removed entries.
 pub const ENTRIES_REMOVED: &str = "history_entries_removed_total";
 
-/// Removed by one statement: a few milliseconds, so that no lock is held long.
+/// Maximum number of entries removed by one statement: a few milliseconds of work, so that no lock is held long.
 const BATCH: i64 = 1000;
 
-/// The longest pause between two looks.
+/// Maximum pause between two passes.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// Works until the shutdown is requested.
+/// Runs until shutdown is requested.
 pub async fn run(resources: &'static [&'static Resource], pool: Pool, retention: Duration, shutdown: Shutdown) {
     for resource in resources.iter().filter(|resource| resource.sql.history.is_some()) {
         removed(&resource.db.prune).increment(0);
     }
     loop {
         tokio::select! {
-            // What ends here is a time itself, so there is nothing else to wait for.
+            // Expiry depends on time alone, so there is no event to wait for.
             () = tokio::time::sleep(retention.min(PAUSE_MAX)) => {}
             () = shutdown.requested() => return,
         }
         for resource in resources {
             let Some(history) = &resource.sql.history else { continue };
             if let Err(error) = prune((&resource.db.prune, history.prune), &pool, retention).await {
-                // The next look is soon enough; while the database is away, requests report that.
+                // The next pass is soon enough; while the database is unavailable, requests report it.
                 tracing::debug!(error = &error as &dyn std::error::Error, "cannot prune a history");
             }
         }

@@ -1,11 +1,11 @@
-//! The history of a resource: who changed which row, when, and what was there before.
+//! The history of a resource: who changed which row, when, and its previous values.
 //!
-//! Each statement that changes rows writes the history as a part of itself (`sql`), so neither is ever there without the other.
-//! An entry keeps the values that a change ended: a row as it was at some time is what the next change kept, or the row itself
-//! (`state`). Entries are never changed; `expiry` removes old ones.
+//! Each statement that changes rows also writes the history (`sql`), so a change never exists without its entry.
+//! An entry holds the values before a change. The state of a row at an instant is held by the first later entry, or by the row
+//! itself (`state`). Entries are never changed; `expiry` removes old ones.
 //!
-//! Invariant: the entries of one row ascend by their `id` as its changes followed each other, and each begins at the version with
-//! which the one before it ended, because a change draws both while it holds the row's lock.
+//! Invariant: the `id`s of a row's entries ascend in the order of its changes, and each entry starts at the version at which
+//! the previous one ended, because a change draws both while it holds the row lock.
 
 pub mod expiry;
 pub mod openapi;

@@ -17,7 +17,7 @@ use crate::http::problem::Code;
 use crate::http::schema::{array_of, integer, named, object, one_of, text};
 use crate::idempotency::openapi::retried;
 
-/// Adds the operations on the history of a resource, if there is one.
+/// Adds the operations on a resource's history, if it has one.
 pub fn describe(resource: &'static Resource, document: &mut Document) {
     if resource.sql.history.is_none() {
         return;
@@ -36,12 +36,12 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
         leak(format!("List the changes of one {singular}")),
     )
     .says(leak(format!(
-        "Newest first, each with who made it, when, in which request, and what was there before; of one that is deleted, too. Without \
-             `limit` {PAGE_DEFAULT} of them; `Link` leads to the pages on either side."
+        "Newest first, each with the actor, the time, the request and the previous values, also for a deleted {singular}. \
+        Without `limit`, a page of {PAGE_DEFAULT}. `Link` has the URLs of the next and previous page."
     )))
     .with([key(singular)])
     .with([
-        query("limit", integer(1, PAGE_MAX as i64), "most changes in the answer", 100),
+        query("limit", integer(1, PAGE_MAX as i64), "maximum number of changes in the response", 100),
         query("after", cursor(), "the page of older changes; a cursor of `Link`", encode(7)),
         query("before", cursor(), "the page of newer changes; a cursor of `Link`", encode(7)),
     ])
@@ -50,18 +50,18 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
         "The changes.",
         [(JSON, content(array_of(named(change)), json!([example]))), (NDJSON, content(text(), format!("{example}\n")))],
     )
-    .header("Link", text(), "`rel=\"next\"` and `rel=\"prev\"`: the pages on either side, where there is more")
+    .header("Link", text(), "`rel=\"next\"` and `rel=\"prev\"`: the next and previous page, if they exist")
     .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidQuery, Code::NotAcceptable]);
     let wanted = object([("version", integer(i64::MIN, i64::MAX), false)]);
     let restore = Operation::new(tag, leak(format!("restore{name}")), leak(format!("Restore one {singular}")))
         .says(leak(format!(
-            "Brings back a deleted {singular}, or one of its versions, as a change with a new version. Without `version`, and \
-             without a body, only what is deleted comes back."
+            "Restores a deleted {singular}, or one of its versions, as a change with a new version. Without `version`, or \
+            without a body, only a deleted {singular} is restored."
         )))
         .with([key(singular), if_match(singular)])
         .takes(false, "Which version.", [(JSON, content(wanted, json!({"version": 6})))])
         .answers(200, leak(format!("The {singular} as stored.")), [(JSON, content(named(name), stored(resource)))])
-        .header("ETag", tags(), &format!("names this state of the {singular}"))
+        .header("ETag", tags(), &format!("identifies this state of the {singular}"))
         .fails([Code::InvalidUuid, Code::NotFound, Code::Conflict, Code::InvalidJson, Code::InvalidFields])
         .fails(CONDITIONS);
     document.operation(HttpMethod::Get, resource.urls.history, &history);

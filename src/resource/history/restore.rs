@@ -1,43 +1,43 @@
-//! Brings back what a row was, as a change like any other: with a new version, and an entry of its own.
+//! Restores an earlier state of a row, as a change like any other: with a new version and its own history entry.
 //!
-//! In one transaction: the row is locked, what is wanted is looked up, and one statement writes it and the history.
+//! In one transaction, the row is locked, the wanted state is looked up, and one statement writes the row and the history.
 
 use tokio_postgres::Transaction;
 use uuid::Uuid;
 
-use super::super::by::By;
+use super::super::actor::Actor;
 use super::super::definition::Resource;
 use super::super::row::{Record, Stored};
 use super::super::writes::{params, recorded};
 use super::state::State;
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
-use crate::db::version::Condition;
+use crate::db::version::Precondition;
 use crate::db::wait_time::Waiting;
 use crate::trace::current::commented;
 
-/// How often a restore begins again because another one was quicker; each time that one has been carried out.
+/// Maximum number of attempts; each further attempt is needed only because a concurrent restore has succeeded.
 const ATTEMPTS: usize = 3;
 
-/// What is to be brought back.
+/// A restore operation.
 #[derive(Debug, Clone)]
 pub struct Restore {
-    /// Of what.
+    /// The resource.
     pub resource: &'static Resource,
-    /// Whose.
+    /// The row's key.
     pub uuid: Uuid,
-    /// Which version; the last one of a deleted row unless it is given.
+    /// The version; defaults to the last one of a deleted row.
     pub version: Option<i64>,
-    /// What is asked of the row that is there.
-    pub condition: Condition,
-    /// Whether the row may not be there.
-    pub may_be_gone: bool,
-    /// Who asks it.
-    pub changed_by: By,
+    /// The precondition on the existing row.
+    pub condition: Precondition,
+    /// Whether the row may be absent.
+    pub may_be_absent: bool,
+    /// The actor recorded in the history.
+    pub changed_by: Actor,
 }
 
 impl Restore {
-    /// In a transaction of its own.
+    /// Runs in its own transaction.
     ///
     /// # Errors
     /// As [`Restore::run_in`], or the pool's.
@@ -61,12 +61,12 @@ impl Restore {
         outcome
     }
 
-    /// As a part of somebody's transaction.
+    /// Runs in the caller's transaction.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] when what is wanted is not kept, [`StoreError::Stale`] when the row is not in the state that is
-    /// asked for, [`StoreError::Conflict`] with the key's constraint when a row is there that no version is named for, and with a
-    /// column's when its rule does not allow the value any more.
+    /// [`StoreError::Missing`] when the wanted state is not kept, [`StoreError::Stale`] when the row does not meet the
+    /// condition, [`StoreError::Conflict`] with the primary key's constraint when the row exists and no version is given, and
+    /// with a column's when its rule no longer allows the value.
     pub async fn run_in(&self, transaction: &Transaction<'_>) -> Result<Stored, StoreError> {
         let history = self.resource.sql.history.as_ref().ok_or(StoreError::Missing)?;
         for _ in 0..ATTEMPTS {
@@ -74,7 +74,7 @@ impl Restore {
                 transaction.query_opt(history.lock, &[&self.uuid]).await?.map(|row| row.try_get(0)).transpose()?;
             let is_met = match current {
                 Some(current) => self.condition.is_met(current),
-                None => self.may_be_gone,
+                None => self.may_be_absent,
             };
             let wanted = match (self.version, current) {
                 (Some(version), _) => transaction.query_opt(history.at_version, &[&self.uuid, &version]).await?,
@@ -88,7 +88,7 @@ impl Restore {
             if !is_met {
                 return Err(StoreError::Stale);
             }
-            // Unless it is of a deletion, another restore was quicker than the look at the history, or the row went by hand.
+            // If the last entry is not a deletion, a concurrent restore was faster, or the row was deleted by hand.
             let is_deletion = self.version.is_some() || wanted.try_get::<_, &str>("operation")? == "delete";
             let Some(before) = wanted.try_get::<_, Option<String>>("before")?.filter(|_| is_deletion) else { continue };
             let values = State::read(&before)?.values(self.resource).map_err(|column| StoreError::Conflict {
@@ -96,8 +96,8 @@ impl Restore {
             })?;
             let record = Record { uuid: self.uuid, values };
             let sql = if current.is_some() { history.restore_over } else { history.restore_anew };
-            let by = self.changed_by.recorded();
-            let params = recorded(self.resource, params(&record), (&by.0, &by.1));
+            let actor = self.changed_by.recorded();
+            let params = recorded(self.resource, params(&record), (&actor.0, &actor.1));
             let written = transaction.query_opt(&*commented(sql), &params).await?;
             if let Some(row) = written {
                 return Ok(Stored { document: record.document(self.resource), version: row.try_get(1)? });

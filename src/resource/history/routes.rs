@@ -1,4 +1,4 @@
-//! The handlers of histories: the changes of a row, the row as it was, and bringing that back.
+//! The handlers of histories: a row's changes, its past states, and restoring one.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,13 +11,13 @@ use warp::http::header::{HeaderValue, IF_MATCH, VARY};
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
-use super::super::by::By;
+use super::super::actor::Actor;
 use super::super::context::Context;
 use super::super::definition::Resource;
 use super::super::list::request::{PAGE_DEFAULT, PAGE_MAX};
-use super::super::one::{parse_uuid, shown};
 use super::super::problem::problem;
 use super::super::row::Stored;
+use super::super::single_row::{parse_uuid, row_response};
 use super::super::time::{Unzoned, read_date_time};
 use super::restore::Restore;
 use super::sql::HistoryStatements;
@@ -25,7 +25,7 @@ use super::store::{self, Entry, Past, Start};
 use crate::auth::principal::Principal;
 use crate::db::error::StoreError;
 use crate::db::operation::DbOperation;
-use crate::db::version::Condition;
+use crate::db::version::Precondition;
 use crate::http::body::{JSON, read_json};
 use crate::http::budget::Holder;
 use crate::http::client::Client;
@@ -41,20 +41,20 @@ use crate::idempotency::answer::Answer;
 use crate::idempotency::once::Work;
 use crate::idempotency::request::Request;
 
-/// The forms of a history.
+/// The formats of a history.
 pub const FORMS: &[Format] = &[Format::Json, Format::Ndjson];
-/// About how many bytes an entry has.
+/// Approximate size of an entry in bytes.
 const ENTRY_BYTES: usize = 400;
 
 const PARAMETERS: &[&str] = &["limit", "after", "before"];
 const CURSOR: &str = "is not a cursor of a history; take it from the header Link of a page, or leave it out";
-const AT: &str = "must be a version, such as 7 of the ETag \"7\", or a time of RFC 3339, such as 2026-01-31T12:00:00Z";
-const VERSION: &str = "must be a version, which is a whole number, such as 7 of the ETag \"7\"";
+const AT: &str = "must be a version, such as 7 of the ETag \"7\", or an RFC 3339 time, such as 2026-01-31T12:00:00Z";
+const VERSION: &str = "must be a version, a whole number such as 7 of the ETag \"7\"";
 
-/// Answers with the changes of a row, newest first.
+/// Returns the changes of a row, newest first.
 ///
 /// # Errors
-/// 400 for the path and parameters, 404 when there is neither such a row nor a change of one, 406, 503.
+/// 400 for the path and parameters, 404 when neither the row nor a change of it exists, 406, 503.
 pub async fn history(segment: &str, raw: &str, headers: &HeaderMap, context: &Context) -> Result<Response, Problem> {
     let resource = context.resource;
     let uuid = parse_uuid(resource, segment)?;
@@ -65,7 +65,7 @@ pub async fn history(segment: &str, raw: &str, headers: &HeaderMap, context: &Co
     let limit = limit.unwrap_or(PAGE_DEFAULT);
     let start = match (query.optional("after", CURSOR, decode), query.optional("before", CURSOR, decode)) {
         (Some(_), Some(_)) => {
-            query.fault("before", "excludes after; keep one");
+            query.fault("before", "cannot be combined with after; keep one");
             Start::Newest
         }
         (Some(id), None) => Start::OlderThan(id),
@@ -78,9 +78,9 @@ pub async fn history(segment: &str, raw: &str, headers: &HeaderMap, context: &Co
     let held = context.buffers.reserve(Holder::Client(client), limit * ENTRY_BYTES).await.map_err(reply::no_buffer)?;
     let failed = |error| problem(resource, error);
     let sources = (&context.reads.on_primary(client.address()), &context.pool);
-    let page = store::page((resource, kept(resource)?), sources, uuid, start, limit).await;
+    let page = store::page((resource, statements(resource)?), sources, uuid, start, limit).await;
     let (entries, more) = page.map_err(failed)?;
-    let body = written(resource, uuid, &entries, format)?;
+    let body = serialised(resource, uuid, &entries, format)?;
     let mut response = reply::ok(format.content_type(), reply::buffer(body, held));
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
     let is_newer = matches!(start, Start::NewerThan(_));
@@ -97,7 +97,7 @@ pub async fn history(segment: &str, raw: &str, headers: &HeaderMap, context: &Co
     Ok(response)
 }
 
-fn written(resource: &'static Resource, uuid: Uuid, entries: &[Entry], format: Format) -> Result<Vec<u8>, Problem> {
+fn serialised(resource: &'static Resource, uuid: Uuid, entries: &[Entry], format: Format) -> Result<Vec<u8>, Problem> {
     let mut out = Vec::with_capacity(entries.len() * ENTRY_BYTES);
     let is_array = format == Format::Json;
     out.extend_from_slice(if is_array { b"[" } else { b"" });
@@ -112,7 +112,7 @@ fn written(resource: &'static Resource, uuid: Uuid, entries: &[Entry], format: F
     Ok(out)
 }
 
-/// What is said of an entry whose values are none of a row any more: which it is, so that the operator finds it.
+/// The problem for an entry whose values cannot be read; it is identified so that the operator can find it.
 fn unreadable((resource, uuid): (&'static Resource, Uuid), version: Option<i64>, error: StoreError) -> Problem {
     match error {
         StoreError::Unreadable { .. } => damaged(resource, uuid, version),
@@ -121,14 +121,14 @@ fn unreadable((resource, uuid): (&'static Resource, Uuid), version: Option<i64>,
 }
 
 fn damaged(resource: &Resource, uuid: Uuid, version: Option<i64>) -> Problem {
-    tracing::error!(resource = resource.name, %uuid, version, "an entry of a history holds no values of a row");
+    tracing::error!(resource = resource.name, %uuid, version, "a history entry does not contain the values of a row");
     let version = version.map_or("the last version".to_owned(), |version| format!("version {version}"));
     let singular = resource.singular;
     Problem::new(
         Code::Internal,
         format!(
-            "the entry that keeps {version} of this {singular} was damaged in the database; the operator can mend or \
-             remove it"
+            "the history entry with {version} of this {singular} is damaged in the database; the operator can repair or \
+            remove it"
         ),
     )
 }
@@ -143,12 +143,12 @@ fn decode(text: &str) -> Option<i64> {
     text.strip_prefix("entry ")?.parse().ok()
 }
 
-/// The statements of a history that is there, as the routes of one are.
-fn kept(resource: &'static Resource) -> Result<&'static HistoryStatements, Problem> {
+/// The statements of the history; it exists if these routes do.
+fn statements(resource: &'static Resource) -> Result<&'static HistoryStatements, Problem> {
     resource.sql.history.as_ref().ok_or_else(Problem::internal)
 }
 
-/// Which state of a row is wanted.
+/// Which state of a row is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     Version(i64),
@@ -162,17 +162,17 @@ fn read_at(text: &str) -> Result<At, String> {
     read_date_time(text, Unzoned::Refused).map(At::Time).map_err(|fault| fault.of(AT))
 }
 
-/// The row as the parameters ask for it: in a version, at a time, or as it is.
+/// The row as requested by the parameters: in a version, at a time, or its current state.
 ///
 /// # Errors
-/// 400 for parameters, 404 that says what became of the row or that its history does not reach back so far, 503.
-pub async fn as_it_was(uuid: Uuid, raw: &str, context: &Context) -> Result<Stored, Problem> {
+/// 400 for parameters; 404 that states what happened to the row, or how far back its history reaches; 503.
+pub async fn past_state(uuid: Uuid, raw: &str, context: &Context) -> Result<Stored, Problem> {
     let resource = context.resource;
     let failed = |error| problem(resource, error);
     let mut query = Query::parse(raw, &["at"]);
     let at = query.checked("at", read_at);
     query.finish()?;
-    let history = kept(resource)?;
+    let history = statements(resource)?;
     match at {
         None => context.store.get(uuid).await.map_err(failed),
         Some(At::Version(version)) => {
@@ -187,20 +187,20 @@ pub async fn as_it_was(uuid: Uuid, raw: &str, context: &Context) -> Result<Store
             let singular = resource.singular;
             let missing = |detail: String| Err(Problem::new(Code::NotFound, detail));
             match past {
-                Past::There(stored) => Ok(stored),
+                Past::Existing(stored) => Ok(stored),
                 Past::Damaged(version) => Err(damaged(resource, uuid, Some(version))),
                 Past::CreatedLater(at) => {
                     missing(format!("this {singular} did not exist at {time}; it was created at {at}"))
                 }
                 Past::Deleted(at) => missing(format!(
-                    "this {singular} did not exist at {time}; it was deleted at {at}, and {} names its versions",
+                    "this {singular} did not exist at {time}; it was deleted at {at}, and {} lists its versions",
                     url(resource, uuid)
                 )),
                 Past::Unrecorded => missing(format!(
-                    "what this {singular} was at {time} is not kept; it was changed around then by somebody who keeps no history"
+                    "the state of this {singular} at {time} is not kept; around then it was changed without a history entry"
                 )),
                 Past::NotKept(since) => missing(format!(
-                    "what this {singular} was at {time} is not kept; its history reaches back to {}",
+                    "the state of this {singular} at {time} is not kept; its history reaches back to {}",
                     since.map_or_else(|| "the first entry in it".to_owned(), |since| since.to_string())
                 )),
             }
@@ -220,11 +220,11 @@ fn url(resource: &Resource, uuid: Uuid) -> String {
     format!("/v1/{}/{uuid}/history", resource.name)
 }
 
-/// Brings back a deleted row, or a version of one.
+/// Restores a deleted row, or a version of a row.
 ///
 /// # Errors
-/// 400 and 422 for the request, 404 when what is wanted is not kept, 409 when there is nothing to bring back, 412 and 428 as every
-/// change.
+/// 400 and 422 for the request, 404 when the wanted state is not kept, 409 when there is nothing to restore, 412 and 428 as for
+/// every change.
 pub async fn restore(
     (segment, principal): (&str, &Principal),
     headers: HeaderMap,
@@ -237,13 +237,13 @@ pub async fn restore(
     let mut condition = etag::condition(&headers, IfMatch::Optional)?;
     let must_name_state = context.if_match == IfMatch::Required && !names_state;
     if must_name_state {
-        // No change of others is lost when the row is not there.
-        condition = Condition { required: Some(Vec::new()), refused: None };
+        // Without the row, no concurrent change can be lost.
+        condition = Precondition { required: Some(Vec::new()), refused: None };
     }
     let body = read_json(&headers, body, &context.body_limits).await?;
     let version = read_version(&body)?;
-    let changed_by = By::of(principal, &headers);
-    let restore = Restore { resource, uuid, version, condition, may_be_gone: !names_state, changed_by };
+    let changed_by = Actor::of(principal, &headers);
+    let restore = Restore { resource, uuid, version, condition, may_be_absent: !names_state, changed_by };
     let failed = |error| match (&error, version) {
         (StoreError::Stale, _) if must_name_state => etag::required(),
         (StoreError::Missing, Some(version)) => version_missing(resource, uuid, version),
@@ -255,7 +255,7 @@ pub async fn restore(
         (StoreError::Conflict { constraint }, None) if constraint.ends_with("_pkey") => Problem::new(
             Code::Conflict,
             format!(
-                "this {} is not deleted; name the version that is wanted, as in {{\"version\": 7}}: GET {} lists them",
+                "this {} is not deleted; specify the version to restore, as in {{\"version\": 7}}: GET {} lists them",
                 resource.singular,
                 url(resource, uuid)
             ),
@@ -266,7 +266,7 @@ pub async fn restore(
     if let Some(request) = Request::read((&headers, principal), &path, "", &body)? {
         return Box::pin(context.once.run(&request, restore, failed)).await;
     }
-    restore.run_alone(&context.pool).await.map(|stored| shown(StatusCode::OK, stored)).map_err(failed)
+    restore.run_alone(&context.pool).await.map(|stored| row_response(StatusCode::OK, stored)).map_err(failed)
 }
 
 impl Work for Restore {
@@ -281,7 +281,7 @@ impl Work for Restore {
     }
 }
 
-/// The version that a body names; an empty one names none.
+/// The version in a body; an empty body has none.
 fn read_version(body: &[u8]) -> Result<Option<i64>, Problem> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
@@ -307,7 +307,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_is_read_back_and_other_texts_are_refused(id in any::<i64>(), text in ".{0,30}") {
+        fn a_cursor_is_decoded_and_other_texts_are_rejected(id in any::<i64>(), text in ".{0,30}") {
             prop_assert_eq!(decode(&encode(id)), Some(id));
             prop_assert_eq!(decode(&text), None);
         }

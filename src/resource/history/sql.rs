@@ -1,25 +1,25 @@
-//! The SQL of histories: what makes a statement that changes rows write the history as well, and what reads it.
+//! The SQL of histories: makes statements that change rows write the history as well, and reads it.
 //!
-//! A change becomes a common table expression whose rows are inserted into the history. Where the row was there before, it is
-//! locked and kept first: PostgreSQL before release 18 returns none but the new values of an update.
+//! A change becomes a common table expression whose rows are inserted into the history. An existing row is locked and read
+//! first, because PostgreSQL before release 18 returns only the new values of an update.
 
+use super::super::array_element::element_of;
 use super::super::column::{Column, leak};
 use super::super::identifier::quoted;
-use super::super::own::own_of;
 
-/// What is recorded of a statement's changes.
+/// How the changes of a statement are recorded.
 #[derive(Debug, Clone, Copy)]
 pub struct Change {
-    /// What it is called.
+    /// The name of the operation.
     pub operation: &'static str,
-    /// The number of the parameter that says who makes it: a text, or an array of them for many rows. The next one says in which
-    /// request.
-    pub by: usize,
-    /// Whether it is of one row, whose key is the first parameter, and not of many.
+    /// The number of the parameter with the actor: a text, or an array of them for many rows. The next parameter is the request
+    /// id.
+    pub actor: usize,
+    /// Whether it changes one row, whose key is the first parameter, rather than many.
     pub is_one: bool,
 }
 
-/// Makes statements that change rows of a table.
+/// Builds statements that change rows of a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Recorder<'a> {
     /// The table.
@@ -29,7 +29,7 @@ pub struct Recorder<'a> {
 }
 
 impl Recorder<'_> {
-    /// The statement around an `insert` without its `returning`; it returns keys and versions.
+    /// An `insert`, given without `returning`; it returns keys and versions.
     pub fn insert(self, change: Change, insert: &str) -> String {
         if !self.is_on {
             return format!("{insert}returning uuid, version");
@@ -76,31 +76,31 @@ impl Recorder<'_> {
         )
     }
 
-    /// The entries of what has changed.
+    /// The statement part that inserts the entries of the changed rows.
     fn entries(self, change: Change, version_before: &str, version_after: &str, before: &str) -> String {
-        let Change { operation, by, is_one } = change;
-        let told =
-            |parameter| if is_one { format!("${parameter}::text") } else { own_of("changed", parameter, "text") };
-        let (by, request_id) = (told(by), told(by + 1));
+        let Change { operation, actor, is_one } = change;
+        let recorded =
+            |parameter| if is_one { format!("${parameter}::text") } else { element_of("changed", parameter, "text") };
+        let (actor, request_id) = (recorded(actor), recorded(actor + 1));
         format!(
             "insert into {} (uuid, operation, changed_by, request_id, version_before, version_after, before) \
-             select uuid, '{operation}', {by}, {request_id}, {version_before}, {version_after}, {before} from changed",
+             select uuid, '{operation}', {actor}, {request_id}, {version_before}, {version_after}, {before} from changed",
             of(self.table)
         )
     }
 }
 
-/// The table of a table's history, as SQL writes it.
+/// The history table of a table, quoted for SQL.
 pub fn of(table: &str) -> String {
     quoted(&name(table))
 }
 
-/// Its name.
+/// The name of the history table.
 pub fn name(table: &str) -> String {
     format!("{table}_history")
 }
 
-/// The name of the table whose only row says since when the history is whole.
+/// The name of the table whose only row states since when the history is complete.
 pub fn since(table: &str) -> String {
     format!("{table}_history_since")
 }
@@ -112,26 +112,26 @@ pub struct HistoryStatements {
     pub older: &'static str,
     /// The entries of one row newer than one of them, oldest first.
     pub newer: &'static str,
-    /// Whether there is such a row, or an entry of one.
+    /// Whether the row or an entry of it exists.
     pub is_known: &'static str,
-    /// The values of a row in one of its versions, if they are kept.
+    /// The values of a row in a version, if they are kept.
     pub at_version: &'static str,
-    /// What is known of a row at an instant: the first change after it, the row, and the last change until then.
+    /// The state of a row at an instant: the first change after it, the row, and the last change before it.
     pub at_time: &'static str,
-    /// The row's version; nobody changes it until the end of the transaction.
+    /// Locks the row until the end of the transaction and returns its version.
     pub lock: &'static str,
     /// The last change of a row.
     pub last: &'static str,
-    /// Values in place of those of a row.
+    /// Replaces the values of an existing row.
     pub restore_over: &'static str,
-    /// Values of a row that is not there any more, unless it is.
+    /// Inserts a row that no longer exists; does nothing if it does.
     pub restore_anew: &'static str,
-    /// The entries of rows that this transaction has copied, whose keys lie between two.
+    /// Inserts the entries of rows copied by this transaction, with keys between two bounds.
     pub copied: &'static str,
-    /// The entries of all rows that this transaction has copied.
+    /// Inserts the entries of all rows copied by this transaction.
     pub imported: &'static str,
-    /// Removes the oldest entries that have passed their time, in the order of their age. One replica at a time does, the others
-    /// find the lock taken. Returns how many, and since when the history is whole afterwards.
+    /// Removes the oldest expired entries. An advisory lock lets one replica at a time do this. Returns the number of entries,
+    /// and updates since when the history is complete.
     pub prune: &'static str,
 }
 
@@ -140,7 +140,8 @@ impl HistoryStatements {
     pub fn of(table: &str, restore_over: &str, restore_anew: &str) -> Self {
         let (history, rows, since_table) = (of(table), quoted(table), quoted(&since(table)));
         let entry = format!(
-            "select id, operation, changed_at, changed_by, version_before, version_after, before::text, request_id from {history}"
+            "select id, operation, changed_at, changed_by, version_before, version_after, before::text, request_id \
+            from {history}"
         );
         let copied = format!(
             "insert into {history} (uuid, operation, changed_by, request_id, version_after) \
@@ -182,8 +183,8 @@ impl HistoryStatements {
                 "with pruned as (delete from {history} where ctid = any(array(select ctid from {history} \
                  where changed_at <= now() - make_interval(secs => $1) order by changed_at limit $2)) \
                  and (select pg_try_advisory_xact_lock(1751741300, hashtext('{table}'))) returning changed_at), \
-                 told as (update {since_table} set complete_since = greatest(complete_since, (select max(changed_at) from pruned)) \
-                 where exists (select from pruned)) select count(*) from pruned"
+                 updated as (update {since_table} set complete_since = greatest(complete_since, (select max(changed_at) \
+                 from pruned)) where exists (select from pruned)) select count(*) from pruned"
             )),
         }
     }

@@ -1,7 +1,7 @@
-//! The values of a row as an entry keeps them: a JSON object whose members are the columns as the table had them then.
+//! The values of a row in a history entry: a JSON object whose members are the columns that the table had then.
 //!
-//! A column that came later has its default, one that is gone is left out, and a value that today's rules would refuse is shown
-//! as it was. No I/O happens here.
+//! A column added since has its default, a removed one is omitted, and a value that today's rules reject is shown unchanged. No
+//! I/O happens here.
 
 use std::collections::HashMap;
 
@@ -13,15 +13,15 @@ use super::super::definition::Resource;
 use super::super::value::Value;
 use crate::db::error::StoreError;
 
-/// A kept state.
+/// A recorded state.
 #[derive(Debug)]
 pub struct State<'a>(HashMap<String, &'a RawValue>);
 
 impl<'a> State<'a> {
-    /// Reads what the column `before` holds.
+    /// Parses the column `before`.
     ///
     /// # Errors
-    /// [`StoreError::Unreadable`] when somebody has put something else there.
+    /// [`StoreError::Unreadable`] when it was modified to something else.
     pub fn read(before: &'a str) -> Result<Self, StoreError> {
         serde_json::from_str(before).map(Self).map_err(|_| StoreError::Unreadable { column: "before" })
     }
@@ -40,16 +40,16 @@ impl<'a> State<'a> {
         out.push(b'}');
     }
 
-    /// The values of the columns that a client sets, to be stored again.
+    /// The values of the columns that a client sets, to restore them.
     ///
     /// # Errors
-    /// The first column whose rule does not allow its value any more.
+    /// The first column whose rule no longer allows its value.
     pub fn values<'r>(&self, resource: &'r Resource) -> Result<Vec<Value<'static>>, &'r Column> {
         let value = |column: &'r Column| self.value(column).map(Value::into_owned).map_err(|_| column);
         resource.fields().iter().map(value).collect()
     }
 
-    /// The value of a column, or its text when the rules do not allow it.
+    /// The value of a column, or its JSON text if the rules do not allow it.
     fn value(&self, column: &Column) -> Result<Value<'a>, &'a str> {
         match self.0.get(column.identifier) {
             None => Ok(column.default.clone()),

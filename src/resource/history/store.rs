@@ -1,4 +1,4 @@
-//! Reads what a history holds.
+//! Reads histories.
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
@@ -13,39 +13,39 @@ use crate::db::error::StoreError;
 use crate::db::pool::Pool;
 use crate::db::reads::Reader;
 
-/// Which entries of a row are read.
+/// Which entries of a row to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// The newest.
     Newest,
     /// Those older than this one.
     OlderThan(i64),
-    /// Those newer than this one, the oldest of them.
+    /// Those newer than this one, oldest first.
     NewerThan(i64),
 }
 
 /// One entry of a history.
 #[derive(Debug)]
 pub struct Entry {
-    /// Its place among those of the row.
+    /// Its id; orders the entries of a row.
     pub id: i64,
     row: Row,
 }
 
-/// What a row was at an instant.
+/// The state of a row at an instant.
 #[derive(Debug)]
 pub enum Past {
-    /// It was there.
-    There(Stored),
-    /// It was made only later.
+    /// It existed.
+    Existing(Stored),
+    /// It was created later.
     CreatedLater(Timestamp),
     /// It had been deleted.
     Deleted(Timestamp),
-    /// The history does not reach back so far; it is whole since then, if that is known.
+    /// The history does not reach back that far; it is complete since this time, if known.
     NotKept(Option<Timestamp>),
-    /// The entry that keeps this version holds no values of a row any more.
+    /// The entry of this version does not hold readable values.
     Damaged(i64),
-    /// Somebody changed the row without an entry, at a time that nobody knows.
+    /// The row was changed without an entry, at an unknown time.
     Unrecorded,
 }
 
@@ -54,7 +54,7 @@ impl Entry {
         Ok(Self { id: row.try_get(0)?, row })
     }
 
-    /// The version that the change ended, whose values it keeps.
+    /// The version before the change, whose values the entry holds.
     pub fn ended(&self) -> Option<i64> {
         self.row.try_get(4).ok().flatten()
     }
@@ -62,7 +62,7 @@ impl Entry {
     /// Appends it as JSON.
     ///
     /// # Errors
-    /// [`StoreError::Internal`] or [`StoreError::Unreadable`] when the row is none of a history.
+    /// [`StoreError::Internal`] or [`StoreError::Unreadable`] when the row is not a valid history entry.
     pub fn write_json(&self, resource: &Resource, uuid: Uuid, out: &mut Vec<u8>) -> Result<(), StoreError> {
         let operation: &str = self.row.try_get(1)?;
         let (by, request_id): (Option<&str>, Option<&str>) = (self.row.try_get(3)?, self.row.try_get(7)?);
@@ -70,7 +70,7 @@ impl Entry {
             text.map_or(Value::Null, |text| Value::Text(text.into())).write_json(out);
         };
         let number =
-            |place| Ok::<_, StoreError>(self.row.try_get::<_, Option<i64>>(place)?.map_or(Value::Null, Value::Integer));
+            |index| Ok::<_, StoreError>(self.row.try_get::<_, Option<i64>>(index)?.map_or(Value::Null, Value::Integer));
         out.extend_from_slice(b"{\"operation\":");
         Value::Text(operation.into()).write_json(out);
         out.extend_from_slice(b",\"changedAt\":");
@@ -93,10 +93,10 @@ impl Entry {
     }
 }
 
-/// The entries of a row, newest first, at most `limit`, and whether there are more on that side.
+/// The entries of a row, newest first, at most `limit`, and whether more follow in that direction.
 ///
 /// # Errors
-/// The pool's, or [`StoreError::Missing`] when there is neither such a row nor an entry of one.
+/// The pool's, or [`StoreError::Missing`] when neither the row nor an entry of it exists.
 pub async fn page(
     (resource, history): (&'static Resource, &'static HistoryStatements),
     (reader, pool): (&Reader, &Pool),
@@ -110,7 +110,7 @@ pub async fn page(
         Start::OlderThan(id) => (history.older, id),
         Start::NewerThan(id) => (history.newer, id),
     };
-    // One more than asked for tells whether there are more.
+    // One extra row shows whether there are more.
     let most = i64::try_from(limit + 1).unwrap_or(i64::MAX);
     let rows = reader.read(&resource.db.history, sql, &[&uuid, &from, &most]).await?;
     let mut entries = rows.into_iter().map(Entry::of).collect::<Result<Vec<_>, _>>()?;
@@ -149,10 +149,10 @@ pub async fn at_version(
     stored(resource, uuid, rows.first().ok_or(StoreError::Missing)?.try_get(0)?, version)
 }
 
-/// The row as it was at an instant: what the first change after it ended, or as it is if there is none.
+/// The row at an instant: the state before the first later change, or the current row if there is none.
 ///
 /// # Errors
-/// The pool's, or [`StoreError::Missing`] when there is neither such a row nor an entry of one.
+/// The pool's, or [`StoreError::Missing`] when neither the row nor an entry of it exists.
 pub async fn at_time(
     resource: &Resource,
     history: &HistoryStatements,
@@ -160,7 +160,7 @@ pub async fn at_time(
     uuid: Uuid,
     time: Timestamp,
 ) -> Result<Past, StoreError> {
-    // One statement, so that no change comes between what is read of the history and of the table.
+    // One statement, so that history and table are read from one snapshot.
     let rows = pool.read(&resource.db.history, history.at_time, &[&uuid, &Value::DateTime(time)]).await?;
     let named = |name: &str| rows.iter().find(|row| row.try_get(5).is_ok_and(|found: &str| found == name));
     let (next, current, last) = (named("next"), named("row"), named("last"));
@@ -171,7 +171,7 @@ pub async fn at_time(
     {
         return Ok(Past::CreatedLater(instant(next, 3)?.ok_or(UNREADABLE)?));
     }
-    // An entry from before the instant is there still, so every later one is.
+    // If an entry from before the instant still exists, so does every later one.
     if last.is_none() && whole_since.is_none_or(|since| since > time) {
         return Ok(Past::NotKept(whole_since));
     }
@@ -187,7 +187,7 @@ pub async fn at_time(
     match (before, version, last) {
         (Some(before), Some(version), _) => match stored(resource, uuid, before, version) {
             Err(StoreError::Unreadable { .. }) => Ok(Past::Damaged(version)),
-            read => read.map(Past::There),
+            read => read.map(Past::Existing),
         },
         (_, _, Some(last)) => Ok(Past::Deleted(instant(last, 3)?.ok_or(UNREADABLE)?)),
         (_, _, None) => Ok(Past::NotKept(whole_since)),
@@ -202,8 +202,8 @@ fn stored(resource: &Resource, uuid: Uuid, before: &str, version: i64) -> Result
     Ok(Stored { document: document.into(), version })
 }
 
-/// The instant in a column.
-fn instant(row: &Row, place: usize) -> Result<Option<Timestamp>, StoreError> {
-    let Raw(raw) = row.try_get(place)?;
+/// Decodes the timestamp in a column.
+fn instant(row: &Row, index: usize) -> Result<Option<Timestamp>, StoreError> {
+    let Raw(raw) = row.try_get(index)?;
     Ok(raw.and_then(|raw| raw.try_into().ok()).and_then(timestamp_of))
 }

@@ -1,38 +1,38 @@
-//! The position between two rows of an order, as a text that clients hand back: the order, and the values of one row in it. Behind
-//! them, where a replica answers lists, what the page held, so that the next one is not older.
+//! Cursors: the position after a row in an order, as a text that clients send back. It contains the order, the row's values in
+//! it, and, if a replica serves lists, the log position of the page, so that the next page is not older.
 //!
-//! A cursor is not signed: whoever makes one up reaches only a position that a filter would reach too.
+//! A cursor is not signed: a forged one selects only a position that a filter could select too.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::super::column::Column;
 use super::super::value::Value;
-use super::order::{Key, Order};
+use super::order::{Order, SortKey};
 use crate::db::position::Need;
 
 /// The values of one row in the columns of an order.
-pub type Position = Vec<Option<Value<'static>>>;
+pub type CursorPosition = Vec<Option<Value<'static>>>;
 
-/// Where a row stands in the order; `value` is its value of a column.
+/// The position of a row in the order; `value` returns its value of a column.
 ///
 /// # Errors
 /// Those of `value`.
-pub fn position<'a, E>(order: &Order, value: impl Fn(&Column) -> Result<Value<'a>, E>) -> Result<Position, E> {
-    let value = |key: &Key| Ok(Some(value(key.column)?.into_owned()).filter(|value| !value.is_null()));
+pub fn position<'a, E>(order: &Order, value: impl Fn(&Column) -> Result<Value<'a>, E>) -> Result<CursorPosition, E> {
+    let value = |key: &SortKey| Ok(Some(value(key.column)?.into_owned()).filter(|value| !value.is_null()));
     order.keys().iter().map(value).collect()
 }
 
-/// The position as a text that fits into a URL.
-pub fn encode(order: &Order, position: &Position, need: Need) -> String {
+/// Encodes a position as URL-safe text.
+pub fn encode(order: &Order, position: &CursorPosition, need: Need) -> String {
     let mut parts = vec![Some(order.to_string())];
     parts.extend(position.iter().map(|value| value.as_ref().map(ToString::to_string)));
     parts.extend((need != Need::Nothing).then(|| Some(need.to_string())));
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&parts).expect("texts always serialise"))
 }
 
-/// The position that a text names, unless it is mangled or of another order.
-pub fn decode(order: &Order, text: &str) -> Option<(Position, Need)> {
+/// Decodes a position; `None` if the text is malformed or belongs to another order.
+pub fn decode(order: &Order, text: &str) -> Option<(CursorPosition, Need)> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let parts: Vec<Option<String>> = serde_json::from_slice(&bytes).ok()?;
     let (name, values) = parts.split_first()?;
@@ -45,7 +45,7 @@ pub fn decode(order: &Order, text: &str) -> Option<(Position, Need)> {
     if *name != Some(order.to_string()) {
         return None;
     }
-    let read = |(value, key): (&Option<String>, &Key)| match value {
+    let read = |(value, key): (&Option<String>, &SortKey)| match value {
         Some(text) => key.column.read_filter(text).map(Some),
         None => key.column.nullable.then_some(None),
     };
@@ -63,7 +63,7 @@ mod tests {
     use super::super::order::tests::any_order;
     use super::*;
 
-    fn of(order: &Order, record: &Record<'static>) -> Position {
+    fn of(order: &Order, record: &Record<'static>) -> CursorPosition {
         let Ok(position) = position(order, |column| Ok::<_, Infallible>(record.value(column)));
         position
     }
@@ -82,7 +82,7 @@ mod tests {
         }
 
         #[test]
-        fn a_cursor_of_another_order_is_refused(
+        fn a_cursor_of_another_order_is_rejected(
             (record, order, other) in resource()
                 .prop_flat_map(|resource| (record(resource), any_order(resource), any_order(resource))),
         ) {
@@ -91,7 +91,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_is_too_odd_to_be_refused(text in ".{0,60}", order in resource().prop_flat_map(any_order)) {
+        fn any_other_text_is_rejected(text in ".{0,60}", order in resource().prop_flat_map(any_order)) {
             prop_assert_eq!(decode(&order, &text), None);
         }
     }

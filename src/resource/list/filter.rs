@@ -1,64 +1,64 @@
-//! Which rows a list holds: conditions on columns, joined by `and` and `or`.
+//! The filter of a list: conditions on columns, combined by `and` and `or`.
 //!
-//! `grammar` reads them out of the query string; `sql` turns them into SQL.
+//! `grammar` parses them from the query string; `sql` translates them to SQL.
 
 use super::super::column::Column;
 use super::super::kind::Kind;
 use super::super::value::Value;
 
-/// Conditions that must all hold; none lets every row through.
+/// Conditions that must all be true; an empty filter matches every row.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Filter(pub Vec<Node>);
 
-/// A condition, or several joined.
+/// A condition or a group of them.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Node {
-    /// One condition on one column.
-    Test(Condition),
-    /// Several, at least one.
+    /// A condition on a column.
+    Condition(Condition),
+    /// A group of at least one.
     Group {
-        /// The opposite is meant.
+        /// Whether it is negated.
         negated: bool,
-        /// How they are joined.
+        /// How they are combined.
         join: Join,
-        /// What is joined.
+        /// The members.
         nodes: Vec<Node>,
     },
 }
 
-/// How conditions are joined.
+/// How conditions are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Join {
-    /// All must hold.
+    /// All must be true.
     And,
-    /// One must hold.
+    /// At least one must be true.
     Or,
 }
 
-/// One condition on one column. Unless it is `is`, it holds for no row whose value is null, negated or not.
+/// A condition on a column. Except for `is`, it is true for no row whose value is null, negated or not.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
     /// The column.
     pub column: &'static Column,
-    /// The opposite is meant.
+    /// Whether it is negated.
     pub negated: bool,
-    /// What its value must be.
-    pub test: Test,
+    /// The test of its value.
+    pub predicate: Predicate,
 }
 
-/// What a value must be.
+/// A test of a value.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Test {
+pub enum Predicate {
     /// `eq`, `neq`, `gt`, `gte`, `lt`, `lte`
     Compare(Comparison, Value<'static>),
-    /// `like` or `ilike`: the pattern in SQL's form, where `%` and `_` stand for anything and a backslash escapes.
+    /// `like` or `ilike`: the pattern in SQL syntax, where `%` and `_` are wildcards and a backslash escapes.
     Like {
-        /// Upper and lower case are the same.
+        /// Whether letter case is ignored.
         any_case: bool,
-        /// Does not end in the middle of an escape.
+        /// Does not end in an incomplete escape.
         pattern: String,
     },
-    /// `in`: one of these; with none of them it holds for no row, and reversed for every one.
+    /// `in`: one of these; an empty list is true for no row, or for every row if negated.
     In(Vec<Value<'static>>),
     /// `is`
     Is(Truth),
@@ -81,7 +81,7 @@ pub enum Comparison {
     LessOrEqual,
 }
 
-/// What `is` asks for.
+/// The operand of `is`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Truth {
     /// `is.null`
@@ -92,7 +92,7 @@ pub enum Truth {
     True,
     /// `is.false`
     False,
-    /// `is.unknown`: SQL's name for a boolean that is null
+    /// `is.unknown`: SQL's name for a null boolean
     Unknown,
 }
 
@@ -129,7 +129,7 @@ impl Truth {
     }
 }
 
-/// The operators that a column has, for complaints.
+/// The operators of a column, for error messages.
 pub fn operators(column: &Column) -> &'static str {
     if column.is_text() {
         "eq, neq, gt, gte, lt, lte, like, ilike, in, is"
@@ -140,7 +140,7 @@ pub fn operators(column: &Column) -> &'static str {
     }
 }
 
-/// What `is` may ask of a column, for complaints.
+/// The operands of `is` for a column, for error messages.
 pub fn truths(column: &Column) -> &'static str {
     if column.kind == Kind::Boolean { "null, not_null, true, false or unknown" } else { "null or not_null" }
 }

@@ -1,51 +1,51 @@
-//! The first page or chunk of a list, which is read once for all who ask for it at the same time.
+//! The first page or chunk of a list, which is read once for all identical concurrent requests.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::cursor::Position;
+use super::cursor::CursorPosition;
 use crate::db::position::Need;
 use crate::db::single_flight::SingleFlight;
 use crate::http::budget::Refused;
 use crate::http::format::Format;
 
-/// What tells two of them apart.
+/// What identifies it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Asked {
+pub struct ListKey {
     /// The query string.
     pub query: String,
-    /// The form.
+    /// The format.
     pub format: Format,
-    /// Rows of a page, which the query need not say.
+    /// The limit of a page, which may be the default rather than in the query.
     pub limit: Option<usize>,
-    /// Whether a replica must have something in particular: who asks for that keeps nobody else waiting.
-    pub is_needy: bool,
+    /// Whether the replica must have replayed up to a certain position; such requests do not delay others.
+    pub needs_position: bool,
 }
 
-/// Those that are being read.
-pub type Lists = SingleFlight<Asked, Need, Result<Arc<First>, Refused>>;
+/// Lists being read.
+pub type Lists = SingleFlight<ListKey, Need, Result<Arc<First>, Refused>>;
 
-/// The first page or chunk of an answer.
+/// The first page or chunk of a response.
 #[derive(Debug)]
 pub struct First {
-    /// The page, or the chunk.
+    /// The serialised page or chunk.
     pub body: Bytes,
-    /// What is in it.
+    /// Its content.
     pub page: Page,
-    /// What the rest must hold, not to be older.
+    /// The position that the rest must have replayed, so that it is not older.
     pub need: Need,
 }
 
-/// What is in a page or a chunk of a list.
+/// The content of a page or chunk.
 #[derive(Debug)]
 pub struct Page {
-    /// How many rows.
+    /// The number of rows.
     pub rows: usize,
-    /// Where its first and its last row stand.
-    pub ends: Option<(Position, Position)>,
-    /// Whether there are rows before it, as far as is known.
+    /// The positions of its first and last row.
+    pub ends: Option<(CursorPosition, CursorPosition)>,
+    /// Whether there are rows before it, as far as known.
     pub before: bool,
-    /// Whether there are rows behind it.
+    /// Whether there are rows after it.
     pub after: bool,
 }

@@ -1,131 +1,131 @@
 //! PostgREST's grammar of conditions: `age=gte.30`, `name=not.ilike.*smith*`, `or=(age.lt.18,and(sex.eq.male,fare.gt.50))`.
 //!
-//! Every fault of a text that can be split is found; one that cannot be split ends its parameter. Depth and number of
-//! conditions are bounded. Blanks mean nothing behind a comma, a parenthesis or a closing quote. Nothing here panics,
-//! whatever the text.
+//! Every error of a text that can be split is reported; a text that cannot be split ends its parameter. Nesting depth and
+//! number of conditions are limited. Blanks after a comma, a parenthesis or a closing quote are ignored. No text makes this
+//! panic.
 
-mod rest;
+mod scanner;
 
 use std::fmt::Write;
 
-use self::rest::{BLANKS, Rest, like, up_to_mark};
+use self::scanner::{BLANKS, Scanner, like, up_to_mark};
 use super::super::column::Column;
 use super::super::definition::Resource;
 use super::super::kind::Kind;
 use super::super::value::Value;
-use super::advice::meant;
-use super::filter::{Comparison, Condition, Join, Node, Test, Truth, operators, truths};
+use super::filter::{Comparison, Condition, Join, Node, Predicate, Truth, operators, truths};
+use super::suggestion::suggest;
 
-/// Groups in groups; nobody writes more by hand.
+/// Maximum nesting depth of groups; more than is written by hand.
 const DEPTH_MAX: usize = 8;
-/// Conditions in one request: each is tried on each row.
-const TESTS_MAX: usize = 64;
-/// Patterns in one request: each costs as much as dozens of comparisons.
+/// Maximum number of conditions in a request: each may be evaluated for each row.
+const CONDITIONS_MAX: usize = 64;
+/// Maximum number of patterns in a request: each costs as much as dozens of comparisons.
 const PATTERNS_MAX: usize = 16;
-/// Most characters of a pattern: `ilike` folds the case of all of it for each row.
+/// Maximum length of a pattern in characters: `ilike` folds the case of all of it for each row.
 const PATTERN_MAX_CHARS: usize = 256;
-/// Values of `in` in one request: each becomes a parameter and planning time.
+/// Maximum number of values of `in` in a request: each becomes a parameter and costs planning time.
 const VALUES_MAX: usize = 200;
-/// The longest condition whose fault says what was probably meant.
-const ADVISED_MAX_BYTES: usize = 100;
-/// How much of a client's text a complaint repeats.
+/// Maximum length of a condition for which a suggestion is made.
+const SUGGESTION_MAX_BYTES: usize = 100;
+/// Maximum number of characters of the client's text quoted in an error message.
 const SHOWN_MAX_CHARS: usize = 50;
 
-/// A part of the client's text, in quotes, for complaints.
+/// The start of the client's text, quoted, for error messages.
 pub fn shown(text: &str) -> String {
-    format!("{:?}", part(text))
+    format!("{:?}", truncated(text))
 }
 
-fn part(text: &str) -> String {
+fn truncated(text: &str) -> String {
     text.chars().take(SHOWN_MAX_CHARS).collect()
 }
 
-/// Reads the conditions of one request.
+/// Parses the conditions of one request.
 #[derive(Debug)]
-pub struct Reader {
+pub struct ConditionParser {
     resource: &'static Resource,
     faults: Vec<String>,
-    tests: usize,
+    conditions: usize,
     patterns: usize,
     values: usize,
-    /// Whether a fault says what was probably meant.
-    advises: bool,
+    /// Whether error messages contain suggestions.
+    suggests: bool,
 }
 
-/// Why a text could not be split any further; the fault has been noted.
-struct Stuck;
+/// The text could not be split any further; the error has been recorded.
+struct Unparsable;
 
-impl Reader {
-    /// Conditions on the columns of a resource.
+impl ConditionParser {
+    /// Creates a parser of conditions on the columns of a resource.
     pub fn new(resource: &'static Resource) -> Self {
-        Self { resource, faults: Vec::new(), tests: 0, patterns: 0, values: 0, advises: true }
+        Self { resource, faults: Vec::new(), conditions: 0, patterns: 0, values: 0, suggests: true }
     }
 
-    /// What was wrong since the last call.
+    /// Returns the errors recorded since the last call.
     pub fn take_faults(&mut self) -> Vec<String> {
         std::mem::take(&mut self.faults)
     }
 
-    /// Reads the value of a parameter that is a column: `gte.30`, `not.in.(1,2)`.
+    /// Parses the value of a parameter named after a column: `gte.30`, `not.in.(1,2)`.
     pub fn condition(&mut self, column: &'static Column, text: &str) -> Option<Node> {
         let before = self.faults.len();
         let node = self.one(column, text);
         if node.is_none() {
-            self.advise(before, column, "", text);
+            self.add_suggestion(before, column, "", text);
         }
         node
     }
 
-    /// One that tries what was meant, and says nothing.
+    /// A parser that tries suggestions and makes none itself.
     fn quiet(&self) -> Self {
-        Self { advises: false, ..Self::new(self.resource) }
+        Self { suggests: false, ..Self::new(self.resource) }
     }
 
-    /// Adds what was probably meant to the only fault since then.
-    fn advise(&mut self, before: usize, column: &'static Column, prefix: &str, text: &str) {
-        let (negated, behind) = not(text);
+    /// Adds a suggestion to the error if it is the only one after the first `before`.
+    fn add_suggestion(&mut self, before: usize, column: &'static Column, prefix: &str, text: &str) {
+        let (negated, remaining) = not(text);
         let quiet = self.quiet();
         let [fault] = &mut self.faults[before..] else { return };
-        if !self.advises || text.len() > ADVISED_MAX_BYTES || fault.contains("; write ") {
+        if !self.suggests || text.len() > SUGGESTION_MAX_BYTES || fault.contains("; write ") {
             return;
         }
         let reads = |text: &str| Self { faults: Vec::new(), ..quiet }.condition(column, text).is_some();
-        if let Some(meant) = meant(column, behind, &reads) {
-            // Nobody needs to reverse twice.
-            let meant = match (negated, meant.strip_prefix("not.")) {
+        if let Some(suggestion) = suggest(column, remaining, &reads) {
+            // A double negation is simplified.
+            let suggestion = match (negated, suggestion.strip_prefix("not.")) {
                 (true, Some(plain)) => plain.to_owned(),
-                (true, None) => format!("not.{meant}"),
-                (false, _) => meant,
+                (true, None) => format!("not.{suggestion}"),
+                (false, _) => suggestion,
             };
-            let _ = write!(fault, "; write {prefix}{meant}"); // a text takes everything
+            let _ = write!(fault, "; write {prefix}{suggestion}"); // writing to a String cannot fail
         }
     }
 
     fn one(&mut self, column: &'static Column, text: &str) -> Option<Node> {
-        let (negated, behind) = not(text);
-        let Some((operator, value)) = behind.split_once('.').filter(|(operator, _)| is_word(operator)) else {
-            self.without_operator(column, negated, behind);
+        let (negated, remaining) = not(text);
+        let Some((operator, value)) = remaining.split_once('.').filter(|(operator, _)| is_word(operator)) else {
+            self.without_operator(column, negated, remaining);
             return None;
         };
-        let test = if operator == "in" {
-            let mut rest = Rest(value);
-            let test = self.list(column, &mut rest).ok()?;
+        let predicate = if operator == "in" {
+            let mut rest = Scanner(value);
+            let predicate = self.list(column, &mut rest).ok()?;
             self.end(&rest);
-            test
+            predicate
         } else {
-            self.test(column, operator, value)
+            self.predicate(column, operator, value)
         };
-        Some(Node::Test(Condition { column, negated, test: test? }))
+        Some(Node::Condition(Condition { column, negated, predicate: predicate? }))
     }
 
-    /// Reads the value of `and` or `or`: conditions in parentheses.
+    /// Parses the value of `and` or `or`: conditions in parentheses.
     pub fn group(&mut self, negated: bool, join: Join, text: &str) -> Option<Node> {
-        let mut rest = Rest(text);
+        let mut rest = Scanner(text);
         let Ok(group) = self.nodes(negated, join, &mut rest, 1) else {
             let whole = format!("({text})");
-            let is_one = !text.contains('(') && self.advises && self.quiet().group(negated, join, &whole).is_some();
+            let is_one = !text.contains('(') && self.suggests && self.quiet().group(negated, join, &whole).is_some();
             if let Some(fault) = self.faults.last_mut().filter(|_| is_one) {
-                let _ = write!(fault, "; write {whole}"); // a text takes everything
+                let _ = write!(fault, "; write {whole}"); // writing to a String cannot fail
             }
             return None;
         };
@@ -133,19 +133,19 @@ impl Reader {
         group
     }
 
-    fn end(&mut self, rest: &Rest<'_>) {
+    fn end(&mut self, rest: &Scanner<'_>) {
         if !rest.0.is_empty() {
-            self.faults.push(format!("has {} behind the closing parenthesis; remove it", shown(rest.0)));
+            self.faults.push(format!("has {} after the closing parenthesis; remove it", shown(rest.0)));
         }
     }
 
-    /// Says what was probably meant where a value stands without its operator.
+    /// Records the error for a value without an operator, with a suggestion.
     fn without_operator(&mut self, column: &'static Column, negated: bool, text: &str) {
         let not = if negated { "not." } else { "" };
         let fault = if text.eq_ignore_ascii_case("null") {
             format!("has {} without an operator; write {not}is.null", shown(text))
         } else if !text.is_empty() && !begins_as_condition(text) && column.read_filter(text).is_some() {
-            format!("has {} without an operator; write {not}eq.{}", shown(text), part(text))
+            format!("has {} without an operator; write {not}eq.{}", shown(text), truncated(text))
         } else {
             format!(
                 "has {} where an operator and a value, such as is.null, are expected; {} takes {}",
@@ -157,19 +157,25 @@ impl Reader {
         self.faults.push(fault);
     }
 
-    fn stuck<T>(&mut self, rest: &Rest<'_>, expected: &str) -> Result<T, Stuck> {
+    fn expected<T>(&mut self, rest: &Scanner<'_>, expected: &str) -> Result<T, Unparsable> {
         self.faults.push(format!("has {} where {expected} is expected", shown(rest.0)));
-        Err(Stuck)
+        Err(Unparsable)
     }
 
-    fn nodes(&mut self, negated: bool, join: Join, rest: &mut Rest<'_>, depth: usize) -> Result<Option<Node>, Stuck> {
+    fn nodes(
+        &mut self,
+        negated: bool,
+        join: Join,
+        rest: &mut Scanner<'_>,
+        depth: usize,
+    ) -> Result<Option<Node>, Unparsable> {
         if depth > DEPTH_MAX {
             self.faults.push(format!("is nested more than {DEPTH_MAX} levels deep"));
-            return Err(Stuck);
+            return Err(Unparsable);
         }
         rest.blanks();
         if !rest.mark("(") {
-            return self.stuck(rest, "a group in parentheses, such as (a.eq.1,b.is.null),");
+            return self.expected(rest, "a group in parentheses, such as (a.eq.1,b.is.null),");
         }
         let mut nodes = Vec::new();
         let mut whole = true;
@@ -181,33 +187,33 @@ impl Reader {
                 return Ok(whole.then_some(Node::Group { negated, join, nodes }));
             }
             if !rest.mark(",") {
-                return self.stuck(rest, "a comma or a closing parenthesis");
+                return self.expected(rest, "a comma or a closing parenthesis");
             }
         }
     }
 
-    fn node(&mut self, rest: &mut Rest<'_>, depth: usize) -> Result<Option<Node>, Stuck> {
+    fn node(&mut self, rest: &mut Scanner<'_>, depth: usize) -> Result<Option<Node>, Unparsable> {
         for (name, negated, join) in [
             ("and", false, Join::And),
             ("or", false, Join::Or),
             ("not.and", true, Join::And),
             ("not.or", true, Join::Or),
         ] {
-            let behind = rest.0.strip_prefix(name).map(|behind| behind.trim_start_matches(BLANKS));
-            if let Some(behind) = behind.filter(|behind| behind.starts_with('(')) {
-                rest.0 = behind;
+            let remaining = rest.0.strip_prefix(name).map(|remaining| remaining.trim_start_matches(BLANKS));
+            if let Some(remaining) = remaining.filter(|remaining| remaining.starts_with('(')) {
+                rest.0 = remaining;
                 return self.nodes(negated, join, rest, depth + 1);
             }
         }
         let (before, whole) = (self.faults.len(), rest.0);
         let Some(name) = rest.word() else {
-            let stuck = self.stuck(rest, "a condition, such as a.gte.30, or a group, such as or(…),");
+            let unparsable = self.expected(rest, "a condition, such as a.gte.30, or a group, such as or(…),");
             let text = up_to_mark(whole);
             let name = text.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next().unwrap_or_default();
             if let Some(column) = self.resource.column(name) {
-                self.advise(before, column, &format!("{name}."), &text[name.len()..]);
+                self.add_suggestion(before, column, &format!("{name}."), &text[name.len()..]);
             }
-            return stuck;
+            return unparsable;
         };
         let column = self.resource.column(name);
         if column.is_none() {
@@ -218,75 +224,76 @@ impl Reader {
             ));
         }
         let condition = rest.0;
-        let (negated, behind) = not(rest.0);
-        rest.0 = behind;
+        let (negated, remaining) = not(rest.0);
+        rest.0 = remaining;
         let Some(operator) = rest.word() else {
-            let stuck = self.stuck(rest, "an operator and a value, such as gte.30,");
+            let unparsable = self.expected(rest, "an operator and a value, such as gte.30,");
             if let Some(column) = column {
-                self.advise(before, column, &format!("{name}."), &format!("eq.{}", up_to_mark(condition)));
+                self.add_suggestion(before, column, &format!("{name}."), &format!("eq.{}", up_to_mark(condition)));
             }
-            return stuck;
+            return unparsable;
         };
-        // An unknown column's condition is read on as one that takes any value, so that what comes behind is judged too.
-        let judged = column.or(self.resource.columns.iter().find(|column| matches!(column.kind, Kind::Text { .. })));
-        let judged = judged.unwrap_or(self.resource.key());
-        let test = if operator == "in" {
-            self.list(judged, rest)?
+        // A condition on an unknown column is parsed as one on a text column, so that what follows is checked too.
+        let checked_as =
+            column.or(self.resource.columns.iter().find(|column| matches!(column.kind, Kind::Text { .. })));
+        let checked_as = checked_as.unwrap_or(self.resource.key());
+        let predicate = if operator == "in" {
+            self.list(checked_as, rest)?
         } else {
             let value = self.value(rest)?;
-            column.and_then(|column| self.test(column, operator, &value))
+            column.and_then(|column| self.predicate(column, operator, &value))
         };
-        if let (None, Some(column)) = (&test, column) {
-            self.advise(before, column, &format!("{name}."), up_to_mark(condition));
+        if let (None, Some(column)) = (&predicate, column) {
+            self.add_suggestion(before, column, &format!("{name}."), up_to_mark(condition));
         }
-        Ok(column.zip(test).map(|(column, test)| Node::Test(Condition { column, negated, test })))
+        Ok(column.zip(predicate).map(|(column, predicate)| Node::Condition(Condition { column, negated, predicate })))
     }
 
-    /// The values of `in`, in parentheses; there may be none.
-    fn list(&mut self, column: &'static Column, rest: &mut Rest<'_>) -> Result<Option<Test>, Stuck> {
+    /// Parses the values of `in`, in parentheses; the list may be empty.
+    fn list(&mut self, column: &'static Column, rest: &mut Scanner<'_>) -> Result<Option<Predicate>, Unparsable> {
         rest.blanks();
         if !rest.mark("(") {
-            return self.stuck(rest, "a list in parentheses, such as in.(1,2),");
+            return self.expected(rest, "a list in parentheses, such as in.(1,2),");
         }
         self.count()?;
         let mut values = Vec::new();
         let mut whole = true;
         if rest.mark(")") {
-            return Ok(Some(Test::In(values)));
+            return Ok(Some(Predicate::In(values)));
         }
         loop {
             let text = self.value(rest)?;
             self.values += 1;
             if self.values > VALUES_MAX {
                 self.faults.push(format!("has more than {VALUES_MAX} values of in"));
-                return Err(Stuck);
+                return Err(Unparsable);
             }
             let value = self.read(column, &text);
             whole &= value.is_some();
             values.extend(value);
             if rest.mark(")") {
-                return Ok(whole.then_some(Test::In(values)));
+                return Ok(whole.then_some(Predicate::In(values)));
             }
             if !rest.mark(",") {
-                return self.stuck(rest, "a comma or a closing parenthesis");
+                return self.expected(rest, "a comma or a closing parenthesis");
             }
         }
     }
 
-    /// A value up to a comma or a parenthesis, or in double quotes, in which a backslash escapes.
-    fn value(&mut self, rest: &mut Rest<'_>) -> Result<String, Stuck> {
+    /// Parses a value that ends at a comma or parenthesis, or is in double quotes, in which a backslash escapes.
+    fn value(&mut self, rest: &mut Scanner<'_>) -> Result<String, Unparsable> {
         let Some(quoted) = rest.0.strip_prefix('"') else {
             let end = rest.0.find([',', '(', ')']).unwrap_or(rest.0.len());
-            let (value, behind) = rest.0.split_at(end);
-            rest.0 = behind;
+            let (value, remaining) = rest.0.split_at(end);
+            rest.0 = remaining;
             return Ok(value.to_owned());
         };
         let mut value = String::new();
         let mut chars = quoted.char_indices();
-        while let Some((place, next)) = chars.next() {
+        while let Some((index, next)) = chars.next() {
             match next {
                 '"' => {
-                    rest.0 = &quoted[place + 1..];
+                    rest.0 = &quoted[index + 1..];
                     rest.blanks();
                     return Ok(value);
                 }
@@ -294,19 +301,19 @@ impl Reader {
                 plain => value.push(plain),
             }
         }
-        self.stuck(rest, "a closing double quote")
+        self.expected(rest, "a closing double quote")
     }
 
-    fn test(&mut self, column: &'static Column, operator: &str, text: &str) -> Option<Test> {
+    fn predicate(&mut self, column: &'static Column, operator: &str, text: &str) -> Option<Predicate> {
         if self.count().is_err() {
             return None;
         }
         let comparison =
             Comparison::ALL.iter().find(|(_, name, _)| *name == operator).map(|(comparison, ..)| *comparison);
         match (operator, comparison) {
-            ("eq" | "neq", Some(comparison)) => Some(Test::Compare(comparison, self.read(column, text)?)),
+            ("eq" | "neq", Some(comparison)) => Some(Predicate::Compare(comparison, self.read(column, text)?)),
             (_, Some(comparison)) if column.kind != Kind::Boolean => {
-                Some(Test::Compare(comparison, self.read(column, text)?))
+                Some(Predicate::Compare(comparison, self.read(column, text)?))
             }
             ("like" | "ilike", _) if column.is_text() => self.pattern(operator == "ilike", text),
             ("is", _) => {
@@ -317,11 +324,11 @@ impl Reader {
                 if truth.is_none() {
                     self.faults.push(format!("has {} where is takes {}", shown(text), truths(column)));
                 }
-                truth.map(Test::Is)
+                truth.map(Predicate::Is)
             }
             _ => {
                 self.faults.push(format!(
-                    "has the unknown operator {}; {} takes {}, each also with not. in front",
+                    "has the unknown operator {}; {} takes {}, each optionally prefixed with not.",
                     shown(operator),
                     column.name,
                     operators(column)
@@ -331,7 +338,7 @@ impl Reader {
         }
     }
 
-    fn pattern(&mut self, any_case: bool, text: &str) -> Option<Test> {
+    fn pattern(&mut self, any_case: bool, text: &str) -> Option<Predicate> {
         self.patterns += 1;
         if self.patterns > PATTERNS_MAX {
             self.faults.push(format!("has more than {PATTERNS_MAX} patterns"));
@@ -344,11 +351,11 @@ impl Reader {
         let pattern = like(text);
         if pattern.is_none() {
             self.faults.push(format!(
-                "has the pattern {}, which holds U+0000 or ends in a backslash that escapes nothing",
+                "has the pattern {}, which contains U+0000 or ends in a backslash that escapes nothing",
                 shown(text)
             ));
         }
-        pattern.map(|pattern| Test::Like { any_case, pattern })
+        pattern.map(|pattern| Predicate::Like { any_case, pattern })
     }
 
     fn read(&mut self, column: &'static Column, text: &str) -> Option<Value<'static>> {
@@ -356,33 +363,33 @@ impl Reader {
         if value.is_none() {
             let hint =
                 if text.trim().eq_ignore_ascii_case("null") { "; is.null finds rows without a value" } else { "" };
-            let rule = column.filter_complaint(text);
+            let rule = column.filter_message(text);
             self.faults.push(format!("has {} where {} takes {rule}{hint}", shown(text), column.name));
         }
         value
     }
 
-    fn count(&mut self) -> Result<(), Stuck> {
-        self.tests += 1;
-        if self.tests <= TESTS_MAX {
+    fn count(&mut self) -> Result<(), Unparsable> {
+        self.conditions += 1;
+        if self.conditions <= CONDITIONS_MAX {
             return Ok(());
         }
-        self.faults.push(format!("has more than {TESTS_MAX} conditions"));
-        Err(Stuck)
+        self.faults.push(format!("has more than {CONDITIONS_MAX} conditions"));
+        Err(Unparsable)
     }
 }
 
-/// Whether a text begins with `not.`, and what follows.
+/// Whether a text starts with `not.`, and what follows.
 fn not(text: &str) -> (bool, &str) {
     text.strip_prefix("not.").map_or((false, text), |rest| (true, rest))
 }
 
-/// Whether a text may be an operator, known or not, rather than the beginning of a value.
+/// Whether a text may be an operator, known or not, rather than the start of a value.
 fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase())
 }
 
-/// Whether a text begins with an operator that is written wrongly: `in(1,2)`, `like(any).{a*,b*}`, `EQ.1`.
+/// Whether a text starts with a misspelt operator: `in(1,2)`, `like(any).{a*,b*}`, `EQ.1`.
 fn begins_as_condition(text: &str) -> bool {
     let word = text.trim_start().split(['.', '(', ':', '=', ' ']).next().unwrap_or_default().to_ascii_lowercase();
     matches!(&*word, "like" | "ilike" | "in" | "is" | "not") || Comparison::ALL.iter().any(|(_, name, _)| *name == word)

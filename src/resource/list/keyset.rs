@@ -1,109 +1,109 @@
-//! Cuts what lies behind a position in an order into keyset ranges, each of which one index delivers in order.
+//! Divides the rows after a position in an order into keyset ranges, each of which one index returns in order.
 //!
-//! "Behind (a, b)" is "a is the same and b greater, then a greater". As one condition with `or` PostgreSQL would read and
-//! sort everything; as keyset ranges, read one after the other until a page is full, each begins where it is needed. Nulls are
-//! a keyset range of their own. A column of few values becomes one keyset range per value: a value that is frequent is found in the
-//! order of the next column, which therefore is the one that needs an index.
+//! "After (a, b)" means "a is equal and b greater, or a is greater". For one condition with `or`, PostgreSQL would read and
+//! sort everything. As keyset ranges, read one after the other until a page is full, each scan starts where it is needed. Nulls
+//! form a keyset range of their own. A column with few values becomes one keyset range per value: within a frequent value the
+//! rows are ordered by the next column, which is therefore the one that needs an index.
 
 use super::super::column::Column;
 use super::super::value::Value;
-use super::cursor::Position;
-use super::order::{Key, Order};
+use super::cursor::CursorPosition;
+use super::order::{Order, SortKey};
 
-/// Columns of few values are cut into their values only as long as no more keyset ranges than this come of it: each may cost
-/// a look at the whole table when it is empty.
+/// Columns with few values are divided by value only while the number of keyset ranges does not exceed this: an empty range may
+/// cost a scan of the whole table.
 const CUTS_MAX: usize = 6;
 
-/// What a column must be in a keyset range.
+/// The bound of a column in a keyset range.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bound {
     /// The column.
     pub column: &'static Column,
-    /// Where its values lie.
+    /// The bound of its values.
     pub side: Side,
 }
 
-/// Where the values of a keyset range lie.
+/// A bound of the values in a keyset range.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Side {
-    /// At the value.
+    /// Equal to the value.
     At(Value<'static>),
-    /// Above it.
+    /// Greater than the value.
     Above(Value<'static>),
-    /// Below it.
+    /// Less than the value.
     Below(Value<'static>),
-    /// Nowhere: null.
+    /// Null.
     Null,
-    /// Anywhere but null.
+    /// Not null.
     NotNull,
 }
 
-/// A part of a list, in the list's order.
+/// A contiguous range of a list, in the list's order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeysetRange<'a> {
-    /// What holds for all of its rows.
+    /// The bounds of all its rows.
     pub bounds: Vec<Bound>,
-    /// What it is ordered by: the columns that are not the same in all of its rows.
-    pub keys: Vec<&'a Key>,
+    /// The columns by which it is ordered: those that are not constant in the range.
+    pub keys: Vec<&'a SortKey>,
 }
 
-/// The keyset ranges behind a position, or of the whole list, in order; together they hold each row once.
-pub fn keyset_ranges<'a>(order: &'a Order, from: Option<&Position>) -> Vec<KeysetRange<'a>> {
-    let mut cutter = Cutter { keys: order.keys(), bounds: Vec::new(), out: Vec::new() };
+/// The keyset ranges after a position, or of the whole list, in order; together they contain each row once.
+pub fn keyset_ranges<'a>(order: &'a Order, from: Option<&CursorPosition>) -> Vec<KeysetRange<'a>> {
+    let mut builder = RangeBuilder { keys: order.keys(), bounds: Vec::new(), out: Vec::new() };
     match from {
-        None => cutter.all(0, CUTS_MAX),
-        Some(position) => cutter.behind(0, position),
+        None => builder.all(0, CUTS_MAX),
+        Some(position) => builder.after(0, position),
     }
-    cutter.out
+    builder.out
 }
 
-struct Cutter<'a> {
-    keys: &'a [Key],
-    /// What holds for the columns before the one under way.
+struct RangeBuilder<'a> {
+    keys: &'a [SortKey],
+    /// The bounds of the columns before the current one.
     bounds: Vec<Bound>,
     out: Vec<KeysetRange<'a>>,
 }
 
-impl Cutter<'_> {
-    /// Everything behind the position, the columns before `index` being at it already.
-    fn behind(&mut self, index: usize, position: &Position) {
+impl RangeBuilder<'_> {
+    /// Adds the rows after the position; the columns before `index` are already bound to it.
+    fn after(&mut self, index: usize, position: &CursorPosition) {
         let Some(key) = self.keys.get(index) else { return };
         let value = position.get(index).cloned().flatten();
         let at = value.clone().map_or(Side::Null, Side::At);
-        self.with(key.column, at, |cutter| cutter.behind(index + 1, position));
+        self.with(key.column, at, |builder| builder.after(index + 1, position));
         let Some(value) = value else {
             if key.nulls_first {
-                self.with(key.column, Side::NotNull, |cutter| cutter.end(index));
+                self.with(key.column, Side::NotNull, |builder| builder.end(index));
             }
             return;
         };
         if let Some(domain) = domain(*key) {
             for next in domain.into_iter().skip_while(|other| *other != value).skip(1) {
-                self.with(key.column, Side::At(next), |cutter| cutter.all(index + 1, 1));
+                self.with(key.column, Side::At(next), |builder| builder.all(index + 1, 1));
             }
             return;
         }
         let side = if key.descending { Side::Below(value) } else { Side::Above(value) };
-        self.with(key.column, side, |cutter| cutter.end(index));
+        self.with(key.column, side, |builder| builder.end(index));
         if key.column.nullable && !key.nulls_first {
-            self.with(key.column, Side::Null, |cutter| cutter.all(index + 1, 1));
+            self.with(key.column, Side::Null, |builder| builder.all(index + 1, 1));
         }
     }
 
-    /// Everything, the columns before `index` being bound; cut into at most so many keyset ranges.
+    /// Adds all rows; the columns before `index` are bound. Divides them into at most `cuts` keyset ranges.
     fn all(&mut self, index: usize, cuts: usize) {
         let Some(key) = self.keys.get(index) else { return self.end(index) };
         let domain = domain(*key).filter(|domain| domain.len() <= cuts);
         if let Some(domain) = domain {
             let cuts = cuts / domain.len();
             for value in domain {
-                self.with(key.column, Side::At(value), |cutter| cutter.all(index + 1, cuts));
+                self.with(key.column, Side::At(value), |builder| builder.all(index + 1, cuts));
             }
         } else if key.column.nullable {
-            let parts = if key.nulls_first { [Side::Null, Side::NotNull] } else { [Side::NotNull, Side::Null] };
-            for side in parts {
+            let sides = if key.nulls_first { [Side::Null, Side::NotNull] } else { [Side::NotNull, Side::Null] };
+            for side in sides {
                 let next = if side == Side::Null { index + 1 } else { index };
-                self.with(key.column, side, |cutter| cutter.end(next));
+                self.with(key.column, side, |builder| builder.end(next));
             }
         } else {
             self.end(index);
@@ -116,14 +116,14 @@ impl Cutter<'_> {
         self.bounds.pop();
     }
 
-    /// A keyset range that is ordered by the columns from `index` on.
+    /// Adds a keyset range ordered by the columns from `index` on.
     fn end(&mut self, index: usize) {
         self.out.push(KeysetRange { bounds: self.bounds.clone(), keys: self.keys[index..].iter().collect() });
     }
 }
 
-/// A column's few values in the order of the key.
-fn domain(key: Key) -> Option<Vec<Value<'static>>> {
+/// The values of a column with few values, in the order of the sort key.
+fn domain(key: SortKey) -> Option<Vec<Value<'static>>> {
     let mut domain = key.column.domain()?;
     if key.descending {
         domain.reverse();
@@ -138,15 +138,15 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::super::arbitrary::{crowd, resource};
+    use super::super::super::arbitrary::{resource, similar_rows};
     use super::super::super::registry::passengers;
     use super::super::super::row::Record;
     use super::super::cursor::position;
     use super::super::order::tests::any_order;
     use super::*;
 
-    /// How two values stand in the order of a key.
-    fn compare(key: Key, a: &Value<'_>, b: &Value<'_>) -> Ordering {
+    /// Compares two values in the order of a sort key.
+    fn compare(key: SortKey, a: &Value<'_>, b: &Value<'_>) -> Ordering {
         let (a, b) = match (a.is_null(), b.is_null()) {
             (false, false) => (a, b),
             (true, true) => return Ordering::Equal,
@@ -168,7 +168,7 @@ mod tests {
 
     fn holds(bound: &Bound, row: &Record<'static>) -> bool {
         let value = row.value(bound.column);
-        let ascending = Key::new(bound.column, false);
+        let ascending = SortKey::new(bound.column, false);
         let compared = |other| (!value.is_null()).then(|| compare(ascending, &value, other));
         match &bound.side {
             Side::At(other) => compared(other) == Some(Ordering::Equal),
@@ -179,20 +179,21 @@ mod tests {
         }
     }
 
-    fn in_order(keys: &[&Key], a: &Record<'static>, b: &Record<'static>) -> Ordering {
+    fn in_order(keys: &[&SortKey], a: &Record<'static>, b: &Record<'static>) -> Ordering {
         let each = keys.iter().map(|key| compare(**key, &a.value(key.column), &b.value(key.column)));
         each.fold(Ordering::Equal, Ordering::then)
     }
 
     proptest! {
         #[test]
-        fn ranges_read_in_turn_are_the_rows_behind_the_position_in_order(
-            (order, crowd) in resource().prop_flat_map(|resource| (any_order(resource), crowd(resource, 12))),
+        fn ranges_read_in_turn_are_the_rows_after_the_position_in_order(
+            (order, rows) in resource().prop_flat_map(|resource| (any_order(resource), similar_rows(resource, 12))),
             start in any::<Option<prop::sample::Index>>(),
         ) {
-            let from = start.map(|index| index.get(&crowd));
-            let keys: Vec<&Key> = order.keys().iter().collect();
-            let mut expected: Vec<_> = crowd.iter().filter(|row| from.is_none_or(|from| in_order(&keys, from, row).is_lt())).collect();
+            let from = start.map(|index| index.get(&rows));
+            let keys: Vec<&SortKey> = order.keys().iter().collect();
+            let is_after = |row: &&Record<'static>| from.is_none_or(|from| in_order(&keys, from, row).is_lt());
+            let mut expected: Vec<_> = rows.iter().filter(is_after).collect();
             expected.sort_by(|a, b| in_order(&keys, a, b));
             let position = from.map(|from| {
                 let Ok(position) = position(&order, |column| Ok::<_, Infallible>(from.value(column)));
@@ -200,10 +201,10 @@ mod tests {
             });
             let mut read = Vec::new();
             for range in keyset_ranges(&order, position.as_ref()) {
-                let mut rows: Vec<_> =
-                    crowd.iter().filter(|row| range.bounds.iter().all(|bound| holds(bound, row))).collect();
-                rows.sort_by(|a, b| in_order(&range.keys, a, b));
-                read.extend(rows);
+                let mut found: Vec<_> =
+                rows.iter().filter(|row| range.bounds.iter().all(|bound| holds(bound, row))).collect();
+                found.sort_by(|a, b| in_order(&range.keys, a, b));
+                read.extend(found);
             }
             let uuids = |rows: &[&Record<'static>]| rows.iter().map(|row| row.uuid).collect::<Vec<_>>();
             prop_assert_eq!(uuids(&read), uuids(&expected));
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_of_few_values_is_cut_and_the_next_one_orders() {
+    fn a_column_with_few_values_is_divided_and_the_next_one_orders() {
         let order = Order::parse(passengers(), "sex.desc,fare", &mut Vec::new());
         let whole = keyset_ranges(&order, None);
         assert_eq!(whole.len(), 2);

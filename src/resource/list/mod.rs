@@ -1,13 +1,12 @@
-//! Lists: which ones, in what order, from where on, how many, and in which form; and statistics over them.
+//! Lists: filters, order, pages, and formats; and statistics over lists.
 //!
-//! The parameters follow PostgREST's grammar on a whitelist of columns (those of the description): conditions (`filter`), `order`, and
-//! `select`. A page ends in a `cursor`, which names the position behind its last row by values and not by number, so that
-//! rows that come or go in front of it move nothing. `keyset` turns an order and a position into ranges that an index can
-//! deliver; `sql` puts constant fragments together, in which every value is a parameter; `read` writes rows as they arrive.
+//! The parameters follow PostgREST's grammar, limited to the columns of the description: conditions (`filter`), `order`, and
+//! `select`. A page ends in a `cursor`, which identifies the position after its last row by values instead of an offset, so
+//! that inserted or deleted rows before it do not shift pages. `keyset` turns an order and a position into ranges that an index
+//! can return; `sql` combines constant fragments, with every value as a parameter; `read` writes rows as they arrive.
 //!
-//! Invariant: an order is total, because the key is its last column.
+//! Invariant: an order is total, because its last column is the key.
 
-mod advice;
 mod cursor;
 mod filter;
 pub mod first;
@@ -22,3 +21,4 @@ pub mod shape;
 mod sql;
 mod stats;
 mod store;
+mod suggestion;

@@ -27,32 +27,37 @@ use crate::http::schema::{array_of, integer, object, text};
 pub fn describe(resource: &'static Resource, document: &mut Document) {
     let tag = resource.title;
     let (name, whole) = (resource.name, resource.urls.list.get(1));
-    let everything = whole.map(|url| format!(" and `{url}` everything, streamed")).unwrap_or_default();
+    let everything = whole.map(|url| format!(" and `{url}` all rows, streamed")).unwrap_or_default();
     let list = Operation::new(tag, leak(format!("list{}", camel(name))), leak(format!("List {name}")))
         .says(leak(format!(
-            "Conditions, order and columns in PostgREST's grammar; a condition's parameter may come more than once. Without \
-             `limit`, `/v1/{name}` answers a page of {PAGE_DEFAULT}{everything}. `select` leaves the \
-             other members out. `application/vnd.pgrst.object+json` is the only row, as an object, and 406 when \
-             there is not exactly one. `Link` leads to the pages on either side."
+            "Conditions, order and columns use PostgREST's grammar; a condition's parameter may be repeated. Without \
+            `limit`, `/v1/{name}` returns a page of {PAGE_DEFAULT}{everything}. `select` restricts the members of each \
+            row. `application/vnd.pgrst.object+json` returns a single row as an object, or 406 if there is not exactly \
+            one. `Link` has the URLs of the next and previous page."
         )))
         .with(conditions(resource))
         .with([
             query(
                 "select",
                 columns(&[&["\\*"], names(resource).as_slice()].concat()),
-                "the columns of the answer, in this order; `*` stands for all that are not named",
+                "the columns of the response, in this order; `*` stands for all columns not listed",
                 selected(resource),
             ),
             query("order", order(resource), "columns, each with its direction; the key breaks ties", ordered(resource)),
-            query("limit", integer(0, PAGE_MAX as i64), "most rows in the answer", 100),
+            query("limit", integer(0, PAGE_MAX as i64), "maximum number of rows in the response", 100),
             query(
                 "after",
                 cursor(),
-                "the page behind this position; a cursor of the same order, from `Link`",
+                "the page after this position; a cursor of the same order, from `Link`",
                 position(resource),
             ),
             query("before", cursor(), "the page that ends before this position", position(resource)),
-            header("Prefer", text(), "`count=exact` or `count=estimated`: how many there are in all", "count=exact"),
+            header(
+                "Prefer",
+                text(),
+                "`count=exact` or `count=estimated`: request the total number of rows",
+                "count=exact",
+            ),
         ])
         .answers(
             200,
@@ -64,9 +69,9 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
                 (Format::Object.media_type(), content(listed(resource), stored(resource))),
             ],
         )
-        .header("Link", text(), "`rel=\"next\"` and `rel=\"prev\"`: the pages on either side, where there is more")
-        .header("Content-Range", text(), "with `Prefer: count`: `0-99/1309`, or `*/1309` behind a cursor")
-        .header("Preference-Applied", text(), "`count=exact` or `count=estimated`, if that was preferred")
+        .header("Link", text(), "`rel=\"next\"` and `rel=\"prev\"`: the next and previous page, if they exist")
+        .header("Content-Range", text(), "with `Prefer: count`: `0-99/1309`, or `*/1309` after a cursor")
+        .header("Preference-Applied", text(), "`count=exact` or `count=estimated`, if applied")
         .fails([Code::InvalidQuery, Code::NotAcceptable]);
     if resource.offers(Offered::List) {
         document.operation(HttpMethod::Get, resource.urls.list, &list);
@@ -99,12 +104,12 @@ fn statistics(resource: &'static Resource, document: &mut Document) {
         leak(format!("{}Statistics", resource.singular)),
         leak(format!("Count {} in groups", resource.name)),
     )
-    .says("The number of rows and the measures of each group, which has the columns of `by` besides.")
+    .says("For each group, the columns of `by`, the number of rows and the measures.")
     .with(conditions(resource))
-    .with([query("by", columns(&statistics.by), "what the members of a group have in common", statistics.by.join(","))])
+    .with([query("by", columns(&statistics.by), "the columns by which rows are grouped", statistics.by.join(","))])
     .answers(
         200,
-        "The groups, in the order of these columns.",
+        "The groups, ordered by the columns of `by`.",
         [(JSON, content(object([("groups", array_of(RefOr::T(group.into())), true)]), json!({"groups": [example]})))],
     )
     .fails([Code::InvalidQuery]);
@@ -113,8 +118,11 @@ fn statistics(resource: &'static Resource, document: &mut Document) {
 
 fn conditions(resource: &'static Resource) -> Vec<Parameter> {
     let column = |column: &Column| {
-        let meaning =
-            format!("a condition: {}, each also behind `not.`; `is` takes {}", operators(column), truths(column));
+        let meaning = format!(
+            "a condition: {}, each optionally prefixed with `not.`; `is` takes {}",
+            operators(column),
+            truths(column)
+        );
         query(column.name, condition(column), &meaning, example(column))
     };
     let number =
@@ -133,10 +141,10 @@ fn conditions(resource: &'static Resource) -> Vec<Parameter> {
     };
     let mut parameters: Vec<Parameter> = resource.columns.iter().map(column).collect();
     parameters.extend([
-        group("or", "one of these conditions holds; groups may stand in groups"),
-        group("and", "all of these conditions hold"),
-        group("not.or", "none of these conditions holds"),
-        group("not.and", "one of these conditions does not hold"),
+        group("or", "at least one of these conditions is true; groups may be nested"),
+        group("and", "all of these conditions are true"),
+        group("not.or", "none of these conditions is true"),
+        group("not.and", "at least one of these conditions is false"),
     ]);
     parameters
 }
@@ -181,12 +189,12 @@ fn names(resource: &Resource) -> Vec<&'static str> {
     resource.columns.iter().map(|column| column.name).collect()
 }
 
-/// An example of a selection.
+/// An example of `select`.
 fn selected(resource: &Resource) -> String {
     resource.fields().iter().take(2).map(|column| column.name).collect::<Vec<_>>().join(",")
 }
 
-/// An example of an order: one that an index delivers, if there is one.
+/// An example of an order, by an indexed column if there is one.
 fn ordered(resource: &Resource) -> String {
     let indexed = resource.fields().iter().filter(|column| column.index != IndexKind::None);
     let column = indexed.chain(resource.fields()).next().expect("a resource has columns");
@@ -203,12 +211,12 @@ fn order(resource: &Resource) -> RefOr<Schema> {
     pattern(&format!("^{key}(,{key})*$"))
 }
 
-/// A text of `Link`.
+/// The schema of a cursor.
 pub fn cursor() -> RefOr<Schema> {
     pattern("^[A-Za-z0-9_-]+$")
 }
 
-/// A cursor of the usual order.
+/// An example cursor of the default order.
 fn position(resource: &'static Resource) -> String {
     let uuid = resource.key().read_filter(UUID);
     debug_assert!(matches!(uuid, Some(Value::Uuid(_))));

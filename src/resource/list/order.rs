@@ -8,17 +8,17 @@ use super::grammar::shown;
 
 /// One column of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Key {
+pub struct SortKey {
     /// The column.
     pub column: &'static Column,
-    /// Greatest first.
+    /// Whether the order is descending.
     pub descending: bool,
-    /// Rows without a value first.
+    /// Whether nulls come first.
     pub nulls_first: bool,
 }
 
-impl Key {
-    /// A column in a direction, nulls where PostgreSQL puts them: as if they were the greatest.
+impl SortKey {
+    /// A column in a direction, with nulls where PostgreSQL puts them by default: as if they were the greatest values.
     pub fn new(column: &'static Column, descending: bool) -> Self {
         Self { column, descending, nulls_first: descending }
     }
@@ -28,14 +28,14 @@ impl Key {
     }
 }
 
-/// A total order: its last column is the key, and no column stands in it twice.
+/// A total order: its last column is the key, and no column occurs twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order(Vec<Key>);
+pub struct Order(Vec<SortKey>);
 
 impl Order {
     /// The order of the key.
     pub fn of_key(resource: &'static Resource) -> Self {
-        Self(vec![Key::new(resource.key(), false)])
+        Self(vec![SortKey::new(resource.key(), false)])
     }
 
     /// Whether it is the order of the key.
@@ -43,9 +43,9 @@ impl Order {
         matches!(self.0.as_slice(), [key] if !key.descending)
     }
 
-    /// Reads `order=`; what is at fault goes to `faults`.
+    /// Parses `order=`; errors are added to `faults`.
     pub fn parse(resource: &'static Resource, text: &str, faults: &mut Vec<String>) -> Self {
-        let mut keys: Vec<Key> = Vec::new();
+        let mut keys: Vec<SortKey> = Vec::new();
         for item in text.split(',') {
             match parse_key(resource, item.trim()) {
                 Ok(key) if keys.iter().any(|other| other.column == key.column) => {
@@ -58,32 +58,32 @@ impl Order {
         Self::total(resource, keys)
     }
 
-    /// Ends the order with the key, in the direction of the last column, so that one index serves both.
-    fn total(resource: &'static Resource, mut keys: Vec<Key>) -> Self {
+    /// Appends the key in the direction of the last column, so that one index serves both.
+    fn total(resource: &'static Resource, mut keys: Vec<SortKey>) -> Self {
         match keys.iter().position(|key| key.column.position == 0) {
-            Some(place) => keys.truncate(place + 1), // nothing is left to order behind the key
-            None => keys.push(Key::new(resource.key(), keys.last().is_some_and(|key| key.descending))),
+            Some(index) => keys.truncate(index + 1), // columns after the key have no effect
+            None => keys.push(SortKey::new(resource.key(), keys.last().is_some_and(|key| key.descending))),
         }
         Self(keys)
     }
 
     /// The columns, the key last.
-    pub fn keys(&self) -> &[Key] {
+    pub fn keys(&self) -> &[SortKey] {
         &self.0
     }
 
-    /// Whether an index delivers it, except for the order of the keys among equal values.
+    /// Whether an index returns it, except for the order of the keys among equal values.
     pub fn is_indexed(&self) -> bool {
         matches!(self.0.as_slice(), [first] | [first, _] if first.column.domain().is_none())
     }
 
-    /// The same rows from the other end.
+    /// The reverse order.
     pub fn reversed(&self) -> Self {
-        Self(self.0.iter().copied().map(Key::reversed).collect())
+        Self(self.0.iter().copied().map(SortKey::reversed).collect())
     }
 }
 
-fn parse_key(resource: &'static Resource, item: &str) -> Result<Key, String> {
+fn parse_key(resource: &'static Resource, item: &str) -> Result<SortKey, String> {
     let mut parts = item.split('.');
     let name = parts.next().unwrap_or_default();
     let column =
@@ -102,12 +102,12 @@ fn parse_key(resource: &'static Resource, item: &str) -> Result<Key, String> {
             return Err(format!("has {} where column[.asc|.desc][.nullsfirst|.nullslast] is expected", shown(item)));
         }
     }
-    let key = Key::new(column, descending.unwrap_or(false));
-    // Only a column that has nulls can put them anywhere.
-    Ok(Key { nulls_first: nulls_first.filter(|_| column.nullable).unwrap_or(key.nulls_first), ..key })
+    let key = SortKey::new(column, descending.unwrap_or(false));
+    // Only a nullable column can place nulls.
+    Ok(SortKey { nulls_first: nulls_first.filter(|_| column.nullable).unwrap_or(key.nulls_first), ..key })
 }
 
-/// In full, as [`Order::parse`] takes it.
+/// The complete order, as [`Order::parse`] accepts it.
 impl fmt::Display for Order {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, key) in self.0.iter().enumerate() {
@@ -129,15 +129,15 @@ pub mod tests {
     use super::super::super::registry::passengers;
     use super::*;
 
-    /// Any order: some columns, shuffled, each in any direction.
+    /// A random order: some columns, shuffled, each in any direction.
     pub fn any_order(resource: &'static Resource) -> impl Strategy<Value = Order> {
         let all: Vec<&'static Column> = resource.columns.iter().collect();
         let most = all.len().min(4);
         let columns = subsequence(all, 0..=most).prop_shuffle();
         (columns, any::<[(bool, bool); 4]>()).prop_map(move |(columns, directions)| {
-            let key = |(column, (descending, nulls_first)): (&'static Column, (bool, bool))| Key {
+            let key = |(column, (descending, nulls_first)): (&'static Column, (bool, bool))| SortKey {
                 nulls_first: if column.nullable { nulls_first } else { descending },
-                ..Key::new(column, descending)
+                ..SortKey::new(column, descending)
             };
             Order::total(resource, columns.into_iter().zip(directions).map(key).collect())
         })
@@ -155,7 +155,7 @@ pub mod tests {
         }
 
         #[test]
-        fn no_text_is_too_odd_to_be_judged(text in "(age|fare|,|\\.|asc|desc|nullsfirst|[a-z]|.){0,8}") {
+        fn no_text_makes_parsing_panic(text in "(age|fare|,|\\.|asc|desc|nullsfirst|[a-z]|.){0,8}") {
             let order = Order::parse(passengers(), &text, &mut Vec::new());
             prop_assert_eq!(order.keys().last().map(|key| key.column), Some(passengers().key()));
         }

@@ -1,7 +1,7 @@
-//! Writes a page or a chunk of a list straight into its form, as its rows arrive.
+//! Reads a page or chunk of a list and serialises its rows as they arrive.
 //!
-//! Rows are written as they arrive, so that PostgreSQL finds the next ones meanwhile and none is kept, but for those of a
-//! page read backwards. The first page or chunk of an answer is shared by all who ask for it at the same time.
+//! Rows are serialised while PostgreSQL finds the next ones, and none is buffered except for pages read backwards. Identical
+//! concurrent requests share the read of the first page or chunk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use uuid::Uuid;
 use super::super::definition::Resource;
 use super::super::row;
 use super::super::value::Value;
-use super::cursor::{self, Position};
+use super::cursor::{self, CursorPosition};
 use super::filter::Filter;
-use super::first::{Asked, First, Page};
+use super::first::{First, ListKey, Page};
 use super::order::Order;
 use super::request::{ListRequest, Start};
 use super::store;
@@ -25,36 +25,36 @@ use crate::http::budget::{Holder, Refused};
 use crate::http::reply;
 use crate::resource::context::Context;
 
-/// Rows of a chunk of a list without a limit: about 400 KiB of JSON. Twice as many are no quicker, and a slow
-/// reader costs the memory of two chunks.
+/// Rows per chunk of a list without a limit: about 400 KiB of JSON. Twice as many are not faster, and a slow client occupies
+/// the memory of two chunks.
 const CHUNK: usize = 2000;
-/// About how many bytes a row has.
+/// Approximate size of a row in bytes.
 const ROW_BYTES: usize = 200;
-/// Rows of a chunk while others wait for single rows or pages: so few that a processor is soon free for them.
-const CHUNK_BESIDE_OTHERS: usize = 200;
-/// Rows of a chunk while memory for lists is scarce: a thousand slow readers hold two of them each.
+/// Rows per chunk while requests for single rows or pages are waiting: few enough that a processor is soon free for them.
+const CHUNK_WHEN_BUSY: usize = 200;
+/// Rows per chunk while memory for lists is scarce: a thousand slow clients hold two of them each.
 const CHUNK_WHEN_SCARCE: usize = 100;
-/// Clients that ask again and again are all answered for an instant, and still there.
-const MOMENT: Duration = Duration::from_millis(50);
-/// How long a list lets others go first before each such chunk.
-const BREATHER: Duration = Duration::from_millis(2);
+/// A resource counts as busy for this long after a request, because clients that send requests in a loop are idle in between.
+const BUSY_WINDOW: Duration = Duration::from_millis(50);
+/// How long a list pauses for other requests before each such chunk.
+const PAUSE: Duration = Duration::from_millis(2);
 
-/// What a list is read from.
+/// The sources of a list.
 #[derive(Clone)]
 pub struct Sources {
-    /// Reads for the client who asks.
+    /// Reads on behalf of the client.
     pub reader: Reader,
-    /// What else is going on.
+    /// The resource's shared state.
     pub context: Arc<Context>,
 }
 
-/// The first page or chunk of the answer to a request, read after this call.
+/// The first page or chunk of the response to a request, read after this call.
 ///
 /// # Errors
-/// The pool's, or that there is no memory for it.
+/// The pool's, or insufficient memory.
 pub async fn first(
     sources: &Sources,
-    asked: Asked,
+    key: ListKey,
     request: Arc<ListRequest>,
 ) -> Result<Result<Arc<First>, Refused>, StoreError> {
     let shared = sources.clone();
@@ -74,10 +74,10 @@ pub async fn first(
             Ok(Ok(Arc::new(First { body: reply::buffer(body, held), page, need: sources.reader.need() })))
         }
     };
-    sources.context.lists.get(asked, need, read).await
+    sources.context.lists.get(key, need, read).await
 }
 
-/// About how many bytes a first page or chunk will have.
+/// Estimated size of a first page or chunk in bytes.
 pub fn estimate(limit: Option<usize>) -> usize {
     limit.map_or(reply::CHUNK_BYTES, |rows| rows * ROW_BYTES)
 }
@@ -89,12 +89,12 @@ async fn page(reader: &Reader, request: &ListRequest, limit: usize) -> Result<(V
         Start::Before(position) => (Some(position), true),
     };
     retried(|| async {
-        let mut writer = Writer::new(request, limit, 0);
+        let mut writer = PageWriter::new(request, limit, 0);
         request.shape.begin(&mut writer.out);
         let more = if backwards {
             writer.rows_before(reader, position).await?
         } else {
-            writer.rows_behind(reader, position).await?
+            writer.rows_after(reader, position).await?
         };
         request.shape.end(&mut writer.out);
         let came_from = position.is_some() && writer.rows > 0;
@@ -103,14 +103,14 @@ async fn page(reader: &Reader, request: &ListRequest, limit: usize) -> Result<(V
     .await
 }
 
-/// The chunk of a list without a limit that follows a position, or begins it; `room` is how long it may become.
+/// The chunk of an unlimited list after a position, or its first one; `room` is its expected size.
 ///
 /// # Errors
 /// The pool's.
 pub async fn chunk(
     sources: &Sources,
     request: &ListRequest,
-    behind: Option<&Position>,
+    after_position: Option<&CursorPosition>,
     room: usize,
 ) -> Result<(Vec<u8>, Page), StoreError> {
     let Sources { reader, context } = sources;
@@ -118,24 +118,24 @@ pub async fn chunk(
         Start::After(position) => Some(position),
         Start::First | Start::Before(_) => None,
     };
-    let first = behind.is_none();
-    // Of lists only those under way: this one's own beginning may be less than a moment ago.
-    let beside_others = !first && (context.store.is_busy(MOMENT) || context.lists.is_busy());
-    if beside_others {
-        tokio::time::sleep(BREATHER).await; // time is what the others need: waiting for them to end could last for ever
+    let first = after_position.is_none();
+    // Lists count only while they are being read: this list's own start may lie within the window.
+    let is_contended = !first && (context.store.is_busy(BUSY_WINDOW) || context.lists.is_busy());
+    if is_contended {
+        tokio::time::sleep(PAUSE).await; // a fixed pause, because waiting for the other requests to end could last forever
     }
-    // Other lists may be sorted anew for each chunk: many small ones would cost others more than a few large ones.
+    // Other lists may be sorted again for each chunk, so many small chunks would cost more than a few large ones.
     let rows = match is_plain(&request.filter, &request.order) {
         true if context.buffers.are_scarce() => CHUNK_WHEN_SCARCE,
-        true if beside_others => CHUNK_BESIDE_OTHERS,
+        true if is_contended => CHUNK_WHEN_BUSY,
         _ => CHUNK,
     };
     retried(|| async {
-        let mut writer = Writer { first, ..Writer::new(request, rows, room) };
+        let mut writer = PageWriter { first, ..PageWriter::new(request, rows, room) };
         if first {
             request.shape.begin(&mut writer.out);
         }
-        let after = writer.rows_behind(reader, behind.or(start)).await?;
+        let after = writer.rows_after(reader, after_position.or(start)).await?;
         if !after {
             request.shape.end(&mut writer.out);
         }
@@ -144,46 +144,46 @@ pub async fn chunk(
     .await
 }
 
-/// Writes rows until there are enough of them.
-struct Writer<'a> {
+/// Serialises rows up to a limit.
+struct PageWriter<'a> {
     request: &'a ListRequest,
     limit: usize,
     out: Vec<u8>,
-    /// Whether the next row is the first of the answer.
+    /// Whether the next row is the first of the response.
     first: bool,
     rows: usize,
-    begin: Option<Position>,
+    begin: Option<CursorPosition>,
     last: Option<Row>,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> PageWriter<'a> {
     fn new(request: &'a ListRequest, limit: usize, room: usize) -> Self {
         Self { request, limit, out: Vec::with_capacity(room), first: true, rows: 0, begin: None, last: None }
     }
 
-    /// Writes the rows behind a position; whether there are more than enough.
-    async fn rows_behind(&mut self, reader: &Reader, position: Option<&Position>) -> Result<bool, StoreError> {
+    /// Writes the rows after a position; returns whether there are more than the limit.
+    async fn rows_after(&mut self, reader: &Reader, position: Option<&CursorPosition>) -> Result<bool, StoreError> {
         let ListRequest { filter, order, .. } = self.request;
         let (resource, limit) = (self.request.shape.resource, self.limit);
         let mut more = false;
-        // One row more than asked for tells whether there are more.
+        // One extra row shows whether there are more.
         let each = &mut |row| {
             more = self.rows == limit;
             if more { Ok(()) } else { self.row(row) }
         };
-        rows_behind(resource, reader, filter, order, position, limit + 1, each).await?;
+        rows_after(resource, reader, filter, order, position, limit + 1, each).await?;
         Ok(more)
     }
 
-    /// Writes the last rows before a position; whether there are more than enough.
-    async fn rows_before(&mut self, reader: &Reader, position: Option<&Position>) -> Result<bool, StoreError> {
+    /// Writes the last rows before a position; returns whether there are more than the limit.
+    async fn rows_before(&mut self, reader: &Reader, position: Option<&CursorPosition>) -> Result<bool, StoreError> {
         let mut rows = Vec::new();
         let keep = &mut |row| {
             rows.push(row);
             Ok(())
         };
         let order = self.request.order.reversed();
-        rows_behind(self.request.shape.resource, reader, &self.request.filter, &order, position, self.limit + 1, keep)
+        rows_after(self.request.shape.resource, reader, &self.request.filter, &order, position, self.limit + 1, keep)
             .await?;
         let more = rows.len() > self.limit;
         rows.truncate(self.limit);
@@ -213,18 +213,18 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Whether a list is all rows in the order of the key, which the key's index delivers.
+/// Whether a list is all rows in key order, which the key's index returns.
 fn is_plain(filter: &Filter, order: &Order) -> bool {
     filter.0.is_empty() && order.is_of_key()
 }
 
-/// Hands over the rows behind a position; the list that is asked for most is a prepared statement.
-async fn rows_behind(
+/// Passes the rows after a position to `each`; the most frequent list is a prepared statement.
+async fn rows_after(
     resource: &'static Resource,
     reader: &Reader,
     filter: &Filter,
     order: &Order,
-    position: Option<&Position>,
+    position: Option<&CursorPosition>,
     limit: usize,
     each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
 ) -> Result<(), StoreError> {

@@ -1,12 +1,12 @@
-//! Reads what a list is asked for out of the query string and the headers; every fault is found, not only the first.
+//! Parses a list request from the query string and the headers; every error is reported, not only the first.
 
 use warp::http::HeaderMap;
 
 use super::super::column::Column;
 use super::super::definition::Resource;
-use super::cursor::{self, Position};
+use super::cursor::{self, CursorPosition};
 use super::filter::{Filter, Join};
-use super::grammar::{Reader, shown};
+use super::grammar::{ConditionParser, shown};
 use super::order::Order;
 use super::shape::Shape;
 use crate::db::position::Need;
@@ -14,58 +14,58 @@ use crate::http::format::Format;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 
-/// Rows of a page when the client does not say.
+/// Default number of rows of a page.
 pub const PAGE_DEFAULT: usize = 100;
-/// Most rows of a page.
+/// Maximum number of rows of a page.
 pub const PAGE_MAX: usize = 1000;
 
-/// The forms of rows; the first is what a client gets that does not say.
+/// The formats of rows; the first is the default.
 pub const FORMS: &[Format] = &[Format::Json, Format::Csv, Format::Ndjson];
-/// Those of a list, which may be one row.
+/// The formats of a list, which may also be a single object.
 const OFFERED: &[Format] = &[Format::Json, Format::Csv, Format::Ndjson, Format::Object];
 
-/// The other parameters of a list, and of statistics.
+/// The other parameters of lists and of statistics.
 const LIST: &[&str] = &["select", "order", "limit", "after", "before"];
 const STATISTICS: &[&str] = &["by"];
-/// Parameters that hold a group of conditions.
+/// Parameters that contain a group of conditions.
 const GROUPS: [(&str, bool, Join); 4] =
     [("and", false, Join::And), ("or", false, Join::Or), ("not.and", true, Join::And), ("not.or", true, Join::Or)];
 
 const CURSOR: &str =
     "is not a cursor of this order; take it from the header Link of a page in the same order, or leave it out";
 
-/// What a list is asked for.
+/// A list request.
 #[derive(Debug)]
 pub struct ListRequest {
-    /// Which rows.
+    /// The filter.
     pub filter: Filter,
-    /// In which order.
+    /// The order.
     pub order: Order,
-    /// How many; all when absent.
+    /// The maximum number of rows; all when absent.
     pub limit: Option<usize>,
-    /// From where on.
+    /// The start position.
     pub start: Start,
-    /// In which form.
+    /// The format and columns.
     pub shape: Shape,
-    /// What must be there: what the page had that it begins behind.
+    /// The position that must have been replayed: that of the page whose cursor was sent.
     pub need: Need,
 }
 
-/// From where on a list is read.
+/// Where a list starts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Start {
-    /// From its beginning.
+    /// At its beginning.
     First,
-    /// Behind a position.
-    After(Position),
+    /// After a position.
+    After(CursorPosition),
     /// The page that ends before a position.
-    Before(Position),
+    Before(CursorPosition),
 }
 
-/// Reads the parameters of a list; without `limit` it has `default` rows, or all.
+/// Parses the parameters of a list; without `limit` it has `default` rows, or all.
 ///
 /// # Errors
-/// 400 that names every parameter at fault; 406 when no form on offer is accepted.
+/// 400 that lists every invalid parameter; 406 when no offered format is accepted.
 pub fn read_list<'a>(
     resource: &'static Resource,
     raw: &'a str,
@@ -88,10 +88,10 @@ pub fn read_list<'a>(
     let after = query.optional("after", CURSOR, |text| cursor::decode(&order, text));
     let before = query.optional("before", CURSOR, |text| cursor::decode(&order, text));
     if after.is_some() && before.is_some() {
-        query.fault("before", "excludes after; keep one");
+        query.fault("before", "cannot be combined with after; keep one");
     }
     if before.is_some() && limit.is_none() {
-        query.fault("before", "needs limit, which says where the page begins");
+        query.fault("before", "requires limit, which determines where the page starts");
     }
     query.finish()?;
     let (start, need) = match (after, before) {
@@ -100,15 +100,15 @@ pub fn read_list<'a>(
         (None, None) => (Start::First, Need::Nothing),
     };
     let shape = Shape { resource, format: Format::negotiate(headers, OFFERED)?, columns };
-    // A second row tells that there is not one alone.
+    // A second row shows that there is more than one.
     let limit = if shape.format == Format::Object { Some(limit.map_or(2, |limit| limit.min(2))) } else { limit };
     Ok((ListRequest { filter, order, limit, start, shape, need }, query))
 }
 
-/// Reads the parameters of statistics: which rows, and the columns they are grouped by.
+/// Parses the parameters of statistics: the filter and the grouping columns.
 ///
 /// # Errors
-/// 400 that names every parameter at fault.
+/// 400 that lists every invalid parameter.
 pub fn read_statistics(resource: &'static Resource, raw: &str) -> Result<(Filter, Vec<&'static Column>), Problem> {
     let mut query = Query::parse_repeatable(raw, resource.conditions, STATISTICS);
     let filter = read_filter(resource, &mut query);
@@ -125,34 +125,34 @@ pub fn read_statistics(resource: &'static Resource, raw: &str) -> Result<(Filter
 }
 
 fn read_filter(resource: &'static Resource, query: &mut Query<'_>) -> Filter {
-    let mut reader = Reader::new(resource);
+    let mut parser = ConditionParser::new(resource);
     let mut nodes = Vec::new();
     for name in resource.conditions {
         let texts: Vec<String> = query.all(name).map(str::to_owned).collect();
         for text in texts {
             let group = GROUPS.iter().find(|(group, ..)| group == name);
             nodes.extend(match (group, resource.column(name)) {
-                (Some((_, negated, join)), _) => reader.group(*negated, *join, &text),
-                (None, column) => column.and_then(|column| reader.condition(column, &text)),
+                (Some((_, negated, join)), _) => parser.group(*negated, *join, &text),
+                (None, column) => column.and_then(|column| parser.condition(column, &text)),
             });
         }
-        faults_of(query, name, reader.take_faults());
+        faults_of(query, name, parser.take_faults());
     }
     Filter(nodes)
 }
 
-/// Reads the columns of an answer; `*` stands for all that are not named.
+/// Parses `select`; `*` stands for all columns not listed.
 fn read_selection(resource: &'static Resource, text: &str, faults: &mut Vec<String>) -> Vec<&'static Column> {
     let all: Vec<&str> = resource.columns.iter().map(|column| column.name).collect();
     let mut names: Vec<&str> = text.split(',').map(str::trim).collect();
-    if let Some(place) = names.iter().position(|name| *name == "*") {
+    if let Some(index) = names.iter().position(|name| *name == "*") {
         let others: Vec<&str> = all.iter().filter(|name| !names.contains(name)).copied().collect();
-        names.splice(place..=place, others);
+        names.splice(index..=index, others);
     }
     read_columns(resource, &names, &all, faults)
 }
 
-/// Reads a list of columns, each of which is one of `possible` and stands there once.
+/// Resolves column names, each of which must be one of `possible` and occur once.
 fn read_columns(
     resource: &'static Resource,
     names: &[&str],

@@ -8,9 +8,9 @@ use warp::reply::Response;
 
 use super::super::definition::Resource;
 use super::super::problem::problem;
-use super::cursor::{self, Position};
+use super::cursor::{self, CursorPosition};
 use super::filter::Filter;
-use super::first::{Asked, Page};
+use super::first::{ListKey, Page};
 use super::order::Order;
 use super::read::{self, Sources};
 pub use super::request::PAGE_DEFAULT;
@@ -28,10 +28,10 @@ use crate::http::problem::{Code, Problem};
 use crate::http::query::Query;
 use crate::http::reply::{self, Chunks};
 
-/// Answers with a list; without `limit` it has `default` rows, or all of them, streamed.
+/// Returns a list; without `limit` it has `default` rows, or all of them, streamed.
 ///
 /// # Errors
-/// 400 for parameters, 406 for the form, 503 when the database does not answer.
+/// 400 for parameters, 406 for the format, 503 when the database does not respond.
 pub async fn list(
     path: &'static str,
     default: Option<usize>,
@@ -46,21 +46,21 @@ pub async fn list(
     let counted = count(resource, &sources.reader, &request.filter, &headers).await.map_err(failed)?;
     let request = Arc::new(request);
     let client = Client::of(&headers);
-    // What one client has of lists counts whether others have the same or not; what is in memory counts once, where it is read.
+    // Each client is charged for its lists even if they are shared; the memory itself is reserved once, where the list is read.
     let held = sources
         .context
         .buffers
         .reserve(Holder::Part(client), read::estimate(request.limit))
         .await
         .map_err(reply::no_buffer)?;
-    let is_needy = sources.reader.need() != Need::Nothing;
-    let asked = Asked { query: raw.clone(), format: request.shape.format, limit: request.limit, is_needy };
-    let first = read::first(&sources, asked, request.clone()).await.map_err(failed)?.map_err(reply::no_buffer)?;
+    let needs_position = sources.reader.need() != Need::Nothing;
+    let key = ListKey { query: raw.clone(), format: request.shape.format, limit: request.limit, needs_position };
+    let first = read::first(&sources, key, request.clone()).await.map_err(failed)?.map_err(reply::no_buffer)?;
     sources.reader.raise(first.need);
     let body = reply::part(first.body.clone(), held);
     if request.shape.format == Format::Object && first.page.rows != 1 {
         let rows = if first.page.rows == 0 { "no row" } else { "more than one row" };
-        let detail = format!("{} asks for exactly one row, and the list has {rows}", Format::Object.media_type());
+        let detail = format!("{} requires exactly one row, and the list has {rows}", Format::Object.media_type());
         return Err(Problem::new(Code::NotAcceptable, detail));
     }
     let content_type = request.shape.format.content_type();
@@ -70,10 +70,10 @@ pub async fn list(
         (with_links(page, &first.page, &links, &sources.reader).await?, Some(first.page.rows))
     } else {
         let buffers = sources.context.buffers.clone();
-        let rest = rest_behind(&first.page).map(|position| {
+        let rest = next_position(&first.page).map(|position| {
             let mut sources = sources;
             sources.reader.wait_midway();
-            Rest { position, sources, request: request.clone() }
+            RemainingChunks { position, sources, request: request.clone() }
         });
         (reply::begun(&buffers, client, content_type, body, rest), None)
     };
@@ -83,7 +83,7 @@ pub async fn list(
     if let Some((total, preference)) = counted {
         let range = match length.filter(|length| unbroken && *length > 0) {
             Some(length) => format!("0-{}/{total}", length - 1),
-            None => format!("*/{total}"), // behind a cursor nobody knows how many rows came before
+            None => format!("*/{total}"), // after a cursor the number of preceding rows is unknown
         };
         headers.insert(CONTENT_RANGE, HeaderValue::from_str(&range).expect("digits and punctuation"));
         prefer::applied(headers, preference);
@@ -91,7 +91,7 @@ pub async fn list(
     Ok(response)
 }
 
-/// How many rows there are, if the client wants to know, and which of its wishes that meets.
+/// The number of rows, if the client prefers a count, and the preference that was applied.
 async fn count(
     resource: &'static Resource,
     reader: &Reader,
@@ -105,14 +105,14 @@ async fn count(
     })
 }
 
-/// What links to pages are made of.
+/// Data for links to pages.
 struct Links<'a> {
     path: &'static str,
     query: &'a Query<'a>,
     order: &'a Order,
 }
 
-/// Tells where the pages on either side are.
+/// Adds links to the previous and next page.
 async fn with_links(response: Response, page: &Page, links: &Links<'_>, reader: &Reader) -> Result<Response, Problem> {
     let Links { path, query, order } = links;
     let Some((first, last)) = page.ends.as_ref().filter(|_| page.before || page.after) else { return Ok(response) };
@@ -124,34 +124,34 @@ async fn with_links(response: Response, page: &Page, links: &Links<'_>, reader: 
     link::with_links(response, path, pages)
 }
 
-/// What follows the first chunk of a list without a limit.
-struct Rest {
+/// The chunks after the first of an unlimited list.
+struct RemainingChunks {
     sources: Sources,
     request: Arc<ListRequest>,
-    /// Where the last row written stands.
-    position: Position,
+    /// The position of the last row written.
+    position: CursorPosition,
 }
 
-impl Chunks for Rest {
+impl Chunks for RemainingChunks {
     async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
         let (chunk, page) = read::chunk(&self.sources, &self.request, Some(&self.position), room).await?;
-        if let Some(position) = rest_behind(&page) {
+        if let Some(position) = next_position(&page) {
             self.position = position;
         }
         Ok((chunk, page.after))
     }
 }
 
-/// The position behind which there are more rows, if there are.
-fn rest_behind(page: &Page) -> Option<Position> {
+/// The position after which there are more rows, if any.
+fn next_position(page: &Page) -> Option<CursorPosition> {
     let (_, last) = page.ends.as_ref().filter(|_| page.after)?;
     Some(last.clone())
 }
 
-/// Answers with numbers about groups of rows.
+/// Returns statistics over groups of rows.
 ///
 /// # Errors
-/// 400 for parameters, 503 when the database does not answer.
+/// 400 for parameters, 503 when the database does not respond.
 pub async fn statistics(resource: &'static Resource, raw: String, reader: Reader) -> Result<Response, Problem> {
     let failed = |error| problem(resource, error);
     let (filter, by) = request::read_statistics(resource, &raw)?;

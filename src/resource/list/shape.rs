@@ -1,6 +1,6 @@
-//! Writes rows of a list in the form that the client likes best: JSON, CSV, one JSON object per line, or the only row as an object.
+//! Serialises the rows of a list in the negotiated format: JSON, CSV, newline-delimited JSON, or a single object.
 //!
-//! CSV is what `export` writes and `import` takes: a text is written as it stands, and quoted where RFC 4180 says so.
+//! CSV is what `export` writes and `import` reads: texts are unchanged, and quoted as RFC 4180 requires.
 
 use std::convert::Infallible;
 
@@ -12,19 +12,19 @@ use super::super::row;
 use crate::db::error::StoreError;
 use crate::http::format::Format;
 
-/// The form of a list and the columns in it.
+/// The format and columns of a list.
 #[derive(Debug, Clone)]
 pub struct Shape {
-    /// What is listed.
+    /// The resource listed.
     pub resource: &'static Resource,
-    /// The form.
+    /// The format.
     pub format: Format,
-    /// The columns, in the order they were asked for; all when absent.
+    /// The columns, in the requested order; all when absent.
     pub columns: Option<Vec<&'static Column>>,
 }
 
 impl Shape {
-    /// Calls `each` with every column of the answer and whether it is the first.
+    /// Calls `each` with every column of the response and whether it is the first.
     fn each_column<E>(&self, mut each: impl FnMut(bool, &Column) -> Result<(), E>) -> Result<(), E> {
         match &self.columns {
             Some(columns) => columns.iter().enumerate().try_for_each(|(index, column)| each(index == 0, column)),
@@ -48,10 +48,10 @@ impl Shape {
         }
     }
 
-    /// Writes a row of the statements that select every column; `first` when none came before it.
+    /// Writes a row of a statement that selects every column; `first` if it is the first row.
     ///
     /// # Errors
-    /// [`StoreError::Unreadable`] for a value that its column cannot have.
+    /// [`StoreError::Unreadable`] for a value that the rules of its column do not allow.
     pub fn row(&self, first: bool, row: &Row, out: &mut Vec<u8>) -> Result<(), StoreError> {
         match self.format {
             Format::Json => {
@@ -101,7 +101,7 @@ impl Shape {
             Ok::<_, StoreError>(())
         })?;
         if out.len() == start {
-            out.extend_from_slice(b"\"\""); // readers pass over an empty line; a null alone in its row is no such
+            out.extend_from_slice(b"\"\""); // an empty line would be skipped by readers; this row is a single null
         }
         out.push(b'\n');
         Ok(())

@@ -1,14 +1,14 @@
-//! Puts statements together out of constant fragments; every value becomes a parameter.
+//! Builds statements from constant fragments; every value becomes a parameter.
 
 use tokio_postgres::types::Type;
 
 use super::super::value::Value;
-use super::filter::{Condition, Filter, Join, Node, Test};
+use super::filter::{Condition, Filter, Join, Node, Predicate};
 use super::keyset::{Bound, KeysetRange, Side};
-use super::order::Key;
+use super::order::SortKey;
 use crate::db::session::Param;
 
-/// A statement in the making.
+/// A statement under construction.
 #[derive(Debug, Default)]
 pub struct Statement {
     /// The text so far.
@@ -18,7 +18,7 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// Begins with a constant.
+    /// Starts with a constant.
     pub fn new(text: &'static str) -> Self {
         Self { text: text.to_owned(), values: Vec::new() }
     }
@@ -39,7 +39,7 @@ impl Statement {
         self.text.push_str(&self.values.len().to_string());
     }
 
-    /// Appends the rows that are let through, as a `where` clause unless that is all of them.
+    /// Appends a filter and a keyset range as a `where` clause, if there are any conditions.
     pub fn rows(&mut self, filter: &Filter, range: Option<&KeysetRange<'_>>) {
         let mut keyword = " where ";
         for node in &filter.0 {
@@ -52,10 +52,10 @@ impl Statement {
         }
     }
 
-    /// Appends the bounds of a keyset range of an order that an index delivers, as a `where` clause.
+    /// Appends the bounds of a keyset range as a `where` clause, for an order that an index returns.
     ///
-    /// The planner leaves a column that equals a constant out of the order. What is left would be the order of other
-    /// indexes too, the key's above all, which would be read to its end; so a value is compared with an array of one.
+    /// The planner drops a column that equals a constant from the sort order. Other indexes, above all the key's, would match
+    /// the remaining order and be scanned to their end; so a value is compared with a one-element array.
     pub fn range(&mut self, bounds: &[Bound]) {
         let mut keyword = " where ";
         for bound in bounds {
@@ -64,31 +64,31 @@ impl Statement {
         }
     }
 
-    /// Appends a bound; what stands before and behind the value that a column has to be is the caller's choice.
+    /// Appends a bound; the caller chooses the text before and after the value of an equality.
     fn bound(&mut self, bound: &Bound, at: (&'static str, &'static str)) {
         self.push(bound.column.ordered_sql);
-        let ((before, behind), value) = match &bound.side {
+        let ((prefix, suffix), value) = match &bound.side {
             Side::At(value) => (at, Some(value)),
             Side::Above(value) => ((" > ", ""), Some(value)),
             Side::Below(value) => ((" < ", ""), Some(value)),
             Side::Null => ((" is null", ""), None),
             Side::NotNull => ((" is not null", ""), None),
         };
-        self.push(before);
+        self.push(prefix);
         if let Some(value) = value {
             self.value(value.clone());
         }
-        self.push(behind);
+        self.push(suffix);
     }
 
-    /// Appends an order and how many rows of it are wanted.
-    pub fn order(&mut self, keys: impl Iterator<Item = Key>, limit: usize) {
+    /// Appends an order and a limit.
+    pub fn order(&mut self, keys: impl Iterator<Item = SortKey>, limit: usize) {
         let mut keyword = " order by ";
         for key in keys {
             self.push(std::mem::replace(&mut keyword, ", "));
             self.push(key.column.ordered_sql);
             self.push(if key.descending { " desc" } else { "" });
-            // PostgreSQL's own order of nulls is left unsaid, so that the order is an index's.
+            // PostgreSQL's default order of nulls is omitted, so that the order matches an index.
             if key.nulls_first != key.descending {
                 self.push(if key.nulls_first { " nulls first" } else { " nulls last" });
             }
@@ -96,7 +96,7 @@ impl Statement {
         self.limit(limit);
     }
 
-    /// Appends how many rows are wanted.
+    /// Appends a limit.
     pub fn limit(&mut self, limit: usize) {
         self.push(" limit ");
         self.value(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
@@ -104,7 +104,7 @@ impl Statement {
 
     fn node(&mut self, node: &Node) {
         match node {
-            Node::Test(condition) => self.condition(condition),
+            Node::Condition(condition) => self.condition(condition),
             Node::Group { negated, join, nodes } => {
                 self.push(if *negated { "not (" } else { "(" });
                 for (index, node) in nodes.iter().enumerate() {
@@ -118,21 +118,21 @@ impl Statement {
         }
     }
 
-    fn condition(&mut self, Condition { column, negated, test }: &Condition) {
+    fn condition(&mut self, Condition { column, negated, predicate }: &Condition) {
         self.push(if *negated { "not (" } else { "(" });
-        match test {
-            Test::Compare(comparison, value) => {
+        match predicate {
+            Predicate::Compare(comparison, value) => {
                 self.push(column.ordered_sql);
                 self.push(comparison.sql());
                 self.value(value.clone());
             }
-            Test::Like { any_case, pattern } => {
+            Predicate::Like { any_case, pattern } => {
                 self.push(column.sql);
                 self.push(if *any_case { " ilike " } else { " like " });
                 self.value(Value::Text(pattern.clone().into()));
             }
-            Test::In(values) if values.is_empty() => self.push("false"),
-            Test::In(values) => {
+            Predicate::In(values) if values.is_empty() => self.push("false"),
+            Predicate::In(values) => {
                 self.push(column.ordered_sql);
                 for (index, value) in values.iter().enumerate() {
                     self.push(if index == 0 { " in (" } else { ", " });
@@ -140,7 +140,7 @@ impl Statement {
                 }
                 self.push(")");
             }
-            Test::Is(truth) => {
+            Predicate::Is(truth) => {
                 self.push(column.sql);
                 self.push(truth.sql());
             }

@@ -8,10 +8,11 @@ use super::super::definition::{Function, Resource};
 use super::super::value::{Raw, Value};
 use crate::db::error::StoreError;
 
-/// Reads a row of statistics that are grouped by these columns: their values, how many rows have them, and the measures.
+/// Converts a row of statistics grouped by these columns: their values, the number of rows, and the measures.
 ///
 /// # Errors
-/// [`StoreError::Internal`] when the columns are others, [`StoreError::Unreadable`] for a value that its column cannot have.
+/// [`StoreError::Internal`] for other columns, [`StoreError::Unreadable`] for a value that the rules of its column do not
+/// allow.
 pub fn group(resource: &Resource, row: &Row, by: &[&Column]) -> Result<Map<String, Json>, StoreError> {
     let mut group = Map::new();
     for (index, column) in by.iter().enumerate() {
@@ -20,17 +21,17 @@ pub fn group(resource: &Resource, row: &Row, by: &[&Column]) -> Result<Map<Strin
             Value::Null => Json::Null,
             Value::Boolean(value) => value.into(),
             Value::Integer(value) => value.into(),
-            // Of the texts only enumerations may be asked for.
+            // The only texts to group by are enumerations.
             other => other.to_string().into(),
         };
         group.insert(column.name.to_owned(), value);
     }
     group.insert("count".to_owned(), row.try_get::<_, i64>(by.len())?.into());
     for (index, measure) in resource.statistics.iter().flat_map(|statistics| &statistics.measures).enumerate() {
-        let place = by.len() + 1 + index;
+        let column_index = by.len() + 1 + index;
         let value = match measure.function {
-            Function::Count => row.try_get::<_, i64>(place)?.into(),
-            _ => row.try_get::<_, Option<f64>>(place)?.into(),
+            Function::Count => row.try_get::<_, i64>(column_index)?.into(),
+            _ => row.try_get::<_, Option<f64>>(column_index)?.into(),
         };
         group.insert(measure.key.to_owned(), value);
     }

@@ -1,8 +1,7 @@
-//! Every SQL statement of lists and statistics.
+//! The SQL statements of lists and statistics.
 //!
-//! The list that everybody asks for, all columns of all rows in key order, is a prepared statement. All others are texts
-//! of their own: they are planned each time and never kept, so that no client can fill a connection with prepared
-//! statements.
+//! The most frequent list, all columns of all rows in key order, is a prepared statement. All others are planned each time and
+//! never cached, so that no client can fill a connection with prepared statements.
 
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -10,20 +9,20 @@ use uuid::Uuid;
 use super::super::column::Column;
 use super::super::definition::{Function, Measure, Resource};
 use super::super::kind::Kind;
-use super::cursor::Position;
+use super::cursor::CursorPosition;
 use super::filter::Filter;
 use super::keyset::keyset_ranges;
-use super::order::{Key, Order};
+use super::order::{Order, SortKey};
 use super::sql::Statement;
 use crate::db::error::StoreError;
 use crate::db::operation::DbOperation;
 use crate::db::reads::Reader;
 use crate::db::session::{Planner, Query};
 
-/// Hands over the rows whose keys follow `after`, in key order, at most `limit` of them.
+/// Passes at most `limit` rows with keys after `after` to `each`, in key order.
 ///
 /// # Errors
-/// The pool's, or what `each` says.
+/// The pool's, or those of `each`.
 pub async fn page(
     resource: &'static Resource,
     reader: &Reader,
@@ -34,16 +33,16 @@ pub async fn page(
     reader.for_each(&resource.db.list, Query::Prepared(resource.sql.page, &[&after, &limit]), each).await
 }
 
-/// Hands over the rows behind a position, or from the beginning, in order, at most `limit` of them.
+/// Passes at most `limit` rows after a position, or from the beginning, to `each`, in order.
 ///
 /// # Errors
-/// The pool's, or what `each` says.
+/// The pool's, or those of `each`.
 pub async fn rows(
     resource: &'static Resource,
     reader: &Reader,
     filter: &Filter,
     order: &Order,
-    from: Option<&Position>,
+    from: Option<&CursorPosition>,
     limit: usize,
     each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
 ) -> Result<(), StoreError> {
@@ -53,8 +52,8 @@ pub async fn rows(
         let mut statement = Statement::new(resource.sql.list);
         let planner = if is_indexed {
             statement.range(&range.bounds);
-            // Nulls are a keyset range of their own, so where they come in the order is left to the index.
-            statement.order(order.keys().iter().map(|key| Key::new(key.column, key.descending)), missing);
+            // Nulls are a keyset range of their own, so their place in the order is left to the index.
+            statement.order(order.keys().iter().map(|key| SortKey::new(key.column, key.descending)), missing);
             Planner::Ordered
         } else {
             statement.rows(filter, Some(&range));
@@ -74,7 +73,7 @@ pub async fn rows(
     Ok(())
 }
 
-/// How many rows the filter lets through.
+/// The number of rows that match the filter.
 ///
 /// # Errors
 /// The pool's.
@@ -85,7 +84,7 @@ pub async fn count(resource: &Resource, reader: &Reader, filter: &Filter) -> Res
     Ok(rows.first().ok_or(StoreError::Missing)?.try_get(0)?)
 }
 
-/// About how many rows the filter lets through, from the planner's statistics.
+/// The estimated number of rows that match the filter, from the planner's statistics.
 ///
 /// # Errors
 /// The pool's.
@@ -97,10 +96,10 @@ pub async fn estimate(resource: &Resource, reader: &Reader, filter: &Filter) -> 
     Ok(plan[0]["Plan"]["Plan Rows"].as_i64().unwrap_or_default())
 }
 
-/// Most groups of statistics; each is one row of the answer.
+/// Maximum number of groups of statistics; each is one row of the response.
 pub const GROUPS_MAX: usize = 1000;
 
-/// The number of each group, and its measures, behind the group's own columns.
+/// The grouping columns of each group, followed by its number of rows and its measures.
 ///
 /// # Errors
 /// The pool's.
@@ -135,8 +134,8 @@ pub async fn statistics(
     run(&resource.db.statistics, reader, &statement).await
 }
 
-/// PostgreSQL refuses a sum or an average beyond the greatest double. So a double counts as 1e290 at most, of which a table
-/// can hold no number that adds up to too much; where the rules bound it, that changes nothing.
+/// PostgreSQL rejects a sum or an average beyond the range of a double. So unbounded doubles are clamped to ±1e290; a table
+/// cannot contain enough of them to overflow. If the rules bound the column, nothing is clamped.
 fn aggregate(resource: &Resource, measure: &Measure) -> String {
     let column = &resource.columns[measure.column];
     let sql = column.sql;

@@ -1,4 +1,4 @@
-//! A table that is there beside its description.
+//! Compares an existing table with its description.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use super::super::kind::Kind;
 use super::rule::Rule;
 use super::{check, constraint, ddl, definition, history, indexes, literal};
 
-/// A larger table is indexed without holding up its writers.
+/// A larger table is indexed concurrently, so that its writers are not blocked.
 const SMALL_BYTES: i64 = 8 * 1024 * 1024;
 
-/// Longest that a change waits for whoever uses the table, a backup say: those who come after it, who change rows, wait as long.
+/// Maximum wait of a change for a lock on the table, held by a backup for example; writers that queue behind it wait as long.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
-/// For them to get on, before it is tried again.
+/// Pause before the next attempt, in which these writers proceed.
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why a table cannot be used.
 #[derive(Debug, Error)]
 pub enum SchemaError {
-    /// PostgreSQL refuses a statement, or is away.
+    /// A statement failed, or PostgreSQL is unavailable.
     #[error("cannot bring the table of {resource} up to date")]
     Postgres {
         /// The resource.
@@ -35,33 +35,33 @@ pub enum SchemaError {
         #[source]
         reason: tokio_postgres::Error,
     },
-    /// The difference is not one that this program may change by itself.
-    #[error("the table of {resource} differs from its description: {}", told(.differences))]
+    /// The table differs in ways that are not resolved automatically.
+    #[error("the table of {resource} differs from its description: {}", described(.differences))]
     Differs {
         /// The resource.
         resource: &'static str,
-        /// Everything that is different, and what would mend it.
+        /// These differences, with the SQL that would resolve them.
         differences: Vec<Difference>,
     },
 }
 
-fn told(differences: &[Difference]) -> String {
+fn described(differences: &[Difference]) -> String {
     let each = differences
         .iter()
         .map(|difference| format!("{}; to change the table: {};", difference.what, difference.sql.join("; ")));
     each.collect::<Vec<_>>().join(" ")
 }
 
-/// What is different in a table.
+/// A difference between a table and its description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// In words.
+    /// A description of it.
     pub what: String,
-    /// What would mend it.
+    /// The SQL that would resolve it.
     pub sql: Vec<String>,
-    /// Whether that loses nothing and refuses nothing that was taken before.
+    /// Whether that loses no data and rejects nothing accepted before.
     pub is_safe: bool,
-    /// Whether the statements must run outside of a transaction.
+    /// Whether the statements must run outside a transaction.
     pub is_concurrent: bool,
 }
 
@@ -75,13 +75,13 @@ impl Difference {
     }
 }
 
-/// A table as the catalog has it.
+/// A table as in the catalog.
 #[derive(Debug, Default)]
 pub struct Table {
     columns: BTreeMap<String, TableColumn>,
     /// Check constraints by name.
     checks: BTreeMap<String, String>,
-    /// The first column of each usable index, and whether it is one for patterns.
+    /// The first column of each valid index, and whether it is a trigram index.
     indexes: Vec<(String, bool)>,
     bytes: i64,
     /// The columns of its history.
@@ -108,7 +108,7 @@ const INDEXES: &str = "select a.attname::text, exists (select from pg_opclass o 
 const BYTES: &str = "select coalesce(pg_relation_size(to_regclass($1)), 0)";
 
 impl Table {
-    /// The table of a resource, unless there is none.
+    /// Reads the table of a resource; `None` if it does not exist.
     ///
     /// # Errors
     /// When the connection is lost.
@@ -142,7 +142,7 @@ async fn columns(client: &Client, table: &str) -> Result<BTreeMap<String, TableC
     Ok(columns)
 }
 
-/// What is different in the table of a resource, `None` standing for no table.
+/// The differences of a resource's table; `None` means that it does not exist.
 pub fn differences(resource: &Resource, table: Option<&Table>) -> Vec<Difference> {
     let Some(table) = table else {
         return vec![Difference::safe(format!("table {} is missing", resource.table), ddl(resource))];
@@ -153,7 +153,7 @@ pub fn differences(resource: &Resource, table: Option<&Table>) -> Vec<Difference
         if table.columns.get(name).is_none_or(|column| column.sql_type != sql_type || !column.is_required) {
             let ddl = ddl(resource).join("; ");
             found.push(Difference::unsafe_(
-                format!("column {name} must be {sql_type} not null, as this program makes its tables"),
+                format!("column {name} must be {sql_type} not null, as in tables created by this program"),
                 vec![format!("rename the table, and copy its rows into a new one: {ddl}")],
             ));
         }
@@ -169,7 +169,7 @@ pub fn differences(resource: &Resource, table: Option<&Table>) -> Vec<Difference
         let is_known = resource.columns.iter().any(|known| known.identifier == name) || name == "version";
         if !is_known && column.is_required && !column.has_default {
             found.push(Difference::unsafe_(
-                format!("column {name} is not in the description, and no row can be added without it"),
+                format!("column {name} is not in the description, and rows cannot be inserted without it"),
                 vec![format!("{alter} alter column {} drop not null", quoted(name))],
             ));
         }
@@ -178,7 +178,7 @@ pub fn differences(resource: &Resource, table: Option<&Table>) -> Vec<Difference
     found
 }
 
-/// What is missing of the history, if there is to be one.
+/// The difference of the history table, if the resource has a history.
 fn history_of(resource: &Resource, table: &Table) -> Option<Difference> {
     resource.sql.history.as_ref()?;
     let name = of(resource.table);
@@ -195,12 +195,12 @@ fn history_of(resource: &Resource, table: &Table) -> Option<Difference> {
     if misfits.iter().all(|(column, _)| is_later(column)) {
         let add = |(column, sql_type): &&(&str, &str)| format!("{alter} add column {column} {sql_type}");
         return Some(Difference::safe(
-            format!("table {name} is from before it kept all that this program keeps"),
+            format!("table {name} lacks columns that this release adds"),
             misfits.iter().map(add).collect(),
         ));
     }
     Some(Difference::unsafe_(
-        format!("table {name} is none that this program has made for the history"),
+        format!("table {name} was not created by this program for the history"),
         vec![format!("{alter} rename to {}", quoted(&format!("{}_history_before", resource.table)))],
     ))
 }
@@ -214,7 +214,7 @@ fn added(resource: &Resource, column: &Column, alter: &str) -> Difference {
     }
     let sql = column.sql;
     Difference::unsafe_(
-        format!("{what}, may not be null, and has no default for the rows that are there"),
+        format!("{what}, may not be null, and has no default for existing rows"),
         vec![
             format!("{alter} add column {sql} {}", column.sql_type()),
             format!("update {} set {sql} = (a value)", quoted(resource.table)),
@@ -229,7 +229,7 @@ fn changed(resource: &Resource, column: &Column, known: &TableColumn, table: &Ta
     let sql_type = column.sql_type();
     if known.sql_type != sql_type {
         found.push(Difference::unsafe_(
-            format!("column {name} is {} and not {sql_type}", known.sql_type),
+            format!("column {name} has type {} instead of {sql_type}", known.sql_type),
             vec![format!("{alter} alter column {sql} type {sql_type} using {sql}::{sql_type}")],
         ));
         return found;
@@ -279,7 +279,7 @@ fn rule(resource: &Resource, column: &Column, table: &Table, alter: &str) -> Opt
     Some(if is_wider { Difference::safe(what, sql) } else { Difference::unsafe_(what, sql) })
 }
 
-/// What is missing of the indexes of a column.
+/// The missing indexes of a column.
 fn index(resource: &Resource, column: &Column, table: &Table) -> Vec<Difference> {
     let has = |trigram: bool| table.indexes.iter().any(|(first, of)| first == column.identifier && *of == trigram);
     let mut found = Vec::new();
@@ -294,14 +294,14 @@ fn index(resource: &Resource, column: &Column, table: &Table) -> Vec<Difference>
         let what = format!("column {} has no index", column.identifier);
         let mut sql = vec![statement];
         if is_small {
-            // The key's index has to be the newest: among equally cheap ones PostgreSQL takes that.
+            // The key's index must be the newest, because PostgreSQL prefers the newest of equally cheap indexes.
             let (table, key) = (quoted(resource.table), quoted(&format!("{}_pkey", resource.table)));
             sql.push(format!("alter table {table} drop constraint {key}, add constraint {key} primary key (uuid)"));
         }
         found.push(Difference { is_concurrent: !is_small, ..Difference::safe(what, sql) });
     }
     if column.index == IndexKind::Trigram && !has(true) && table.columns.contains_key(column.identifier) {
-        // It may be missing for good where the operator does not let the extension be made.
+        // It may be missing permanently if the operator does not allow the extension.
         found.push(Difference::safe(
             format!("column {} has no index for patterns", column.identifier),
             vec![create[1].clone()],
@@ -310,7 +310,7 @@ fn index(resource: &Resource, column: &Column, table: &Table) -> Vec<Difference>
     found
 }
 
-/// What can be changed in a transaction, unless somebody else uses the table for long.
+/// Applies the changes that can run in a transaction, unless the table stays locked.
 async fn change(client: &mut Client, differences: &[Difference]) -> Result<(), tokio_postgres::Error> {
     let transaction = client.transaction().await?;
     transaction.batch_execute(&format!("set local lock_timeout = {}", LOCK_TIMEOUT.as_millis())).await?;
@@ -320,10 +320,10 @@ async fn change(client: &mut Client, differences: &[Difference]) -> Result<(), t
     transaction.commit().await
 }
 
-/// Brings the table of a resource up to date and says what was done; under the lock of migrations.
+/// Brings the table of a resource up to date and returns the changes; called under the migration lock.
 ///
 /// # Errors
-/// [`SchemaError`]; nothing is changed when there is a difference that is left to a person.
+/// [`SchemaError`]; nothing is changed if any difference is not safe.
 pub async fn follow(client: &mut Client, resource: &'static Resource) -> Result<Vec<Difference>, SchemaError> {
     let failed = |reason| SchemaError::Postgres { resource: resource.name, reason };
     let table = Table::read(client, resource).await.map_err(failed)?;
@@ -336,7 +336,7 @@ pub async fn follow(client: &mut Client, resource: &'static Resource) -> Result<
         if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
             return Err(failed(error));
         }
-        tracing::info!(resource = resource.name, "the table is in use; its change is tried again");
+        tracing::info!(resource = resource.name, "the table is locked; retrying its change");
         tokio::time::sleep(LOCK_PAUSE).await;
     }
     for statement in differences.iter().filter(|difference| difference.is_concurrent).flat_map(|d| &d.sql) {

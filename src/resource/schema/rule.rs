@@ -1,5 +1,5 @@
-//! What a check constraint allows, read from the text in which PostgreSQL shows it. Only the forms that this program writes
-//! are understood; another one is left to a person.
+//! Parses what a check constraint allows from the text in which PostgreSQL displays it. Only constraints written by this
+//! program are understood; any other must be compared by hand.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::super::decimal::{Decimal, PRECISION_MAX};
 use super::super::kind::Kind;
 
-/// What the values of a column may be, besides what their type says.
+/// The restrictions on a column's values in addition to their type.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rule {
     least: Option<String>,
@@ -17,7 +17,7 @@ pub struct Rule {
     pattern: Option<String>,
 }
 
-/// A part of a constraint's text.
+/// A token of a constraint's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
     Word(String),
@@ -53,7 +53,7 @@ impl Rule {
         rule
     }
 
-    /// The rule of a constraint on this column, as `pg_get_constraintdef` shows it; `None` when it is not understood.
+    /// Parses a constraint on this column in the form of `pg_get_constraintdef`; `None` when it is not understood.
     pub fn read(definition: &str, column: &str) -> Option<Self> {
         let tokens = tokens(definition.strip_prefix("CHECK ")?)?;
         let mut rule = Self::default();
@@ -78,7 +78,7 @@ impl Rule {
                 });
             }
             [Word(of), Operator(operator), Literal(value)] if of == column => match operator.as_str() {
-                // Every double is finite, and no decimal is NaN.
+                // Doubles are always finite, and decimals never NaN.
                 ">" | "<" | "<>" if matches!(value.to_ascii_lowercase().as_str(), "infinity" | "-infinity" | "nan") => {
                 }
                 ">=" => self.least = Some(value.clone()),
@@ -101,12 +101,12 @@ impl Rule {
         Some(())
     }
 
-    /// Whether both allow the same.
+    /// Whether both allow the same values.
     pub fn is_same(&self, other: &Self) -> bool {
         self.includes(other) && other.includes(self)
     }
 
-    /// Whether everything that another rule allows is allowed by this one.
+    /// Whether this rule allows every value that another one allows.
     pub fn includes(&self, other: &Self) -> bool {
         let is_at_most = |a: &str, b: &str| compare(a, b).is_some_and(Ordering::is_le);
         let bounds =
@@ -118,7 +118,7 @@ impl Rule {
         if let (Some(mine), other) = (&self.values, &other.values) {
             return other.as_ref().is_some_and(|other| other.is_subset(mine));
         }
-        // A list of numbers that becomes a range.
+        // A list of numbers replaced by a range.
         if let Some(values) = &other.values {
             let fits = |value: &String| {
                 bounds(&self.least, &Some(value.clone()), &is_at_most)
@@ -139,7 +139,7 @@ impl Rule {
     }
 }
 
-/// How two numbers compare, exactly as far as a decimal can hold them.
+/// Compares two numbers, exactly if they fit into a decimal.
 fn compare(a: &str, b: &str) -> Option<Ordering> {
     let exact = |text: &str| Decimal::parse(text, PRECISION_MAX, 12).map(Decimal::units);
     match (exact(a), exact(b)) {
@@ -148,7 +148,7 @@ fn compare(a: &str, b: &str) -> Option<Ordering> {
     }
 }
 
-/// The words, literals and operators of a constraint; parentheses and casts change nothing in the forms that are understood.
+/// Tokenises a constraint; parentheses and casts are ignored, because they have no effect in the forms understood.
 fn tokens(text: &str) -> Option<Vec<Token>> {
     let mut tokens = Vec::new();
     let mut rest = text;
@@ -158,26 +158,26 @@ fn tokens(text: &str) -> Option<Vec<Token>> {
         } else if let Some(cast) = rest.strip_prefix("::") {
             let end = cast.find(|letter: char| !(letter.is_ascii_lowercase() || letter == ' ' || letter == '_'));
             rest = &cast[end.unwrap_or(cast.len())..];
-            // The precision of a type.
-            if let Some((digits, behind)) = rest.strip_prefix('(').and_then(|rest| rest.split_once(')'))
+            // Type modifiers, such as precision and scale.
+            if let Some((digits, remaining)) = rest.strip_prefix('(').and_then(|rest| rest.split_once(')'))
                 && digits.chars().all(|letter| letter.is_ascii_digit() || letter == ',')
             {
-                rest = behind;
+                rest = remaining;
             }
         } else if letter == '\'' || rest.starts_with("E'") {
             let escapes = letter == 'E';
-            let (value, behind) = literal(&rest[if escapes { 2 } else { 1 }..], escapes)?;
+            let (value, remaining) = literal(&rest[if escapes { 2 } else { 1 }..], escapes)?;
             tokens.push(Token::Literal(value));
-            rest = behind;
+            rest = remaining;
         } else if letter == '"' {
-            let (name, behind) = rest[1..].split_once('"')?;
+            let (name, remaining) = rest[1..].split_once('"')?;
             tokens.push(Token::Word(name.to_owned()));
-            rest = behind;
+            rest = remaining;
         } else if letter.is_ascii_digit() || letter == '-' {
             let end = rest[1..].find(|letter: char| !(letter.is_ascii_digit() || ".e+-".contains(letter)));
-            let (number, behind) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
+            let (number, remaining) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
             tokens.push(Token::Literal(number.to_owned()));
-            rest = behind;
+            rest = remaining;
         } else if letter.is_alphabetic() || letter == '_' {
             let end = rest.find(|letter: char| !(letter.is_alphanumeric() || letter == '_')).unwrap_or(rest.len());
             tokens.push(Token::Word(rest[..end].to_owned()));
@@ -193,17 +193,17 @@ fn tokens(text: &str) -> Option<Vec<Token>> {
     Some(tokens)
 }
 
-/// A literal up to its closing quote, and what is behind it.
+/// Parses a literal up to its closing quote, and returns the rest.
 fn literal(text: &str, escapes: bool) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut letters = text.char_indices().peekable();
-    while let Some((place, letter)) = letters.next() {
+    while let Some((index, letter)) = letters.next() {
         match letter {
             '\'' if letters.peek().is_some_and(|(_, next)| *next == '\'') => {
                 letters.next();
                 value.push('\'');
             }
-            '\'' => return Some((value, &text[place + 1..])),
+            '\'' => return Some((value, &text[index + 1..])),
             '\\' if escapes => value.push(letters.next()?.1),
             other => value.push(other),
         }

@@ -1,5 +1,5 @@
-//! Days as people and programs write them: year first in any separator, the names of months, points with the day first, the
-//! weeks and the days of the year of ISO 8601. What could be two days is refused with both.
+//! Dates in common notations: year first with any separator, names of months, day first with points, and the week and ordinal
+//! dates of ISO 8601. A date with two possible readings is rejected with both.
 
 use jiff::ToSpan;
 use jiff::civil::{Date, ISOWeekDate, Weekday, date};
@@ -30,7 +30,7 @@ const WEEKDAYS: [(&str, Weekday); 7] = [
     ("sunday", Weekday::Sunday),
 ];
 
-/// A day at the beginning of a text, and what follows it; `None` for what begins with none.
+/// Parses a date at the start of a text and returns the rest; `None` if the text does not start with one.
 pub fn day(text: &str) -> Option<(Result<Date, TimeFault>, &str)> {
     let Some((weekday, rest)) = weekday(text) else { return plain(text) };
     let (day, rest) = plain(rest)?;
@@ -38,17 +38,17 @@ pub fn day(text: &str) -> Option<(Result<Date, TimeFault>, &str)> {
     Some((checked, rest))
 }
 
-/// A number that counts seconds, milliseconds or the days of a spreadsheet: what it would be, in words.
+/// A number that may count seconds, milliseconds or the days of a spreadsheet, and the date it would denote.
 pub fn counted(text: &str) -> Option<TimeFault> {
     let number: i64 = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))?;
     let at = |instant: Result<jiff::Timestamp, jiff::Error>| instant.ok().map(|at| at.to_string());
-    let (what, meant) = match text.len() {
+    let (what, value) = match text.len() {
         5 => ("the days of a spreadsheet", date(1899, 12, 30).checked_add(number.days()).ok()?.to_string()),
         9 | 10 => ("seconds since 1970", at(jiff::Timestamp::from_second(number))?),
         12 | 13 => ("milliseconds since 1970", at(jiff::Timestamp::from_millisecond(number))?),
         _ => return None,
     };
-    Some(TimeFault::Counted { what, meant })
+    Some(TimeFault::Counted { what, value })
 }
 
 fn weekday(text: &str) -> Option<(Weekday, &str)> {
@@ -79,14 +79,14 @@ fn year_first(year: i32, rest: &str) -> Option<(Result<Date, TimeFault>, &str)> 
         return Some((date.map(ISOWeekDate::date).ok_or(TimeFault::Day), rest));
     }
     let (mark, rest) = mark(rest)?;
-    let (month, behind) = digits(rest);
+    let (month, remaining) = digits(rest);
     if month.len() == 3 && mark == '-' {
         let days = i64::from(number(month)?);
         let day = new(year, 1, 1).ok().filter(|_| days > 0).and_then(|day| day.checked_add((days - 1).days()).ok());
         let day = day.filter(|day| i32::from(day.year()) == year);
-        return Some((day.ok_or(TimeFault::Day), behind));
+        return Some((day.ok_or(TimeFault::Day), remaining));
     }
-    let (day, rest) = digits(behind.strip_prefix(mark)?);
+    let (day, rest) = digits(remaining.strip_prefix(mark)?);
     let fits = |digits: &str| (1..=2).contains(&digits.len());
     (fits(month) && fits(day)).then_some(())?;
     Some((new(year, number(month)?, number(day)?), rest))
@@ -105,7 +105,7 @@ fn day_first(first: i32, rest: &str) -> Option<(Result<Date, TimeFault>, &str)> 
     let second = number(second).filter(|_| (1..=2).contains(&second.len()))?;
     let (year, rest) = digits(rest.strip_prefix(mark)?);
     year_of(year, rest, |year| match (mark, first, second) {
-        // Whoever writes points writes the day first; whoever writes others may write either.
+        // With points the day comes first; with other separators either may.
         ('.', day, month) => new(year, month, day),
         (_, 1..=12, 1..=12) if first != second => {
             Err(TimeFault::Ambiguous(new(year, second, first)?, new(year, first, second)?))
@@ -139,11 +139,11 @@ fn year_of<'t>(
 
 fn month(text: &str) -> Option<(i32, &str)> {
     let (word, rest) = letters(text);
-    let place = MONTHS.iter().position(|month| is_called(month, word))?;
-    Some((i32::try_from(place).ok()? + 1, rest))
+    let index = MONTHS.iter().position(|month| is_called(month, word))?;
+    Some((i32::try_from(index).ok()? + 1, rest))
 }
 
-/// Whether it is the name, or its first three letters; September has four in much of English.
+/// Whether it is the name or its first three letters; `sept` is common, too.
 fn is_called(name: &str, word: &str) -> bool {
     let word = word.to_ascii_lowercase();
     word == name || word == name[..3] || word == "sept" && name == "september"

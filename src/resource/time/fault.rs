@@ -1,121 +1,118 @@
-//! Why a text is no day and no instant, in words for whoever wrote it.
+//! Why a text is not a valid date or instant, as a message for its author.
 
 use jiff::civil;
 use jiff::tz::Offset;
 use thiserror::Error;
 
-/// Most decimals of a second: PostgreSQL's own most, too.
+/// Maximum number of decimals of a second.
 pub const DECIMALS_MAX: usize = 9;
 
-/// Why a text is no instant.
+/// Why a text is not a valid date or instant.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TimeFault {
-    /// It has another form.
-    #[error("its form is another")]
+    /// Unknown form.
+    #[error("it has an unknown form")]
     Form,
-    /// The calendar has no such day.
+    /// The date does not exist.
     #[error("there is no such day")]
     Day,
-    /// Two days, in one order of its parts and in the other.
-    #[error("it is {0} or {1}; write the one that is meant so")]
+    /// Two readings, day first and month first.
+    #[error("it is {0} or {1}; write the intended one in this form")]
     Ambiguous(civil::Date, civil::Date),
-    /// Nobody knows the century.
-    #[error("its year has two digits; write all four, first, such as 2026-01-31")]
+    /// The century is unknown.
+    #[error("its year has two digits; write four digits, year first, such as 2026-01-31")]
     ShortYear,
-    /// The day is another one of the week.
-    #[error("{0} is another day of the week")]
+    /// The weekday does not match.
+    #[error("{0} falls on another day of the week")]
     Weekday(civil::Date),
     /// A number.
-    #[error("it is a number; if it counts {what}, write {meant}")]
+    #[error("it is a number; if it counts {what}, write {value}")]
     Counted {
-        /// What it would count.
+        /// The unit it would count.
         what: &'static str,
-        /// What it would be then.
-        meant: String,
+        /// The date or instant it would denote.
+        value: String,
     },
-    /// A day was to be alone.
-    #[error("it has a time of day, which would be lost; write {0} if the day is meant")]
+    /// A date was expected without a time of day.
+    #[error("it has a time of day, which would be lost; write {0} for the date alone")]
     TimeOfDay(civil::Date),
-    /// The name of an offset, of which several have the same.
+    /// An ambiguous abbreviation of an offset.
     #[error(
-        "{0} names no offset that is known everywhere; write it in digits, such as +01:00, or the time zone in brackets, such as [Europe/Madrid]"
+        "{0} is not a unique abbreviation of an offset; write the offset in digits, such as +01:00, or the time zone in \
+        brackets, such as [Europe/Madrid]"
     )]
     Abbreviation(String),
-    /// No clock shows such a time.
+    /// The time of day does not exist.
     #[error("there is no such time of day; the last ones are 23:59:59 and 24:00:00, which is midnight")]
     Clock,
     /// A leap second.
-    #[error(
-        "second 60 would have to be altered, because leap seconds are not kept; write second 59 or the next minute"
-    )]
+    #[error("second 60 is not supported, because leap seconds cannot be stored; write second 59 or the next minute")]
     LeapSecond,
-    /// More decimals than anybody could heed.
+    /// Too many decimals.
     #[error("it has more than {DECIMALS_MAX} decimals")]
     Decimals,
-    /// Neither offset nor zone.
-    #[error("it names no offset from UTC; add Z, or one such as +02:00")]
+    /// It has neither offset nor zone.
+    #[error("it has no offset from UTC; add Z or an offset such as +02:00")]
     NoOffset,
     /// A plus that was not percent-encoded.
-    #[error("it has a blank where + or - belongs; in a URL a plus is a blank, so write %2B there")]
+    #[error("it has a blank instead of + or -; a plus sign in a URL means a blank, so write %2B there")]
     Plus,
-    /// An offset of more than a day.
+    /// The offset is out of range.
     #[error("there is no such offset from UTC")]
     Offset,
-    /// A zone that nobody knows.
+    /// An unknown time zone.
     #[error("there is no time zone {0:?}")]
     Zone(String),
-    /// Several zones.
-    #[error("it names more than one time zone")]
+    /// More than one time zone.
+    #[error("it has more than one time zone")]
     Zones,
-    /// Clocks were put forward over it.
-    #[error(
-        "{local} does not exist in {zone}, where clocks went from {before} to {after}; write the offset that is meant"
-    )]
+    /// The local time was skipped when clocks were put forward.
+    #[error("{local} does not exist in {zone}, where clocks went from {before} to {after}; write the intended offset")]
     Skipped {
-        /// The time of the clocks.
+        /// The local time.
         local: civil::DateTime,
-        /// Where they are.
+        /// The time zone.
         zone: String,
-        /// The offset until then.
+        /// The offset before the change.
         before: Offset,
-        /// The offset from then on.
+        /// The offset after the change.
         after: Offset,
     },
-    /// Clocks were put back over it.
-    #[error("{local} comes twice in {zone}; write the offset that is meant, {before} or {after}")]
+    /// The local time occurs twice because clocks were put back.
+    #[error("{local} occurs twice in {zone}; write the intended offset, {before} or {after}")]
     Repeated {
-        /// The time of the clocks.
+        /// The local time.
         local: civil::DateTime,
-        /// Where they are.
+        /// The time zone.
         zone: String,
-        /// The offset of the first time.
+        /// The offset of the first occurrence.
         before: Offset,
-        /// The offset of the second time.
+        /// The offset of the second occurrence.
         after: Offset,
     },
-    /// Offset and zone do not fit.
+    /// Offset and zone disagree.
     #[error("its offset {offset} is not that of {zone}, which is {expected} then")]
     Disagreement {
-        /// The offset that was written.
+        /// The offset in the text.
         offset: Offset,
-        /// The zone that was written.
+        /// The zone in the text.
         zone: String,
         /// The zone's offset.
         expected: Offset,
     },
-    /// An annotation that has to be heeded and cannot be.
-    #[error("the annotation [!{0}] must be heeded and is not known; leave it out")]
+    /// A critical annotation that is not supported.
+    #[error("the critical annotation [!{0}] is not supported; leave it out")]
     Critical(String),
     /// Before the first instant.
-    #[error("it lies before the year 1 in UTC")]
+    #[error("it is before the year 1 in UTC")]
     Early,
-    /// Behind the last one.
-    #[error("it lies behind 9999-12-30T22:00:00.999999Z, the last instant that is taken")]
+    /// After the last instant.
+    #[error("it is after 9999-12-30T22:00:00.999999Z, the latest instant supported")]
     Late,
 }
 
 impl TimeFault {
-    /// The rule that was broken, and how.
+    /// The rule, followed by how it was broken.
     pub fn of(&self, rule: &str) -> String {
         if *self == Self::Form { rule.to_owned() } else { format!("{rule}; {self}") }
     }

@@ -14,9 +14,9 @@ use super::{CLIENT_CHECK, INT8, INT8_ARRAY, Order, Postgres, READ, Run, WRITE};
 /// How a statement ended.
 enum Ending {
     Done,
-    /// With an answer that says it was undone.
+    /// With an error response: it was rolled back.
     Undone,
-    /// With the connection.
+    /// With the end of the connection.
     Lost(io::Error),
 }
 
@@ -26,10 +26,10 @@ pub struct Backend<'a> {
     pub inbox: mpsc::UnboundedReceiver<Order>,
     pub timeout: Duration,
     pub statements: BTreeMap<String, &'static str>,
-    /// It does nothing, or did nothing, until then.
+    /// The backend does nothing, or did nothing, until then.
     pub frozen: Option<Instant>,
-    /// What it works on, among the runs.
-    pub at_work: Option<usize>,
+    /// Index of its running statement in the runs.
+    pub running: Option<usize>,
 }
 
 impl Backend<'_> {
@@ -41,7 +41,7 @@ impl Backend<'_> {
         // After a failure everything up to the next Sync is skipped.
         let (mut failed, mut bound) = (false, None);
         loop {
-            let mut message = self.idle().await?;
+            let mut message = self.next_message().await?;
             match message.get_u8() {
                 b'Q' => self.simple(&message).await?,
                 b'S' => {
@@ -93,26 +93,27 @@ impl Backend<'_> {
         }
     }
 
-    /// The next message; an order that comes meanwhile is obeyed, but for a cancel request, which finds nothing to cancel.
-    async fn idle(&mut self) -> io::Result<BytesMut> {
+    /// Returns the next message; executes the orders that arrive meanwhile, except a cancel request, which finds nothing to
+    /// cancel.
+    async fn next_message(&mut self) -> io::Result<BytesMut> {
         loop {
             tokio::select! {
                 biased;
                 Some(order) = self.inbox.recv() => {
-                    self.obey(order).await?;
+                    self.execute_order(order).await?;
                 }
                 message = self.wire.frame(1) => return message,
             }
         }
     }
 
-    /// Whether a statement at work is undone.
-    async fn obey(&mut self, order: Order) -> io::Result<bool> {
+    /// Executes an order; returns whether a running statement is rolled back.
+    async fn execute_order(&mut self, order: Order) -> io::Result<bool> {
         match order {
             Order::Cancel => Ok(true),
             Order::Freeze(time) => {
                 self.frozen = Some(Instant::now() + time);
-                if let Some(index) = self.at_work {
+                if let Some(index) = self.running {
                     self.postgres.lock().runs[index].frozen = self.frozen;
                 }
                 sleep(time).await;
@@ -133,13 +134,13 @@ impl Backend<'_> {
             let digits: String = ms.chars().take_while(char::is_ascii_digit).collect();
             self.timeout = Duration::from_millis(digits.parse().expect("a number"));
         }
-        // A late cancel request may hit it.
+        // A late cancel request may cancel it.
         sleep(self.postgres.random.millis(0, 2)).await;
-        let mut undone = false;
+        let mut cancelled = false;
         while let Ok(order) = self.inbox.try_recv() {
-            undone |= self.obey(order).await?;
+            cancelled |= self.execute_order(order).await?;
         }
-        if undone {
+        if cancelled {
             self.wire.error("ERROR", "57014");
         } else {
             self.wire.put(b'C', b"SET\0");
@@ -148,16 +149,16 @@ impl Backend<'_> {
         self.wire.flush().await
     }
 
-    /// Whether it was done.
+    /// Executes a statement; returns whether it succeeded.
     async fn execute(&mut self, sql: &'static str, keys: Vec<i64>, time: Duration) -> io::Result<bool> {
         let index = {
             let mut state = self.postgres.lock();
             state.runs.push(Run { sql, keys: keys.clone(), ended: None, frozen: self.frozen, applied: false });
             state.runs.len() - 1
         };
-        self.at_work = Some(index);
+        self.running = Some(index);
         let ending = self.work(time).await;
-        self.at_work = None;
+        self.running = None;
         let mut state = self.postgres.lock();
         let run = &mut state.runs[index];
         run.ended = Some(Instant::now());
@@ -183,7 +184,7 @@ impl Backend<'_> {
                 self.wire.error("ERROR", "57014");
                 Ok(false)
             }
-            // It may have been committed before, and only the answer be lost.
+            // It may have been committed, and only the response be lost.
             Ending::Lost(error) => {
                 run.applied = self.postgres.random.percent(50);
                 Err(error)
@@ -194,21 +195,21 @@ impl Backend<'_> {
     async fn work(&mut self, time: Duration) -> Ending {
         let begun = Instant::now();
         let (done, out_of_time) = (begun + time, begun.checked_add(self.timeout));
-        // Signals from before are not for this one.
+        // Cancel requests from before do not apply to this statement.
         while let Ok(order) = self.inbox.try_recv() {
             if matches!(order, Order::Cancel) {
                 continue;
             }
-            if let Err(error) = self.obey(order).await {
+            if let Err(error) = self.execute_order(order).await {
                 return Ending::Lost(error);
             }
         }
-        let mut is_there = true;
+        let mut is_connected = true;
         loop {
             tokio::select! {
                 biased;
                 Some(order) = self.inbox.recv() => {
-                    match self.obey(order).await {
+                    match self.execute_order(order).await {
                         Ok(true) => return Ending::Undone,
                         Ok(false) => {}
                         Err(error) => return Ending::Lost(error),
@@ -218,9 +219,9 @@ impl Backend<'_> {
                 () = async { match out_of_time { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {
                     return Ending::Undone;
                 }
-                more = self.wire.more(), if is_there => {
-                    is_there = more.is_ok();
-                    if !is_there {
+                more = self.wire.more(), if is_connected => {
+                    is_connected = more.is_ok();
+                    if !is_connected {
                         sleep(CLIENT_CHECK).await;
                         return Ending::Lost(io::ErrorKind::UnexpectedEof.into());
                     }

@@ -73,7 +73,7 @@ async fn without_an_instant_a_restore_contains_everything_received() {
         assert!(said.contains("expected an instant such as"), "{said}");
     }
     let second = rig.program(&["backup", "--follow"]);
-    assert!(refused(&second).contains("somebody else follows"), "{}", refused(&second));
+    assert!(refused(&second).contains("another process follows"), "{}", refused(&second));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use pycrudapi::db::copy::{self, Input};
 use pycrudapi::db::pool::{Pool, PoolKind};
-use pycrudapi::db::version::Condition;
-use pycrudapi::resource::by::By;
+use pycrudapi::db::version::Precondition;
+use pycrudapi::resource::actor::Actor;
 use pycrudapi::resource::json::{self as rows, UuidRule};
 use pycrudapi::resource::store::Store;
 use reqwest::{Method, StatusCode};
@@ -274,13 +274,13 @@ async fn changes_that_share_a_statement_keep_their_own_principals() {
     let store = &Store::new(resources()[0], &pool, Duration::from_secs(20));
     let body = subjects()[0].one.to_string();
     let values = || rows::read(resources()[0], body.as_bytes(), UuidRule::Refused, None).expect("a row");
-    let by = |number: usize| By {
+    let by = |number: usize| Actor {
         name: (!number.is_multiple_of(3)).then(|| format!("token:{number}").into()),
         request_id: (!number.is_multiple_of(4)).then(|| format!("request {number}").try_into().expect("printable")),
     };
     let made = join_all((0..40).map(|number| store.create(values(), by(number)))).await;
     let keys: Vec<_> = made.into_iter().map(|made| made.expect("created").0).collect();
-    let none = || Condition::NONE;
+    let none = || Precondition::NONE;
     let keys = &keys;
     for outcome in join_all((0..40).map(|number| store.replace(keys[number], values(), none(), by(number + 1)))).await {
         outcome.expect("replaced");

@@ -81,7 +81,7 @@ fn pages_sign_in_only_if_the_issuer_is_an_https_or_local_origin() {
         assert!(error.starts_with("AUTH_CLIENT_ID=page: AUTH_ISSUER must be"), "{error}");
     }
     let error = sign_in("https://id.example", &["--auth-client-scope=openid"]).expect_err("no client").to_string();
-    assert!(error.starts_with("AUTH_CLIENT_SCOPE=openid: AUTH_CLIENT_ID must be set, too"), "{error}");
+    assert!(error.starts_with("AUTH_CLIENT_SCOPE=openid: AUTH_CLIENT_ID must also be set"), "{error}");
 }
 
 #[tokio::test]

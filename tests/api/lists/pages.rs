@@ -158,9 +158,9 @@ async fn a_cursor_of_another_order_or_an_invalid_one_is_refused() {
         assert!(found.iter().any(|(_, detail)| detail.contains("is not a cursor of this order")), "{query}: {found:?}");
     }
     let both = format!("/v1/passengers?order=age&after={cursor}&before={cursor}");
-    assert!(faults(&app.get(&both).await)[0].1.contains("excludes after"));
+    assert!(faults(&app.get(&both).await)[0].1.contains("cannot be combined with after"));
     let unbounded = format!("/passengerlist?order=age&before={cursor}");
-    assert!(faults(&app.get(&unbounded).await)[0].1.contains("needs limit"));
+    assert!(faults(&app.get(&unbounded).await)[0].1.contains("requires limit"));
     assert_eq!(rows(&app.get(&format!("/passengerlist?order=age&after={cursor}")).await).len(), 7);
 }
 

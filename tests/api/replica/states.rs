@@ -48,7 +48,7 @@ async fn a_standby_that_lags_or_disappears_is_not_used_until_it_recovers() {
     assert!(counted(&rig.app, on_replica).await > before);
 
     let said = rig.doctor().await;
-    assert!(said.contains("the standby has what the primary had"), "{said}");
+    assert!(said.contains("the standby has replayed what the primary had"), "{said}");
     assert!(said.contains("grant pg_read_all_stats to pycrudapi;"), "{said}");
     let grant = "grant pg_read_all_stats to pycrudapi";
     connect(&rig.primary).await.batch_execute(grant).await.expect("granted");
@@ -56,7 +56,7 @@ async fn a_standby_that_lags_or_disappears_is_not_used_until_it_recovers() {
     assert!(!rig.doctor().await.contains("pg_read_all_stats"));
 
     rig.at_standby("select pg_promote()").await;
-    assert!(rig.doctor().await.contains("it takes changes"));
+    assert!(rig.doctor().await.contains("it accepts writes"));
     rig.at_standby("delete from passengers").await;
     assert!(rig.get("/v1/passengers", None).await.body.contains(&lost), "a promoted standby has another history");
     rig.until("promoted").await;

@@ -1,16 +1,16 @@
-//! Directories that are long, odd, closed, linked, or somebody else's.
+//! Directories that are long, odd, inaccessible, linked, or owned by others.
 //!
-//! Refuses to touch the real fall-back below /var. Invariant: what was there is there afterwards.
+//! The real fallback below /var is not used. Invariant: existing files remain.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::harness::{Dir, KEPT, MAKE, ask, options};
+use super::harness::{Dir, KEPT, MAKE, options, query};
 use crate::db::embedded::{Embedded, EmbeddedError, data_dir_of};
 
 #[test]
-fn a_directory_that_is_no_cluster_is_left_alone() {
+fn a_directory_that_is_not_a_cluster_is_left_unchanged() {
     let dir = Dir::new();
     let precious = dir.path().join("embedded/data/precious");
     fs::create_dir_all(&precious).expect("mkdir");
@@ -20,7 +20,15 @@ fn a_directory_that_is_no_cluster_is_left_alone() {
 }
 
 #[test]
-fn a_long_or_odd_path_serves_too() {
+fn a_version_that_cannot_be_read_is_reported_as_that() {
+    let dir = Dir::new();
+    fs::create_dir_all(dir.path().join("embedded/data/PG_VERSION")).expect("mkdir");
+    let error = Embedded::start(&options(dir.path())).expect_err("a refusal");
+    assert!(matches!(error, EmbeddedError::File { .. }), "{error}");
+}
+
+#[test]
+fn a_long_or_odd_path_works() {
     let dir = Dir::with_cluster();
     let deep = dir.path().join("so, \"odd\" a name").join("d".repeat(120));
     fs::create_dir_all(&deep).expect("mkdir");
@@ -28,29 +36,29 @@ fn a_long_or_odd_path_serves_too() {
     let server = Embedded::start(&options(&deep)).expect("a start");
     let socket_dir = server.socket_dir.clone();
     assert!(socket_dir.starts_with("/tmp") && socket_dir.exists(), "{}", socket_dir.display());
-    assert_eq!(ask(&server, "select 1").expect("an answer"), "1");
+    assert_eq!(query(&server, "select 1").expect("an answer"), "1");
     drop(server);
     assert!(!socket_dir.exists(), "{} is left behind", socket_dir.display());
 }
 
 #[test]
-fn an_odd_path_of_bearable_length_holds_its_socket() {
+fn an_odd_path_of_acceptable_length_contains_its_socket() {
     let dir = Dir::with_cluster();
     let odd = dir.path().join("a, \"b\"");
     fs::create_dir(&odd).expect("mkdir");
     fs::rename(dir.path().join("embedded"), odd.join("embedded")).expect("rename");
     let server = Embedded::start(&options(&odd)).expect("a start");
     assert!(server.socket_dir.starts_with(server.data_dir()));
-    assert_eq!(ask(&server, "select 1").expect("an answer"), "1");
+    assert_eq!(query(&server, "select 1").expect("an answer"), "1");
 }
 
 #[test]
-fn a_file_in_the_place_of_the_directory_is_named_and_nothing_goes_elsewhere() {
+fn a_file_in_place_of_the_directory_is_reported_and_nothing_is_created_elsewhere() {
     let (dir, fallback) = (Dir::new(), Dir::new());
     let file = dir.path().join("file");
     fs::write(&file, "precious").expect("written");
-    for asked in [file.clone(), file.join("below"), file.join("below/that")] {
-        let error = Embedded::start_or_fall_back(&options(&asked), fallback.path()).expect_err("a refusal");
+    for requested in [file.clone(), file.join("below"), file.join("below/that")] {
+        let error = Embedded::start_or_fall_back(&options(&requested), fallback.path()).expect_err("a refusal");
         assert!(matches!(error, EmbeddedError::NoDirectory { .. }), "{error}");
         assert!(error.to_string().contains(&format!("{} is a file", file.display())), "{error}");
         assert!(error.to_string().contains("DATA_DIR"), "{error}");
@@ -60,7 +68,7 @@ fn a_file_in_the_place_of_the_directory_is_named_and_nothing_goes_elsewhere() {
 }
 
 #[test]
-fn a_link_in_the_place_of_the_socket_directory_is_refused() {
+fn a_link_in_place_of_the_socket_directory_is_refused() {
     let dir = Dir::with_cluster();
     let elsewhere = Dir::new();
     symlink(elsewhere.path(), dir.path().join("embedded/run")).expect("symlink");
@@ -69,9 +77,9 @@ fn a_link_in_the_place_of_the_socket_directory_is_refused() {
 }
 
 #[test]
-fn two_directories_closed_to_the_account_fall_back_to_two_others() {
+fn two_directories_inaccessible_to_the_account_fall_back_to_two_others() {
     if !rustix::process::geteuid().is_root() {
-        return; // PostgreSQL then runs as ourselves, to whom our directories are open.
+        return; // PostgreSQL then runs as the current user, who can access its own directories.
     }
     let (closed, fallback) = (Dir::new(), Dir::new());
     fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o700)).expect("chmod");
@@ -79,7 +87,7 @@ fn two_directories_closed_to_the_account_fall_back_to_two_others() {
         Embedded::start_or_fall_back(&options(&closed.path().join(name)), fallback.path()).expect("a start")
     };
     let (first, second) = (start("a"), start("b"));
-    ask(&first, MAKE).expect("a table");
+    query(&first, MAKE).expect("a table");
     assert!(first.data_dir().starts_with(fallback.path()), "{}", first.data_dir().display());
     assert_ne!(first.data_dir(), second.data_dir());
     assert!(!closed.path().join("a").exists(), "made something it does not use");
@@ -87,11 +95,11 @@ fn two_directories_closed_to_the_account_fall_back_to_two_others() {
 
     fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
     let again = start("a");
-    assert_eq!(ask(&again, KEPT).expect("an answer"), "42", "the data stays where it is");
+    assert_eq!(query(&again, KEPT).expect("an answer"), "42", "the data stays where it is");
 }
 
 #[test]
-fn a_cluster_that_was_closed_since_is_an_error_and_not_an_empty_one() {
+fn a_cluster_that_has_become_inaccessible_is_an_error_and_not_replaced_by_an_empty_one() {
     if !rustix::process::geteuid().is_root() {
         return;
     }

@@ -1,6 +1,6 @@
-//! Directories, servers and questions for the tests beside.
+//! Directories, servers and queries for the tests of this module.
 //!
-//! Refuses to wait longer than `DEADLINE`. Invariant: what it starts dies with the test.
+//! No wait is longer than `DEADLINE`. Invariant: whatever it starts ends with the test.
 
 use std::fs::{self, Metadata, Permissions};
 use std::io::{BufRead, BufReader};
@@ -17,23 +17,23 @@ use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
 
 use crate::db::embedded::{Embedded, Options, account, binaries, cluster, postmaster_file, spawn};
 
-/// Data to be found again, and how.
+/// Creates data, and reads it again.
 pub const MAKE: &str = "create table kept (n int); insert into kept values (42)";
 pub const KEPT: &str = "select n from kept";
 
-/// "At once": two seconds are promised and a quarter of one is usual, but on a machine busy with
-/// other tests no such bound holds. This one is below the 10 s after which a process that does
-/// not end is made to, so nobody who waits for that goes unnoticed.
+/// "At once": the limit is two seconds and the usual time a quarter of one, but on a machine busy with other tests no such
+/// bound holds. This one is below the 10 s after which a process that does not exit is killed, so that a test that waits for
+/// that fails.
 pub const AT_ONCE: Duration = Duration::from_secs(8);
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How the server to kill is told its directory.
+/// Passes the directory to the server process.
 const DIR_VARIABLE: &str = "EMBEDDED_TEST_DIR";
 const READY: &str = "postmaster=";
 
-/// A temporary directory which PostgreSQL's account may enter.
+/// A temporary directory that PostgreSQL's account can enter.
 pub struct Dir {
     dir: tempfile::TempDir,
-    /// Kept for others to copy while anybody has a copy; a static one would never be removed.
+    /// Kept for others to copy while any copy exists; a static one would never be removed.
     original: Option<Arc<Dir>>,
 }
 
@@ -76,7 +76,7 @@ pub fn options(data_dir: &Path) -> Options {
     Options { data_dir: data_dir.to_path_buf(), search_path: std::env::var_os("PATH"), ..Options::default() }
 }
 
-/// The last row's first column, as text.
+/// The first column of the last row, as text.
 pub fn pg(config: &Config, sql: &str) -> Result<String, tokio_postgres::Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -93,7 +93,7 @@ pub fn pg(config: &Config, sql: &str) -> Result<String, tokio_postgres::Error> {
     })
 }
 
-pub fn ask(server: &Embedded, sql: &str) -> Result<String, tokio_postgres::Error> {
+pub fn query(server: &Embedded, sql: &str) -> Result<String, tokio_postgres::Error> {
     pg(&server.config(), sql)
 }
 
@@ -101,7 +101,7 @@ pub fn ask(server: &Embedded, sql: &str) -> Result<String, tokio_postgres::Error
 pub fn await_answer(server: &Embedded, sql: &str) -> String {
     let mut answer = None;
     await_true("an answer", || {
-        answer = ask(server, sql).ok();
+        answer = query(server, sql).ok();
         answer.is_some()
     });
     answer.expect("just seen")
@@ -112,18 +112,18 @@ pub fn await_true(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
-        thread::sleep(Duration::from_millis(5)); // between two looks at a condition of another process
+        thread::sleep(Duration::from_millis(5)); // between two checks of another process's condition
     }
 }
 
-/// kill -9, if it has not ended by itself.
+/// kill -9, unless it has exited by itself.
 pub fn kill(pid: u32) {
     let pid = Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("not 0");
     let killed = kill_process(pid, Signal::KILL);
     assert!(matches!(killed, Ok(()) | Err(rustix::io::Errno::SRCH)), "{killed:?}");
 }
 
-/// All processes whose directory is at or below `dir`, whatever their name.
+/// All processes whose working directory is at or below `dir`, whatever their name.
 pub fn processes_in(dir: &Path) -> Vec<u32> {
     let dir = fs::canonicalize(dir).expect("canonical");
     let entries = fs::read_dir("/proc").expect("/proc").flatten();
@@ -131,7 +131,7 @@ pub fn processes_in(dir: &Path) -> Vec<u32> {
     pids.filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&dir))).collect()
 }
 
-/// A process with an embedded PostgreSQL, this test program run again.
+/// A process with an embedded PostgreSQL: this test program, run again.
 pub struct Server {
     process: Child,
     dir: PathBuf,
@@ -168,13 +168,13 @@ impl Server {
         config
     }
 
-    /// kill -9; returns when it is gone.
+    /// kill -9; returns when it has exited.
     pub fn kill(&mut self) {
         self.process.kill().expect("kill");
         self.process.wait().expect("wait");
     }
 
-    /// kill -9 of both, the one before it hears of the other.
+    /// kill -9 of both, without time for one to react to the other's end.
     pub fn kill_both(&mut self) {
         self.process.kill().expect("kill");
         kill(self.postmaster);
@@ -189,7 +189,7 @@ impl Drop for Server {
     }
 }
 
-/// The other side of [`Server`]: serves until killed, or until the test that asked is gone.
+/// Runs in the process of [`Server`]: serves until killed, or until the test that started it has exited.
 pub fn serve_until_killed() {
     let Some(dir) = std::env::var_os(DIR_VARIABLE) else {
         return;
@@ -199,7 +199,7 @@ pub fn serve_until_killed() {
     let _ = std::io::stdin().lines().count();
 }
 
-/// A process that has nothing to do with PostgreSQL but its user and where it stands.
+/// A process that shares only the user and the working directory with PostgreSQL.
 pub fn stranger(dir: &Path, owner: &Metadata) -> Child {
     let mut command = Command::new("sleep");
     command.arg("60").current_dir(dir);
@@ -226,7 +226,7 @@ pub fn owned(file: &Path, text: &str, owner: &Metadata) {
     opened.set_permissions(Permissions::from_mode(0o600)).expect("chmod");
 }
 
-/// A postmaster nobody supervises: as after a server was killed where death is not announced.
+/// A postmaster without a supervisor: as after a server was killed on a system without parent-death signals.
 pub fn unsupervised(dir: &Path) -> Child {
     let home = dir.join("embedded");
     let data = home.join("data");

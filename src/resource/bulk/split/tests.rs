@@ -1,4 +1,4 @@
-//! Bodies are cut into their rows, in whatever chunks they arrive.
+//! Bodies are split into the same rows whatever the size of their chunks.
 
 use proptest::prelude::*;
 
@@ -9,35 +9,31 @@ use crate::csv::cells::Cells;
 #[derive(Debug, Default, PartialEq)]
 struct Seen(Vec<(u64, Vec<String>)>);
 
-impl Rows for Seen {
+impl RowSink for Seen {
     fn json(&mut self, begin: Position, text: &[u8]) {
         self.0.push((begin.line, vec![String::from_utf8_lossy(text).trim().to_owned()]));
     }
 }
 
 impl Sink for Seen {
-    type Error = Stuck;
+    type Error = SplitError;
 
     fn fits(&self, _: &Cells) -> bool {
         true
     }
 
-    fn record(&mut self, record: &Cells) -> Result<(), Stuck> {
+    fn record(&mut self, record: &Cells) -> Result<(), SplitError> {
         self.0.push((record.line(), record.texts().map(str::to_owned).collect()));
         Ok(())
     }
 }
 
 fn splitters() -> [Splitter; 3] {
-    [
-        Splitter::Array(Array::default()),
-        Splitter::Lines(Lines::default()),
-        Splitter::Table(Box::new(Records::new(None))),
-    ]
+    [Splitter::Array(Array::default()), Splitter::Lines(Lines::default()), Splitter::Csv(Box::new(Records::new(None)))]
 }
 
-/// What a body is cut into that arrives in chunks of this size.
-fn cut(mut splitter: Splitter, body: &[u8], size: usize) -> (Seen, Result<(), Stuck>) {
+/// Splits a body that arrives in chunks of this size.
+fn cut(mut splitter: Splitter, body: &[u8], size: usize) -> (Seen, Result<(), SplitError>) {
     let mut seen = Seen::default();
     let outcome = body.chunks(size).try_for_each(|chunk| splitter.push(chunk, &mut seen));
     let outcome = outcome.and_then(|()| splitter.finish(&mut seen));
@@ -61,7 +57,7 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
 
 proptest! {
     #[test]
-    fn an_array_and_lines_are_cut_into_their_values(
+    fn an_array_and_lines_are_split_into_their_values(
         values in prop::collection::vec(json(), 0..6), size in 1..40_usize, pretty in any::<bool>(),
     ) {
         let body = if pretty { serde_json::to_vec_pretty(&values) } else { serde_json::to_vec(&values) };
@@ -83,7 +79,7 @@ proptest! {
     }
 
     #[test]
-    fn it_does_not_matter_in_what_pieces_a_body_arrives(body in prop::collection::vec(any::<u8>(), 0..80), size in 1..9_usize) {
+    fn a_body_is_split_the_same_in_chunks_of_any_size(body in prop::collection::vec(any::<u8>(), 0..80), size in 1..9_usize) {
         for (small, whole) in splitters().into_iter().zip(splitters()) {
             prop_assert_eq!(cut(small, &body, size), cut(whole, &body, 1000));
         }
@@ -91,27 +87,30 @@ proptest! {
 }
 
 #[test]
-fn a_body_that_cannot_be_cut_says_where_and_what_is_expected() {
+fn a_body_that_cannot_be_split_reports_where_and_what_is_expected() {
     for (which, body, line, detail) in [
         (0, "", 1, "must be a JSON array; the body is empty"),
         (0, "\n{}", 2, "must be the opening bracket of a JSON array"),
         (0, "[1,\n,2]", 2, "must be a JSON object"),
         (0, "[1\n}", 2, "must be a comma or the array's closing bracket"),
-        (0, "[1] x", 1, "must be the end of the body behind the array"),
+        (0, "[1] x", 1, "must be the end of the body after the array"),
         (0, "[1,\"a", 1, "must be the rest of the array; the body ends too early"),
         (2, "a\n\n\"", 3, "a has an opening quote that is never closed"),
         (2, "a,\"\"b", 1, "column 2 has text after its closing quote"),
     ] {
         let [array, lines, table] = splitters();
         let (_, outcome) = cut([array, lines, table].into_iter().nth(which).expect("one"), body.as_bytes(), 3);
-        let stuck = outcome.expect_err(body);
-        let told = format!("{} {}", stuck.field, stuck.detail);
-        assert_eq!(stuck.line, line, "{body}");
-        assert!(told.trim_start().starts_with(detail), "{body}: {told}");
+        let error = outcome.expect_err(body);
+        let message = format!("{} {}", error.field, error.detail);
+        assert_eq!(error.line, line, "{body}");
+        assert!(message.trim_start().starts_with(detail), "{body}: {message}");
     }
     let long = "a".repeat(ROW_MAX_BYTES);
     for (splitter, body) in splitters().into_iter().zip([format!("[\"{long}"), format!("\"{long}"), format!("b{long}")])
     {
-        assert_eq!(cut(splitter, body.as_bytes(), 1000).1, Err(Stuck::new(1, "must be a row of at most 16384 bytes")));
+        assert_eq!(
+            cut(splitter, body.as_bytes(), 1000).1,
+            Err(SplitError::new(1, "must be a row of at most 16384 bytes"))
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Conditions read back as written, and every fault named.
+//! Conditions are parsed back as written, and every error is reported.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::super::super::arbitrary::{self, resource};
 use super::super::super::registry::passengers;
 use super::*;
 
-/// Writes conditions as the grammar reads them, with blanks where they mean nothing or without.
+/// Writes conditions in the grammar, with or without insignificant blanks.
 fn write(node: &Node, blank: &str) -> String {
     let not = |negated: bool| if negated { "not." } else { "" };
     match node {
@@ -15,22 +15,22 @@ fn write(node: &Node, blank: &str) -> String {
             let inner: Vec<String> = nodes.iter().map(|node| write(node, blank)).collect();
             format!("{}{join}{blank}({blank}{}){blank}", not(*negated), inner.join(&format!(",{blank}")))
         }
-        Node::Test(Condition { column, negated, test }) => {
-            let test = match test {
-                Test::Compare(comparison, value) => {
+        Node::Condition(Condition { column, negated, predicate }) => {
+            let predicate = match predicate {
+                Predicate::Compare(comparison, value) => {
                     format!("{}.{}", Comparison::ALL[*comparison as usize].1, quoted(&value.to_string(), blank))
                 }
-                Test::Like { any_case, pattern } => {
+                Predicate::Like { any_case, pattern } => {
                     let pattern = pattern.replace('*', "\\*");
                     format!("{}.{}", if *any_case { "ilike" } else { "like" }, quoted(&pattern, blank))
                 }
-                Test::In(values) => {
+                Predicate::In(values) => {
                     let values: Vec<String> = values.iter().map(|value| quoted(&value.to_string(), blank)).collect();
                     format!("in.{blank}({blank}{}){blank}", values.join(&format!(",{blank}")))
                 }
-                Test::Is(truth) => format!("is.{}", Truth::ALL[*truth as usize].1),
+                Predicate::Is(truth) => format!("is.{}", Truth::ALL[*truth as usize].1),
             };
-            format!("{}.{}{test}", column.name, not(*negated))
+            format!("{}.{}{predicate}", column.name, not(*negated))
         }
     }
 }
@@ -45,7 +45,7 @@ fn quoted(text: &str, blank: &str) -> String {
 
 fn value(column: &'static Column) -> BoxedStrategy<Value<'static>> {
     match &column.kind {
-        // A filter may compare with what the column cannot hold.
+        // A filter may compare with a value that the column cannot contain.
         Kind::Integer { .. } => any::<i64>().prop_map(Value::Integer).boxed(),
         Kind::Number { .. } => any::<f64>().prop_filter("finite", |n| n.is_finite()).prop_map(Value::Number).boxed(),
         Kind::Text { .. } => "[^\u{0}]{0,10}".prop_map(|text| Value::Text(text.into())).boxed(),
@@ -53,26 +53,27 @@ fn value(column: &'static Column) -> BoxedStrategy<Value<'static>> {
     }
 }
 
-fn test(column: &'static Column) -> BoxedStrategy<Test> {
+fn predicate(column: &'static Column) -> BoxedStrategy<Predicate> {
     let is = if column.kind == Kind::Boolean { Truth::ALL.to_vec() } else { Truth::ALL[..2].to_vec() };
-    let mut tests = vec![
-        prop::sample::select(is).prop_map(|(truth, ..)| Test::Is(truth)).boxed(),
-        prop::collection::vec(value(column), 0..4).prop_map(Test::In).boxed(),
+    let mut predicates = vec![
+        prop::sample::select(is).prop_map(|(truth, ..)| Predicate::Is(truth)).boxed(),
+        prop::collection::vec(value(column), 0..4).prop_map(Predicate::In).boxed(),
     ];
     let comparisons = if column.kind == Kind::Boolean { &Comparison::ALL[..2] } else { &Comparison::ALL[..] };
     let comparison = prop::sample::select(comparisons.to_vec());
-    tests.push((comparison, value(column)).prop_map(|(name, value)| Test::Compare(name.0, value)).boxed());
+    predicates.push((comparison, value(column)).prop_map(|(name, value)| Predicate::Compare(name.0, value)).boxed());
     if column.is_text() {
         let pattern = "([^\u{0}\\\\]|\\\\[^*\u{0}]){0,10}";
-        let like = (any::<bool>(), pattern).prop_map(|(any_case, pattern)| Test::Like { any_case, pattern });
-        tests.push(like.boxed());
+        let like = (any::<bool>(), pattern).prop_map(|(any_case, pattern)| Predicate::Like { any_case, pattern });
+        predicates.push(like.boxed());
     }
-    proptest::strategy::Union::new(tests).boxed()
+    proptest::strategy::Union::new(predicates).boxed()
 }
 
 fn node(resource: &'static Resource) -> impl Strategy<Value = Node> {
     let leaf = prop::sample::select(resource.columns.iter().collect::<Vec<_>>()).prop_flat_map(|column| {
-        (any::<bool>(), test(column)).prop_map(move |(negated, test)| Node::Test(Condition { column, negated, test }))
+        (any::<bool>(), predicate(column))
+            .prop_map(move |(negated, predicate)| Node::Condition(Condition { column, negated, predicate }))
     });
     leaf.prop_recursive(4, 20, 4, |inner| {
         let join = prop_oneof![Just(Join::And), Just(Join::Or)];
@@ -90,34 +91,34 @@ proptest! {
         (resource, node) in resource().prop_flat_map(|resource| (Just(resource), node(resource))),
         blank in prop::sample::select(&["", " ", "\t  "][..]),
     ) {
-        let mut reader = Reader::new(resource);
-        let read = reader.group(false, Join::And, &format!("{blank}({blank}{})", write(&node, blank)));
-        prop_assert_eq!(reader.take_faults(), Vec::<String>::new());
+        let mut parser = ConditionParser::new(resource);
+        let read = parser.group(false, Join::And, &format!("{blank}({blank}{})", write(&node, blank)));
+        prop_assert_eq!(parser.take_faults(), Vec::<String>::new());
         prop_assert_eq!(read, Some(Node::Group { negated: false, join: Join::And, nodes: vec![node] }));
     }
 
     #[test]
-    fn a_text_is_read_whole_or_a_fault_is_named(
+    fn a_text_is_parsed_completely_or_an_error_is_reported(
         text in "(age|name|sex|xyz|\\.|eq|gt|in|is|like|not|null|and|or|\\(|\\)|,|\"|\\\\|[0-9]|.){0,20}",
     ) {
         for column in &passengers().columns {
-            let mut reader = Reader::new(passengers());
+            let mut parser = ConditionParser::new(passengers());
             let read = [
-                reader.condition(column, &text).is_none(), reader.group(false, Join::Or, &text).is_none(),
+                parser.condition(column, &text).is_none(), parser.group(false, Join::Or, &text).is_none(),
             ];
-            prop_assert!(read == [false; 2] || !reader.take_faults().is_empty());
+            prop_assert!(read == [false; 2] || !parser.take_faults().is_empty());
         }
     }
 }
 
 fn faults(text: &str) -> Vec<String> {
-    let mut reader = Reader::new(passengers());
-    let _ = reader.group(false, Join::Or, text);
-    reader.take_faults()
+    let mut parser = ConditionParser::new(passengers());
+    let _ = parser.group(false, Join::Or, text);
+    parser.take_faults()
 }
 
 #[test]
-fn each_fault_is_named_with_what_is_possible() {
+fn each_error_states_what_is_possible() {
     for (text, expected) in [
         ("(agee.eq.1,sex.eq.other)", vec!["unknown column \"agee\"", "sex takes male or female"]),
         ("(age.contains.1,survived.gt.true)", vec!["unknown operator \"contains\"", "survived takes eq, neq, in, is"]),
@@ -129,7 +130,7 @@ fn each_fault_is_named_with_what_is_possible() {
         ("(name.eq.\"a)", vec!["a closing double quote"]),
         ("(age.eq.1", vec!["a comma or a closing parenthesis"]),
         ("age.eq.1", vec!["a group in parentheses"]),
-        ("(age.eq.1)x", vec!["behind the closing parenthesis"]),
+        ("(age.eq.1)x", vec!["after the closing parenthesis"]),
         ("()", vec!["a condition, such as"]),
         ("(uuid.eq.1)", vec!["uuid takes a uuid"]),
     ] {
@@ -165,7 +166,7 @@ fn depth_and_number_are_bounded() {
 }
 
 #[test]
-fn a_value_without_an_operator_is_told_which_one_was_probably_meant() {
+fn a_value_without_an_operator_gets_a_suggestion() {
     for (column, text, expected) in [
         ("age", "30", "write eq.30"),
         ("age", "30.5", "write eq.30.5"),
@@ -188,9 +189,9 @@ fn a_value_without_an_operator_is_told_which_one_was_probably_meant() {
         ("name", "Smith.", "write eq.Smith."),
         ("age", "contains.3", "unknown operator \"contains\""),
     ] {
-        let mut reader = Reader::new(passengers());
-        assert!(reader.condition(passengers().column(column).expect("a column"), text).is_none(), "{text}");
-        let faults = reader.take_faults();
+        let mut parser = ConditionParser::new(passengers());
+        assert!(parser.condition(passengers().column(column).expect("a column"), text).is_none(), "{text}");
+        let faults = parser.take_faults();
         assert!(faults.len() == 1 && faults[0].contains(expected), "{column}={text}: {faults:?}");
     }
 }

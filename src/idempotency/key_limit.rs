@@ -1,7 +1,7 @@
-//! How many keys are kept of one principal.
+//! Limits the number of keys stored per principal.
 //!
-//! Counted in the background, so that no request pays for it: whoever has too many is refused new keys from then on, and
-//! may have added those of some seconds. Retries of requests that were carried out get their answers all the same.
+//! Keys are counted in the background, so that requests pay nothing for it: a principal that exceeds the limit is refused new
+//! keys from the next count on, which may be some seconds late. Retries of completed requests still get their responses.
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,38 +12,38 @@ use super::store;
 use crate::db::pool::Pool;
 use crate::shutdown::Shutdown;
 
-/// Between two counts.
+/// Interval between two counts.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
 
-/// The principals of whom too many keys are kept. Clones share them.
+/// The principals that have reached the limit. Clones share the set.
 #[derive(Debug, Clone, Default)]
-pub struct Bound(Arc<RwLock<HashSet<String>>>);
+pub struct KeyLimit(Arc<RwLock<HashSet<String>>>);
 
-impl Bound {
-    /// Begins to count, until the shutdown; `most` keys are kept of one principal.
+impl KeyLimit {
+    /// Starts counting until shutdown; at most `most` keys are stored per principal.
     pub fn start(pool: Pool, most: u32, shutdown: Shutdown) -> Self {
-        let bound = Self::default();
-        let counted = bound.clone();
+        let key_limit = Self::default();
+        let counted = key_limit.clone();
         tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    // What is bounded here is how often somebody counts, so there is nothing else to wait for.
+                    // The interval itself is the limit on counting, so there is no event to wait for.
                     () = tokio::time::sleep(COUNT_EVERY) => {}
                     () = shutdown.requested() => return,
                 }
-                match store::crowded(&pool, i64::from(most)).await {
+                match store::owners_at_limit(&pool, i64::from(most)).await {
                     Ok(owners) => *counted.0.write().unwrap_or_else(PoisonError::into_inner) = owners,
-                    // The next count is soon enough; while the database is away, requests report that.
+                    // The next count is soon enough; while the database is unavailable, requests report it.
                     Err(error) => {
                         tracing::debug!(error = &error as &dyn std::error::Error, "cannot count idempotency keys");
                     }
                 }
             }
         });
-        bound
+        key_limit
     }
 
-    /// Whether the owner of a key may not add it.
+    /// Whether the owner of a key has reached the limit.
     pub fn is_reached(&self, key: &str) -> bool {
         owner(key).is_some_and(|owner| self.0.read().unwrap_or_else(PoisonError::into_inner).contains(owner))
     }

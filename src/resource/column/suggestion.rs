@@ -1,22 +1,22 @@
-//! What was probably meant by a text that is no value of a column, for complaints: nothing is stored or compared for it.
+//! Suggestions for a text that is not a valid value of a column. They appear in error messages only and are never applied.
 
 use super::super::kind::Kind;
 use super::Column;
 use super::cell::{in_any_case, is_null_word};
 
-/// Longer texts are no numbers that somebody meant.
+/// Longer texts are not treated as numbers.
 const NUMBER_MAX_BYTES: usize = 60;
-/// The zeros of decimal digits other than ASCII's, whose nine others follow.
+/// The digits zero of scripts other than ASCII; the other nine digits follow each in Unicode.
 const ZEROS: [char; 14] = [
     '\u{660}', '\u{6f0}', '\u{7c0}', '\u{966}', '\u{9e6}', '\u{a66}', '\u{ae6}', '\u{b66}', '\u{be6}', '\u{c66}',
     '\u{ce6}', '\u{d66}', '\u{e50}', '\u{ff10}',
 ];
-/// What spreadsheets write where a formula fails.
+/// Error values of spreadsheets.
 const SPREADSHEET_ERRORS: [&str; 8] = ["#value!", "#ref!", "#div/0!", "#num!", "#name?", "#null!", "#spill!", "#calc!"];
 
 impl Column {
-    /// Each value that this text could stand for, as it is written here.
-    pub fn meant(&self, text: &str) -> Vec<String> {
+    /// Valid spellings of the values that this text could denote.
+    pub fn possible_spellings(&self, text: &str) -> Vec<String> {
         let text = text.trim();
         let texts = match &self.kind {
             Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. } if text.len() <= NUMBER_MAX_BYTES => {
@@ -25,23 +25,23 @@ impl Column {
             Kind::Enum(texts) => in_any_case(texts, text).map(str::to_owned).into_iter().collect(),
             _ => Vec::new(),
         };
-        let mut meant: Vec<String> = Vec::new();
+        let mut spellings: Vec<String> = Vec::new();
         for text in texts {
             let value = self.read_csv(&text).filter(|value| !value.is_null()).map(|value| value.to_string());
-            // The same number twice, written in two ways, is one.
-            if value.is_some() && !meant.iter().any(|known| self.read_csv(known) == self.read_csv(&text)) {
-                meant.push(text);
+            // Two spellings of one number count once.
+            if value.is_some() && !spellings.iter().any(|known| self.read_csv(known) == self.read_csv(&text)) {
+                spellings.push(text);
             }
         }
-        meant
+        spellings
     }
 
-    /// What to send instead of a text that is refused, where that is known; `is_json` says that it stood in quotes there.
-    pub fn advice(&self, text: &str, is_json: bool) -> Option<String> {
+    /// What to send instead of a rejected text, if known; `is_json` states that the text was a JSON string.
+    pub fn suggestion(&self, text: &str, is_json: bool) -> Option<String> {
         let text = text.trim();
         if SPREADSHEET_ERRORS.iter().any(|error| text.eq_ignore_ascii_case(error)) && !self.is_text() {
             return Some(format!(
-                "{text} is what a spreadsheet writes where a formula fails; mend it, or leave the cell empty"
+                "{text} is a spreadsheet's value for a failed formula; fix the formula, or leave the cell empty"
             ));
         }
         let is_unquoted = matches!(self.kind, Kind::Integer { .. } | Kind::Number { .. } | Kind::Boolean);
@@ -51,12 +51,12 @@ impl Column {
         if is_json && self.nullable && is_null_word(text) {
             return Some("send null, without quotes".to_owned());
         }
-        let meant = self.meant(text);
-        (!meant.is_empty()).then(|| format!("send {}", meant.join(" or ")))
+        let spellings = self.possible_spellings(text);
+        (!spellings.is_empty()).then(|| format!("send {}", spellings.join(" or ")))
     }
 }
 
-/// What this could be as a number.
+/// Possible readings of a text as a number.
 fn numbers(text: &str) -> Vec<String> {
     let plain: String = text.chars().map(ascii).collect();
     let sign = if plain.starts_with('-') { "-" } else { "" };
@@ -67,11 +67,11 @@ fn numbers(text: &str) -> Vec<String> {
             return vec![format!("{sign}{number}")];
         }
     }
-    // A percentage may be a hundredth or not, which nobody can tell.
+    // A percentage is ambiguous: 5% may mean 5 or 0.05.
     if plain.contains('%') {
         return Vec::new();
     }
-    // In front of it a currency's sign, behind it a unit.
+    // A currency sign may precede the number, and a unit may follow it.
     let number = plain.trim_start_matches(|letter: char| !letter.is_alphanumeric() && !"+-.,".contains(letter));
     let number = number.trim_end_matches(|letter: char| !letter.is_ascii_digit() && !".,".contains(letter));
     let number: String = number.chars().filter(|letter| !letter.is_whitespace() && !"_'’".contains(*letter)).collect();
@@ -85,11 +85,11 @@ fn numbers(text: &str) -> Vec<String> {
         _ => vec![number],
     }
     .into_iter()
-    .filter(|meant| meant != text)
+    .filter(|spellings| spellings != text)
     .collect()
 }
 
-/// The digit of ASCII for one of another script, and its minus for a typographic one.
+/// Maps a digit of another script to ASCII, and the minus sign U+2212 to a hyphen.
 fn ascii(letter: char) -> char {
     if letter == '\u{2212}' {
         return '-';

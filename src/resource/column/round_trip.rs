@@ -1,5 +1,5 @@
-//! What a client names is what is stored, or it is refused: no null, default or other value takes its place, whatever the type
-//! of the column and the form it is sent in.
+//! A value is stored as the client sent it, or rejected: no null, default or other value replaces it, whatever the column's
+//! type and the format of the request.
 
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -10,10 +10,10 @@ use super::super::arbitrary::resource;
 use super::super::kind::Kind;
 use super::super::value::Value;
 use super::Column;
-use super::cell::{Reading, is_null_word};
+use super::cell::{ReadState, is_null_word};
 use crate::csv::cells::Cell;
 
-/// Numbers in every notation, about the bounds of every type.
+/// Numbers in every notation, around the bounds of every type.
 fn number() -> impl Strategy<Value = String> {
     let edges = [
         "0",
@@ -61,11 +61,12 @@ fn text() -> impl Strategy<Value = String> {
         "2026-01-31T12:00:00Z",
         "0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10",
     ];
-    let time = "20[0-9]{2}-[01][0-9]-[0-3][0-9][Tt ]([01][0-9]|2[0-3]):[0-6][0-9]:[0-6][0-9](\\.[0-9]{1,10})?([Zz]|[-+][0-2][0-9]:[0-6][0-9])";
+    let time = "20[0-9]{2}-[01][0-9]-[0-3][0-9][Tt ]([01][0-9]|2[0-3]):[0-6][0-9]:[0-6][0-9](\\.[0-9]{1,10})?\
+    ([Zz]|[-+][0-2][0-9]:[0-6][0-9])";
     prop_oneof![select(edges.to_vec()).prop_map(str::to_owned), time, "[a-z]{1,6}[0-9]?", ".{0,12}", "\\PC{0,40}"]
 }
 
-/// A number as its digits without a point, and the power of ten behind them; equal numbers are equal.
+/// A number as its digits without a point and a power of ten; equal numbers have equal results.
 fn exact(text: &str) -> (bool, String, i64) {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (whole, fraction) = mantissa
@@ -83,11 +84,11 @@ fn exact(text: &str) -> (bool, String, i64) {
     (text.starts_with('-'), digits.trim_end_matches('0').to_owned(), power)
 }
 
-/// Whether a value of this column is what the text of a number or of something else says.
+/// Whether a value of this column equals what the text denotes.
 fn means(column: &Column, value: &Value<'_>, text: &str) -> bool {
     match (&column.kind, value) {
         (Kind::Integer { .. } | Kind::Decimal { .. }, value) => exact(text.trim()) == exact(&value.to_string()),
-        // A double is the nearest one, and zero for zero alone.
+        // The nearest double; zero only for zero.
         (Kind::Number { .. }, Value::Number(number)) => {
             text.trim().parse() == Ok(*number) && (*number != 0.0 || exact(text.trim()).1.is_empty())
         }
@@ -116,7 +117,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn a_value_of_json_is_taken_as_it_is_or_refused(
+    fn a_json_value_is_read_unchanged_or_rejected(
         resource in resource(), pick in any::<Index>(), number in number(), text in text(), which in 0..4,
     ) {
         let column = pick.get(resource.fields());
@@ -138,19 +139,20 @@ proptest! {
     }
 
     #[test]
-    fn a_cell_of_csv_is_taken_as_it_is_or_refused(
+    fn a_csv_cell_is_read_unchanged_or_rejected(
         resource in resource(), pick in any::<Index>(), text in prop_oneof![number(), text()], is_quoted in any::<bool>(),
         is_padded in any::<bool>(),
     ) {
         let column = pick.get(resource.fields());
-        let mut reading = Reading::default();
-        let value = column.read_cell(Cell { text: &text, is_quoted }, ',', is_padded, &mut reading);
+        let mut state = ReadState::default();
+        let value = column.read_cell(Cell { text: &text, is_quoted }, ',', is_padded, &mut state);
         let is_text = matches!(column.kind, Kind::Text { .. });
         match value {
             Err(_) => {}
             Ok(Value::Null) => {
                 prop_assert!(column.nullable);
-                let is_null = if is_text { text.trim_matches([' ', '\t']).is_empty() } else { text.trim().is_empty() || is_null_word(text.trim()) };
+                let trimmed = if is_text { text.trim_matches([' ', '\t']) } else { text.trim() };
+                let is_null = trimmed.is_empty() || !is_text && is_null_word(trimmed);
                 prop_assert!(is_null, "{:?} became null", text);
             }
             Ok(Value::Boolean(value)) => {
@@ -158,7 +160,8 @@ proptest! {
                 let yes = ["true", "t", "yes", "y", "on"].contains(&word.as_str());
                 let no = ["false", "f", "no", "n", "off"].contains(&word.as_str());
                 let is_number = !yes && !no;
-                prop_assert!(if value { yes || is_number && exact(&word) == exact("1") } else { no || is_number && exact(&word) == exact("0") }, "{:?}", text);
+                let is_one_or_zero = is_number && exact(&word) == exact(if value { "1" } else { "0" });
+                prop_assert!(is_one_or_zero || if value { yes } else { no }, "{:?}", text);
             }
             Ok(value) => {
                 let said = if is_text && (is_quoted || !is_padded) { text.as_str() } else { text.trim_matches([' ', '\t']) };

@@ -1,41 +1,41 @@
-//! What has not been read of a text of conditions, and patterns in it.
+//! Scans the text of conditions, and converts patterns.
 
-/// What may stand behind a mark.
+/// Characters that are skipped after a mark.
 pub const BLANKS: [char; 2] = [' ', '\t'];
 
-/// What has not been read yet.
-pub struct Rest<'a>(pub &'a str);
+/// The text that has not been read yet.
+pub struct Scanner<'a>(pub &'a str);
 
-impl<'a> Rest<'a> {
-    /// Skips a mark and the blanks behind it, if it is there.
+impl<'a> Scanner<'a> {
+    /// Skips a mark and the blanks after it, if it is next.
     pub fn mark(&mut self, mark: &str) -> bool {
-        let behind = self.0.strip_prefix(mark);
-        self.0 = behind.map_or(self.0, |behind| behind.trim_start_matches(BLANKS));
-        behind.is_some()
+        let remaining = self.0.strip_prefix(mark);
+        self.0 = remaining.map_or(self.0, |remaining| remaining.trim_start_matches(BLANKS));
+        remaining.is_some()
     }
 
     pub fn blanks(&mut self) {
         self.0 = self.0.trim_start_matches(BLANKS);
     }
 
-    /// A name up to the next dot, both of which are skipped.
+    /// Reads a name up to the next dot and skips both.
     pub fn word(&mut self) -> Option<&'a str> {
-        let (word, behind) = self.0.split_once('.')?;
+        let (word, remaining) = self.0.split_once('.')?;
         if word.contains([',', '(', ')', '"']) {
             return None;
         }
-        self.0 = behind;
+        self.0 = remaining;
         Some(word)
     }
 }
 
-/// The text in front of what ends a condition.
+/// The text before the mark that ends a condition.
 pub fn up_to_mark(text: &str) -> &str {
     &text[..text.find([',', '(', ')']).unwrap_or(text.len())]
 }
 
-/// A client's pattern in SQL's form. As in PostgREST `*` is another way to write `%`, which would have to be escaped in a
-/// URL; a backslash takes the character behind it as it is. `None` when nothing is behind one, or for U+0000.
+/// Converts a client's pattern to SQL syntax. As in PostgREST `*` is an alias for `%`, which would have to be escaped in a URL;
+/// a backslash escapes the next character. `None` for a trailing backslash or U+0000.
 pub fn like(text: &str) -> Option<String> {
     let mut pattern = String::with_capacity(text.len());
     let mut letters = text.chars();
@@ -45,7 +45,7 @@ pub fn like(text: &str) -> Option<String> {
             '\0' => return None,
             '\\' => match letters.next()? {
                 '\0' => return None,
-                '*' => pattern.push('*'), // no wildcard of SQL's
+                '*' => pattern.push('*'), // not a wildcard in SQL
                 escaped => pattern.extend(['\\', escaped]),
             },
             plain => pattern.push(plain),

@@ -1,4 +1,4 @@
-//! Backups and the drills that restore them, as the database remembers their outcomes.
+//! Backups and restore drills, as recorded in the database.
 
 use tokio_postgres::{Client, Error};
 
@@ -6,24 +6,24 @@ use super::query::one;
 use super::report::Report;
 
 pub(super) const AREA: &str = "backups";
-/// A nightly backup may take two hours longer than the one before.
+/// A nightly backup may finish two hours later than the previous one.
 pub(super) const BACKUP_AGE_MAX_HOURS: i64 = 26;
 /// A weekly drill may be a day late.
 const DRILL_AGE_MAX_HOURS: i64 = 8 * 24;
 
-/// The newest success of each kind, and whether anything after it failed.
+/// The age of the newest success of each kind, and whether a later run failed.
 const NEWEST: &str = "select (extract(epoch from now() - max(finished_at) filter (where succeeded)) / 3600)::int8, \
      coalesce(max(finished_at) filter (where not succeeded) > coalesce(max(finished_at) filter (where succeeded), '-infinity'), false), \
      (select message from maintenance_runs where kind = $1 and not succeeded order by finished_at desc limit 1) \
      from maintenance_runs where kind = $1";
 
-/// Looks at how old the newest backup and the newest drill are.
+/// Checks the age of the newest backup and the newest drill.
 ///
 /// # Errors
-/// When the connection is lost.
-pub async fn look(report: &mut Report, client: &Client) -> Result<(), Error> {
+/// If the connection is lost.
+pub async fn check(report: &mut Report, client: &Client) -> Result<(), Error> {
     if !one::<bool>(client, "select to_regclass('maintenance_runs') is not null").await? {
-        return Ok(()); // a schema of before, of which somebody else complains
+        return Ok(()); // an older schema, which another check reports
     }
     for (kind, name, age_max, command) in [
         ("backup", "backup", BACKUP_AGE_MAX_HOURS, "pycrudapi backup --to DIR"),

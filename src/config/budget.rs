@@ -1,4 +1,4 @@
-//! What requests may hold of the machine: memory, disk, and the time of a slow sender.
+//! Memory and disk space that requests may use, and the minimum rate of a slow sender.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,56 +12,57 @@ use crate::http::budget::Budget;
 use crate::http::reply::Buffers;
 use crate::http::spool::Disk;
 
-/// Of a container's limit a quarter is for requests; nginx, the kernel's buffers, supervisord and the program itself have
-/// the rest.
+/// Requests may use one in this many parts of a container's memory limit; the rest is for nginx, the kernel's buffers,
+/// supervisord and the program itself.
 const OF_LIMIT: u64 = 4;
-/// Where there is no limit: lists of a thousand slow readers at once.
+/// Default without a limit: lists of a thousand concurrent slow readers.
 const WITHOUT_LIMIT: u64 = 512 << 20;
 /// Bounds of the setting.
 const BUDGET_MIN: u64 = 8 << 20;
 const BUDGET_MAX: u64 = 1 << 40;
-/// Half of the budget once more is what so many slow readers may leave in the kernel.
+/// Number of slow readers whose data in kernel buffers may amount to another half of the budget.
 const READERS: u64 = 2048;
 /// Linux's `net.core.wmem_default`.
 const SOCKET_DEFAULT: usize = 212_992;
-/// One client's share of each budget is a part of this many.
+/// One client may use one in this many parts of each budget.
 const SHARES: usize = 4;
 
-/// Room for requests.
+/// Memory and disk for requests.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Room")]
-pub struct RoomConfig {
-    /// Most memory of all request bodies and lists under way together, in bytes or with KiB, MiB or GiB (8MiB to 1TiB).
+#[command(next_help_heading = "Memory and disk")]
+pub struct BudgetConfig {
+    /// Maximum memory for all request bodies and lists in progress, in bytes or with KiB, MiB or GiB (8MiB to 1TiB).
     ///
-    /// Half is for bodies, half for lists that wait for their readers; beyond it requests are answered 503, and 429 when
-    /// one address holds a quarter of a half. Less refuses large bodies and lists sooner; more than a container's limit can
-    /// bear ends in its being killed.
+    /// Half is for bodies, half for lists that wait for their readers; beyond it requests get 503, or 429 if one address uses a
+    /// quarter of a half. A smaller budget refuses large bodies and lists sooner; one that is too large for a container's limit
+    /// leads to the container being killed.
     ///
     /// [default: a quarter of the container's memory limit, 512MiB without one]
     #[arg(long, env, default_value_t = default_memory_budget(), value_parser = bytes::<BUDGET_MIN, BUDGET_MAX>, hide_default_value = true, hide_env_values = true)]
     pub memory_budget: u64,
 
-    /// Directory for bodies that are too long to be kept in memory until they are whole.
+    /// Directory for incomplete bodies that are too long to be kept in memory.
     ///
-    /// On a disk: in a tmpfs they would be in memory after all. The files have no names and go with the process.
+    /// It must be on a disk: a tmpfs is in memory. The files have no names and are removed when the process exits.
     #[arg(long, env, default_value = "/var/tmp", hide_env_values = true)]
     pub spool_dir: PathBuf,
 
-    /// Most bytes of all such bodies together, in bytes or with KiB, MiB or GiB (1MiB to 1TiB); beyond it 503.
+    /// Maximum total size of such bodies, in bytes or with KiB, MiB or GiB (1MiB to 1TiB); beyond it requests get 503.
     ///
-    /// One address has half of it, and a single body as much as BULK_MAX_BYTES.
+    /// One address may use half of it, and a single body as much as BULK_MAX_BYTES.
     #[arg(long, env, default_value = "1GiB", value_parser = bytes::<{ 1 << 20 }, { 1 << 40 }>, hide_env_values = true)]
     pub spool_bytes: u64,
 
-    /// Fewest bytes a second of a body, over ten seconds, before its sender is given up with 408 (0 to 1048576).
+    /// Minimum rate of a body in bytes per second, over ten seconds; a slower one is aborted with 408 (0 to 1048576).
     ///
-    /// 0 leaves slow senders to BODY_TIMEOUT_MS and BULK_TIMEOUT_MS; more than a poor line carries refuses honest clients.
+    /// 0 leaves slow senders to BODY_TIMEOUT_MS and BULK_TIMEOUT_MS; a rate above that of a slow network refuses legitimate
+    /// clients.
     #[arg(long, env, default_value_t = 512, value_parser = value_parser!(u32).range(..=1_048_576), hide_env_values = true)]
     pub body_min_rate: u32,
 }
 
-impl RoomConfig {
-    /// The bounds of a body of at most so many bytes that may take so long.
+impl BudgetConfig {
+    /// The limits of a body with this maximum size and time.
     pub fn body_limits(&self, bodies: &Budget, bytes: u32, timeout: Duration) -> BodyLimits {
         BodyLimits { bytes: bytes as usize, timeout, min_rate: self.body_min_rate as usize, memory: bodies.clone() }
     }
@@ -71,7 +72,7 @@ impl RoomConfig {
         Budget::new("bodies", self.half(), self.half() / SHARES)
     }
 
-    /// Memory for lists; a request waits so long for some.
+    /// Memory for lists; `wait` is the longest wait of a request for it.
     pub fn buffers(&self, wait: Duration) -> Buffers {
         Buffers::new(Budget::new("lists", self.half(), self.half() / SHARES), wait)
     }
@@ -82,10 +83,10 @@ impl RoomConfig {
         Disk::new(self.spool_dir.clone(), Budget::new("disk", total, total / 2))
     }
 
-    /// Most bytes that the kernel keeps for a reader behind nginx, where its own number is too much for a thousand of them.
+    /// Size of the kernel's send buffer for a reader behind nginx, if the default is too large for a thousand of them.
     pub fn send_buffer(&self) -> Option<usize> {
         let bytes = usize::try_from(self.memory_budget / READERS).unwrap_or(usize::MAX);
-        // The kernel doubles it, for its own structures.
+        // The kernel doubles it, for its own data structures.
         (bytes * 2 < SOCKET_DEFAULT).then_some(bytes)
     }
 
@@ -94,7 +95,7 @@ impl RoomConfig {
     }
 }
 
-/// The memory that this container has, if it has a limit.
+/// The container's memory limit, if it has one.
 pub fn memory_limit() -> Option<u64> {
     least_limit(Path::new("/sys/fs/cgroup"), &fs::read_to_string("/proc/self/cgroup").unwrap_or_default())
 }
@@ -103,7 +104,7 @@ fn default_memory_budget() -> u64 {
     memory_limit().map_or(WITHOUT_LIMIT, |limit| (limit / OF_LIMIT).clamp(BUDGET_MIN, WITHOUT_LIMIT))
 }
 
-/// The least memory limit of the control groups this process is in, by `/proc/self/cgroup`; both versions of them.
+/// The lowest memory limit of this process's control groups, from `/proc/self/cgroup`; supports versions 1 and 2.
 fn least_limit(mounted: &Path, groups: &str) -> Option<u64> {
     let mut least = None;
     for line in groups.lines() {
@@ -114,10 +115,10 @@ fn least_limit(mounted: &Path, groups: &str) -> Option<u64> {
             _ if controllers.split(',').any(|one| one == "memory") => (mounted.join("memory"), "memory.limit_in_bytes"),
             _ => continue,
         };
-        // A parent's limit counts as well. In a container the group's own path may not be there: its root is the group.
+        // A parent's limit also applies. In a container the group's own path may not exist: its root is the group.
         let parents = Path::new(group.trim_start_matches('/')).ancestors();
         for limit in parents.filter_map(|group| fs::read_to_string(root.join(group).join(file)).ok()) {
-            // Without a limit version 2 says "max", and version 1 a number beyond all memory.
+            // Without a limit, version 2 has "max", and version 1 a number beyond all memory.
             let limit = limit.trim().parse::<u64>().ok().filter(|limit| *limit < 1 << 60);
             least = least.into_iter().chain(limit).min();
         }
@@ -130,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_limit_of_a_process_and_its_parents_counts_in_both_versions() {
+    fn the_lowest_limit_of_a_process_and_its_parents_applies_in_both_versions() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let write = |file: &str, text: &str| {
             let file = folder.path().join(file);

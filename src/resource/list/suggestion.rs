@@ -1,17 +1,17 @@
-//! What was probably meant by a condition that cannot be read: other grammars' operators, signs, quotes and brackets, and
-//! values that were written for people. Nothing is proposed that would not be read itself.
+//! Suggestions for a condition that cannot be parsed: operators of other grammars, symbols, quotes, brackets, and
+//! human-readable values. A suggestion is made only if it parses itself.
 
 use super::super::column::Column;
 use super::super::column::cell::is_null_word;
 use super::super::kind::Kind;
 use crate::http::query::suggestion::{SIGNS, condition};
 
-/// The condition that this text, which is none, was probably meant to be; `reads` says whether a text is one.
-pub fn meant(column: &Column, text: &str, reads: &dyn Fn(&str) -> bool) -> Option<String> {
+/// The condition that was probably intended by this text, which is not one; `reads` states whether a text parses.
+pub fn suggest(column: &Column, text: &str, reads: &dyn Fn(&str) -> bool) -> Option<String> {
     let text = text.trim();
     if let Some(reversed) = text.strip_prefix('!').filter(|rest| !rest.starts_with('=')) {
-        let meant = meant(column, reversed, reads)?;
-        return Some(meant.strip_prefix("not.").map_or(format!("not.{meant}"), str::to_owned));
+        let suggestion = suggest(column, reversed, reads)?;
+        return Some(suggestion.strip_prefix("not.").map_or(format!("not.{suggestion}"), str::to_owned));
     }
     if let Some((value, operator)) =
         SIGNS.iter().find_map(|(sign, operator)| Some((text.strip_prefix(sign)?, operator)))
@@ -30,7 +30,7 @@ pub fn meant(column: &Column, text: &str, reads: &dyn Fn(&str) -> bool) -> Optio
     let template = condition(word)?;
     let mut value = rest.get(1..).unwrap_or_default();
     if rest.starts_with(['(', '[']) {
-        // `in(1,2)`; of others nobody knows what the parentheses mean.
+        // `in(1,2)`; for other operators the meaning of parentheses is unknown.
         value = value.strip_suffix([')', ']']).filter(|_| template.contains("in."))?;
     }
     if value.trim().is_empty() {
@@ -39,7 +39,7 @@ pub fn meant(column: &Column, text: &str, reads: &dyn Fn(&str) -> bool) -> Optio
     first(column, template, value, reads)
 }
 
-/// The first condition that is one, with the value as it stands or as it was meant.
+/// The first condition that parses, with the value as it is or a suggested one.
 fn first(column: &Column, template: &str, value: &str, reads: &dyn Fn(&str) -> bool) -> Option<String> {
     let value = value.trim();
     let lower = value.to_lowercase();
@@ -60,7 +60,7 @@ fn first(column: &Column, template: &str, value: &str, reads: &dyn Fn(&str) -> b
     let inner = value.trim_matches(['(', ')', '[', ']', '{', '}']).trim();
     let unquoted = value.trim_matches(['"', '\'', '“', '”', '‘', '’']);
     let mut values = vec![value.to_owned(), inner.to_owned(), unquoted.to_owned()];
-    values.extend(column.meant(value));
+    values.extend(column.possible_spellings(value));
     if template.contains("in.") {
         values.push(inner.replace([';', '|'], ","));
     }

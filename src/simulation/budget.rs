@@ -1,4 +1,4 @@
-//! Holders of a budget that take, grow, settle, wait and leave.
+//! Holders of a budget that acquire, grow, settle, wait and disconnect.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,14 +14,14 @@ use crate::http::client::Client;
 /// Longer than any deadline in a schedule.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// So many clients share it.
+/// Number of clients that share the budget.
 const CLIENTS: u64 = 4;
 
-/// What is known of all holders together.
+/// The sum over all holders.
 #[derive(Default)]
 struct Sum(AtomicUsize);
 
-/// Something held, with its part in the sum.
+/// A part of the budget that is counted in the sum.
 struct Counted {
     held: Reservation,
     sum: Arc<Sum>,
@@ -37,7 +37,7 @@ impl Counted {
         Self { held, sum: sum.clone(), counts }
     }
 
-    /// Changes what is held, and the sum with it.
+    /// Changes what is held, and updates the sum.
     fn change(&mut self, change: impl FnOnce(&mut Reservation)) {
         let before = self.held.bytes();
         change(&mut self.held);
@@ -81,7 +81,7 @@ pub async fn schedule(random: Random) {
                 budget.take(holder, bytes)
             } else {
                 let waiting = budget.wait(holder, bytes, Instant::now() + random.millis(0, 200));
-                // Whoever leaves while it waits holds nothing.
+                // A client that disconnects while it waits holds nothing.
                 match timeout(random.millis(0, 200), waiting).await {
                     Ok(taken) => taken,
                     Err(_) => return,
@@ -89,7 +89,7 @@ pub async fn schedule(random: Random) {
             };
             let Ok(held) = taken else { return };
             let mut counted = Counted::new(held, &sum, holder);
-            // One alone may have more than there is; so may what was settled.
+            // A single holder may exceed the total, as may what was settled.
             let alone = counted.counts && sum.0.load(Ordering::Relaxed) == counted.held.bytes();
             let within = sum.0.load(Ordering::Relaxed) <= total;
             assert!(within || alone || !counted.counts, "{} of {total} bytes are held", sum.0.load(Ordering::Relaxed));
@@ -108,13 +108,13 @@ pub async fn schedule(random: Random) {
         holder.expect("no panic");
     }
     assert_eq!(sum.0.load(Ordering::Relaxed), 0);
-    // Everything is there again, for everybody and for each client.
-    drop(budget.take(Holder::Several, total).expect("all of it came back"));
+    // Everything is available again, in total and for each client.
+    drop(budget.take(Holder::Several, total).expect("all of it was returned"));
     for number in 0..CLIENTS {
-        drop(budget.take(Holder::Part(client(number)), share).expect("its share came back"));
-        drop(budget.take(Holder::Client(client(number)), share).expect("its share came back"));
+        drop(budget.take(Holder::Part(client(number)), share).expect("its share was returned"));
+        drop(budget.take(Holder::Client(client(number)), share).expect("its share was returned"));
     }
-    // Whoever waits gets it as soon as it comes back.
+    // A waiting holder gets it as soon as it is returned.
     let all = budget.take(Holder::Several, total).expect("all of it");
     let waiting = budget.wait(Holder::Several, total, Instant::now() + LONG);
     let after = random.millis(1, 1000);

@@ -1,5 +1,5 @@
-//! Where backups are: whether the folder or bucket can be used, and whether the newest backup in it can be opened with the key that
-//! there is.
+//! The location of backups: whether the directory or bucket can be used, and whether the configured key decrypts the newest
+//! backup in it.
 
 use std::fs;
 use std::io::{self, Read};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use jiff::Timestamp;
 
-use super::backups::{AREA, BACKUP_AGE_MAX_HOURS};
+use super::backup_runs::{AREA, BACKUP_AGE_MAX_HOURS};
 use super::machine;
 use super::report::Report;
 use crate::backup::bucket::Bucket;
@@ -17,56 +17,57 @@ use crate::backup::folder::{self, Folder};
 use crate::backup::record::Backup;
 use crate::backup::seal::{self, Key, SUFFIX};
 use crate::config::BackupPlaceConfig;
-use crate::db::told::told;
+use crate::db::error_chain::error_chain;
 
-/// A store that says nothing for so long is away.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest wait for a response of the store.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Looks at BACKUP_DIR, and at BACKUP_KEY_FILE.
-pub async fn look(report: &mut Report, config: &BackupPlaceConfig) {
+/// Checks BACKUP_DIR and BACKUP_KEY_FILE.
+pub async fn check(report: &mut Report, config: &BackupPlaceConfig) {
     let key = config.backup.key();
     if let Err(error) = &key {
-        let mend = "bring the file back from where its copy is; openssl rand -hex 32 makes another, which opens no backup of before";
-        report.wrong(AREA, told(error.as_ref()), mend);
+        let remedy = "restore the file from its copy; openssl rand -hex 32 creates another key, which cannot decrypt \
+         earlier backups";
+        report.wrong(AREA, error_chain(error.as_ref()), remedy);
     }
     let Some(place) = config.backup_dir.as_deref() else { return };
     let newest = match config.bucket.bucket(place) {
-        Err(error) => return report.setting(told(error.as_ref()), "correct BACKUP_DIR or the AWS_ settings"),
+        Err(error) => return report.setting(error_chain(error.as_ref()), "correct BACKUP_DIR or the AWS_ settings"),
         Ok(Some(bucket)) => in_bucket(report, &bucket, place).await,
         Ok(None) => in_folder(report, Path::new(place)),
     };
     let Some(newest) = newest else { return };
     age(report, &newest, place);
     if let Ok(key) = key {
-        opens(report, &newest, key.as_ref(), place);
+        decrypts(report, &newest, key.as_ref(), place);
     }
 }
 
-/// The newest backup of a bucket, if it can be listed and has one.
+/// The newest backup in a bucket, if the bucket can be listed and has one.
 async fn in_bucket(report: &mut Report, bucket: &Bucket, place: &str) -> Option<Backup> {
-    let silence = || anyhow!("the store of {place} does not answer within {} s", PATIENCE.as_secs());
-    match tokio::time::timeout(PATIENCE, bucket.list()).await.unwrap_or_else(|_| Err(silence())) {
+    let timed_out = || anyhow!("the store of {place} does not respond within {} s", TIMEOUT.as_secs());
+    match tokio::time::timeout(TIMEOUT, bucket.list()).await.unwrap_or_else(|_| Err(timed_out())) {
         Ok(backups) => newest(report, backups, place),
         Err(error) => {
-            let mend = format!(
-                "see AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and its secret, and what the key may do; then: pycrudapi backups \
-                 --from {place}"
+            let remedy = format!(
+                "check AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, its secret and its permissions; then: pycrudapi \
+                 backups --from {place}"
             );
-            report.wrong(AREA, told(error.as_ref()), mend);
+            report.wrong(AREA, error_chain(error.as_ref()), remedy);
             None
         }
     }
 }
 
-/// The newest backup of a folder, if there is one; whether another can be written besides.
+/// The newest backup in a directory, if there is one; also checks whether another can be written.
 fn in_folder(report: &mut Report, path: &Path) -> Option<Backup> {
     let shown = path.display().to_string();
     if !path.is_dir() {
-        let reason = fs::metadata(path).map_or_else(|error| error.to_string(), |_| "it is no directory".to_owned());
-        let mend = format!(
-            "mount its disk, or: mkdir -p {shown}, and let the user who makes backups own it; or correct BACKUP_DIR"
+        let reason = fs::metadata(path).map_or_else(|error| error.to_string(), |_| "it is not a directory".to_owned());
+        let remedy = format!(
+            "mount its disk, or: mkdir -p {shown}, owned by the user that makes backups; or correct BACKUP_DIR"
         );
-        report.wrong(AREA, format!("BACKUP_DIR={shown} cannot be used: {reason}"), mend);
+        report.wrong(AREA, format!("BACKUP_DIR={shown} cannot be used: {reason}"), remedy);
         return None;
     }
     machine::disk(report, "BACKUP_DIR", path);
@@ -77,9 +78,10 @@ fn in_folder(report: &mut Report, path: &Path) -> Option<Backup> {
     });
     match listed {
         Err(error) => {
-            let mend =
-                format!("chown -R the folder to the user who makes backups, and look as that user: ls -ld {shown}");
-            report.wrong(AREA, told(error.as_ref()), mend);
+            let remedy = format!(
+                "chown -R the directory to the user that makes backups, and check as that user: ls -ld {shown}"
+            );
+            report.wrong(AREA, error_chain(error.as_ref()), remedy);
             None
         }
         Ok((folder, backups)) => {
@@ -87,10 +89,10 @@ fn in_folder(report: &mut Report, path: &Path) -> Option<Backup> {
             let missing =
                 newest.files.iter().find_map(|file| lacks(&folder.directory(&newest).join(&file.path), file.bytes));
             if let Some(what) = missing {
-                let mend = format!(
-                    "pycrudapi backup --to {shown}; pycrudapi backups --check --from {shown} looks at the others"
+                let remedy = format!(
+                    "pycrudapi backup --to {shown}; pycrudapi backups --check --from {shown} checks the others"
                 );
-                report.wrong(AREA, format!("the newest backup, {}, is damaged: {what}", newest.id), mend);
+                report.wrong(AREA, format!("the newest backup, {}, is damaged: {what}", newest.id), remedy);
                 return None;
             }
             Some(newest)
@@ -98,12 +100,12 @@ fn in_folder(report: &mut Report, path: &Path) -> Option<Backup> {
     }
 }
 
-/// Directories that are called as a backup and have no record: whoever restores passes over them.
+/// Reports directories that are named like a backup but have no record: restores ignore them.
 fn without_record(report: &mut Report, path: &Path, known: &[Backup]) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if folder::time_of(&name).is_some() && !known.iter().any(|backup| backup.id == name) {
-            let what = format!("the backup {name} has no record that can be read, and nobody can restore it");
+            let what = format!("the backup {name} has no readable record and cannot be restored");
             report.warning(AREA, what, format!("rm -r {}, once there is another", entry.path().display()));
         }
     }
@@ -126,67 +128,72 @@ fn age(report: &mut Report, newest: &Backup, place: &str) {
     let hours = Timestamp::now().duration_since(at).as_hours();
     if hours > BACKUP_AGE_MAX_HOURS {
         let what = format!("the newest backup in {place} is {hours} hours old");
-        report.warning(AREA, what, format!("pycrudapi backup --to {place}, and see why nobody makes it every night"));
+        report.warning(
+            AREA,
+            what,
+            format!("pycrudapi backup --to {place}, and find out why no backup is made every night"),
+        );
     }
 }
 
-/// Why a file is not as it was written, by its length; its contents are `backups --check`'s.
+/// How a file's length differs from the recorded one; `backups --check` checks contents.
 fn lacks(path: &Path, bytes: u64) -> Option<String> {
     match fs::metadata(path) {
         Err(error) => Some(format!("{}: {error}", path.display())),
-        Ok(found) if found.len() != bytes => Some(format!("{} has {} bytes of {bytes}", path.display(), found.len())),
+        Ok(found) if found.len() != bytes => {
+            Some(format!("{} has {} bytes instead of {bytes}", path.display(), found.len()))
+        }
         Ok(_) => None,
     }
 }
 
-/// Whether the key that there is opens the newest backup.
-fn opens(report: &mut Report, newest: &Backup, key: Option<&Key>, place: &str) {
+/// Checks whether the configured key decrypts the newest backup.
+fn decrypts(report: &mut Report, newest: &Backup, key: Option<&Key>, place: &str) {
     let id = &newest.id;
     match (newest.key.as_deref(), key.map(Key::mark)) {
         (None, None) => {}
         (None, Some(_)) => {
-            let what = format!("the newest backup, {id}, is not encrypted, although there is a BACKUP_KEY_FILE");
-            report.warning(AREA, what, format!("pycrudapi backup --to {place} makes one that is"));
+            let what = format!("the newest backup, {id}, is not encrypted, although BACKUP_KEY_FILE is set");
+            report.warning(AREA, what, format!("create an encrypted one: pycrudapi backup --to {place}"));
         }
         (Some(mark), None) => {
-            let what = format!(
-                "the newest backup, {id}, is encrypted with key {mark}, and there is no BACKUP_KEY_FILE to open it with"
-            );
+            let what = format!("the newest backup, {id}, is encrypted with key {mark}, but BACKUP_KEY_FILE is not set");
             report.wrong(AREA, what, "BACKUP_KEY_FILE=/path/to/that/key");
         }
         (Some(mark), Some(given)) if mark != given => {
             let what = format!(
-                "the newest backup, {id}, is encrypted with key {mark}; the one in BACKUP_KEY_FILE, {given}, does not open it"
+                "the newest backup, {id}, is encrypted with key {mark}, not with the one in BACKUP_KEY_FILE, {given}"
             );
-            let mend = format!(
-                "name the file of key {mark}; if it is lost, make a backup with this one at once: pycrudapi backup --to {place}"
+            let remedy = format!(
+                "set BACKUP_KEY_FILE to the file with key {mark}; if it is lost, make a backup with this key at once: \
+                 pycrudapi backup --to {place}"
             );
-            report.wrong(AREA, what, mend);
+            report.wrong(AREA, what, remedy);
         }
         (Some(_), Some(_)) => match first_byte(newest, key, Path::new(place)) {
-            Ok(()) => report.fine(AREA, "the key in BACKUP_KEY_FILE opens the newest backup"),
+            Ok(()) => report.fine(AREA, "the key in BACKUP_KEY_FILE decrypts the newest backup"),
             Err(error) => {
-                let mend = format!(
-                    "pycrudapi backup --to {place}; pycrudapi backups --check --from {place} looks at the others"
+                let remedy = format!(
+                    "pycrudapi backup --to {place}; pycrudapi backups --check --from {place} checks the others"
                 );
                 report.wrong(
                     AREA,
-                    format!("the newest backup, {id}, cannot be opened: {}", told(error.as_ref())),
-                    mend,
+                    format!("the newest backup, {id}, cannot be opened: {}", error_chain(error.as_ref())),
+                    remedy,
                 );
             }
         },
     }
 }
 
-/// Decrypts the beginning of a file; that of a bucket is not fetched for it.
+/// Decrypts the first byte of a file; does nothing for a backup in a bucket.
 fn first_byte(newest: &Backup, key: Option<&Key>, folder: &Path) -> anyhow::Result<()> {
     let sealed = newest.files.iter().map(|file| folder.join(&newest.id).join(&file.path));
     match sealed.into_iter().find(|path| path.to_string_lossy().ends_with(SUFFIX) && path.exists()) {
         None => Ok(()),
         Some(path) => match seal::open(&path, key)?.read_exact(&mut [0; 1]) {
             Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error.into()),
-            _ => Ok(()), // an empty table has no byte
+            _ => Ok(()), // an empty table has no first byte
         },
     }
 }

@@ -1,4 +1,4 @@
-//! The form of a description: TOML with known keys and values of the right types. What a rule means is `description`'s.
+//! Parses a description: TOML with known keys and values of the right types. `check` validates the rules.
 
 use std::ops::Range;
 
@@ -9,10 +9,10 @@ use toml::de::{DeArray, DeTable, DeValue, Deserializer, Error};
 use super::check;
 use super::description::{Description, Fault, line_at};
 
-/// Reads the text of a description.
+/// Parses the text of a description.
 ///
 /// # Errors
-/// Everything that is wrong with its form; if that does not hide the rest, also what is wrong with its rules.
+/// All syntax and type errors; if the rest can be read, also the errors that `check` finds.
 pub fn parse(text: &str) -> Result<Description, Vec<Fault>> {
     let (mut table, errors) = DeTable::parse_recoverable(text);
     let fault = |error: &Error| {
@@ -24,7 +24,7 @@ pub fn parse(text: &str) -> Result<Description, Vec<Fault>> {
         return Err(errors.iter().map(fault).collect());
     }
     let mut faults = Vec::new();
-    // The reader ends at the first fault: what is at fault is taken out, and the rest is read again.
+    // Deserialisation stops at the first error: the invalid item is removed, and the rest is read again.
     loop {
         match Description::deserialize(Deserializer::from(table.clone())) {
             Ok(description) if faults.is_empty() => return Ok(description),
@@ -48,7 +48,7 @@ fn start(error: &Error) -> usize {
     error.span().map_or(0, |span| span.start)
 }
 
-/// A table without what spans these bytes, or the least that holds them; `None` if nothing does.
+/// A table without the item that spans these bytes, or the smallest item that contains them; `None` if there is none.
 fn without<'i>(table: &DeTable<'i>, span: &Range<usize>) -> Option<DeTable<'i>> {
     let mut rest = DeTable::new();
     let mut is_found = false;
@@ -65,7 +65,7 @@ fn without<'i>(table: &DeTable<'i>, span: &Range<usize>) -> Option<DeTable<'i>> 
     is_found.then_some(rest)
 }
 
-/// The same of a value that is a table or has some; others are taken out whole.
+/// The same for a value that is or contains a table; other values are removed as a whole.
 fn value_without<'i>(value: &Spanned<DeValue<'i>>, span: &Range<usize>) -> Option<Spanned<DeValue<'i>>> {
     let rest = match value.get_ref() {
         DeValue::Table(table) => DeValue::Table(without(table, span)?),

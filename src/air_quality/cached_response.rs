@@ -1,7 +1,7 @@
-//! A cached answer, and its form in Redis: a short header in front of the body, which is delivered as it stands.
+//! A cached response, and its encoding in Redis: a short header followed by the body, which is sent unchanged.
 //!
-//! Nothing read from Redis is believed before its length, its mark and its checksum fit: a value may have been cut,
-//! overwritten by somebody else or written by another release.
+//! A value from Redis is used only if its length, mark and checksum are valid: it may have been truncated, overwritten by
+//! another program or written by another release.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,34 +9,34 @@ use bytes::{BufMut, Bytes};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Says that the value is ours and of this layout; change it with the layout.
+/// Identifies our values and their layout; change it with the layout.
 const MARK: &[u8; 8] = b"pycr-aq1";
-/// Mark, checksum of all that follows, generation, and milliseconds since 1970.
+/// Mark, checksum of everything after it, generation, and milliseconds since 1970.
 const HEADER_BYTES: usize = 8 + 8 + 16 + 8;
 
-/// An answer as the cache keeps it.
+/// A cached response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// The state of the readings it was made of.
+pub struct CachedResponse {
+    /// The generation of the readings from which it was built.
     pub generation: Uuid,
-    /// When it was made, to the millisecond.
+    /// When it was built, to the millisecond.
     pub made_at: SystemTime,
-    /// What is delivered.
+    /// The body.
     pub body: Bytes,
 }
 
-impl Entry {
-    /// An answer made now.
+impl CachedResponse {
+    /// A response built now.
     pub fn new(generation: Uuid, body: Bytes) -> Self {
         Self { generation, made_at: SystemTime::now(), body }
     }
 
-    /// Time since it was made; zero when another machine's clock is ahead.
+    /// Time since it was built; zero if another machine's clock is ahead.
     pub fn age(&self) -> Duration {
         self.made_at.elapsed().unwrap_or_default()
     }
 
-    /// The value for Redis.
+    /// Encodes it for Redis.
     pub fn encode(&self) -> Vec<u8> {
         let since = self.made_at.duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut value = Vec::with_capacity(HEADER_BYTES + self.body.len());
@@ -50,7 +50,7 @@ impl Entry {
         value
     }
 
-    /// The answer in a value from Redis, without a copy of its body; `None` when the value is garbage.
+    /// Decodes a value from Redis without copying its body; `None` if the value is invalid.
     pub fn decode(value: Vec<u8>) -> Option<Self> {
         let value = Bytes::from(value);
         let (mark, rest) = value.split_first_chunk::<8>()?;
@@ -81,19 +81,19 @@ mod tests {
             at in any::<prop::sample::Index>(), change in 1..=255_u8,
         ) {
             let made_at = UNIX_EPOCH + Duration::from_millis(millis);
-            let entry = Entry { generation: Uuid::now_v7(), made_at, body: body.into() };
+            let entry = CachedResponse { generation: Uuid::now_v7(), made_at, body: body.into() };
             let value = entry.encode();
-            prop_assert_eq!(Entry::decode(value.clone()), Some(entry));
+            prop_assert_eq!(CachedResponse::decode(value.clone()), Some(entry));
             let at = at.index(value.len());
-            prop_assert_eq!(Entry::decode(value[..at].to_vec()), None);
+            prop_assert_eq!(CachedResponse::decode(value[..at].to_vec()), None);
             let mut damaged = value;
             damaged[at] ^= change;
-            prop_assert_eq!(Entry::decode(damaged), None);
+            prop_assert_eq!(CachedResponse::decode(damaged), None);
         }
 
         #[test]
         fn garbage_is_no_entry(value in prop::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert_eq!(Entry::decode(value), None);
+            prop_assert_eq!(CachedResponse::decode(value), None);
         }
     }
 }

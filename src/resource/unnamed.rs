@@ -1,13 +1,13 @@
-//! A column of CSV without a name: what pandas and R number the rows with, or what trailing separators leave. Nothing is lost
-//! without it as long as it holds nothing else.
+//! Unnamed CSV columns: the row numbers that pandas and R write, or what trailing separators leave. A column with only such
+//! content can be ignored without losing data.
 
-/// What such a column must hold.
-pub const NAMELESS_RULE: &str =
-    "has no name, so it must count the rows, or be empty in all of them; name it or take it out";
+/// What such a column must contain.
+pub const UNNAMED_RULE: &str =
+    "has no name, so it must number the rows or be empty in all of them; name it or remove it";
 
-/// Whether a header is what a program calls a column that has no name: `Unnamed: 0` (pandas), `...1` (readr),
-/// `__index_level_0__` (pyarrow), each with the number of the column, or nothing at all.
-pub fn is_nameless(header: &str) -> bool {
+/// Whether a header is empty or a program's placeholder for a missing name: `Unnamed: 0` (pandas), `...1` (readr),
+/// `__index_level_0__` (pyarrow), each with the column's number.
+pub fn is_unnamed(header: &str) -> bool {
     let header = header.trim();
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let unnamed = header.strip_prefix("Unnamed: ").map(|number| number.split('.').all(is_number));
@@ -16,20 +16,20 @@ pub fn is_nameless(header: &str) -> bool {
     header.is_empty() || unnamed == Some(true) || others.into_iter().flatten().any(is_number)
 }
 
-/// What a column without a name has held so far.
+/// The content of an unnamed column so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Nameless {
-    /// No row.
+pub enum UnnamedColumn {
+    /// No rows yet.
     #[default]
     New,
-    /// Nothing in any row.
+    /// Empty in every row.
     Empty,
-    /// Numbers, each one more than the one before; this is the last.
+    /// Consecutive numbers; this is the last.
     Number(i64),
 }
 
-impl Nameless {
-    /// Takes its cell of the next row; whether there is nothing to lose.
+impl UnnamedColumn {
+    /// Adds the cell of the next row; returns whether the column can still be ignored.
     pub fn take(&mut self, text: &str) -> bool {
         let text = text.trim();
         *self = match (*self, text.parse::<i64>().ok()) {

@@ -1,4 +1,4 @@
-//! Who changes something, as the history records it.
+//! The actor of a change, as the history records it.
 
 use std::sync::Arc;
 
@@ -7,22 +7,22 @@ use warp::http::{HeaderMap, HeaderValue};
 use crate::auth::principal::Principal;
 use crate::http::request_id;
 
-/// Who changes something, and in which request.
+/// Who makes a change, and in which request.
 #[derive(Debug, Clone, Default)]
-pub struct By {
-    /// The name of the principal, if they have one.
+pub struct Actor {
+    /// The name of the principal, if it has one.
     pub name: Option<Arc<str>>,
-    /// The request's id, if it is one.
+    /// The request id, if it is valid.
     pub request_id: Option<HeaderValue>,
 }
 
-impl By {
-    /// Who asks with these headers.
+impl Actor {
+    /// The actor of a request.
     pub fn of(principal: &Principal, headers: &HeaderMap) -> Self {
         Self { name: principal.name.clone(), request_id: request_id::of(headers) }
     }
 
-    /// What the history keeps of it: the name, and the request's id.
+    /// The values that the history records: the name and the request id.
     pub fn recorded(&self) -> (Option<&str>, Option<&str>) {
         (self.name.as_deref(), self.request_id.as_ref().and_then(|id| id.to_str().ok()))
     }
