@@ -63,7 +63,7 @@ def test_a_wal_that_cannot_be_archived_is_wrong(patient):
     patient.has_no_finding("archiving")
     patient.psql("alter system set archive_command = 'false'", "select pg_reload_conf()")
     write_wal(patient, 1)
-    assert "archive_command" in patient.mend("wrong", "archiving WAL has failed since [0-9A-F]{24}")
+    assert "archive_command" in patient.remedy("wrong", "archiving WAL has failed since [0-9A-F]{24}")
     patient.psql("alter system set archive_command = 'true'", "select pg_reload_conf()")
     write_wal(patient, 1)
     patient.has_no_finding("archiving")
@@ -73,7 +73,7 @@ def test_a_slot_that_retains_much_wal_is_wrong_and_its_sql_fixes_it(patient):
     patient.psql("select pg_create_physical_replication_slot('forgotten', true)")
     patient.remedy("warning", "replication slot forgotten")
     write_wal(patient, 70)
-    sql = patient.mend("wrong", "replication slot forgotten is inactive and retains 1[0-9]{3} MiB").partition("or: ")[2]
+    sql = patient.remedy("wrong", "replication slot forgotten is inactive and retains 1[0-9]{3} MiB").partition("or: ")[2]
     patient.psql(sql, "checkpoint")
     patient.has_no_finding("replication slot")
 
@@ -116,7 +116,7 @@ def test_an_idle_transaction_is_reported_and_its_sql_ends_it(patient):
         pid = int(session.stdout.readline())
         patient.has_no_finding("session")
         patient.clock.step(HOUR)
-        sql = patient.mend("warning", f"session {pid} has been idle in a transaction for 3[0-9]{{3}} s")
+        sql = patient.remedy("warning", f"session {pid} has been idle in a transaction for 3[0-9]{{3}} s")
         patient.psql(sql)
         patient.has_no_finding("session")
         patient.clock.step(0)

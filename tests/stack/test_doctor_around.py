@@ -77,13 +77,13 @@ def test_files_that_another_user_cannot_read_are_reported(directory):
     else:
         user = pwd.getpwnam("nobody")
         how = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-        doctor.mend("wrong", f"BACKUP_DIR={directory} cannot be written to", **how)
-    assert "readable by nginx's user" in doctor.mend("wrong", "TLS_KEY=.*Permission denied", **how)
+        doctor.remedy("wrong", f"BACKUP_DIR={directory} cannot be written to", **how)
+    assert "readable by nginx's user" in doctor.remedy("wrong", "TLS_KEY=.*Permission denied", **how)
 
 
 def test_the_reason_that_nginx_gives_is_reported(directory):
     doctor = Doctor(DATABASE_URL=NOWHERE, UPSTREAM="nowhere.invalid:8000")
-    assert "UPSTREAM" in doctor.mend("wrong", r"rejects its configuration: .*\[emerg\] .*host not found in upstream \"nowhere.invalid")
+    assert "UPSTREAM" in doctor.remedy("wrong", r"rejects its configuration: .*\[emerg\] .*host not found in upstream \"nowhere.invalid")
     long = directory / ("long" * 25)
     doctor = Doctor(DATABASE_URL=NOWHERE, RUN_DIR=long)
     doctor.remedy("wrong", "RUN_DIR=.*makes the path of the server's socket too long")
@@ -102,7 +102,7 @@ def test_a_key_set_in_a_file_that_cannot_be_used_is_reported(directory):
     ):
         if text is not None:
             file.write_text(text)
-        mend = doctor.mend("wrong", words)
+        mend = doctor.remedy("wrong", words)
         assert f"{file} (AUTH_JWKS_FILE) must contain a JSON object whose list `keys`" in mend, mend
     file.write_text(json.dumps({"keys": [public, {"kty": "oct"}]}))
     assert any("usable keys of the identity provider: 1, unusable: 1" in one["what"] for one in doctor.findings())
@@ -176,11 +176,11 @@ def test_tokens_that_are_in_use_and_end_or_have_ended_are_reported(cluster, pati
         make(name, "-20 days", expires, used, hundred, revoked)
         make(name, "-12 hours -1 minute", "99 days", None, hundred)
     make("meant", "-20 days", "80 days", "-13 hours", hundred, "now() - interval '12 hours'")
-    assert "pycrudapi token rotate" in patient.mend("warning", r"the token soon expires within 7 days, .* \(last used 20")
-    assert "pycrudapi token create --name 'ended' --scope 'steps:read'" in patient.mend("warning", "the token ended .* ended .*in use until then")
-    assert "the successor token" in patient.mend("warning", "the token lasting .* was replaced, is still in use .* and expires")
+    assert "pycrudapi token rotate" in patient.remedy("warning", r"the token soon expires within 7 days, .* \(last used 20")
+    assert "pycrudapi token create --name 'ended' --scope 'steps:read'" in patient.remedy("warning", "the token ended .* ended .*in use until then")
+    assert "the successor token" in patient.remedy("warning", "the token lasting .* was replaced, is still in use .* and expires")
     for name in ("late", "cut off"):
-        assert "the successor token" in patient.mend("warning", f"the token {name} .* ended .*in use until then")
+        assert "the successor token" in patient.remedy("warning", f"the token {name} .* ended .*in use until then")
     for name in ("unused", "long ago", "taken", "meant"):
         patient.has_no_finding(f"the token {name}")
     # `token rotate` creates the state that the doctor looks for.
@@ -201,21 +201,21 @@ def test_backups_that_cannot_be_made_or_opened_are_reported(directory, patient):
     with_place = patient.with_settings(BACKUP_DIR=place)
     assert f"mkdir -p {place}" in with_place.remedy("wrong", f"BACKUP_DIR={place} cannot be used: No such file")
     place.write_text("")
-    with_place.mend("wrong", "cannot be used: it is not a directory")
+    with_place.remedy("wrong", "cannot be used: it is not a directory")
     place.unlink()
     place.mkdir()
     assert with_place.remedy("warning", f"there is no backup in {place}") == f"pycrudapi backup --to {place}"
     with_key = with_place.with_settings(BACKUP_KEY_FILE=key)
     with_place.program("backup", "--kind", "logical")
-    with_place.is_well(str(place))
-    assert "create an encrypted one" in with_key.mend("warning", "is not encrypted, although BACKUP_KEY_FILE is set")
+    with_place.has_no_finding(str(place))
+    assert "create an encrypted one" in with_key.remedy("warning", "is not encrypted, although BACKUP_KEY_FILE is set")
     with_key.program("backup", "--kind", "logical")
-    with_key.is_well("the newest backup|there is no backup")
+    with_key.has_no_finding("the newest backup|there is no backup")
     assert any("decrypts the newest backup" in one["what"] for one in with_key.findings())
-    assert "BACKUP_KEY_FILE=" in with_place.mend("wrong", "is encrypted with key [0-9a-f]+, but BACKUP_KEY_FILE is not set")
+    assert "BACKUP_KEY_FILE=" in with_place.remedy("wrong", "is encrypted with key [0-9a-f]+, but BACKUP_KEY_FILE is not set")
     wrong = with_place.with_settings(BACKUP_KEY_FILE=other)
-    assert "to the file with key" in wrong.mend("wrong", "is encrypted with key [0-9a-f]+, not with the one in BACKUP_KEY_FILE, [0-9a-f]+")
-    assert "restore the file" in with_place.with_settings(BACKUP_KEY_FILE=directory / "none").mend("wrong", "the key of BACKUP_KEY_FILE cannot be read: .*none")
+    assert "to the file with key" in wrong.remedy("wrong", "is encrypted with key [0-9a-f]+, not with the one in BACKUP_KEY_FILE, [0-9a-f]+")
+    assert "restore the file" in with_place.with_settings(BACKUP_KEY_FILE=directory / "none").remedy("wrong", "the key of BACKUP_KEY_FILE cannot be read: .*none")
     # Damaged within, cut off, and without its record.
     newest = max(one for one in place.iterdir() if one.is_dir())
     sealed = max(newest.rglob("*.sealed"), key=lambda path: path.stat().st_size)
@@ -225,9 +225,9 @@ def test_backups_that_cannot_be_made_or_opened_are_reported(directory, patient):
         file.write_bytes(text)
     with_key.remedy("wrong", "the newest backup, .* cannot be opened: .*damaged")
     sealed.write_bytes(sealed.read_bytes()[:-1])
-    with_key.mend("wrong", f"the newest backup, {newest.name}, is damaged: .* has [0-9]+ bytes instead of")
+    with_key.remedy("wrong", f"the newest backup, {newest.name}, is damaged: .* has [0-9]+ bytes instead of")
     (newest / "backup.json").unlink()
-    with_key.mend("warning", f"the backup {newest.name} has no readable record")
+    with_key.remedy("warning", f"the backup {newest.name} has no readable record")
 
 
 def test_an_unreachable_bucket_is_reported(patient):

@@ -98,10 +98,10 @@ def test_parts_of_an_address_are_named_by_their_settings(server):
     assert "correct POSTGRES_DB" in parts.with_settings(POSTGRES_PASSWORD="right", POSTGRES_DB="nowhere").remedy("wrong", REFUSED)
     assert "POSTGRES_HOST and POSTGRES_PORT" in parts.with_settings(POSTGRES_PORT="1").remedy("wrong", REFUSED)
     migrator = Doctor(DATABASE_URL=server.url(), MIGRATE_USER="app", MIGRATE_PASSWORD="planted-secret")
-    assert "correct MIGRATE_PASSWORD or MIGRATE_USER" in migrator.mend("wrong", "migrating role: cannot connect")
+    assert "correct MIGRATE_PASSWORD or MIGRATE_USER" in migrator.remedy("wrong", "migrating role: cannot connect")
     assert "planted-secret" not in migrator.program("doctor", check=False).stdout
     replica = server.doctor().with_settings(DATABASE_READ_URL="postgres://127.0.0.1:1")
-    assert "correct DATABASE_READ_URL" in replica.mend("warning", "lists are not read there: cannot connect")
+    assert "correct DATABASE_READ_URL" in replica.remedy("warning", "lists are not read there: cannot connect")
 
 
 def test_an_address_without_a_server_has_its_own_remedy(server):
@@ -117,13 +117,13 @@ def test_each_of_several_hosts_is_reported(server):
     port, other = server.cluster.port, free_port()
     url = f"postgres://open@127.0.0.1:{other},127.0.0.1:{port}/{DATABASE}?target_session_attrs=read-only"
     doctor = Doctor(DATABASE_URL=url)
-    assert f"no server listens on 127.0.0.1:{other}" in doctor.mend("wrong", f"refused.*127.0.0.1:{other}")
-    assert "remove target_session_attrs=read-only" in doctor.mend("wrong", f"target_session_attrs.*127.0.0.1:{port}")
+    assert f"no server listens on 127.0.0.1:{other}" in doctor.remedy("wrong", f"refused.*127.0.0.1:{other}")
+    assert "remove target_session_attrs=read-only" in doctor.remedy("wrong", f"target_session_attrs.*127.0.0.1:{port}")
 
 
 def test_tls_that_only_one_side_requires_is_reported(server):
     with_tls = server.doctor(query="?sslmode=require")
-    assert "PostgreSQL does not offer TLS: set ssl = on" in with_tls.mend("wrong", REFUSED)
+    assert "PostgreSQL does not offer TLS: set ssl = on" in with_tls.remedy("wrong", REFUSED)
     with server.altered("ssl", "on"):
         with_tls.has_no_finding(REFUSED)
         without = server.doctor(database="tls_only", query="?sslmode=disable")
@@ -171,24 +171,24 @@ def test_a_session_that_is_read_only_is_reported_and_its_sql_fixes_it(server):
 def test_a_missing_synchronous_standby_is_reported_until_it_connects(server):
     doctor = server.doctor()
     with server.altered("synchronous_standby_names", "'FIRST 1 (mirror)'"):
-        mend = doctor.mend("wrong", "writes block: .*FIRST 1 .mirror.* requires 1 standbys, 0 of which")
+        mend = doctor.remedy("wrong", "writes block: .*FIRST 1 .mirror.* requires 1 standbys, 0 of which")
         assert "application_name" in mend and "alter system set synchronous_standby_names = ''" in mend
         # A standby with another name does not help, and is named.
         with Standby(server.cluster, "other", SETTINGS):
-            doctor.mend("wrong", "writes block: .*connected: other")
+            doctor.remedy("wrong", "writes block: .*connected: other")
         with Standby(server.cluster, "mirror", SETTINGS):
-            doctor.is_well("writes block")
+            doctor.has_no_finding("writes block")
         # Who may not see it says so.
         blind = Doctor(DATABASE_URL=server.url())
-        assert blind.mend("warning", "privilege to see whether a standby") == "grant pg_read_all_stats to open;"
-    doctor.is_well("writes block")
+        assert blind.remedy("warning", "privilege to see whether a standby") == "grant pg_read_all_stats to open;"
+    doctor.has_no_finding("writes block")
 
 
 def test_a_standby_in_place_of_the_primary_is_reported(server):
     with Standby(server.cluster, "mirror", SETTINGS) as standby:
         doctor = server.doctor(port=standby.port)
         for query in ("", "?target_session_attrs=read-write"):
-            mend = server.doctor(port=standby.port, query=query).mend("wrong", "it is a standby: writes are rejected")
+            mend = server.doctor(port=standby.port, query=query).remedy("wrong", "it is a standby: writes are rejected")
             assert "target_session_attrs=read-write" in mend
         found = doctor.with_settings(DATABASE_READ_URL=server.url(port=standby.port)).findings()
         assert not [one for one in found if "the check was aborted" in one["what"]], found
@@ -199,7 +199,7 @@ def test_a_standby_in_place_of_the_primary_is_reported(server):
             session.stdin.flush()
             assert session.stdout.readline() == "1\n"
             standby._process.send_signal(signal.SIGTERM)
-            mend = doctor.mend("wrong", "shutting down")
+            mend = doctor.remedy("wrong", "shutting down")
             assert "wait and repeat the check" in mend
             session.stdin.close()
 
@@ -212,7 +212,7 @@ def test_a_standby_without_hot_standby_is_reported(server):
 def test_the_privileges_that_migrating_requires_are_reported_for_an_empty_database(server):
     server.cluster.create("empty")
     doctor = Doctor(DATABASE_URL=server.url("open", "empty"))
-    mend = doctor.mend("wrong", "open lacks create on the schema public, which migrations require").partition(";")[0]
+    mend = doctor.remedy("wrong", "open lacks create on the schema public, which migrations require").partition(";")[0]
     server.cluster.psql("empty", mend)
     doctor.has_no_finding("lacks create")
     server.cluster.psql("empty", "create schema elsewhere", "alter role postgres in database empty set search_path = elsewhere")
