@@ -233,7 +233,7 @@ fn the_program_names_the_resource_after_the_file() {
     let said = refused(&program(folder.path(), &["infer", "2020.csv", "--name", "Vessels"]), 1);
     assert!(said.contains("must be 1 to 40 of a-z"), "{said}");
     let said = refused(&program(folder.path(), &["infer", "2020.csv", "--name", "steps"]), 1);
-    assert!(said.contains("taken"), "{said}");
+    assert!(said.contains("reserved"), "{said}");
     let said = refused(&program(folder.path(), &["infer", "2020.csv", "--name", "vessels"]), 1);
     assert!(said.contains("2020.csv") && said.contains("has no name"), "{said}");
     let header: Vec<String> = (0..61).map(|index| format!("c{index}")).collect();
