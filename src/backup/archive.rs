@@ -1,7 +1,7 @@
 //! Receives WAL into a bucket continuously, so that a backup there can be restored to any later instant.
 //!
-//! `pg_receivewal` writes into a [`Spool`], from which every complete segment is stored in the bucket, and every [`ROUND`] the
-//! new part of the incomplete one. The replication slot keeps on the server what the bucket does not have: it is advanced only
+//! `pg_receivewal` writes into a spool directory, from which every complete segment is stored in the bucket, and every ten
+//! seconds the new part of the incomplete one. The replication slot keeps on the server what the bucket does not have: it is advanced only
 //! past segments that were stored and read back. Invariant: every run, and every restart of `pg_receivewal`, begins at the
 //! slot's segment, so that nothing is skipped, whatever was lost on this machine.
 
