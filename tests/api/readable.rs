@@ -74,9 +74,9 @@ async fn error_messages_state_the_cause() {
     for (media_type, body, says) in [
         (JSON, Value::Object(many.clone()).to_string().into_bytes(), "must have at most 100 members"),
         (NDJSON, Value::Object(many).to_string().into_bytes(), "must have at most 100 members"),
-        (NDJSON, pretty.into_bytes(), "each object is whole on its line"),
-        (JSON, far.clone().into_bytes(), "a double is zero, or between"),
-        (NDJSON, far.into_bytes(), "a double is zero, or between"),
+        (NDJSON, pretty.into_bytes(), "each line must contain a complete object"),
+        (JSON, far.clone().into_bytes(), "a double is zero or has a magnitude between"),
+        (NDJSON, far.into_bytes(), "a double is zero or has a magnitude between"),
         (CSV, b"\x1f\x8b\x08\x00rest".to_vec(), "is compressed by gzip"),
     ] {
         let answer = sent(&app, Method::POST, "/v1/passengers", media_type, body).await;

@@ -143,5 +143,5 @@ async fn values_that_violate_the_rules_are_shown_and_not_restored() {
     assert_ne!(found[0]["versionBefore"], found[1]["versionAfter"]);
     let between = found[1]["changedAt"].as_str().expect("a time");
     let unknown = app.get(&format!("{url}?at={between}")).await.expect_problem(404, "not-found");
-    assert!(unknown["detail"].as_str().expect("a text").contains("keeps no history"), "{unknown}");
+    assert!(unknown["detail"].as_str().expect("a text").contains("changed without a history entry"), "{unknown}");
 }
