@@ -81,7 +81,7 @@ fn every_error_in_the_arguments_is_reported_with_its_argument() {
         ("a:x|", "must be a text of 1 to 100 characters"),
         ("order:string", "choose another one, such as order_"),
         ("uuid:string", "every row already has the key uuid; leave the column out"),
-        ("1st:string", "begins with a letter"),
+        ("1st:string", "starting with a letter"),
     ] {
         let said = refused(&program(folder.path(), &["new", "things", "good:string", argument]), 2);
         assert!(said.contains(&format!("{argument:?}: ")) && said.contains(expected), "{argument}: {said}");
