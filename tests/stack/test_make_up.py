@@ -143,7 +143,7 @@ def test_two_ports_that_are_the_same_are_refused(up):
     number = support.free_port()
     one = up(HTTP_PORT=number, HTTPS_PORT=number)
     assert one.process.wait(300) != 0
-    assert f"HTTPS_PORT={number}: HTTP_PORT has the same" in one.process.output
+    assert f"HTTPS_PORT={number}: HTTP_PORT is the same port" in one.process.output
 
 
 def test_a_port_that_is_none_is_refused(up):

@@ -170,6 +170,7 @@ def test_every_part_has_a_file():
     files = [str(path.relative_to(REPOSITORY)) for folder in FOLDERS for path in (REPOSITORY / "src" / folder).rglob("*.rs")]
     used = [TABLE.part(file) for file in files]
     assert [part for part in TABLE.parts if part not in used] == []
+    assert [name for part in TABLE.parts for name in part["files"] if not list(REPOSITORY.glob(name))] == []
     configuration = tomllib.loads((REPOSITORY / ".cargo" / "mutants.toml").read_text())
     assert configuration["examine_globs"] == [f"src/{folder}/**/*.rs" for folder in FOLDERS]
 
