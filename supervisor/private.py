@@ -33,19 +33,23 @@ def directory(path, setting, shared=False):
     for above in ancestors(path):
         if os.stat(above).st_uid not in trusted_users():
             raise Refused(f"{setting}={path}: {above} belongs to another user; {remedy}")
+    opened = None
+    while opened is None:
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise unwritable(path, setting, error.strerror) from None
+        try:
+            opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # a stack that is stopping has just removed it
+        except OSError as error:
+            raise Refused(f"{setting}={path}: it is not a directory of yours ({error.strerror}); {remedy}") from None
     try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise unwritable(path, setting, error.strerror) from None
-    if os.statvfs(path).f_flag & os.ST_RDONLY:
-        raise unwritable(path, setting, "read-only file system")
-    try:
-        opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise Refused(f"{setting}={path}: it is not a directory of yours ({error.strerror}); {remedy}") from None
-    try:
+        if os.fstatvfs(opened).f_flag & os.ST_RDONLY:
+            raise unwritable(path, setting, "read-only file system")
         # Through the open descriptor, so that the directory cannot be replaced meanwhile.
         found = os.fstat(opened)
         if found.st_uid != os.geteuid():

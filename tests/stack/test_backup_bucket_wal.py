@@ -118,7 +118,7 @@ class World:
         return sorted(name for name in names if len(name.split(".")[0]) == 24 and part == ("partial" in name))
 
     def until_received(self, moment):
-        until(lambda: (self.received() or moment) > moment, f"received up to {moment}", ROUND_SECONDS)
+        until(lambda: (self.received() or moment) > moment, f"received up to {moment}", 5 * ROUND_SECONDS)
 
     def names(self, data_dir):
         text = self.run("export", DATA_DIR=data_dir)

@@ -1,5 +1,6 @@
 """Another user of the machine can neither bypass nginx nor create the directories to which the stack writes."""
 
+import importlib
 import os
 import pwd
 import subprocess
@@ -157,6 +158,21 @@ def test_a_certificate_that_somebody_else_prepared_is_refused(open_directory, di
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2 and "TLS_DIR" in done.stderr, done
+
+
+def test_a_directory_that_a_stopping_stack_removes_meanwhile_is_created_again(directory, monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "supervisor")
+    private = importlib.import_module("private")
+    path, opening = directory / "run", os.open
+
+    def open_too_late(*arguments):
+        monkeypatch.setattr(private.os, "open", opening)
+        os.rmdir(path)
+        return opening(*arguments)
+
+    monkeypatch.setattr(private.os, "open", open_too_late)
+    private.directory(str(path), "RUN_DIR")
+    assert path.is_dir()
 
 
 def test_a_directory_above_that_belongs_to_somebody_else_is_refused(open_directory):
