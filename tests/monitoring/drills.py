@@ -269,9 +269,10 @@ def write_wal(world, segments):
 @contextlib.contextmanager
 def archive_refuses(world):
     world.psql("alter system set archive_command = 'false'", "select pg_reload_conf()")
-    write_wal(world, 1)
     try:
-        yield
+        # After three failures the archiver waits a minute or for another segment, and the alert would end before the fault.
+        with repeating(lambda: write_wal(world, 1), pause=4):
+            yield
     finally:
         world.psql("alter system set archive_command = 'true'", "select pg_reload_conf()")
 

@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import threading
 
@@ -59,7 +60,8 @@ class Standby:
         return subprocess.run(["psql", "-XqAt", "-c", command, url], capture_output=True, text=True, check=check).stdout.strip()
 
     def stop(self):
-        self.process.terminate()
+        # A fast shutdown: a smart one would wait for the service's sessions.
+        self.process.send_signal(signal.SIGINT)
         self.process.wait(60)
         self.log.close()
 
