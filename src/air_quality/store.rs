@@ -11,9 +11,10 @@ use super::model::{MEASURES, Reading, Selection};
 use crate::db::error::StoreError;
 use crate::db::listen::Topic;
 use crate::db::operation::DbOperation;
+use crate::db::planner::Planner;
 use crate::db::pool::Pool;
 use crate::db::reads::Reader;
-use crate::db::session::{Param, Planner, Query};
+use crate::db::session::{Param, Query};
 
 /// Maximum number of readings in a response: about 14 MB of JSON, ten stations every quarter of an hour for a hundred days.
 pub const READINGS_MAX: usize = 100_000;

@@ -19,6 +19,7 @@ pub mod listen;
 mod manager;
 pub mod migrate;
 pub mod operation;
+pub mod planner;
 pub mod pool;
 pub mod pooled_session;
 pub mod position;

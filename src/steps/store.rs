@@ -16,9 +16,10 @@ use tokio_postgres::{Row, Transaction};
 use super::model::{StepFilter, StepPosition};
 use crate::db::error::StoreError;
 use crate::db::operation::DbOperation;
+use crate::db::planner::Planner;
 use crate::db::pool::Pool;
 use crate::db::reads::Reader;
-use crate::db::session::{Param, Planner, Query};
+use crate::db::session::{Param, Query};
 use crate::resource::value::Value;
 use crate::trace::current::commented;
 

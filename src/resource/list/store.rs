@@ -16,8 +16,9 @@ use super::order::{Order, SortKey};
 use super::sql::Statement;
 use crate::db::error::StoreError;
 use crate::db::operation::DbOperation;
+use crate::db::planner::Planner;
 use crate::db::reads::Reader;
-use crate::db::session::{Planner, Query};
+use crate::db::session::Query;
 
 /// Passes at most `limit` rows with keys after `after` to `each`, in key order.
 ///
