@@ -1,5 +1,7 @@
 """Access to a deployment's database that bypasses the faults injected between it and the service."""
 
+import asyncio
+import contextlib
 import subprocess
 
 import postgres_wire
@@ -20,3 +22,16 @@ class Deployment:
     async def psql(self, *commands):
         """(whether psql succeeded, its output)."""
         return await postgres_wire.psql(self.direct_url, *commands)
+
+
+@contextlib.asynccontextmanager
+async def supervised(one):
+    """Supervises a started deployment during the block."""
+    supervisor = asyncio.create_task(one.supervise())
+    try:
+        yield
+    finally:
+        # Not cancelled: a process that one of its threads is starting would be left behind.
+        one.is_stopping = True
+        await asyncio.gather(supervisor, return_exceptions=True)
+        one.resume_stopped()

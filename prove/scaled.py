@@ -18,7 +18,7 @@ import postgres_wire
 import shims
 import standby
 import support
-from deployment import Deployment
+from deployment import Deployment, supervised
 from links import Links
 from postgres import Cluster
 from stack import POSTGRES, SETTINGS, is_ready, until
@@ -217,11 +217,5 @@ async def scaled(count, with_standby=False, **settings):
         except BaseException:
             print("\n".join(server.log()[-3000:] for server in one.servers if server.process), file=sys.stderr)
             raise
-        supervisor = asyncio.create_task(one.supervise())
-        try:
+        async with supervised(one):
             yield one
-        finally:
-            # Not cancelled: a process that one of its threads is starting would be left behind.
-            one.is_stopping = True
-            await asyncio.gather(supervisor, return_exceptions=True)
-            one.resume_stopped()

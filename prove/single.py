@@ -10,7 +10,7 @@ import subprocess
 
 import postgres_wire
 import support
-from deployment import Deployment
+from deployment import Deployment, supervised
 from stack import SETTINGS, Stack, until
 
 # Enough for the database of an hour of load, and small enough to be filled quickly.
@@ -91,11 +91,5 @@ async def single(with_disk=False, **settings):
     with contextlib.ExitStack() as opened:
         one = SingleDeployment(opened.enter_context(support.short_directory()), settings, with_disk)
         await asyncio.to_thread(one.start, opened)
-        supervisor = asyncio.create_task(one.supervise())
-        try:
+        async with supervised(one):
             yield one
-        finally:
-            # Not cancelled: a process that one of its threads is starting would be left behind.
-            one.is_stopping = True
-            await asyncio.gather(supervisor, return_exceptions=True)
-            one.resume_stopped()
