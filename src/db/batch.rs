@@ -8,6 +8,7 @@
 //! when enough items are waiting, so that the database and the server work at the same time; more, up to a limit, when a full
 //! batch is waiting or the running one has stalled. No item waits in the queue beyond its deadline.
 
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,8 +27,9 @@ use crate::trace::current::Current;
 pub const BATCH_SIZE: &str = "db_batch_size";
 /// Name of the histogram of the time an item waits for its batch to begin.
 pub const BATCH_WAIT: &str = "db_batch_wait_seconds";
-/// Maximum number of items waiting for one kind of work: what a burst on all of nginx's connections can produce.
-pub const QUEUE: usize = 8192;
+/// Maximum number of items waiting for one kind of work: as many as nginx has connections. A client that is refused retries, and a
+/// refusal costs the server half as much as an answer.
+pub const QUEUE: usize = 16_384;
 /// Name of the counter of refused items.
 pub const BATCH_REFUSED: &str = "db_batch_refused_total";
 
@@ -89,7 +91,7 @@ struct Shared<I, O> {
 }
 
 struct State<I, O> {
-    waiting: Vec<Waiter<I, O>>,
+    waiting: VecDeque<Waiter<I, O>>,
     in_flight: usize,
     /// When the newest batch started.
     last_begin: Option<Instant>,
@@ -117,11 +119,11 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
             wait: metrics::histogram!(BATCH_WAIT, "resource" => name.resource, "batch" => name.batch),
             refused: metrics::counter!(BATCH_REFUSED, "resource" => name.resource, "batch" => name.batch),
         };
-        let state = Mutex::new(State { waiting: Vec::new(), in_flight: 0, last_begin: None });
+        let state = Mutex::new(State { waiting: VecDeque::new(), in_flight: 0, last_begin: None });
         Self { shared: Arc::new(Shared { name, limits, work, state, metrics }) }
     }
 
-    /// Submits an item and waits for its result. Dropping the future removes the item from the queue.
+    /// Submits an item and waits for its result. If the future is dropped, the item is left out of the next batches.
     ///
     /// # Errors
     /// The work's; [`StoreError::Unavailable`] if the queue is full or the item has waited too long; that or
@@ -136,7 +138,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
                 return Err(StoreError::unavailable("too many requests are waiting"));
             }
             let since = Instant::now();
-            state.waiting.push(Waiter { item, since, trace: Current::get(), answer });
+            state.waiting.push_back(Waiter { item, since, trace: Current::get(), answer });
             let limits = &self.shared.limits;
             let another = match state.in_flight {
                 0 => true,
@@ -173,19 +175,20 @@ impl<I, O> Shared<I, O> {
     /// The next batch; `None` if nothing is waiting, which ends the calling [`drain`].
     fn take(&self) -> Option<Vec<Waiter<I, O>>> {
         let mut state = self.lock();
-        // A client that has disconnected needs no response.
-        state.waiting.retain(|waiter| !waiter.answer.is_closed());
-        if state.waiting.is_empty() {
+        let mut batch = Vec::with_capacity(state.waiting.len().min(self.limits.size));
+        while batch.len() < self.limits.size {
+            let Some(next) = state.waiting.pop_front() else { break };
+            // A client that has disconnected needs no response.
+            if !next.answer.is_closed() {
+                batch.push(next);
+            }
+        }
+        if batch.is_empty() {
             state.in_flight -= 1;
             return None;
         }
         state.last_begin = Some(Instant::now());
-        if state.waiting.len() <= self.limits.size {
-            let next = Vec::with_capacity(state.waiting.len());
-            return Some(std::mem::replace(&mut state.waiting, next));
-        }
-        let rest = state.waiting.split_off(self.limits.size);
-        Some(std::mem::replace(&mut state.waiting, rest))
+        Some(batch)
     }
 
     /// Whether items are waiting behind a stalled batch and another may start, which is then counted as running. Without this
