@@ -103,6 +103,7 @@ pub fn rendering(config: &NginxConfig, machine: Machine) -> Result<Rendering, Wr
         ),
         ("workers", config.nginx_workers.0.map_or_else(|| capacity::workers(limit), u64::from).to_string()),
         ("worker_connections", connections.to_string()),
+        ("idle_connections", capacity::idle_connections(connections).to_string()),
         ("gzip_memory", capacity::gzip_memory(limit).to_owned()),
         // For nginx 0 means no limit; for the server it means no time.
         ("drain_timeout_ms", common.drain_timeout_ms.as_millis().max(1).to_string()),
