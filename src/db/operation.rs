@@ -110,7 +110,7 @@ struct Recorded {
 impl Recorded {
     fn begin(current: Current) -> Self {
         let context = SpanContext::sampled_in(current.span().trace);
-        let statement = Statement::new(context);
+        let statement = Statement::new(context, current.tracer().may_plan_again());
         Self { current, context, statement, begun: SystemTime::now(), failure: Some(Cow::Borrowed("cancelled")) }
     }
 

@@ -257,10 +257,16 @@ impl Session {
                     let statement = self.statement(sql).await?;
                     match Recorded::get() {
                         None => self.client.query_raw(&statement, params.iter().copied()).await?,
-                        Some(recorded) => {
-                            let sql = recorded.sent(sql.into());
-                            self.client.query_typed_raw(&sql, typed(&statement, params)).await?
-                        }
+                        Some(recorded) => match recorded.sent_prepared(sql) {
+                            None => {
+                                let sql = recorded.sent(sql.into());
+                                self.client.query_typed_raw(&sql, typed(&statement, params)).await?
+                            }
+                            Some(comment) => {
+                                let rows = self.client.query_raw(&statement, params.iter().copied());
+                                join(self.client.batch_execute(&comment), rows).await.1?
+                            }
+                        },
                     }
                 }
                 Query::Once(_, sql, params) => {
@@ -332,7 +338,8 @@ impl Session {
     }
 
     /// Sends a prepared statement. A traced statement carries its trace context in a comment, which a prepared one cannot:
-    /// its text is sent again, with the types that are known already, and planned for this execution only.
+    /// its text is sent again, with the types that are known already, and planned for this execution only. If too many statements
+    /// are traced for that, the comment is sent ahead of the prepared statement, in the same round trip.
     async fn send(
         &self,
         sql: &'static str,
@@ -341,11 +348,24 @@ impl Session {
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         match Recorded::get() {
             None => self.client.query(statement, params).await,
-            Some(recorded) => {
+            // Boxed, so that a future without tracing does not reserve space for it.
+            Some(recorded) => Box::pin(self.send_traced(sql, statement, params, &recorded)).await,
+        }
+    }
+
+    async fn send_traced(
+        &self,
+        sql: &'static str,
+        statement: &Statement,
+        params: Params<'_>,
+        recorded: &Recorded,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        match recorded.sent_prepared(sql) {
+            None => {
                 let typed: Vec<_> = typed(statement, params).collect();
-                // Boxed, so that a future without tracing does not reserve space for it.
-                Box::pin(self.client.query_typed(&recorded.sent(sql.into()), &typed)).await
+                self.client.query_typed(&recorded.sent(sql.into()), &typed).await
             }
+            Some(comment) => join(self.client.batch_execute(&comment), self.client.query(statement, params)).await.1,
         }
     }
 

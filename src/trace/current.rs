@@ -82,13 +82,15 @@ impl Current {
 #[derive(Debug)]
 pub struct Statement {
     context: SpanContext,
+    /// Whether a prepared statement may be sent as text, so that it carries the comment itself.
+    may_be_planned_again: bool,
     text: OnceLock<Cow<'static, str>>,
 }
 
 impl Statement {
     /// A statement that has not been sent yet.
-    pub fn new(context: SpanContext) -> Arc<Self> {
-        Arc::new(Self { context, text: OnceLock::new() })
+    pub fn new(context: SpanContext, may_be_planned_again: bool) -> Arc<Self> {
+        Arc::new(Self { context, may_be_planned_again, text: OnceLock::new() })
     }
 
     /// The statement of this task.
@@ -99,9 +101,19 @@ impl Statement {
     /// Returns the text to send: with a trace context comment in the format of sqlcommenter. If several statements are sent,
     /// the first one is recorded.
     pub fn sent(&self, text: Cow<'static, str>) -> String {
-        let commented = format!("{text} /*traceparent='{}'*/", self.context);
+        let commented = format!("{text} {}", comment(&self.context));
         let _ = self.text.set(text); // only the first is kept
         commented
+    }
+
+    /// Returns the comment to send ahead of a prepared statement, which is then sent as it is; `None` if the statement itself is to
+    /// carry the comment ([`Self::sent`]).
+    pub fn sent_prepared(&self, text: &'static str) -> Option<String> {
+        if self.may_be_planned_again {
+            return None;
+        }
+        let _ = self.text.set(Cow::Borrowed(text)); // only the first is kept
+        Some(comment(&self.context))
     }
 
     /// The text that was sent.
@@ -113,6 +125,10 @@ impl Statement {
     pub fn scope<F: Future>(self: Arc<Self>, work: F) -> TaskLocalFuture<Arc<Self>, F> {
         STATEMENT.scope(self, work)
     }
+}
+
+fn comment(context: &SpanContext) -> String {
+    format!("/*traceparent='{context}'*/")
 }
 
 /// The text to send for a statement within a transaction: with a comment if the transaction is traced.

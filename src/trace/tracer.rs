@@ -17,6 +17,10 @@ pub const TRACES_EXPORTED: &str = "otel_traces_exported_total";
 /// Name of the counter of dropped spans.
 pub const TRACES_DROPPED: &str = "otel_traces_dropped_total";
 
+/// Maximum number of prepared statements per second that are sent as text, so that their trace context is in the statement itself:
+/// each costs PostgreSQL another plan, about 0.1 ms.
+const PLANS_PER_SECOND: u32 = 20;
+
 /// Limits of the queue (OpenTelemetry specification, "Batching processor").
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
@@ -51,6 +55,8 @@ pub struct Tracer {
     closed: Condvar,
     exported: Counter,
     dropped: Counter,
+    /// The begin of the current second and the number of statements sent as text in it.
+    plans: Mutex<(Instant, u32)>,
 }
 
 #[derive(Default)]
@@ -79,6 +85,7 @@ impl Tracer {
             closed: Condvar::new(),
             exported: metrics::counter!(TRACES_EXPORTED),
             dropped: metrics::counter!(TRACES_DROPPED),
+            plans: Mutex::new((Instant::now(), 0)),
         })
     }
 
@@ -95,6 +102,16 @@ impl Tracer {
     /// Attributes of every database span.
     pub fn database(&self) -> &[Attribute] {
         &self.options.database
+    }
+
+    /// Whether another prepared statement may be sent as text in this second; it is then counted.
+    pub fn may_plan_again(&self) -> bool {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if plans.0.elapsed() >= Duration::from_secs(1) {
+            *plans = (Instant::now(), 0);
+        }
+        plans.1 += 1;
+        plans.1 <= PLANS_PER_SECOND
     }
 
     /// Queues a finished span, or drops it if the queue is full.
