@@ -17,6 +17,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Anonymous, Self::Token, Self::Issuer];
+
     /// The label in metrics.
     pub fn label(self) -> &'static str {
         match self {

@@ -88,10 +88,9 @@ impl Tokens {
 
     /// The principal of a token, if it is cached.
     pub fn known(&self, token: &str) -> Option<Result<Arc<Principal>, Unusable>> {
-        if !is_well_formed(token) {
-            return Some(Err(Unusable::Unknown));
-        }
-        let known = self.known.get(&format::hash(token))?;
+        let Some(known) = self.known.get(&format::hash(token)) else {
+            return (!is_well_formed(token)).then_some(Err(Unusable::Unknown));
+        };
         let current = *self.generation.borrow();
         (current == Some(known.generation)).then(|| self.usable(known.token))
     }
