@@ -46,6 +46,7 @@ async def run(context):
 
 async def _measure(where, port, stack, keys, seconds):
     before, rates, p99s, refused, broken, afters = await _idle_p99(port), {}, {}, 0, 0, []
+    _reset_peak(stack.processes[0].pid)
     for connections in CONNECTIONS:
         found = await asyncio.to_thread(_load, port, keys, connections, seconds)
         rates[connections] = (found["requests"] - found["bad_status"]) / found["seconds"]
@@ -99,6 +100,11 @@ async def _idle_p99(port):
     return quantile(times, 0.99)
 
 
+def _reset_peak(pid):
+    pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+
+
 def _peak_mib(pid):
+    """The greatest resident memory since the last reset."""
     words = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii").split()
     return int(words[words.index("VmHWM:") + 1]) // 1024
