@@ -21,7 +21,10 @@ EXPLANATION = """
   server directly, has acknowledged a creation that was sent after that.
 - `failed by status`: answers with that status from the beginning of the fault until then. Many are a direct effect of the fault: while a
   table is locked, changes to it are answered with 503 and `Retry-After`.
-- `not sent`: requests for which no connection could be opened.
+- `502` while servers are killed or restarted: nginx reaches each server through a link of the harness, which accepts connections while
+  the server is down. nginx repeats a change only if no byte of it was sent, and cannot know that the link forwarded none. Without links
+  rolling restarts fail no request: see `rollouts` below.
+- `not sent`: requests for which no connection could be opened, for example directly to a server that is being restarted.
 - `no answer`: requests whose connection broke. Their outcome is unknown; clients learn it by repeating them with the same
   `Idempotency-Key`.
 
