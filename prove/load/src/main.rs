@@ -37,8 +37,8 @@ struct Options {
 
 impl Options {
     fn parse(words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let limits = Limits { rows: 20, operations: 400, restorable_every: 40 };
-        let mut options = Options { seed: 0, connections: 64, limits, ports: Vec::new() };
+        let limits = Limits { rows: 30, operations: 400, restorable_every: 40 };
+        let mut options = Options { seed: 0, connections: 96, limits, ports: Vec::new() };
         for word in words {
             let (name, number) = word.split_once('=').unwrap_or(("port", &word));
             let number: u64 = number.parse().map_err(|_| format!("{word}: expected a port or NAME=NUMBER"))?;
