@@ -14,8 +14,8 @@ defines:
 `context` (scenario.py) has `random` (seeded), `seconds` of load, `time_left()`, `short`, `number("WRITES", default)`. A Result
 is one promise: promise, goal, counted, held. stack.py, single.py and scaled.py start and stop the systems under test, faults/
 breaks them; client.py sends requests and distinguishes "not sent", "answer lost" and answers; actions.py is the workload of
-`storm`, and checker.py checks its answers, each row with history.py, search.py and chain.py. Counts decide, times do not,
-because the machine may be busy.
+`storm`, and checker.py checks its answers, each row with history.py, search.py and chain.py. load/, a program in Rust, is that of
+`volume`, and histories.py checks its lines. Counts decide, times do not, because the machine may be busy.
 
 The exit status is 1 if a promise was broken; the table shows which one, and is also written to var/prove/report.md.
 `--publish` writes the results into docs/reliability.md. On SIGUSR1 `storm` ends after the current stack.

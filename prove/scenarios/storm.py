@@ -10,37 +10,19 @@ import os
 import random
 import traceback
 
-from episode import RECOVERY_SECONDS, Episode
+from episode import Episode
 from faults import SINGLE, SCALED, all_faults
+from injector import rotated, shuffled
+from promises import PROMISES, keep_log, print_progress, promises, recovery
 from scaled import scaled
 from single import single
 from open_loop import quantile
-from publish import skipped
-from scenario import Result, milliseconds
-from stack import REPOSITORY
+from scenario import Result
 
 WEIGHT = 6
 SHORT = 36
 # Each episode starts a stack and checks its results.
 TIMEOUT_FACTOR = 3.0
-SECONDS_A_FAULT = 2.0
-# The logs of a stack are kept if it was unavailable for longer than this after a fault, or has a violation.
-SLOW_SECONDS = 2.0
-
-# {topic of a violation: (promise, goal)}
-PROMISES = {
-    "lost": ("acknowledged creations, bulk bodies and imports are present", "0 lost"),
-    "doubled": ("a request repeated with its key is applied once, and answered as the first time", "0 doubled"),
-    "partial": ("no row, bulk body or import is applied partially", "0"),
-    "wrong outcome": ("a request that is answered as not applied was not applied", "0"),
-    "mixed": ("no answer belongs to another request", "0"),
-    "linearizable": ("the operations on each row are linearizable, including answers 404, 409 and 412", "0 not linearizable"),
-    "checkers": ("the checkers agree", "0 disagreements"),
-    "history": ("each row's history is complete, in order, and has the right principals", "0 violations"),
-    "versions": ("no version is assigned twice, not even by a restore", "0"),
-    "lists": ("lists contain each untouched row exactly once while others change", "0 violations"),
-    "errors": ("errors are problem documents with the right code, and Retry-After if a retry is safe", "0 violations"),
-}
 
 
 async def run(context):
@@ -63,31 +45,10 @@ async def run(context):
                 failed.append(f"{kind}: {one!r}"[:300])
                 continue
             episodes.append(one)
-            _print_progress(f"episode {number + 1} of {count}, {kind}", one)
+            print_progress(f"episode {number + 1} of {count}, {kind}", f"{one.ledger.counts.requests:,} requests", one)
     context.publish("storm", episodes)
     ran = {"stacks": len(episodes), "failed": len(failed), **({"example": failed[0]} if failed else {})}
-    return [*_promises(episodes), *_recovery(episodes), Result("the faults and checks of each stack complete", "0 failed", ran, not failed)]
-
-
-def _print_progress(name, episode):
-    violations = collections.Counter(topic for topic, _, _ in episode.ledger.violations)
-    summary = ", ".join(f"{topic} {n}" for topic, n in violations.items()) or "all held"
-    print(f"   {name}: {episode.ledger.counts.requests:,} requests, {len(episode.injections)} faults, {summary}", flush=True)
-    for topic in violations:
-        print(f"      {topic}: {next(description for its, _, description in episode.ledger.violations if its == topic)}", flush=True)
-
-
-def shuffled(rng, faults, text):
-    """The faults whose name contains the text, in random order."""
-    chosen = [one for one in faults if not text or text in one.name]
-    return rng.sample(chosen, len(chosen))
-
-
-def rotated(order, turn, seconds):
-    """Each stack starts where the previous one is expected to end, so that every kind is injected; where it really ended depends on the
-    machine and is not repeatable."""
-    start = turn * int(seconds / SECONDS_A_FAULT) % max(1, len(order))
-    return order[start:] + order[:start]
+    return [*_promises(episodes), *recovery(episodes), Result("the faults and checks of each stack complete", "0 failed", ran, not failed)]
 
 
 async def _episode(context, rng, number, kind, seconds, faults):
@@ -101,19 +62,8 @@ async def _episode(context, rng, number, kind, seconds, faults):
         if provider := getattr(deployment, "identity", None):
             tokens.append((provider.token, provider.principal))
         episode = await Episode(deployment, rng, seconds, context.number("RATE", 300), tokens).run(faults)
-        if episode.ledger.violations or any(injection.unavailable > SLOW_SECONDS for injection in episode.injections):
-            _keep_log(f"episode-{number}.log", episode, deployment)
+        keep_log(f"episode-{number}.log", episode, deployment)
         return episode
-
-
-def _keep_log(name, episode, deployment):
-    """Writes the injections, the violations and the logs of the service to var/prove."""
-    start, folder = episode.timeline.start, REPOSITORY / "var" / "prove"
-    lines = [f"{injection.begun - start:8.2f} to {injection.healed - start:.2f}, recovered {injection.recovered - start:.2f}: {injection.name}" for injection in episode.injections]
-    lines += [f"{at - start:8.2f} {topic}: {description}" for topic, at, description in episode.ledger.violations]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text("\n".join([*lines, "", deployment.log()]), encoding="utf-8")
-    print(f"   kept: {folder / name}", flush=True)
 
 
 def _token(deployment, name):
@@ -148,27 +98,4 @@ def _promises(episodes):
             "no answer": sum(ledger.counts.lost for ledger in ledgers),
         },
     }
-    for topic, (promise, goal) in PROMISES.items():
-        found = [description for one, _, description in violations if one == topic]
-        counted = {**details.get(topic, {}), "violations": len(found)}
-        counted |= {str(number): description[:1500] for number, description in enumerate(sorted(set(found), key=len)[:3], 1)}
-        yield Result(promise, goal, counted, not found and (topic != "linearizable" or checked["rows"] > 0))
-
-
-def _recovery(episodes):
-    injections = [injection for one in episodes for injection in one.injections]
-    slowest = max(injections, key=lambda injection: injection.unavailable, default=None)
-    counted = {
-        "faults": len(injections),
-        "kinds": len({injection.name for injection in injections}),
-        "unavailable": milliseconds([injection.unavailable for injection in injections]),
-        f"over {SLOW_SECONDS:g} s": sum(injection.unavailable > SLOW_SECONDS for injection in injections),
-        **({"slowest after": slowest.name} if slowest else {}),
-    }
-    for name, why in skipped(episodes).items():
-        print(f"   not injected: {name}: {why}", flush=True)
-    left = [line for one in episodes for line in one.left_behind]
-    failed = [description for one in episodes for topic, _, description in one.ledger.violations if topic == "recovery"]
-    yield Result("every endpoint acknowledges creations again after each fault", f"within {RECOVERY_SECONDS} s",
-              {**counted, "not recovered": len(failed), **{str(number): description for number, description in enumerate(failed[:3], 1)}}, bool(injections) and not failed)  # fmt: skip
-    yield Result("no process outlives supervisord", "0", {"left behind": len(left), **({"example": left[0]} if left else {})}, not left)
+    return promises(violations, {topic: details.get(topic, {}) for topic in PROMISES})

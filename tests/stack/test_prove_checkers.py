@@ -17,6 +17,7 @@ import chain  # noqa: E402
 import search  # noqa: E402
 import shrink  # noqa: E402
 import checker  # noqa: E402
+import histories  # noqa: E402
 from actions import Worker  # noqa: E402
 from client import Answer  # noqa: E402
 from history import DONE, NOT_FOUND, CONFLICT, PRECONDITION_FAILED, NOT_DONE, UNKNOWN, Operation, anomalies  # noqa: E402
@@ -350,3 +351,94 @@ def test_latency_counts_from_when_a_request_was_due():
     assert len(latencies) == 20
     # One worker of 20 requests a second for what is due at 100: the last is due at 0.19 s and begins at 0.95 s.
     assert max(latencies) > 0.7
+
+
+# --- histories as prove/load writes them --------------------------------------------------------------------------
+
+PATH = "/v1/passengers/u1"
+LATE = (100, 101)  # of the last read of a row
+
+
+def _line(*operations, number=1):
+    """A line of prove/load about a row."""
+    fields = [
+        [op.kind, int(op.begun * 1e9), None if op.ended == FOREVER else int(op.ended * 1e9), op.outcome, op.version, op.name, op.expected, op.source]
+        for op in operations
+    ]
+    return json.dumps({"row": number, "path": PATH, "operations": fields}).encode()
+
+
+def _topics(found):
+    return sorted({topic for topic, _, _ in found.ledger.violations})
+
+
+def test_a_line_without_a_violation_is_counted():
+    checked = histories.Histories(search=1, seed=0)
+    line = _line(create(0, 1), WROTE, write(4, 5, NOT_DONE, "b"), Operation("read", 6, FOREVER, UNKNOWN), read(*LATE, "v1", "a"))
+    assert checked.add(line)["names"] == ["a"] and _topics(checked) == []
+    # The refused write and the read without an answer carry no information.
+    assert (checked.counted["operations"], checked.counted["rows"], checked.counted["checked by both"]) == (3, 1, 1)
+
+
+@pytest.mark.parametrize("search_every", [1, 2])
+@pytest.mark.parametrize("name", UNEXPLAINED)
+def test_a_violation_in_a_line_is_found_whether_or_not_the_row_is_searched(name, search_every):
+    checked = histories.Histories(search_every, seed=0, begin=1000.0)
+    checked.add(_line(create(0, 1), *UNEXPLAINED[name], number=1))
+    assert "linearizable" in _topics(checked) and "checkers" not in _topics(checked)
+    ((_, at, description),) = [one for one in checked.ledger.violations if one[0] == "linearizable"]
+    assert description.startswith(f"{PATH}: {name}") and "Smallest history:" in description and at > 1000
+
+
+@pytest.mark.parametrize("name", NOT_RESTORED)
+def test_a_row_with_restores_is_always_searched(name):
+    checked = histories.Histories(search=2, seed=0)
+    checked.add(_line(create(0, 1), *NOT_RESTORED[name], number=1))
+    is_restored = any(op.kind == "restore" and op.outcome == DONE for op in NOT_RESTORED[name])
+    assert ("linearizable" in _topics(checked)) == is_restored
+
+
+def test_the_seed_chooses_the_rows_that_are_searched():
+    found = [histories.Histories(2, seed).add(_line(create(0, 1), read(*LATE, "v0", "created"), number=7)) for seed in (0, 1)]
+    assert ["operations" in one for one in found] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("topic", "operations"),
+    [
+        ("versions", [WROTE, read(*LATE, "v1", "created")]),
+        ("errors", [WROTE, Operation("read", *LATE, NOT_DONE)]),
+    ],
+)
+def test_versions_and_unreadable_rows_are_checked(topic, operations):
+    checked = histories.Histories(1, 0)
+    checked.add(_line(create(0, 1), *operations))
+    assert topic in _topics(checked)
+
+
+def test_a_violation_that_the_load_reports_is_kept():
+    checked = histories.Histories(1, 0)
+    assert checked.add(b'{"violation": ["mixed", "a text"]}') == {} and _topics(checked) == ["mixed"]
+    assert checked.add(b'{"summary": {"requests": 1}}') == {"summary": {"requests": 1}}
+
+
+LOST_WRITE = write(2, FOREVER, UNKNOWN, "b")
+
+
+@pytest.mark.parametrize(
+    ("operations", "current", "is_right"),
+    [
+        ([read(*LATE, "v0", "created")], "created", True),
+        ([read(*LATE, "v0", "created")], "b", False),
+        ([read(*LATE, "v0", "created")], None, False),
+        ([LOST_WRITE, read(*LATE, "v0", "created")], "b", True),
+        ([delete(2, FOREVER, UNKNOWN), read(*LATE, "v0", "created")], None, True),
+        ([delete(2, 3, DONE), Operation("read", *LATE, NOT_FOUND)], None, True),
+        ([delete(2, 3, DONE), Operation("read", *LATE, NOT_FOUND)], "created", False),
+        ([delete(2, 3, DONE), restore(4, FOREVER, UNKNOWN), Operation("read", *LATE, NOT_FOUND)], "created", True),
+    ],
+)
+def test_the_final_state_is_one_that_the_answers_allow(operations, current, is_right):
+    present = {"u1": {"name": current}} if current else {}
+    wrong = list(histories.wrong_states({"u1": histories.states_after([create(0, 1), *operations])}, present))
+    assert (wrong == []) == is_right, wrong

@@ -2,7 +2,9 @@
 
 import asyncio
 import random
+import subprocess
 import sys
+import types
 
 from support import REPOSITORY
 
@@ -10,6 +12,7 @@ sys.path += [str(REPOSITORY / "prove"), str(REPOSITORY / "bench")]
 
 from episode import Episode  # noqa: E402
 from faults import Fault  # noqa: E402
+from scenarios import volume  # noqa: E402
 from single import single  # noqa: E402
 
 SECONDS, RATE = 15, 80
@@ -28,9 +31,18 @@ CORRUPTIONS = {
 }
 
 
-def _fault(topic):
+# The same for the load of `volume`, most of whose rows are not changed any more when the later ones of these are executed.
+CORRUPTIONS_OF_VOLUME = {
+    "lost": "delete from passengers where uuid in (select uuid from passengers order by random() limit 20)",
+    "partial": "update passengers set fare = fare + 1 where uuid in (select uuid from passengers order by random() limit 20)",
+    "linearizable": CORRUPTIONS["linearizable"],
+    "history": CORRUPTIONS["history"],
+}
+
+
+def _fault(topic, corruptions=CORRUPTIONS):
     async def body(deployment, _):
-        done, output = await deployment.psql(CORRUPTIONS[topic])
+        done, output = await deployment.psql(corruptions[topic])
         assert done, output
         yield None
 
@@ -47,3 +59,22 @@ def test_rows_that_are_changed_directly_in_the_database_are_detected():
     topics = {topic for topic, _, _ in episode.ledger.violations}
     assert set(CORRUPTIONS) <= topics, topics
     assert "checkers" not in topics, episode.ledger.violations
+
+
+def test_they_are_detected_by_volume_too():
+    build = ["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", "prove/load/Cargo.toml", "--target-dir", "var/prove/target"]
+    subprocess.run(build, cwd=REPOSITORY, check=True)
+    context = types.SimpleNamespace(number=lambda name, default: {"EVERY": 1, "SEARCH": 2}.get(name, default))
+    faults = [_fault(topic, CORRUPTIONS_OF_VOLUME) for topic in CORRUPTIONS_OF_VOLUME]
+
+    async def run():
+        async with single() as deployment:
+            return await volume.Episode(deployment, random.Random(1), context).run(faults, SECONDS, 0)
+
+    episode = asyncio.run(run())
+    assert {injection.name for injection in episode.injections} == set(CORRUPTIONS_OF_VOLUME)
+    topics = {topic for topic, _, _ in episode.ledger.violations}
+    assert set(CORRUPTIONS_OF_VOLUME) <= topics, topics
+    assert "checkers" not in topics, episode.ledger.violations
+    (smallest, *_) = sorted((text for topic, _, text in episode.ledger.violations if topic == "linearizable"), key=len)
+    assert "Smallest history: " in smallest
