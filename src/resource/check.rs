@@ -10,8 +10,8 @@ use super::description::{
 use super::identifier::snake_case;
 use super::kind::Kind;
 
-/// Maximum number of columns; the key is added to them, and a CSV row has at most 64 cells.
-const COLUMNS_MAX: usize = 60;
+/// Maximum number of columns; with the key they fit into a JSON object (`MEMBERS_MAX`) and a CSV record (`VALUES_MAX`).
+const COLUMNS_MAX: usize = 250;
 /// PostgreSQL truncates longer names.
 pub const IDENTIFIER_MAX: usize = 63;
 /// Names that have another meaning in queries and rows.

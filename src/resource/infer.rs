@@ -312,7 +312,7 @@ impl ObservedColumn {
             }
             None => {
                 comments.extend(self.misfit.clone());
-                if self.values > 0 && self.is_local_time {
+                if is_known && self.is_local_time {
                     let hint =
                         "dates and times without an offset from UTC: append Z to each to use format = \"date-time\"";
                     comments.push(hint.to_owned());
