@@ -234,7 +234,7 @@ async fn schema(report: &mut Report, client: &Client, resources: Resources) -> R
         for difference in found {
             let what = format!("the table of {} differs from its description: {}", resource.name, difference.what);
             let remedy = if difference.is_safe {
-                "pycrudapi migrate".to_owned()
+                "restart the service; with MIGRATE=false: pycrudapi migrate".to_owned()
             } else {
                 format!("{};", difference.sql.join("; "))
             };
