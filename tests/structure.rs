@@ -19,7 +19,7 @@ const PARTS: &[&[&str]] = &[
     &["auth", "backup"],
     &["db"],
     &["csv", "trace"],
-    &["duration", "hexadecimal", "log_output", "masked", "short_file", "shutdown", "staggered"],
+    &["duration", "hexadecimal", "log_output", "masked", "shell", "short_file", "shutdown", "staggered"],
 ];
 
 /// Modules by their path in the crate, with their source.

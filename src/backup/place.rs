@@ -11,6 +11,7 @@ use super::record::{Backup, Kind};
 use super::scratch::Scratch;
 use super::seal::Key;
 use super::segments::{self, Behind};
+use crate::shell::quoted;
 
 /// Maximum number of ranges of instants in an error message.
 const RANGES_MAX: usize = 5;
@@ -112,7 +113,7 @@ impl Place {
         };
         let all = self.list().await?;
         if all.is_empty() {
-            bail!("there is no backup in {name}; `pycrudapi backup --to {name}` makes one");
+            bail!("there is no backup in {name}; `pycrudapi backup --to {}` makes one", quoted(&name));
         }
         let backup = self.choose(all.clone(), id, at).await?;
         backup.expect_key(key)?;

@@ -37,6 +37,8 @@ use crate::db::migrate;
 use crate::masked::masked;
 use crate::resource::registry::Resources;
 use crate::resource::time::{Unzoned, read_date_time};
+#[cfg(feature = "embedded")]
+use crate::shell::quoted;
 
 /// `restore`.
 #[derive(Debug, Args)]
@@ -177,7 +179,7 @@ impl Restore {
         let place = target.keep(recovered)?;
         let reached = reached.map_or_else(|| backup.state.at.clone(), |at| at.to_string());
         print_line(&format!("restored backup {}; its last commit is from {reached}", backup.id));
-        print_line(&format!("to serve it: DATA_DIR={} make up", place.display()));
+        print_line(&format!("to serve it: DATA_DIR={} make up", quoted(&place.to_string_lossy())));
         if backup.database != "postgres" {
             print_line(&format!("its tables are in the database {}, not in postgres", backup.database));
         }
@@ -195,7 +197,7 @@ impl Restore {
         let resources = self.resources.load()?;
         let place = runtime.block_on(drill::logical_into(&self.options(), folder, backup, key, &resources))?;
         print_line(&format!("restored backup {} as of {}", backup.id, backup.state.at));
-        print_line(&format!("to serve it: DATA_DIR={} make up", place.display()));
+        print_line(&format!("to serve it: DATA_DIR={} make up", quoted(&place.to_string_lossy())));
         Ok(())
     }
 
