@@ -42,7 +42,7 @@ impl fmt::Display for Full {
         }
         write!(
             formatter,
-            ": make room there and run this again; nothing half made stays, and the backups of before are as good as they were"
+            ": free space there and run the command again; incomplete files are removed, and earlier backups are unaffected"
         )
     }
 }
@@ -100,7 +100,7 @@ pub fn unwritable(path: &Path, error: io::Error) -> anyhow::Error {
             format!("{} may not write {}: let that user, or run this as another", user(), path.display())
         }
         ErrorKind::ReadOnlyFilesystem => format!("cannot write {}: its disk is mounted read-only", path.display()),
-        _ => format!("cannot write {}: see that it is a folder on a disk that works", path.display()),
+        _ => format!("cannot write {}: check the path and its disk", path.display()),
     };
     anyhow::Error::new(error).context(said)
 }
@@ -193,8 +193,8 @@ mod tests {
         ];
         for failure in failures {
             let said = error_chain(failure.as_ref());
-            assert!(said.starts_with("the disk of / is full (") && said.contains("make room there"), "{said}");
-            assert_eq!(said.matches("make room").count(), 1, "{said}");
+            assert!(said.starts_with("the disk of / is full (") && said.contains("free space there"), "{said}");
+            assert_eq!(said.matches("free space").count(), 1, "{said}");
         }
         let other = told_full(anyhow!("else"), Some(place)).to_string();
         assert_eq!(other, "else");
