@@ -16,7 +16,7 @@ use super::backup::NO_PROGRAMS;
 use super::backup::record;
 use super::database::{Use, expect_database, with_database};
 use super::output::print_line;
-use crate::backup::disk::told_full;
+use crate::backup::disk::explain_disk_full;
 use crate::backup::folder::Folder;
 use crate::backup::logical;
 #[cfg(feature = "embedded")]
@@ -120,7 +120,7 @@ impl Restore {
         let fetched = runtime.block_on(place.fetch(self.backup.as_deref(), self.at, key, self.backup.is_none()))?;
         let restored = self.restore(&runtime, &fetched.folder, &fetched.backup, (key, is_database));
         let disk = (!is_database).then(|| Path::new(&self.into));
-        restored.map_err(|error| told_full(error, disk))?;
+        restored.map_err(|error| explain_disk_full(error, disk))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -236,7 +236,7 @@ impl Drill {
             .await
             .map_err(|error| {
                 let scratch = std::env::temp_dir();
-                told_full(error, self.into.is_none().then_some(scratch.as_path()))
+                explain_disk_full(error, self.into.is_none().then_some(scratch.as_path()))
             });
             record(&conninfo, Task::RestoreDrill, started, &outcome, |backup| {
                 (Some(backup.bytes()), format!("backup {}", backup.id))

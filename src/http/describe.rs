@@ -130,7 +130,7 @@ pub struct Operation {
     description: Option<&'static str>,
     parameters: Vec<Parameter>,
     body: Option<RequestBody>,
-    answers: Vec<(u16, Response)>,
+    responses: Vec<(u16, Response)>,
     problems: Vec<Code>,
 }
 
@@ -144,13 +144,13 @@ impl Operation {
             description: None,
             parameters: Vec::new(),
             body: None,
-            answers: Vec::new(),
+            responses: Vec::new(),
             problems: Vec::new(),
         }
     }
 
     /// Adds a description in Markdown.
-    pub fn says(mut self, description: &'static str) -> Self {
+    pub fn description(mut self, description: &'static str) -> Self {
         self.description = Some(description);
         self
     }
@@ -162,7 +162,7 @@ impl Operation {
     }
 
     /// Adds a request body in one of several media types; each may be compressed.
-    pub fn takes(
+    pub fn request_body(
         mut self,
         required: bool,
         description: &str,
@@ -179,7 +179,7 @@ impl Operation {
     }
 
     /// Adds a response with a status, in one of several media types, or without a body.
-    pub fn answers(
+    pub fn response(
         mut self,
         status: u16,
         description: &str,
@@ -189,20 +189,20 @@ impl Operation {
         for (media_type, content) in contents {
             response = response.content(media_type, content);
         }
-        self.answers.push((status, response.build()));
+        self.responses.push((status, response.build()));
         self
     }
 
     /// Adds a header to the last response.
     pub fn header(mut self, name: &'static str, schema: impl Into<RefOr<Schema>>, description: &str) -> Self {
         let header = HeaderBuilder::new().schema(schema).description(Some(description)).build();
-        let (_, response) = self.answers.last_mut().expect("a header belongs to an answer");
+        let (_, response) = self.responses.last_mut().expect("a header belongs to a response");
         response.headers.insert(name.to_owned(), header);
         self
     }
 
     /// Adds problems in addition to those that any request may receive.
-    pub fn fails(mut self, problems: impl IntoIterator<Item = Code>) -> Self {
+    pub fn problems(mut self, problems: impl IntoIterator<Item = Code>) -> Self {
         self.problems.extend(problems);
         self
     }
@@ -223,7 +223,7 @@ impl Operation {
         for parameter in &self.parameters {
             operation = operation.parameter(parameter.clone());
         }
-        for (status, response) in &self.answers {
+        for (status, response) in &self.responses {
             operation = operation.response(status.to_string(), response.clone());
         }
         let kinds: Vec<Kind> = catalogue::all()

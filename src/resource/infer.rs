@@ -22,7 +22,7 @@ use super::sketch::{ColumnSketch, Sketch};
 use super::time::begins_as_iso;
 use super::unnamed::{UNNAMED_RULE, UnnamedColumn};
 use crate::csv::cells::{Cell, Cells};
-use crate::csv::fault::{Fault, Malformed, Place};
+use crate::csv::fault::{Fault, Location, Malformed};
 use crate::csv::file;
 use crate::csv::splitter::Sink;
 
@@ -125,7 +125,7 @@ impl Sink for Survey<'_> {
         let (expected, found) = (columns.len(), record.count());
         if expected != found {
             let fault = Fault::Width { expected, found };
-            return Err(Malformed { line: record.line(), place: Place::Record, fault }.into());
+            return Err(Malformed { line: record.line(), location: Location::Record, fault }.into());
         }
         self.rows += 1;
         for (column, cell) in columns.iter_mut().zip(record.iter()) {
