@@ -12,6 +12,7 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem, PathsBuilder};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, OpenIdConnect, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, ComponentsBuilder, Content, HttpMethod, Paths, Ref, RefOr, Required, Schema};
 
@@ -25,6 +26,8 @@ use crate::auth::sign_in::SignIn;
 
 /// Appended to the description of every request body.
 const COMPRESSED: &str = "It may be sent with `Content-Encoding: gzip`.";
+/// The header with a position in the primary's WAL ([`super::consistency`]).
+const DATABASE_LSN: &str = "Database-LSN";
 /// The media type of every error.
 pub const PROBLEM: &str = "application/problem+json";
 
@@ -207,6 +210,13 @@ impl Operation {
         self
     }
 
+    /// Declares that the operation may read from a replica and accepts the position that it must include.
+    pub fn reads_replica(self) -> Self {
+        let meaning = "if lists are read from a replica, the value from the response to a change that the response must \
+                       include; without a replica it is ignored";
+        self.with([header(DATABASE_LSN, wal_position(), meaning, "1:0/3000060")]).problems([Code::InvalidHeader])
+    }
+
     fn build(&self, writes: bool, access: Access, signs_in: bool) -> utoipa::openapi::path::Operation {
         let mut operation = OperationBuilder::new()
             .tag(self.tag)
@@ -224,7 +234,13 @@ impl Operation {
             operation = operation.parameter(parameter.clone());
         }
         for (status, response) in &self.responses {
-            operation = operation.response(status.to_string(), response.clone());
+            let mut response = response.clone();
+            if writes {
+                let meaning = "present if lists are read from a replica: a list requested with it includes this change";
+                let header = HeaderBuilder::new().schema(wal_position()).description(Some(meaning)).build();
+                response.headers.insert(DATABASE_LSN.to_owned(), header);
+            }
+            operation = operation.response(status.to_string(), response);
         }
         let kinds: Vec<Kind> = catalogue::all()
             .filter(|kind| {
@@ -252,6 +268,12 @@ impl Operation {
     fn fails_with(&self, code: &str) -> bool {
         self.problems.iter().any(|problem| problem.parts().1 == code)
     }
+}
+
+/// A value of [`DATABASE_LSN`].
+fn wal_position() -> RefOr<Schema> {
+    let position = "^([0-9]{1,9}:[0-9A-F]{1,8}/[0-9A-F]{1,8}|primary)$";
+    RefOr::T(ObjectBuilder::new().schema_type(Type::String).pattern(Some(position)).into())
 }
 
 /// The response for problems that share a status, with an example of each.

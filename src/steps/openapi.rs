@@ -55,7 +55,8 @@ pub fn describe(document: &mut Document) {
             ],
         )
         .header("Link", text(), "`rel=\"next\"`: the next page, if `limit` was given and more steps follow")
-        .problems([Code::InvalidQuery, Code::NotAcceptable]);
+        .problems([Code::InvalidQuery, Code::NotAcceptable])
+        .reads_replica();
     document.operation(HttpMethod::Get, STEPS_URLS, &list);
 
     let both = json!({"summary": [example(&SUMMARY)], "durations": [example(&DURATIONS)]});
@@ -75,7 +76,8 @@ pub fn describe(document: &mut Document) {
             ],
         )
         .header("Link", text(), "`rel=\"next\"`: the next page, if `limit` was given and more steps follow")
-        .problems([Code::InvalidQuery, Code::NotAcceptable]);
+        .problems([Code::InvalidQuery, Code::NotAcceptable])
+        .reads_replica();
     document.operation(HttpMethod::Get, DURATIONS_URLS, &durations);
 }
 

@@ -72,7 +72,8 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
         .header("Link", text(), "`rel=\"next\"` and `rel=\"prev\"`: the next and previous page, if they exist")
         .header("Content-Range", text(), "with `Prefer: count`: `0-99/1309`, or `*/1309` after a cursor")
         .header("Preference-Applied", text(), "`count=exact` or `count=estimated`, if applied")
-        .problems([Code::InvalidQuery, Code::NotAcceptable]);
+        .problems([Code::InvalidQuery, Code::NotAcceptable])
+        .reads_replica();
     if resource.offers(Offered::List) {
         document.operation(HttpMethod::Get, resource.urls.list, &list);
     }
@@ -112,7 +113,8 @@ fn statistics(resource: &'static Resource, document: &mut Document) {
         "The groups, ordered by the columns of `by`.",
         [(JSON, content(object([("groups", array_of(RefOr::T(group.into())), true)]), json!({"groups": [example]})))],
     )
-    .problems([Code::InvalidQuery]);
+    .problems([Code::InvalidQuery])
+    .reads_replica();
     document.operation(HttpMethod::Get, resource.urls.statistics, &operation);
 }
 
