@@ -162,3 +162,15 @@ fn no_file_imports_one_that_imports_it() {
     });
     assert!(imports.is_empty(), "these import each other:\n{}", text.collect::<Vec<_>>().join("\n"));
 }
+
+#[test]
+fn log_messages_that_the_runbooks_search_for_exist() {
+    let runbooks = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/runbooks.md")).expect("the runbooks");
+    let sources: String = modules().into_values().collect();
+    let searched: Vec<&str> =
+        runbooks.split("LOGS | grep '").skip(1).filter_map(|behind| behind.split('\'').next()).collect();
+    assert!(searched.len() >= 2, "{searched:?}");
+    for message in searched {
+        assert!(sources.contains(message), "no message has {message:?}");
+    }
+}
