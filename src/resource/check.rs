@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use toml::Spanned;
 
 use super::description::{
-    ColumnDescription, Description, Fault, Index, IndexName, Operation, Statistics, header_key, line_at,
+    ColumnDescription, Description, Fault, Index, IndexName, Operation, Statistics, header_key, key_at, line_at,
 };
 use super::identifier::snake_case;
 use super::kind::Kind;
@@ -76,7 +76,7 @@ pub fn faults(text: &str, description: &Description) -> Vec<Fault> {
             }
         }
         for message in column.faults() {
-            say(at, format!("{called}: {message}"));
+            say(key_at(text, at, &message), format!("{called}: {message}"));
         }
     }
     if let Some(operations) = &description.operations {

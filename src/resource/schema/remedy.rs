@@ -53,7 +53,7 @@ pub fn retype(resource: &Resource, column: &Column, known: &TableColumn, table: 
     if known.has_default {
         actions.push(format!("alter column {sql} drop default"));
     }
-    actions.push(format!("alter column {sql} type {sql_type} using {}", conversion(sql, &known.sql_type, &sql_type)));
+    actions.push(format!("alter column {sql} type {sql_type} using {}", conversion(sql, &known.sql_type, sql_type)));
     if !column.default.is_null() {
         actions.push(format!("alter column {sql} set default {}", literal(&column.default)));
     }
