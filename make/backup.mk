@@ -1,4 +1,4 @@
-# Backups of the service that `make up` runs, and restores (docs/operations.md, "Getting it back").
+# Backups of the service that `make up` runs, and restores (docs/operations.md, "Backup and restore").
 # Variables of the command line and the environment are passed to the program: BACKUP_DIR, BACKUP_KEY_FILE, BACKUP_KEEP, …
 
 # An existing binary to use instead of building one.

@@ -12,7 +12,7 @@ HEAD = """# Reliability
 
 Written by `make prove`: clients change two resources at a constant rate while faults are injected one after the other; then every answer
 is checked against the final state and the history of each row. [Decision 0034](decisions/0034-faults-by-seed-and-three-checkers.md) describes the
-checkers, [operations](operations.md#seeing-it-hold) how to run it.
+checkers, [operations](operations.md#fault-injection-tests) how to run it.
 
 """
 

@@ -25,7 +25,7 @@ use crate::db::analyze::Growth;
 use crate::db::conninfo::ConnInfo;
 use crate::db::pool::{Pool, PoolKind};
 use crate::db::reads::Reads;
-use crate::db::replica::Followed;
+use crate::db::replica::ReadReplica;
 use crate::http::asset::Policy;
 use crate::http::consistency;
 use crate::http::cors::{self, Origins};
@@ -83,16 +83,17 @@ impl App {
         let tracer = telemetry::traces(server.traces.options(conninfo)?).map_err(AppError::Traces)?;
         let pool_of = |kind| Pool::new(conninfo, &database.pool_options(kind));
         let pool = pool_of(PoolKind::Keys);
-        let followed = database.replica(conninfo)?.map(|replica| {
+        let read_replica = database.replica(conninfo)?.map(|replica| {
             let pools = [PoolKind::Replica, PoolKind::ReplicaProbe]
                 .map(|kind| Pool::new(&replica, &database.pool_options(kind)));
-            Followed::start(pools, database.replica_options(), &pool, shutdown.clone())
+            ReadReplica::start(pools, database.replica_options(), &pool, shutdown.clone())
         });
-        let reads = Reads::new(pool_of(PoolKind::Lists), pool.clone(), database.checkout_timeout_ms, followed.clone());
+        let reads =
+            Reads::new(pool_of(PoolKind::Lists), pool.clone(), database.checkout_timeout_ms, read_replica.clone());
         let probe = pool_of(PoolKind::Probe);
         let pools = [(PoolKind::Keys, &pool), (PoolKind::Probe, &probe)].into_iter().chain(reads.pools());
         let pools = pools.map(|(kind, pool)| (kind.name(), pool.clone())).collect();
-        let health = Arc::new(Health::new(probe, followed.clone(), server.common.auth.name(), shutdown.clone()));
+        let health = Arc::new(Health::new(probe, read_replica.clone(), server.common.auth.name(), shutdown.clone()));
         let budget = &server.budget;
         let bodies = budget.bodies();
         let body_limits = budget.body_limits(&bodies, server.common.max_body_bytes, server.body_timeout_ms);
@@ -186,7 +187,7 @@ impl App {
             docs::routes::routes(docs::document::json(resources, sign_in.as_ref()), policy.clone()),
             pages::routes::routes(pages::routes::Context { resources, signs_in: sign_in.is_some(), policy }),
         ]);
-        let routes = consistency::with_position(followed, server::routes(routes));
+        let routes = consistency::with_position(read_replica, server::routes(routes));
         let origins = server.common.cors_allow_origins.clone().unwrap_or(Origins::None);
         let routes = cors::with_cors(origins.clone(), routes);
         let hosts = server.allowed_hosts.clone().unwrap_or_default().with_own_name();

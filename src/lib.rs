@@ -18,7 +18,8 @@
 //! - [`doctor`] diagnoses everything that the service depends on;
 //! - [`trace`] records spans of requests and queues them for delivery;
 //! - [`db`] is PostgreSQL without HTTP; [`telemetry`], [`log_output`], [`shutdown`] and [`staggered`] are process-wide;
-//! - [`masked`] and [`short_file`] keep secrets out of messages, and bound the memory for unexpectedly long files.
+//! - [`masked`] and [`shell`] keep secrets out of messages, and quote paths in the commands that they show; [`short_file`] bounds
+//!   the memory for unexpectedly long files.
 
 pub mod air_quality;
 pub mod app;
@@ -43,6 +44,7 @@ pub mod ops;
 pub mod pages;
 pub mod resource;
 pub mod server;
+pub mod shell;
 pub mod short_file;
 pub mod shutdown;
 #[cfg(test)]

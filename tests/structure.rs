@@ -19,7 +19,7 @@ const PARTS: &[&[&str]] = &[
     &["auth", "backup"],
     &["db"],
     &["csv", "trace"],
-    &["duration", "hexadecimal", "log_output", "masked", "short_file", "shutdown", "staggered"],
+    &["duration", "hexadecimal", "log_output", "masked", "shell", "short_file", "shutdown", "staggered"],
 ];
 
 /// Modules by their path in the crate, with their source.
@@ -161,4 +161,16 @@ fn no_file_imports_one_that_imports_it() {
         format!("{} imports {}", module.join("::"), left.collect::<Vec<_>>().join(", "))
     });
     assert!(imports.is_empty(), "these import each other:\n{}", text.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn log_messages_that_the_runbooks_search_for_exist() {
+    let runbooks = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/runbooks.md")).expect("the runbooks");
+    let sources: String = modules().into_values().collect();
+    let searched: Vec<&str> =
+        runbooks.split("LOGS | grep '").skip(1).filter_map(|behind| behind.split('\'').next()).collect();
+    assert!(searched.len() >= 2, "{searched:?}");
+    for message in searched {
+        assert!(sources.contains(message), "no message has {message:?}");
+    }
 }

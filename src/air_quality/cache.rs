@@ -25,7 +25,7 @@ use crate::db::error::StoreError;
 use crate::db::fair_queue::Client;
 use crate::db::listen::listen;
 use crate::db::pool::Pool;
-use crate::db::position::Need;
+use crate::db::position::Consistency;
 use crate::db::reads::{Reader, Reads};
 use crate::http::format::Format;
 
@@ -175,7 +175,7 @@ impl Cache {
         let (sender, receiver) = watch::channel(None);
         flights.insert(cache_key.clone(), sender.clone());
         drop(flights);
-        let reader = self.reads.of(client, Need::Nothing);
+        let reader = self.reads.of(client, Consistency::Eventual);
         let flight = Flight { cache: self.clone(), cache_key, outcome: sender };
         tokio::spawn(async move {
             match flight.cache.backend.acquire(&flight.cache_key, deadline).await {
@@ -209,7 +209,7 @@ impl Cache {
         let mut readings = store::readings(reader, selection).await?;
         if readings.generation != requested && reader.may_be_behind() {
             // A replica may not have the requested generation yet; generations have no order.
-            reader.raise(Need::Primary);
+            reader.raise(Consistency::Primary);
             readings = store::readings(reader, selection).await?;
         }
         if readings.rows.len() > store::READINGS_MAX {

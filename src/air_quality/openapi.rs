@@ -17,7 +17,7 @@ const CSV: &str =
 /// Adds the one operation on readings.
 pub fn describe(document: &mut Document) {
     let list = Operation::new("Air quality", "listAirQuality", "List readings by station")
-        .says(
+        .description(
             "Stations are ordered by name, readings by time; null means not measured. Concentrations are µg/m³, but mg/m³ for \
             CO. A request for more than 100,000 readings is rejected.",
         )
@@ -32,14 +32,14 @@ pub fn describe(document: &mut Document) {
             query("to", text(), "readings before this time", "2036-10-02T00:00:00Z"),
             query("format", one_of(["json", "csv"]), "overrides the header Accept", "json"),
         ])
-        .answers(
+        .response(
             200,
             "The readings.",
             [(Format::Json.media_type(), content(body(), example())), (Format::Csv.media_type(), content(text(), CSV))],
         )
         .header("X-Cache", one_of(["HIT", "MISS"]), "whether the response came from the cache")
         .header("Age", integer(0, i64::from(i32::MAX)), "seconds since the response was built")
-        .fails([Code::InvalidQuery, Code::NotAcceptable]);
+        .problems([Code::InvalidQuery, Code::NotAcceptable]);
     document.operation(HttpMethod::Get, LIST, &list);
 }
 

@@ -99,7 +99,7 @@ pub fn write(
     if !status.success() {
         let failure = anyhow!("pg_basebackup failed ({status}): {}{}", said.trim(), remedy(&said, server));
         // Its output is written by this process, so the full disk is the server's.
-        return Err(disk::told_full(failure, None));
+        return Err(disk::explain_disk_full(failure, None));
     }
     Ok(written)
 }
@@ -149,7 +149,7 @@ pub fn read(tar: impl Read, into: Option<&Path>, wal: Option<&Path>) -> anyhow::
         let place = into.map(|into| into.join(&name)).or_else(|| Some(wal?.join(segment.as_ref()?)));
         let mut copy = Copy::to(place.as_deref(), kept)?;
         let copied = io::copy(&mut entry, &mut copy).with_context(|| format!("cannot unpack {name}"));
-        copied.map_err(|error| disk::told_full(error, place.as_deref()))?;
+        copied.map_err(|error| disk::explain_disk_full(error, place.as_deref()))?;
         let (bytes, sha256, text) = copy.finish();
         match name.as_str() {
             MANIFEST => manifest = Some(text),

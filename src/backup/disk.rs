@@ -23,7 +23,7 @@ pub struct Full {
 }
 
 impl Full {
-    fn met(path: Option<&Path>, needed_bytes: Option<u64>) -> Self {
+    fn at(path: Option<&Path>, needed_bytes: Option<u64>) -> Self {
         Self { path: path.map(Path::to_path_buf), free_bytes: path.and_then(free_bytes), needed_bytes }
     }
 }
@@ -42,7 +42,7 @@ impl fmt::Display for Full {
         }
         write!(
             formatter,
-            ": make room there and run this again; nothing half made stays, and the backups of before are as good as they were"
+            ": free space there and run the command again; incomplete files are removed, and earlier backups are unaffected"
         )
     }
 }
@@ -50,11 +50,11 @@ impl fmt::Display for Full {
 impl Error for Full {}
 
 /// Adds to an error that is caused by a full disk which disk that is, unless it has that already.
-pub fn told_full(error: anyhow::Error, path: Option<&Path>) -> anyhow::Error {
+pub fn explain_disk_full(error: anyhow::Error, path: Option<&Path>) -> anyhow::Error {
     if error.downcast_ref::<Full>().is_some() || !is_full(&error) {
         return error;
     }
-    error.context(Full::met(path, None))
+    error.context(Full::at(path, None))
 }
 
 fn is_full(error: &anyhow::Error) -> bool {
@@ -78,7 +78,7 @@ pub fn says_full(said: &str) -> bool {
 /// When it has less.
 pub fn expect_room(path: &Path, needed_bytes: u64) -> anyhow::Result<()> {
     if free_bytes(path).is_some_and(|free| free < needed_bytes) {
-        return Err(Full::met(Some(path), Some(needed_bytes)).into());
+        return Err(Full::at(Some(path), Some(needed_bytes)).into());
     }
     Ok(())
 }
@@ -94,13 +94,13 @@ pub fn unwritable(path: &Path, error: io::Error) -> anyhow::Error {
     let said = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             let error = anyhow::Error::new(error).context(format!("cannot write {}", path.display()));
-            return error.context(Full::met(Some(path), None));
+            return error.context(Full::at(Some(path), None));
         }
         ErrorKind::PermissionDenied => {
             format!("{} may not write {}: let that user, or run this as another", user(), path.display())
         }
         ErrorKind::ReadOnlyFilesystem => format!("cannot write {}: its disk is mounted read-only", path.display()),
-        _ => format!("cannot write {}: see that it is a folder on a disk that works", path.display()),
+        _ => format!("cannot write {}: check the path and its disk", path.display()),
     };
     anyhow::Error::new(error).context(said)
 }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told_in_one_way_whoever_met_it() {
+    fn a_full_disk_is_reported_the_same_way_wherever_it_occurs() {
         let place = Path::new("/");
         let error = || io::Error::from(ErrorKind::StorageFull);
         let said =
@@ -185,18 +185,18 @@ mod tests {
         // PostgreSQL's own words, where the system wrote a part.
         let short = anyhow!("could not extend file: wrote only 4096 of 8192 bytes\nHINT:  Check free disk space.");
         let failures = [
-            told_full(short, Some(place)),
+            explain_disk_full(short, Some(place)),
             unwritable(place, error()),
-            told_full(unwritable(place, error()), None),
-            told_full(anyhow::Error::new(error()).context("cannot unpack base/1"), Some(place)),
-            told_full(said, Some(place)),
+            explain_disk_full(unwritable(place, error()), None),
+            explain_disk_full(anyhow::Error::new(error()).context("cannot unpack base/1"), Some(place)),
+            explain_disk_full(said, Some(place)),
         ];
         for failure in failures {
             let said = error_chain(failure.as_ref());
-            assert!(said.starts_with("the disk of / is full (") && said.contains("make room there"), "{said}");
-            assert_eq!(said.matches("make room").count(), 1, "{said}");
+            assert!(said.starts_with("the disk of / is full (") && said.contains("free space there"), "{said}");
+            assert_eq!(said.matches("free space").count(), 1, "{said}");
         }
-        let other = told_full(anyhow!("else"), Some(place)).to_string();
+        let other = explain_disk_full(anyhow!("else"), Some(place)).to_string();
         assert_eq!(other, "else");
         let room = expect_room(place, u64::MAX).context("cannot restore").expect_err("refused");
         assert!(error_chain(room.as_ref()).contains("16777216 TiB needed"), "{room:#}");

@@ -74,9 +74,9 @@ impl Folder {
         let path = std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
         match fs::metadata(&path) {
             Ok(found) if found.is_dir() => Ok(Self { path }),
-            Ok(_) => bail!("{} is a file, and no folder with backups", path.display()),
+            Ok(_) => bail!("{} is not a directory; specify the directory of the backups", path.display()),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                bail!("there is no folder {} with backups; `pycrudapi backup --to` makes one", path.display())
+                bail!("the directory {} does not exist; `pycrudapi backup --to` creates it", path.display())
             }
             Err(error) => Err(unreadable(&path, error)),
         }
@@ -120,7 +120,8 @@ impl Folder {
     /// # Errors
     /// When another process holds the lock, or the folder cannot be written.
     pub fn lock(&self) -> anyhow::Result<Lock> {
-        let lock = lock(&self.path.join("lock"), "another backup into the same folder is under way; wait for its end")?;
+        let lock =
+            lock(&self.path.join("lock"), "another backup into the same folder is running; wait until it has ended")?;
         for path in disk::entries(&self.path)? {
             // Other software may have files with this suffix in the folder.
             if name_of(&path).strip_suffix(PARTIAL).is_some_and(|id| time_of(id).is_some()) {

@@ -202,7 +202,7 @@ pub fn expect_restartable(said: &str, is_lost: bool, into: &Path, remedy: &str) 
     }
     if disk::says_full(said) || said.contains("Permission denied") {
         let failure = anyhow!("pg_receivewal cannot write {}: {}", into.display(), said.trim());
-        return Err(disk::told_full(failure, Some(into)));
+        return Err(disk::explain_disk_full(failure, Some(into)));
     }
     tracing::warn!(reason = said.trim(), "pg_receivewal ended; starting it again");
     Ok(())

@@ -144,7 +144,7 @@ pub async fn restore(
         );
     }
     let owner = server.as_migrator().unwrap_or_else(|| server.clone());
-    let mut client = migrate::connect(&owner).await.context("cannot connect to the database that --into names")?;
+    let mut client = migrate::connect(&owner).await.context("cannot connect to the database of --into")?;
     claim(&client).await?;
     let outcome = async {
         migrate::prepare(server, tables, || ()).await.context("cannot make the tables")?;
@@ -203,7 +203,7 @@ async fn claim(client: &Client) -> anyhow::Result<()> {
     }
     let tables = state::tables(client).await.context("cannot list the tables")?;
     if let Some(first) = tables.first() {
-        bail!("the database that --into names is not empty, it has a table {}; name an empty one", first.table);
+        bail!("the database of --into is not empty: it has the table {}; specify an empty database", first.table);
     }
     client.batch_execute(MARK).await.context("cannot make a table")
 }

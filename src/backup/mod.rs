@@ -1,4 +1,4 @@
-//! Backups: made while the service runs, checked after they were written, and brought back to any instant.
+//! Backups: made while the service runs, checked after they were written, and restored to any instant.
 //!
 //! A folder holds the backups of one database:
 //!

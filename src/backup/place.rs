@@ -11,6 +11,7 @@ use super::record::{Backup, Kind};
 use super::scratch::Scratch;
 use super::seal::Key;
 use super::segments::{self, Behind};
+use crate::shell::quoted;
 
 /// Maximum number of ranges of instants in an error message.
 const RANGES_MAX: usize = 5;
@@ -76,21 +77,21 @@ impl Place {
             let known = all.iter().map(|backup| backup.id.as_str()).collect::<Vec<_>>().join(", ");
             all.retain(|backup| backup.id == id);
             if all.is_empty() {
-                bail!("there is no backup {id}; there are {known}");
+                bail!("there is no backup {id}; the backups are {known}");
             }
         }
         let Some(at) = at else { return Ok(all.pop().expect("not empty")) };
         if let (Some(_), Kind::Logical) = (id, all[0].kind) {
-            bail!("a logical backup is of one instant, {}; leave --at out", all[0].state.at);
+            bail!("a logical backup is of one instant, {}; omit --at", all[0].state.at);
         }
         all.retain(|backup| backup.kind == Kind::Physical);
         let ranges = self.reaches(&all).await?;
         let fit = all.into_iter().zip(&ranges).rfind(|(_, (first, last))| (first..=last).contains(&&at));
         fit.map(|(backup, _)| backup).with_context(|| {
-            let future = if at > Timestamp::now() { ", which is to come" } else { "" };
+            let future = if at > Timestamp::now() { ", which is in the future" } else { "" };
             let whose = id.map_or("no backup".to_owned(), |id| format!("backup {id}"));
             let can = if id.is_some() { "cannot" } else { "can" };
-            format!("{whose} {can} be brought back to {at}{future}; {}", told_ranges(ranges))
+            format!("{whose} {can} be restored to {at}{future}; {}", restorable_ranges(ranges))
         })
     }
 
@@ -112,7 +113,7 @@ impl Place {
         };
         let all = self.list().await?;
         if all.is_empty() {
-            bail!("there is no backup in {name}; `pycrudapi backup --to {name}` makes one");
+            bail!("there is no backup in {name}; `pycrudapi backup --to {}` creates one", quoted(&name));
         }
         let backup = self.choose(all.clone(), id, at).await?;
         backup.expect_key(key)?;
@@ -130,7 +131,7 @@ impl Place {
 }
 
 /// The instants that can be restored, as text; ranges without a gap between them are merged.
-fn told_ranges(mut ranges: Vec<(Timestamp, Timestamp)>) -> String {
+fn restorable_ranges(mut ranges: Vec<(Timestamp, Timestamp)>) -> String {
     ranges.sort();
     let mut merged: Vec<(Timestamp, Timestamp)> = Vec::new();
     for (first, last) in ranges {
@@ -146,12 +147,10 @@ fn told_ranges(mut ranges: Vec<(Timestamp, Timestamp)>) -> String {
         .map(|(first, last)| if first == last { first.to_string() } else { format!("{first} to {last}") })
         .collect();
     match (words.is_empty(), left_out) {
-        (true, _) => {
-            "there are logical ones alone, each of one instant; leave --at out, or name one with --backup".to_owned()
-        }
-        (false, 0) => format!("the instants that can be had are {}", words.join(", ")),
+        (true, _) => "all backups are logical, each of one instant; omit --at, or choose one with --backup".to_owned(),
+        (false, 0) => format!("the restorable instants are {}", words.join(", ")),
         (false, _) => format!(
-            "the newest instants that can be had are {}; `pycrudapi backups` lists {left_out} earlier ones",
+            "the newest restorable instants are {}; `pycrudapi backups` lists {left_out} earlier ones",
             words.join(", ")
         ),
     }
@@ -165,12 +164,12 @@ mod tests {
     fn instants_without_a_gap_are_one_range_and_a_long_list_ends_with_the_newest() {
         let at = |second: i64| Timestamp::from_second(second).expect("a time");
         assert_eq!(
-            told_ranges(vec![(at(5), at(5)), (at(0), at(2)), (at(1), at(3))]),
-            "the instants that can be had are 1970-01-01T00:00:00Z to 1970-01-01T00:00:03Z, 1970-01-01T00:00:05Z"
+            restorable_ranges(vec![(at(5), at(5)), (at(0), at(2)), (at(1), at(3))]),
+            "the restorable instants are 1970-01-01T00:00:00Z to 1970-01-01T00:00:03Z, 1970-01-01T00:00:05Z"
         );
-        let many = told_ranges((0..9).map(|second| (at(second), at(second))).collect());
+        let many = restorable_ranges((0..9).map(|second| (at(second), at(second))).collect());
         assert!(many.contains("00:00:04Z, ") && !many.contains("00:00:03Z"), "{many}");
         assert!(many.ends_with("`pycrudapi backups` lists 4 earlier ones"), "{many}");
-        assert!(told_ranges(Vec::new()).contains("leave --at out"));
+        assert!(restorable_ranges(Vec::new()).contains("omit --at"));
     }
 }

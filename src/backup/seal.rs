@@ -44,10 +44,10 @@ impl Key {
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = short_file::read_text(path, SECRET_MAX_BYTES)
             .map_err(|error| unreadable(path, error))
-            .context("the key of BACKUP_KEY_FILE cannot be read")?;
+            .context("the key cannot be read; correct --key-file (BACKUP_KEY_FILE)")?;
         let Some(bytes) = hexadecimal::bytes(text.trim()).filter(|bytes| bytes.len() == 32) else {
             bail!(
-                "the key in {} (BACKUP_KEY_FILE) is not 64 hexadecimal digits; `openssl rand -hex 32` makes one",
+                "the key in {} (BACKUP_KEY_FILE) is not 64 hexadecimal digits; `openssl rand -hex 32` creates one",
                 path.display()
             );
         };

@@ -159,7 +159,7 @@ impl<'a> Spool<'a> {
                 tracing::debug!(
                     object = piece,
                     error = format!("{error:#}"),
-                    "cannot remove a superfluous piece of WAL from the bucket"
+                    "cannot remove a chunk of WAL that is no longer needed from the bucket"
                 );
             }
         }

@@ -70,7 +70,10 @@ pub async fn receive_until_now(
                 return Ok(());
             }
             let said = io::read_to_string(child.stderr.take().expect("piped")).unwrap_or_default();
-            return Err(disk::told_full(anyhow!("pg_receivewal failed ({status}): {}", said.trim()), Some(into)));
+            return Err(disk::explain_disk_full(
+                anyhow!("pg_receivewal failed ({status}): {}", said.trim()),
+                Some(into),
+            ));
         }
         // It ends when it has received a record after that place, and an idle server writes none.
         client.query_one(HEARTBEAT, &[]).await.context("the connection to postgres was lost")?;
@@ -124,7 +127,7 @@ pub fn lay_out(folder: &Folder, backup: &Backup, key: Option<&Key>, into: &Path)
         if is_sealed(&path) == backup.key.is_some() {
             let mut from = seal::open(&path, key)?;
             let copied = io::copy(&mut from, &mut file).with_context(|| format!("cannot unpack {}", path.display()));
-            copied.map_err(|error| disk::told_full(error, Some(into)))?;
+            copied.map_err(|error| disk::explain_disk_full(error, Some(into)))?;
         }
         // PostgreSQL requires segments to have their full length.
         if is_segment && file.metadata().is_ok_and(|found| found.len() < wal.segment_bytes) {

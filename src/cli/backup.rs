@@ -23,7 +23,7 @@ use super::output::{print_line, print_table};
 #[cfg(feature = "embedded")]
 use crate::backup::archive::Archiver;
 use crate::backup::bucket::Bucket;
-use crate::backup::disk::{size, told_full};
+use crate::backup::disk::{explain_disk_full, size};
 use crate::backup::folder::Folder;
 #[cfg(feature = "embedded")]
 use crate::backup::follow::Follower;
@@ -143,7 +143,7 @@ impl Make {
         }
         .await
         // Errors of the folder's disk have its path already; a full disk without one is the server's.
-        .map_err(|error| told_full(error, None));
+        .map_err(|error| explain_disk_full(error, None));
         record(conninfo, Task::Backup, started, &outcome, |(backup, _)| {
             (Some(backup.bytes()), format!("backup {}", backup.id))
         })

@@ -16,7 +16,7 @@ use super::backup::NO_PROGRAMS;
 use super::backup::record;
 use super::database::{Use, expect_database, with_database};
 use super::output::print_line;
-use crate::backup::disk::told_full;
+use crate::backup::disk::explain_disk_full;
 use crate::backup::folder::Folder;
 use crate::backup::logical;
 #[cfg(feature = "embedded")]
@@ -37,6 +37,8 @@ use crate::db::migrate;
 use crate::masked::masked;
 use crate::resource::registry::Resources;
 use crate::resource::time::{Unzoned, read_date_time};
+#[cfg(feature = "embedded")]
+use crate::shell::quoted;
 
 /// `restore`.
 #[derive(Debug, Args)]
@@ -118,7 +120,7 @@ impl Restore {
         let fetched = runtime.block_on(place.fetch(self.backup.as_deref(), self.at, key, self.backup.is_none()))?;
         let restored = self.restore(&runtime, &fetched.folder, &fetched.backup, (key, is_database));
         let disk = (!is_database).then(|| Path::new(&self.into));
-        restored.map_err(|error| told_full(error, disk))?;
+        restored.map_err(|error| explain_disk_full(error, disk))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -177,7 +179,7 @@ impl Restore {
         let place = target.keep(recovered)?;
         let reached = reached.map_or_else(|| backup.state.at.clone(), |at| at.to_string());
         print_line(&format!("restored backup {}; its last commit is from {reached}", backup.id));
-        print_line(&format!("to serve it: DATA_DIR={} make up", place.display()));
+        print_line(&format!("to serve it: DATA_DIR={} make up", quoted(&place.to_string_lossy())));
         if backup.database != "postgres" {
             print_line(&format!("its tables are in the database {}, not in postgres", backup.database));
         }
@@ -195,7 +197,7 @@ impl Restore {
         let resources = self.resources.load()?;
         let place = runtime.block_on(drill::logical_into(&self.options(), folder, backup, key, &resources))?;
         print_line(&format!("restored backup {} as of {}", backup.id, backup.state.at));
-        print_line(&format!("to serve it: DATA_DIR={} make up", place.display()));
+        print_line(&format!("to serve it: DATA_DIR={} make up", quoted(&place.to_string_lossy())));
         Ok(())
     }
 
@@ -234,7 +236,7 @@ impl Drill {
             .await
             .map_err(|error| {
                 let scratch = std::env::temp_dir();
-                told_full(error, self.into.is_none().then_some(scratch.as_path()))
+                explain_disk_full(error, self.into.is_none().then_some(scratch.as_path()))
             });
             record(&conninfo, Task::RestoreDrill, started, &outcome, |backup| {
                 (Some(backup.bytes()), format!("backup {}", backup.id))

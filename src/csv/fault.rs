@@ -14,12 +14,12 @@ pub const VALUES_MAX: usize = 1000;
 
 /// Why a text is not valid CSV, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("line {line}{place}: {fault}")]
+#[error("line {line}{location}: {fault}")]
 pub struct Malformed {
     /// The line of the error, counted from 1; for a quoted value the line of its opening quote.
     pub line: u64,
     /// The position in the record.
-    pub place: Place,
+    pub location: Location,
     /// The error.
     pub fault: Fault,
 }
@@ -35,7 +35,7 @@ fn unnamed(expected: usize, found: usize) -> &'static str {
 
 /// The position of an error in a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// The whole record.
     Record,
     /// A column with a header.
@@ -44,7 +44,7 @@ pub enum Place {
     Numbered(usize),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Record => Ok(()),

@@ -4,7 +4,7 @@ use encoding_rs::Encoding;
 
 use super::cells::Cells;
 use super::encoding::{Text, Undecoded};
-use super::fault::{Fault, Malformed, Place};
+use super::fault::{Fault, Location, Malformed};
 use super::header_line::HeaderLine;
 use super::separator::SEPARATORS;
 use super::signature::{Foreign, SignatureCheck};
@@ -85,7 +85,7 @@ impl Records {
 
 /// The error for a content that is not text.
 fn foreign(foreign: Foreign) -> Malformed {
-    Malformed { line: 1, place: Place::Record, fault: Fault::Foreign(foreign) }
+    Malformed { line: 1, location: Location::Record, fault: Fault::Foreign(foreign) }
 }
 
 fn push<S: Sink>(
@@ -109,7 +109,7 @@ fn begin<S: Sink>(splitter: &mut Splitter, line: &HeaderLine, sink: &mut S) -> R
     if line.text.contains('\0') {
         // UTF-16 without a byte order mark is also valid UTF-8, with many of these.
         splitter.skip(&line.text);
-        return Err(Malformed { line: splitter.line, place: Place::Record, fault: Fault::Null }.into());
+        return Err(Malformed { line: splitter.line, location: Location::Record, fault: Fault::Null }.into());
     }
     match line.named() {
         Ok(Some(separator)) => {
@@ -120,7 +120,7 @@ fn begin<S: Sink>(splitter: &mut Splitter, line: &HeaderLine, sink: &mut S) -> R
         Ok(None) => {}
         Err(fault) => {
             splitter.skip(&line.text);
-            return Err(Malformed { line: splitter.line, place: Place::Record, fault }.into());
+            return Err(Malformed { line: splitter.line, location: Location::Record, fault }.into());
         }
     }
     let found = line.found();
@@ -132,7 +132,7 @@ fn begin<S: Sink>(splitter: &mut Splitter, line: &HeaderLine, sink: &mut S) -> R
         ([first, second, ..], _) => {
             splitter.skip(&line.text);
             let fault = Fault::Separators(*first, *second);
-            return Err(Malformed { line: splitter.line, place: Place::Record, fault }.into());
+            return Err(Malformed { line: splitter.line, location: Location::Record, fault }.into());
         }
         ([separator], _) | ([], Some(separator)) => *separator,
         ([], None) => SEPARATORS[0],

@@ -6,7 +6,7 @@
 //! CRLF or CR; blank lines are skipped. Only one record is kept in memory, and its size is limited.
 
 use super::cells::Cells;
-use super::fault::{Fault, Malformed, Place, RECORD_MAX_BYTES, VALUES_MAX};
+use super::fault::{Fault, Location, Malformed, RECORD_MAX_BYTES, VALUES_MAX};
 
 /// Marks the end of a text in CP/M and its successors.
 const CTRL_Z: &str = "\u{1a}";
@@ -234,12 +234,12 @@ impl Splitter {
         let value = self.record.ends.len();
         let name = self.header.as_ref().and_then(|header| header.get(value)).map(|cell| cell.text.trim());
         let name = name.filter(|name| !name.is_empty());
-        let place = name.map_or(Place::Numbered(value + 1), |name| Place::Named(name.to_owned()));
-        Malformed { line, place, fault }
+        let location = name.map_or(Location::Numbered(value + 1), |name| Location::Named(name.to_owned()));
+        Malformed { line, location, fault }
     }
 
     /// An error in the current record.
     fn whole(&self, fault: Fault) -> Malformed {
-        Malformed { line: self.record.line, place: Place::Record, fault }
+        Malformed { line: self.record.line, location: Location::Record, fault }
     }
 }

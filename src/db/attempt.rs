@@ -78,7 +78,7 @@ impl Attempt {
     /// Commits the transaction that holds the change.
     ///
     /// # Errors
-    /// The driver's, not yet passed through [`Attempt::judge`].
+    /// The driver's, not yet passed through [`Attempt::classify`].
     pub async fn commit(&self, transaction: Transaction<'_>) -> Result<(), tokio_postgres::Error> {
         self.sending();
         transaction.commit().await
@@ -88,7 +88,7 @@ impl Attempt {
     ///
     /// # Errors
     /// [`StoreError::OutcomeUnknown`] if neither the failure nor the success is conclusive; otherwise the failure.
-    pub fn judge<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+    pub fn classify<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         if !self.sent.load(Ordering::Relaxed) {
             return outcome;
         }

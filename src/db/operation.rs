@@ -41,7 +41,7 @@ impl DbOperation {
     pub async fn run<T>(&self, work: Pin<&mut impl Future<Output = Result<T, StoreError>>>) -> Result<T, StoreError> {
         let mut timed = self.begin();
         let outcome = timed.around(work).await;
-        timed.judge(&outcome);
+        timed.record_outcome(&outcome);
         outcome
     }
 
@@ -81,7 +81,7 @@ impl Timed<'_> {
     }
 
     /// Records the outcome; without this call, the operation counts as cancelled.
-    pub fn judge<T>(&mut self, outcome: &Result<T, StoreError>) {
+    pub fn record_outcome<T>(&mut self, outcome: &Result<T, StoreError>) {
         if let Some(recorded) = &mut self.recorded {
             recorded.failure = outcome.as_ref().err().and_then(StoreError::kind);
         }

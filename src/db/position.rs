@@ -7,7 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The text of [`Need::Primary`].
+/// The text of [`Consistency::Primary`].
 const PRIMARY: &str = "primary";
 
 /// A position in the WAL.
@@ -50,31 +50,31 @@ impl FromStr for Position {
 
 /// What a read must include; the greater of two includes both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum Need {
+pub enum Consistency {
     /// No requirement: a replica may lag by as much as the settings allow.
     #[default]
-    Nothing,
+    Eventual,
     /// Everything that was committed before this position.
-    At(Position),
+    AtLeast(Position),
     /// Everything: only the primary is certain to have it.
     Primary,
 }
 
-impl fmt::Display for Need {
+impl fmt::Display for Consistency {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nothing => Ok(()),
-            Self::At(position) => position.fmt(formatter),
+            Self::Eventual => Ok(()),
+            Self::AtLeast(position) => position.fmt(formatter),
             Self::Primary => formatter.write_str(PRIMARY),
         }
     }
 }
 
-impl FromStr for Need {
+impl FromStr for Consistency {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        if text == PRIMARY { Ok(Self::Primary) } else { text.parse().map(Self::At) }
+        if text == PRIMARY { Ok(Self::Primary) } else { text.parse().map(Self::AtLeast) }
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
         for wrong in
             ["", "3", "3:", "3:1", "3:/1", "3:1/", "+3:0/1", "3:0x1/1", "3:100000000/0", "4294967296:0/0", "3:0/1 "]
         {
-            assert!(wrong.parse::<Need>().is_err(), "{wrong}");
+            assert!(wrong.parse::<Consistency>().is_err(), "{wrong}");
         }
     }
 
@@ -100,21 +100,24 @@ mod tests {
         let at = |timeline, lsn| Position { timeline, lsn };
         assert!(at(1, 7).has(at(1, 7)) && at(2, 7).has(at(1, 7)));
         assert!(!at(1, 6).has(at(1, 7)) && !at(1, 9).has(at(2, 7)) && !at(2, 6).has(at(1, 7)));
-        assert!(Need::Nothing < Need::At(at(1, 9)) && Need::At(at(1, 9)) < Need::At(at(2, 7)));
-        assert!(Need::At(at(9, 9)) < Need::Primary);
+        assert!(
+            Consistency::Eventual < Consistency::AtLeast(at(1, 9))
+                && Consistency::AtLeast(at(1, 9)) < Consistency::AtLeast(at(2, 7))
+        );
+        assert!(Consistency::AtLeast(at(9, 9)) < Consistency::Primary);
     }
 
     proptest! {
         #[test]
-        fn a_need_round_trips(timeline in any::<u32>(), lsn in any::<u64>()) {
-            for need in [Need::At(Position { timeline, lsn }), Need::Primary] {
-                prop_assert_eq!(need.to_string().parse(), Ok(need));
+        fn a_consistency_round_trips(timeline in any::<u32>(), lsn in any::<u64>()) {
+            for consistency in [Consistency::AtLeast(Position { timeline, lsn }), Consistency::Primary] {
+                prop_assert_eq!(consistency.to_string().parse(), Ok(consistency));
             }
         }
 
         #[test]
         fn parsing_accepts_any_text_without_a_panic(text in ".{0,40}") {
-            let _ = text.parse::<Need>();
+            let _ = text.parse::<Consistency>();
         }
     }
 }

@@ -6,7 +6,7 @@
 use super::error::StoreError;
 use super::operation::DbOperation;
 use super::pool::Pool;
-use super::position::{Need, Position};
+use super::position::{Consistency, Position};
 use super::single_flight::SingleFlight;
 
 /// A commit that waits for the disk has its record before the end of the flushed WAL; one that does not, before the end of the
@@ -48,8 +48,8 @@ impl Positions {
     }
 
     /// The requirement of a read that must see everything that was committed before this call.
-    pub async fn need(&self) -> Need {
-        self.now().await.map_or(Need::Primary, Need::At)
+    pub async fn consistency(&self) -> Consistency {
+        self.now().await.map_or(Consistency::Primary, Consistency::AtLeast)
     }
 }
 

@@ -18,8 +18,8 @@ use super::error::StoreError;
 use super::fair_queue::{Client, FairQueue, Permit};
 use super::operation::DbOperation;
 use super::pool::{Pool, PoolKind, retried};
-use super::position::Need;
-use super::replica::{Followed, REPLICA_READS, Replica, Unfit};
+use super::position::Consistency;
+use super::replica::{REPLICA_READS, ReadReplica, Replica, Unusable};
 use super::session::{DEADLINE_GRACE, Params, Query, Session};
 use super::wait_time::Waiting;
 
@@ -50,7 +50,7 @@ pub struct Reads {
     keys: Pool,
     queue: FairQueue,
     max_wait: Duration,
-    followed: Option<Followed>,
+    read_replica: Option<ReadReplica>,
     in_flight: Gauge,
     paused: Counter,
 }
@@ -58,13 +58,13 @@ pub struct Reads {
 impl Reads {
     /// Uses a dedicated pool beside the one for rows by key, and the replica if there is one; the wait for the first permit is
     /// limited to `max_wait`.
-    pub fn new(pool: Pool, keys: Pool, max_wait: Duration, followed: Option<Followed>) -> Self {
+    pub fn new(pool: Pool, keys: Pool, max_wait: Duration, read_replica: Option<ReadReplica>) -> Self {
         Self {
             queue: FairQueue::for_sessions(pool.size()),
             pool,
             keys,
             max_wait,
-            followed,
+            read_replica,
             in_flight: metrics::gauge!(LISTS_IN_FLIGHT),
             paused: metrics::counter!(LISTS_PAUSED),
         }
@@ -77,24 +77,24 @@ impl Reads {
 
     /// The pools for lists.
     pub fn pools(&self) -> impl Iterator<Item = (PoolKind, &Pool)> {
-        let replica = self.followed.as_ref().map(|followed| (PoolKind::Replica, &followed.replica.pool));
+        let replica = self.read_replica.as_ref().map(|read_replica| (PoolKind::Replica, &read_replica.replica.pool));
         std::iter::once((PoolKind::Lists, &self.pool)).chain(replica)
     }
 
     /// Whether there is a replica, so that a reader's requirement matters.
     pub fn has_replica(&self) -> bool {
-        self.followed.is_some()
+        self.read_replica.is_some()
     }
 
     /// Creates a reader for a client with this requirement.
-    pub fn of(&self, client: Client, need: Need) -> Reader {
-        let need = self.followed.as_ref().map(|_| Arc::new(Mutex::new(need)));
-        Reader { reads: self.clone(), client, max_wait: self.max_wait, need }
+    pub fn of(&self, client: Client, consistency: Consistency) -> Reader {
+        let consistency = self.read_replica.as_ref().map(|_| Arc::new(Mutex::new(consistency)));
+        Reader { reads: self.clone(), client, max_wait: self.max_wait, consistency }
     }
 
     /// Creates a reader that uses only the primary.
     pub fn on_primary(&self, client: Client) -> Reader {
-        Reader { reads: self.clone(), client, max_wait: self.max_wait, need: None }
+        Reader { reads: self.clone(), client, max_wait: self.max_wait, consistency: None }
     }
 }
 
@@ -105,52 +105,52 @@ pub struct Reader {
     client: Client,
     max_wait: Duration,
     /// What the replica must have replayed; increases with each read. `None` if there is no replica.
-    need: Option<Arc<Mutex<Need>>>,
+    consistency: Option<Arc<Mutex<Consistency>>>,
 }
 
 impl Reader {
     /// Creates a reader for another answer, with this requirement.
     #[must_use]
-    pub fn needing(&self, need: Need) -> Self {
-        Self { need: self.need.as_ref().map(|_| Arc::new(Mutex::new(need))), ..self.clone() }
+    pub fn with_consistency(&self, consistency: Consistency) -> Self {
+        Self { consistency: self.consistency.as_ref().map(|_| Arc::new(Mutex::new(consistency))), ..self.clone() }
     }
 
     /// Adds a requirement.
-    pub fn raise(&self, need: Need) {
+    pub fn raise(&self, consistency: Consistency) {
         if let Some(mut known) = self.known() {
-            *known = need.max(*known);
+            *known = consistency.max(*known);
         }
     }
 
     /// The current requirement.
-    pub fn need(&self) -> Need {
-        self.known().map(|need| *need).unwrap_or_default()
+    pub fn consistency(&self) -> Consistency {
+        self.known().map(|consistency| *consistency).unwrap_or_default()
     }
 
     /// Whether a read may return older data than the primary has.
     pub fn may_be_behind(&self) -> bool {
-        self.known().is_some_and(|need| *need != Need::Primary)
+        self.known().is_some_and(|consistency| *consistency != Consistency::Primary)
     }
 
     /// The requirement of a request that continues after this answer, so that it does not see older data.
-    pub async fn need_behind(&self) -> Need {
-        match self.need() {
-            Need::Primary => self.need_now().await,
-            need => need,
+    pub async fn consistency_after(&self) -> Consistency {
+        match self.consistency() {
+            Consistency::Primary => self.current_consistency().await,
+            consistency => consistency,
         }
     }
 
     /// The requirement of a read that must see everything that was committed before this call.
-    pub async fn need_now(&self) -> Need {
-        match &self.reads.followed {
-            Some(followed) => followed.positions.need().await,
-            None => Need::Nothing,
+    pub async fn current_consistency(&self) -> Consistency {
+        match &self.reads.read_replica {
+            Some(read_replica) => read_replica.positions.consistency().await,
+            None => Consistency::Eventual,
         }
     }
 
-    fn known(&self) -> Option<MutexGuard<'_, Need>> {
+    fn known(&self) -> Option<MutexGuard<'_, Consistency>> {
         // No code that can panic runs under the lock.
-        Some(self.need.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(self.consistency.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Allows longer waits from now on: for the rest of an answer that has begun.
@@ -199,13 +199,13 @@ impl Reader {
         query: Query<'_>,
         each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
     ) -> Result<(), StoreError> {
-        if let Some(followed) = self.reads.followed.as_ref().filter(|_| self.need.is_some()) {
+        if let Some(read_replica) = self.reads.read_replica.as_ref().filter(|_| self.consistency.is_some()) {
             let mut handed = false;
             let counting = &mut |row| {
                 handed = true;
                 each(row)
             };
-            let read = self.on_replica(&followed.replica, operation, query, counting).await;
+            let read = self.on_replica(&read_replica.replica, operation, query, counting).await;
             let result = match &read {
                 Ok(_) => "replica",
                 Err(Elsewhere(result)) => result,
@@ -213,7 +213,7 @@ impl Reader {
             metrics::counter!(REPLICA_READS, "result" => result).increment(1);
             match read {
                 Ok(read) => return read,
-                Err(_) => self.raise(Need::Primary),
+                Err(_) => self.raise(Consistency::Primary),
             }
             // A caller that has received some rows must discard them first.
             if handed {
@@ -247,12 +247,12 @@ impl Reader {
         query: Query<'_>,
         each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
     ) -> Result<Result<(), StoreError>, Elsewhere> {
-        let need = self.need();
-        if need == Need::Primary {
+        let consistency = self.consistency();
+        if consistency == Consistency::Primary {
             return Err(Elsewhere("primary"));
         }
-        if let Some(unfit) = replica.state().unfit {
-            return Err(Elsewhere(unfit.name()));
+        if let Some(unusable) = replica.state().unusable {
+            return Err(Elsewhere(unusable.name()));
         }
         let waiting = Waiting::begin();
         let until = Instant::now() + replica.options.wait;
@@ -263,10 +263,10 @@ impl Reader {
                 Err(refused) => return Ok(Err(refused)),
             };
             let Ok(session) = replica.pool.session().await else {
-                replica.suspend(Unfit::Away);
-                return Err(Elsewhere(Unfit::Away.name()));
+                replica.suspend(Unusable::Away);
+                return Err(Elsewhere(Unusable::Away.name()));
             };
-            match replica.judge(&session, need).await {
+            match replica.check(&session, consistency).await {
                 Ok(()) => {
                     drop(waiting);
                     let read = self.on_session(replica, &session, operation, query, each).await;
@@ -274,12 +274,12 @@ impl Reader {
                     drop(permit); // only after nothing runs for it any more
                     return read;
                 }
-                Err(Unfit::Behind) if Instant::now() < until => {}
-                Err(unfit) => {
-                    if unfit == Unfit::Away {
-                        replica.suspend(unfit);
+                Err(Unusable::Behind) if Instant::now() < until => {}
+                Err(unusable) => {
+                    if unusable == Unusable::Away {
+                        replica.suspend(unusable);
                     }
-                    return Err(Elsewhere(unfit.name()));
+                    return Err(Elsewhere(unusable.name()));
                 }
             }
             drop(session);
@@ -308,7 +308,7 @@ impl Reader {
         let error = match read {
             Ok(()) => {
                 // Queried after the rows: the position before them may have been lower than what they show.
-                self.raise(replica.replayed(session).await.map_or(Need::Primary, Need::At));
+                self.raise(replica.replayed(session).await.map_or(Consistency::Primary, Consistency::AtLeast));
                 return Ok(Ok(()));
             }
             Err(error) => error,
@@ -319,8 +319,8 @@ impl Reader {
         }
         tracing::debug!(error = &error as &dyn std::error::Error, "the replica failed a list");
         if error.is_connection_lost() || error.is_silence() {
-            replica.suspend(Unfit::Away);
-            return Err(Elsewhere(Unfit::Away.name()));
+            replica.suspend(Unusable::Away);
+            return Err(Elsewhere(Unusable::Away.name()));
         }
         Err(Elsewhere("failed"))
     }

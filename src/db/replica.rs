@@ -15,7 +15,7 @@ use tokio_postgres::Row;
 use super::error::StoreError;
 use super::fair_queue::FairQueue;
 use super::pool::Pool;
-use super::position::{Need, Position};
+use super::position::{Consistency, Position};
 use super::positions::{POSITION, Positions, position};
 use super::session::Session;
 use crate::shutdown::Shutdown;
@@ -57,7 +57,7 @@ pub struct ReplicaOptions {
 
 /// Why a replica is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unfit {
+pub enum Unusable {
     /// It has not been checked yet, or does not respond.
     Away,
     /// It lags more than allowed.
@@ -70,7 +70,7 @@ pub enum Unfit {
     Foreign,
 }
 
-impl Unfit {
+impl Unusable {
     /// The name in metrics and readiness.
     pub fn name(self) -> &'static str {
         match self {
@@ -87,21 +87,21 @@ impl Unfit {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ReplicaState {
     /// Why lists are not read there, if so.
-    pub unfit: Option<Unfit>,
+    pub unusable: Option<Unusable>,
     /// Its lag, if known.
     pub lag: Option<Duration>,
 }
 
 /// The replica for list reads, and the position of its primary.
 #[derive(Clone)]
-pub struct Followed {
+pub struct ReadReplica {
     /// The replica.
     pub replica: Arc<Replica>,
     /// Reads the primary's position.
     pub positions: Positions,
 }
 
-impl Followed {
+impl ReadReplica {
     /// Follows a replica through these two pools, for lists and for the periodic check, and the primary through its pool for
     /// rows by key.
     pub fn start(pools: [Pool; 2], options: ReplicaOptions, primary: &Pool, shutdown: Shutdown) -> Self {
@@ -150,7 +150,7 @@ impl Replica {
             options,
             probe,
             known: Mutex::new(Known {
-                state: ReplicaState { unfit: Some(Unfit::Away), lag: None },
+                state: ReplicaState { unusable: Some(Unusable::Away), lag: None },
                 cluster: None,
                 samples: VecDeque::new(),
             }),
@@ -168,12 +168,12 @@ impl Replica {
     ///
     /// # Errors
     /// Why it cannot.
-    pub async fn judge(&self, session: &Session, need: Need) -> Result<(), Unfit> {
-        let standby = query_standby(session).await.map_err(|_| Unfit::Away)?;
+    pub async fn check(&self, session: &Session, consistency: Consistency) -> Result<(), Unusable> {
+        let standby = query_standby(session).await.map_err(|_| Unusable::Away)?;
         if !standby.is_standby {
             session.mark_broken(); // another connection may lead to another server
         }
-        self.known().judge(&standby, need)
+        self.known().check(&standby, consistency)
     }
 
     /// Replay position of a session's server: it includes everything read on the session before.
@@ -182,8 +182,8 @@ impl Replica {
     }
 
     /// Stops using the replica until the next check finds it usable.
-    pub fn suspend(&self, unfit: Unfit) {
-        self.set_state(ReplicaState { unfit: Some(unfit), lag: self.state().lag });
+    pub fn suspend(&self, unusable: Unusable) {
+        self.set_state(ReplicaState { unusable: Some(unusable), lag: self.state().lag });
     }
 
     /// Checks both servers periodically until shutdown.
@@ -205,11 +205,11 @@ impl Replica {
                 Err(error) => Err(error),
             };
             let state = match standby {
-                Err(_) => ReplicaState { unfit: Some(Unfit::Away), lag: None },
+                Err(_) => ReplicaState { unusable: Some(Unusable::Away), lag: None },
                 Ok(standby) => {
                     let known = self.known();
-                    let unfit = known.judge(&standby, Need::Nothing).err();
-                    ReplicaState { unfit, lag: standby.replayed.and_then(|replayed| known.lag(replayed)) }
+                    let unusable = known.check(&standby, Consistency::Eventual).err();
+                    ReplicaState { unusable, lag: standby.replayed.and_then(|replayed| known.lag(replayed)) }
                 }
             };
             self.set_state(state);
@@ -218,13 +218,13 @@ impl Replica {
 
     fn set_state(&self, state: ReplicaState) {
         let before = std::mem::replace(&mut self.known().state, state);
-        self.up.set(if state.unfit.is_none() { 1.0 } else { 0.0 });
+        self.up.set(if state.unusable.is_none() { 1.0 } else { 0.0 });
         self.lag.set(state.lag.map_or(f64::NAN, |lag| lag.as_secs_f64()));
-        match state.unfit {
-            unfit if unfit == before.unfit => {}
+        match state.unusable {
+            unusable if unusable == before.unusable => {}
             None => tracing::info!("lists are read on the replica"),
-            Some(unfit) => {
-                tracing::warn!(state = unfit.name(), "lists are read on the primary: the replica is not usable");
+            Some(unusable) => {
+                tracing::warn!(state = unusable.name(), "lists are read on the primary: the replica is not usable");
             }
         }
     }
@@ -257,22 +257,22 @@ impl Known {
     }
 
     /// Why a server in this state cannot serve a read.
-    fn judge(&self, standby: &Standby, need: Need) -> Result<(), Unfit> {
-        let Some(cluster) = self.cluster else { return Err(Unfit::Away) };
+    fn check(&self, standby: &Standby, consistency: Consistency) -> Result<(), Unusable> {
+        let Some(cluster) = self.cluster else { return Err(Unusable::Away) };
         if standby.cluster != cluster {
-            return Err(Unfit::Foreign);
+            return Err(Unusable::Foreign);
         }
         if !standby.is_standby {
-            return Err(Unfit::Promoted);
+            return Err(Unusable::Promoted);
         }
-        let Some(replayed) = standby.replayed else { return Err(Unfit::Lagging) };
+        let Some(replayed) = standby.replayed else { return Err(Unusable::Lagging) };
         if self.samples.front().is_none_or(|(_, bound)| !replayed.has(*bound)) {
-            return Err(Unfit::Lagging);
+            return Err(Unusable::Lagging);
         }
-        match need {
-            Need::At(position) if !replayed.has(position) => Err(Unfit::Behind),
-            Need::Primary => Err(Unfit::Behind),
-            Need::Nothing | Need::At(_) => Ok(()),
+        match consistency {
+            Consistency::AtLeast(position) if !replayed.has(position) => Err(Unusable::Behind),
+            Consistency::Primary => Err(Unusable::Behind),
+            Consistency::Eventual | Consistency::AtLeast(_) => Ok(()),
         }
     }
 
@@ -320,7 +320,7 @@ mod tests {
 
     fn known(samples: &[(u64, Position)]) -> (Known, Instant) {
         let begun = Instant::now();
-        let state = ReplicaState { unfit: None, lag: None };
+        let state = ReplicaState { unusable: None, lag: None };
         let mut known = Known { state, cluster: None, samples: VecDeque::new() };
         for (seconds, position) in samples {
             known.record(begun + Duration::from_secs(*seconds), 7, *position, LAG);
@@ -335,24 +335,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_standby_may_lag_by_the_allowed_time_and_no_more() {
         let (known, _) = known(&[(0, at(1, 100)), (5, at(1, 200)), (12, at(1, 300)), (16, at(1, 400))]);
-        let judge = |replayed, need| known.judge(&standby(replayed), need);
-        assert_eq!(judge(at(1, 199), Need::Nothing), Err(Unfit::Lagging), "at 6 s the WAL was past 200");
-        assert_eq!(judge(at(1, 200), Need::Nothing), Ok(()));
-        assert_eq!(judge(at(1, 250), Need::At(at(1, 251))), Err(Unfit::Behind));
-        assert_eq!(judge(at(1, 250), Need::At(at(1, 250))), Ok(()));
-        assert_eq!(judge(at(1, 999), Need::Primary), Err(Unfit::Behind));
-        assert_eq!(judge(at(1, 999), Need::At(at(2, 10))), Err(Unfit::Behind), "of a timeline that it does not follow");
+        let check = |replayed, consistency| known.check(&standby(replayed), consistency);
+        assert_eq!(check(at(1, 199), Consistency::Eventual), Err(Unusable::Lagging), "at 6 s the WAL was past 200");
+        assert_eq!(check(at(1, 200), Consistency::Eventual), Ok(()));
+        assert_eq!(check(at(1, 250), Consistency::AtLeast(at(1, 251))), Err(Unusable::Behind));
+        assert_eq!(check(at(1, 250), Consistency::AtLeast(at(1, 250))), Ok(()));
+        assert_eq!(check(at(1, 999), Consistency::Primary), Err(Unusable::Behind));
+        assert_eq!(
+            check(at(1, 999), Consistency::AtLeast(at(2, 10))),
+            Err(Unusable::Behind),
+            "of a timeline that it does not follow"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn after_a_promotion_a_standby_of_the_previous_timeline_lags_whatever_its_position() {
         let (known, _) = known(&[(0, at(1, 100)), (20, at(2, 150))]);
-        assert_eq!(known.judge(&standby(at(1, 9000)), Need::Nothing), Err(Unfit::Lagging));
-        assert_eq!(known.judge(&standby(at(2, 150)), Need::Nothing), Ok(()));
-        assert_eq!(known.judge(&Standby { cluster: 8, ..standby(at(2, 150)) }, Need::Nothing), Err(Unfit::Foreign));
+        assert_eq!(known.check(&standby(at(1, 9000)), Consistency::Eventual), Err(Unusable::Lagging));
+        assert_eq!(known.check(&standby(at(2, 150)), Consistency::Eventual), Ok(()));
         assert_eq!(
-            known.judge(&Standby { is_standby: false, ..standby(at(2, 150)) }, Need::Nothing),
-            Err(Unfit::Promoted)
+            known.check(&Standby { cluster: 8, ..standby(at(2, 150)) }, Consistency::Eventual),
+            Err(Unusable::Foreign)
+        );
+        assert_eq!(
+            known.check(&Standby { is_standby: false, ..standby(at(2, 150)) }, Consistency::Eventual),
+            Err(Unusable::Promoted)
         );
     }
 

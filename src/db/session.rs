@@ -139,7 +139,7 @@ impl Session {
     }
 
     /// The driver's client, for work that has no prepared form: transactions of keyed statements, and `COPY`. Sessions that
-    /// run these run nothing else. The session is busy until [`Session::settle`] or [`Session::settled`].
+    /// run these run nothing else. The session is busy until [`Session::finish`] or [`Session::mark_idle`].
     pub fn client_mut(&mut self) -> &mut Client {
         self.busy.store(true, Ordering::Relaxed);
         self.in_transaction.store(true, Ordering::Relaxed);
@@ -147,7 +147,7 @@ impl Session {
     }
 
     /// Records that all work started on this session has ended.
-    pub fn settled(&self) {
+    pub fn mark_idle(&self) {
         self.busy.store(false, Ordering::Relaxed);
         self.in_transaction.store(false, Ordering::Relaxed);
     }
@@ -170,7 +170,7 @@ impl Session {
         };
         match ended.await {
             Ok(()) => {
-                self.settled();
+                self.mark_idle();
                 true
             }
             Err(error) => {
@@ -203,7 +203,7 @@ impl Session {
             let statement = self.statement(sql).await?;
             self.send(sql, &statement, params).await
         });
-        self.settle(timeout(self.deadline, self.planned(Planner::Keyed, work)).await)
+        self.finish(timeout(self.deadline, self.planned(Planner::Keyed, work)).await)
     }
 
     /// Runs a statement that changes data and collects its rows.
@@ -218,7 +218,7 @@ impl Session {
             attempt.sending();
             self.send(sql, &statement, params).await
         });
-        attempt.judge(self.settle(timeout(self.deadline, self.planned(Planner::Keyed, work)).await))
+        attempt.classify(self.finish(timeout(self.deadline, self.planned(Planner::Keyed, work)).await))
     }
 
     /// Runs a statement without tables or parameters, for which the plan does not matter, with its own time limit.
@@ -228,7 +228,7 @@ impl Session {
     pub async fn query_within(&self, sql: &'static str, limit: Duration) -> Result<Vec<Row>, StoreError> {
         self.busy.store(true, Ordering::Relaxed);
         let work = async { self.client.query(&self.statement(sql).await?, &[]).await };
-        self.settle(timeout(limit, work).await)
+        self.finish(timeout(limit, work).await)
     }
 
     /// Starts a change on this connection.
@@ -281,7 +281,7 @@ impl Session {
             }
             Ok::<_, StoreError>(())
         };
-        let outcome = self.settle(timeout(self.deadline, self.planned(planner, work)).await);
+        let outcome = self.finish(timeout(self.deadline, self.planned(planner, work)).await);
         if refused {
             self.busy.store(true, Ordering::Relaxed); // the remaining rows are still arriving
         }
@@ -316,12 +316,12 @@ impl Session {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if the connection is lost or the deadline passed, otherwise the work's error.
-    pub fn settle<T, E: Into<StoreError>>(&self, outcome: Result<Result<T, E>, Elapsed>) -> Result<T, StoreError> {
+    pub fn finish<T, E: Into<StoreError>>(&self, outcome: Result<Result<T, E>, Elapsed>) -> Result<T, StoreError> {
         let Ok(ended) = outcome else {
             return Err(StoreError::unavailable("query deadline passed")); // still busy
         };
         let was_in_transaction = self.may_be_in_transaction();
-        self.settled();
+        self.mark_idle();
         let error = match ended {
             Ok(value) => return Ok(value),
             Err(error) => error.into(),

@@ -130,6 +130,25 @@ mod tests {
     }
 
     #[test]
+    fn the_log_position_is_documented_where_a_replica_uses_it() {
+        let document = document();
+        let mut readers = BTreeSet::new();
+        for (name, operation) in operations(&document) {
+            let takes = operation["parameters"].as_array().into_iter().flatten().any(|of| of["name"] == "Database-LSN");
+            if takes {
+                readers.insert(name.clone());
+            }
+            for (status, response) in operation["responses"].as_object().expect("responses") {
+                let returned = !response["headers"]["Database-LSN"].is_null();
+                let is_change = !name.starts_with("GET ") && status.starts_with('2');
+                assert_eq!(returned, is_change, "{name}: {status}");
+            }
+        }
+        let expected = ["/passengerlist", "/v1/passengers", "/v1/passengers/stats", "/v1/steps", "/v1/steps/durations"];
+        assert_eq!(readers, expected.map(|path| format!("GET {path}")).into());
+    }
+
+    #[test]
     fn every_reference_leads_somewhere() {
         fn walk(value: &Value, document: &Value) {
             if let Some(reference) = value["$ref"].as_str() {

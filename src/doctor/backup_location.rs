@@ -18,6 +18,7 @@ use crate::backup::record::Backup;
 use crate::backup::seal::{self, Key, SUFFIX};
 use crate::config::BackupPlaceConfig;
 use crate::db::error_chain::error_chain;
+use crate::shell::quoted;
 
 /// Longest wait for a response of the store.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -51,7 +52,8 @@ async fn in_bucket(report: &mut Report, bucket: &Bucket, place: &str) -> Option<
         Err(error) => {
             let remedy = format!(
                 "check AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, its secret and its permissions; then: pycrudapi \
-                 backups --from {place}"
+                 backups --from {}",
+                quoted(place)
             );
             report.wrong(AREA, error_chain(error.as_ref()), remedy);
             None
@@ -62,10 +64,11 @@ async fn in_bucket(report: &mut Report, bucket: &Bucket, place: &str) -> Option<
 /// The newest backup in a directory, if there is one; also checks whether another can be written.
 fn in_folder(report: &mut Report, path: &Path) -> Option<Backup> {
     let shown = path.display().to_string();
+    let argument = quoted(&shown);
     if !path.is_dir() {
         let reason = fs::metadata(path).map_or_else(|error| error.to_string(), |_| "it is not a directory".to_owned());
         let remedy = format!(
-            "mount its disk, or: mkdir -p {shown}, owned by the user that makes backups; or correct BACKUP_DIR"
+            "mount its disk, or: mkdir -p {argument}, owned by the user that makes backups; or correct BACKUP_DIR"
         );
         report.wrong(AREA, format!("BACKUP_DIR={shown} cannot be used: {reason}"), remedy);
         return None;
@@ -79,7 +82,7 @@ fn in_folder(report: &mut Report, path: &Path) -> Option<Backup> {
     match listed {
         Err(error) => {
             let remedy = format!(
-                "chown -R the directory to the user that makes backups, and check as that user: ls -ld {shown}"
+                "chown -R the directory to the user that makes backups, and check as that user: ls -ld {argument}"
             );
             report.wrong(AREA, error_chain(error.as_ref()), remedy);
             None
@@ -90,7 +93,7 @@ fn in_folder(report: &mut Report, path: &Path) -> Option<Backup> {
                 newest.files.iter().find_map(|file| lacks(&folder.directory(&newest).join(&file.path), file.bytes));
             if let Some(what) = missing {
                 let remedy = format!(
-                    "pycrudapi backup --to {shown}; pycrudapi backups --check --from {shown} checks the others"
+                    "pycrudapi backup --to {argument}; pycrudapi backups --check --from {argument} checks the others"
                 );
                 report.wrong(AREA, format!("the newest backup, {}, is damaged: {what}", newest.id), remedy);
                 return None;
@@ -106,7 +109,11 @@ fn without_record(report: &mut Report, path: &Path, known: &[Backup]) {
         let name = entry.file_name().to_string_lossy().into_owned();
         if folder::time_of(&name).is_some() && !known.iter().any(|backup| backup.id == name) {
             let what = format!("the backup {name} has no readable record and cannot be restored");
-            report.warning(AREA, what, format!("rm -r {}, once there is another", entry.path().display()));
+            report.warning(
+                AREA,
+                what,
+                format!("rm -r {}, once there is another", quoted(&entry.path().to_string_lossy())),
+            );
         }
     }
 }
@@ -116,7 +123,11 @@ fn newest(report: &mut Report, mut backups: Vec<Backup>, place: &str) -> Option<
     let newest = backups.pop();
     match &newest {
         None => {
-            report.warning(AREA, format!("there is no backup in {place}"), format!("pycrudapi backup --to {place}"));
+            report.warning(
+                AREA,
+                format!("there is no backup in {place}"),
+                format!("pycrudapi backup --to {}", quoted(place)),
+            );
         }
         Some(newest) => report.fine(AREA, format!("{count} backups in {place}; the newest is {}", newest.id)),
     }
@@ -131,7 +142,7 @@ fn age(report: &mut Report, newest: &Backup, place: &str) {
         report.warning(
             AREA,
             what,
-            format!("pycrudapi backup --to {place}, and find out why no backup is made every night"),
+            format!("pycrudapi backup --to {}, and find out why no backup is made every night", quoted(place)),
         );
     }
 }
@@ -154,7 +165,7 @@ fn decrypts(report: &mut Report, newest: &Backup, key: Option<&Key>, place: &str
         (None, None) => {}
         (None, Some(_)) => {
             let what = format!("the newest backup, {id}, is not encrypted, although BACKUP_KEY_FILE is set");
-            report.warning(AREA, what, format!("create an encrypted one: pycrudapi backup --to {place}"));
+            report.warning(AREA, what, format!("create an encrypted one: pycrudapi backup --to {}", quoted(place)));
         }
         (Some(mark), None) => {
             let what = format!("the newest backup, {id}, is encrypted with key {mark}, but BACKUP_KEY_FILE is not set");
@@ -166,13 +177,15 @@ fn decrypts(report: &mut Report, newest: &Backup, key: Option<&Key>, place: &str
             );
             let remedy = format!(
                 "set BACKUP_KEY_FILE to the file with key {mark}; if it is lost, make a backup with this key at once: \
-                 pycrudapi backup --to {place}"
+                 pycrudapi backup --to {}",
+                quoted(place)
             );
             report.wrong(AREA, what, remedy);
         }
         (Some(_), Some(_)) => match first_byte(newest, key, Path::new(place)) {
             Ok(()) => report.fine(AREA, "the key in BACKUP_KEY_FILE decrypts the newest backup"),
             Err(error) => {
+                let place = quoted(place);
                 let remedy = format!(
                     "pycrudapi backup --to {place}; pycrudapi backups --check --from {place} checks the others"
                 );

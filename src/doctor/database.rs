@@ -234,7 +234,7 @@ async fn schema(report: &mut Report, client: &Client, resources: Resources) -> R
         for difference in found {
             let what = format!("the table of {} differs from its description: {}", resource.name, difference.what);
             let remedy = if difference.is_safe {
-                "pycrudapi migrate".to_owned()
+                "restart the service; with MIGRATE=false: pycrudapi migrate".to_owned()
             } else {
                 format!("{};", difference.sql.join("; "))
             };
@@ -260,7 +260,7 @@ async fn own_tables(report: &mut Report, client: &Client, resources: Resources, 
 /// A check of PostgreSQL's system views: the query's first column is a name, the second a number.
 struct Check {
     sql: &'static str,
-    judge: fn(&mut Report, &str, i64),
+    evaluate: fn(&mut Report, &str, i64),
     fine: &'static str,
 }
 
@@ -269,7 +269,7 @@ const CHECKS: &[Check] = &[
         sql: "select i.indexrelid::regclass::text, pg_relation_size(i.indexrelid) from pg_index i \
               join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace \
               where not i.indisvalid and n.nspname = current_schema()",
-        judge: |report, index, _| {
+        evaluate: |report, index, _| {
             let what = format!("the index {index} is invalid: its creation was interrupted, and it is not used");
             report.warning(AREA, what, format!("reindex index concurrently {index};"));
         },
@@ -278,7 +278,7 @@ const CHECKS: &[Check] = &[
     Check {
         sql: "select relid::regclass::text, n_dead_tup from pg_stat_user_tables where schemaname = current_schema() and \
               n_dead_tup > 10000 and n_dead_tup > n_live_tup / 2",
-        judge: |report, table, dead| {
+        evaluate: |report, table, dead| {
             report.warning(AREA, format!("{table} has {dead} dead rows"), format!("vacuum (analyze) {table};"));
         },
         fine: "no table has many dead rows",
@@ -286,7 +286,7 @@ const CHECKS: &[Check] = &[
     Check {
         sql: "select relid::regclass::text, n_mod_since_analyze from pg_stat_user_tables \
               where schemaname = current_schema() and n_mod_since_analyze > 10000 and n_mod_since_analyze > n_live_tup / 2",
-        judge: |report, table, changes| {
+        evaluate: |report, table, changes| {
             let what = format!("{table} has changed {changes} times since its statistics were collected");
             report.warning(AREA, what, format!("analyze {table};"));
         },
@@ -298,7 +298,7 @@ const CHECKS: &[Check] = &[
               else pg_current_wal_lsn() end, restart_lsn)::int8 from pg_replication_slots where not active \
               and (slot_name <> 'pycrudapi_backup' or not exists (select from pg_stat_replication \
               where application_name like 'pycrudapi follow %'))",
-        judge: |report, slot, bytes| {
+        evaluate: |report, slot, bytes| {
             let what = format!("the replication slot {slot} is inactive and retains {} MiB of WAL", bytes >> 20);
             let remedy = format!("start its consumer, or: select pg_drop_replication_slot('{slot}');");
             if bytes > SLOT_WARNING { report.wrong(AREA, what, remedy) } else { report.warning(AREA, what, remedy) }
@@ -308,7 +308,7 @@ const CHECKS: &[Check] = &[
     Check {
         sql: "select datname::text, age(datfrozenxid)::int8 from pg_database where datname = current_database() \
               and age(datfrozenxid) > 500000000",
-        judge: |report, database, age| {
+        evaluate: |report, database, age| {
             let what = format!(
                 "the oldest row of {database} is {age} transactions old; PostgreSQL stops accepting writes at 2,144,000,000"
             );
@@ -320,7 +320,7 @@ const CHECKS: &[Check] = &[
     Check {
         sql: "select pid::text, extract(epoch from now() - xact_start)::int8 from pg_stat_activity \
               where state like 'idle in transaction%' and now() - xact_start > interval '5 minutes'",
-        judge: |report, pid, seconds| {
+        evaluate: |report, pid, seconds| {
             let what = format!(
                 "session {pid} has been idle in a transaction for {seconds} s, which prevents vacuum from removing rows"
             );
@@ -331,7 +331,7 @@ const CHECKS: &[Check] = &[
     Check {
         sql: "select last_failed_wal, extract(epoch from now() - last_failed_time)::int8 from pg_stat_archiver \
               where last_failed_time > coalesce(last_archived_time, '-infinity')",
-        judge: |report, file, seconds| {
+        evaluate: |report, file, seconds| {
             let what =
                 format!("archiving WAL has failed since {file}, {seconds} s ago: backups cannot be restored beyond it");
             report.wrong(AREA, what, "see PostgreSQL's log for the output of archive_command");
@@ -341,11 +341,11 @@ const CHECKS: &[Check] = &[
 ];
 
 async fn state(report: &mut Report, client: &Client) -> Result<(), Error> {
-    for Check { sql, judge, fine } in CHECKS {
+    for Check { sql, evaluate, fine } in CHECKS {
         let rows = client.query(*sql, &[]).await;
         let Some(rows) = passed(report, "a system view", rows)? else { continue };
         for row in &rows {
-            judge(report, row.try_get(0)?, row.try_get(1)?);
+            evaluate(report, row.try_get(0)?, row.try_get(1)?);
         }
         if rows.is_empty() {
             report.fine(AREA, *fine);

@@ -81,7 +81,7 @@ pub async fn service(report: &mut Report, port: u16) {
         Err(probe::ProbeError::Status(status, body)) => report.wrong(
             AREA_SERVICE,
             format!("{target} answers {status}: {}", body.trim()),
-            "see the other findings; docs/operations.md, \"When it breaks\"",
+            "see the other findings; docs/operations.md, \"Troubleshooting\"",
         ),
         Err(error) => report.warning(
             AREA_SERVICE,

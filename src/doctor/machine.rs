@@ -7,6 +7,7 @@ use rustix::process::{Resource as Limited, getrlimit};
 
 use super::report::Report;
 use crate::config::{BudgetConfig, memory_limit};
+use crate::shell::quoted;
 
 const AREA_DISK: &str = "disk";
 const AREA_LIMITS: &str = "limits";
@@ -37,7 +38,8 @@ pub fn disk(report: &mut Report, name: &str, directory: &Path) {
     }
     let (free, total) = (space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize);
     let what = format!("{} MiB of {} MiB are free for {shown}", free / MIB, total / MIB);
-    let remedy = format!("free some space, or move {name} to a larger disk; df -h {}", directory.display());
+    let remedy =
+        format!("free some space, or move {name} to a larger disk; df -h {}", quoted(&directory.to_string_lossy()));
     if free < DISK_WRONG {
         report.wrong(AREA_DISK, what, remedy);
     } else if free < DISK_WARNING || free < total / 100 * DISK_WARNING_PERCENT {
@@ -50,7 +52,7 @@ pub fn disk(report: &mut Report, name: &str, directory: &Path) {
 }
 
 fn make(directory: &Path) -> String {
-    let directory = directory.display();
+    let directory = quoted(&directory.to_string_lossy());
     format!("mkdir -p {directory}, owned by the service's user")
 }
 

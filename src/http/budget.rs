@@ -190,7 +190,7 @@ impl Reservation {
     }
 
     /// Adjusts the reservation to the actual size, even beyond the budget, because that memory is already in use.
-    pub fn settle(&mut self, bytes: usize) {
+    pub fn resize(&mut self, bytes: usize) {
         if bytes < self.bytes {
             self.budget.release(self.holder, self.bytes - bytes);
         } else {

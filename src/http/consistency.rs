@@ -11,9 +11,9 @@ use warp::reply::Response;
 
 use super::client::Client;
 use super::problem::{Code, Problem};
-use crate::db::position::Need;
+use crate::db::position::Consistency;
 use crate::db::reads::{Reader, Reads};
-use crate::db::replica::Followed;
+use crate::db::replica::ReadReplica;
 
 /// The log position that a list must include, as returned by the response to a change.
 pub const DATABASE_LSN: HeaderName = HeaderName::from_static("database-lsn");
@@ -23,13 +23,13 @@ pub const DATABASE_LSN: HeaderName = HeaderName::from_static("database-lsn");
 /// # Errors
 /// 400 if the position cannot be parsed: ignoring it could return an older state than requested.
 pub fn reader(reads: &Reads, headers: &HeaderMap) -> Result<Reader, Problem> {
-    let need = if reads.has_replica() { need(headers)? } else { Need::Nothing };
-    Ok(reads.of(Client::of(headers).address(), need))
+    let consistency = if reads.has_replica() { consistency(headers)? } else { Consistency::Eventual };
+    Ok(reads.of(Client::of(headers).address(), consistency))
 }
 
 /// The greatest position that the request has.
-fn need(headers: &HeaderMap) -> Result<Need, Problem> {
-    let mut greatest = Need::Nothing;
+fn consistency(headers: &HeaderMap) -> Result<Consistency, Problem> {
+    let mut greatest = Consistency::Eventual;
     for line in headers.get_all(DATABASE_LSN) {
         let texts = line.to_str().map_err(|_| malformed())?;
         for text in texts.split(',').map(str::trim).filter(|text| !text.is_empty()) {
@@ -50,8 +50,8 @@ fn malformed() -> Problem {
 }
 
 /// Wraps the routes so that responses to changes have a log position.
-pub fn with_position(followed: Option<Followed>, routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
-    let Some(Followed { positions, .. }) = followed else { return routes };
+pub fn with_position(read_replica: Option<ReadReplica>, routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
+    let Some(ReadReplica { positions, .. }) = read_replica else { return routes };
     warp::method()
         .and(routes)
         .then(move |method: Method, mut response: Response| {
@@ -59,8 +59,8 @@ pub fn with_position(followed: Option<Followed>, routes: BoxedFilter<(Response,)
             async move {
                 if !method.is_safe() && may_have_seen(&response) {
                     // Read after the commit, so the position includes whatever the response reports.
-                    let need = positions.need().await.to_string();
-                    response.headers_mut().insert(DATABASE_LSN, HeaderValue::try_from(need).expect("ASCII"));
+                    let consistency = positions.consistency().await.to_string();
+                    response.headers_mut().insert(DATABASE_LSN, HeaderValue::try_from(consistency).expect("ASCII"));
                 }
                 response
             }
@@ -82,7 +82,7 @@ mod tests {
     fn the_greatest_position_counts_and_malformed_ones_are_refused() {
         let read = |lines: &[&str]| {
             let line = |line: &&str| (DATABASE_LSN, HeaderValue::try_from(*line).expect("a header"));
-            need(&lines.iter().map(line).collect()).map(|need| need.to_string()).ok()
+            consistency(&lines.iter().map(line).collect()).map(|consistency| consistency.to_string()).ok()
         };
         assert_eq!(read(&[]), Some(String::new()));
         assert_eq!(read(&["1:0/30", " 2:0/10 , 1:0/FF,"]), Some("2:0/10".to_owned()));

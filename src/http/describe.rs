@@ -12,6 +12,7 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem, PathsBuilder};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, OpenIdConnect, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, ComponentsBuilder, Content, HttpMethod, Paths, Ref, RefOr, Required, Schema};
 
@@ -25,6 +26,8 @@ use crate::auth::sign_in::SignIn;
 
 /// Appended to the description of every request body.
 const COMPRESSED: &str = "It may be sent with `Content-Encoding: gzip`.";
+/// The header with a position in the primary's WAL ([`super::consistency`]).
+const DATABASE_LSN: &str = "Database-LSN";
 /// The media type of every error.
 pub const PROBLEM: &str = "application/problem+json";
 
@@ -130,7 +133,7 @@ pub struct Operation {
     description: Option<&'static str>,
     parameters: Vec<Parameter>,
     body: Option<RequestBody>,
-    answers: Vec<(u16, Response)>,
+    responses: Vec<(u16, Response)>,
     problems: Vec<Code>,
 }
 
@@ -144,13 +147,13 @@ impl Operation {
             description: None,
             parameters: Vec::new(),
             body: None,
-            answers: Vec::new(),
+            responses: Vec::new(),
             problems: Vec::new(),
         }
     }
 
     /// Adds a description in Markdown.
-    pub fn says(mut self, description: &'static str) -> Self {
+    pub fn description(mut self, description: &'static str) -> Self {
         self.description = Some(description);
         self
     }
@@ -162,7 +165,7 @@ impl Operation {
     }
 
     /// Adds a request body in one of several media types; each may be compressed.
-    pub fn takes(
+    pub fn request_body(
         mut self,
         required: bool,
         description: &str,
@@ -179,7 +182,7 @@ impl Operation {
     }
 
     /// Adds a response with a status, in one of several media types, or without a body.
-    pub fn answers(
+    pub fn response(
         mut self,
         status: u16,
         description: &str,
@@ -189,22 +192,29 @@ impl Operation {
         for (media_type, content) in contents {
             response = response.content(media_type, content);
         }
-        self.answers.push((status, response.build()));
+        self.responses.push((status, response.build()));
         self
     }
 
     /// Adds a header to the last response.
     pub fn header(mut self, name: &'static str, schema: impl Into<RefOr<Schema>>, description: &str) -> Self {
         let header = HeaderBuilder::new().schema(schema).description(Some(description)).build();
-        let (_, response) = self.answers.last_mut().expect("a header belongs to an answer");
+        let (_, response) = self.responses.last_mut().expect("a header belongs to a response");
         response.headers.insert(name.to_owned(), header);
         self
     }
 
     /// Adds problems in addition to those that any request may receive.
-    pub fn fails(mut self, problems: impl IntoIterator<Item = Code>) -> Self {
+    pub fn problems(mut self, problems: impl IntoIterator<Item = Code>) -> Self {
         self.problems.extend(problems);
         self
+    }
+
+    /// Declares that the operation may read from a replica and accepts the position that it must include.
+    pub fn reads_replica(self) -> Self {
+        let meaning = "if lists are read from a replica, the value from the response to a change that the response must \
+                       include; without a replica it is ignored";
+        self.with([header(DATABASE_LSN, wal_position(), meaning, "1:0/3000060")]).problems([Code::InvalidHeader])
     }
 
     fn build(&self, writes: bool, access: Access, signs_in: bool) -> utoipa::openapi::path::Operation {
@@ -223,8 +233,14 @@ impl Operation {
         for parameter in &self.parameters {
             operation = operation.parameter(parameter.clone());
         }
-        for (status, response) in &self.answers {
-            operation = operation.response(status.to_string(), response.clone());
+        for (status, response) in &self.responses {
+            let mut response = response.clone();
+            if writes {
+                let meaning = "present if lists are read from a replica: a list requested with it includes this change";
+                let header = HeaderBuilder::new().schema(wal_position()).description(Some(meaning)).build();
+                response.headers.insert(DATABASE_LSN.to_owned(), header);
+            }
+            operation = operation.response(status.to_string(), response);
         }
         let kinds: Vec<Kind> = catalogue::all()
             .filter(|kind| {
@@ -252,6 +268,12 @@ impl Operation {
     fn fails_with(&self, code: &str) -> bool {
         self.problems.iter().any(|problem| problem.parts().1 == code)
     }
+}
+
+/// A value of [`DATABASE_LSN`].
+fn wal_position() -> RefOr<Schema> {
+    let position = "^([0-9]{1,9}:[0-9A-F]{1,8}/[0-9A-F]{1,8}|primary)$";
+    RefOr::T(ObjectBuilder::new().schema_type(Type::String).pattern(Some(position)).into())
 }
 
 /// The response for problems that share a status, with an example of each.

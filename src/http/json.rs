@@ -18,7 +18,7 @@ use super::problem::{Code, FieldError, Problem};
 use crate::csv::signature::foreign;
 
 /// Members are compared pairwise, so their number is limited: a body of 1 MiB could hold 200,000 of them.
-pub const MEMBERS_MAX: usize = 100;
+pub const MEMBERS_MAX: usize = 300;
 const TOO_MANY_MEMBERS: &str = "too many members";
 
 /// The members of the top-level object.

@@ -102,7 +102,7 @@ impl Buffers {
 
 /// Bytes whose memory stays reserved until the last copy is dropped.
 pub fn buffer(bytes: Vec<u8>, mut held: Reservation) -> Bytes {
-    held.settle(bytes.capacity());
+    held.resize(bytes.capacity());
     Bytes::from_owner(Buffer { bytes, _held: held })
 }
 
@@ -115,7 +115,7 @@ pub fn part(bytes: Bytes, mut held: Reservation) -> Bytes {
             &self.0
         }
     }
-    held.settle(bytes.len());
+    held.resize(bytes.len());
     Bytes::from_owner(Part(bytes, held))
 }
 

@@ -89,8 +89,8 @@ impl Once {
         let (deadline, attempt) = (session.deadline(), session.attempt());
         let work = execute(session.client_mut(), &attempt, request, self, work);
         let outcome = timed.around(tokio::time::timeout(deadline, work)).await;
-        let outcome = attempt.judge(session.settle(outcome));
-        timed.judge(&outcome);
+        let outcome = attempt.classify(session.finish(outcome));
+        timed.record_outcome(&outcome);
         outcome
     }
 }

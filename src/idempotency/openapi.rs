@@ -22,7 +22,7 @@ pub fn retried(operation: Operation) -> Operation {
             "a new value for each request that is not a retry; a request sent again with the same key is executed once",
             "8e03978e-40d5-43dd-bc93-6894a57f9324",
         )])
-        .fails([Code::InvalidHeader, Code::IdempotencyInFlight, Code::IdempotencyKeyReused])
+        .problems([Code::InvalidHeader, Code::IdempotencyInFlight, Code::IdempotencyKeyReused])
 }
 
 /// Printable ASCII; surrounding blanks belong to the header, not to the key.

@@ -22,9 +22,9 @@ pub fn describe(document: &mut Document) {
         "expiresAt": "2027-02-24T18:13:38Z"
     });
     let principal = Operation::new(TAG, "getPrincipal", "The principal of the request and its scopes")
-        .says("Works with and without credentials.")
-        .answers(200, "The principal.", [(JSON, content(reference::<Shown>(), example))])
-        .fails([Code::Unauthenticated]);
+        .description("Works with and without credentials.")
+        .response(200, "The principal.", [(JSON, content(reference::<Shown>(), example))])
+        .problems([Code::Unauthenticated]);
     document.operation(HttpMethod::Get, PRINCIPAL, &principal);
 
     let members = [
@@ -43,7 +43,7 @@ pub fn describe(document: &mut Document) {
     });
     let summary = "The identity provider that issues tokens (RFC 9728)";
     let resource = Operation::new(TAG, "getProtectedResourceMetadata", summary)
-        .answers(200, "The identity provider, and the existing scopes.", [(JSON, content(object(members), example))])
-        .fails([Code::NotFound]);
+        .response(200, "The identity provider, and the existing scopes.", [(JSON, content(object(members), example))])
+        .problems([Code::NotFound]);
     document.operation(HttpMethod::Get, RESOURCE, &resource);
 }

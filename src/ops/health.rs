@@ -19,7 +19,7 @@ use warp::reply::Response;
 
 use crate::db::migrate;
 use crate::db::pool::Pool;
-use crate::db::replica::{Followed, Unfit};
+use crate::db::replica::{ReadReplica, Unusable};
 use crate::http::endpoint::{Endpoint, PUBLIC};
 use crate::http::problem::Problem;
 use crate::http::query::Query;
@@ -61,7 +61,7 @@ pub enum Preparation {
 pub struct Health {
     /// The pool for the database check.
     probe: Pool,
-    followed: Option<Followed>,
+    read_replica: Option<ReadReplica>,
     auth: &'static str,
     shutdown: Shutdown,
     preparation: watch::Sender<Preparation>,
@@ -120,10 +120,10 @@ impl Checks {
 impl Health {
     /// Readiness until the shutdown is requested; the reports also show whether credentials are checked, and the state of the
     /// replica.
-    pub fn new(probe: Pool, followed: Option<Followed>, auth: &'static str, shutdown: Shutdown) -> Self {
+    pub fn new(probe: Pool, read_replica: Option<ReadReplica>, auth: &'static str, shutdown: Shutdown) -> Self {
         Self {
             probe,
-            followed,
+            read_replica,
             auth,
             shutdown,
             preparation: watch::Sender::new(Preparation::Pending),
@@ -156,9 +156,9 @@ impl Health {
     }
 
     fn replica(&self) -> Option<ReplicaReadiness> {
-        let state = self.followed.as_ref()?.replica.state();
+        let state = self.read_replica.as_ref()?.replica.state();
         let lag_seconds = state.lag.map(|lag| lag.as_secs_f64());
-        Some(ReplicaReadiness { state: state.unfit.map_or(OK, Unfit::name), lag_seconds })
+        Some(ReplicaReadiness { state: state.unusable.map_or(OK, Unusable::name), lag_seconds })
     }
 
     fn shutdown(&self) -> &'static str {

@@ -24,7 +24,7 @@ pub fn describe(document: &mut Document) {
     };
     for template in GREETINGS {
         let (id, schema, example, media_type) = greeting(template);
-        let greet = Operation::new(TAG, id, "A greeting").answers(
+        let greet = Operation::new(TAG, id, "A greeting").response(
             200,
             "A constant greeting.",
             [(media_type, content(schema, example))],
@@ -32,22 +32,24 @@ pub fn describe(document: &mut Document) {
         document.operation(HttpMethod::Get, &[template], &greet);
     }
 
-    let live = Operation::new(TAG, "getLiveness", "Whether the process is alive").says("Checks nothing else.").answers(
-        200,
-        "It is alive.",
-        [(JSON, content(object([("status", text(), true)]), json!({"status": "live"})))],
-    );
+    let live = Operation::new(TAG, "getLiveness", "Whether the process is alive")
+        .description("Checks nothing else.")
+        .response(
+            200,
+            "It is alive.",
+            [(JSON, content(object([("status", text(), true)]), json!({"status": "live"})))],
+        );
     document.operation(HttpMethod::Get, LIVE, &live);
 
     let checks =
         json!({"status": "ready", "auth": "off", "checks": {"postgres": "ok", "migrations": "ok", "shutdown": "ok"}});
     let ready = Operation::new(TAG, "getReadiness", "Whether it can serve, check by check")
-        .says(
+        .description(
             "Otherwise 503, with the same `checks` in the problem. Load balancers should use `exclude=postgres`, so \
              that a replica is not removed when PostgreSQL, which all replicas share, is unreachable.",
         )
         .with([query(EXCLUDE, one_of([POSTGRES]), "excludes the check of PostgreSQL", POSTGRES)])
-        .answers(200, "It can serve.", [(JSON, content(reference::<Readiness>(), checks))])
-        .fails([Code::InvalidQuery]);
+        .response(200, "It can serve.", [(JSON, content(reference::<Readiness>(), checks))])
+        .problems([Code::InvalidQuery]);
     document.operation(HttpMethod::Get, READY, &ready);
 }

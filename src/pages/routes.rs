@@ -178,9 +178,9 @@ fn resource(context: &Context, name: &str, headers: &HeaderMap) -> Result<Respon
 /// Adds the root to the document.
 pub fn describe(document: &mut Document) {
     let root = Operation::new("Documentation", "getRoot", "List of endpoints, or the web interface")
-        .says("The web interface if `Accept` lists `text/html`, otherwise a plain-text list of endpoints.")
+        .description("The web interface if `Accept` lists `text/html`, otherwise a plain-text list of endpoints.")
         .with(VIEW.iter().zip(SHOWN).map(|(name, (what, example))| query(name, text(), what, example)))
-        .answers(
+        .response(
             200,
             "The list or the web interface.",
             [

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use toml::Spanned;
 
 use super::description::{
-    ColumnDescription, Description, Fault, Index, IndexName, Operation, Statistics, header_key, line_at,
+    ColumnDescription, Description, Fault, Index, IndexName, Operation, Statistics, header_key, key_at, line_at,
 };
 use super::identifier::snake_case;
 use super::kind::Kind;
 
-/// Maximum number of columns; the key is added to them, and a CSV row has at most 64 cells.
-const COLUMNS_MAX: usize = 60;
+/// Maximum number of columns; with the key they fit into a JSON object (`MEMBERS_MAX`) and a CSV record (`VALUES_MAX`).
+const COLUMNS_MAX: usize = 250;
 /// PostgreSQL truncates longer names.
 pub const IDENTIFIER_MAX: usize = 63;
 /// Names that have another meaning in queries and rows.
@@ -76,7 +76,7 @@ pub fn faults(text: &str, description: &Description) -> Vec<Fault> {
             }
         }
         for message in column.faults() {
-            say(at, format!("{called}: {message}"));
+            say(key_at(text, at, &message), format!("{called}: {message}"));
         }
     }
     if let Some(operations) = &description.operations {

@@ -17,7 +17,7 @@ use super::row::Record;
 use super::unnamed::{UNNAMED_RULE, UnnamedColumn, is_unnamed};
 use super::value::Value;
 use crate::csv::cells::Cells;
-use crate::csv::fault::{Fault, Malformed, Place};
+use crate::csv::fault::{Fault, Location, Malformed};
 use crate::csv::notes::{Notes, UnknownColumns};
 use crate::db::copy::{BinaryRow, BinaryRows, Table, TableError};
 
@@ -145,7 +145,7 @@ impl Header {
         let (expected, found) = (self.names.len(), record.count());
         if expected != found {
             let fault = Fault::Width { expected, found };
-            return Err(Malformed { line: record.line(), place: Place::Record, fault }.into());
+            return Err(Malformed { line: record.line(), location: Location::Record, fault }.into());
         }
         for (index, column) in &mut self.unnamed {
             if !record.get(*index).is_some_and(|cell| column.take(cell.text)) {

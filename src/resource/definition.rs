@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 
 use super::check::{self, measure};
 use super::column::{Column, leak};
-use super::description::{Description, Fault, Operation, Seed, Statistics, line_at};
+use super::description::{Description, Fault, Operation, Seed, Statistics, key_at, line_at};
 use super::operations::DbOperations;
 use super::parser;
 use super::sql::Statements;
@@ -133,7 +133,7 @@ impl Resource {
                 // `check::faults` has reported an invalid rule already.
                 Err(_) if column.as_ref().kind().is_err() => {}
                 Err(fault) => faults.push(Fault {
-                    line: line_at(text, column.span().start),
+                    line: line_at(text, key_at(text, column.span().start, &fault)),
                     message: format!("column {:?}: {fault}", column.as_ref().name),
                 }),
             }

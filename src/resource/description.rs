@@ -117,7 +117,7 @@ pub struct ColumnDescription {
 
 /// Which index a column has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "index must be true, false or \"trigram\"")]
 pub enum Index {
     /// B-tree for orders and comparisons, or none.
     Ordered(bool),
@@ -208,6 +208,20 @@ impl fmt::Display for Fault {
 /// The line of a byte offset, counted from 1.
 pub fn line_at(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
+/// The byte offset of the key that an error of a column is about: the first word of the message that is a key of the column.
+pub fn key_at(text: &str, column: usize, message: &str) -> usize {
+    let lines = text[column..].split_inclusive('\n').scan(column, |end, line| {
+        *end += line.len();
+        Some((*end - line.len(), line.trim_start()))
+    });
+    let keys: Vec<(usize, &str)> = lines.skip(1).take_while(|(_, line)| !line.starts_with('[')).collect();
+    let is_key = |line: &str, word: &str| {
+        !word.is_empty() && line.strip_prefix(word).is_some_and(|rest| rest.trim_start().starts_with('='))
+    };
+    let mut words = message.split(|letter: char| !letter.is_ascii_alphanumeric());
+    words.find_map(|word| keys.iter().find(|(_, line)| is_key(line, word))).map_or(column, |(offset, _)| *offset)
 }
 
 /// Normalises a CSV header: ignores case and punctuation, and whether a letter and its marks are one character (NFC).

@@ -22,7 +22,7 @@ use super::sketch::{ColumnSketch, Sketch};
 use super::time::begins_as_iso;
 use super::unnamed::{UNNAMED_RULE, UnnamedColumn};
 use crate::csv::cells::{Cell, Cells};
-use crate::csv::fault::{Fault, Malformed, Place};
+use crate::csv::fault::{Fault, Location, Malformed};
 use crate::csv::file;
 use crate::csv::splitter::Sink;
 
@@ -125,7 +125,7 @@ impl Sink for Survey<'_> {
         let (expected, found) = (columns.len(), record.count());
         if expected != found {
             let fault = Fault::Width { expected, found };
-            return Err(Malformed { line: record.line(), place: Place::Record, fault }.into());
+            return Err(Malformed { line: record.line(), location: Location::Record, fault }.into());
         }
         self.rows += 1;
         for (column, cell) in columns.iter_mut().zip(record.iter()) {
@@ -312,7 +312,7 @@ impl ObservedColumn {
             }
             None => {
                 comments.extend(self.misfit.clone());
-                if self.values > 0 && self.is_local_time {
+                if is_known && self.is_local_time {
                     let hint =
                         "dates and times without an offset from UTC: append Z to each to use format = \"date-time\"";
                     comments.push(hint.to_owned());

@@ -1,9 +1,8 @@
 //! The type of a column's values with their rules, and the errors that a description of them may have.
 
-use regex::Regex;
-
 use super::decimal::{Decimal, PRECISION_MAX};
 use super::description::ColumnDescription;
+use super::pattern;
 
 /// Maximum length that a column may have, in characters; a CSV record is limited, too.
 pub const LENGTH_MAX: u32 = 10_000;
@@ -234,8 +233,7 @@ impl ColumnDescription {
                     ));
                 }
                 if let Some(pattern) = &self.pattern {
-                    Regex::new(pattern)
-                        .map_err(|error| format!("pattern {pattern:?} is not a valid regular expression: {error}"))?;
+                    pattern::check(pattern)?;
                 }
                 Kind::Text { min_length, max_length, pattern: self.pattern.clone() }
             }

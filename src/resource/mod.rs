@@ -33,6 +33,7 @@ pub mod openapi;
 pub mod operations;
 mod parameters;
 mod parser;
+mod pattern;
 mod problem;
 pub mod registry;
 pub mod representation;

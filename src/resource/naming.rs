@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
+
 use super::check::{IDENTIFIER_MAX, RESERVED};
 use super::definition::capitalised;
 use super::description::header_key;
@@ -135,28 +138,23 @@ fn camel_case(header: &str) -> String {
     name
 }
 
-/// Removes the marks of Western European letters; other letters are unchanged.
+/// Removes the marks of Latin letters; other letters are unchanged.
 fn ascii(text: &str) -> String {
     let mut plain = String::new();
-    for letter in text.chars() {
+    for letter in text.nfd().filter(|letter| !is_combining_mark(*letter)) {
         match letter {
-            'à'..='å' => plain.push('a'),
-            'À'..='Å' => plain.push('A'),
-            'è'..='ë' => plain.push('e'),
-            'È'..='Ë' => plain.push('E'),
-            'ì'..='ï' => plain.push('i'),
-            'Ì'..='Ï' => plain.push('I'),
-            'ò'..='ö' | 'ø' => plain.push('o'),
-            'Ò'..='Ö' | 'Ø' => plain.push('O'),
-            'ù'..='ü' => plain.push('u'),
-            'Ù'..='Ü' => plain.push('U'),
-            'ç' => plain.push('c'),
-            'Ç' => plain.push('C'),
-            'ñ' => plain.push('n'),
-            'Ñ' => plain.push('N'),
             'ß' => plain.push_str("ss"),
             'æ' => plain.push_str("ae"),
+            'Æ' => plain.push_str("Ae"),
             'œ' => plain.push_str("oe"),
+            'Œ' => plain.push_str("Oe"),
+            'ø' => plain.push('o'),
+            'Ø' => plain.push('O'),
+            'ł' => plain.push('l'),
+            'Ł' => plain.push('L'),
+            'đ' | 'ð' => plain.push('d'),
+            'Đ' | 'Ð' => plain.push('D'),
+            'ı' => plain.push('i'),
             other => plain.push(other),
         }
     }

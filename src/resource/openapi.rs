@@ -44,14 +44,14 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
     let many = "Many rows are accepted as a JSON array, as CSV with a header, or as newline-delimited JSON: all are stored or \
                 none, and the errors of every invalid row are reported.";
     let create = Operation::new(tag, id("create"), title("Create", ""))
-        .says(leak(format!("The server generates the uuid. {} {many}", requirements(resource))))
+        .description(leak(format!("The server generates the uuid. {} {many}", requirements(resource))))
         .with([header("Prefer", text(), "for many rows: `return=minimal` or `return=representation`", "return=minimal")])
-        .takes(
+        .request_body(
             true,
             &format!("The {singular}, or many, without uuids."),
             bulk::openapi::request_content(resource, named(details_name), details(resource)),
         )
-        .answers(
+        .response(
             201,
             &format!(
                 "The {singular} as stored; for many rows, their number, or all of them with `Prefer: return=representation`."
@@ -61,48 +61,48 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
         .header("Location", text(), &format!("the canonical URL of the new {singular}, for a single row"))
         .header("ETag", tags(), &tag_meaning)
         .header("Preference-Applied", text(), "`return=minimal` or `return=representation`, if applied")
-        .answers(200, "The body contains no rows.", bulk::openapi::empty_response_content())
-        .fails([Code::InvalidJson, Code::InvalidFields, Code::NotAcceptable]);
+        .response(200, "The body contains no rows.", bulk::openapi::empty_response_content())
+        .problems([Code::InvalidJson, Code::InvalidFields, Code::NotAcceptable]);
 
     let get = Operation::new(tag, id("get"), title("Read", ""))
         .with([key(singular)])
         .with(resource.sql.history.as_ref().map(|_| at(singular)))
         .with([header("If-None-Match", tags(), &format!("return 304 if the {singular} is in this state"), "\"6\"")])
         .with([header("If-Match", tags(), &format!("return 412 unless the {singular} is in this state"), "\"6\"")])
-        .answers(200, the, row())
+        .response(200, the, row())
         .header("ETag", tags(), &tag_meaning)
-        .answers(304, "The client already has this state.", [])
+        .response(304, "The client already has this state.", [])
         .header("ETag", tags(), &tag_meaning)
-        .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidHeader, Code::PreconditionFailed]);
+        .problems([Code::InvalidUuid, Code::NotFound, Code::InvalidHeader, Code::PreconditionFailed]);
 
     let replace = Operation::new(tag, id("replace"), title("Replace", ""))
         .with([key(singular), if_match(singular)])
-        .says(leak(format!("The body is the whole {singular}. It may repeat the uuid of the path.")))
-        .takes(true, the, whole())
-        .answers(200, is_stored, row())
+        .description(leak(format!("The body is the whole {singular}. It may repeat the uuid of the path.")))
+        .request_body(true, the, whole())
+        .response(200, is_stored, row())
         .header("ETag", tags(), &tag_meaning)
-        .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields])
-        .fails(CONDITIONS);
+        .problems([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields])
+        .problems(CONDITIONS);
 
     let patch =
         Operation::new(tag, id("patch"), leak(format!("Change some fields of {} {singular}", article(singular))))
             .with([key(singular), if_match(singular)])
-            .says("A merge patch (RFC 7396): omitted fields are unchanged; `null` clears a nullable field.")
-            .takes(
+            .description("A merge patch (RFC 7396): omitted fields are unchanged; `null` clears a nullable field.")
+            .request_body(
                 true,
                 "The fields that change.",
                 [MERGE_PATCH, JSON].map(|media_type| (media_type, content(changes(resource), patch_example(resource)))),
             )
-            .answers(200, is_stored, row())
+            .response(200, is_stored, row())
             .header("ETag", tags(), &tag_meaning)
-            .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields])
-            .fails(CONDITIONS);
+            .problems([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields])
+            .problems(CONDITIONS);
 
     let delete = Operation::new(tag, id("delete"), title("Delete", ""))
         .with([key(singular), if_match(singular)])
-        .answers(204, &format!("The {singular} is deleted."), [])
-        .fails([Code::InvalidUuid, Code::NotFound])
-        .fails(CONDITIONS);
+        .response(204, &format!("The {singular} is deleted."), [])
+        .problems([Code::InvalidUuid, Code::NotFound])
+        .problems(CONDITIONS);
 
     let urls = &resource.urls;
     for (offered, method, templates, operation) in [

@@ -29,12 +29,16 @@ pub fn parse(text: &str) -> Result<Description, Vec<Fault>> {
         match Description::deserialize(Deserializer::from(table.clone())) {
             Ok(description) if faults.is_empty() => return Ok(description),
             Ok(description) => {
-                faults.extend(check::faults(text, &description));
+                // If every column is invalid, all of them were removed.
+                let has_columns = !description.column.is_empty();
+                faults.extend(check::faults(text, &description).into_iter().filter(|_| has_columns));
                 break;
             }
             Err(error) => {
                 faults.push(fault(&error));
-                let Some(rest) = error.span().and_then(|span| without(table.get_ref(), &span)) else { break };
+                let rest = error.span().and_then(|span| without(table.get_ref(), &span));
+                // An error of the whole file, such as a missing field, leaves nothing to read.
+                let Some(rest) = rest.filter(|rest| !rest.is_empty()) else { break };
                 table = Spanned::new(table.span(), rest);
             }
         }

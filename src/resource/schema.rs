@@ -6,6 +6,7 @@
 
 mod compare;
 mod history;
+mod remedy;
 mod rule;
 
 use super::column::{Column, IndexKind};

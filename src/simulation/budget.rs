@@ -1,4 +1,4 @@
-//! Holders of a budget that acquire, grow, settle, wait and disconnect.
+//! Holders of a budget that acquire, grow, resize, wait and disconnect.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -89,7 +89,7 @@ pub async fn schedule(random: Random) {
             };
             let Ok(held) = taken else { return };
             let mut counted = Counted::new(held, &sum, holder);
-            // A single holder may exceed the total, as may what was settled.
+            // A single holder may exceed the total, as may one that was resized.
             let alone = counted.counts && sum.0.load(Ordering::Relaxed) == counted.held.bytes();
             let within = sum.0.load(Ordering::Relaxed) <= total;
             assert!(within || alone || !counted.counts, "{} of {total} bytes are held", sum.0.load(Ordering::Relaxed));
@@ -98,7 +98,7 @@ pub async fn schedule(random: Random) {
                 0 => counted.change(|held| {
                     let _ = held.grow(random.size(0, 20)); // refused or not
                 }),
-                1 => counted.change(|held| held.settle(random.size(0, held.bytes() + 1))),
+                1 => counted.change(|held| held.resize(random.size(0, held.bytes() + 1))),
                 _ => {}
             }
             sleep(random.millis(0, 50)).await;

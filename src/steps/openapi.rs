@@ -27,24 +27,26 @@ pub fn describe(document: &mut Document) {
     }
 
     let record = Operation::new(TAG, "recordStep", "Record a step that begins now")
-        .says(
+        .description(
             "Send the four fields as query parameters, as a form or as a JSON object, in one place only. \
              Steps are append-only.",
         )
         .with(fields().iter().map(parameter))
-        .takes(
+        .request_body(
             false,
             "The step, unless it is in the query string.",
             [(JSON, content(new_step(), new_example())), (FORM, content(new_step(), new_example()))],
         )
-        .answers(201, "The step as recorded.", [(JSON, content(named(&STEPS.schema), example(&STEPS)))])
-        .fails([Code::InvalidQuery, Code::InvalidJson, Code::InvalidFields]);
+        .response(201, "The step as recorded.", [(JSON, content(named(&STEPS.schema), example(&STEPS)))])
+        .problems([Code::InvalidQuery, Code::InvalidJson, Code::InvalidFields]);
     document.operation(HttpMethod::Post, STEPS_URLS, &retried(record));
 
     let list = Operation::new(TAG, "listSteps", "List steps")
-        .says("Ordered by time, then by id. CSV unless JSON is requested. Without `limit` all steps are streamed.")
+        .description(
+            "Ordered by time, then by id. CSV unless JSON is requested. Without `limit` all steps are streamed.",
+        )
         .with(filters())
-        .answers(
+        .response(
             200,
             "The steps.",
             [
@@ -53,18 +55,19 @@ pub fn describe(document: &mut Document) {
             ],
         )
         .header("Link", text(), "`rel=\"next\"`: the next page, if `limit` was given and more steps follow")
-        .fails([Code::InvalidQuery, Code::NotAcceptable]);
+        .problems([Code::InvalidQuery, Code::NotAcceptable])
+        .reads_replica();
     document.operation(HttpMethod::Get, STEPS_URLS, &list);
 
     let both = json!({"summary": [example(&SUMMARY)], "durations": [example(&DURATIONS)]});
     let durations = Operation::new(TAG, "listStepDurations", "List how long steps lasted")
-        .says(
+        .description(
             "A step lasts until the next one of the same component and version; the last one has no end yet. JSON unless \
             CSV is requested. With `summary=true` a summary per status precedes the durations; in CSV it replaces them.",
         )
         .with(filters())
         .with([query("summary", one_of(["true", "false"]), "whether to add a summary per status", "true")])
-        .answers(
+        .response(
             200,
             "The durations, by component, version and time.",
             [
@@ -73,7 +76,8 @@ pub fn describe(document: &mut Document) {
             ],
         )
         .header("Link", text(), "`rel=\"next\"`: the next page, if `limit` was given and more steps follow")
-        .fails([Code::InvalidQuery, Code::NotAcceptable]);
+        .problems([Code::InvalidQuery, Code::NotAcceptable])
+        .reads_replica();
     document.operation(HttpMethod::Get, DURATIONS_URLS, &durations);
 }
 

@@ -153,7 +153,7 @@ async fn list(list: List, raw: String, headers: HeaderMap, context: Arc<Context>
     }
     if request.after.is_some() {
         // An id does not contain the position of the page before.
-        reader.raise(reader.need_now().await);
+        reader.raise(reader.current_consistency().await);
     }
     let after = position(&context, request.after).await?.unwrap_or(StepPosition::before(filter.start));
     // A summary should be fast, so at most a page comes with it.

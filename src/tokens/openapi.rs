@@ -20,47 +20,47 @@ pub fn describe(document: &mut Document) {
     document.schema::<Made>();
 
     let list = Operation::new(TAG, "listTokens", "List all tokens")
-        .says("The oldest first, including revoked and expired ones, without their secrets.")
-        .answers(200, "The tokens.", [(JSON, content(array_of(reference::<Shown>()), json!([shown()])))])
-        .fails([Code::NotFound]);
+        .description("The oldest first, including revoked and expired ones, without their secrets.")
+        .response(200, "The tokens.", [(JSON, content(array_of(reference::<Shown>()), json!([shown()])))])
+        .problems([Code::NotFound]);
     document.operation(HttpMethod::Get, TOKENS, &list);
 
     let create = Operation::new(TAG, "createToken", "Create a token")
-        .says(
+        .description(
             "Only this response contains the token. It is not stored for an `Idempotency-Key`: if the response is \
              lost, revoke the token and create another one.",
         )
-        .takes(
+        .request_body(
             true,
             "The properties of the token. It expires after 90 days unless `expires` is given; `never` means no expiry.",
             [(JSON, content(wanted(), json!({"name": "ci", "scopes": ["steps:create"], "expires": LIFETIME_DEFAULT})))],
         )
-        .answers(201, "The token, which is shown only once.", [(JSON, content(reference::<Made>(), made()))])
+        .response(201, "The token, which is shown only once.", [(JSON, content(reference::<Made>(), made()))])
         .header("Location", text(), "the URL that revokes it")
-        .fails([Code::InvalidJson, Code::InvalidFields, Code::NotFound]);
+        .problems([Code::InvalidJson, Code::InvalidFields, Code::NotFound]);
     document.operation(HttpMethod::Post, TOKENS, &create);
 
     let revoke = Operation::new(TAG, "revokeToken", "Revoke a token")
-        .says("All servers refuse it within a second. Revoking it again has no effect.")
+        .description("All servers refuse it within a second. Revoking it again has no effect.")
         .with([id()])
-        .answers(204, "It is revoked.", [])
-        .fails([Code::InvalidUuid, Code::NotFound]);
+        .response(204, "It is revoked.", [])
+        .problems([Code::InvalidUuid, Code::NotFound]);
     document.operation(HttpMethod::Delete, TOKEN, &revoke);
 
     let rotate = Operation::new(TAG, "rotateToken", "Replace a token by a new one")
-        .says(
+        .description(
             "The new token has the same name, scopes and lifetime. The old one is revoked, immediately or after \
                `overlap`.",
         )
         .with([id()])
-        .takes(
+        .request_body(
             false,
             "How long the old token stays valid.",
             [(JSON, content(object([("overlap", text(), false)]), json!({"overlap": "1h"})))],
         )
-        .answers(201, "The new token, which is shown only once.", [(JSON, content(reference::<Made>(), made()))])
+        .response(201, "The new token, which is shown only once.", [(JSON, content(reference::<Made>(), made()))])
         .header("Location", text(), "the URL that revokes it")
-        .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields]);
+        .problems([Code::InvalidUuid, Code::NotFound, Code::InvalidJson, Code::InvalidFields]);
     document.operation(HttpMethod::Post, ROTATE, &rotate);
 }
 

@@ -157,8 +157,8 @@ async fn on_connection<T>(
     }
     let mut timed = store::MANAGE.begin();
     let outcome = timed.around(timeout(deadline, work(session.client_mut()))).await;
-    let outcome = attempt.judge(session.settle(outcome));
-    timed.judge(&outcome);
+    let outcome = attempt.classify(session.finish(outcome));
+    timed.record_outcome(&outcome);
     outcome.map_err(problem)
 }
 

@@ -121,7 +121,7 @@ async fn a_replica_with_an_unmigrated_database_is_not_ready() {
     expect_ready(&app).await;
 }
 
-/// Migrations are applied before the request role may read their history: a replica that starts in between waits.
+/// Migrations are applied before the role for requests may read their history: a replica that starts in between waits.
 #[tokio::test]
 async fn a_replica_is_not_ready_before_the_last_grant() {
     let database = Database::migrated().await;

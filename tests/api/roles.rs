@@ -1,4 +1,5 @@
-//! The two roles: the request role can only change rows, the migrating role creates them, and older databases are converted.
+//! The two roles: the role for requests can only change rows, the migrating role creates them, and
+//! older databases are converted.
 
 use pycrudapi::db::conninfo::ConnInfo;
 use pycrudapi::db::migrate::{self, MigrateError};

@@ -74,7 +74,7 @@ async fn a_failed_open_transaction_is_rolled_back_before_the_next_use() {
     let mut session = pool.session().await.expect("a session");
     // The state after a cancel request that arrives during `commit` or `rollback`.
     let failed = session.client_mut().batch_execute("begin; select 1 / 0").await;
-    assert!(session.settle(Ok(failed)).is_err());
+    assert!(session.finish(Ok(failed)).is_err());
     drop(session);
     assert_eq!(timeout(PATIENCE, pid_of(&pool)).await.expect("a session"), pid);
 }

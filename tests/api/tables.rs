@@ -92,6 +92,118 @@ async fn changes_that_may_lose_data_fail_the_start_with_their_sql() {
     assert_eq!(differ(&database, boats(with(folder.path(), &name("maxLength = 20")))).await, Vec::<String>::new());
 }
 
+/// Runs the SQL that the error of a start has for each difference.
+async fn repair(database: &Database, resource: &'static Resource) {
+    let client = database.client().await;
+    let table = Table::read(&client, resource).await.expect("read");
+    let differences = differences(resource, table.as_ref());
+    assert!(differences.iter().any(|difference| !difference.is_safe), "{differences:?}");
+    for statement in differences.iter().filter(|difference| !difference.is_safe).flat_map(|found| &found.sql) {
+        client.batch_execute(statement).await.unwrap_or_else(|error| panic!("{statement}: {error:#?}"));
+    }
+}
+
+#[tokio::test]
+async fn the_sql_of_a_difference_runs_as_printed_also_for_names_that_must_be_quoted() {
+    let (database, folder) = (Database::migrated().await, tempfile::tempdir().expect("a folder"));
+    let order = |columns: &str| -> Resources {
+        fs::write(folder.path().join("order.toml"), format!("name = \"order\"\n{columns}")).expect("written");
+        registry::load(Some(folder.path()), None).unwrap_or_else(|error| panic!("{error}\n{columns}"))
+    };
+    let of = |resources: Resources| *resources.iter().find(|resource| resource.name == "order").expect("it is there");
+    let client = database.client().await;
+    let types = [
+        ("type = \"boolean\"", "true", "default = true"),
+        ("type = \"integer\"\nformat = \"int16\"\nminimum = 0", "1", "default = 1"),
+        ("type = \"integer\"", "1", "default = 1"),
+        ("type = \"number\"\nmaximum = 10", "1", "default = 1.0"),
+        ("type = \"decimal(6,2)\"", "1", "default = \"1.00\""),
+        ("type = \"string\"\nmaxLength = 40", "'1'", "default = \"1\""),
+        ("type = \"string\"\nenum = [\"1\", \"true\"]", "'1'", "default = \"1\""),
+        ("type = \"string\"\nformat = \"date\"", "'2026-01-02'", "default = \"2026-01-02\""),
+        ("type = \"string\"\nformat = \"date-time\"", "'2026-01-02T00:00:00Z'", "default = \"2026-01-02T00:00:00Z\""),
+        ("type = \"string\"\nformat = \"uuid\"", "'0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10'", ""),
+    ];
+    let convertible = |from: usize, to: usize| {
+        let kind = |index: usize| match index {
+            0..=4 => 0,
+            7 | 8 => 1,
+            9 => 2,
+            _ => 3,
+        };
+        from == to || kind(from) == kind(to) || to == 5
+    };
+    for (from, (before, value, default)) in types.iter().enumerate() {
+        for (to, (after, _, other)) in types.iter().enumerate().filter(|(to, _)| *to != from) {
+            client
+                .batch_execute("drop table if exists \"order\" cascade; drop function if exists order_draw_version()")
+                .await
+                .expect("dropped");
+            let first = order(&column("user", &format!("{before}\n{default}\nindex = true")));
+            follow(&database, first).await.expect("created");
+            if convertible(from, to) {
+                let insert = format!("insert into \"order\" (uuid, \"user\") values (gen_random_uuid(), {value})");
+                client.batch_execute(&insert).await.unwrap_or_else(|error| panic!("{insert}: {error:#?}"));
+            }
+            let second = order(&column("user", &format!("{after}\n{other}\nindex = true")));
+            if let Ok(count) = follow(&database, second).await {
+                assert!(count > 0 && before.contains("string") == after.contains("string"), "{before} {after}");
+                continue;
+            }
+            repair(&database, of(second)).await;
+            follow(&database, second).await.unwrap_or_else(|error| panic!("{before} {after}: {error}"));
+            assert_eq!(differ(&database, of(second)).await, Vec::<String>::new(), "{before} {after}");
+        }
+    }
+    // A column is added, removed, renamed; the rows stay.
+    let (text, number) = ("type = \"string\"\nminLength = 3\nmaxLength = 9", "type = \"integer\"\nminimum = 7");
+    client.batch_execute("drop table \"order\" cascade; drop function order_draw_version()").await.expect("dropped");
+    follow(&database, order(&column("user", text))).await.expect("created");
+    let insert = "insert into \"order\" (uuid, \"user\") values (gen_random_uuid(), 'abc')";
+    client.batch_execute(insert).await.expect("stored");
+    let more = order(&(column("user", text) + &column("end", number) + &column("desc", text)));
+    assert!(follow(&database, more).await.is_err());
+    repair(&database, of(more)).await;
+    assert_eq!(follow(&database, more).await.expect("repaired"), 0);
+    let fewer = order(&(column("user", text) + &column("end", number)));
+    repair(&database, of(fewer)).await;
+    assert_eq!(follow(&database, fewer).await.expect("repaired"), 0);
+    let renamed = order(&(column("table", text) + &column("end", number)));
+    let error = format!("{:#}", anyhow::Error::from(follow(&database, renamed).await.expect_err("a name is new")));
+    let (_, rename) = error.split_once("if it is column user renamed: ").expect("the statements that rename it");
+    let (rename, _) = rename.split_once(";)").expect("more follows");
+    client.batch_execute(rename).await.unwrap_or_else(|error| panic!("{rename}: {error:#?}"));
+    assert_eq!(follow(&database, renamed).await.expect("renamed"), 0);
+    let row = client.query_one("select \"table\", \"end\" from \"order\"", &[]).await.expect("the row is there");
+    assert_eq!((row.get::<_, &str>(0), row.get::<_, i64>(1)), ("abc", 7));
+    // A table of another program.
+    client.batch_execute("drop table \"order\" cascade; drop function order_draw_version()").await.expect("dropped");
+    let other = "create table \"order\" (uuid serial, \"user\" text, constraint order_pkey primary key (uuid))";
+    client.batch_execute(other).await.expect("created");
+    let own = order(&column("user", text));
+    repair(&database, of(own)).await;
+    assert_eq!(follow(&database, own).await.expect("replaced"), 0);
+    client.query_opt("select uuid, \"user\" from order_before", &[]).await.expect("the other table is kept");
+}
+
+#[tokio::test]
+async fn a_pattern_that_passes_the_check_works_in_postgresql() {
+    let (database, folder) = (Database::migrated().await, tempfile::tempdir().expect("a folder"));
+    let client = database.client().await;
+    for (pattern, text) in [
+        (r"^[A-Z]{2}\d{3,}$", "AB123"),
+        (r"(?i)^ab?c*?$", "ABC"),
+        (r"^(?:a|b)+[^x\]y]$", "abz"),
+        (r"^[[:alpha:]_\-]+\.$", "a_-."),
+        (r"^[]a]\S{1,255}\tb$", "]x\tb"),
+    ] {
+        let description = column("name", &format!("type = \"string\"\npattern = '{pattern}'"));
+        assert!(boats(with(folder.path(), &description)).fields()[0].read_csv(text).is_some(), "{pattern}");
+        let row = client.query_one("select $1::text ~ $2", &[&text, &pattern]).await.expect(pattern);
+        assert!(row.get::<_, bool>(0), "{pattern}");
+    }
+}
+
 #[tokio::test]
 async fn a_stored_value_that_violates_the_rules_is_an_error_of_its_row_only() {
     let app = TestApp::start().await;

@@ -50,6 +50,27 @@ def test_other_resources_are_linked_and_listed(open_page, vessels):
     expect(page.get_by_role("status")).to_have_text("3 of 3")
 
 
+def test_the_link_of_the_shown_resource_is_visible_in_a_bar_that_is_too_narrow(open_page, vessels):
+    vessels(1)
+    page = open_page("/resources/vessels", viewport={"width": 260, "height": 600})
+    link = page.get_by_role("navigation", name="Site").get_by_role("link", name="Vessels")
+    expect(link).to_be_in_viewport(ratio=1)
+    expect(link).to_have_css("white-space", "nowrap")
+
+
+def test_filters_of_columns_that_are_not_shown_are_folded_unless_they_are_set(open_page):
+    page = open_page("/resources/crates")
+    remark = page.get_by_label("Remark")
+    expect(page.get_by_label("Harbour")).to_be_visible()
+    expect(remark).to_be_hidden()
+    page.get_by_text("1 more filter").click()
+    remark.fill("fragile")
+    expect(page).to_have_url(re.compile("#remark=fragile$"))
+    page.reload()
+    expect(remark).to_have_value("fragile")
+    expect(remark).to_be_visible()
+
+
 def test_rows_are_filtered_sorted_and_paged(open_page, vessels):
     vessels(60)
     page = open_page("/resources/vessels")

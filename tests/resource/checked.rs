@@ -19,10 +19,10 @@ const FAULTY: &[(&str, &[&str])] = &[
     ("[[column]]", &["missing field `name`; add it"]),
     ("type = \"string\"", &[]),
     ("", &[]),
-    ("[[column]]", &["column \"built\": minimum 9 is above maximum 2; exchange them"]),
+    ("[[column]]", &[]),
     ("name = \"built\"", &[]),
     ("type = \"integer\"", &[]),
-    ("minimum = 9", &[]),
+    ("minimum = 9", &["column \"built\": minimum 9 is above maximum 2; exchange them"]),
     ("maximum = 2", &[]),
     ("", &[]),
     ("[[column]]", &["column \"b_uilt\" is a duplicate; names must differ in more than case and _"]),
@@ -31,6 +31,16 @@ const FAULTY: &[(&str, &[&str])] = &[
     ("", &[]),
     ("[[colum]]", &["unknown field `colum`"]),
     ("name = \"lost\"", &[]),
+    ("", &[]),
+    ("[[column]]", &[]),
+    ("name = \"depth\"", &[]),
+    ("type = \"number\"", &[]),
+    ("index = \"btree\"", &["index must be true, false or \"trigram\""]),
+    ("", &[]),
+    ("[[column]]", &[]),
+    ("name = \"flag\"", &[]),
+    ("type = \"string\"", &[]),
+    ("format = \"email\"", &["column \"flag\": unknown format \"email\"; expected date, date-time, uuid"]),
 ];
 
 #[test]
@@ -64,6 +74,24 @@ fn invalid_toml_is_reported_with_each_line() {
     let none = program(folder.path(), &["check", "none.toml"]);
     assert_eq!(none.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&none.stdout).contains("none.toml"), "{none:?}");
+}
+
+#[test]
+fn an_error_is_reported_once_at_the_line_of_its_key() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (text, expected) in [
+        ("", "v.toml: line 1: missing field `name`; add it\n"),
+        ("name = \"v\"\n", "v.toml: line 1: missing field `column`; add it\n"),
+        ("name = \"v\"\n[[column]]\nname = \"a\"\n", "v.toml: line 2: missing field `type`; add it\n"),
+        (
+            "name = \"v\"\n[[column]]\nname = \"a\"\ntype = \"string\"\ndefault = 5\n",
+            "v.toml: line 5: column \"a\": default 5 must be a text of 0 to 1000 characters without U+0000\n",
+        ),
+    ] {
+        fs::write(folder.path().join("v.toml"), text).expect("written");
+        let output = program(folder.path(), &["check", "v.toml"]);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{text}");
+    }
 }
 
 #[test]

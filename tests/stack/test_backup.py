@@ -1,4 +1,4 @@
-"""The commands of docs/operations.md, "Getting it back", run with a running stack; and a stack that serves the restored data."""
+"""The commands of docs/operations.md, "Backup and restore", run with a running stack; and a stack that serves the restored data."""
 
 import datetime
 import json
@@ -15,7 +15,7 @@ TIMEOUT_SECONDS = 240
 def commands():
     """The lines of the section's first block, without their comments."""
     text = (REPOSITORY / "docs" / "operations.md").read_text()
-    block = text.split("## Getting it back\n", 1)[1].lstrip("\n").split("\n\n", 1)[0]
+    block = text.split("## Backup and restore\n", 1)[1].lstrip("\n").split("\n\n", 1)[0]
     return [line.split(" # ")[0].strip() for line in block.splitlines()]
 
 

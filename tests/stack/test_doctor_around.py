@@ -215,7 +215,7 @@ def test_backups_that_cannot_be_made_or_opened_are_reported(directory, patient):
     assert "BACKUP_KEY_FILE=" in with_place.remedy("wrong", "is encrypted with key [0-9a-f]+, but BACKUP_KEY_FILE is not set")
     wrong = with_place.with_settings(BACKUP_KEY_FILE=other)
     assert "to the file with key" in wrong.remedy("wrong", "is encrypted with key [0-9a-f]+, not with the one in BACKUP_KEY_FILE, [0-9a-f]+")
-    assert "restore the file" in with_place.with_settings(BACKUP_KEY_FILE=directory / "none").remedy("wrong", "the key of BACKUP_KEY_FILE cannot be read: .*none")
+    assert "restore the file" in with_place.with_settings(BACKUP_KEY_FILE=directory / "none").remedy("wrong", "the key cannot be read; .*none")
     # Damaged within, cut off, and without its record.
     newest = max(one for one in place.iterdir() if one.is_dir())
     sealed = max(newest.rglob("*.sealed"), key=lambda path: path.stat().st_size)

@@ -56,7 +56,7 @@ def row(text, group):
 
 def judged(name):
     mutant = mutants.Mutant(name, "db", "")
-    mutants.judge(mutant, RECORDED["outcomes"], lambda path: "\n".join(RECORDED["logs"][path]))
+    mutants.classify(mutant, RECORDED["outcomes"], lambda path: "\n".join(RECORDED["logs"][path]))
     return mutant
 
 

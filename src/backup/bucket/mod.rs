@@ -179,7 +179,7 @@ impl Bucket {
         fs::create_dir_all(parent).map_err(|error| unwritable(parent, error))?;
         let mut file = File::create(&place).map_err(|error| unwritable(&place, error))?;
         let read = self.store.read(&format!("{}{path}", self.address.prefix), &mut file).await;
-        let is_there = read.map_err(|error| disk::told_full(error, Some(into.path())))?;
+        let is_there = read.map_err(|error| disk::explain_disk_full(error, Some(into.path())))?;
         if !is_there {
             fs::remove_file(&place).map_err(|error| unwritable(&place, error))?;
         }

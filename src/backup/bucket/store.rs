@@ -181,7 +181,7 @@ impl Store {
         let Some(pause) = pauses.next() else {
             let place = format!("{}://{}", if self.is_https { "https" } else { "http" }, self.authority);
             return Err(error.context(format!(
-                "the store at {place} cannot be reached; see that it is up, and check AWS_ENDPOINT_URL and AWS_REGION"
+                "the store at {place} cannot be reached; check that it is running, and AWS_ENDPOINT_URL and AWS_REGION"
             )));
         };
         tracing::debug!(reason = format!("{error:#}"), "retrying a request to the store");

@@ -52,9 +52,9 @@ fn naive(text: &str) -> Seen {
         loop {
             let name = seen.first().and_then(|(_, header)| header.get(row.len())).map(|name| name.trim().to_owned());
             let name = name.filter(|name| !name.is_empty());
-            let place = name.map_or(Place::Numbered(row.len() + 1), Place::Named);
+            let location = name.map_or(Location::Numbered(row.len() + 1), Location::Named);
             let on = line(at);
-            let malformed = |fault| Some(Malformed { line: on, place, fault });
+            let malformed = |fault| Some(Malformed { line: on, location, fault });
             let blanks = text[at..].len() - text[at..].trim_start_matches([' ', '\t']).len();
             if text[at + blanks..].starts_with('"') {
                 at += blanks;
@@ -192,7 +192,7 @@ fn the_header_determines_the_separator_unless_a_sep_line_does() {
         ("a\0,\0b\0\n\0", 1, Fault::Null),
         ("a,b\n\u{1a}\n1,2\n", 3, Fault::AfterEnd),
     ] {
-        assert_eq!(cut(text.as_bytes(), 2).1, Some(Malformed { line, place: Place::Record, fault }), "{text:?}");
+        assert_eq!(cut(text.as_bytes(), 2).1, Some(Malformed { line, location: Location::Record, fault }), "{text:?}");
     }
 }
 
@@ -204,7 +204,7 @@ fn binary_content_is_identified() {
         (b"\x28\xb5\x2f\xfd\x04", Foreign::Compressed("zstd")),
     ] {
         for size in 1..=content.len() {
-            let malformed = Malformed { line: 1, place: Place::Record, fault: Fault::Foreign(foreign) };
+            let malformed = Malformed { line: 1, location: Location::Record, fault: Fault::Foreign(foreign) };
             assert_eq!(cut(content, size).1, Some(malformed));
         }
     }
@@ -212,15 +212,15 @@ fn binary_content_is_identified() {
 
 #[test]
 fn invalid_bytes_are_reported_with_line_and_column() {
-    for (text, line, place) in [
-        (&b"a,b\r\n1,2\r\n1,\xff\r\n"[..], 3, Place::Named("b".to_owned())),
-        (b"a,b\r1,2\r\xe9,2\r", 3, Place::Named("a".to_owned())),
-        (b"a,b\n1,2\n1,\"x\n\n\xff\"\n", 5, Place::Named("b".to_owned())),
-        (b"a,\xff\n", 1, Place::Numbered(2)),
-        (b"a,b\n\n1,\xc3", 3, Place::Named("b".to_owned())),
+    for (text, line, location) in [
+        (&b"a,b\r\n1,2\r\n1,\xff\r\n"[..], 3, Location::Named("b".to_owned())),
+        (b"a,b\r1,2\r\xe9,2\r", 3, Location::Named("a".to_owned())),
+        (b"a,b\n1,2\n1,\"x\n\n\xff\"\n", 5, Location::Named("b".to_owned())),
+        (b"a,\xff\n", 1, Location::Numbered(2)),
+        (b"a,b\n\n1,\xc3", 3, Location::Named("b".to_owned())),
     ] {
         for size in 1..=text.len() {
-            let malformed = Malformed { line, place: place.clone(), fault: Fault::Encoding("UTF-8") };
+            let malformed = Malformed { line, location: location.clone(), fault: Fault::Encoding("UTF-8") };
             assert_eq!(cut(text, size).1, Some(malformed), "{text:?}");
         }
     }
@@ -228,19 +228,19 @@ fn invalid_bytes_are_reported_with_line_and_column() {
 
 #[test]
 fn each_fault_names_its_line_and_column() {
-    for (text, line, place, fault) in [
-        ("a,b\n1,\"2\n3,4\n", 2, Place::Named("b".to_owned()), Fault::Unclosed),
-        ("a,b\n1,\"2\n3,\"4\"\n", 2, Place::Named("b".to_owned()), Fault::TextAfterQuote),
-        ("a,b\r\n\r\n1,2\r\n\"1\" x,2\r\n", 4, Place::Named("a".to_owned()), Fault::TextAfterQuote),
-        ("a,b\r\r1,2\r1,2\"\r", 4, Place::Named("b".to_owned()), Fault::StrayQuote),
-        ("a,b\n\"1\r\n\n\",\"2", 4, Place::Named("b".to_owned()), Fault::Unclosed),
-        ("a,b\n1,2,\"3", 2, Place::Numbered(3), Fault::Unclosed),
-        ("\u{feff}\"a\"b,c\n", 1, Place::Numbered(1), Fault::TextAfterQuote),
-        ("\n\na,\"b", 3, Place::Numbered(2), Fault::Unclosed),
-        ("a\nx \"1\"", 2, Place::Named("a".to_owned()), Fault::StrayQuote),
+    for (text, line, location, fault) in [
+        ("a,b\n1,\"2\n3,4\n", 2, Location::Named("b".to_owned()), Fault::Unclosed),
+        ("a,b\n1,\"2\n3,\"4\"\n", 2, Location::Named("b".to_owned()), Fault::TextAfterQuote),
+        ("a,b\r\n\r\n1,2\r\n\"1\" x,2\r\n", 4, Location::Named("a".to_owned()), Fault::TextAfterQuote),
+        ("a,b\r\r1,2\r1,2\"\r", 4, Location::Named("b".to_owned()), Fault::StrayQuote),
+        ("a,b\n\"1\r\n\n\",\"2", 4, Location::Named("b".to_owned()), Fault::Unclosed),
+        ("a,b\n1,2,\"3", 2, Location::Numbered(3), Fault::Unclosed),
+        ("\u{feff}\"a\"b,c\n", 1, Location::Numbered(1), Fault::TextAfterQuote),
+        ("\n\na,\"b", 3, Location::Numbered(2), Fault::Unclosed),
+        ("a\nx \"1\"", 2, Location::Named("a".to_owned()), Fault::StrayQuote),
     ] {
         for size in 1..=text.len() {
-            let malformed = Malformed { line, place: place.clone(), fault };
+            let malformed = Malformed { line, location: location.clone(), fault };
             assert_eq!(cut(text.as_bytes(), size).1, Some(malformed), "{text:?}");
         }
     }
@@ -254,12 +254,12 @@ fn each_fault_names_its_line_and_column() {
 #[test]
 fn a_record_is_bounded_also_when_its_quote_never_closes() {
     let rows = "a,b\n".repeat(100_000);
-    for (text, line, place, fault) in [
-        (format!("a,b\n1,\"{rows}"), 2, Place::Named("b".to_owned()), Fault::UnclosedWithinLimit),
-        (format!("a,b\n1,{}", "x".repeat(RECORD_MAX_BYTES)), 2, Place::Record, Fault::TooLong),
-        (format!("a,b\n1{}", ",".repeat(VALUES_MAX)), 2, Place::Record, Fault::TooManyValues),
+    for (text, line, location, fault) in [
+        (format!("a,b\n1,\"{rows}"), 2, Location::Named("b".to_owned()), Fault::UnclosedWithinLimit),
+        (format!("a,b\n1,{}", "x".repeat(RECORD_MAX_BYTES)), 2, Location::Record, Fault::TooLong),
+        (format!("a,b\n1{}", ",".repeat(VALUES_MAX)), 2, Location::Record, Fault::TooManyValues),
     ] {
-        let malformed = Some(Malformed { line, place, fault });
+        let malformed = Some(Malformed { line, location, fault });
         for size in [1000, 100_000] {
             assert_eq!(cut(text.as_bytes(), size).1, malformed, "{fault}");
         }

@@ -7,6 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
+use crate::shell::quoted;
+
 /// The oldest release maintained when this was written; older ones are not used.
 pub(super) const OLDEST_MAJOR: u32 = 13;
 
@@ -85,7 +87,7 @@ pub enum EmbeddedError {
     #[error(
         "the cluster in {} is inaccessible to uid {uid}, which postgresql runs as: `chmod o+x {}`, or move the directory \
          and set DATA_DIR to its new parent",
-        .home.display(), .closed.display()
+        .home.display(), quoted(&.closed.to_string_lossy())
     )]
     Closed { home: PathBuf, closed: PathBuf, uid: u32 },
 

@@ -211,13 +211,18 @@ function controls() {
     return element("fieldset", {}, element("legend", {}, item.label), bound(item, ".from", "from"), element("span", { "aria-hidden": "true" }, "–"), bound(item, ".to", "to"));
   };
   const clear = element("button", { type: "reset", id: "clear", class: "quiet", hidden: true }, "Clear");
-  filters.replaceChildren(...fields.map(control), clear);
+  // Those of other columns are folded: with many columns the table would be far below.
+  const others = fields.filter((item) => !columns().includes(item));
+  const more = element("details", { hidden: others.length === 0 },
+    element("summary", {}, others.length === 1 ? "1 more filter" : `${others.length} more filters`), element("div", { class: "filters" }, ...others.map(control)));
+  filters.replaceChildren(...fields.filter((item) => columns().includes(item)).map(control), clear, more);
 }
 
 /** Copies the view to the controls. */
 function reflect() {
   for (const control of filters.querySelectorAll("input, select")) {
     if (control !== document.activeElement || control.tagName === "SELECT") control.value = view().get(control.name) ?? "";
+    if (control.value) control.closest("details")?.setAttribute("open", "");
   }
   byId("clear").hidden = conditions().size === 0;
   const [column, direction] = (view().get("order") ?? "").split(".");

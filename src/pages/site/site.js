@@ -33,6 +33,8 @@ export async function link(current) {
     const mark = name === current ? { "aria-current": "page" } : {};
     first.after(element("a", { href: `/resources/${name}`, ...mark }, titleOf(document, name)));
   }
+  // Many resources do not fit into the bar, which then scrolls.
+  byId("site").querySelector("[aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
 }
 
 /** The heading of a resource. */

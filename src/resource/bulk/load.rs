@@ -184,13 +184,13 @@ async fn store(
     let work = timed.around(timeout_at(request.begun + context.bulk.limits.timeout + GRACE, work));
     let stored = work.await.unwrap_or_else(|_| {
         let late = StoreError::unavailable("a bulk body was not stored in time");
-        attempt.judge(Err(late)).map_err(|error| problem(context.resource, error))
+        attempt.classify(Err(late)).map_err(|error| problem(context.resource, error))
     });
     if stored.is_ok() {
-        timed.judge(&Ok(())); // an invalid body is not a database failure
+        timed.record_outcome(&Ok(())); // an invalid body is not a database failure
     }
     if matches!(stored, Ok(Some(LoadOutcome::Loaded(Loaded::Stored(..))))) {
-        session.settled(); // otherwise a copy or transaction may still be in progress
+        session.mark_idle(); // otherwise a copy or transaction may still be in progress
     }
     if request.key.is_some() { stored.map_err(Problem::with_key) } else { stored }
 }
@@ -234,7 +234,7 @@ async fn copy(
     let copied = Copied { between, count, actor: &request.changed_by };
     let committed =
         loading.commit(context.resource, copied, attempt, keyed.as_ref().map(|keyed| (keyed, &answer))).await;
-    attempt.judge(committed).map_err(|error| problem(context.resource, error))?;
+    attempt.classify(committed).map_err(|error| problem(context.resource, error))?;
     context.growth.add(count);
     Ok(Some(LoadOutcome::Loaded(Loaded::Stored(answer, Keys { keys, notes, _held: held }))))
 }

@@ -1,6 +1,6 @@
 //! Splits a body into rows as it arrives, in each format. Only the current row is buffered, and its size is limited.
 
-use crate::csv::fault::{Fault, Malformed, Place, RECORD_MAX_BYTES as ROW_MAX_BYTES};
+use crate::csv::fault::{Fault, Location, Malformed, RECORD_MAX_BYTES as ROW_MAX_BYTES};
 use crate::csv::records::Records;
 use crate::csv::splitter::Sink;
 use crate::http::json::fault::Position;
@@ -28,11 +28,11 @@ impl SplitError {
 }
 
 impl From<Malformed> for SplitError {
-    fn from(Malformed { line, place, fault }: Malformed) -> Self {
-        match place {
-            Place::Record => Self::new(line, fault.to_string()),
-            Place::Named(field) => Self { line, field, detail: fault.to_string() },
-            Place::Numbered(number) => Self::new(line, format!("column {number} {fault}")),
+    fn from(Malformed { line, location, fault }: Malformed) -> Self {
+        match location {
+            Location::Record => Self::new(line, fault.to_string()),
+            Location::Named(field) => Self { line, field, detail: fault.to_string() },
+            Location::Numbered(number) => Self::new(line, format!("column {number} {fault}")),
         }
     }
 }

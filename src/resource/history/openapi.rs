@@ -35,7 +35,7 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
         leak(format!("{}History", uncapitalised(name))),
         leak(format!("List the changes of one {singular}")),
     )
-    .says(leak(format!(
+    .description(leak(format!(
         "Newest first, each with the actor, the time, the request and the previous values, also for a deleted {singular}. \
         Without `limit`, a page of {PAGE_DEFAULT}. `Link` has the URLs of the next and previous page."
     )))
@@ -45,25 +45,25 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
         query("after", cursor(), "the page of older changes; a cursor of `Link`", encode(7)),
         query("before", cursor(), "the page of newer changes; a cursor of `Link`", encode(7)),
     ])
-    .answers(
+    .response(
         200,
         "The changes.",
         [(JSON, content(array_of(named(change)), json!([example]))), (NDJSON, content(text(), format!("{example}\n")))],
     )
     .header("Link", text(), "`rel=\"next\"` and `rel=\"prev\"`: the next and previous page, if they exist")
-    .fails([Code::InvalidUuid, Code::NotFound, Code::InvalidQuery, Code::NotAcceptable]);
+    .problems([Code::InvalidUuid, Code::NotFound, Code::InvalidQuery, Code::NotAcceptable]);
     let wanted = object([("version", integer(i64::MIN, i64::MAX), false)]);
     let restore = Operation::new(tag, leak(format!("restore{name}")), leak(format!("Restore one {singular}")))
-        .says(leak(format!(
+        .description(leak(format!(
             "Restores a deleted {singular}, or one of its versions, as a change with a new version. Without `version`, or \
             without a body, only a deleted {singular} is restored."
         )))
         .with([key(singular), if_match(singular)])
-        .takes(false, "Which version.", [(JSON, content(wanted, json!({"version": 6})))])
-        .answers(200, leak(format!("The {singular} as stored.")), [(JSON, content(named(name), stored(resource)))])
+        .request_body(false, "Which version.", [(JSON, content(wanted, json!({"version": 6})))])
+        .response(200, leak(format!("The {singular} as stored.")), [(JSON, content(named(name), stored(resource)))])
         .header("ETag", tags(), &format!("identifies this state of the {singular}"))
-        .fails([Code::InvalidUuid, Code::NotFound, Code::Conflict, Code::InvalidJson, Code::InvalidFields])
-        .fails(CONDITIONS);
+        .problems([Code::InvalidUuid, Code::NotFound, Code::Conflict, Code::InvalidJson, Code::InvalidFields])
+        .problems(CONDITIONS);
     document.operation(HttpMethod::Get, resource.urls.history, &history);
     document.operation(HttpMethod::Post, resource.urls.restore, &retried(restore));
 }

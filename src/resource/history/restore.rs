@@ -56,8 +56,8 @@ impl Restore {
         };
         let mut timed = self.resource.db.restore.begin();
         let outcome = timed.around(tokio::time::timeout(deadline, work)).await;
-        let outcome = attempt.judge(session.settle(outcome));
-        timed.judge(&outcome);
+        let outcome = attempt.classify(session.finish(outcome));
+        timed.record_outcome(&outcome);
         outcome
     }
 

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::super::column::Column;
 use super::super::value::Value;
 use super::order::{Order, SortKey};
-use crate::db::position::Need;
+use crate::db::position::Consistency;
 
 /// The values of one row in the columns of an order.
 pub type CursorPosition = Vec<Option<Value<'static>>>;
@@ -24,22 +24,22 @@ pub fn position<'a, E>(order: &Order, value: impl Fn(&Column) -> Result<Value<'a
 }
 
 /// Encodes a position as URL-safe text.
-pub fn encode(order: &Order, position: &CursorPosition, need: Need) -> String {
+pub fn encode(order: &Order, position: &CursorPosition, consistency: Consistency) -> String {
     let mut parts = vec![Some(order.to_string())];
     parts.extend(position.iter().map(|value| value.as_ref().map(ToString::to_string)));
-    parts.extend((need != Need::Nothing).then(|| Some(need.to_string())));
+    parts.extend((consistency != Consistency::Eventual).then(|| Some(consistency.to_string())));
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&parts).expect("texts always serialise"))
 }
 
 /// Decodes a position; `None` if the text is malformed or belongs to another order.
-pub fn decode(order: &Order, text: &str) -> Option<(CursorPosition, Need)> {
+pub fn decode(order: &Order, text: &str) -> Option<(CursorPosition, Consistency)> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let parts: Vec<Option<String>> = serde_json::from_slice(&bytes).ok()?;
     let (name, values) = parts.split_first()?;
-    let (values, need) = values.split_at_checked(order.keys().len())?;
-    let need = match need {
-        [] => Need::Nothing,
-        [Some(need)] => need.parse().ok()?,
+    let (values, consistency) = values.split_at_checked(order.keys().len())?;
+    let consistency = match consistency {
+        [] => Consistency::Eventual,
+        [Some(consistency)] => consistency.parse().ok()?,
         _ => return None,
     };
     if *name != Some(order.to_string()) {
@@ -49,7 +49,7 @@ pub fn decode(order: &Order, text: &str) -> Option<(CursorPosition, Need)> {
         Some(text) => key.column.read_filter(text).map(Some),
         None => key.column.nullable.then_some(None),
     };
-    Some((values.iter().zip(order.keys()).map(read).collect::<Option<_>>()?, need))
+    Some((values.iter().zip(order.keys()).map(read).collect::<Option<_>>()?, consistency))
 }
 
 #[cfg(test)]
@@ -74,10 +74,10 @@ mod tests {
             (record, order) in resource().prop_flat_map(|resource| (record(resource), any_order(resource))),
         ) {
             let position = of(&order, &record);
-            for need in [Need::Nothing, "7:16/B374D848".parse().expect("a position"), Need::Primary] {
-                let text = encode(&order, &position, need);
+            for consistency in [Consistency::Eventual, "7:16/B374D848".parse().expect("a position"), Consistency::Primary] {
+                let text = encode(&order, &position, consistency);
                 prop_assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
-                prop_assert_eq!(decode(&order, &text), Some((position.clone(), need)));
+                prop_assert_eq!(decode(&order, &text), Some((position.clone(), consistency)));
             }
         }
 
@@ -87,7 +87,7 @@ mod tests {
                 .prop_flat_map(|resource| (record(resource), any_order(resource), any_order(resource))),
         ) {
             prop_assume!(order != other);
-            prop_assert_eq!(decode(&other, &encode(&order, &of(&order, &record), Need::Nothing)), None);
+            prop_assert_eq!(decode(&other, &encode(&order, &of(&order, &record), Consistency::Eventual)), None);
         }
 
         #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::cursor::CursorPosition;
-use crate::db::position::Need;
+use crate::db::position::Consistency;
 use crate::db::single_flight::SingleFlight;
 use crate::http::budget::Refused;
 use crate::http::format::Format;
@@ -24,7 +24,7 @@ pub struct ListKey {
 }
 
 /// Lists being read.
-pub type Lists = SingleFlight<ListKey, Need, Result<Arc<First>, Refused>>;
+pub type Lists = SingleFlight<ListKey, Consistency, Result<Arc<First>, Refused>>;
 
 /// The first page or chunk of a response.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub struct First {
     /// Its content.
     pub page: Page,
     /// The position that the rest must have replayed, so that it is not older.
-    pub need: Need,
+    pub consistency: Consistency,
 }
 
 /// The content of a page or chunk.

@@ -16,7 +16,7 @@ use super::cursor;
 use super::filter::{operators, truths};
 use super::order::Order;
 use super::request::{PAGE_DEFAULT, PAGE_MAX};
-use crate::db::position::Need;
+use crate::db::position::Consistency;
 use crate::http::body::{CSV, JSON, NDJSON};
 use crate::http::describe::{Document, Operation, content, header, query};
 use crate::http::format::Format;
@@ -29,7 +29,7 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
     let (name, whole) = (resource.name, resource.urls.list.get(1));
     let everything = whole.map(|url| format!(" and `{url}` all rows, streamed")).unwrap_or_default();
     let list = Operation::new(tag, leak(format!("list{}", camel(name))), leak(format!("List {name}")))
-        .says(leak(format!(
+        .description(leak(format!(
             "Conditions, order and columns use PostgREST's grammar; a condition's parameter may be repeated. Without \
             `limit`, `/v1/{name}` returns a page of {PAGE_DEFAULT}{everything}. `select` restricts the members of each \
             row. `application/vnd.pgrst.object+json` returns a single row as an object, or 406 if there is not exactly \
@@ -59,7 +59,7 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
                 "count=exact",
             ),
         ])
-        .answers(
+        .response(
             200,
             leak(format!("The {name}.")),
             [
@@ -72,7 +72,8 @@ pub fn describe(resource: &'static Resource, document: &mut Document) {
         .header("Link", text(), "`rel=\"next\"` and `rel=\"prev\"`: the next and previous page, if they exist")
         .header("Content-Range", text(), "with `Prefer: count`: `0-99/1309`, or `*/1309` after a cursor")
         .header("Preference-Applied", text(), "`count=exact` or `count=estimated`, if applied")
-        .fails([Code::InvalidQuery, Code::NotAcceptable]);
+        .problems([Code::InvalidQuery, Code::NotAcceptable])
+        .reads_replica();
     if resource.offers(Offered::List) {
         document.operation(HttpMethod::Get, resource.urls.list, &list);
     }
@@ -104,15 +105,16 @@ fn statistics(resource: &'static Resource, document: &mut Document) {
         leak(format!("{}Statistics", resource.singular)),
         leak(format!("Count {} in groups", resource.name)),
     )
-    .says("For each group, the columns of `by`, the number of rows and the measures.")
+    .description("For each group, the columns of `by`, the number of rows and the measures.")
     .with(conditions(resource))
     .with([query("by", columns(&statistics.by), "the columns by which rows are grouped", statistics.by.join(","))])
-    .answers(
+    .response(
         200,
         "The groups, ordered by the columns of `by`.",
         [(JSON, content(object([("groups", array_of(RefOr::T(group.into())), true)]), json!({"groups": [example]})))],
     )
-    .fails([Code::InvalidQuery]);
+    .problems([Code::InvalidQuery])
+    .reads_replica();
     document.operation(HttpMethod::Get, resource.urls.statistics, &operation);
 }
 
@@ -220,7 +222,7 @@ pub fn cursor() -> RefOr<Schema> {
 fn position(resource: &'static Resource) -> String {
     let uuid = resource.key().read_filter(UUID);
     debug_assert!(matches!(uuid, Some(Value::Uuid(_))));
-    cursor::encode(&Order::of_key(resource), &vec![uuid], Need::Nothing)
+    cursor::encode(&Order::of_key(resource), &vec![uuid], Consistency::Eventual)
 }
 
 fn pattern(form: &str) -> RefOr<Schema> {

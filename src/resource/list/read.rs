@@ -58,9 +58,9 @@ pub async fn first(
     request: Arc<ListRequest>,
 ) -> Result<Result<Arc<First>, Refused>, StoreError> {
     let shared = sources.clone();
-    let need = sources.reader.need();
-    let read = move |need| {
-        let sources = Sources { reader: shared.reader.needing(need), context: shared.context.clone() };
+    let consistency = sources.reader.consistency();
+    let read = move |consistency| {
+        let sources = Sources { reader: shared.reader.with_consistency(consistency), context: shared.context.clone() };
         let request = request.clone();
         async move {
             let held = match sources.context.buffers.reserve(Holder::Several, estimate(request.limit)).await {
@@ -71,10 +71,10 @@ pub async fn first(
                 Some(limit) => page(&sources.reader, &request, limit).await?,
                 None => chunk(&sources, &request, None, 0).await?,
             };
-            Ok(Ok(Arc::new(First { body: reply::buffer(body, held), page, need: sources.reader.need() })))
+            Ok(Ok(Arc::new(First { body: reply::buffer(body, held), page, consistency: sources.reader.consistency() })))
         }
     };
-    sources.context.lists.get(key, need, read).await
+    sources.context.lists.get(key, consistency, read).await
 }
 
 /// Estimated size of a first page or chunk in bytes.

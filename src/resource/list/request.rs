@@ -9,7 +9,7 @@ use super::filter::{Filter, Join};
 use super::grammar::{ConditionParser, shown};
 use super::order::Order;
 use super::shape::Shape;
-use crate::db::position::Need;
+use crate::db::position::Consistency;
 use crate::http::format::Format;
 use crate::http::problem::Problem;
 use crate::http::query::Query;
@@ -48,7 +48,7 @@ pub struct ListRequest {
     /// The format and columns.
     pub shape: Shape,
     /// The position that must have been replayed: that of the page whose cursor was sent.
-    pub need: Need,
+    pub consistency: Consistency,
 }
 
 /// Where a list starts.
@@ -94,15 +94,15 @@ pub fn read_list<'a>(
         query.fault("before", "requires limit, which determines where the page starts");
     }
     query.finish()?;
-    let (start, need) = match (after, before) {
-        (Some((position, need)), _) => (Start::After(position), need),
-        (None, Some((position, need))) => (Start::Before(position), need),
-        (None, None) => (Start::First, Need::Nothing),
+    let (start, consistency) = match (after, before) {
+        (Some((position, consistency)), _) => (Start::After(position), consistency),
+        (None, Some((position, consistency))) => (Start::Before(position), consistency),
+        (None, None) => (Start::First, Consistency::Eventual),
     };
     let shape = Shape { resource, format: Format::negotiate(headers, OFFERED)?, columns };
     // A second row shows that there is more than one.
     let limit = if shape.format == Format::Object { Some(limit.map_or(2, |limit| limit.min(2))) } else { limit };
-    Ok((ListRequest { filter, order, limit, start, shape, need }, query))
+    Ok((ListRequest { filter, order, limit, start, shape, consistency }, query))
 }
 
 /// Parses the parameters of statistics: the filter and the grouping columns.

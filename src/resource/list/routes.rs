@@ -17,7 +17,7 @@ pub use super::request::PAGE_DEFAULT;
 use super::request::{self, ListRequest, Start};
 use super::{stats, store};
 use crate::db::error::StoreError;
-use crate::db::position::Need;
+use crate::db::position::Consistency;
 use crate::db::reads::Reader;
 use crate::http::budget::Holder;
 use crate::http::client::Client;
@@ -42,7 +42,7 @@ pub async fn list(
     let resource = sources.context.resource;
     let failed = |error| problem(resource, error);
     let (request, query) = request::read_list(resource, &raw, &headers, default)?;
-    sources.reader.raise(request.need);
+    sources.reader.raise(request.consistency);
     let counted = count(resource, &sources.reader, &request.filter, &headers).await.map_err(failed)?;
     let request = Arc::new(request);
     let client = Client::of(&headers);
@@ -53,10 +53,10 @@ pub async fn list(
         .reserve(Holder::Part(client), read::estimate(request.limit))
         .await
         .map_err(reply::no_buffer)?;
-    let needs_position = sources.reader.need() != Need::Nothing;
+    let needs_position = sources.reader.consistency() != Consistency::Eventual;
     let key = ListKey { query: raw.clone(), format: request.shape.format, limit: request.limit, needs_position };
     let first = read::first(&sources, key, request.clone()).await.map_err(failed)?.map_err(reply::no_buffer)?;
-    sources.reader.raise(first.need);
+    sources.reader.raise(first.consistency);
     let body = reply::part(first.body.clone(), held);
     if request.shape.format == Format::Object && first.page.rows != 1 {
         let rows = if first.page.rows == 0 { "no row" } else { "more than one row" };
@@ -116,10 +116,10 @@ struct Links<'a> {
 async fn with_links(response: Response, page: &Page, links: &Links<'_>, reader: &Reader) -> Result<Response, Problem> {
     let Links { path, query, order } = links;
     let Some((first, last)) = page.ends.as_ref().filter(|_| page.before || page.after) else { return Ok(response) };
-    let need = reader.need_behind().await;
+    let consistency = reader.consistency_after().await;
     let sides = [(page.after, last, "after", "next"), (page.before, first, "before", "prev")];
     let pages = sides.into_iter().filter(|(is_there, ..)| *is_there).map(|(_, position, parameter, relation)| {
-        (query.replacing(&["after", "before"], parameter, &cursor::encode(order, position, need)), relation)
+        (query.replacing(&["after", "before"], parameter, &cursor::encode(order, position, consistency)), relation)
     });
     link::with_links(response, path, pages)
 }

@@ -13,7 +13,7 @@ use super::super::history::sql::of;
 use super::super::identifier::quoted;
 use super::super::kind::Kind;
 use super::rule::Rule;
-use super::{check, constraint, ddl, definition, history, indexes, literal};
+use super::{check, constraint, ddl, definition, history, indexes, literal, remedy};
 
 /// A larger table is indexed concurrently, so that its writers are not blocked.
 const SMALL_BYTES: i64 = 8 * 1024 * 1024;
@@ -78,21 +78,31 @@ impl Difference {
 /// A table as in the catalog.
 #[derive(Debug, Default)]
 pub struct Table {
-    columns: BTreeMap<String, TableColumn>,
+    pub(super) columns: BTreeMap<String, TableColumn>,
     /// Check constraints by name.
-    checks: BTreeMap<String, String>,
-    /// The first column of each valid index, and whether it is a trigram index.
-    indexes: Vec<(String, bool)>,
+    pub(super) checks: BTreeMap<String, String>,
+    pub(super) indexes: Vec<TableIndex>,
     bytes: i64,
     /// The columns of its history.
     history: BTreeMap<String, TableColumn>,
 }
 
+/// A column as in the catalog.
 #[derive(Debug)]
-struct TableColumn {
-    sql_type: String,
-    is_required: bool,
-    has_default: bool,
+pub struct TableColumn {
+    pub(super) sql_type: String,
+    pub(super) is_required: bool,
+    pub(super) has_default: bool,
+}
+
+/// A valid index.
+#[derive(Debug)]
+pub struct TableIndex {
+    /// Its first column.
+    pub(super) column: String,
+    pub(super) is_trigram: bool,
+    /// Its name in SQL.
+    pub(super) name: String,
 }
 
 const COLUMNS: &str = "select attname::text, format_type(atttypid, atttypmod), attnotnull, atthasdef or attidentity <> '' \
@@ -102,7 +112,8 @@ const CHECKS: &str = "select conname::text, pg_get_constraintdef(oid) from pg_co
      where conrelid = to_regclass($1) and contype = 'c'";
 
 const INDEXES: &str = "select a.attname::text, exists (select from pg_opclass o where o.oid = i.indclass[0] and \
-     o.opcname = 'gin_trgm_ops') from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0] \
+     o.opcname = 'gin_trgm_ops'), i.indexrelid::regclass::text from pg_index i \
+     join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0] \
      where i.indrelid = to_regclass($1) and i.indisvalid";
 
 const BYTES: &str = "select coalesce(pg_relation_size(to_regclass($1)), 0)";
@@ -125,7 +136,8 @@ impl Table {
             table.checks.insert(row.try_get(0)?, row.try_get(1)?);
         }
         for row in client.query(INDEXES, &[&name]).await? {
-            table.indexes.push((row.try_get(0)?, row.try_get(1)?));
+            let (column, is_trigram, name) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            table.indexes.push(TableIndex { column, is_trigram, name });
         }
         table.bytes = client.query_one(BYTES, &[&name]).await?.try_get(0)?;
         Ok(Some(table))
@@ -149,18 +161,20 @@ pub fn differences(resource: &Resource, table: Option<&Table>) -> Vec<Difference
     };
     let mut found = Vec::new();
     let alter = format!("alter table {}", quoted(resource.table));
-    for (name, sql_type) in [("uuid", "uuid"), ("version", "bigint")] {
-        if table.columns.get(name).is_none_or(|column| column.sql_type != sql_type || !column.is_required) {
-            let ddl = ddl(resource).join("; ");
-            found.push(Difference::unsafe_(
-                format!("column {name} must be {sql_type} not null, as in tables created by this program"),
-                vec![format!("rename the table, and copy its rows into a new one: {ddl}")],
-            ));
-        }
+    let is_own = |name: &str, sql_type: &str| {
+        table.columns.get(name).is_some_and(|column| column.sql_type == sql_type && column.is_required)
+    };
+    if !is_own("uuid", "uuid") || !is_own("version", "bigint") {
+        let what = format!(
+            "it must have the columns uuid uuid not null and version bigint not null, as tables created by this program; the \
+             statements rename it to {}_before and create a new one, into which you can copy its rows",
+            resource.table
+        );
+        return vec![Difference::unsafe_(what, remedy::replace(resource))];
     }
     for column in resource.fields() {
         match table.columns.get(column.identifier) {
-            None => found.push(added(resource, column, &alter)),
+            None => found.push(added(resource, column, table, &alter)),
             Some(known) => found.extend(changed(resource, column, known, table, &alter)),
         }
         found.extend(index(resource, column, table));
@@ -205,21 +219,25 @@ fn history_of(resource: &Resource, table: &Table) -> Option<Difference> {
     ))
 }
 
-fn added(resource: &Resource, column: &Column, alter: &str) -> Difference {
-    let check = check(column).map(|rule| format!(", add constraint {} check ({rule})", constraint(resource, column)));
-    let check = check.unwrap_or_default();
+fn added(resource: &Resource, column: &Column, table: &Table, alter: &str) -> Difference {
     let what = format!("column {} is missing", column.identifier);
     if column.nullable || !column.default.is_null() {
-        return Difference::safe(what, vec![format!("{alter} add column {}{check}", definition(column))]);
+        let check =
+            check(column).map(|rule| format!(", add constraint {} check ({rule})", constraint(resource, column)));
+        return Difference::safe(
+            what,
+            vec![format!("{alter} add column {}{}", definition(column), check.unwrap_or_default())],
+        );
     }
-    let sql = column.sql;
+    let (value, sql) = remedy::add(resource, column, alter);
+    let renames = remedy::renames(resource, column, table, alter);
+    let each = renames.iter().map(|(from, sql)| format!(" (if it is column {from} renamed: {};)", sql.join("; ")));
     Difference::unsafe_(
-        format!("{what}, may not be null, and has no default for existing rows"),
-        vec![
-            format!("{alter} add column {sql} {}", column.sql_type()),
-            format!("update {} set {sql} = (a value)", quoted(resource.table)),
-            format!("{alter} alter column {sql} set not null{check}"),
-        ],
+        format!(
+            "{what}, may not be null, and has no default for existing rows{}; these statements give them {value}: replace it",
+            each.collect::<String>()
+        ),
+        sql,
     )
 }
 
@@ -230,9 +248,8 @@ fn changed(resource: &Resource, column: &Column, known: &TableColumn, table: &Ta
     if known.sql_type != sql_type {
         found.push(Difference::unsafe_(
             format!("column {name} has type {} instead of {sql_type}", known.sql_type),
-            vec![format!("{alter} alter column {sql} type {sql_type} using {sql}::{sql_type}")],
+            remedy::retype(resource, column, known, table, alter),
         ));
-        return found;
     }
     match (known.is_required, column.nullable) {
         (true, true) => found.push(Difference::safe(
@@ -244,6 +261,9 @@ fn changed(resource: &Resource, column: &Column, known: &TableColumn, table: &Ta
             vec![format!("{alter} alter column {sql} set not null")],
         )),
         _ => {}
+    }
+    if known.sql_type != sql_type {
+        return found;
     }
     if !known.has_default && !column.default.is_null() {
         found.push(Difference::safe(
@@ -281,7 +301,10 @@ fn rule(resource: &Resource, column: &Column, table: &Table, alter: &str) -> Opt
 
 /// The missing indexes of a column.
 fn index(resource: &Resource, column: &Column, table: &Table) -> Vec<Difference> {
-    let has = |trigram: bool| table.indexes.iter().any(|(first, of)| first == column.identifier && *of == trigram);
+    let has = |trigram: bool| {
+        let fits = |index: &TableIndex| index.column == column.identifier && index.is_trigram == trigram;
+        table.indexes.iter().any(fits)
+    };
     let mut found = Vec::new();
     let create = indexes(resource, column, "create index");
     if column.index >= IndexKind::Ordered && !has(false) {

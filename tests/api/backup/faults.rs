@@ -124,7 +124,7 @@ async fn a_full_disk_is_reported_and_harms_no_older_backup() {
     let unmounted = Command::new("umount").arg(rig.folder()).status().expect("umount runs");
     assert!(unmounted.success());
     let place = format!("the disk of {}", rig.folder().display());
-    assert!(said.contains(&place) && said.contains(" is full (") && said.contains("make room there"), "{said}");
+    assert!(said.contains(&place) && said.contains(" is full (") && said.contains("free space there"), "{said}");
     assert_eq!((partials, good), (0, vec!["kept".to_owned()]));
 }
 
@@ -225,7 +225,7 @@ async fn a_restore_without_disk_space_reports_the_need_and_leaves_nothing() {
     assert!(unmounted.success());
     assert_eq!(left, 0);
     for said in outputs.map(|output| refused(&output)) {
-        assert!(said.contains(" needed): make room there"), "{said}");
+        assert!(said.contains(" needed): free space there"), "{said}");
         assert!(
             said.contains(&format!("the disk of {}", small.path().display())) && said.contains(" is full ("),
             "{said}"

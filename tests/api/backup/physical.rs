@@ -46,15 +46,15 @@ async fn without_an_instant_a_restore_contains_everything_received() {
     assert_eq!(rig.restore(&[]).names().await, ["the last"]);
     let listed = succeeded(rig.program(&["backups"]));
     assert!(listed.contains(" … "), "{listed}");
-    for (at, told) in [("2999-01-01T00:00:00Z", ", which is to come"), ("2001-01-01T00:00:00+01:00", "")] {
+    for (at, told) in [("2999-01-01T00:00:00Z", ", which is in the future"), ("2001-01-01T00:00:00+01:00", "")] {
         let said = refused(&rig.program(&["restore", "--at", at, "--into", "/tmp/never-made"]));
-        assert!(said.contains("no backup can be brought back to ") && said.contains(told), "{said}");
-        assert!(said.contains("the instants that can be had are ") && said.contains(" to "), "{said}");
+        assert!(said.contains("no backup can be restored to ") && said.contains(told), "{said}");
+        assert!(said.contains("the restorable instants are ") && said.contains(" to "), "{said}");
     }
     let by_id = listed.lines().nth(1).and_then(|line| line.split(' ').next()).expect("a backup");
     let said =
         refused(&rig.program(&["restore", "--backup", by_id, "--at=2001-01-01T00:00:00Z", "--into=/tmp/never-made"]));
-    assert!(said.contains(&format!("backup {by_id} cannot be brought back to 2001")), "{said}");
+    assert!(said.contains(&format!("backup {by_id} cannot be restored to 2001")), "{said}");
     assert!(!std::path::Path::new("/tmp/never-made").exists());
     // Every time format of the API, and no other.
     let zoned = written.to_zoned(jiff::tz::TimeZone::get("Europe/Warsaw").expect("a zone"));
