@@ -163,6 +163,27 @@ async fn errors_in_json_state_what_to_send_instead() {
 }
 
 #[tokio::test]
+async fn rows_in_a_wrapper_or_with_the_marks_of_other_formats_are_taken_or_explained() {
+    let app = service().await;
+    let wrapped = posted(&app, JSON, r#"{"data":[{"label":"a"}]}"#).await.expect_problem(422, "invalid-fields");
+    assert!(told(&wrapped).contains("to create many rows, send the array itself"), "{wrapped}");
+    let commas = posted(&app, NDJSON, "{\"label\":\"a\"},\n{\"label\":\"b\"}\n").await;
+    let commas = commas.expect_problem(422, "invalid-fields");
+    assert!(told(&commas).contains("remove the comma after the object"), "{commas}");
+    for (media_type, body) in [
+        (NDJSON, "{\"label\":\"a\"}\n\u{feff}{\"label\":\"b\"}\n"),
+        ("application/jsonl", "{\"label\":\"a\"}\n{\"label\":\"b\"}\n"),
+        ("Application/NDJSON; charset=utf-8", "{\"label\":\"a\"}\n{\"label\":\"b\"}\n"),
+        ("text/tab-separated-values", "label\tamount\na\t1\nb\t2\n"),
+        ("application/csv", "label,amount\na,1\nb,2\n"),
+        (CSV, "\u{feff}\u{feff}label,amount\na,1\nb,2\n"),
+    ] {
+        let answer = posted(&app, media_type, body).await;
+        assert_eq!(answer.expect(StatusCode::CREATED).json()["count"], 2, "{media_type}");
+    }
+}
+
+#[tokio::test]
 async fn a_condition_in_another_grammar_is_answered_with_the_correct_form() {
     let app = TestApp::start().await;
     for (query, expected) in [
