@@ -78,7 +78,8 @@ impl ResourcesConfig {
     /// # Errors
     /// [`RegistryError`].
     pub fn load(&self) -> Result<Resources, RegistryError> {
-        registry::load(self.resources_dir.as_deref(), self.resources.as_deref())
+        let names = |names: &Vec<String>| names.iter().map(|name| name.trim().to_owned()).collect::<Vec<_>>();
+        registry::load(self.resources_dir.as_deref(), self.resources.as_ref().map(names).as_deref())
     }
 }
 

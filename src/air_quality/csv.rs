@@ -61,12 +61,13 @@ pub fn reading<'a>(header: &mut Header, record: &'a Cells) -> Result<Option<Read
     };
     let mut values = values.into_iter();
     let mut text = || match values.next() {
-        Some(Value::Text(Cow::Borrowed(text))) => text.trim(),
+        Some(Value::Text(Cow::Borrowed(text))) => text,
         _ => "",
     };
-    let (at, entity) = (text(), text());
-    let at = check_time(at).map_err(|rule| fault(0, rule.into()))?;
-    let entity = check_entity(entity).ok_or_else(|| fault(1, ENTITY_RULE.into()))?;
+    let (at_text, entity_text) = (text(), text());
+    let at = check_time(at_text.trim()).map_err(|rule| fault(0, rule.into()))?;
+    let entity = check_entity(entity_text.trim()).ok_or_else(|| fault(1, ENTITY_RULE.into()))?;
+    header.note_time(at_text.trim());
     let mut measured = [None; MEASURES.len()];
     for (slot, value) in measured.iter_mut().zip(values) {
         if let Value::Number(number) = value {

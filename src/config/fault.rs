@@ -96,7 +96,10 @@ pub fn wrong_setting(command: &Command, error: &clap::Error) -> Option<WrongSett
             let argument = arguments(command).find(|argument| argument.get_long() == Some(flag))?;
             let reason = match error.get(ContextKind::ValidValue) {
                 Some(ContextValue::Strings(words)) => format!("expected {}", words.join(" or ")),
-                _ => std::error::Error::source(error)?.to_string(),
+                _ => match std::error::Error::source(error)?.to_string() {
+                    reason if reason.contains("invalid digit") => "expected a whole number without a unit".to_owned(),
+                    reason => reason,
+                },
             };
             (argument, text(ContextKind::InvalidValue).unwrap_or_default(), reason)
         }
@@ -112,7 +115,34 @@ pub fn wrong_setting(command: &Command, error: &clap::Error) -> Option<WrongSett
     let name = argument.get_env()?.to_str()?;
     let default = argument.get_default_values().first().map(|value| value.to_string_lossy());
     let example = default.as_deref().unwrap_or_else(|| example(name));
-    Some(WrongSetting::new(name, &value, &reason, example))
+    Some(WrongSetting::new(name, &value, &format!("{reason}{}", surrounded(&value)), example))
+}
+
+/// A variable whose value is a path in quotes, which would be the name of a folder in the current one.
+pub fn quoted_path(command: &Command) -> Option<WrongSetting> {
+    let paths = value_parser!(PathBuf).type_id();
+    arguments(command).filter(|argument| argument.get_value_parser().type_id() == paths).find_map(|argument| {
+        let value = value_of(argument)?.into_string().ok().filter(|value| is_quoted(value))?;
+        let name = argument.get_env()?.to_str()?;
+        let reason = format!("expected a path{}", surrounded(&value));
+        Some(WrongSetting::new(name, &value, &reason, value.trim_matches(['"', '\''])))
+    })
+}
+
+fn is_quoted(value: &str) -> bool {
+    let is_in = |quote: char| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote);
+    is_in('"') || is_in('\'')
+}
+
+/// A hint if quotes or blanks surround a value: `docker run --env-file` takes them as part of it.
+fn surrounded(value: &str) -> &'static str {
+    if is_quoted(value) {
+        "; remove the quotes, which are part of the value here"
+    } else if value != value.trim() {
+        "; remove the blanks around it"
+    } else {
+        ""
+    }
 }
 
 fn value_of(argument: &Arg) -> Option<std::ffi::OsString> {

@@ -24,10 +24,12 @@ pub struct Malformed {
     pub fault: Fault,
 }
 
-/// The probable cause if a record has one cell more than the header.
-fn unnamed(expected: usize, found: usize) -> &'static str {
+/// The probable cause if a record has one cell more than the header, or only one.
+fn width_hint(expected: usize, found: usize) -> &'static str {
     if found == expected + 1 {
         "; if the first ones are row names from R's write.table, write the file with col.names=NA or without row.names"
+    } else if found == 1 {
+        "; if it is a comment, a title or a count of rows, remove it"
     } else {
         ""
     }
@@ -79,7 +81,7 @@ pub enum Fault {
     #[error("must be a row of at most {VALUES_MAX} cells")]
     TooManyValues,
     /// The number of cells differs from the header.
-    #[error("must have {expected} cells like the header, but has {found}{}", unnamed(*expected, *found))]
+    #[error("must have {expected} cells like the header, but has {found}{}", width_hint(*expected, *found))]
     Width {
         /// Number of cells of the header.
         expected: usize,
@@ -110,6 +112,18 @@ pub enum Fault {
     /// A line `sep=` has an unknown separator.
     #[error("has an unsupported separator; use one of , ; | and tab")]
     UnknownSeparator,
+    /// The header consists of known columns if it is split by an unsupported separator.
+    #[error("is separated by {0}; separate the cells by one of , ; | and tab")]
+    UnsupportedSeparator(&'static str),
+    /// A record begins with a byte order mark.
+    #[error(
+        "begins with a byte order mark (U+FEFF), as a file that was appended to another one does; remove it, or enclose it in \
+         quotes if it belongs to the value"
+    )]
+    ByteOrderMark,
+    /// A record repeats the header.
+    #[error("is the header again, as in files that were appended to each other; remove it, or send such a row as JSON")]
+    RepeatedHeader,
     /// Records follow the end-of-file character.
     #[error("is after the end-of-file character (Ctrl-Z); remove that character, or what follows it")]
     AfterEnd,

@@ -6,7 +6,7 @@ use super::cells::Cells;
 use super::encoding::{Text, Undecoded};
 use super::fault::{Fault, Location, Malformed};
 use super::header_line::HeaderLine;
-use super::separator::SEPARATORS;
+use super::separator::{SEPARATORS, UNSUPPORTED};
 use super::signature::{Foreign, SignatureCheck};
 use super::splitter::{Sink, Splitter};
 
@@ -135,9 +135,21 @@ fn begin<S: Sink>(splitter: &mut Splitter, line: &HeaderLine, sink: &mut S) -> R
             return Err(Malformed { line: splitter.line, location: Location::Record, fault }.into());
         }
         ([separator], _) | ([], Some(separator)) => *separator,
-        ([], None) => SEPARATORS[0],
+        ([], None) => match UNSUPPORTED.iter().find(|(separator, _)| is_split(&line.text, *separator, sink)) {
+            Some((_, name)) => {
+                splitter.skip(&line.text);
+                let fault = Fault::UnsupportedSeparator(name);
+                return Err(Malformed { line: splitter.line, location: Location::Record, fault }.into());
+            }
+            None => SEPARATORS[0],
+        },
     });
     splitter.push(&line.text, sink)
+}
+
+/// Whether a separator splits the line into more than one cell that are known columns.
+fn is_split<S: Sink>(line: &str, separator: char, sink: &S) -> bool {
+    line.trim().contains(separator) && !fits(line, SEPARATORS[0], sink) && fits(line, separator, sink)
 }
 
 fn fits<S: Sink>(line: &str, separator: char, sink: &S) -> bool {

@@ -25,13 +25,13 @@ pub enum Foreign {
     /// Another file format.
     #[error("is {0}; send the rows as text")]
     File(&'static str),
-    /// JSON in an encoding other than UTF-8.
-    #[error("is encoded in {0}; JSON must be UTF-8 (RFC 8259, section 8.1)")]
+    /// JSON in an encoding other than UTF-8 (RFC 8259, section 8.1), or CSV in UTF-32.
+    #[error("is encoded in {0}; encode it as UTF-8")]
     Encoded(&'static str),
 }
 
 /// File signatures.
-const SIGNATURES: [(&[u8], Foreign); 13] = [
+const SIGNATURES: [(&[u8], Foreign); 15] = [
     (b"\x1f\x8b", Foreign::Gzip),
     (b"PK\x03\x04", Foreign::Zip),
     (b"PK\x05\x06", Foreign::Zip), // an empty archive
@@ -42,6 +42,8 @@ const SIGNATURES: [(&[u8], Foreign); 13] = [
     (b"Rar!\x1a\x07", Foreign::Compressed("RAR")),
     (b"BZh91AY&SY", Foreign::Compressed("bzip2")), // 9 is the default block size of bzip2
     (b"%PDF-", Foreign::File("a PDF")),
+    (b"\xff\xfe\0\0", Foreign::Encoded("UTF-32")),
+    (b"\0\0\xfe\xff", Foreign::Encoded("UTF-32")),
     (b"PAR1\x15", Foreign::File("a Parquet file")),
     (b"ARROW1\0\0", Foreign::File("an Arrow file")),
     (b"SQLite format 3\0", Foreign::File("an SQLite database")),
@@ -59,7 +61,6 @@ pub fn foreign(content: &[u8], is_json: bool) -> Option<Foreign> {
 /// The encoding of JSON that is not UTF-8: its first character is ASCII, so every other byte of UTF-16 is zero.
 fn encoding(content: &[u8]) -> Option<&'static str> {
     match content {
-        [0, 0, 0xfe, 0xff, ..] | [0xff, 0xfe, 0, 0, ..] => Some("UTF-32"),
         [0, 0, 0, letter, ..] | [letter, 0, 0, 0, ..] if *letter > 0 => Some("UTF-32"),
         [0xfe, 0xff, ..] | [0xff, 0xfe, ..] => Some("UTF-16"),
         [0, letter, ..] | [letter, 0, ..] if *letter > 0 => Some("UTF-16"),
@@ -164,7 +165,8 @@ mod tests {
             (b"", None),
         ] {
             assert_eq!(foreign(content, true), expected.map(Foreign::Encoded), "{content:?}");
-            assert_eq!(foreign(content, false), None, "{content:?}");
+            let in_csv = if content.len() > 3 && content.starts_with(b"\xff\xfe\0") { expected } else { None };
+            assert_eq!(foreign(content, false), in_csv.map(Foreign::Encoded), "{content:?}");
         }
     }
 }

@@ -107,6 +107,12 @@ impl Splitter {
                 (State::Record, _) => {
                     self.state = State::Value;
                     self.record.line = self.line;
+                    if let Some(rest) = text.strip_prefix('\u{feff}') {
+                        if self.header.is_some() {
+                            return Err(self.whole(Fault::ByteOrderMark).into());
+                        }
+                        text = rest; // a second one before the header
+                    }
                     continue;
                 }
                 (State::Value | State::Blank | State::Unquoted | State::Quote | State::Closed, _) if is_separator => {

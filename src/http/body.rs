@@ -280,7 +280,7 @@ pub fn media_type(headers: &HeaderMap, taken: &'static [&'static str]) -> Result
     let is_untyped = headers.get(CONTENT_TYPE).is_none() && is_browser(headers) && !is_empty(headers);
     let given = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
     let given = if is_untyped { Some("") } else { given };
-    let essence = given.map(|value| value.split(';').next().unwrap_or_default().trim());
+    let essence = given.map(|value| canonical(value.split(';').next().unwrap_or_default().trim()));
     let fits = |media_type: &&&str| essence.is_none_or(|essence| essence.eq_ignore_ascii_case(media_type));
     let found = taken.iter().find(fits).copied();
     if found.is_some_and(|found| found != CSV) && charset(headers)?.is_some_and(|encoding| encoding != UTF_8) {
@@ -301,6 +301,25 @@ pub fn media_type(headers: &HeaderMap, taken: &'static [&'static str]) -> Result
     })
 }
 
+/// The media type of which this one is another name: unregistered ones that programs send, and tab-separated values, whose
+/// separator the header line shows.
+fn canonical(essence: &str) -> &str {
+    const OTHERS: [(&str, &str); 11] = [
+        ("application/csv", CSV),
+        ("application/x-csv", CSV),
+        ("text/x-csv", CSV),
+        ("text/comma-separated-values", CSV),
+        ("text/tab-separated-values", CSV),
+        ("text/tsv", CSV),
+        ("application/ndjson", NDJSON),
+        ("application/jsonl", NDJSON),
+        ("application/x-jsonlines", NDJSON),
+        ("application/jsonlines", NDJSON),
+        ("text/json", JSON),
+    ];
+    OTHERS.iter().find(|(other, _)| essence.eq_ignore_ascii_case(other)).map_or(essence, |(_, known)| known)
+}
+
 /// The encoding that the `charset` of `Content-Type` specifies.
 ///
 /// # Errors
@@ -314,7 +333,7 @@ pub fn charset(headers: &HeaderMap) -> Result<Option<&'static Encoding>, Problem
         let detail = "Content-Type has more than one charset; send one";
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
     }
-    let known = encoding::named(label.trim().trim_matches('"'));
+    let known = encoding::named(label.trim().trim_matches(['"', '\'']));
     known.map(Some).map_err(|detail| Problem::new(Code::UnsupportedMediaType, format!("charset {detail}")))
 }
 

@@ -1,8 +1,9 @@
 //! Writes CSV (RFC 4180).
 
-/// Appends a text as a cell, quoted if it contains a separator, a quote or a line break.
+/// Appends a text as a cell, quoted if it contains a separator, a quote or a line break, or begins with U+FEFF, which
+/// before a record would be a byte order mark.
 pub fn cell(text: &str, out: &mut Vec<u8>) {
-    if !text.contains([',', '"', '\n', '\r']) {
+    if !text.contains([',', '"', '\n', '\r']) && !text.starts_with('\u{feff}') {
         return out.extend_from_slice(text.as_bytes());
     }
     out.push(b'"');

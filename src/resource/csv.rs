@@ -14,6 +14,7 @@ use super::definition::Resource;
 use super::description::header_key;
 use super::kind::Kind;
 use super::row::Record;
+use super::time::begins_as_iso;
 use super::unnamed::{UNNAMED_RULE, UnnamedColumn, is_unnamed};
 use super::value::Value;
 use crate::csv::cells::Cells;
@@ -49,6 +50,11 @@ impl Header {
         let mut indexes = vec![None; columns.len()];
         let mut unnamed = Vec::new();
         let mut state = ReadState::default();
+        if let Some(name) =
+            record.iter().filter(|cell| !cell.is_quoted).find_map(|cell| in_other_quotes(cell.text.trim()))
+        {
+            return Err(fault(format!("column {name} is in quotes other than \"; use \" in the whole file")));
+        }
         state.notes.separator = Some(record.separator());
         for (index, name) in record.texts().enumerate() {
             let key = header_key(name);
@@ -99,6 +105,11 @@ impl Header {
         &self.state.notes
     }
 
+    /// Counts a date or time that was read by the caller, if its form is not that of ISO 8601.
+    pub fn note_time(&mut self, text: &str) {
+        self.state.notes.dates += u64::from(!begins_as_iso(text));
+    }
+
     /// Reads the value of each column, or its default if the file does not have it; `None` for a row without values.
     ///
     /// # Errors
@@ -140,12 +151,15 @@ impl Header {
         columns.iter().zip(indexes.iter()).map(value).collect()
     }
 
-    /// Checks the number of cells and the unnamed columns.
+    /// Checks the number of cells, that it is not the header again, and the unnamed columns.
     fn check(&mut self, record: &Cells) -> Result<(), TableError> {
         let (expected, found) = (self.names.len(), record.count());
+        let malformed = |fault| Err(Malformed { line: record.line(), location: Location::Record, fault }.into());
         if expected != found {
-            let fault = Fault::Width { expected, found };
-            return Err(Malformed { line: record.line(), location: Location::Record, fault }.into());
+            return malformed(Fault::Width { expected, found });
+        }
+        if expected > 1 && record.texts().zip(&self.names).all(|(text, name)| text.trim() == name) {
+            return malformed(Fault::RepeatedHeader);
         }
         for (index, column) in &mut self.unnamed {
             if !record.get(*index).is_some_and(|cell| column.take(cell.text)) {
@@ -165,6 +179,14 @@ impl Header {
         let is_count = |index: usize| counts && self.unnamed.iter().any(|(unnamed, _)| *unnamed == index);
         record.texts().enumerate().all(|(index, text)| is_count(index) || text.trim().is_empty())
     }
+}
+
+/// A name in quotes that do not enclose cells: these would become part of every value.
+fn in_other_quotes(name: &str) -> Option<&str> {
+    let pairs = [("'", "'"), ("`", "`"), ("‘", "’"), ("“", "”"), ("„", "“"), ("«", "»")];
+    let is_in =
+        |(open, close): &(&str, &str)| name.len() > open.len() && name.starts_with(open) && name.ends_with(close);
+    pairs.iter().any(is_in).then_some(name)
 }
 
 /// Whether every cell but the first starts with a blank, so that blanks belong to the separators.

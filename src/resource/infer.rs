@@ -258,8 +258,8 @@ impl ObservedColumn {
         if is_null {
             self.nulls += 1;
         } else {
-            // If the separator is not a comma, a comma may be the decimal mark.
-            let plain = if separator != ',' { value.replace(',', ".") } else { value.to_owned() };
+            // A comma may be the decimal mark.
+            let plain = value.replace(',', ".");
             self.candidates.retain(|candidate| {
                 (candidate.keeps)(&plain) && candidate.column.read_cell(written, separator, true, state).is_ok()
             });

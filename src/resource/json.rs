@@ -117,7 +117,9 @@ impl<'a, 'r> Fields<'a, 'r> {
                 None => match &mut left_out {
                     Some(notes) => notes.left_out(name),
                     None => {
-                        let detail = format!("is unknown; the fields are {}", resource.field_names);
+                        let is_wrapper = members.values.len() == 1 && value.get().starts_with('[');
+                        let hint = if is_wrapper { "; to create many rows, send the array itself" } else { "" };
+                        let detail = format!("is unknown; the fields are {}{hint}", resource.field_names);
                         fields.errors.push(FieldError::new(name, detail));
                     }
                 },

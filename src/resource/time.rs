@@ -45,10 +45,9 @@ pub fn read_date(text: &str) -> Result<civil::Date, TimeFault> {
     let (day, rest) = day::day(text).ok_or_else(other)?;
     let day = day?;
     if !rest.is_empty() {
-        let time = rest.strip_prefix(['T', 't', ' ']).ok_or(TimeFault::Form)?;
-        let mut clock = Scanner(time.as_bytes());
-        let (time, is_end) = clock.clock().ok_or(TimeFault::Form)??;
-        if time != civil::Time::midnight() || is_end || !matches!(clock.0, b"" | b"Z" | b"z") {
+        let (local, offset) = read_local(text.strip_suffix("[UTC]").unwrap_or(text))?;
+        let is_utc = matches!(offset, ParsedOffset::Nothing | ParsedOffset::Zulu | ParsedOffset::Offset(Offset::UTC));
+        if local != day.at(0, 0, 0, 0) || !is_utc {
             return Err(TimeFault::TimeOfDay(day));
         }
     }
@@ -104,6 +103,7 @@ enum ParsedOffset {
 
 fn read_local(text: &str) -> Result<(civil::DateTime, ParsedOffset), TimeFault> {
     let mut rest = Scanner(text.as_bytes());
+    let mut marks = &b"Tt "[..];
     let day = match rest.day() {
         Some(day) => day,
         None => {
@@ -111,13 +111,14 @@ fn read_local(text: &str) -> Result<(civil::DateTime, ParsedOffset), TimeFault> 
             let (day, remaining) = day::day(text).ok_or_else(other)?;
             // A comma may follow a date with a month's name.
             rest = Scanner(remaining.strip_prefix(',').unwrap_or(remaining).as_bytes());
+            marks = b"Tt :"; // SAS and web servers write 04Mar2025:02:00:00
             day
         }
     };
     if rest.0.is_empty() {
         return Ok((day?.at(0, 0, 0, 0), ParsedOffset::Nothing));
     }
-    rest.one_of(b"Tt ").ok_or(TimeFault::Form)?;
+    rest.one_of(marks).ok_or(TimeFault::Form)?;
     let (time, is_end) = rest.clock().ok_or(TimeFault::Form)??;
     let offset = if rest.0.is_empty() {
         ParsedOffset::Nothing
@@ -125,7 +126,7 @@ fn read_local(text: &str) -> Result<(civil::DateTime, ParsedOffset), TimeFault> 
         ParsedOffset::Zulu
     } else if rest.0[0] == b' ' && Scanner(&rest.0[1..]).offset(1).is_some() {
         return Err(TimeFault::Plus);
-    } else if matches!(rest.0, b" UTC" | b" GMT" | b" Z") {
+    } else if [&b"UTC"[..], b"GMT", b"Z"].iter().any(|name| rest.0.trim_ascii_start().eq_ignore_ascii_case(name)) {
         rest.0 = b"";
         ParsedOffset::Zulu
     } else if let [b' ', name @ ..] = rest.0
@@ -134,6 +135,11 @@ fn read_local(text: &str) -> Result<(civil::DateTime, ParsedOffset), TimeFault> 
     {
         return Err(TimeFault::Abbreviation(String::from_utf8_lossy(name).into_owned()));
     } else {
+        // JavaScript writes `GMT+0100 (Central European Standard Time)`.
+        let is_javascript = matches!(rest.0, [b' ', b'G', b'M', b'T', b'+' | b'-', ..]);
+        if is_javascript {
+            rest.0 = &rest.0[4..];
+        }
         // A blank before the sign, as git, Go and Ruby write it.
         if matches!(rest.0, [b' ', b'+' | b'-', ..]) {
             rest.0 = &rest.0[1..];
@@ -142,6 +148,10 @@ fn read_local(text: &str) -> Result<(civil::DateTime, ParsedOffset), TimeFault> 
         match rest.offset(sign).ok_or(TimeFault::Form)?? {
             // `-00:00` is equivalent to Z (RFC 9557, section 2.2).
             Offset::UTC if sign < 0 => ParsedOffset::Zulu,
+            offset if is_javascript && rest.0.starts_with(b" (") && rest.0.ends_with(b")") => {
+                rest.0 = b"";
+                ParsedOffset::Offset(offset)
+            }
             offset => ParsedOffset::Offset(offset),
         }
     };

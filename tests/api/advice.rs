@@ -163,6 +163,27 @@ async fn errors_in_json_state_what_to_send_instead() {
 }
 
 #[tokio::test]
+async fn rows_in_a_wrapper_or_with_the_marks_of_other_formats_are_taken_or_explained() {
+    let app = service().await;
+    let wrapped = posted(&app, JSON, r#"{"data":[{"label":"a"}]}"#).await.expect_problem(422, "invalid-fields");
+    assert!(told(&wrapped).contains("to create many rows, send the array itself"), "{wrapped}");
+    let commas = posted(&app, NDJSON, "{\"label\":\"a\"},\n{\"label\":\"b\"}\n").await;
+    let commas = commas.expect_problem(422, "invalid-fields");
+    assert!(told(&commas).contains("remove the comma after the object"), "{commas}");
+    for (media_type, body) in [
+        (NDJSON, "{\"label\":\"a\"}\n\u{feff}{\"label\":\"b\"}\n"),
+        ("application/jsonl", "{\"label\":\"a\"}\n{\"label\":\"b\"}\n"),
+        ("Application/NDJSON; charset=utf-8", "{\"label\":\"a\"}\n{\"label\":\"b\"}\n"),
+        ("text/tab-separated-values", "label\tamount\na\t1\nb\t2\n"),
+        ("application/csv", "label,amount\na,1\nb,2\n"),
+        (CSV, "\u{feff}\u{feff}label,amount\na,1\nb,2\n"),
+    ] {
+        let answer = posted(&app, media_type, body).await;
+        assert_eq!(answer.expect(StatusCode::CREATED).json()["count"], 2, "{media_type}");
+    }
+}
+
+#[tokio::test]
 async fn a_condition_in_another_grammar_is_answered_with_the_correct_form() {
     let app = TestApp::start().await;
     for (query, expected) in [
@@ -204,6 +225,31 @@ async fn a_condition_in_another_grammar_is_answered_with_the_correct_form() {
         ("or=(age=1,age.lt.2)", "write age.eq.1"),
         ("or=(age.30)", "write age.eq.30"),
         ("or=(age.ge.30)", "write age.gte.30"),
+        ("age=between.1,2", "write age=gte.1&age=lte.2"),
+        ("age=between(1, 2)", "write age=gte.1&age=lte.2"),
+        ("age=1..5", "write age=gte.1&age=lte.5"),
+        ("age=[1,5]", "write age=gte.1&age=lte.5"),
+        ("age=not.between.1.and.2", "write or=(age.lt.1,age.gt.2)"),
+        ("or=(age.1..5)", "write and(age.gte.1,age.lte.5)"),
+        ("age=isdistinct.30", "write or=(age.neq.30,age.is.null)"),
+        ("name=like(any).{A*,B*}", "write or=(name.like.A*,name.like.B*)"),
+        ("name=match.^Smith", "write like.Smith*"),
+        ("name=match.Smith", "write like.*Smith*"),
+        ("name=imatch.^a.*b.$", "write ilike.a*b_"),
+        ("name=not.match.^Smith", "write not.like.Smith*"),
+        ("name=wfts.smith", "write ilike.*smith*"),
+        ("order=age desc", "write age.desc"),
+        ("order=-age", "write age.desc"),
+        ("order=age:desc", "write age.desc"),
+        ("order=age ASC", "write age.asc"),
+        ("order=age,desc", "write age.desc"),
+        ("order=desc(age),name", "write age.desc"),
+        ("sort=-age,name", "write order=age.desc,name"),
+        ("count=exact", "send the header Prefer: count=exact"),
+        ("format=csv", "send the header Accept: text/csv"),
+        ("select=title:name", "write name"),
+        ("select=age::text", "write age"),
+        ("select=fare.sum()", "write fare"),
     ] {
         let problem = app.get(&format!("/v1/passengers?{query}")).await.expect_problem(400, "invalid-query");
         let detail = problem["detail"].as_str().expect("a text");
@@ -215,12 +261,15 @@ async fn a_condition_in_another_grammar_is_answered_with_the_correct_form() {
             (_, Some(_)) => written.to_owned(),
             ("or", None) if written.starts_with('(') => format!("or={written}"),
             ("or", None) => format!("or=({written})"),
+            (_, None) if written.starts_with("and(") => format!("or=({written})"),
             (column, None) => format!("{column}={written}"),
         };
         app.get(&format!("/v1/passengers?{written}")).await.expect(StatusCode::OK);
     }
     // No suggestion is made for a condition that has no valid form.
-    for query in ["age=contains.3", "age=is.maybe", "survived=ge.1", "age=like(any).{a*}", "age=eq.many"] {
+    for query in
+        ["age=contains.3", "age=is.maybe", "survived=ge.1", "age=like(any).{a*}", "age=eq.many", "name=match.a|b"]
+    {
         let problem = app.get(&format!("/v1/passengers?{query}")).await.expect_problem(400, "invalid-query");
         assert!(!told(&problem).contains("; write"), "{query}: {problem}");
     }

@@ -227,6 +227,8 @@ async fn readings_are_imported_as_spreadsheets_and_pandas_write_them() {
                     1 column without a name, which counts the rows or is empty, was left out\n\
                     1 row without a value was left out\n2 words such as NA were read as null\n2 numbers have a decimal comma\n";
     assert_eq!(said, expected);
+    let dated = import(&database, &format!("{HEADER}04.03.2017 00:15,a,1,,,,,\n05MAR2017:00:15:00,a,1,,,,,\n"));
+    assert_eq!(dated, "2 readings imported\n2 dates were read in formats other than 2026-01-31\n");
     let row = "select so2, no2, co, o3, pm10, pm2_5 from air_quality order by measured_at limit 1";
     let row = database.client().await.query_one(row, &[]).await.expect("read");
     let values: Vec<Option<f64>> = (0..6).map(|index| row.get(index)).collect();
@@ -248,7 +250,7 @@ async fn an_invalid_row_aborts_the_import_with_line_column_and_reason_and_stores
         ("2016-10-01 00:00:00,b,1,many,3,4,5,6", "no2"),
         ("2016-10-01 00:00:00,b,1,2,inf,4,5,6", "co"),
         ("2016-10-01 00:00:00,b,1,2,3,1e999,5,6", "o3"),
-        ("2016-10-01 00:00:00,b,1,2,3,4,\"5,0\",6", "pm10"),
+        ("2016-10-01 00:00:00,b,1,2,3,4,\"5,0,0\",6", "pm10"),
         ("2016-10-01 00:00:00,b,1,2,3,4,5,little", "pm2_5"),
     ] {
         let message = bad(&format!("{HEADER}{good}{row}\n"));

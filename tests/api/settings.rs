@@ -149,6 +149,24 @@ fn an_invalid_setting_fails_the_start_with_an_error_that_names_it() {
 }
 
 #[test]
+fn quotes_and_units_that_do_not_belong_to_a_value_are_named() {
+    for (name, value, expected) in [
+        ("DATA_DIR", "\"/tmp/data\"", "expected a path; remove the quotes"),
+        ("TLS_CERT", "'/tmp/tls.crt'", "remove the quotes"),
+        ("POOL_SIZE", "\"10\"", "expected a whole number without a unit; remove the quotes"),
+        ("POOL_SIZE", "10 ", "remove the blanks around it"),
+        ("MAX_BODY_BYTES", "1MiB", "expected a whole number without a unit"),
+        ("ALLOWED_HOSTS", "\"api.example.com\"", "remove the quotes"),
+    ] {
+        let subcommand = if name == "TLS_CERT" { "nginx" } else { "serve" };
+        let output = program(&[subcommand], &[(name, value)]);
+        let message = standard_error(&output);
+        assert_eq!((output.status.code(), message.lines().count()), (Some(2), 1), "{message}");
+        assert!(message.starts_with(&format!("{name}={value}: ")) && message.contains(expected), "{message}");
+    }
+}
+
+#[test]
 fn an_invalid_collector_header_fails_the_start_and_is_not_repeated() {
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
     let output = program(&["serve"], &[endpoint, ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2")]);

@@ -103,6 +103,9 @@ fn advice(text: &str, at: usize) -> Option<String> {
             "send several objects in an array, separated by commas, or each on its own line as application/x-ndjson"
                 .to_owned(),
         ),
+        None if before == Some('}') && text[at..].trim_end() == "," => {
+            Some("remove the comma after the object, or send the objects in an array as application/json".to_owned())
+        }
         Some(first) if first.is_alphabetic() && matches!(before, Some('{' | ',')) => {
             Some("keys must be in double quotes".to_owned())
         }
@@ -170,6 +173,7 @@ mod tests {
             ("{\"a\":1,}", "remove the trailing comma"),
             ("[1,]", "remove the trailing comma"),
             ("{\"a\":1}\n{\"a\":2}", "send several objects in an array"),
+            ("{\"a\":1},\n", "remove the comma after the object"),
             ("{\"a\":1, // x\n\"b\":2}", "no comments"),
             ("{\"a\":0x10}", "0x10 is not a JSON number"),
             ("{\"a\":+5}", "+5 is not a JSON number"),

@@ -56,7 +56,7 @@ const WORDS: &[(&str, &[&str])] = &[
     ("like.{}", &["like"]),
     ("ilike.{}", &["ilike", "iexact", "ieq"]),
     ("like.*{}*", &["contains", "includes", "substring", "has"]),
-    ("ilike.*{}*", &["icontains"]),
+    ("ilike.*{}*", &["icontains", "fts", "plfts", "phfts", "wfts"]),
     ("like.{}*", &["startswith", "starts", "startwith", "beginswith", "begins", "prefix"]),
     ("ilike.{}*", &["istartswith"]),
     ("like.*{}", &["endswith", "ends", "endwith", "suffix"]),
@@ -81,10 +81,69 @@ pub fn suggest(name: &str, value: Option<&str>, columns: &[&'static str], known:
         return Some(format!("write {condition}"));
     }
     let name = plain(name);
+    if (name.starts_with("sort") || name.starts_with("order"))
+        && let Some(order) = value.and_then(|value| order(value, columns)).filter(|_| known.contains(&"order"))
+    {
+        return Some(format!("write order={order}"));
+    }
+    if known.contains(&"select") {
+        match (name.as_str(), value) {
+            ("count", Some(how @ ("exact" | "estimated"))) => {
+                return Some(format!("send the header Prefer: count={how}"));
+            }
+            ("count", Some("planned")) => return Some("send the header Prefer: count=estimated".to_owned()),
+            ("format" | "output" | "type", Some("csv")) => return Some("send the header Accept: text/csv".to_owned()),
+            _ => {}
+        }
+    }
     let elsewhere = ELSEWHERE.iter().find(|(ours, _, theirs)| known.contains(ours) && theirs.contains(&name.as_str()));
     let ours =
         elsewhere.map(|(_, meant, _)| *meant).or_else(|| known.iter().find(|known| plain(known) == name).copied());
     ours.map(|ours| format!("use {ours}"))
+}
+
+/// The order that a text in another grammar denotes: `age desc`, `-age`, `age:desc`, `desc(age)`, `age,desc`.
+pub fn order(text: &str, columns: &[&str]) -> Option<String> {
+    let mut keys: Vec<String> = Vec::new();
+    for item in text.split(',') {
+        let item = item.trim();
+        let mut column = None;
+        let mut direction = match item.chars().find(|letter| letter.is_alphanumeric() || "+-".contains(*letter))? {
+            '-' => Some("desc"),
+            '+' => Some("asc"),
+            _ => None,
+        };
+        let mut nulls = None;
+        let words = item.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+        for word in words.filter(|word| !word.is_empty()) {
+            let found = columns.iter().find(|known| **known == word);
+            let found = found.or_else(|| columns.iter().find(|known| plain(known) == plain(word)));
+            let is_new = match (found, plain(word).as_str()) {
+                (Some(found), _) => column.replace(*found).is_none(),
+                (None, "asc" | "ascending") => direction.replace("asc").is_none(),
+                (None, "desc" | "descending") => direction.replace("desc").is_none(),
+                (None, "nulls") => true,
+                (None, "first" | "nullsfirst") => nulls.replace("nullsfirst").is_none(),
+                (None, "last" | "nullslast") => nulls.replace("nullslast").is_none(),
+                _ => false,
+            };
+            if !is_new {
+                return None;
+            }
+        }
+        match (column, keys.last_mut()) {
+            (Some(column), _) => keys.push(column.to_owned()),
+            // `age,desc`
+            (None, Some(previous)) if !previous.contains('.') => {}
+            _ => return None,
+        }
+        let key = keys.last_mut()?;
+        for part in [direction, nulls].into_iter().flatten() {
+            key.push('.');
+            key.push_str(part);
+        }
+    }
+    Some(keys.join(","))
 }
 
 /// `age>=30`, `age[gte]=30`, `age__gte=30` and similar: a filter whose operator is part of the name instead of the value.
@@ -123,10 +182,27 @@ mod tests {
             ("age[in]", Some("1,2"), "write age=in.(1,2)"),
             ("age[$gt]", Some("1"), "write age=gt.1"),
             ("Age", Some("eq.30"), "use age"),
-            ("sort", Some("age"), "use order"),
+            ("sort", Some("age"), "write order=age"),
+            ("sort_by", Some("-age,name"), "write order=age.desc,name"),
+            ("orderBy", Some("Age DESC NULLS LAST"), "write order=age.desc.nullslast"),
+            ("sort", Some("height"), "use order"),
         ] {
             let known = ["age", "name", "order"];
             assert_eq!(suggest(name, value, &known[..2], &known).as_deref(), Some(expected), "{name} {value:?}");
+        }
+        for (text, expected) in [
+            ("age desc", Some("age.desc")),
+            ("age:desc, name ASC", Some("age.desc,name.asc")),
+            ("desc(age)", Some("age.desc")),
+            ("age,desc", Some("age.desc")),
+            ("+name", Some("name.asc")),
+            ("age.desc nulls first", Some("age.desc.nullsfirst")),
+            ("desc", None),
+            ("age up", None),
+            ("age asc desc", None),
+            ("", None),
+        ] {
+            assert_eq!(order(text, &["age", "name"]).as_deref(), expected, "{text}");
         }
         for (name, value) in [("ages", Some("30")), ("age", None), ("age>", None), ("age.x", Some("1"))] {
             assert!(suggest(name, value, &["age"], &[]).is_none(), "{name}");

@@ -4,6 +4,7 @@ use crate::csv::fault::{Fault, Location, Malformed, RECORD_MAX_BYTES as ROW_MAX_
 use crate::csv::records::Records;
 use crate::csv::splitter::Sink;
 use crate::http::json::fault::Position;
+use crate::http::json::without_bom;
 
 /// Why a body cannot be split into rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -244,8 +245,10 @@ impl Lines {
     }
 
     fn row(&mut self, rows: &mut impl RowSink) {
-        if !self.rest.trim_ascii().is_empty() {
-            rows.json(self.begin, &self.rest);
+        // Each line is a JSON text, which may begin with a byte order mark, as in files that were appended to each other.
+        let text = without_bom(&self.rest);
+        if !text.trim_ascii().is_empty() {
+            rows.json(self.begin, text);
         }
         self.rest.clear();
         (self.seen, self.depth, self.in_string, self.escaped) = (0, 0, false, false);

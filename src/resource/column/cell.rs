@@ -2,9 +2,11 @@
 //! it has only one meaning, and counted.
 //!
 //! Accepted spellings: the booleans of PostgreSQL's input ("Boolean Type" in its manual), what pandas, R, psql and spreadsheets
-//! write for a missing value, and the decimal comma in files whose cells are separated by semicolons.
+//! write for a missing value, thousands separators and the decimal comma, and the booleans of spreadsheets in other languages.
 
 use std::borrow::Cow;
+
+use unicode_normalization::UnicodeNormalization;
 
 use super::super::decimal::Decimal;
 use super::super::kind::Kind;
@@ -14,20 +16,50 @@ use super::Column;
 use crate::csv::cells::Cell;
 use crate::csv::notes::Notes;
 
-/// Spellings of a missing value, in any letter case: pandas' `na_values`, R's `NA`, psql's `\N`, spreadsheets' `#N/A`, what
-/// table viewers display for null, and dashes typed by hand.
-const NULL_WORDS: [&str; 26] = [
+/// Spellings of a missing value, in any letter case: pandas' `na_values`, R's `NA`, psql's `\N`, spreadsheets' `#N/A` in several
+/// languages, what table viewers display for null, and dashes typed by hand.
+const NULL_WORDS: [&str; 29] = [
     "na", "n/a", "#n/a", "nan", "-nan", "nat", "null", "none", "<na>", "\\n", "#na", "#n/a n/a", "1.#ind", "-1.#ind",
-    "1.#qnan", "-1.#qnan", "n.a.", "<null>", "(null)", "[null]", "nil", "-", "--", "–", "—", ".",
+    "1.#qnan", "-1.#qnan", "n.a.", "<null>", "(null)", "[null]", "nil", "-", "--", "–", "—", ".", "#nv", "#n/d",
+    "#yok",
 ];
-const TRUE_WORDS: [&str; 4] = ["t", "yes", "y", "on"];
-const FALSE_WORDS: [&str; 4] = ["f", "no", "n", "off"];
+/// PostgreSQL's words, and the values of `TRUE()` and `FALSE()` in spreadsheets whose language is not English, in lower case.
+const TRUE_WORDS: [&str; 20] = [
+    "t",
+    "yes",
+    "y",
+    "on",
+    "wahr",
+    "vrai",
+    "verdadero",
+    "vero",
+    "verdadeiro",
+    "waar",
+    "doğru",
+    "prawda",
+    "pravda",
+    "igaz",
+    "sant",
+    "sand",
+    "sann",
+    "tosi",
+    "adevărat",
+    "истина",
+];
+const FALSE_WORDS: [&str; 19] = [
+    "f", "no", "n", "off", "falsch", "faux", "falso", "onwaar", "yanlış", "yanliş", "fałsz", "nepravda", "hamis",
+    "falskt", "falsk", "usann", "epätosi", "fals", "ложь",
+];
 
 /// State of reading one file.
 #[derive(Debug, Clone, Default)]
 pub struct ReadState {
     /// The decimal mark of the file, once a number has determined it.
     mark: Option<DecimalMark>,
+    /// Whether a cell between tabs was `\N`, as in PostgreSQL's text format, where a backslash in a text begins an escape.
+    has_null_escape: bool,
+    /// Whether a text between tabs has a backslash.
+    has_backslash: bool,
     /// Counts of converted values.
     pub notes: Notes,
 }
@@ -54,6 +86,9 @@ impl Column {
         state: &mut ReadState,
     ) -> Result<Value<'a>, Message> {
         let rule = || self.rule_message(self.csv_rule, cell.text.trim());
+        if separator == '\t' && !cell.is_quoted && cell.text.contains('\\') {
+            self.check_escape(cell.text.trim(), state)?;
+        }
         if matches!(self.kind, Kind::Text { .. }) {
             return self.read_text_cell(cell, is_padded, &mut state.notes).ok_or_else(rule);
         }
@@ -61,13 +96,13 @@ impl Column {
         if text.is_empty() && self.nullable {
             return Ok(Value::Null);
         }
-        let is_in_any_case = matches!(&self.kind, Kind::Enum(texts) if in_any_case(texts, text).is_some());
-        if self.nullable && self.read_text(text).is_none() && !is_in_any_case && is_null_word(text) {
+        let is_in_any_case = || matches!(&self.kind, Kind::Enum(texts) if in_any_case(texts, text).is_some());
+        if self.nullable && is_null_word(text) && self.read_text(text).is_none() && !is_in_any_case() {
             state.notes.nulls += 1;
             return Ok(Value::Null);
         }
         match &self.kind {
-            Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. } if separator != ',' => {
+            Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. } => {
                 let number = self.with_point(text, separator, state)?;
                 self.read_number(&number).ok_or_else(rule)
             }
@@ -96,6 +131,23 @@ impl Column {
         }
     }
 
+    /// Refuses a backslash whose meaning depends on the program that wrote the file: psql, MySQL and jq write escapes between
+    /// tabs, spreadsheets and pandas do not.
+    fn check_escape(&self, text: &str, state: &mut ReadState) -> Result<(), Message> {
+        let is_text = matches!(self.kind, Kind::Text { .. });
+        if is_text && text == "\\N" {
+            return Err("is the text \\N or null; enclose the text in quotes, and leave the cell empty for null".into());
+        }
+        state.has_backslash |= is_text;
+        state.has_null_escape |= !is_text && text == "\\N";
+        if state.has_backslash && state.has_null_escape {
+            return Err("has a backslash that is part of the text or begins an escape, because the file has \\N for null; export \
+                        it as CSV, or enclose texts with backslashes in quotes"
+                .into());
+        }
+        Ok(())
+    }
+
     /// An empty cell is null if the column is nullable, because a nullable text is never empty.
     fn read_text_cell<'a>(&self, cell: Cell<'a>, is_padded: bool, notes: &mut Notes) -> Option<Value<'a>> {
         let text = if is_padded && !cell.is_quoted { cell.text.trim_matches([' ', '\t']) } else { cell.text };
@@ -105,22 +157,31 @@ impl Column {
 
     /// Rewrites a number that may have a decimal comma to a decimal point.
     fn with_point<'a>(&self, text: &'a str, separator: char, state: &mut ReadState) -> Result<Cow<'a, str>, Message> {
-        let ungrouped = ungrouped(text).filter(|(mark, _)| *mark != '.' || state.mark != Some(DecimalMark::Point));
-        if let Some((mark, plain)) = ungrouped {
-            if mark == '.' {
-                state.mark = Some(DecimalMark::Comma);
-            }
-            state.notes.thousands += u64::from(mark == '.' || self.read_number(&plain.replace(',', ".")).is_some());
-            return self.with_point(&plain, separator, state).map(|number| Cow::Owned(number.into_owned()));
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || b".-+eE".contains(&byte));
+        let points = text.bytes().filter(|byte| *byte == b'.').count();
+        if is_plain && points == 0 {
+            return Ok(text.into());
         }
-        let count = |mark: char| text.matches(mark).count();
+        if let Some((mark, plain)) = if is_plain && points == 1 { None } else { ungrouped(text) } {
+            // A point or comma between groups leaves the other one as the decimal mark.
+            let decimal = match mark {
+                '.' => Some(DecimalMark::Comma),
+                ',' => Some(DecimalMark::Point),
+                _ => None,
+            };
+            if decimal.is_none() || state.mark.is_none() || state.mark == decimal {
+                state.mark = decimal.or(state.mark);
+                state.notes.thousands += u64::from(self.read_number(&plain.replace(',', ".")).is_some());
+                return self.with_point(&plain, separator, state).map(|number| Cow::Owned(number.into_owned()));
+            }
+        }
         let both = |first: &str, second: &str| {
             Err(Cow::Owned(format!(
                 "is {first} or {second}; use the same decimal mark, a point or a comma, in all numbers"
             )))
         };
-        match (count(','), count('.')) {
-            (1, points) if points == 0 || is_grouped(text) => {
+        match (text.matches(',').count(), points) {
+            (1, _) if points == 0 || is_grouped(text) => {
                 let number = text.replace('.', "").replace(',', ".");
                 let whole = text.replace(',', "");
                 let can_be_whole = points == 0 && has_group(text, ',') && self.read_number(&whole).is_some();
@@ -135,13 +196,13 @@ impl Column {
                 Ok(number.into())
             }
             (0, 1) => {
-                let whole = text.replace('.', "");
-                let can_be_whole = has_group(text, '.') && self.read_number(&whole).is_some();
+                let whole = || text.replace('.', "");
+                let can_be_whole = || has_group(text, '.') && self.read_number(&whole()).is_some();
                 match state.mark {
-                    Some(DecimalMark::Comma) => return both(text, &whole),
-                    // A semicolon as the separator suggests decimal commas; tabs and bars suggest nothing.
-                    None if separator == ';' && can_be_whole && self.read_number(text).is_some() => {
-                        return both(text, &whole);
+                    Some(DecimalMark::Comma) => return both(text, &whole()),
+                    // A semicolon as the separator suggests decimal commas; the others suggest nothing.
+                    None if separator == ';' && can_be_whole() && self.read_number(text).is_some() => {
+                        return both(text, &whole());
                     }
                     None if self.read_number(text).is_some() => state.mark = Some(DecimalMark::Point),
                     _ => {}
@@ -159,7 +220,8 @@ pub fn is_null_word(text: &str) -> bool {
 }
 
 fn boolean(text: &str) -> Option<bool> {
-    let is_one_of = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    let folded = text.to_lowercase();
+    let is_one_of = |words: &[&str]| words.contains(&folded.as_str());
     let number = || Decimal::parse(&text.replace(',', "."), 1, 0).map(Decimal::units);
     if is_one_of(&TRUE_WORDS) || number() == Some(1) {
         Some(true)
@@ -170,10 +232,11 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// The only text that differs in nothing but letter case.
+/// The only text that differs in nothing but letter case and the composition of letters and marks (Unicode, NFC).
 pub fn in_any_case<'a>(texts: &'a [String], text: &str) -> Option<&'a str> {
-    let folded = text.to_lowercase();
-    let mut alike = texts.iter().filter(|known| known.to_lowercase() == folded);
+    let folded = |text: &str| text.nfc().flat_map(char::to_lowercase).collect::<String>();
+    let given = folded(text);
+    let mut alike = texts.iter().filter(|known| folded(known) == given);
     alike.next().filter(|_| alike.next().is_none()).map(String::as_str)
 }
 
@@ -189,19 +252,33 @@ fn has_group(text: &str, mark: char) -> bool {
         && are_digits(group)
 }
 
-/// A number without its thousands separators if these are unambiguous: non-breaking spaces, apostrophes, or more than one
-/// point.
+/// A number without its thousands separators if these are unambiguous: spaces, apostrophes, commas before a point, or more than
+/// one comma or point.
 fn ungrouped(text: &str) -> Option<(char, String)> {
-    let mark = ['\u{a0}', '\u{202f}', '\u{2009}', '\'', '’', '.'].into_iter().find(|mark| text.contains(*mark))?;
-    let decimals = if mark == '.' { &[','][..] } else { &[',', '.'][..] };
+    const MARKS: [char; 8] = [' ', '\u{a0}', '\u{202f}', '\u{2009}', '\'', '’', '.', ','];
+    let groups = |mark: char| text.contains(mark).then(|| without_groups(text, mark)).flatten();
+    MARKS.into_iter().find_map(|mark| Some((mark, groups(mark)?)))
+}
+
+fn without_groups(text: &str, mark: char) -> Option<String> {
+    let decimals = match mark {
+        '.' => &[','][..],
+        ',' => &['.'],
+        _ => &[',', '.'],
+    };
     let (whole, fraction) = text.split_at(text.find(decimals).unwrap_or(text.len()));
     let whole = whole.trim_start_matches(['-', '+']);
     let groups: Vec<&str> = whole.split(mark).collect();
     let (first, others) = groups.split_first()?;
-    let is_enough = if mark == '.' { others.len() > 1 && fraction.is_empty() } else { !others.is_empty() };
+    let is_enough = match mark {
+        // A point before a comma is recognised with the decimal comma.
+        '.' => others.len() > 1 && fraction.is_empty(),
+        ',' => others.len() > usize::from(fraction.is_empty()),
+        _ => !others.is_empty(),
+    };
     let is_grouped =
         (1..=3).contains(&first.len()) && !first.starts_with('0') && others.iter().all(|group| group.len() == 3);
-    (is_enough && is_grouped && !fraction.contains(mark)).then(|| (mark, text.replace(mark, "")))
+    (is_enough && is_grouped && !fraction.contains(mark)).then(|| text.replace(mark, ""))
 }
 
 /// Whether points separate the thousands before a decimal comma.
@@ -215,143 +292,4 @@ fn is_grouped(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::super::registry::passengers;
-    use super::*;
-    use crate::resource::definition::Resource;
-
-    const THINGS: &str = r#"
-        name = "things"
-        column = [
-            { name = "flag", type = "boolean", nullable = true },
-            { name = "number", type = "integer", format = "int32", nullable = true },
-            { name = "size", type = "number", nullable = true },
-            { name = "price", type = "decimal(9,2)", nullable = true },
-            { name = "kind", type = "string", enum = ["Small", "large", "XL", "xl"], nullable = true },
-            { name = "region", type = "string", enum = ["EU", "NA", "None"], nullable = true },
-            { name = "day", type = "string", format = "date", nullable = true },
-            { name = "note", type = "string", maxLength = 9 },
-            { name = "code", type = "string", minLength = 1, maxLength = 9, nullable = true },
-            { name = "must", type = "number" },
-        ]
-    "#;
-
-    fn things() -> &'static Resource {
-        let no_file = |_: &str| Err(String::new());
-        Resource::load(THINGS, no_file).unwrap_or_else(|faults| panic!("{faults:?}"))
-    }
-
-    /// Reads cells of a column in a file with this separator, one after the other.
-    fn read(column: &str, separator: char, cells: &[&str]) -> Vec<String> {
-        let resource = things();
-        let column = resource.field(column).expect("a column");
-        let mut state = ReadState::default();
-        let value = |text: &&str| {
-            let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-            let cell = Cell { text: quoted.unwrap_or(text), is_quoted: quoted.is_some() };
-            match column.read_cell(cell, separator, false, &mut state) {
-                Ok(Value::Text(text)) => format!("{text:?}"),
-                Ok(value) => value.to_string(),
-                Err(message) => message.into_owned(),
-            }
-        };
-        cells.iter().map(value).collect()
-    }
-
-    #[test]
-    fn the_spellings_of_other_programs_are_accepted() {
-        for (column, cells, expected) in [
-            ("flag", &["TRUE", "True", "t", "Yes", "y", "on", "1", "1.0"][..], "true"),
-            ("flag", &["FALSE", "False", "f", "No", "n", "off", "0", "0.0"], "false"),
-            ("flag", &["", "NA", "\\N", "NULL", "\"NA\""], "null"),
-            ("number", &["<NA>", "#NA", "n.a.", "(null)", "[NULL]", "-", "--", "—", ".", "-1.#IND"], "null"),
-            ("day", &["<NA>", "-", "n/a"], "null"),
-            ("flag", &["-", "None"], "null"),
-            (
-                "size",
-                &["#VALUE!"],
-                "must be a number, or empty; #VALUE! is a spreadsheet's value for a failed formula; fix the formula, \
-                or leave the cell empty",
-            ),
-            ("number", &["NA", "NaN", "nan", "null", "\\N", "#N/A", "None", " "], "null"),
-            ("number", &["7", "+7", " 7 ", "7.0", "7e0", "\"7\""], "7"),
-            ("size", &["#N/A", "-nan", "<NA>"], "null"),
-            ("kind", &["small", "SMALL", " Small"], "\"Small\""),
-            ("kind", &["XL"], "\"XL\""),
-            ("kind", &["Xl", "other"], "must be Small, large, XL or xl, or empty"),
-            ("kind", &["N/A"], "null"),
-            ("region", &["na", "NA", " Na"], "\"NA\""),
-            ("region", &["N/A", "NULL"], "null"),
-            ("day", &["NULL"], "null"),
-            ("note", &["NA"], "\"NA\""),
-            ("note", &["", "\"\""], "\"\""),
-            ("code", &["", "\"\""], "null"),
-            ("must", &["", "NA", "nan", "inf"], "must be a number"),
-            ("must", &["1,5"], "must be a number; send 1.5 or 15"),
-            (
-                "must",
-                &["1e-999", "1e999"],
-                "must be a number; a double is zero or has a magnitude between about 5e-324 and 1.8e308",
-            ),
-            ("flag", &["2", "wahr", "1.5", "10"], "must be true, false, yes, no, on, off, 1 or 0, or empty"),
-        ] {
-            assert_eq!(read(column, ',', cells), vec![expected; cells.len()], "{column} {cells:?}");
-        }
-    }
-
-    #[test]
-    fn a_decimal_comma_is_accepted_if_it_is_unambiguous() {
-        let both = |first: &str, second: &str| {
-            format!("is {first} or {second}; use the same decimal mark, a point or a comma, in all numbers")
-        };
-        for (cells, expected) in [
-            (&["7,25", "-0,5", "8", "1.234,5"][..], vec!["7.25", "-0.5", "8.0", "1234.5"]),
-            (&["7.25", "1.234"], vec!["7.25", "1.234"]),
-            (&["0.925", "1.234"], vec!["0.925", "1.234"]),
-            (&["7,25", "7.25"], vec!["7.25", &both("7.25", "725")]),
-            (&["7.25", "7,25"], vec!["7.25", &both("7.25", "725")]),
-            (&["1.234"], vec![&both("1.234", "1234")]),
-            (&["1,234"], vec![&both("1.234", "1234")]),
-            (&["0,5", "1,234"], vec!["0.5", "1.234"]),
-            (
-                &["1,234.5", "1,234,567.5"],
-                vec!["must be a number, or empty; send 1234.5", "must be a number, or empty; send 1234567.5"],
-            ),
-            (
-                &["7,", "1,2,3", "1.2.3"],
-                vec!["7.0", "must be a number, or empty; send 123", "must be a number, or empty; send 123"],
-            ),
-        ] {
-            assert_eq!(read("size", ';', cells), expected, "{cells:?}");
-        }
-        for separator in ['\t', '|'] {
-            for (cells, expected) in [
-                (&["7,25", "-0,5", "8", "1.234,5"][..], vec!["7.25", "-0.5", "8.0", "1234.5"]),
-                (&["1.234", "7.25"], vec!["1.234", "7.25"]),
-                (&["1.234", "7,25"], vec!["1.234", &both("7.25", "725")]),
-                (&["7,25", "1.234"], vec!["7.25", &both("1.234", "1234")]),
-                (&["1,234"], vec![&both("1.234", "1234")]),
-                (&["7.25", "1,234"], vec!["7.25", &both("1.234", "1234")]),
-            ] {
-                assert_eq!(read("size", separator, cells), expected, "{separator:?} {cells:?}");
-            }
-        }
-        assert_eq!(read("size", ',', &["7,25"]), ["must be a number, or empty; send 7.25 or 725"]);
-        assert_eq!(read("price", ';', &["7,25", "1000000,01"]), ["7.25", "1000000.01"]);
-        assert_eq!(read("number", ';', &["2.000", "7,0"]), [both("2.000", "2000").as_str(), "7"]);
-        assert_eq!(read("flag", ';', &["1,0"]), ["true"]);
-    }
-
-    #[test]
-    fn blanks_around_a_text_are_kept_unless_its_row_is_padded() {
-        let name = passengers().field("name").expect("a name");
-        let mut state = ReadState::default();
-        for (text, is_quoted, is_padded, expected) in
-            [(" a ", false, false, " a "), (" a ", false, true, "a"), (" a ", true, true, " a ")]
-        {
-            let value = name.read_cell(Cell { text, is_quoted }, ',', is_padded, &mut state);
-            assert_eq!(value, Ok(Value::Text(expected.into())), "{text:?}");
-        }
-        assert_eq!(state.notes.trimmed, 1);
-    }
-}
+mod tests;

@@ -192,14 +192,19 @@ fn read_double(text: &str) -> Option<f64> {
     (!is_lost && !is_altered(text, value)).then_some(value)
 }
 
-/// Whether an integer was altered: it is not exactly representable, and not how programs print a double.
+/// Whether an integer was altered: it is not exactly representable, and not how programs print a double. `2.0` and `2e0` are
+/// integers, too.
 fn is_altered(text: &str, value: f64) -> bool {
-    let is_whole = text.trim_start_matches(['-', '+']).bytes().all(|byte| byte.is_ascii_digit());
-    if !is_whole || text.len() <= EXACT_DIGITS {
+    if text.len() <= EXACT_DIGITS {
         return false;
     }
     let units = |text: &str| Decimal::parse(text, PRECISION_MAX, 0).map(Decimal::units);
-    // `None` beyond PRECISION_MAX digits, which no double is expected to keep.
-    units(text)
-        .is_some_and(|said| Some(said) != units(&format!("{value:e}")) && Some(said) != units(&format!("{value:.0}")))
+    // `None` for a fraction, and beyond PRECISION_MAX digits, which no double is expected to keep.
+    let Some(said) = units(text) else { return false };
+    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    let decimals = digits.trim_start_matches('0').len().saturating_sub(1).min(usize::from(PRECISION_MAX));
+    // The shortest digits that identify the double, all of its digits, and as many as were sent (`%.17g`, `%.18e`).
+    let printed = [format!("{value:e}"), format!("{value:.0}"), format!("{value:.decimals$e}")];
+    !printed.iter().any(|text| units(text) == Some(said))
 }

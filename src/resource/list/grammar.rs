@@ -14,7 +14,7 @@ use super::super::definition::Resource;
 use super::super::kind::Kind;
 use super::super::value::Value;
 use super::filter::{Comparison, Condition, Join, Node, Predicate, Truth, operators, truths};
-use super::suggestion::suggest;
+use super::suggestion::{OTHERS, suggest, suggest_several};
 
 /// Maximum nesting depth of groups; more than is written by hand.
 const DEPTH_MAX: usize = 8;
@@ -90,15 +90,16 @@ impl ConditionParser {
             return;
         }
         let reads = |text: &str| Self { faults: Vec::new(), ..quiet }.condition(column, text).is_some();
-        if let Some(suggestion) = suggest(column, remaining, &reads) {
+        let suggestion = suggest_several(column, negated, !prefix.is_empty(), remaining, &reads).or_else(|| {
+            let suggestion = suggest(column, remaining, &reads)?;
             // A double negation is simplified.
-            let suggestion = match (negated, suggestion.strip_prefix("not.")) {
-                (true, Some(plain)) => plain.to_owned(),
-                (true, None) => format!("not.{suggestion}"),
-                (false, _) => suggestion,
-            };
-            let _ = write!(fault, "; write {prefix}{suggestion}"); // writing to a String cannot fail
-        }
+            Some(match (negated, suggestion.strip_prefix("not.")) {
+                (true, Some(plain)) => format!("{prefix}{plain}"),
+                (true, None) => format!("{prefix}not.{suggestion}"),
+                (false, _) => format!("{prefix}{suggestion}"),
+            })
+        });
+        fault.extend(suggestion.map(|suggestion| format!("; write {suggestion}")));
     }
 
     fn one(&mut self, column: &'static Column, text: &str) -> Option<Node> {
@@ -392,7 +393,7 @@ fn is_word(text: &str) -> bool {
 /// Whether a text starts with a misspelt operator: `in(1,2)`, `like(any).{a*,b*}`, `EQ.1`.
 fn begins_as_condition(text: &str) -> bool {
     let word = text.trim_start().split(['.', '(', ':', '=', ' ']).next().unwrap_or_default().to_ascii_lowercase();
-    matches!(&*word, "like" | "ilike" | "in" | "is" | "not") || Comparison::ALL.iter().any(|(_, name, _)| *name == word)
+    OTHERS.contains(&word.as_str()) || Comparison::ALL.iter().any(|(_, name, _)| *name == word)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fmt;
 use super::super::column::Column;
 use super::super::definition::Resource;
 use super::grammar::shown;
+use crate::http::query::suggestion::order;
 
 /// One column of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,13 +47,20 @@ impl Order {
     /// Parses `order=`; errors are added to `faults`.
     pub fn parse(resource: &'static Resource, text: &str, faults: &mut Vec<String>) -> Self {
         let mut keys: Vec<SortKey> = Vec::new();
-        for item in text.split(',') {
-            match parse_key(resource, item.trim()) {
+        let names: Vec<&str> = resource.columns.iter().map(|column| column.name).collect();
+        let mut previous = "";
+        for item in text.split(',').map(str::trim) {
+            let before = std::mem::replace(&mut previous, item);
+            match parse_key(resource, item) {
                 Ok(key) if keys.iter().any(|other| other.column == key.column) => {
                     faults.push(format!("has the duplicate column {}; keep one", key.column.name));
                 }
                 Ok(key) => keys.push(key),
-                Err(fault) => faults.push(fault),
+                Err(fault) => {
+                    // In `age,desc` the direction belongs to the column before it.
+                    let suggestion = order(item, &names).or_else(|| order(&format!("{before},{item}"), &names));
+                    faults.push(suggestion.map_or(fault, |order| format!("has {}; write {order}", shown(item))));
+                }
             }
         }
         Self::total(resource, keys)
@@ -86,11 +94,9 @@ impl Order {
 fn parse_key(resource: &'static Resource, item: &str) -> Result<SortKey, String> {
     let mut parts = item.split('.');
     let name = parts.next().unwrap_or_default();
-    let column =
-        resource.column(name).ok_or_else(|| match name.strip_prefix('-').and_then(|name| resource.column(name)) {
-            Some(column) => format!("has {}; write {}.desc", shown(item), column.name),
-            None => format!("has the unknown column {}; the columns are {}", shown(name), resource.column_names),
-        })?;
+    let column = resource
+        .column(name)
+        .ok_or_else(|| format!("has the unknown column {}; the columns are {}", shown(name), resource.column_names))?;
     let (mut descending, mut nulls_first) = (None, None);
     for part in parts {
         let fresh = match part {

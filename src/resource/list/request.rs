@@ -167,11 +167,22 @@ fn read_columns(
             }
             Some(column) => columns.push(column),
             None => {
-                faults.push(format!("has the unknown column {}; the columns are {}", shown(name), possible.join(", ")));
+                let known = column_in(name, possible).map(|known| format!("; write {known}")).unwrap_or_default();
+                let columns = possible.join(", ");
+                faults.push(format!("has the unknown column {}; the columns are {columns}{known}", shown(name)));
             }
         }
     }
     columns
+}
+
+/// The column in an item of PostgREST's `select` that is not supported, `title:name`, `age::text`, `fare.sum()`, or in another
+/// letter case.
+fn column_in<'p>(item: &str, possible: &[&'p str]) -> Option<&'p str> {
+    let item = item.split("::").next().unwrap_or_default();
+    let item = item.rsplit(':').next().unwrap_or_default();
+    let name = item.split(['.', '(', ' ']).next().unwrap_or_default();
+    possible.iter().find(|known| known.eq_ignore_ascii_case(name)).copied()
 }
 
 fn faults_of(query: &mut Query<'_>, name: &'static str, faults: Vec<String>) {

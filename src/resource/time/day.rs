@@ -6,19 +6,21 @@ use jiff::civil::{Date, ISOWeekDate, Weekday, date};
 
 use super::fault::TimeFault;
 
+/// The names of each month: English, German, French, Spanish, Italian, Portuguese, Dutch, Scandinavian and Turkish. None of them
+/// means another month in another of these languages.
 const MONTHS: [&str; 12] = [
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
+    "january januar janvier enero gennaio janeiro januari ocak",
+    "february februar février febrero febbraio fevereiro februari şubat",
+    "march märz mars marzo março maart marts mart",
+    "april avril abril aprile nisan",
+    "may mai mayo maggio maio mei maj mayıs",
+    "june juni juin junio giugno junho haziran",
+    "july juli juillet julio luglio julho temmuz",
+    "august août agosto augustus augusti ağustos",
+    "september septembre septiembre settembre setembro eylül sept",
+    "october oktober octobre octubre ottobre outubro ekim okt",
+    "november novembre noviembre novembro kasım",
+    "december dezember décembre diciembre dicembre dezembro desember aralık dez",
 ];
 const WEEKDAYS: [(&str, Weekday); 7] = [
     ("monday", Weekday::Monday),
@@ -68,7 +70,7 @@ fn plain(text: &str) -> Option<(Result<Date, TimeFault>, &str)> {
     }
 }
 
-/// `2025/3/4`, `2025-W10-2`, `2025W102`, `2025-063`
+/// `2025/3/4`, `2025. 3. 4.`, `2025年3月4日`, `2025-W10-2`, `2025W102`, `2025-063`
 fn year_first(year: i32, rest: &str) -> Option<(Result<Date, TimeFault>, &str)> {
     if let Some(week) = rest.strip_prefix("-W").or_else(|| rest.strip_prefix('W')) {
         let (week, rest) = week.split_at_checked(2)?;
@@ -78,7 +80,16 @@ fn year_first(year: i32, rest: &str) -> Option<(Result<Date, TimeFault>, &str)> 
         let date = weekday.ok().and_then(|weekday| ISOWeekDate::new(i16::try_from(year).ok()?, week, weekday).ok());
         return Some((date.map(ISOWeekDate::date).ok_or(TimeFault::Day), rest));
     }
-    let (mark, rest) = mark(rest)?;
+    for [year_mark, month_mark, day_mark] in [['年', '月', '日'], ['년', '월', '일']] {
+        if let Some(rest) = rest.strip_prefix(year_mark) {
+            let (month, rest) = digits(rest.trim_start_matches(' '));
+            let (day, rest) = digits(rest.strip_prefix(month_mark)?.trim_start_matches(' '));
+            return Some((new(year, number(month)?, number(day)?), rest.strip_prefix(day_mark)?));
+        }
+    }
+    // Cameras write 2025:03:04, Koreans and Hungarians 2025. 3. 4.
+    let (mark, rest) = rest.strip_prefix(':').map(|rest| (':', rest)).or_else(|| mark(rest))?;
+    let rest = if mark == '.' { rest.trim_start_matches(' ') } else { rest };
     let (month, remaining) = digits(rest);
     if month.len() == 3 && mark == '-' {
         let days = i64::from(number(month)?);
@@ -86,18 +97,22 @@ fn year_first(year: i32, rest: &str) -> Option<(Result<Date, TimeFault>, &str)> 
         let day = day.filter(|day| i32::from(day.year()) == year);
         return Some((day.ok_or(TimeFault::Day), remaining));
     }
-    let (day, rest) = digits(remaining.strip_prefix(mark)?);
+    let remaining = remaining.strip_prefix(mark)?;
+    let (day, rest) = digits(if mark == '.' { remaining.trim_start_matches(' ') } else { remaining });
     let fits = |digits: &str| (1..=2).contains(&digits.len());
     (fits(month) && fits(day)).then_some(())?;
+    let rest = rest.strip_prefix('.').filter(|_| mark == '.').unwrap_or(rest);
     Some((new(year, number(month)?, number(day)?), rest))
 }
 
 /// `4 March 2025`, `4-Mar-2025`, `04.03.2025`, `25/04/2025`
-fn day_first(first: i32, rest: &str) -> Option<(Result<Date, TimeFault>, &str)> {
-    let named = ["st", "nd", "rd", "th"].iter().find_map(|end| rest.strip_prefix(end)).unwrap_or(rest);
-    let named = named.trim_start_matches([' ', '-', '.', '/', ',']);
+fn day_first<'t>(first: i32, rest: &'t str) -> Option<(Result<Date, TimeFault>, &'t str)> {
+    let named = ["st", "nd", "rd", "th", "er"].iter().find_map(|end| rest.strip_prefix(end)).unwrap_or(rest);
+    // In Spanish and Portuguese: 4 de marzo de 2025.
+    let without_of = |text: &'t str| text.strip_prefix("de ").unwrap_or(text);
+    let named = without_of(named.trim_start_matches([' ', '-', '.', '/', ',']));
     if let Some((month, rest)) = month(named) {
-        let (year, rest) = digits(rest.trim_start_matches([' ', '-', '.', '/', ',']));
+        let (year, rest) = digits(without_of(rest.trim_start_matches([' ', '-', '.', '/', ','])));
         return year_of(year, rest, |year| new(year, month, first));
     }
     let (mark, rest) = mark(rest)?;
@@ -139,14 +154,16 @@ fn year_of<'t>(
 
 fn month(text: &str) -> Option<(i32, &str)> {
     let (word, rest) = letters(text);
-    let index = MONTHS.iter().position(|month| is_called(month, word))?;
+    let folded = word.to_lowercase();
+    let is_named = |names: &&str| folded == names[..3] || names.split(' ').any(|name| name == folded);
+    let index = MONTHS.iter().position(is_named)?;
     Some((i32::try_from(index).ok()? + 1, rest))
 }
 
-/// Whether it is the name or its first three letters; `sept` is common, too.
+/// Whether it is the name or its first three letters.
 fn is_called(name: &str, word: &str) -> bool {
     let word = word.to_ascii_lowercase();
-    word == name || word == name[..3] || word == "sept" && name == "september"
+    word == name || word == name[..3]
 }
 
 fn mark(text: &str) -> Option<(char, &str)> {
@@ -159,7 +176,7 @@ fn digits(text: &str) -> (&str, &str) {
 }
 
 fn letters(text: &str) -> (&str, &str) {
-    text.split_at(text.bytes().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(text.len()))
+    text.split_at(text.find(|letter: char| !letter.is_alphabetic()).unwrap_or(text.len()))
 }
 
 fn number(digits: &str) -> Option<i32> {

@@ -34,7 +34,7 @@ pub enum TimeFault {
         value: String,
     },
     /// A date was expected without a time of day.
-    #[error("it has a time of day, which would be lost; write {0} for the date alone")]
+    #[error("it has a time of day or an offset from UTC, which would be lost; write {0} for the date alone")]
     TimeOfDay(civil::Date),
     /// An ambiguous abbreviation of an offset.
     #[error(
