@@ -52,7 +52,7 @@ def test_other_resources_are_linked_and_listed(open_page, vessels):
 
 def test_the_link_of_the_shown_resource_is_visible_in_a_bar_that_is_too_narrow(open_page, vessels):
     vessels(1)
-    page = open_page("/resources/vessels", viewport={"width": 260, "height": 600})
+    page = open_page("/resources/vessels", viewport={"width": 320, "height": 600})
     link = page.get_by_role("navigation", name="Site").get_by_role("link", name="Vessels")
     expect(link).to_be_in_viewport(ratio=1)
     expect(link).to_have_css("white-space", "nowrap")
