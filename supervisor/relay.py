@@ -130,23 +130,24 @@ def parts(lines, limit):
 
 
 class Source:
-    """One of several outputs that share a relay: forwards whole lines, so that lines are not mixed."""
+    """One of several outputs that share a relay: forwards whole lines, so that lines are not mixed, after `edit`."""
 
-    def __init__(self, relay):
+    def __init__(self, relay, edit=None):
         self._relay = relay
+        self._edit = edit or (lambda lines: lines)
         self._rest = b""
 
     def write(self, data):
         lines, end, self._rest = (self._rest + data).rpartition(b"\n")
         if end:
-            self._relay.write(lines + end)
+            self._relay.write(self._edit(lines + end))
         if len(self._rest) > LINE_MAX_BYTES:
             self.end()
 
     def end(self):
         """Called at the end of the output: completes an unterminated last line."""
         if self._rest:
-            self._relay.write(self._rest + b"\n")
+            self._relay.write(self._edit(self._rest + b"\n"))
             self._rest = b""
 
 

@@ -18,6 +18,7 @@ It uses only events and public attributes of supervisor; nothing is patched.
 
 import atexit
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -132,6 +133,18 @@ class StackKeeper:
             os._exit(1)
 
 
+# nginx's error log repeats the request line and the referrer as they were sent, and its format cannot be configured. The same texts are
+# masked in its access log (nginx/log.conf) and in traces (src/auth/exposed.rs).
+CREDENTIAL = re.compile(
+    rb'((?i:access_token|id_token|refresh_token)=|[?&]code=)[^&\s",]+|(?:pycrudapi_|eyJ)[0-9A-Za-z_.-]{20,}'
+)
+
+
+def masked(lines):
+    """Masks the credentials in lines."""
+    return CREDENTIAL.sub(lambda found: (found[1] or b"") + b"(masked)", lines)
+
+
 class Output:
     """Forwards the output of the programs and of supervisord; never blocks."""
 
@@ -151,7 +164,8 @@ class Output:
     def _on_output(self, event):
         key = event.process.config.name, event.channel
         if key not in self._sources:
-            self._sources[key] = relay.Source(self._relays[event.channel])
+            edit = masked if key == ("nginx", "stderr") else None
+            self._sources[key] = relay.Source(self._relays[event.channel], edit)
         self._sources[key].write(event.data)
         self.report_dropped()
 

@@ -59,7 +59,7 @@ pub struct Contents {
     pub last_wal: String,
 }
 
-/// Writes the server's base backup to a file.
+/// Writes the server's base backup to a file; `label` is the id of the backup.
 ///
 /// # Errors
 /// When `pg_basebackup` fails or the file cannot be written.
@@ -82,7 +82,8 @@ pub fn write(
         .context("cannot run pg_basebackup")?;
     let mut output = child.stdout.take().expect("piped");
     let written = (|| {
-        let mut writer = Writer::create(path, key)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let mut writer = Writer::create(path, &format!("{label}/{name}"), key)?;
         let mut buffer = vec![0; COPY_BYTES];
         loop {
             match output.read(&mut buffer)? {

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use super::disk::{self, name_of, unreadable, unwritable};
 use super::record::{Backup, FILE, FILE_MAX_BYTES};
+use super::seal::Key;
 use crate::short_file;
 
 /// The suffix of the name of an incomplete backup.
@@ -213,7 +214,8 @@ pub fn time_of(name: &str) -> Option<Timestamp> {
 /// Parses a record; none, with a warning, when it is not valid.
 pub fn understood(name: &str, text: &[u8]) -> Option<Backup> {
     match serde_json::from_slice::<Backup>(text) {
-        Ok(backup) if backup.id == name => return Some(backup),
+        Ok(backup) if backup.id == name && backup.is_well_formed() => return Some(backup),
+        Ok(backup) if backup.id == name => tracing::warn!(backup = name, "skipping a backup with an invalid record"),
         Ok(_) => tracing::warn!(backup = name, "skipping a backup whose record belongs to another one"),
         Err(error) => pass_over(name, &error),
     }
@@ -284,14 +286,14 @@ impl Partial {
         &self.path
     }
 
-    /// Reads all files again, and gives the backup its final name.
+    /// Reads all files again, and gives the backup its final name; with a key, its record is signed.
     ///
     /// # Errors
     /// When a file differs from what was written, or the disk cannot be written.
-    pub fn finish(mut self, backup: &Backup) -> anyhow::Result<()> {
+    pub fn finish(mut self, backup: &Backup, key: Option<&Key>) -> anyhow::Result<()> {
         backup.check(&self.path)?;
         let record = self.path.join(FILE);
-        let text = serde_json::to_string_pretty(backup).context("cannot write the record")?;
+        let text = backup.to_text(key).context("cannot write the record")?;
         let write = || {
             let mut file = File::create_new(&record)?;
             file.write_all(text.as_bytes())?;

@@ -14,8 +14,8 @@ use anyhow::{Context, anyhow};
 use jiff::Timestamp;
 use tokio_postgres::Client;
 
-use super::disk::{self, unreadable, unwritable};
-use super::folder::{self, Folder};
+use super::disk::{self, name_of, unreadable, unwritable};
+use super::folder::{self, Folder, WAL};
 use super::physical::{Cluster, expect_same_cluster};
 use super::record::Wal;
 use super::scratch;
@@ -151,6 +151,11 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
+    /// The name of a received file in the folder.
+    fn named(&self, place: &Path) -> String {
+        format!("{WAL}/{}/{}", self.cluster.timeline, name_of(place))
+    }
+
     /// Encrypts what was received into the folder, and removes here all complete segments but the last.
     fn ship(&self) -> anyhow::Result<()> {
         let Some(key) = self.key else { return Ok(()) };
@@ -164,7 +169,7 @@ impl<'a> Follower<'a> {
             let place = wal.join(format!("{name}{SUFFIX}"));
             let is_partial = name.ends_with(PARTIAL);
             let from = self.into.join(name);
-            if (is_partial || !place.exists()) && !seal_into(&from, &place, key)? {
+            if (is_partial || !place.exists()) && !seal_into(&from, &place, &self.named(&place), key)? {
                 continue;
             }
             // The incomplete segment that this one replaces.
@@ -216,14 +221,14 @@ pub fn gone(reason: &str, remedy: &str) -> anyhow::Error {
 }
 
 /// Encrypts a file; false when it does not exist, because pg_receivewal renames a segment when it is complete.
-fn seal_into(from: &Path, place: &Path, key: &Key) -> anyhow::Result<bool> {
-    let mut text = match seal::open(from, None) {
+fn seal_into(from: &Path, place: &Path, name: &str, key: &Key) -> anyhow::Result<bool> {
+    let mut text = match seal::open(from, name, None) {
         Err(_) if !from.exists() => return Ok(false),
         opened => opened?,
     };
     let new = place.with_extension("new");
     let _ = fs::remove_file(&new); // left by an interrupted run
-    let written = seal::Writer::create(&new, Some(key)).and_then(|mut writer| {
+    let written = seal::Writer::create(&new, name, Some(key)).and_then(|mut writer| {
         std::io::copy(&mut text, &mut writer)?;
         writer.finish()?;
         fs::rename(&new, place)

@@ -100,7 +100,7 @@ pub async fn make(server: &ConnInfo, folder: &Folder, key: Option<&Key>, lock: &
         let path = file_of(&columns.table, key.is_some());
         let place = partial.path().join(&path);
         let unwritable = |error| unwritable(&place, error);
-        let mut writer = seal::Writer::create(&place, key).map_err(unwritable)?;
+        let mut writer = seal::Writer::create(&place, &format!("{}/{path}", backup.id), key).map_err(unwritable)?;
         let Columns { table, names } = columns;
         let copy = format!("copy (select {names} from {}) to stdout", state::quoted(table));
         let unread = || format!("cannot read {table}; make backups as the owner of the tables (MIGRATE_USER)");
@@ -114,7 +114,7 @@ pub async fn make(server: &ConnInfo, folder: &Folder, key: Option<&Key>, lock: &
     for row in client.query(SEQUENCES, &[]).await.context("cannot read the sequences")? {
         backup.sequences.push(Sequence { name: row.try_get(0)?, last: row.try_get(1)? });
     }
-    partial.finish(&backup)?;
+    partial.finish(&backup, key)?;
     Ok(backup)
 }
 
@@ -216,8 +216,9 @@ async fn load(
     table: &Table,
 ) -> anyhow::Result<()> {
     let name = state::quoted(&table.name);
-    let path = folder.directory(backup).join(file_of(&table.name, backup.key.is_some()));
-    let mut rows = seal::open(&path, key)?;
+    let file = file_of(&table.name, backup.key.is_some());
+    let path = folder.directory(backup).join(&file);
+    let mut rows = seal::open(&path, &format!("{}/{file}", backup.id), key)?;
     let refused =
         || format!("cannot load {}; a table of a description needs that description (RESOURCES_DIR)", table.name);
     // Rows that migrations inserted are removed, and triggers must not record the loaded rows as changes.

@@ -119,7 +119,7 @@ pub async fn make(
         Some(_) => Scratch::within(&std::env::temp_dir(), 0o700)?,
         None => Scratch::within(partial.path(), 0o700)?,
     };
-    let contents = base::read(seal::open(&path, key)?, None, Some(clear.path()))?;
+    let contents = base::read(seal::open(&path, &format!("{}/{tar}", partial.id), key)?, None, Some(clear.path()))?;
     // pg_receivewal continues from the last segment.
     for name in names(clear.path())?.iter().filter(|name| **name != contents.last_wal) {
         fs::remove_file(clear.path().join(name)).map_err(|error| unwritable(clear.path(), error))?;
@@ -152,8 +152,9 @@ pub async fn make(
     for name in names(clear.path())?.iter().filter(|name| **name != contents.last_wal) {
         let file = format!("wal/{name}{suffix}");
         let path = partial.path().join(&file);
-        let mut writer = seal::Writer::create(&path, key).map_err(|error| unwritable(&path, error))?;
-        let mut from = seal::open(&clear.path().join(name), None)?;
+        let mut writer = seal::Writer::create(&path, &format!("{}/{file}", partial.id), key)
+            .map_err(|error| unwritable(&path, error))?;
+        let mut from = seal::open(&clear.path().join(name), name, None)?;
         std::io::copy(&mut from, &mut writer).map_err(|error| unwritable(&path, error))?;
         backup.note(&file, writer.finish().map_err(|error| unwritable(&path, error))?);
         if is_segment(name) {
@@ -162,7 +163,7 @@ pub async fn make(
     }
     drop(clear);
     backup.wal = Some(Wal { first: contents.first_wal, last, segment_bytes: cluster.segment_bytes });
-    partial.finish(&backup)?;
+    partial.finish(&backup, key)?;
     Ok(backup)
 }
 
@@ -181,8 +182,8 @@ fn names(directory: &Path) -> anyhow::Result<Vec<String>> {
     Ok(disk::entries(directory)?.iter().map(|path| name_of(path)).collect())
 }
 
-/// Restores a cluster from a backup and the WAL after it ([`super::segments::reach`]), and returns it running, with the time of the last
-/// replayed commit; none when nothing was committed since the backup was begun.
+/// Restores a cluster from a backup and the WAL after it ([`super::segments::reach`]), and returns it running, with the time of
+/// the last replayed commit; none when nothing was committed since the backup was begun.
 ///
 /// # Errors
 /// When a file of the backup is damaged, the key is another one, or WAL does not reach that far.
@@ -197,10 +198,12 @@ pub async fn restore(
     let directory = folder.directory(backup);
     backup.check(&directory)?;
     // WAL is copied to the target, and PostgreSQL copies each segment that it replays.
-    let tar = backup.files.iter().filter(|file| file.path.starts_with(TAR)).map(|file| file.bytes).sum::<u64>();
-    disk::expect_room(&target.data(), tar + wal::bytes(folder, backup)?)?;
+    let bytes = backup.files.iter().filter(|file| file.path.starts_with(TAR)).map(|file| file.bytes).sum::<u64>();
+    disk::expect_room(&target.data(), bytes + wal::bytes(folder, backup)?)?;
     let suffix = if backup.key.is_some() { SUFFIX } else { "" };
-    base::read(seal::open(&directory.join(format!("{TAR}{suffix}")), key)?, Some(&target.data()), None)?;
+    let tar = format!("{TAR}{suffix}");
+    let base = seal::open(&directory.join(&tar), &format!("{}/{tar}", backup.id), key)?;
+    base::read(base, Some(&target.data()), None)?;
     let timeline = wal::lay_out(folder, backup, key, &target.wal())?;
     let mut settings = vec![("recovery_target_timeline", timeline.to_string())];
     match until {

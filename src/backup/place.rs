@@ -99,7 +99,7 @@ impl Place {
     /// instant, or all of it if `to_end`.
     ///
     /// # Errors
-    /// When there is none, the key is not that of the backup, or it cannot be read.
+    /// When there is none, the key is not that of the backup, its record was changed, or it cannot be read.
     pub async fn fetch(
         &self,
         id: Option<&str>,
@@ -118,11 +118,15 @@ impl Place {
         let backup = self.choose(all.clone(), id, at).await?;
         backup.expect_key(key)?;
         match self {
-            Self::Folder(folder) => Ok(Fetched { folder: folder.clone(), backup, _scratch: None }),
+            Self::Folder(folder) => {
+                let backup = backup.clone().verified(&folder.directory(&backup), key)?;
+                Ok(Fetched { folder: folder.clone(), backup, _scratch: None })
+            }
             Self::Bucket(bucket) => {
                 let scratch = Scratch::within(&std::env::temp_dir(), 0o700)?;
                 let folder = Folder::open(scratch.path())?;
                 bucket.fetch(&backup, &folder).await?;
+                let backup = backup.clone().verified(&folder.directory(&backup), key)?;
                 bucket.fetch_wal(&backup, &Behind::of(&backup, &all, at, to_end), &folder).await?;
                 Ok(Fetched { folder, backup, _scratch: Some(scratch) })
             }

@@ -1,18 +1,24 @@
 //! The record of a backup: its file `backup.json`.
+//!
+//! It is not encrypted. With a key it is signed (HMAC-SHA-256): a restore executes SQL with its names of tables and columns.
 
-use std::path::Path;
+use std::path::{Component, Path};
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::disk::unreadable;
-use super::seal::{self, Key, Written};
+use super::seal::{self, Key, SUFFIX, Written};
+use crate::short_file;
 
 /// Its name in the directory of a backup.
 pub const FILE: &str = "backup.json";
 /// Maximum length of a record, which has some hundred bytes for each table and each file.
 pub const FILE_MAX_BYTES: u64 = 16 << 20;
+/// The member with the signature of all others.
+const SIGNATURE: &str = "signature";
 
 /// How a backup was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
@@ -163,6 +169,66 @@ impl Backup {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
+    /// The text of the record, signed if there is a key.
+    ///
+    /// # Errors
+    /// When it cannot be serialized.
+    pub fn to_text(&self, key: Option<&Key>) -> serde_json::Result<String> {
+        let mut record = serde_json::to_value(self)?;
+        if let Some(key) = key {
+            record[SIGNATURE] = key.sign(&serde_json::to_vec(&record)?).into();
+        }
+        serde_json::to_string_pretty(&record)
+    }
+
+    /// Reads the record of this backup again, and requires it to be signed with the key. A record without a signature is
+    /// accepted if all files were encrypted with the key in the first format.
+    ///
+    /// # Errors
+    /// When the record was changed, or as [`Backup::expect_key`].
+    pub fn verified(self, directory: &Path, key: Option<&Key>) -> anyhow::Result<Self> {
+        self.expect_key(key)?;
+        let Some(key) = key else { return Ok(self) };
+        let path = directory.join(FILE);
+        let text = short_file::read(&path, FILE_MAX_BYTES).map_err(|error| unreadable(&path, error))?;
+        let mut record: Map<String, Value> =
+            serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+        let signature = record.shift_remove(SIGNATURE);
+        let unsigned = serde_json::to_vec(&record).context("cannot write the record")?;
+        let read: Self =
+            serde_json::from_value(record.into()).with_context(|| format!("{} is damaged", path.display()))?;
+        let is_old =
+            |file: &Entry| file.path.ends_with(SUFFIX) && seal::is_of_first_format(&directory.join(&file.path), key);
+        let is_genuine = match &signature {
+            Some(signature) => signature.as_str().is_some_and(|signature| key.has_signed(&unsigned, signature)),
+            None => !read.files.is_empty() && read.files.iter().all(is_old),
+        };
+        if !is_genuine || read.id != self.id {
+            bail!(
+                "{} is not the record that was written with this key: it was changed, or another one was put in its place; \
+                 name another backup with --backup",
+                path.display()
+            );
+        }
+        read.expect_key(Some(key))?;
+        Ok(read)
+    }
+
+    /// Returns true if the names, places and columns in the record have the form in which they are written. SQL, settings of
+    /// PostgreSQL and paths are made of them.
+    pub fn is_well_formed(&self) -> bool {
+        let is_segment = |name: &str| name.len() == 24 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_lsn = |lsn: &str| lsn.split_once('/').is_some_and(|(high, low)| is_hex(high) && is_hex(low));
+        self.wal.as_ref().is_none_or(|wal| is_segment(&wal.first) && is_segment(&wal.last))
+            && (self.state.lsn.is_empty() || is_lsn(&self.state.lsn))
+            && self.state.tables.iter().all(|table| are_identifiers(&table.columns))
+            && self
+                .files
+                .iter()
+                .all(|file| Path::new(&file.path).components().all(|part| matches!(part, Component::Normal(_))))
+    }
+
     /// Adds a file that was written.
     pub fn note(&mut self, path: &str, written: Written) {
         self.files.push(Entry { path: path.to_owned(), bytes: written.bytes, sha256: written.sha256 });
@@ -226,6 +292,130 @@ impl Backup {
                 self.id
             ),
             _ => Ok(()),
+        }
+    }
+}
+
+/// Returns true if a text is a list of SQL identifiers, quoted where necessary.
+fn are_identifiers(list: &str) -> bool {
+    let mut rest = list;
+    loop {
+        let end = match rest.strip_prefix('"') {
+            // Two quotes are a quote in the name.
+            Some(quoted) => match quoted.replace("\"\"", "__").find('"') {
+                Some(0) | None => return false,
+                Some(end) => end + 2,
+            },
+            None => rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(rest.len()),
+        };
+        rest = match (end, rest[end..].strip_prefix(", ")) {
+            (0, _) => return false,
+            (_, Some(next)) => next,
+            (_, None) => return end == rest.len(),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::seal::Writer;
+    use crate::backup::seal::tests::write_first_format;
+
+    fn record(key: &Key) -> Backup {
+        Backup {
+            id: "20261126T224501Z".to_owned(),
+            kind: Kind::Logical,
+            program: String::new(),
+            postgres: String::new(),
+            major: 15,
+            database: String::new(),
+            system: String::new(),
+            schema_version: 1,
+            wal: None,
+            state: State { at: "2026-11-26T22:45:01Z".to_owned(), lsn: String::new(), tables: Vec::new() },
+            sequences: Vec::new(),
+            key: Some(key.mark()),
+            files: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_signed_record_is_accepted_until_it_is_changed_or_loses_its_signature() {
+        let (folder, key) = (tempfile::tempdir().expect("a temporary directory"), Key::of(&[7; 32]));
+        let (path, sealed) = (folder.path().join(FILE), folder.path().join("a.sealed"));
+        let mut backup = record(&key);
+        let mut writer = Writer::create(&sealed, "20261126T224501Z/a.sealed", Some(&key)).expect("created");
+        std::io::Write::write_all(&mut writer, b"a").expect("written");
+        backup.note("a.sealed", writer.finish().expect("finished"));
+        let is_accepted = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            backup.clone().verified(folder.path(), Some(&key)).is_ok()
+        };
+        let good = backup.to_text(Some(&key)).expect("text");
+        assert!(is_accepted(&good));
+        assert!(is_accepted(&good.replace("\n", " ")), "blanks do not matter");
+        for changed in [
+            good.replace("22:45:01Z", "22:45:02Z"),
+            good.replace("\"a.sealed\"", "\"b.sealed\""),
+            good.replace("\"files\"", "\"more\": 1, \"files\""),
+            backup.to_text(Some(&Key::of(&[8; 32]))).expect("text"),
+            backup.to_text(None).expect("text"),
+            Backup { files: Vec::new(), ..backup.clone() }.to_text(None).expect("text"),
+        ] {
+            assert!(!is_accepted(&changed), "{changed}");
+        }
+        let other = Backup { id: "20261127T224501Z".to_owned(), ..backup.clone() };
+        assert!(!is_accepted(&other.to_text(Some(&key)).expect("text")), "of another backup");
+        // As releases wrote it that did not sign records.
+        write_first_format(&sealed, &key, b"a");
+        assert!(is_accepted(&backup.to_text(None).expect("text")));
+    }
+
+    #[test]
+    fn a_record_from_which_sql_settings_or_paths_could_be_injected_is_invalid() {
+        let good = record(&Key::of(&[7; 32]));
+        assert!(good.is_well_formed());
+        let table =
+            |columns: &str| Table { name: "t".to_owned(), columns: columns.to_owned(), rows: 0, hash: String::new() };
+        let wal = |first: &str| Some(Wal { first: first.to_owned(), last: "0".repeat(24), segment_bytes: 1 << 24 });
+        let file = |path: &str| Entry { path: path.to_owned(), bytes: 0, sha256: String::new() };
+        let with = |change: &dyn Fn(&mut Backup)| {
+            let mut backup = good.clone();
+            change(&mut backup);
+            backup.is_well_formed()
+        };
+        assert!(with(&|backup| backup.state.lsn = "0/2000028".to_owned()));
+        assert!(!with(&|backup| backup.state.lsn = "0/0'\nrestore_command = 'id".to_owned()));
+        assert!(with(&|backup| backup.wal = wal("000000010000000000000002")));
+        assert!(!with(&|backup| backup.wal = wal("../000001")));
+        assert!(with(&|backup| backup.files = vec![file("tables/t.copy")]));
+        assert!(!with(&|backup| backup.files = vec![file("../t")]));
+        assert!(!with(&|backup| backup.files = vec![file("/t")]));
+        assert!(with(&|backup| backup.state.tables = vec![table("uuid, \"B\"")]));
+        assert!(!with(&|backup| backup.state.tables = vec![table("uuid) from program 'id' --")]));
+    }
+
+    #[test]
+    fn columns_are_identifiers_and_nothing_else() {
+        for list in ["uuid", "a_1, \"B, c\", \"say \"\"x\"\"\", größe", "\"a) from program 'id' --\""] {
+            assert!(are_identifiers(list), "{list}");
+        }
+        for list in [
+            "",
+            "a,",
+            "a, ",
+            "a,b",
+            "\"\"",
+            "\"a",
+            "\"a\"b",
+            "a) from program 'id' --",
+            "a--",
+            "a; b",
+            "a, (b)",
+            "\"\"\"",
+        ] {
+            assert!(!are_identifiers(list), "{list}");
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Reads and writes the files of backups: hashed while they are written, and encrypted when there is a key.
 //!
-//! An encrypted file has a magic, a fingerprint of the key and a random salt, then the payload of the age format
-//! (age-encryption.org/v1): a key derived from the given one and the salt by HKDF-SHA-256, and chunks of 64 KiB in the STREAM
-//! construction over ChaCha20-Poly1305, with nonces made of a counter and a flag for the last chunk. Changed, moved and missing
-//! chunks are detected when they are read. Memory use is one chunk.
+//! An encrypted file has a magic, fingerprints of the key and of its name, and a random salt, then the payload of the age
+//! format (age-encryption.org/v1): a key derived from the given one, the salt and the file's name by HKDF-SHA-256, and chunks
+//! of 64 KiB in the STREAM construction over ChaCha20-Poly1305, with nonces made of a counter and a flag for the last chunk.
+//! Changed, moved and missing chunks are detected when they are read. Memory use is one chunk.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -12,20 +12,25 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
-use ring::{digest, hkdf};
+use ring::{digest, hkdf, hmac};
 
 use super::disk::unreadable;
 use crate::hexadecimal;
 use crate::short_file::{self, SECRET_MAX_BYTES};
 
 /// The first bytes of encrypted files.
-const MAGIC: &[u8; 16] = b"pycrudapi-seal-1";
+const MAGIC: &[u8; 16] = b"pycrudapi-seal-2";
+/// The same of the first format, whose files are not bound to their names. They are read, and not written any more.
+const MAGIC_UNBOUND: &[u8; 16] = b"pycrudapi-seal-1";
 /// The suffix of the names of encrypted files.
 pub const SUFFIX: &str = ".sealed";
 /// Separates the keys of files from other keys that may be derived from the same one.
-const PURPOSE: &[&[u8]] = &[b"pycrudapi backup"];
+const PURPOSE: &[u8] = b"pycrudapi backup";
+/// The same for the key that signs records.
+const RECORD: &[&[u8]] = &[b"pycrudapi backup record"];
 const MARK_BYTES: usize = 8;
 const SALT_BYTES: usize = 32;
+const NAME_BYTES: usize = 8;
 const CHUNK_BYTES: usize = 64 * 1024;
 const TAG_BYTES: usize = 16;
 
@@ -54,23 +59,44 @@ impl Key {
         Ok(Self::of(&bytes))
     }
 
-    fn of(bytes: &[u8]) -> Self {
+    pub(super) fn of(bytes: &[u8]) -> Self {
         let digest = digest::digest(&digest::SHA256, &[b"pycrudapi backup key", bytes].concat());
         Self { bytes: bytes.to_vec(), mark: digest.as_ref()[..MARK_BYTES].try_into().expect("so many bytes") }
     }
 
-    /// The key of one file.
-    fn of_file(&self, salt: &[u8]) -> Stream {
+    /// The key of one file; a file of the first format has no name.
+    fn of_file(&self, salt: &[u8], name: Option<&str>) -> Stream {
         let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(&self.bytes);
-        let expanded = extracted.expand(PURPOSE, &CHACHA20_POLY1305);
+        let purpose = [PURPOSE, name.unwrap_or_default().as_bytes()];
+        let expanded = extracted.expand(&purpose, &CHACHA20_POLY1305);
         let key = UnboundKey::from(expanded.expect("a key is shorter than what HKDF may give"));
         Stream { key: LessSafeKey::new(key), count: 0 }
+    }
+
+    fn of_records(&self) -> hmac::Key {
+        let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&self.bytes);
+        hmac::Key::from(extracted.expand(RECORD, hmac::HMAC_SHA256).expect("a key is shorter than what HKDF may give"))
+    }
+
+    /// The HMAC-SHA-256 of a record.
+    pub fn sign(&self, record: &[u8]) -> String {
+        hexadecimal::text(hmac::sign(&self.of_records(), record).as_ref())
+    }
+
+    /// Returns true if this is the HMAC of a record with this key.
+    pub fn has_signed(&self, record: &[u8], signature: &str) -> bool {
+        hexadecimal::bytes(signature).is_some_and(|tag| hmac::verify(&self.of_records(), record, &tag).is_ok())
     }
 
     /// The fingerprint of the key, from which the key cannot be derived.
     pub fn mark(&self) -> String {
         hexadecimal::text(&self.mark)
     }
+}
+
+/// A fingerprint of the name of a file, with which an error can state that the file was exchanged.
+fn name_mark(name: &str) -> Vec<u8> {
+    digest::digest(&digest::SHA256, name.as_bytes()).as_ref()[..NAME_BYTES].to_vec()
 }
 
 /// Encrypts or decrypts the chunks of one file, in their order.
@@ -123,11 +149,12 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Creates the file, readable by this user only.
+    /// Creates the file, readable by this user only. With a key it can be read only under this name, which is its path in the
+    /// folder or bucket.
     ///
     /// # Errors
     /// When it cannot be created, or exists.
-    pub fn create(path: &Path, key: Option<&Key>) -> io::Result<Self> {
+    pub fn create(path: &Path, name: &str, key: Option<&Key>) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt;
         let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
         let mut writer = Self {
@@ -140,8 +167,8 @@ impl Writer {
         if let Some(key) = key {
             let mut salt = [0; SALT_BYTES];
             SystemRandom::new().fill(&mut salt).map_err(|_| io::Error::other("the system has no random numbers"))?;
-            writer.put(&[&MAGIC[..], &key.mark, &salt].concat())?;
-            writer.seal = Some(key.of_file(&salt));
+            writer.put(&[&MAGIC[..], &key.mark, &salt, &name_mark(name)].concat())?;
+            writer.seal = Some(key.of_file(&salt, Some(name)));
         }
         Ok(writer)
     }
@@ -199,11 +226,11 @@ pub struct Reader {
     at: usize,
 }
 
-/// Opens a file; an encrypted one has [`SUFFIX`].
+/// Opens a file by its path, and by its name in the folder or bucket; an encrypted one has [`SUFFIX`].
 ///
 /// # Errors
 /// When it cannot be read, or not with this key, or is not encrypted although there is a key.
-pub fn open(path: &Path, key: Option<&Key>) -> anyhow::Result<Reader> {
+pub fn open(path: &Path, name: &str, key: Option<&Key>) -> anyhow::Result<Reader> {
     let file = File::open(path).map_err(|error| unreadable(path, error))?;
     let mut file = BufReader::with_capacity(CHUNK_BYTES + TAG_BYTES, file);
     let seal = if path.to_string_lossy().ends_with(SUFFIX) {
@@ -214,7 +241,8 @@ pub fn open(path: &Path, key: Option<&Key>) -> anyhow::Result<Reader> {
         file.read_exact(&mut head).with_context(|| format!("{} is damaged: it is cut off", path.display()))?;
         let (magic, rest) = head.split_at(MAGIC.len());
         let (mark, salt) = rest.split_at(MARK_BYTES);
-        if magic != MAGIC {
+        let is_bound = magic == MAGIC;
+        if !is_bound && magic != MAGIC_UNBOUND {
             bail!("{} is damaged: it is not an encrypted file of a backup", path.display());
         }
         if mark != key.mark {
@@ -225,13 +253,32 @@ pub fn open(path: &Path, key: Option<&Key>) -> anyhow::Result<Reader> {
                 key.mark()
             );
         }
-        Some(key.of_file(salt))
+        if is_bound {
+            let mut found = [0; NAME_BYTES];
+            file.read_exact(&mut found).with_context(|| format!("{} is damaged: it is cut off", path.display()))?;
+            if found[..] != name_mark(name) {
+                bail!(
+                    "{} is not the file that was written as {name}: another one was put in its place; name another backup \
+                     with --backup",
+                    path.display()
+                );
+            }
+        }
+        Some(key.of_file(salt, is_bound.then_some(name)))
     } else if key.is_some() {
         bail!("{} is not encrypted, and a key is given: whoever may write there may have put it there", path.display());
     } else {
         None
     };
     Ok(Reader { file, seal, chunk: Vec::new(), at: 0 })
+}
+
+/// Returns true if a file was encrypted with this key in the first format, in which records were not signed.
+pub fn is_of_first_format(path: &Path, key: &Key) -> bool {
+    let mut magic = [0; MAGIC_UNBOUND.len()];
+    let is_marked =
+        File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *MAGIC_UNBOUND;
+    is_marked && open(path, "", Some(key)).is_ok_and(|mut file| file.read(&mut [0]).is_ok())
 }
 
 impl Read for Reader {
@@ -276,63 +323,4 @@ pub fn measure(path: &Path) -> io::Result<Written> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::{any, prop_assert, proptest};
-
-    use super::*;
-
-    fn sealed(key: Option<&Key>, text: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
-        let folder = tempfile::tempdir().expect("a temporary directory");
-        let path = folder.path().join(if key.is_some() { "file.sealed" } else { "file" });
-        let mut writer = Writer::create(&path, key).expect("created");
-        writer.write_all(text).expect("written");
-        let written = writer.finish().expect("finished");
-        assert_eq!(measure(&path).expect("measured"), written);
-        (folder, path)
-    }
-
-    fn read(path: &Path, key: Option<&Key>) -> anyhow::Result<Vec<u8>> {
-        let mut text = Vec::new();
-        open(path, key)?.read_to_end(&mut text)?;
-        Ok(text)
-    }
-
-    #[test]
-    fn what_was_written_is_read_whatever_its_length() {
-        let key = Key::of(&[7; 32]);
-        for length in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES] {
-            let text: Vec<u8> = (0..length).map(|number| (number % 251) as u8).collect();
-            for key in [None, Some(&key)] {
-                let (_folder, path) = sealed(key, &text);
-                assert!(read(&path, key).expect("read") == text, "{length} bytes, key: {}", key.is_some());
-            }
-        }
-    }
-
-    #[test]
-    fn another_key_and_none_are_refused_by_name() {
-        let (_folder, path) = sealed(Some(&Key::of(&[7; 32])), b"a secret");
-        let wrong = read(&path, Some(&Key::of(&[8; 32]))).expect_err("refused").to_string();
-        assert!(wrong.starts_with("wrong key: "), "{wrong}");
-        let none = read(&path, None).expect_err("refused").to_string();
-        assert!(none.contains("--key-file"), "{none}");
-        let (_plain, plain) = sealed(None, b"anything");
-        let unsealed = read(&plain, Some(&Key::of(&[7; 32]))).expect_err("refused").to_string();
-        assert!(unsealed.contains("is not encrypted"), "{unsealed}");
-        assert!(!std::fs::read(&path).expect("bytes").windows(8).any(|window| window == b"a secret"));
-    }
-
-    proptest! {
-        #[test]
-        fn a_file_that_was_changed_or_cut_off_is_never_taken_for_whole(at in any::<usize>(), cut in any::<bool>()) {
-            let key = Key::of(&[7; 32]);
-            let text = vec![5; CHUNK_BYTES + 100];
-            let (_folder, path) = sealed(Some(&key), &text);
-            let mut bytes = std::fs::read(&path).expect("bytes");
-            let at = at % bytes.len();
-            if cut { bytes.truncate(at) } else { bytes[at] ^= 1 }
-            std::fs::write(&path, bytes).expect("written");
-            prop_assert!(read(&path, Some(&key)).is_err());
-        }
-    }
-}
+pub mod tests;

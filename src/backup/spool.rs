@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::bucket::Bucket;
 use super::disk::{self, name_of, unreadable, unwritable};
-use super::folder::{is_segment, place};
+use super::folder::{WAL, is_segment, place};
 use super::scratch::Scratch;
 use super::seal::{Key, SUFFIX, Writer};
 use super::segments::{self, PARTIAL, Received};
@@ -138,7 +138,8 @@ impl<'a> Spool<'a> {
         file.seek(SeekFrom::Start(range.start)).map_err(|error| unreadable(from, error))?;
         let outgoing = self.path().join("outgoing");
         let _ = fs::remove_file(&outgoing); // left by a failed attempt
-        let written = Writer::create(&outgoing, self.key).and_then(|mut writer| {
+        let named = format!("{WAL}/{}/{name}", self.timeline);
+        let written = Writer::create(&outgoing, &named, self.key).and_then(|mut writer| {
             io::copy(&mut file.take(range.end - range.start), &mut writer)?;
             writer.finish()
         });

@@ -125,7 +125,8 @@ pub fn lay_out(folder: &Folder, backup: &Backup, key: Option<&Key>, into: &Path)
         file.seek(SeekFrom::Start(offset.unwrap_or_default())).map_err(|error| unwritable(&place, error))?;
         // A history that is not encrypted as the backup is stays empty: its name alone marks the timeline as used.
         if is_sealed(&path) == backup.key.is_some() {
-            let mut from = seal::open(&path, key)?;
+            let named = path.strip_prefix(folder.path()).unwrap_or(&path).to_string_lossy();
+            let mut from = seal::open(&path, &named, key)?;
             let copied = io::copy(&mut from, &mut file).with_context(|| format!("cannot unpack {}", path.display()));
             copied.map_err(|error| disk::explain_disk_full(error, Some(into)))?;
         }

@@ -201,10 +201,10 @@ fn decrypts(report: &mut Report, newest: &Backup, key: Option<&Key>, place: &str
 
 /// Decrypts the first byte of a file; does nothing for a backup in a bucket.
 fn first_byte(newest: &Backup, key: Option<&Key>, folder: &Path) -> anyhow::Result<()> {
-    let sealed = newest.files.iter().map(|file| folder.join(&newest.id).join(&file.path));
-    match sealed.into_iter().find(|path| path.to_string_lossy().ends_with(SUFFIX) && path.exists()) {
+    let mut names = newest.files.iter().map(|file| format!("{}/{}", newest.id, file.path));
+    match names.find(|name| name.ends_with(SUFFIX) && folder.join(name).exists()) {
         None => Ok(()),
-        Some(path) => match seal::open(&path, key)?.read_exact(&mut [0; 1]) {
+        Some(name) => match seal::open(&folder.join(&name), &name, key)?.read_exact(&mut [0; 1]) {
             Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error.into()),
             _ => Ok(()), // an empty table has no first byte
         },

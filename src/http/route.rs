@@ -14,9 +14,9 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use futures_util::future::Either;
 use warp::filters::path::FullPath;
-use warp::http::header::{HeaderName, HeaderValue, LINK, RETRY_AFTER};
+use warp::http::header::{CACHE_CONTROL, HeaderName, HeaderValue, LINK, RETRY_AFTER};
 use warp::http::uri::PathAndQuery;
-use warp::http::{Method, Uri};
+use warp::http::{HeaderMap, Method, Uri};
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
@@ -25,7 +25,12 @@ use super::problem::{Code, Problem};
 use super::query::Query;
 use super::timing::{self, SERVER_TIMING};
 use crate::auth::principal::Principal;
+use crate::auth::scope::Access;
 use crate::db::wait_time;
+
+/// The default `Cache-Control` of a response that requires a scope: no shared cache may store it, whatever it makes of
+/// `Authorization`, and a browser checks each use with the credentials that it has by then.
+const RESTRICTED: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// The template that a response belongs to, stored in the response's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,6 +43,8 @@ pub struct Caller {
     pub principal: Arc<Principal>,
     /// The template that was authorized.
     pub template: Option<&'static str>,
+    /// The access that it requires.
+    pub access: Access,
     /// The remaining quota, if requests are counted.
     pub rate_limit: Option<RateLimit>,
 }
@@ -58,6 +65,13 @@ pub struct RateLimit {
 impl RateLimit {
     const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
     const LEFT: HeaderName = HeaderName::from_static("ratelimit");
+
+    /// Adds the headers that state the limit.
+    pub fn add_to(self, headers: &mut HeaderMap) {
+        for (name, value) in self.headers() {
+            headers.insert(name, value.try_into().expect("digits are printable"));
+        }
+    }
 
     fn headers(self) -> [(HeaderName, String); 2] {
         let Self { per_second, remaining } = self;
@@ -185,8 +199,11 @@ impl Matched {
             response.headers_mut().insert(SERVER_TIMING, timing::value(begun.elapsed(), waited));
             response.extensions_mut().insert(self.route);
             if let Some(caller) = self.caller() {
-                for (name, value) in caller.rate_limit.into_iter().flat_map(RateLimit::headers) {
-                    response.headers_mut().insert(name, value.try_into().expect("digits are printable"));
+                if let Some(limit) = caller.rate_limit {
+                    limit.add_to(response.headers_mut());
+                }
+                if caller.access != Access::Public {
+                    response.headers_mut().entry(CACHE_CONTROL).or_insert(RESTRICTED);
                 }
                 response.extensions_mut().insert(caller.clone());
             }

@@ -44,6 +44,8 @@ pub struct Refusal {
     pub target: Target,
     /// The principal, if known.
     pub principal: Option<Arc<Principal>>,
+    /// The remaining quota, if requests are counted.
+    rate_limit: Option<RateLimit>,
 }
 
 /// The target of a request.
@@ -86,7 +88,7 @@ impl Gate {
     /// Decides about a request as far as possible without I/O.
     pub fn admit<B>(&self, request: &Request<B>) -> Admission {
         let anonymous = || self.authenticator.anonymous().clone();
-        let through = |template| Caller { principal: anonymous(), template, rate_limit: None };
+        let through = |template| Caller { principal: anonymous(), template, access: Access::Public, rate_limit: None };
         let Some((template, access)) = self.table.find(request.method(), request.uri().path()) else {
             // No route matches, so there is nothing to protect.
             return Admission::Decided(Ok(through(None)));
@@ -102,7 +104,7 @@ impl Gate {
                 // A lookup costs more than a request, so an address that sends made-up tokens is limited by its quota.
                 None => match self.quota.as_ref().map_or(Ok(()), |quota| quota.take_look_up(target.client)) {
                     Ok(()) => return Admission::NeedsLookup(PendingLookup { token: token.to_owned(), target }),
-                    Err(seconds) => Err(refusal(Denied::TooManyTokens(seconds), target, None)),
+                    Err(seconds) => Err(refusal(Denied::TooManyTokens(seconds), target, None, None)),
                 },
             },
             Err(why) => Err(self.invalid(why, target)),
@@ -117,12 +119,15 @@ impl Gate {
 
     /// The response to a refused request with these headers.
     pub fn answer(&self, headers: &HeaderMap, refusal: Refusal) -> Response {
-        let Refusal { denied, target: Target { template, access, .. }, principal } = refusal;
+        let Refusal { denied, target: Target { template, access, .. }, principal, rate_limit } = refusal;
         let mut response = denied.problem(access, headers, self.has_issuer).into_response();
         response.extensions_mut().insert(Route(template));
+        if let Some(limit) = rate_limit {
+            limit.add_to(response.headers_mut());
+        }
         match principal {
             Some(principal) => {
-                response.extensions_mut().insert(Caller { principal, template: Some(template), rate_limit: None });
+                response.extensions_mut().insert(Caller { principal, template: Some(template), access, rate_limit });
             }
             None => drop(response.extensions_mut().insert(InvalidCredentials)),
         }
@@ -138,24 +143,26 @@ impl Gate {
         match found {
             Ok(principal) => self.authorize(principal, target),
             Err(Refused::Invalid(why)) => Err(self.invalid(why, target)),
-            Err(Refused::Unavailable) => Err(refusal(Denied::Unavailable, target, None)),
+            Err(Refused::Unavailable) => Err(refusal(Denied::Unavailable, target, None, None)),
         }
     }
 
     /// A request with an invalid token counts against the quota of its address.
     fn invalid(&self, why: &'static str, target: Target) -> Box<Refusal> {
-        let taken = self.take(self.authenticator.anonymous(), target);
-        taken.err().unwrap_or_else(|| refusal(Denied::Invalid(why), target, None))
+        match self.take(self.authenticator.anonymous(), target) {
+            Ok(rate_limit) => refusal(Denied::Invalid(why), target, None, rate_limit),
+            Err(refusal) => refusal,
+        }
     }
 
     fn authorize(&self, principal: Arc<Principal>, target: Target) -> Decision {
         let rate_limit = self.take(&principal, target)?;
         if !principal.scopes.permit(target.access) {
             let denied = if principal.name.is_none() { Denied::NoCredentials } else { Denied::Insufficient };
-            return Err(refusal(denied, target, Some(principal)));
+            return Err(refusal(denied, target, Some(principal), rate_limit));
         }
         self.permitted[principal.kind as usize].increment(1);
-        Ok(Caller { principal, template: Some(target.template), rate_limit })
+        Ok(Caller { principal, template: Some(target.template), access: target.access, rate_limit })
     }
 
     /// Counts a request against the principal's quota, if one is configured.
@@ -164,13 +171,18 @@ impl Gate {
         quota
             .take(principal, target.client)
             .map(Some)
-            .map_err(|(limit, seconds)| refusal(Denied::TooMany(limit, seconds), target, Some(principal.clone())))
+            .map_err(|(limit, seconds)| refusal(Denied::TooMany(limit, seconds), target, Some(principal.clone()), None))
     }
 }
 
-fn refusal(denied: Denied, target: Target, principal: Option<Arc<Principal>>) -> Box<Refusal> {
+fn refusal(
+    denied: Denied,
+    target: Target,
+    principal: Option<Arc<Principal>>,
+    rate_limit: Option<RateLimit>,
+) -> Box<Refusal> {
     counter(principal.as_ref().map_or("invalid", |principal| principal.kind.label()), denied.label()).increment(1);
-    Box::new(Refusal { denied, target, principal })
+    Box::new(Refusal { denied, target, principal, rate_limit })
 }
 
 fn counter(credential: &'static str, result: &'static str) -> Counter {

@@ -91,7 +91,7 @@ pub fn ascii(value: &HeaderValue) -> &str {
     value.to_str().unwrap_or_default()
 }
 
-/// A part of a URL as it is traced.
+/// A part of the head as it is traced.
 fn shown(text: &str) -> String {
     if exposed::contains_credential(text) { exposed::MASKED } else { text }.to_owned()
 }
@@ -163,7 +163,7 @@ impl RequestSpan {
         let mut attributes: Vec<Attribute> = Vec::with_capacity(20);
         attributes.push(("http.request.method", method.into()));
         if method == OTHER {
-            attributes.push(("http.request.method_original", request.method().as_str().to_owned().into()));
+            attributes.push(("http.request.method_original", shown(request.method().as_str()).into()));
         }
         attributes.push(("url.scheme", scheme.into()));
         attributes.push(("url.path", shown(uri.path()).into()));
@@ -172,14 +172,14 @@ impl RequestSpan {
         }
         let host = headers.get(HOST).and_then(|host| ascii(host).parse::<Authority>().ok());
         if let Some(host) = host.as_ref().or(uri.authority()) {
-            attributes.push(("server.address", host.host().to_owned().into()));
+            attributes.push(("server.address", shown(host.host()).into()));
             attributes.extend(host.port_u16().map(|port| ("server.port", port.into())));
         }
         attributes.extend(client(headers).map(|address| ("client.address", address.to_string().into())));
         let version = if request.version() == Version::HTTP_10 { "1.0" } else { "1.1" };
         attributes.push(("network.protocol.version", version.into()));
         if let Some(agent) = headers.get(USER_AGENT) {
-            attributes.push(("user_agent.original", String::from_utf8_lossy(agent.as_bytes()).into_owned().into()));
+            attributes.push(("user_agent.original", shown(&String::from_utf8_lossy(agent.as_bytes())).into()));
         }
         Self {
             current,
@@ -233,8 +233,8 @@ fn client(headers: &HeaderMap) -> Option<IpAddr> {
 }
 
 fn state(headers: &HeaderMap) -> Option<String> {
-    let state = headers.get(TRACESTATE).map(ascii).filter(|state| state.len() <= TRACESTATE_MAX_BYTES)?;
-    Some(state.to_owned())
+    let state = headers.get(TRACESTATE).map(ascii)?;
+    (state.len() <= TRACESTATE_MAX_BYTES && !exposed::contains_credential(state)).then(|| state.to_owned())
 }
 
 #[cfg(test)]

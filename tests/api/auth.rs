@@ -443,6 +443,31 @@ async fn the_principal_route_reports_identity_and_scopes() {
 }
 
 #[tokio::test]
+async fn no_shared_cache_may_store_what_requires_a_scope() {
+    let app = TestApp::start_with(&[ON, "--auth-anonymous-scopes=steps:read"]).await;
+    let (admin, _) = token(&app, "admin").await;
+    let mut restricted = 0;
+    for endpoint in endpoints::all(resources()) {
+        for (method, access) in endpoint.methods {
+            let directives = |answer: &Answer| answer.headers.get("cache-control").cloned();
+            for template in endpoint.templates {
+                let answer = send(with_bearer(request(&app, method, template), &admin)).await;
+                if *access != Access::Public {
+                    restricted += 1;
+                    let found = directives(&answer).unwrap_or_else(|| panic!("{method} {template}: {}", answer.status));
+                    assert!(["private, no-cache", "no-store"].contains(&found.to_str().expect("ASCII")), "{found:?}");
+                }
+            }
+        }
+    }
+    assert!(restricted > 20, "{restricted}");
+    // Also what anonymous clients may read: another client may lose the right.
+    assert_eq!(app.get("/v1/steps").await.header("cache-control"), "private, no-cache");
+    let open = TestApp::start().await;
+    assert!(!open.get("/v1/steps").await.headers.contains_key("cache-control"));
+}
+
+#[tokio::test]
 async fn the_rate_limit_of_a_principal_affects_no_other() {
     let app = TestApp::start_with(&[ON, "--principal-rate-limit=20", "--auth-anonymous-scopes=steps:read"]).await;
     let (greedy, _) = token(&app, "passengers:read").await;
@@ -461,6 +486,17 @@ async fn the_rate_limit_of_a_principal_affects_no_other() {
     }
     // Neither other principals nor anonymous requests are limited.
     get(&app, "/v1/passengers?limit=1", &quiet).await.expect(StatusCode::OK);
+    // A refused request counts, and its answer states what remains: that of the principal, or of the address.
+    let forbidden = get(&app, "/v1/tokens", &quiet).await;
+    forbidden.expect_problem(403, "insufficient-scope");
+    let missing = app.get("/v1/passengers").await;
+    missing.expect_problem(401, "unauthenticated");
+    let invalid = get(&app, "/v1/passengers", "made-up").await;
+    invalid.expect_problem(401, "unauthenticated");
+    for answer in [&forbidden, &missing, &invalid] {
+        assert_eq!(answer.header("ratelimit-policy"), "\"principal\";q=20;w=1");
+        assert!(answer.header("ratelimit").starts_with("\"principal\";r="), "{}", answer.header("ratelimit"));
+    }
     app.get("/v1/steps").await.expect(StatusCode::OK);
     app.get("/readyz").await.expect(StatusCode::OK);
     // Random tokens are rate-limited by sender and cause no database queries.

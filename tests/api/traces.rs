@@ -263,6 +263,31 @@ async fn the_spans_of_every_kind_of_request_follow_the_semantic_conventions() {
 }
 
 #[tokio::test]
+async fn credentials_in_unexpected_places_are_masked_in_spans() {
+    const CREDENTIAL: &str = "eyJhbGciOiJQTEFOVEVEIn0.UExBTlRFRHBsYW50ZWRQTEFOVEVE.UExBTlRFRHNpZ25hdHVyZQ";
+    let receiver = Receiver::start(Behaviour::Accepts).await;
+    let app = traced(&receiver, &["--allowed-hosts=*"]).await;
+    let request = app
+        .request(Method::GET, &format!("/v1/passengers/{CREDENTIAL}?{CREDENTIAL}=1"))
+        .header("user-agent", CREDENTIAL)
+        .header("x-request-id", CREDENTIAL)
+        .header("traceparent", format!("00-{TRACE}-{CLIENT_SPAN}-01"))
+        .header("tracestate", format!("a={CREDENTIAL}"))
+        .header("host", format!("{CREDENTIAL}.example"));
+    send(request).await.expect(StatusCode::BAD_REQUEST);
+    app.get("/?code=the-planted-code&state=1").await;
+    eventually(|| async {
+        let count = receiver.servers().len();
+        if count == 2 { Ok(()) } else { Err(format!("{count} spans")) }
+    })
+    .await;
+    let exported = format!("{:?}", receiver.spans());
+    assert!(!exported.contains("UExBTlRFRHBsYW50ZWRQTEFOVEVE") && !exported.contains("the-planted-code"), "{exported}");
+    let masked = receiver.servers().into_iter().filter_map(|span| text(&span, "user_agent.original"));
+    assert_eq!(masked.collect::<Vec<_>>(), ["(masked)"]);
+}
+
+#[tokio::test]
 async fn a_batched_statement_is_linked_to_each_of_its_requests() {
     let receiver = Receiver::start(Behaviour::Accepts).await;
     let app = traced(&receiver, &["--otel-bsp-max-queue-size=100000"]).await;

@@ -234,6 +234,18 @@ def test_limits_count_the_forwarded_address_behind_a_trusted_proxy_only(nginx):
     assert support.first_refused(lambda: ask(server)).status == 429
 
 
+def test_limits_count_an_ipv6_client_by_its_64_bits(nginx):
+    numbers = itertools.count()
+
+    def ask(server, address):
+        return server.request("GET", "/x", headers={"x-forwarded-for": address.format(f"{next(numbers):x}")})
+
+    server = nginx(ok, RATE_LIMIT=5, TRUSTED_PROXIES="127.0.0.0/8")
+    for network in ("2001:db8::{}", "2001:db8:0:7:8:9:a:{}", "2001:db8:1:2::{}"):
+        assert support.first_refused(lambda network=network: ask(server, network)).status == 429
+    assert {ask(server, "2001:db8:2:{}::1").status for _ in range(30)} == {200}
+
+
 def test_a_server_that_is_not_there_answers_502(nginx):
     server = nginx()
     assert_problem(server.request("GET", "/x"), 502, "bad-gateway")

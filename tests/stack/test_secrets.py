@@ -1,6 +1,8 @@
 """No token appears in the output of the stack: logs at the most verbose level, metrics, files, arguments of processes."""
 
+import os
 import pathlib
+import signal
 import subprocess
 
 import pytest
@@ -57,6 +59,7 @@ def test_no_token_is_written_anywhere(stack):
         said.append(str(stack.request("GET", f"/v1/passengers?limit=1&access_token={credential}").body))
         said.append(str(stack.request("DELETE", f"/v1/tokens/{credential}", headers=bearer).body))
         said.append(str(stack.request("GET", "/hello", headers={"x-request-id": credential, "user-agent": credential}).body))
+        said.append(str(stack.request("GET", "/hello", headers={"referer": f"http://localhost/?access_token={credential}"}).body))
     identifier = made.stderr.split(" id ")[1].split(",")[0]
     rotated = stack.request("POST", f"/v1/tokens/{identifier}/rotate",
                             headers={"authorization": f"Bearer {token}", "content-length": "0"})  # fmt: skip
@@ -79,3 +82,19 @@ def test_no_token_is_written_anywhere(stack):
         assert not [text[max(0, text.index(part) - 200) :][:400] for text in said if part in text]
         for path in files(stack.run_dir, stack.data_dir):
             assert part.encode() not in path.read_bytes(), path
+
+
+def test_nginx_masks_credentials_in_its_error_log():
+    """It repeats the request line when a server does not respond."""
+    with support.running_stack(RATE_LIMIT="off", UPSTREAM_TIMEOUT_MS=1000) as stack:
+        server = stack.server_pid()
+        os.kill(server, signal.SIGSTOP)
+        try:
+            for query in (f"access_token={MADE_UP}", f"x={FOREIGN}", "code=PLANTEDcode&state=1"):
+                stack.request("GET", f"/?{query}", headers={"referer": f"http://localhost/?{query}"})
+        finally:
+            os.kill(server, signal.SIGCONT)
+        told = until(lambda: [line for line in stack.process.output.splitlines() if "upstream timed out" in line], "it is logged")
+        assert [line for line in told if 'request: "GET /?access_token=(masked) HTTP/1.1"' in line]
+        for secret in ("PLANTED", FOREIGN.split(".")[2]):
+            assert secret not in stack.process.output

@@ -232,7 +232,10 @@ impl Chunks for StoredRows {
         let first = self.sent == 0;
         let end = self.keys.keys.len().min(self.sent + BATCH);
         // Keys are generated in row order and ascend.
-        let rows = store::stored(self.context.resource, &self.context.pool, &self.keys.keys[self.sent..end]).await?;
+        let Context { resource, pool, .. } = &*self.context;
+        let (rows, looked_up) =
+            store::stored(resource, pool, &self.keys.keys[self.sent..end], reply::CHUNK_BYTES).await?;
+        let end = self.sent + looked_up;
         if first {
             self.shape.begin(&mut out);
         }

@@ -21,6 +21,7 @@ use super::store;
 use crate::db::error::StoreError;
 use crate::db::pool::retried;
 use crate::db::reads::Reader;
+use crate::db::result_size::{RESULT_MAX_BYTES, ResultSize};
 use crate::http::budget::{Holder, Refused};
 use crate::http::reply;
 use crate::resource::context::Context;
@@ -28,6 +29,8 @@ use crate::resource::context::Context;
 /// Rows per chunk of a list without a limit: about 400 KiB of JSON. Twice as many are not faster, and a slow client occupies
 /// the memory of two chunks.
 const CHUNK: usize = 2000;
+/// A chunk ends after this many bytes, even if it has fewer rows: a row may have a megabyte.
+const CHUNK_MAX_BYTES: usize = 4 * reply::CHUNK_BYTES;
 /// Approximate size of a row in bytes.
 const ROW_BYTES: usize = 200;
 /// Rows per chunk while requests for single rows or pages are waiting: few enough that a processor is soon free for them.
@@ -38,6 +41,8 @@ const CHUNK_WHEN_SCARCE: usize = 100;
 const BUSY_WINDOW: Duration = Duration::from_millis(50);
 /// How long a list pauses for other requests before each such chunk.
 const PAUSE: Duration = Duration::from_millis(2);
+
+const TOO_LARGE: StoreError = StoreError::TooLarge { bytes: RESULT_MAX_BYTES };
 
 /// The sources of a list.
 #[derive(Clone)]
@@ -131,7 +136,7 @@ pub async fn chunk(
         _ => CHUNK,
     };
     retried(|| async {
-        let mut writer = PageWriter { first, ..PageWriter::new(request, rows, room) };
+        let mut writer = PageWriter { first, is_chunk: true, ..PageWriter::new(request, rows, room) };
         if first {
             request.shape.begin(&mut writer.out);
         }
@@ -148,6 +153,8 @@ pub async fn chunk(
 struct PageWriter<'a> {
     request: &'a ListRequest,
     limit: usize,
+    /// Whether the rows beyond [`CHUNK_MAX_BYTES`] are left to the next chunk; a page beyond the size of a result is an error.
+    is_chunk: bool,
     out: Vec<u8>,
     /// Whether the next row is the first of the response.
     first: bool,
@@ -158,7 +165,8 @@ struct PageWriter<'a> {
 
 impl<'a> PageWriter<'a> {
     fn new(request: &'a ListRequest, limit: usize, room: usize) -> Self {
-        Self { request, limit, out: Vec::with_capacity(room), first: true, rows: 0, begin: None, last: None }
+        let out = Vec::with_capacity(room);
+        Self { request, limit, is_chunk: false, out, first: true, rows: 0, begin: None, last: None }
     }
 
     /// Writes the rows after a position; returns whether there are more than the limit.
@@ -168,17 +176,25 @@ impl<'a> PageWriter<'a> {
         let mut more = false;
         // One extra row shows whether there are more.
         let each = &mut |row| {
-            more = self.rows == limit;
-            if more { Ok(()) } else { self.row(row) }
+            let is_cut = self.is_chunk && self.out.len() >= CHUNK_MAX_BYTES;
+            more = is_cut || self.rows == limit;
+            match (is_cut, more) {
+                (true, _) => Err(TOO_LARGE), // ends the statement
+                (false, true) => Ok(()),
+                (false, false) => self.row(row),
+            }
         };
-        rows_after(resource, reader, filter, order, position, limit + 1, each).await?;
-        Ok(more)
+        match rows_after(resource, reader, filter, order, position, limit + 1, each).await {
+            Err(StoreError::TooLarge { .. }) if more => Ok(true),
+            read => read.map(|()| more),
+        }
     }
 
     /// Writes the last rows before a position; returns whether there are more than the limit.
     async fn rows_before(&mut self, reader: &Reader, position: Option<&CursorPosition>) -> Result<bool, StoreError> {
-        let mut rows = Vec::new();
-        let keep = &mut |row| {
+        let (mut rows, mut size) = (Vec::new(), ResultSize::default());
+        let keep = &mut |row: Row| {
+            size.add(row.raw_size_bytes())?;
             rows.push(row);
             Ok(())
         };
@@ -193,6 +209,9 @@ impl<'a> PageWriter<'a> {
 
     fn row(&mut self, row: Row) -> Result<(), StoreError> {
         self.request.shape.row(self.first, &row, &mut self.out)?;
+        if !self.is_chunk && self.out.len() > RESULT_MAX_BYTES {
+            return Err(TOO_LARGE);
+        }
         self.first = false;
         if self.rows == 0 {
             self.begin = Some(cursor::position(&self.request.order, |column| row::value(&row, column))?);

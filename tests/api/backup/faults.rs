@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::Rig;
+use serde_json::Value;
+
+use super::{Follower, Rig, received};
 use crate::harness::{Database, eventually, passenger_with};
 use crate::transfer::{refused, succeeded};
 
@@ -126,6 +128,75 @@ async fn a_full_disk_is_reported_and_harms_no_older_backup() {
     let place = format!("the disk of {}", rig.folder().display());
     assert!(said.contains(&place) && said.contains(" is full (") && said.contains("free space there"), "{said}");
     assert_eq!((partials, good), (0, vec!["kept".to_owned()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_were_changed_and_encrypted_files_that_were_exchanged_are_refused() {
+    fn exchange(one: &Path, other: &Path) {
+        let (first, second) = (fs::read(one).expect("read"), fs::read(other).expect("read"));
+        fs::write(one, second).expect("written");
+        fs::write(other, first).expect("written");
+    }
+    // The record is not encrypted.
+    fn forge(record: &Path, one: &str, other: &str) {
+        let mut value: Value = serde_json::from_slice(&fs::read(record).expect("a record")).expect("JSON");
+        let files = value["files"].as_array_mut().expect("files");
+        let at = |name: &str| files.iter().position(|file| file["path"] == name).expect(name);
+        let (one, other) = (at(one), at(other));
+        let (first, second) = (files[one]["path"].take(), files[other]["path"].take());
+        (files[one]["path"], files[other]["path"]) = (second, first);
+        fs::write(record, value.to_string()).expect("written");
+    }
+    let rig = Rig::start().await;
+    rig.app.create(&passenger_with("name", "kept")).await;
+    let keys = tempfile::tempdir().expect("a temporary directory");
+    let key = keys.path().join("key");
+    fs::write(&key, "0a".repeat(32)).expect("written");
+    let key = format!("--key-file={}", key.display());
+
+    let logical = rig.backup(&["--kind=logical", &key]);
+    let directory = rig.folder().join(&logical);
+    let [one, other] = ["tables/passengers.copy.sealed", "tables/steps.copy.sealed"];
+    let record = directory.join("backup.json");
+    let genuine = fs::read_to_string(&record).expect("a record");
+    let restore = || refused(&rig.program(&["restore", "--backup", &logical, "--into", "/tmp/never-made", &key]));
+    for change in ["\"columns\": \"", "\"rows\": "] {
+        fs::write(&record, genuine.replace(change, &format!("{change}1"))).expect("written");
+        let said = restore();
+        assert!(said.contains("is not the record that was written with this key"), "{said}");
+    }
+    let unsigned = genuine.replace("\"signature\"", "\"unsigned\"");
+    fs::write(&record, unsigned).expect("written");
+    assert!(restore().contains("is not the record that was written with this key"));
+    fs::write(&record, genuine).expect("written");
+    exchange(&directory.join(one), &directory.join(other));
+    forge(&directory.join("backup.json"), one, other);
+    let said = restore();
+    assert!(said.contains("is not the record that was written with this key"), "{said}");
+    assert!(!Path::new("/tmp/never-made").exists());
+
+    let follower = Follower::start(&rig, &[&key]);
+    for number in 0..3 {
+        rig.app.create(&passenger_with("name", format!("{number}").as_str())).await;
+        super::connect(&rig._postgres).await.batch_execute("select pg_switch_wal()").await.expect("switched");
+    }
+    let written = jiff::Timestamp::now();
+    eventually(|| async {
+        let up_to = received(rig.folder());
+        if up_to.is_some_and(|up_to| up_to > written) { Ok(()) } else { Err(format!("{up_to:?}")) }
+    })
+    .await;
+    drop(follower);
+    let timeline = fs::read_dir(rig.folder().join("wal")).expect("listed").flatten().next().expect("a timeline").path();
+    let mut segments: Vec<_> = fs::read_dir(timeline).expect("listed").flatten().map(|entry| entry.path()).collect();
+    segments.retain(|path| path.to_string_lossy().ends_with(".sealed") && !path.to_string_lossy().contains(".partial"));
+    segments.sort();
+    let [.., one, other] = &segments[..] else { panic!("{segments:?}") };
+    exchange(one, other);
+    let said = refused(&rig.program(&["restore", "--into", "/tmp/never-made", &key]));
+    assert!(said.contains("another one was put in its place"), "{said}");
+    exchange(one, other);
+    assert_eq!(rig.restore(&[&key]).names().await, ["0", "1", "2", "kept"]);
 }
 
 fn size_of(directory: &Path) -> u64 {
