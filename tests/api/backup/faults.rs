@@ -220,7 +220,7 @@ async fn concurrent_backups_and_backups_of_another_cluster_are_refused() {
     let lock = fs::File::open(rig.folder().join("lock")).expect("a lock");
     lock.lock().expect("locked");
     let said = refused(&rig.program(&["backup"]));
-    assert!(said.contains("under way"), "{said}");
+    assert!(said.contains("folder is running"), "{said}");
     drop(lock);
     let database = Database::migrated().await;
     let other =
