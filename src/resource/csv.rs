@@ -50,11 +50,7 @@ impl Header {
         let mut indexes = vec![None; columns.len()];
         let mut unnamed = Vec::new();
         let mut state = ReadState::default();
-        if let Some(name) =
-            record.iter().filter(|cell| !cell.is_quoted).find_map(|cell| in_other_quotes(cell.text.trim()))
-        {
-            return Err(fault(format!("column {name} is in quotes other than \"; use \" in the whole file")));
-        }
+        without_other_quotes(record).map_err(fault)?;
         state.notes.separator = Some(record.separator());
         for (index, name) in record.texts().enumerate() {
             let key = header_key(name);
@@ -181,12 +177,24 @@ impl Header {
     }
 }
 
-/// A name in quotes that do not enclose cells: these would become part of every value.
-fn in_other_quotes(name: &str) -> Option<&str> {
+/// Checks that no name of a header is in quotes that CSV does not have: they would become part of every text.
+///
+/// # Errors
+/// The fault.
+pub(super) fn without_other_quotes(header: &Cells) -> Result<(), String> {
+    let mut names = header.iter().filter(|cell| !cell.is_quoted).map(|cell| cell.text.trim());
+    match names.find(|name| is_in_other_quotes(name)) {
+        None => Ok(()),
+        Some(name) => Err(format!("column {name} is in quotes other than \"; use \" in the whole file")),
+    }
+}
+
+/// Whether a name is in quotes that do not enclose cells.
+fn is_in_other_quotes(name: &str) -> bool {
     let pairs = [("'", "'"), ("`", "`"), ("‘", "’"), ("“", "”"), ("„", "“"), ("«", "»")];
     let is_in =
         |(open, close): &(&str, &str)| name.len() > open.len() && name.starts_with(open) && name.ends_with(close);
-    pairs.iter().any(is_in).then_some(name)
+    pairs.iter().any(is_in)
 }
 
 /// Whether every cell but the first starts with a blank, so that blanks belong to the separators.

@@ -15,6 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::column::Column;
 use super::column::cell::{ReadState, is_null_word};
+use super::csv::without_other_quotes;
 use super::description::{ColumnDescription, header_key};
 use super::kind::LENGTH_MAX;
 use super::naming::Names;
@@ -114,6 +115,7 @@ impl Sink for Survey<'_> {
 
     fn record(&mut self, record: &Cells) -> Result<(), InferError> {
         let Some(columns) = &mut self.columns else {
+            without_other_quotes(record).map_err(|fault| InferError::Header(vec![fault]))?;
             let names = self.names.of(record).map_err(InferError::Header)?;
             self.columns =
                 Some(record.texts().zip(names).map(|(header, name)| ObservedColumn::new(header, name)).collect());

@@ -216,6 +216,7 @@ fn unimportable_files_are_refused_with_the_position() {
         let said = error(csv);
         assert!(said.starts_with(expected) || said.contains(expected), "{csv:?}: {said}");
     }
+    assert!(error("'a','b'\n'1','2'\n").contains("column 'a' is in quotes other than \""));
     let both = error("a,#,A\n1,2,3\n");
     assert!(both.contains("column 2, \"#\"") && both.contains("columns 1 and 3"), "{both}");
     let long = error(&format!("a\n{}\n", "x".repeat(10_001)));
@@ -275,7 +276,11 @@ fn cells() -> impl Strategy<Value = BoxedStrategy<String>> {
 /// A file: headers that import can distinguish, and rows.
 fn file() -> impl Strategy<Value = (Vec<String>, Vec<Vec<String>>)> {
     let headers = prop::collection::vec(
-        prop_oneof!["[a-zA-Z_ ()%éß]{1,12}", "[^\0\r;\t|]{1,8}", "(order|count|limit|by|not|version|select|1|99)"],
+        prop_oneof![
+            "[a-zA-Z_ ()%éß]{1,12}",
+            "[^\0\r;\t|'`‘“„«]{1,8}",
+            "(order|count|limit|by|not|version|select|1|99)"
+        ],
         1..8,
     )
     .prop_map(|headers| {
