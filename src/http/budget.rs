@@ -105,7 +105,7 @@ impl Budget {
         }
     }
 
-    /// A reservation of nothing yet; [`Reservation::settle`] adds memory that is already in use.
+    /// A reservation of nothing yet; [`Reservation::resize`] adds memory that is already in use.
     pub fn empty(&self, holder: Holder) -> Reservation {
         Reservation { budget: self.clone(), holder, bytes: 0 }
     }
