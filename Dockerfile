@@ -30,8 +30,8 @@ RUN touch src/main.rs src/lib.rs && cargo build --release --locked --no-default-
 FROM debian:trixie-slim
 
 # Adds 30 MB: nginx 2, its libraries 2, Python 20, supervisor 3, the package list 3. Unused dependencies are removed again:
-# iproute2 (for a script of nginx's service) with its libraries, and Python's tests, manual, terminal and database modules.
-# Packages are removed with dpkg, so that the list used for an SBOM stays correct. Compiled Python files are kept, because
+# iproute2 (for a script of nginx's service) with its libraries, and Python's tests, manual, terminal and database modules
+# and what requires them. Packages are removed with dpkg, so that the list used for an SBOM stays correct. Compiled Python files are kept, because
 # they could not be written to a read-only file system.
 # policy-rc.d prevents services from being started, and dpkg's warnings about forced removals are shown only if it fails.
 RUN export DEBIAN_FRONTEND=noninteractive \
@@ -48,6 +48,7 @@ RUN export DEBIAN_FRONTEND=noninteractive \
     && rm /tmp/forced \
     && cd /usr/lib/python3.13 \
     && rm -r _pyrepl asyncio concurrent curses dbm multiprocessing pydoc_data sqlite3 test unittest venv wsgiref \
+        doctest.py turtle.py __pycache__/doctest.* __pycache__/turtle.* lib-dynload/_asyncio* \
         lib-dynload/_codecs_* lib-dynload/_curses* lib-dynload/_sqlite3* lib-dynload/_test* lib-dynload/readline* \
         ../python3/dist-packages/supervisor/tests \
     && apt-get clean \
