@@ -58,12 +58,6 @@ pub enum StoreError {
         /// The column.
         column: &'static str,
     },
-    /// The rows that were requested at once have too many bytes.
-    #[error("the rows have more than {bytes} bytes")]
-    TooLarge {
-        /// The limit.
-        bytes: usize,
-    },
     /// A bug in this program or in the schema.
     #[error("unexpected database error")]
     Internal(#[source] Arc<tokio_postgres::Error>),
@@ -130,11 +124,7 @@ impl StoreError {
         match self {
             Self::Conflict { .. } => true,
             Self::Internal(error) => is_about_statement(error),
-            Self::Missing
-            | Self::Stale
-            | Self::Unreadable { .. }
-            | Self::TooLarge { .. }
-            | Self::OutcomeUnknown { .. } => false,
+            Self::Missing | Self::Stale | Self::Unreadable { .. } | Self::OutcomeUnknown { .. } => false,
             Self::Unavailable { .. } => matches!(
                 self.unavailable_state(),
                 Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED)
@@ -161,7 +151,7 @@ impl StoreError {
     /// Kind of database failure for metrics and spans: PostgreSQL's error code if there is one. A missing row is not a failure.
     pub fn kind(&self) -> Option<Cow<'static, str>> {
         let (source, kind) = match self {
-            Self::Missing | Self::Stale | Self::Unreadable { .. } | Self::TooLarge { .. } => return None,
+            Self::Missing | Self::Stale | Self::Unreadable { .. } => return None,
             Self::Conflict { .. } => (None, "constraint_violation"),
             Self::Unavailable { source, .. } => (source.as_deref(), "unavailable"),
             Self::OutcomeUnknown { source, .. } => (source.as_deref(), "outcome_unknown"),

@@ -26,7 +26,6 @@ pub mod position;
 pub mod positions;
 pub mod reads;
 pub mod replica;
-pub mod result_size;
 pub mod roles;
 pub mod seed;
 pub mod session;

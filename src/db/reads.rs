@@ -20,7 +20,6 @@ use super::operation::DbOperation;
 use super::pool::{Pool, PoolKind, retried};
 use super::position::Consistency;
 use super::replica::{REPLICA_READS, ReadReplica, Replica, Unusable};
-use super::result_size::ResultSize;
 use super::session::{DEADLINE_GRACE, Params, Query, Session};
 use super::wait_time::Waiting;
 
@@ -175,12 +174,11 @@ impl Reader {
     /// As [`Reader::read`], for any query.
     ///
     /// # Errors
-    /// As [`Reader::read`]; [`StoreError::TooLarge`] if the rows have too many bytes.
+    /// As [`Reader::read`].
     pub async fn collect(&self, operation: &DbOperation, query: Query<'_>) -> Result<Vec<Row>, StoreError> {
         retried(|| async {
-            let (mut rows, mut size) = (Vec::new(), ResultSize::default());
-            let keep = &mut |row: Row| {
-                size.add(row.raw_size_bytes())?;
+            let mut rows = Vec::new();
+            let keep = &mut |row| {
                 rows.push(row);
                 Ok(())
             };

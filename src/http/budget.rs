@@ -105,16 +105,6 @@ impl Budget {
         }
     }
 
-    /// A reservation of nothing yet; [`Reservation::resize`] adds memory that is already in use.
-    pub fn empty(&self, holder: Holder) -> Reservation {
-        Reservation { budget: self.clone(), holder, bytes: 0 }
-    }
-
-    /// Returns true if everything is reserved.
-    pub fn is_exhausted(&self) -> bool {
-        self.lock().used >= self.0.total
-    }
-
     /// Returns true if more than a quarter is reserved, so that requests should use smaller buffers.
     pub fn is_scarce(&self) -> bool {
         self.lock().used > self.0.total / 4

@@ -291,15 +291,6 @@ impl Problem {
                     return Self::fields(vec![field]);
                 }
             }
-            StoreError::TooLarge { bytes } => {
-                return Self::new(
-                    Code::InvalidQuery,
-                    format!(
-                        "the rows of this response have more than {bytes} bytes; request fewer of them with a lower \
-                         limit or a narrower condition"
-                    ),
-                );
-            }
             StoreError::Unreadable { .. } | StoreError::Internal(_) => {}
         }
         tracing::error!(error = error as &dyn Error, "unexpected store error");

@@ -94,19 +94,6 @@ impl Buffers {
         self.budget.wait(holder, bytes, Instant::now() + self.wait).await
     }
 
-    /// Adds bytes that are already in memory to the budget, until the last copy is dropped.
-    pub fn hold(&self, bytes: Bytes) -> Bytes {
-        part(bytes, self.budget.empty(Holder::Several))
-    }
-
-    /// Refuses a request while the budget is used up.
-    ///
-    /// # Errors
-    /// 503.
-    pub fn expect_room(&self) -> Result<(), Problem> {
-        if self.budget.is_exhausted() { Err(no_buffer(Refused::Exhausted)) } else { Ok(()) }
-    }
-
     /// Whether chunks should be small because memory is scarce.
     pub fn are_scarce(&self) -> bool {
         self.budget.is_scarce()
@@ -243,20 +230,6 @@ mod tests {
         let answer = in_chunks(&buffers, Client::of(&HeaderMap::new()), "text/plain", chunks, |_| Problem::internal());
         let response = answer.await.expect("the first chunk is fine");
         response.into_body().collect().await.ok().map(http_body_util::Collected::to_bytes)
-    }
-
-    #[test]
-    fn bytes_in_memory_use_up_the_budget_until_they_are_dropped() {
-        let buffers = Buffers::new(Budget::new("test", 1000, 1000), Duration::ZERO);
-        let short = buffers.hold(Bytes::from(vec![0; 900]));
-        buffers.expect_room().expect("there is room");
-        let long = buffers.hold(Bytes::from(vec![0; 9000]));
-        let copy = long.clone();
-        drop(long);
-        assert!(buffers.expect_room().is_err(), "a copy of it is left");
-        drop(copy);
-        buffers.expect_room().expect("there is room again");
-        assert_eq!(short.len(), 900);
     }
 
     #[tokio::test]

@@ -119,11 +119,6 @@ pub enum Function {
 }
 
 impl Resource {
-    /// The maximum size of a row as JSON, approximately.
-    pub fn row_max_bytes(&self) -> usize {
-        self.columns.iter().map(|column| column.name.len() + column.kind.json_max_bytes()).sum()
-    }
-
     /// Builds a resource from the text of a description; `file` reads the files that the description refers to.
     ///
     /// # Errors

@@ -64,18 +64,6 @@ pub enum Kind {
     Uuid,
 }
 
-impl Kind {
-    /// The maximum size of a value as JSON, approximately: an escaped character takes six bytes.
-    pub fn json_max_bytes(&self) -> usize {
-        match self {
-            Self::Text { max_length, .. } => *max_length as usize * 6,
-            Self::Enum(values) => values.iter().map(String::len).max().unwrap_or_default() * 6,
-            Self::Decimal { precision, .. } => usize::from(*precision) + 4,
-            _ => 40,
-        }
-    }
-}
-
 impl ColumnDescription {
     /// The type of its values.
     ///

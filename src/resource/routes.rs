@@ -25,7 +25,7 @@ use super::json::{self, UuidRule};
 use super::list::read::Sources;
 use super::list::routes::{PAGE_DEFAULT, list, statistics};
 use super::problem::problem;
-use super::single_row::{expect_room, parse_uuid, row_response};
+use super::single_row::{parse_uuid, row_response};
 use super::store;
 use super::value::Value;
 use crate::auth::scope::{Access, Action};
@@ -196,9 +196,8 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
 
 async fn get(segment: &str, context: Arc<Context>) -> Result<Response, Problem> {
     let uuid = parse_uuid(context.resource, segment)?;
-    expect_room(&context)?;
     let stored = context.store.get(uuid).await.map_err(|error| problem(context.resource, error))?;
-    Ok(row_response(&context, StatusCode::OK, stored))
+    Ok(row_response(StatusCode::OK, stored))
 }
 
 /// The query string, if the resource has a history and the request may select a past state.
@@ -215,12 +214,11 @@ async fn get_if(
 ) -> Result<Response, Problem> {
     let uuid = parse_uuid(context.resource, segment)?;
     let condition = ReadCondition::read(headers)?;
-    expect_room(&context)?;
     let stored = match past {
         None => context.store.get(uuid).await.map_err(|error| problem(context.resource, error))?,
         Some(raw) => history::routes::past_state(uuid, &raw, &context).await?,
     };
-    Ok(condition.instead(stored.version)?.unwrap_or_else(|| row_response(&context, StatusCode::OK, stored)))
+    Ok(condition.instead(stored.version)?.unwrap_or_else(|| row_response(StatusCode::OK, stored)))
 }
 
 async fn create(
@@ -230,7 +228,6 @@ async fn create(
     context: Arc<Context>,
 ) -> Result<Response, Problem> {
     let (route, principal) = (matched.route, &**matched.principal());
-    expect_room(&context)?;
     let body = if context.resource.offers(Operation::Bulk) {
         match bulk::routes::receive(route, (&headers, principal), body, &context).await? {
             Posted::One(body) => body,
@@ -265,7 +262,7 @@ async fn create(
     }
     let created = context.store.create(values, Actor::of(principal, &headers)).await;
     let (uuid, stored) = created.map_err(|error| problem(context.resource, error))?;
-    let mut response = row_response(&context, StatusCode::CREATED, stored);
+    let mut response = row_response(StatusCode::CREATED, stored);
     let location = HeaderValue::from_str(&location(context.resource, uuid)).expect("a uuid is printable ASCII");
     response.headers_mut().insert(LOCATION, location);
     Ok(applied(response))
@@ -303,12 +300,11 @@ async fn replace(
 ) -> Result<Response, Problem> {
     let uuid = parse_uuid(context.resource, &matched.segment)?;
     let condition = etag::condition(&headers, context.if_match)?;
-    expect_room(&context)?;
     let body = read_json(&headers, body, &context.body_limits).await?;
     let values = json::read(context.resource, &body, UuidRule::Equals(uuid), None)?;
     let stored = context.store.replace(uuid, values, condition, Actor::of(matched.principal(), &headers)).await;
     let stored = stored.map_err(|error| problem(context.resource, error))?;
-    Ok(row_response(&context, StatusCode::OK, stored))
+    Ok(row_response(StatusCode::OK, stored))
 }
 
 async fn patch(
@@ -319,7 +315,6 @@ async fn patch(
 ) -> Result<Response, Problem> {
     let uuid = parse_uuid(context.resource, &matched.segment)?;
     let condition = etag::condition(&headers, context.if_match)?;
-    expect_room(&context)?;
     let (_, body) = body::read(&headers, body, &context.body_limits, PATCHES).await.map_err(|problem| {
         // RFC 5789, section 2.2: the response lists the accepted media types.
         if problem.is(Code::UnsupportedMediaType) {
@@ -331,7 +326,7 @@ async fn patch(
     let patch = json::read_patch(context.resource, &body, UuidRule::Equals(uuid))?;
     let stored = context.store.patch(uuid, patch, condition, Actor::of(matched.principal(), &headers)).await;
     let stored = stored.map_err(|error| problem(context.resource, error))?;
-    Ok(row_response(&context, StatusCode::OK, stored))
+    Ok(row_response(StatusCode::OK, stored))
 }
 
 async fn delete(matched: &Matched, headers: &HeaderMap, context: Arc<Context>) -> Result<Response, Problem> {

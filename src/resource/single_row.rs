@@ -4,28 +4,15 @@ use uuid::Uuid;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::context::Context;
 use super::definition::Resource;
 use super::row::Stored;
-use crate::http::body::SMALL;
 use crate::http::etag;
 use crate::http::problem::{Code, Problem};
 use crate::http::reply;
 
-/// A response with a row and its `ETag`. A long row stays in the memory budget of lists until it is sent.
-pub fn row_response(context: &Context, status: StatusCode, stored: Stored) -> Response {
-    let Stored { document, version } = stored;
-    let document = if document.len() > SMALL { context.buffers.hold(document) } else { document };
-    etag::tagged(reply::json_bytes(status, document), version)
-}
-
-/// Refuses a request whose response is a row that may be long, while that budget is used up. Called before the row is read or
-/// changed.
-///
-/// # Errors
-/// 503.
-pub fn expect_room(context: &Context) -> Result<(), Problem> {
-    if context.store.has_long_rows() { context.buffers.expect_room() } else { Ok(()) }
+/// A response with a row and its `ETag`.
+pub fn row_response(status: StatusCode, stored: Stored) -> Response {
+    etag::tagged(reply::json_bytes(status, stored.document), stored.version)
 }
 
 /// Parses the key in a path.

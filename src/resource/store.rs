@@ -21,12 +21,9 @@ use crate::db::batch::{BatchLimits, BatchName, Batcher, QUEUE};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
 use crate::db::version::Precondition;
-use crate::http::body::SMALL;
 
 /// Maximum number of operations in one statement: more than arrive during a round trip at 60,000 requests a second.
 const BATCH_SIZE: usize = 128;
-/// Maximum size of the rows of one statement: rows of some descriptions may have a megabyte.
-const BATCH_MAX_BYTES: usize = 8 << 20;
 /// Number of waiting lookups that justify another concurrent statement, up to [`EAGER_LOOKUPS`]. Writes wait for the previous
 /// statement, because a commit costs more than the rows of a batch.
 const LOOKUPS_WORTH: usize = 20;
@@ -39,7 +36,6 @@ const BATCHES_IN_FLIGHT: usize = 4;
 /// The rows of one resource in one database.
 pub struct Store {
     resource: &'static Resource,
-    has_long_rows: bool,
     gets: Batcher<Uuid, Stored>,
     creates: Batcher<Create, Stored>,
     replaces: Batcher<Replace, Stored>,
@@ -51,7 +47,7 @@ impl Store {
     /// A store on a pool; an operation waits for its batch at most as long as for a connection.
     pub fn new(resource: &'static Resource, pool: &Pool, wait: Duration) -> Self {
         let limits = BatchLimits {
-            size: (BATCH_MAX_BYTES / resource.row_max_bytes().max(1)).clamp(1, BATCH_SIZE),
+            size: BATCH_SIZE,
             eager: 1,
             worth: 0,
             in_flight: BATCHES_IN_FLIGHT,
@@ -64,7 +60,6 @@ impl Store {
         let get = pool.clone();
         Self {
             resource,
-            has_long_rows: resource.row_max_bytes() > SMALL,
             gets: Batcher::new(
                 name("get"),
                 lookup_limits,
@@ -75,11 +70,6 @@ impl Store {
             patches: writes(name("patch"), limits, pool),
             deletes: writes(name("delete"), limits, pool),
         }
-    }
-
-    /// Whether a row may be so long that its memory must be in a budget.
-    pub fn has_long_rows(&self) -> bool {
-        self.has_long_rows
     }
 
     /// Whether a request waits for a single row, or did within `window`.

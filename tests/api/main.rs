@@ -28,7 +28,6 @@ mod heads;
 mod history;
 mod idempotency;
 mod issuer;
-mod large_rows;
 mod lists;
 mod metrics;
 mod operations;

@@ -232,10 +232,7 @@ impl Chunks for StoredRows {
         let first = self.sent == 0;
         let end = self.keys.keys.len().min(self.sent + BATCH);
         // Keys are generated in row order and ascend.
-        let Context { resource, pool, .. } = &*self.context;
-        let (rows, looked_up) =
-            store::stored(resource, pool, &self.keys.keys[self.sent..end], reply::CHUNK_BYTES).await?;
-        let end = self.sent + looked_up;
+        let rows = store::stored(self.context.resource, &self.context.pool, &self.keys.keys[self.sent..end]).await?;
         if first {
             self.shape.begin(&mut out);
         }

@@ -11,11 +11,10 @@ use uuid::Uuid;
 
 use super::super::actor::Actor;
 use super::super::definition::Resource;
-use super::super::row;
 use crate::db::attempt::Attempt;
 use crate::db::error::StoreError;
-use crate::db::pool::{Pool, retried};
-use crate::db::session::{Param, Query};
+use crate::db::pool::Pool;
+use crate::db::session::Param;
 use crate::idempotency::answer::Answer;
 use crate::idempotency::request::Request;
 use crate::idempotency::store::{Claim, claim, keep};
@@ -103,36 +102,10 @@ pub struct Copied<'a> {
     pub actor: &'a Actor,
 }
 
-/// The rows with these keys, in key order, and the number of keys that were looked up: rows after `most_bytes` are left out.
+/// The rows with these keys, in key order.
 ///
 /// # Errors
 /// The pool's.
-pub async fn stored(
-    resource: &Resource,
-    pool: &Pool,
-    keys: &[Uuid],
-    most_bytes: usize,
-) -> Result<(Vec<Row>, usize), StoreError> {
-    retried(|| async {
-        let (mut rows, mut bytes) = (Vec::new(), 0);
-        let keep = &mut |row: Row| {
-            if bytes >= most_bytes {
-                return Err(StoreError::TooLarge { bytes: most_bytes }); // ends the statement
-            }
-            bytes += row.raw_size_bytes();
-            rows.push(row);
-            Ok(())
-        };
-        let query = Query::Prepared(resource.sql.get_rows, &[&keys]);
-        match pool.for_each(&resource.db.get, query, keep).await {
-            Ok(()) => Ok((rows, keys.len())),
-            Err(StoreError::TooLarge { .. }) => {
-                let last = rows.last().map(row::key).transpose()?;
-                let looked_up = keys.partition_point(|key| last.is_some_and(|last| *key <= last));
-                Ok((rows, looked_up))
-            }
-            Err(error) => Err(error),
-        }
-    })
-    .await
+pub async fn stored(resource: &Resource, pool: &Pool, keys: &[Uuid]) -> Result<Vec<Row>, StoreError> {
+    pool.read(&resource.db.get, resource.sql.get_rows, &[&keys]).await
 }

@@ -17,7 +17,7 @@ use super::super::definition::Resource;
 use super::super::list::request::{PAGE_DEFAULT, PAGE_MAX};
 use super::super::problem::problem;
 use super::super::row::Stored;
-use super::super::single_row::{expect_room, parse_uuid, row_response};
+use super::super::single_row::{parse_uuid, row_response};
 use super::super::time::{Unzoned, read_date_time};
 use super::restore::Restore;
 use super::sql::HistoryStatements;
@@ -233,7 +233,6 @@ pub async fn restore(
 ) -> Result<Response, Problem> {
     let resource = context.resource;
     let uuid = parse_uuid(resource, segment)?;
-    expect_room(context)?;
     let names_state = headers.contains_key(IF_MATCH);
     let mut condition = etag::condition(&headers, IfMatch::Optional)?;
     let must_name_state = context.if_match == IfMatch::Required && !names_state;
@@ -267,7 +266,7 @@ pub async fn restore(
     if let Some(request) = Request::read((&headers, principal), &path, "", &body)? {
         return Box::pin(context.once.run(&request, restore, failed)).await;
     }
-    restore.run_alone(&context.pool).await.map(|stored| row_response(context, StatusCode::OK, stored)).map_err(failed)
+    restore.run_alone(&context.pool).await.map(|stored| row_response(StatusCode::OK, stored)).map_err(failed)
 }
 
 impl Work for Restore {

@@ -21,7 +21,6 @@ use super::store;
 use crate::db::error::StoreError;
 use crate::db::pool::retried;
 use crate::db::reads::Reader;
-use crate::db::result_size::{RESULT_MAX_BYTES, ResultSize};
 use crate::http::budget::{Holder, Refused};
 use crate::http::reply;
 use crate::resource::context::Context;
@@ -29,8 +28,6 @@ use crate::resource::context::Context;
 /// Rows per chunk of a list without a limit: about 400 KiB of JSON. Twice as many are not faster, and a slow client occupies
 /// the memory of two chunks.
 const CHUNK: usize = 2000;
-/// A chunk ends after this many bytes, even if it has fewer rows: a row may have a megabyte.
-const CHUNK_MAX_BYTES: usize = 4 * reply::CHUNK_BYTES;
 /// Approximate size of a row in bytes.
 const ROW_BYTES: usize = 200;
 /// Rows per chunk while requests for single rows or pages are waiting: few enough that a processor is soon free for them.
@@ -41,8 +38,6 @@ const CHUNK_WHEN_SCARCE: usize = 100;
 const BUSY_WINDOW: Duration = Duration::from_millis(50);
 /// How long a list pauses for other requests before each such chunk.
 const PAUSE: Duration = Duration::from_millis(2);
-
-const TOO_LARGE: StoreError = StoreError::TooLarge { bytes: RESULT_MAX_BYTES };
 
 /// The sources of a list.
 #[derive(Clone)]
@@ -136,7 +131,7 @@ pub async fn chunk(
         _ => CHUNK,
     };
     retried(|| async {
-        let mut writer = PageWriter { first, is_chunk: true, ..PageWriter::new(request, rows, room) };
+        let mut writer = PageWriter { first, ..PageWriter::new(request, rows, room) };
         if first {
             request.shape.begin(&mut writer.out);
         }
@@ -153,8 +148,6 @@ pub async fn chunk(
 struct PageWriter<'a> {
     request: &'a ListRequest,
     limit: usize,
-    /// Whether the rows beyond [`CHUNK_MAX_BYTES`] are left to the next chunk; a page beyond the size of a result is an error.
-    is_chunk: bool,
     out: Vec<u8>,
     /// Whether the next row is the first of the response.
     first: bool,
@@ -165,8 +158,7 @@ struct PageWriter<'a> {
 
 impl<'a> PageWriter<'a> {
     fn new(request: &'a ListRequest, limit: usize, room: usize) -> Self {
-        let out = Vec::with_capacity(room);
-        Self { request, limit, is_chunk: false, out, first: true, rows: 0, begin: None, last: None }
+        Self { request, limit, out: Vec::with_capacity(room), first: true, rows: 0, begin: None, last: None }
     }
 
     /// Writes the rows after a position; returns whether there are more than the limit.
@@ -176,25 +168,17 @@ impl<'a> PageWriter<'a> {
         let mut more = false;
         // One extra row shows whether there are more.
         let each = &mut |row| {
-            let is_cut = self.is_chunk && self.out.len() >= CHUNK_MAX_BYTES;
-            more = is_cut || self.rows == limit;
-            match (is_cut, more) {
-                (true, _) => Err(TOO_LARGE), // ends the statement
-                (false, true) => Ok(()),
-                (false, false) => self.row(row),
-            }
+            more = self.rows == limit;
+            if more { Ok(()) } else { self.row(row) }
         };
-        match rows_after(resource, reader, filter, order, position, limit + 1, each).await {
-            Err(StoreError::TooLarge { .. }) if more => Ok(true),
-            read => read.map(|()| more),
-        }
+        rows_after(resource, reader, filter, order, position, limit + 1, each).await?;
+        Ok(more)
     }
 
     /// Writes the last rows before a position; returns whether there are more than the limit.
     async fn rows_before(&mut self, reader: &Reader, position: Option<&CursorPosition>) -> Result<bool, StoreError> {
-        let (mut rows, mut size) = (Vec::new(), ResultSize::default());
-        let keep = &mut |row: Row| {
-            size.add(row.raw_size_bytes())?;
+        let mut rows = Vec::new();
+        let keep = &mut |row| {
             rows.push(row);
             Ok(())
         };
@@ -209,9 +193,6 @@ impl<'a> PageWriter<'a> {
 
     fn row(&mut self, row: Row) -> Result<(), StoreError> {
         self.request.shape.row(self.first, &row, &mut self.out)?;
-        if !self.is_chunk && self.out.len() > RESULT_MAX_BYTES {
-            return Err(TOO_LARGE);
-        }
         self.first = false;
         if self.rows == 0 {
             self.begin = Some(cursor::position(&self.request.order, |column| row::value(&row, column))?);
