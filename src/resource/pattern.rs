@@ -28,16 +28,28 @@ pub fn check(pattern: &str) -> Result<(), String> {
 /// The first construct that is not portable, and the remedy.
 fn unportable(pattern: &str) -> Option<(String, &'static str)> {
     const LIST: &str = "list the characters in brackets, such as [A-Za-z]";
-    const GROUP: &str = "use (?:…) or (…), or (?i) at the start";
+    const GROUP: &str = "use (?:…) or (…), or (?i), (?s) or (?is) at the start";
     let is_quantifier = |letter: Option<&char>| letter.is_some_and(|letter| "*+?{".contains(*letter));
-    // A leading `(?i)` means the same to both.
-    let pattern = pattern.strip_prefix("(?i)").unwrap_or(pattern);
+    // These mean the same to both at the start.
+    let flags = ["(?i)", "(?s)", "(?is)", "(?si)"].into_iter().find(|flags| pattern.starts_with(flags));
+    let pattern = &pattern[flags.map_or(0, str::len)..];
     let mut letters = pattern.chars().peekable();
     let mut in_class = false;
     while let Some(letter) = letters.next() {
         match letter {
             '\\' => {
                 let escaped = letters.next()?;
+                // `\u` with four digits and `\U` with eight denote a character.
+                if let Some(digits) = match escaped {
+                    'u' => Some(4),
+                    'U' => Some(8),
+                    _ => None,
+                } {
+                    if letters.by_ref().take(digits).filter(char::is_ascii_hexdigit).count() < digits {
+                        return Some((format!("\\{escaped}{{…}}"), "write \\u and four digits, or \\U and eight"));
+                    }
+                    continue;
+                }
                 if "<>".contains(escaped) || escaped.is_ascii_alphanumeric() && !ESCAPES.contains(escaped) {
                     let remedy = match escaped {
                         'z' => "use $",
@@ -101,6 +113,9 @@ mod tests {
             "[]a-]",
             "\\Ax{0,255}",
             "^[+-]?\\d+$",
+            "^[\\u4e00-\\u9fa5\\U0001F600]+$",
+            "(?s)^a.b$",
+            "(?is)^a.b$",
         ] {
             assert_eq!(check(pattern), Ok(()), "{pattern}");
         }
@@ -109,6 +124,7 @@ mod tests {
             ("^a\\z", "use $"),
             ("\\bword\\b", "ends of the word"),
             ("\\x41", "list the characters"),
+            ("\\u{4e00}", "four digits"),
             ("(?P<year>\\d{4})", "use (?:…)"),
             ("a(?i)b", "use (?:…)"),
             ("[a-z&&[^b]]", "list the characters"),
