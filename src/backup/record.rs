@@ -203,7 +203,7 @@ impl Backup {
             Some(signature) => signature.as_str().is_some_and(|signature| key.has_signed(&unsigned, signature)),
             None => !read.files.is_empty() && read.files.iter().all(is_old),
         };
-        if !is_genuine || read.id != self.id {
+        if !is_genuine || read.id != self.id || !read.is_well_formed() {
             bail!(
                 "{} is not the record that was written with this key: it was changed, or another one was put in its place; \
                  name another backup with --backup",
