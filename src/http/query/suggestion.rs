@@ -117,8 +117,9 @@ pub fn order(text: &str, columns: &[&str]) -> Option<String> {
         let words = item.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
         for word in words.filter(|word| !word.is_empty()) {
             let found = columns.iter().find(|known| **known == word);
-            let found = found.or_else(|| columns.iter().find(|known| plain(known) == plain(word)));
-            let is_new = match (found, plain(word).as_str()) {
+            let word = plain(word);
+            let found = found.or_else(|| columns.iter().find(|known| plain(known) == word));
+            let is_new = match (found, word.as_str()) {
                 (Some(found), _) => column.replace(*found).is_none(),
                 (None, "asc" | "ascending") => direction.replace("asc").is_none(),
                 (None, "desc" | "descending") => direction.replace("desc").is_none(),

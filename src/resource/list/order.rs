@@ -7,6 +7,9 @@ use super::super::definition::Resource;
 use super::grammar::shown;
 use crate::http::query::suggestion::order;
 
+/// Maximum number of faults of a request with a suggestion, which is searched for among all columns.
+const SUGGESTIONS_MAX: usize = 20;
+
 /// One column of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SortKey {
@@ -56,6 +59,7 @@ impl Order {
                     faults.push(format!("has the duplicate column {}; keep one", key.column.name));
                 }
                 Ok(key) => keys.push(key),
+                Err(fault) if faults.len() >= SUGGESTIONS_MAX => faults.push(fault),
                 Err(fault) => {
                     // In `age,desc` the direction belongs to the column before it.
                     let suggestion = order(item, &names).or_else(|| order(&format!("{before},{item}"), &names));
