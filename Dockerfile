@@ -31,8 +31,8 @@ FROM debian:trixie-slim
 
 # Adds 30 MB: nginx 2, its libraries 2, Python 20, supervisor 3, the package list 3. Unused dependencies are removed again:
 # iproute2 (for a script of nginx's service) with its libraries, and Python's tests, manual, terminal and database modules
-# and what requires them. Packages are removed with dpkg, so that the list used for an SBOM stays correct. Compiled Python files are kept, because
-# they could not be written to a read-only file system.
+# and what requires them. Packages are removed with dpkg, so that the list used for an SBOM stays correct. Compiled Python files
+# are kept, because they could not be written to a read-only file system.
 # policy-rc.d prevents services from being started, and dpkg's warnings about forced removals are shown only if it fails.
 RUN export DEBIAN_FRONTEND=noninteractive \
     && printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod 0755 /usr/sbin/policy-rc.d \
