@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import subprocess
 import sys
 import types
@@ -42,7 +43,9 @@ CORRUPTIONS_OF_VOLUME = {
 
 def _fault(topic, corruptions=CORRUPTIONS):
     async def body(deployment, _):
-        done, output = await deployment.psql(corruptions[topic])
+        # Without the lock the statement could deadlock with the load, because it does not lock rows in key order.
+        table = re.search(r"passengers\w*", corruptions[topic])[0]
+        done, output = await deployment.psql(f"begin; lock {table} in share row exclusive mode; {corruptions[topic]}; commit")
         assert done, output
         yield None
 

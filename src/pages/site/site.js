@@ -33,8 +33,9 @@ export async function link(current) {
     const mark = name === current ? { "aria-current": "page" } : {};
     first.after(element("a", { href: `/resources/${name}`, ...mark }, titleOf(document, name)));
   }
-  // Many resources do not fit into the bar, which then scrolls.
-  byId("site").querySelector("[aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+  // Many resources do not fit into the bar, which then scrolls. scrollIntoView() would make the link the starting point of Tab.
+  const bar = byId("site"), link = bar.querySelector("[aria-current]");
+  if (link) bar.scrollLeft += link.getBoundingClientRect().left - bar.getBoundingClientRect().left - (bar.clientWidth - link.clientWidth) / 2;
 }
 
 /** The heading of a resource. */
