@@ -181,6 +181,10 @@ class Receiver:
         """The notifications of an alert from a place in the list on."""
         return [each for each in self.notifications[since:] if each["labels"]["alertname"] == name and each["status"] == status]
 
+    def latest(self, name):
+        """The status in the latest notification of an alert."""
+        return next((each["status"] for each in reversed(self.notifications) if each["labels"]["alertname"] == name), None)
+
     def close(self):
         self._server.shutdown()
         self._server.server_close()
