@@ -103,7 +103,7 @@ fn imports() -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
         for (head, from) in [("crate::", Vec::new()), ("super::", module[..module.len() - 1].to_vec())] {
             for (at, _) in text.match_indices(head) {
                 if !is_inside(&text[..at]) {
-                    paths(&text[at + head.len()..], &from, &mut found);
+                    paths(&text[at + head.len() - "::".len()..], &from, &mut found);
                 }
             }
         }
@@ -112,7 +112,7 @@ fn imports() -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
             let head = format!("{}::", path.last().expect("a module has a name"));
             for (at, _) in text.match_indices(&head) {
                 if !is_inside(&text[..at]) {
-                    paths(&text[at + head.len()..], &path, &mut found);
+                    paths(&text[at + head.len() - "::".len()..], &path, &mut found);
                 }
             }
         }

@@ -8,13 +8,15 @@ mod compare;
 mod history;
 mod remedy;
 mod rule;
+mod table;
 
 use super::column::{Column, IndexKind};
 use super::definition::Resource;
 use super::identifier::quoted;
 use super::kind::Kind;
 use super::value::Value;
-pub use compare::{Difference, SchemaError, Table, differences, follow};
+pub use compare::{Difference, SchemaError, differences, follow};
+pub use table::Table;
 
 /// The statements that create the table of a resource, in order.
 pub fn ddl(resource: &Resource) -> Vec<String> {

@@ -5,7 +5,7 @@ use super::super::column::Column;
 use super::super::definition::Resource;
 use super::super::examples::example;
 use super::super::identifier::quoted;
-use super::compare::{Table, TableColumn};
+use super::table::{Table, TableColumn};
 use super::{check, constraint, ddl, literal, text};
 
 /// Adds a column that may not be null and has no default: existing rows get an example value, which is returned as well.
