@@ -13,7 +13,14 @@ use pycrudapi::telemetry::{self, TelemetryError};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// `mi_option_purge_delay` of mimalloc 3: the time in milliseconds until freed memory returns to the system.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+/// With the default of a second, memory of bodies and lists that have ended adds up with that of their successors: in a container
+/// of 256 MiB, 510 slow readers and 500 unfinished bodies needed 240 MiB instead of 175. No request is slower.
+const PURGE_DELAY_MS: std::ffi::c_long = 10;
+
 fn main() -> ExitCode {
+    return_memory_early();
     let cli = Cli::read(); // an invalid setting exits here, with status 2
     let output = LogOutput::to_stderr();
     let _closing = output.closing(); // after the last line, including a panic's
@@ -27,6 +34,13 @@ fn main() -> ExitCode {
     }
 }
 
+/// Sets the delay unless `MIMALLOC_PURGE_DELAY` has set it.
+#[expect(unsafe_code, reason = "mimalloc has no safe interface for its options")]
+fn return_memory_early() {
+    // SAFETY: called before another thread exists; the option is an integer.
+    unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, PURGE_DELAY_MS) }
+}
+
 /// 2 for a wrong setting, which no restart mends, otherwise 1.
 fn status(error: &anyhow::Error) -> ExitCode {
     let is_setting = error.chain().any(|cause| {
@@ -37,4 +51,19 @@ fn status(error: &anyhow::Error) -> ExitCode {
             || matches!(cause.downcast_ref(), Some(TelemetryError::Filter(_)))
     });
     ExitCode::from(if is_setting { 2 } else { 1 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(unsafe_code, reason = "mimalloc has no safe interface for its options")]
+    fn the_option_that_is_set_is_the_purge_delay() {
+        // SAFETY: reads an integer.
+        let delay = || unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
+        assert_eq!(delay(), 1000, "mimalloc's default: another number means another option");
+        return_memory_early();
+        assert_eq!(delay(), PURGE_DELAY_MS);
+    }
 }

@@ -17,7 +17,7 @@ PATH = "/v1/passengers"
 
 
 async def run(context):
-    counts, rounds = Counts(), 0
+    counts, rounds, used = Counts(), 0, 0
     with contextlib.ExitStack() as opened:
         try:
             stack = await asyncio.to_thread(opened.enter_context, crowd.stack_in_a_container(Stack))
@@ -36,15 +36,18 @@ async def run(context):
                 for one in held:
                     with contextlib.suppress(OSError):
                         one.send(b" ")
+                used = max(used, crowd.anonymous(stack.group) // crowd.MIB)
             rounds += 1
         after = stack.pids("server"), stack.pids("nginx master")
-        killed, used = crowd.killed(stack.group), crowd.most_used(stack.group)
+        killed, peak = crowd.killed(stack.group), crowd.most_used(stack.group)
     # On a busy machine a list may wait for a session longer than CHECKOUT_TIMEOUT_MS.
     refused = counts.statuses[503]
     failed = sum(counts.failed().values()) + counts.lost + counts.not_sent - refused
     return [
         Result("processes killed by 510 slow readers and 500 unfinished bodies", "0",
-            {"rounds": rounds, "killed": killed, "peak MiB": used}, killed == 0 and before == after),
+            {"rounds": rounds, "killed": killed, "peak MiB": peak}, killed == 0 and before == after),
+        Result("anonymous memory during both", f"≤ {crowd.ANONYMOUS // crowd.MIB} MiB of 256 MiB", {"MiB": used},
+            used <= crowd.ANONYMOUS // crowd.MIB),
         Result("other clients are answered", "0 failed, ≤ 1 % 503", {**counts.summary(), "failed": failed},
             failed == 0 and refused <= counts.requests / 100),
     ]  # fmt: skip

@@ -10,6 +10,8 @@ from support import until
 
 MIB = 1024 * 1024
 LIMIT = 256 * MIB
+# The processes' own memory: the rest of the limit is for the kernel's buffers and files in memory.
+ANONYMOUS = LIMIT * 13 // 16
 READERS, SENDERS = 510, 500
 
 HEADER = "survived,passengerClass,name,sex,age,siblingsOrSpousesAboard,parentsOrChildrenAboard,fare\n"
@@ -76,6 +78,12 @@ def most_used(group):
     """The peak memory use in MiB."""
     files = [group / name for name in ("memory.peak", "memory.max_usage_in_bytes")]
     return max((int(file.read_text()) for file in files if file.exists()), default=0) // MIB
+
+
+def anonymous(group):
+    """The processes' own memory in bytes, now."""
+    counters = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    return int(counters.get("total_rss") or counters["anon"])
 
 
 @contextlib.contextmanager

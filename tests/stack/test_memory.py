@@ -24,7 +24,7 @@ def stack():
 
 @pytest.mark.parametrize("addresses", [1, 200])
 def test_nothing_is_killed_and_others_are_answered(stack, addresses):
-    before = (stack.server_pid(), stack.nginx_pid())
+    before, used = (stack.server_pid(), stack.nginx_pid()), 0
     for _ in range(3):
         with crowd.attack(stack.port, addresses) as opened:
             for _ in range(20):
@@ -38,8 +38,10 @@ def test_nothing_is_killed_and_others_are_answered(stack, addresses):
                 for one in opened:
                     with contextlib.suppress(OSError):
                         one.send(b" ")
+            used = max(used, crowd.anonymous(stack.group))
     print(f"at most {crowd.most_used(stack.group)} MiB in use")
     assert crowd.killed(stack.group) == 0
+    assert used <= crowd.ANONYMOUS, used
     assert (stack.server_pid(), stack.nginx_pid()) == before, stack.process.output[-3000:]
 
 
