@@ -3,11 +3,17 @@ stays within its budget, and a second later the service answers normally.
 
 First a closed loop, in which each connection sends its next request as soon as the last one was answered; the highest rate is the capacity of
 the service. Then an open loop at ten times that rate: requests are due whether or not earlier ones were answered, and each is sent by the
-first connection that is free, late if none is free in time."""
+first connection that is free, late if none is free in time.
+
+wrk uses the same processors, and needs more of them the more connections it has. The same loads of an nginx that answers every request by
+itself show how much of a fall is due to that."""
 
 import asyncio
+import contextlib
 import json
 import pathlib
+import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -16,6 +22,7 @@ from client import Client
 from open_loop import quantile
 from scenario import Result
 from stack import REPOSITORY, servers
+from support import Process, clean_environment, free_port, until
 
 WEIGHT = 1
 
@@ -30,17 +37,23 @@ LIMIT_MIB = 4 * BUDGET_MIB
 IDLE_REQUESTS = 200
 # Opening 12,000 connections takes part of it.
 MINIMUM_SECONDS = 6
+REFERENCE = """
+daemon off; pid pid; error_log stderr emerg; worker_processes auto; worker_rlimit_nofile 40000;
+events {{ worker_connections 16384; }}
+http {{ access_log off; keepalive_requests 1000000000; server {{ listen 127.0.0.1:{port} backlog=16384; location / {{ return 200 "{answer}"; }} }} }}
+"""
 
 
 async def run(context):
     results = []
-    seconds = max(MINIMUM_SECONDS, int(context.seconds / (2 * (len(CONNECTIONS) + 1))))
+    seconds = max(MINIMUM_SECONDS, int(context.seconds / (3 * len(CONNECTIONS) + 2)))
     async with servers(1, nginx=True, MEMORY_BUDGET=f"{BUDGET_MIB}MiB") as stack:
         with tempfile.TemporaryDirectory() as folder:
             keys = pathlib.Path(folder) / "keys"
             await asyncio.to_thread(_fill, stack, keys)
             for where, port in (("direct", stack.ports[0]), ("through nginx", stack.port)):
                 results += await _measure(where, port, stack, keys, seconds)
+            results.append(await asyncio.to_thread(_reference, pathlib.Path(folder), keys, seconds))
     return results
 
 
@@ -73,6 +86,28 @@ async def _measure(where, port, stack, keys, seconds):
         Result(f"a read is answered within a second afterwards, {where}", "≤ 1 s", {"s": max(afters), "p99 before, ms": before * 1000, "p99 after, ms": after * 1000}, max(afters) <= 1),
         Result(f"the server's memory, {where}", f"≤ {LIMIT_MIB} MiB", {"MiB": memory}, memory <= LIMIT_MIB),
     ]  # fmt: skip
+
+
+def _reference(folder, keys, seconds):
+    port = free_port()
+    file = folder / "nginx.conf"
+    file.write_text(REFERENCE.format(port=port, answer="x" * 300), encoding="ascii")
+    nginx = Process(["/usr/sbin/nginx", "-e", "stderr", "-p", folder, "-c", file], clean_environment())
+    try:
+        until(lambda: _listens(port), "nginx listens")
+        counts = {connections: _load(port, keys, connections, seconds) for connections in CONNECTIONS}
+    finally:
+        nginx.signal(signal.SIGTERM)
+        nginx.wait()
+    rates = {connections: found["requests"] / found["seconds"] for connections, found in counts.items()}
+    least = min(rates.values()) / max(rates.values())
+    counted = {f"{n} connections": f"{rate:,.0f}/s" for n, rate in rates.items()}
+    return Result("for comparison: an nginx that answers by itself", "none", {**counted, "of the peak": least}, True)
+
+
+def _listens(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
 
 
 def _fill(stack, keys):
