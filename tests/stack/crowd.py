@@ -10,8 +10,8 @@ from support import until
 
 MIB = 1024 * 1024
 LIMIT = 256 * MIB
-# The processes' own memory: the rest of the limit is for the kernel's buffers and files in memory.
-ANONYMOUS = LIMIT * 13 // 16
+# Of the processes themselves: the rest of the limit is for the buffers of the kernel and for files in memory.
+ANONYMOUS = LIMIT * 7 // 8
 READERS, SENDERS = 510, 500
 
 HEADER = "survived,passengerClass,name,sex,age,siblingsOrSpousesAboard,parentsOrChildrenAboard,fare\n"
