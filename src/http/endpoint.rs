@@ -54,6 +54,9 @@ pub struct AccessTable {
 
 impl AccessTable {
     /// Builds the table.
+    ///
+    /// # Panics
+    /// If a URL without a placeholder has two endpoints that differ: one could be served with the access of the other.
     pub fn new(endpoints: impl IntoIterator<Item = &'static Endpoint>) -> Self {
         let mut table = Self { fixed: HashMap::new(), with_placeholder: Vec::new() };
         for endpoint in endpoints {
@@ -61,7 +64,11 @@ impl AccessTable {
                 if template.contains('{') {
                     table.with_placeholder.push((template, endpoint));
                 } else {
-                    table.fixed.insert(template, endpoint);
+                    let other = table.fixed.insert(template, endpoint);
+                    assert!(
+                        other.is_none_or(|other| other.methods == endpoint.methods),
+                        "{template} has two endpoints"
+                    );
                 }
             }
         }

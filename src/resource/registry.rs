@@ -26,8 +26,11 @@ pub const RESERVED_NAMES: &[&str] = &[
     "air-quality",
     "air-quality-generation",
     "api-tokens",
+    "api-tokens-generation",
     "idempotency-keys",
     "maintenance-runs",
+    "principal",
+    "pycrudapi-restoring",
     "refinery-schema-history",
     "seeds",
     "steps",
@@ -187,8 +190,8 @@ pub fn load(folder: Option<&Path>, chosen: Option<&[String]>) -> Result<Resource
     Ok(served.leak())
 }
 
-/// URLs used by other parts of the service.
-const RESERVED_URLS: &[&str] = &[
+/// First segments of URLs used by other parts of the service.
+pub const RESERVED_URLS: &[&str] = &[
     "/v1",
     "/api",
     "/air_quality",
@@ -200,6 +203,7 @@ const RESERVED_URLS: &[&str] = &[
     "/metrics",
     "/openapi.json",
     "/readyz",
+    "/resources",
     "/zero",
 ];
 
