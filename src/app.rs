@@ -99,7 +99,7 @@ impl App {
         let body_limits = budget.body_limits(&bodies, server.common.max_body_bytes, server.body_timeout_ms);
         let buffers = budget.buffers(database.checkout_timeout_ms);
         let bound = KeyLimit::start(pool.clone(), server.idempotency_max_keys, shutdown.clone());
-        let once = Once::new(pool.clone(), server.idempotency_ttl, bound);
+        let once = Once::new(pool.clone(), server.idempotency_ttl, bound, buffers.clone());
         tokio::spawn(expiry::run(pool.clone(), once.ttl(), shutdown.clone()));
         if let Some(retention) = server.history_retention {
             tokio::spawn(history::expiry::run(resources, pool.clone(), retention, shutdown.clone()));

@@ -85,6 +85,13 @@ impl Budget {
         Ok(Reservation { budget: self.clone(), holder, bytes })
     }
 
+    /// Reserves bytes that are already in use, even beyond the budget.
+    pub fn hold(&self, holder: Holder, bytes: usize) -> Reservation {
+        let mut held = Reservation { budget: self.clone(), holder, bytes: 0 };
+        held.resize(bytes);
+        held
+    }
+
     /// Waits until a deadline for bytes to become available.
     ///
     /// # Errors

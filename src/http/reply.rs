@@ -94,6 +94,11 @@ impl Buffers {
         self.budget.wait(holder, bytes, Instant::now() + self.wait).await
     }
 
+    /// Reserves memory that is already in use, even beyond the budget.
+    pub fn hold(&self, holder: Holder, bytes: usize) -> Reservation {
+        self.budget.hold(holder, bytes)
+    }
+
     /// Whether chunks should be small because memory is scarce.
     pub fn are_scarce(&self) -> bool {
         self.budget.is_scarce()

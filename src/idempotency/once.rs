@@ -10,13 +10,17 @@ use warp::reply::Response;
 use super::answer::Answer;
 use super::key_limit::KeyLimit;
 use super::request::Request;
-use super::store::{self, Claim};
+use super::store::{self, Claim, Kept};
 use crate::db::attempt::Attempt;
 use crate::db::error::StoreError;
 use crate::db::operation::DbOperation;
 use crate::db::pool::Pool;
 use crate::db::wait_time::Waiting;
+use crate::http::body::SMALL;
+use crate::http::budget::Holder;
+use crate::http::client::Client as Sender;
 use crate::http::problem::{Code, Problem};
+use crate::http::reply::{self, Buffers};
 
 /// The work of an idempotent request.
 pub trait Work: Send {
@@ -33,21 +37,23 @@ pub struct Once {
     pool: Pool,
     ttl: Duration,
     key_limit: KeyLimit,
+    /// The memory for long responses.
+    buffers: Buffers,
 }
 
 /// The outcome of a request.
 enum Outcome {
     First(Answer),
-    Replayed(Answer),
+    Replayed(Kept),
     Reused,
     InFlight,
     TooMany,
 }
 
 impl Once {
-    /// Stores responses for `ttl`, limited per principal by `key_limit`.
-    pub fn new(pool: Pool, ttl: Duration, key_limit: KeyLimit) -> Self {
-        Self { pool, ttl, key_limit }
+    /// Stores responses for `ttl`, limited per principal by `key_limit`; long ones are held in `buffers` while they are sent.
+    pub fn new(pool: Pool, ttl: Duration, key_limit: KeyLimit, buffers: Buffers) -> Self {
+        Self { pool, ttl, key_limit, buffers }
     }
 
     /// Whether the owner of this key has reached the limit.
@@ -74,12 +80,40 @@ impl Once {
         let outcome = self.attempt(request, work).await.map_err(|error| problem(error).with_key())?;
         metrics::counter!("idempotency_requests_total", "result" => outcome.label()).increment(1);
         match outcome {
-            Outcome::First(answer) => answer.into_response(false),
-            Outcome::Replayed(answer) => answer.into_response(true),
+            Outcome::First(mut answer) => {
+                if answer.body.len() > SMALL {
+                    let held = self.buffers.hold(Holder::Client(request.client), answer.body.len());
+                    answer.body = reply::part(answer.body, held);
+                }
+                answer.into_response(false)
+            }
+            Outcome::Replayed(kept) => self.replay((&request.key, request.client), kept, problem).await,
             Outcome::Reused => Err(reused()),
             Outcome::InFlight => Err(in_flight()),
             Outcome::TooMany => Err(too_many()),
         }
+    }
+
+    /// Sends a stored response again; the memory for a long one is reserved before it is read.
+    ///
+    /// # Errors
+    /// 429 or 503 if there is no memory for it, 409 when it has been removed since, and the pool's.
+    pub async fn replay(
+        &self,
+        (key, client): (&str, Sender),
+        mut kept: Kept,
+        problem: impl Fn(StoreError) -> Problem,
+    ) -> Result<Response, Problem> {
+        if let Some(length) = kept.unread {
+            // Twice its length: while it is copied out of the database's message.
+            let held = self.buffers.reserve(Holder::Client(client), length * 2).await.map_err(reply::no_buffer)?;
+            match store::body(&self.pool, key, &kept.fingerprint, length).await {
+                Ok(body) => kept.answer.body = reply::buffer(body, held),
+                Err(StoreError::Missing) => return Err(in_flight()),
+                Err(error) => return Err(problem(error).with_key()),
+            }
+        }
+        kept.answer.into_response(true)
     }
 
     async fn attempt(&self, request: &Request, work: impl Work) -> Result<Outcome, StoreError> {
@@ -121,8 +155,8 @@ async fn claim_and_work(
 ) -> Result<Outcome, StoreError> {
     match store::claim(transaction, &request.key, once.ttl).await? {
         Claim::InFlight => Ok(Outcome::InFlight),
-        Claim::Kept { fingerprint, .. } if fingerprint != request.fingerprint => Ok(Outcome::Reused),
-        Claim::Kept { answer, .. } => Ok(Outcome::Replayed(answer)),
+        Claim::Kept(kept) if kept.fingerprint != request.fingerprint => Ok(Outcome::Reused),
+        Claim::Kept(kept) => Ok(Outcome::Replayed(kept)),
         Claim::New if once.is_full(&request.key) => Ok(Outcome::TooMany),
         Claim::New => {
             let answer = work.run(transaction).await?;

@@ -8,6 +8,7 @@ use warp::http::{HeaderMap, Method};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::auth::principal::Principal;
+use crate::http::client::Client;
 use crate::http::problem::{Code, Problem};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -26,6 +27,8 @@ pub struct Request {
     pub key: String,
     /// Identifies the request.
     pub fingerprint: [u8; 16],
+    /// The client that sent it.
+    pub client: Client,
 }
 
 /// The key of a principal's request as stored, if it has one.
@@ -114,7 +117,7 @@ impl Request {
         let Some(key) = key(headers, principal)? else { return Ok(None) };
         let mut fingerprint = Fingerprint::begin(path, query, headers);
         fingerprint.update(body);
-        Ok(Some(Self { key, fingerprint: fingerprint.finish() }))
+        Ok(Some(Self { key, fingerprint: fingerprint.finish(), client: Client::of(headers) }))
     }
 }
 

@@ -295,3 +295,56 @@ async fn a_size_limit_applies_to_the_sum_of_all_chunks() {
         send(request(Body::wrap_stream(trickle()))).await.expect_problem(408, "request-timeout");
     }
 }
+
+/// Texts of a row: the longest rows that a description allows have about a megabyte.
+const TEXTS: usize = 90;
+
+/// A description with many long texts, and a row of it.
+fn long_rows() -> (String, String) {
+    let mut description = "name = \"notes\"\ntitle = \"Notes\"\noperations = [\"create\"]\n".to_owned();
+    let mut row = serde_json::Map::new();
+    for name in (0..TEXTS).map(|number| format!("text{number}")) {
+        description += &format!("[[column]]\nname = \"{name}\"\ntype = \"string\"\nmaxLength = 10000\n");
+        row.insert(name, "a".repeat(10_000).into());
+    }
+    (description, serde_json::Value::from(row).to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unread_replays_of_long_responses_are_limited_per_address() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (description, body) = long_rows();
+    std::fs::write(folder.path().join("notes.toml"), description).expect("written");
+    let folder = format!("--resources-dir={}", folder.path().display());
+    let app = TestApp::start_with(&[SMALLEST, &folder, "--checkout-timeout-ms=200"]).await;
+    app.until_ready().await;
+    let head = "Content-Type: application/json\r\nIdempotency-Key: k\r\n";
+    let head = format!("POST /v1/notes HTTP/1.1\r\n{head}Content-Length: {}\r\n", body.len());
+    let retry = |number| {
+        let headers = [("content-type", "application/json"), ("idempotency-key", "k")];
+        let request = headers
+            .iter()
+            .fold(app.request(Method::POST, "/v1/notes"), |request, (name, value)| request.header(*name, *value));
+        send(request.header("x-forwarded-for", address(number)).body(body.clone()))
+    };
+    let first = retry(1).await;
+    first.expect(StatusCode::CREATED);
+    let again = retry(1).await;
+    again.expect(StatusCode::CREATED);
+    assert_eq!((again.header("idempotency-replayed"), &again.body), ("true", &first.body));
+    // A response that is not read holds its memory, once the kernel's buffers are full of those before it.
+    let (mut held, requests) = (begin_request(&app, &head, address(1), body.as_bytes()).await, [head, body.clone()]);
+    let sending = tokio::spawn(async move {
+        let [head, body] = requests;
+        let again = format!("{head}Host: localhost\r\nX-Forwarded-For: {}\r\n\r\n{body}", address(1));
+        while held.write_all(again.as_bytes()).await.is_ok() {}
+    });
+    eventually(|| async { is(&retry(1).await, 429, "too-many-requests") }).await;
+    retry(2).await.expect(StatusCode::CREATED);
+    sending.abort();
+    eventually(|| async {
+        let answer = retry(1).await;
+        if answer.status == StatusCode::CREATED { Ok(()) } else { Err(answer.body) }
+    })
+    .await;
+}

@@ -230,7 +230,8 @@ async fn copy(
     let (rest, count, keys) = rows.loader.finish();
     loading.send(rest).await.map_err(|error| problem(context.resource, error))?;
     let answer = Answer::new(status(count), JSON, stored(count, &notes).into());
-    let keyed = request.key.clone().map(|key| Request { key, fingerprint: request.fingerprint() });
+    let keyed =
+        request.key.clone().map(|key| Request { key, fingerprint: request.fingerprint(), client: request.client });
     let copied = Copied { between, count, actor: &request.changed_by };
     let committed =
         loading.commit(context.resource, copied, attempt, keyed.as_ref().map(|keyed| (keyed, &answer))).await;

@@ -165,8 +165,11 @@ async fn many(
             (answer.into_response(false)?, (preferred == Some("minimal")).then_some("return=minimal"))
         }
         // The body is complete by now, so its fingerprint identifies the request.
-        Loaded::Known(Claim::Kept { fingerprint, .. }) if fingerprint != request.fingerprint() => return Err(reused()),
-        Loaded::Known(Claim::Kept { answer, .. }) => return answer.into_response(true),
+        Loaded::Known(Claim::Kept(kept)) if kept.fingerprint != request.fingerprint() => return Err(reused()),
+        Loaded::Known(Claim::Kept(kept)) => {
+            let key = (request.key.as_deref().unwrap_or_default(), request.client);
+            return context.once.replay(key, kept, |error| problem(context.resource, error)).await;
+        }
         Loaded::Known(_) => return Err(in_flight()),
         Loaded::Faulty(faults) => {
             let problem = faults.finish().err().unwrap_or_else(Problem::internal);
