@@ -8,21 +8,33 @@ use super::model::{Made, Shown};
 use super::routes::{ROTATE, TOKEN, TOKENS};
 use crate::auth::tokens::LIFETIME_DEFAULT;
 use crate::http::body::JSON;
-use crate::http::describe::{Document, Operation, content, path};
+use crate::http::describe::{Document, Operation, content, path, query};
 use crate::http::problem::Code;
-use crate::http::schema::{array_of, object, reference, text};
+use crate::http::schema::{array_of, integer, object, reference, text};
+use crate::resource::column::leak;
+use crate::resource::list::request::{PAGE_DEFAULT, PAGE_MAX};
 
 const TAG: &str = "Tokens";
+/// The id of the token in the examples.
+const EXAMPLE: &str = "0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10";
 
 /// Adds the operations on tokens.
 pub fn describe(document: &mut Document) {
     document.schema::<Shown>();
     document.schema::<Made>();
 
-    let list = Operation::new(TAG, "listTokens", "List all tokens")
-        .description("The oldest first, including revoked and expired ones, without their secrets.")
+    let list = Operation::new(TAG, "listTokens", "List tokens")
+        .description(leak(format!(
+            "The oldest first, including revoked and expired ones, without their secrets. Without `limit`, a page of \
+             {PAGE_DEFAULT}. `Link` has the URL of the next page."
+        )))
+        .with([
+            query("limit", integer(1, PAGE_MAX as i64), "maximum number of tokens in the response", 100),
+            query("after", text(), "tokens after the one with this id; taken from `Link`", EXAMPLE),
+        ])
         .response(200, "The tokens.", [(JSON, content(array_of(reference::<Shown>()), json!([shown()])))])
-        .problems([Code::NotFound]);
+        .header("Link", text(), "`rel=\"next\"`: the next page, if more tokens follow")
+        .problems([Code::InvalidQuery, Code::NotFound]);
     document.operation(HttpMethod::Get, TOKENS, &list);
 
     let create = Operation::new(TAG, "createToken", "Create a token")
@@ -65,7 +77,7 @@ pub fn describe(document: &mut Document) {
 }
 
 fn id() -> Parameter {
-    path("id", text(), "the id of the token, as in the list", "0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10")
+    path("id", text(), "the id of the token, as in the list", EXAMPLE)
 }
 
 fn wanted() -> RefOr<Schema> {
@@ -74,7 +86,7 @@ fn wanted() -> RefOr<Schema> {
 
 fn shown() -> Value {
     json!({
-        "id": "0192d3c5-7a1e-7cc3-9a41-5f6b8e2d9c10",
+        "id": EXAMPLE,
         "name": "ci",
         "scopes": ["steps:create"],
         "state": "active",

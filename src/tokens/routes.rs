@@ -25,9 +25,12 @@ use crate::db::error::StoreError;
 use crate::http::body::read_json;
 use crate::http::coding::{Broken, announced, headers_and_body};
 use crate::http::endpoint::Endpoint;
+use crate::http::link;
 use crate::http::problem::{Code, Problem};
+use crate::http::query::Query;
 use crate::http::reply;
-use crate::http::route::{Matched, at, get_or_head, method_not_allowed};
+use crate::http::route::{Matched, at, at_with_query, get_or_head, method_not_allowed};
+use crate::resource::list::request::{PAGE_DEFAULT, PAGE_MAX};
 
 pub(super) const TOKENS: &[&str] = &["/v1/tokens"];
 pub(super) const TOKEN: &[&str] = &["/v1/tokens/{id}"];
@@ -40,6 +43,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint { templates: ROTATE, methods: &[("POST", Access::Admin)] },
 ];
 
+const AFTER: &str = "must be the id of a token; take it from the header Link of a page, or leave it out";
 const MISSING: &str = "no active token has this id; GET /v1/tokens lists all";
 
 /// All routes of tokens.
@@ -49,10 +53,11 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
         let context = context.clone();
         warp::any().map(move || context.clone())
     };
-    let list = at(TOKENS)
-        .and(get_or_head())
-        .and(context.clone())
-        .then(|matched: Matched, context| async move { matched.answer(guarded(&matched, list(context))).await });
+    let list = at_with_query(TOKENS).and(get_or_head()).and(context.clone()).then(
+        |matched: Matched, raw: String, context| async move {
+            matched.answer(async { guarded(&matched, list(read_page(&raw)?, context)).await }).await
+        },
+    );
     let create = at(TOKENS).and(warp::post()).and(body.clone()).and(context.clone()).then(
         |matched: Matched, headers, body, context| async move {
             let principal = matched.principal().clone();
@@ -88,9 +93,33 @@ async fn guarded(
     work.await
 }
 
-async fn list(context: Arc<Context>) -> Result<Response, Problem> {
-    let tokens = on_connection(&context, Aim::Read, async |client| store::list(client).await).await?;
-    Ok(uncached(reply::json(&tokens.into_iter().map(Shown::of).collect::<Vec<_>>())))
+/// A page of the list.
+struct Page<'a> {
+    query: Query<'a>,
+    limit: usize,
+    after: Uuid,
+}
+
+fn read_page(raw: &str) -> Result<Page<'_>, Problem> {
+    let mut query = Query::parse(raw, &["limit", "after"]);
+    let limit = query.optional("limit", "must be a whole number between 1 and 1000", |text| {
+        text.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit))
+    });
+    let after = query.optional("after", AFTER, |text| text.parse().ok());
+    query.finish()?;
+    Ok(Page { query, limit: limit.unwrap_or(PAGE_DEFAULT), after: after.unwrap_or(Uuid::nil()) })
+}
+
+async fn list(page: Page<'_>, context: Arc<Context>) -> Result<Response, Problem> {
+    let Page { query, limit, after } = page;
+    // One extra token shows whether there are more.
+    let most = i64::try_from(limit + 1).unwrap_or(i64::MAX);
+    let mut tokens = on_connection(&context, Aim::Read, async |client| store::page(client, after, most).await).await?;
+    let more = tokens.len() > limit;
+    tokens.truncate(limit);
+    let next = tokens.last().filter(|_| more).map(|last| (query.with("after", &last.id.to_string()), "next"));
+    let response = uncached(reply::json(&tokens.into_iter().map(Shown::of).collect::<Vec<_>>()));
+    link::with_links(response, TOKENS[0], next)
 }
 
 async fn create(

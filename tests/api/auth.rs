@@ -369,6 +369,32 @@ async fn idempotency_keys_of_different_principals_are_independent() {
             let (first, again) = (send_once().await, send_once().await);
             first.expect(StatusCode::CREATED);
             assert!(!first.headers.contains_key("idempotency-replayed"), "another's answer");
+#[tokio::test]
+async fn tokens_are_listed_in_pages() {
+    let app = TestApp::start_with(&[ON]).await;
+    let (admin, _) = token(&app, "admin").await;
+    for _ in 0..4 {
+        token(&app, "steps:read").await;
+    }
+    let (mut path, mut ids, mut sizes) = ("/v1/tokens?limit=2".to_owned(), Vec::new(), Vec::new());
+    loop {
+        let page = get(&app, &path, &admin).await;
+        let tokens = page.expect(StatusCode::OK).json();
+        let tokens = tokens.as_array().expect("a list");
+        sizes.push(tokens.len());
+        ids.extend(tokens.iter().map(|token| token["id"].as_str().expect("an id").to_owned()));
+        let Some(link) = page.headers.get("link") else { break };
+        let link = link.to_str().expect("ASCII");
+        path = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\"")).expect(link).to_owned();
+    }
+    assert_eq!(sizes, [2, 2, 1]);
+    assert!(ids.is_sorted() && ids.len() == 5, "{ids:?}");
+    assert_eq!(get(&app, "/v1/tokens?limit=5", &admin).await.headers.get("link"), None);
+    for wrong in ["limit=0", "limit=1001", "limit=x", "after=x", "order=name"] {
+        get(&app, &format!("/v1/tokens?{wrong}"), &admin).await.expect_problem(400, "invalid-query");
+    }
+}
+
             assert_eq!(again.header("idempotency-replayed"), "true");
             assert_eq!(again.body, first.body);
             answers.push(first.body);

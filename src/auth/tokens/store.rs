@@ -23,6 +23,7 @@ const FIND: &str = "select generation, id, hash, scopes, expires_at, revoked_at 
 const INSERT: &str = "insert into api_tokens (id, name, hash, scopes, created_by, expires_at, lifetime) \
      values ($1, $2, $3, $4, $5, now() + make_interval(secs => $6), $6) returning";
 const LIST: &str = "from api_tokens order by id";
+const PAGE: &str = "from api_tokens where id > $1 order by id limit $2";
 const ONE: &str = "from api_tokens where id = $1 for update";
 /// A token that is already revoked stays unchanged.
 const REVOKE: &str = "update api_tokens set revoked_at = coalesce(revoked_at, now()), \
@@ -170,6 +171,14 @@ pub async fn insert(client: &impl GenericClient, new: &New<'_>) -> Result<Listed
 /// As the database.
 pub async fn list(client: &impl GenericClient) -> Result<Vec<Listed>, StoreError> {
     client.query(&format!("select{COLUMNS}{LIST}"), &[]).await?.iter().map(Listed::of).collect()
+}
+
+/// At most `limit` tokens with greater ids, the oldest first.
+///
+/// # Errors
+/// As the database.
+pub async fn page(client: &impl GenericClient, after: Uuid, limit: i64) -> Result<Vec<Listed>, StoreError> {
+    client.query(&format!("select{COLUMNS}{PAGE}"), &[&after, &limit]).await?.iter().map(Listed::of).collect()
 }
 
 /// The token with this id, locked until the end of the transaction.

@@ -15,7 +15,7 @@ mod keyset;
 pub(super) mod openapi;
 mod order;
 pub mod read;
-pub(super) mod request;
+pub mod request;
 pub mod routes;
 pub mod shape;
 mod sql;
