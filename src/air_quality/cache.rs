@@ -23,7 +23,7 @@ use super::{render, store};
 use crate::db::conninfo::ConnInfo;
 use crate::db::error::StoreError;
 use crate::db::fair_queue::Client;
-use crate::db::listen::listen;
+use crate::db::listen::{Seen, listen};
 use crate::db::pool::Pool;
 use crate::db::position::Consistency;
 use crate::db::reads::{Reader, Reads};
@@ -73,7 +73,7 @@ pub struct Served {
 pub struct Cache {
     pool: Pool,
     reads: Reads,
-    generation: Arc<watch::Sender<Option<Uuid>>>,
+    generation: Arc<watch::Sender<Option<Seen>>>,
     backend: Backend,
     flights: Mutex<HashMap<CacheKey, watch::Sender<Option<Outcome>>>>,
     _listening: JoinSet<()>, // ends with us
@@ -142,7 +142,7 @@ impl Cache {
     async fn generation(&self) -> Result<Uuid, StoreError> {
         let known = *self.generation.borrow();
         match known {
-            Some(generation) => Ok(generation),
+            Some(seen) => Ok(seen.value),
             None => store::generation(&self.pool).await,
         }
     }
@@ -151,11 +151,9 @@ impl Cache {
     /// it.
     fn record_generation(&self, requested: Uuid, seen: Uuid) {
         self.generation.send_if_modified(|known| {
-            let behind = *known == Some(requested) && seen != requested;
-            if behind {
-                *known = Some(seen);
-            }
-            behind
+            let Some(known) = known.as_mut().filter(|known| known.value == requested) else { return false };
+            known.value = seen;
+            seen != requested
         });
     }
 

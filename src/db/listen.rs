@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::connect::{ConnectError, Connection, is_read_only};
@@ -18,7 +19,7 @@ use super::error::StoreError;
 
 /// The value is read at least this often: a connection loss that the network does not report is detected within this time plus
 /// [`DEADLINE`].
-const HEARTBEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT: Duration = Duration::from_millis(300);
 /// Longest wait for the result of one statement.
 const DEADLINE: Duration = Duration::from_secs(1);
 /// Longest time for opening the connection; several hosts are tried in turn.
@@ -38,8 +39,24 @@ pub struct Topic {
     pub current: &'static str,
 }
 
+/// A value, and when it was current.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    /// The value.
+    pub value: Uuid,
+    /// When its last read began.
+    pub at: Instant,
+}
+
+impl Seen {
+    /// The value, if it was current within this time.
+    pub fn within(self, age: Duration) -> Option<Uuid> {
+        (self.at.elapsed() < age).then_some(self.value)
+    }
+}
+
 /// Keeps the sender up to date for as long as it is polled; `None` while the value is unknown.
-pub async fn listen(conninfo: ConnInfo, topic: Topic, sender: Arc<watch::Sender<Option<Uuid>>>) {
+pub async fn listen(conninfo: ConnInfo, topic: Topic, sender: Arc<watch::Sender<Option<Seen>>>) {
     let mut lost = false;
     loop {
         let Err(error) = listen_once(&conninfo, topic, &sender, &mut lost).await;
@@ -61,7 +78,7 @@ pub async fn listen(conninfo: ConnInfo, topic: Topic, sender: Arc<watch::Sender<
 async fn listen_once(
     conninfo: &ConnInfo,
     topic: Topic,
-    sender: &watch::Sender<Option<Uuid>>,
+    sender: &watch::Sender<Option<Seen>>,
     lost: &mut bool,
 ) -> Result<Infallible, StoreError> {
     let connecting = tokio::time::timeout(CONNECT_DEADLINE, conninfo.connect());
@@ -78,9 +95,9 @@ async fn listen_once(
         within(DEADLINE, client.batch_execute(topic.listen)).await?;
         let current = within(DEADLINE, client.prepare(topic.current)).await?;
         loop {
+            let at = Instant::now();
             let row = within(DEADLINE, client.query_one(&current, &[])).await?;
-            let value = row.try_get(0)?;
-            sender.send_replace(Some(value));
+            sender.send_replace(Some(Seen { value: row.try_get(0)?, at }));
             if std::mem::take(lost) {
                 tracing::info!(listen = topic.listen, "listening for changes again");
             }
@@ -108,5 +125,19 @@ async fn within<T>(
     match tokio::time::timeout(deadline, work).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(StoreError::unavailable("no answer on the connection that listens for changes")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_value_is_current_for_a_time_after_its_read_began() {
+        let seen = Seen { value: Uuid::nil(), at: Instant::now() };
+        tokio::time::advance(Duration::from_millis(99)).await;
+        assert_eq!(seen.within(Duration::from_millis(100)), Some(Uuid::nil()));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(seen.within(Duration::from_millis(100)), None);
     }
 }

@@ -220,6 +220,31 @@ async fn without_change_notifications_each_request_checks_its_token_in_the_datab
 }
 
 #[tokio::test]
+async fn a_revoked_token_is_refused_although_the_connection_with_notifications_is_silent() {
+    let app = TestApp::start_with(&[ON]).await;
+    let (token, id) = token(&app, "passengers:read").await;
+    get(&app, "/v1/passengers", &token).await.expect(StatusCode::OK);
+    let client = app.database.as_ref().expect("the test's own").client().await;
+    let listening = "select pid from pg_stat_activity where datname = current_database() \
+                     and (query like '%from api_tokens_generation' or query = 'listen api_tokens_changed')";
+    let pid = client.query_one(listening, &[]).await.expect("one connection").get::<_, i32>(0).to_string();
+    let signal = |name: &str| std::process::Command::new("kill").args([name, &pid]).status().expect("kill").success();
+    // The backend stays connected and does not respond.
+    assert!(signal("-STOP"));
+    client.execute("update api_tokens set revoked_at = now() where id = $1", &[&id]).await.expect("revoked");
+    let revoked = std::time::Instant::now();
+    eventually(|| async {
+        let answer = get(&app, "/v1/passengers", &token).await;
+        if answer.status == StatusCode::UNAUTHORIZED { Ok(()) } else { Err(answer.status.to_string()) }
+    })
+    .await;
+    let lasted = revoked.elapsed();
+    assert!(signal("-CONT"));
+    // The documented limit is one second; a loaded machine is allowed five times as long.
+    assert!(lasted < Duration::from_secs(5), "{lasted:?}");
+}
+
+#[tokio::test]
 async fn a_token_is_refused_after_it_expires() {
     let app = TestApp::start_with(&[ON]).await;
     let database = app.database.as_ref().expect("the test's own");
@@ -345,31 +370,6 @@ async fn no_token_is_created_while_authentication_is_off() {
 }
 
 #[tokio::test]
-async fn idempotency_keys_of_different_principals_are_independent() {
-    let app = TestApp::start_with(&[ON, "--auth-anonymous-scopes=passengers:create,steps:create"]).await;
-    let mut tokens = vec![None];
-    for _ in 0..2 {
-        tokens.push(Some(token(&app, "passengers:create steps:create").await.0));
-    }
-    let row = passenger();
-    let rows = json!([passenger(), passenger()]);
-    let step = json!({"component": "c", "version": "1", "owner": "o", "status": "s"});
-    for (path, body) in [("/v1/passengers", &row), ("/v1/passengers", &rows), ("/v1/steps", &step)] {
-        let key = Uuid::new_v4().to_string();
-        let mut answers = Vec::new();
-        for token in &tokens {
-            let send_once = async || {
-                let request = app.request(Method::POST, path).header("idempotency-key", &key).json(body);
-                send(match token {
-                    Some(token) => with_bearer(request, token),
-                    None => request,
-                })
-                .await
-            };
-            let (first, again) = (send_once().await, send_once().await);
-            first.expect(StatusCode::CREATED);
-            assert!(!first.headers.contains_key("idempotency-replayed"), "another's answer");
-#[tokio::test]
 async fn tokens_are_listed_in_pages() {
     let app = TestApp::start_with(&[ON]).await;
     let (admin, _) = token(&app, "admin").await;
@@ -395,6 +395,31 @@ async fn tokens_are_listed_in_pages() {
     }
 }
 
+#[tokio::test]
+async fn idempotency_keys_of_different_principals_are_independent() {
+    let app = TestApp::start_with(&[ON, "--auth-anonymous-scopes=passengers:create,steps:create"]).await;
+    let mut tokens = vec![None];
+    for _ in 0..2 {
+        tokens.push(Some(token(&app, "passengers:create steps:create").await.0));
+    }
+    let row = passenger();
+    let rows = json!([passenger(), passenger()]);
+    let step = json!({"component": "c", "version": "1", "owner": "o", "status": "s"});
+    for (path, body) in [("/v1/passengers", &row), ("/v1/passengers", &rows), ("/v1/steps", &step)] {
+        let key = Uuid::new_v4().to_string();
+        let mut answers = Vec::new();
+        for token in &tokens {
+            let send_once = async || {
+                let request = app.request(Method::POST, path).header("idempotency-key", &key).json(body);
+                send(match token {
+                    Some(token) => with_bearer(request, token),
+                    None => request,
+                })
+                .await
+            };
+            let (first, again) = (send_once().await, send_once().await);
+            first.expect(StatusCode::CREATED);
+            assert!(!first.headers.contains_key("idempotency-replayed"), "another's answer");
             assert_eq!(again.header("idempotency-replayed"), "true");
             assert_eq!(again.body, first.body);
             answers.push(first.body);

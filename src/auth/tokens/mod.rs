@@ -1,9 +1,9 @@
 //! API tokens: creating them, and finding the principal of one.
 //!
 //! Invariants. A token is stored as its SHA-256 and shown once, when it is created. Cached data about a token is valid for one
-//! generation of the token table. The generation is followed with `LISTEN`; while it is unknown because the connection is lost,
-//! every request queries the database. A server therefore accepts a revoked token no longer than the notification takes, or
-//! than two heartbeats of that connection.
+//! generation of the token table. The generation is followed with `LISTEN`; while it is unknown because the connection is lost or
+//! silent, every request queries the database. A server therefore accepts a revoked token no longer than the notification takes,
+//! or than [`CURRENT_FOR`].
 
 pub mod format;
 pub mod store;
@@ -24,7 +24,7 @@ use super::principal::{Kind, Principal};
 use super::scope::Scopes;
 use crate::db::conninfo::ConnInfo;
 use crate::db::error::StoreError;
-use crate::db::listen::listen;
+use crate::db::listen::{Seen, listen};
 use crate::db::pool::Pool;
 use crate::duration::long_span;
 use crate::shutdown::Shutdown;
@@ -34,13 +34,17 @@ use store::{Listed, New};
 /// Maximum number of cached tokens, including unknown ones.
 const CACHED_MAX: u64 = 10_000;
 
+/// How long a generation is used without another read, which several heartbeats attempt: a change is in effect within a second,
+/// also if the connection with the notifications is dead but not closed.
+const CURRENT_FOR: Duration = Duration::from_millis(950);
+
 /// Interval at which usage counts are written.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
 
 /// The tokens, with a cache.
 pub struct Tokens {
     pool: Pool,
-    generation: Arc<watch::Sender<Option<Uuid>>>,
+    generation: Arc<watch::Sender<Option<Seen>>>,
     known: Cache<[u8; 32], Known>,
     uses: Arc<Mutex<HashMap<Uuid, (i64, SystemTime)>>>,
     _working: JoinSet<()>, // the tasks end with this value
@@ -91,8 +95,8 @@ impl Tokens {
         let Some(known) = self.known.get(&format::hash(token)) else {
             return (!is_well_formed(token)).then_some(Err(Unusable::Unknown));
         };
-        let current = *self.generation.borrow();
-        (current == Some(known.generation)).then(|| self.usable(known.token))
+        let seen = *self.generation.borrow();
+        (seen?.within(CURRENT_FOR) == Some(known.generation)).then(|| self.usable(known.token))
     }
 
     /// The principal of a token, from the database.
@@ -294,5 +298,42 @@ impl State {
             Self::Expired => "expired",
             Self::Revoked => "revoked",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::pool::{PoolKind, PoolOptions};
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cached_token_is_looked_up_again_if_no_change_could_have_been_announced() {
+        let options = PoolOptions {
+            kind: PoolKind::Keys,
+            size: 1,
+            checkout_timeout: Duration::from_secs(1),
+            statement_timeout: Duration::from_secs(1),
+        };
+        let nowhere = ConnInfo::from_config(tokio_postgres::Config::new()).expect("no TLS is required");
+        let tokens = Tokens {
+            pool: Pool::new(&nowhere, &options),
+            generation: Arc::new(watch::Sender::new(None)),
+            known: Cache::new(1),
+            uses: Arc::default(),
+            _working: JoinSet::new(),
+        };
+        let text = ApiToken::generate().expect("random bytes");
+        let principal = Arc::new(Principal::anonymous(Scopes::default()));
+        let known = Known { generation: Uuid::nil(), token: Ok((Uuid::nil(), principal)) };
+        tokens.known.insert(format::hash(text.reveal()), known);
+        assert!(tokens.known(text.reveal()).is_none());
+        tokens.generation.send_replace(Some(Seen { value: Uuid::nil(), at: Instant::now() }));
+        assert!(tokens.known(text.reveal()).is_some_and(|found| found.is_ok()));
+        // The connection is open and silent.
+        tokio::time::advance(CURRENT_FOR).await;
+        assert!(tokens.known(text.reveal()).is_none());
+        tokens.generation.send_replace(Some(Seen { value: Uuid::nil(), at: Instant::now() }));
+        assert!(tokens.known(text.reveal()).is_some_and(|found| found.is_ok()));
     }
 }
