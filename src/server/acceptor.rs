@@ -7,6 +7,7 @@
 //! longer than nginx keeps an idle connection.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use super::listener::{self, Listener};
 use super::observe::Observed;
 use super::unread::Watched;
 use super::{Drained, ServerLimits};
+use crate::http::client::is_public;
 
 /// Maximum size of a request line and its headers.
 const HEADERS_MAX_BYTES: usize = 64 * 1024;
@@ -86,13 +88,18 @@ where
     pub async fn accept(&self) -> Infallible {
         loop {
             match self.listener.accept().await {
-                Ok(listener::Stream::Tcp(stream)) => self.serve(stream, Some(self.limits.header_timeout)),
+                Ok(listener::Stream::Tcp(stream)) => {
+                    let addresses = stream.peer_addr().ok().zip(stream.local_addr().ok());
+                    let addresses = addresses.map(|(peer, here)| (peer.ip(), here.ip()));
+                    let peer = addresses.filter(|(peer, here)| is_public(*peer, *here)).map(|(peer, _)| peer);
+                    self.serve(stream, Some(self.limits.header_timeout), peer);
+                }
                 Ok(listener::Stream::Unix(stream)) => {
                     if let Some(bytes) = self.limits.send_buffer {
                         // A failure to set it only costs memory.
                         let _ = socket2::SockRef::from(&stream).set_send_buffer_size(bytes);
                     }
-                    self.serve(stream, None);
+                    self.serve(stream, None, None);
                 }
                 Err(error) => {
                     tracing::error!(error = &error as &dyn std::error::Error, "cannot accept a connection");
@@ -103,9 +110,14 @@ where
         }
     }
 
-    fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, header_timeout: Option<Duration>) {
+    fn serve(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        header_timeout: Option<Duration>,
+        public_peer: Option<IpAddr>,
+    ) {
         let stream = Heads::new(stream, self.service.recorder.clone());
-        let service = stream.reporting(self.service.clone());
+        let service = stream.reporting(Observed { public_peer, ..self.service.clone() });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(header_timeout)

@@ -1,7 +1,6 @@
 //! Identifies a request: its id, its trace context, and its span if it is sampled.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,6 +9,7 @@ use warp::http::uri::Authority;
 use warp::http::{HeaderMap, Method, Request, Version};
 
 use crate::auth::exposed;
+use crate::http::client;
 use crate::http::request_id::REQUEST_ID;
 use crate::http::route::Route;
 use crate::trace::context::{SpanContext, SpanId, TraceId};
@@ -20,7 +20,6 @@ use crate::trace::tracer::Tracer;
 /// The header with the trace context.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Maximum length of a request id accepted from a client.
@@ -175,7 +174,7 @@ impl RequestSpan {
             attributes.push(("server.address", shown(host.host()).into()));
             attributes.extend(host.port_u16().map(|port| ("server.port", port.into())));
         }
-        attributes.extend(client(headers).map(|address| ("client.address", address.to_string().into())));
+        attributes.extend(client::nearest(headers).map(|address| ("client.address", address.to_string().into())));
         let version = if request.version() == Version::HTTP_10 { "1.0" } else { "1.1" };
         attributes.push(("network.protocol.version", version.into()));
         if let Some(agent) = headers.get(USER_AGENT) {
@@ -225,11 +224,6 @@ impl RequestSpan {
         let (context, links) = (current.span(), Vec::new());
         current.tracer().end(Span { context, parent, state, kind, name, begun, ended, attributes, links, is_failed });
     }
-}
-
-/// The address from which the nearest proxy received the request.
-fn client(headers: &HeaderMap) -> Option<IpAddr> {
-    ascii(headers.get(FORWARDED_FOR)?).rsplit(',').next()?.trim().parse().ok()
 }
 
 fn state(headers: &HeaderMap) -> Option<String> {

@@ -85,7 +85,13 @@ pub async fn serve(
 ) -> Drained {
     let service = Guarded { service: TowerToHyperService::new(warp::service(routes)), guard };
     let is_behind_proxy = matches!(listener, Listener::Unix(..));
-    let service = Observed { service, recorder: Recorder::new(log, tracer), draining: Arc::default(), is_behind_proxy };
+    let service = Observed {
+        service,
+        recorder: Recorder::new(log, tracer),
+        draining: Arc::default(),
+        is_behind_proxy,
+        public_peer: None,
+    };
     let acceptor = Acceptor::new(listener, service, limits);
     tokio::select! {
         never = acceptor.accept() => match never {},

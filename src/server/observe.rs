@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -26,6 +27,7 @@ use super::identity::{Ended, Identity, OTHER, TRACEPARENT, ascii, method_label};
 use super::refusal::Answer;
 use super::unread::{self, Received, Watched};
 use crate::auth::principal::{Kind, Principal};
+use crate::http::client::FORWARDED_FOR;
 use crate::http::problem;
 use crate::http::request_id::REQUEST_ID;
 use crate::http::route::{Caller, InvalidCredentials, Route};
@@ -147,6 +149,8 @@ pub struct Observed<S> {
     pub draining: Arc<AtomicBool>,
     /// Whether to report the principal to nginx, whose log line may be the only one. nginx does not forward the header.
     pub is_behind_proxy: bool,
+    /// The public address that the connection is from; it replaces the one that the client may claim to be.
+    pub public_peer: Option<IpAddr>,
 }
 
 impl<S, B: Body + From<Vec<u8>> + Send> Service<Request<Incoming>> for Observed<S>
@@ -159,6 +163,9 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if let Some(Ok(peer)) = self.public_peer.map(|peer| HeaderValue::try_from(peer.to_string())) {
+            request.headers_mut().insert(FORWARDED_FOR, peer);
+        }
         let mut record = Record::begin(&mut request, self.recorder.clone());
         let (request, unread) = unread::watch(request);
         record.received = unread.received.clone();
