@@ -104,6 +104,9 @@ pub enum FetchError {
     /// The deadline passed.
     #[error("no response within {} s", DEADLINE.as_secs())]
     Timeout,
+    /// Plain HTTP to another machine.
+    #[error("the host of an http URL is not this machine; use https")]
+    NotLoopback,
     /// TLS is not configured.
     #[error("no certificate authority is trusted on this machine; set AUTH_CA_FILE to a file with one")]
     NoRoots,
@@ -141,7 +144,9 @@ impl Client {
         let host = address.host.as_str();
         let stream = staggered::connect(host, address.port()).await.map_err(FetchError::Connect)?;
         if !address.is_https() {
-            return exchange(stream, address).await;
+            // `localhost` may be another machine where it is resolved by a name server.
+            let is_here = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
+            return if is_here { exchange(stream, address).await } else { Err(FetchError::NotLoopback) };
         }
         let tls = self.tls.as_ref().ok_or(FetchError::NoRoots)?;
         let name = ServerName::try_from(host.to_owned())
