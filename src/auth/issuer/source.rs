@@ -80,7 +80,7 @@ impl Source {
         let document = match self {
             Self::Discovery { issuer, address, client } => {
                 let document = fetch("the discovery document", client, address).await?;
-                fetch("the key set", client, &keys_address(&document, issuer)?).await?
+                fetch("the key set", client, &keys_address(&document, issuer, address)?).await?
             }
             Self::Url { address, client } => fetch("the key set", client, address).await?,
             Self::File(path) => {
@@ -110,8 +110,9 @@ async fn read_file(path: &PathBuf) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The URL of the keys in the discovery document.
-fn keys_address(document: &[u8], issuer: &str) -> Result<Address, SourceError> {
+/// The URL of the keys in the discovery document, which was fetched from `from`. Only an issuer on this machine may name a server
+/// without TLS, which is on this machine as well: another one could otherwise make this service send requests to local programs.
+fn keys_address(document: &[u8], issuer: &str, from: &Address) -> Result<Address, SourceError> {
     let members = json::object(document)
         .ok_or(SourceError::Document("the discovery document is not a JSON object, or has a duplicate member"))?;
     // Another issuer's document would name that issuer's keys (OpenID Connect Discovery, 4.3).
@@ -121,5 +122,26 @@ fn keys_address(document: &[u8], issuer: &str) -> Result<Address, SourceError> {
     let address = members.get("jwks_uri").and_then(Value::as_str);
     address
         .and_then(|address| address.parse().ok())
+        .filter(|address: &Address| address.is_https() || !from.is_https())
         .ok_or(SourceError::Document("jwks_uri in the discovery document is not an https URL"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_issuer_on_this_machine_can_name_keys_without_tls() {
+        let (distant, local) = ("https://id.example", "http://localhost:9000");
+        let is_taken = |issuer: &str, keys: &str| {
+            let document = serde_json::json!({"issuer": issuer, "jwks_uri": keys}).to_string();
+            let from = discovery(issuer).parse().expect("a URL");
+            keys_address(document.as_bytes(), issuer, &from).is_ok()
+        };
+        assert!(is_taken(distant, "https://keys.example/k"));
+        assert!(!is_taken(distant, "http://localhost:9000/k"));
+        assert!(!is_taken(distant, "http://127.0.0.1/k"));
+        assert!(is_taken(local, "http://127.0.0.1:9000/k"));
+        assert!(!is_taken(local, "http://id.example/k"));
+    }
 }
