@@ -6,6 +6,7 @@ use super::report::Report;
 use crate::auth::issuer::source::Source;
 use crate::config::{Auth, CacheConfig, ServerConfig};
 use crate::db::error_chain::error_chain;
+use crate::masked::masked;
 
 const AREA: &str = "auth";
 const AREA_REDIS: &str = "redis";
@@ -58,6 +59,8 @@ fn key_source(source: &Source) -> String {
             )
         }
         Source::Url { address, .. } => {
+            // Its query may contain a key.
+            let address = masked(&address.to_string());
             format!("{address} (AUTH_JWKS_URL) must return {KEY_SET}; check AUTH_CA_FILE: curl -v {address}")
         }
         Source::Discovery { address, .. } => format!(
@@ -84,5 +87,19 @@ pub async fn redis(report: &mut Report, config: &CacheConfig) {
         // The category describes the error and never contains the address, which may include a password.
         Ok(Err(error)) => report.warning(AREA_REDIS, format!("Redis cannot be used: {}", error.category()), remedy),
         Err(_) => report.warning(AREA_REDIS, "Redis does not respond within 3 s", remedy),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::issuer::fetch::Client;
+
+    #[test]
+    fn the_query_of_a_key_url_is_not_repeated() {
+        let client = Client::new(None).expect("the system's authorities, or none");
+        let address = "https://id.example/keys?key=S3KR3T".parse().expect("a URL");
+        let remedy = key_source(&Source::Url { address, client });
+        assert!(remedy.contains("https://id.example/keys") && !remedy.contains("S3KR3T"), "{remedy}");
     }
 }
