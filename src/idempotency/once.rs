@@ -16,7 +16,9 @@ use crate::db::error::StoreError;
 use crate::db::operation::DbOperation;
 use crate::db::pool::Pool;
 use crate::db::wait_time::Waiting;
+use crate::http::body::SMALL;
 use crate::http::problem::{Code, Problem};
+use crate::http::reply::Buffers;
 
 /// The work of an idempotent request.
 pub trait Work: Send {
@@ -33,6 +35,7 @@ pub struct Once {
     pool: Pool,
     ttl: Duration,
     key_limit: KeyLimit,
+    memory: Buffers,
 }
 
 /// The outcome of a request.
@@ -45,9 +48,9 @@ enum Outcome {
 }
 
 impl Once {
-    /// Stores responses for `ttl`, limited per principal by `key_limit`.
-    pub fn new(pool: Pool, ttl: Duration, key_limit: KeyLimit) -> Self {
-        Self { pool, ttl, key_limit }
+    /// Stores responses for `ttl`, limited per principal by `key_limit`; long ones are counted in `memory` while they are sent.
+    pub fn new(pool: Pool, ttl: Duration, key_limit: KeyLimit, memory: Buffers) -> Self {
+        Self { pool, ttl, key_limit, memory }
     }
 
     /// Whether the owner of this key has reached the limit.
@@ -74,12 +77,16 @@ impl Once {
         let outcome = self.attempt(request, work).await.map_err(|error| problem(error).with_key())?;
         metrics::counter!("idempotency_requests_total", "result" => outcome.label()).increment(1);
         match outcome {
-            Outcome::First(answer) => answer.into_response(false),
-            Outcome::Replayed(answer) => answer.into_response(true),
+            Outcome::First(answer) => self.held(answer).into_response(false),
+            Outcome::Replayed(answer) => self.held(answer).into_response(true),
             Outcome::Reused => Err(reused()),
             Outcome::InFlight => Err(in_flight()),
             Outcome::TooMany => Err(too_many()),
         }
+    }
+
+    fn held(&self, answer: Answer) -> Answer {
+        if answer.body.len() <= SMALL { answer } else { Answer { body: self.memory.hold(answer.body), ..answer } }
     }
 
     async fn attempt(&self, request: &Request, work: impl Work) -> Result<Outcome, StoreError> {
