@@ -40,6 +40,7 @@ use crate::resource::context::Context;
 use crate::resource::definition::Resource;
 use crate::resource::history;
 use crate::resource::list::first::Lists;
+use crate::resource::long_rows::LongRows;
 use crate::resource::registry::Resources;
 use crate::resource::store::Store;
 use crate::server::access_log::AccessLog;
@@ -99,6 +100,7 @@ impl App {
         let body_limits = budget.body_limits(&bodies, server.common.max_body_bytes, server.body_timeout_ms);
         let buffers = budget.buffers(database.checkout_timeout_ms);
         let bound = KeyLimit::start(pool.clone(), server.idempotency_max_keys, shutdown.clone());
+        let rows = budget.rows(database.checkout_timeout_ms);
         let once = Once::new(pool.clone(), server.idempotency_ttl, bound, buffers.clone());
         tokio::spawn(expiry::run(pool.clone(), once.ttl(), shutdown.clone()));
         if let Some(retention) = server.history_retention {
@@ -141,6 +143,7 @@ impl App {
             Arc::new(Context {
                 resource,
                 store: Store::new(resource, &pool, database.checkout_timeout_ms),
+                rows: LongRows::new(resource, rows.clone()),
                 reads: reads.clone(),
                 lists: Lists::new("list"),
                 once: once.clone(),

@@ -27,6 +27,9 @@ const SOCKET_DEFAULT: usize = 212_992;
 /// One client may use one in this many parts of each budget.
 const SHARES: usize = 4;
 
+/// Long single rows may use one in this many parts of a half in addition.
+const ROWS: usize = 4;
+
 /// Memory and disk for requests.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Memory and disk")]
@@ -34,7 +37,7 @@ pub struct BudgetConfig {
     /// Maximum memory for all request bodies and lists in progress, in bytes or with KiB, MiB or GiB (8MiB to 1TiB).
     ///
     /// Half is for bodies, half for lists that wait for their readers; beyond it requests get 503, or 429 if one address uses a
-    /// quarter of a half. A smaller budget refuses large bodies and lists sooner; one that is too large for a container's limit
+    /// quarter of a half. Another eighth is for single rows over 16 KiB. A smaller budget refuses large bodies and lists sooner; one that is too large for a container's limit
     /// leads to the container being killed.
     ///
     /// [default: a quarter of the container's memory limit, 512MiB without one]
@@ -75,6 +78,11 @@ impl BudgetConfig {
     /// Memory for lists; `wait` is the longest wait of a request for it.
     pub fn buffers(&self, wait: Duration) -> Buffers {
         Buffers::new(Budget::new("lists", self.half(), self.half() / SHARES), wait)
+    }
+
+    /// Memory for long single rows, apart from that for lists, so that slow readers of lists do not use it up.
+    pub fn rows(&self, wait: Duration) -> Buffers {
+        Buffers::new(Budget::new("rows", self.half() / ROWS, self.half() / ROWS), wait)
     }
 
     /// Disk for bodies.

@@ -58,6 +58,9 @@ pub enum StoreError {
         /// The column.
         column: &'static str,
     },
+    /// Not a failure: the caller of a read has as many rows as it has memory for ([`ended_early`]).
+    #[error("no more rows are needed")]
+    Enough,
     /// A bug in this program or in the schema.
     #[error("unexpected database error")]
     Internal(#[source] Arc<tokio_postgres::Error>),
@@ -124,7 +127,7 @@ impl StoreError {
         match self {
             Self::Conflict { .. } => true,
             Self::Internal(error) => is_about_statement(error),
-            Self::Missing | Self::Stale | Self::Unreadable { .. } | Self::OutcomeUnknown { .. } => false,
+            Self::Missing | Self::Stale | Self::Unreadable { .. } | Self::Enough | Self::OutcomeUnknown { .. } => false,
             Self::Unavailable { .. } => matches!(
                 self.unavailable_state(),
                 Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED)
@@ -151,7 +154,7 @@ impl StoreError {
     /// Kind of database failure for metrics and spans: PostgreSQL's error code if there is one. A missing row is not a failure.
     pub fn kind(&self) -> Option<Cow<'static, str>> {
         let (source, kind) = match self {
-            Self::Missing | Self::Stale | Self::Unreadable { .. } => return None,
+            Self::Missing | Self::Stale | Self::Unreadable { .. } | Self::Enough => return None,
             Self::Conflict { .. } => (None, "constraint_violation"),
             Self::Unavailable { source, .. } => (source.as_deref(), "unavailable"),
             Self::OutcomeUnknown { source, .. } => (source.as_deref(), "outcome_unknown"),
@@ -178,6 +181,17 @@ impl From<tokio_postgres::Error> for StoreError {
             Some(constraint) => Self::Conflict { constraint: constraint.to_owned() },
             None => Self::Internal(Arc::new(error)),
         }
+    }
+}
+
+/// Whether a read was ended by its caller, with [`StoreError::Enough`], before its last row.
+///
+/// # Errors
+/// The read's.
+pub fn ended_early(read: Result<(), StoreError>) -> Result<bool, StoreError> {
+    match read {
+        Err(StoreError::Enough) => Ok(true),
+        read => read.map(|()| false),
     }
 }
 

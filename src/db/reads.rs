@@ -313,6 +313,11 @@ impl Reader {
             }
             Err(error) => error,
         };
+        if matches!(error, StoreError::Enough) {
+            // The rows so far are part of the answer. The session can report the position when their statement has ended.
+            session.recover().await;
+            self.raise(replica.replayed(session).await.map_or(Consistency::Primary, Consistency::AtLeast));
+        }
         // A read that took too long on the replica is not repeated on the primary.
         if refused || error.is_cancelled() && begun.elapsed() + DEADLINE_GRACE >= session.deadline() {
             return Ok(Err(error));

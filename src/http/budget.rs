@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::{Counter, Gauge};
@@ -65,7 +66,7 @@ pub enum Holder {
 pub struct Reservation {
     budget: Budget,
     holder: Holder,
-    bytes: usize,
+    bytes: AtomicUsize,
 }
 
 impl Budget {
@@ -82,14 +83,16 @@ impl Budget {
     /// If they are not.
     pub fn take(&self, holder: Holder, bytes: usize) -> Result<Reservation, Refused> {
         self.add(holder, bytes).inspect_err(|_| self.0.refused.increment(1))?;
-        Ok(Reservation { budget: self.clone(), holder, bytes })
+        Ok(self.reservation(holder, bytes))
     }
 
-    /// Reserves bytes that are already in use, even beyond the budget.
-    pub fn hold(&self, holder: Holder, bytes: usize) -> Reservation {
-        let mut held = Reservation { budget: self.clone(), holder, bytes: 0 };
-        held.resize(bytes);
-        held
+    /// A reservation of nothing yet, for memory that is already in use ([`Reservation::resize`]).
+    pub fn empty(&self, holder: Holder) -> Reservation {
+        self.reservation(holder, 0)
+    }
+
+    fn reservation(&self, holder: Holder, bytes: usize) -> Reservation {
+        Reservation { budget: self.clone(), holder, bytes: bytes.into() }
     }
 
     /// Waits until a deadline for bytes to become available.
@@ -102,7 +105,7 @@ impl Budget {
             // Registered before the check, so that no release after it is missed.
             freed.as_mut().enable();
             let refused = match self.add(holder, bytes) {
-                Ok(()) => return Ok(Reservation { budget: self.clone(), holder, bytes }),
+                Ok(()) => return Ok(self.reservation(holder, bytes)),
                 Err(refused) => refused,
             };
             if timeout_at(deadline, freed).await.is_err() {
@@ -183,7 +186,7 @@ impl Holder {
 impl Reservation {
     /// The number of reserved bytes.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Reserves more.
@@ -191,18 +194,27 @@ impl Reservation {
     /// # Errors
     /// If they are not available.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Refused> {
-        self.budget.add(self.holder, bytes).inspect_err(|_| self.budget.0.refused.increment(1))?;
-        self.bytes += bytes;
+        self.try_grow(bytes).inspect_err(|_| self.budget.0.refused.increment(1))
+    }
+
+    /// As [`Reservation::grow`], for a caller that can do with less: nothing is counted as refused.
+    ///
+    /// # Errors
+    /// If they are not available.
+    pub fn try_grow(&self, bytes: usize) -> Result<(), Refused> {
+        self.budget.add(self.holder, bytes)?;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
     /// Adjusts the reservation to the actual size, even beyond the budget, because that memory is already in use.
     pub fn resize(&mut self, bytes: usize) {
-        if bytes < self.bytes {
-            self.budget.release(self.holder, self.bytes - bytes);
+        let before = std::mem::replace(self.bytes.get_mut(), bytes);
+        if bytes < before {
+            self.budget.release(self.holder, before - bytes);
         } else {
             let mut account = self.budget.lock();
-            let more = bytes - self.bytes;
+            let more = bytes - before;
             if let Some(client) = self.holder.client() {
                 *account.clients.entry(client).or_default() += more;
             }
@@ -211,13 +223,12 @@ impl Reservation {
                 self.budget.show(&account);
             }
         }
-        self.bytes = bytes;
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.release(self.holder, self.bytes);
+        self.budget.release(self.holder, self.bytes());
     }
 }
 

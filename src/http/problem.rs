@@ -291,7 +291,7 @@ impl Problem {
                     return Self::fields(vec![field]);
                 }
             }
-            StoreError::Unreadable { .. } | StoreError::Internal(_) => {}
+            StoreError::Unreadable { .. } | StoreError::Enough | StoreError::Internal(_) => {}
         }
         tracing::error!(error = error as &dyn Error, "unexpected store error");
         Self::internal()

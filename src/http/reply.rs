@@ -28,6 +28,10 @@ const HEADERS: usize = 10;
 /// Maximum size of a first chunk: it is reserved before the chunk is produced.
 pub const CHUNK_BYTES: usize = 256 * 1024;
 
+/// Maximum size of a chunk that needs no more memory than was reserved for it before: twice what is reserved for a first one,
+/// which 2,000 ordinary rows do not exceed.
+const ORDINARY_BYTES: usize = 2 * CHUNK_BYTES;
+
 /// Maximum wait of a list in progress for the memory of its next chunk, which becomes available when other chunks have been
 /// sent; after that the list is truncated.
 const REST_WAIT: Duration = Duration::from_secs(10);
@@ -57,8 +61,12 @@ pub fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Response {
 
 /// A long response, produced in chunks.
 pub trait Chunks: Send + 'static {
-    /// The next chunk, which may be empty, and whether more may follow; `room` is its expected size.
-    fn next(&mut self, room: usize) -> impl Future<Output = Result<(Vec<u8>, bool), StoreError>> + Send;
+    /// The next chunk, which may be empty, and whether more may follow; `room` is its expected size, and `held` its memory.
+    fn next(
+        &mut self,
+        room: usize,
+        held: &Reservation,
+    ) -> impl Future<Output = Result<(Vec<u8>, bool), StoreError>> + Send;
 }
 
 /// The memory for list chunks until clients have read them.
@@ -94,9 +102,9 @@ impl Buffers {
         self.budget.wait(holder, bytes, Instant::now() + self.wait).await
     }
 
-    /// Reserves memory that is already in use, even beyond the budget.
-    pub fn hold(&self, holder: Holder, bytes: usize) -> Reservation {
-        self.budget.hold(holder, bytes)
+    /// Counts bytes that are already in memory, even beyond the budget, until the last copy is dropped.
+    pub fn hold(&self, bytes: Bytes) -> Bytes {
+        part(bytes, self.budget.empty(Holder::Several))
     }
 
     /// Whether chunks should be small because memory is scarce.
@@ -105,8 +113,28 @@ impl Buffers {
     }
 }
 
+/// The memory of a chunk or page while it is produced.
+#[derive(Clone, Copy)]
+pub struct Room<'a> {
+    /// Its reservation.
+    pub held: &'a Reservation,
+    /// The size after which it ends.
+    pub bytes: usize,
+}
+
+impl Room<'_> {
+    /// Whether a chunk or page of this size must end; if not, its memory is reserved.
+    pub fn is_full(&self, bytes: usize) -> bool {
+        let held = self.held.bytes().max(ORDINARY_BYTES);
+        bytes >= self.bytes || bytes > held && self.held.try_grow((bytes - self.held.bytes()).max(CHUNK_BYTES)).is_err()
+    }
+}
+
 /// Bytes whose memory stays reserved until the last copy is dropped.
-pub fn buffer(bytes: Vec<u8>, mut held: Reservation) -> Bytes {
+pub fn buffer(mut bytes: Vec<u8>, mut held: Reservation) -> Bytes {
+    if bytes.capacity() > bytes.len() + CHUNK_BYTES {
+        bytes.shrink_to_fit();
+    }
     held.resize(bytes.capacity());
     Bytes::from_owner(Buffer { bytes, _held: held })
 }
@@ -143,7 +171,7 @@ pub async fn in_chunks(
     problem: impl Fn(StoreError) -> Problem,
 ) -> Result<Response, Problem> {
     let held = buffers.reserve(Holder::Client(client), CHUNK_BYTES).await.map_err(no_buffer)?;
-    let (first, more) = chunks.next(0).await.map_err(problem)?;
+    let (first, more) = chunks.next(0, &held).await.map_err(problem)?;
     Ok(begun(buffers, client, content_type, buffer(first, held), more.then_some(chunks)))
 }
 
@@ -188,7 +216,8 @@ async fn send(
         }
         let made = async {
             let held = budget.wait(holder, room, Instant::now() + REST_WAIT).await?;
-            Ok::<_, Refused>(chunks.next(room).await.map(|(next, more)| (buffer(next, held), more)))
+            let next = chunks.next(room, &held).await;
+            Ok::<_, Refused>(next.map(|(next, more)| (buffer(next, held), more)))
         };
         let made = tokio::select! {
             made = made => made,
@@ -222,7 +251,7 @@ mod tests {
     }
 
     impl Chunks for Counting {
-        async fn next(&mut self, _room: usize) -> Result<(Vec<u8>, bool), StoreError> {
+        async fn next(&mut self, _room: usize, _held: &Reservation) -> Result<(Vec<u8>, bool), StoreError> {
             self.made += 1;
             let more = if self.made == 2 { (self.second)()? } else { self.made < 3 };
             Ok((vec![b'0' + u8::try_from(self.made).expect("few")], more))
@@ -235,6 +264,18 @@ mod tests {
         let answer = in_chunks(&buffers, Client::of(&HeaderMap::new()), "text/plain", chunks, |_| Problem::internal());
         let response = answer.await.expect("the first chunk is fine");
         response.into_body().collect().await.ok().map(http_body_util::Collected::to_bytes)
+    }
+
+    #[test]
+    fn a_chunk_ends_at_its_size_or_when_no_memory_is_left() {
+        let budget = Budget::new("test", 4 * CHUNK_BYTES, 4 * CHUNK_BYTES);
+        let held = budget.take(Holder::Several, CHUNK_BYTES).expect("free");
+        let short = Room { held: &held, bytes: 3 * CHUNK_BYTES };
+        assert!(!short.is_full(ORDINARY_BYTES));
+        assert_eq!(held.bytes(), CHUNK_BYTES, "an ordinary chunk reserves nothing more");
+        assert!(!short.is_full(3 * CHUNK_BYTES - 1) && short.is_full(3 * CHUNK_BYTES));
+        let long = Room { bytes: 8 * CHUNK_BYTES, ..short };
+        assert!(!long.is_full(4 * CHUNK_BYTES) && long.is_full(4 * CHUNK_BYTES + 1));
     }
 
     #[tokio::test]

@@ -82,8 +82,7 @@ impl Once {
         match outcome {
             Outcome::First(mut answer) => {
                 if answer.body.len() > SMALL {
-                    let held = self.buffers.hold(Holder::Client(request.client), answer.body.len());
-                    answer.body = reply::part(answer.body, held);
+                    answer.body = self.buffers.hold(answer.body);
                 }
                 answer.into_response(false)
             }

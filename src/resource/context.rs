@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::bulk::bounds::Bulk;
 use super::definition::Resource;
 use super::list::first::Lists;
+use super::long_rows::LongRows;
 use super::store::Store;
 use crate::db::analyze::Growth;
 use crate::db::pool::Pool;
@@ -24,6 +25,8 @@ pub struct Context {
     pub reads: Reads,
     /// Access to single rows.
     pub store: Store,
+    /// The size of rows, and memory for long single ones.
+    pub rows: LongRows,
     /// Lists being read.
     pub lists: Lists,
     /// Idempotent requests.

@@ -28,6 +28,7 @@ pub mod infer;
 pub mod json;
 pub mod kind;
 pub mod list;
+pub mod long_rows;
 pub mod naming;
 pub mod openapi;
 pub mod operations;

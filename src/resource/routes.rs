@@ -25,6 +25,7 @@ use super::json::{self, UuidRule};
 use super::list::read::Sources;
 use super::list::routes::{PAGE_DEFAULT, list, statistics};
 use super::problem::problem;
+use super::row::Stored;
 use super::single_row::{parse_uuid, row_response};
 use super::store;
 use super::value::Value;
@@ -196,8 +197,13 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
 
 async fn get(segment: &str, context: Arc<Context>) -> Result<Response, Problem> {
     let uuid = parse_uuid(context.resource, segment)?;
-    let stored = context.store.get(uuid).await.map_err(|error| problem(context.resource, error))?;
-    Ok(row_response(StatusCode::OK, stored))
+    Ok(row_response(StatusCode::OK, current(uuid, &context).await?))
+}
+
+/// The row as it is now.
+async fn current(uuid: Uuid, context: &Context) -> Result<Stored, Problem> {
+    let get = || async { context.store.get(uuid).await.map_err(|error| problem(context.resource, error)) };
+    context.rows.read(get).await
 }
 
 /// The query string, if the resource has a history and the request may select a past state.
@@ -215,8 +221,8 @@ async fn get_if(
     let uuid = parse_uuid(context.resource, segment)?;
     let condition = ReadCondition::read(headers)?;
     let stored = match past {
-        None => context.store.get(uuid).await.map_err(|error| problem(context.resource, error))?,
-        Some(raw) => history::routes::past_state(uuid, &raw, &context).await?,
+        None => current(uuid, &context).await?,
+        Some(raw) => context.rows.read(|| history::routes::past_state(uuid, &raw, &context)).await?,
     };
     Ok(condition.instead(stored.version)?.unwrap_or_else(|| row_response(StatusCode::OK, stored)))
 }
@@ -254,6 +260,7 @@ async fn create(
         }
         response
     };
+    let _held = context.rows.reserve_change(body.len(), true).await?;
     if let Some(request) = Request::read((&headers, principal), route.0, "", &body)? {
         // Boxed, because it is large and rare.
         let work = CreateOnce { resource: context.resource, values, changed_by: Actor::of(principal, &headers) };
@@ -262,7 +269,7 @@ async fn create(
     }
     let created = context.store.create(values, Actor::of(principal, &headers)).await;
     let (uuid, stored) = created.map_err(|error| problem(context.resource, error))?;
-    let mut response = row_response(StatusCode::CREATED, stored);
+    let mut response = row_response(StatusCode::CREATED, context.rows.hold(stored));
     let location = HeaderValue::from_str(&location(context.resource, uuid)).expect("a uuid is printable ASCII");
     response.headers_mut().insert(LOCATION, location);
     Ok(applied(response))
@@ -302,9 +309,10 @@ async fn replace(
     let condition = etag::condition(&headers, context.if_match)?;
     let body = read_json(&headers, body, &context.body_limits).await?;
     let values = json::read(context.resource, &body, UuidRule::Equals(uuid), None)?;
+    let _held = context.rows.reserve_change(body.len(), true).await?;
     let stored = context.store.replace(uuid, values, condition, Actor::of(matched.principal(), &headers)).await;
     let stored = stored.map_err(|error| problem(context.resource, error))?;
-    Ok(row_response(StatusCode::OK, stored))
+    Ok(row_response(StatusCode::OK, context.rows.hold(stored)))
 }
 
 async fn patch(
@@ -324,9 +332,10 @@ async fn patch(
         }
     })?;
     let patch = json::read_patch(context.resource, &body, UuidRule::Equals(uuid))?;
+    let _held = context.rows.reserve_change(body.len(), false).await?;
     let stored = context.store.patch(uuid, patch, condition, Actor::of(matched.principal(), &headers)).await;
     let stored = stored.map_err(|error| problem(context.resource, error))?;
-    Ok(row_response(StatusCode::OK, stored))
+    Ok(row_response(StatusCode::OK, context.rows.hold(stored)))
 }
 
 async fn delete(matched: &Matched, headers: &HeaderMap, context: Arc<Context>) -> Result<Response, Problem> {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::actor::Actor;
 use super::definition::Resource;
+use super::long_rows::longest;
 use super::row::{self, JSON_BYTES, Record, Stored, all_failed, owned, owned_patch};
 use super::value::Value;
 use super::writes::{Create, Delete, Patch, Replace, Write, write_many};
@@ -21,9 +22,14 @@ use crate::db::batch::{BatchLimits, BatchName, Batcher, QUEUE};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
 use crate::db::version::Precondition;
+use crate::http::body::SMALL;
 
 /// Maximum number of operations in one statement: more than arrive during a round trip at 60,000 requests a second.
 const BATCH_SIZE: usize = 128;
+/// Approximate maximum size of the rows of one statement, whose number is lower if the description allows long ones.
+const BATCH_MAX_BYTES: usize = 2 << 20;
+/// Maximum size of a buffer that the responses of a batch share; a slow client would keep all of a longer one.
+const SHARED_MAX_BYTES: usize = 256 << 10;
 /// Number of waiting lookups that justify another concurrent statement, up to [`EAGER_LOOKUPS`]. Writes wait for the previous
 /// statement, because a commit costs more than the rows of a batch.
 const LOOKUPS_WORTH: usize = 20;
@@ -47,7 +53,7 @@ impl Store {
     /// A store on a pool; an operation waits for its batch at most as long as for a connection.
     pub fn new(resource: &'static Resource, pool: &Pool, wait: Duration) -> Self {
         let limits = BatchLimits {
-            size: BATCH_SIZE,
+            size: (BATCH_MAX_BYTES / longest(resource).max(1)).clamp(1, BATCH_SIZE),
             eager: 1,
             worth: 0,
             in_flight: BATCHES_IN_FLIGHT,
@@ -174,7 +180,7 @@ async fn get_many(resource: &'static Resource, pool: Pool, keys: Vec<Uuid>) -> V
     }
 }
 
-/// The rows of a batch as JSON, in one buffer shared by all responses.
+/// The rows of a batch as JSON, in one buffer shared by all responses unless it is long.
 struct Documents {
     buffer: Bytes,
     /// The range of each in the buffer, and its version.
@@ -195,6 +201,11 @@ impl Documents {
 
     fn get(&self, key: Uuid) -> Option<Stored> {
         let (range, version) = self.ranges.get(&key)?;
-        Some(Stored { document: self.buffer.slice(range.clone()), version: *version })
+        let is_long = range.len() > SMALL || self.buffer.len() > SHARED_MAX_BYTES;
+        let document = match is_long {
+            true => Bytes::copy_from_slice(&self.buffer[range.clone()]),
+            false => self.buffer.slice(range.clone()),
+        };
+        Some(Stored { document, version: *version })
     }
 }

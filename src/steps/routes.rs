@@ -24,6 +24,7 @@ use crate::db::error::StoreError;
 use crate::db::operation::DbOperation;
 use crate::db::reads::Reader;
 use crate::http::body::{self, FORM, JSON};
+use crate::http::budget::Reservation;
 use crate::http::client::Client;
 use crate::http::coding::{Broken, headers_and_body};
 use crate::http::consistency;
@@ -232,7 +233,7 @@ struct StepChunks {
 }
 
 impl Chunks for StepChunks {
-    async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
+    async fn next(&mut self, room: usize, _held: &Reservation) -> Result<(Vec<u8>, bool), StoreError> {
         let rows = self.list.rows(&self.reader, &self.filter, &self.after, BATCH).await?;
         self.reader.wait_midway();
         if let Some(last) = rows.last() {

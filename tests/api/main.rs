@@ -29,6 +29,7 @@ mod history;
 mod idempotency;
 mod issuer;
 mod lists;
+mod long_rows;
 mod metrics;
 mod operations;
 mod origins;

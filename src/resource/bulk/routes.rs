@@ -5,25 +5,30 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::try_join;
 use futures_util::{Stream, StreamExt, stream};
+use tokio_postgres::Row;
 use warp::http::HeaderMap;
 use warp::http::header::{HeaderValue, VARY};
 use warp::reply::Response;
 
+use super::super::list::read::CHUNK_MAX_BYTES;
 use super::super::list::request::FORMS;
 use super::super::list::shape::Shape;
 use super::super::problem::problem;
+use super::super::row;
 use super::load::{self, BulkRequest, Keys, Loaded};
 use super::store;
 use crate::auth::principal::Principal;
 use crate::csv::notes::UnknownColumns;
-use crate::db::error::StoreError;
+use crate::db::error::{StoreError, ended_early};
+use crate::db::pool::retried;
 use crate::http::body::{self, BodyBuffer, CSV, JSON, NDJSON, Pace};
+use crate::http::budget::Reservation;
 use crate::http::coding::{Broken, announced};
 use crate::http::format::Format;
 use crate::http::json::{BOM, without_bom};
 use crate::http::prefer;
 use crate::http::problem::{Code, Problem};
-use crate::http::reply::{self, Chunks};
+use crate::http::reply::{self, Chunks, Room};
 use crate::http::route::Route;
 use crate::http::spool::Spool;
 use crate::idempotency::once::{in_flight, reused};
@@ -230,20 +235,34 @@ struct StoredRows {
 }
 
 impl Chunks for StoredRows {
-    async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
-        let mut out = Vec::with_capacity(room);
+    async fn next(&mut self, room: usize, held: &Reservation) -> Result<(Vec<u8>, bool), StoreError> {
+        let Context { resource, pool, rows, .. } = &*self.context;
         let first = self.sent == 0;
-        let end = self.keys.keys.len().min(self.sent + BATCH);
+        let count = BATCH.min(CHUNK_MAX_BYTES / rows.mean()).max(1);
         // Keys are generated in row order and ascend.
-        let rows = store::stored(self.context.resource, &self.context.pool, &self.keys.keys[self.sent..end]).await?;
-        if first {
-            self.shape.begin(&mut out);
-        }
-        for (index, row) in rows.iter().enumerate() {
-            self.shape.row(first && index == 0, row, &mut out)?;
-        }
-        self.sent = end;
-        let more = end < self.keys.keys.len();
+        let keys = &self.keys.keys[self.sent..self.keys.keys.len().min(self.sent + count)];
+        let memory = Room { held, bytes: CHUNK_MAX_BYTES };
+        let (mut out, looked_up) = retried(|| async {
+            let (mut out, mut last) = (Vec::with_capacity(room), None);
+            if first {
+                self.shape.begin(&mut out);
+            }
+            let each = &mut |row: Row| {
+                if last.is_some() && memory.is_full(out.len()) {
+                    return Err(StoreError::Enough);
+                }
+                self.shape.row(first && last.is_none(), &row, &mut out)?;
+                last = Some(row::key(&row)?);
+                Ok(())
+            };
+            let is_cut = ended_early(store::stored(resource, pool, keys, each).await)?;
+            let looked_up = if is_cut { keys.partition_point(|key| Some(*key) <= last) } else { keys.len() };
+            Ok((out, looked_up))
+        })
+        .await?;
+        rows.measure(out.len(), looked_up);
+        self.sent += looked_up;
+        let more = self.sent < self.keys.keys.len();
         if !more {
             self.shape.end(&mut out);
         }

@@ -14,7 +14,7 @@ use super::super::definition::Resource;
 use crate::db::attempt::Attempt;
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
-use crate::db::session::Param;
+use crate::db::session::{Param, Query};
 use crate::idempotency::answer::Answer;
 use crate::idempotency::request::Request;
 use crate::idempotency::store::{Claim, claim, keep};
@@ -102,10 +102,15 @@ pub struct Copied<'a> {
     pub actor: &'a Actor,
 }
 
-/// The rows with these keys, in key order.
+/// Passes the rows with these keys to `each`, in key order.
 ///
 /// # Errors
-/// The pool's.
-pub async fn stored(resource: &Resource, pool: &Pool, keys: &[Uuid]) -> Result<Vec<Row>, StoreError> {
-    pool.read(&resource.db.get, resource.sql.get_rows, &[&keys]).await
+/// The pool's, or those of `each`.
+pub async fn stored(
+    resource: &Resource,
+    pool: &Pool,
+    keys: &[Uuid],
+    each: &mut (impl FnMut(Row) -> Result<(), StoreError> + Send),
+) -> Result<(), StoreError> {
+    pool.for_each(&resource.db.get, Query::Prepared(resource.sql.get_rows, &[&keys]), each).await
 }

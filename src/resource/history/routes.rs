@@ -14,6 +14,7 @@ use warp::reply::Response;
 use super::super::actor::Actor;
 use super::super::context::Context;
 use super::super::definition::Resource;
+use super::super::list::read::PAGE_MAX_BYTES;
 use super::super::list::request::{PAGE_DEFAULT, PAGE_MAX};
 use super::super::problem::problem;
 use super::super::row::Stored;
@@ -36,7 +37,7 @@ use crate::http::json::members;
 use crate::http::link;
 use crate::http::problem::{Code, FieldError, Problem};
 use crate::http::query::Query;
-use crate::http::reply;
+use crate::http::reply::{self, Room};
 use crate::idempotency::answer::Answer;
 use crate::idempotency::once::Work;
 use crate::idempotency::request::Request;
@@ -75,10 +76,12 @@ pub async fn history(segment: &str, raw: &str, headers: &HeaderMap, context: &Co
     query.finish()?;
     let format = Format::negotiate(headers, FORMS)?;
     let client = Client::of(headers);
-    let held = context.buffers.reserve(Holder::Client(client), limit * ENTRY_BYTES).await.map_err(reply::no_buffer)?;
+    let bytes = (limit * ENTRY_BYTES.max(context.rows.mean())).min(PAGE_MAX_BYTES);
+    let held = context.buffers.reserve(Holder::Client(client), bytes).await.map_err(reply::no_buffer)?;
     let failed = |error| problem(resource, error);
     let sources = (&context.reads.on_primary(client.address()), &context.pool);
-    let page = store::page((resource, statements(resource)?), sources, uuid, start, limit).await;
+    let room = Room { held: &held, bytes: PAGE_MAX_BYTES };
+    let page = store::page((resource, statements(resource)?), sources, uuid, start, (limit, room)).await;
     let (entries, more) = page.map_err(failed)?;
     let body = serialised(resource, uuid, &entries, format)?;
     let mut response = reply::ok(format.content_type(), reply::buffer(body, held));
@@ -242,6 +245,7 @@ pub async fn restore(
     }
     let body = read_json(&headers, body, &context.body_limits).await?;
     let version = read_version(&body)?;
+    let _held = context.rows.reserve_change(body.len(), false).await?;
     let changed_by = Actor::of(principal, &headers);
     let restore = Restore { resource, uuid, version, condition, may_be_absent: !names_state, changed_by };
     let failed = |error| match (&error, version) {
@@ -266,7 +270,8 @@ pub async fn restore(
     if let Some(request) = Request::read((&headers, principal), &path, "", &body)? {
         return Box::pin(context.once.run(&request, restore, failed)).await;
     }
-    restore.run_alone(&context.pool).await.map(|stored| row_response(StatusCode::OK, stored)).map_err(failed)
+    let stored = restore.run_alone(&context.pool).await.map_err(failed)?;
+    Ok(row_response(StatusCode::OK, context.rows.hold(stored)))
 }
 
 impl Work for Restore {

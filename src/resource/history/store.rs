@@ -9,9 +9,11 @@ use super::super::row::{JSON_BYTES, Stored};
 use super::super::value::{Raw, Value, timestamp_of};
 use super::sql::HistoryStatements;
 use super::state::State;
-use crate::db::error::StoreError;
-use crate::db::pool::Pool;
+use crate::db::error::{StoreError, ended_early};
+use crate::db::pool::{Pool, retried};
 use crate::db::reads::Reader;
+use crate::db::session::Query;
+use crate::http::reply::Room;
 
 /// Which entries of a row to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +95,8 @@ impl Entry {
     }
 }
 
-/// The entries of a row, newest first, at most `limit`, and whether more follow in that direction.
+/// The entries of a row, newest first, at most `limit` and as many as there is room for, and whether more follow in that
+/// direction.
 ///
 /// # Errors
 /// The pool's, or [`StoreError::Missing`] when neither the row nor an entry of it exists.
@@ -102,7 +105,7 @@ pub async fn page(
     (reader, pool): (&Reader, &Pool),
     uuid: Uuid,
     start: Start,
-    limit: usize,
+    (limit, room): (usize, Room<'_>),
 ) -> Result<(Vec<Entry>, bool), StoreError> {
     debug_assert!(resource.sql.history.is_some());
     let (sql, from) = match start {
@@ -112,12 +115,26 @@ pub async fn page(
     };
     // One extra row shows whether there are more.
     let most = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-    let rows = reader.read(&resource.db.history, sql, &[&uuid, &from, &most]).await?;
-    let mut entries = rows.into_iter().map(Entry::of).collect::<Result<Vec<_>, _>>()?;
+    let (mut entries, is_cut) = retried(|| async {
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        let keep = &mut |row: Row| {
+            // Its bytes, and as many as JSON.
+            bytes += 2 * row.raw_size_bytes();
+            if !entries.is_empty() && room.is_full(bytes) {
+                return Err(StoreError::Enough);
+            }
+            entries.push(Entry::of(row)?);
+            Ok(())
+        };
+        let query = Query::Prepared(sql, &[&uuid, &from, &most]);
+        let is_cut = ended_early(reader.for_each(&resource.db.history, query, keep).await)?;
+        Ok((entries, is_cut))
+    })
+    .await?;
     if entries.is_empty() && !is_known((resource, history), pool, uuid).await? {
         return Err(StoreError::Missing);
     }
-    let more = entries.len() > limit;
+    let more = is_cut || entries.len() > limit;
     entries.truncate(limit);
     if matches!(start, Start::NewerThan(_)) {
         entries.reverse();

@@ -42,6 +42,8 @@ pub struct First {
 pub struct Page {
     /// The number of rows.
     pub rows: usize,
+    /// Whether it ends before its limit, because its rows are long.
+    pub is_cut: bool,
     /// The positions of its first and last row.
     pub ends: Option<(CursorPosition, CursorPosition)>,
     /// Whether there are rows before it, as far as known.

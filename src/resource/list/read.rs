@@ -18,18 +18,20 @@ use super::first::{First, ListKey, Page};
 use super::order::Order;
 use super::request::{ListRequest, Start};
 use super::store;
-use crate::db::error::StoreError;
+use crate::db::error::{StoreError, ended_early};
 use crate::db::pool::retried;
 use crate::db::reads::Reader;
-use crate::http::budget::{Holder, Refused};
-use crate::http::reply;
+use crate::http::budget::{Holder, Refused, Reservation};
+use crate::http::reply::{self, Room};
 use crate::resource::context::Context;
 
 /// Rows per chunk of a list without a limit: about 400 KiB of JSON. Twice as many are not faster, and a slow client occupies
 /// the memory of two chunks.
 const CHUNK: usize = 2000;
-/// Approximate size of a row in bytes.
-const ROW_BYTES: usize = 200;
+/// Size at which a chunk ends before it has so many rows; ordinary rows are far shorter.
+pub const CHUNK_MAX_BYTES: usize = 4 * reply::CHUNK_BYTES;
+/// Size at which a page ends before its limit: four times that of 1,000 rows of 1 KiB.
+pub const PAGE_MAX_BYTES: usize = 4 << 20;
 /// Rows per chunk while requests for single rows or pages are waiting: few enough that a processor is soon free for them.
 const CHUNK_WHEN_BUSY: usize = 200;
 /// Rows per chunk while memory for lists is scarce: a thousand slow clients hold two of them each.
@@ -63,13 +65,14 @@ pub async fn first(
         let sources = Sources { reader: shared.reader.with_consistency(consistency), context: shared.context.clone() };
         let request = request.clone();
         async move {
-            let held = match sources.context.buffers.reserve(Holder::Several, estimate(request.limit)).await {
+            let bytes = estimate(&sources.context, request.limit);
+            let held = match sources.context.buffers.reserve(Holder::Several, bytes).await {
                 Ok(held) => held,
                 Err(refused) => return Ok(Err(refused)),
             };
             let (body, page) = match request.limit {
-                Some(limit) => page(&sources.reader, &request, limit).await?,
-                None => chunk(&sources, &request, None, 0).await?,
+                Some(limit) => page(&sources, &request, limit, &held).await?,
+                None => chunk(&sources, &request, None, (0, &held)).await?,
             };
             Ok(Ok(Arc::new(First { body: reply::buffer(body, held), page, consistency: sources.reader.consistency() })))
         }
@@ -78,18 +81,23 @@ pub async fn first(
 }
 
 /// Estimated size of a first page or chunk in bytes.
-pub fn estimate(limit: Option<usize>) -> usize {
-    limit.map_or(reply::CHUNK_BYTES, |rows| rows * ROW_BYTES)
+pub fn estimate(context: &Context, limit: Option<usize>) -> usize {
+    limit.map_or(reply::CHUNK_BYTES, |rows| (rows * context.rows.mean()).min(PAGE_MAX_BYTES))
 }
 
-async fn page(reader: &Reader, request: &ListRequest, limit: usize) -> Result<(Vec<u8>, Page), StoreError> {
+async fn page(
+    Sources { reader, context }: &Sources,
+    request: &ListRequest,
+    limit: usize,
+    held: &Reservation,
+) -> Result<(Vec<u8>, Page), StoreError> {
     let (position, backwards) = match &request.start {
         Start::First => (None, false),
         Start::After(position) => (Some(position), false),
         Start::Before(position) => (Some(position), true),
     };
     retried(|| async {
-        let mut writer = PageWriter::new(request, limit, 0);
+        let mut writer = PageWriter::new(request, limit, (0, Room { held, bytes: PAGE_MAX_BYTES }));
         request.shape.begin(&mut writer.out);
         let more = if backwards {
             writer.rows_before(reader, position).await?
@@ -98,12 +106,13 @@ async fn page(reader: &Reader, request: &ListRequest, limit: usize) -> Result<(V
         };
         request.shape.end(&mut writer.out);
         let came_from = position.is_some() && writer.rows > 0;
-        if backwards { writer.finish(more, came_from) } else { writer.finish(came_from, more) }
+        let (before, after) = if backwards { (more, came_from) } else { (came_from, more) };
+        writer.finish(context, before, after)
     })
     .await
 }
 
-/// The chunk of an unlimited list after a position, or its first one; `room` is its expected size.
+/// The chunk of an unlimited list after a position, or its first one, with its expected size and its memory.
 ///
 /// # Errors
 /// The pool's.
@@ -111,7 +120,7 @@ pub async fn chunk(
     sources: &Sources,
     request: &ListRequest,
     after_position: Option<&CursorPosition>,
-    room: usize,
+    (room, held): (usize, &Reservation),
 ) -> Result<(Vec<u8>, Page), StoreError> {
     let Sources { reader, context } = sources;
     let start = match &request.start {
@@ -125,13 +134,15 @@ pub async fn chunk(
         tokio::time::sleep(PAUSE).await; // a fixed pause, because waiting for the other requests to end could last forever
     }
     // Other lists may be sorted again for each chunk, so many small chunks would cost more than a few large ones.
-    let rows = match is_plain(&request.filter, &request.order) {
-        true if context.buffers.are_scarce() => CHUNK_WHEN_SCARCE,
-        true if is_contended => CHUNK_WHEN_BUSY,
-        _ => CHUNK,
+    let (rows, bytes) = match is_plain(&request.filter, &request.order) {
+        true if context.buffers.are_scarce() => (CHUNK_WHEN_SCARCE, reply::CHUNK_BYTES),
+        true if is_contended => (CHUNK_WHEN_BUSY, CHUNK_MAX_BYTES),
+        _ => (CHUNK, CHUNK_MAX_BYTES),
     };
+    // A statement that returns more rows than fit must be cancelled.
+    let rows = rows.min(bytes / context.rows.mean()).max(1);
     retried(|| async {
-        let mut writer = PageWriter { first, ..PageWriter::new(request, rows, room) };
+        let mut writer = PageWriter { first, ..PageWriter::new(request, rows, (room, Room { held, bytes })) };
         if first {
             request.shape.begin(&mut writer.out);
         }
@@ -139,7 +150,7 @@ pub async fn chunk(
         if !after {
             request.shape.end(&mut writer.out);
         }
-        writer.finish(!first, after)
+        writer.finish(context, !first, after)
     })
     .await
 }
@@ -148,6 +159,9 @@ pub async fn chunk(
 struct PageWriter<'a> {
     request: &'a ListRequest,
     limit: usize,
+    room: Room<'a>,
+    /// Whether rows within the limit were left out for lack of room.
+    is_cut: bool,
     out: Vec<u8>,
     /// Whether the next row is the first of the response.
     first: bool,
@@ -157,8 +171,9 @@ struct PageWriter<'a> {
 }
 
 impl<'a> PageWriter<'a> {
-    fn new(request: &'a ListRequest, limit: usize, room: usize) -> Self {
-        Self { request, limit, out: Vec::with_capacity(room), first: true, rows: 0, begin: None, last: None }
+    fn new(request: &'a ListRequest, limit: usize, (expected, room): (usize, Room<'a>)) -> Self {
+        let out = Vec::with_capacity(expected);
+        Self { request, limit, room, is_cut: false, out, first: true, rows: 0, begin: None, last: None }
     }
 
     /// Writes the rows after a position; returns whether there are more than the limit.
@@ -169,23 +184,35 @@ impl<'a> PageWriter<'a> {
         // One extra row shows whether there are more.
         let each = &mut |row| {
             more = self.rows == limit;
-            if more { Ok(()) } else { self.row(row) }
+            if more {
+                return Ok(());
+            }
+            if self.rows > 0 && self.room.is_full(self.out.len()) {
+                return Err(StoreError::Enough);
+            }
+            self.row(row)
         };
-        rows_after(resource, reader, filter, order, position, limit + 1, each).await?;
-        Ok(more)
+        let is_cut = ended_early(rows_after(resource, reader, filter, order, position, limit + 1, each).await)?;
+        self.is_cut = is_cut;
+        Ok(more || is_cut)
     }
 
     /// Writes the last rows before a position; returns whether there are more than the limit.
     async fn rows_before(&mut self, reader: &Reader, position: Option<&CursorPosition>) -> Result<bool, StoreError> {
-        let mut rows = Vec::new();
-        let keep = &mut |row| {
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        let keep = &mut |row: Row| {
+            // Its bytes, and as many as JSON.
+            bytes += 2 * row.raw_size_bytes();
+            if !rows.is_empty() && self.room.is_full(bytes) {
+                return Err(StoreError::Enough);
+            }
             rows.push(row);
             Ok(())
         };
         let order = self.request.order.reversed();
-        rows_after(self.request.shape.resource, reader, &self.request.filter, &order, position, self.limit + 1, keep)
-            .await?;
-        let more = rows.len() > self.limit;
+        let (resource, filter) = (self.request.shape.resource, &self.request.filter);
+        self.is_cut = ended_early(rows_after(resource, reader, filter, &order, position, self.limit + 1, keep).await)?;
+        let more = self.is_cut || rows.len() > self.limit;
         rows.truncate(self.limit);
         rows.into_iter().rev().try_for_each(|row| self.row(row))?;
         Ok(more)
@@ -202,14 +229,15 @@ impl<'a> PageWriter<'a> {
         Ok(())
     }
 
-    fn finish(self, before: bool, after: bool) -> Result<(Vec<u8>, Page), StoreError> {
+    fn finish(self, context: &Context, before: bool, after: bool) -> Result<(Vec<u8>, Page), StoreError> {
+        context.rows.measure(self.out.len(), self.rows);
         let ends = match self.begin.zip(self.last) {
             Some((begin, last)) => {
                 Some((begin, cursor::position(&self.request.order, |column| row::value(&last, column))?))
             }
             None => None,
         };
-        Ok((self.out, Page { rows: self.rows, ends, before, after }))
+        Ok((self.out, Page { rows: self.rows, is_cut: self.is_cut, ends, before, after }))
     }
 }
 

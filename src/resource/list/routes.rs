@@ -19,7 +19,7 @@ use super::{stats, store};
 use crate::db::error::StoreError;
 use crate::db::position::Consistency;
 use crate::db::reads::Reader;
-use crate::http::budget::Holder;
+use crate::http::budget::{Holder, Reservation};
 use crate::http::client::Client;
 use crate::http::format::Format;
 use crate::http::link;
@@ -50,7 +50,7 @@ pub async fn list(
     let held = sources
         .context
         .buffers
-        .reserve(Holder::Part(client), read::estimate(request.limit))
+        .reserve(Holder::Part(client), read::estimate(&sources.context, request.limit))
         .await
         .map_err(reply::no_buffer)?;
     let needs_position = sources.reader.consistency() != Consistency::Eventual;
@@ -58,7 +58,7 @@ pub async fn list(
     let first = read::first(&sources, key, request.clone()).await.map_err(failed)?.map_err(reply::no_buffer)?;
     sources.reader.raise(first.consistency);
     let body = reply::part(first.body.clone(), held);
-    if request.shape.format == Format::Object && first.page.rows != 1 {
+    if request.shape.format == Format::Object && (first.page.rows != 1 || first.page.is_cut) {
         let rows = if first.page.rows == 0 { "no row" } else { "more than one row" };
         let detail = format!("{} requires exactly one row, and the list has {rows}", Format::Object.media_type());
         return Err(Problem::new(Code::NotAcceptable, detail));
@@ -133,8 +133,8 @@ struct RemainingChunks {
 }
 
 impl Chunks for RemainingChunks {
-    async fn next(&mut self, room: usize) -> Result<(Vec<u8>, bool), StoreError> {
-        let (chunk, page) = read::chunk(&self.sources, &self.request, Some(&self.position), room).await?;
+    async fn next(&mut self, room: usize, held: &Reservation) -> Result<(Vec<u8>, bool), StoreError> {
+        let (chunk, page) = read::chunk(&self.sources, &self.request, Some(&self.position), (room, held)).await?;
         if let Some(position) = next_position(&page) {
             self.position = position;
         }
