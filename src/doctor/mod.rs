@@ -42,8 +42,8 @@ pub async fn check_environment(
     }
     #[cfg(target_os = "linux")]
     {
-        front::service(report, port).await;
-        front::nginx(report);
+        let is_away = front::service(report, port).await;
+        front::nginx(report, is_away);
     }
     auth::check(report, server).await;
     auth::redis(report, &server.air_quality).await;
