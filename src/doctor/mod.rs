@@ -17,6 +17,7 @@ mod replica;
 pub mod report;
 mod settings;
 mod tokens;
+mod views;
 mod writes;
 
 use crate::config::{BackupPlaceConfig, DatabaseConfig, ServerConfig};
