@@ -47,7 +47,7 @@ pub struct Restore {
     #[arg(long, env = "BACKUP_DIR", hide_env_values = true)]
     from: String,
     /// The id of the backup; by default the newest, or the newest before --at.
-    #[arg(long)]
+    #[arg(long, env = "RESTORE_BACKUP", hide_env_values = true)]
     backup: Option<String>,
     /// The instant, in a form that the API accepts, such as 2026-11-26T22:45:01.5Z or 2026-11-26T23:45:01[Europe/Warsaw]: every
     /// write acknowledged before it by the database's clock is restored, and none begun after it. The default is the backup's

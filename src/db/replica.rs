@@ -130,6 +130,8 @@ struct Known {
     cluster: Option<i64>,
     /// Positions of the primary's WAL, oldest first: of those older than the allowed lag, only the newest.
     samples: VecDeque<(Instant, Position)>,
+    /// Since when the standby lacks something, from samples that may have been dropped by now.
+    lacks_since: Option<Instant>,
 }
 
 /// State of a standby, as it reports it.
@@ -153,6 +155,7 @@ impl Replica {
                 state: ReplicaState { unusable: Some(Unusable::Away), lag: None },
                 cluster: None,
                 samples: VecDeque::new(),
+                lacks_since: None,
             }),
             lag: metrics::gauge!(REPLICA_LAG),
             up: metrics::gauge!(REPLICA_UP),
@@ -207,7 +210,7 @@ impl Replica {
             let state = match standby {
                 Err(_) => ReplicaState { unusable: Some(Unusable::Away), lag: None },
                 Ok(standby) => {
-                    let known = self.known();
+                    let mut known = self.known();
                     let unusable = known.check(&standby, Consistency::Eventual).err();
                     ReplicaState { unusable, lag: standby.replayed.and_then(|replayed| known.lag(replayed)) }
                 }
@@ -241,6 +244,7 @@ impl Known {
         // What a standby on the previous timeline has replayed since the promotion is not part of the new timeline.
         if is_another || self.samples.back().is_some_and(|(_, last)| last.timeline != position.timeline) {
             self.samples.clear();
+            self.lacks_since = None;
         }
         self.samples.push_back((at, position));
         while self.samples.len() > 1 && self.samples.get(1).is_some_and(|(next, _)| at - *next >= max_lag) {
@@ -277,14 +281,13 @@ impl Known {
     }
 
     /// Upper bound of the time since the primary was at this position.
-    fn lag(&self, replayed: Position) -> Option<Duration> {
-        let newest = self.samples.back()?;
-        if replayed.has(newest.1) {
-            return Some(Duration::ZERO);
-        }
+    fn lag(&mut self, replayed: Position) -> Option<Duration> {
         // It has everything before the first sample that it lacks.
-        let lacks = self.samples.iter().find(|(_, sample)| !replayed.has(*sample))?;
-        Some(lacks.0.elapsed())
+        let (oldest, _) = *self.samples.front()?;
+        let lacks = self.samples.iter().find(|(_, sample)| !replayed.has(*sample)).map(|(at, _)| *at);
+        // If it lacks the oldest sample, it may have lacked those that were dropped.
+        self.lacks_since = if lacks == Some(oldest) { self.lacks_since.or(lacks) } else { lacks };
+        Some(self.lacks_since.map_or(Duration::ZERO, |since| since.elapsed()))
     }
 }
 
@@ -321,7 +324,7 @@ mod tests {
     fn known(samples: &[(u64, Position)]) -> (Known, Instant) {
         let begun = Instant::now();
         let state = ReplicaState { unusable: None, lag: None };
-        let mut known = Known { state, cluster: None, samples: VecDeque::new() };
+        let mut known = Known { state, cluster: None, samples: VecDeque::new(), lacks_since: None };
         for (seconds, position) in samples {
             known.record(begun + Duration::from_secs(*seconds), 7, *position, LAG);
         }
@@ -365,12 +368,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_lag_is_the_age_of_the_first_sample_that_it_lacks() {
-        let (known, begun) = known(&[(0, at(1, 100)), (2, at(1, 200)), (4, at(1, 300))]);
+        let (mut known, begun) = known(&[(0, at(1, 100)), (2, at(1, 200)), (4, at(1, 300))]);
         tokio::time::advance(Duration::from_secs(5)).await;
         assert_eq!(Instant::now() - begun, Duration::from_secs(5));
         assert_eq!(known.lag(at(1, 300)), Some(Duration::ZERO));
         assert_eq!(known.lag(at(1, 200)), Some(Duration::from_secs(1)));
         assert_eq!(known.lag(at(1, 199)), Some(Duration::from_secs(3)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_lag_of_a_standby_that_has_stopped_grows_beyond_the_allowed_time() {
+        let (mut known, begun) = known(&[(0, at(1, 100))]);
+        for second in 1..=60 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            known.record(begun + Duration::from_secs(second), 7, at(1, 100 + second), LAG);
+            assert_eq!(known.lag(at(1, 100)), Some(Duration::from_secs(second - 1)));
+        }
+        assert_eq!(known.lag(at(1, 160)), Some(Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]

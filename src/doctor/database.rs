@@ -3,18 +3,18 @@
 //! All checks work with an ordinary role: no superuser is required, except where a finding says so.
 
 use tokio_postgres::config::TargetSessionAttrs;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
 use super::connection::{self, Fault};
 use super::query::one;
 use super::report::Report;
 use super::settings::Settings;
-use super::{backup_runs, privileges, writes};
+use super::{backup_runs, privileges, views, writes};
 use crate::config::DatabaseConfig;
 use crate::db::conninfo::ConnInfo;
 use crate::db::error_chain::error_chain;
 use crate::db::{migrate, roles};
+use crate::resource::definition::Resource;
 use crate::resource::registry::Resources;
 use crate::resource::schema::{Table, differences};
 
@@ -22,15 +22,13 @@ const AREA: &str = "database";
 
 /// The oldest and the newest release of PostgreSQL with which the service is tested.
 const VERSIONS: (i32, i32) = (14, 18);
-/// Age of the oldest unfrozen row in transactions; PostgreSQL starts to freeze by itself at 200 million, and stops accepting
-/// writes 3 million before 2^31.
-const XID_AGE_WRONG: i64 = 1_500_000_000;
-/// Bytes of WAL that a slot may retain.
-const SLOT_WARNING: i64 = 1 << 30;
 /// The clock is used to validate tokens, and AUTH_LEEWAY is 30 s by default.
 const CLOCK_WARNING_SECONDS: f64 = 5.0;
 /// Connections outside the pool: one of the readiness probe, and two that listen for notifications.
 const OUTSIDE_THE_POOL: i64 = 3;
+
+/// So that a lock or a slow disk delays only one check.
+const DEADLINES: &str = "set lock_timeout = '2s'; set statement_timeout = '10s'";
 
 /// Settings that, when off, lose acknowledged changes in a crash.
 const DURABILITY: [&str; 3] = ["fsync", "full_page_writes", "synchronous_commit"];
@@ -79,49 +77,38 @@ async fn check_with(
     server(report, client).await?;
     writes::rejected(report, client, &Settings::of_requests(config)).await?;
     connections(report, client, config.pool_size).await?;
+    let migrator = migrator(report, config, conninfo).await;
+    let migrator = migrator.as_ref();
+    // Before the tables, because reading them may wait for the same lock.
+    client.batch_execute(DEADLINES).await?;
+    if let Some(migrator) = migrator {
+        migrator.batch_execute(DEADLINES).await?;
+    }
+    views::check(report, migrator.unwrap_or(client), views::LOCKS).await?;
     if roles::is_superuser(client).await? {
         let what = "the role for requests is a superuser, which can read and drop everything";
         report.warning(AREA, what, "docs/operations.md, \"Roles\": MIGRATE_USER, and another role for requests");
     } else {
         report.fine(AREA, "the role for requests is not a superuser");
     }
-    let migrator = migrator(report, config, conninfo).await;
-    let migrator = migrator.as_ref();
     let visible = privileges::finds_tables(report, client).await;
-    if passed(report, "the schema", visible)? == Some(true) {
+    if views::passed(report, "the schema", visible)? == Some(true) {
         let applied = schema(report, client, resources).await;
-        let applied = passed(report, "the schema", applied)?;
+        let applied = views::passed(report, "the schema", applied)?;
         if applied.is_some_and(|applied| applied < migrate::latest_version()) {
             privileges::of_migrator(report, migrator.unwrap_or(client), resources).await?;
         }
         if applied != Some(0) {
             privileges::of_requests(report, client, resources).await?;
             let checked = backup_runs::check(report, client).await;
-            passed(report, "maintenance_runs", checked)?;
+            views::passed(report, "maintenance_runs", checked)?;
         }
     }
     if let Some(migrator) = migrator {
         writes::rejected(report, migrator, &Settings::of_migrator(config)).await?;
     }
     writes::synchronous(report, migrator.unwrap_or(client)).await?;
-    state(report, migrator.unwrap_or(client)).await
-}
-
-/// Reports a query that PostgreSQL rejects and continues, because it does not affect the other checks; returns an error if the
-/// session has ended.
-fn passed<T>(report: &mut Report, what: &str, checked: Result<T, Error>) -> Result<Option<T>, Error> {
-    let error = match checked {
-        Ok(found) => return Ok(Some(found)),
-        Err(error) if error.code().is_none() || error.is_closed() => return Err(error),
-        Err(error) => error,
-    };
-    let remedy = if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
-        "grant this role the privilege in the message, or: pycrudapi migrate as the owner"
-    } else {
-        "see PostgreSQL's log"
-    };
-    report.wrong(AREA, format!("{what} cannot be checked: {}", error_chain(&error)), remedy);
-    Ok(None)
+    views::check(report, migrator.unwrap_or(client), views::STATE).await
 }
 
 /// A session of the migrating role, if that is a different role.
@@ -233,7 +220,13 @@ async fn schema(report: &mut Report, client: &Client, resources: Resources) -> R
         }
         for difference in found {
             let what = format!("the table of {} differs from its description: {}", resource.name, difference.what);
-            let remedy = if difference.is_safe {
+            let remedy = if table.is_none() && existed(client, resource, applied).await? {
+                format!(
+                    "it was dropped or renamed. Do not restart the service, which would create it empty: alter table \
+                     OTHER_NAME rename to {}; or restore it from a backup, pycrudapi restore",
+                    resource.table
+                )
+            } else if difference.is_safe {
                 "restart the service; with MIGRATE=false: pycrudapi migrate".to_owned()
             } else {
                 format!("{};", difference.sql.join("; "))
@@ -244,6 +237,13 @@ async fn schema(report: &mut Report, client: &Client, resources: Resources) -> R
     Ok(applied)
 }
 
+/// Whether a table that is missing existed before: a migration has created it, or its history is there.
+async fn existed(client: &Client, resource: &Resource, applied: i32) -> Result<bool, Error> {
+    let sql = "select to_regclass($1) is not null";
+    let history: bool = client.query_one(sql, &[&format!("{}_history", resource.table)]).await?.try_get(0)?;
+    Ok(history || migrate::tables_made_until(applied).any(|table| table == resource.table))
+}
+
 /// Checks whether the tables created by migrations exist: they are not created again.
 async fn own_tables(report: &mut Report, client: &Client, resources: Resources, applied: i32) -> Result<(), Error> {
     let is_described = |table: &str| resources.iter().any(|resource| resource.table == table);
@@ -252,103 +252,6 @@ async fn own_tables(report: &mut Report, client: &Client, resources: Resources, 
         if !exists {
             let what = format!("the table {table} is missing, although a migration has created it");
             report.wrong(AREA, what, "it was dropped: restore it from a backup, pycrudapi restore");
-        }
-    }
-    Ok(())
-}
-
-/// A check of PostgreSQL's system views: the query's first column is a name, the second a number.
-struct Check {
-    sql: &'static str,
-    evaluate: fn(&mut Report, &str, i64),
-    fine: &'static str,
-}
-
-const CHECKS: &[Check] = &[
-    Check {
-        sql: "select i.indexrelid::regclass::text, pg_relation_size(i.indexrelid) from pg_index i \
-              join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace \
-              where not i.indisvalid and n.nspname = current_schema()",
-        evaluate: |report, index, _| {
-            let what = format!("the index {index} is invalid: its creation was interrupted, and it is not used");
-            report.warning(AREA, what, format!("reindex index concurrently {index};"));
-        },
-        fine: "no index is invalid",
-    },
-    Check {
-        sql: "select relid::regclass::text, n_dead_tup from pg_stat_user_tables where schemaname = current_schema() and \
-              n_dead_tup > 10000 and n_dead_tup > n_live_tup / 2",
-        evaluate: |report, table, dead| {
-            report.warning(AREA, format!("{table} has {dead} dead rows"), format!("vacuum (analyze) {table};"));
-        },
-        fine: "no table has many dead rows",
-    },
-    Check {
-        sql: "select relid::regclass::text, n_mod_since_analyze from pg_stat_user_tables \
-              where schemaname = current_schema() and n_mod_since_analyze > 10000 and n_mod_since_analyze > n_live_tup / 2",
-        evaluate: |report, table, changes| {
-            let what = format!("{table} has changed {changes} times since its statistics were collected");
-            report.warning(AREA, what, format!("analyze {table};"));
-        },
-        fine: "the statistics of all tables are current",
-    },
-    Check {
-        // `backup --follow` into a bucket moves its slot without reading from it.
-        sql: "select slot_name::text, pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_receive_lsn() \
-              else pg_current_wal_lsn() end, restart_lsn)::int8 from pg_replication_slots where not active \
-              and (slot_name <> 'pycrudapi_backup' or not exists (select from pg_stat_replication \
-              where application_name like 'pycrudapi follow %'))",
-        evaluate: |report, slot, bytes| {
-            let what = format!("the replication slot {slot} is inactive and retains {} MiB of WAL", bytes >> 20);
-            let remedy = format!("start its consumer, or: select pg_drop_replication_slot('{slot}');");
-            if bytes > SLOT_WARNING { report.wrong(AREA, what, remedy) } else { report.warning(AREA, what, remedy) }
-        },
-        fine: "no replication slot is inactive",
-    },
-    Check {
-        sql: "select datname::text, age(datfrozenxid)::int8 from pg_database where datname = current_database() \
-              and age(datfrozenxid) > 500000000",
-        evaluate: |report, database, age| {
-            let what = format!(
-                "the oldest row of {database} is {age} transactions old; PostgreSQL stops accepting writes at 2,144,000,000"
-            );
-            let remedy = "vacuum (freeze); and find old or prepared transactions that prevent it";
-            if age > XID_AGE_WRONG { report.wrong(AREA, what, remedy) } else { report.warning(AREA, what, remedy) }
-        },
-        fine: "transaction id wraparound is not near",
-    },
-    Check {
-        sql: "select pid::text, extract(epoch from now() - xact_start)::int8 from pg_stat_activity \
-              where state like 'idle in transaction%' and now() - xact_start > interval '5 minutes'",
-        evaluate: |report, pid, seconds| {
-            let what = format!(
-                "session {pid} has been idle in a transaction for {seconds} s, which prevents vacuum from removing rows"
-            );
-            report.warning(AREA, what, format!("select pg_terminate_backend({pid});"));
-        },
-        fine: "no session is idle in a transaction",
-    },
-    Check {
-        sql: "select last_failed_wal, extract(epoch from now() - last_failed_time)::int8 from pg_stat_archiver \
-              where last_failed_time > coalesce(last_archived_time, '-infinity')",
-        evaluate: |report, file, seconds| {
-            let what =
-                format!("archiving WAL has failed since {file}, {seconds} s ago: backups cannot be restored beyond it");
-            report.wrong(AREA, what, "see PostgreSQL's log for the output of archive_command");
-        },
-        fine: "archiving WAL does not fail",
-    },
-];
-
-async fn state(report: &mut Report, client: &Client) -> Result<(), Error> {
-    for Check { sql, evaluate, fine } in CHECKS {
-        let rows = client.query(*sql, &[]).await;
-        let Some(rows) = passed(report, "a system view", rows)? else { continue };
-        for row in &rows {
-            evaluate(report, row.try_get(0)?, row.try_get(1)?);
-        }
-        if rows.is_empty() {
-            report.fine(AREA, *fine);
         }
     }
     Ok(())

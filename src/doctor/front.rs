@@ -1,18 +1,22 @@
 //! The components in front of the server: nginx, its certificate, and whether the service responds.
 
+use std::path::Path;
 use std::process::Command;
 
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
+
 use super::certificate;
-use super::report::Report;
+use super::report::{Report, SERVICE as AREA_SERVICE};
 use crate::config::arguments::of_environment;
 use crate::config::nginx::{NginxConfig, program};
 use crate::ops::probe::{self, ProbeTarget};
+use crate::shell::quoted;
 
 const AREA_NGINX: &str = "nginx";
-const AREA_SERVICE: &str = "service";
 
-/// Checks nginx, as the environment configures it.
-pub fn nginx(report: &mut Report) {
+/// Checks nginx, as the environment configures it; RUN_DIR only for a service that `is_away`, whose user may be another one.
+pub fn nginx(report: &mut Report, is_away: bool) {
     let config: NginxConfig = match of_environment() {
         Ok(config) => config,
         Err(wrong) => return report.setting(wrong, super::CORRECT),
@@ -20,6 +24,9 @@ pub fn nginx(report: &mut Report) {
     // The test below uses another RUN_DIR, whose path may be short enough.
     if let Err(wrong) = config.upstreams() {
         report.setting(wrong.to_string(), super::CORRECT);
+    }
+    if is_away {
+        run_dir(report, &config.run_dir);
     }
     match config.certificate() {
         Ok(Some(found)) if found.certificate.exists() || !found.self_signed => certificate::check(report, &found),
@@ -73,11 +80,18 @@ fn remedy(error: &str) -> &'static str {
     }
 }
 
-/// Checks whether the service is ready.
-pub async fn service(report: &mut Report, port: u16) {
+/// Checks whether the service is ready; returns whether it does not respond.
+pub async fn service(report: &mut Report, port: u16) -> bool {
     let target = ProbeTarget::local(port);
-    match probe::ask(&target).await {
+    let response = probe::ask(&target).await;
+    let is_away = !matches!(response, Ok(_) | Err(probe::ProbeError::Status(..)));
+    match response {
         Ok(_) => report.fine(AREA_SERVICE, format!("{target} is ready")),
+        // Errors of nginx and of the server are JSON.
+        Err(probe::ProbeError::Status(_, body)) if !body.trim_start().starts_with('{') => {
+            another_program(report, port, "answers, but is not this service");
+        }
+        Err(probe::ProbeError::Http(_)) => another_program(report, port, "does not answer in HTTP"),
         Err(probe::ProbeError::Status(status, body)) => report.wrong(
             AREA_SERVICE,
             format!("{target} answers {status}: {}", body.trim()),
@@ -88,5 +102,26 @@ pub async fn service(report: &mut Report, port: u16) {
             format!("no response from {target}: {error}"),
             "make up; set HTTP_PORT for another port",
         ),
+    }
+    is_away
+}
+
+/// Reports that the service's port is in use.
+fn another_program(report: &mut Report, port: u16, answer: &str) {
+    let what = format!("HTTP_PORT={port} is used by another program, which {answer}");
+    let remedy = format!("ss -ltnp 'sport = :{port}' names it: stop it, or set HTTP_PORT to another port");
+    report.wrong(AREA_SERVICE, what, remedy);
+}
+
+/// Checks whether nginx and the server can write to RUN_DIR, or create it.
+fn run_dir(report: &mut Report, directory: &Path) {
+    let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let writable =
+        if existing.is_dir() { access(existing, Access::WRITE_OK | Access::EXEC_OK) } else { Err(Errno::NOTDIR) };
+    if let Err(error) = writable {
+        let what = format!("RUN_DIR={} cannot be written to: {}: {error}", directory.display(), existing.display());
+        let remedy =
+            format!("ls -ld {}; make it writable for this user, or set RUN_DIR", quoted(&existing.to_string_lossy()));
+        report.setting(what, remedy);
     }
 }

@@ -17,6 +17,7 @@ mod replica;
 pub mod report;
 mod settings;
 mod tokens;
+mod views;
 mod writes;
 
 use crate::config::{BackupPlaceConfig, DatabaseConfig, ServerConfig};
@@ -42,8 +43,8 @@ pub async fn check_environment(
     }
     #[cfg(target_os = "linux")]
     {
-        front::service(report, port).await;
-        front::nginx(report);
+        let is_away = front::service(report, port).await;
+        front::nginx(report, is_away);
     }
     auth::check(report, server).await;
     auth::redis(report, &server.air_quality).await;

@@ -40,6 +40,8 @@ pub struct Finding {
 
 /// Area of invalid settings.
 const SETTINGS: &str = "settings";
+/// Area of the whole service.
+pub const SERVICE: &str = "service";
 
 /// The results of all checks.
 #[derive(Debug, Default)]
@@ -72,9 +74,17 @@ impl Report {
         self.wrong(SETTINGS, what, remedy);
     }
 
-    /// Sorts by severity, and invalid settings before their consequences; otherwise the order of the checks is kept.
+    /// Sorts by severity, and causes before their consequences: invalid settings first, a service that is not ready last.
+    /// Otherwise the order of the checks is kept.
     pub fn sort(&mut self) {
-        self.0.sort_by_key(|finding| (finding.severity, finding.area != SETTINGS));
+        self.0.sort_by_key(|finding| {
+            let rank = match finding.area {
+                SETTINGS => 0,
+                SERVICE => 2,
+                _ => 1,
+            };
+            (finding.severity, rank)
+        });
     }
 
     /// Whether there is a problem.
@@ -133,6 +143,11 @@ mod tests {
         assert_eq!(json[0]["severity"], "wrong");
         assert_eq!(json[0]["mend"], "start it");
         assert!(json[2].get("mend").is_none());
+        let mut report = Report::default();
+        report.wrong(SERVICE, "it is not ready", "see the other findings");
+        report.wrong("database", "it is away", "start it");
+        report.sort();
+        assert!(report.text().starts_with("wrong    database"), "{}", report.text());
         report.setting("RESOURCES_DIR=/x:\n  it is not there", "correct it");
         report.sort();
         assert_eq!(report.status(), 2);

@@ -41,10 +41,10 @@ pub async fn rejected(report: &mut Report, client: &Client, settings: &Settings)
     let (base, role) = (quoted(&database), quoted(&user));
     let reset = "reset default_transaction_read_only;";
     let remedy = match source.as_str() {
-        "database" => format!("alter database {base} {reset}"),
-        "user" => format!("alter role {role} {reset}"),
-        "database user" => format!("alter role {role} in database {base} {reset}"),
-        "global" => format!("alter role all {reset}"),
+        "database" => in_a_writing_session(&format!("alter database {base} {reset}")),
+        "user" => in_a_writing_session(&format!("alter role {role} {reset}")),
+        "database user" => in_a_writing_session(&format!("alter role {role} in database {base} {reset}")),
+        "global" => in_a_writing_session(&format!("alter role all {reset}")),
         "configuration file" => {
             format!("alter system {reset} select pg_reload_conf(); or remove it from postgresql.conf")
         }
@@ -58,6 +58,11 @@ pub async fn rejected(report: &mut Report, client: &Client, settings: &Settings)
     );
     report.wrong(AREA, what, remedy);
     Ok(())
+}
+
+/// The session of whoever pastes the statement may be read-only too.
+fn in_a_writing_session(statement: &str) -> String {
+    format!("begin read write; {statement} commit;")
 }
 
 /// The synchronous standbys that the server waits for before it acknowledges a write, and those that are connected.

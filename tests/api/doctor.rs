@@ -154,6 +154,12 @@ async fn the_suggested_sql_repairs_each_fault() {
             "warning",
             "the index steps_pkey is invalid",
         ),
+        ("alter table steps set (autovacuum_enabled = false)", "warning", "autovacuum is off for steps"),
+        (
+            "select setval('passengers_version_seq', 9223372036854775800)",
+            "wrong",
+            "the sequence passengers_version_seq ends after 7 more values",
+        ),
         (
             "select pg_create_physical_replication_slot('doctor_test', true)",
             "warning",
@@ -170,6 +176,25 @@ async fn the_suggested_sql_repairs_each_fault() {
         client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         doctor.look().await.expect_none(words);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_renamed_is_not_replaced_by_an_empty_one() {
+    let database = Database::migrated().await;
+    database.client().await.batch_execute("alter table passengers rename to elsewhere").await.expect("planted");
+    let mend = Doctor::of(&database).look().await.mend("wrong", "table passengers is missing");
+    assert!(mend.contains("Do not restart") && mend.contains("alter table OTHER_NAME rename to passengers"), "{mend}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_was_never_used_does_not_abort_the_other_checks() {
+    let database = Database::migrated().await;
+    let client = database.client().await;
+    client.batch_execute("select pg_create_physical_replication_slot('doctor_unused')").await.expect("planted");
+    let found = Doctor::of(&database).look().await;
+    client.batch_execute("select pg_drop_replication_slot('doctor_unused')").await.expect("dropped");
+    found.mend("warning", "the replication slot doctor_unused is inactive and retains 0 MiB");
+    found.mend("fine", "no session is idle in a transaction");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,15 @@
 """The component `backup`: a backup every night and a drill every week, in every overlay that includes it."""
 
+import re
+import shlex
 import shutil
+import subprocess
 
 import kubernetes_validate
 import pytest
 import yaml
 
-from conftest import render
+from conftest import ROOT, render
 from test_manifests import VERSIONS, containers, named, of_kind, pod
 
 
@@ -34,7 +37,7 @@ def objects(request, kustomize):
 
 def jobs(objects):
     found = {item["metadata"]["name"]: item for item in of_kind(objects, "CronJob")}
-    assert set(found) == {"backup", "restore-drill"}
+    assert set(found) == {"backup", "restore-drill", "restore"}
     return found
 
 
@@ -85,6 +88,26 @@ def test_both_jobs_read_the_database_that_the_service_has_and_the_same_claim(obj
             assert given["BACKUP_DIR"]["value"] == mounted["backups"]
         assert set(mounted) <= set(volumes)
     named(items, "PersistentVolumeClaim", "backup")
+
+
+def test_a_restore_never_starts_by_itself_and_takes_the_backup_that_the_command_of_the_documentation_names(objects):
+    kind, items = objects
+    job = jobs(items)["restore"]
+    assert job["spec"]["suspend"] is True and not any(other["spec"].get("suspend") for name, other in jobs(items).items() if name != "restore")
+    manual = (ROOT / "docs" / "operations.md").read_text()
+    (command,) = re.findall(r"kubectl set env --local [^|]*RESTORE_BACKUP=ID[^|]*", manual)
+    made = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "restore"}, "spec": job["spec"]["jobTemplate"]["spec"]}
+    changed = subprocess.run(shlex.split(command), input=yaml.safe_dump(made), capture_output=True, text=True, check=True).stdout
+    (container,) = yaml.safe_load(changed)["spec"]["template"]["spec"]["containers"]
+    given = {each["name"]: each for each in container["env"]}
+    assert given["RESTORE_BACKUP"]["value"] == "ID"
+    assert container["command"] == ["pycrudapi", "restore"]
+    if kind == "external database":
+        assert given["RESTORE_INTO"]["valueFrom"]["secretKeyRef"]["key"] == "restore-url"
+    else:
+        assert given["RESTORE_INTO"]["value"].endswith("@postgres0:5432/restored")
+        mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        assert given["MIGRATE_PASSWORD_FILE"]["value"] == f"{mounted['administrator']}/postgres-password"
 
 
 def test_the_drill_has_a_postgres_of_its_own_that_goes_with_it(objects):

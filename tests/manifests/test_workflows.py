@@ -97,7 +97,7 @@ OF_COMPOSE = set("""
 """.split())
 # Settings of backups, which separate containers create (docker-compose.backup.yml).
 OF_BACKUPS = set("""
-    BACKUP_DIR BACKUP_KEY_FILE BACKUP_KEEP BACKUP_KEEP_FOR RESTORE_INTO DRILL_INTO AWS_ENDPOINT_URL AWS_REGION AWS_ACCESS_KEY_ID
+    BACKUP_DIR BACKUP_KEY_FILE BACKUP_KEEP BACKUP_KEEP_FOR RESTORE_INTO RESTORE_BACKUP DRILL_INTO AWS_ENDPOINT_URL AWS_REGION AWS_ACCESS_KEY_ID
     AWS_SECRET_ACCESS_KEY AWS_SECRET_ACCESS_KEY_FILE AWS_SESSION_TOKEN AWS_CA_BUNDLE
 """.split())
 # nginx has a separate container there, with the settings of docker-compose.yml.
@@ -175,7 +175,7 @@ def test_backups_and_drills_are_jobs_that_are_shut_in_and_started_by_nobody_else
         assert service["profiles"] == ["backup"] and service["restart"] == "no", name
         assert service["networks"] == ["private"], name
     environment = main["services"]["pycrudapi"]["environment"]
-    for name in ("backup", "restore-drill"):
+    for name in ("backup", "restore-drill", "restore"):
         given = services[name]["environment"]
         assert given["BACKUP_DIR"] == services[name]["volumes"][0].rsplit(":", 1)[1]
         for setting in ("POSTGRES_HOST", "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD"):

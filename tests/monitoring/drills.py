@@ -6,18 +6,13 @@ import itertools
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 
+import crowd
 import world as worlds
 from support import request, until
-
-# What is not drilled, and why; rules and runbook are tested for them all the same.
-NOT_DRILLED = {
-    "AvailabilityBurnSlow": "takes hours of errors, six minutes of shortened time; its rule is the fast one's with longer windows",
-    "LatencyBurnSlow": "takes hours of slow answers, six minutes of shortened time; its rule is the fast one's with longer windows",
-    "MemoryNearLimit": "the metrics are a container's, of cAdvisor or the kubelet, which no test runs",
-}
-
 
 @contextlib.contextmanager
 def repeating(work, times=1, pause=0.0):
@@ -111,14 +106,70 @@ def table_locked(world):
 @contextlib.contextmanager
 def slow_answers(world):
     """Changes wait for a row that somebody holds, a third of a second each."""
+    with held_row(world, seconds=0.4) as change, repeating(change, times=6):
+        yield
+
+
+def one_in(world, count, request_that_burns):
+    """Clients whose every `count`-th request is this one: so few burn the budget slowly, and the fast alert stays silent."""
+
+    def turn():
+        connection = http.client.HTTPConnection("127.0.0.1", world.stack.port, timeout=30)
+        with contextlib.closing(connection):
+            for _ in range(count - 1):
+                connection.request("GET", "/hello")
+                connection.getresponse().read()
+        request_that_burns()
+
+    return repeating(turn, times=6)
+
+
+@contextlib.contextmanager
+def few_errors(world):
+    """The history of a row has a damaged entry, which is a 500 whenever somebody reads it."""
     credentials = {"authorization": f"Bearer {world.token}"}
     path = "/v1/passengers/" + request(world.stack.port, "POST", "/v1/passengers", worlds.PASSENGER, credentials).json()["uuid"]
-    hold = f"begin; select 1 from passengers where uuid = '{path[-36:]}' for update; select pg_sleep(0.4); commit"
     change = {"content-type": "application/merge-patch+json", **credentials}
-    with (
-        repeating(lambda: world.sessions(1, hold)[0].wait()),
-        repeating(lambda: request(world.stack.port, "PATCH", path, '{"age": 30}', change), times=6),
-    ):
+    assert request(world.stack.port, "PATCH", path, '{"age": 30}', change).status == 200
+    of_row = f"where uuid = '{path[-36:]}'"
+    world.psql(f"update passengers_history set before = '[]' {of_row} and before is not null")
+
+    def read():
+        assert request(world.stack.port, "GET", f"{path}/history", headers=credentials).status == 500
+
+    try:
+        read()
+        with one_in(world, 350, read):
+            yield
+    finally:
+        world.psql(f"delete from passengers_history {of_row}")
+
+
+@contextlib.contextmanager
+def few_slow_answers(world):
+    """One change in twenty-five requests, of a row that somebody holds for two seconds at a time."""
+    with held_row(world, seconds=2) as change, one_in(world, 25, change):
+        yield
+
+
+@contextlib.contextmanager
+def held_row(world, seconds):
+    """Somebody holds a row again and again; gives a change of it, which waits."""
+    credentials = {"authorization": f"Bearer {world.token}"}
+    path = "/v1/passengers/" + request(world.stack.port, "POST", "/v1/passengers", worlds.PASSENGER, credentials).json()["uuid"]
+    hold = f"begin; select 1 from passengers where uuid = '{path[-36:]}' for update; select pg_sleep({seconds}); commit"
+    change = {"content-type": "application/merge-patch+json", **credentials}
+    with repeating(lambda: world.sessions(1, hold)[0].wait()):
+        yield lambda: request(world.stack.port, "PATCH", path, '{"age": 30}', change)
+
+
+@contextlib.contextmanager
+def memory_used(world):
+    """A program in the control group takes 94 % of its limit."""
+    _, prefix = world.group
+    code = f"taken = b'x' * {crowd.LIMIT * 94 // 100 - 8 * crowd.MIB}; input()"
+    with subprocess.Popen([*prefix, sys.executable, "-c", code], stdin=subprocess.PIPE):
+        # Its standard input is closed at the end, and so it ends.
         yield
 
 
@@ -350,8 +401,9 @@ def failed_runs(world):
 AT_FIRST = ["BackupMissing"]
 # What is broken at the same time, and which alerts must tell of it. Faults of a round do not hide each other.
 ROUNDS = {
+    # On its own, because it restarts PostgreSQL and replaces the standby, which ReplicaDown tells of until they are back.
+    "transaction ids": {transactions_used_up: ["PostgresTransactionIds"]},
     "postgres": {
-        transactions_used_up: ["PostgresTransactionIds"],
         replay_paused: ["PostgresReplicationLag", "ReplicaDown"],
         slot_forgotten: ["PostgresSlotGrowth", "PostgresWalGrowth"],
         archive_refuses: ["PostgresArchiveFails"],
@@ -359,6 +411,7 @@ ROUNDS = {
         vacuum_off: ["PostgresVacuumLate"],
         connections_taken: ["PostgresConnections"],
         disk_full: ["DiskFilling"],
+        memory_used: ["MemoryNearLimit"],
     },
     "around": {
         wrong_tokens: ["AuthFailures"],
@@ -370,6 +423,8 @@ ROUNDS = {
         old_runs: ["BackupOld", "RestoreDrillOld"],
     },
     "failed": {failed_runs: ["BackupFailed", "RestoreDrillFailed"], exporter_away: ["ExporterDown"], slow_answers: ["LatencyBurnFast"]},
+    "few": {few_errors: ["AvailabilityBurnSlow"]},
+    "few slow": {few_slow_answers: ["LatencyBurnSlow"]},
     "locked": {errors: ["QueueRefusals", "PoolWait", "AvailabilityBurnFast"]},
     "nginx": {nginx_down: ["NginxDown", "EntranceFails"]},
     "role": {role_locked_out: ["ServerNotReady"]},
@@ -377,3 +432,13 @@ ROUNDS = {
     "restarts": {restarts: ["RestartLoop"]},
     "postgres away": {postgres_down: ["PostgresDown"]},
 }
+
+
+def impossible(world):
+    """The faults that this machine cannot have, and why."""
+    found = {}
+    if not world.small_disk:
+        found[disk_full] = "no file system can be mounted here"
+    if not world.group:
+        found[memory_used] = "no control group can be created here"
+    return found

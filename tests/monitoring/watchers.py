@@ -19,8 +19,9 @@ from support import REPOSITORY, Process, clean_environment, free_port, until
 
 MONITORING = REPOSITORY / "monitoring"
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-# A sixtieth of what stands in the rules, but enough samples for a rate.
-SHORTENED, SHORTEST_SECONDS = 60, 12
+# A sixtieth of what stands in the rules, but enough samples for a rate. The windows of the objectives, of up to three days, become
+# at most six minutes, and the slow burns end within half a minute.
+SHORTENED, SHORTENED_OBJECTIVES, SHORTEST_SECONDS = 60, 720, 12
 
 
 class Watcher(Process):
@@ -74,6 +75,44 @@ def node_exporter():
     return Watcher(command, port)
 
 
+class ContainerMetrics:
+    """Two metrics of a control group as cAdvisor reports them for a container of Compose."""
+
+    def __init__(self, group, service):
+        container = f'{{container_label_com_docker_compose_service="{service}"}}'
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):  # noqa: N802
+                lines = [f"{name}{container} {value}\n" for name, value in measured(group).items()]
+                self.send_response(200)
+                self.send_header("content-type", "text/plain; version=0.0.4")
+                self.end_headers()
+                self.wfile.write("".join(lines).encode())
+
+            def log_message(self, *_):
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def end(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def measured(group):
+    """The memory of a control group (version 1 or 2); the working set excludes inactive files, as cAdvisor's does."""
+    is_version_2 = (group / "memory.current").exists()
+    used, limit = ("memory.current", "memory.max") if is_version_2 else ("memory.usage_in_bytes", "memory.limit_in_bytes")
+    stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    inactive = int(stat["inactive_file" if is_version_2 else "total_inactive_file"])
+    return {
+        "container_memory_working_set_bytes": max(int((group / used).read_text()) - inactive, 0),
+        "container_spec_memory_limit_bytes": int((group / limit).read_text()),
+    }
+
+
 class Prometheus(Watcher):
     """With the repository's configuration, `targets` by job in the place of its own, and every duration shortened."""
 
@@ -81,7 +120,8 @@ class Prometheus(Watcher):
         directory.mkdir()
         (directory / "rules").mkdir()
         for file in (MONITORING / "prometheus" / "rules").glob("*.yml"):
-            (directory / "rules" / file.name).write_text(shortened(file.read_text()))
+            factor = SHORTENED_OBJECTIVES if file.name == "slo.yml" else SHORTENED
+            (directory / "rules" / file.name).write_text(shortened(file.read_text(), factor))
         config = yaml.safe_load((MONITORING / "prometheus" / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
         config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{alertmanager.port}"]
@@ -130,11 +170,11 @@ class Prometheus(Watcher):
         return {sample["alertname"] for sample, _ in self.query('ALERTS{alertstate="firing"}')}
 
 
-def shortened(rules):
-    """The same rules for a test: windows a sixtieth as long, and no alert that waits."""
+def shortened(rules, factor):
+    """The same rules for a test: windows divided by this factor, and no alert that waits."""
 
     def window(found):
-        seconds = int(found[1]) * UNITS[found[2]] // SHORTENED
+        seconds = int(found[1]) * UNITS[found[2]] // factor
         return f"[{max(seconds, SHORTEST_SECONDS)}s]"
 
     return re.sub(r"(?m)^(\s+for): .*$", r"\1: 1s", re.sub(r"\[(\d+)([smhd])\]", window, rules))

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import threading
 
+import crowd
 import watchers
 from needs import postgres_program
 from postgres import Cluster
@@ -89,6 +90,10 @@ class World:
         self.small_disk = mount(self.directory / "disk", "16m")
         if self.small_disk:
             self.ends.callback(lambda: subprocess.run(["umount", "--lazy", str(self.small_disk)], check=False))
+        # The same: None, or a group with a limit of memory and the words that run a program in it.
+        self.group = None
+        with contextlib.suppress(crowd.NoControlGroup):
+            self.group = self.ends.enter_context(crowd.memory_group())
         self.standby_port = free_port()
         self.start_standby()
         self.ends.callback(lambda: self.standby.stop())
@@ -130,6 +135,8 @@ class World:
             "node": watchers.node_exporter(),
             "blackbox": watchers.blackbox_exporter(),
         }
+        if self.group:
+            self.exporters["cadvisor"] = watchers.ContainerMetrics(self.group[0], "pycrudapi")
         self.ends.callback(lambda: [each.end() for each in self.exporters.values()])
         self.receiver = watchers.Receiver()
         self.ends.callback(self.receiver.close)

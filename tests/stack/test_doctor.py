@@ -1,13 +1,15 @@
 """`pycrudapi doctor` on its own PostgreSQL, for faults of a whole cluster: clock, transaction ids, WAL, and backups."""
 
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from doctor import Doctor
+from needs import postgres_program
 from postgres import Cluster
-from support import REPOSITORY, open_to_all, short_directory
+from support import REPOSITORY, open_to_all, short_directory, until
 
 sys.path.append(str(REPOSITORY / "prove"))
 
@@ -24,6 +26,7 @@ POSTGRES = {
     # So high that PostgreSQL does not freeze by itself, a misconfiguration seen in practice.
     "autovacuum_freeze_max_age": "2000000000",
     "autovacuum": "on",
+    "max_prepared_transactions": "2",
 }
 
 
@@ -128,4 +131,72 @@ def test_nearly_exhausted_transaction_ids_are_reported_and_vacuum_fixes_that(pat
         patient.cluster.skip_transactions(hundreds_of_millions * 100_000_000)
         mend = patient.remedy(severity, f"the oldest row of {DATABASE} is {hundreds_of_millions - 1}99[0-9]{{6}} transactions old")
     patient.psql(mend.partition(";")[0])
+    patient.has_no_finding(f"oldest row of {DATABASE}")
+    # The age of any database stops writes in all of them.
+    assert "in the database template1" in patient.remedy("wrong", "the oldest row of template1")
+    for database in ("postgres", "template1"):
+        patient.cluster.psql(database, "vacuum (freeze)")
     patient.has_no_finding("oldest row")
+
+
+def test_a_session_that_locks_a_table_is_reported_first_and_its_sql_ends_it(patient):
+    url = patient.cluster.url(DATABASE)
+    with subprocess.Popen(["psql", "-XqAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as session:
+        session.stdin.write("begin; lock table passengers; select pg_backend_pid();\n")
+        session.stdin.flush()
+        pid = int(session.stdout.readline())
+        sql = patient.remedy("wrong", f"session {pid} .psql. has held a lock that requests need")
+        found = patient.findings()
+        assert f"session {pid} " in found[0]["what"], found
+        assert any("the schema cannot be checked" in one["what"] for one in found)
+        # The checks of other areas are carried out.
+        assert any("no index is invalid" in one["what"] for one in found)
+        patient.psql(sql)
+    patient.has_no_finding("lock|cannot be checked")
+
+
+def test_a_prepared_transaction_that_was_left_is_reported_and_its_sql_ends_it(patient):
+    patient.psql("begin; create table left_over (n integer); prepare transaction 'it''s left'")
+    patient.has_no_finding("prepared transaction")
+    patient.clock.step(HOUR)
+    mend = patient.remedy("wrong", f"the prepared transaction 'it''s left' of the database {DATABASE} has been waiting for 3[0-9]{{3}} s")
+    patient.psql(mend.partition("gone: ")[2])
+    patient.has_no_finding("prepared transaction")
+    patient.clock.step(0)
+
+
+def test_a_slot_whose_wal_was_removed_or_whose_reader_has_stopped_is_reported(patient):
+    patient.psql("select pg_create_physical_replication_slot('limited', true)", "alter system set max_slot_wal_keep_size = '1MB'", "select pg_reload_conf()")
+    write_wal(patient, 6)
+    patient.psql("checkpoint")
+    sql = patient.remedy("wrong", "the WAL that the replication slot limited needs is gone").partition(" then")[0]
+    patient.psql("alter system reset max_slot_wal_keep_size", "select pg_reload_conf()", sql)
+    patient.has_no_finding("replication slot")
+    target = patient.directory / "received"
+    target.mkdir()
+    patient.psql("select pg_create_physical_replication_slot('stopped', true)")
+    with subprocess.Popen([postgres_program("pg_receivewal"), "-D", target, "-S", "stopped", "-d", patient.cluster.url("postgres")]) as reader:
+        try:
+            until(lambda: patient.psql("select active from pg_replication_slots") == "t", "it reads")
+            reader.send_signal(signal.SIGSTOP)
+            write_wal(patient, 70)
+            assert "max_slot_wal_keep_size" in patient.remedy("wrong", "the consumer of the replication slot stopped is 1[0-9]{3} MiB of WAL behind")
+        finally:
+            reader.kill()
+    until(lambda: patient.psql("select active from pg_replication_slots") == "f", "it has ended")
+    patient.psql("select pg_drop_replication_slot('stopped')", "checkpoint")
+    patient.has_no_finding("replication slot")
+
+
+def test_a_collation_that_the_system_has_replaced_is_reported_and_its_sql_repairs_it(patient):
+    if int(patient.psql("show server_version_num")) < 150000:
+        pytest.skip("PostgreSQL 14 does not record the version of a database's collation")
+    patient.psql("create database collated template template0 locale_provider icu icu_locale 'en'")
+    url = patient.environment["DATABASE_URL"].replace(f"/{DATABASE}", "/collated")
+    doctor = patient.with_settings(DATABASE_URL=url)
+    doctor.program("migrate")
+    doctor.has_no_finding("collation")
+    patient.psql("update pg_database set datcollversion = '1.0' where datname = 'collated'")
+    mend = doctor.remedy("wrong", "built with version 1.0 of its collation")
+    patient.cluster.psql("collated", *[f"{one};" for one in mend.split(";") if one.strip()])
+    doctor.has_no_finding("collation")

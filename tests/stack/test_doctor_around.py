@@ -1,6 +1,7 @@
 """`pycrudapi doctor` on faults outside PostgreSQL: settings, certificates, nginx, keys of the identity provider, tokens, backups."""
 
 import base64
+import contextlib
 import datetime
 import json
 import os
@@ -12,7 +13,7 @@ import pytest
 from doctor import Doctor
 from needs import run
 from postgres import Cluster
-from support import free_port, open_to_all
+from support import StandIn, free_port, open_to_all
 
 DATABASE = "looked_at"
 # An unreachable database, for checks that do not use it.
@@ -87,6 +88,17 @@ def test_the_reason_that_nginx_gives_is_reported(directory):
     long = directory / ("long" * 25)
     doctor = Doctor(DATABASE_URL=NOWHERE, RUN_DIR=long)
     doctor.remedy("wrong", "RUN_DIR=.*makes the path of the server's socket too long")
+
+
+def test_a_directory_or_a_port_that_the_service_cannot_use_is_reported(directory):
+    (directory / "file").touch()
+    doctor = Doctor(DATABASE_URL=NOWHERE, RUN_DIR=directory / "file" / "run")
+    assert f"ls -ld {directory}/file" in doctor.remedy("wrong", "RUN_DIR=.* cannot be written to: .*Not a directory")
+    port = free_port()
+    other = StandIn(port, lambda connection, _head: connection.sendall(b"HTTP/1.1 404 Not Found\r\ncontent-length: 5\r\n\r\nnone\n"))
+    with contextlib.closing(other):
+        mend = Doctor(DATABASE_URL=NOWHERE, HTTP_PORT=str(port)).remedy("wrong", f"HTTP_PORT={port} is used by another program")
+        assert f"ss -ltnp 'sport = :{port}'" in mend
 
 
 def test_a_key_set_in_a_file_that_cannot_be_used_is_reported(directory):
