@@ -82,26 +82,32 @@ pub fn faults(text: &str, description: &Description) -> Vec<Fault> {
     if let Some(operations) = &description.operations {
         for (needs, needed) in [(Operation::Bulk, Operation::Create), (Operation::Statistics, Operation::List)] {
             if operations.contains(&needs) && !operations.contains(&needed) {
-                say(name_at, format!("operations: {needs:?} requires {needed:?}; add it").to_lowercase());
+                let message = format!("operations: {needs:?} requires {needed:?}; add it").to_lowercase();
+                say(key_at(text, 0, &message), message);
             }
         }
         if operations.contains(&Operation::Statistics) && description.statistics.is_none() {
-            say(name_at, "operations: \"statistics\" requires a table [statistics]; add it".to_owned());
+            let message = "operations: \"statistics\" requires a table [statistics]; add it".to_owned();
+            say(key_at(text, 0, &message), message);
         }
     }
     if let Some(statistics) = &description.statistics {
         let at = statistics.span().start;
         for message in statistics_faults(statistics.as_ref(), description) {
-            say(at, message);
+            say(key_at(text, at, &message), message);
         }
     }
-    for (key, url, keyed) in [
-        ("list", &description.urls.list, false),
-        ("create", &description.urls.create, false),
-        ("read", &description.urls.read, true),
-        ("replace", &description.urls.replace, true),
-        ("delete", &description.urls.delete, true),
-    ] {
+    let urls_at = description.urls.as_ref().map_or(0, |urls| urls.span().start);
+    let urls = description.urls.as_ref().map(Spanned::get_ref);
+    for (key, url, keyed) in urls.into_iter().flat_map(|urls| {
+        [
+            ("list", &urls.list, false),
+            ("create", &urls.create, false),
+            ("read", &urls.read, true),
+            ("replace", &urls.replace, true),
+            ("delete", &urls.delete, true),
+        ]
+    }) {
         let Some(url) = url else { continue };
         let plain = if keyed { url.strip_suffix("/{uuid}") } else { Some(url.as_str()) };
         let fits = plain.is_some_and(|plain| {
@@ -111,7 +117,8 @@ pub fn faults(text: &str, description: &Description) -> Vec<Fault> {
         });
         if !fits {
             let form = if keyed { "/words/{uuid}" } else { "/words" };
-            say(name_at, format!("urls.{key} {url:?} must have the form {form}, with letters, digits, - and _"));
+            let message = format!("urls.{key} {url:?} must have the form {form}, with letters, digits, - and _");
+            say(key_at(text, urls_at, &message), message);
         }
     }
     faults

@@ -87,6 +87,26 @@ fn an_error_is_reported_once_at_the_line_of_its_key() {
             "name = \"v\"\n[[column]]\nname = \"a\"\ntype = \"string\"\ndefault = 5\n",
             "v.toml: line 5: column \"a\": default 5 must be a text of 0 to 1000 characters without U+0000\n",
         ),
+        (
+            "name = \"v\"\n[[column]]\nname = \"a\"\ntype = \"string\"\nmaxLength = -1\n",
+            "v.toml: line 5: invalid value: integer `-1`, expected a whole number, 0 or greater\n",
+        ),
+        (
+            "name = \"v\"\n[[column]]\nname = \"a\"\ntype = \"string\"\npattern = \"(\"\n",
+            "v.toml: line 5: column \"a\": pattern \"(\" is not a valid regular expression: unclosed group\n",
+        ),
+        (
+            "name = \"v\"\noperations = [\"bulk\"]\n[[column]]\nname = \"a\"\ntype = \"boolean\"\n[urls]\n\
+             list = \"/all\"\nread = \"/one\"\n",
+            "v.toml: line 2: operations: bulk requires create; add it\n\
+             v.toml: line 8: urls.read \"/one\" must have the form /words/{uuid}, with letters, digits, - and _\n",
+        ),
+        (
+            "name = \"v\"\n[[column]]\nname = \"a\"\ntype = \"boolean\"\n[statistics]\nby = [\"a\"]\n\
+             measures = { rate = \"mean(a)\" }\n",
+            "v.toml: line 7: statistics.measures.rate \"mean(a)\" must be count or rate of a boolean column, or mean, sum, \
+             min or max of a numeric column, such as mean(age)\n",
+        ),
     ] {
         fs::write(folder.path().join("v.toml"), text).expect("written");
         let output = program(folder.path(), &["check", "v.toml"]);
