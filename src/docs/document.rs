@@ -123,7 +123,7 @@ mod tests {
                 assert!(!content["example"].is_null(), "{name}: a body of {media_type} has no example");
             }
             for parameter in operation["parameters"].as_array().into_iter().flatten() {
-                let described = parameter["description"].as_str().is_some_and(|text| text.contains("such as `"));
+                let described = parameter["description"].as_str().is_some_and(|text| text.contains("; example: `"));
                 assert!(described || !parameter["example"].is_null(), "{name}: {parameter} has no example");
             }
         }
