@@ -46,11 +46,11 @@ impl Tables for Resources {
         self.iter().flat_map(|resource| of(resource.table)).collect()
     }
 
-    fn follow<'a>(&'a self, client: &'a mut Client) -> BoxFuture<'a, Result<usize, TablesError>> {
+    fn update<'a>(&'a self, client: &'a mut Client) -> BoxFuture<'a, Result<usize, TablesError>> {
         async move {
             let mut count = 0;
             for resource in *self {
-                let changes = schema::follow(client, resource).await?;
+                let changes = schema::update(client, resource).await?;
                 for change in &changes {
                     tracing::info!(
                         resource = resource.name,
