@@ -138,3 +138,24 @@ def test_statistics_become_a_picture(open_page, vessels):
 
 def test_a_resource_that_is_not_there_is_a_problem(open_page, stack):
     assert stack.request("GET", "/resources/nothing").status == 404
+
+
+def test_a_table_without_charts_is_as_wide_as_the_page(open_page):
+    page = open_page("/resources/specimens")
+    expect(page.locator("#table")).to_have_attribute("aria-busy", "false")
+    assert page.locator(".frame").bounding_box()["width"] > 1200
+
+
+def test_long_texts_are_cut_in_the_table_and_an_empty_table_is_not_a_filtered_one(open_page, vessels, stack):
+    vessels(0)
+    page = open_page("/resources/vessels")
+    expect(page.locator("#rows")).to_have_text("There are no rows yet.")
+    # Four lines at the greatest width of a cell, of which three are shown.
+    assert stack.request("POST", "/v1/vessels", {**VESSEL, "name": "long " + "W" * 75}).status == 201
+    page.reload()
+    text = rows(page).first.get_by_text("long W")
+    expect(text).to_be_visible()
+    assert 50 < text.bounding_box()["height"] < 70
+    assert text.bounding_box()["width"] < 340
+    page.get_by_role("searchbox", name="Name").fill("zzz")
+    expect(page.locator("#rows")).to_have_text("No matching rows. Clear a filter to see more.")

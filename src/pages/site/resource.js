@@ -185,11 +185,13 @@ function first(next) {
 function show(rows) {
   const cell = (row, column, index) => {
     const text = shown(column, row[column.key]);
-    if (index > 0) return element("td", { class: column.isNumber ? "number" : null }, text);
-    return element("th", { scope: "row" }, element("button", { type: "button", class: "link", onclick: () => open(row.uuid) }, text));
+    const content = column.kind === "text" ? element("span", { class: "cut" }, text) : text;
+    if (index > 0) return element("td", { class: column.isNumber ? "number" : column.kind }, content);
+    return element("th", { scope: "row" }, element("button", { type: "button", class: "link", onclick: () => open(row.uuid) }, content));
   };
   const line = (row) => element("tr", { "data-uuid": row.uuid }, ...columns().map((column, index) => cell(row, column, index)));
-  const none = element("tr", {}, element("td", { colspan: columns().length, class: "nobody" }, "No matching rows. Clear a filter to see more."));
+  const why = conditions().size > 0 ? "No matching rows. Clear a filter to see more." : "There are no rows yet.";
+  const none = element("tr", {}, element("td", { colspan: columns().length, class: "nobody" }, why));
   byId("rows").replaceChildren(...(rows.length > 0 ? rows.map(line) : [none]));
 }
 
@@ -208,7 +210,7 @@ function controls() {
     if (item.kind === "text" || item.kind === "uuid") {
       return element("label", { class: item.kind === "text" ? "wide" : null }, item.label, element("input", { type: "search", name: item.key, spellcheck: "false" }));
     }
-    return element("fieldset", {}, element("legend", {}, item.label), bound(item, ".from", "from"), element("span", { "aria-hidden": "true" }, "–"), bound(item, ".to", "to"));
+    return element("fieldset", { class: item.kind }, element("legend", {}, item.label), bound(item, ".from", "from"), element("span", { "aria-hidden": "true" }, "–"), bound(item, ".to", "to"));
   };
   const clear = element("button", { type: "reset", id: "clear", class: "quiet", hidden: true }, "Clear");
   // Those of other columns are folded: with many columns the table would be far below.
