@@ -1,6 +1,7 @@
 //! The registry of resources: the built-in ones, and those of a directory.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use futures_util::FutureExt;
@@ -214,7 +215,10 @@ pub fn seed(name: &str) -> Result<Vec<u8>, String> {
 /// # Errors
 /// That it cannot be read, or all its errors.
 pub fn load_file(path: &Path) -> Result<&'static Resource, Vec<Fault>> {
-    let unreadable = |path: &Path, error| format!("cannot read {}: {error}", path.display());
+    let unreadable = |path: &Path, error: std::io::Error| match error.kind() {
+        ErrorKind::InvalidData => "the file is not UTF-8; save it as UTF-8".to_owned(),
+        _ => format!("cannot read {}: {error}", path.display()),
+    };
     let text =
         std::fs::read_to_string(path).map_err(|error| vec![Fault { line: 1, message: unreadable(path, error) }])?;
     let folder = path.parent().unwrap_or(Path::new("."));

@@ -71,6 +71,9 @@ fn invalid_toml_is_reported_with_each_line() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(said.contains("v.toml: line 3: ") && said.contains("v.toml: line 4: "), "{said}");
+    fs::write(folder.path().join("v.toml"), b"name = \"v\xfc\"").expect("written");
+    let latin = program(folder.path(), &["check", "v.toml"]);
+    assert_eq!(String::from_utf8_lossy(&latin.stdout), "v.toml: line 1: the file is not UTF-8; save it as UTF-8\n");
     let none = program(folder.path(), &["check", "none.toml"]);
     assert_eq!(none.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&none.stdout).contains("none.toml"), "{none:?}");
