@@ -29,6 +29,15 @@ pub fn faults(text: &str, description: &Description) -> Vec<Fault> {
     if !is_name || name.len() > 40 {
         say(name_at, format!("name {name:?} must be 1 to 40 characters of a-z, 0-9 and -, starting with a letter"));
     }
+    if let Some(singular) = &description.singular
+        && !is_singular(singular)
+    {
+        let message = format!(
+            "singular {singular:?} must be 1 to 40 characters of a-z, A-Z, 0-9 and -, starting with a letter and without -- \
+             and a final -"
+        );
+        say(key_at(text, 0, &message), message);
+    }
     if description.column.is_empty() || description.column.len() > COLUMNS_MAX {
         say(
             name_at,
@@ -124,6 +133,13 @@ pub fn faults(text: &str, description: &Description) -> Vec<Fault> {
     faults
 }
 
+/// Whether a name of one row can be part of identifiers in the OpenAPI document.
+fn is_singular(text: &str) -> bool {
+    text.len() <= 40
+        && text.starts_with(|letter: char| letter.is_ascii_alphabetic())
+        && text.split('-').all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
 /// Splits a measure such as `mean(age)` into function and column.
 pub fn measure(text: &str) -> Option<(&str, &str)> {
     text.strip_suffix(')')?.split_once('(')
@@ -186,6 +202,13 @@ impl ColumnDescription {
         }
         if self.schema.is_some() && !matches!(kind, Kind::Enum(_)) {
             faults.push("schema is only for enumerations of texts; leave it out".to_owned());
+        }
+        if self
+            .schema
+            .as_ref()
+            .is_some_and(|name| name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        {
+            faults.push("schema must consist of a-z, A-Z and 0-9".to_owned());
         }
         if self.required == Some(false) && !self.nullable && self.default.is_none() {
             faults.push("required = false requires a default or nullable = true".to_owned());

@@ -9,9 +9,11 @@ use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio_postgres::Client;
 
-use super::definition::Resource;
+use super::column::Column;
+use super::definition::{Resource, camel};
 use super::description::Fault;
 use super::history;
+use super::kind::Kind;
 use super::schema::{self, Table};
 use crate::db::migrate::{Tables, TablesError};
 
@@ -33,6 +35,25 @@ pub const RESERVED_NAMES: &[&str] = &[
     "seeds",
     "steps",
     "tokens",
+];
+
+/// The other schemas of the OpenAPI document.
+pub const RESERVED_SCHEMAS: &[&str] = &[
+    "FieldError",
+    "NewToken",
+    "ParameterError",
+    "Principal",
+    "Problem",
+    "ProblemErrors",
+    "Readiness",
+    "ReadinessChecks",
+    "ReplicaReadiness",
+    "RowError",
+    "SignIn",
+    "StatusSummary",
+    "Step",
+    "StepDuration",
+    "Token",
 ];
 
 /// All resources served, in the order of their routes.
@@ -110,12 +131,12 @@ pub enum RegistryError {
         /// The names of the existing resources.
         known: String,
     },
-    /// Two resources would have the same URLs or the same table.
+    /// Two resources would have the same URLs, the same table or the same schemas.
     #[error("{file}: {what} is taken; choose another one")]
     InUse {
         /// The file.
         file: String,
-        /// The name or the URL.
+        /// The name, the URL or the schema.
         what: String,
     },
 }
@@ -150,6 +171,7 @@ pub fn load(folder: Option<&Path>, chosen: Option<&[String]>) -> Result<Resource
         }
     }
     let mut urls: Vec<&str> = Vec::new();
+    let mut schemas: Vec<SchemaName> = Vec::new();
     for (file, resource) in &found {
         let in_use = |what| Err(RegistryError::InUse { file: file.clone(), what });
         if RESERVED_NAMES.contains(&resource.name) {
@@ -169,6 +191,15 @@ pub fn load(folder: Option<&Path>, chosen: Option<&[String]>) -> Result<Resource
             }
             urls.push(prefix);
         }
+        for schema in SchemaName::all(resource) {
+            let mut others = schemas.iter().filter(|other| other.name == schema.name);
+            let is_taken = others.any(|other| schema.values.is_none() || other.values != schema.values);
+            if is_taken || RESERVED_SCHEMAS.contains(&schema.name.as_str()) {
+                let SchemaName { name, setting, .. } = schema;
+                return in_use(format!("the schema {name} of the OpenAPI document ({setting})"));
+            }
+            schemas.push(schema);
+        }
     }
     let known = found.iter().map(|(_, resource)| *resource).collect::<Vec<_>>();
     let Some(chosen) = chosen else { return Ok(known.leak()) };
@@ -186,6 +217,33 @@ pub fn load(folder: Option<&Path>, chosen: Option<&[String]>) -> Result<Resource
         }
     }
     Ok(served.leak())
+}
+
+/// The name of a schema in the OpenAPI document.
+struct SchemaName {
+    name: String,
+    /// What it is derived from.
+    setting: String,
+    /// The values of an enumeration; two resources may have the same one.
+    values: Option<&'static [String]>,
+}
+
+impl SchemaName {
+    /// The schemas of a resource.
+    fn all(resource: &'static Resource) -> Vec<Self> {
+        let row = |suffix| Self {
+            name: format!("{}{suffix}", camel(resource.singular)),
+            setting: format!("singular = {:?}", resource.singular),
+            values: None,
+        };
+        let of_column = |column: &'static Column| match (&column.kind, column.docs.schema) {
+            (Kind::Enum(texts), Some(name)) => {
+                Some(Self { name: name.to_owned(), setting: format!("schema = {name:?}"), values: Some(texts) })
+            }
+            _ => None,
+        };
+        ["", "Details", "Change"].map(row).into_iter().chain(resource.fields().iter().filter_map(of_column)).collect()
+    }
 }
 
 /// URLs used by other parts of the service.

@@ -91,6 +91,11 @@ fn an_error_is_reported_once_at_the_line_of_its_key() {
             "v.toml: line 5: column \"a\": default 5 must be a text of 0 to 1000 characters without U+0000\n",
         ),
         (
+            "name = \"v\"\nsingular = \"a b\"\n[[column]]\nname = \"a\"\ntype = \"string\"\nenum = [\"x\"]\nschema = \"A b\"\n",
+            "v.toml: line 2: singular \"a b\" must be 1 to 40 characters of a-z, A-Z, 0-9 and -, starting with a letter and \
+             without -- and a final -\nv.toml: line 7: column \"a\": schema must consist of a-z, A-Z and 0-9\n",
+        ),
+        (
             "name = \"v\"\n[[column]]\nname = \"a\"\ntype = \"string\"\nmaxLength = -1\n",
             "v.toml: line 5: invalid value: integer `-1`, expected a whole number, 0 or greater\n",
         ),
