@@ -18,8 +18,8 @@
 //! - [`doctor`] diagnoses everything that the service depends on;
 //! - [`trace`] records spans of requests and queues them for delivery;
 //! - [`db`] is PostgreSQL without HTTP; [`telemetry`], [`log_output`], [`shutdown`] and [`staggered`] are process-wide;
-//! - [`masked`] and [`shell`] keep secrets out of messages, and quote paths in the commands that they show; [`short_file`] bounds
-//!   the memory for unexpectedly long files.
+//! - [`masked`] and [`shell`] keep secrets out of messages, and quote paths in the commands that they show; [`short_file`]
+//!   bounds the memory for unexpectedly long files.
 
 pub mod air_quality;
 pub mod app;

@@ -15,8 +15,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// `mi_option_purge_delay` of mimalloc 3: the time in milliseconds until freed memory returns to the system.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-/// With the default of a second, memory of bodies and lists that have ended adds up with that of their successors: in a container
-/// of 256 MiB, 510 slow readers and 500 unfinished bodies needed 240 MiB instead of 175. No request is slower.
+/// With the default of a second, memory of bodies and lists that have ended adds up with that of their successors: in a
+/// container of 256 MiB, 510 slow readers and 500 unfinished bodies needed 240 MiB instead of 175. No request is slower.
 const PURGE_DELAY_MS: std::ffi::c_long = 10;
 
 fn main() -> ExitCode {

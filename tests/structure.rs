@@ -22,21 +22,29 @@ const PARTS: &[&[&str]] = &[
     &["duration", "hexadecimal", "log_output", "masked", "shell", "short_file", "shutdown", "staggered"],
 ];
 
-/// Modules by their path in the crate, with their source.
-fn modules() -> BTreeMap<Vec<String>, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut found = BTreeMap::new();
-    let mut folders = vec![root.clone()];
+/// The files below src, with their text.
+fn sources() -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.insert(name(path.strip_prefix(&root).expect("below it")), code(&path));
+                let text = fs::read_to_string(&path).expect("a text");
+                found.push((path, text));
             }
         }
     }
+    found
+}
+
+/// Modules by their path in the crate, with their source.
+fn modules() -> BTreeMap<Vec<String>, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let module = |(path, text): &(PathBuf, String)| (name(path.strip_prefix(&root).expect("below it")), code(text));
+    let mut found: BTreeMap<_, _> = sources().iter().map(module).collect();
     // Tests and simulated components are not compiled into the program.
     found.retain(|name, _| !name.iter().any(|part| part == "tests" || part == "simulation") && *name != ["lib"]);
     found
@@ -49,8 +57,7 @@ fn name(path: &Path) -> Vec<String> {
 }
 
 /// The source compiled into the program: without comments and tests.
-fn code(path: &PathBuf) -> String {
-    let text = fs::read_to_string(path).expect("a text");
+fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests").next().expect("one part at least");
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
@@ -161,6 +168,36 @@ fn no_file_imports_one_that_imports_it() {
         format!("{} imports {}", module.join("::"), left.collect::<Vec<_>>().join(", "))
     });
     assert!(imports.is_empty(), "these import each other:\n{}", text.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn files_and_lines_of_comments_are_short() {
+    let long: Vec<String> = sources()
+        .into_iter()
+        .flat_map(|(path, text)| {
+            let is_long = |line: &str| line.trim_start().starts_with("//") && line.chars().count() > 128;
+            let lines = text.lines().enumerate().filter(|(_, line)| is_long(line));
+            let lines = lines.map(|(index, _)| format!("{}:{}: over 128 columns", path.display(), index + 1));
+            let count = text.lines().count();
+            lines
+                .chain((count > 400).then(|| format!("{}: {count} lines, over 400", path.display())))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(long.is_empty(), "{}", long.join("\n"));
+}
+
+#[test]
+fn the_map_of_the_architecture_has_every_folder() {
+    let map =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/architecture.md")).expect("the architecture");
+    let part = |path: &Path| {
+        let mut components = path.strip_prefix(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).expect("below it").iter();
+        components.next().filter(|_| components.next().is_some()).map(|part| part.to_string_lossy().into_owned())
+    };
+    let folders: BTreeSet<String> = sources().iter().filter_map(|(path, _)| part(path)).collect();
+    let missing: Vec<_> = folders.iter().filter(|folder| !map.contains(&format!("`src/{folder}"))).collect();
+    assert!(folders.len() > 20 && missing.is_empty(), "{missing:?}");
 }
 
 #[test]

@@ -11,8 +11,8 @@ const PARAMETERS: [&str; 3] = ["access_token=", "id_token=", "refresh_token="];
 /// A prefix of this length is treated like the whole token.
 const TELLING: usize = 20;
 
-/// Returns true if a text contains an API token, a JSON Web Token, a parameter that holds one, or an authorization code with its
-/// state (RFC 6749, section 4.1.2).
+/// Returns true if a text contains an API token, a JSON Web Token, a parameter that holds one, or an authorization code with
+/// its state (RFC 6749, section 4.1.2).
 pub fn contains_credential(text: &str) -> bool {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     let behind = |at: usize| text.as_bytes()[at..].iter().take_while(|byte| is_token(**byte)).count();

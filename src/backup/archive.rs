@@ -1,9 +1,9 @@
 //! Receives WAL into a bucket continuously, so that a backup there can be restored to any later instant.
 //!
 //! `pg_receivewal` writes into a spool directory, from which every complete segment is stored in the bucket, and every ten
-//! seconds the new part of the incomplete one. The replication slot keeps on the server what the bucket does not have: it is advanced only
-//! past segments that were stored and read back. Invariant: every run, and every restart of `pg_receivewal`, begins at the
-//! slot's segment, so that nothing is skipped, whatever was lost on this machine.
+//! seconds the new part of the incomplete one. The replication slot keeps on the server what the bucket does not have: it is
+//! advanced only past segments that were stored and read back. Invariant: every run, and every restart of `pg_receivewal`,
+//! begins at the slot's segment, so that nothing is skipped, whatever was lost on this machine.
 
 use std::pin::pin;
 use std::process::Child;
@@ -182,7 +182,7 @@ impl<'a> Archiver<'a> {
             self.pending.get_or_insert((at, end.unsigned_abs()));
             self.next_round = Instant::now() + ROUND;
         }
-        // Read before the files are listed, so that all segments before this place are complete in the list.
+        // Read before the files are listed, so that all segments before this position are complete in the list.
         let flushed = self.client.query_opt(FLUSHED, &[&self.receiver.name]).await?;
         let flushed = flushed.and_then(|row| row.try_get::<_, Option<i64>>(0).ok().flatten()).unwrap_or_default();
         if self.away.is_some_and(|(again, _)| Instant::now() < again) {

@@ -136,9 +136,9 @@ pub fn read(tar: impl Read, into: Option<&Path>, wal: Option<&Path>) -> anyhow::
         let name = path.to_string_lossy().trim_start_matches("./").trim_end_matches('/').to_owned();
         if entry.header().entry_type().is_dir() {
             if let Some(into) = into {
-                let place = into.join(&name);
-                let made = DirBuilder::new().recursive(true).mode(0o700).create(&place);
-                made.map_err(|error| unwritable(&place, error))?;
+                let directory = into.join(&name);
+                let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+                made.map_err(|error| unwritable(&directory, error))?;
             }
             continue;
         }
@@ -147,10 +147,10 @@ pub fn read(tar: impl Read, into: Option<&Path>, wal: Option<&Path>) -> anyhow::
         }
         let segment = name.strip_prefix(WAL).filter(|segment| is_segment(segment)).map(str::to_owned);
         let kept = [MANIFEST, LABEL].contains(&name.as_str());
-        let place = into.map(|into| into.join(&name)).or_else(|| Some(wal?.join(segment.as_ref()?)));
-        let mut copy = Copy::to(place.as_deref(), kept)?;
+        let target = into.map(|into| into.join(&name)).or_else(|| Some(wal?.join(segment.as_ref()?)));
+        let mut copy = Copy::to(target.as_deref(), kept)?;
         let copied = io::copy(&mut entry, &mut copy).with_context(|| format!("cannot unpack {name}"));
-        copied.map_err(|error| disk::explain_disk_full(error, place.as_deref()))?;
+        copied.map_err(|error| disk::explain_disk_full(error, target.as_deref()))?;
         let (bytes, sha256, text) = copy.finish();
         match name.as_str() {
             MANIFEST => manifest = Some(text),
@@ -205,13 +205,13 @@ struct Copy {
 }
 
 impl Copy {
-    fn to(place: Option<&Path>, kept: bool) -> anyhow::Result<Self> {
+    fn to(path: Option<&Path>, kept: bool) -> anyhow::Result<Self> {
         // Readable by PostgreSQL alone, whatever the mode of the directory.
         let create = |path: &Path| {
             let opened = File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
             opened.map_err(|error| unwritable(path, error))
         };
-        let file = place.map(create).transpose()?;
+        let file = path.map(create).transpose()?;
         Ok(Self {
             file,
             hash: digest::Context::new(&digest::SHA256),

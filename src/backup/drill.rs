@@ -1,7 +1,7 @@
 //! Restore drills: restores a backup into a temporary database, compares it, and removes it.
 //!
-//! The hashes were computed from the live tables at one instant whose place in WAL is known ([`super::state`]). WAL is replayed
-//! up to exactly that place, so every row must be the same.
+//! The hashes were computed from the live tables at one instant whose position in WAL is known ([`super::state`]). WAL is
+//! replayed up to exactly that position, so every row must be the same.
 
 use std::path::PathBuf;
 

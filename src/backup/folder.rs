@@ -186,7 +186,7 @@ impl Folder {
         if let Some(first) = first_wal(kept) {
             for path in self.received()? {
                 let name = name_of(&path);
-                if is_segment(&name) && place(&name) < first {
+                if is_segment(&name) && segment_position(&name) < first {
                     fs::remove_file(&path).map_err(|error| unwritable(&path, error))?;
                 }
             }
@@ -256,9 +256,9 @@ pub fn superfluous(all: &[Backup], retention: Retention, now: Timestamp) -> Vec<
     old.map(|backup| backup.id.clone()).collect()
 }
 
-/// The place of the first segment of WAL that one of these backups needs.
+/// The position of the first segment of WAL that one of these backups needs.
 pub fn first_wal<'a>(backups: impl Iterator<Item = &'a Backup>) -> Option<&'a str> {
-    backups.filter_map(|backup| backup.wal.as_ref()).map(|wal| place(&wal.first)).min()
+    backups.filter_map(|backup| backup.wal.as_ref()).map(|wal| segment_position(&wal.first)).min()
 }
 
 /// Whether this is the name of a segment of WAL, complete or not, encrypted or not.
@@ -268,7 +268,7 @@ pub fn is_segment(name: &str) -> bool {
 }
 
 /// The part of a segment's name that orders segments in WAL, without the timeline.
-pub fn place(name: &str) -> &str {
+pub fn segment_position(name: &str) -> &str {
     &name[8..24]
 }
 
@@ -365,7 +365,7 @@ mod tests {
         for name in ["000000010000000000000002", "000000010000000000000002.partial", "000000010000000000000002.sealed"]
         {
             assert!(is_segment(name), "{name}");
-            assert_eq!(place(name), "0000000000000002");
+            assert_eq!(segment_position(name), "0000000000000002");
         }
         for name in ["00000002.history", "received.json", "00000001000000000000000"] {
             assert!(!is_segment(name), "{name}");

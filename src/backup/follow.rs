@@ -32,7 +32,7 @@ pub const SLOT: &str = "pycrudapi_backup";
 pub const MAKE_SLOT: &str = "select case
     when exists (select from pg_replication_slots where slot_name = $1) then null
     else pg_create_physical_replication_slot($1, true) end is null";
-/// Whether the server has removed WAL that was not received; and whether everything up to a place was received.
+/// Whether the server has removed WAL that was not received; and whether everything up to a position was received.
 const SLOT_IS: &str = "select wal_status = 'lost' from pg_replication_slots where slot_name = $1";
 const IS_RECEIVED: &str = "select restart_lsn >= $2::text::pg_lsn from pg_replication_slots where slot_name = $1";
 /// Pause between two empty commits, and between two attempts to reach the server.
@@ -43,7 +43,7 @@ pub struct Follower<'a> {
     server: &'a ConnInfo,
     programs: Programs,
     /// The destination of the WAL.
-    place: PathBuf,
+    directory: PathBuf,
     key: Option<&'a Key>,
     cluster: Cluster,
     /// Where `pg_receivewal` writes: the destination, or a private directory from which files are encrypted into it.
@@ -69,15 +69,19 @@ impl<'a> Follower<'a> {
         let cluster = Cluster::read(&client).await?;
         expect_same_cluster(&folder.path().display(), &folder.list()?, &cluster.system)?;
         let programs = Programs::find(options, cluster.major)?;
-        let place = folder.wal_of(&cluster.timeline);
-        DirBuilder::new().recursive(true).mode(0o700).create(&place).map_err(|error| unwritable(&place, error))?;
+        let directory = folder.wal_of(&cluster.timeline);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .map_err(|error| unwritable(&directory, error))?;
         client.query_one(MAKE_SLOT, &[&SLOT]).await.context("cannot make a replication slot")?;
         let into = match key {
             Some(_) => scratch::private(&format!("pycrudapi-wal-{}-{}", cluster.system, cluster.timeline))?,
-            None => place.clone(),
+            None => directory.clone(),
         };
         let receiver = wal::receiver(&programs, server, &into, NAME, &["--no-loop", &format!("--slot={SLOT}")])?;
-        Ok(Self { server, programs, place, key, cluster, into, receiver, client, _lock: lock })
+        Ok(Self { server, programs, directory, key, cluster, into, receiver, client, _lock: lock })
     }
 
     /// Whether the folder has no backup of this timeline, without which WAL is of no use.
@@ -123,7 +127,7 @@ impl<'a> Follower<'a> {
             tokio::time::sleep(Duration::from_millis(20)).await; // polling: only the server has its progress
         }
         self.ship()?;
-        Received { at: at.to_string(), system: self.cluster.system.clone() }.write(&self.place)?;
+        Received { at: at.to_string(), system: self.cluster.system.clone() }.write(&self.directory)?;
         Ok(at)
     }
 
@@ -144,7 +148,8 @@ impl<'a> Follower<'a> {
         let said = std::io::read_to_string(self.receiver.stderr.take().expect("piped")).unwrap_or_default();
         let lost = self.client.query_opt(SLOT_IS, &[&SLOT]).await?;
         let is_lost = lost.is_some_and(|row| row.try_get(0).unwrap_or(false));
-        let remedy = format!("move {} away, and follow again, which begins with a new backup", self.place.display());
+        let remedy =
+            format!("move {} away, and follow again, which begins with a new backup", self.directory.display());
         expect_restartable(&said, is_lost, &self.into, &remedy)?;
         let arguments = ["--no-loop", &format!("--slot={SLOT}")];
         self.receiver = wal::receiver(&self.programs, self.server, &self.into, NAME, &arguments)?;
@@ -152,8 +157,8 @@ impl<'a> Follower<'a> {
     }
 
     /// The name of a received file in the folder.
-    fn named(&self, place: &Path) -> String {
-        format!("{WAL}/{}/{}", self.cluster.timeline, name_of(place))
+    fn named(&self, path: &Path) -> String {
+        format!("{WAL}/{}/{}", self.cluster.timeline, name_of(path))
     }
 
     /// Encrypts what was received into the folder, and removes here all complete segments but the last.
@@ -164,12 +169,12 @@ impl<'a> Follower<'a> {
             entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.retain(|name| name.starts_with(|letter: char| letter.is_ascii_hexdigit()));
         names.sort();
-        let wal = &self.place;
+        let wal = &self.directory;
         for name in &names {
-            let place = wal.join(format!("{name}{SUFFIX}"));
+            let target = wal.join(format!("{name}{SUFFIX}"));
             let is_partial = name.ends_with(PARTIAL);
             let from = self.into.join(name);
-            if (is_partial || !place.exists()) && !seal_into(&from, &place, &self.named(&place), key)? {
+            if (is_partial || !target.exists()) && !seal_into(&from, &target, &self.named(&target), key)? {
                 continue;
             }
             // The incomplete segment that this one replaces.
@@ -221,21 +226,21 @@ pub fn gone(reason: &str, remedy: &str) -> anyhow::Error {
 }
 
 /// Encrypts a file; false when it does not exist, because pg_receivewal renames a segment when it is complete.
-fn seal_into(from: &Path, place: &Path, name: &str, key: &Key) -> anyhow::Result<bool> {
+fn seal_into(from: &Path, target: &Path, name: &str, key: &Key) -> anyhow::Result<bool> {
     let mut text = match seal::open(from, name, None) {
         Err(_) if !from.exists() => return Ok(false),
         opened => opened?,
     };
-    let new = place.with_extension("new");
+    let new = target.with_extension("new");
     let _ = fs::remove_file(&new); // left by an interrupted run
     let written = seal::Writer::create(&new, name, Some(key)).and_then(|mut writer| {
         std::io::copy(&mut text, &mut writer)?;
         writer.finish()?;
-        fs::rename(&new, place)
+        fs::rename(&new, target)
     });
     written.map_err(|error| {
         let _ = fs::remove_file(&new); // incomplete
-        unwritable(place, error)
+        unwritable(target, error)
     })?;
     Ok(true)
 }

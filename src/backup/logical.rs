@@ -36,7 +36,7 @@ const MARK: &str = "create table pycrudapi_restoring as
 /// Drops the objects that did not exist before: tables, views, sequences, functions, extensions. Roles and their grants stay.
 const UNDO: &str = "do $$
 declare
-    place constant oid := current_schema()::regnamespace;
+    own_schema constant oid := current_schema()::regnamespace;
     change text;
 begin
     -- All of them before the first is executed, which may take others along.
@@ -46,16 +46,16 @@ begin
         select format('drop %s if exists %I.%I cascade',
             case relkind when 'S' then 'sequence' when 'v' then 'view' when 'm' then 'materialized view' else 'table' end,
             current_schema(), relname)
-        from pg_class c where relnamespace = place and relkind in ('r', 'p', 'v', 'm', 'S')
+        from pg_class c where relnamespace = own_schema and relkind in ('r', 'p', 'v', 'm', 'S')
             and relname <> 'pycrudapi_restoring' and oid not in (select object from ours)
             and not exists (select from owned o where o.classid = 'pg_class'::regclass and o.objid = c.oid)
         union all
         select format('drop function if exists %s cascade', oid::regprocedure)
-        from pg_proc p where pronamespace = place and prokind = 'f' and oid not in (select object from ours)
+        from pg_proc p where pronamespace = own_schema and prokind = 'f' and oid not in (select object from ours)
             and not exists (select from owned o where o.classid = 'pg_proc'::regclass and o.objid = p.oid)
         union all
         select format('drop extension if exists %I cascade', extname)
-        from pg_extension where extnamespace = place and oid not in (select object from ours))
+        from pg_extension where extnamespace = own_schema and oid not in (select object from ours))
     loop
         execute change;
     end loop;
@@ -98,9 +98,9 @@ pub async fn make(server: &ConnInfo, folder: &Folder, key: Option<&Key>, lock: &
     let tables = state::tables(&client).await.context("cannot list the tables")?;
     for columns in &tables {
         let path = file_of(&columns.table, key.is_some());
-        let place = partial.path().join(&path);
-        let unwritable = |error| unwritable(&place, error);
-        let mut writer = seal::Writer::create(&place, &format!("{}/{path}", backup.id), key).map_err(unwritable)?;
+        let target = partial.path().join(&path);
+        let unwritable = |error| unwritable(&target, error);
+        let mut writer = seal::Writer::create(&target, &format!("{}/{path}", backup.id), key).map_err(unwritable)?;
         let Columns { table, names } = columns;
         let copy = format!("copy (select {names} from {}) to stdout", state::quoted(table));
         let unread = || format!("cannot read {table}; make backups as the owner of the tables (MIGRATE_USER)");

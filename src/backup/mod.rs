@@ -3,16 +3,16 @@
 //! A folder holds the backups of one database:
 //!
 //! ```text
-//! lock                      held by whoever makes a backup
-//! 20261126T224501Z/         a backup, whole: backup.json says what is in it
-//!   base.tar                kind physical: what pg_basebackup sends, with the WAL that it needs
-//!   wal/                    and WAL behind it, up to the instant of the hashes
-//!   tables/                 kind logical: rows as COPY writes them
-//! 20261126T224501Z.partial/ one in the making, worthless unless somebody is at it
-//! wal/00000001/             what `backup --follow` receives, by the timeline at which it began
+//! lock                      locked by the process that makes a backup
+//! 20261126T224501Z/         a complete backup; backup.json lists its contents
+//!   base.tar                kind physical: the output of pg_basebackup, with the WAL that it needs
+//!   wal/                    and the WAL after it, up to the instant of the hashes
+//!   tables/                 kind logical: rows in the format of COPY
+//! 20261126T224501Z.partial/ an incomplete backup; unless `lock` is held, it is of no use
+//! wal/00000001/             the WAL that `backup --follow` receives, by the timeline at which it began
 //! ```
 //!
-//! A bucket of an object store holds the same ([`bucket`]).
+//! A bucket of an object store has the same structure ([`bucket`]).
 //!
 //! Files whose names end in `.sealed` are encrypted ([`seal`]). Invariant: a directory without `.partial` was written,
 //! synced and read again.
@@ -31,8 +31,8 @@ pub mod follow;
 pub mod logical;
 #[cfg(feature = "embedded")]
 pub mod physical;
-pub mod place;
 pub mod record;
+pub mod repository;
 pub mod restored;
 pub mod runs;
 mod scratch;

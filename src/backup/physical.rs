@@ -167,11 +167,11 @@ pub async fn make(
     Ok(backup)
 }
 
-/// Refuses a place that has backups of another cluster: their WAL has the same names.
-pub fn expect_same_cluster(place: &dyn fmt::Display, backups: &[Backup], system: &str) -> anyhow::Result<()> {
+/// Refuses a repository that has backups of another cluster: their WAL has the same names.
+pub fn expect_same_cluster(repository: &dyn fmt::Display, backups: &[Backup], system: &str) -> anyhow::Result<()> {
     match backups.iter().rev().find(|backup| backup.kind == Kind::Physical && backup.system != system) {
         Some(other) => bail!(
-            "{place} has backups of another cluster ({}, this one is {system}); choose another place",
+            "{repository} has backups of another cluster ({}, this one is {system}); choose another folder or prefix",
             other.system
         ),
         None => Ok(()),

@@ -106,7 +106,7 @@ pub struct Sequence {
 pub struct State {
     /// The instant, by the database's clock.
     pub at: String,
-    /// The place in WAL: exactly the transactions committed at that instant have their commit record before it.
+    /// The position in WAL: exactly the transactions committed at that instant have their commit record before it.
     pub lsn: String,
     /// The tables, by name.
     pub tables: Vec<Table>,

@@ -1,4 +1,5 @@
-//! The files of received WAL, in a folder or a bucket: their names, and the instants that a backup can be restored to with them.
+//! The files of received WAL, in a folder or a bucket: their names, and the instants that a backup can be restored to with
+//! them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::disk::{self, name_of, unreadable, unwritable};
-use super::folder::{Folder, is_segment, place};
+use super::folder::{Folder, is_segment, segment_position};
 use super::record::{Backup, Wal};
 use super::seal::SUFFIX;
 use crate::short_file::{self, SECRET_MAX_BYTES};
@@ -97,8 +98,8 @@ impl Behind {
     pub fn includes(&self, own: &str, segment: &str) -> bool {
         match self {
             Self::Nothing => false,
-            Self::UpTo(end) => (place(own)..=place(end)).contains(&place(segment)),
-            Self::Everything => place(segment) >= place(own),
+            Self::UpTo(end) => (segment_position(own)..=segment_position(end)).contains(&segment_position(segment)),
+            Self::Everything => segment_position(segment) >= segment_position(own),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::bucket::Bucket;
 use super::disk::{self, name_of, unreadable, unwritable};
-use super::folder::{WAL, is_segment, place};
+use super::folder::{WAL, is_segment, segment_position};
 use super::scratch::Scratch;
 use super::seal::{Key, SUFFIX, Writer};
 use super::segments::{self, PARTIAL, Received};
@@ -77,7 +77,7 @@ impl<'a> Spool<'a> {
             self.store(&path, 0..u64::MAX, &format!("{name}{}", self.suffix())).await?;
             fs::remove_file(&path).map_err(|error| unwritable(&path, error))?;
             if is_segment(&name) {
-                self.remove_pieces(|piece| place(piece) <= place(&name)).await;
+                self.remove_pieces(|piece| segment_position(piece) <= segment_position(&name)).await;
                 self.last = Some(name);
             }
         }
@@ -91,7 +91,7 @@ impl<'a> Spool<'a> {
     pub async fn send_part(&mut self, segment: &str, end: u64) -> anyhow::Result<bool> {
         let is_it = |path: &Path| {
             let name = name_of(path);
-            name.ends_with(PARTIAL) && is_segment(&name) && place(&name) == place(segment)
+            name.ends_with(PARTIAL) && is_segment(&name) && segment_position(&name) == segment_position(segment)
         };
         // If there is one of two timelines, that of the later one.
         let Some(path) = disk::entries(self.path())?.into_iter().rfind(|path| is_it(path)) else {

@@ -1,8 +1,8 @@
-//! Counts and hashes of every table at one instant whose place in WAL is known.
+//! Counts and hashes of every table at one instant whose position in WAL is known.
 //!
 //! Writers are locked out of all tables for the moment in which a snapshot is taken: the snapshot includes every transaction
-//! committed by then, and WAL before the recorded place has no other. The wait for the locks is short and repeated, so that a
-//! long import delays the backup, and the backup delays no other session.
+//! committed by then, and WAL before the recorded position has no other. The wait for the locks is short and repeated, so that
+//! a long import delays the backup, and the backup delays no other session.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Begins a transaction with a snapshot of one instant; returns that instant and its place in WAL.
+/// Begins a transaction with a snapshot of one instant; returns that instant and its position in WAL.
 ///
 /// # Errors
 /// When the tables cannot be locked.
@@ -71,8 +71,8 @@ pub async fn begin_snapshot(locker: &Client, reader: &Client) -> anyhow::Result<
     let begin = format!("{FORMATS}; begin isolation level repeatable read read only");
     reader.batch_execute(&begin).await.context("the connection to postgres was lost")?;
     // The first statement takes the snapshot.
-    let place = "select pg_current_wal_insert_lsn()::text, clock_timestamp()";
-    let row = reader.query_one(place, &[]).await.context("cannot read the place in WAL")?;
+    let position = "select pg_current_wal_insert_lsn()::text, clock_timestamp()";
+    let row = reader.query_one(position, &[]).await.context("cannot read the position in WAL")?;
     locker.batch_execute("commit").await.context("the connection to postgres was lost")?;
     let at: Timestamp = row.try_get(1)?;
     Ok(State { at: at.to_string(), lsn: row.try_get(0)?, tables: Vec::new() })

@@ -105,18 +105,18 @@ async fn connect(server: &Server, database: &str) -> anyhow::Result<Client> {
 
 /// Pipes the dump of the old cluster into the new one.
 fn pour(upgrade: &Upgrade, old: &Config, new: &Config) -> anyhow::Result<()> {
-    let place = upgrade.data();
+    let data = upgrade.data();
     let programs = upgrade.programs();
     let (mut dump, dump_said) = spawn(
         programs
-            .command("pg_dumpall", &place)?
+            .command("pg_dumpall", &data)?
             .args(["--clean", "--if-exists", "--no-password"])
             .envs(ConnInfo::from_config(old.clone())?.variables())
             .stdout(Stdio::piped()),
     )?;
     let (mut load, load_said) = spawn(
         programs
-            .command("psql", &place)?
+            .command("psql", &data)?
             .args(["--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--output=/dev/null"])
             .envs(ConnInfo::from_config(new.clone())?.variables())
             .env("PGOPTIONS", "-c client_min_messages=warning")

@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow, bail};
 use tokio_postgres::Client;
 
 use super::disk::{self, name_of, unreadable, unwritable};
-use super::folder::{Folder, is_segment, place};
+use super::folder::{Folder, is_segment, segment_position};
 use super::record::{Backup, Wal};
 use super::seal::{self, Key, SUFFIX};
 use super::segments::{PARTIAL, offset};
@@ -75,7 +75,7 @@ pub async fn receive_until_now(
                 Some(into),
             ));
         }
-        // It ends when it has received a record after that place, and an idle server writes none.
+        // It ends when it has received a record after that position, and an idle server writes none.
         client.query_one(HEARTBEAT, &[]).await.context("the connection to postgres was lost")?;
         tokio::time::sleep(POLL).await; // polling: it does not report its progress
     }
@@ -97,7 +97,8 @@ fn segments(folder: &Folder, backup: &Backup, wal: &Wal) -> anyhow::Result<BTree
             let name = name_of(&path);
             let bare = name.trim_end_matches(SUFFIX).trim_end_matches(PARTIAL).to_owned();
             let is_whole_or_piece = bare.len() == 24 || offset(&bare).is_some();
-            let is_needed = is_segment(&bare) && is_whole_or_piece && place(&bare) >= place(&wal.first);
+            let is_needed =
+                is_segment(&bare) && is_whole_or_piece && segment_position(&bare) >= segment_position(&wal.first);
             if is_needed || bare.ends_with(".history") {
                 found.insert(bare, path);
             }
@@ -118,11 +119,11 @@ pub fn lay_out(folder: &Folder, backup: &Backup, key: Option<&Key>, into: &Path)
     let timeline = u32::from_str_radix(last, 16).context("a segment of WAL has no timeline")?;
     for (name, path) in histories(folder)?.into_iter().chain(own) {
         let is_segment = is_segment(&name);
-        let place = into.join(if is_segment { &name[..24] } else { name.as_str() });
+        let target = into.join(if is_segment { &name[..24] } else { name.as_str() });
         let offset = offset(&name);
-        let opened = File::options().write(true).create(true).truncate(offset.is_none()).mode(0o600).open(&place);
-        let mut file = opened.map_err(|error| unwritable(&place, error))?;
-        file.seek(SeekFrom::Start(offset.unwrap_or_default())).map_err(|error| unwritable(&place, error))?;
+        let opened = File::options().write(true).create(true).truncate(offset.is_none()).mode(0o600).open(&target);
+        let mut file = opened.map_err(|error| unwritable(&target, error))?;
+        file.seek(SeekFrom::Start(offset.unwrap_or_default())).map_err(|error| unwritable(&target, error))?;
         // A history that is not encrypted as the backup is stays empty: its name alone marks the timeline as used.
         if is_sealed(&path) == backup.key.is_some() {
             let named = path.strip_prefix(folder.path()).unwrap_or(&path).to_string_lossy();
@@ -132,7 +133,7 @@ pub fn lay_out(folder: &Folder, backup: &Backup, key: Option<&Key>, into: &Path)
         }
         // PostgreSQL requires segments to have their full length.
         if is_segment && file.metadata().is_ok_and(|found| found.len() < wal.segment_bytes) {
-            file.set_len(wal.segment_bytes).map_err(|error| unwritable(&place, error))?;
+            file.set_len(wal.segment_bytes).map_err(|error| unwritable(&target, error))?;
         }
     }
     Ok(timeline)

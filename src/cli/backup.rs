@@ -285,15 +285,15 @@ impl List {
     /// # Errors
     /// If the directory cannot be read.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
-        let place = self.bucket.place(&self.from)?;
+        let repository = self.bucket.repository(&self.from)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut rows =
             vec![["id", "kind", "size", "postgres", "encrypted", "verified", "restorable"].map(str::to_owned)];
         let mut is_whole = true;
-        let backups = runtime.block_on(place.list())?;
-        let reaches = runtime.block_on(place.reaches(&backups))?;
+        let backups = runtime.block_on(repository.list())?;
+        let reaches = runtime.block_on(repository.reaches(&backups))?;
         for (backup, reach) in backups.into_iter().zip(reaches) {
-            let verified = if self.check { runtime.block_on(place.check(&backup)) } else { Ok(()) };
+            let verified = if self.check { runtime.block_on(repository.check(&backup)) } else { Ok(()) };
             let when = match (&verified, self.check) {
                 (Ok(()), true) => "now",
                 (Ok(()), false) => "when written",

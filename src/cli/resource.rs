@@ -14,9 +14,8 @@ use crate::config::ResourcesConfig;
 use crate::csv::encoding;
 use crate::log_output::LogOutput;
 use crate::resource::definition::Resource;
-
 use crate::resource::description::Fault;
-use crate::resource::infer::infer;
+use crate::resource::infer::{counted, infer};
 use crate::resource::naming::resource_name;
 use crate::resource::registry::{self, RESERVED_NAMES};
 use crate::resource::schema;
@@ -126,7 +125,12 @@ pub fn run(command: &Command, log: &LogOutput) -> anyhow::Result<ExitCode> {
         }
         Command::List { resources } => {
             for resource in resources.load()? {
-                print_line(&format!("{}\t{}\t{}", resource.name, counted(resource.fields().len()), resource.title));
+                print_line(&format!(
+                    "{}\t{}\t{}",
+                    resource.name,
+                    counted(resource.fields().len() as u64, "column"),
+                    resource.title
+                ));
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -241,7 +245,7 @@ impl Output {
             opened => opened.with_context(|| format!("cannot write {}", path.display()))?,
         };
         file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
-        print_line(&format!("{}: {}", path.display(), counted(sketch.columns.len())));
+        print_line(&format!("{}: {}", path.display(), counted(sketch.columns.len() as u64, "column")));
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -253,7 +257,7 @@ fn check(file: &Path) -> ExitCode {
             ExitCode::FAILURE
         }
         Ok(resource) => {
-            print_line(&format!("{}: {}, no fault", file.display(), counted(resource.fields().len())));
+            print_line(&format!("{}: {}, no fault", file.display(), counted(resource.fields().len() as u64, "column")));
             ExitCode::SUCCESS
         }
         Err(faults) => {
@@ -263,8 +267,4 @@ fn check(file: &Path) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn counted(columns: usize) -> String {
-    if columns == 1 { "1 column".to_owned() } else { format!("{columns} columns") }
 }

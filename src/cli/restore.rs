@@ -89,7 +89,8 @@ pub struct Drill {
 
 /// An instant in any form that the API accepts.
 fn instant(text: &str) -> Result<Timestamp, String> {
-    const RULE: &str = "expected an instant such as 2026-11-26T22:45:01.5Z, 2026-11-26T23:45:01+01:00 or 2026-11-26T23:45:01[Europe/Warsaw]";
+    const RULE: &str = "expected an instant such as 2026-11-26T22:45:01.5Z, 2026-11-26T23:45:01+01:00 or \
+        2026-11-26T23:45:01[Europe/Warsaw]";
     read_date_time(text, Unzoned::Refused).map_err(|fault| fault.of(RULE))
 }
 
@@ -112,12 +113,13 @@ impl Restore {
     /// With the cause and the remedy; an incomplete restore is removed.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let key = self.key.key()?;
-        let place = self.bucket.place(&self.from)?;
+        let repository = self.bucket.repository(&self.from)?;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(TRANSFER_THREADS).enable_all().build()?;
         let is_database = is_database(&self.into)?;
         let key = key.as_ref();
-        let fetched = runtime.block_on(place.fetch(self.backup.as_deref(), self.at, key, self.backup.is_none()))?;
+        let fetched =
+            runtime.block_on(repository.fetch(self.backup.as_deref(), self.at, key, self.backup.is_none()))?;
         let restored = self.restore(&runtime, &fetched.folder, &fetched.backup, (key, is_database));
         let disk = (!is_database).then(|| Path::new(&self.into));
         restored.map_err(|error| explain_disk_full(error, disk))?;
@@ -176,10 +178,10 @@ impl Restore {
             restored::move_versions(&client).await?;
             anyhow::Ok((recovered, reached))
         })?;
-        let place = target.keep(recovered)?;
+        let directory = target.keep(recovered)?;
         let reached = reached.map_or_else(|| backup.state.at.clone(), |at| at.to_string());
         print_line(&format!("restored backup {}; its last commit is from {reached}", backup.id));
-        print_line(&format!("to serve it: DATA_DIR={} make up", quoted(&place.to_string_lossy())));
+        print_line(&format!("to serve it: DATA_DIR={} make up", quoted(&directory.to_string_lossy())));
         if backup.database != "postgres" {
             print_line(&format!("its tables are in the database {}, not in postgres", backup.database));
         }
@@ -195,9 +197,9 @@ impl Restore {
         key: Option<&Key>,
     ) -> anyhow::Result<()> {
         let resources = self.resources.load()?;
-        let place = runtime.block_on(drill::logical_into(&self.options(), folder, backup, key, &resources))?;
+        let directory = runtime.block_on(drill::logical_into(&self.options(), folder, backup, key, &resources))?;
         print_line(&format!("restored backup {} as of {}", backup.id, backup.state.at));
-        print_line(&format!("to serve it: DATA_DIR={} make up", quoted(&place.to_string_lossy())));
+        print_line(&format!("to serve it: DATA_DIR={} make up", quoted(&directory.to_string_lossy())));
         Ok(())
     }
 
@@ -229,7 +231,7 @@ impl Drill {
         with_database(&self.database, Use::Shared, TRANSFER_THREADS, |conninfo| async move {
             let started = Instant::now();
             let outcome = async {
-                let fetched = self.bucket.place(&self.from)?.fetch(None, None, key.as_ref(), false).await?;
+                let fetched = self.bucket.repository(&self.from)?.fetch(None, None, key.as_ref(), false).await?;
                 self.drill(&fetched.folder, &fetched.backup, key.as_ref(), self.resources.load()?).await?;
                 anyhow::Ok(fetched.backup)
             }

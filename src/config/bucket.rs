@@ -8,7 +8,7 @@ use clap::Args;
 use super::values::{Secret, secret, secret_in};
 use crate::backup::bucket::{Access, Address, Bucket, Store};
 use crate::backup::folder::Folder;
-use crate::backup::place::Place;
+use crate::backup::repository::Repository;
 use crate::db::tls::client_config;
 use crate::masked::masked;
 
@@ -78,10 +78,10 @@ impl BucketConfig {
     ///
     /// # Errors
     /// If the directory does not exist, or a setting is missing.
-    pub fn place(&self, text: &str) -> anyhow::Result<Place> {
+    pub fn repository(&self, text: &str) -> anyhow::Result<Repository> {
         Ok(match self.bucket(text)? {
-            Some(bucket) => Place::Bucket(Box::new(bucket)),
-            None => Place::Folder(Folder::open(Path::new(text))?),
+            Some(bucket) => Repository::Bucket(Box::new(bucket)),
+            None => Repository::Folder(Folder::open(Path::new(text))?),
         })
     }
 }

@@ -29,8 +29,8 @@ const ALIASES: [(&str, &str); 17] = [
     ("koi8r", "koi8-r"),
 ];
 
-/// The encoding with this label (Encoding Standard, section 4.2, in which `latin1` and `iso-8859-1` mean windows-1252). Punctuation
-/// is ignored: Python writes `latin-1`, `utf_8` and `utf-16-le`.
+/// The encoding with this label (Encoding Standard, section 4.2, in which `latin1` and `iso-8859-1` mean windows-1252).
+/// Punctuation is ignored: Python writes `latin-1`, `utf_8` and `utf-16-le`.
 ///
 /// # Errors
 /// If the label is unknown, with valid alternatives.

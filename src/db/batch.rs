@@ -27,8 +27,8 @@ use crate::trace::current::Current;
 pub const BATCH_SIZE: &str = "db_batch_size";
 /// Name of the histogram of the time an item waits for its batch to begin.
 pub const BATCH_WAIT: &str = "db_batch_wait_seconds";
-/// Maximum number of items waiting for one kind of work: as many as nginx has connections. A client that is refused retries, and a
-/// refusal costs the server half as much as an answer.
+/// Maximum number of items waiting for one kind of work: as many as nginx has connections. A client that is refused retries,
+/// and a refusal costs the server half as much as an answer.
 pub const QUEUE: usize = 16_384;
 /// Name of the counter of refused items.
 pub const BATCH_REFUSED: &str = "db_batch_refused_total";

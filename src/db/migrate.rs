@@ -94,7 +94,7 @@ pub trait Tables: Send + Sync {
     fn objects(&self) -> Vec<String>;
 
     /// Brings the tables up to date and returns the number of changes.
-    fn follow<'a>(&'a self, client: &'a mut Client) -> BoxFuture<'a, Result<usize, TablesError>>;
+    fn update<'a>(&'a self, client: &'a mut Client) -> BoxFuture<'a, Result<usize, TablesError>>;
 
     /// Descriptions of what is missing.
     fn missing<'a>(&'a self, client: &'a Client) -> BoxFuture<'a, Result<Vec<String>, tokio_postgres::Error>>;
@@ -173,7 +173,7 @@ async fn run_locked(
     // A newer release may already have migrated this database: this binary does not have those migrations.
     let runner = Runner::new(migrations).set_abort_missing(false);
     let report = runner.run_async(client).await.map_err(MigrateError::Run)?;
-    let changes = tables.follow(client).await.map_err(MigrateError::Tables)?;
+    let changes = tables.update(client).await.map_err(MigrateError::Tables)?;
     if requests.is_some() {
         roles::grant(client).await.map_err(MigrateError::Roles)?;
     }

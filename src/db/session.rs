@@ -127,8 +127,8 @@ impl Session {
         self.busy.load(Ordering::Relaxed)
     }
 
-    /// Whether a transaction may be open although no statement is running: work on [`Session::client_mut`] failed, and the failed
-    /// statement may have been its `commit` or `rollback`.
+    /// Whether a transaction may be open although no statement is running: work on [`Session::client_mut`] failed, and the
+    /// failed statement may have been its `commit` or `rollback`.
     pub fn may_be_in_transaction(&self) -> bool {
         self.in_transaction.load(Ordering::Relaxed)
     }
@@ -159,7 +159,7 @@ impl Session {
             if self.is_busy() {
                 self.cancel().await?;
             }
-            // No response is pending any more. A transaction whose commit or rollback was cancelled has failed but is still open.
+            // No response is pending any more. A transaction whose end was cancelled has failed but is still open.
             match self.client.batch_execute("select").await {
                 Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
                     self.client.batch_execute("rollback").await
@@ -338,8 +338,8 @@ impl Session {
     }
 
     /// Sends a prepared statement. A traced statement carries its trace context in a comment, which a prepared one cannot:
-    /// its text is sent again, with the types that are known already, and planned for this execution only. If too many statements
-    /// are traced for that, the comment is sent ahead of the prepared statement, in the same round trip.
+    /// its text is sent again, with the types that are known already, and planned for this execution only. If too many
+    /// statements are traced for that, the comment is sent ahead of the prepared statement, in the same round trip.
     async fn send(
         &self,
         sql: &'static str,

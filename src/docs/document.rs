@@ -60,6 +60,14 @@ mod tests {
     use super::*;
     use crate::resource::registry;
 
+    #[test]
+    fn the_schemas_that_no_resource_may_have_are_those_of_a_document_without_resources() {
+        let document: Value = serde_json::from_slice(&json(&[], None)).expect("JSON");
+        let schemas = document["components"]["schemas"].as_object().expect("schemas");
+        let names: Vec<&str> = schemas.keys().map(String::as_str).collect();
+        assert_eq!(names, registry::RESERVED_SCHEMAS);
+    }
+
     const COMMITTED: &str = include_str!("../../docs/openapi.json");
 
     fn resources() -> Resources {
@@ -123,7 +131,7 @@ mod tests {
                 assert!(!content["example"].is_null(), "{name}: a body of {media_type} has no example");
             }
             for parameter in operation["parameters"].as_array().into_iter().flatten() {
-                let described = parameter["description"].as_str().is_some_and(|text| text.contains("such as `"));
+                let described = parameter["description"].as_str().is_some_and(|text| text.contains("; example: `"));
                 assert!(described || !parameter["example"].is_null(), "{name}: {parameter} has no example");
             }
         }

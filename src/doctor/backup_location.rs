@@ -31,29 +31,29 @@ pub async fn check(report: &mut Report, config: &BackupPlaceConfig) {
          earlier backups";
         report.wrong(AREA, error_chain(error.as_ref()), remedy);
     }
-    let Some(place) = config.backup_dir.as_deref() else { return };
-    let newest = match config.bucket.bucket(place) {
+    let Some(location) = config.backup_dir.as_deref() else { return };
+    let newest = match config.bucket.bucket(location) {
         Err(error) => return report.setting(error_chain(error.as_ref()), "correct BACKUP_DIR or the AWS_ settings"),
-        Ok(Some(bucket)) => in_bucket(report, &bucket, place).await,
-        Ok(None) => in_folder(report, Path::new(place)),
+        Ok(Some(bucket)) => in_bucket(report, &bucket, location).await,
+        Ok(None) => in_folder(report, Path::new(location)),
     };
     let Some(newest) = newest else { return };
-    age(report, &newest, place);
+    age(report, &newest, location);
     if let Ok(key) = key {
-        decrypts(report, &newest, key.as_ref(), place);
+        decrypts(report, &newest, key.as_ref(), location);
     }
 }
 
 /// The newest backup in a bucket, if the bucket can be listed and has one.
-async fn in_bucket(report: &mut Report, bucket: &Bucket, place: &str) -> Option<Backup> {
-    let timed_out = || anyhow!("the store of {place} does not respond within {} s", TIMEOUT.as_secs());
+async fn in_bucket(report: &mut Report, bucket: &Bucket, location: &str) -> Option<Backup> {
+    let timed_out = || anyhow!("the store of {location} does not respond within {} s", TIMEOUT.as_secs());
     match tokio::time::timeout(TIMEOUT, bucket.list()).await.unwrap_or_else(|_| Err(timed_out())) {
-        Ok(backups) => newest(report, backups, place),
+        Ok(backups) => newest(report, backups, location),
         Err(error) => {
             let remedy = format!(
                 "check AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, its secret and its permissions; then: pycrudapi \
                  backups --from {}",
-                quoted(place)
+                quoted(location)
             );
             report.wrong(AREA, error_chain(error.as_ref()), remedy);
             None
@@ -118,31 +118,31 @@ fn without_record(report: &mut Report, path: &Path, known: &[Backup]) {
     }
 }
 
-fn newest(report: &mut Report, mut backups: Vec<Backup>, place: &str) -> Option<Backup> {
+fn newest(report: &mut Report, mut backups: Vec<Backup>, location: &str) -> Option<Backup> {
     let count = backups.len();
     let newest = backups.pop();
     match &newest {
         None => {
             report.warning(
                 AREA,
-                format!("there is no backup in {place}"),
-                format!("pycrudapi backup --to {}", quoted(place)),
+                format!("there is no backup in {location}"),
+                format!("pycrudapi backup --to {}", quoted(location)),
             );
         }
-        Some(newest) => report.fine(AREA, format!("{count} backups in {place}; the newest is {}", newest.id)),
+        Some(newest) => report.fine(AREA, format!("{count} backups in {location}; the newest is {}", newest.id)),
     }
     newest
 }
 
-fn age(report: &mut Report, newest: &Backup, place: &str) {
+fn age(report: &mut Report, newest: &Backup, location: &str) {
     let Ok(at) = newest.state.instant() else { return };
     let hours = Timestamp::now().duration_since(at).as_hours();
     if hours > BACKUP_AGE_MAX_HOURS {
-        let what = format!("the newest backup in {place} is {hours} hours old");
+        let what = format!("the newest backup in {location} is {hours} hours old");
         report.warning(
             AREA,
             what,
-            format!("pycrudapi backup --to {}, and find out why no backup is made every night", quoted(place)),
+            format!("pycrudapi backup --to {}, and find out why no backup is made every night", quoted(location)),
         );
     }
 }
@@ -159,13 +159,13 @@ fn lacks(path: &Path, bytes: u64) -> Option<String> {
 }
 
 /// Checks whether the configured key decrypts the newest backup.
-fn decrypts(report: &mut Report, newest: &Backup, key: Option<&Key>, place: &str) {
+fn decrypts(report: &mut Report, newest: &Backup, key: Option<&Key>, location: &str) {
     let id = &newest.id;
     match (newest.key.as_deref(), key.map(Key::mark)) {
         (None, None) => {}
         (None, Some(_)) => {
             let what = format!("the newest backup, {id}, is not encrypted, although BACKUP_KEY_FILE is set");
-            report.warning(AREA, what, format!("create an encrypted one: pycrudapi backup --to {}", quoted(place)));
+            report.warning(AREA, what, format!("create an encrypted one: pycrudapi backup --to {}", quoted(location)));
         }
         (Some(mark), None) => {
             let what = format!("the newest backup, {id}, is encrypted with key {mark}, but BACKUP_KEY_FILE is not set");
@@ -178,16 +178,16 @@ fn decrypts(report: &mut Report, newest: &Backup, key: Option<&Key>, place: &str
             let remedy = format!(
                 "set BACKUP_KEY_FILE to the file with key {mark}; if it is lost, make a backup with this key at once: \
                  pycrudapi backup --to {}",
-                quoted(place)
+                quoted(location)
             );
             report.wrong(AREA, what, remedy);
         }
-        (Some(_), Some(_)) => match first_byte(newest, key, Path::new(place)) {
+        (Some(_), Some(_)) => match first_byte(newest, key, Path::new(location)) {
             Ok(()) => report.fine(AREA, "the key in BACKUP_KEY_FILE decrypts the newest backup"),
             Err(error) => {
-                let place = quoted(place);
+                let location = quoted(location);
                 let remedy = format!(
-                    "pycrudapi backup --to {place}; pycrudapi backups --check --from {place} checks the others"
+                    "pycrudapi backup --to {location}; pycrudapi backups --check --from {location} checks the others"
                 );
                 report.wrong(
                     AREA,

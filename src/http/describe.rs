@@ -330,7 +330,7 @@ fn optional(
     description: &str,
     example: impl Display,
 ) -> Parameter {
-    let text = format!("{description}, such as `{example}`");
+    let text = format!("{description}; example: `{example}`");
     parameter(name, place, schema).required(Required::False).description(Some(text)).build()
 }
 

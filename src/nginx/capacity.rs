@@ -39,8 +39,8 @@ pub fn connections(limit: Option<u64>) -> u64 {
 
 /// The number of idle connections to the server that a worker keeps.
 ///
-/// Beyond it, each request opens and closes a connection. With 12,000 clients, 1,024 instead of 256 gave a sixth more requests and
-/// half the p99; 4,096 gave no more. Each takes 13 KiB in the server, for the two seconds until nginx closes it.
+/// Beyond it, each request opens and closes a connection. With 12,000 clients, 1,024 instead of 256 gave a sixth more requests
+/// and half the p99; 4,096 gave no more. Each takes 13 KiB in the server, for the two seconds until nginx closes it.
 pub fn idle_connections(connections: u64) -> u64 {
     connections / 16
 }

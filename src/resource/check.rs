@@ -29,6 +29,15 @@ pub fn faults(text: &str, description: &Description) -> Vec<Fault> {
     if !is_name || name.len() > 40 {
         say(name_at, format!("name {name:?} must be 1 to 40 characters of a-z, 0-9 and -, starting with a letter"));
     }
+    if let Some(singular) = &description.singular
+        && !is_singular(singular)
+    {
+        let message = format!(
+            "singular {singular:?} must be 1 to 40 characters of a-z, A-Z, 0-9 and -, starting with a letter and without -- \
+             and a final -"
+        );
+        say(key_at(text, 0, &message), message);
+    }
     if description.column.is_empty() || description.column.len() > COLUMNS_MAX {
         say(
             name_at,
@@ -82,26 +91,32 @@ pub fn faults(text: &str, description: &Description) -> Vec<Fault> {
     if let Some(operations) = &description.operations {
         for (needs, needed) in [(Operation::Bulk, Operation::Create), (Operation::Statistics, Operation::List)] {
             if operations.contains(&needs) && !operations.contains(&needed) {
-                say(name_at, format!("operations: {needs:?} requires {needed:?}; add it").to_lowercase());
+                let message = format!("operations: {needs:?} requires {needed:?}; add it").to_lowercase();
+                say(key_at(text, 0, &message), message);
             }
         }
         if operations.contains(&Operation::Statistics) && description.statistics.is_none() {
-            say(name_at, "operations: \"statistics\" requires a table [statistics]; add it".to_owned());
+            let message = "operations: \"statistics\" requires a table [statistics]; add it".to_owned();
+            say(key_at(text, 0, &message), message);
         }
     }
     if let Some(statistics) = &description.statistics {
         let at = statistics.span().start;
         for message in statistics_faults(statistics.as_ref(), description) {
-            say(at, message);
+            say(key_at(text, at, &message), message);
         }
     }
-    for (key, url, keyed) in [
-        ("list", &description.urls.list, false),
-        ("create", &description.urls.create, false),
-        ("read", &description.urls.read, true),
-        ("replace", &description.urls.replace, true),
-        ("delete", &description.urls.delete, true),
-    ] {
+    let urls_at = description.urls.as_ref().map_or(0, |urls| urls.span().start);
+    let urls = description.urls.as_ref().map(Spanned::get_ref);
+    for (key, url, keyed) in urls.into_iter().flat_map(|urls| {
+        [
+            ("list", &urls.list, false),
+            ("create", &urls.create, false),
+            ("read", &urls.read, true),
+            ("replace", &urls.replace, true),
+            ("delete", &urls.delete, true),
+        ]
+    }) {
         let Some(url) = url else { continue };
         let plain = if keyed { url.strip_suffix("/{uuid}") } else { Some(url.as_str()) };
         let fits = plain.is_some_and(|plain| {
@@ -111,10 +126,18 @@ pub fn faults(text: &str, description: &Description) -> Vec<Fault> {
         });
         if !fits {
             let form = if keyed { "/words/{uuid}" } else { "/words" };
-            say(name_at, format!("urls.{key} {url:?} must have the form {form}, with letters, digits, - and _"));
+            let message = format!("urls.{key} {url:?} must have the form {form}, with letters, digits, - and _");
+            say(key_at(text, urls_at, &message), message);
         }
     }
     faults
+}
+
+/// Whether a name of one row can be part of identifiers in the OpenAPI document.
+fn is_singular(text: &str) -> bool {
+    text.len() <= 40
+        && text.starts_with(|letter: char| letter.is_ascii_alphabetic())
+        && text.split('-').all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 /// Splits a measure such as `mean(age)` into function and column.
@@ -179,6 +202,13 @@ impl ColumnDescription {
         }
         if self.schema.is_some() && !matches!(kind, Kind::Enum(_)) {
             faults.push("schema is only for enumerations of texts; leave it out".to_owned());
+        }
+        if self
+            .schema
+            .as_ref()
+            .is_some_and(|name| name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        {
+            faults.push("schema must consist of a-z, A-Z and 0-9".to_owned());
         }
         if self.required == Some(false) && !self.nullable && self.default.is_none() {
             faults.push("required = false requires a default or nullable = true".to_owned());

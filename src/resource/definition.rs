@@ -163,7 +163,7 @@ impl Resource {
             let statistics = description.statistics.is_some();
             Operation::ALL.into_iter().filter(|operation| statistics || *operation != Operation::Statistics).collect()
         });
-        let urls = &description.urls;
+        let urls = description.urls.as_ref().map(|urls| urls.get_ref().clone()).unwrap_or_default();
         let many = leak(format!("/v1/{name}"));
         let one = leak(format!("/v1/{name}/{{uuid}}"));
         // An operation that is not offered has no URL.

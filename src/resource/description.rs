@@ -59,8 +59,7 @@ pub struct Description {
     /// Grouping columns and measures.
     pub statistics: Option<Spanned<Statistics>>,
     /// Additional URLs of the same operations.
-    #[serde(default)]
-    pub urls: Urls,
+    pub urls: Option<Spanned<Urls>>,
     /// The initial rows of a new table.
     pub seed: Option<Seed>,
     /// Word lists for generated rows.
@@ -210,9 +209,10 @@ pub fn line_at(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// The byte offset of the key that an error of a column is about: the first word of the message that is a key of the column.
-pub fn key_at(text: &str, column: usize, message: &str) -> usize {
-    let lines = text[column..].split_inclusive('\n').scan(column, |end, line| {
+/// The byte offset of the key that an error of a table is about: the first word of the message that is a key of the table,
+/// which starts at this offset with its header.
+pub fn key_at(text: &str, table: usize, message: &str) -> usize {
+    let lines = text[table..].split_inclusive('\n').scan(table, |end, line| {
         *end += line.len();
         Some((*end - line.len(), line.trim_start()))
     });
@@ -221,7 +221,7 @@ pub fn key_at(text: &str, column: usize, message: &str) -> usize {
         !word.is_empty() && line.strip_prefix(word).is_some_and(|rest| rest.trim_start().starts_with('='))
     };
     let mut words = message.split(|letter: char| !letter.is_ascii_alphanumeric());
-    words.find_map(|word| keys.iter().find(|(_, line)| is_key(line, word))).map_or(column, |(offset, _)| *offset)
+    words.find_map(|word| keys.iter().find(|(_, line)| is_key(line, word))).map_or(table, |(offset, _)| *offset)
 }
 
 /// Normalises a CSV header: ignores case and punctuation, and whether a letter and its marks are one character (NFC).

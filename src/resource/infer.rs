@@ -82,20 +82,21 @@ pub fn infer(
     let mut survey = Survey { names: Names::new(name), columns: None, state: ReadState::default(), rows: 0 };
     file::read(input, encoding, &mut survey, |_, _| true)?;
     let Survey { columns: Some(columns), rows: 1.., .. } = &survey else { return Err(InferError::Empty) };
+    let rows = counted(survey.rows, "row");
     let mut comments = vec![
-        format!(
-            "Inferred from {source}: {}. Each type fits every value of its column; ranges are left open.",
-            counted(survey.rows, "row")
-        ),
+        format!("Inferred from {source}: {rows}. Each type fits every value of its column; ranges are left open."),
         "When this is correct, run `pycrudapi resource check` on this file, start the service and import the rows."
             .to_owned(),
     ];
+    if columns.iter().all(|column| column.header.parse::<f64>().is_ok()) {
+        comments.push("The header consists of numbers. If it is a row, add a header to the file.".to_owned());
+    }
     if columns.iter().any(|column| column.is_key) {
         comments.push("The column uuid is omitted, because every resource has this key.".to_owned());
     }
     let described = columns.iter().filter(|column| !column.is_key && column.unnamed.is_none());
     let columns = described.map(ObservedColumn::describe).collect();
-    Ok(Sketch { name: name.to_owned(), history: false, comments, columns })
+    Ok(Sketch { name: name.to_owned(), comments, columns, ..Sketch::default() })
 }
 
 /// State of reading a file.
@@ -210,12 +211,11 @@ fn column_of(r#type: &str, format: Option<&str>) -> Column {
 
 impl ObservedColumn {
     fn new(header: &str, name: String) -> Self {
-        let name_is_missing = name.is_empty();
         Self {
             header: header.trim().to_owned(),
-            name,
             is_key: header_key(header) == "uuid",
-            unnamed: name_is_missing.then(UnnamedColumn::default),
+            unnamed: name.is_empty().then(UnnamedColumn::default),
+            name,
             candidates: Candidate::all(),
             text: column_of("string", None),
             time: column_of("string", Some("date-time")),
@@ -365,7 +365,8 @@ impl ObservedColumn {
     }
 }
 
-fn counted(count: u64, thing: &str) -> String {
+/// A count with its noun: `1 row`, `2 rows`.
+pub fn counted(count: u64, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 

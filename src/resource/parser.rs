@@ -16,7 +16,7 @@ use super::description::{Description, Fault, line_at};
 pub fn parse(text: &str) -> Result<Description, Vec<Fault>> {
     let (mut table, errors) = DeTable::parse_recoverable(text);
     let fault = |error: &Error| {
-        let message = error.message().trim();
+        let message = error.message().trim().replace("expected u32", "expected a whole number, 0 or greater");
         let remedy = if message.starts_with("missing field") { "; add it" } else { "" };
         Fault { line: line_at(text, start(error)), message: format!("{message}{remedy}") }
     };

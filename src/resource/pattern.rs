@@ -15,7 +15,10 @@ const ESCAPES: &str = "dDwWsStnrfvA";
 pub fn check(pattern: &str) -> Result<(), String> {
     let fault = |reason: String| Err(format!("pattern {pattern:?} {reason}"));
     if let Err(error) = Regex::new(pattern) {
-        return fault(format!("is not a valid regular expression: {error}"));
+        // Its message shows the pattern over several lines, and the reason on the last one.
+        let message = error.to_string();
+        let reason = message.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        return fault(format!("is not a valid regular expression: {reason}"));
     }
     match unportable(pattern) {
         None => Ok(()),
@@ -131,7 +134,8 @@ mod tests {
             ("[a[bc]]", "list the characters"),
             ("a{256}", "at most 255"),
             ("a++", "use (?:…)"),
-            ("[", "not a valid regular expression"),
+            ("[", "is not a valid regular expression: unclosed character class"),
+            ("(", "is not a valid regular expression: unclosed group"),
         ] {
             let fault = check(pattern).expect_err(pattern);
             assert!(fault.contains(remedy), "{pattern}: {fault}");

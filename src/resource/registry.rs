@@ -1,6 +1,7 @@
 //! The registry of resources: the built-in ones, and those of a directory.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use futures_util::FutureExt;
@@ -8,9 +9,11 @@ use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio_postgres::Client;
 
-use super::definition::Resource;
+use super::column::Column;
+use super::definition::{Resource, camel};
 use super::description::Fault;
 use super::history;
+use super::kind::Kind;
 use super::schema::{self, Table};
 use crate::db::migrate::{Tables, TablesError};
 
@@ -37,6 +40,25 @@ pub const RESERVED_NAMES: &[&str] = &[
     "tokens",
 ];
 
+/// The other schemas of the OpenAPI document.
+pub const RESERVED_SCHEMAS: &[&str] = &[
+    "FieldError",
+    "NewToken",
+    "ParameterError",
+    "Principal",
+    "Problem",
+    "ProblemErrors",
+    "Readiness",
+    "ReadinessChecks",
+    "ReplicaReadiness",
+    "RowError",
+    "SignIn",
+    "StatusSummary",
+    "Step",
+    "StepDuration",
+    "Token",
+];
+
 /// All resources served, in the order of their routes.
 pub type Resources = &'static [&'static Resource];
 
@@ -49,11 +71,11 @@ impl Tables for Resources {
         self.iter().flat_map(|resource| of(resource.table)).collect()
     }
 
-    fn follow<'a>(&'a self, client: &'a mut Client) -> BoxFuture<'a, Result<usize, TablesError>> {
+    fn update<'a>(&'a self, client: &'a mut Client) -> BoxFuture<'a, Result<usize, TablesError>> {
         async move {
             let mut count = 0;
             for resource in *self {
-                let changes = schema::follow(client, resource).await?;
+                let changes = schema::update(client, resource).await?;
                 for change in &changes {
                     tracing::info!(
                         resource = resource.name,
@@ -112,12 +134,12 @@ pub enum RegistryError {
         /// The names of the existing resources.
         known: String,
     },
-    /// Two resources would have the same URLs or the same table.
+    /// Two resources would have the same URLs, the same table or the same schemas.
     #[error("{file}: {what} is taken; choose another one")]
     InUse {
         /// The file.
         file: String,
-        /// The name or the URL.
+        /// The name, the URL or the schema.
         what: String,
     },
 }
@@ -152,6 +174,7 @@ pub fn load(folder: Option<&Path>, chosen: Option<&[String]>) -> Result<Resource
         }
     }
     let mut urls: Vec<&str> = Vec::new();
+    let mut schemas: Vec<SchemaName> = Vec::new();
     for (file, resource) in &found {
         let in_use = |what| Err(RegistryError::InUse { file: file.clone(), what });
         if RESERVED_NAMES.contains(&resource.name) {
@@ -171,6 +194,15 @@ pub fn load(folder: Option<&Path>, chosen: Option<&[String]>) -> Result<Resource
             }
             urls.push(prefix);
         }
+        for schema in SchemaName::all(resource) {
+            let mut others = schemas.iter().filter(|other| other.name == schema.name);
+            let is_taken = others.any(|other| schema.values.is_none() || other.values != schema.values);
+            if is_taken || RESERVED_SCHEMAS.contains(&schema.name.as_str()) {
+                let SchemaName { name, setting, .. } = schema;
+                return in_use(format!("the schema {name} of the OpenAPI document ({setting})"));
+            }
+            schemas.push(schema);
+        }
     }
     let known = found.iter().map(|(_, resource)| *resource).collect::<Vec<_>>();
     let Some(chosen) = chosen else { return Ok(known.leak()) };
@@ -188,6 +220,33 @@ pub fn load(folder: Option<&Path>, chosen: Option<&[String]>) -> Result<Resource
         }
     }
     Ok(served.leak())
+}
+
+/// The name of a schema in the OpenAPI document.
+struct SchemaName {
+    name: String,
+    /// What it is derived from.
+    setting: String,
+    /// The values of an enumeration; two resources may have the same one.
+    values: Option<&'static [String]>,
+}
+
+impl SchemaName {
+    /// The schemas of a resource.
+    fn all(resource: &'static Resource) -> Vec<Self> {
+        let row = |suffix| Self {
+            name: format!("{}{suffix}", camel(resource.singular)),
+            setting: format!("singular = {:?}", resource.singular),
+            values: None,
+        };
+        let of_column = |column: &'static Column| match (&column.kind, column.docs.schema) {
+            (Kind::Enum(texts), Some(name)) => {
+                Some(Self { name: name.to_owned(), setting: format!("schema = {name:?}"), values: Some(texts) })
+            }
+            _ => None,
+        };
+        ["", "Details", "Change"].map(row).into_iter().chain(resource.fields().iter().filter_map(of_column)).collect()
+    }
 }
 
 /// First segments of URLs used by other parts of the service.
@@ -218,7 +277,10 @@ pub fn seed(name: &str) -> Result<Vec<u8>, String> {
 /// # Errors
 /// That it cannot be read, or all its errors.
 pub fn load_file(path: &Path) -> Result<&'static Resource, Vec<Fault>> {
-    let unreadable = |path: &Path, error| format!("cannot read {}: {error}", path.display());
+    let unreadable = |path: &Path, error: std::io::Error| match error.kind() {
+        ErrorKind::InvalidData => "the file is not UTF-8; save it as UTF-8".to_owned(),
+        _ => format!("cannot read {}: {error}", path.display()),
+    };
     let text =
         std::fs::read_to_string(path).map_err(|error| vec![Fault { line: 1, message: unreadable(path, error) }])?;
     let folder = path.parent().unwrap_or(Path::new("."));

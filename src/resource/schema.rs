@@ -15,7 +15,7 @@ use super::definition::Resource;
 use super::identifier::quoted;
 use super::kind::Kind;
 use super::value::Value;
-pub use compare::{Difference, SchemaError, differences, follow};
+pub use compare::{Difference, SchemaError, differences, update};
 pub use table::Table;
 
 /// The statements that create the table of a resource, in order.

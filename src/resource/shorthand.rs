@@ -1,5 +1,7 @@
 //! Parses a column from a command-line argument such as `tonnage:number:0..:null`.
 
+use std::num::IntErrorKind;
+
 use super::description::{ColumnDescription, Index};
 
 /// The syntax of an argument.
@@ -76,7 +78,12 @@ fn read_range(range: &str, column: &mut ColumnDescription) -> Result<(), String>
         return Ok(());
     }
     let bound = |text: String| match column.r#type.as_str() {
-        "integer" => text.parse::<i64>().map(toml::Value::from).map_err(|_| format!("{text:?} is not a whole number")),
+        "integer" => text.parse::<i64>().map(toml::Value::from).map_err(|error| match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => {
+                format!("{text:?} exceeds 64 bits; use the type decimal(precision,scale)")
+            }
+            _ => format!("{text:?} is not a whole number"),
+        }),
         "number" => match (text.parse::<i64>(), text.parse::<f64>()) {
             (Ok(whole), _) => Ok(toml::Value::from(whole)),
             (_, Ok(number)) if number.is_finite() => Ok(toml::Value::from(number)),

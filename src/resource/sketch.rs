@@ -37,6 +37,8 @@ impl Sketch {
         comment(&mut text, &self.comments);
         line(&mut text, "\nname", &quoted(&self.name));
         line(&mut text, "title", &quoted(&capitalised(&self.name)));
+        let singular = self.name.strip_suffix('s').unwrap_or(&self.name);
+        line(&mut text, "# singular", &format!("{} # the name of one row", quoted(singular)));
         text.push_str("# description = \"What a row represents.\"\n");
         text.push_str(if self.history {
             "history = true\n"

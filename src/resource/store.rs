@@ -17,7 +17,7 @@ use super::definition::Resource;
 use super::long_rows::longest;
 use super::row::{self, JSON_BYTES, Record, Stored, all_failed, owned, owned_patch};
 use super::value::Value;
-use super::writes::{Create, Delete, Patch, Replace, Write, write_many};
+use super::writes::{Change, Create, Delete, Patch, Replace, Write, write_many};
 use crate::db::batch::{BatchLimits, BatchName, Batcher, QUEUE};
 use crate::db::error::StoreError;
 use crate::db::pool::Pool;
@@ -43,10 +43,10 @@ const BATCHES_IN_FLIGHT: usize = 4;
 pub struct Store {
     resource: &'static Resource,
     gets: Batcher<Uuid, Stored>,
-    creates: Batcher<Create, Stored>,
-    replaces: Batcher<Replace, Stored>,
-    patches: Batcher<Patch, Stored>,
-    deletes: Batcher<Delete, ()>,
+    creates: Batcher<Write<Create>, Stored>,
+    replaces: Batcher<Write<Replace>, Stored>,
+    patches: Batcher<Write<Patch>, Stored>,
+    deletes: Batcher<Write<Delete>, ()>,
 }
 
 impl Store {
@@ -102,7 +102,7 @@ impl Store {
     pub async fn create(&self, values: Vec<Value<'_>>, changed_by: Actor) -> Result<(Uuid, Stored), StoreError> {
         let uuid = Uuid::now_v7();
         let record = Record { uuid, values: owned(values) };
-        let stored = self.creates.submit(Create { resource: self.resource, record, changed_by }).await?;
+        let stored = self.creates.submit(self.write(Create(record), Precondition::NONE, changed_by)).await?;
         Ok((uuid, stored))
     }
 
@@ -118,7 +118,7 @@ impl Store {
         changed_by: Actor,
     ) -> Result<Stored, StoreError> {
         let record = Record { uuid, values: owned(values) };
-        self.replaces.submit(Replace { resource: self.resource, record, condition, changed_by }).await
+        self.replaces.submit(self.write(Replace(record), condition, changed_by)).await
     }
 
     /// Updates some columns of a row.
@@ -132,8 +132,7 @@ impl Store {
         condition: Precondition,
         changed_by: Actor,
     ) -> Result<Stored, StoreError> {
-        let patch = owned_patch(patch);
-        self.patches.submit(Patch { resource: self.resource, uuid, patch, condition, changed_by }).await
+        self.patches.submit(self.write(Patch(uuid, owned_patch(patch)), condition, changed_by)).await
     }
 
     /// Deletes a row.
@@ -141,7 +140,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::Stale`], or the pool's and the batch's errors.
     pub async fn delete(&self, uuid: Uuid, condition: Precondition, changed_by: Actor) -> Result<(), StoreError> {
-        self.deletes.submit(Delete { resource: self.resource, uuid, condition, changed_by }).await
+        self.deletes.submit(self.write(Delete(uuid), condition, changed_by)).await
+    }
+
+    fn write<C>(&self, change: C, condition: Precondition, changed_by: Actor) -> Write<C> {
+        Write { resource: self.resource, condition, changed_by, change }
     }
 }
 
@@ -155,11 +158,13 @@ pub async fn create_in(
     values: Vec<Value<'_>>,
     changed_by: Actor,
 ) -> Result<(Uuid, Stored), StoreError> {
-    let creation = Create { resource, record: Record { uuid: Uuid::now_v7(), values: owned(values) }, changed_by };
-    Ok((creation.uuid(), creation.run_in(transaction).await?))
+    let uuid = Uuid::now_v7();
+    let change = Create(Record { uuid, values: owned(values) });
+    let creation = Write { resource, condition: Precondition::NONE, changed_by, change };
+    Ok((uuid, creation.run_in(transaction).await?))
 }
 
-fn writes<W: Write>(name: BatchName, limits: BatchLimits, pool: &Pool) -> Batcher<W, W::Done> {
+fn writes<C: Change>(name: BatchName, limits: BatchLimits, pool: &Pool) -> Batcher<Write<C>, C::Done> {
     let pool = pool.clone();
     Batcher::new(name, limits, Box::new(move |items| write_many(pool.clone(), items).boxed()))
 }

@@ -29,7 +29,8 @@ pub struct Gate {
     has_issuer: bool,
     /// The request quota of principals.
     quota: Option<PrincipalQuota>,
-    /// Counters of permitted requests, by the number of the principal's kind: looked up once, because that costs more than counting.
+    /// Counters of permitted requests, by the number of the principal's kind: looked up once, because that costs more than
+    /// counting.
     permitted: [Counter; Kind::ALL.len()],
 }
 

@@ -23,8 +23,9 @@ use crate::db::session::{Param, Query};
 use crate::resource::value::Value;
 use crate::trace::current::commented;
 
-/// The clock is the database's. If it steps back, time stands still for this component and version, because otherwise a step
-/// could sort before its predecessor. The predecessor is the last row up to the component and version, if it has both.
+/// The clock is the database's. If it steps back, the step gets the time of its predecessor of the same component and version,
+/// because otherwise it could sort before that one. The predecessor is the last row up to the component and version, if it has
+/// both.
 const RECORD: &str = "insert into steps (ts, component, version, owner, status) \
      select greatest(clock_timestamp(), max(ts)), $1::text, $2::text, $3::text, $4::text from ( \
          select component, version, ts from steps where (component, version) <= ($1, $2) \
@@ -79,9 +80,9 @@ const SUMMARY_OF_COMPONENT: &str = "select status, count(*), count(seconds), \
 /// Records a step.
 pub static CREATE: DbOperation = DbOperation::new("create", "steps");
 static GET: DbOperation = DbOperation::new("get", "steps");
-static LISTING: DbOperation = DbOperation::new("list", "steps");
-static LASTING: DbOperation = DbOperation::new("durations", "steps");
-static SUMMING: DbOperation = DbOperation::new("summary", "steps");
+static LIST_OPERATION: DbOperation = DbOperation::new("list", "steps");
+static DURATIONS_OPERATION: DbOperation = DbOperation::new("durations", "steps");
+static SUMMARY_OPERATION: DbOperation = DbOperation::new("summary", "steps");
 
 /// Records a step that begins now, and returns it.
 ///
@@ -118,10 +119,12 @@ pub async fn list(
     let (ts, id) = (after.ts, after.id).max((*start, 0));
     match (component, owner) {
         (Some(component), owner) => {
-            reader.read(&LISTING, LIST_OF_COMPONENT, &[&ts, &id, end, &limit, &from_ref(component), owner]).await
+            reader.read(&LIST_OPERATION, LIST_OF_COMPONENT, &[&ts, &id, end, &limit, &from_ref(component), owner]).await
         }
-        (None, Some(owner)) => reader.read(&LISTING, LIST_OF_OWNER, &[&ts, &id, end, &limit, &from_ref(owner)]).await,
-        (None, None) => reader.read(&LISTING, LIST, &[&ts, &id, end, &limit]).await,
+        (None, Some(owner)) => {
+            reader.read(&LIST_OPERATION, LIST_OF_OWNER, &[&ts, &id, end, &limit, &from_ref(owner)]).await
+        }
+        (None, None) => reader.read(&LIST_OPERATION, LIST, &[&ts, &id, end, &limit]).await,
     }
 }
 
@@ -160,15 +163,29 @@ pub async fn durations(
     let StepFilter { start, end, component, owner } = filter;
     let StepPosition { component: after_component, version, ts, id } = after;
     match component {
-        None => reader.read(&LASTING, DURATIONS, &[after_component, version, ts, id, start, end, owner, &limit]).await,
+        None => {
+            reader
+                .read(&DURATIONS_OPERATION, DURATIONS, &[after_component, version, ts, id, start, end, owner, &limit])
+                .await
+        }
         // A position in another component is either before all steps of this one or after them.
         Some(component) if component < after_component => Ok(Vec::new()),
         Some(component) if component > after_component => {
-            reader.read(&LASTING, DURATIONS_OF_COMPONENT, &[component, &"", ts, id, start, end, owner, &limit]).await
+            reader
+                .read(
+                    &DURATIONS_OPERATION,
+                    DURATIONS_OF_COMPONENT,
+                    &[component, &"", ts, id, start, end, owner, &limit],
+                )
+                .await
         }
         Some(component) => {
             reader
-                .read(&LASTING, DURATIONS_OF_COMPONENT, &[component, version, ts, id, start, end, owner, &limit])
+                .read(
+                    &DURATIONS_OPERATION,
+                    DURATIONS_OF_COMPONENT,
+                    &[component, version, ts, id, start, end, owner, &limit],
+                )
                 .await
         }
     }
@@ -182,10 +199,10 @@ pub async fn summary(reader: &Reader, filter: &StepFilter) -> Result<Vec<Row>, S
     let StepFilter { start, end, component, owner } = filter;
     let bounds = [(start as Param<'_>, Type::TIMESTAMPTZ), (end, Type::TIMESTAMPTZ), (owner, Type::TEXT)];
     match component {
-        None => reader.collect(&SUMMING, Query::Once(Planner::Free, SUMMARY, &bounds)).await,
+        None => reader.collect(&SUMMARY_OPERATION, Query::Once(Planner::Free, SUMMARY, &bounds)).await,
         Some(component) => {
             let params = [&bounds[..], &[(component, Type::TEXT)]].concat();
-            reader.collect(&SUMMING, Query::Once(Planner::Free, SUMMARY_OF_COMPONENT, &params)).await
+            reader.collect(&SUMMARY_OPERATION, Query::Once(Planner::Free, SUMMARY_OF_COMPONENT, &params)).await
         }
     }
 }

@@ -106,8 +106,8 @@ impl Statement {
         commented
     }
 
-    /// Returns the comment to send ahead of a prepared statement, which is then sent as it is; `None` if the statement itself is to
-    /// carry the comment ([`Self::sent`]).
+    /// Returns the comment to send ahead of a prepared statement, which is then sent as it is; `None` if the statement itself
+    /// is to carry the comment ([`Self::sent`]).
     pub fn sent_prepared(&self, text: &'static str) -> Option<String> {
         if self.may_be_planned_again {
             return None;

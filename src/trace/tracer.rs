@@ -17,8 +17,8 @@ pub const TRACES_EXPORTED: &str = "otel_traces_exported_total";
 /// Name of the counter of dropped spans.
 pub const TRACES_DROPPED: &str = "otel_traces_dropped_total";
 
-/// Maximum number of prepared statements per second that are sent as text, so that their trace context is in the statement itself:
-/// each costs PostgreSQL another plan, about 0.1 ms.
+/// Maximum number of prepared statements per second that are sent as text, so that their trace context is in the statement
+/// itself: each costs PostgreSQL another plan, about 0.1 ms.
 const PLANS_PER_SECOND: u32 = 20;
 
 /// Limits of the queue (OpenTelemetry specification, "Batching processor").

@@ -138,3 +138,38 @@ def test_statistics_become_a_picture(open_page, vessels):
 
 def test_a_resource_that_is_not_there_is_a_problem(open_page, stack):
     assert stack.request("GET", "/resources/nothing").status == 404
+
+
+def test_a_table_without_charts_is_as_wide_as_the_page(open_page):
+    page = open_page("/resources/specimens")
+    expect(page.locator("#table")).to_have_attribute("aria-busy", "false")
+    assert page.locator(".frame").bounding_box()["width"] > 1200
+
+
+def test_long_texts_are_cut_in_the_table_and_an_empty_table_is_not_a_filtered_one(open_page, vessels, stack):
+    vessels(0)
+    page = open_page("/resources/vessels")
+    expect(page.locator("#rows")).to_have_text("There are no rows yet.")
+    # Four lines at the greatest width of a cell, of which three are shown.
+    assert stack.request("POST", "/v1/vessels", {**VESSEL, "name": "long " + "W" * 75}).status == 201
+    page.reload()
+    text = rows(page).first.get_by_text("long W")
+    expect(text).to_be_visible()
+    assert 50 < text.bounding_box()["height"] < 70
+    assert text.bounding_box()["width"] < 340
+    page.get_by_role("searchbox", name="Name").fill("zzz")
+    expect(page.locator("#rows")).to_have_text("No matching rows. Clear a filter to see more.")
+
+
+def test_a_field_may_have_the_name_of_a_property_of_the_form(open_page):
+    page = open_page("/resources/crates")
+    page.get_by_role("button", name="New crate").click()
+    for field in ("Name", "Length", "Width", "Height", "Weight", "Content", "Owner", "Harbour", "Remark"):
+        page.get_by_role("dialog").get_by_label(field).fill(f"{field} of it")
+    page.get_by_role("dialog").get_by_label("Length").evaluate("control => { control.value = 'x'.repeat(21); }")
+    page.get_by_role("button", name="Create crate").click()
+    expect(page.locator("#length-error")).to_contain_text("0 to 20 characters")
+    page.get_by_role("dialog").get_by_label("Length").fill("12 m")
+    page.get_by_role("button", name="Create crate").click()
+    expect(page.get_by_role("status")).to_have_text("Name of it was created. 1 of 1")
+    expect(rows(page).first).to_contain_text("12 m")

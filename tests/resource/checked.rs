@@ -71,6 +71,9 @@ fn invalid_toml_is_reported_with_each_line() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(said.contains("v.toml: line 3: ") && said.contains("v.toml: line 4: "), "{said}");
+    fs::write(folder.path().join("v.toml"), b"name = \"v\xfc\"").expect("written");
+    let latin = program(folder.path(), &["check", "v.toml"]);
+    assert_eq!(String::from_utf8_lossy(&latin.stdout), "v.toml: line 1: the file is not UTF-8; save it as UTF-8\n");
     let none = program(folder.path(), &["check", "none.toml"]);
     assert_eq!(none.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&none.stdout).contains("none.toml"), "{none:?}");
@@ -86,6 +89,31 @@ fn an_error_is_reported_once_at_the_line_of_its_key() {
         (
             "name = \"v\"\n[[column]]\nname = \"a\"\ntype = \"string\"\ndefault = 5\n",
             "v.toml: line 5: column \"a\": default 5 must be a text of 0 to 1000 characters without U+0000\n",
+        ),
+        (
+            "name = \"v\"\nsingular = \"a b\"\n[[column]]\nname = \"a\"\ntype = \"string\"\nenum = [\"x\"]\nschema = \"A b\"\n",
+            "v.toml: line 2: singular \"a b\" must be 1 to 40 characters of a-z, A-Z, 0-9 and -, starting with a letter and \
+             without -- and a final -\nv.toml: line 7: column \"a\": schema must consist of a-z, A-Z and 0-9\n",
+        ),
+        (
+            "name = \"v\"\n[[column]]\nname = \"a\"\ntype = \"string\"\nmaxLength = -1\n",
+            "v.toml: line 5: invalid value: integer `-1`, expected a whole number, 0 or greater\n",
+        ),
+        (
+            "name = \"v\"\n[[column]]\nname = \"a\"\ntype = \"string\"\npattern = \"(\"\n",
+            "v.toml: line 5: column \"a\": pattern \"(\" is not a valid regular expression: unclosed group\n",
+        ),
+        (
+            "name = \"v\"\noperations = [\"bulk\"]\n[[column]]\nname = \"a\"\ntype = \"boolean\"\n[urls]\n\
+             list = \"/all\"\nread = \"/one\"\n",
+            "v.toml: line 2: operations: bulk requires create; add it\n\
+             v.toml: line 8: urls.read \"/one\" must have the form /words/{uuid}, with letters, digits, - and _\n",
+        ),
+        (
+            "name = \"v\"\n[[column]]\nname = \"a\"\ntype = \"boolean\"\n[statistics]\nby = [\"a\"]\n\
+             measures = { rate = \"mean(a)\" }\n",
+            "v.toml: line 7: statistics.measures.rate \"mean(a)\" must be count or rate of a boolean column, or mean, sum, \
+             min or max of a numeric column, such as mean(age)\n",
         ),
     ] {
         fs::write(folder.path().join("v.toml"), text).expect("written");

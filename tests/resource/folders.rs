@@ -45,3 +45,29 @@ fn a_folder_adds_to_the_built_in_resources_and_may_replace_one() {
     let faulty = refused(&list(&[]), 2);
     assert!(faulty.contains("x.toml") && faulty.contains("line 3: unknown field `other`"), "{faulty}");
 }
+
+#[test]
+fn two_resources_cannot_have_the_same_schemas_in_the_openapi_document() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let list = || program(folder.path(), &["list", "--resources-dir", "."]);
+    let write = |file: &str, text: &str| fs::write(folder.path().join(file), text).expect("written");
+    write("ship.toml", &described("ship", "Ship"));
+    write("ships.toml", &described("ships", "Ships"));
+    let same = refused(&list(), 2);
+    let expected = "the schema Ship of the OpenAPI document (singular = \"ship\") is taken; choose another one";
+    assert!(same.contains("ships.toml") && same.contains(expected), "{same}");
+    write("ships.toml", &format!("singular = \"vessel\"\n{}", described("ships", "Ships")));
+    assert_eq!(succeeded(&list()).lines().count(), 3);
+    write("ships.toml", &described("problems", "Problems"));
+    let reserved = refused(&list(), 2);
+    assert!(reserved.contains("the schema Problem of the OpenAPI document"), "{reserved}");
+    // Passengers have an enumeration of this name; one with the same values is the same schema.
+    let with = |values: &str| {
+        let column = format!("[[column]]\nname = \"b\"\ntype = \"string\"\nschema = \"Sex\"\nenum = {values}\n");
+        write("ships.toml", &(described("crew", "Crew") + &column));
+        list()
+    };
+    assert_eq!(succeeded(&with("[\"male\", \"female\"]")).lines().count(), 3);
+    let other = refused(&with("[\"m\", \"f\"]"), 2);
+    assert!(other.contains("the schema Sex of the OpenAPI document (schema = \"Sex\")"), "{other}");
+}

@@ -150,6 +150,9 @@ fn inferred_facts_are_written_as_comments() {
     }
     let missing = described("a,b\n1,NA\n2,NA\n");
     assert!(!missing.contains("offset from UTC"), "{missing}");
+    let numbers = "# The header consists of numbers. If it is a row, add a header to the file.\n";
+    assert!(described("1,2.5\n3,4\n").contains(numbers));
+    assert!(!described("station,2024,2025\na,3,4\n").contains(numbers));
     let rows: String = (0..1500).map(|row| format!("{row}\n")).collect();
     assert!(
         described(&format!("id\n{rows}"))

@@ -71,6 +71,7 @@ fn every_error_in_the_arguments_is_reported_with_its_argument() {
         ("a:string:..20000", "maxLength must be from 1 to 10000"),
         ("a:number:low..", "\"low\" is not a number"),
         ("a:integer:1.5..", "\"1.5\" is not a whole number"),
+        ("a:integer:0..99999999999999999999", "exceeds 64 bits; use the type decimal(precision,scale)"),
         ("a:integer:9..1", "minimum 9 is above maximum 1; exchange them"),
         ("a:int16:..70000", "from -32768 to 32767"),
         ("a:decimal(50,2)", "a decimal must have a precision from 1 to 35"),

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use warp::http::Method;
 
 use super::disk::{self, unwritable};
-use super::folder::{self, Folder, Retention, is_segment, place};
+use super::folder::{self, Folder, Retention, is_segment, segment_position};
 use super::record::{Backup, FILE, FILE_MAX_BYTES};
 use super::scratch;
 use crate::masked::masked;
@@ -27,12 +27,12 @@ pub use sign::Access;
 pub use store::Store;
 use store::{Ask, elements};
 
-/// How a place in a bucket begins.
+/// The scheme of an address in a bucket.
 const SCHEME: &str = "s3://";
 /// An upload that is not complete after this time is taken as abandoned.
 const GIVEN_UP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// A place in a bucket: its name, and what names begin with.
+/// A bucket, and the prefix of the names in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// The bucket.
@@ -63,7 +63,7 @@ impl Address {
     }
 }
 
-/// A place in a bucket with the access to it.
+/// A prefix in a bucket, with the access to it.
 #[derive(Clone)]
 pub struct Bucket {
     store: Store,
@@ -71,12 +71,12 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// The place in this store's bucket.
+    /// The prefix in the store's bucket.
     pub fn new(store: Store, address: Address) -> Self {
         Self { store, address }
     }
 
-    /// The place as an address.
+    /// Its address.
     pub fn name(&self) -> String {
         format!("{SCHEME}{}/{}", self.address.bucket, self.address.prefix)
     }
@@ -85,7 +85,7 @@ impl Bucket {
         format!("{}{id}/{path}", self.address.prefix)
     }
 
-    /// The stage of this place: a private folder in `TMPDIR`, the same for every run.
+    /// The stage of this address: a private folder in `TMPDIR`, the same for every run.
     ///
     /// # Errors
     /// When it cannot be made, or belongs to another user.
@@ -146,9 +146,9 @@ impl Bucket {
     /// The first that is missing or differs.
     pub async fn check(&self, backup: &Backup) -> anyhow::Result<()> {
         for file in &backup.files {
-            let place = self.key(&backup.id, &file.path);
-            if !self.has(&place, &file.written()).await? {
-                bail!("backup {} is damaged: {place} is missing, or not what was written", backup.id);
+            let key = self.key(&backup.id, &file.path);
+            if !self.has(&key, &file.written()).await? {
+                bail!("backup {} is damaged: {key} is missing, or not what was written", backup.id);
             }
         }
         Ok(())
@@ -174,14 +174,14 @@ impl Bucket {
         if Path::new(path).components().any(|part| !matches!(part, Component::Normal(_))) {
             bail!("the bucket is damaged: it has a file {path}");
         }
-        let place = into.path().join(path);
-        let parent = place.parent().unwrap_or(into.path());
+        let target = into.path().join(path);
+        let parent = target.parent().unwrap_or(into.path());
         fs::create_dir_all(parent).map_err(|error| unwritable(parent, error))?;
-        let mut file = File::create(&place).map_err(|error| unwritable(&place, error))?;
+        let mut file = File::create(&target).map_err(|error| unwritable(&target, error))?;
         let read = self.store.read(&format!("{}{path}", self.address.prefix), &mut file).await;
         let is_there = read.map_err(|error| disk::explain_disk_full(error, Some(into.path())))?;
         if !is_there {
-            fs::remove_file(&place).map_err(|error| unwritable(&place, error))?;
+            fs::remove_file(&target).map_err(|error| unwritable(&target, error))?;
         }
         Ok(is_there)
     }
@@ -213,7 +213,7 @@ impl Bucket {
         if let Some(first) = folder::first_wal(kept) {
             for key in self.names(&self.key(folder::WAL, ""), "", "Key").await? {
                 let name = key.rsplit('/').next().unwrap_or_default();
-                if is_segment(name) && place(name) < first {
+                if is_segment(name) && segment_position(name) < first {
                     self.delete(&key).await?;
                 }
             }
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_place_in_a_bucket_is_told_from_a_folder() {
-        let of = |text| Address::parse(text).expect("a place").map(|address| (address.bucket, address.prefix));
+        let of = |text| Address::parse(text).expect("an address").map(|address| (address.bucket, address.prefix));
         assert_eq!(of("/backups"), None);
         assert_eq!(of("s3://b"), Some(("b".to_owned(), String::new())));
         assert_eq!(of("s3://b/a/c/"), Some(("b".to_owned(), "a/c/".to_owned())));

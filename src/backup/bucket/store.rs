@@ -179,9 +179,9 @@ impl Store {
 
     async fn pause(&self, error: anyhow::Error, pauses: &mut std::slice::Iter<'_, Duration>) -> anyhow::Result<()> {
         let Some(pause) = pauses.next() else {
-            let place = format!("{}://{}", if self.is_https { "https" } else { "http" }, self.authority);
+            let origin = format!("{}://{}", if self.is_https { "https" } else { "http" }, self.authority);
             return Err(error.context(format!(
-                "the store at {place} cannot be reached; check that it is running, and AWS_ENDPOINT_URL and AWS_REGION"
+                "the store at {origin} cannot be reached; check that it is running, and AWS_ENDPOINT_URL and AWS_REGION"
             )));
         };
         tracing::debug!(reason = format!("{error:#}"), "retrying a request to the store");
@@ -249,8 +249,8 @@ impl Store {
         let body = sign::sha256(&ask.body);
         let signed =
             Signed { method: ask.method.as_str(), path: &path, query: &query, host: &self.authority, body: &body };
-        let place = if query.is_empty() { path.clone() } else { format!("{path}?{query}") };
-        let mut request = Request::builder().method(&ask.method).uri(place);
+        let target = if query.is_empty() { path.clone() } else { format!("{path}?{query}") };
+        let mut request = Request::builder().method(&ask.method).uri(target);
         for (name, value) in self.access.headers(&signed, &self.region, Timestamp::now()) {
             request = request.header(name, value);
         }

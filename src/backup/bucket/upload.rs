@@ -109,7 +109,7 @@ impl Bucket {
     }
 
     /// Uploads a file, in parts if it is long.
-    async fn send(&self, path: &Path, key: &str, bytes: u64, place: &Path) -> anyhow::Result<()> {
+    async fn send(&self, path: &Path, key: &str, bytes: u64, progress_path: &Path) -> anyhow::Result<()> {
         let unreadable = || format!("cannot read {}", path.display());
         let mut from = File::open(path).with_context(unreadable)?;
         if bytes <= WHOLE_BYTES {
@@ -118,7 +118,7 @@ impl Bucket {
             return self.put(key, &[], body.into()).await.map(drop);
         }
         let length = PART_BYTES.max(bytes.div_ceil(PARTS));
-        let mut progress = self.progress(place, key).await?;
+        let mut progress = self.progress(progress_path, key).await?;
         while length * (progress.etags.len() as u64) < bytes {
             let begin = length * progress.etags.len() as u64;
             from.seek(SeekFrom::Start(begin)).with_context(unreadable)?;
@@ -131,13 +131,13 @@ impl Bucket {
                 Ok(answer) => answer,
                 Err(refusal) => {
                     // The store may no longer have this upload; the next run begins another.
-                    let _ = fs::remove_file(place);
+                    let _ = fs::remove_file(progress_path);
                     return Err(self.store.explained(refusal));
                 }
             };
             progress.etags.push(etag.context("the store returned no ETag for a part")?);
             let text = serde_json::to_vec(&progress).context("cannot write how far the upload is")?;
-            fs::write(place, text).map_err(|error| unwritable(place, error))?;
+            fs::write(progress_path, text).map_err(|error| unwritable(progress_path, error))?;
         }
         let parts = progress.etags.iter().zip(1..).map(|(etag, number)| {
             format!("<Part><PartNumber>{number}</PartNumber><ETag>{}</ETag></Part>", etag.replace('"', "&quot;"))
@@ -147,7 +147,7 @@ impl Bucket {
         let ask = Ask { method: Method::POST, key, query: &query, body: body.into() };
         let completed = self.store.expect(&ask).await;
         // Whatever is wrong with it, the next run begins another.
-        let _ = fs::remove_file(place);
+        let _ = fs::remove_file(progress_path);
         let (answer, _) = completed?;
         // The status is sent before the parts are put together.
         match elements(&String::from_utf8_lossy(&answer), "Code").first() {
@@ -157,8 +157,8 @@ impl Bucket {
     }
 
     /// The upload of a file that was begun, if the store still has it, or a new one.
-    async fn progress(&self, place: &Path, key: &str) -> anyhow::Result<Progress> {
-        let known = short_file::read(place, FILE_MAX_BYTES)
+    async fn progress(&self, progress_path: &Path, key: &str) -> anyhow::Result<Progress> {
+        let known = short_file::read(progress_path, FILE_MAX_BYTES)
             .ok()
             .and_then(|text| serde_json::from_slice::<Progress>(&text).ok());
         if let Some(known) = known.filter(|known| known.path == key) {

@@ -185,11 +185,13 @@ function first(next) {
 function show(rows) {
   const cell = (row, column, index) => {
     const text = shown(column, row[column.key]);
-    if (index > 0) return element("td", { class: column.isNumber ? "number" : null }, text);
-    return element("th", { scope: "row" }, element("button", { type: "button", class: "link", onclick: () => open(row.uuid) }, text));
+    const content = column.kind === "text" ? element("span", { class: "cut" }, text) : text;
+    if (index > 0) return element("td", { class: column.isNumber ? "number" : column.kind }, content);
+    return element("th", { scope: "row" }, element("button", { type: "button", class: "link", onclick: () => open(row.uuid) }, content));
   };
   const line = (row) => element("tr", { "data-uuid": row.uuid }, ...columns().map((column, index) => cell(row, column, index)));
-  const none = element("tr", {}, element("td", { colspan: columns().length, class: "nobody" }, "No matching rows. Clear a filter to see more."));
+  const why = conditions().size > 0 ? "No matching rows. Clear a filter to see more." : "There are no rows yet.";
+  const none = element("tr", {}, element("td", { colspan: columns().length, class: "nobody" }, why));
   byId("rows").replaceChildren(...(rows.length > 0 ? rows.map(line) : [none]));
 }
 
@@ -208,7 +210,7 @@ function controls() {
     if (item.kind === "text" || item.kind === "uuid") {
       return element("label", { class: item.kind === "text" ? "wide" : null }, item.label, element("input", { type: "search", name: item.key, spellcheck: "false" }));
     }
-    return element("fieldset", {}, element("legend", {}, item.label), bound(item, ".from", "from"), element("span", { "aria-hidden": "true" }, "–"), bound(item, ".to", "to"));
+    return element("fieldset", { class: item.kind }, element("legend", {}, item.label), bound(item, ".from", "from"), element("span", { "aria-hidden": "true" }, "–"), bound(item, ".to", "to"));
   };
   const clear = element("button", { type: "reset", id: "clear", class: "quiet", hidden: true }, "Clear");
   // Those of other columns are folded: with many columns the table would be far below.
@@ -344,7 +346,7 @@ function create() {
     dialog.close();
     changed(`${called(value)} was created`);
   });
-  present(`New ${singular}`, form.elements[main.key], form);
+  present(`New ${singular}`, controlOf(form, main), form);
 }
 
 function edit(row, tag) {
@@ -354,13 +356,16 @@ function edit(row, tag) {
     reveal(value, headers.get("ETag"));
   }, (error) => reload(error, row.uuid));
   form.querySelector(".actions").append(button("Cancel", "quiet", () => reveal(row, tag)));
-  present(`Edit ${called(row)}`, form.elements[main.key], form);
+  present(`Edit ${called(row)}`, controlOf(form, main), form);
 }
+
+/** The control of a field. Its name has a prefix, because a form's `elements` has `length` and `item` of its own. */
+const controlOf = (form, { key }) => form.elements[`field-${key}`];
 
 function input(item, value) {
   const { key, kind, schema, choices } = item;
   const given = value === undefined || value === null ? "" : String(value);
-  const common = { id: `field-${key}`, name: key, "aria-describedby": `${key}-error${item.hint ? ` ${key}-hint` : ""}` };
+  const common = { id: `field-${key}`, name: `field-${key}`, "aria-describedby": `${key}-error${item.hint ? ` ${key}-hint` : ""}` };
   if (choices) {
     const options = choices.map(([choice, label]) => element("option", { value: choice, selected: choice === given }, label));
     return element("select", common, element("option", { value: "" }, "Choose…"), ...options);
@@ -379,8 +384,9 @@ function number(text) {
 /** The values for the API. An empty field is null, and the server decides whether that is valid. */
 function valuesOf(form) {
   const values = {};
-  for (const { key, kind, isNullable, schema } of fields) {
-    const text = form.elements[key].value;
+  for (const item of fields) {
+    const { key, kind, isNullable, schema } = item;
+    const text = controlOf(form, item).value;
     const isEmptyText = kind === "text" && !isNullable && !(schema.minLength > 0);
     if (text === "" && !isEmptyText) values[key] = null;
     else if (kind === "integer" || kind === "number") values[key] = number(text);
@@ -391,11 +397,11 @@ function valuesOf(form) {
 
 /** Shows each error at its field, and moves the focus to the first. */
 function mark(form, faults) {
-  for (const { key } of fields) {
-    const detail = faults.get(key);
-    byId(`${key}-error`).textContent = detail ?? "";
-    if (detail) form.elements[key].setAttribute("aria-invalid", "true");
-    else form.elements[key].removeAttribute("aria-invalid");
+  for (const item of fields) {
+    const detail = faults.get(item.key);
+    byId(`${item.key}-error`).textContent = detail ?? "";
+    if (detail) controlOf(form, item).setAttribute("aria-invalid", "true");
+    else controlOf(form, item).removeAttribute("aria-invalid");
   }
   form.querySelector("[aria-invalid]")?.focus();
 }

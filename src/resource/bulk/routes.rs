@@ -11,7 +11,7 @@ use warp::http::header::{HeaderValue, VARY};
 use warp::reply::Response;
 
 use super::super::list::read::CHUNK_MAX_BYTES;
-use super::super::list::request::FORMS;
+use super::super::list::request::FORMATS;
 use super::super::list::shape::Shape;
 use super::super::problem::problem;
 use super::super::row;
@@ -131,7 +131,7 @@ async fn many(
     let preferred = prefer::preference(request.headers, "return");
     // The response to a request with a key is stored with the key, so it is always the short one.
     let representation = preferred == Some("representation") && request.key.is_none();
-    let format = Format::negotiate(request.headers, FORMS)?;
+    let format = Format::negotiate(request.headers, FORMATS)?;
     request.with_keys = representation;
     let bulk = &context.bulk;
     let spool = Spool::default();

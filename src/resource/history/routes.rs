@@ -43,7 +43,7 @@ use crate::idempotency::once::Work;
 use crate::idempotency::request::Request;
 
 /// The formats of a history.
-pub const FORMS: &[Format] = &[Format::Json, Format::Ndjson];
+pub const FORMATS: &[Format] = &[Format::Json, Format::Ndjson];
 /// Approximate size of an entry in bytes.
 const ENTRY_BYTES: usize = 400;
 
@@ -74,7 +74,7 @@ pub async fn history(segment: &str, raw: &str, headers: &HeaderMap, context: &Co
         (None, None) => Start::Newest,
     };
     query.finish()?;
-    let format = Format::negotiate(headers, FORMS)?;
+    let format = Format::negotiate(headers, FORMATS)?;
     let client = Client::of(headers);
     let bytes = (limit * ENTRY_BYTES.max(context.rows.mean())).min(PAGE_MAX_BYTES);
     let held = context.buffers.reserve(Holder::Client(client), bytes).await.map_err(reply::no_buffer)?;

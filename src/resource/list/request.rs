@@ -20,7 +20,7 @@ pub const PAGE_DEFAULT: usize = 100;
 pub const PAGE_MAX: usize = 1000;
 
 /// The formats of rows; the first is the default.
-pub const FORMS: &[Format] = &[Format::Json, Format::Csv, Format::Ndjson];
+pub const FORMATS: &[Format] = &[Format::Json, Format::Csv, Format::Ndjson];
 /// The formats of a list, which may also be a single object.
 const OFFERED: &[Format] = &[Format::Json, Format::Csv, Format::Ndjson, Format::Object];
 

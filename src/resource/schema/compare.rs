@@ -268,7 +268,7 @@ async fn change(client: &mut Client, differences: &[Difference]) -> Result<(), t
 ///
 /// # Errors
 /// [`SchemaError`]; nothing is changed if any difference is not safe.
-pub async fn follow(client: &mut Client, resource: &'static Resource) -> Result<Vec<Difference>, SchemaError> {
+pub async fn update(client: &mut Client, resource: &'static Resource) -> Result<Vec<Difference>, SchemaError> {
     let failed = |reason| SchemaError::Postgres { resource: resource.name, reason };
     let table = Table::read(client, resource).await.map_err(failed)?;
     let differences = differences(resource, table.as_ref());

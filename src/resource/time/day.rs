@@ -6,8 +6,8 @@ use jiff::civil::{Date, ISOWeekDate, Weekday, date};
 
 use super::fault::TimeFault;
 
-/// The names of each month: English, German, French, Spanish, Italian, Portuguese, Dutch, Scandinavian and Turkish. None of them
-/// means another month in another of these languages.
+/// The names of each month: English, German, French, Spanish, Italian, Portuguese, Dutch, Scandinavian and Turkish. None of
+/// them means another month in another of these languages.
 const MONTHS: [&str; 12] = [
     "january januar janvier enero gennaio janeiro januari ocak",
     "february februar février febrero febbraio fevereiro februari şubat",

@@ -1,4 +1,4 @@
-//! Where backups are: a folder of this machine, or a bucket.
+//! A repository of backups: a folder of this machine, or a prefix in a bucket.
 //!
 //! Determines the instants that can be restored, and fetches what a restore needs to this machine.
 
@@ -16,8 +16,8 @@ use crate::shell::quoted;
 /// Maximum number of ranges of instants in an error message.
 const RANGES_MAX: usize = 5;
 
-/// Where backups are.
-pub enum Place {
+/// A repository of backups.
+pub enum Repository {
     /// A folder.
     Folder(Folder),
     /// A prefix in a bucket.
@@ -33,11 +33,11 @@ pub struct Fetched {
     _scratch: Option<Scratch>,
 }
 
-impl Place {
+impl Repository {
     /// Every complete backup, the oldest first.
     ///
     /// # Errors
-    /// When the place cannot be read.
+    /// When the repository cannot be read.
     pub async fn list(&self) -> anyhow::Result<Vec<Backup>> {
         match self {
             Self::Folder(folder) => folder.list(),
@@ -59,7 +59,7 @@ impl Place {
     /// The first and the last instant that each of these backups can be restored to.
     ///
     /// # Errors
-    /// When the place cannot be read.
+    /// When the repository cannot be read.
     pub async fn reaches(&self, backups: &[Backup]) -> anyhow::Result<Vec<(Timestamp, Timestamp)>> {
         let first = backups.iter().map(|backup| backup.state.instant()).collect::<anyhow::Result<Vec<_>>>()?;
         let last = match self {
