@@ -17,11 +17,11 @@ use crate::csv::cells::Cell;
 use crate::csv::notes::Notes;
 
 /// Spellings of a missing value, in any letter case: pandas' `na_values`, R's `NA`, psql's `\N`, spreadsheets' `#N/A` in several
-/// languages, what table viewers display for null, and dashes typed by hand.
-const NULL_WORDS: [&str; 29] = [
+/// languages, what table viewers display for null, `?` of ARFF files, `..` of statistical offices, and dashes typed by hand.
+const NULL_WORDS: [&str; 31] = [
     "na", "n/a", "#n/a", "nan", "-nan", "nat", "null", "none", "<na>", "\\n", "#na", "#n/a n/a", "1.#ind", "-1.#ind",
-    "1.#qnan", "-1.#qnan", "n.a.", "<null>", "(null)", "[null]", "nil", "-", "--", "–", "—", ".", "#nv", "#n/d",
-    "#yok",
+    "1.#qnan", "-1.#qnan", "n.a.", "<null>", "(null)", "[null]", "nil", "-", "--", "–", "—", ".", "..", "?", "#nv",
+    "#n/d", "#yok",
 ];
 /// PostgreSQL's words, and the values of `TRUE()` and `FALSE()` in spreadsheets whose language is not English, in lower case.
 const TRUE_WORDS: [&str; 20] = [
@@ -51,6 +51,13 @@ const FALSE_WORDS: [&str; 19] = [
     "falskt", "falsk", "usann", "epätosi", "fals", "ложь",
 ];
 
+/// How to save a number with all of its digits.
+const UNROUNDED: &str = "format its column as a number without decimals and save the file again, or write all digits";
+/// Spreadsheets write integers with more digits than this in the form 1.23457E+12 unless their column has another format.
+const SPREADSHEET_DIGITS: u32 = 11;
+/// The decimals that are left then.
+const SPREADSHEET_DECIMALS: usize = 5;
+
 /// State of reading one file.
 #[derive(Debug, Clone, Default)]
 pub struct ReadState {
@@ -64,10 +71,25 @@ pub struct ReadState {
     pub notes: Notes,
 }
 
+/// What precedes the decimals of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum DecimalMark {
+pub enum DecimalMark {
+    /// `7.25`
     Point,
+    /// `7,25`
     Comma,
+}
+
+impl ReadState {
+    /// The state after a number that determined the decimal mark.
+    pub fn with_mark(mark: DecimalMark) -> Self {
+        Self { mark: Some(mark), ..Self::default() }
+    }
+
+    /// The decimal mark, once it is determined.
+    pub fn decimal_mark(&self) -> Option<DecimalMark> {
+        self.mark
+    }
 }
 
 /// Why a cell is rejected.
@@ -103,6 +125,15 @@ impl Column {
         }
         match &self.kind {
             Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. } => {
+                let is_exact = !matches!(self.kind, Kind::Number { .. });
+                if is_exact
+                    && may_be_rounded(text)
+                    && let Some(value) = self.read_number(&text.replace(',', "."))
+                {
+                    return Err(
+                        format!("is {value} or a number that a spreadsheet has rounded to it; {UNROUNDED}").into()
+                    );
+                }
                 let number = self.with_point(text, separator, state)?;
                 self.read_number(&number).ok_or_else(rule)
             }
@@ -200,8 +231,12 @@ impl Column {
                 let can_be_whole = || has_group(text, '.') && self.read_number(&whole()).is_some();
                 match state.mark {
                     Some(DecimalMark::Comma) => return both(text, &whole()),
-                    // A semicolon as the separator suggests decimal commas; the others suggest nothing.
-                    None if separator == ';' && can_be_whole() && self.read_number(text).is_some() => {
+                    // A semicolon as the separator suggests decimal commas, and an integer that the point separates thousands;
+                    // other separators and types suggest nothing.
+                    None if (separator == ';' || matches!(self.kind, Kind::Integer { .. }))
+                        && can_be_whole()
+                        && self.read_number(text).is_some() =>
+                    {
                         return both(text, &whole());
                     }
                     None if self.read_number(text).is_some() => state.mark = Some(DecimalMark::Point),
@@ -214,9 +249,10 @@ impl Column {
     }
 }
 
-/// Whether a text denotes a missing value.
+/// Whether a text denotes a missing value; Stata and SAS distinguish some by a letter, `.a`.
 pub fn is_null_word(text: &str) -> bool {
     NULL_WORDS.iter().any(|word| text.eq_ignore_ascii_case(word))
+        || matches!(text.as_bytes(), [b'.', mark] if mark.is_ascii_alphabetic() || *mark == b'_')
 }
 
 fn boolean(text: &str) -> Option<bool> {
@@ -238,6 +274,13 @@ pub fn in_any_case<'a>(texts: &'a [String], text: &str) -> Option<&'a str> {
     let given = folded(text);
     let mut alike = texts.iter().filter(|known| folded(known) == given);
     alike.next().filter(|_| alike.next().is_none()).map(String::as_str)
+}
+
+/// Whether a number is written like a longer one of which a spreadsheet has saved only the digits that it displays: `1.23457E+12`.
+fn may_be_rounded(text: &str) -> bool {
+    let Some((mantissa, exponent)) = text.trim_start_matches(['-', '+']).split_once("E+") else { return false };
+    let decimals = mantissa.split_once(['.', ',']).map_or(0, |(_, decimals)| decimals.len());
+    decimals <= SPREADSHEET_DECIMALS && exponent.parse::<u32>().is_ok_and(|exponent| exponent >= SPREADSHEET_DIGITS)
 }
 
 /// Whether the mark could separate thousands: three digits follow it.

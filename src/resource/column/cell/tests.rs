@@ -9,6 +9,7 @@ const THINGS: &str = r#"
     column = [
         { name = "flag", type = "boolean", nullable = true },
         { name = "number", type = "integer", format = "int32", nullable = true },
+        { name = "barcode", type = "integer", nullable = true },
         { name = "size", type = "number", nullable = true },
         { name = "price", type = "decimal(9,2)", nullable = true },
         { name = "kind", type = "string", enum = ["Small", "large", "XL", "xl"], nullable = true },
@@ -49,7 +50,7 @@ fn the_spellings_of_other_programs_are_accepted() {
         ("flag", &["FALSE", "False", "f", "No", "n", "off", "0", "0.0"], "false"),
         ("flag", &["", "NA", "\\N", "NULL", "\"NA\""], "null"),
         ("number", &["<NA>", "#NA", "n.a.", "(null)", "[NULL]", "-", "--", "—", ".", "-1.#IND"], "null"),
-        ("day", &["<NA>", "-", "n/a"], "null"),
+        ("day", &["<NA>", "-", "n/a", "?", "..", ".a", ".Z"], "null"),
         ("flag", &["-", "None"], "null"),
         (
             "size",
@@ -84,6 +85,41 @@ fn the_spellings_of_other_programs_are_accepted() {
     ] {
         assert_eq!(read(column, ',', cells), vec![expected; cells.len()], "{column} {cells:?}");
     }
+}
+
+#[test]
+fn a_point_that_may_separate_thousands_is_refused_in_an_integer() {
+    let both = "is 1.000 or 1000; use the same decimal mark, a point or a comma, in all numbers";
+    for separator in [',', ';', '\t', '|'] {
+        assert_eq!(read("number", separator, &["1.000"]), [both], "{separator:?}");
+        assert_eq!(read("number", separator, &["1.0", "1.000", "12."]), ["1", "1", "12"], "{separator:?}");
+    }
+}
+
+#[test]
+fn an_integer_that_a_spreadsheet_may_have_rounded_is_refused() {
+    for text in ["4.00638E+12", "4,00638E+12", "4.0063E+12", "-4E+11"] {
+        let said = read("barcode", ';', &[text]).concat();
+        assert!(said.contains("or a number that a spreadsheet has rounded to it; format its column"), "{text}: {said}");
+    }
+    for (text, expected) in [("1E+05", "100000"), ("1.5e+12", "1500000000000"), ("4.006381333931E+12", "4006381333931")]
+    {
+        assert_eq!(read("barcode", ',', &[text]), [expected], "{text}");
+    }
+    assert_eq!(read("size", ',', &["4.00638E+12"]), ["4006380000000.0"]);
+}
+
+#[test]
+fn a_filter_accepts_the_letters_of_an_enumerated_text_composed_or_decomposed() {
+    let description = r#"name = "places"
+        column = [{ name = "place", type = "string", enum = ["Café"] }]"#;
+    let resource =
+        Resource::load(description, |_: &str| Err(String::new())).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let column = resource.field("place").expect("a column");
+    assert_eq!(column.read_filter("Cafe\u{301}"), Some(Value::Text("Café".into())));
+    assert_eq!(column.read_filter("CAFÉ"), None);
+    let said = column.json_error("\"Cafe\u{301}\"").detail;
+    assert!(said.contains("send Café, in the normalization form"), "{said}");
 }
 
 #[test]
