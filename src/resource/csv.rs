@@ -197,10 +197,10 @@ fn is_in_other_quotes(name: &str) -> bool {
     pairs.iter().any(is_in)
 }
 
-/// Whether every cell but the first starts with a blank, so that blanks belong to the separators.
+/// Whether every name but one in the first cell starts with a blank, so that blanks belong to the separators.
 fn has_blanks(header: &Cells) -> bool {
-    let begins_with_blank = |text: &str| text.starts_with([' ', '\t']);
-    header.is_padded() || (header.count() > 1 && header.texts().skip(1).all(begins_with_blank))
+    let mut names = header.texts().skip(1).filter(|text| !text.is_empty()).peekable();
+    header.is_padded() || (names.peek().is_some() && names.all(|name| name.starts_with([' ', '\t'])))
 }
 
 /// Whether surrounding blanks are insignificant, because no value of the column has any.
