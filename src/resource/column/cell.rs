@@ -51,18 +51,21 @@ const FALSE_WORDS: [&str; 19] = [
     "falskt", "falsk", "usann", "epätosi", "fals", "ложь",
 ];
 
-/// How to save a number with all of its digits.
-const UNROUNDED: &str = "format its column as a number without decimals and save the file again, or write all digits";
-/// Spreadsheets write integers with more digits than this in the form 1.23457E+12 unless their column has another format.
-const SPREADSHEET_DIGITS: u32 = 11;
-/// The decimals that are left then.
-const SPREADSHEET_DECIMALS: usize = 5;
+/// How to write a number with all of its digits.
+const UNROUNDED: &str =
+    "write all of its digits; in a spreadsheet, format the column as a number without decimals and save the file again";
+/// Spreadsheets write integers with more digits than this in the form `1.23457E+12`.
+const SPREADSHEET_DIGITS: usize = 11;
+/// The decimals that are left then, and by `%g` of C, which writes 1234567 as `1.23457e+06`.
+const DECIMALS_LEFT: usize = 5;
 
 /// State of reading one file.
 #[derive(Debug, Clone, Default)]
 pub struct ReadState {
     /// The decimal mark of the file, once a number has determined it.
     mark: Option<DecimalMark>,
+    /// What separates thousands in the file, once a number such as `1.234,50` has shown it.
+    thousands: Option<char>,
     /// Whether a cell between tabs was `\N`, as in PostgreSQL's text format, where a backslash in a text begins an escape.
     has_null_escape: bool,
     /// Whether a text between tabs has a backslash.
@@ -130,9 +133,7 @@ impl Column {
                     && may_be_rounded(text)
                     && let Some(value) = self.read_number(&text.replace(',', "."))
                 {
-                    return Err(
-                        format!("is {value} or a number that a spreadsheet has rounded to it; {UNROUNDED}").into()
-                    );
+                    return Err(format!("is {value} or a number that was rounded to it; {UNROUNDED}").into());
                 }
                 let number = self.with_point(text, separator, state)?;
                 self.read_number(&number).ok_or_else(rule)
@@ -193,6 +194,11 @@ impl Column {
         if is_plain && points == 0 {
             return Ok(text.into());
         }
+        if let Some(mark) = state.thousands.filter(|mark| has_group(text, *mark)) {
+            let whole = text.replace(mark, "");
+            state.notes.thousands += u64::from(self.read_number(&whole).is_some());
+            return Ok(whole.into());
+        }
         if let Some((mark, plain)) = if is_plain && points == 1 { None } else { ungrouped(text) } {
             // A point or comma between groups leaves the other one as the decimal mark.
             let decimal = match mark {
@@ -202,7 +208,10 @@ impl Column {
             };
             if decimal.is_none() || state.mark.is_none() || state.mark == decimal {
                 state.mark = decimal.or(state.mark);
-                state.notes.thousands += u64::from(self.read_number(&plain.replace(',', ".")).is_some());
+                if self.read_number(&plain.replace(',', ".")).is_some() {
+                    state.notes.thousands += 1;
+                    state.thousands = decimal.map(|_| mark).or(state.thousands);
+                }
                 return self.with_point(&plain, separator, state).map(|number| Cow::Owned(number.into_owned()));
             }
         }
@@ -222,6 +231,7 @@ impl Column {
                 }
                 if self.read_number(&number).is_some() {
                     state.mark = Some(DecimalMark::Comma);
+                    state.thousands = (points > 0).then_some('.').or(state.thousands);
                     state.notes.decimal_commas += 1;
                 }
                 Ok(number.into())
@@ -276,11 +286,17 @@ pub fn in_any_case<'a>(texts: &'a [String], text: &str) -> Option<&'a str> {
     alike.next().filter(|_| alike.next().is_none()).map(String::as_str)
 }
 
-/// Whether a number is written like a longer one of which a spreadsheet has saved only the digits that it displays: `1.23457E+12`.
+/// Whether a number may have lost digits when it was written: spreadsheets save those that they display, `1.23457E+12`, and `%g`
+/// and C++ streams write six.
 fn may_be_rounded(text: &str) -> bool {
-    let Some((mantissa, exponent)) = text.trim_start_matches(['-', '+']).split_once("E+") else { return false };
+    let unsigned = text.trim_start_matches(['-', '+']);
+    let Some((mantissa, exponent)) = unsigned.split_once("E+").or_else(|| unsigned.split_once("e+")) else {
+        return false;
+    };
     let decimals = mantissa.split_once(['.', ',']).map_or(0, |(_, decimals)| decimals.len());
-    decimals <= SPREADSHEET_DECIMALS && exponent.parse::<u32>().is_ok_and(|exponent| exponent >= SPREADSHEET_DIGITS)
+    let exponent = exponent.parse::<usize>().unwrap_or_default();
+    let is_displayed = text.contains('E') && decimals <= DECIMALS_LEFT && exponent >= SPREADSHEET_DIGITS;
+    is_displayed || (decimals == DECIMALS_LEFT && exponent > DECIMALS_LEFT)
 }
 
 /// Whether the mark could separate thousands: three digits follow it.
