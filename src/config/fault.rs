@@ -124,8 +124,8 @@ pub fn wrong_setting(command: &Command, error: &clap::Error) -> Option<WrongSett
     Some(WrongSetting::new(name, &value, &format!("{reason}{}", surrounded(&value)), example))
 }
 
-/// A variable whose value is in quotes although every value is valid: a path, which would be the name of a folder in the current
-/// one, and a name or URL, which would lead nowhere. Passwords may have quotes.
+/// A variable whose value is in quotes although every value is valid: a path, which would be the name of a folder in the
+/// current one, and a name or URL, which would lead nowhere. Passwords may have quotes.
 pub fn quoted_value(command: &Command) -> Option<WrongSetting> {
     const NAMES: [&str; 4] = ["_DB", "_HOST", "_URL", "_USER"];
     let paths = value_parser!(PathBuf).type_id();

@@ -129,8 +129,8 @@ fn first_mark(columns: &[ObservedColumn]) -> Option<(usize, DecimalMark)> {
     marked.min_by_key(|(index, _)| (columns[*index].mark_line, *index))
 }
 
-/// Makes texts of the columns of numbers that have another decimal mark than the first one, or took theirs from a column that is
-/// none of numbers.
+/// Makes texts of the columns of numbers that have another decimal mark than the first one, or took theirs from a column that
+/// does not consist of numbers.
 fn agree(columns: &mut [ObservedColumn]) {
     let mark = first_mark(columns).map(|(_, mark)| mark);
     let are_numbers: Vec<bool> = columns.iter().map(ObservedColumn::is_number).collect();

@@ -286,8 +286,8 @@ pub fn in_any_case<'a>(texts: &'a [String], text: &str) -> Option<&'a str> {
     alike.next().filter(|_| alike.next().is_none()).map(String::as_str)
 }
 
-/// Whether a number may have lost digits when it was written: spreadsheets save those that they display, `1.23457E+12`, and `%g`
-/// and C++ streams write six.
+/// Whether a number may have lost digits when it was written: spreadsheets save those that they display, `1.23457E+12`, and
+/// `%g` and C++ streams write six.
 fn may_be_rounded(text: &str) -> bool {
     let unsigned = text.trim_start_matches(['-', '+']);
     let Some((mantissa, exponent)) = unsigned.split_once("E+").or_else(|| unsigned.split_once("e+")) else {
