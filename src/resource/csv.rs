@@ -20,6 +20,7 @@ use super::value::Value;
 use crate::csv::cells::Cells;
 use crate::csv::fault::{Fault, Location, Malformed};
 use crate::csv::notes::{Notes, UnknownColumns};
+use crate::csv::separator::SEPARATORS;
 use crate::db::copy::{BinaryRow, BinaryRows, Table, TableError};
 
 /// The position of each column in the records of a file, and the state of reading it.
@@ -65,7 +66,7 @@ impl Header {
                 }
                 None if unknown == UnknownColumns::Ignored => state.notes.left_out(name.trim()),
                 None if is_unnamed(name) => unnamed.push((index, UnnamedColumn::default())),
-                None => return Err(fault(format!("unknown column {name:?}"))),
+                None => return Err(fault(format!("unknown column {name:?}{}", quotes_hint(record)))),
             }
         }
         for column in columns {
@@ -174,6 +175,17 @@ impl Header {
     fn is_empty(&self, record: &Cells, counts: bool) -> bool {
         let is_count = |index: usize| counts && self.unnamed.iter().any(|(unnamed, _)| *unnamed == index);
         record.texts().enumerate().all(|(index, text)| is_count(index) || text.trim().is_empty())
+    }
+}
+
+/// The probable cause if a header is a single cell that contains separators.
+fn quotes_hint(header: &Cells) -> &'static str {
+    let mut cells = header.iter();
+    match (cells.next(), cells.next()) {
+        (Some(cell), None) if cell.is_quoted && cell.text.contains(SEPARATORS) => {
+            ", because the whole line is in quotes; remove the quotes around each line"
+        }
+        _ => "",
     }
 }
 
