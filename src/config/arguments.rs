@@ -6,7 +6,7 @@ use clap::builder::Resettable;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
-use super::fault::{quoted_path, wrong_setting};
+use super::fault::{quoted_value, wrong_setting};
 use super::values::Secret;
 use crate::masked::masked_words;
 
@@ -14,7 +14,7 @@ use crate::masked::masked_words;
 /// message and status 2.
 pub fn read(command: Command) -> ArgMatches {
     let command = without_empty_variables(command);
-    if let Some(wrong) = quoted_path(&command) {
+    if let Some(wrong) = quoted_value(&command) {
         let _ = writeln!(std::io::stderr(), "{wrong}"); // if this fails, the status still reports the error
         std::process::exit(2)
     }

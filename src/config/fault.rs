@@ -22,6 +22,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("AUTH_SCOPE_CLAIM", "realm_access.roles"),
     ("AUTH_SCOPE_MAP", "reader=*:read,clerk=passengers:*"),
     ("CORS_ALLOW_ORIGINS", "https://app.example"),
+    ("DATABASE_READ_URL", "postgres://user:password@replica.example:5432/name"),
+    ("DATABASE_URL", "postgres://user:password@db.example:5432/name"),
     ("HEALTHCHECK_URL", "http://127.0.0.1:8080/readyz"),
     ("HISTORY_RETENTION", "90d"),
     ("NGINX_STATUS_PORT", "8081"),
@@ -35,6 +37,10 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=production"),
     ("OTEL_SERVICE_NAME", "passengers"),
     ("PARENT_PID", "1234"),
+    ("POSTGRES_DB", "passengers"),
+    ("POSTGRES_HOST", "db.example"),
+    ("POSTGRES_USER", "pycrudapi"),
+    ("REDIS_URL", "redis://:password@redis.example:6379/0"),
     ("TLS_CERT", "/etc/pycrudapi/tls/tls.crt"),
     ("TLS_DIR", "/var/lib/pycrudapi/tls"),
     ("TLS_KEY", "/etc/pycrudapi/tls/tls.key"),
@@ -118,14 +124,23 @@ pub fn wrong_setting(command: &Command, error: &clap::Error) -> Option<WrongSett
     Some(WrongSetting::new(name, &value, &format!("{reason}{}", surrounded(&value)), example))
 }
 
-/// A variable whose value is a path in quotes, which would be the name of a folder in the current one.
-pub fn quoted_path(command: &Command) -> Option<WrongSetting> {
+/// A variable whose value is in quotes although every value is valid: a path, which would be the name of a folder in the
+/// current one, and a name or URL, which would lead nowhere. Passwords may have quotes.
+pub fn quoted_value(command: &Command) -> Option<WrongSetting> {
+    const NAMES: [&str; 4] = ["_DB", "_HOST", "_URL", "_USER"];
     let paths = value_parser!(PathBuf).type_id();
-    arguments(command).filter(|argument| argument.get_value_parser().type_id() == paths).find_map(|argument| {
+    arguments(command).find_map(|argument| {
         let value = value_of(argument)?.into_string().ok().filter(|value| is_quoted(value))?;
         let name = argument.get_env()?.to_str()?;
-        let reason = format!("expected a path{}", surrounded(&value));
-        Some(WrongSetting::new(name, &value, &reason, value.trim_matches(['"', '\''])))
+        let hint = surrounded(&value);
+        if argument.get_value_parser().type_id() == paths {
+            let bare = value.trim_matches(['"', '\'']);
+            return Some(WrongSetting::new(name, &value, &format!("expected a path{hint}"), bare));
+        }
+        // A URL may contain a password, so that it is not repeated.
+        let shown = if name.ends_with("_URL") { "" } else { &value };
+        let is_named = name == "LOG" || NAMES.iter().any(|end| name.ends_with(end));
+        is_named.then(|| WrongSetting::of(name, shown, &format!("expected a value without quotes{hint}")))
     })
 }
 

@@ -24,10 +24,13 @@ pub struct Malformed {
     pub fault: Fault,
 }
 
-/// The probable cause if a record has one cell more than the header, or only one.
+/// The probable cause if a record has more cells than the header, or only one.
 fn width_hint(expected: usize, found: usize) -> &'static str {
     if found == expected + 1 {
-        "; if the first ones are row names from R's write.table, write the file with col.names=NA or without row.names"
+        "; if the first ones are row names from R's write.table, write the file with col.names=NA or without row.names; \
+         otherwise enclose values that contain the separator in quotes"
+    } else if found > expected {
+        "; enclose values that contain the separator in quotes"
     } else if found == 1 {
         "; if it is a comment, a title or a count of rows, remove it"
     } else {
@@ -124,6 +127,9 @@ pub enum Fault {
     /// A record repeats the header.
     #[error("is the header again, as in files that were appended to each other; remove it, or send such a row as JSON")]
     RepeatedHeader,
+    /// A record consists of dashes.
+    #[error("is a ruling line between the names and the rows of a table, not a row; remove it")]
+    Ruling,
     /// Records follow the end-of-file character.
     #[error("is after the end-of-file character (Ctrl-Z); remove that character, or what follows it")]
     AfterEnd,

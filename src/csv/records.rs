@@ -7,7 +7,7 @@ use super::encoding::{Text, Undecoded};
 use super::fault::{Fault, Location, Malformed};
 use super::header_line::HeaderLine;
 use super::separator::{SEPARATORS, UNSUPPORTED};
-use super::signature::{Foreign, SignatureCheck};
+use super::signature::{self, Foreign, SignatureCheck};
 use super::splitter::{Sink, Splitter};
 
 /// The parser of a text, which may arrive in chunks of any size.
@@ -110,6 +110,10 @@ fn begin<S: Sink>(splitter: &mut Splitter, line: &HeaderLine, sink: &mut S) -> R
         // UTF-16 without a byte order mark is also valid UTF-8, with many of these.
         splitter.skip(&line.text);
         return Err(Malformed { line: splitter.line, location: Location::Record, fault: Fault::Null }.into());
+    }
+    if let Some(format) = signature::text_format(&line.text) {
+        splitter.skip(&line.text[..line.text.len() - line.text.trim_start().len()]);
+        return Err(Malformed { line: splitter.line, location: Location::Record, fault: Fault::Foreign(format) }.into());
     }
     match line.named() {
         Ok(Some(separator)) => {

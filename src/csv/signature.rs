@@ -25,6 +25,12 @@ pub enum Foreign {
     /// Another file format.
     #[error("is {0}; send the rows as text")]
     File(&'static str),
+    /// JSON where CSV is expected.
+    #[error("is JSON; send it as application/json or application/x-ndjson, or save it as CSV")]
+    Json,
+    /// Markup where CSV is expected.
+    #[error("is {0}; save the rows as CSV")]
+    Markup(&'static str),
     /// JSON in an encoding other than UTF-8 (RFC 8259, section 8.1), or CSV in UTF-32.
     #[error("is encoded in {0}; encode it as UTF-8")]
     Encoded(&'static str),
@@ -48,6 +54,28 @@ const SIGNATURES: [(&[u8], Foreign); 15] = [
     (b"ARROW1\0\0", Foreign::File("an Arrow file")),
     (b"SQLite format 3\0", Foreign::File("an SQLite database")),
 ];
+
+/// Starts of texts that are not CSV; no column has a name that begins like this.
+const TEXT_FORMATS: [(&str, Foreign); 7] = [
+    ("[{", Foreign::Json),
+    ("{\"", Foreign::Json),
+    ("<?xml", Foreign::Markup("XML")),
+    ("<!doctype", Foreign::Markup("HTML")),
+    ("<html", Foreign::Markup("HTML")),
+    ("<table", Foreign::Markup("HTML")),
+    ("{\\rtf", Foreign::Markup("a document in Rich Text Format")),
+];
+
+/// The format of a text that is not CSV, according to its first line.
+pub fn text_format(line: &str) -> Option<Foreign> {
+    let line = line.trim();
+    // The first line of indented JSON.
+    if matches!(line, "[" | "{") {
+        return Some(Foreign::Json);
+    }
+    let begins = |start: &str| line.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start));
+    TEXT_FORMATS.iter().find(|(start, _)| begins(start)).map(|(_, format)| *format)
+}
 
 /// The number of bytes that identify the encoding of JSON.
 const ENCODING_BYTES: usize = 4;

@@ -228,6 +228,8 @@ impl Splitter {
         if !is_end {
             if self.header.is_none() {
                 self.header = Some(self.record.clone());
+            } else if self.separator == b'|' && is_ruling(&self.record) {
+                return Err(self.whole(Fault::Ruling).into());
             }
             sink.record(&self.record)?;
         }
@@ -248,4 +250,11 @@ impl Splitter {
     fn whole(&self, fault: Fault) -> Malformed {
         Malformed { line: self.record.line, location: Location::Record, fault }
     }
+}
+
+/// Whether a record is the line below the names of a table in Markdown: `|:---|---:|`.
+fn is_ruling(record: &Cells) -> bool {
+    let mut cells = record.texts().map(str::trim).filter(|cell| !cell.is_empty()).peekable();
+    let is_rule = |cell: &str| cell.contains("---") && cell.bytes().all(|byte| matches!(byte, b'-' | b':'));
+    record.count() > 1 && cells.peek().is_some() && cells.all(is_rule)
 }

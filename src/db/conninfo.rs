@@ -90,6 +90,9 @@ impl ConnInfo {
     /// # Errors
     /// If the text is malformed, uses an unsupported parameter, or refers to certificates that cannot be read.
     pub fn parse(text: &str) -> Result<Self, ConnInfoError> {
+        if text.starts_with(['"', '\'']) {
+            return Err(ConnInfoError::Syntax("it begins with a quote; remove the quotes around it".to_owned()));
+        }
         let mut extra = Extra::default();
         let rest = if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             split_url(text, &mut extra)?
@@ -364,6 +367,7 @@ mod tests {
             ("host=h password='hunter2", "password"),
             ("postgres://h/db?port=hunter2", "port"),
             ("host=h nonsense=hunter2", "nonsense"),
+            ("\"postgres://app:hunter2@h/db\"", "remove the quotes around it"),
         ] {
             let message = ConnInfo::parse(text).err().map(|error| error.to_string()).unwrap_or_default();
             assert!(message.contains(expected), "{text}: {message}");

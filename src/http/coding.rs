@@ -19,6 +19,8 @@ use super::problem::{Code, Problem};
 
 /// The supported coding.
 const GZIP: &str = "gzip";
+/// The first bytes of a member: its signature and the compression method.
+const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
 /// Maximum bytes per decompressed chunk.
 const CHUNK_BYTES: usize = 16 * 1024;
 /// Memory of a decoder: deflate's window and tables, and one chunk.
@@ -302,6 +304,9 @@ impl<S> Compressed<S> {
     fn end(&self) -> Result<(), Broken> {
         match self.part {
             Part::Fixed(_, 0) => Ok(()),
+            Part::Fixed(bytes, there) if !self.has_member && !MAGIC.starts_with(&bytes[..there.min(MAGIC.len())]) => {
+                Err(Broken::Corrupt("it does not begin with a gzip header"))
+            }
             Part::Fixed(..) if self.has_member => Err(Broken::Corrupt("other data follow the end of the gzip data")),
             _ => Err(Broken::Corrupt("the gzip data are incomplete")),
         }

@@ -20,6 +20,7 @@ use super::value::Value;
 use crate::csv::cells::Cells;
 use crate::csv::fault::{Fault, Location, Malformed};
 use crate::csv::notes::{Notes, UnknownColumns};
+use crate::csv::separator::SEPARATORS;
 use crate::db::copy::{BinaryRow, BinaryRows, Table, TableError};
 
 /// The position of each column in the records of a file, and the state of reading it.
@@ -65,7 +66,7 @@ impl Header {
                 }
                 None if unknown == UnknownColumns::Ignored => state.notes.left_out(name.trim()),
                 None if is_unnamed(name) => unnamed.push((index, UnnamedColumn::default())),
-                None => return Err(fault(format!("unknown column {name:?}"))),
+                None => return Err(fault(format!("unknown column {name:?}{}", quotes_hint(record)))),
             }
         }
         for column in columns {
@@ -177,6 +178,17 @@ impl Header {
     }
 }
 
+/// The probable cause if a header is a single cell that contains separators.
+fn quotes_hint(header: &Cells) -> &'static str {
+    let mut cells = header.iter();
+    match (cells.next(), cells.next()) {
+        (Some(cell), None) if cell.is_quoted && cell.text.contains(SEPARATORS) => {
+            ", because the whole line is in quotes; remove the quotes around each line"
+        }
+        _ => "",
+    }
+}
+
 /// Checks that no name of a header is in quotes that CSV does not have: they would become part of every text.
 ///
 /// # Errors
@@ -197,10 +209,10 @@ fn is_in_other_quotes(name: &str) -> bool {
     pairs.iter().any(is_in)
 }
 
-/// Whether every cell but the first starts with a blank, so that blanks belong to the separators.
+/// Whether every name but one in the first cell starts with a blank, so that blanks belong to the separators.
 fn has_blanks(header: &Cells) -> bool {
-    let begins_with_blank = |text: &str| text.starts_with([' ', '\t']);
-    header.is_padded() || (header.count() > 1 && header.texts().skip(1).all(begins_with_blank))
+    let mut names = header.texts().skip(1).filter(|text| !text.is_empty()).peekable();
+    header.is_padded() || (names.peek().is_some() && names.all(|name| name.starts_with([' ', '\t'])))
 }
 
 /// Whether surrounding blanks are insignificant, because no value of the column has any.

@@ -55,7 +55,14 @@ pub fn read_row<'a>(
         .map_err(|error| fault(format!("must be UTF-8; invalid at {}", begin.after(&row[..error.valid_up_to()]))))?;
     let members = Members::parse(text, begin).map_err(|error| match error.classify() {
         Category::Data if has_too_many_members(&error) => fault(format!("must have at most {MEMBERS_MAX} members")),
-        Category::Data => fault(format!("must be a JSON object with the fields {}", resource.field_names)),
+        Category::Data => {
+            let hint = if text.trim_start().starts_with('[') {
+                "; send all objects in one array as application/json, or each on its own line as application/x-ndjson"
+            } else {
+                ""
+            };
+            fault(format!("must be a JSON object with the fields {}{hint}", resource.field_names))
+        }
         Category::Eof => fault("must be valid JSON; each line must contain a complete object".to_owned()),
         _ => fault(format!("must be valid JSON; invalid {}", syntax(text, begin, &error))),
     })?;

@@ -65,9 +65,11 @@ pub fn begins_as_iso(text: &str) -> bool {
 /// # Errors
 /// Why it is invalid.
 pub fn read_date_time(text: &str, unzoned: Unzoned) -> Result<Timestamp, TimeFault> {
-    let (clock, annotations) = text.split_at(text.find('[').unwrap_or(text.len()));
+    let (clock, zone) = match text.find('[') {
+        Some(at) => (text[..at].trim_end_matches(' '), read_annotations(&text[at..])?),
+        None => with_zone_name(text),
+    };
     let (local, offset) = read_local(clock)?;
-    let zone = read_annotations(annotations)?;
     let instant = |offset: Offset| {
         offset.to_timestamp(local).map_err(|_| if local.year() > 1 { TimeFault::Late } else { TimeFault::Early })
     };
@@ -92,6 +94,26 @@ pub fn read_date_time(text: &str, unzoned: Unzoned) -> Result<Timestamp, TimeFau
     if at.as_second() < FIRST_SECOND { Err(TimeFault::Early) } else { Ok(at) }
 }
 
+/// Splits off the name of a time zone without brackets, as PostgreSQL accepts it: `2026-01-31 12:00 Europe/Madrid`.
+fn with_zone_name(text: &str) -> (&str, Option<(String, TimeZone)>) {
+    let named = text.rsplit_once(' ').filter(|(_, name)| name.contains('/'));
+    let found = named.and_then(|(clock, name)| Some((clock, Some((name.to_owned(), zone(name)?)))));
+    found.unwrap_or((text, None))
+}
+
+/// Moves the year of `Sun Mar 15 12:00:00 UTC 2026`, as C, Unix and Ruby write it, to the date.
+fn year_last(text: &str) -> Option<String> {
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let (year, rest) = words.split_last()?;
+    let clock = rest.iter().position(|word| word.contains(':')).filter(|clock| (2..=3).contains(clock))?;
+    let is_year = |word: &str| word.len() == 4 && word.bytes().all(|byte| byte.is_ascii_digit());
+    let is_date = rest[0].starts_with(|letter: char| letter.is_ascii_alphabetic());
+    (is_date && is_year(year) && !rest[..clock].iter().any(|word| is_year(word))).then(|| {
+        let (date, time) = rest.split_at(clock);
+        format!("{} {year} {}", date.join(" "), time.join(" "))
+    })
+}
+
 /// The offset after the time of day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ParsedOffset {
@@ -102,6 +124,10 @@ enum ParsedOffset {
 }
 
 fn read_local(text: &str) -> Result<(civil::DateTime, ParsedOffset), TimeFault> {
+    // Browsers write such blanks before AM and PM.
+    let plain = text.replace(['\u{202f}', '\u{a0}'], " ");
+    let plain = year_last(&plain).unwrap_or(plain);
+    let text = plain.as_str();
     let mut rest = Scanner(text.as_bytes());
     let mut marks = &b"Tt "[..];
     let day = match rest.day() {
@@ -109,8 +135,11 @@ fn read_local(text: &str) -> Result<(civil::DateTime, ParsedOffset), TimeFault> 
         None => {
             let other = || day::counted(text).unwrap_or(TimeFault::Form);
             let (day, remaining) = day::day(text).ok_or_else(other)?;
-            // A comma may follow a date with a month's name.
-            rest = Scanner(remaining.strip_prefix(',').unwrap_or(remaining).as_bytes());
+            // A comma may follow a date with a month's name, and a word.
+            let remaining = remaining.strip_prefix(',').unwrap_or(remaining);
+            let joined = [" at ", " @ ", " um ", " à "].iter().find_map(|word| remaining.strip_prefix(word));
+            rest =
+                Scanner(joined.map_or(remaining, |clock| &remaining[remaining.len() - clock.len() - 1..]).as_bytes());
             marks = b"Tt :"; // SAS and web servers write 04Mar2025:02:00:00
             day
         }
@@ -118,8 +147,15 @@ fn read_local(text: &str) -> Result<(civil::DateTime, ParsedOffset), TimeFault> 
     if rest.0.is_empty() {
         return Ok((day?.at(0, 0, 0, 0), ParsedOffset::Nothing));
     }
-    rest.one_of(marks).ok_or(TimeFault::Form)?;
-    let (time, is_end) = rest.clock().ok_or(TimeFault::Form)??;
+    // XML Schema writes 2026-03-15Z and 2026-03-15+01:00.
+    let is_midnight = matches!(rest.0, [b'Z' | b'z'] | [b'+', _, _, b':', _, _]);
+    // 20260315120000
+    let is_compact = rest.0[0].is_ascii_digit();
+    if !is_midnight && !is_compact {
+        rest.one_of(marks).ok_or(TimeFault::Form)?;
+    }
+    let (time, is_end) =
+        if is_midnight { (civil::Time::midnight(), false) } else { rest.clock().ok_or(TimeFault::Form)?? };
     let offset = if rest.0.is_empty() {
         ParsedOffset::Nothing
     } else if rest.one_of(b"Zz").is_some() {
@@ -136,8 +172,8 @@ fn read_local(text: &str) -> Result<(civil::DateTime, ParsedOffset), TimeFault> 
         return Err(TimeFault::Abbreviation(String::from_utf8_lossy(name).into_owned()));
     } else {
         // JavaScript writes `GMT+0100 (Central European Standard Time)`.
-        let is_javascript = matches!(rest.0, [b' ', b'G', b'M', b'T', b'+' | b'-', ..]);
-        if is_javascript {
+        // `GMT+1` would be an hour west of Greenwich as a time zone of POSIX.
+        if matches!(rest.0, [b' ', b'G', b'M', b'T', b'+' | b'-', b'0'..=b'9', b'0'..=b'9', ..]) {
             rest.0 = &rest.0[4..];
         }
         // A blank before the sign, as git, Go and Ruby write it.
@@ -145,13 +181,13 @@ fn read_local(text: &str) -> Result<(civil::DateTime, ParsedOffset), TimeFault> 
             rest.0 = &rest.0[1..];
         }
         let sign = if rest.one_of(b"+-").ok_or(TimeFault::Form)? == b'-' { -1 } else { 1 };
-        match rest.offset(sign).ok_or(TimeFault::Form)?? {
+        let offset = rest.offset(sign).ok_or(TimeFault::Form)??;
+        if is_name_of(offset, rest.0) {
+            rest.0 = b"";
+        }
+        match offset {
             // `-00:00` is equivalent to Z (RFC 9557, section 2.2).
             Offset::UTC if sign < 0 => ParsedOffset::Zulu,
-            offset if is_javascript && rest.0.starts_with(b" (") && rest.0.ends_with(b")") => {
-                rest.0 = b"";
-                ParsedOffset::Offset(offset)
-            }
             offset => ParsedOffset::Offset(offset),
         }
     };
@@ -160,6 +196,17 @@ fn read_local(text: &str) -> Result<(civil::DateTime, ParsedOffset), TimeFault> 
     }
     let day = if is_end { day?.tomorrow().map_err(|_| TimeFault::Late)? } else { day? };
     Ok((day.to_datetime(time), offset))
+}
+
+/// Whether a text after an offset only names it: a comment, as in e-mail (RFC 5322, section 3.3), or an abbreviation, as Go
+/// writes it.
+fn is_name_of(offset: Offset, text: &[u8]) -> bool {
+    match text {
+        [b' ', b'(', .., b')'] => true,
+        [b' ', name @ ..] if [&b"UTC"[..], b"GMT", b"Z"].contains(&name) => offset == Offset::UTC,
+        [b' ', name @ ..] => (2..=5).contains(&name.len()) && name.iter().all(u8::is_ascii_uppercase),
+        _ => false,
+    }
 }
 
 /// Parses `[Europe/Madrid][u-ca=gregory]`; a zone contains no equals sign.
@@ -239,8 +286,10 @@ impl Scanner<'_> {
             self.one_of(b"-")?;
         }
         let day = self.pair()?;
-        let is_longer = self.0.first().is_some_and(u8::is_ascii_digit); // a longer number is not a date
-        (!is_longer).then(|| civil::Date::new(year, month, day).map_err(|_| TimeFault::Day))
+        // A longer number is not a date, unless it is followed by the digits of a time of day.
+        let following = self.0.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        (following == 0 || (following == 6 && !hyphens))
+            .then(|| civil::Date::new(year, month, day).map_err(|_| TimeFault::Day))
     }
 
     /// A time of day, with or without colons, and whether it is the end of the day.
@@ -266,7 +315,8 @@ impl Scanner<'_> {
             }
         }
         if let Some(half) = self.half() {
-            if !(1..=12).contains(&hour) {
+            // 0:30 PM could be noon or midnight.
+            if !(1..=12).contains(&hour) && (hour, half) != (0, 0) {
                 return Some(Err(TimeFault::Clock));
             }
             hour = hour % 12 + half;
@@ -281,20 +331,22 @@ impl Scanner<'_> {
 
     /// The hours that `AM` or `PM` adds.
     fn half(&mut self) -> Option<i8> {
+        const HALVES: [(&[u8], i8); 6] =
+            [(b"am", 0), (b"pm", 12), (b"a.m.", 0), (b"p.m.", 12), (b"a. m.", 0), (b"p. m.", 12)];
         let mark = self.0.strip_prefix(b" ").unwrap_or(self.0);
-        let (half, rest) = mark.split_at_checked(2)?;
-        let hours = match half.to_ascii_lowercase().as_slice() {
-            b"am" => 0,
-            b"pm" => 12,
-            _ => return None,
-        };
-        self.0 = rest;
+        let is_next = |half: &[u8]| mark.get(..half.len()).is_some_and(|next| next.eq_ignore_ascii_case(half));
+        let (half, hours) = HALVES.into_iter().find(|(half, _)| is_next(half))?;
+        self.0 = &mark[half.len()..];
         Some(hours)
     }
 
     /// An offset after its sign: hours, and optionally minutes and seconds, with or without colons.
     fn offset(&mut self, sign: i32) -> Option<Result<Offset, TimeFault>> {
-        let mut parts = [i32::from(self.pair()?), 0, 0];
+        let hours = match self.0 {
+            [_] | [_, b':', ..] => self.number(1)?,
+            _ => i32::from(self.pair()?),
+        };
+        let mut parts = [hours, 0, 0];
         for part in &mut parts[1..] {
             if self.one_of(b":").is_some() || self.0.first().is_some_and(u8::is_ascii_digit) {
                 *part = i32::from(self.pair()?);

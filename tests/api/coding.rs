@@ -197,6 +197,7 @@ async fn damaged_gzip_answers_400_and_stores_nothing() {
     flipped[last] ^= 1;
     let cases = [
         ("cut", whole[..whole.len() - 1].to_vec(), "gzip data are incomplete"),
+        ("plain and short", b"label".to_vec(), "does not begin with a gzip header"),
         ("cut early", whole[..12].to_vec(), "gzip data are incomplete"),
         ("another checksum", flipped, "checksum"),
         ("something behind it", [whole.clone(), b"\n".to_vec()].concat(), "follow the end"),

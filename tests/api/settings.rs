@@ -157,12 +157,33 @@ fn quotes_and_units_that_do_not_belong_to_a_value_are_named() {
         ("POOL_SIZE", "10 ", "remove the blanks around it"),
         ("MAX_BODY_BYTES", "1MiB", "expected a whole number without a unit"),
         ("ALLOWED_HOSTS", "\"api.example.com\"", "remove the quotes"),
+        ("POSTGRES_HOST", "'db.example'", "expected a value without quotes; remove the quotes"),
+        ("POSTGRES_USER", "\"app\"", "remove the quotes"),
+        ("LOG", "\"info\"", "remove the quotes"),
     ] {
         let subcommand = if name == "TLS_CERT" { "nginx" } else { "serve" };
         let output = program(&[subcommand], &[(name, value)]);
         let message = standard_error(&output);
         assert_eq!((output.status.code(), message.lines().count()), (Some(2), 1), "{message}");
         assert!(message.starts_with(&format!("{name}={value}: ")) && message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn a_url_in_quotes_is_refused_without_repeating_it() {
+    for (name, value) in [
+        ("DATABASE_URL", "\"postgres://app:hunter2@db.example/app\""),
+        ("DATABASE_READ_URL", "'postgres://app:hunter2@db.example/app'"),
+        ("REDIS_URL", "\"redis://:hunter2@redis.example\""),
+    ] {
+        let output = program(&["serve"], &[(name, value)]);
+        let message = standard_error(&output);
+        assert_eq!((output.status.code(), message.lines().count()), (Some(2), 1), "{message}");
+        assert!(
+            message.starts_with(&format!("{name}: expected a value without quotes; remove the quotes")),
+            "{message}"
+        );
+        assert!(message.contains("; example: ") && !message.contains("hunter2"), "{message}");
     }
 }
 

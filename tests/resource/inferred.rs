@@ -138,6 +138,27 @@ fn each_type_is_inferred_from_its_values() {
 }
 
 #[test]
+fn a_list_of_numbers_does_not_decide_the_decimal_mark_of_other_columns() {
+    for (csv, types) in [
+        ("ids,price\n\"12,15\",1.5\n\"1,2,3\",2.5\nx,3\n", ["string", "number"]),
+        ("price,ids\n1.5,\"12,15\"\n2.5,\"1,2,3\"\n", ["number", "string"]),
+        // The comma of the first column decides what 7,225 means.
+        ("age;fare\n0,92;7,225\n0,5;8,05\n", ["number", "number"]),
+        ("age;fare\n0,92;7,225\nx;8,05\n", ["string", "string"]),
+        // All numbers of a file must have the same mark.
+        ("a;b\n7,25;1.5\n8,25;2.5\n", ["number", "string"]),
+        ("a;b\n8;1.5\n8,25;2.5\n", ["string", "number"]),
+        ("a;b\n;1.5\n8,25;2.5\n9,5;x\n", ["number", "string"]),
+    ] {
+        let text = described(csv);
+        let found: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("type = \"")?.strip_suffix('"')).collect();
+        assert_eq!(found, types, "{csv}");
+        assert_eq!(imported(&text, csv.as_bytes()).expect(csv).len(), csv.lines().count() - 1);
+    }
+}
+
+#[test]
 fn inferred_facts_are_written_as_comments() {
     let text = described("a,b,at\n1,x,2016-10-01 00:00:00.004\n2,y,2016-10-01 00:15:00\nx/a,,2016-10-01 00:30:00\n");
     for part in [

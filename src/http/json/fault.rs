@@ -51,6 +51,9 @@ pub fn offset(text: &str, error: &serde_json::Error) -> usize {
     let lines = text.split_inclusive('\n').take(error.line().saturating_sub(1));
     let start: usize = lines.map(str::len).sum();
     let at = (start + error.column()).saturating_sub(1).min(text.len());
+    // The parser stops before a control character in a string.
+    let is_before_control = matches!(text.as_bytes().get(at + 1), Some(..b' ')) && is_in_string(&text[..=at]);
+    let at = at + usize::from(is_before_control);
     (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default()
 }
 
@@ -59,6 +62,19 @@ pub fn syntax(text: &str, begin: Position, error: &serde_json::Error) -> String 
     let at = offset(text, error);
     let advice = advice(text, at).map(|advice| format!("; {advice}")).unwrap_or_default();
     format!("at {}{advice}", begin.after(&text.as_bytes()[..at]))
+}
+
+/// Whether a text ends within a string.
+fn is_in_string(text: &str) -> bool {
+    let (mut is_inside, mut bytes) = (false, text.bytes());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' if is_inside => drop(bytes.next()),
+            b'"' => is_inside = !is_inside,
+            _ => {}
+        }
+    }
+    is_inside
 }
 
 /// How to correct the error at this byte, if known.
@@ -86,6 +102,15 @@ fn advice(text: &str, at: usize) -> Option<String> {
             return Some(format!("JSON has no {shown}; send null if the field may be null"));
         }
         _ => {}
+    }
+    if let Some(control) = text[at..].chars().next().filter(|letter| *letter < ' ' && is_in_string(&text[..at])) {
+        let escape = match control {
+            '\n' => "\\n".to_owned(),
+            '\r' => "\\r".to_owned(),
+            '\t' => "\\t".to_owned(),
+            other => format!("\\u{:04x}", u32::from(other)),
+        };
+        return Some(format!("write {escape} for the control character in the string"));
     }
     match word.chars().next() {
         Some('\'' | '‘' | '’' | '“' | '”' | '„' | '`') => {
@@ -172,6 +197,9 @@ mod tests {
             ("{a:1}", "keys must be in double quotes"),
             ("{\"a\":1,}", "remove the trailing comma"),
             ("[1,]", "remove the trailing comma"),
+            ("{\"a\":\"b\nc\"}", "at line 1 column 8; write \\n for the control character"),
+            ("{\"a\":\"\\\"\tc\"}", "at line 1 column 9; write \\t for the control character"),
+            ("{\"a\":\"b\u{1}c\"}", "write \\u0001 for the control character"),
             ("{\"a\":1}\n{\"a\":2}", "send several objects in an array"),
             ("{\"a\":1},\n", "remove the comma after the object"),
             ("{\"a\":1, // x\n\"b\":2}", "no comments"),

@@ -3,6 +3,11 @@
 
 /// Our parameters, how to use them, and their names in other services, without case and punctuation.
 const ELSEWHERE: &[(&str, &str, &[&str])] = &[
+    ("start_datetime", "start_datetime", &["start", "from", "since", "begin", "starttime", "startdate"]),
+    ("end_datetime", "end_datetime", &["end", "to", "until", "endtime", "enddate"]),
+    ("from", "from", &["start", "since", "begin", "starttime", "startdate", "startdatetime"]),
+    ("to", "to", &["end", "until", "endtime", "enddate", "enddatetime"]),
+    ("entity", "entity", &["entities", "station", "stations", "identity"]),
     (
         "after",
         "after, whose value is in the header Link of the previous page",
@@ -204,6 +209,18 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(order(text, &["age", "name"]).as_deref(), expected, "{text}");
+        }
+        let steps = ["start_datetime", "end_datetime", "limit", "after"];
+        let air_quality = ["entity", "from", "to"];
+        for (name, known, expected) in [
+            ("from", &steps[..], "use start_datetime"),
+            ("until", &steps, "use end_datetime"),
+            ("offset", &steps, "use after, whose value is in the header Link of the previous page"),
+            ("start", &air_quality, "use from"),
+            ("end_datetime", &air_quality, "use to"),
+            ("station", &air_quality, "use entity"),
+        ] {
+            assert_eq!(suggest(name, None, &[], known).as_deref(), Some(expected), "{name}");
         }
         for (name, value) in [("ages", Some("30")), ("age", None), ("age>", None), ("age.x", Some("1"))] {
             assert!(suggest(name, value, &["age"], &[]).is_none(), "{name}");

@@ -126,7 +126,8 @@ impl Array {
             (State::Before, b'[') => self.to(State::First),
             (State::Before, _) => self.fail("the opening bracket of a JSON array"),
             (State::First, b']') => self.to(State::After),
-            (State::First | State::Next, b',' | b']') => self.fail("a JSON object"),
+            (State::Next, b']') => self.fail("a JSON object, or the end of the array without a comma before it"),
+            (State::First | State::Next, b',') => self.fail("a JSON object"),
             (State::First | State::Next, _) => {
                 self.begin = self.at.position;
                 self.state = State::Element;

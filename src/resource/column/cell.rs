@@ -16,12 +16,12 @@ use super::Column;
 use crate::csv::cells::Cell;
 use crate::csv::notes::Notes;
 
-/// Spellings of a missing value, in any letter case: pandas' `na_values`, R's `NA`, psql's `\N`, spreadsheets' `#N/A` in
-/// several languages, what table viewers display for null, and dashes typed by hand.
-const NULL_WORDS: [&str; 29] = [
+/// Spellings of a missing value, in any letter case: pandas' `na_values`, R's `NA`, psql's `\N`, spreadsheets' `#N/A` in several
+/// languages, what table viewers display for null, `?` of ARFF files, `..` of statistical offices, and dashes typed by hand.
+const NULL_WORDS: [&str; 31] = [
     "na", "n/a", "#n/a", "nan", "-nan", "nat", "null", "none", "<na>", "\\n", "#na", "#n/a n/a", "1.#ind", "-1.#ind",
-    "1.#qnan", "-1.#qnan", "n.a.", "<null>", "(null)", "[null]", "nil", "-", "--", "–", "—", ".", "#nv", "#n/d",
-    "#yok",
+    "1.#qnan", "-1.#qnan", "n.a.", "<null>", "(null)", "[null]", "nil", "-", "--", "–", "—", ".", "..", "?", "#nv",
+    "#n/d", "#yok",
 ];
 /// PostgreSQL's words, and the values of `TRUE()` and `FALSE()` in spreadsheets whose language is not English, in lower case.
 const TRUE_WORDS: [&str; 20] = [
@@ -51,11 +51,21 @@ const FALSE_WORDS: [&str; 19] = [
     "falskt", "falsk", "usann", "epätosi", "fals", "ложь",
 ];
 
+/// How to write a number with all of its digits.
+const UNROUNDED: &str =
+    "write all of its digits; in a spreadsheet, format the column as a number without decimals and save the file again";
+/// Spreadsheets write integers with more digits than this in the form `1.23457E+12`.
+const SPREADSHEET_DIGITS: usize = 11;
+/// The decimals that are left then, and by `%g` of C, which writes 1234567 as `1.23457e+06`.
+const DECIMALS_LEFT: usize = 5;
+
 /// State of reading one file.
 #[derive(Debug, Clone, Default)]
 pub struct ReadState {
     /// The decimal mark of the file, once a number has determined it.
     mark: Option<DecimalMark>,
+    /// What separates thousands in the file, once a number such as `1.234,50` has shown it.
+    thousands: Option<char>,
     /// Whether a cell between tabs was `\N`, as in PostgreSQL's text format, where a backslash in a text begins an escape.
     has_null_escape: bool,
     /// Whether a text between tabs has a backslash.
@@ -64,10 +74,25 @@ pub struct ReadState {
     pub notes: Notes,
 }
 
+/// What precedes the decimals of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum DecimalMark {
+pub enum DecimalMark {
+    /// `7.25`
     Point,
+    /// `7,25`
     Comma,
+}
+
+impl ReadState {
+    /// The state after a number that determined the decimal mark.
+    pub fn with_mark(mark: DecimalMark) -> Self {
+        Self { mark: Some(mark), ..Self::default() }
+    }
+
+    /// The decimal mark, once it is determined.
+    pub fn decimal_mark(&self) -> Option<DecimalMark> {
+        self.mark
+    }
 }
 
 /// Why a cell is rejected.
@@ -103,6 +128,13 @@ impl Column {
         }
         match &self.kind {
             Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. } => {
+                let is_exact = !matches!(self.kind, Kind::Number { .. });
+                if is_exact
+                    && may_be_rounded(text)
+                    && let Some(value) = self.read_number(&text.replace(',', "."))
+                {
+                    return Err(format!("is {value} or a number that was rounded to it; {UNROUNDED}").into());
+                }
                 let number = self.with_point(text, separator, state)?;
                 self.read_number(&number).ok_or_else(rule)
             }
@@ -162,6 +194,11 @@ impl Column {
         if is_plain && points == 0 {
             return Ok(text.into());
         }
+        if let Some(mark) = state.thousands.filter(|mark| has_group(text, *mark)) {
+            let whole = text.replace(mark, "");
+            state.notes.thousands += u64::from(self.read_number(&whole).is_some());
+            return Ok(whole.into());
+        }
         if let Some((mark, plain)) = if is_plain && points == 1 { None } else { ungrouped(text) } {
             // A point or comma between groups leaves the other one as the decimal mark.
             let decimal = match mark {
@@ -171,7 +208,10 @@ impl Column {
             };
             if decimal.is_none() || state.mark.is_none() || state.mark == decimal {
                 state.mark = decimal.or(state.mark);
-                state.notes.thousands += u64::from(self.read_number(&plain.replace(',', ".")).is_some());
+                if self.read_number(&plain.replace(',', ".")).is_some() {
+                    state.notes.thousands += 1;
+                    state.thousands = decimal.map(|_| mark).or(state.thousands);
+                }
                 return self.with_point(&plain, separator, state).map(|number| Cow::Owned(number.into_owned()));
             }
         }
@@ -191,6 +231,7 @@ impl Column {
                 }
                 if self.read_number(&number).is_some() {
                     state.mark = Some(DecimalMark::Comma);
+                    state.thousands = (points > 0).then_some('.').or(state.thousands);
                     state.notes.decimal_commas += 1;
                 }
                 Ok(number.into())
@@ -200,8 +241,12 @@ impl Column {
                 let can_be_whole = || has_group(text, '.') && self.read_number(&whole()).is_some();
                 match state.mark {
                     Some(DecimalMark::Comma) => return both(text, &whole()),
-                    // A semicolon as the separator suggests decimal commas; the others suggest nothing.
-                    None if separator == ';' && can_be_whole() && self.read_number(text).is_some() => {
+                    // A semicolon as the separator suggests decimal commas, and an integer that the point separates thousands;
+                    // other separators and types suggest nothing.
+                    None if (separator == ';' || matches!(self.kind, Kind::Integer { .. }))
+                        && can_be_whole()
+                        && self.read_number(text).is_some() =>
+                    {
                         return both(text, &whole());
                     }
                     None if self.read_number(text).is_some() => state.mark = Some(DecimalMark::Point),
@@ -214,9 +259,10 @@ impl Column {
     }
 }
 
-/// Whether a text denotes a missing value.
+/// Whether a text denotes a missing value; Stata and SAS distinguish some by a letter, `.a`.
 pub fn is_null_word(text: &str) -> bool {
     NULL_WORDS.iter().any(|word| text.eq_ignore_ascii_case(word))
+        || matches!(text.as_bytes(), [b'.', mark] if mark.is_ascii_alphabetic() || *mark == b'_')
 }
 
 fn boolean(text: &str) -> Option<bool> {
@@ -238,6 +284,19 @@ pub fn in_any_case<'a>(texts: &'a [String], text: &str) -> Option<&'a str> {
     let given = folded(text);
     let mut alike = texts.iter().filter(|known| folded(known) == given);
     alike.next().filter(|_| alike.next().is_none()).map(String::as_str)
+}
+
+/// Whether a number may have lost digits when it was written: spreadsheets save those that they display, `1.23457E+12`, and
+/// `%g` and C++ streams write six.
+fn may_be_rounded(text: &str) -> bool {
+    let unsigned = text.trim_start_matches(['-', '+']);
+    let Some((mantissa, exponent)) = unsigned.split_once("E+").or_else(|| unsigned.split_once("e+")) else {
+        return false;
+    };
+    let decimals = mantissa.split_once(['.', ',']).map_or(0, |(_, decimals)| decimals.len());
+    let exponent = exponent.parse::<usize>().unwrap_or_default();
+    let is_displayed = text.contains('E') && decimals <= DECIMALS_LEFT && exponent >= SPREADSHEET_DIGITS;
+    is_displayed || (decimals == DECIMALS_LEFT && exponent > DECIMALS_LEFT)
 }
 
 /// Whether the mark could separate thousands: three digits follow it.

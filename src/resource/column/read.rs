@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
 use super::super::decimal::{Decimal, PRECISION_MAX};
@@ -102,6 +103,12 @@ impl Column {
             Kind::Decimal { scale, .. } => Decimal::parse(text, PRECISION_MAX, *scale).map(Value::Decimal),
             Kind::Text { .. } => (!text.contains('\0')).then(|| Value::Text(Cow::Owned(text.to_owned()))),
             Kind::DateTime => read_date_time(text, Unzoned::Utc).ok().map(Value::DateTime),
+            // Letters may be composed differently (Unicode, NFC and NFD).
+            Kind::Enum(texts) => {
+                let same = texts.iter().find(|known| *known == text);
+                let same = same.or_else(|| texts.iter().find(|known| known.nfc().eq(text.nfc())));
+                same.map(|known| Value::Text(Cow::Owned(known.clone())))
+            }
             _ => self.read_text(text).map(Value::into_owned),
         }
     }

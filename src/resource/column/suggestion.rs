@@ -1,5 +1,7 @@
 //! Suggestions for a text that is not a valid value of a column. They appear in error messages only and are never applied.
 
+use unicode_normalization::UnicodeNormalization;
+
 use super::super::kind::Kind;
 use super::Column;
 use super::cell::{in_any_case, is_null_word};
@@ -49,7 +51,11 @@ impl Column {
             return Some("send null, without quotes".to_owned());
         }
         let spellings = self.possible_spellings(text);
-        (!spellings.is_empty()).then(|| format!("send {}", spellings.join(" or ")))
+        // The same letters, composed differently, look alike.
+        let is_alike = matches!(self.kind, Kind::Enum(_)) && spellings.iter().any(|known| known.nfc().eq(text.nfc()));
+        let form =
+            if is_alike { ", in the normalization form that the description has (Unicode, NFC or NFD)" } else { "" };
+        (!spellings.is_empty()).then(|| format!("send {}{form}", spellings.join(" or ")))
     }
 }
 

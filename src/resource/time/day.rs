@@ -4,23 +4,28 @@
 use jiff::ToSpan;
 use jiff::civil::{Date, ISOWeekDate, Weekday, date};
 
+use unicode_normalization::UnicodeNormalization;
+
 use super::fault::TimeFault;
 
-/// The names of each month: English, German, French, Spanish, Italian, Portuguese, Dutch, Scandinavian and Turkish. None of
-/// them means another month in another of these languages.
+/// The dot of a capital i in Turkish, in lower case.
+const COMBINING_DOT: char = '\u{307}';
+
+/// The names of each month and their usual abbreviations: English, German, French, Spanish, Italian, Portuguese, Dutch,
+/// Scandinavian and Turkish, as [`folded`] writes them. None of them means another month in another of these languages.
 const MONTHS: [&str; 12] = [
-    "january januar janvier enero gennaio janeiro januari ocak",
-    "february februar février febrero febbraio fevereiro februari şubat",
-    "march märz mars marzo março maart marts mart",
-    "april avril abril aprile nisan",
-    "may mai mayo maggio maio mei maj mayıs",
-    "june juni juin junio giugno junho haziran",
-    "july juli juillet julio luglio julho temmuz",
-    "august août agosto augustus augusti ağustos",
-    "september septembre septiembre settembre setembro eylül sept",
-    "october oktober octobre octubre ottobre outubro ekim okt",
-    "november novembre noviembre novembro kasım",
-    "december dezember décembre diciembre dicembre dezembro desember aralık dez",
+    "january januar janvier enero gennaio janeiro januari ocak janv ene gen oca",
+    "february februar février febrero febbraio fevereiro februari şubat févr fév fev şub",
+    "march märz mars marzo março maart marts mart mrz mär mrt",
+    "april avril abril aprile nisan avr abr nis",
+    "may mai mayo maggio maio mei maj mayis mag",
+    "june juni juin junio giugno junho haziran giu haz",
+    "july juli juillet julio luglio julho temmuz juil lug tem",
+    "august août agosto augustus augusti ağustos ago aoû ağu",
+    "september septembre septiembre settembre setembro eylül sept set eyl",
+    "october oktober octobre octubre ottobre outubro ekim okt ott out eki",
+    "november novembre noviembre novembro kasim kas",
+    "december dezember décembre diciembre dicembre dezembro desember aralik dez déc dic des ara",
 ];
 const WEEKDAYS: [(&str, Weekday); 7] = [
     ("monday", Weekday::Monday),
@@ -31,6 +36,9 @@ const WEEKDAYS: [(&str, Weekday); 7] = [
     ("saturday", Weekday::Saturday),
     ("sunday", Weekday::Sunday),
 ];
+
+/// What may be between a number and the name of a month.
+const BETWEEN: [char; 5] = [' ', '-', '.', '/', ','];
 
 /// Parses a date at the start of a text and returns the rest; `None` if the text does not start with one.
 pub fn day(text: &str) -> Option<(Result<Date, TimeFault>, &str)> {
@@ -48,6 +56,8 @@ pub fn counted(text: &str) -> Option<TimeFault> {
         5 => ("the days of a spreadsheet", date(1899, 12, 30).checked_add(number.days()).ok()?.to_string()),
         9 | 10 => ("seconds since 1970", at(jiff::Timestamp::from_second(number))?),
         12 | 13 => ("milliseconds since 1970", at(jiff::Timestamp::from_millisecond(number))?),
+        15 | 16 => ("microseconds since 1970", at(jiff::Timestamp::from_microsecond(number))?),
+        18 | 19 => ("nanoseconds since 1970", at(Ok(jiff::Timestamp::from_nanosecond(number.into()).ok()?))?),
         _ => return None,
     };
     Some(TimeFault::Counted { what, value })
@@ -70,7 +80,7 @@ fn plain(text: &str) -> Option<(Result<Date, TimeFault>, &str)> {
     }
 }
 
-/// `2025/3/4`, `2025. 3. 4.`, `2025年3月4日`, `2025-W10-2`, `2025W102`, `2025-063`
+/// `2025/3/4`, `2025. 3. 4.`, `2025年3月4日`, `2025-W10-2`, `2025W102`, `2025-063`, `2025-Mar-04`
 fn year_first(year: i32, rest: &str) -> Option<(Result<Date, TimeFault>, &str)> {
     if let Some(week) = rest.strip_prefix("-W").or_else(|| rest.strip_prefix('W')) {
         let (week, rest) = week.split_at_checked(2)?;
@@ -86,6 +96,10 @@ fn year_first(year: i32, rest: &str) -> Option<(Result<Date, TimeFault>, &str)> 
             let (day, rest) = digits(rest.strip_prefix(month_mark)?.trim_start_matches(' '));
             return Some((new(year, number(month)?, number(day)?), rest.strip_prefix(day_mark)?));
         }
+    }
+    if let Some((month, rest)) = month(rest.trim_start_matches(BETWEEN)) {
+        let (day, rest) = digits(rest.trim_start_matches(BETWEEN));
+        return Some((new(year, month, number(day).filter(|_| day.len() <= 2)?), rest));
     }
     // Cameras write 2025:03:04, Koreans and Hungarians 2025. 3. 4.
     let (mark, rest) = rest.strip_prefix(':').map(|rest| (':', rest)).or_else(|| mark(rest))?;
@@ -109,16 +123,18 @@ fn year_first(year: i32, rest: &str) -> Option<(Result<Date, TimeFault>, &str)> 
 fn day_first<'t>(first: i32, rest: &'t str) -> Option<(Result<Date, TimeFault>, &'t str)> {
     let named = ["st", "nd", "rd", "th", "er"].iter().find_map(|end| rest.strip_prefix(end)).unwrap_or(rest);
     // In Spanish and Portuguese: 4 de marzo de 2025.
-    let without_of = |text: &'t str| text.strip_prefix("de ").unwrap_or(text);
-    let named = without_of(named.trim_start_matches([' ', '-', '.', '/', ',']));
+    let without_of = |text: &'t str| ["de ", "of "].iter().find_map(|of| text.strip_prefix(of)).unwrap_or(text);
+    let named = without_of(named.trim_start_matches(BETWEEN));
     if let Some((month, rest)) = month(named) {
-        let (year, rest) = digits(without_of(rest.trim_start_matches([' ', '-', '.', '/', ','])));
+        let (year, rest) = digits(without_of(rest.trim_start_matches(BETWEEN)));
         return year_of(year, rest, |year| new(year, month, first));
     }
     let (mark, rest) = mark(rest)?;
-    let (second, rest) = digits(rest);
+    // In Czech and Slovak: 4. 3. 2025.
+    let without_blank = |rest: &'t str| if mark == '.' { rest.trim_start_matches(' ') } else { rest };
+    let (second, rest) = digits(without_blank(rest));
     let second = number(second).filter(|_| (1..=2).contains(&second.len()))?;
-    let (year, rest) = digits(rest.strip_prefix(mark)?);
+    let (year, rest) = digits(without_blank(rest.strip_prefix(mark)?));
     year_of(year, rest, |year| match (mark, first, second) {
         // With points the day comes first; with other separators either may.
         ('.', day, month) => new(year, month, day),
@@ -154,10 +170,17 @@ fn year_of<'t>(
 
 fn month(text: &str) -> Option<(i32, &str)> {
     let (word, rest) = letters(text);
-    let folded = word.to_lowercase();
+    let folded = folded(word);
     let is_named = |names: &&str| folded == names[..3] || names.split(' ').any(|name| name == folded);
     let index = MONTHS.iter().position(is_named)?;
     Some((i32::try_from(index).ok()? + 1, rest))
+}
+
+/// In lower case and composed (NFC), and without the difference between the Turkish letters i and ı, whose capitals are not
+/// those of other languages.
+fn folded(word: &str) -> String {
+    let lower = word.nfc().flat_map(char::to_lowercase).filter(|letter| *letter != COMBINING_DOT);
+    lower.map(|letter| if letter == 'ı' { 'i' } else { letter }).collect()
 }
 
 /// Whether it is the name or its first three letters.
@@ -176,7 +199,9 @@ fn digits(text: &str) -> (&str, &str) {
 }
 
 fn letters(text: &str) -> (&str, &str) {
-    text.split_at(text.find(|letter: char| !letter.is_alphabetic()).unwrap_or(text.len()))
+    // A mark may be apart from its letter (Unicode, NFD).
+    let is_letter = |letter: char| letter.is_alphabetic() || matches!(letter, '\u{300}'..='\u{36f}');
+    text.split_at(text.find(|letter| !is_letter(letter)).unwrap_or(text.len()))
 }
 
 fn number(digits: &str) -> Option<i32> {

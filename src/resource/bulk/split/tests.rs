@@ -92,6 +92,7 @@ fn a_body_that_cannot_be_split_reports_where_and_what_is_expected() {
         (0, "", 1, "must be a JSON array; the body is empty"),
         (0, "\n{}", 2, "must be the opening bracket of a JSON array"),
         (0, "[1,\n,2]", 2, "must be a JSON object"),
+        (0, "[1,\n]", 2, "must be a JSON object, or the end of the array without a comma before it"),
         (0, "[1\n}", 2, "must be a comma or the array's closing bracket"),
         (0, "[1] x", 1, "must be the end of the body after the array"),
         (0, "[1,\"a", 1, "must be the rest of the array; the body ends too early"),

@@ -9,6 +9,7 @@ const THINGS: &str = r#"
     column = [
         { name = "flag", type = "boolean", nullable = true },
         { name = "number", type = "integer", format = "int32", nullable = true },
+        { name = "barcode", type = "integer", nullable = true },
         { name = "size", type = "number", nullable = true },
         { name = "price", type = "decimal(9,2)", nullable = true },
         { name = "kind", type = "string", enum = ["Small", "large", "XL", "xl"], nullable = true },
@@ -49,7 +50,7 @@ fn the_spellings_of_other_programs_are_accepted() {
         ("flag", &["FALSE", "False", "f", "No", "n", "off", "0", "0.0"], "false"),
         ("flag", &["", "NA", "\\N", "NULL", "\"NA\""], "null"),
         ("number", &["<NA>", "#NA", "n.a.", "(null)", "[NULL]", "-", "--", "—", ".", "-1.#IND"], "null"),
-        ("day", &["<NA>", "-", "n/a"], "null"),
+        ("day", &["<NA>", "-", "n/a", "?", "..", ".a", ".Z"], "null"),
         ("flag", &["-", "None"], "null"),
         (
             "size",
@@ -87,6 +88,46 @@ fn the_spellings_of_other_programs_are_accepted() {
 }
 
 #[test]
+fn a_point_that_may_separate_thousands_is_refused_in_an_integer() {
+    let both = "is 1.000 or 1000; use the same decimal mark, a point or a comma, in all numbers";
+    for separator in [',', ';', '\t', '|'] {
+        assert_eq!(read("number", separator, &["1.000"]), [both], "{separator:?}");
+        assert_eq!(read("number", separator, &["1.0", "1.000", "12."]), ["1", "1", "12"], "{separator:?}");
+    }
+}
+
+#[test]
+fn an_integer_that_may_have_been_rounded_is_refused() {
+    for text in ["4.00638E+12", "4,00638E+12", "4.0063E+12", "-4E+11", "4.00638e+12", "1.23457e+06"] {
+        let said = read("barcode", ';', &[text]).concat();
+        assert!(said.contains("or a number that was rounded to it; write all of its digits"), "{text}: {said}");
+    }
+    for (text, expected) in [
+        ("1E+05", "100000"),
+        ("1.5e+12", "1500000000000"),
+        ("1.23457e6", "1234570"),
+        ("1.23457E+05", "123457"),
+        ("4.006381333931E+12", "4006381333931"),
+    ] {
+        assert_eq!(read("barcode", ',', &[text]), [expected], "{text}");
+    }
+    assert_eq!(read("size", ',', &["4.00638E+12"]), ["4006380000000.0"]);
+}
+
+#[test]
+fn a_filter_accepts_the_letters_of_an_enumerated_text_composed_or_decomposed() {
+    let description = r#"name = "places"
+        column = [{ name = "place", type = "string", enum = ["Café"] }]"#;
+    let resource =
+        Resource::load(description, |_: &str| Err(String::new())).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let column = resource.field("place").expect("a column");
+    assert_eq!(column.read_filter("Cafe\u{301}"), Some(Value::Text("Café".into())));
+    assert_eq!(column.read_filter("CAFÉ"), None);
+    let said = column.json_error("\"Cafe\u{301}\"").detail;
+    assert!(said.contains("send Café, in the normalization form"), "{said}");
+}
+
+#[test]
 fn a_decimal_comma_is_accepted_if_it_is_unambiguous() {
     let both = |first: &str, second: &str| {
         format!("is {first} or {second}; use the same decimal mark, a point or a comma, in all numbers")
@@ -102,6 +143,9 @@ fn a_decimal_comma_is_accepted_if_it_is_unambiguous() {
         (&["0,5", "1,234"], vec!["0.5", "1.234"]),
         (&["1,234.5", "1,234,567.5", "-1,234,567", "1 234.5"], vec!["1234.5", "1234567.5", "-1234567.0", "1234.5"]),
         (&["1,234.5", "7,25"], vec!["1234.5", &both("7.25", "725")]),
+        (&["1,234.5", "1,234", "0,500"], vec!["1234.5", "1234.0", &both("0.500", "0500")]),
+        (&["1.234,5", "1.234", "12.34"], vec!["1234.5", "1234.0", &both("12.34", "1234")]),
+        (&["1.234.567", "1.234", "-1.000", "7,5"], vec!["1234567.0", "1234.0", "-1000.0", "7.5"]),
         (&["7,25", "1,234.5"], vec!["7.25", "must be a number, or empty; send 1234.5"]),
         (&["7,", "1,2,3", "1.2.3"], vec!["7.0", "must be a number, or empty", "must be a number, or empty"]),
         (&["1 23", "0 234", "12 34,5"], vec!["must be a number, or empty"; 3]),
@@ -120,7 +164,7 @@ fn a_decimal_comma_is_accepted_if_it_is_unambiguous() {
             assert_eq!(read("size", separator, cells), expected, "{separator:?} {cells:?}");
         }
     }
-    assert_eq!(read("number", ',', &["1,234,567", "1,234"]), ["1234567", &both("1.234", "1234")]);
+    assert_eq!(read("number", ',', &["1,234,567", "1,234"]), ["1234567", "1234"]);
     assert_eq!(read("price", ';', &["7,25", "1000000,01"]), ["7.25", "1000000.01"]);
     assert_eq!(read("number", ';', &["2.000", "7,0"]), [both("2.000", "2000").as_str(), "7"]);
     assert_eq!(read("flag", ';', &["1,0"]), ["true"]);
