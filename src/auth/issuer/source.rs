@@ -110,8 +110,9 @@ async fn read_file(path: &PathBuf) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The URL of the keys in the discovery document, which was fetched from `from`. Only an issuer on this machine may name a server
-/// without TLS, which is on this machine as well: another one could otherwise make this service send requests to local programs.
+/// The URL of the keys in the discovery document, which was fetched from `from`. Only an issuer on this machine may name a
+/// server without TLS, which is on this machine as well: another one could otherwise make this service send requests to local
+/// programs.
 fn keys_address(document: &[u8], issuer: &str, from: &Address) -> Result<Address, SourceError> {
     let members = json::object(document)
         .ok_or(SourceError::Document("the discovery document is not a JSON object, or has a duplicate member"))?;

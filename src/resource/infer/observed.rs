@@ -35,7 +35,7 @@ const NUMBERS: &str = "numbers";
 
 /// Observations about a column.
 pub(super) struct ObservedColumn {
-    header: String,
+    pub(super) header: String,
     name: String,
     pub(super) is_key: bool,
     /// Set for an unnamed column, which is omitted.
