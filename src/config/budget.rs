@@ -37,8 +37,8 @@ pub struct BudgetConfig {
     /// Maximum memory for all request bodies and lists in progress, in bytes or with KiB, MiB or GiB (8MiB to 1TiB).
     ///
     /// Half is for bodies, half for lists that wait for their readers; beyond it requests get 503, or 429 if one address uses a
-    /// quarter of a half. Another eighth is for single rows over 16 KiB. A smaller budget refuses large bodies and lists sooner;
-    /// one that is too large for a container's limit leads to the container being killed.
+    /// quarter of a half. Another eighth is for single rows over 16 KiB. A smaller budget refuses large bodies and lists
+    /// sooner; one that is too large for a container's limit leads to the container being killed.
     ///
     /// [default: a quarter of the container's memory limit, 512MiB without one]
     #[arg(long, env, default_value_t = default_memory_budget(), value_parser = bytes::<BUDGET_MIN, BUDGET_MAX>, hide_default_value = true, hide_env_values = true)]

@@ -17,7 +17,8 @@ use crate::csv::cells::Cell;
 use crate::csv::notes::Notes;
 
 /// Spellings of a missing value, in any letter case: pandas' `na_values`, R's `NA`, psql's `\N`, spreadsheets' `#N/A` in
-/// several languages, what table viewers display for null, `?` of ARFF files, `..` of statistical offices, and dashes typed by hand.
+/// several languages, what table viewers display for null, `?` of ARFF files, `..` of statistical offices, and dashes typed
+/// by hand.
 const NULL_WORDS: [&str; 31] = [
     "na", "n/a", "#n/a", "nan", "-nan", "nat", "null", "none", "<na>", "\\n", "#na", "#n/a n/a", "1.#ind", "-1.#ind",
     "1.#qnan", "-1.#qnan", "n.a.", "<null>", "(null)", "[null]", "nil", "-", "--", "–", "—", ".", "..", "?", "#nv",
