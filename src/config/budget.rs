@@ -82,7 +82,8 @@ impl BudgetConfig {
 
     /// Memory for long single rows, apart from that for lists, so that slow readers of lists do not use it up.
     pub fn rows(&self, wait: Duration) -> Buffers {
-        Buffers::new(Budget::new("rows", self.half() / ROWS, self.half() / ROWS), wait)
+        let total = self.half() / ROWS;
+        Buffers::new(Budget::new("rows", total, total / SHARES), wait)
     }
 
     /// Disk for bodies.

@@ -103,8 +103,8 @@ impl Buffers {
     }
 
     /// Counts bytes that are already in memory, even beyond the budget, until the last copy is dropped.
-    pub fn hold(&self, bytes: Bytes) -> Bytes {
-        part(bytes, self.budget.empty(Holder::Several))
+    pub fn hold(&self, client: Client, bytes: Bytes) -> Bytes {
+        part(bytes, self.budget.empty(Holder::Client(client)))
     }
 
     /// Whether chunks should be small because memory is scarce.

@@ -82,7 +82,7 @@ impl Once {
         match outcome {
             Outcome::First(mut answer) => {
                 if answer.body.len() > SMALL {
-                    answer.body = self.buffers.hold(answer.body);
+                    answer.body = self.buffers.hold(request.client, answer.body);
                 }
                 answer.into_response(false)
             }

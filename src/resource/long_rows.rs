@@ -6,11 +6,14 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use warp::http::HeaderMap;
+
 use super::definition::Resource;
 use super::kind::Kind;
 use super::row::Stored;
 use crate::http::body::SMALL;
 use crate::http::budget::{Holder, Reservation};
+use crate::http::client::Client;
 use crate::http::problem::Problem;
 use crate::http::reply::Buffers;
 
@@ -22,6 +25,10 @@ const ORDINARY_BYTES: usize = 512;
 const COPIES: usize = 3;
 /// Maximum reservation for a change whose row may be longer than its body.
 const CHANGED_MAX: usize = 1 << 20;
+/// Maximum bytes of a character in JSON.
+const ESCAPED: usize = 6;
+/// Maximum size of a value that is not a text, of which the longest is a decimal, with its quotes and separators.
+const VALUE_BYTES: usize = 300;
 /// Part by which the expected size of a long row decreases with each short row that is read.
 const DECREASE: usize = 16;
 
@@ -54,25 +61,25 @@ impl LongRows {
         }
     }
 
-    /// Reads a row, with memory for it if it is long.
+    /// Reads a row for the client that sent these headers, with memory for it if it is long.
     ///
     /// # Errors
-    /// 503 if there is no memory for it, and those of `read`.
-    pub async fn read<F>(&self, read: impl Fn() -> F) -> Result<Stored, Problem>
+    /// 429 or 503 if there is no memory for it, and those of `read`.
+    pub async fn read<F>(&self, headers: &HeaderMap, read: impl Fn() -> F) -> Result<Stored, Problem>
     where
         F: Future<Output = Result<Stored, Problem>>,
     {
-        let held = self.reserve(self.expected.load(Ordering::Relaxed)).await?;
+        let held = self.reserve(headers, self.expected.load(Ordering::Relaxed)).await?;
         let stored = read().await?;
         if self.is_covered(&stored, held.as_ref()) {
-            return Ok(self.hold(stored));
+            return Ok(self.hold(headers, stored));
         }
         // Dropped and read again with enough memory. Many requests may have read rows that are unexpectedly long.
         let length = stored.document.len();
         drop((stored, held));
         let again = async {
-            let _held = self.reserve(length).await?;
-            Ok(self.hold(read().await?))
+            let _held = self.reserve(headers, length).await?;
+            Ok(self.hold(headers, read().await?))
         };
         Box::pin(again).await // boxed, because it is rare
     }
@@ -80,26 +87,31 @@ impl LongRows {
     /// Reserves memory for a change with this body. If the body is not the whole row, the row may be longer.
     ///
     /// # Errors
-    /// 503 if there is none.
-    pub async fn reserve_change(&self, body: usize, is_whole: bool) -> Result<Option<Reservation>, Problem> {
+    /// 429 or 503 if there is none.
+    pub async fn reserve_change(
+        &self,
+        headers: &HeaderMap,
+        body: usize,
+        is_whole: bool,
+    ) -> Result<Option<Reservation>, Problem> {
         let row = if is_whole { 0 } else { (2 * self.longest).min(CHANGED_MAX) };
-        self.reserve(if body > SMALL { row.max(COPIES * body) } else { row }).await
+        self.reserve(headers, if body > SMALL { row.max(COPIES * body) } else { row }).await
     }
 
     /// The row, counted in the memory until its client has read it.
-    pub fn hold(&self, stored: Stored) -> Stored {
+    pub fn hold(&self, headers: &HeaderMap, stored: Stored) -> Stored {
         if stored.document.len() <= SMALL {
             return stored;
         }
-        Stored { document: self.memory.hold(stored.document), ..stored }
+        Stored { document: self.memory.hold(Client::of(headers), stored.document), ..stored }
     }
 
-    async fn reserve(&self, bytes: usize) -> Result<Option<Reservation>, Problem> {
+    async fn reserve(&self, headers: &HeaderMap, bytes: usize) -> Result<Option<Reservation>, Problem> {
         if bytes <= SMALL {
             return Ok(None);
         }
         // Boxed, so that requests with short rows do not carry the size of this future.
-        let held = Box::pin(self.memory.reserve(Holder::Several, bytes)).await;
+        let held = Box::pin(self.memory.reserve(Holder::Client(Client::of(headers)), bytes)).await;
         held.map(Some).map_err(|refused| refused.problem("memory for long rows"))
     }
 
@@ -118,10 +130,17 @@ impl LongRows {
     }
 }
 
+/// Whether a row may be long: each character of a text may be written as `\u0001`.
+pub fn may_be_long(resource: &Resource) -> bool {
+    let columns = resource.columns.iter();
+    longest(resource) * ESCAPED + columns.map(|column| column.name.len() + VALUE_BYTES).sum::<usize>() > SMALL
+}
+
 /// Size of a row whose texts have their maximum length in ASCII.
 pub fn longest(resource: &Resource) -> usize {
     let text = |kind: &Kind| match kind {
         Kind::Text { max_length, .. } => *max_length as usize,
+        Kind::Enum(texts) => texts.iter().map(String::len).max().unwrap_or_default(),
         _ => 0,
     };
     resource.columns.iter().map(|column| text(&column.kind)).sum()

@@ -24,6 +24,7 @@ use super::history;
 use super::json::{self, UuidRule};
 use super::list::read::Sources;
 use super::list::routes::{PAGE_DEFAULT, list, statistics};
+use super::long_rows::may_be_long;
 use super::problem::problem;
 use super::row::Stored;
 use super::single_row::{parse_uuid, row_response};
@@ -97,8 +98,10 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
         let context = context.clone();
         warp::any().map(move || context.clone())
     };
+    // Without headers, which cost more than a short row. A long one is charged to its client.
+    let read_short = if may_be_long(resource) { &[] } else { read };
     // The handlers' futures are boxed because warp moves a route's return value through every enclosing alternative.
-    let get = at_except(read, stats).and(get_or_head()).and(etag::unconditional()).and(context.clone()).then(
+    let get = at_except(read_short, stats).and(get_or_head()).and(etag::unconditional()).and(context.clone()).then(
         move |mut matched: Matched, context| match past_query(resource, &mut matched) {
             None => async move { matched.answer(get(&matched.segment, context)).await }.boxed(),
             past => {
@@ -202,8 +205,7 @@ async fn get(segment: &str, context: Arc<Context>) -> Result<Response, Problem> 
 
 /// The row as it is now.
 async fn current(uuid: Uuid, context: &Context) -> Result<Stored, Problem> {
-    let get = || async { context.store.get(uuid).await.map_err(|error| problem(context.resource, error)) };
-    context.rows.read(get).await
+    context.store.get(uuid).await.map_err(|error| problem(context.resource, error))
 }
 
 /// The query string, if the resource has a history and the request may select a past state.
@@ -221,8 +223,8 @@ async fn get_if(
     let uuid = parse_uuid(context.resource, segment)?;
     let condition = ReadCondition::read(headers)?;
     let stored = match past {
-        None => current(uuid, &context).await?,
-        Some(raw) => context.rows.read(|| history::routes::past_state(uuid, &raw, &context)).await?,
+        None => context.rows.read(headers, || current(uuid, &context)).await?,
+        Some(raw) => context.rows.read(headers, || history::routes::past_state(uuid, &raw, &context)).await?,
     };
     Ok(condition.instead(stored.version)?.unwrap_or_else(|| row_response(StatusCode::OK, stored)))
 }
@@ -260,7 +262,7 @@ async fn create(
         }
         response
     };
-    let _held = context.rows.reserve_change(body.len(), true).await?;
+    let _held = context.rows.reserve_change(&headers, body.len(), true).await?;
     if let Some(request) = Request::read((&headers, principal), route.0, "", &body)? {
         // Boxed, because it is large and rare.
         let work = CreateOnce { resource: context.resource, values, changed_by: Actor::of(principal, &headers) };
@@ -269,7 +271,7 @@ async fn create(
     }
     let created = context.store.create(values, Actor::of(principal, &headers)).await;
     let (uuid, stored) = created.map_err(|error| problem(context.resource, error))?;
-    let mut response = row_response(StatusCode::CREATED, context.rows.hold(stored));
+    let mut response = row_response(StatusCode::CREATED, context.rows.hold(&headers, stored));
     let location = HeaderValue::from_str(&location(context.resource, uuid)).expect("a uuid is printable ASCII");
     response.headers_mut().insert(LOCATION, location);
     Ok(applied(response))
@@ -309,10 +311,10 @@ async fn replace(
     let condition = etag::condition(&headers, context.if_match)?;
     let body = read_json(&headers, body, &context.body_limits).await?;
     let values = json::read(context.resource, &body, UuidRule::Equals(uuid), None)?;
-    let _held = context.rows.reserve_change(body.len(), true).await?;
+    let _held = context.rows.reserve_change(&headers, body.len(), true).await?;
     let stored = context.store.replace(uuid, values, condition, Actor::of(matched.principal(), &headers)).await;
     let stored = stored.map_err(|error| problem(context.resource, error))?;
-    Ok(row_response(StatusCode::OK, context.rows.hold(stored)))
+    Ok(row_response(StatusCode::OK, context.rows.hold(&headers, stored)))
 }
 
 async fn patch(
@@ -332,10 +334,10 @@ async fn patch(
         }
     })?;
     let patch = json::read_patch(context.resource, &body, UuidRule::Equals(uuid))?;
-    let _held = context.rows.reserve_change(body.len(), false).await?;
+    let _held = context.rows.reserve_change(&headers, body.len(), false).await?;
     let stored = context.store.patch(uuid, patch, condition, Actor::of(matched.principal(), &headers)).await;
     let stored = stored.map_err(|error| problem(context.resource, error))?;
-    Ok(row_response(StatusCode::OK, context.rows.hold(stored)))
+    Ok(row_response(StatusCode::OK, context.rows.hold(&headers, stored)))
 }
 
 async fn delete(matched: &Matched, headers: &HeaderMap, context: Arc<Context>) -> Result<Response, Problem> {

@@ -169,22 +169,29 @@ async fn unread_long_rows_are_limited_in_total_and_lists_and_rows_do_not_displac
     }))
     .await;
     assert!(used(&app, "lists").await <= 8 * MIB, "lists use {} bytes", used(&app, "lists").await);
-    let refused = eventually_refused(&app, "/v1/notes?size=neq.0&limit=50").await;
+    let refused = eventually_refused(&app, 98, "/v1/notes?size=neq.0&limit=50").await;
     refused.expect_problem(503, "unavailable");
     assert_eq!(refused.header("retry-after"), "1");
     for url in urls.iter().take(8) {
         assert_eq!(app.get(url).await.expect(StatusCode::OK).json()["t0"], "x".repeat(LENGTH));
     }
-    for answer in join_all(urls.iter().map(|url| app.get(url))).await {
+    for answer in join_all(urls.iter().enumerate().map(|(number, url)| get_from(&app, number, url))).await {
         if answer.status != StatusCode::OK {
             answer.expect_problem(503, "unavailable");
             assert_eq!(answer.header("retry-after"), "1");
         }
     }
+    // One client has a quarter of the memory, and leaves the rest to others.
+    let greedy = unread(&app, 99, &urls[0], 20).await;
+    eventually_refused(&app, 99, &urls[0]).await.expect_problem(429, "too-many-requests");
+    for url in urls.iter().take(8) {
+        get_from(&app, 98, url).await.expect(StatusCode::OK);
+    }
+    drop(greedy);
     drop(lists);
     let rows = join_all(urls.iter().zip(100..108).map(|(url, number)| unread(&app, number, url, 20))).await;
     assert!(used(&app, "rows").await <= 3 * MIB / 2, "rows use {} bytes", used(&app, "rows").await);
-    eventually_refused(&app, &urls[0]).await.expect_problem(503, "unavailable");
+    eventually_refused(&app, 98, &urls[0]).await.expect_problem(503, "unavailable");
     let client = app.database.as_ref().expect("own database").client().await;
     let patched = send(app.request(Method::PATCH, &urls[0]).json(&json!({"size": 1000}))).await;
     patched.expect_problem(503, "unavailable");
@@ -196,17 +203,23 @@ async fn unread_long_rows_are_limited_in_total_and_lists_and_rows_do_not_displac
     app.get("/v1/notes?select=size&limit=64").await.expect(StatusCode::OK);
     drop(rows);
     eventually(|| async {
-        let answers = join_all(urls.iter().chain([&short]).map(|url| app.get(url))).await;
+        let urls = urls.iter().chain([&short]).enumerate();
+        let answers = join_all(urls.map(|(number, url)| get_from(&app, number, url))).await;
         let statuses: HashSet<_> = answers.iter().map(|answer| answer.status).collect();
         if statuses == HashSet::from([StatusCode::OK]) { Ok(()) } else { Err(format!("{statuses:?}")) }
     })
     .await;
 }
 
+/// The answer to a client with an address of its own.
+async fn get_from(app: &TestApp, number: usize, path: &str) -> Answer {
+    send(app.request(Method::GET, path).header("x-forwarded-for", format!("192.0.2.{number}"))).await
+}
+
 /// The answer of a request that is refused as soon as unread responses hold the memory.
-async fn eventually_refused(app: &TestApp, path: &str) -> Answer {
+async fn eventually_refused(app: &TestApp, number: usize, path: &str) -> Answer {
     for _ in 0..50 {
-        let answer = app.get(path).await;
+        let answer = get_from(app, number, path).await;
         if answer.status != StatusCode::OK {
             return answer;
         }

@@ -245,7 +245,7 @@ pub async fn restore(
     }
     let body = read_json(&headers, body, &context.body_limits).await?;
     let version = read_version(&body)?;
-    let _held = context.rows.reserve_change(body.len(), false).await?;
+    let _held = context.rows.reserve_change(&headers, body.len(), false).await?;
     let changed_by = Actor::of(principal, &headers);
     let restore = Restore { resource, uuid, version, condition, may_be_absent: !names_state, changed_by };
     let failed = |error| match (&error, version) {
@@ -271,7 +271,7 @@ pub async fn restore(
         return Box::pin(context.once.run(&request, restore, failed)).await;
     }
     let stored = restore.run_alone(&context.pool).await.map_err(failed)?;
-    Ok(row_response(StatusCode::OK, context.rows.hold(stored)))
+    Ok(row_response(StatusCode::OK, context.rows.hold(&headers, stored)))
 }
 
 impl Work for Restore {
