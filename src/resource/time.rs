@@ -199,12 +199,12 @@ fn read_local(text: &str) -> Result<(civil::DateTime, ParsedOffset), TimeFault> 
 }
 
 /// Whether a text after an offset only names it: a comment, as in e-mail (RFC 5322, section 3.3), or an abbreviation, as Go
-/// writes it.
+/// writes it. Abbreviations have at least three letters (POSIX): `BC`, as PostgreSQL writes it, and `PM` change the time.
 fn is_name_of(offset: Offset, text: &[u8]) -> bool {
     match text {
         [b' ', b'(', .., b')'] => true,
         [b' ', name @ ..] if [&b"UTC"[..], b"GMT", b"Z"].contains(&name) => offset == Offset::UTC,
-        [b' ', name @ ..] => (2..=5).contains(&name.len()) && name.iter().all(u8::is_ascii_uppercase),
+        [b' ', name @ ..] => (3..=5).contains(&name.len()) && name.iter().all(u8::is_ascii_uppercase),
         _ => false,
     }
 }
