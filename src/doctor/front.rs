@@ -115,7 +115,8 @@ fn another_program(report: &mut Report, port: u16, answer: &str) {
 
 /// Checks whether nginx and the server can write to RUN_DIR, or create it.
 fn run_dir(report: &mut Report, directory: &Path) {
-    let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    // Only a relative path can be without an existing ancestor: the last one is empty.
+    let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     let writable =
         if existing.is_dir() { access(existing, Access::WRITE_OK | Access::EXEC_OK) } else { Err(Errno::NOTDIR) };
     if let Err(error) = writable {

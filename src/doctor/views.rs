@@ -29,7 +29,8 @@ pub struct Check {
 /// Columns of a name with several parts are separated by this character.
 const SEPARATOR: char = '\t';
 
-/// Sessions that others wait for. A prepared transaction that holds the lock has pid 0 and is among those of [`STATE`].
+/// Sessions that others wait for; the type of another role's session may be hidden. A prepared transaction that holds the lock
+/// has pid 0 and is among those of [`STATE`].
 pub const LOCKS: &[Check] = &[Check {
     since: 0,
     sql: "with waiting as (select unnest(pg_blocking_pids(pid)) as by, pid, query_start from pg_stat_activity \
@@ -39,7 +40,7 @@ pub const LOCKS: &[Check] = &[Check {
           l.database = (select oid from pg_database where datname = current_database()) and \
           clock_timestamp() - a.xact_start > interval '5 seconds' \
           union all select by, query_start from waiting where by <> 0 and by not in (select pid from waiting)) \
-          select by || E'\\t' || coalesce(nullif(application_name, ''), backend_type), \
+          select by || E'\\t' || coalesce(nullif(application_name, ''), backend_type, 'of another role'), \
           extract(epoch from clock_timestamp() - min(since))::int8 from holding join pg_stat_activity on pid = by \
           group by by, application_name, backend_type",
     evaluate: |report, session, seconds| {

@@ -46,9 +46,11 @@ pub fn nearest(headers: &HeaderMap) -> Option<IpAddr> {
     line.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
 }
 
-/// Returns true if a peer is not in a private network, or in the IPv6 site (a /48) of this address: nginx may be there.
+/// Returns true if a peer is not this machine, in a private network, or in the IPv6 site (a /48) of this address: nginx may be
+/// there.
 pub fn is_public(peer: IpAddr, here: IpAddr) -> bool {
     match (peer.to_canonical(), here.to_canonical()) {
+        (peer, here) if peer == here => false,
         (IpAddr::V4(peer), _) => {
             // RFC 6598, for carriers and for the pods of some clusters.
             let is_shared = peer.octets()[0] == 100 && peer.octets()[1] & 0xc0 == 64;
@@ -80,6 +82,7 @@ mod tests {
     #[test]
     fn addresses_of_private_networks_and_of_the_own_site_are_not_public() {
         let address = |text: &str| text.parse().expect("an address");
+        assert!(!is_public(address("192.0.2.1"), address("192.0.2.1")), "this machine");
         let is_public = |text: &str| is_public(address(text), address("2001:db8:1:2::3"));
         for public in ["192.0.2.1", "100.128.0.1", "172.32.0.1", "2001:db8:2::1", "::ffff:192.0.2.1"] {
             assert!(is_public(public), "{public}");

@@ -8,6 +8,7 @@
 mod day;
 pub mod fault;
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use jiff::civil::{self, date};
@@ -103,12 +104,13 @@ fn with_zone_name(text: &str) -> (&str, Option<(String, TimeZone)>) {
 
 /// Moves the year of `Sun Mar 15 12:00:00 UTC 2026`, as C, Unix and Ruby write it, to the date.
 fn year_last(text: &str) -> Option<String> {
+    // Most texts begin with a digit.
+    text.starts_with(|letter: char| letter.is_ascii_alphabetic()).then_some(())?;
     let words: Vec<&str> = text.split_ascii_whitespace().collect();
     let (year, rest) = words.split_last()?;
     let clock = rest.iter().position(|word| word.contains(':')).filter(|clock| (2..=3).contains(clock))?;
     let is_year = |word: &str| word.len() == 4 && word.bytes().all(|byte| byte.is_ascii_digit());
-    let is_date = rest[0].starts_with(|letter: char| letter.is_ascii_alphabetic());
-    (is_date && is_year(year) && !rest[..clock].iter().any(|word| is_year(word))).then(|| {
+    (is_year(year) && !rest[..clock].iter().any(|word| is_year(word))).then(|| {
         let (date, time) = rest.split_at(clock);
         format!("{} {year} {}", date.join(" "), time.join(" "))
     })
@@ -125,9 +127,12 @@ enum ParsedOffset {
 
 fn read_local(text: &str) -> Result<(civil::DateTime, ParsedOffset), TimeFault> {
     // Browsers write such blanks before AM and PM.
-    let plain = text.replace(['\u{202f}', '\u{a0}'], " ");
-    let plain = year_last(&plain).unwrap_or(plain);
-    let text = plain.as_str();
+    let plain: Cow<'_, str> = match text.is_ascii() {
+        true => text.into(),
+        false => text.replace(['\u{202f}', '\u{a0}'], " ").into(),
+    };
+    let plain = year_last(&plain).map_or(plain, Cow::Owned);
+    let text = &*plain;
     let mut rest = Scanner(text.as_bytes());
     let mut marks = &b"Tt "[..];
     let day = match rest.day() {
@@ -199,12 +204,12 @@ fn read_local(text: &str) -> Result<(civil::DateTime, ParsedOffset), TimeFault> 
 }
 
 /// Whether a text after an offset only names it: a comment, as in e-mail (RFC 5322, section 3.3), or an abbreviation, as Go
-/// writes it.
+/// writes it. Abbreviations have at least three letters (POSIX): `BC`, as PostgreSQL writes it, and `PM` change the time.
 fn is_name_of(offset: Offset, text: &[u8]) -> bool {
     match text {
         [b' ', b'(', .., b')'] => true,
         [b' ', name @ ..] if [&b"UTC"[..], b"GMT", b"Z"].contains(&name) => offset == Offset::UTC,
-        [b' ', name @ ..] => (2..=5).contains(&name.len()) && name.iter().all(u8::is_ascii_uppercase),
+        [b' ', name @ ..] => (3..=5).contains(&name.len()) && name.iter().all(u8::is_ascii_uppercase),
         _ => false,
     }
 }

@@ -89,10 +89,10 @@ where
         loop {
             match self.listener.accept().await {
                 Ok(listener::Stream::Tcp(stream)) => {
-                    let addresses = stream.peer_addr().ok().zip(stream.local_addr().ok());
-                    let addresses = addresses.map(|(peer, here)| (peer.ip(), here.ip()));
-                    let peer = addresses.filter(|(peer, here)| is_public(*peer, *here)).map(|(peer, _)| peer);
-                    self.serve(stream, Some(self.limits.header_timeout), peer);
+                    // A client that has reset the connection has no address, but its request may have arrived.
+                    let (Ok(peer), Ok(here)) = (stream.peer_addr(), stream.local_addr()) else { continue };
+                    let (peer, here) = (peer.ip(), here.ip());
+                    self.serve(stream, Some(self.limits.header_timeout), is_public(peer, here).then_some(peer));
                 }
                 Ok(listener::Stream::Unix(stream)) => {
                     if let Some(bytes) = self.limits.send_buffer {

@@ -151,7 +151,7 @@ async fn many(
             let shape = Shape { resource, format, columns: None };
             let status = load::status(keys.keys.len() as u64);
             let notes = keys.notes.clone();
-            let chunks = StoredRows { context: context.clone(), shape, keys, sent: 0 };
+            let chunks = StoredRows { context: context.clone(), shape, keys, sent: 0, has_row: false };
             match reply::in_chunks(&context.buffers, request.client, format.content_type(), chunks, |error| {
                 problem(resource, error)
             })
@@ -232,6 +232,8 @@ struct StoredRows {
     shape: Shape,
     keys: Keys,
     sent: usize,
+    /// Whether a row was written: those of the first chunk may have been deleted since.
+    has_row: bool,
 }
 
 impl Chunks for StoredRows {
@@ -242,7 +244,7 @@ impl Chunks for StoredRows {
         // Keys are generated in row order and ascend.
         let keys = &self.keys.keys[self.sent..self.keys.keys.len().min(self.sent + count)];
         let memory = Room { held, bytes: CHUNK_MAX_BYTES };
-        let (mut out, looked_up) = retried(|| async {
+        let (mut out, looked_up, has_row) = retried(|| async {
             let (mut out, mut last) = (Vec::with_capacity(room), None);
             if first {
                 self.shape.begin(&mut out);
@@ -251,17 +253,18 @@ impl Chunks for StoredRows {
                 if last.is_some() && memory.is_full(out.len()) {
                     return Err(StoreError::Enough);
                 }
-                self.shape.row(first && last.is_none(), &row, &mut out)?;
+                self.shape.row(!self.has_row && last.is_none(), &row, &mut out)?;
                 last = Some(row::key(&row)?);
                 Ok(())
             };
             let is_cut = ended_early(store::stored(resource, pool, keys, each).await)?;
             let looked_up = if is_cut { keys.partition_point(|key| Some(*key) <= last) } else { keys.len() };
-            Ok((out, looked_up))
+            Ok((out, looked_up, last.is_some()))
         })
         .await?;
         rows.measure(out.len(), looked_up);
         self.sent += looked_up;
+        self.has_row |= has_row;
         let more = self.sent < self.keys.keys.len();
         if !more {
             self.shape.end(&mut out);
