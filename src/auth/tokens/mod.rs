@@ -3,7 +3,7 @@
 //! Invariants. A token is stored as its SHA-256 and shown once, when it is created. Cached data about a token is valid for one
 //! generation of the token table. The generation is followed with `LISTEN`; while it is unknown because the connection is lost
 //! or silent, every request queries the database. A server therefore accepts a revoked token no longer than the notification
-//! takes, or than [`CURRENT_FOR`].
+//! takes, or than `CURRENT_FOR`.
 
 pub mod format;
 pub mod store;
