@@ -157,12 +157,21 @@ impl DatabaseConfig {
         }
     }
 
-    /// A different database than the configured one, with the same migrating role.
+    /// A different database than the configured one, with the same migrating role, and the same password if the URL has none for
+    /// the same user: in a URL, some characters of a password must be encoded.
     ///
     /// # Errors
     /// As [`Self::choice`].
     pub fn at(&self, url: &str) -> Result<ConnInfo, ConfigError> {
-        self.with_migrator(ConnInfo::parse(url).map_err(ConfigError::Into)?)
+        let mut other = ConnInfo::parse(url).map_err(ConfigError::Into)?;
+        if other.config.get_password().is_none()
+            && let Some(configured) = self.conninfo()?
+            && configured.config.get_user() == other.config.get_user()
+            && let Some(password) = configured.config.get_password()
+        {
+            other.config.password(password);
+        }
+        self.with_migrator(other)
     }
 
     /// The replica for lists, if one is configured.
@@ -247,5 +256,30 @@ impl DatabaseConfig {
             checkout_timeout: self.checkout_timeout_ms,
             statement_timeout: self.statement_timeout_ms,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        database: DatabaseConfig,
+    }
+
+    #[test]
+    fn another_database_has_the_password_of_the_same_user() {
+        let cli = Cli::parse_from(["pycrudapi", "--database-url=postgres://me:p%40ss%2F%23@db/served"]);
+        let password = |url| {
+            let other = cli.database.at(url).expect("a URL");
+            other.config.get_password().map(|password| String::from_utf8_lossy(password).into_owned())
+        };
+        assert_eq!(password("postgres://me@other/restored").as_deref(), Some("p@ss/#"));
+        assert_eq!(password("postgres://me:own@other/restored").as_deref(), Some("own"));
+        assert_eq!(password("postgres://another@other/restored"), None);
     }
 }
