@@ -104,7 +104,12 @@ impl Buffers {
 
     /// Counts bytes that are already in memory, even beyond the budget, until the last copy is dropped.
     pub fn hold(&self, client: Client, bytes: Bytes) -> Bytes {
-        part(bytes, self.budget.empty(Holder::Client(client)))
+        part(bytes, self.empty(client))
+    }
+
+    /// A reservation of nothing yet.
+    pub fn empty(&self, client: Client) -> Reservation {
+        self.budget.empty(Holder::Client(client))
     }
 
     /// Whether chunks should be small because memory is scarce.

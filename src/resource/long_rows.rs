@@ -69,12 +69,15 @@ impl LongRows {
     where
         F: Future<Output = Result<Stored, Problem>>,
     {
-        let held = self.reserve(headers, self.expected.load(Ordering::Relaxed)).await?;
+        // Without waiting: if there is no memory, the row may be short.
+        let expected = self.expected.load(Ordering::Relaxed);
+        let held = (expected > SMALL).then(|| self.memory.empty(Client::of(headers)));
+        let held = held.filter(|held| held.try_grow(expected).is_ok());
         let stored = read().await?;
         if self.is_covered(&stored, held.as_ref()) {
             return Ok(self.hold(headers, stored));
         }
-        // Dropped and read again with enough memory. Many requests may have read rows that are unexpectedly long.
+        // Dropped, and read again with enough memory: each session of the pool may have read a row without it.
         let length = stored.document.len();
         drop((stored, held));
         let again = async {
