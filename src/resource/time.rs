@@ -155,7 +155,7 @@ fn read_local(text: &str) -> Result<(civil::DateTime, ParsedOffset), TimeFault> 
     // XML Schema writes 2026-03-15Z and 2026-03-15+01:00.
     let is_midnight = matches!(rest.0, [b'Z' | b'z'] | [b'+', _, _, b':', _, _]);
     // 20260315120000
-    let is_compact = rest.0[0].is_ascii_digit();
+    let is_compact = text.len() >= 14 && text.bytes().take(14).all(|byte| byte.is_ascii_digit());
     if !is_midnight && !is_compact {
         rest.one_of(marks).ok_or(TimeFault::Form)?;
     }

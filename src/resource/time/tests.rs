@@ -193,6 +193,8 @@ fn every_error_has_its_own_message() {
         "202503040200001Z",
         "2025-03-04020000Z",
         "2025.3.4.5",
+        "2025-W10-21200",
+        "2024W0511200",
     ] {
         assert_eq!(read_date_time(text, Unzoned::Utc), Err(TimeFault::Form), "{text}");
     }
