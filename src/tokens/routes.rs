@@ -44,7 +44,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
 ];
 
 const AFTER: &str = "must be the id of a token; take it from the header Link of a page, or leave it out";
-const MISSING: &str = "no active token has this id; GET /v1/tokens lists all";
+const MISSING: &str = "no active token has this id; GET /v1/tokens lists them";
 
 /// All routes of tokens.
 pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
@@ -55,7 +55,7 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
     };
     let list = at_with_query(TOKENS).and(get_or_head()).and(context.clone()).then(
         |matched: Matched, raw: String, context| async move {
-            matched.answer(async { guarded(&matched, list(read_page(&raw)?, context)).await }).await
+            matched.answer(guarded(&matched, async { list(read_page(&raw)?, context).await })).await
         },
     );
     let create = at(TOKENS).and(warp::post()).and(body.clone()).and(context.clone()).then(
