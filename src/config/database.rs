@@ -157,8 +157,8 @@ impl DatabaseConfig {
         }
     }
 
-    /// A different database than the configured one, with the same migrating role, and the same password if the URL has none for
-    /// the same user: in a URL, some characters of a password must be encoded.
+    /// A different database than the configured one, with the same migrating role, and the same password if the URL has none
+    /// and the user is the same: in a URL, some characters of a password must be encoded.
     ///
     /// # Errors
     /// As [`Self::choice`].
