@@ -55,7 +55,7 @@ pub fn routes(context: &Arc<Context>) -> BoxedFilter<(Response,)> {
     };
     let list = at_with_query(TOKENS).and(get_or_head()).and(context.clone()).then(
         |matched: Matched, raw: String, context| async move {
-            matched.answer(guarded(&matched, async { list(read_page(&raw)?, context).await })).await
+            matched.answer(async { guarded(&matched, list(read_page(&raw)?, context)).await }).await
         },
     );
     let create = at(TOKENS).and(warp::post()).and(body.clone()).and(context.clone()).then(
