@@ -36,9 +36,10 @@ pub const LOCKS: &[Check] = &[Check {
     sql: "with waiting as (select unnest(pg_blocking_pids(pid)) as by, pid, query_start from pg_stat_activity \
           where wait_event_type = 'Lock' and now() - query_start > interval '5 seconds'), \
           holding as (select l.pid as by, a.xact_start as since from pg_locks l join pg_stat_activity a using (pid) \
-          where l.granted and l.mode = 'AccessExclusiveLock' and l.locktype = 'relation' and l.pid <> pg_backend_pid() and \
+          join pg_class c on c.oid = l.relation join pg_namespace n on n.oid = c.relnamespace \
+          where l.granted and l.mode = 'AccessExclusiveLock' and l.pid <> pg_backend_pid() and \
           l.database = (select oid from pg_database where datname = current_database()) and \
-          clock_timestamp() - a.xact_start > interval '5 seconds' \
+          n.nspname = current_schema() and clock_timestamp() - a.xact_start > interval '5 seconds' \
           union all select by, query_start from waiting where by <> 0 and by not in (select pid from waiting)) \
           select by || E'\\t' || coalesce(nullif(application_name, ''), backend_type, 'of another role'), \
           extract(epoch from clock_timestamp() - min(since))::int8 from holding join pg_stat_activity on pid = by \

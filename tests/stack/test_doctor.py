@@ -155,6 +155,17 @@ def test_a_session_that_locks_a_table_is_reported_first_and_its_sql_ends_it(pati
     patient.has_no_finding("lock|cannot be checked")
 
 
+def test_a_lock_that_no_request_needs_is_not_reported(patient):
+    url = patient.cluster.url(DATABASE)
+    with subprocess.Popen(["psql", "-XqAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as session:
+        session.stdin.write("begin; create temporary table own (n integer); select extract(epoch from clock_timestamp())::int8;\n")
+        session.stdin.flush()
+        session.stdout.readline()
+        until(lambda: patient.psql("select count(*) from pg_stat_activity where xact_start < clock_timestamp() - interval '6 seconds' and state = 'idle in transaction'") == "1", "an old transaction")
+        patient.has_no_finding("held a lock")
+        session.stdin.close()
+
+
 def test_a_prepared_transaction_that_was_left_is_reported_and_its_sql_ends_it(patient):
     patient.psql("begin; create table left_over (n integer); prepare transaction 'it''s left'")
     patient.has_no_finding("prepared transaction")
