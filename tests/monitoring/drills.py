@@ -147,19 +147,19 @@ def few_errors(world):
 
 @contextlib.contextmanager
 def few_slow_answers(world):
-    """One change in twenty-five requests, of a row that somebody holds for two seconds at a time."""
-    with held_row(world, seconds=2) as change, one_in(world, 25, change):
+    """One change in twenty-five requests, of a row that two sessions hold in turns, so that almost every change waits."""
+    with held_row(world, seconds=0.6, sessions=2) as change, one_in(world, 25, change):
         yield
 
 
 @contextlib.contextmanager
-def held_row(world, seconds):
-    """Somebody holds a row again and again; gives a change of it, which waits."""
+def held_row(world, seconds, sessions=1):
+    """Sessions hold a row again and again; gives a change of it, which waits."""
     credentials = {"authorization": f"Bearer {world.token}"}
     path = "/v1/passengers/" + request(world.stack.port, "POST", "/v1/passengers", worlds.PASSENGER, credentials).json()["uuid"]
     hold = f"begin; select 1 from passengers where uuid = '{path[-36:]}' for update; select pg_sleep({seconds}); commit"
     change = {"content-type": "application/merge-patch+json", **credentials}
-    with repeating(lambda: world.sessions(1, hold)[0].wait()):
+    with repeating(lambda: world.sessions(1, hold)[0].wait(), times=sessions):
         yield lambda: request(world.stack.port, "PATCH", path, '{"age": 30}', change)
 
 
@@ -423,8 +423,9 @@ ROUNDS = {
         old_runs: ["BackupOld", "RestoreDrillOld"],
     },
     "failed": {failed_runs: ["BackupFailed", "RestoreDrillFailed"], exporter_away: ["ExporterDown"], slow_answers: ["LatencyBurnFast"]},
-    "few": {few_errors: ["AvailabilityBurnSlow"]},
+    # Before the thousands of requests of the next round, which would be in the same windows.
     "few slow": {few_slow_answers: ["LatencyBurnSlow"]},
+    "few": {few_errors: ["AvailabilityBurnSlow"]},
     "locked": {errors: ["QueueRefusals", "PoolWait", "AvailabilityBurnFast"]},
     "nginx": {nginx_down: ["NginxDown", "EntranceFails"]},
     "role": {role_locked_out: ["ServerNotReady"]},
