@@ -128,7 +128,9 @@ pub enum Fault {
     #[error("is the header again, as in files that were appended to each other; remove it, or send such a row as JSON")]
     RepeatedHeader,
     /// A record consists of dashes.
-    #[error("is a ruling line between the names and the rows of a table, not a row; remove it")]
+    #[error(
+        "is a ruling line between the names and the rows of a table, not a row; remove it, or put its values in quotes if it is a row"
+    )]
     Ruling,
     /// Records follow the end-of-file character.
     #[error("is after the end-of-file character (Ctrl-Z); remove that character, or what follows it")]

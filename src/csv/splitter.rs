@@ -228,13 +228,25 @@ impl Splitter {
         if !is_end {
             if self.header.is_none() {
                 self.header = Some(self.record.clone());
-            } else if self.separator == b'|' && is_ruling(&self.record) {
+            } else if self.is_ruling() {
                 return Err(self.whole(Fault::Ruling).into());
             }
             sink.record(&self.record)?;
         }
         self.record.clear();
         Ok(())
+    }
+
+    /// Whether a record is the line below the names that psql and other programs for terminals write, or that of a table in
+    /// Markdown: `|:---|---:|`.
+    fn is_ruling(&self) -> bool {
+        let is_below = self.header.as_ref().is_some_and(|header| self.record.line == header.line + 1);
+        if !is_below && self.separator != b'|' || self.record.quoted.contains(&true) {
+            return false;
+        }
+        let mut cells = self.record.texts().map(str::trim).filter(|cell| !cell.is_empty()).peekable();
+        let is_rule = |cell: &str| cell.contains("---") && cell.bytes().all(|byte| matches!(byte, b'-' | b':'));
+        cells.peek().is_some() && cells.all(is_rule)
     }
 
     /// An error in the current value.
@@ -250,11 +262,4 @@ impl Splitter {
     fn whole(&self, fault: Fault) -> Malformed {
         Malformed { line: self.record.line, location: Location::Record, fault }
     }
-}
-
-/// Whether a record is the line below the names of a table in Markdown: `|:---|---:|`.
-fn is_ruling(record: &Cells) -> bool {
-    let mut cells = record.texts().map(str::trim).filter(|cell| !cell.is_empty()).peekable();
-    let is_rule = |cell: &str| cell.contains("---") && cell.bytes().all(|byte| matches!(byte, b'-' | b':'));
-    record.count() > 1 && cells.peek().is_some() && cells.all(is_rule)
 }
