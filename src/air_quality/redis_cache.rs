@@ -116,7 +116,7 @@ impl RedisCache {
             if Instant::now() + LOCK_POLL >= deadline {
                 return Acquisition::Granted(None);
             }
-            sleep(LOCK_POLL).await;
+            sleep(LOCK_POLL).await; // polling: Redis does not announce that another server has released the lock
         }
     }
 
@@ -200,7 +200,7 @@ async fn keep_connected(client: Client, deadline: Duration, link: Arc<watch::Sen
             }
         }
         metrics::gauge!("cache_redis_up").set(0.0);
-        sleep(RETRY_DELAY).await;
+        sleep(RETRY_DELAY).await; // there is no notification when Redis becomes reachable
     }
 }
 

@@ -156,7 +156,8 @@ impl<'a> Archiver<'a> {
                 }
                 Err(error) => return Err(error),
             }
-            tokio::time::sleep(PAUSE).await; // polling: pg_receivewal reports its progress only to the server
+            // Polling: pg_receivewal reports its progress only to the server, and nothing announces that a server is back.
+            tokio::time::sleep(PAUSE).await;
         }
     }
 

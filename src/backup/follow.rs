@@ -109,7 +109,8 @@ impl<'a> Follower<'a> {
                 }
                 Err(error) => return Err(error),
             }
-            tokio::time::sleep(PAUSE).await; // polling: nothing announces that the server is back
+            // Polling: the server announces neither new WAL to this session, nor that it is back.
+            tokio::time::sleep(PAUSE).await;
             self.keep_receiving().await?;
         }
     }

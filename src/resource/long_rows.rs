@@ -2,7 +2,7 @@
 //!
 //! Short rows are bounded by the number of connections and cost nothing here. A row over [`SMALL`] stays in a budget of its own
 //! until its client has read it: lists that fill theirs do not prevent it. Memory is reserved before a row is read, as much as
-//! recent rows required, or before it is changed, as much as its body or its description requires.
+//! recent rows required if that is available, or before it is changed, as much as its body or its description requires.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -204,7 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Heads<S> {
         }
         let answer = refusal::answer(&self.kept, written);
         self.recorder.refused(&answer);
-        let patience = Box::pin(tokio::time::sleep(LINGER));
+        let patience = Box::pin(tokio::time::sleep(LINGER)); // a deadline: the client may close earlier
         self.refusal = Some(Refusal { unsent: answer.bytes, is_shut: false, patience });
         true
     }

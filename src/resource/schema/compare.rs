@@ -281,6 +281,7 @@ pub async fn update(client: &mut Client, resource: &'static Resource) -> Result<
             return Err(failed(error));
         }
         tracing::info!(resource = resource.name, "the table is locked; retrying its change");
+        // Without the pause, waiting for the lock again would block all requests that came after it.
         tokio::time::sleep(LOCK_PAUSE).await;
     }
     for statement in differences.iter().filter(|difference| difference.is_concurrent).flat_map(|d| &d.sql) {
