@@ -323,6 +323,7 @@ impl Drop for Partial {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::record::tests::empty;
     use crate::backup::record::{Kind, State};
 
     fn backup(hours_ago: i64) -> Backup {
@@ -330,17 +331,8 @@ mod tests {
         Backup {
             id: at.strftime(ID).to_string(),
             kind: Kind::Physical,
-            program: String::new(),
-            postgres: String::new(),
-            major: 15,
-            database: String::new(),
-            system: String::new(),
-            schema_version: 1,
-            wal: None,
             state: State { at: at.to_string(), lsn: String::new(), tables: Vec::new() },
-            sequences: Vec::new(),
-            key: None,
-            files: Vec::new(),
+            ..empty()
         }
     }
 

@@ -317,4 +317,4 @@ fn are_identifiers(list: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -4,7 +4,8 @@ use super::*;
 use crate::backup::seal::Writer;
 use crate::backup::seal::tests::write_first_format;
 
-fn record(key: &Key) -> Backup {
+/// A logical backup of nothing.
+pub fn empty() -> Backup {
     Backup {
         id: "20261126T224501Z".to_owned(),
         kind: Kind::Logical,
@@ -17,9 +18,13 @@ fn record(key: &Key) -> Backup {
         wal: None,
         state: State { at: "2026-11-26T22:45:01Z".to_owned(), lsn: String::new(), tables: Vec::new() },
         sequences: Vec::new(),
-        key: Some(key.mark()),
+        key: None,
         files: Vec::new(),
     }
+}
+
+fn record(key: &Key) -> Backup {
+    Backup { key: Some(key.mark()), ..empty() }
 }
 
 #[test]
