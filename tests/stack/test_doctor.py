@@ -1,8 +1,10 @@
 """`pycrudapi doctor` on its own PostgreSQL, for faults of a whole cluster: clock, transaction ids, WAL, and backups."""
 
+import contextlib
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -44,6 +46,11 @@ class Patient(Doctor):
 
     def psql(self, *commands):
         return self.cluster.psql(DATABASE, *commands)
+
+    def set_clock(self, ahead):
+        """Sets PostgreSQL's clock so many seconds ahead. Its processes read the setting once a second."""
+        self.clock.step(ahead)
+        until(lambda: abs(float(self.psql("select extract(epoch from clock_timestamp())")) - time.time() - ahead) < 60, f"a clock {ahead} s ahead")
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +96,12 @@ def test_backups_that_are_missing_old_or_failed_are_reported_until_there_is_one(
     for command in commands:
         patient.program(*command)
     patient.has_no_finding("backup|drill")
-    patient.clock.step(27 * HOUR)
+    patient.set_clock(27 * HOUR)
     patient.remedy("warning", "the newest backup is 27 hours old")
     patient.has_no_finding("drill")
-    patient.clock.step(9 * 24 * HOUR)
+    patient.set_clock(9 * 24 * HOUR)
     patient.remedy("warning", "the newest restore drill is 216 hours old")
-    patient.clock.step(0)
+    patient.set_clock(0)
     patient.has_no_finding("backup|drill")
     patient.psql("insert into maintenance_runs (kind, started_at, finished_at, succeeded, message) values ('backup', now(), now(), false, 'no room')")
     patient.remedy("wrong", "the newest backup failed: no room")
@@ -105,24 +112,30 @@ def test_backups_that_are_missing_old_or_failed_are_reported_until_there_is_one(
 def test_a_clock_that_is_wrong_is_reported(patient):
     patient.has_no_finding("clock")
     for step in (HOUR, -HOUR):
-        patient.clock.step(step)
+        patient.set_clock(step)
         assert "set-ntp" in patient.remedy("warning", "PostgreSQL's clock and this machine's differ by 3(600|59[0-9]|60[0-9]) s")
-    patient.clock.step(0)
+    patient.set_clock(0)
     patient.has_no_finding("clock")
 
 
-def test_an_idle_transaction_is_reported_and_its_sql_ends_it(patient):
-    url = patient.cluster.url(DATABASE)
-    with subprocess.Popen(["psql", "-XqAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as session:
-        session.stdin.write("begin; select pg_backend_pid();\n")
+@contextlib.contextmanager
+def session_in_transaction(patient, *statements):
+    """The process id of a session of psql that has executed these statements in a transaction."""
+    command = ["psql", "-XqAt", patient.cluster.url(DATABASE)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as session:
+        session.stdin.write("; ".join(["begin", *statements, "select pg_backend_pid();\n"]))
         session.stdin.flush()
-        pid = int(session.stdout.readline())
+        yield int(session.stdout.readline())
+
+
+def test_an_idle_transaction_is_reported_and_its_sql_ends_it(patient):
+    with session_in_transaction(patient) as pid:
         patient.has_no_finding("session")
-        patient.clock.step(HOUR)
+        patient.set_clock(HOUR)
         sql = patient.remedy("warning", f"session {pid} has been idle in a transaction for 3[0-9]{{3}} s")
         patient.psql(sql)
         patient.has_no_finding("session")
-        patient.clock.step(0)
+        patient.set_clock(0)
 
 
 def test_nearly_exhausted_transaction_ids_are_reported_and_vacuum_fixes_that(patient):
@@ -140,11 +153,8 @@ def test_nearly_exhausted_transaction_ids_are_reported_and_vacuum_fixes_that(pat
 
 
 def test_a_session_that_locks_a_table_is_reported_first_and_its_sql_ends_it(patient):
-    url = patient.cluster.url(DATABASE)
-    with subprocess.Popen(["psql", "-XqAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as session:
-        session.stdin.write("begin; lock table passengers; select pg_backend_pid();\n")
-        session.stdin.flush()
-        pid = int(session.stdout.readline())
+    # Without a step of the clock, which would also move the lock timeout of the doctor's sessions.
+    with session_in_transaction(patient, "lock table passengers") as pid:
         sql = patient.remedy("wrong", f"session {pid} .psql. has held a lock that requests need")
         found = patient.findings()
         assert f"session {pid} " in found[0]["what"], found
@@ -156,24 +166,22 @@ def test_a_session_that_locks_a_table_is_reported_first_and_its_sql_ends_it(pati
 
 
 def test_a_lock_that_no_request_needs_is_not_reported(patient):
-    url = patient.cluster.url(DATABASE)
-    with subprocess.Popen(["psql", "-XqAt", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as session:
-        session.stdin.write("begin; create temporary table own (n integer); select extract(epoch from clock_timestamp())::int8;\n")
-        session.stdin.flush()
-        session.stdout.readline()
-        until(lambda: patient.psql("select count(*) from pg_stat_activity where xact_start < clock_timestamp() - interval '6 seconds' and state = 'idle in transaction'") == "1", "an old transaction")
+    with session_in_transaction(patient, "create temporary table own (n integer)") as pid:
+        patient.set_clock(HOUR)
+        # The transaction is found, and its lock is not.
+        patient.remedy("warning", f"session {pid} has been idle in a transaction for 3[0-9]{{3}} s")
         patient.has_no_finding("held a lock")
-        session.stdin.close()
+        patient.set_clock(0)
 
 
 def test_a_prepared_transaction_that_was_left_is_reported_and_its_sql_ends_it(patient):
     patient.psql("begin; create table left_over (n integer); prepare transaction 'it''s left'")
     patient.has_no_finding("prepared transaction")
-    patient.clock.step(HOUR)
+    patient.set_clock(HOUR)
     mend = patient.remedy("wrong", f"the prepared transaction 'it''s left' of the database {DATABASE} has been waiting for 3[0-9]{{3}} s")
     patient.psql(mend.partition("gone: ")[2])
     patient.has_no_finding("prepared transaction")
-    patient.clock.step(0)
+    patient.set_clock(0)
 
 
 def test_a_slot_whose_wal_was_removed_or_whose_reader_has_stopped_is_reported(patient):
